@@ -1,0 +1,31 @@
+//! Delta's deterministic core.
+//!
+//! No sockets, no clock, no randomness of its own and no global state: bytes and time come in as arguments,
+//! effects go out as values. With the default feature `device` it is everything an app's device needs
+//! (operations, store, engine); without it only what servers share with devices: wire formats, onion packets
+//! and topic keys.
+//!
+//! Imports point down only: engine → store → sync, projector → ops, onion, topic → codec, identity, limits.
+
+pub mod codec;
+pub mod entropy;
+pub mod identity;
+pub mod limits;
+
+pub mod onion;
+pub mod topic;
+
+pub mod sync;
+
+#[cfg(feature = "device")]
+pub mod engine;
+#[cfg(feature = "device")]
+pub mod ops;
+#[cfg(feature = "device")]
+pub mod projector;
+#[cfg(feature = "device")]
+pub mod store;
+
+pub use entropy::{Entropy, EntropyError};
+pub use identity::{EnvelopeHash, NodeId, OperationId};
+pub use topic::{Chain, Generation, Seq, TopicId};

@@ -1,0 +1,42 @@
+//! Every limit of the protocol and of a device, in one place. Each has a test at it and one past it.
+
+/// Largest envelope (an `op` on the wire), bytes.
+pub const MAX_ENVELOPE: usize = 1024 * 1024;
+/// Largest header and body of one operation together, bytes.
+pub const MAX_OPERATION: usize = 1_000_000;
+/// Largest byte string, text, array or map in an operation header: above it p2panda cannot decode the header.
+pub const MAX_HEADER_FIELD: usize = 512;
+/// Largest text of a message, bytes of UTF-8.
+pub const MAX_TEXT: usize = 64 * 1024;
+/// Most authors one message mentions.
+pub const MAX_MENTIONS: usize = 64;
+/// Longest display name, Unicode scalar values.
+pub const MAX_DISPLAY_NAME: usize = 64;
+/// Longest emoji of a reaction, bytes of UTF-8.
+pub const MAX_EMOJI: usize = 64;
+/// Largest signal (presence, typing), bytes.
+pub const MAX_SIGNAL: usize = 4096;
+/// Most operations in one binary `ops` frame or one shared packet.
+pub const MAX_BATCH: usize = 256;
+/// Most operation bytes in one binary `ops` frame, unless a single operation is larger.
+pub const MAX_FRAME_OPS_BYTES: usize = 256 * 1024;
+/// Most topics of a device.
+pub const MAX_TOPICS: usize = 4096;
+/// Most topics of a device that keep a socket open; the least recently used beyond are parked and polled.
+pub const MAX_LIVE_SOCKETS: usize = 64;
+/// Most outbox rows of a device.
+pub const MAX_OUTBOX_ROWS: usize = 100_000;
+/// Most envelope bytes in a device's outbox.
+pub const MAX_OUTBOX_BYTES: u64 = 256 * 1024 * 1024;
+/// Most bytes of operations of one topic that wait for something.
+pub const MAX_PENDING_BYTES: u64 = 64 * 1024 * 1024;
+/// Most operations of one author and log that wait for a predecessor.
+pub const MAX_PENDING_PER_AUTHOR: usize = 4096;
+/// Most relays in a directory.
+pub const MAX_DIRECTORY_NODES: usize = 1000;
+/// Longest URL of a node, bytes.
+pub const MAX_URL: usize = 255;
+/// Longest forward URL in a v2 packet, bytes.
+pub const MAX_URL_V2: usize = 512;
+/// Packets of one topic in flight at once.
+pub const OUTBOX_WINDOW: usize = 8;
