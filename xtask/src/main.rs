@@ -1,2 +1,89 @@
-//! stub
-fn main() {}
+//! The commands README names: `cargo xtask test`, `cargo xtask demo` and a few for daily work.
+//!
+//! Depends on the standard library alone, so that it builds in a second and on any compiler the workspace allows.
+//! What it is not: a build system. Every step is a plain cargo command (printed before it runs) or a check of the
+//! sources that lives here because no tool knows this project's floors.
+
+#![allow(clippy::print_stdout, clippy::print_stderr, reason = "a command-line program talks to its terminal")]
+
+mod bans;
+mod cargo;
+mod dependencies;
+mod floors;
+mod source;
+mod steps;
+mod tasks;
+mod test;
+
+use std::process::ExitCode;
+
+const HELP: &str = "\
+cargo xtask: the commands of this repository
+
+Usage: cargo xtask <COMMAND> [ARGUMENTS]
+
+Commands:
+  test   [--only STEP] [--list]        everything CI runs; ends with a table and `N passed, N failed`
+  demo   [ARGUMENTS]                   builds the programs (release) and runs `delta demo ARGUMENTS`
+  sim    [--seed S] [--steps N]        one simulation; prints the seed when it fails
+         [--seeds N]                   many seeds, one after another
+  bench  [FILTER]                      the benchmarks: one table with ratios
+  fmt                                  formats every crate
+  help                                 this text
+
+Examples:
+  cargo xtask test
+  cargo xtask test --only floors
+  cargo xtask demo --json
+  cargo xtask sim --seed 7 --steps 5000
+  cargo xtask sim --seeds 200
+
+Exit codes: 0 all well, 1 something failed, 2 the command line was not understood.
+On a compiler older than 1.96 every cargo command gets --ignore-rust-version (see CONTRIBUTING.md).
+";
+
+fn main() -> ExitCode {
+    let arguments: Vec<String> = std::env::args().skip(1).collect();
+    let (command, rest) = match arguments.split_first() {
+        Some((command, rest)) => (command.as_str(), rest),
+        None => ("help", arguments.as_slice()),
+    };
+    if matches!(command, "help" | "--help" | "-h") {
+        print!("{HELP}");
+        return ExitCode::SUCCESS;
+    }
+    if command != "demo" && rest.iter().any(|argument| argument == "--help" || argument == "-h") {
+        print!("{HELP}");
+        return ExitCode::SUCCESS;
+    }
+    let done = match command {
+        "test" => test::run(rest),
+        "demo" => tasks::demo(rest),
+        "sim" => tasks::sim(rest),
+        "bench" => tasks::bench(rest),
+        "fmt" => tasks::fmt(rest),
+        other => Err(Failure::Usage(format!("unknown command `{other}`"))),
+    };
+    match done {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(Failure::Usage(what)) => {
+            eprintln!("error: {what}\n\n{HELP}");
+            ExitCode::from(2)
+        }
+        Err(Failure::Failed(what)) => {
+            eprintln!("error: {what}");
+            ExitCode::FAILURE
+        }
+        Err(Failure::Exit(code)) => ExitCode::from(code),
+    }
+}
+
+/// Why a command did not end well.
+pub enum Failure {
+    /// The command line was not understood.
+    Usage(String),
+    /// Something was run or checked and failed.
+    Failed(String),
+    /// A program that ran in our place ended with this code and has said why.
+    Exit(u8),
+}

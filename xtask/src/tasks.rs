@@ -1,0 +1,44 @@
+//! The other commands: demo, sim, bench, fmt.
+
+use std::process::{Command, ExitStatus};
+
+use crate::{Failure, cargo};
+
+/// Builds the programs a demo starts, then runs `delta demo` with the given arguments.
+pub fn demo(arguments: &[String]) -> Result<(), Failure> {
+    run_cargo("build --release --locked -p delta-cli -p delta-relay -p delta-sync --bins", &[])?;
+    let folder = cargo::programs("release").map_err(Failure::Failed)?;
+    let program = folder.join(format!("delta{}", std::env::consts::EXE_SUFFIX));
+    let status = Command::new(&program).arg("demo").args(arguments).status();
+    ended(&program.display().to_string(), status)
+}
+
+/// Runs the simulation with the given arguments.
+pub fn sim(arguments: &[String]) -> Result<(), Failure> {
+    run_cargo("run --quiet --locked -p delta-sim --bin delta-sim --", arguments)
+}
+
+/// Runs the benchmarks.
+pub fn bench(arguments: &[String]) -> Result<(), Failure> {
+    run_cargo("bench --workspace --locked --benches --", arguments)
+}
+
+/// Formats every crate.
+pub fn fmt(arguments: &[String]) -> Result<(), Failure> {
+    run_cargo("fmt --all", arguments)
+}
+
+fn run_cargo(line: &str, more: &[String]) -> Result<(), Failure> {
+    let mut words = cargo::line(line);
+    words.extend_from_slice(more);
+    ended("cargo", cargo::command(&words).status())
+}
+
+/// Hands on the exit code of a program that has already said what went wrong.
+fn ended(program: &str, status: std::io::Result<ExitStatus>) -> Result<(), Failure> {
+    match status {
+        Ok(status) if status.success() => Ok(()),
+        Ok(status) => Err(Failure::Exit(status.code().and_then(|code| u8::try_from(code).ok()).unwrap_or(1))),
+        Err(error) => Err(Failure::Failed(format!("{program} did not start: {error}"))),
+    }
+}

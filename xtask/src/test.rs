@@ -1,0 +1,89 @@
+//! `cargo xtask test`: everything CI runs, in the order that finds the cheap mistakes first.
+
+use crate::steps::{Action, Step, run_all};
+use crate::{Failure, bans, cargo, dependencies, floors};
+
+/// The simulation CI runs: one seed, always the same, well under a minute.
+const SIMULATION: &str = "--seed 1 --steps 2000";
+
+/// Runs all steps, or with `--only STEP` one.
+pub fn run(arguments: &[String]) -> Result<(), Failure> {
+    let mut steps = steps();
+    match arguments.iter().map(String::as_str).collect::<Vec<_>>().as_slice() {
+        [] => {}
+        ["--list"] => {
+            for step in &steps {
+                println!("{}", step.name);
+            }
+            return Ok(());
+        }
+        ["--only", name] => {
+            steps.retain(|step| step.name == *name);
+            if steps.is_empty() {
+                return Err(Failure::Usage(format!(
+                    "no step is called `{name}`; see cargo xtask test --list"
+                )));
+            }
+            // A program is only as fresh as its last build.
+            if steps.iter().any(|step| matches!(step.action, Action::Program(..))) {
+                steps.insert(0, programs());
+            }
+        }
+        other => return Err(Failure::Usage(format!("cargo xtask test does not know `{}`", other.join(" ")))),
+    }
+    if run_all(&steps) { Ok(()) } else { Err(Failure::Exit(1)) }
+}
+
+fn steps() -> Vec<Step> {
+    vec![
+        cargo_step("format", "fmt --all --check"),
+        Step { name: "floors", action: Action::Check(floors::problems) },
+        Step { name: "bans", action: Action::Check(bans::in_core) },
+        Step { name: "sql", action: Action::Check(bans::sql_outside_the_store) },
+        Step { name: "dependencies", action: Action::Check(dependencies::problems) },
+        cargo_step("clippy", "clippy --workspace --all-targets --locked -- -D warnings"),
+        programs(),
+        tests(),
+        cargo_step("doc-tests", "test --workspace --doc --locked"),
+        simulation(),
+        cargo_step("storage-free-core", "build -p delta-core --no-default-features --locked"),
+        cargo_step("storage-free-topic-log", "build -p delta-topic-log --locked"),
+        wasm(),
+    ]
+}
+
+fn cargo_step(name: &'static str, line: &str) -> Step {
+    Step { name, action: Action::Cargo(line.to_owned()) }
+}
+
+/// The programs that tests of other crates and the simulation step start.
+fn programs() -> Step {
+    cargo_step("programs", "build --workspace --bins --locked")
+}
+
+fn tests() -> Step {
+    if cargo::has("nextest") {
+        return cargo_step("tests", "nextest run --workspace --no-fail-fast --locked");
+    }
+    println!("cargo-nextest is not installed: the tests run with cargo test, which is slower");
+    cargo_step("tests", "test --workspace --lib --bins --tests --examples --no-fail-fast --locked")
+}
+
+fn simulation() -> Step {
+    let action = if cargo::root().join("sim/src/main.rs").exists() {
+        Action::Program("delta-sim", SIMULATION.to_owned())
+    } else {
+        Action::NotHere("the simulation has no program yet (sim/src/main.rs)".to_owned())
+    };
+    Step { name: "simulation", action }
+}
+
+fn wasm() -> Step {
+    const TARGET: &str = "wasm32-unknown-unknown";
+    if cargo::has_target(TARGET) {
+        // The topic log brings the storage-free core with it.
+        return cargo_step("wasm32", &format!("check -p delta-topic-log --locked --target {TARGET}"));
+    }
+    let why = format!("the target {TARGET} is not installed (rustup target add {TARGET})");
+    Step { name: "wasm32", action: Action::NotHere(why) }
+}
