@@ -1,3 +1,8 @@
-//! (in progress)
+//! The sync protocol without IO: frames, the session of one topic, retry policy.
+//!
+//! Not here: sockets (the driver's), SQL (the store's), cryptography of operations (`ops`).
 
+pub mod backoff;
 pub mod frame;
+pub mod outbox;
+pub mod session;

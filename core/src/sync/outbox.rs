@@ -1,0 +1,422 @@
+//! Outbox policy of one topic: what goes into the next packet, when a packet counts as lost, when to try again.
+//!
+//! Pure bookkeeping over row numbers and hashes; the envelopes themselves stay in the database. A row is queued,
+//! then sent in a packet, then acknowledged by its own echo in the topic log. Only the echo acknowledges: an HTTP
+//! answer promises nothing.
+
+use std::collections::{BTreeMap, BTreeSet, HashMap};
+
+use crate::entropy::{Entropy, EntropyError};
+use crate::identity::{EnvelopeHash, Millis};
+use crate::limits::{MAX_BATCH, OUTBOX_WINDOW};
+use crate::sync::backoff::{RoundTrip, doubled};
+
+/// Shortest time to wait for an echo, milliseconds.
+pub const ECHO_TIMEOUT_MIN_MS: u64 = 8_000;
+/// Longest time to wait for an echo, milliseconds.
+pub const ECHO_TIMEOUT_MAX_MS: u64 = 120_000;
+/// Attempts that follow each other without backoff.
+pub const QUICK_ATTEMPTS: u32 = 4;
+/// Cap that the delay between slow attempts grows to, milliseconds.
+pub const RETRY_MAX_MS: u64 = 30 * 60 * 1000;
+/// Cap of the delay after the entry relay refused a packet for the first time, milliseconds.
+pub const REFUSED_RETRY_MS: u64 = 250;
+/// Most envelope bytes put into one shared packet: fits class 3 with its list overhead.
+pub const MAX_SHARED_BYTES: usize = 192 * 1024;
+
+/// A row of the outbox table.
+pub type RowId = i64;
+
+/// One packet on its way. Unique within a device's database.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct AttemptId(pub u64);
+
+/// What the policy needs to know of a row.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct OutboxRow {
+    /// The row.
+    pub id: RowId,
+    /// Its envelope's hash, by which the echo is known.
+    pub hash: EnvelopeHash,
+    /// Length of the envelope in bytes.
+    pub len: u32,
+    /// Attempts so far.
+    pub tries: u32,
+    /// Whether it may have left this device before.
+    pub maybe_sent: bool,
+    /// Not to be sent before this instant.
+    pub not_before: Millis,
+}
+
+/// The rows for one packet, oldest first.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Plan {
+    /// The rows, at least one.
+    pub rows: Vec<RowId>,
+    /// Tries of these rows before this one (0 for a first sending).
+    pub tries: u32,
+}
+
+/// An acknowledged row.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Acknowledged {
+    /// The row, to be removed.
+    pub id: RowId,
+    /// Round trip of its packet in milliseconds, when the row was sent once only.
+    pub round_trip_ms: Option<u64>,
+}
+
+/// A row that goes back to waiting: to be written down.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Requeued {
+    /// The row.
+    pub id: RowId,
+    /// Attempts so far.
+    pub tries: u32,
+    /// Not to be sent before this instant.
+    pub not_before: Millis,
+}
+
+#[derive(Clone, Debug)]
+struct Row {
+    hash: EnvelopeHash,
+    len: u32,
+    tries: u32,
+    maybe_sent: bool,
+    place: Place,
+}
+
+#[derive(Clone, Copy, Debug)]
+enum Place {
+    Waiting(Millis),
+    InFlight(AttemptId),
+}
+
+#[derive(Clone, Debug)]
+struct Attempt {
+    rows: BTreeSet<RowId>,
+    sent_at: Millis,
+    due: Millis,
+}
+
+/// The outbox of one topic.
+#[derive(Clone, Debug, Default)]
+pub struct Outbox {
+    rows: BTreeMap<RowId, Row>,
+    by_hash: HashMap<EnvelopeHash, RowId>,
+    /// Rows that wait for their first attempt, by the instant they may go, then first in first out.
+    fresh: BTreeSet<(Millis, RowId)>,
+    /// Rows that wait for a further attempt: they go before fresh ones, because receivers wait for them.
+    again: BTreeSet<(Millis, RowId)>,
+    attempts: BTreeMap<AttemptId, Attempt>,
+    due: BTreeSet<(Millis, AttemptId)>,
+    round_trip: RoundTrip,
+}
+
+impl Outbox {
+    /// Adds a row. A hash that is already there is ignored.
+    pub fn insert(&mut self, row: OutboxRow) {
+        if self.by_hash.contains_key(&row.hash) {
+            return;
+        }
+        self.by_hash.insert(row.hash, row.id);
+        self.queue(row.tries).insert((row.not_before, row.id));
+        let place = Place::Waiting(row.not_before);
+        let (hash, len, tries, maybe_sent) = (row.hash, row.len, row.tries, row.maybe_sent);
+        self.rows.insert(row.id, Row { hash, len, tries, maybe_sent, place });
+    }
+
+    /// The row whose envelope has this hash.
+    pub fn find(&self, hash: &EnvelopeHash) -> Option<RowId> {
+        self.by_hash.get(hash).copied()
+    }
+
+    /// No row left.
+    pub fn is_empty(&self) -> bool {
+        self.rows.is_empty()
+    }
+
+    /// Rows waiting and rows in flight.
+    pub fn counts(&self) -> (usize, usize) {
+        let waiting = self.fresh.len() + self.again.len();
+        (waiting, self.rows.len() - waiting)
+    }
+
+    /// Smoothed round trip of this topic's deliveries, milliseconds.
+    pub const fn round_trip_ms(&self) -> Option<u64> {
+        self.round_trip.smoothed_ms()
+    }
+
+    /// The rows of the next packet, if the window has room and something may go now. Rows that may have left
+    /// before are held back unless `allow_retries`: without the topic's log at hand nobody knows whether they
+    /// arrived. A row that was tried before goes alone.
+    pub fn plan(&self, now: Millis, allow_retries: bool) -> Option<Plan> {
+        if self.attempts.len() >= OUTBOX_WINDOW {
+            return None;
+        }
+        if let Some(&(not_before, id)) = self.again.first().filter(|_| allow_retries)
+            && not_before <= now
+        {
+            let tries = self.rows.get(&id)?.tries;
+            return Some(Plan { rows: vec![id], tries });
+        }
+        let mut rows: Vec<RowId> = Vec::new();
+        let mut bytes = 0usize;
+        for &(not_before, id) in &self.fresh {
+            if not_before > now || rows.len() >= MAX_BATCH {
+                break;
+            }
+            let Some(row) = self.rows.get(&id) else { continue };
+            if row.maybe_sent && !allow_retries {
+                continue;
+            }
+            let len = row.len as usize;
+            if !rows.is_empty() && bytes + len > MAX_SHARED_BYTES {
+                break;
+            }
+            bytes += len;
+            rows.push(id);
+        }
+        (!rows.is_empty()).then_some(Plan { rows, tries: 0 })
+    }
+
+    /// The rows of `plan` leave in packet `attempt`, whose relays add `delays_ms` by request. Returns the instant
+    /// at which the packet counts as lost: 4 × the smoothed round trip + delays, within 8 s to 120 s, ± 25 %.
+    pub fn sent(
+        &mut self,
+        plan: &Plan,
+        attempt: AttemptId,
+        now: Millis,
+        delays_ms: u64,
+        entropy: &mut dyn Entropy,
+    ) -> Result<Millis, EntropyError> {
+        let expected = self.round_trip.smoothed_ms().unwrap_or(0).saturating_mul(4).saturating_add(delays_ms);
+        let timeout = expected.clamp(ECHO_TIMEOUT_MIN_MS, ECHO_TIMEOUT_MAX_MS);
+        let due = now.plus(timeout * 3 / 4 + entropy.below(timeout / 2 + 1)?);
+        for id in &plan.rows {
+            let Some(row) = self.rows.get_mut(id) else { continue };
+            if let Place::Waiting(at) = row.place {
+                let queue = if row.tries == 0 { &mut self.fresh } else { &mut self.again };
+                queue.remove(&(at, *id));
+            }
+            row.place = Place::InFlight(attempt);
+            row.maybe_sent = true;
+            row.tries = row.tries.saturating_add(1);
+        }
+        self.attempts.insert(attempt, Attempt { rows: plan.rows.iter().copied().collect(), sent_at: now, due });
+        self.due.insert((due, attempt));
+        Ok(due)
+    }
+
+    /// The envelope with this hash stands in the topic log: its row is done.
+    pub fn acknowledge(&mut self, hash: &EnvelopeHash, now: Millis) -> Option<Acknowledged> {
+        let id = self.by_hash.remove(hash)?;
+        let row = self.rows.remove(&id)?;
+        let mut round_trip_ms = None;
+        match row.place {
+            Place::Waiting(at) => {
+                self.queue(row.tries).remove(&(at, id));
+            }
+            Place::InFlight(attempt) => {
+                let sent_at = self.leave_attempt(attempt, id);
+                round_trip_ms = sent_at.filter(|_| row.tries == 1).map(|at| now.since(at));
+            }
+        }
+        if let Some(ms) = round_trip_ms {
+            self.round_trip.sample(ms);
+        }
+        Some(Acknowledged { id, round_trip_ms })
+    }
+
+    /// The entry relay did not take the packet: nothing of it is on its way. Its rows wait a little.
+    pub fn refused(
+        &mut self,
+        attempt: AttemptId,
+        now: Millis,
+        entropy: &mut dyn Entropy,
+    ) -> Result<Vec<Requeued>, EntropyError> {
+        self.end_attempt(attempt, now, REFUSED_RETRY_MS, entropy)
+    }
+
+    /// Packets whose echo did not come in time count as lost; their rows go back to waiting.
+    pub fn handle_timeout(
+        &mut self,
+        now: Millis,
+        entropy: &mut dyn Entropy,
+    ) -> Result<Vec<Requeued>, EntropyError> {
+        let mut requeued = Vec::new();
+        while let Some(&(due, attempt)) = self.due.first() {
+            if due > now {
+                break;
+            }
+            requeued.extend(self.end_attempt(attempt, now, 0, entropy)?);
+        }
+        Ok(requeued)
+    }
+
+    /// The network changed, or the server was reached again: whatever waits may go now.
+    pub fn hurry(&mut self, now: Millis) -> Vec<Requeued> {
+        let waiting = self.fresh.iter().chain(&self.again);
+        let late: Vec<(Millis, RowId)> = waiting.filter(|(at, _)| *at > now).copied().collect();
+        late.into_iter()
+            .filter_map(|(at, id)| {
+                let row = self.rows.get_mut(&id)?;
+                row.place = Place::Waiting(now);
+                let tries = row.tries;
+                let queue = self.queue(tries);
+                queue.remove(&(at, id));
+                queue.insert((now, id));
+                Some(Requeued { id, tries, not_before: now })
+            })
+            .collect()
+    }
+
+    /// When to call [`Self::handle_timeout`] or [`Self::plan`] next.
+    pub fn poll_timeout(&self) -> Option<Millis> {
+        let due = self.due.first().map(|(at, _)| *at);
+        let open = self.attempts.len() < OUTBOX_WINDOW;
+        let waiting = self.fresh.first().into_iter().chain(self.again.first()).map(|(at, _)| *at);
+        due.into_iter().chain(waiting.filter(|_| open)).min()
+    }
+
+    fn queue(&mut self, tries: u32) -> &mut BTreeSet<(Millis, RowId)> {
+        if tries == 0 { &mut self.fresh } else { &mut self.again }
+    }
+
+    fn leave_attempt(&mut self, attempt: AttemptId, row: RowId) -> Option<Millis> {
+        let entry = self.attempts.get_mut(&attempt)?;
+        entry.rows.remove(&row);
+        let (sent_at, due, done) = (entry.sent_at, entry.due, entry.rows.is_empty());
+        if done {
+            self.attempts.remove(&attempt);
+            self.due.remove(&(due, attempt));
+        }
+        Some(sent_at)
+    }
+
+    fn end_attempt(
+        &mut self,
+        attempt: AttemptId,
+        now: Millis,
+        quick_ms: u64,
+        entropy: &mut dyn Entropy,
+    ) -> Result<Vec<Requeued>, EntropyError> {
+        let Some(entry) = self.attempts.remove(&attempt) else { return Ok(Vec::new()) };
+        self.due.remove(&(entry.due, attempt));
+        let mut requeued = Vec::with_capacity(entry.rows.len());
+        for id in entry.rows {
+            let Some(row) = self.rows.get_mut(&id) else { continue };
+            let cap = match row.tries.checked_sub(QUICK_ATTEMPTS) {
+                None => doubled(quick_ms, row.tries.saturating_sub(1), RETRY_MAX_MS),
+                Some(slow) => doubled(ECHO_TIMEOUT_MIN_MS, slow, RETRY_MAX_MS),
+            };
+            let not_before = now.plus(entropy.below(cap + 1)?);
+            row.place = Place::Waiting(not_before);
+            self.again.insert((not_before, id));
+            requeued.push(Requeued { id, tries: row.tries, not_before });
+        }
+        Ok(requeued)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::entropy::SeededEntropy;
+
+    fn row(id: RowId, len: u32) -> OutboxRow {
+        let hash = EnvelopeHash::of(&id.to_be_bytes());
+        OutboxRow { id, hash, len, tries: 0, maybe_sent: false, not_before: Millis(0) }
+    }
+
+    fn hash(id: RowId) -> EnvelopeHash {
+        row(id, 0).hash
+    }
+
+    #[test]
+    fn queued_rows_share_a_packet_in_order_up_to_its_limits() {
+        let mut outbox = Outbox::default();
+        for id in 1..=300 {
+            outbox.insert(row(id, 100));
+        }
+        let plan = outbox.plan(Millis(0), true).unwrap();
+        assert_eq!(plan.rows, (1..=256).collect::<Vec<_>>());
+
+        let mut outbox = Outbox::default();
+        outbox.insert(row(1, 150_000));
+        outbox.insert(row(2, 60_000));
+        assert_eq!(outbox.plan(Millis(0), true).unwrap().rows, [1]);
+    }
+
+    #[test]
+    fn the_window_closes_at_eight_packets_and_an_echo_opens_it() {
+        let mut entropy = SeededEntropy::new([3; 32]);
+        let mut outbox = Outbox::default();
+        for id in 1..=9 {
+            outbox.insert(row(id, MAX_SHARED_BYTES as u32));
+        }
+        for attempt in 1..=8 {
+            let plan = outbox.plan(Millis(0), true).unwrap();
+            outbox.sent(&plan, AttemptId(attempt), Millis(0), 0, &mut entropy).unwrap();
+        }
+        assert_eq!(outbox.plan(Millis(0), true), None);
+        let done = outbox.acknowledge(&hash(3), Millis(40)).unwrap();
+        assert_eq!(done, Acknowledged { id: 3, round_trip_ms: Some(40) });
+        assert_eq!(outbox.plan(Millis(0), true).unwrap().rows, [9]);
+    }
+
+    #[test]
+    fn a_packet_without_echo_is_lost_after_eight_seconds_give_or_take_a_quarter_and_its_rows_go_alone() {
+        let mut entropy = SeededEntropy::new([4; 32]);
+        let mut outbox = Outbox::default();
+        outbox.insert(row(1, 10));
+        outbox.insert(row(2, 10));
+        let plan = outbox.plan(Millis(0), true).unwrap();
+        let due = outbox.sent(&plan, AttemptId(1), Millis(0), 0, &mut entropy).unwrap();
+        assert!((6_000..=10_000).contains(&due.0), "{due}");
+        assert_eq!(outbox.handle_timeout(Millis(due.0 - 1), &mut entropy).unwrap(), []);
+        let lost = outbox.handle_timeout(due, &mut entropy).unwrap();
+        assert_eq!(lost.iter().map(|row| (row.id, row.tries)).collect::<Vec<_>>(), [(1, 1), (2, 1)]);
+        assert_eq!(outbox.plan(due, false), None, "without the log at hand nothing is sent twice");
+        assert_eq!(outbox.plan(due, true), Some(Plan { rows: vec![1], tries: 1 }));
+    }
+
+    #[test]
+    fn after_four_quick_attempts_the_delay_grows_to_half_an_hour() {
+        let mut entropy = SeededEntropy::new([5; 32]);
+        let mut outbox = Outbox::default();
+        outbox.insert(row(1, 10));
+        let mut now = Millis(0);
+        let mut delays = Vec::new();
+        for attempt in 1..=20 {
+            let plan = outbox.plan(now, true).unwrap();
+            now = outbox.sent(&plan, AttemptId(attempt), now, 0, &mut entropy).unwrap();
+            let again = outbox.handle_timeout(now, &mut entropy).unwrap().remove(0).not_before;
+            delays.push(again.since(now));
+            now = again;
+        }
+        assert_eq!(delays[..3], [0, 0, 0]);
+        assert!(delays.iter().all(|delay| *delay <= RETRY_MAX_MS));
+        assert!(delays.iter().any(|delay| *delay > 60_000), "{delays:?}");
+        outbox.sent(&outbox.plan(now, true).unwrap(), AttemptId(99), now, 0, &mut entropy).unwrap();
+        outbox.refused(AttemptId(99), now, &mut entropy).unwrap();
+        assert!(outbox.hurry(now).len() <= 1);
+        assert!(outbox.plan(now, true).is_some(), "a changed network ends the wait");
+    }
+
+    #[test]
+    fn a_late_echo_of_a_retried_row_counts_but_is_no_round_trip() {
+        let mut entropy = SeededEntropy::new([6; 32]);
+        let mut outbox = Outbox::default();
+        outbox.insert(row(1, 10));
+        let plan = outbox.plan(Millis(0), true).unwrap();
+        let due = outbox.sent(&plan, AttemptId(1), Millis(0), 0, &mut entropy).unwrap();
+        outbox.handle_timeout(due, &mut entropy).unwrap();
+        let plan = outbox.plan(due, true).unwrap();
+        outbox.sent(&plan, AttemptId(2), due, 0, &mut entropy).unwrap();
+        assert_eq!(outbox.acknowledge(&hash(1), due), Some(Acknowledged { id: 1, round_trip_ms: None }));
+        assert_eq!(outbox.acknowledge(&hash(1), due), None);
+        assert!(outbox.is_empty());
+        assert_eq!(outbox.poll_timeout(), None);
+    }
+}
