@@ -79,7 +79,6 @@ pub struct Requeued {
 
 #[derive(Clone, Debug)]
 struct Row {
-    hash: EnvelopeHash,
     len: u32,
     tries: u32,
     maybe_sent: bool,
@@ -122,8 +121,8 @@ impl Outbox {
         self.by_hash.insert(row.hash, row.id);
         self.queue(row.tries).insert((row.not_before, row.id));
         let place = Place::Waiting(row.not_before);
-        let (hash, len, tries, maybe_sent) = (row.hash, row.len, row.tries, row.maybe_sent);
-        self.rows.insert(row.id, Row { hash, len, tries, maybe_sent, place });
+        let (len, tries, maybe_sent) = (row.len, row.tries, row.maybe_sent);
+        self.rows.insert(row.id, Row { len, tries, maybe_sent, place });
     }
 
     /// The row whose envelope has this hash.

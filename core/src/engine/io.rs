@@ -1,0 +1,460 @@
+//! What goes into the engine and what comes out of it: plain values.
+
+use std::sync::Arc;
+
+use bytes::Bytes;
+use thiserror::Error;
+
+use crate::codec::DecodeError;
+use crate::entropy::{EntropyError, SeededEntropy};
+use crate::identity::{Author, EnvelopeHash, LogId, Millis, NodeId, OperationId};
+use crate::onion::deliver::{self, DeliverError};
+use crate::onion::directory::{Directory, Node};
+use crate::onion::v3::{self, Hop, Terminal, WrapError};
+use crate::ops::{Content, CreateError, EnvelopeError, Rejected, Ticket, TopicKeys, VerifiedOperation};
+use crate::projector::Change;
+use crate::store::StoreError;
+use crate::sync::outbox::AttemptId;
+use crate::sync::session::{ConnId, Connection, Cursor, Fault, Step, StepKind, SubscribeRequest};
+use crate::topic::{Seq, TopicId, WriteKey};
+
+/// The caller's name for a command; its [`Output::Reply`] carries it back.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct CommandId(pub u64);
+
+/// What happened outside since the last batch.
+#[derive(Debug)]
+pub enum Input {
+    /// The app wants something.
+    Command {
+        /// Named by the caller.
+        id: CommandId,
+        /// What it wants.
+        command: Command,
+    },
+    /// An open job is done. Batches of one connection must come in the order in which the jobs were given out.
+    Opened(OpenedBatch),
+    /// A WebSocket is open.
+    Connected {
+        /// Which.
+        conn: ConnId,
+    },
+    /// A WebSocket is gone or could not be opened.
+    Disconnected {
+        /// Which.
+        conn: ConnId,
+        /// The server's Retry-After in milliseconds; 0 for none.
+        retry_after_ms: u64,
+    },
+    /// The entry relay answered a packet's POST, or did not.
+    Posted {
+        /// Which packet.
+        attempt: AttemptId,
+        /// Whether the relay took it. A taken packet is not a delivered one: only the echo says that.
+        taken: bool,
+    },
+    /// The device's network changed: waiting ends now.
+    NetworkChanged,
+    /// The instant of [`super::Engine::next_wakeup`] has come.
+    Timeout,
+}
+
+/// What an app can want.
+#[derive(Clone, Debug)]
+pub enum Command {
+    /// Open a topic from its ticket; again is harmless.
+    OpenTopic {
+        /// The ticket.
+        ticket: Ticket,
+    },
+    /// Receive a topic.
+    Subscribe {
+        /// The topic, opened before.
+        topic: TopicId,
+    },
+    /// Stop receiving it.
+    Unsubscribe {
+        /// The topic.
+        topic: TopicId,
+    },
+    /// Sign, store and send an operation.
+    Publish {
+        /// The topic, opened before with a ticket that may write.
+        topic: TopicId,
+        /// What it says.
+        content: Content,
+    },
+    /// Send over this network from now on.
+    Configure(Network),
+    /// Where a topic stands.
+    Status {
+        /// The topic.
+        topic: TopicId,
+    },
+}
+
+/// Over which relays and to which server a device sends, and which server it reads.
+#[derive(Clone, Debug)]
+pub struct Network {
+    /// The relays.
+    pub directory: Arc<Directory>,
+    /// The sync server, verified against its pin.
+    pub server: Node,
+    /// Relays per route, 1–5.
+    pub relays: usize,
+}
+
+/// An answer to a command.
+#[derive(Clone, Debug)]
+pub enum Reply {
+    /// Done.
+    Done,
+    /// The topic is open.
+    Topic(TopicId),
+    /// The operation is durable on this device and will be sent.
+    Published(OperationId),
+    /// Where a topic stands.
+    Status(TopicStatus),
+}
+
+/// Where one topic stands.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct TopicStatus {
+    /// Its connection.
+    pub connection: Connection,
+    /// The stored position.
+    pub cursor: Option<Cursor>,
+    /// Operations that wait to be sent.
+    pub queued: usize,
+    /// Operations sent and not yet read back.
+    pub sent: usize,
+    /// Why nothing is sent, if nothing can be.
+    pub blocked: Option<Blocked>,
+    /// Smoothed round trip of deliveries, milliseconds.
+    pub round_trip_ms: Option<u64>,
+}
+
+/// Why queued operations are not sent. They stay queued; a shorter or direct route is never taken.
+#[derive(Clone, Debug, PartialEq, Eq, Error)]
+pub enum Blocked {
+    /// No network is configured yet.
+    #[error("no relays and sync server are configured: call init_sync")]
+    NoNetwork,
+    /// Too few usable relays of distinct operators.
+    #[error("{need} relays of distinct operators are needed, {have} are usable")]
+    TooFewRelays {
+        /// Usable operators.
+        have: usize,
+        /// Configured path length.
+        need: usize,
+    },
+    /// The server's record has no usable onion key.
+    #[error("the sync server's record has no usable onion key")]
+    NoServerKey,
+    /// The ticket allows reading only.
+    #[error("the ticket of this topic allows reading only")]
+    ReadOnly,
+}
+
+/// A command that could not be done. Nothing of it was stored.
+#[derive(Debug, Error)]
+pub enum CommandError {
+    /// The topic was never opened.
+    #[error("the topic is not open on this device: open it from its ticket first")]
+    UnknownTopic,
+    /// The ticket allows reading only.
+    #[error("the ticket of this topic allows reading only")]
+    ReadOnly,
+    /// The device has as many topics as it may have.
+    #[error("this device already has {} topics, the most there may be", crate::limits::MAX_TOPICS)]
+    TooManyTopics,
+    /// The outbox is full.
+    #[error("the outbox is full: wait until the network took some of it")]
+    OutboxFull,
+    /// The author's log cannot grow any more.
+    #[error("this device's log in the topic has reached its last sequence number")]
+    LogFull,
+    /// The content breaks a limit.
+    #[error("the content cannot become an operation: {0}")]
+    Content(#[from] CreateError),
+    /// The envelope could not be sealed.
+    #[error("the operation cannot be sealed: {0}")]
+    Seal(#[from] EnvelopeError),
+    /// The path length is not 1–5.
+    #[error("a route has 1 to 5 relays")]
+    PathLength,
+    /// The random source failed.
+    #[error(transparent)]
+    Entropy(#[from] EntropyError),
+    /// The database failed; the whole batch was rolled back.
+    #[error(transparent)]
+    Store(Arc<StoreError>),
+}
+
+/// What the driver is to do. Everything here is already durable.
+#[derive(Debug)]
+pub enum Output {
+    /// Open a WebSocket to the configured server.
+    Connect {
+        /// Name of the connection.
+        conn: ConnId,
+        /// What to ask for.
+        request: SubscribeRequest,
+    },
+    /// Close a WebSocket; nothing of it is wanted any more.
+    Disconnect {
+        /// Name of the connection.
+        conn: ConnId,
+    },
+    /// Build a packet and POST it to its first relay.
+    Post(PostJob),
+    /// The answer to a command.
+    Reply {
+        /// The command.
+        id: CommandId,
+        /// The answer.
+        result: Result<Reply, CommandError>,
+    },
+    /// News for the app.
+    Event(Event),
+}
+
+/// News for the app. Everything named here is already durable.
+#[derive(Clone, Debug)]
+pub enum Event {
+    /// The read model changed.
+    Changed {
+        /// Where.
+        topic: TopicId,
+        /// What.
+        changes: Vec<Change>,
+    },
+    /// An own operation stands in the topic log.
+    Acknowledged {
+        /// Where.
+        topic: TopicId,
+        /// The operation.
+        operation: OperationId,
+        /// Its place.
+        seq: Seq,
+    },
+    /// The connection of a topic changed.
+    Connection {
+        /// Which topic.
+        topic: TopicId,
+        /// Now.
+        connection: Connection,
+    },
+    /// The server has another log than before; operations it lacks are going to be delivered again.
+    Reset {
+        /// Which topic.
+        topic: TopicId,
+    },
+    /// The server no longer has these operations.
+    Gap {
+        /// Which topic.
+        topic: TopicId,
+        /// First missing seq.
+        from: Seq,
+        /// Last missing seq.
+        to: Seq,
+    },
+    /// The server broke the protocol; the connection was given up and will be tried again.
+    ServerFault {
+        /// Which topic.
+        topic: TopicId,
+        /// How.
+        fault: Fault,
+    },
+    /// An author signed two operations for one place in a log. What was positioned before the second stays.
+    Forked {
+        /// Which topic.
+        topic: TopicId,
+        /// Who.
+        author: Author,
+        /// In which log.
+        log: LogId,
+    },
+    /// Sending stopped or can go on.
+    Delivery {
+        /// Which topic.
+        topic: TopicId,
+        /// Why not, if not.
+        blocked: Option<Blocked>,
+    },
+}
+
+/// A packet to build and to POST. Pure until it is sent: may run on any thread.
+#[derive(Clone)]
+pub struct PostJob {
+    /// Name of the packet.
+    pub attempt: AttemptId,
+    /// The first relay.
+    pub entry: NodeId,
+    /// Where to POST: the first relay's `/hop`.
+    pub url: String,
+    pub(super) hops: Arc<[Hop]>,
+    pub(super) key: WriteKey,
+    pub(super) envelopes: Vec<Bytes>,
+    pub(super) seed: [u8; 32],
+}
+
+/// A packet could not be built.
+#[derive(Clone, Debug, PartialEq, Eq, Error)]
+pub enum PostJobError {
+    /// The content is not deliverable.
+    #[error(transparent)]
+    Deliver(#[from] DeliverError),
+    /// The packet cannot be wrapped.
+    #[error(transparent)]
+    Wrap(#[from] WrapError),
+}
+
+impl PostJob {
+    /// Wraps the envelopes in their onion layers.
+    pub fn wrap(&self) -> Result<Vec<u8>, PostJobError> {
+        let content = match self.envelopes.as_slice() {
+            [one] => deliver::encode_operation(&self.key, one)?,
+            many => {
+                let many: Vec<&[u8]> = many.iter().map(AsRef::as_ref).collect();
+                deliver::encode_list(&self.key, &many)?
+            }
+        };
+        let mut entropy = SeededEntropy::new(self.seed);
+        Ok(v3::wrap(&self.hops, Terminal::Deliver(&content), &mut entropy)?)
+    }
+
+    /// Operations in the packet.
+    pub const fn operations(&self) -> usize {
+        self.envelopes.len()
+    }
+}
+
+impl std::fmt::Debug for PostJob {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("PostJob").field("attempt", &self.attempt).field("operations", &self.envelopes.len()).finish()
+    }
+}
+
+/// Steps of one connection whose envelopes are to be opened. Pure and independent of all other jobs: may run on
+/// any thread.
+#[derive(Clone, Debug)]
+pub struct OpenJob {
+    pub(super) conn: ConnId,
+    pub(super) topic: TopicId,
+    pub(super) keys: Arc<TopicKeys>,
+    pub(super) steps: Vec<TriagedStep>,
+}
+
+#[derive(Clone, Debug)]
+pub(super) struct TriagedStep {
+    pub(super) step: Step,
+    /// The envelope is our own and still in the outbox: nothing to open.
+    pub(super) own: bool,
+}
+
+/// An [`OpenJob`] after its work.
+#[derive(Debug)]
+pub struct OpenedBatch {
+    pub(super) conn: ConnId,
+    pub(super) topic: TopicId,
+    pub(super) steps: Vec<OpenedStep>,
+}
+
+impl OpenedBatch {
+    /// Steps in the batch: a measure for how long its transaction will take.
+    pub fn len(&self) -> usize {
+        self.steps.len()
+    }
+
+    /// No step.
+    pub fn is_empty(&self) -> bool {
+        self.steps.is_empty()
+    }
+
+    /// The connection it came from.
+    pub const fn conn(&self) -> ConnId {
+        self.conn
+    }
+}
+
+#[derive(Debug)]
+pub(super) struct OpenedStep {
+    pub(super) cursor: Cursor,
+    pub(super) kind: OpenedKind,
+}
+
+#[derive(Debug)]
+pub(super) enum OpenedKind {
+    Reset,
+    Gap { from: Seq, to: Seq },
+    Op { hash: EnvelopeHash, received: Millis, opened: Opened },
+    Ready(crate::topic::SignedHead),
+    Head(crate::topic::SignedHead),
+}
+
+/// What an envelope turned out to be.
+#[derive(Debug)]
+pub enum Opened {
+    /// Our own, read back.
+    Own,
+    /// A valid operation.
+    Verified(Box<VerifiedOperation>),
+    /// Sealed under a key this device does not have.
+    NoKey {
+        /// Names the key.
+        key_id: [u8; 8],
+        /// Kept until the key comes.
+        envelope: Bytes,
+    },
+    /// Not valid: counted and dropped.
+    Rejected(Why),
+}
+
+/// Why an envelope was dropped. Its author or the server is at fault.
+#[derive(Clone, Debug, PartialEq, Eq, Error)]
+pub enum Why {
+    /// The envelope does not open.
+    #[error(transparent)]
+    Envelope(EnvelopeError),
+    /// The operation is not valid.
+    #[error(transparent)]
+    Operation(Rejected),
+    /// The bytes have no form.
+    #[error(transparent)]
+    Decode(#[from] DecodeError),
+}
+
+/// Opens a job's envelopes: decrypts, decodes, verifies. No state, no clock, no randomness.
+pub fn open(job: OpenJob) -> OpenedBatch {
+    let OpenJob { conn, topic, keys, steps } = job;
+    let steps = steps
+        .into_iter()
+        .map(|TriagedStep { step, own }| {
+            let kind = match step.kind {
+                StepKind::Reset { .. } => OpenedKind::Reset,
+                StepKind::Gap { from, to } => OpenedKind::Gap { from, to },
+                StepKind::Ready(head) => OpenedKind::Ready(head),
+                StepKind::Head(head) => OpenedKind::Head(head),
+                StepKind::Op { hash, received, envelope } => {
+                    let opened = if own { Opened::Own } else { open_envelope(&keys, envelope) };
+                    OpenedKind::Op { hash, received, opened }
+                }
+            };
+            OpenedStep { cursor: step.cursor, kind }
+        })
+        .collect();
+    OpenedBatch { conn, topic, steps }
+}
+
+fn open_envelope(keys: &TopicKeys, envelope: Bytes) -> Opened {
+    let opened = match keys.open(&envelope) {
+        Ok(opened) => opened,
+        Err(EnvelopeError::NoKey { key_id }) => return Opened::NoKey { key_id, envelope },
+        Err(error) => return Opened::Rejected(Why::Envelope(error)),
+    };
+    match crate::ops::verify(&opened.header, &opened.body, &keys.log()) {
+        Ok(operation) => Opened::Verified(Box::new(operation)),
+        Err(error) => Opened::Rejected(Why::Operation(error)),
+    }
+}
