@@ -34,7 +34,9 @@ impl Backoff {
 
 /// `base · 2^doublings`, at most `max`.
 pub(crate) fn doubled(base: u64, doublings: u32, max: u64) -> u64 {
-    1u64.checked_shl(doublings).and_then(|factor| base.checked_mul(factor)).map_or(max, |value| value.min(max))
+    1u64.checked_shl(doublings)
+        .and_then(|factor| base.checked_mul(factor))
+        .map_or(max, |value| value.min(max))
 }
 
 /// Smoothed round trip of a delivery: from the packet's sending to its echo (RFC 6298, α = 1/8).

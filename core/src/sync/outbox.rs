@@ -202,7 +202,8 @@ impl Outbox {
             row.maybe_sent = true;
             row.tries = row.tries.saturating_add(1);
         }
-        self.attempts.insert(attempt, Attempt { rows: plan.rows.iter().copied().collect(), sent_at: now, due });
+        self.attempts
+            .insert(attempt, Attempt { rows: plan.rows.iter().copied().collect(), sent_at: now, due });
         self.due.insert((due, attempt));
         Ok(due)
     }
