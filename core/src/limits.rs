@@ -4,8 +4,14 @@
 pub const MAX_ENVELOPE: usize = 1024 * 1024;
 /// Largest header and body of one operation together, bytes.
 pub const MAX_OPERATION: usize = 1_000_000;
+/// Largest header of one operation, bytes: its length travels as two bytes.
+pub const MAX_HEADER: usize = u16::MAX as usize;
 /// Largest byte string, text, array or map in an operation header: above it p2panda cannot decode the header.
 pub const MAX_HEADER_FIELD: usize = 512;
+/// Most data items (over all levels) in the CBOR of one body: what bounds the memory of decoding it.
+pub const MAX_BODY_ITEMS: usize = 32_768;
+/// Deepest nesting of arrays, maps and tags in a body.
+pub const MAX_BODY_NESTING: u16 = 32;
 /// Largest text of a message, bytes of UTF-8.
 pub const MAX_TEXT: usize = 64 * 1024;
 /// Most authors one message mentions.

@@ -1,0 +1,101 @@
+//! The one way foreign CBOR is read here: deterministic (RFC 8949 §4.2.1) or not at all, with bounded nesting and
+//! a bounded number of items, so that neither stack nor memory follows what the bytes claim.
+
+use std::collections::BTreeMap;
+
+use cbor_core::{DecodeOptions, Error, Value};
+
+/// A decoded map, borrowed from the bytes it was read from.
+pub(super) type Fields<'a> = BTreeMap<Value<'a>, Value<'a>>;
+
+/// Bytes a decoder may reserve on the word of a length it has not seen the items of.
+const RESERVE: usize = 4096;
+
+/// Decodes exactly one value; text and byte strings borrow from `bytes`.
+pub(super) fn decode(bytes: &[u8], nesting: u16, length: usize) -> Result<Value<'_>, Error> {
+    DecodeOptions::new()
+        .recursion_limit(nesting)
+        .length_limit(length as u64)
+        .oom_mitigation(RESERVE)
+        .decode(bytes)
+}
+
+/// The value under an integer key.
+pub(super) fn field<'v, 'a>(fields: &'v Fields<'a>, key: u64) -> Option<&'v Value<'a>> {
+    fields.get(&Value::Unsigned(key))
+}
+
+// The accessors below match one CBOR type each. cbor-core's own `as_*` methods look through tags, which would
+// give one field several encodings.
+
+/// A byte string of exactly `N` bytes.
+pub(super) fn array<const N: usize>(value: &Value<'_>) -> Option<[u8; N]> {
+    match value {
+        Value::ByteString(bytes) => bytes.as_ref().try_into().ok(),
+        _ => None,
+    }
+}
+
+/// A text string.
+pub(super) fn text<'v>(value: &'v Value<'_>) -> Option<&'v str> {
+    match value {
+        Value::TextString(text) => Some(text),
+        _ => None,
+    }
+}
+
+/// An unsigned integer below 2⁶⁴.
+pub(super) const fn unsigned(value: &Value<'_>) -> Option<u64> {
+    match value {
+        Value::Unsigned(number) => Some(*number),
+        _ => None,
+    }
+}
+
+/// An array's items.
+pub(super) fn items<'v, 'a>(value: &'v Value<'a>) -> Option<&'v [Value<'a>]> {
+    match value {
+        Value::Array(items) => Some(items),
+        _ => None,
+    }
+}
+
+/// A map's entries.
+pub(super) const fn fields<'v, 'a>(value: &'v Value<'a>) -> Option<&'v Fields<'a>> {
+    match value {
+        Value::Map(fields) => Some(fields),
+        _ => None,
+    }
+}
+
+/// Whether `bytes` hold more than `limit` data items, counted over all levels without building any.
+///
+/// A decoded item takes tens of bytes, an encoded one may take a single byte: the count is what bounds memory.
+/// Malformed bytes end the count early; the decoder finds them.
+pub(super) fn has_more_items_than(bytes: &[u8], limit: usize) -> bool {
+    let mut rest = bytes;
+    let mut count = 0;
+    while let Some((&head, after)) = rest.split_first() {
+        count += 1;
+        if count > limit {
+            return true;
+        }
+        let width = match head & 0x1f {
+            24 => 1,
+            25 => 2,
+            26 => 4,
+            27 => 8,
+            _ => 0,
+        };
+        let Some((argument, after)) = after.split_at_checked(width) else { return false };
+        let value = match width {
+            0 => u64::from(head & 0x1f),
+            _ => argument.iter().fold(0, |value, &byte| value << 8 | u64::from(byte)),
+        };
+        let is_string = matches!(head >> 5, 2 | 3);
+        let skip = if is_string { usize::try_from(value).unwrap_or(usize::MAX) } else { 0 };
+        let Some(next) = after.get(skip..) else { return false };
+        rest = next;
+    }
+    false
+}

@@ -1,0 +1,135 @@
+//! Signing: a body becomes the next operation of this device's log.
+
+use std::fmt;
+
+use cbor_core::Value;
+use p2panda_core::{Hash, Header, SigningKey};
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+use thiserror::Error;
+
+use super::body::{Body, EncodeError};
+use super::header::{Extensions, Peek};
+use super::verify::VerifiedOperation;
+use crate::identity::{Author, LogId, OperationId};
+use crate::limits::{MAX_HEADER_FIELD, MAX_OPERATION};
+
+/// Signs `body` as operation `seq_num` of this key's log. Pure: the same arguments give the same bytes.
+///
+/// `backlink` is the id of operation `seq_num - 1`, and `None` exactly at 0.
+pub fn create(
+    key: &DeviceKey,
+    log: LogId,
+    seq_num: u32,
+    backlink: Option<OperationId>,
+    body: &Body,
+) -> Result<VerifiedOperation, CreateError> {
+    if seq_num == u32::MAX {
+        return Err(CreateError::LogFull);
+    }
+    if (seq_num == 0) != backlink.is_none() {
+        return Err(CreateError::Backlink);
+    }
+    let bytes = body.encode()?;
+    if bytes.len() > MAX_OPERATION {
+        return Err(CreateError::TooLarge { len: bytes.len() });
+    }
+    let header = sign(key, Extensions { log }, seq_num, backlink, &bytes)?;
+    let encoded = header.encode();
+    if encoded.len() + bytes.len() > MAX_OPERATION {
+        return Err(CreateError::TooLarge { len: encoded.len() + bytes.len() });
+    }
+    let facts = Peek {
+        author: key.author(),
+        log,
+        seq_num,
+        backlink,
+        payload_size: header.payload_size,
+        payload_hash: header.payload_hash.map(|hash| *hash.as_bytes()).unwrap_or_default(),
+    };
+    let id = OperationId(*header.hash().as_bytes());
+    Ok(VerifiedOperation::created(id, facts, encoded, bytes, body.clone()))
+}
+
+/// Builds and signs a header. p2panda's builder does not check the field limit its decoder enforces: an operation
+/// past it could be stored but never read back, not even by its author.
+fn sign<E>(
+    key: &DeviceKey,
+    extensions: E,
+    seq_num: u32,
+    backlink: Option<OperationId>,
+    body: &[u8],
+) -> Result<Header<E>, CreateError>
+where
+    E: Clone + fmt::Debug + Serialize + DeserializeOwned,
+{
+    let value = Value::serialized(&extensions).map_err(|_| CreateError::HeaderField)?;
+    if !fits_header(&value) {
+        return Err(CreateError::HeaderField);
+    }
+    Ok(Header::builder()
+        .body(body)
+        .seq_num(seq_num)
+        .backlink(backlink.map(|id| Hash::from(id.0)))
+        .build(&key.0, extensions))
+}
+
+/// Whether every string, array and map in `value` is within what p2panda decodes.
+fn fits_header(value: &Value<'_>) -> bool {
+    let fits = |len| len <= MAX_HEADER_FIELD;
+    match value {
+        Value::ByteString(bytes) => fits(bytes.len()),
+        Value::TextString(text) => fits(text.len()),
+        Value::Array(items) => fits(items.len()) && items.iter().all(fits_header),
+        Value::Map(fields) => {
+            fits(fields.len()) && fields.iter().all(|(key, value)| fits_header(key) && fits_header(value))
+        }
+        Value::Tag(_, content) => fits_header(content),
+        Value::SimpleValue(_) | Value::Unsigned(_) | Value::Negative(_) | Value::Float(_) => true,
+    }
+}
+
+/// The Ed25519 key a device signs its operations with. Wiped on drop, never printed.
+#[derive(Clone)]
+pub struct DeviceKey(SigningKey);
+
+impl DeviceKey {
+    /// From the Ed25519 seed (RFC 8032).
+    pub fn from_bytes(seed: &[u8; 32]) -> Self {
+        Self(SigningKey::from_bytes(seed))
+    }
+
+    /// The verifying half: how others know this device.
+    pub fn author(&self) -> Author {
+        Author(*self.0.verifying_key().as_bytes())
+    }
+}
+
+impl fmt::Debug for DeviceKey {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("DeviceKey(..)")
+    }
+}
+
+/// An operation could not be made. The caller is at fault; nothing was signed or stored.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Error)]
+pub enum CreateError {
+    /// The body is above a limit or cannot be written.
+    #[error(transparent)]
+    Body(#[from] EncodeError),
+    /// Header and body together are too large.
+    #[error("the operation has {len} bytes, at most {MAX_OPERATION} are allowed")]
+    TooLarge {
+        /// Header and body together.
+        len: usize,
+    },
+    /// A header field is larger than p2panda can decode.
+    #[error("a header field has more than {MAX_HEADER_FIELD} bytes or items")]
+    HeaderField,
+    /// A first operation has no predecessor, every other one has.
+    #[error("a backlink belongs to every operation but the first")]
+    Backlink,
+    /// The log has no place left.
+    #[error("the log is full; continue in another log")]
+    LogFull,
+}

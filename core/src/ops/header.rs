@@ -1,0 +1,130 @@
+//! An operation's header: what it holds beside p2panda's own fields, and how to read it without a signature check.
+
+use std::fmt;
+
+use cbor_core::Value;
+use serde::de::{IgnoredAny, MapAccess, Visitor};
+use serde::ser::SerializeMap;
+use serde::{Deserialize, Deserializer, Serialize, Serializer};
+
+use super::cbor::{array, decode, field, fields, items, unsigned};
+use super::verify::Rejected;
+use crate::identity::{Author, LogId, OperationId};
+use crate::limits::{MAX_HEADER, MAX_HEADER_FIELD, MAX_OPERATION};
+
+/// Our header extension: the CBOR map {0: log id}. Unknown keys are ignored.
+///
+/// The log id stands under the signature, so an operation cannot be replayed in another conversation.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Extensions {
+    /// The conversation the operation belongs to.
+    pub log: LogId,
+}
+
+const KEY_LOG: u64 = 0;
+/// Deepest nesting inside a header, as p2panda decodes it.
+const MAX_HEADER_NESTING: u16 = 64;
+const VERSION: u64 = 1;
+
+/// What a header says, read without checking its signature.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Peek {
+    /// Who claims to have signed.
+    pub author: Author,
+    /// The conversation.
+    pub log: LogId,
+    /// Place in the author's log, from 0.
+    pub seq_num: u32,
+    /// The operation before it; `None` exactly at `seq_num` 0.
+    pub backlink: Option<OperationId>,
+    /// Length of the body, at least 1.
+    pub payload_size: u32,
+    /// BLAKE3 of the body.
+    pub payload_hash: [u8; 32],
+}
+
+/// Reads a header's fields **without checking the signature**: for cheap checks first, and for rows that were
+/// verified before they were stored.
+pub fn peek(header: &[u8]) -> Result<Peek, Rejected> {
+    if header.len() > MAX_HEADER {
+        return Err(Rejected::TooLong { len: header.len() });
+    }
+    let value = decode(header, MAX_HEADER_NESTING, MAX_HEADER_FIELD).map_err(Rejected::HeaderCbor)?;
+    let mut rest = items(&value).ok_or(Rejected::HeaderField("header"))?.iter();
+    let mut next = |name| rest.next().ok_or(Rejected::HeaderField(name));
+
+    if unsigned(next("version")?) != Some(VERSION) {
+        return Err(Rejected::HeaderField("version"));
+    }
+    let author = bytes(next("verifying_key")?, "verifying_key").map(Author)?;
+    let _signature: [u8; 64] = bytes(next("signature")?, "signature")?;
+    let payload_size = number(next("payload_size")?, "payload_size")?;
+    if payload_size == 0 {
+        return Err(Rejected::NoBody);
+    }
+    if payload_size as usize > MAX_OPERATION {
+        return Err(Rejected::TooLong { len: payload_size as usize });
+    }
+    let payload_hash = bytes(next("payload_hash")?, "payload_hash")?;
+    let seq_num = number(next("seq_num")?, "seq_num")?;
+    if seq_num == u32::MAX {
+        return Err(Rejected::LogFull);
+    }
+    let backlink = match seq_num {
+        0 => None,
+        _ => Some(OperationId(bytes(next("backlink")?, "backlink")?)),
+    };
+    let extensions = fields(next("extensions")?).ok_or(Rejected::HeaderField("extensions"))?;
+    let log = field(extensions, KEY_LOG).ok_or(Rejected::HeaderField("log_id"))?;
+    let log = bytes(log, "log_id").map(LogId)?;
+    if rest.next().is_some() {
+        return Err(Rejected::HeaderField("end"));
+    }
+    Ok(Peek { author, log, seq_num, backlink, payload_size, payload_hash })
+}
+
+fn bytes<const N: usize>(value: &Value<'_>, name: &'static str) -> Result<[u8; N], Rejected> {
+    array(value).ok_or(Rejected::HeaderField(name))
+}
+
+fn number(value: &Value<'_>, name: &'static str) -> Result<u32, Rejected> {
+    unsigned(value).and_then(|number| u32::try_from(number).ok()).ok_or(Rejected::HeaderField(name))
+}
+
+impl Serialize for Extensions {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        let mut map = serializer.serialize_map(Some(1))?;
+        map.serialize_entry(&KEY_LOG, &Value::from(&self.log.0))?;
+        map.end()
+    }
+}
+
+impl<'de> Deserialize<'de> for Extensions {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        deserializer.deserialize_map(ExtensionsVisitor)
+    }
+}
+
+struct ExtensionsVisitor;
+
+impl<'de> Visitor<'de> for ExtensionsVisitor {
+    type Value = Extensions;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("a map with a log id of 32 bytes under key 0")
+    }
+
+    fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Extensions, A::Error> {
+        use serde::de::Error;
+        let mut log = None;
+        while let Some(key) = map.next_key::<Value<'static>>()? {
+            if unsigned(&key) == Some(KEY_LOG) {
+                log = array(&map.next_value::<Value<'static>>()?);
+            } else {
+                map.next_value::<IgnoredAny>()?;
+            }
+        }
+        let log = log.ok_or_else(|| A::Error::missing_field("log id"))?;
+        Ok(Extensions { log: LogId(log) })
+    }
+}

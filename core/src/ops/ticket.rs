@@ -1,0 +1,235 @@
+//! Tickets: one line of text from which a topic is opened.
+//!
+//! Unprefixed lower-case z-base-32 of `version u8 | log_id[32] | epoch u32 | write[32] | secret[32]`. A ticket is a
+//! secret: it prints through `Display` only, because handing it over is what it is for.
+
+use std::fmt;
+use std::str::FromStr;
+
+use ed25519_dalek::VerifyingKey;
+use thiserror::Error;
+use zeroize::{Zeroize, ZeroizeOnDrop, Zeroizing};
+
+use super::keys::TopicKeys;
+use crate::codec::{DecodeError, Reader};
+use crate::entropy::{Entropy, EntropyError};
+use crate::identity::LogId;
+use crate::topic::{TopicId, WriteKey, WriteVerifyingKey};
+
+const LEN: usize = 1 + 32 + 4 + 32 + 32;
+/// Letters of the text: five bits each.
+const TEXT_LEN: usize = (LEN * 8).div_ceil(5);
+
+const PRIVATE_WRITE: u8 = 1;
+const PRIVATE_READ: u8 = 2;
+const PUBLIC_WRITE: u8 = 3;
+const PUBLIC_READ: u8 = 4;
+
+/// What it takes to open a topic: read it, and write to it when the ticket says so.
+#[derive(Clone)]
+pub struct Ticket {
+    log: LogId,
+    epoch: u32,
+    access: Access,
+    /// `None` for a public topic.
+    secret: Option<Secret>,
+}
+
+#[derive(Clone)]
+enum Access {
+    Write(WriteKey),
+    Read(WriteVerifyingKey),
+}
+
+#[derive(Clone, Zeroize, ZeroizeOnDrop)]
+struct Secret([u8; 32]);
+
+impl Ticket {
+    /// A fresh private topic: random log id, write seed and secret, epoch 0.
+    pub fn generate_private(entropy: &mut dyn Entropy) -> Result<Self, EntropyError> {
+        let mut random = Zeroizing::new([[0; 32]; 3]);
+        for part in random.iter_mut() {
+            entropy.fill(part)?;
+        }
+        let [log, seed, secret] = *random;
+        Ok(Self::private(LogId(log), 0, WriteKey::from_seed(seed), secret))
+    }
+
+    /// A fresh public topic: a random write seed; the log id is the topic id.
+    pub fn generate_public(entropy: &mut dyn Entropy) -> Result<Self, EntropyError> {
+        let mut seed = Zeroizing::new([0; 32]);
+        entropy.fill(&mut *seed)?;
+        let key = WriteKey::from_seed(*seed);
+        Ok(Self { log: LogId(key.topic().0), epoch: 0, access: Access::Write(key), secret: None })
+    }
+
+    /// A private topic from its parts (a room's next epoch, a welcome).
+    pub const fn private(log: LogId, epoch: u32, write: WriteKey, secret: [u8; 32]) -> Self {
+        Self { log, epoch, access: Access::Write(write), secret: Some(Secret(secret)) }
+    }
+
+    /// Reads a ticket's text. Nothing but the one canonical text of a ticket is accepted.
+    pub fn parse(text: &str) -> Result<Self, TicketError> {
+        if text.len() != TEXT_LEN {
+            return Err(TicketError::Length { found: text.len() });
+        }
+        let bytes = Zeroizing::new(z32::decode(text.as_bytes()).map_err(|_| TicketError::Alphabet)?);
+        // The last letter carries two bits beyond the last byte; z32 drops them.
+        if Zeroizing::new(z32::encode(&bytes)).as_str() != text {
+            return Err(TicketError::UnusedBits);
+        }
+        Self::from_bytes(&bytes)
+    }
+
+    fn from_bytes(bytes: &[u8]) -> Result<Self, TicketError> {
+        let mut reader = Reader::new(bytes);
+        let version = reader.u8("version")?;
+        let log = LogId(reader.array("log_id")?);
+        let epoch = reader.u32("epoch")?;
+        let mut write: [u8; 32] = reader.array("write")?;
+        let secret = Secret(reader.array("secret")?);
+        reader.finish()?;
+
+        let access = match version {
+            PRIVATE_WRITE | PUBLIC_WRITE => Access::Write(WriteKey::from_seed(write)),
+            PRIVATE_READ | PUBLIC_READ => Access::Read(checked_key(write)?),
+            _ => return Err(TicketError::Version { found: version }),
+        };
+        write.zeroize();
+        let mut ticket = Self { log, epoch, access, secret: None };
+        if matches!(version, PRIVATE_WRITE | PRIVATE_READ) {
+            ticket.secret = Some(secret);
+        } else if secret.0 != [0; 32] || epoch != 0 || log.0 != ticket.topic().0 {
+            return Err(TicketError::Public);
+        }
+        Ok(ticket)
+    }
+
+    fn to_bytes(&self) -> Zeroizing<Vec<u8>> {
+        let mut bytes = Zeroizing::new(Vec::with_capacity(LEN));
+        bytes.push(match (&self.access, self.is_public()) {
+            (Access::Write(_), false) => PRIVATE_WRITE,
+            (Access::Read(_), false) => PRIVATE_READ,
+            (Access::Write(_), true) => PUBLIC_WRITE,
+            (Access::Read(_), true) => PUBLIC_READ,
+        });
+        bytes.extend_from_slice(&self.log.0);
+        bytes.extend_from_slice(&self.epoch.to_be_bytes());
+        bytes.extend_from_slice(match &self.access {
+            Access::Write(key) => key.seed(),
+            Access::Read(key) => &key.0,
+        });
+        bytes.extend_from_slice(self.secret.as_ref().map_or(&[0; 32], |secret| &secret.0));
+        bytes
+    }
+
+    /// The same topic without the right to write.
+    #[must_use]
+    pub fn read_only(&self) -> Self {
+        Self { access: Access::Read(self.write_verifying_key()), ..self.clone() }
+    }
+
+    /// Where the conversation lives.
+    pub fn topic(&self) -> TopicId {
+        TopicId::of(&self.write_verifying_key())
+    }
+
+    /// The conversation.
+    pub const fn log(&self) -> LogId {
+        self.log
+    }
+
+    /// Which of the conversation's topics this is, from 0.
+    pub const fn epoch(&self) -> u32 {
+        self.epoch
+    }
+
+    /// Whether everyone who knows the topic id can read it.
+    pub const fn is_public(&self) -> bool {
+        self.secret.is_none()
+    }
+
+    /// Whether the ticket allows writing.
+    pub const fn can_write(&self) -> bool {
+        matches!(self.access, Access::Write(_))
+    }
+
+    /// The verifying half of the topic's write key.
+    pub fn write_verifying_key(&self) -> WriteVerifyingKey {
+        match &self.access {
+            Access::Write(key) => key.verifying_key(),
+            Access::Read(key) => *key,
+        }
+    }
+
+    /// The topic's keys, ready for use.
+    pub fn keys(&self) -> TopicKeys {
+        let write = match &self.access {
+            Access::Write(key) => Some(key.clone()),
+            Access::Read(_) => None,
+        };
+        let secret = self.secret.as_ref().map(|secret| &secret.0);
+        TopicKeys::new(self.log, self.epoch, self.write_verifying_key(), write, secret)
+    }
+}
+
+/// A key nobody can sign with, or everybody, names no topic.
+fn checked_key(bytes: [u8; 32]) -> Result<WriteVerifyingKey, TicketError> {
+    match VerifyingKey::from_bytes(&bytes) {
+        Ok(key) if !key.is_weak() => Ok(WriteVerifyingKey(bytes)),
+        _ => Err(TicketError::WriteKey),
+    }
+}
+
+/// The ticket's text. It holds the topic's secrets: show it only to hand it over.
+impl fmt::Display for Ticket {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&Zeroizing::new(z32::encode(&self.to_bytes())))
+    }
+}
+
+impl fmt::Debug for Ticket {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Ticket").field("topic", &self.topic()).finish_non_exhaustive()
+    }
+}
+
+impl FromStr for Ticket {
+    type Err = TicketError;
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        Self::parse(text)
+    }
+}
+
+/// A text is no ticket. Whoever gave it is at fault; nothing was opened. (No variant repeats the text: it may hold
+/// a secret with a typing error.)
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Error)]
+pub enum TicketError {
+    /// Not as long as every ticket is.
+    #[error("a ticket has {TEXT_LEN} letters, this text has {found}")]
+    Length {
+        /// Its length in bytes.
+        found: usize,
+    },
+    /// A letter outside lower-case z-base-32.
+    #[error("a ticket consists of lower-case z-base-32 letters only")]
+    Alphabet,
+    /// The last letter carries bits that stand for nothing.
+    #[error("the ticket's last letter has unused bits set")]
+    UnusedBits,
+    /// A version this program does not know.
+    #[error("the ticket's version {found} is not known; a newer program may read it")]
+    Version {
+        /// The version.
+        found: u8,
+    },
+    /// A read-only ticket's key is not an Ed25519 key.
+    #[error("the ticket's write key is not a valid key")]
+    WriteKey,
+    /// A public ticket with a secret, an epoch, or a log id that is not its topic id.
+    #[error("a public ticket has no secret, epoch 0 and its topic id as log id")]
+    Public,
+    /// The bytes do not have a ticket's form.
+    #[error(transparent)]
+    Malformed(#[from] DecodeError),
+}

@@ -1,0 +1,258 @@
+//! From foreign bytes to a [`VerifiedOperation`], cheap checks first.
+
+use std::fmt;
+
+use bytes::Bytes;
+use p2panda_core::{Header, HeaderError};
+use thiserror::Error;
+
+use super::body::{Body, BodyError};
+use super::header::{Extensions, Peek, peek};
+use crate::identity::{Author, LogId, OperationId};
+use crate::limits::{MAX_HEADER, MAX_OPERATION};
+
+/// Checks one operation completely, as far as it can be checked alone: lengths, the header's form, its log, the
+/// body's size and hash, then exactly one strict Ed25519 verification, then the body's form.
+///
+/// Whether it continues its author's log is [`VerifiedOperation::follows`].
+pub fn verify(header: &[u8], body: &[u8], log: &LogId) -> Result<VerifiedOperation, Rejected> {
+    let (id, facts, content) = check(header, body, log)?;
+    let (header, body) = (Bytes::copy_from_slice(header), Bytes::copy_from_slice(body));
+    Ok(VerifiedOperation { id, facts, header, body, content })
+}
+
+/// [`verify`] without the copy.
+pub(super) fn verify_shared(header: Bytes, body: Bytes, log: &LogId) -> Result<VerifiedOperation, Rejected> {
+    let (id, facts, content) = check(&header, &body, log)?;
+    Ok(VerifiedOperation { id, facts, header, body, content })
+}
+
+fn check(header: &[u8], body: &[u8], log: &LogId) -> Result<(OperationId, Peek, Body), Rejected> {
+    if header.len() > MAX_HEADER || header.len() + body.len() > MAX_OPERATION {
+        return Err(Rejected::TooLong { len: header.len() + body.len() });
+    }
+    let facts = peek(header)?;
+    if facts.log != *log {
+        return Err(Rejected::WrongLog { found: facts.log });
+    }
+    if facts.payload_size as usize != body.len() {
+        return Err(Rejected::PayloadSize { claimed: facts.payload_size, actual: body.len() });
+    }
+    if facts.payload_hash != *blake3::hash(body).as_bytes() {
+        return Err(Rejected::PayloadHash);
+    }
+    let decoded = Header::<Extensions>::decode(header).map_err(|error| match error {
+        HeaderError::InvalidSignature => Rejected::Signature,
+        HeaderError::InvalidVerifyingKey(_) => Rejected::AuthorKey,
+        _ => Rejected::HeaderField("header"),
+    })?;
+    let id = OperationId(*decoded.hash().as_bytes());
+    if !agrees(&facts, &decoded) {
+        return Err(Rejected::HeaderField("header"));
+    }
+    if facts.backlink == Some(id) {
+        return Err(Rejected::BacklinkToSelf);
+    }
+    Ok((id, facts, Body::decode(body)?))
+}
+
+/// Whether the unsigned reading equals p2panda's.
+fn agrees(facts: &Peek, header: &Header<Extensions>) -> bool {
+    facts.author.0 == *header.verifying_key.as_bytes()
+        && facts.log == header.extensions.log
+        && facts.seq_num == header.seq_num
+        && facts.backlink.map(|id| id.0) == header.backlink.map(|hash| *hash.as_bytes())
+        && facts.payload_size == header.payload_size
+        && Some(facts.payload_hash) == header.payload_hash.map(|hash| *hash.as_bytes())
+}
+
+/// An operation whose bytes were checked: form, limits, log, body hash and signature.
+///
+/// Made by [`verify`], [`create`](super::create) and [`VerifiedOperation::from_store`] only.
+#[derive(Clone, PartialEq, Eq)]
+pub struct VerifiedOperation {
+    id: OperationId,
+    facts: Peek,
+    header: Bytes,
+    body: Bytes,
+    content: Body,
+}
+
+impl VerifiedOperation {
+    /// An operation from this device's own database, where only verified ones are. **Trusts the caller**: neither
+    /// signature nor body hash is checked again; a row that does not even decode is refused.
+    pub fn from_store(header: &[u8], body: &[u8]) -> Result<Self, Rejected> {
+        let facts = peek(header)?;
+        let id = OperationId(*blake3::hash(header).as_bytes());
+        let content = Body::decode(body)?;
+        let (header, body) = (Bytes::copy_from_slice(header), Bytes::copy_from_slice(body));
+        Ok(Self { id, facts, header, body, content })
+    }
+
+    /// An operation this device has just signed.
+    pub(super) fn created(
+        id: OperationId,
+        facts: Peek,
+        header: Vec<u8>,
+        body: Vec<u8>,
+        content: Body,
+    ) -> Self {
+        Self { id, facts, header: header.into(), body: body.into(), content }
+    }
+
+    /// BLAKE3 of the header.
+    pub const fn id(&self) -> OperationId {
+        self.id
+    }
+
+    /// Who signed it.
+    pub const fn author(&self) -> Author {
+        self.facts.author
+    }
+
+    /// The conversation it belongs to.
+    pub const fn log(&self) -> LogId {
+        self.facts.log
+    }
+
+    /// Its place in the author's log, from 0.
+    pub const fn seq_num(&self) -> u32 {
+        self.facts.seq_num
+    }
+
+    /// The operation before it in the author's log; `None` exactly at `seq_num` 0.
+    pub const fn backlink(&self) -> Option<OperationId> {
+        self.facts.backlink
+    }
+
+    /// The encoded header.
+    pub fn header(&self) -> &[u8] {
+        &self.header
+    }
+
+    /// The encoded body, unknown keys included.
+    pub fn body_bytes(&self) -> &[u8] {
+        &self.body
+    }
+
+    /// What it says.
+    pub const fn body(&self) -> &Body {
+        &self.content
+    }
+
+    /// Its place at the end of its log: what the next operation must follow.
+    pub const fn head(&self) -> LogHead {
+        LogHead { author: self.facts.author, log: self.facts.log, seq_num: self.facts.seq_num, id: self.id }
+    }
+
+    /// Whether this operation comes directly after `head` in the same log.
+    pub fn follows(&self, head: &LogHead) -> Result<(), ChainError> {
+        if self.author() != head.author || self.log() != head.log {
+            return Err(ChainError::OtherLog);
+        }
+        if head.seq_num.checked_add(1) != Some(self.seq_num()) {
+            return Err(ChainError::SeqNum { head: head.seq_num, found: self.seq_num() });
+        }
+        if self.backlink() != Some(head.id) {
+            return Err(ChainError::Backlink);
+        }
+        Ok(())
+    }
+}
+
+/// Shows which operation it is, not what it says.
+impl fmt::Debug for VerifiedOperation {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("VerifiedOperation")
+            .field("id", &self.id)
+            .field("author", &self.facts.author)
+            .field("log", &self.facts.log)
+            .field("seq_num", &self.facts.seq_num)
+            .field("kind", &self.content.content.kind())
+            .finish_non_exhaustive()
+    }
+}
+
+/// The last operation of an author's log.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct LogHead {
+    /// Whose log.
+    pub author: Author,
+    /// In which conversation.
+    pub log: LogId,
+    /// The last operation's place.
+    pub seq_num: u32,
+    /// The last operation.
+    pub id: OperationId,
+}
+
+/// A valid operation does not continue the log as it is known here.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Error)]
+pub enum ChainError {
+    /// It belongs to another author or conversation.
+    #[error("the operation belongs to another log")]
+    OtherLog,
+    /// Not the next place: earlier ones are missing, or this place is taken.
+    #[error("the log ends at {head}, the operation stands at {found}")]
+    SeqNum {
+        /// The last known place.
+        head: u32,
+        /// The operation's place.
+        found: u32,
+    },
+    /// The next place, but behind another predecessor: the author forked the log.
+    #[error("the operation names another predecessor than the log's last")]
+    Backlink,
+}
+
+/// Bytes that are no valid operation here. Whoever sent them is at fault: drop and count, store nothing.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Error)]
+pub enum Rejected {
+    /// Above the size limits.
+    #[error("the operation has {len} bytes, more than allowed")]
+    TooLong {
+        /// The length found or claimed.
+        len: usize,
+    },
+    /// The header is not deterministic CBOR, or a field in it is above 512 bytes or items.
+    #[error("the header is not one deterministic CBOR value within the limits: {0}")]
+    HeaderCbor(cbor_core::Error),
+    /// A header field is missing, of a wrong type, or too many.
+    #[error("the header's `{0}` is not what it must be")]
+    HeaderField(&'static str),
+    /// Every operation has a body.
+    #[error("the operation has no body")]
+    NoBody,
+    /// The last place of a log cannot be used: no next one could be counted.
+    #[error("the operation stands at the last place a log can have")]
+    LogFull,
+    /// Signed for another conversation.
+    #[error("the operation belongs to the log {found}")]
+    WrongLog {
+        /// The log it was signed for.
+        found: LogId,
+    },
+    /// The body is longer or shorter than the header says.
+    #[error("the header announces {claimed} bytes of body, {actual} came")]
+    PayloadSize {
+        /// What the header says.
+        claimed: u32,
+        /// What came.
+        actual: usize,
+    },
+    /// The body is not the one that was signed.
+    #[error("the body's hash is not the signed one")]
+    PayloadHash,
+    /// The author is not an Ed25519 key.
+    #[error("the author's key is not an Ed25519 key")]
+    AuthorKey,
+    /// The signature does not verify (strictly).
+    #[error("the signature does not verify")]
+    Signature,
+    /// An operation names itself as predecessor.
+    #[error("the operation names itself as predecessor")]
+    BacklinkToSelf,
+    /// The body breaks its own form.
+    #[error(transparent)]
+    Body(#[from] BodyError),
+}

@@ -1,0 +1,32 @@
+//! Operations, envelopes and tickets through the public interface.
+#![cfg(feature = "device")]
+
+use delta_core::entropy::SeededEntropy;
+use delta_core::identity::{LogId, Millis};
+use delta_core::ops::{Body, Content, DeviceKey, KeyRing, Ticket, create, verify};
+
+fn message(text: &str) -> Body {
+    Body::new(Content::MessageSend { text: text.to_owned(), reply: None, mentions: Vec::new() })
+        .sent_at(Millis(7))
+}
+
+#[test]
+fn an_operation_travels_from_one_device_to_another() {
+    let ticket = Ticket::generate_private(&mut SeededEntropy::new([1; 32])).unwrap();
+    let (alice, bob) = (ticket.keys(), Ticket::parse(&ticket.to_string()).unwrap().keys());
+    let key = DeviceKey::from_bytes(&[2; 32]);
+    let first = create(&key, alice.log(), 0, None, &message("one")).unwrap();
+    let second = create(&key, alice.log(), 1, Some(first.id()), &message("two")).unwrap();
+    let envelope = alice.seal(second.header(), second.body_bytes()).unwrap();
+
+    let mut ring = KeyRing::default();
+    ring.insert(bob);
+    let received = ring.open(&alice.topic(), &envelope).unwrap().verify(&ticket.log()).unwrap();
+    assert_eq!(received, second);
+    assert_eq!(received.body(), &message("two"));
+    assert_eq!(received.author(), key.author());
+    assert_eq!((received.seq_num(), received.backlink()), (1, Some(first.id())));
+    assert_eq!(received.follows(&first.head()), Ok(()));
+    assert_eq!(verify(second.header(), second.body_bytes(), &ticket.log()), Ok(received));
+    assert!(verify(second.header(), second.body_bytes(), &LogId([9; 32])).is_err());
+}
