@@ -6,7 +6,7 @@ use crate::cargo;
 use crate::source::{self, Kind, Token};
 
 /// Folders of pure code: bytes and time come in as arguments, effects go out as values (docs/adr/0001).
-const PURE: [&str; 2] = ["core/src", "servers/topic-log/src"];
+const PURE: [&str; 3] = ["core/src", "servers/relay-core/src", "servers/topic-log/src"];
 
 /// Paths that pure code must not name, and what to do instead.
 const BANNED: [(&[&str], &str); 11] = [

@@ -1,6 +1,6 @@
 //! The floors: imports point down only (ARCHITECTURE.md).
 //!
-//!     6 bindings, examples, xtask · 5 client, servers, sim · 4 engine, topic log · 3 store · 2 sync, projector
+//!     6 bindings, examples, xtask · 5 client, servers, sim · 4 engine, the servers' logic · 3 store · 2 sync, projector
 //!     1 ops, onion, topic · 0 codec, entropy, identity, limits, error
 //!
 //! Between crates the manifests are read, inside `core` every `crate::…` and `super::…` path.
@@ -30,8 +30,10 @@ const MODULES: [(&str, u8); 13] = [
 ];
 
 /// Floors of the crates, by folder.
-const CRATES: [(&str, &str, u8); 9] = [
+const CRATES: [(&str, &str, u8); 11] = [
     ("core", "delta-core", 4),
+    ("servers/relay-core", "delta-relay-core", 4),
+    ("servers/replay", "delta-replay", 4),
     ("servers/topic-log", "delta-topic-log", 4),
     ("client", "delta-client", 5),
     ("servers/relay", "delta-relay", 5),
