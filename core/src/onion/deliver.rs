@@ -104,7 +104,8 @@ pub struct Delivery<'a> {
     pub topic: TopicId,
     /// The key that signed it.
     pub write_vk: WriteVerifyingKey,
-    /// What the payload is: [`FLAG_OPERATION`] or [`FLAG_LIST`].
+    /// What the payload is: [`FLAG_OPERATION`] or [`FLAG_LIST`] after [`verify`], any known flag after
+    /// [`authenticate`].
     pub flags: u8,
     /// The payload.
     pub payload: &'a [u8],
@@ -112,26 +113,46 @@ pub struct Delivery<'a> {
 
 /// Checks deliver content, cheap checks first; the signature strictly (RFC 8032 without its leniences).
 pub fn verify(content: &[u8]) -> Result<Delivery<'_>, DeliverError> {
+    let (delivery, signature) = parse(content)?;
+    delivery.operations()?;
+    check_signature(&delivery, &signature)?;
+    Ok(delivery)
+}
+
+/// Checks form, topic and write signature, but not what the payload holds: also for signals, control messages and
+/// an empty operation. For tools that look into packets; a server uses [`verify`].
+pub fn authenticate(content: &[u8]) -> Result<Delivery<'_>, DeliverError> {
+    let (delivery, signature) = parse(content)?;
+    check_signature(&delivery, &signature)?;
+    Ok(delivery)
+}
+
+fn parse(content: &[u8]) -> Result<(Delivery<'_>, Signature), DeliverError> {
     let mut reader = Reader::new(content);
     if reader.u8("form")? != FORM {
         return Err(DecodeError::Invalid("form").into());
     }
     let flags = reader.u8("flags")?;
+    if flags > FLAG_CONTROL {
+        return Err(DeliverError::UnknownFlags(flags));
+    }
     if reader.array("reserved")? != [0; 2] {
         return Err(DecodeError::Invalid("reserved").into());
     }
     let topic = TopicId(reader.array("topic id")?);
     let write_vk = WriteVerifyingKey(reader.array("write key")?);
     let signature = Signature::from_bytes(&reader.array("signature")?);
-    let delivery = Delivery { topic, write_vk, flags, payload: reader.rest() };
-    delivery.operations()?;
-    if TopicId::of(&write_vk) != topic {
+    Ok((Delivery { topic, write_vk, flags, payload: reader.rest() }, signature))
+}
+
+fn check_signature(delivery: &Delivery<'_>, signature: &Signature) -> Result<(), DeliverError> {
+    if TopicId::of(&delivery.write_vk) != delivery.topic {
         return Err(DeliverError::ForeignKey);
     }
-    VerifyingKey::from_bytes(&write_vk.0)
-        .and_then(|key| key.verify_strict(&signed_bytes(&topic, flags, delivery.payload), &signature))
-        .map_err(|_| DeliverError::Signature)?;
-    Ok(delivery)
+    let message = signed_bytes(&delivery.topic, delivery.flags, delivery.payload);
+    VerifyingKey::from_bytes(&delivery.write_vk.0)
+        .and_then(|key| key.verify_strict(&message, signature))
+        .map_err(|_| DeliverError::Signature)
 }
 
 impl<'a> Delivery<'a> {

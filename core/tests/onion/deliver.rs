@@ -20,6 +20,18 @@ fn one_operation_goes_through() {
 }
 
 #[test]
+fn authentication_alone_takes_every_known_flag_and_still_checks_the_signature() {
+    for flags in [FLAG_OPERATION, FLAG_LIST, deliver::FLAG_SIGNAL, deliver::FLAG_CONTROL] {
+        let mut content = deliver::encode_raw(&key(), flags, b"");
+        assert_eq!(deliver::authenticate(&content).unwrap().flags, flags);
+        content.push(0);
+        assert_eq!(deliver::authenticate(&content), Err(DeliverError::Signature), "{flags}");
+    }
+    let unknown = deliver::encode_raw(&key(), 4, b"op");
+    assert_eq!(deliver::authenticate(&unknown), Err(DeliverError::UnknownFlags(4)));
+}
+
+#[test]
 fn a_list_keeps_its_order() {
     let operations = [&b"first"[..], b"2", b"third"];
     let content = deliver::encode_list(&key(), &operations).unwrap();

@@ -1,0 +1,49 @@
+//! The built `delta` program from outside: arguments, standard input and output, exit codes.
+
+mod keygen;
+mod onion;
+mod support;
+
+use crate::support::delta;
+
+#[test]
+fn every_subcommand_has_help_with_examples() {
+    for command in
+        [["keygen", "--help"].as_slice(), &["onion", "wrap", "--help"], &["onion", "peel", "--help"]]
+    {
+        let done = delta(command, b"");
+        assert_eq!(done.code, 0, "{command:?}");
+        assert!(done.out().contains("Examples:"), "{command:?}");
+    }
+}
+
+#[test]
+fn what_is_not_understood_ends_with_2_and_prints_no_result() {
+    for command in [
+        [].as_slice(),
+        &["fly"],
+        &["keygen", "--wings"],
+        &["onion"],
+        &["onion", "wrap"],
+        &["onion", "peel"],
+        &["onion", "peel", "--onion-secret", "12"],
+        &["onion", "peel", "--onion-secret", "@/does/not/exist"],
+    ] {
+        let done = delta(command, b"");
+        assert_eq!(done.code, 2, "{command:?}: {}", done.err());
+        assert!(done.stdout.is_empty(), "{command:?}");
+    }
+}
+
+/// A reader that stops early is no error and no panic.
+#[cfg(unix)]
+#[test]
+fn a_closed_pipe_is_quiet() {
+    use std::process::Stdio;
+    let (reader, writer) = std::io::pipe().unwrap();
+    drop(reader);
+    let child = support::command(&["keygen"]).stdout(writer).stderr(Stdio::piped()).spawn().unwrap();
+    let output = child.wait_with_output().unwrap();
+    assert_eq!(output.status.code(), Some(0));
+    assert!(output.stderr.is_empty(), "{}", String::from_utf8_lossy(&output.stderr));
+}
