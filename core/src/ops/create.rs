@@ -133,3 +133,34 @@ pub enum CreateError {
     #[error("the log is full; continue in another log")]
     LogFull,
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Any extension, to reach the limit ours is far from.
+    type Any = std::collections::BTreeMap<u64, Vec<String>>;
+
+    fn sign_any(extension: Any) -> Result<Header<Any>, CreateError> {
+        sign(&DeviceKey::from_bytes(&[1; 32]), extension, 0, None, b"body")
+    }
+
+    #[test]
+    fn a_header_that_could_not_be_read_back_is_not_signed() {
+        let text = |len: usize| Any::from([(0, vec!["x".repeat(len)])]);
+        let array = |len: usize| Any::from([(0, vec![String::new(); len])]);
+        let map = |len: u64| (0..len).map(|key| (key, Vec::new())).collect::<Any>();
+        for fits in [text(MAX_HEADER_FIELD), array(MAX_HEADER_FIELD), map(MAX_HEADER_FIELD as u64)] {
+            let header = sign_any(fits).unwrap();
+            assert_eq!(Header::<Any>::decode(&header.encode()).unwrap(), header);
+        }
+        for past in
+            [text(MAX_HEADER_FIELD + 1), array(MAX_HEADER_FIELD + 1), map(MAX_HEADER_FIELD as u64 + 1)]
+        {
+            assert!(matches!(sign_any(past.clone()), Err(CreateError::HeaderField)));
+            // What the check is for: p2panda signs it and cannot read it.
+            let header = Header::builder().body(b"body").build(&SigningKey::from_bytes(&[1; 32]), past);
+            assert!(Header::<Any>::decode(&header.encode()).is_err());
+        }
+    }
+}

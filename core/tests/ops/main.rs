@@ -1,6 +1,12 @@
 //! Operations, envelopes and tickets through the public interface.
 #![cfg(feature = "device")]
 
+mod adversarial;
+mod bodies;
+mod properties;
+mod tickets;
+mod vectors;
+
 use delta_core::entropy::SeededEntropy;
 use delta_core::identity::{LogId, Millis};
 use delta_core::ops::{Body, Content, DeviceKey, KeyRing, Ticket, create, verify};

@@ -1,0 +1,171 @@
+//! What holds for every body, every operation and any bytes at all.
+
+use delta_core::entropy::SeededEntropy;
+use delta_core::identity::{Author, LogId, Millis, OperationId};
+use delta_core::ops::{
+    BlobId, Body, Content, DeviceKey, KeyRing, ObservedHead, Ticket, VerifiedOperation, create, peek, verify,
+};
+use delta_core::topic::{Chain, Generation, Seq, WriteKey};
+use proptest::collection::vec;
+use proptest::option;
+use proptest::prelude::*;
+
+const LOG: LogId = LogId([4; 32]);
+
+fn id() -> impl Strategy<Value = OperationId> {
+    any::<[u8; 32]>().prop_map(OperationId)
+}
+
+fn content() -> impl Strategy<Value = Content> {
+    let text = || ".{0,200}";
+    let short = || ".{1,16}";
+    prop_oneof![
+        (text(), option::of(id()), vec(any::<[u8; 32]>().prop_map(Author), 0..5))
+            .prop_map(|(text, reply, mentions)| Content::MessageSend { text, reply, mentions }),
+        (id(), text()).prop_map(|(target, text)| Content::MessageEdit { target, text }),
+        id().prop_map(|target| Content::MessageDelete { target }),
+        (id(), short()).prop_map(|(target, emoji)| Content::ReactionAdd { target, emoji }),
+        (id(), short()).prop_map(|(target, emoji)| Content::ReactionRemove { target, emoji }),
+        (
+            short(),
+            option::of(text()),
+            option::of(any::<[u8; 32]>().prop_map(BlobId)),
+            option::of(short()),
+            any::<bool>()
+        )
+            .prop_map(|(name, bio, avatar, availability, public)| Content::ProfileSet {
+                name,
+                bio,
+                avatar,
+                availability,
+                public
+            }),
+    ]
+}
+
+fn observed() -> impl Strategy<Value = ObservedHead> {
+    (any::<[u8; 16]>(), 0..=Seq::MAX.0, any::<[u8; 32]>()).prop_map(|(generation, seq, chain)| ObservedHead {
+        generation: Generation(generation),
+        seq: Seq(seq),
+        chain: Chain(chain),
+    })
+}
+
+fn body() -> impl Strategy<Value = Body> {
+    (content(), option::of(any::<u64>().prop_map(Millis)), option::of(observed()), vec(id(), 0..=8))
+        .prop_map(|(content, sent_at, observed, auth_heads)| Body { content, sent_at, observed, auth_heads })
+}
+
+fn operation() -> impl Strategy<Value = VerifiedOperation> {
+    (any::<[u8; 32]>(), 0..u32::MAX, id(), body()).prop_map(|(seed, seq_num, before, body)| {
+        let backlink = (seq_num > 0).then_some(before);
+        create(&DeviceKey::from_bytes(&seed), LOG, seq_num, backlink, &body).unwrap()
+    })
+}
+
+fn ring() -> (KeyRing, [Ticket; 2]) {
+    let mut entropy = SeededEntropy::new([3; 32]);
+    let tickets =
+        [Ticket::generate_private(&mut entropy).unwrap(), Ticket::generate_public(&mut entropy).unwrap()];
+    let mut ring = KeyRing::default();
+    tickets.iter().for_each(|ticket| ring.insert(ticket.keys()));
+    (ring, tickets)
+}
+
+/// Everything that reads foreign bytes; the results do not matter, only that there are some.
+fn read_everything(bytes: &[u8], other: &[u8]) {
+    let _ = peek(bytes);
+    let _ = verify(bytes, other, &LOG);
+    let _ = VerifiedOperation::from_store(bytes, other);
+    let _ = Body::decode(bytes);
+    let (ring, tickets) = ring();
+    for ticket in &tickets {
+        if let Ok(opened) = ring.open(&ticket.topic(), bytes) {
+            let _ = opened.verify(&ticket.log());
+        }
+    }
+    let _ = Ticket::parse(&String::from_utf8_lossy(bytes));
+}
+
+proptest! {
+    #[test]
+    fn a_body_is_read_as_it_was_written(body in body()) {
+        let bytes = body.encode().unwrap();
+        prop_assert_eq!(Body::decode(&bytes).unwrap(), body);
+    }
+
+    #[test]
+    fn an_operation_is_read_as_it_was_created(made in operation()) {
+        let read = verify(made.header(), made.body_bytes(), &LOG).unwrap();
+        prop_assert_eq!(&read, &made);
+        let p2panda = p2panda_core::AnyHeader::decode(made.header()).unwrap();
+        prop_assert_eq!(p2panda.encode(), made.header());
+        prop_assert_eq!(*p2panda.hash().as_bytes(), made.id().0);
+        prop_assert_eq!(peek(made.header()).unwrap().seq_num, p2panda.seq_num);
+        prop_assert_eq!(VerifiedOperation::from_store(made.header(), made.body_bytes()).unwrap(), made);
+    }
+
+    #[test]
+    fn two_members_make_the_same_envelope(made in operation(), seed: [u8; 32], secret: [u8; 32]) {
+        let writer = Ticket::private(LOG, 0, WriteKey::from_seed(seed), secret);
+        let member = Ticket::parse(&writer.read_only().to_string()).unwrap();
+        let envelope = writer.keys().seal(made.header(), made.body_bytes()).unwrap();
+        prop_assert_eq!(&member.keys().seal(made.header(), made.body_bytes()).unwrap(), &envelope);
+        let opened = member.keys().open(&envelope).unwrap();
+        prop_assert_eq!(opened.verify(&LOG).unwrap(), made);
+    }
+
+    #[test]
+    fn a_ticket_is_read_as_it_was_printed(log: [u8; 32], epoch: u32, seed: [u8; 32], secret: [u8; 32]) {
+        let ticket = Ticket::private(LogId(log), epoch, WriteKey::from_seed(seed), secret);
+        for ticket in [ticket.read_only(), ticket] {
+            let read = Ticket::parse(&ticket.to_string()).unwrap();
+            prop_assert_eq!(read.to_string(), ticket.to_string());
+            prop_assert_eq!((read.log(), read.epoch()), (LogId(log), epoch));
+            prop_assert_eq!(read.topic(), ticket.topic());
+        }
+    }
+
+    #[test]
+    fn a_changed_header_never_verifies_and_never_reads_differently(
+        made in operation(), at in any::<prop::sample::Index>(), byte: u8,
+    ) {
+        let mut header = made.header().to_vec();
+        let at = at.index(header.len());
+        prop_assume!(header[at] != byte);
+        header[at] = byte;
+        prop_assert!(verify(&header, made.body_bytes(), &LOG).is_err());
+        prop_assert!(p2panda_core::AnyHeader::decode(&header).is_err());
+    }
+
+    #[test]
+    fn any_bytes_are_read_without_a_panic(bytes in vec(any::<u8>(), 0..600), other in vec(any::<u8>(), 0..60)) {
+        read_everything(&bytes, &other);
+    }
+
+    #[test]
+    fn nearly_right_bytes_are_read_without_a_panic(
+        made in operation(), cut in any::<prop::sample::Index>(), changes in vec((any::<prop::sample::Index>(), any::<u8>()), 1..4),
+        noise in vec(any::<u8>(), 0..40),
+    ) {
+        let (_, tickets) = ring();
+        let mut all = vec![made.header().to_vec(), made.body_bytes().to_vec()];
+        for ticket in &tickets {
+            all.push(ticket.keys().seal(made.header(), made.body_bytes()).unwrap());
+            all.push(ticket.to_string().into_bytes());
+        }
+        for bytes in all {
+            let mut bytes = bytes;
+            for (at, byte) in &changes {
+                let at = at.index(bytes.len());
+                bytes[at] = *byte;
+            }
+            read_everything(&bytes, made.body_bytes());
+            read_everything(made.header(), &bytes);
+            bytes.truncate(cut.index(bytes.len()));
+            read_everything(&bytes, &noise);
+            bytes.extend_from_slice(&noise);
+            read_everything(&bytes, &noise);
+        }
+    }
+}
