@@ -9,6 +9,7 @@
 
 mod body;
 mod cbor;
+mod content;
 mod create;
 mod envelope;
 mod header;
@@ -16,9 +17,8 @@ mod keys;
 mod ticket;
 mod verify;
 
-pub use body::{
-    BlobId, Body, BodyError, Content, EncodeError, Flaw, LimitError, MAX_AUTH_HEADS, ObservedHead,
-};
+pub use body::{Body, BodyError, EncodeError, MAX_AUTH_HEADS, ObservedHead};
+pub use content::{BlobId, Content, Flaw, LimitError};
 pub use create::{CreateError, DeviceKey, create};
 pub use envelope::{EnvelopeError, KeyId, OpenedEnvelope, SealError, padded_len};
 pub use header::{Extensions, Peek, peek};

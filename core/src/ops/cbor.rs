@@ -25,6 +25,15 @@ pub(super) fn field<'v, 'a>(fields: &'v Fields<'a>, key: u64) -> Option<&'v Valu
     fields.get(&Value::Unsigned(key))
 }
 
+/// `Err` when the key is there but does not parse.
+pub(super) fn optional<'v, 'a, T>(
+    fields: &'v Fields<'a>,
+    key: u64,
+    parse: impl FnOnce(&'v Value<'a>) -> Option<T>,
+) -> Result<Option<T>, ()> {
+    field(fields, key).map(|value| parse(value).ok_or(())).transpose()
+}
+
 // The accessors below match one CBOR type each. cbor-core's own `as_*` methods look through tags, which would
 // give one field several encodings.
 

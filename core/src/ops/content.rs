@@ -1,0 +1,309 @@
+//! Kinds and their payloads, and the limits that hold for them on both sides.
+
+use cbor_core::{Map, Value};
+use thiserror::Error;
+
+use super::body::MAX_AUTH_HEADS;
+use super::cbor::{Fields, array, field, items, optional, text};
+use crate::identity::{Author, OperationId, bytes_id};
+use crate::limits::{MAX_DISPLAY_NAME, MAX_EMOJI, MAX_MENTIONS, MAX_TEXT};
+
+/// What an operation says. The kinds come from a closed, versioned list (docs/wire.md).
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Content {
+    /// `message.send`: a new message.
+    MessageSend {
+        /// The text, at most [`MAX_TEXT`] bytes.
+        text: String,
+        /// The message it answers.
+        reply: Option<OperationId>,
+        /// Whom it mentions, at most [`MAX_MENTIONS`].
+        mentions: Vec<Author>,
+    },
+    /// `message.edit`: a new text for one's own message.
+    MessageEdit {
+        /// The message.
+        target: OperationId,
+        /// Its new text, at most [`MAX_TEXT`] bytes.
+        text: String,
+    },
+    /// `message.delete`: the message leaves a tombstone.
+    MessageDelete {
+        /// The message.
+        target: OperationId,
+    },
+    /// `reaction.add`.
+    ReactionAdd {
+        /// The message.
+        target: OperationId,
+        /// 1 to [`MAX_EMOJI`] bytes.
+        emoji: String,
+    },
+    /// `reaction.remove`.
+    ReactionRemove {
+        /// The message.
+        target: OperationId,
+        /// As it was added.
+        emoji: String,
+    },
+    /// `profile.set`: replaces the author's whole profile.
+    ProfileSet {
+        /// Display name, at most [`MAX_DISPLAY_NAME`] characters.
+        name: String,
+        /// About the author, at most [`MAX_TEXT`] bytes.
+        bio: Option<String>,
+        /// Picture.
+        avatar: Option<BlobId>,
+        /// Free text such as "away", at most [`MAX_DISPLAY_NAME`] characters.
+        availability: Option<String>,
+        /// Whether strangers may read it; absent on the wire when false.
+        public: bool,
+    },
+    /// A kind this version does not know. Its bytes stay in the body; the projector skips it.
+    Unknown {
+        /// The kind's name.
+        kind: String,
+    },
+    /// A known kind with a payload that breaks its rules. The projector skips and counts it.
+    Malformed {
+        /// The kind's name.
+        kind: &'static str,
+        /// What is wrong.
+        flaw: Flaw,
+    },
+}
+
+/// Why a payload of a known kind is skipped. Its author is at fault.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Error)]
+pub enum Flaw {
+    /// A required key is missing.
+    #[error("payload key {0} is missing")]
+    Missing(u64),
+    /// A key holds another type than its kind says.
+    #[error("payload key {0} holds a wrong type")]
+    WrongType(u64),
+    /// A value is above its limit.
+    #[error(transparent)]
+    Limit(#[from] LimitError),
+}
+
+/// A value of a body is above its limit. The caller (or, on receipt, the author) is at fault; shorten it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Error)]
+pub enum LimitError {
+    /// A text is too long.
+    #[error("the text has {len} bytes, at most {MAX_TEXT} are allowed")]
+    Text {
+        /// Its length in bytes of UTF-8.
+        len: usize,
+    },
+    /// Too many mentions.
+    #[error("the message mentions {count} people, at most {MAX_MENTIONS} are allowed")]
+    Mentions {
+        /// How many.
+        count: usize,
+    },
+    /// A display name or availability is too long.
+    #[error("the name has {chars} characters, at most {MAX_DISPLAY_NAME} are allowed")]
+    Name {
+        /// Its length in Unicode scalar values.
+        chars: usize,
+    },
+    /// An emoji is empty or too long.
+    #[error("the emoji has {len} bytes, 1 to {MAX_EMOJI} are allowed")]
+    Emoji {
+        /// Its length in bytes of UTF-8.
+        len: usize,
+    },
+    /// Too many auth heads.
+    #[error("the body cites {count} membership operations, at most {MAX_AUTH_HEADS} are allowed")]
+    AuthHeads {
+        /// How many.
+        count: usize,
+    },
+}
+
+bytes_id!(
+    /// Names a blob: BLAKE3 of its ciphertext.
+    BlobId,
+    32
+);
+
+const MESSAGE_SEND: &str = "message.send";
+const MESSAGE_EDIT: &str = "message.edit";
+const MESSAGE_DELETE: &str = "message.delete";
+const REACTION_ADD: &str = "reaction.add";
+const REACTION_REMOVE: &str = "reaction.remove";
+const PROFILE_SET: &str = "profile.set";
+
+impl Content {
+    /// The kind's name on the wire.
+    pub fn kind(&self) -> &str {
+        match self {
+            Self::MessageSend { .. } => MESSAGE_SEND,
+            Self::MessageEdit { .. } => MESSAGE_EDIT,
+            Self::MessageDelete { .. } => MESSAGE_DELETE,
+            Self::ReactionAdd { .. } => REACTION_ADD,
+            Self::ReactionRemove { .. } => REACTION_REMOVE,
+            Self::ProfileSet { .. } => PROFILE_SET,
+            Self::Unknown { kind } => kind,
+            Self::Malformed { kind, .. } => kind,
+        }
+    }
+
+    /// The limits, the same for what is written and for what is read.
+    pub(super) fn check(&self) -> Result<(), LimitError> {
+        match self {
+            Self::MessageSend { text, mentions, .. } => {
+                check_text(text)?;
+                check_mentions(mentions.len())
+            }
+            Self::MessageEdit { text, .. } => check_text(text),
+            Self::ReactionAdd { emoji, .. } | Self::ReactionRemove { emoji, .. } => check_emoji(emoji),
+            Self::ProfileSet { name, bio, availability, .. } => {
+                check_name(name)?;
+                check_text(bio.as_deref().unwrap_or_default())?;
+                check_name(availability.as_deref().unwrap_or_default())
+            }
+            Self::MessageDelete { .. } | Self::Unknown { .. } | Self::Malformed { .. } => Ok(()),
+        }
+    }
+
+    pub(super) fn payload(&self) -> Option<Value<'_>> {
+        let id = |id: &OperationId| (0, Value::from(id.0));
+        let pairs = match self {
+            Self::MessageSend { text, reply, mentions } => {
+                let mut pairs = vec![(0, Value::from(text))];
+                pairs.extend(reply.map(|id| (1, Value::from(id.0))));
+                if !mentions.is_empty() {
+                    let mentions: Vec<_> = mentions.iter().map(|author| Value::from(&author.0)).collect();
+                    pairs.push((2, Value::from(mentions)));
+                }
+                pairs
+            }
+            Self::MessageEdit { target, text } => vec![id(target), (1, Value::from(text))],
+            Self::MessageDelete { target } => vec![id(target)],
+            Self::ReactionAdd { target, emoji } | Self::ReactionRemove { target, emoji } => {
+                vec![id(target), (1, Value::from(emoji))]
+            }
+            Self::ProfileSet { name, bio, avatar, availability, public } => {
+                let mut pairs = vec![(0, Value::from(name))];
+                pairs.extend(bio.as_ref().map(|bio| (1, Value::from(bio))));
+                pairs.extend(avatar.map(|blob| (2, Value::from(blob.0))));
+                pairs.extend(availability.as_ref().map(|availability| (3, Value::from(availability))));
+                pairs.extend(public.then_some((4, Value::from(true))));
+                pairs
+            }
+            Self::Unknown { .. } | Self::Malformed { .. } => return None,
+        };
+        Some(Value::from(Map::from_pairs(pairs)))
+    }
+
+    pub(super) fn from_cbor(kind: &str, payload: &Fields<'_>) -> Self {
+        let payload = Payload(payload);
+        let (kind, parsed) = match kind {
+            MESSAGE_SEND => (MESSAGE_SEND, payload.message_send()),
+            MESSAGE_EDIT => (MESSAGE_EDIT, payload.message_edit()),
+            MESSAGE_DELETE => (MESSAGE_DELETE, payload.id(0).map(|target| Self::MessageDelete { target })),
+            REACTION_ADD => {
+                (REACTION_ADD, payload.reaction().map(|(target, emoji)| Self::ReactionAdd { target, emoji }))
+            }
+            REACTION_REMOVE => (
+                REACTION_REMOVE,
+                payload.reaction().map(|(target, emoji)| Self::ReactionRemove { target, emoji }),
+            ),
+            PROFILE_SET => (PROFILE_SET, payload.profile_set()),
+            _ => return Self::Unknown { kind: kind.to_owned() },
+        };
+        parsed.unwrap_or_else(|flaw| Self::Malformed { kind, flaw })
+    }
+}
+
+/// A payload map, read by required and optional integer keys. Limits are checked before anything is copied.
+struct Payload<'v, 'a>(&'v Fields<'a>);
+
+impl<'v, 'a> Payload<'v, 'a> {
+    fn required<T>(&self, key: u64, parse: impl FnOnce(&'v Value<'a>) -> Option<T>) -> Result<T, Flaw> {
+        parse(field(self.0, key).ok_or(Flaw::Missing(key))?).ok_or(Flaw::WrongType(key))
+    }
+
+    fn optional<T>(
+        &self,
+        key: u64,
+        parse: impl FnOnce(&'v Value<'a>) -> Option<T>,
+    ) -> Result<Option<T>, Flaw> {
+        optional(self.0, key, parse).map_err(|()| Flaw::WrongType(key))
+    }
+
+    fn id(&self, key: u64) -> Result<OperationId, Flaw> {
+        self.required(key, array).map(OperationId)
+    }
+
+    fn text(&self, key: u64) -> Result<String, Flaw> {
+        let text = self.required(key, text)?;
+        check_text(text)?;
+        Ok(text.to_owned())
+    }
+
+    fn message_send(&self) -> Result<Content, Flaw> {
+        let text = self.text(0)?;
+        let reply = self.optional(1, array)?.map(OperationId);
+        let mentions = self.optional(2, items)?.unwrap_or_default();
+        check_mentions(mentions.len())?;
+        let mentions = mentions.iter().map(|author| array(author).map(Author)).collect::<Option<_>>();
+        Ok(Content::MessageSend { text, reply, mentions: mentions.ok_or(Flaw::WrongType(2))? })
+    }
+
+    fn message_edit(&self) -> Result<Content, Flaw> {
+        Ok(Content::MessageEdit { target: self.id(0)?, text: self.text(1)? })
+    }
+
+    fn reaction(&self) -> Result<(OperationId, String), Flaw> {
+        let target = self.id(0)?;
+        let emoji = self.required(1, text)?;
+        check_emoji(emoji)?;
+        Ok((target, emoji.to_owned()))
+    }
+
+    fn profile_set(&self) -> Result<Content, Flaw> {
+        let name = self.required(0, text)?;
+        check_name(name)?;
+        let bio = self.optional(1, text)?;
+        check_text(bio.unwrap_or_default())?;
+        let avatar = self.optional(2, array)?.map(BlobId);
+        let availability = self.optional(3, text)?;
+        check_name(availability.unwrap_or_default())?;
+        let public = self.optional(4, boolean)?.unwrap_or(false);
+        Ok(Content::ProfileSet {
+            name: name.to_owned(),
+            bio: bio.map(str::to_owned),
+            avatar,
+            availability: availability.map(str::to_owned),
+            public,
+        })
+    }
+}
+
+fn boolean(value: &Value<'_>) -> Option<bool> {
+    match value {
+        Value::SimpleValue(_) => value.to_bool().ok(),
+        _ => None,
+    }
+}
+
+const fn check_text(text: &str) -> Result<(), LimitError> {
+    if text.len() > MAX_TEXT { Err(LimitError::Text { len: text.len() }) } else { Ok(()) }
+}
+
+const fn check_mentions(count: usize) -> Result<(), LimitError> {
+    if count > MAX_MENTIONS { Err(LimitError::Mentions { count }) } else { Ok(()) }
+}
+
+fn check_name(name: &str) -> Result<(), LimitError> {
+    let chars = name.chars().count();
+    if chars > MAX_DISPLAY_NAME { Err(LimitError::Name { chars }) } else { Ok(()) }
+}
+
+const fn check_emoji(emoji: &str) -> Result<(), LimitError> {
+    let len = emoji.len();
+    if len == 0 || len > MAX_EMOJI { Err(LimitError::Emoji { len }) } else { Ok(()) }
+}
