@@ -10,6 +10,8 @@
 mod class;
 mod curve;
 pub mod deliver;
+pub mod directory;
+pub mod route;
 pub mod v3;
 
 pub use class::PacketClass;

@@ -12,7 +12,7 @@ use zeroize::{Zeroize, ZeroizeOnDrop, Zeroizing};
 
 use super::{AAD_LEN, ReplayTag, SLOT_LEN};
 use crate::entropy::{Entropy, EntropyError};
-use crate::onion::curve::is_canonical_u;
+use crate::onion::curve::{is_canonical_u, is_usable_u};
 
 /// A node's onion key: what a sender needs to make a layer for it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -26,9 +26,7 @@ pub struct OnionKey {
 impl OnionKey {
     /// Whether a layer can be made for this key: canonically encoded and not of low order.
     pub fn is_usable(&self) -> bool {
-        // Clamped scalars are multiples of 8: exactly the low-order points go to zero.
-        is_canonical_u(&self.public)
-            && StaticSecret::from([1; 32]).diffie_hellman(&PublicKey::from(self.public)).was_contributory()
+        is_usable_u(&self.public)
     }
 }
 
