@@ -1,1 +1,26 @@
-//! servers/topic-log
+//! The sync server's logic without IO: topic logs, subscriptions, history pages, JSON frames.
+//!
+//! The native server and any other shell host this one logic over their own [`LogStorage`]; tests and the
+//! simulation use [`MemoryStorage`]. No clock, no sockets, no threads: time and bytes are arguments. A shell
+//! stages appends with [`TopicLogs::append`], makes them durable with [`TopicLogs::commit`], and only then lets
+//! anyone hear of them.
+
+mod bucket;
+mod generation;
+mod history;
+pub mod json;
+mod logs;
+mod memory;
+mod storage;
+mod subscription;
+
+pub use bucket::TokenBucket;
+pub use generation::GenerationSecret;
+pub use history::{
+    HISTORY_DEFAULT_LIMIT, HISTORY_MAX_BYTES, HISTORY_MAX_LIMIT, HistoryPage, HistoryQuery, MAX_HAS, has,
+    history,
+};
+pub use logs::{AppendError, Delivered, DeliveryRefused, Placed, TopicLogs, Write};
+pub use memory::MemoryStorage;
+pub use storage::{Inserted, LogReader, LogState, LogStorage, LogView, NewRow, StoredOp};
+pub use subscription::{Cursor, HEAD_AFTER_OPS, HEAD_AFTER_SILENCE_MS, Next, Subscription};

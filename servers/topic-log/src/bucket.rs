@@ -1,0 +1,72 @@
+//! A token bucket on the caller's clock.
+
+use delta_core::identity::Millis;
+
+/// Lets through a burst of `capacity`, then `capacity` per `period_ms` evenly.
+#[derive(Clone, Copy, Debug)]
+pub struct TokenBucket {
+    /// Milliseconds' worth of tokens spent; refilled by the passing of time.
+    spent_ms: u64,
+    at: Millis,
+}
+
+impl TokenBucket {
+    /// A full bucket.
+    pub const fn full(now: Millis) -> Self {
+        Self { spent_ms: 0, at: now }
+    }
+
+    /// Takes `count` tokens, or none and says how many milliseconds until they are there. A `capacity` of 0 means
+    /// no limit. More than the capacity at once is allowed from a full bucket only.
+    ///
+    /// # Errors
+    /// The bucket is empty; wait that many milliseconds.
+    pub fn take(&mut self, now: Millis, count: u64, capacity: u64, period_ms: u64) -> Result<(), u64> {
+        if capacity == 0 {
+            return Ok(());
+        }
+        self.spent_ms = self.spent_ms.saturating_sub(now.since(self.at).saturating_mul(capacity));
+        self.at = self.at.max(now);
+        // One token weighs `period_ms`, one millisecond refills `capacity`.
+        let room = period_ms.saturating_mul(capacity);
+        let weight = count.saturating_mul(period_ms).min(room);
+        match (self.spent_ms + weight).checked_sub(room) {
+            None | Some(0) => {
+                self.spent_ms += weight;
+                Ok(())
+            }
+            Some(over) => Err(over.div_ceil(capacity)),
+        }
+    }
+
+    /// Whether nothing is spent any more: the bucket may be forgotten.
+    pub const fn is_full(&self, now: Millis, capacity: u64) -> bool {
+        self.spent_ms <= now.since(self.at).saturating_mul(capacity)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_burst_then_an_even_rate() {
+        let mut bucket = TokenBucket::full(Millis(1000));
+        for _ in 0..10 {
+            assert_eq!(bucket.take(Millis(1000), 1, 10, 1000), Ok(()));
+        }
+        assert_eq!(bucket.take(Millis(1000), 1, 10, 1000), Err(100));
+        assert_eq!(bucket.take(Millis(1099), 1, 10, 1000), Err(1));
+        assert_eq!(bucket.take(Millis(1100), 1, 10, 1000), Ok(()));
+        assert!(!bucket.is_full(Millis(1200), 10));
+        assert!(bucket.is_full(Millis(2100), 10));
+    }
+
+    #[test]
+    fn zero_is_no_limit_and_a_clock_going_back_gives_nothing() {
+        let mut bucket = TokenBucket::full(Millis(1000));
+        assert_eq!(bucket.take(Millis(1000), u64::MAX, 0, 1000), Ok(()));
+        assert_eq!(bucket.take(Millis(1000), 2, 2, 1000), Ok(()));
+        assert_eq!(bucket.take(Millis(0), 1, 2, 1000), Err(500));
+    }
+}

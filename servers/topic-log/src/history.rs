@@ -1,0 +1,140 @@
+//! Pages of history and the question whether envelopes are in the log: what anyone may ask over HTTP.
+
+use bytes::Bytes;
+use delta_core::identity::{EnvelopeHash, Millis};
+use delta_core::sync::frame::SequencedOp;
+use delta_core::topic::{Generation, Seq, TopicId};
+
+use crate::storage::{LogReader, LogView, StoredOp};
+
+/// Most operations of one page.
+pub const HISTORY_MAX_LIMIT: u16 = 1000;
+/// Operations of a page when the request names no limit.
+pub const HISTORY_DEFAULT_LIMIT: u16 = 100;
+/// Operation bytes after which a page ends early (one operation always fits).
+pub const HISTORY_MAX_BYTES: usize = 4 * 1024 * 1024;
+/// Most hashes of one `has` request.
+pub const MAX_HAS: usize = 256;
+
+/// Which part of a log. All bounds are exclusive.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct HistoryQuery {
+    /// Only above this seq; the page takes the oldest of them.
+    pub after: Option<Seq>,
+    /// Only below this seq; alone, the page takes the newest of them.
+    pub before: Option<Seq>,
+    /// Only received later than this.
+    pub from: Option<Millis>,
+    /// Only received earlier than this.
+    pub to: Option<Millis>,
+    /// Most operations, 1–1000.
+    pub limit: u16,
+}
+
+impl Default for HistoryQuery {
+    fn default() -> Self {
+        Self { after: None, before: None, from: None, to: None, limit: HISTORY_DEFAULT_LIMIT }
+    }
+}
+
+/// A page, oldest first.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct HistoryPage {
+    /// Which copy of the log.
+    pub generation: Generation,
+    /// The log's last seq.
+    pub head: Seq,
+    /// The log's lowest retained seq.
+    pub tail: Seq,
+    /// The operations.
+    pub ops: Vec<SequencedOp>,
+}
+
+impl HistoryPage {
+    /// `generation[16] | head u64 | tail u64 | count u16 | count × (seq u64 | received_ms u64 | len u32 | op)`.
+    pub fn encode(&self) -> Vec<u8> {
+        let bytes: usize = self.ops.iter().map(|op| 20 + op.op.len()).sum();
+        let mut out = Vec::with_capacity(34 + bytes);
+        out.extend_from_slice(&self.generation.0);
+        out.extend_from_slice(&self.head.0.to_be_bytes());
+        out.extend_from_slice(&self.tail.0.to_be_bytes());
+        out.extend_from_slice(&(self.ops.len() as u16).to_be_bytes());
+        for op in &self.ops {
+            out.extend_from_slice(&op.seq.0.to_be_bytes());
+            out.extend_from_slice(&op.received.0.to_be_bytes());
+            out.extend_from_slice(&(op.op.len() as u32).to_be_bytes());
+            out.extend_from_slice(&op.op);
+        }
+        out
+    }
+}
+
+/// Reads a page.
+///
+/// # Errors
+/// The storage failed.
+pub fn history<R: LogReader + ?Sized>(
+    reader: &R,
+    view: &LogView,
+    topic: &TopicId,
+    query: &HistoryQuery,
+) -> Result<HistoryPage, R::Error> {
+    let mut after = query.after.unwrap_or_default();
+    let mut before = query.before.unwrap_or(Seq(u64::MAX)).min(Seq(view.head.0.saturating_add(1)));
+    // Receive times never decrease along a log, so a range of times is a range of seqs.
+    if let Some(from) = query.from {
+        after = after.max(last_where(reader, view, topic, |received| received <= from)?);
+    }
+    if let Some(to) = query.to {
+        before =
+            before.min(Seq(last_where(reader, view, topic, |received| received < to)?.0.saturating_add(1)));
+    }
+    let mut ops = Vec::new();
+    let mut bytes = 0;
+    let mut visit = |stored: StoredOp<'_>| {
+        bytes += stored.op.len();
+        if !ops.is_empty() && bytes > HISTORY_MAX_BYTES {
+            return false;
+        }
+        let op = Bytes::copy_from_slice(stored.op);
+        ops.push(SequencedOp { seq: stored.seq, received: stored.received, op });
+        ops.len() < usize::from(query.limit)
+    };
+    if query.before.is_some() && query.after.is_none() {
+        reader.descend(topic, after, before, &mut visit)?;
+        ops.reverse();
+    } else {
+        reader.ascend(topic, after, before, &mut visit)?;
+    }
+    Ok(HistoryPage { generation: view.generation, head: view.head, tail: view.tail, ops })
+}
+
+/// For each hash the seq it has or had, in the order asked; 0 for none. The answer's bytes are these as u64.
+///
+/// # Errors
+/// The storage failed.
+pub fn has<R: LogReader + ?Sized>(
+    reader: &R,
+    topic: &TopicId,
+    hashes: &[EnvelopeHash],
+) -> Result<Vec<Seq>, R::Error> {
+    hashes.iter().map(|hash| reader.find(topic, hash).map(Option::unwrap_or_default)).collect()
+}
+
+/// The last seq whose receive time fulfils `early` (true up to some seq, false after it), by bisection.
+fn last_where<R: LogReader + ?Sized>(
+    reader: &R,
+    view: &LogView,
+    topic: &TopicId,
+    early: impl Fn(Millis) -> bool,
+) -> Result<Seq, R::Error> {
+    let (mut low, mut high) = (view.tail.previous().0, view.head.0);
+    while low < high {
+        let middle = low + (high - low).div_ceil(2);
+        match reader.mark(topic, Seq(middle))? {
+            Some((_, received)) if early(received) => low = middle,
+            _ => high = middle - 1,
+        }
+    }
+    Ok(Seq(low))
+}

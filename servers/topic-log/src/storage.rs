@@ -1,0 +1,197 @@
+//! What a shell's storage must be able to do. Everything is synchronous; a shell with readers on other threads
+//! implements [`LogReader`] for them.
+
+use delta_core::identity::{EnvelopeHash, Millis};
+use delta_core::topic::{Chain, Generation, Seq, TopicId};
+
+use crate::generation::GenerationSecret;
+
+/// Where a stored log ends and begins. Absent for an unknown topic.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct LogState {
+    /// The last seq; 0 when there is none.
+    pub head: Seq,
+    /// The lowest retained seq; `head + 1` when nothing is retained.
+    pub tail: Seq,
+    /// The chain value at `head`; `None` when `head` is 0.
+    pub chain: Option<Chain>,
+    /// When the operation at `head` was received.
+    pub received: Millis,
+    /// Whether the topic has ever had a signed write.
+    pub signed: bool,
+}
+
+impl LogState {
+    /// A topic nobody has written to.
+    pub const EMPTY: Self =
+        Self { head: Seq(0), tail: Seq(1), chain: None, received: Millis(0), signed: false };
+}
+
+/// One retained operation, borrowed from the storage.
+#[derive(Clone, Copy, Debug)]
+pub struct StoredOp<'a> {
+    /// Its place.
+    pub seq: Seq,
+    /// When it was received; never decreases along the log.
+    pub received: Millis,
+    /// The chain value at `seq`.
+    pub chain: Chain,
+    /// The envelope.
+    pub op: &'a [u8],
+}
+
+/// A row to append.
+#[derive(Clone, Copy, Debug)]
+pub struct NewRow<'a> {
+    /// `head + 1`.
+    pub seq: Seq,
+    /// When the server received it.
+    pub received: Millis,
+    /// BLAKE3 of the envelope.
+    pub hash: EnvelopeHash,
+    /// The chain value at `seq`.
+    pub chain: Chain,
+    /// The envelope.
+    pub op: &'a [u8],
+}
+
+/// What became of a row.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Inserted {
+    /// It is in the log now.
+    Fresh,
+    /// The topic has had this envelope before, at this seq (which may be evicted); nothing changed.
+    Duplicate(Seq),
+}
+
+/// Reading of committed logs.
+pub trait LogReader {
+    /// What can go wrong in the storage.
+    type Error;
+
+    /// The state of a topic's log.
+    ///
+    /// # Errors
+    /// The storage failed.
+    fn state(&self, topic: &TopicId) -> Result<Option<LogState>, Self::Error>;
+
+    /// The seq an envelope has or had in the topic.
+    ///
+    /// # Errors
+    /// The storage failed.
+    fn find(&self, topic: &TopicId, hash: &EnvelopeHash) -> Result<Option<Seq>, Self::Error>;
+
+    /// Chain value and receive time at a seq in `1..=head`, evicted ones included.
+    ///
+    /// # Errors
+    /// The storage failed.
+    fn mark(&self, topic: &TopicId, seq: Seq) -> Result<Option<(Chain, Millis)>, Self::Error>;
+
+    /// Visits the retained operations with `after < seq < before`, ascending, until `visit` returns `false`.
+    ///
+    /// # Errors
+    /// The storage failed.
+    fn ascend(
+        &self,
+        topic: &TopicId,
+        after: Seq,
+        before: Seq,
+        visit: &mut dyn FnMut(StoredOp<'_>) -> bool,
+    ) -> Result<(), Self::Error>;
+
+    /// The same, descending from `before`.
+    ///
+    /// # Errors
+    /// The storage failed.
+    fn descend(
+        &self,
+        topic: &TopicId,
+        after: Seq,
+        before: Seq,
+        visit: &mut dyn FnMut(StoredOp<'_>) -> bool,
+    ) -> Result<(), Self::Error>;
+}
+
+/// Appending, in transactions. Between `begin` and `commit` the reads of this same object see what is staged.
+pub trait LogStorage: LogReader {
+    /// Opens a transaction.
+    ///
+    /// # Errors
+    /// The storage failed.
+    fn begin(&mut self) -> Result<(), Self::Error>;
+
+    /// Makes everything since `begin` durable.
+    ///
+    /// # Errors
+    /// The storage failed; nothing since `begin` may be relied on.
+    fn commit(&mut self) -> Result<(), Self::Error>;
+
+    /// Undoes everything since `begin`. Must not fail: what cannot be undone now is undone when reopened.
+    fn rollback(&mut self);
+
+    /// Appends a row unless the topic has had its envelope before.
+    ///
+    /// # Errors
+    /// The storage failed.
+    fn insert(&mut self, topic: &TopicId, row: &NewRow<'_>) -> Result<Inserted, Self::Error>;
+
+    /// Remembers that the topic has had a signed write.
+    ///
+    /// # Errors
+    /// The storage failed.
+    fn mark_signed(&mut self, topic: &TopicId) -> Result<(), Self::Error>;
+
+    /// Drops the operations up to `up_to` (≤ head), keeps their hashes, chains and times, and moves the tail.
+    ///
+    /// # Errors
+    /// The storage failed.
+    fn evict(&mut self, topic: &TopicId, up_to: Seq) -> Result<(), Self::Error>;
+}
+
+/// A log as a client may see it: unknown topics look like empty ones.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct LogView {
+    /// Which copy of the log.
+    pub generation: Generation,
+    /// The last seq.
+    pub head: Seq,
+    /// The lowest retained seq.
+    pub tail: Seq,
+    /// The chain value at `head`.
+    pub chain: Chain,
+}
+
+impl LogView {
+    /// Reads a topic's view.
+    ///
+    /// # Errors
+    /// The storage failed.
+    pub fn read<R: LogReader + ?Sized>(
+        reader: &R,
+        secret: &GenerationSecret,
+        topic: &TopicId,
+    ) -> Result<Self, R::Error> {
+        let state = reader.state(topic)?.unwrap_or(LogState::EMPTY);
+        let generation = secret.generation(topic);
+        let chain = state.chain.unwrap_or_else(|| Chain::start(topic, &generation));
+        Ok(Self { generation, head: state.head, tail: state.tail, chain })
+    }
+
+    /// The chain value at `seq` in `0..=head`; `None` outside.
+    ///
+    /// # Errors
+    /// The storage failed.
+    pub fn chain_at<R: LogReader + ?Sized>(
+        &self,
+        reader: &R,
+        topic: &TopicId,
+        seq: Seq,
+    ) -> Result<Option<Chain>, R::Error> {
+        match seq {
+            Seq(0) => Ok(Some(Chain::start(topic, &self.generation))),
+            seq if seq == self.head => Ok(Some(self.chain)),
+            seq if seq > self.head => Ok(None),
+            seq => Ok(reader.mark(topic, seq)?.map(|(chain, _)| chain)),
+        }
+    }
+}
