@@ -11,7 +11,7 @@ const PURE: [&str; 3] = ["core/src", "servers/relay-core/src", "servers/topic-lo
 /// Paths that pure code must not name, and what to do instead.
 const BANNED: [(&[&str], &str); 11] = [
     (&["tokio"], "pure code does not wait; the drivers own the runtime"),
-    (&["std", "net"], "sockets belong to client and the servers' shells"),
+    (&["std", "net"], "sockets belong to client and the servers' shells (plain addresses are in core::net)"),
     (&["std", "env"], "configuration comes in as arguments"),
     (&["std", "process"], "processes belong to the programs"),
     (&["std", "thread"], "pure jobs are handed out; the driver picks the threads"),

@@ -1,6 +1,6 @@
 //! Which addresses a node of a public directory may have.
 
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+use core::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 /// Whether an address is on the public Internet: neither private, loopback, link-local, shared (carrier NAT),
 /// multicast, documentation, benchmarking nor reserved, and no IPv6 address that stands for an IPv4 one

@@ -3,7 +3,7 @@
 //! The rules are narrower than the URL standard on purpose: one spelling per place, and nothing that two parsers
 //! could read differently (RFC 3986; the numeric hosts of the WHATWG URL standard, section 3.5).
 
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+use core::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use thiserror::Error;
 
