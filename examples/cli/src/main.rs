@@ -1,5 +1,6 @@
 //! The `delta` command: one file per subcommand; this one only dispatches.
 
+mod directory;
 mod input;
 mod keygen;
 mod onion;
@@ -36,6 +37,9 @@ enum Command {
     /// Build and open onion packets by hand.
     #[command(subcommand)]
     Onion(onion::Command),
+    /// Sign and show directories of nodes.
+    #[command(subcommand)]
+    Directory(directory::Command),
 }
 
 fn main() -> ExitCode {
@@ -44,6 +48,7 @@ fn main() -> ExitCode {
     let done = match cli.command {
         Command::Keygen(options) => keygen::run(&options, &output),
         Command::Onion(command) => onion::run(command, &output),
+        Command::Directory(command) => directory::run(command, &output),
     };
     output.end(done)
 }

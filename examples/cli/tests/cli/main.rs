@@ -1,5 +1,6 @@
 //! The built `delta` program from outside: arguments, standard input and output, exit codes.
 
+mod directory;
 mod keygen;
 mod onion;
 mod support;
@@ -8,9 +9,13 @@ use crate::support::delta;
 
 #[test]
 fn every_subcommand_has_help_with_examples() {
-    for command in
-        [["keygen", "--help"].as_slice(), &["onion", "wrap", "--help"], &["onion", "peel", "--help"]]
-    {
+    for command in [
+        ["keygen", "--help"].as_slice(),
+        &["onion", "wrap", "--help"],
+        &["onion", "peel", "--help"],
+        &["directory", "sign", "--help"],
+        &["directory", "show", "--help"],
+    ] {
         let done = delta(command, b"");
         assert_eq!(done.code, 0, "{command:?}");
         assert!(done.out().contains("Examples:"), "{command:?}");
