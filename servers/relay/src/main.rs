@@ -1,2 +1,42 @@
-//! stub
-fn main() {}
+//! The `delta-relay` program.
+
+use std::process::ExitCode;
+
+use clap::Parser;
+use tracing_subscriber::EnvFilter;
+
+/// An onion relay: takes packets, peels one layer of each and forwards the rest to the next node of its directory.
+///
+/// It learns from a packet where it came from, where it goes and its size class, and keeps none of it.
+#[derive(Parser)]
+#[command(name = "delta-relay", version, after_help = EXAMPLE)]
+struct Program {
+    #[command(flatten)]
+    cli: delta_relay::Cli,
+}
+
+const EXAMPLE: &str = "\
+Example:
+  delta-relay record --data relay --url https://relay.example --operator me > record.json
+  delta-relay --data relay --listen 127.0.0.1:8080 --admin 127.0.0.1:9090 \\
+      --directory list.json --records records.json --trust <key of the list's signer>
+
+Environment: DELTA_DATA, DELTA_LISTEN, … for every option; RUST_LOG for what is logged (default: info).";
+
+fn main() -> ExitCode {
+    let program = Program::parse();
+    let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new("info"));
+    tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).init();
+    match delta_relay::run(program.cli) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            report(&error);
+            ExitCode::FAILURE
+        }
+    }
+}
+
+#[allow(clippy::print_stderr, reason = "what a command prints when it fails")]
+fn report(error: &delta_relay::RunError) {
+    eprintln!("error: {}", delta_relay::directory::chain(error));
+}

@@ -1,0 +1,60 @@
+//! The operator's view: counters and the size of what waits, as Prometheus text.
+
+use std::fmt::Write;
+use std::sync::Arc;
+
+use delta_relay_core::{Counters, Event};
+use delta_replay::Replay;
+use hyper::body::Incoming;
+use hyper::{Request, StatusCode};
+
+use crate::directory::Directories;
+use crate::forward::Forwarder;
+use crate::http::{Answer, text};
+use crate::peel::Keys;
+
+/// What the admin address shows. Numbers only: no addresses, keys, tags or sizes of single packets.
+#[derive(Debug)]
+pub struct Metrics {
+    /// Counted events.
+    pub counters: Arc<Counters>,
+    /// Packets that wait.
+    pub forwarder: Arc<Forwarder>,
+    /// Replay sets.
+    pub keys: Arc<Keys>,
+    /// Known nodes.
+    pub directories: Arc<Directories>,
+}
+
+impl Metrics {
+    /// Answers a request on the admin address.
+    pub fn answer(&self, request: &Request<Incoming>) -> Answer {
+        match request.uri().path() {
+            "/metrics" => text(StatusCode::OK, self.page()),
+            "/health" => text(StatusCode::OK, "ok\n"),
+            _ => text(StatusCode::NOT_FOUND, "/metrics, /health\n"),
+        }
+    }
+
+    fn page(&self) -> String {
+        let mut page = String::new();
+        let name = "delta_relay_events_total";
+        let _ = writeln!(page, "# HELP {name} What happened to packets.\n# TYPE {name} counter");
+        for event in Event::ALL {
+            let _ = writeln!(page, "{name}{{event=\"{}\"}} {}", event.label(), self.counters.get(*event));
+        }
+        let tags: usize = self.keys.seen.values().map(Replay::len).sum();
+        for (name, help, value) in [
+            ("delta_relay_packets_waiting", "Packets held, queued or in flight.", self.forwarder.len()),
+            ("delta_relay_replay_tags", "Packets remembered so that none is taken twice.", tags),
+            ("delta_relay_known_nodes", "Nodes packets may be forwarded to.", self.directories.view().len()),
+        ] {
+            let _ = writeln!(page, "# HELP {name} {help}\n# TYPE {name} gauge\n{name} {value}");
+        }
+        let refused = self.directories.refused();
+        let name = "delta_relay_directory_refused_total";
+        let help = "New directory files that were refused.";
+        let _ = writeln!(page, "# HELP {name} {help}\n# TYPE {name} counter\n{name} {refused}");
+        page
+    }
+}

@@ -1,0 +1,164 @@
+//! The worker pool that opens packets: as many threads as cores, a bounded queue in front of them.
+
+use std::collections::{HashMap, VecDeque};
+use std::fmt;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+
+use delta_core::identity::NodeId;
+use delta_core::onion::v3::Opened;
+use delta_relay_core::{Counters, Event, KeyRing, gate};
+use delta_replay::{Admission, Replay};
+
+use crate::budget::Share;
+use crate::directory::Directories;
+use crate::forward::{Forwarder, Outgoing};
+
+/// Packets that wait to be opened, per thread: about 25 ms of work. Above it senders get 503.
+const QUEUE_PER_THREAD: usize = 512;
+/// Packets a thread takes at once.
+const BATCH: usize = 16;
+
+/// A packet that was answered with 202.
+#[derive(Debug)]
+pub struct Job {
+    /// Its bytes.
+    pub packet: Vec<u8>,
+    /// Its part of the memory budget.
+    pub share: Share,
+}
+
+/// The onion keys with the tags seen under each.
+#[derive(Debug)]
+pub struct Keys {
+    /// The keys.
+    pub ring: KeyRing,
+    /// The replay set of every key in the ring, by id.
+    pub seen: HashMap<u16, Replay>,
+}
+
+/// The queue in front of the threads.
+pub struct Pool {
+    queue: Mutex<Queue>,
+    wake: Condvar,
+    capacity: usize,
+}
+
+#[derive(Default)]
+struct Queue {
+    jobs: VecDeque<Job>,
+    busy: usize,
+}
+
+impl fmt::Debug for Pool {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Pool(..)")
+    }
+}
+
+/// What a thread needs to turn a packet into the next one.
+#[derive(Debug)]
+pub struct Peeler {
+    /// This relay.
+    pub me: NodeId,
+    /// Its keys.
+    pub keys: Arc<Keys>,
+    /// Whom it forwards to.
+    pub directories: Arc<Directories>,
+    /// Where peeled packets go.
+    pub forwarder: Arc<Forwarder>,
+    /// What happened.
+    pub counters: Arc<Counters>,
+    /// Whether a replay file could not be written: said once, not per packet.
+    pub unwritable: AtomicBool,
+}
+
+impl Pool {
+    /// Starts `threads` threads. They end with the process.
+    pub fn start(threads: usize, peeler: Peeler) -> std::io::Result<Arc<Self>> {
+        let capacity = threads * QUEUE_PER_THREAD;
+        let this = Arc::new(Self { queue: Mutex::default(), wake: Condvar::new(), capacity });
+        let peeler = Arc::new(peeler);
+        for index in 0..threads {
+            let (pool, peeler) = (Arc::clone(&this), Arc::clone(&peeler));
+            let thread = std::thread::Builder::new().name(format!("peel-{index}"));
+            thread.spawn(move || pool.run(&peeler))?;
+        }
+        Ok(this)
+    }
+
+    /// Queues a packet; gives it back when the queue is full.
+    pub fn push(&self, job: Job) -> Result<(), Job> {
+        let mut queue = self.lock();
+        if queue.jobs.len() >= self.capacity {
+            return Err(job);
+        }
+        queue.jobs.push_back(job);
+        drop(queue);
+        self.wake.notify_one();
+        Ok(())
+    }
+
+    /// Whether nothing is queued or being opened.
+    pub fn is_empty(&self) -> bool {
+        let queue = self.lock();
+        queue.jobs.is_empty() && queue.busy == 0
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Queue> {
+        self.queue.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn run(&self, peeler: &Peeler) {
+        let (mut jobs, mut outgoing) = (Vec::with_capacity(BATCH), Vec::with_capacity(BATCH));
+        loop {
+            let mut queue = self.lock();
+            while queue.jobs.is_empty() {
+                queue = self.wake.wait(queue).unwrap_or_else(PoisonError::into_inner);
+            }
+            let count = queue.jobs.len().min(BATCH);
+            jobs.extend(queue.jobs.drain(..count));
+            queue.busy += 1;
+            drop(queue);
+            peeler.peel(jobs.drain(..), &mut outgoing);
+            self.lock().busy -= 1;
+        }
+    }
+}
+
+impl Peeler {
+    fn peel(&self, jobs: impl Iterator<Item = Job>, outgoing: &mut Vec<Outgoing>) {
+        let view = self.directories.view();
+        let known = |node: &NodeId| view.destination(node).is_some();
+        for job in jobs {
+            match self.peel_one(job, known) {
+                Ok(packet) => outgoing.push(packet),
+                Err(event) => self.counters.count(event),
+            }
+        }
+        self.forwarder.submit(outgoing.drain(..));
+    }
+
+    fn peel_one(&self, job: Job, known: impl Fn(&NodeId) -> bool) -> Result<Outgoing, Event> {
+        let opened = gate::open(self.keys.ring.secrets(), job.packet)?;
+        self.remember(&opened)?;
+        let routed = gate::route(opened, &self.me, known)?;
+        Ok((routed.next, routed.delay_ms, job.share.attach(routed.packet)))
+    }
+
+    /// The tag is in the file before anything is done with the packet.
+    fn remember(&self, opened: &Opened) -> Result<(), Event> {
+        let seen = self.keys.seen.get(&opened.kid()).ok_or(Event::ReplayUnavailable)?;
+        match seen.admit(&opened.replay_tag()) {
+            Ok(Admission::Fresh) => Ok(()),
+            Ok(Admission::Seen) => Err(Event::Replayed),
+            Ok(Admission::Full) => Err(Event::ReplayUnavailable),
+            Err(error) => {
+                if !self.unwritable.swap(true, Ordering::Relaxed) {
+                    tracing::error!("{error}; packets are dropped while it cannot be written");
+                }
+                Err(Event::ReplayUnavailable)
+            }
+        }
+    }
+}
