@@ -2,8 +2,13 @@
 
 mod deliver;
 mod directory;
+mod identity_key;
+mod packet;
 mod route;
+mod sealed;
 mod support;
+mod v2;
 mod v3_adversarial;
 mod v3_properties;
 mod v3_vectors;
+mod wycheproof;

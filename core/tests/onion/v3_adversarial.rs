@@ -9,7 +9,7 @@ use delta_core::onion::v3::{
     self, Hop, MAX_DELAY, OnionKey, OnionSecret, PeelError, Peeled, Terminal, WrapError,
 };
 
-use crate::support::{Broken, entropy, hops, node, nodes, seal_v3};
+use crate::support::{Broken, LOW_ORDER, entropy, hops, node, nodes, seal_v3};
 
 /// Where the header's fields begin.
 const KID_AT: usize = 2;
@@ -89,16 +89,6 @@ fn case_04_under_an_erased_key_nothing_opens() {
     assert_eq!(v3::open(&[reused], packet(50)).map(|_| ()), Err(PeelError::Seal));
     assert_eq!(v3::open(&[], packet(50)).map(|_| ()), Err(PeelError::UnknownKey(old.kid())));
 }
-
-/// The u-coordinates of all points of low order on the curve and its twist (RFC 7748, section 7; the list is that
-/// of https://cr.yp.to/ecdh.html), canonical encodings.
-const LOW_ORDER: [&str; 5] = [
-    "0000000000000000000000000000000000000000000000000000000000000000",
-    "0100000000000000000000000000000000000000000000000000000000000000",
-    "e0eb7a7c3b41b8ae1656e3faf19fc46ada098deb9c32b1fd866205165f49b800",
-    "5f9c95bca3508c24b1d0b1559c83ef5b04445cc4581c8e86d8224eddd09f1157",
-    "ecffffffffffffffffffffffffffffffffffffffffffffffffffffffffffff7f",
-];
 
 #[test]
 fn case_05_low_order_points_are_dropped() {
