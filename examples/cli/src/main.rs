@@ -6,6 +6,7 @@ mod keygen;
 mod onion;
 mod output;
 mod platform;
+mod programs;
 
 use std::process::ExitCode;
 
@@ -31,6 +32,7 @@ struct Cli {
 }
 
 #[derive(Subcommand)]
+#[allow(clippy::large_enum_variant, reason = "there is one value of it in the life of the program")]
 enum Command {
     /// Make a device key, a private topic or a node's keys.
     Keygen(keygen::Options),
@@ -40,6 +42,8 @@ enum Command {
     /// Sign and show directories of nodes.
     #[command(subcommand)]
     Directory(directory::Command),
+    /// Run a relay, as `delta-relay` does; `delta relay record` signs its directory record.
+    Relay(delta_relay::Cli),
 }
 
 fn main() -> ExitCode {
@@ -49,6 +53,7 @@ fn main() -> ExitCode {
         Command::Keygen(options) => keygen::run(&options, &output),
         Command::Onion(command) => onion::run(command, &output),
         Command::Directory(command) => directory::run(command, &output),
+        Command::Relay(cli) => programs::relay(cli),
     };
     output.end(done)
 }

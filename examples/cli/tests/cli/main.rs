@@ -3,6 +3,7 @@
 mod directory;
 mod keygen;
 mod onion;
+mod programs;
 mod support;
 
 use crate::support::delta;

@@ -31,6 +31,74 @@ fn every_layer_of_the_v3_vectors_opens_as_written() {
     }
 }
 
+#[test]
+fn every_layer_of_the_v2_vectors_opens_as_written() {
+    let file = vectors("onion-v2.json");
+    for vector in file["onion_v2"].as_array().unwrap() {
+        let name = text(vector, "name");
+        let hops = vector["hops"].as_array().unwrap();
+        let mut packet = text(vector, "packet").to_owned();
+        for (at, hop) in hops.iter().enumerate() {
+            assert_eq!(text(&vector["layers"][at], "envelope"), packet, "{name}, hop {at}");
+            let seed = text(hop, "ed25519_seed");
+            let layer = delta(&["onion", "peel", "--seed", seed, "--json"], packet.as_bytes()).json();
+            match hops.get(at + 1) {
+                Some(next) => {
+                    assert_eq!(layer["case"], "forward", "{name}, hop {at}");
+                    assert_eq!(layer["next_url"], next["url"], "{name}, hop {at}");
+                    packet = text(&layer, "packet").to_owned();
+                }
+                None => {
+                    let (topic, op) = (&vector["topic_id"], &vector["op"]);
+                    let expected = json!({ "case": "deliver", "topic_id": topic, "flags": 0, "op": op });
+                    assert_eq!(layer, expected, "{name}");
+                }
+            }
+        }
+    }
+}
+
+#[test]
+fn a_wrapped_v2_packet_opens_again() {
+    let file = vectors("onion-v2.json");
+    let hops = file["onion_v2"][2]["hops"].as_array().unwrap();
+    let given: Vec<String> =
+        hops.iter().map(|hop| format!("{}@{}", text(hop, "ed25519_public"), text(hop, "url"))).collect();
+    let topic = "44".repeat(32);
+    let arguments = ["onion", "wrap", "--topic", &topic, "--hop", &given[0], "--hop", &given[1], "--binary"];
+    let wrapped = delta(&arguments, b"an operation");
+    assert_eq!(wrapped.code, 0, "{}", wrapped.err());
+    let peel = |hop: usize, packet: &[u8]| {
+        delta(&["onion", "peel", "--seed", text(&hops[hop], "ed25519_seed"), "--json"], packet).json()
+    };
+    let first = peel(0, &wrapped.stdout);
+    assert_eq!(first["next_url"], hops[1]["url"]);
+    let second = peel(1, text(&first, "packet").as_bytes());
+    assert_eq!(
+        (text(&second, "topic_id"), text(&second, "op")),
+        (topic.as_str(), &*hex::encode(b"an operation"))
+    );
+}
+
+#[test]
+fn the_versions_are_not_mixed() {
+    let node = delta(&["keygen", "--node", "--json"], b"").json();
+    let new = format!("{}:{}:{}", text(&node, "node_id"), node["kid"], text(&node, "onion_public"));
+    let old = format!("{}@https://relay.example.org/hop", text(&node, "node_id"));
+    let key = "22".repeat(32);
+    for arguments in [
+        ["--hop", &old, "--hop", &new, "--topic", &key].as_slice(),
+        &["--hop", &old, "--write-key", &key],
+        &["--hop", &new, "--topic", &key],
+        &["--hop", &old, "--topic", &key, "--class", "1"],
+    ] {
+        let arguments = [["onion", "wrap"].as_slice(), arguments].concat();
+        assert_eq!(delta(&arguments, b"op").code, 2, "{arguments:?}");
+    }
+    let packet = delta(&["onion", "wrap", "--hop", &old, "--topic", &key], b"op").stdout;
+    delta(&["onion", "peel", "--onion-secret", &key], &packet).assert_failed("the wrong kind of secret");
+}
+
 fn last_layer(vector: &Value) -> Value {
     if vector["terminal"] == "drop" {
         return json!({ "case": "drop" });
