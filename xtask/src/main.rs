@@ -10,6 +10,7 @@ mod bans;
 mod cargo;
 mod dependencies;
 mod floors;
+mod links;
 mod source;
 mod steps;
 mod tasks;

@@ -1,7 +1,7 @@
 //! `cargo xtask test`: everything CI runs, in the order that finds the cheap mistakes first.
 
 use crate::steps::{Action, Step, run_all};
-use crate::{Failure, bans, cargo, dependencies, floors};
+use crate::{Failure, bans, cargo, dependencies, floors, links};
 
 /// The simulation CI runs: one seed, always the same, well under a minute.
 const SIMULATION: &str = "--seed 1 --steps 2000";
@@ -40,6 +40,7 @@ fn steps() -> Vec<Step> {
         Step { name: "floors", action: Action::Check(floors::problems) },
         Step { name: "bans", action: Action::Check(bans::in_core) },
         Step { name: "sql", action: Action::Check(bans::sql_outside_the_store) },
+        Step { name: "links", action: Action::Check(links::problems) },
         Step { name: "dependencies", action: Action::Check(dependencies::problems) },
         cargo_step("clippy", "clippy --workspace --all-targets --locked -- -D warnings"),
         programs(),
