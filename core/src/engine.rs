@@ -1,1 +1,3 @@
-//! (in progress)
+//! The engine.
+
+pub mod ingest;

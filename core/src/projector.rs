@@ -1,1 +1,261 @@
-//! (in progress)
+//! From operations to the read model: a pure function of one operation and the rows it concerns.
+//!
+//! The rows that come out are the same whatever order operations arrive in: what speaks of a message that is not
+//! here yet is kept as a row and applied when it comes, conflicts of one author are decided by its own seq_num,
+//! never by arrival. Applying [`Write`]s and the lookups behind [`Rows`] are the store's.
+
+mod message;
+mod position;
+mod profile;
+mod reaction;
+
+use crate::identity::{Author, LogId, Millis, OperationId};
+use crate::ops::{Body, Content};
+
+pub use message::{EditRow, MessageKey, MessageText, Waiting};
+pub use position::{Place, Position};
+pub use profile::ProfileText;
+
+/// What an operation is and says, as far as the read model cares.
+#[derive(Clone, Copy, Debug)]
+pub struct Fact<'a> {
+    /// The operation.
+    pub id: OperationId,
+    /// Who signed it.
+    pub author: Author,
+    /// In which conversation.
+    pub log: LogId,
+    /// Its number in the author's log.
+    pub seq_num: u32,
+    /// Where it is shown.
+    pub place: Place,
+    /// When a server received it, by the server's clock.
+    pub received: Option<Millis>,
+    /// What it says.
+    pub said: Said<'a>,
+}
+
+/// What an operation says, or what it was before its body was erased.
+#[derive(Clone, Copy, Debug)]
+pub enum Said<'a> {
+    /// Its body.
+    Body(&'a Body),
+    /// The body is gone.
+    Erased(Erased),
+}
+
+/// What an erased body was.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Erased {
+    /// A message that its author deleted.
+    Message,
+    /// An edit of such a message.
+    Edit,
+}
+
+/// The rows the projector looks at.
+pub trait Rows {
+    /// Why a lookup failed.
+    type Error;
+
+    /// The message with this id, tombstones included.
+    fn message(&self, id: OperationId) -> Result<Option<MessageKey>, Self::Error>;
+    /// What has been said about an operation so far.
+    fn waiting(&self, target: OperationId) -> Result<Waiting, Self::Error>;
+    /// The edit of `target` with the highest seq_num by this author in this log.
+    fn last_edit(
+        &self,
+        target: OperationId,
+        author: Author,
+        log: LogId,
+    ) -> Result<Option<EditRow>, Self::Error>;
+    /// The delete of `target` with the lowest seq_num by this author in this log: seq_num and id.
+    fn first_delete(
+        &self,
+        target: OperationId,
+        author: Author,
+        log: LogId,
+    ) -> Result<Option<(u32, OperationId)>, Self::Error>;
+    /// The seq_num that decided this author's reaction so far.
+    fn reaction(
+        &self,
+        target: OperationId,
+        author: Author,
+        log: LogId,
+        emoji: &str,
+    ) -> Result<Option<u32>, Self::Error>;
+    /// The seq_num that decided this author's profile in this log so far.
+    fn profile(&self, author: Author, log: LogId) -> Result<Option<u32>, Self::Error>;
+}
+
+/// One change of the read model.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Write<'a> {
+    /// A message row, by its operation; `text` is `None` for a tombstone.
+    PutMessage {
+        /// What was said.
+        text: Option<MessageText<'a>>,
+        /// The edit that stands.
+        edit: Option<EditRow>,
+        /// The delete that made it a tombstone.
+        deleted_by: Option<OperationId>,
+    },
+    /// A row of edit history.
+    PutEdit {
+        /// The message.
+        target: OperationId,
+        /// Its new text.
+        text: &'a str,
+        /// The sender's clock.
+        sent: Option<Millis>,
+    },
+    /// The edit that stands from now on.
+    SetEdit {
+        /// The message.
+        message: MessageKey,
+        /// The edit.
+        edit: EditRow,
+    },
+    /// A delete, applied or waiting for its message.
+    PutDelete {
+        /// The message.
+        target: OperationId,
+    },
+    /// A message becomes a tombstone: every content column NULL, the stored body erased, its edits with it.
+    Tombstone {
+        /// Which message.
+        target: OperationId,
+        /// Its key.
+        message: MessageKey,
+        /// The delete that did it.
+        deleted_by: OperationId,
+    },
+    /// The body of this operation is erased from the store.
+    EraseBody(Erased),
+    /// Edits of a tombstone are removed and their bodies erased.
+    DropEdits {
+        /// The message.
+        target: OperationId,
+    },
+    /// What others (or the author in another log) said about a message that only its author may say.
+    DropForeign {
+        /// The message.
+        target: OperationId,
+        /// Its author.
+        author: Author,
+        /// Its log.
+        log: LogId,
+    },
+    /// An author's reaction with one emoji, decided by this operation.
+    PutReaction {
+        /// The message.
+        target: OperationId,
+        /// Which.
+        emoji: &'a str,
+        /// False: taken back.
+        active: bool,
+    },
+    /// An author's profile, replaced whole by this operation.
+    PutProfile(ProfileText<'a>),
+}
+
+/// What an operation does to the read model.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Projected<'a> {
+    /// Rows to change, in this order.
+    pub writes: Vec<Write<'a>>,
+    /// What an app would query again.
+    pub changed: Option<(Aggregate, [u8; 32])>,
+    /// Set when the operation is kept but says nothing to this version.
+    pub skipped: Option<Skipped>,
+}
+
+/// Why an operation has no effect on the read model.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Skipped {
+    /// A kind this version does not know.
+    Unknown,
+    /// A known kind whose payload breaks its rules.
+    Malformed,
+    /// An edit or delete of someone else's message, or a reaction from another log.
+    NotAllowed,
+}
+
+impl Skipped {
+    /// Under which name such operations are counted.
+    pub const fn code(self) -> &'static str {
+        match self {
+            Self::Unknown => "skipped-unknown-kind",
+            Self::Malformed => "skipped-malformed",
+            Self::NotAllowed => "skipped-not-allowed",
+        }
+    }
+}
+
+/// What kind of thing a change concerns.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Aggregate {
+    /// Messages; ids are the messages' operation ids.
+    Message,
+    /// Reactions; ids are the messages they belong to.
+    Reaction,
+    /// Profiles; ids are the authors.
+    Profile,
+}
+
+/// Rows of the read model that changed: what an app queries again.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Change {
+    /// In which conversation.
+    pub log: LogId,
+    /// What kind of thing.
+    pub aggregate: Aggregate,
+    /// Which ones (see [`Aggregate`]).
+    pub ids: Vec<[u8; 32]>,
+}
+
+impl Change {
+    /// Joins changes of the same conversation and kind; each id once.
+    pub fn merge(changes: Vec<Self>) -> Vec<Self> {
+        let mut merged = std::collections::BTreeMap::<_, std::collections::BTreeSet<_>>::new();
+        for change in changes {
+            merged.entry((change.log, change.aggregate)).or_default().extend(change.ids);
+        }
+        let rows = merged.into_iter();
+        rows.map(|((log, aggregate), ids)| Self { log, aggregate, ids: ids.into_iter().collect() }).collect()
+    }
+}
+
+/// What `fact` does to the read model that `rows` shows.
+pub fn project<'a, R: Rows + ?Sized>(fact: &Fact<'a>, rows: &R) -> Result<Projected<'a>, R::Error> {
+    let body = match fact.said {
+        Said::Body(body) => body,
+        Said::Erased(Erased::Message) => return message::erased(fact, rows),
+        Said::Erased(Erased::Edit) => return Ok(Projected::default()),
+    };
+    match &body.content {
+        Content::MessageSend { text, reply, mentions } => {
+            message::send(fact, rows, MessageText { text, reply: *reply, mentions, sent: body.sent_at })
+        }
+        Content::MessageEdit { target, text } => message::edit(fact, rows, *target, text, body.sent_at),
+        Content::MessageDelete { target } => message::delete(fact, rows, *target),
+        Content::ReactionAdd { target, emoji } => reaction::set(fact, rows, *target, emoji, true),
+        Content::ReactionRemove { target, emoji } => reaction::set(fact, rows, *target, emoji, false),
+        Content::ProfileSet { name, bio, avatar, availability, public } => {
+            let (bio, availability) = (bio.as_deref(), availability.as_deref());
+            profile::set(
+                fact,
+                rows,
+                ProfileText { name, bio, avatar: *avatar, availability, public: *public },
+            )
+        }
+        Content::Unknown { .. } => Ok(Projected::skip(Skipped::Unknown)),
+        Content::Malformed { .. } => Ok(Projected::skip(Skipped::Malformed)),
+    }
+}
+
+impl Projected<'_> {
+    fn skip(why: Skipped) -> Self {
+        Self { skipped: Some(why), ..Self::default() }
+    }
+}

@@ -1,1 +1,264 @@
-//! (in progress)
+//! The device database: the only place that sees SQLite.
+//!
+//! One writer ([`Store`], whose [`Tx`] is the only thing that changes rows) and any number of [`Reader`]s beside it
+//! (write-ahead log). What belongs together commits together: an operation, its place, the cursor, the outbox and
+//! the read model. This module holds rows and SQL; which operation is accepted is decided in
+//! [`crate::engine::ingest`], what it does to the read model in [`crate::projector`].
+
+mod db;
+mod error;
+mod forks;
+mod listing;
+mod lock;
+mod operations;
+mod outbox;
+mod p2panda;
+mod pending;
+mod positions;
+mod queries;
+mod read_model;
+mod schema;
+mod topics;
+mod tx;
+
+use std::ops::Deref;
+use std::path::Path;
+use std::sync::Arc;
+
+use rusqlite::OpenFlags;
+use rusqlite::config::DbConfig;
+
+pub use db::Db;
+pub use error::{LimitReached, StoreError};
+pub use forks::{ForkProof, LogHole};
+pub use listing::{ListedOperation, Loaded, TopicStanding};
+pub use operations::{Head, NewOperation, StoredOperation, StoredPlace};
+pub use outbox::{NewOutboxRow, Origin, OutboxCounts, OutboxEntry, OutboxRemoved};
+pub use pending::{PendingCount, PendingReason, Receipt, WaitingForKey, WaitingForPredecessor};
+pub use queries::{MessageEdit, MessageRow, Page, ProfileRow, ReactionRow};
+pub use schema::SCHEMA_VERSION;
+pub use topics::{SeqRange, TopicRow};
+pub use tx::{Durability, Tx};
+
+use db::DbFile;
+use lock::{Lock, beside};
+
+/// How a database is opened.
+#[derive(Clone, Debug)]
+pub struct StoreOptions {
+    /// Make the database when there is none. Otherwise a missing file is an error.
+    pub create: bool,
+    /// Whether commits are synced to disk at all. Off is for simulations: a crash of the machine may damage the file.
+    pub sync: bool,
+    /// Most pages (of 4096 bytes) the database may grow to; beyond, writes fail with [`StoreError::DiskFull`].
+    pub max_pages: Option<u32>,
+}
+
+impl Default for StoreOptions {
+    fn default() -> Self {
+        Self { create: true, sync: true, max_pages: None }
+    }
+}
+
+/// The device database, open for writing. There is one per file: a second process gets [`StoreError::Locked`].
+#[derive(Debug)]
+pub struct Store {
+    db: Db,
+    lock: Option<Lock>,
+    sync: bool,
+    synchronous: Option<&'static str>,
+}
+
+/// What a checkpoint did.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Checkpoint {
+    /// Pages in the write-ahead log.
+    pub pages: u64,
+    /// How many of them are in the database file now.
+    pub moved: u64,
+}
+
+/// Page cache of the writer, KiB.
+const WRITER_CACHE_KIB: u32 = 8 * 1024;
+/// Page cache of a reader, KiB.
+const READER_CACHE_KIB: u32 = 2 * 1024;
+
+impl Store {
+    /// Opens (or makes) the database at `path`, locks it against other processes and brings it to the newest schema.
+    ///
+    /// # Errors
+    /// A locked, newer, foreign, damaged or truncated file is refused with an error that names it; nothing is
+    /// recreated.
+    pub fn open(path: impl AsRef<Path>, options: StoreOptions) -> Result<Self, StoreError> {
+        let path = path.as_ref();
+        if !options.create && !path.exists() {
+            let source = std::io::ErrorKind::NotFound.into();
+            return Err(StoreError::Io { path: path.to_path_buf(), source });
+        }
+        let lock = Lock::take(path)?;
+        Self::start(&DbFile::Path(Arc::from(path)), Some(lock), &options)
+    }
+
+    /// A database that lives as long as this store and its readers.
+    pub fn in_memory() -> Result<Self, StoreError> {
+        Self::start(
+            &DbFile::Memory(Arc::new(())),
+            None,
+            &StoreOptions { sync: false, ..StoreOptions::default() },
+        )
+    }
+
+    fn start(file: &DbFile, lock: Option<Lock>, options: &StoreOptions) -> Result<Self, StoreError> {
+        let db = Db::open(file, OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_CREATE)?;
+        let version = schema::identify(&db)?;
+        // Checkpoints are ours, also the one at close: a log that vanishes is noticed (see `lock`).
+        db.configure(DbConfig::SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, true)?;
+        if lock.is_some() {
+            let _mode: String = db.pragma("PRAGMA journal_mode = WAL")?;
+        }
+        db.batch(&format!(
+            "PRAGMA wal_autocheckpoint = 0; PRAGMA secure_delete = ON; PRAGMA temp_store = MEMORY;
+             PRAGMA cache_size = -{WRITER_CACHE_KIB};"
+        ))?;
+        if cfg!(target_vendor = "apple") {
+            db.batch("PRAGMA fullfsync = ON; PRAGMA checkpoint_fullfsync = ON;")?;
+        }
+        if !options.sync {
+            db.batch("PRAGMA synchronous = OFF")?;
+        }
+        if let Some(pages) = options.max_pages {
+            let _pages: u32 = db.pragma(&format!("PRAGMA max_page_count = {pages}"))?;
+        }
+        let mut store = Self { db, lock, sync: options.sync, synchronous: None };
+        store.check_length()?;
+        schema::migrate(&store.db, version)?;
+        store.touch_tables()?;
+        Ok(store)
+    }
+
+    /// Begins the write transaction. `durability` is what its commit promises.
+    pub fn begin(&mut self, durability: Durability) -> Result<Tx<'_>, StoreError> {
+        if self.sync {
+            let wanted = match durability {
+                Durability::Full => "PRAGMA synchronous = FULL",
+                Durability::Normal => "PRAGMA synchronous = NORMAL",
+            };
+            if self.synchronous != Some(wanted) {
+                self.db.batch(wanted)?;
+                self.synchronous = Some(wanted);
+            }
+        }
+        Tx::begin(&self.db, self.lock.as_mut(), durability)
+    }
+
+    /// A read-only connection of its own; it sees what was committed when each of its queries begins.
+    pub fn reader(&self) -> Result<Reader, StoreError> {
+        let db = Db::open(self.db.file(), OpenFlags::SQLITE_OPEN_READ_ONLY)?;
+        db.batch(&format!("PRAGMA query_only = ON; PRAGMA cache_size = -{READER_CACHE_KIB};"))?;
+        Ok(Reader { db })
+    }
+
+    /// Moves the write-ahead log into the database file, as far as readers allow, and starts the log anew. Nothing
+    /// does this by itself: call it when the writer is idle, or when [`Store::wal_bytes`] grows large.
+    pub fn checkpoint(&mut self) -> Result<Checkpoint, StoreError> {
+        self.run_checkpoint("PRAGMA wal_checkpoint(PASSIVE)")
+    }
+
+    /// Length of the write-ahead log on disk.
+    pub fn wal_bytes(&self) -> u64 {
+        match self.db.file() {
+            DbFile::Path(path) => std::fs::metadata(beside(path, "-wal")).map_or(0, |file| file.len()),
+            DbFile::Memory(_) => 0,
+        }
+    }
+
+    /// Reads the whole database and compares it with its own redundancy: slow, for diagnosis.
+    pub fn check(&self) -> Result<(), StoreError> {
+        let found: String = self.db.pragma("PRAGMA integrity_check(1)")?;
+        if found != "ok" {
+            return Err(StoreError::Corrupt { path: self.db.file().path(), detail: found });
+        }
+        self.db.check_hashes()
+    }
+
+    /// Checkpoints, releases the files and the lock. Dropping a store does the same, but cannot report an error.
+    pub fn close(mut self) -> Result<(), StoreError> {
+        self.shut()
+    }
+
+    fn shut(&mut self) -> Result<(), StoreError> {
+        let Some(lock) = self.lock.as_mut() else { return Ok(()) };
+        let all = {
+            let (busy, ..) = self.db.checkpoint("PRAGMA wal_checkpoint(TRUNCATE)")?;
+            busy == 0
+        };
+        if all {
+            lock.mark_closed()?;
+        }
+        self.lock = None;
+        Ok(())
+    }
+
+    fn run_checkpoint(&mut self, sql: &str) -> Result<Checkpoint, StoreError> {
+        let (_busy, pages, moved) = self.db.checkpoint(sql)?;
+        Ok(Checkpoint { pages, moved })
+    }
+
+    /// A file shorter than its page count was cut. SQLite notices by itself only without a write-ahead log.
+    fn check_length(&mut self) -> Result<(), StoreError> {
+        let DbFile::Path(path) = self.db.file().clone() else { return Ok(()) };
+        if self.wal_bytes() > 0 {
+            self.db.checkpoint("PRAGMA wal_checkpoint(PASSIVE)")?;
+        }
+        let pages: i64 = self.db.pragma("PRAGMA page_count")?;
+        let size: i64 = self.db.pragma("PRAGMA page_size")?;
+        let expected = db::uint(pages.saturating_mul(size));
+        let found =
+            std::fs::metadata(&path).map_err(|source| StoreError::Io { path: path.to_path_buf(), source })?;
+        if found.len() < expected {
+            let detail = format!("the file has {} bytes instead of {expected}", found.len());
+            return Err(StoreError::Corrupt { path: path.to_path_buf(), detail });
+        }
+        Ok(())
+    }
+
+    /// Reads a first row of every table, so that a damaged root is found now and not by the first write.
+    fn touch_tables(&self) -> Result<(), StoreError> {
+        let tables = self.db.all(
+            "SELECT name FROM sqlite_schema WHERE type = 'table' AND name NOT LIKE 'sqlite_%'",
+            [],
+            |row| row.get::<_, String>(0),
+        )?;
+        for table in tables {
+            self.db.one(&format!("SELECT 1 FROM \"{table}\" LIMIT 1"), [], |_| Ok(()))?;
+        }
+        Ok(())
+    }
+}
+
+impl Deref for Store {
+    type Target = Db;
+    fn deref(&self) -> &Db {
+        &self.db
+    }
+}
+
+impl Drop for Store {
+    fn drop(&mut self) {
+        // Nothing is lost when this fails: the log stays, and the next open reads it.
+        let _ = self.shut();
+    }
+}
+
+/// A read-only view of the database, for one thread at a time.
+#[derive(Debug)]
+pub struct Reader {
+    db: Db,
+}
+
+impl Deref for Reader {
+    type Target = Db;
+    fn deref(&self) -> &Db {
+        &self.db
+    }
+}

@@ -1,0 +1,167 @@
+//! Logs: predecessors, anchors, holes, places, own operations.
+
+use super::support::{Device, LOG, Writer, ticket};
+use crate::engine::ingest::{Ingested, PublishError, Refusal, ingest, place, publish_local, settle_ready};
+use crate::identity::Millis;
+use crate::ops::VerifiedOperation;
+use crate::store::{LogHole, PendingReason};
+use crate::topic::Seq;
+
+fn stored(ingested: &Ingested) -> bool {
+    matches!(ingested, Ingested::Stored { .. })
+}
+
+#[test]
+fn an_operation_waits_for_its_predecessor_and_comes_with_it() {
+    let (mut device, mut writer) = (Device::new(), Writer::new(1));
+    let ops: Vec<VerifiedOperation> = (0..4).map(|n| writer.say(&n.to_string())).collect();
+    assert!(stored(&device.receive(1, &ops[0])));
+    assert_eq!(device.receive(2, &ops[3]), Ingested::Pending(PendingReason::Predecessor));
+    assert_eq!(device.receive(3, &ops[2]), Ingested::Pending(PendingReason::Predecessor));
+    assert_eq!(device.texts(), ["0"]);
+    let Ingested::Stored { changes } = device.receive(4, &ops[1]) else { panic!("not stored") };
+    let mut ids: Vec<_> = ops[1..].iter().map(|op| op.id().0).collect();
+    ids.sort();
+    assert_eq!(changes.into_iter().map(|change| change.ids).collect::<Vec<_>>(), [ids]);
+    assert_eq!(device.texts(), ["0", "1", "2", "3"]);
+    assert_eq!(device.store.pending_count(ticket(0).topic()).unwrap(), Default::default());
+    // 2 and 3 came to the server before 1: they are shown after it all the same.
+    let places: Vec<_> = device.positions().iter().map(|position| position.place.seq.0).collect();
+    assert_eq!(places, [1, 4, 4, 4]);
+}
+
+#[test]
+fn at_ready_the_lowest_waiting_operation_of_an_unknown_author_becomes_its_anchor() {
+    let (mut device, mut writer) = (Device::new(), Writer::new(1));
+    let ops: Vec<VerifiedOperation> = (0..6).map(|n| writer.say(&n.to_string())).collect();
+    for (seq, n) in [(1, 3), (2, 4), (3, 5)] {
+        assert_eq!(device.receive(seq, &ops[n]), Ingested::Pending(PendingReason::Predecessor));
+    }
+    let changes = device.write(|tx| settle_ready(tx, ticket(0).topic()).unwrap());
+    assert_eq!(changes[0].ids.len(), 3);
+    assert_eq!(device.texts(), ["3", "4", "5"]);
+    let holes = |device: &Device| device.store.log_holes(&ops[0].author(), &LOG).unwrap();
+    assert_eq!(holes(&device), [LogHole { from: 0, to: 2 }]);
+    // The hole fills from history, in any order, and stays verified.
+    assert!(stored(&device.receive(11, &ops[1])));
+    assert_eq!(holes(&device), [LogHole { from: 0, to: 0 }, LogHole { from: 2, to: 2 }]);
+    assert!(stored(&device.receive(12, &ops[2])));
+    assert!(stored(&device.receive(13, &ops[0])));
+    assert_eq!(holes(&device), []);
+    assert_eq!(device.texts(), ["0", "1", "2", "3", "4", "5"]);
+}
+
+#[test]
+fn case_50_where_an_evicted_range_may_hold_the_predecessor_an_operation_is_an_anchor_at_once() {
+    let (mut device, mut writer) = (Device::new(), Writer::new(1));
+    let ops: Vec<VerifiedOperation> = (0..9).map(|n| writer.say(&n.to_string())).collect();
+    device.write(|tx| tx.add_gap(ticket(0).topic(), 0, Seq(1), Seq(5)).unwrap());
+    assert!(stored(&device.receive(6, &ops[5])));
+    assert!(stored(&device.receive(7, &ops[8])));
+    assert_eq!(device.texts(), ["5", "8"]);
+    assert_eq!(
+        device.store.log_holes(&writer.author(), &LOG).unwrap(),
+        [LogHole { from: 0, to: 4 }, LogHole { from: 6, to: 7 }]
+    );
+    let gaps = device.store.gaps(ticket(0).topic()).unwrap();
+    assert_eq!(gaps.iter().map(|gap| (gap.from.0, gap.to.0)).collect::<Vec<_>>(), [(1, 5)]);
+}
+
+#[test]
+fn a_log_that_began_in_an_epoch_without_key_starts_with_an_anchor() {
+    let (mut device, mut writer) = (Device::new(), Writer::new(1));
+    let ops: Vec<VerifiedOperation> = (0..3).map(|n| writer.say(&n.to_string())).collect();
+    device.write(|tx| tx.put_topic(&ticket(2), Millis(0)).unwrap());
+    assert!(stored(&device.receive_in(2, 1, &ops[2])), "epoch 1 has no key here");
+    assert!(stored(&device.receive_in(0, 9, &ops[0])));
+    assert_eq!(device.texts(), ["0", "2"]);
+}
+
+#[test]
+fn a_duplicate_keeps_its_row_and_gets_the_places_of_a_newer_reset() {
+    let (mut device, mut writer, mut other) = (Device::new(), Writer::new(1), Writer::new(2));
+    let (a, b) = (writer.say("a"), writer.say("b"));
+    let c = other.say("c");
+    device.receive_all([(1, &a), (2, &b), (3, &c)]);
+    assert_eq!(device.receive(9, &a), Ingested::Duplicate { placed: false }, "the earlier place counts");
+    assert_eq!(device.texts(), ["a", "b", "c"]);
+    device.resets = 1;
+    let missing = |device: &Device| device.store.missing_after_reset(ticket(0).topic(), 1).unwrap();
+    assert_eq!(missing(&device), [a.id(), b.id(), c.id()]);
+    assert_eq!(device.receive(1, &c), Ingested::Duplicate { placed: true });
+    assert_eq!(missing(&device), [a.id(), b.id()]);
+    assert_eq!(device.receive(2, &b), Ingested::Duplicate { placed: true });
+    assert_eq!(device.texts(), ["a", "c", "b"], "a keeps its old place until it comes again");
+    assert_eq!(device.receive(3, &a), Ingested::Duplicate { placed: true });
+    assert_eq!(missing(&device), []);
+    assert_eq!(device.texts(), ["c", "a", "b"], "b moves behind a");
+    assert_eq!(device.store.count_operations().unwrap(), 3);
+}
+
+#[test]
+fn nothing_at_or_below_what_the_old_log_had_evicted_counts_as_missing() {
+    let (mut device, mut writer) = (Device::new(), Writer::new(1));
+    let ops: Vec<VerifiedOperation> = (0..4).map(|n| writer.say(&n.to_string())).collect();
+    device.receive_all(ops.iter().enumerate().map(|(n, op)| (n as u64 + 1, op)));
+    device.write(|tx| tx.add_gap(ticket(0).topic(), 0, Seq(1), Seq(2)).unwrap());
+    let missing = device.store.missing_after_reset(ticket(0).topic(), 1).unwrap();
+    assert_eq!(missing, [ops[2].id(), ops[3].id()]);
+}
+
+#[test]
+fn own_operations_are_shown_last_until_their_echo_places_them() {
+    let (mut device, mut writer, mut other) = (Device::new(), Writer::new(1), Writer::new(2));
+    let (mine, next, theirs) = (writer.say("mine"), writer.say("next"), other.say("theirs"));
+    let topic = ticket(0).topic();
+    for op in [&mine, &next] {
+        device.write(|tx| publish_local(tx, topic, op, Millis(1)).unwrap());
+    }
+    device.receive(1, &theirs);
+    assert_eq!(device.texts(), ["theirs", "mine", "next"]);
+    assert!(device.messages().iter().skip(1).all(|row| !row.is_acknowledged() && row.received_at.is_none()));
+    // The second one's echo comes first: still nothing is shown before what its author wrote before it.
+    let context = device.context(0, 2);
+    let placed = device.write(|tx| place(tx, &context, &next.id()).unwrap());
+    assert_eq!(placed, Ingested::Duplicate { placed: true });
+    assert!(!device.messages()[2].is_acknowledged());
+    let context = device.context(0, 3);
+    let (placed, moved) =
+        device.write(|tx| (place(tx, &context, &mine.id()).unwrap(), tx.settle_positions().unwrap()));
+    assert_eq!(placed, Ingested::Duplicate { placed: true });
+    assert_eq!(moved[0].ids, [mine.id().0, next.id().0]);
+    assert!(device.messages().iter().all(|row| row.is_acknowledged() && row.received_at.is_some()));
+}
+
+#[test]
+fn an_own_operation_must_continue_its_log() {
+    let (mut device, mut writer) = (Device::new(), Writer::new(1));
+    let (first, second) = (writer.say("0"), writer.say("1"));
+    let topic = ticket(0).topic();
+    let refused = device.write(|tx| publish_local(tx, topic, &second, Millis(1)));
+    assert!(matches!(refused, Err(PublishError::NotNext)), "{refused:?}");
+    device.write(|tx| publish_local(tx, topic, &first, Millis(1)).unwrap());
+    let refused = device.write(|tx| publish_local(tx, topic, &first, Millis(1)));
+    assert!(matches!(refused, Err(PublishError::NotNext)), "{refused:?}");
+    assert_eq!(device.texts(), ["0"]);
+}
+
+#[test]
+fn places_no_server_may_give_are_refused() {
+    let (mut device, mut writer) = (Device::new(), Writer::new(1));
+    let op = writer.say("a");
+    for seq in [0, Seq::MAX.0 + 1, u64::MAX] {
+        assert_eq!(device.receive(seq, &op), Ingested::Refused(Refusal::Place), "{seq}");
+    }
+    assert!(stored(&device.receive(Seq::MAX.0, &op)));
+}
+
+#[test]
+fn case_58_an_operation_of_another_log_is_refused() {
+    let (mut device, mut writer) = (Device::new(), Writer::new(1));
+    let op = writer.say("a");
+    let context =
+        crate::engine::ingest::Context { log: crate::identity::LogId([8; 32]), ..device.context(0, 1) };
+    let refused = device.write(|tx| ingest(tx, &context, &op).unwrap());
+    assert_eq!(refused, Ingested::Refused(Refusal::OtherLog));
+    assert_eq!(device.store.count_operations().unwrap(), 0);
+}

@@ -1,0 +1,144 @@
+//! Messages: sent once, edited and deleted by their author in the log they were sent in.
+
+use super::{Aggregate, Erased, Fact, Projected, Rows, Skipped, Write};
+use crate::identity::{Author, LogId, Millis, OperationId};
+
+/// Whose message it is, and whether it is still one.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct MessageKey {
+    /// Who sent it.
+    pub author: Author,
+    /// In which conversation.
+    pub log: LogId,
+    /// Its number in the author's log.
+    pub seq_num: u32,
+    /// A tombstone.
+    pub deleted: bool,
+}
+
+/// The content of a message as sent.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct MessageText<'a> {
+    /// The text.
+    pub text: &'a str,
+    /// The message it answers.
+    pub reply: Option<OperationId>,
+    /// Whom it mentions.
+    pub mentions: &'a [Author],
+    /// The sender's clock.
+    pub sent: Option<Millis>,
+}
+
+/// One edit.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct EditRow {
+    /// Its number in the author's log: the highest stands.
+    pub seq_num: u32,
+    /// The operation.
+    pub id: OperationId,
+    /// The new text.
+    pub text: String,
+    /// The sender's clock.
+    pub sent: Option<Millis>,
+}
+
+/// What has been said about an operation before it came.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Waiting {
+    /// There are edits.
+    pub edits: bool,
+    /// There are deletes.
+    pub deletes: bool,
+    /// There are reactions.
+    pub reactions: bool,
+}
+
+pub(super) fn send<'a, R: Rows + ?Sized>(
+    fact: &Fact<'a>,
+    rows: &R,
+    text: MessageText<'a>,
+) -> Result<Projected<'a>, R::Error> {
+    let Fact { id, author, log, .. } = *fact;
+    let waiting = rows.waiting(id)?;
+    let mut writes = Vec::with_capacity(1);
+    if waiting != Waiting::default() {
+        writes.push(Write::DropForeign { target: id, author, log });
+    }
+    let delete = if waiting.deletes { rows.first_delete(id, author, log)? } else { None };
+    if let Some((_, delete)) = delete {
+        writes.push(Write::PutMessage { text: None, edit: None, deleted_by: Some(delete) });
+        writes.push(Write::EraseBody(Erased::Message));
+        writes.push(Write::DropEdits { target: id });
+    } else {
+        let edit = if waiting.edits { rows.last_edit(id, author, log)? } else { None };
+        writes.push(Write::PutMessage { text: Some(text), edit, deleted_by: None });
+    }
+    Ok(changed(writes, id))
+}
+
+/// A message whose body is gone already: its tombstone. The delete may be projected before or after it.
+pub(super) fn erased<'a, R: Rows + ?Sized>(fact: &Fact<'a>, rows: &R) -> Result<Projected<'a>, R::Error> {
+    let Fact { id, author, log, .. } = *fact;
+    let deleted_by = rows.first_delete(id, author, log)?.map(|(_, delete)| delete);
+    let writes = vec![
+        Write::DropForeign { target: id, author, log },
+        Write::PutMessage { text: None, edit: None, deleted_by },
+        Write::DropEdits { target: id },
+    ];
+    Ok(changed(writes, id))
+}
+
+pub(super) fn edit<'a, R: Rows + ?Sized>(
+    fact: &Fact<'a>,
+    rows: &R,
+    target: OperationId,
+    text: &'a str,
+    sent: Option<Millis>,
+) -> Result<Projected<'a>, R::Error> {
+    let put = Write::PutEdit { target, text, sent };
+    let Some(message) = rows.message(target)? else {
+        return Ok(Projected { writes: vec![put], ..Projected::default() });
+    };
+    if !owns(fact, &message) {
+        return Ok(Projected::skip(Skipped::NotAllowed));
+    }
+    if message.deleted {
+        return Ok(Projected { writes: vec![Write::EraseBody(Erased::Edit)], ..Projected::default() });
+    }
+    let mut writes = vec![put];
+    let last = rows.last_edit(target, fact.author, fact.log)?;
+    if last.is_none_or(|last| last.seq_num < fact.seq_num) {
+        let edit = EditRow { seq_num: fact.seq_num, id: fact.id, text: text.to_owned(), sent };
+        writes.push(Write::SetEdit { message, edit });
+    }
+    Ok(changed(writes, target))
+}
+
+pub(super) fn delete<'a, R: Rows + ?Sized>(
+    fact: &Fact<'a>,
+    rows: &R,
+    target: OperationId,
+) -> Result<Projected<'a>, R::Error> {
+    let put = Write::PutDelete { target };
+    let Some(message) = rows.message(target)? else {
+        return Ok(Projected { writes: vec![put], ..Projected::default() });
+    };
+    if !owns(fact, &message) {
+        return Ok(Projected::skip(Skipped::NotAllowed));
+    }
+    let first = rows.first_delete(target, fact.author, fact.log)?;
+    let deleted_by = match first {
+        Some((seq_num, id)) if seq_num < fact.seq_num => id,
+        _ => fact.id,
+    };
+    Ok(changed(vec![put, Write::Tombstone { target, message, deleted_by }], target))
+}
+
+/// Edits and deletes are the author's, in the log the message is in.
+fn owns(fact: &Fact<'_>, message: &MessageKey) -> bool {
+    (fact.author, fact.log) == (message.author, message.log)
+}
+
+fn changed(writes: Vec<Write<'_>>, id: OperationId) -> Projected<'_> {
+    Projected { writes, changed: Some((Aggregate::Message, id.0)), skipped: None }
+}

@@ -1,0 +1,147 @@
+//! One SQLite connection: every statement is cached, every error names the file.
+
+use std::fmt;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use rusqlite::config::DbConfig;
+use rusqlite::{Connection, OpenFlags, OptionalExtension, Params, Row};
+
+use super::error::StoreError;
+use crate::identity::Millis;
+
+/// A connection to the device database and every query on it. [`super::Store`], [`super::Tx`] and
+/// [`super::Reader`] all dereference to it: what they add is who may write.
+pub struct Db {
+    conn: Connection,
+    file: DbFile,
+}
+
+/// The file behind a connection, or the name of a database that lives in memory.
+#[derive(Clone, Debug)]
+pub(super) enum DbFile {
+    Path(Arc<Path>),
+    /// Shared by all connections with the same name for as long as the token lives.
+    Memory(Arc<()>),
+}
+
+impl DbFile {
+    pub(super) fn path(&self) -> PathBuf {
+        match self {
+            Self::Path(path) => path.to_path_buf(),
+            Self::Memory(_) => PathBuf::from(":memory:"),
+        }
+    }
+
+    /// What SQLite opens. The address of the token makes names in memory unique within the process.
+    fn name(&self) -> PathBuf {
+        match self {
+            Self::Path(path) => path.to_path_buf(),
+            Self::Memory(token) => PathBuf::from(format!("file:/delta-{:p}?vfs=memdb", Arc::as_ptr(token))),
+        }
+    }
+}
+
+/// Statements kept prepared per connection: more than there are in this module.
+const STATEMENTS: usize = 192;
+/// How long a statement waits for a lock another connection holds, e.g. while a checkpoint ends.
+const BUSY_MS: u64 = 5_000;
+
+impl Db {
+    pub(super) fn open(file: &DbFile, flags: OpenFlags) -> Result<Self, StoreError> {
+        let fail = |source| StoreError::from_sqlite(file.path(), source);
+        let flags = flags | OpenFlags::SQLITE_OPEN_NO_MUTEX | OpenFlags::SQLITE_OPEN_URI;
+        let conn = Connection::open_with_flags(file.name(), flags).map_err(fail)?;
+        conn.set_prepared_statement_cache_capacity(STATEMENTS);
+        conn.busy_timeout(std::time::Duration::from_millis(BUSY_MS)).map_err(fail)?;
+        Ok(Self { conn, file: file.clone() })
+    }
+
+    pub(super) fn file(&self) -> &DbFile {
+        &self.file
+    }
+
+    pub(super) fn fail(&self, source: rusqlite::Error) -> StoreError {
+        StoreError::from_sqlite(self.file.path(), source)
+    }
+
+    /// A row that must be there is not.
+    pub(super) fn missing_row(&self, table: &str) -> StoreError {
+        StoreError::Corrupt { path: self.file.path(), detail: format!("a row of `{table}` is missing") }
+    }
+
+    /// Runs a statement; gives the number of rows it changed.
+    pub(super) fn run(&self, sql: &str, params: impl Params) -> Result<usize, StoreError> {
+        let mut statement = self.conn.prepare_cached(sql).map_err(|source| self.fail(source))?;
+        statement.execute(params).map_err(|source| self.fail(source))
+    }
+
+    /// The first row of a query, if there is one.
+    pub(super) fn one<T>(
+        &self,
+        sql: &str,
+        params: impl Params,
+        map: impl FnOnce(&Row<'_>) -> rusqlite::Result<T>,
+    ) -> Result<Option<T>, StoreError> {
+        let mut statement = self.conn.prepare_cached(sql).map_err(|source| self.fail(source))?;
+        statement.query_row(params, map).optional().map_err(|source| self.fail(source))
+    }
+
+    /// All rows of a query. Callers bound them with LIMIT or by what the table can hold.
+    pub(super) fn all<T>(
+        &self,
+        sql: &str,
+        params: impl Params,
+        map: impl FnMut(&Row<'_>) -> rusqlite::Result<T>,
+    ) -> Result<Vec<T>, StoreError> {
+        let mut statement = self.conn.prepare_cached(sql).map_err(|source| self.fail(source))?;
+        let rows = statement.query_map(params, map).map_err(|source| self.fail(source))?;
+        rows.collect::<Result<_, _>>().map_err(|source| self.fail(source))
+    }
+
+    /// Several statements at once, not cached: schema and pragmas.
+    pub(super) fn batch(&self, sql: &str) -> Result<(), StoreError> {
+        self.conn.execute_batch(sql).map_err(|source| self.fail(source))
+    }
+
+    /// One value of a pragma.
+    pub(super) fn pragma<T: rusqlite::types::FromSql>(&self, sql: &str) -> Result<T, StoreError> {
+        self.conn.query_row(sql, [], |row| row.get(0)).map_err(|source| self.fail(source))
+    }
+
+    pub(super) fn last_insert_rowid(&self) -> i64 {
+        self.conn.last_insert_rowid()
+    }
+
+    pub(super) fn configure(&self, setting: DbConfig, on: bool) -> Result<(), StoreError> {
+        self.conn.set_db_config(setting, on).map(drop).map_err(|source| self.fail(source))
+    }
+
+    /// Runs a checkpoint pragma: (1 when it could not finish, pages in the log, pages moved).
+    pub(super) fn checkpoint(&self, sql: &str) -> Result<(i64, u64, u64), StoreError> {
+        let row = self
+            .conn
+            .query_row(sql, [], |row| Ok((row.get(0)?, row.get::<_, i64>(1)?, row.get::<_, i64>(2)?)));
+        row.map(|(busy, pages, moved)| (busy, uint(pages), uint(moved))).map_err(|source| self.fail(source))
+    }
+}
+
+impl fmt::Debug for Db {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_tuple("Db").field(&self.file.path()).finish()
+    }
+}
+
+/// SQLite's integers are signed: counters above the largest one are stored as it.
+pub(super) fn int(value: u64) -> i64 {
+    i64::try_from(value).unwrap_or(i64::MAX)
+}
+
+/// The inverse of [`int`]; a negative number in the file counts as 0.
+pub(super) fn uint(value: i64) -> u64 {
+    u64::try_from(value).unwrap_or(0)
+}
+
+pub(super) fn millis(value: Option<i64>) -> Option<Millis> {
+    value.map(|ms| Millis(uint(ms)))
+}

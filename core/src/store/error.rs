@@ -1,0 +1,126 @@
+//! What can go wrong with the database, whose fault it is, and what to do next.
+
+use std::io;
+use std::path::PathBuf;
+
+use rusqlite::ErrorCode;
+use thiserror::Error;
+
+/// A store operation failed. The open transaction, if any, is rolled back when it is dropped: nothing of it stays.
+#[derive(Debug, Error)]
+pub enum StoreError {
+    /// Another process (or another instance in this one) has the database open. Close it there first.
+    #[error("{}: another process has this database open", path.display())]
+    Locked {
+        /// The database.
+        path: PathBuf,
+    },
+    /// A newer version of the app wrote this database. Update the app; nothing was changed.
+    #[error(
+        "{}: the database has schema version {found}, this version knows up to {known}: update the app",
+        path.display()
+    )]
+    NewerSchema {
+        /// The database.
+        path: PathBuf,
+        /// The version in the file.
+        found: u32,
+        /// The newest version this build can read.
+        known: u32,
+    },
+    /// The file is no SQLite database: another kind of file, or one encrypted with a key this build was not given.
+    #[error("{}: not a database, or encrypted with another key", path.display())]
+    NotADatabase {
+        /// The file.
+        path: PathBuf,
+    },
+    /// The file is a database of another application. Nothing was changed.
+    #[error("{}: a database of another application (id {application_id:#010x})", path.display())]
+    ForeignDatabase {
+        /// The file.
+        path: PathBuf,
+        /// The application id found in its header.
+        application_id: u32,
+    },
+    /// The file is damaged or cut short. Restore a backup; nothing was recreated.
+    #[error("{}: the database is damaged: {detail}", path.display())]
+    Corrupt {
+        /// The database.
+        path: PathBuf,
+        /// What was found.
+        detail: String,
+    },
+    /// The database was not closed cleanly and its write-ahead log, which holds the newest commits, is gone.
+    #[error(
+        "{}: the write-ahead log with the newest commits is missing; put it back beside the database, or remove {} \
+         to open what the database file alone holds",
+        path.display(),
+        lock.display()
+    )]
+    WalMissing {
+        /// The database.
+        path: PathBuf,
+        /// The lock file that remembers the unclean close.
+        lock: PathBuf,
+    },
+    /// No space is left on the device. Nothing was lost; free some space and try again.
+    #[error("{}: no space is left on the device", path.display())]
+    DiskFull {
+        /// The database.
+        path: PathBuf,
+    },
+    /// A limit of this device is reached; see the variant for what to wait for or remove.
+    #[error(transparent)]
+    Limit(#[from] LimitReached),
+    /// The operating system refused a file operation.
+    #[error("{}: {source}", path.display())]
+    Io {
+        /// The file.
+        path: PathBuf,
+        /// What the system said.
+        source: io::Error,
+    },
+    /// SQLite refused something that is none of the above: a bug, or a failing disk.
+    #[error("{}: {source}", path.display())]
+    Sqlite {
+        /// The database.
+        path: PathBuf,
+        /// What SQLite said.
+        source: rusqlite::Error,
+    },
+}
+
+/// Which limit a write would have passed. Nothing was written.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Error)]
+pub enum LimitReached {
+    /// [`crate::limits::MAX_OUTBOX_ROWS`]: wait until deliveries are acknowledged.
+    #[error("the outbox holds its most rows; try again once deliveries are acknowledged")]
+    OutboxRows,
+    /// [`crate::limits::MAX_OUTBOX_BYTES`]: wait until deliveries are acknowledged.
+    #[error("the outbox holds its most bytes; try again once deliveries are acknowledged")]
+    OutboxBytes,
+    /// [`crate::limits::MAX_TOPICS`]: leave a topic first.
+    #[error("this device has its most topics; leave one first")]
+    Topics,
+}
+
+impl StoreError {
+    /// Sorts what SQLite said about the file at `path`.
+    pub(super) fn from_sqlite(path: PathBuf, source: rusqlite::Error) -> Self {
+        use rusqlite::Error;
+        let detail = match &source {
+            Error::FromSqlConversionFailure(..)
+            | Error::InvalidColumnType(..)
+            | Error::IntegralValueOutOfRange(..) => {
+                return Self::Corrupt { path, detail: source.to_string() };
+            }
+            other => other.to_string(),
+        };
+        match source.sqlite_error_code() {
+            Some(ErrorCode::DatabaseCorrupt) => Self::Corrupt { path, detail },
+            Some(ErrorCode::NotADatabase) => Self::NotADatabase { path },
+            Some(ErrorCode::DiskFull) => Self::DiskFull { path },
+            _ => Self::Sqlite { path, source },
+        }
+    }
+}

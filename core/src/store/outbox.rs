@@ -1,0 +1,278 @@
+//! Envelopes on their way out, first in, first out, until their echo acknowledges them. When a row is sent and
+//! when it is tried again is decided in [`crate::sync::outbox`]; here it is written down.
+
+use rusqlite::{Row, params};
+
+use super::db::{Db, int, uint};
+use super::error::{LimitReached, StoreError};
+use super::tx::Tx;
+use crate::identity::{EnvelopeHash, Millis, OperationId};
+use crate::limits::{MAX_OUTBOX_BYTES, MAX_OUTBOX_ROWS};
+use crate::sync::outbox::{Requeued, RowId};
+use crate::topic::TopicId;
+
+/// Why an envelope is being delivered.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Origin {
+    /// This device wrote it.
+    Own,
+    /// A server lost it; whose it is does not matter.
+    Redelivery,
+}
+
+/// An envelope to deliver.
+#[derive(Clone, Copy, Debug)]
+pub struct NewOutboxRow<'a> {
+    /// Where to.
+    pub topic: TopicId,
+    /// Which operation is inside.
+    pub operation: OperationId,
+    /// BLAKE3 of the envelope.
+    pub hash: EnvelopeHash,
+    /// The exact bytes: every attempt is a new packet around the same envelope.
+    pub envelope: &'a [u8],
+    /// Why.
+    pub origin: Origin,
+    /// Not to be sent before this instant.
+    pub not_before: Millis,
+}
+
+/// A row as the delivery policy needs it: without its envelope.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct OutboxEntry {
+    /// Where to.
+    pub topic: TopicId,
+    /// Order of arrival; never used twice.
+    pub id: RowId,
+    /// BLAKE3 of the envelope.
+    pub hash: EnvelopeHash,
+    /// Length of the envelope in bytes.
+    pub len: u32,
+    /// Attempts so far.
+    pub tries: u32,
+    /// Whether it may have left this device before.
+    pub maybe_sent: bool,
+    /// Not to be sent (again) before this instant.
+    pub not_before: Millis,
+    /// Whether nothing is tried at present.
+    pub parked: bool,
+}
+
+/// What left the outbox.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct OutboxRemoved {
+    /// Which operation was inside.
+    pub operation: OperationId,
+    /// Why it was delivered.
+    pub origin: Origin,
+    /// Length of the envelope in bytes.
+    pub len: u32,
+}
+
+/// Rows of a topic by state.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct OutboxCounts {
+    /// Waiting for their turn.
+    pub queued: u64,
+    /// On their way.
+    pub sent: u64,
+    /// Parked: nothing is tried until the reason is gone.
+    pub parked: u64,
+}
+
+const QUEUED: i64 = 0;
+const SENT: i64 = 1;
+const PARKED: i64 = 2;
+
+impl Db {
+    /// Every row, oldest first: how the policy's memory is filled at start.
+    pub fn outbox_entries(&self) -> Result<Vec<OutboxEntry>, StoreError> {
+        self.all(
+            "SELECT topic, id, hash, length(envelope), tries, state, due_ms FROM outbox ORDER BY id",
+            [],
+            entry_row,
+        )
+    }
+
+    /// The envelope of a row.
+    pub fn outbox_envelope(&self, id: RowId) -> Result<Option<Vec<u8>>, StoreError> {
+        self.one("SELECT envelope FROM outbox WHERE id = ?1", [id], |row| row.get(0))
+    }
+
+    /// The row with this envelope.
+    pub fn outbox_by_hash(
+        &self,
+        topic: TopicId,
+        hash: EnvelopeHash,
+    ) -> Result<Option<OutboxEntry>, StoreError> {
+        self.one(
+            "SELECT topic, id, hash, length(envelope), tries, state, due_ms FROM outbox
+             WHERE topic = ?1 AND hash = ?2",
+            params![topic.0, hash.0],
+            entry_row,
+        )
+    }
+
+    /// The operation inside the row with this envelope.
+    pub fn outbox_operation(
+        &self,
+        topic: TopicId,
+        hash: EnvelopeHash,
+    ) -> Result<Option<OperationId>, StoreError> {
+        self.one(
+            "SELECT operation FROM outbox WHERE topic = ?1 AND hash = ?2",
+            params![topic.0, hash.0],
+            |row| row.get(0).map(OperationId),
+        )
+    }
+
+    /// The oldest rows of a topic that are queued and may go, at most `limit`.
+    pub fn outbox_queued(
+        &self,
+        topic: TopicId,
+        now: Millis,
+        limit: usize,
+    ) -> Result<Vec<OutboxEntry>, StoreError> {
+        self.all(
+            "SELECT topic, id, hash, length(envelope), tries, state, due_ms FROM outbox
+             WHERE topic = ?1 AND state = 0 AND due_ms <= ?2 ORDER BY id LIMIT ?3",
+            params![topic.0, int(now.0), int(limit as u64)],
+            entry_row,
+        )
+    }
+
+    /// Sent rows of all topics whose time to try again has come, earliest first.
+    pub fn outbox_due(&self, now: Millis, limit: usize) -> Result<Vec<OutboxEntry>, StoreError> {
+        self.all(
+            "SELECT topic, id, hash, length(envelope), tries, state, due_ms FROM outbox
+             WHERE state = 1 AND due_ms <= ?1 ORDER BY due_ms LIMIT ?2",
+            params![int(now.0), int(limit as u64)],
+            entry_row,
+        )
+    }
+
+    /// Rows of a topic by state.
+    pub fn outbox_counts(&self, topic: TopicId) -> Result<OutboxCounts, StoreError> {
+        let rows = self.all(
+            "SELECT state, count(*) FROM outbox WHERE topic = ?1 GROUP BY state",
+            [topic.0],
+            |row| Ok((row.get::<_, i64>(0)?, uint(row.get(1)?))),
+        )?;
+        let mut counts = OutboxCounts::default();
+        for (state, count) in rows {
+            match state {
+                QUEUED => counts.queued = count,
+                SENT => counts.sent = count,
+                _ => counts.parked = count,
+            }
+        }
+        Ok(counts)
+    }
+
+    /// Why rows of a topic are parked, with how many for each reason.
+    pub fn outbox_parked(&self, topic: TopicId) -> Result<Vec<(String, u64)>, StoreError> {
+        self.all(
+            "SELECT ifnull(reason, ''), count(*) FROM outbox WHERE topic = ?1 AND state = 2
+             GROUP BY reason ORDER BY reason",
+            [topic.0],
+            |row| Ok((row.get(0)?, uint(row.get(1)?))),
+        )
+    }
+
+    /// All rows and all envelope bytes of the outbox.
+    pub fn outbox_size(&self) -> Result<(u64, u64), StoreError> {
+        let size = self.one("SELECT rows, bytes FROM outbox_size", [], |row| {
+            Ok((uint(row.get(0)?), uint(row.get(1)?)))
+        })?;
+        Ok(size.unwrap_or_default())
+    }
+}
+
+impl Tx<'_> {
+    /// Queues an envelope. The same envelope in the same topic is one row: then that row's id is given.
+    ///
+    /// # Errors
+    /// [`StoreError::Limit`] when the outbox is full; nothing was queued.
+    pub fn outbox_push(&self, row: &NewOutboxRow<'_>) -> Result<RowId, StoreError> {
+        let (rows, bytes) = self.outbox_size()?;
+        if rows >= MAX_OUTBOX_ROWS as u64 {
+            return Err(LimitReached::OutboxRows.into());
+        }
+        if bytes.saturating_add(row.envelope.len() as u64) > MAX_OUTBOX_BYTES {
+            return Err(LimitReached::OutboxBytes.into());
+        }
+        let origin = match row.origin {
+            Origin::Own => 1,
+            Origin::Redelivery => 2,
+        };
+        let added = self.run(
+            "INSERT INTO outbox (topic, operation, hash, envelope, origin, state, due_ms)
+             VALUES (?1, ?2, ?3, ?4, ?5, 0, ?6) ON CONFLICT (topic, hash) DO NOTHING",
+            params![row.topic.0, row.operation.0, row.hash.0, row.envelope, origin, int(row.not_before.0)],
+        )?;
+        if added > 0 {
+            return Ok(self.last_insert_rowid());
+        }
+        let present = self.outbox_by_hash(row.topic, row.hash)?;
+        present.map(|present| present.id).ok_or_else(|| self.missing_row("outbox"))
+    }
+
+    /// Notes that rows left in one packet: their `tries` so far, and when to try again, should no echo come.
+    pub fn outbox_sent(
+        &self,
+        rows: &[RowId],
+        tries: u32,
+        now: Millis,
+        due: Millis,
+    ) -> Result<(), StoreError> {
+        for row in rows {
+            self.run(
+                "UPDATE outbox SET state = 1, tries = ?2, sent_ms = ?3, due_ms = ?4, reason = NULL WHERE id = ?1",
+                params![row, tries, int(now.0), int(due.0)],
+            )?;
+        }
+        Ok(())
+    }
+
+    /// Puts rows back in the queue, at their old turn.
+    pub fn outbox_requeue(&self, rows: &[Requeued]) -> Result<(), StoreError> {
+        for row in rows {
+            self.run(
+                "UPDATE outbox SET state = 0, tries = ?2, due_ms = ?3, reason = NULL WHERE id = ?1",
+                params![row.id, row.tries, int(row.not_before.0)],
+            )?;
+        }
+        Ok(())
+    }
+
+    /// Parks a row: nothing is tried until it is requeued.
+    pub fn outbox_park(&self, id: RowId, reason: &str) -> Result<(), StoreError> {
+        self.run("UPDATE outbox SET state = 2, reason = ?2 WHERE id = ?1", params![id, reason]).map(drop)
+    }
+
+    /// Removes a row, because its echo came or because nothing more can come of it.
+    pub fn outbox_remove(&self, id: RowId) -> Result<Option<OutboxRemoved>, StoreError> {
+        self.one(
+            "DELETE FROM outbox WHERE id = ?1 RETURNING operation, origin, length(envelope)",
+            [id],
+            |row| {
+                let origin = if row.get::<_, i64>(1)? == 1 { Origin::Own } else { Origin::Redelivery };
+                Ok(OutboxRemoved { operation: OperationId(row.get(0)?), origin, len: row.get(2)? })
+            },
+        )
+    }
+}
+
+fn entry_row(row: &Row<'_>) -> rusqlite::Result<OutboxEntry> {
+    let (tries, state) = (row.get(4)?, row.get::<_, i64>(5)?);
+    Ok(OutboxEntry {
+        topic: TopicId(row.get(0)?),
+        id: row.get(1)?,
+        hash: EnvelopeHash(row.get(2)?),
+        len: row.get(3)?,
+        tries,
+        maybe_sent: tries > 0 || state == SENT,
+        not_before: Millis(uint(row.get(6)?)),
+        parked: state == PARKED,
+    })
+}

@@ -1,0 +1,259 @@
+//! What an app reads: pages of messages, reactions, profiles.
+
+use std::fmt;
+
+use rusqlite::{Row, params};
+
+use super::db::{Db, int, millis};
+use super::error::StoreError;
+use crate::identity::{Author, LogId, Millis, OperationId};
+use crate::ops::BlobId;
+use crate::projector::{Place, Position};
+
+/// A message as it stands: the newest edit applied, or a tombstone.
+#[derive(Clone, PartialEq, Eq)]
+pub struct MessageRow {
+    /// The operation that sent it.
+    pub id: OperationId,
+    /// In which conversation.
+    pub log: LogId,
+    /// Where it is shown; also says who sent it.
+    pub position: Position,
+    /// Its text; `None` for a tombstone.
+    pub text: Option<String>,
+    /// The message it answers.
+    pub reply: Option<OperationId>,
+    /// Whom it mentions.
+    pub mentions: Vec<Author>,
+    /// The edit that stands.
+    pub edit: Option<OperationId>,
+    /// When that edit was made, by its sender's clock.
+    pub edited_at: Option<Millis>,
+    /// The delete that made it a tombstone.
+    pub deleted_by: Option<OperationId>,
+    /// When it was sent, by the sender's clock. Shown, never sorted on.
+    pub sent_at: Option<Millis>,
+    /// When a server received it, by the server's clock; `None` until acknowledged.
+    pub received_at: Option<Millis>,
+}
+
+impl MessageRow {
+    /// Who sent it.
+    pub fn author(&self) -> Author {
+        self.position.author
+    }
+
+    /// Whether a server has taken it (and everything its author wrote before it).
+    pub fn is_acknowledged(&self) -> bool {
+        self.position.place.is_placed()
+    }
+}
+
+/// Names the message and shows nothing of its content.
+impl fmt::Debug for MessageRow {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("MessageRow")
+            .field("id", &self.id)
+            .field("position", &self.position)
+            .field("edit", &self.edit)
+            .field("deleted_by", &self.deleted_by)
+            .finish_non_exhaustive()
+    }
+}
+
+/// Which messages of a conversation to read. The page itself is always oldest first.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Page {
+    /// The newest.
+    Newest,
+    /// The newest before a position.
+    Before(Position),
+    /// The oldest after a position.
+    After(Position),
+}
+
+/// One text of a message, as sent or as edited.
+#[derive(Clone, PartialEq, Eq)]
+pub struct MessageEdit {
+    /// The operation.
+    pub id: OperationId,
+    /// Its number in the author's log: the order of the history.
+    pub seq_num: u32,
+    /// The text.
+    pub text: String,
+    /// The sender's clock.
+    pub sent_at: Option<Millis>,
+}
+
+impl fmt::Debug for MessageEdit {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("MessageEdit").field("id", &self.id).finish_non_exhaustive()
+    }
+}
+
+/// A reaction that stands.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct ReactionRow {
+    /// The message.
+    pub message: OperationId,
+    /// What.
+    pub emoji: String,
+    /// Whose.
+    pub author: Author,
+    /// The operation that added it.
+    pub id: OperationId,
+}
+
+/// A profile.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ProfileRow {
+    /// Whose.
+    pub author: Author,
+    /// In which conversation it was set.
+    pub log: LogId,
+    /// The operation that set it.
+    pub id: OperationId,
+    /// Display name.
+    pub name: String,
+    /// About the author.
+    pub bio: Option<String>,
+    /// Picture.
+    pub avatar: Option<BlobId>,
+    /// Free text such as "away".
+    pub availability: Option<String>,
+    /// Whether strangers may read it.
+    pub public: bool,
+}
+
+macro_rules! message {
+    ($rest:literal) => {
+        concat!(
+            "SELECT m.id, m.log, m.author, m.seq_num, m.pos, ifnull(m.edited_text, m.text), m.reply, m.mentions, \
+             m.edit, m.edited_ms, m.deleted_by, m.sent_ms, m.received_ms FROM ",
+            $rest
+        )
+    };
+}
+
+pub(super) const NEWEST: &str =
+    message!("message m WHERE m.log = ?1 ORDER BY m.pos DESC, m.author DESC, m.seq_num DESC LIMIT ?2");
+pub(super) const BEFORE: &str = message!(
+    "message m WHERE m.log = ?1 AND (m.pos, m.author, m.seq_num) < (?3, ?4, ?5)
+     ORDER BY m.pos DESC, m.author DESC, m.seq_num DESC LIMIT ?2"
+);
+pub(super) const AFTER: &str = message!(
+    "message m WHERE m.log = ?1 AND (m.pos, m.author, m.seq_num) > (?3, ?4, ?5)
+     ORDER BY m.pos, m.author, m.seq_num LIMIT ?2"
+);
+pub(super) const ONE: &str = message!(
+    "operations o JOIN message m ON m.author = o.author AND m.log = o.log AND m.seq_num = o.seq_num
+     WHERE o.hash = ?1"
+);
+
+impl Db {
+    /// A page of at most `limit` messages of a conversation, oldest first, tombstones included.
+    pub fn messages(&self, log: &LogId, page: Page, limit: usize) -> Result<Vec<MessageRow>, StoreError> {
+        let limit = int(limit as u64);
+        let around = |sql, at: Position| {
+            let params = params![log.0, limit, at.place.to_bytes(), at.author.0, at.seq_num];
+            self.all(sql, params, message_row)
+        };
+        let mut rows = match page {
+            Page::Newest => self.all(NEWEST, params![log.0, limit], message_row)?,
+            Page::Before(position) => around(BEFORE, position)?,
+            Page::After(position) => return around(AFTER, position),
+        };
+        rows.reverse();
+        Ok(rows)
+    }
+
+    /// One message.
+    pub fn message(&self, id: &OperationId) -> Result<Option<MessageRow>, StoreError> {
+        self.one(ONE, [id.0], message_row)
+    }
+
+    /// Every text a message had, as sent first. Empty for a tombstone.
+    pub fn message_history(&self, id: &OperationId) -> Result<Vec<MessageEdit>, StoreError> {
+        self.all(
+            "SELECT m.id, m.seq_num, m.text, m.sent_ms FROM operations o
+             JOIN message m ON m.author = o.author AND m.log = o.log AND m.seq_num = o.seq_num
+             WHERE o.hash = ?1 AND m.text IS NOT NULL
+             UNION ALL
+             SELECT e.id, e.seq_num, e.text, e.sent_ms FROM operations o
+             JOIN message_edit e ON e.target = o.hash AND e.author = o.author AND e.log = o.log
+             WHERE o.hash = ?1 ORDER BY 2",
+            [id.0],
+            |row| {
+                let (id, seq_num) = (OperationId(row.get(0)?), row.get(1)?);
+                Ok(MessageEdit { id, seq_num, text: row.get(2)?, sent_at: millis(row.get(3)?) })
+            },
+        )
+    }
+
+    /// The reactions that stand on one message, by emoji, then author.
+    pub fn reactions(&self, message: &OperationId) -> Result<Vec<ReactionRow>, StoreError> {
+        self.all(
+            "SELECT r.target, r.emoji, r.author, r.id FROM operations o
+             JOIN reaction r ON r.target = o.hash AND r.log = o.log
+             WHERE o.hash = ?1 AND r.active ORDER BY r.emoji, r.author",
+            [message.0],
+            |row| {
+                let (message, emoji) = (OperationId(row.get(0)?), row.get(1)?);
+                Ok(ReactionRow { message, emoji, author: Author(row.get(2)?), id: OperationId(row.get(3)?) })
+            },
+        )
+    }
+
+    /// An author's profile in one conversation.
+    pub fn profile(&self, author: &Author, log: &LogId) -> Result<Option<ProfileRow>, StoreError> {
+        self.one(
+            "SELECT author, log, id, name, bio, avatar, availability, public FROM profile
+             WHERE author = ?1 AND log = ?2",
+            [author.0, log.0],
+            profile_row,
+        )
+    }
+
+    /// An author's profiles in all conversations.
+    pub fn profiles(&self, author: &Author) -> Result<Vec<ProfileRow>, StoreError> {
+        self.all(
+            "SELECT author, log, id, name, bio, avatar, availability, public FROM profile
+             WHERE author = ?1 ORDER BY log",
+            [author.0],
+            profile_row,
+        )
+    }
+}
+
+fn message_row(row: &Row<'_>) -> rusqlite::Result<MessageRow> {
+    let id = |column| Ok::<_, rusqlite::Error>(row.get::<_, Option<[u8; 32]>>(column)?.map(OperationId));
+    let place = Place::from_bytes(row.get(4)?);
+    let mentions = row.get::<_, Option<Vec<u8>>>(7)?.unwrap_or_default();
+    let (mentions, _) = mentions.as_chunks::<32>();
+    Ok(MessageRow {
+        id: OperationId(row.get(0)?),
+        log: LogId(row.get(1)?),
+        position: Position { place, author: Author(row.get(2)?), seq_num: row.get(3)? },
+        text: row.get(5)?,
+        reply: id(6)?,
+        mentions: mentions.iter().copied().map(Author).collect(),
+        edit: id(8)?,
+        edited_at: millis(row.get(9)?),
+        deleted_by: id(10)?,
+        sent_at: millis(row.get(11)?),
+        received_at: millis(row.get(12)?),
+    })
+}
+
+fn profile_row(row: &Row<'_>) -> rusqlite::Result<ProfileRow> {
+    Ok(ProfileRow {
+        author: Author(row.get(0)?),
+        log: LogId(row.get(1)?),
+        id: OperationId(row.get(2)?),
+        name: row.get(3)?,
+        bio: row.get(4)?,
+        avatar: row.get::<_, Option<[u8; 32]>>(5)?.map(BlobId),
+        availability: row.get(6)?,
+        public: row.get::<_, Option<bool>>(7)?.unwrap_or(false),
+    })
+}

@@ -1,0 +1,353 @@
+//! The read model's rows: what the projector looks up, what it changes, and how all of it is built again.
+
+use std::ops::Deref;
+
+use rusqlite::params;
+
+use super::db::{Db, int, millis};
+use super::error::StoreError;
+use super::operations::NewOperation;
+use super::tx::Tx;
+use crate::identity::{Author, LogId, Millis, OperationId};
+use crate::ops::Body;
+use crate::projector::{
+    self, Change, EditRow, Erased, Fact, MessageKey, MessageText, Place, ProfileText, Projected, Rows, Said,
+    Skipped, Waiting, Write,
+};
+
+/// Operations read at once by a rebuild.
+const PAGE: usize = 256;
+
+impl Rows for Db {
+    type Error = StoreError;
+
+    fn message(&self, id: OperationId) -> Result<Option<MessageKey>, StoreError> {
+        self.one(
+            "SELECT m.author, m.log, m.seq_num, m.text IS NULL FROM operations o
+             JOIN message m ON m.author = o.author AND m.log = o.log AND m.seq_num = o.seq_num
+             WHERE o.hash = ?1",
+            [id.0],
+            |row| {
+                let (author, log) = (Author(row.get(0)?), LogId(row.get(1)?));
+                Ok(MessageKey { author, log, seq_num: row.get(2)?, deleted: row.get(3)? })
+            },
+        )
+    }
+
+    fn waiting(&self, target: OperationId) -> Result<Waiting, StoreError> {
+        let waiting = self.one(
+            "SELECT EXISTS (SELECT 1 FROM message_edit WHERE target = ?1),
+                    EXISTS (SELECT 1 FROM message_delete WHERE target = ?1),
+                    EXISTS (SELECT 1 FROM reaction WHERE target = ?1)",
+            [target.0],
+            |row| Ok(Waiting { edits: row.get(0)?, deletes: row.get(1)?, reactions: row.get(2)? }),
+        )?;
+        Ok(waiting.unwrap_or_default())
+    }
+
+    fn last_edit(
+        &self,
+        target: OperationId,
+        author: Author,
+        log: LogId,
+    ) -> Result<Option<EditRow>, StoreError> {
+        self.one(
+            "SELECT seq_num, id, text, sent_ms FROM message_edit
+             WHERE target = ?1 AND author = ?2 AND log = ?3 ORDER BY seq_num DESC LIMIT 1",
+            [target.0, author.0, log.0],
+            |row| {
+                let (seq_num, id) = (row.get(0)?, OperationId(row.get(1)?));
+                Ok(EditRow { seq_num, id, text: row.get(2)?, sent: millis(row.get(3)?) })
+            },
+        )
+    }
+
+    fn first_delete(
+        &self,
+        target: OperationId,
+        author: Author,
+        log: LogId,
+    ) -> Result<Option<(u32, OperationId)>, StoreError> {
+        self.one(
+            "SELECT seq_num, id FROM message_delete WHERE target = ?1 AND author = ?2 AND log = ?3
+             ORDER BY seq_num LIMIT 1",
+            [target.0, author.0, log.0],
+            |row| Ok((row.get(0)?, OperationId(row.get(1)?))),
+        )
+    }
+
+    fn reaction(
+        &self,
+        target: OperationId,
+        author: Author,
+        log: LogId,
+        emoji: &str,
+    ) -> Result<Option<u32>, StoreError> {
+        self.one(
+            "SELECT seq_num FROM reaction WHERE target = ?1 AND author = ?2 AND log = ?3 AND emoji = ?4",
+            params![target.0, author.0, log.0, emoji],
+            |row| row.get(0),
+        )
+    }
+
+    fn profile(&self, author: Author, log: LogId) -> Result<Option<u32>, StoreError> {
+        self.one("SELECT seq_num FROM profile WHERE author = ?1 AND log = ?2", [author.0, log.0], |row| {
+            row.get(0)
+        })
+    }
+}
+
+impl Tx<'_> {
+    /// Projects one stored operation; gives what changed, and why nothing did when it was skipped.
+    pub(crate) fn project(&self, fact: &Fact<'_>) -> Result<(Option<Change>, Option<Skipped>), StoreError> {
+        let Projected { writes, changed, skipped } = projector::project(fact, self.deref())?;
+        for write in &writes {
+            self.apply(fact, write)?;
+        }
+        let change = changed.map(|(aggregate, id)| Change { log: fact.log, aggregate, ids: vec![id] });
+        Ok((change, skipped))
+    }
+
+    fn apply(&self, fact: &Fact<'_>, write: &Write<'_>) -> Result<(), StoreError> {
+        let Fact { id, author, log, seq_num, .. } = *fact;
+        match write {
+            Write::PutMessage { text, edit, deleted_by } => {
+                self.put_message(fact, text.as_ref(), edit.as_ref(), *deleted_by)
+            }
+            Write::PutEdit { target, text, sent } => self.run(
+                "INSERT INTO message_edit (target, author, log, seq_num, id, text, sent_ms)
+                 VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7) ON CONFLICT DO NOTHING",
+                params![target.0, author.0, log.0, seq_num, id.0, text, sent.map(|at| int(at.0))],
+            ),
+            Write::SetEdit { message, edit } => self.run(
+                "UPDATE message SET edit = ?4, edited_text = ?5, edited_ms = ?6
+                 WHERE author = ?1 AND log = ?2 AND seq_num = ?3",
+                params![
+                    message.author.0,
+                    message.log.0,
+                    message.seq_num,
+                    edit.id.0,
+                    edit.text,
+                    edit.sent.map(|at| int(at.0))
+                ],
+            ),
+            Write::PutDelete { target } => self.run(
+                "INSERT INTO message_delete (target, author, log, seq_num, id) VALUES (?1, ?2, ?3, ?4, ?5)
+                 ON CONFLICT DO NOTHING",
+                params![target.0, author.0, log.0, seq_num, id.0],
+            ),
+            Write::Tombstone { target, message, deleted_by } => {
+                self.bury(*target, message, *deleted_by)?;
+                return Ok(());
+            }
+            Write::EraseBody(was) => return self.erase_body(&author, &log, seq_num, *was),
+            Write::DropEdits { target } => return self.drop_edits(*target, &author, &log),
+            Write::DropForeign { target, author, log } => return self.drop_foreign(*target, author, log),
+            Write::PutReaction { target, emoji, active } => self.run(
+                "INSERT INTO reaction (target, author, log, emoji, seq_num, id, active)
+                 VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7)
+                 ON CONFLICT (target, author, log, emoji) DO UPDATE
+                 SET seq_num = excluded.seq_num, id = excluded.id, active = excluded.active",
+                params![target.0, author.0, log.0, emoji, seq_num, id.0, active],
+            ),
+            Write::PutProfile(profile) => self.put_profile(fact, profile),
+        }
+        .map(drop)
+    }
+
+    fn put_message(
+        &self,
+        fact: &Fact<'_>,
+        text: Option<&MessageText<'_>>,
+        edit: Option<&EditRow>,
+        deleted_by: Option<OperationId>,
+    ) -> Result<usize, StoreError> {
+        let mentions = text
+            .filter(|text| !text.mentions.is_empty())
+            .map(|text| text.mentions.iter().flat_map(|author| author.0).collect::<Vec<u8>>());
+        self.run(
+            "INSERT INTO message (author, log, seq_num, id, pos, received_ms, sent_ms, text, reply, mentions, edit,
+                 edited_text, edited_ms, deleted_by)
+             VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14)
+             ON CONFLICT (author, log, seq_num) DO UPDATE SET sent_ms = excluded.sent_ms, text = excluded.text,
+                 reply = excluded.reply, mentions = excluded.mentions, edit = excluded.edit,
+                 edited_text = excluded.edited_text, edited_ms = excluded.edited_ms, deleted_by = excluded.deleted_by",
+            params![
+                fact.author.0,
+                fact.log.0,
+                fact.seq_num,
+                fact.id.0,
+                fact.place.to_bytes(),
+                fact.received.map(|at| int(at.0)),
+                text.and_then(|text| text.sent).map(|at| int(at.0)),
+                text.map(|text| text.text),
+                text.and_then(|text| text.reply).map(|id| id.0),
+                mentions,
+                edit.map(|edit| edit.id.0),
+                edit.map(|edit| edit.text.as_str()),
+                edit.and_then(|edit| edit.sent).map(|at| int(at.0)),
+                deleted_by.map(|id| id.0),
+            ],
+        )
+    }
+
+    fn put_profile(&self, fact: &Fact<'_>, profile: &ProfileText<'_>) -> Result<usize, StoreError> {
+        self.run(
+            "INSERT INTO profile (author, log, seq_num, id, name, bio, avatar, availability, public)
+             VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9)
+             ON CONFLICT (author, log) DO UPDATE SET seq_num = excluded.seq_num, id = excluded.id,
+                 name = excluded.name, bio = excluded.bio, avatar = excluded.avatar,
+                 availability = excluded.availability, public = excluded.public",
+            params![
+                fact.author.0,
+                fact.log.0,
+                fact.seq_num,
+                fact.id.0,
+                profile.name,
+                profile.bio,
+                profile.avatar.map(|id| id.0),
+                profile.availability,
+                profile.public,
+            ],
+        )
+    }
+
+    /// The row stays as a tombstone; text, reply, mentions, clock and edits are gone, the stored bodies with them.
+    fn bury(
+        &self,
+        target: OperationId,
+        message: &MessageKey,
+        deleted_by: OperationId,
+    ) -> Result<(), StoreError> {
+        let MessageKey { author, log, seq_num, .. } = message;
+        self.run(
+            "UPDATE message SET text = NULL, reply = NULL, mentions = NULL, sent_ms = NULL, edit = NULL,
+                 edited_text = NULL, edited_ms = NULL, deleted_by = ?4
+             WHERE author = ?1 AND log = ?2 AND seq_num = ?3",
+            params![author.0, log.0, seq_num, deleted_by.0],
+        )?;
+        self.erase_body(author, log, *seq_num, Erased::Message)?;
+        self.drop_edits(target, author, log)
+    }
+
+    fn drop_edits(&self, target: OperationId, author: &Author, log: &LogId) -> Result<(), StoreError> {
+        let edits = self.all(
+            "DELETE FROM message_edit WHERE target = ?1 AND author = ?2 AND log = ?3 RETURNING seq_num",
+            [target.0, author.0, log.0],
+            |row| row.get(0),
+        )?;
+        for seq_num in edits {
+            self.erase_body(author, log, seq_num, Erased::Edit)?;
+        }
+        Ok(())
+    }
+
+    fn drop_foreign(&self, target: OperationId, author: &Author, log: &LogId) -> Result<(), StoreError> {
+        for sql in [
+            "DELETE FROM message_edit WHERE target = ?1 AND NOT (author = ?2 AND log = ?3)",
+            "DELETE FROM message_delete WHERE target = ?1 AND NOT (author = ?2 AND log = ?3)",
+        ] {
+            self.run(sql, [target.0, author.0, log.0])?;
+        }
+        self.run("DELETE FROM reaction WHERE target = ?1 AND log <> ?2", [target.0, log.0]).map(drop)
+    }
+
+    /// Drops the read model and builds it again from the operations.
+    pub fn rebuild(&self) -> Result<(), StoreError> {
+        for table in ["message", "message_edit", "message_delete", "reaction", "profile"] {
+            self.run(&format!("DELETE FROM {table}"), [])?;
+        }
+        let mut after = (Vec::new(), Vec::new(), -1);
+        loop {
+            let page = self.all(
+                "SELECT author, log, seq_num, hash, pos, received_ms, erased, body FROM operations
+                 WHERE (author, log, seq_num) > (?1, ?2, ?3) ORDER BY author, log, seq_num LIMIT ?4",
+                params![after.0, after.1, after.2, PAGE as i64],
+                stored_fact,
+            )?;
+            let Some(last) = page.last() else { return Ok(()) };
+            after = (last.author.0.to_vec(), last.log.0.to_vec(), i64::from(last.seq_num));
+            for row in &page {
+                self.project_stored(row)?;
+            }
+        }
+    }
+
+    /// The same for what one author said in one log: every row it could have touched is keyed by the author.
+    pub(crate) fn rebuild_log(&self, author: &Author, log: &LogId) -> Result<(), StoreError> {
+        for table in ["message", "message_edit", "message_delete", "reaction", "profile"] {
+            self.run(&format!("DELETE FROM {table} WHERE author = ?1 AND log = ?2"), [author.0, log.0])?;
+        }
+        let mut from = Some(0);
+        while let Some(start) = from {
+            let page = self.all(
+                "SELECT author, log, seq_num, hash, pos, received_ms, erased, body FROM operations
+                 WHERE author = ?1 AND log = ?2 AND seq_num >= ?3 ORDER BY seq_num LIMIT ?4",
+                params![author.0, log.0, start, PAGE as i64],
+                stored_fact,
+            )?;
+            from = page.last().and_then(|last| last.seq_num.checked_add(1));
+            for row in &page {
+                self.project_stored(row)?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Projects an operation whose body came back.
+    pub(crate) fn project_new(
+        &self,
+        op: &NewOperation<'_>,
+        body: &Body,
+        position: Place,
+        received: Option<Millis>,
+    ) -> Result<(Option<Change>, Option<Skipped>), StoreError> {
+        let (said, place) = (Said::Body(body), position);
+        let NewOperation { id, author, log, seq_num, .. } = *op;
+        self.project(&Fact { id, author, log, seq_num, place, received, said })
+    }
+
+    fn project_stored(&self, row: &StoredFact) -> Result<(), StoreError> {
+        let body;
+        let said = match (&row.body, row.erased) {
+            (Some(bytes), _) => match Body::decode(bytes) {
+                Ok(decoded) => {
+                    body = decoded;
+                    Said::Body(&body)
+                }
+                Err(error) => {
+                    let detail = format!("the body of operation {} does not decode: {error}", row.id);
+                    return Err(StoreError::Corrupt { path: self.file().path(), detail });
+                }
+            },
+            (None, 1) => Said::Erased(Erased::Message),
+            (None, _) => Said::Erased(Erased::Edit),
+        };
+        let StoredFact { id, author, log, seq_num, place, received, .. } = *row;
+        self.project(&Fact { id, author, log, seq_num, place, received, said }).map(drop)
+    }
+}
+
+struct StoredFact {
+    id: OperationId,
+    author: Author,
+    log: LogId,
+    seq_num: u32,
+    place: Place,
+    received: Option<Millis>,
+    erased: i64,
+    body: Option<Vec<u8>>,
+}
+
+fn stored_fact(row: &rusqlite::Row<'_>) -> rusqlite::Result<StoredFact> {
+    Ok(StoredFact {
+        author: Author(row.get(0)?),
+        log: LogId(row.get(1)?),
+        seq_num: row.get(2)?,
+        id: OperationId(row.get(3)?),
+        place: Place::from_bytes(row.get(4)?),
+        received: millis(row.get(5)?),
+        erased: row.get(6)?,
+        body: row.get(7)?,
+    })
+}

@@ -1,0 +1,48 @@
+//! Bringing a database to the newest schema: numbered files in `migrations/`, each in a transaction of its own.
+
+use super::db::Db;
+use super::error::StoreError;
+
+/// Marks a file as a Delta device database: "DLTA".
+pub(super) const APPLICATION_ID: u32 = 0x444c_5441;
+
+/// The files of `migrations/`, oldest first; the n-th makes `user_version` n. Never edit one that was released.
+pub(super) const MIGRATIONS: &[&str] = &[include_str!("../../../migrations/0001_device.sql")];
+
+/// The newest schema version.
+pub const SCHEMA_VERSION: u32 = MIGRATIONS.len() as u32;
+
+/// Whose database this is and which schema it has, before anything is changed. 0: a new, empty file.
+pub(super) fn identify(db: &Db) -> Result<u32, StoreError> {
+    let path = || db.file().path();
+    let application_id: u32 = db.pragma("PRAGMA application_id")?;
+    let found: u32 = db.pragma("PRAGMA user_version")?;
+    let tables: u32 = db.pragma("SELECT count(*) FROM sqlite_schema")?;
+    if application_id == 0 && found == 0 && tables == 0 {
+        return Ok(0);
+    }
+    if application_id != APPLICATION_ID {
+        return Err(StoreError::ForeignDatabase { path: path(), application_id });
+    }
+    match found {
+        0 => Err(StoreError::Corrupt { path: path(), detail: "the schema version is missing".into() }),
+        1..=SCHEMA_VERSION => Ok(found),
+        _ => Err(StoreError::NewerSchema { path: path(), found, known: SCHEMA_VERSION }),
+    }
+}
+
+/// Runs the migrations after `version`.
+pub(super) fn migrate(db: &Db, version: u32) -> Result<(), StoreError> {
+    for (version, sql) in (1u32..).zip(MIGRATIONS).skip(version as usize) {
+        let done = db.batch(&format!(
+            "BEGIN IMMEDIATE;\n{sql}\nPRAGMA application_id = {APPLICATION_ID};\n\
+             PRAGMA user_version = {version};\nCOMMIT;"
+        ));
+        if let Err(error) = done {
+            // Fails only when SQLite has rolled back by itself.
+            let _ = db.batch("ROLLBACK");
+            return Err(error);
+        }
+    }
+    Ok(())
+}

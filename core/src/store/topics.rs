@@ -1,0 +1,303 @@
+//! Topics this device has opened, where it stands in each, and what it misses of them.
+
+use rusqlite::{Row, params};
+use zeroize::Zeroizing;
+
+use super::db::{Db, int, uint};
+use super::error::{LimitReached, StoreError};
+use super::tx::Tx;
+use crate::identity::{LogId, Millis, OperationId};
+use crate::limits::MAX_TOPICS;
+use crate::ops::Ticket;
+use crate::sync::session::Cursor;
+use crate::topic::{Chain, Generation, Seq, SignedHead, TopicId};
+
+/// A topic this device has opened.
+#[derive(Clone, Debug)]
+pub struct TopicRow {
+    /// Where the conversation lives.
+    pub topic: TopicId,
+    /// What opens it: log id, epoch and keys.
+    pub ticket: Ticket,
+    /// Whether the app follows it.
+    pub subscribed: bool,
+    /// When it was opened, by this device's clock.
+    pub added: Millis,
+    /// Where this device stands in its log; `None` before the first connection.
+    pub cursor: Option<Cursor>,
+}
+
+/// Seqs `from..=to` of a topic, as counted after `resets` resets.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct SeqRange {
+    /// This device's resets of the topic when it was noted.
+    pub resets: u32,
+    /// First seq.
+    pub from: Seq,
+    /// Last seq.
+    pub to: Seq,
+}
+
+macro_rules! select {
+    ($rest:literal) => {
+        concat!(
+            "SELECT topic.topic, ticket, subscribed, added_ms, generation, resets, seq, chain \
+             FROM topic LEFT JOIN topic_seq ON topic_seq.topic = topic.topic ",
+            $rest
+        )
+    };
+}
+
+impl Db {
+    /// One topic.
+    pub fn topic(&self, topic: TopicId) -> Result<Option<TopicRow>, StoreError> {
+        let row = self.one(select!("WHERE topic.topic = ?1"), [topic.0], topic_row)?;
+        row.map(|row| self.parse_ticket(row)).transpose()
+    }
+
+    /// All topics, by id.
+    pub fn topics(&self) -> Result<Vec<TopicRow>, StoreError> {
+        let rows = self.all(select!("ORDER BY topic.topic"), [], topic_row)?;
+        rows.into_iter().map(|row| self.parse_ticket(row)).collect()
+    }
+
+    fn parse_ticket(&self, row: RawTopic) -> Result<TopicRow, StoreError> {
+        let RawTopic { topic, ticket, subscribed, added, cursor } = row;
+        let parsed = std::str::from_utf8(&ticket).ok().and_then(|text| Ticket::parse(text).ok());
+        let Some(ticket) = parsed.filter(|ticket| ticket.topic() == topic) else {
+            let detail = format!("the ticket of topic {topic} does not parse");
+            return Err(StoreError::Corrupt { path: self.file().path(), detail });
+        };
+        Ok(TopicRow { topic, ticket, subscribed, added, cursor })
+    }
+
+    /// The topics a log has lived in, oldest epoch first.
+    pub fn topics_of_log(&self, log: LogId) -> Result<Vec<(u32, TopicId)>, StoreError> {
+        self.all("SELECT epoch, topic FROM topic WHERE log = ?1 ORDER BY epoch, topic", [log.0], |row| {
+            Ok((row.get(0)?, TopicId(row.get(1)?)))
+        })
+    }
+
+    /// Where this device stands in a topic; `None` before its first connection.
+    pub fn cursor(&self, topic: TopicId) -> Result<Option<Cursor>, StoreError> {
+        self.one("SELECT generation, resets, seq, chain FROM topic_seq WHERE topic = ?1", [topic.0], |row| {
+            cursor_row(row, 0)
+        })
+    }
+
+    /// The last head of a topic whose signature was checked: what devices compare.
+    pub fn signed_head(&self, topic: TopicId) -> Result<Option<SignedHead>, StoreError> {
+        self.one(
+            "SELECT head_seq, head_chain, head_sig FROM topic_seq WHERE topic = ?1 AND head_seq IS NOT NULL",
+            [topic.0],
+            |row| {
+                let (head, chain) = (Seq(uint(row.get(0)?)), Chain(row.get(1)?));
+                Ok(SignedHead { head, chain, signature: row.get(2)? })
+            },
+        )
+    }
+
+    /// What was evicted before this device could read it.
+    pub fn gaps(&self, topic: TopicId) -> Result<Vec<SeqRange>, StoreError> {
+        self.all(
+            "SELECT resets, from_seq, to_seq FROM gap WHERE topic = ?1 ORDER BY resets, from_seq",
+            [topic.0],
+            range_row,
+        )
+    }
+
+    /// What was received but must be read again from history, with the generation it was counted in.
+    pub fn refetches(&self, topic: TopicId) -> Result<Vec<(Generation, SeqRange)>, StoreError> {
+        self.all(
+            "SELECT resets, from_seq, to_seq, generation FROM refetch WHERE topic = ?1
+             ORDER BY resets, from_seq",
+            [topic.0],
+            |row| Ok((Generation(row.get(3)?), range_row(row)?)),
+        )
+    }
+
+    /// What was dropped in a topic, by reason.
+    pub fn dropped(&self, topic: TopicId) -> Result<Vec<(String, u64)>, StoreError> {
+        self.all("SELECT reason, count FROM dropped WHERE topic = ?1 ORDER BY reason", [topic.0], |row| {
+            Ok((row.get(0)?, uint(row.get(1)?)))
+        })
+    }
+
+    /// A value kept under a name.
+    pub fn setting(&self, name: &str) -> Result<Option<Vec<u8>>, StoreError> {
+        self.one("SELECT value FROM setting WHERE name = ?1", [name], |row| row.get(0))
+    }
+
+    /// The operation an earlier publish with this key made.
+    pub fn idempotent(&self, key: &[u8]) -> Result<Option<OperationId>, StoreError> {
+        self.one("SELECT operation FROM idempotency WHERE key = ?1", [key], |row| {
+            Ok(OperationId(row.get(0)?))
+        })
+    }
+}
+
+impl Tx<'_> {
+    /// Adds a topic, or replaces its ticket (a read-only one by one that can write).
+    ///
+    /// # Errors
+    /// [`LimitReached::Topics`] past [`MAX_TOPICS`].
+    pub fn put_topic(&self, ticket: &Ticket, now: Millis) -> Result<(), StoreError> {
+        let topic = ticket.topic();
+        let count: i64 = self
+            .one("SELECT count(*) FROM topic WHERE topic <> ?1", [topic.0], |row| row.get(0))?
+            .unwrap_or(0);
+        if uint(count) >= MAX_TOPICS as u64 {
+            return Err(LimitReached::Topics.into());
+        }
+        let text = Zeroizing::new(ticket.to_string());
+        self.run(
+            "INSERT INTO topic (topic, log, epoch, ticket, subscribed, added_ms) VALUES (?1, ?2, ?3, ?4, 0, ?5)
+             ON CONFLICT (topic) DO UPDATE SET ticket = excluded.ticket",
+            params![topic.0, ticket.log().0, ticket.epoch(), text.as_bytes(), int(now.0)],
+        )
+        .map(drop)
+    }
+
+    /// Notes whether the app follows a topic.
+    pub fn set_subscribed(&self, topic: TopicId, subscribed: bool) -> Result<(), StoreError> {
+        self.run("UPDATE topic SET subscribed = ?2 WHERE topic = ?1", params![topic.0, subscribed]).map(drop)
+    }
+
+    /// Saves the cursor of a topic. A head checked in another generation is forgotten.
+    pub fn set_cursor(&self, topic: TopicId, cursor: &Cursor) -> Result<(), StoreError> {
+        self.run(
+            "INSERT INTO topic_seq (topic, generation, resets, seq, chain) VALUES (?1, ?2, ?3, ?4, ?5)
+             ON CONFLICT (topic) DO UPDATE SET
+                 head_seq = iif(generation = excluded.generation, head_seq, NULL),
+                 head_chain = iif(generation = excluded.generation, head_chain, NULL),
+                 head_sig = iif(generation = excluded.generation, head_sig, NULL),
+                 generation = excluded.generation, resets = excluded.resets, seq = excluded.seq,
+                 chain = excluded.chain",
+            params![topic.0, cursor.generation.0, cursor.resets, int(cursor.seq.0), cursor.chain.0],
+        )
+        .map(drop)
+    }
+
+    /// Keeps a head whose signature was checked, counted in `cursor`'s generation.
+    pub fn set_head(&self, topic: TopicId, cursor: &Cursor, head: &SignedHead) -> Result<(), StoreError> {
+        self.set_cursor(topic, cursor)?;
+        self.run(
+            "UPDATE topic_seq SET head_seq = ?2, head_chain = ?3, head_sig = ?4 WHERE topic = ?1",
+            params![topic.0, int(head.head.0), head.chain.0, head.signature],
+        )
+        .map(drop)
+    }
+
+    /// Notes that a range was evicted before this device could read it.
+    pub fn add_gap(&self, topic: TopicId, resets: u32, from: Seq, to: Seq) -> Result<(), StoreError> {
+        self.run(
+            "INSERT INTO gap (topic, resets, from_seq, to_seq) VALUES (?1, ?2, ?3, ?4)
+             ON CONFLICT (topic, resets, from_seq) DO UPDATE SET to_seq = max(to_seq, excluded.to_seq)",
+            params![topic.0, resets, int(from.0), int(to.0)],
+        )
+        .map(drop)
+    }
+
+    /// Notes that a range must be read again; it joins a range that ends right before it.
+    pub fn add_refetch(
+        &self,
+        topic: TopicId,
+        generation: Generation,
+        range: SeqRange,
+    ) -> Result<(), StoreError> {
+        let (from, to) = (int(range.from.0), int(range.to.0));
+        let joined = self.run(
+            "UPDATE refetch SET to_seq = max(to_seq, ?5)
+             WHERE topic = ?1 AND resets = ?2 AND generation = ?3 AND from_seq =
+                 (SELECT max(from_seq) FROM refetch WHERE topic = ?1 AND resets = ?2 AND from_seq <= ?4)
+                 AND to_seq >= ?4 - 1",
+            params![topic.0, range.resets, generation.0, from, to],
+        )?;
+        if joined == 0 {
+            self.run(
+                "INSERT INTO refetch (topic, resets, from_seq, to_seq, generation) VALUES (?1, ?2, ?3, ?4, ?5)
+                 ON CONFLICT (topic, resets, from_seq) DO UPDATE SET to_seq = max(to_seq, excluded.to_seq)",
+                params![topic.0, range.resets, from, to, generation.0],
+            )?;
+        }
+        Ok(())
+    }
+
+    /// Forgets a range that was read again (all of it).
+    pub fn remove_refetch(&self, topic: TopicId, range: SeqRange) -> Result<(), StoreError> {
+        self.run(
+            "DELETE FROM refetch WHERE topic = ?1 AND resets = ?2 AND from_seq >= ?3 AND to_seq <= ?4",
+            params![topic.0, range.resets, int(range.from.0), int(range.to.0)],
+        )
+        .map(drop)
+    }
+
+    /// Counts something dropped in a topic.
+    pub fn count_dropped(&self, topic: TopicId, reason: &str) -> Result<(), StoreError> {
+        self.run(
+            "INSERT INTO dropped (topic, reason, count) VALUES (?1, ?2, 1)
+             ON CONFLICT (topic, reason) DO UPDATE SET count = count + 1",
+            params![topic.0, reason],
+        )
+        .map(drop)
+    }
+
+    /// Keeps a value under a name.
+    pub fn set_setting(&self, name: &str, value: &[u8]) -> Result<(), StoreError> {
+        self.run(
+            "INSERT INTO setting (name, value) VALUES (?1, ?2)
+             ON CONFLICT (name) DO UPDATE SET value = excluded.value",
+            params![name, value],
+        )
+        .map(drop)
+    }
+
+    /// Remembers which operation a publish with this key made.
+    pub fn remember_idempotent(
+        &self,
+        key: &[u8],
+        operation: &OperationId,
+        now: Millis,
+    ) -> Result<(), StoreError> {
+        self.run(
+            "INSERT INTO idempotency (key, operation, added_ms) VALUES (?1, ?2, ?3) ON CONFLICT DO NOTHING",
+            params![key, operation.0, int(now.0)],
+        )
+        .map(drop)
+    }
+}
+
+struct RawTopic {
+    topic: TopicId,
+    ticket: Zeroizing<Vec<u8>>,
+    subscribed: bool,
+    added: Millis,
+    cursor: Option<Cursor>,
+}
+
+fn topic_row(row: &Row<'_>) -> rusqlite::Result<RawTopic> {
+    let cursor = match row.get::<_, Option<i64>>(5)? {
+        Some(_) => Some(cursor_row(row, 4)?),
+        None => None,
+    };
+    Ok(RawTopic {
+        topic: TopicId(row.get(0)?),
+        ticket: Zeroizing::new(row.get(1)?),
+        subscribed: row.get(2)?,
+        added: Millis(uint(row.get(3)?)),
+        cursor,
+    })
+}
+
+fn cursor_row(row: &Row<'_>, first: usize) -> rusqlite::Result<Cursor> {
+    Ok(Cursor {
+        generation: Generation(row.get(first)?),
+        resets: row.get(first + 1)?,
+        seq: Seq(uint(row.get(first + 2)?)),
+        chain: Chain(row.get(first + 3)?),
+    })
+}
+
+fn range_row(row: &Row<'_>) -> rusqlite::Result<SeqRange> {
+    Ok(SeqRange { resets: row.get(0)?, from: Seq(uint(row.get(1)?)), to: Seq(uint(row.get(2)?)) })
+}
