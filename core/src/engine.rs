@@ -1,3 +1,166 @@
-//! The engine.
+//! The engine: inputs in, one SQLite transaction, outputs out.
+//!
+//! Deterministic: no socket, clock or randomness of its own. Three steps keep expensive pure work out of the
+//! transaction:
+//!
+//! 1. [`Engine::triage`] takes a WebSocket message: checks its form, order and chain in memory and hands out
+//!    [`OpenJob`]s;
+//! 2. [`open`] decrypts and verifies a job's envelopes; pure, on any thread;
+//! 3. [`Engine::handle`] takes a batch of [`Input`]s into one transaction.
+//!
+//! Two rules hold everywhere: **durable before visible** (outputs are handed out only after the commit) and **one
+//! transaction, one fact** (an operation, its cursor, its outbox row and its projection never disagree).
 
+mod delivery;
 pub mod ingest;
+mod io;
+mod receive;
+mod state;
+
+use std::collections::VecDeque;
+use std::sync::Arc;
+
+use bytes::Bytes;
+use thiserror::Error;
+
+use crate::entropy::Entropy;
+use crate::identity::{Author, Millis};
+use crate::ops::DeviceKey;
+use crate::store::{Durability, Reader, Store, StoreError};
+use crate::sync::session::ConnId;
+use state::State;
+
+pub use io::{
+    Blocked, Command, CommandError, CommandId, Event, Input, Network, OpenJob, Opened, OpenedBatch, Output,
+    PostJob, PostJobError, Reply, TopicStatus, Why, open,
+};
+
+/// A batch could not be committed. It was rolled back whole: its commands are answered with the error, its
+/// connections start over from the stored cursors, nothing acknowledged is lost.
+#[derive(Clone, Debug, Error)]
+pub enum EngineError {
+    /// The database failed.
+    #[error(transparent)]
+    Store(Arc<StoreError>),
+}
+
+impl From<StoreError> for EngineError {
+    fn from(error: StoreError) -> Self {
+        Self::Store(Arc::new(error))
+    }
+}
+
+/// One device: its store, its topics, its sessions.
+#[derive(Debug)]
+pub struct Engine {
+    store: Store,
+    state: State,
+    outputs: VecDeque<Output>,
+}
+
+impl Engine {
+    /// Starts from what the store holds. Nothing is sent before [`Command::Configure`].
+    pub fn open(mut store: Store, device: DeviceKey, now: Millis) -> Result<Self, EngineError> {
+        let state = State::load(&mut store, device, now)?;
+        Ok(Self { store, state, outputs: VecDeque::new() })
+    }
+
+    /// This device's key, as others know it.
+    pub fn author(&self) -> Author {
+        self.state.author()
+    }
+
+    /// Takes one WebSocket message. The jobs' results must come back through [`Input::Opened`] in this order.
+    pub fn triage(
+        &mut self,
+        now: Millis,
+        conn: ConnId,
+        message: Bytes,
+        entropy: &mut dyn Entropy,
+    ) -> Vec<OpenJob> {
+        self.state.triage(now, conn, message, entropy, &mut self.outputs)
+    }
+
+    /// Takes a batch of inputs in one transaction. Commands are answered, each by one [`Output::Reply`]; a command
+    /// that fails leaves the others of its batch untouched.
+    pub fn handle(
+        &mut self,
+        now: Millis,
+        entropy: &mut dyn Entropy,
+        inputs: Vec<Input>,
+    ) -> Result<(), EngineError> {
+        let commands: Vec<CommandId> = inputs
+            .iter()
+            .filter_map(|input| match input {
+                Input::Command { id, .. } => Some(*id),
+                _ => None,
+            })
+            .collect();
+        // Own operations must survive a power cut before they are sent: losing one afterwards would fork the log.
+        // Others' operations can be fetched again.
+        let durability = if commands.is_empty() { Durability::Normal } else { Durability::Full };
+        match self.commit(now, entropy, inputs, durability) {
+            Ok(staged) => {
+                self.outputs.extend(staged);
+                Ok(())
+            }
+            Err(error) => {
+                let error = Arc::new(error);
+                self.outputs.extend(
+                    commands
+                        .into_iter()
+                        .map(|id| Output::Reply { id, result: Err(CommandError::Store(Arc::clone(&error))) }),
+                );
+                self.state.reload(&mut self.store, now, &mut self.outputs)?;
+                Err(EngineError::Store(error))
+            }
+        }
+    }
+
+    /// The next thing for the driver to do, in order. `None`: nothing until the next input.
+    pub fn poll_output(&mut self) -> Option<Output> {
+        self.outputs.pop_front()
+    }
+
+    /// When to send [`Input::Timeout`].
+    pub fn next_wakeup(&self) -> Option<Millis> {
+        self.state.next_wakeup()
+    }
+
+    /// A read-only view of the database for queries, usable on any thread beside the engine.
+    pub fn reader(&self) -> Result<Reader, StoreError> {
+        self.store.reader()
+    }
+
+    /// Moves the write-ahead log into the database file: call it when idle, or when the log has grown.
+    pub fn checkpoint(&mut self) -> Result<(), StoreError> {
+        self.store.checkpoint().map(|_| ())
+    }
+
+    /// Length of the write-ahead log in bytes: when it has grown, call [`Engine::checkpoint`].
+    pub fn wal_bytes(&self) -> u64 {
+        self.store.wal_bytes()
+    }
+
+    /// Closes the database and releases its lock.
+    pub fn close(self) -> Result<(), StoreError> {
+        self.store.close()
+    }
+
+    fn commit(
+        &mut self,
+        now: Millis,
+        entropy: &mut dyn Entropy,
+        inputs: Vec<Input>,
+        durability: Durability,
+    ) -> Result<Vec<Output>, StoreError> {
+        let mut staged = Vec::new();
+        let mut tx = self.store.begin(durability)?;
+        for input in inputs {
+            self.state.apply(&mut tx, now, entropy, input, &mut staged)?;
+        }
+        self.state.settle(&mut tx, now, entropy, &mut staged)?;
+        tx.commit()?;
+        Ok(staged)
+    }
+}

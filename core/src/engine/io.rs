@@ -5,13 +5,16 @@ use std::sync::Arc;
 use bytes::Bytes;
 use thiserror::Error;
 
-use crate::codec::DecodeError;
+use super::ingest::PublishError;
 use crate::entropy::{EntropyError, SeededEntropy};
 use crate::identity::{Author, EnvelopeHash, LogId, Millis, NodeId, OperationId};
 use crate::onion::deliver::{self, DeliverError};
 use crate::onion::directory::{Directory, Node};
+use crate::onion::route::RouteError;
 use crate::onion::v3::{self, Hop, Terminal, WrapError};
-use crate::ops::{Content, CreateError, EnvelopeError, Rejected, Ticket, TopicKeys, VerifiedOperation};
+use crate::ops::{
+    Content, CreateError, EnvelopeError, KeyId, Rejected, SealError, Ticket, TopicKeys, VerifiedOperation,
+};
 use crate::projector::Change;
 use crate::store::StoreError;
 use crate::sync::outbox::AttemptId;
@@ -140,20 +143,24 @@ pub enum Blocked {
     /// No network is configured yet.
     #[error("no relays and sync server are configured: call init_sync")]
     NoNetwork,
-    /// Too few usable relays of distinct operators.
-    #[error("{need} relays of distinct operators are needed, {have} are usable")]
-    TooFewRelays {
-        /// Usable operators.
-        have: usize,
-        /// Configured path length.
-        need: usize,
-    },
-    /// The server's record has no usable onion key.
-    #[error("the sync server's record has no usable onion key")]
-    NoServerKey,
+    /// There is no route now.
+    #[error(transparent)]
+    Route(RouteError),
     /// The ticket allows reading only.
     #[error("the ticket of this topic allows reading only")]
     ReadOnly,
+    /// The random source failed; tried again soon.
+    #[error("the platform's random source failed")]
+    Entropy,
+}
+
+impl From<RouteError> for Blocked {
+    fn from(error: RouteError) -> Self {
+        match error {
+            RouteError::Entropy(_) => Self::Entropy,
+            other => Self::Route(other),
+        }
+    }
 }
 
 /// A command that could not be done. Nothing of it was stored.
@@ -171,15 +178,15 @@ pub enum CommandError {
     /// The outbox is full.
     #[error("the outbox is full: wait until the network took some of it")]
     OutboxFull,
-    /// The author's log cannot grow any more.
-    #[error("this device's log in the topic has reached its last sequence number")]
-    LogFull,
+    /// The device's log cannot grow any more.
+    #[error(transparent)]
+    Log(PublishError),
     /// The content breaks a limit.
     #[error("the content cannot become an operation: {0}")]
     Content(#[from] CreateError),
     /// The envelope could not be sealed.
     #[error("the operation cannot be sealed: {0}")]
-    Seal(#[from] EnvelopeError),
+    Seal(#[from] SealError),
     /// The path length is not 1–5.
     #[error("a route has 1 to 5 relays")]
     PathLength,
@@ -189,6 +196,21 @@ pub enum CommandError {
     /// The database failed; the whole batch was rolled back.
     #[error(transparent)]
     Store(Arc<StoreError>),
+}
+
+impl From<StoreError> for CommandError {
+    fn from(error: StoreError) -> Self {
+        Self::Store(Arc::new(error))
+    }
+}
+
+impl From<PublishError> for CommandError {
+    fn from(error: PublishError) -> Self {
+        match error {
+            PublishError::Store(error) => error.into(),
+            other => Self::Log(other),
+        }
+    }
 }
 
 /// What the driver is to do. Everything here is already durable.
@@ -332,7 +354,10 @@ impl PostJob {
 
 impl std::fmt::Debug for PostJob {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("PostJob").field("attempt", &self.attempt).field("operations", &self.envelopes.len()).finish()
+        f.debug_struct("PostJob")
+            .field("attempt", &self.attempt)
+            .field("operations", &self.envelopes.len())
+            .finish()
     }
 }
 
@@ -342,7 +367,7 @@ impl std::fmt::Debug for PostJob {
 pub struct OpenJob {
     pub(super) conn: ConnId,
     pub(super) topic: TopicId,
-    pub(super) keys: Arc<TopicKeys>,
+    pub(super) keys: TopicKeys,
     pub(super) steps: Vec<TriagedStep>,
 }
 
@@ -396,14 +421,17 @@ pub(super) enum OpenedKind {
 /// What an envelope turned out to be.
 #[derive(Debug)]
 pub enum Opened {
-    /// Our own, read back.
-    Own,
+    /// Our own, read back: nothing to open as long as its outbox row is there.
+    Own {
+        /// In case the row has gone meanwhile.
+        envelope: Bytes,
+    },
     /// A valid operation.
     Verified(Box<VerifiedOperation>),
     /// Sealed under a key this device does not have.
     NoKey {
         /// Names the key.
-        key_id: [u8; 8],
+        key_id: KeyId,
         /// Kept until the key comes.
         envelope: Bytes,
     },
@@ -412,17 +440,26 @@ pub enum Opened {
 }
 
 /// Why an envelope was dropped. Its author or the server is at fault.
-#[derive(Clone, Debug, PartialEq, Eq, Error)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Error)]
 pub enum Why {
     /// The envelope does not open.
     #[error(transparent)]
-    Envelope(EnvelopeError),
+    Envelope(#[from] EnvelopeError),
     /// The operation is not valid.
     #[error(transparent)]
-    Operation(Rejected),
-    /// The bytes have no form.
-    #[error(transparent)]
-    Decode(#[from] DecodeError),
+    Operation(#[from] Rejected),
+}
+
+impl Why {
+    /// Under which name such envelopes are counted.
+    pub const fn code(&self) -> &'static str {
+        match self {
+            Self::Envelope(_) => "envelope",
+            Self::Operation(Rejected::Signature) => "signature",
+            Self::Operation(Rejected::WrongLog { .. }) => "other-log",
+            Self::Operation(_) => "operation",
+        }
+    }
 }
 
 /// Opens a job's envelopes: decrypts, decodes, verifies. No state, no clock, no randomness.
@@ -437,7 +474,7 @@ pub fn open(job: OpenJob) -> OpenedBatch {
                 StepKind::Ready(head) => OpenedKind::Ready(head),
                 StepKind::Head(head) => OpenedKind::Head(head),
                 StepKind::Op { hash, received, envelope } => {
-                    let opened = if own { Opened::Own } else { open_envelope(&keys, envelope) };
+                    let opened = if own { Opened::Own { envelope } } else { open_envelope(&keys, envelope) };
                     OpenedKind::Op { hash, received, opened }
                 }
             };
@@ -447,14 +484,14 @@ pub fn open(job: OpenJob) -> OpenedBatch {
     OpenedBatch { conn, topic, steps }
 }
 
-fn open_envelope(keys: &TopicKeys, envelope: Bytes) -> Opened {
+pub(super) fn open_envelope(keys: &TopicKeys, envelope: Bytes) -> Opened {
     let opened = match keys.open(&envelope) {
         Ok(opened) => opened,
         Err(EnvelopeError::NoKey { key_id }) => return Opened::NoKey { key_id, envelope },
-        Err(error) => return Opened::Rejected(Why::Envelope(error)),
+        Err(error) => return Opened::Rejected(error.into()),
     };
-    match crate::ops::verify(&opened.header, &opened.body, &keys.log()) {
+    match opened.verify(&keys.log()) {
         Ok(operation) => Opened::Verified(Box::new(operation)),
-        Err(error) => Opened::Rejected(Why::Operation(error)),
+        Err(error) => Opened::Rejected(error.into()),
     }
 }

@@ -1,6 +1,6 @@
 //! When to try again: exponential backoff with full jitter, and round-trip estimates.
 
-use crate::entropy::{Entropy, EntropyError};
+use crate::entropy::Entropy;
 
 /// Cap of the first delayed attempt, milliseconds.
 pub const RECONNECT_MIN_MS: u64 = 250;
@@ -16,20 +16,24 @@ pub struct Backoff {
 
 impl Backoff {
     /// The delay before the next attempt, milliseconds, never below `floor_ms` (a server's `slow` or Retry-After).
-    pub fn next_delay(&mut self, floor_ms: u64, entropy: &mut dyn Entropy) -> Result<u64, EntropyError> {
+    pub fn next_delay(&mut self, floor_ms: u64, entropy: &mut dyn Entropy) -> u64 {
         let cap = match self.failures {
             0 => 0,
             failures => doubled(RECONNECT_MIN_MS, failures - 1, RECONNECT_MAX_MS),
         };
-        let delay = entropy.below(cap + 1)?;
         self.failures = self.failures.saturating_add(1);
-        Ok(delay.max(floor_ms))
+        jitter(cap, entropy).max(floor_ms)
     }
 
     /// Forgets past failures: the connection has proven itself, or the network changed.
     pub const fn reset(&mut self) {
         self.failures = 0;
     }
+}
+
+/// Uniform in `0..=cap`. Jitter is no secret: without randomness the whole delay is taken.
+pub(crate) fn jitter(cap: u64, entropy: &mut dyn Entropy) -> u64 {
+    entropy.below(cap.saturating_add(1)).unwrap_or(cap)
 }
 
 /// `base · 2^doublings`, at most `max`.
@@ -69,19 +73,19 @@ mod tests {
     fn the_first_attempt_is_immediate_and_the_cap_doubles_to_a_minute() {
         let mut entropy = SeededEntropy::new([1; 32]);
         let mut backoff = Backoff::default();
-        assert_eq!(backoff.next_delay(0, &mut entropy), Ok(0));
+        assert_eq!(backoff.next_delay(0, &mut entropy), 0);
         for cap in [250, 500, 1000, 2000, 4000, 8000, 16_000, 32_000, 60_000, 60_000] {
-            let delay = backoff.next_delay(0, &mut entropy).unwrap();
+            let delay = backoff.next_delay(0, &mut entropy);
             assert!(delay <= cap, "{delay} > {cap}");
         }
         backoff.reset();
-        assert_eq!(backoff.next_delay(0, &mut entropy), Ok(0));
+        assert_eq!(backoff.next_delay(0, &mut entropy), 0);
     }
 
     #[test]
     fn a_servers_wish_is_a_floor() {
         let mut entropy = SeededEntropy::new([2; 32]);
-        assert_eq!(Backoff::default().next_delay(1234, &mut entropy), Ok(1234));
+        assert_eq!(Backoff::default().next_delay(1234, &mut entropy), 1234);
     }
 
     #[test]

@@ -6,10 +6,10 @@
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 
-use crate::entropy::{Entropy, EntropyError};
+use crate::entropy::Entropy;
 use crate::identity::{EnvelopeHash, Millis};
 use crate::limits::{MAX_BATCH, OUTBOX_WINDOW};
-use crate::sync::backoff::{RoundTrip, doubled};
+use crate::sync::backoff::{RoundTrip, doubled, jitter};
 
 /// Shortest time to wait for an echo, milliseconds.
 pub const ECHO_TIMEOUT_MIN_MS: u64 = 8_000;
@@ -42,8 +42,6 @@ pub struct OutboxRow {
     pub len: u32,
     /// Attempts so far.
     pub tries: u32,
-    /// Whether it may have left this device before.
-    pub maybe_sent: bool,
     /// Not to be sent before this instant.
     pub not_before: Millis,
 }
@@ -81,7 +79,6 @@ pub struct Requeued {
 struct Row {
     len: u32,
     tries: u32,
-    maybe_sent: bool,
     place: Place,
 }
 
@@ -121,8 +118,7 @@ impl Outbox {
         self.by_hash.insert(row.hash, row.id);
         self.queue(row.tries).insert((row.not_before, row.id));
         let place = Place::Waiting(row.not_before);
-        let (len, tries, maybe_sent) = (row.len, row.tries, row.maybe_sent);
-        self.rows.insert(row.id, Row { len, tries, maybe_sent, place });
+        self.rows.insert(row.id, Row { len: row.len, tries: row.tries, place });
     }
 
     /// The row whose envelope has this hash.
@@ -146,7 +142,7 @@ impl Outbox {
         self.round_trip.smoothed_ms()
     }
 
-    /// The rows of the next packet, if the window has room and something may go now. Rows that may have left
+    /// The rows of the next packet, if the window has room and something may go now. Rows that have left
     /// before are held back unless `allow_retries`: without the topic's log at hand nobody knows whether they
     /// arrived. A row that was tried before goes alone.
     pub fn plan(&self, now: Millis, allow_retries: bool) -> Option<Plan> {
@@ -166,9 +162,6 @@ impl Outbox {
                 break;
             }
             let Some(row) = self.rows.get(&id) else { continue };
-            if row.maybe_sent && !allow_retries {
-                continue;
-            }
             let len = row.len as usize;
             if !rows.is_empty() && bytes + len > MAX_SHARED_BYTES {
                 break;
@@ -188,10 +181,10 @@ impl Outbox {
         now: Millis,
         delays_ms: u64,
         entropy: &mut dyn Entropy,
-    ) -> Result<Millis, EntropyError> {
+    ) -> Millis {
         let expected = self.round_trip.smoothed_ms().unwrap_or(0).saturating_mul(4).saturating_add(delays_ms);
         let timeout = expected.clamp(ECHO_TIMEOUT_MIN_MS, ECHO_TIMEOUT_MAX_MS);
-        let due = now.plus(timeout * 3 / 4 + entropy.below(timeout / 2 + 1)?);
+        let due = now.plus(timeout * 3 / 4 + jitter(timeout / 2, entropy));
         for id in &plan.rows {
             let Some(row) = self.rows.get_mut(id) else { continue };
             if let Place::Waiting(at) = row.place {
@@ -199,13 +192,12 @@ impl Outbox {
                 queue.remove(&(at, *id));
             }
             row.place = Place::InFlight(attempt);
-            row.maybe_sent = true;
             row.tries = row.tries.saturating_add(1);
         }
         self.attempts
             .insert(attempt, Attempt { rows: plan.rows.iter().copied().collect(), sent_at: now, due });
         self.due.insert((due, attempt));
-        Ok(due)
+        due
     }
 
     /// The envelope with this hash stands in the topic log: its row is done.
@@ -229,29 +221,20 @@ impl Outbox {
     }
 
     /// The entry relay did not take the packet: nothing of it is on its way. Its rows wait a little.
-    pub fn refused(
-        &mut self,
-        attempt: AttemptId,
-        now: Millis,
-        entropy: &mut dyn Entropy,
-    ) -> Result<Vec<Requeued>, EntropyError> {
+    pub fn refused(&mut self, attempt: AttemptId, now: Millis, entropy: &mut dyn Entropy) -> Vec<Requeued> {
         self.end_attempt(attempt, now, REFUSED_RETRY_MS, entropy)
     }
 
     /// Packets whose echo did not come in time count as lost; their rows go back to waiting.
-    pub fn handle_timeout(
-        &mut self,
-        now: Millis,
-        entropy: &mut dyn Entropy,
-    ) -> Result<Vec<Requeued>, EntropyError> {
+    pub fn handle_timeout(&mut self, now: Millis, entropy: &mut dyn Entropy) -> Vec<Requeued> {
         let mut requeued = Vec::new();
         while let Some(&(due, attempt)) = self.due.first() {
             if due > now {
                 break;
             }
-            requeued.extend(self.end_attempt(attempt, now, 0, entropy)?);
+            requeued.extend(self.end_attempt(attempt, now, 0, entropy));
         }
-        Ok(requeued)
+        requeued
     }
 
     /// The network changed, or the server was reached again: whatever waits may go now.
@@ -271,11 +254,12 @@ impl Outbox {
             .collect()
     }
 
-    /// When to call [`Self::handle_timeout`] or [`Self::plan`] next.
-    pub fn poll_timeout(&self) -> Option<Millis> {
+    /// When to call [`Self::handle_timeout`] or [`Self::plan`] (with the same `allow_retries`) next.
+    pub fn poll_timeout(&self, allow_retries: bool) -> Option<Millis> {
         let due = self.due.first().map(|(at, _)| *at);
         let open = self.attempts.len() < OUTBOX_WINDOW;
-        let waiting = self.fresh.first().into_iter().chain(self.again.first()).map(|(at, _)| *at);
+        let again = self.again.first().filter(|_| allow_retries);
+        let waiting = self.fresh.first().into_iter().chain(again).map(|(at, _)| *at);
         due.into_iter().chain(waiting.filter(|_| open)).min()
     }
 
@@ -300,8 +284,8 @@ impl Outbox {
         now: Millis,
         quick_ms: u64,
         entropy: &mut dyn Entropy,
-    ) -> Result<Vec<Requeued>, EntropyError> {
-        let Some(entry) = self.attempts.remove(&attempt) else { return Ok(Vec::new()) };
+    ) -> Vec<Requeued> {
+        let Some(entry) = self.attempts.remove(&attempt) else { return Vec::new() };
         self.due.remove(&(entry.due, attempt));
         let mut requeued = Vec::with_capacity(entry.rows.len());
         for id in entry.rows {
@@ -310,12 +294,12 @@ impl Outbox {
                 None => doubled(quick_ms, row.tries.saturating_sub(1), RETRY_MAX_MS),
                 Some(slow) => doubled(ECHO_TIMEOUT_MIN_MS, slow, RETRY_MAX_MS),
             };
-            let not_before = now.plus(entropy.below(cap + 1)?);
+            let not_before = now.plus(jitter(cap, entropy));
             row.place = Place::Waiting(not_before);
             self.again.insert((not_before, id));
             requeued.push(Requeued { id, tries: row.tries, not_before });
         }
-        Ok(requeued)
+        requeued
     }
 }
 
@@ -326,7 +310,7 @@ mod tests {
 
     fn row(id: RowId, len: u32) -> OutboxRow {
         let hash = EnvelopeHash::of(&id.to_be_bytes());
-        OutboxRow { id, hash, len, tries: 0, maybe_sent: false, not_before: Millis(0) }
+        OutboxRow { id, hash, len, tries: 0, not_before: Millis(0) }
     }
 
     fn hash(id: RowId) -> EnvelopeHash {
@@ -357,7 +341,7 @@ mod tests {
         }
         for attempt in 1..=8 {
             let plan = outbox.plan(Millis(0), true).unwrap();
-            outbox.sent(&plan, AttemptId(attempt), Millis(0), 0, &mut entropy).unwrap();
+            outbox.sent(&plan, AttemptId(attempt), Millis(0), 0, &mut entropy);
         }
         assert_eq!(outbox.plan(Millis(0), true), None);
         let done = outbox.acknowledge(&hash(3), Millis(40)).unwrap();
@@ -372,10 +356,10 @@ mod tests {
         outbox.insert(row(1, 10));
         outbox.insert(row(2, 10));
         let plan = outbox.plan(Millis(0), true).unwrap();
-        let due = outbox.sent(&plan, AttemptId(1), Millis(0), 0, &mut entropy).unwrap();
+        let due = outbox.sent(&plan, AttemptId(1), Millis(0), 0, &mut entropy);
         assert!((6_000..=10_000).contains(&due.0), "{due}");
-        assert_eq!(outbox.handle_timeout(Millis(due.0 - 1), &mut entropy).unwrap(), []);
-        let lost = outbox.handle_timeout(due, &mut entropy).unwrap();
+        assert_eq!(outbox.handle_timeout(Millis(due.0 - 1), &mut entropy), []);
+        let lost = outbox.handle_timeout(due, &mut entropy);
         assert_eq!(lost.iter().map(|row| (row.id, row.tries)).collect::<Vec<_>>(), [(1, 1), (2, 1)]);
         assert_eq!(outbox.plan(due, false), None, "without the log at hand nothing is sent twice");
         assert_eq!(outbox.plan(due, true), Some(Plan { rows: vec![1], tries: 1 }));
@@ -390,16 +374,16 @@ mod tests {
         let mut delays = Vec::new();
         for attempt in 1..=20 {
             let plan = outbox.plan(now, true).unwrap();
-            now = outbox.sent(&plan, AttemptId(attempt), now, 0, &mut entropy).unwrap();
-            let again = outbox.handle_timeout(now, &mut entropy).unwrap().remove(0).not_before;
+            now = outbox.sent(&plan, AttemptId(attempt), now, 0, &mut entropy);
+            let again = outbox.handle_timeout(now, &mut entropy).remove(0).not_before;
             delays.push(again.since(now));
             now = again;
         }
         assert_eq!(delays[..3], [0, 0, 0]);
         assert!(delays.iter().all(|delay| *delay <= RETRY_MAX_MS));
         assert!(delays.iter().any(|delay| *delay > 60_000), "{delays:?}");
-        outbox.sent(&outbox.plan(now, true).unwrap(), AttemptId(99), now, 0, &mut entropy).unwrap();
-        outbox.refused(AttemptId(99), now, &mut entropy).unwrap();
+        outbox.sent(&outbox.plan(now, true).unwrap(), AttemptId(99), now, 0, &mut entropy);
+        outbox.refused(AttemptId(99), now, &mut entropy);
         assert!(outbox.hurry(now).len() <= 1);
         assert!(outbox.plan(now, true).is_some(), "a changed network ends the wait");
     }
@@ -410,13 +394,13 @@ mod tests {
         let mut outbox = Outbox::default();
         outbox.insert(row(1, 10));
         let plan = outbox.plan(Millis(0), true).unwrap();
-        let due = outbox.sent(&plan, AttemptId(1), Millis(0), 0, &mut entropy).unwrap();
-        outbox.handle_timeout(due, &mut entropy).unwrap();
+        let due = outbox.sent(&plan, AttemptId(1), Millis(0), 0, &mut entropy);
+        outbox.handle_timeout(due, &mut entropy);
         let plan = outbox.plan(due, true).unwrap();
-        outbox.sent(&plan, AttemptId(2), due, 0, &mut entropy).unwrap();
+        outbox.sent(&plan, AttemptId(2), due, 0, &mut entropy);
         assert_eq!(outbox.acknowledge(&hash(1), due), Some(Acknowledged { id: 1, round_trip_ms: None }));
         assert_eq!(outbox.acknowledge(&hash(1), due), None);
         assert!(outbox.is_empty());
-        assert_eq!(outbox.poll_timeout(), None);
+        assert_eq!(outbox.poll_timeout(true), None);
     }
 }

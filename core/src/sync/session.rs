@@ -11,7 +11,7 @@ use ed25519_dalek::VerifyingKey;
 use thiserror::Error;
 
 use crate::codec::DecodeError;
-use crate::entropy::{Entropy, EntropyError};
+use crate::entropy::Entropy;
 use crate::identity::{EnvelopeHash, Millis};
 use crate::sync::backoff::Backoff;
 use crate::sync::frame::Frame;
@@ -274,11 +274,10 @@ impl Session {
         conn: ConnId,
         retry_after_ms: u64,
         entropy: &mut dyn Entropy,
-    ) -> Result<(), EntropyError> {
+    ) {
         if self.conn() == Some(conn) {
-            self.wait(now, retry_after_ms, entropy)?;
+            self.wait(now, retry_after_ms, entropy);
         }
-        Ok(())
     }
 
     /// Deadlines: opens the next connection from `cursor` (the stored one), or gives up one that hangs.
@@ -288,7 +287,7 @@ impl Session {
         cursor: Option<Cursor>,
         fresh: ConnId,
         entropy: &mut dyn Entropy,
-    ) -> Result<Option<Fault>, EntropyError> {
+    ) -> Option<Fault> {
         match self.state {
             State::Waiting { until } if until <= now => {
                 self.received = cursor;
@@ -297,13 +296,13 @@ impl Session {
                 let resume = cursor.map(|cursor| (cursor.generation, cursor.chain.prefix()));
                 let request = SubscribeRequest { topic: self.topic, since, resume };
                 self.transmits.push_back(Transmit::Connect { conn: fresh, request });
-                Ok(None)
+                None
             }
             State::Connecting { conn, deadline } | State::Open { conn, deadline, .. } if deadline <= now => {
-                self.give_up(now, conn, entropy)?;
-                Ok(Some(Fault::NoProgress))
+                self.give_up(now, conn, entropy);
+                Some(Fault::NoProgress)
             }
-            _ => Ok(None),
+            _ => None,
         }
     }
 
@@ -315,10 +314,10 @@ impl Session {
         conn: ConnId,
         message: Bytes,
         entropy: &mut dyn Entropy,
-    ) -> Result<Result<Vec<Step>, Fault>, EntropyError> {
-        let State::Open { conn: current, phase, deadline } = self.state else { return Ok(Ok(Vec::new())) };
+    ) -> Result<Vec<Step>, Fault> {
+        let State::Open { conn: current, phase, deadline } = self.state else { return Ok(Vec::new()) };
         if current != conn {
-            return Ok(Ok(Vec::new()));
+            return Ok(Vec::new());
         }
         let result = Frame::decode(message).map_err(Fault::from).and_then(|frame| {
             let mut steps = Vec::new();
@@ -330,27 +329,21 @@ impl Session {
                 let deadline =
                     if live { Millis(u64::MAX) } else { deadline.max(now.plus(PROGRESS_TIMEOUT_MS)) };
                 self.state = State::Open { conn, phase, deadline };
-                Ok(Ok(steps))
+                Ok(steps)
             }
             Err(fault) => {
-                self.give_up(now, conn, entropy)?;
-                Ok(Err(fault))
+                self.give_up(now, conn, entropy);
+                Err(fault)
             }
         }
     }
 
     /// Gives the connection up because of what the operations on it turned out to be.
-    pub fn give_up(
-        &mut self,
-        now: Millis,
-        conn: ConnId,
-        entropy: &mut dyn Entropy,
-    ) -> Result<(), EntropyError> {
+    pub fn give_up(&mut self, now: Millis, conn: ConnId, entropy: &mut dyn Entropy) {
         if self.conn() == Some(conn) {
             self.transmits.push_back(Transmit::Close { conn });
-            self.wait(now, FAULT_PAUSE_MS, entropy)?;
+            self.wait(now, FAULT_PAUSE_MS, entropy);
         }
-        Ok(())
     }
 
     /// The next thing to do on the network.
@@ -369,16 +362,15 @@ impl Session {
         }
     }
 
-    fn wait(&mut self, now: Millis, floor_ms: u64, entropy: &mut dyn Entropy) -> Result<(), EntropyError> {
+    fn wait(&mut self, now: Millis, floor_ms: u64, entropy: &mut dyn Entropy) {
         if let State::Open { phase: Phase::Live { since }, .. } = self.state
             && now.since(since) >= PROVEN_AFTER_MS
         {
             self.backoff.reset();
         }
         let floor = floor_ms.max(std::mem::take(&mut self.retry_floor_ms));
-        let until = now.plus(self.backoff.next_delay(floor, entropy)?);
+        let until = now.plus(self.backoff.next_delay(floor, entropy));
         self.state = State::Waiting { until };
-        Ok(())
     }
 
     fn take(
@@ -561,7 +553,7 @@ mod tests {
 
         fn connect(&mut self, cursor: Option<Cursor>, conn: ConnId) {
             self.now = self.session.poll_timeout().unwrap().max(self.now);
-            self.session.handle_timeout(self.now, cursor, conn, &mut self.entropy).unwrap();
+            self.session.handle_timeout(self.now, cursor, conn, &mut self.entropy);
             let transmit = std::iter::from_fn(|| self.session.poll_transmit()).last();
             assert!(matches!(transmit, Some(Transmit::Connect { conn: c, .. }) if c == conn), "{transmit:?}");
             self.session.handle_connected(self.now, conn);
@@ -572,7 +564,7 @@ mod tests {
         }
 
         fn raw(&mut self, message: Vec<u8>) -> Result<Vec<Step>, Fault> {
-            self.session.handle_frame(self.now, CONN, message.into(), &mut self.entropy).unwrap()
+            self.session.handle_frame(self.now, CONN, message.into(), &mut self.entropy)
         }
 
         fn closed(&mut self) -> bool {
@@ -631,10 +623,9 @@ mod tests {
             let steps = {
                 link.session
                     .handle_frame(link.now, ConnId(2), hello(2).encode().into(), &mut link.entropy)
-                    .unwrap()
                     .unwrap();
                 let message = ops(2, &[b"b"]).encode().into();
-                link.session.handle_frame(link.now, ConnId(2), message, &mut link.entropy).unwrap().unwrap()
+                link.session.handle_frame(link.now, ConnId(2), message, &mut link.entropy).unwrap()
             };
             assert_eq!(steps[0].cursor.chain, chain(&[b"a", b"b"]));
         }
@@ -714,7 +705,7 @@ mod tests {
         link.frame(&hello(1)).unwrap();
         let deadline = link.session.poll_timeout().unwrap();
         assert_eq!(deadline.since(link.now), PROGRESS_TIMEOUT_MS);
-        let fault = link.session.handle_timeout(deadline, None, ConnId(2), &mut link.entropy).unwrap();
+        let fault = link.session.handle_timeout(deadline, None, ConnId(2), &mut link.entropy);
         assert_eq!(fault, Some(Fault::NoProgress));
         assert!(link.closed());
     }
@@ -723,7 +714,7 @@ mod tests {
     fn frames_of_an_old_connection_change_nothing() {
         let mut link = Link::open(None);
         let message = hello(u64::MAX).encode().into();
-        let steps = link.session.handle_frame(link.now, ConnId(77), message, &mut link.entropy).unwrap();
+        let steps = link.session.handle_frame(link.now, ConnId(77), message, &mut link.entropy);
         assert_eq!(steps, Ok(vec![]));
         assert_eq!(link.session.conn(), Some(CONN));
     }
@@ -734,7 +725,7 @@ mod tests {
         link.frame(&hello(0)).unwrap();
         link.frame(&ready(&[])).unwrap();
         link.frame(&Frame::Slow { retry_after_ms: 7_000 }).unwrap();
-        link.session.handle_disconnected(link.now, CONN, 0, &mut link.entropy).unwrap();
+        link.session.handle_disconnected(link.now, CONN, 0, &mut link.entropy);
         assert_eq!(link.session.poll_timeout().unwrap().since(link.now), 7_000);
         link.session.network_changed(link.now);
         assert_eq!(link.session.poll_timeout(), Some(link.now));
@@ -743,7 +734,7 @@ mod tests {
         link.frame(&hello(0)).unwrap();
         link.frame(&ready(&[])).unwrap();
         link.now = link.now.plus(PROVEN_AFTER_MS);
-        link.session.handle_disconnected(link.now, CONN, 0, &mut link.entropy).unwrap();
+        link.session.handle_disconnected(link.now, CONN, 0, &mut link.entropy);
         assert_eq!(link.session.poll_timeout(), Some(link.now));
     }
 }

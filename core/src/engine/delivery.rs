@@ -1,0 +1,142 @@
+//! Sending: from outbox rows to packets on fresh routes, and what becomes of them.
+
+use bytes::Bytes;
+
+use super::io::{Blocked, Event, Network, Output, PostJob};
+use super::state::State;
+use crate::entropy::Entropy;
+use crate::identity::Millis;
+use crate::onion::route::{self, Route, RouteRequest};
+use crate::onion::{PacketClass, deliver};
+use crate::store::{StoreError, Tx};
+use crate::sync::outbox::{AttemptId, Plan};
+use crate::topic::TopicId;
+
+/// How long an outbox waits that found no route, milliseconds.
+const BLOCKED_RETRY_MS: u64 = 30_000;
+/// How long an outbox waits after the random source failed, milliseconds.
+const ENTROPY_RETRY_MS: u64 = 1_000;
+
+impl State {
+    /// Sends what the window of a topic allows; requeues what was lost; delivers again what a reset lost.
+    pub(super) fn deliver(
+        &mut self,
+        tx: &mut Tx<'_>,
+        now: Millis,
+        entropy: &mut dyn Entropy,
+        id: TopicId,
+        staged: &mut Vec<Output>,
+    ) -> Result<(), StoreError> {
+        self.redeliver(tx, now, entropy, id)?;
+        let Some(topic) = self.topics.get_mut(&id) else { return Ok(()) };
+        let live = topic.is_live();
+        if live {
+            topic.blind_until = now.plus(super::state::BLIND_RETRY_MS);
+        }
+        tx.outbox_requeue(&topic.outbox.handle_timeout(now, entropy))?;
+        if topic.blocked.is_some() && topic.blocked_until.is_some_and(|until| until > now) {
+            return Ok(());
+        }
+        let may_retry = live || topic.blind_until <= now;
+        let mut blocked = None;
+        while let Some(topic) = self.topics.get(&id)
+            && let Some(plan) = topic.outbox.plan(now, may_retry)
+        {
+            match self.send(tx, now, entropy, id, &plan)? {
+                Ok(job) => staged.push(Output::Post(job)),
+                Err(reason) => {
+                    blocked = Some(reason);
+                    break;
+                }
+            }
+        }
+        self.show_blocked(now, id, blocked, staged);
+        Ok(())
+    }
+
+    /// The entry relay took a packet or did not. Taken says nothing about arrival.
+    pub(super) fn posted(
+        &mut self,
+        tx: &mut Tx<'_>,
+        now: Millis,
+        entropy: &mut dyn Entropy,
+        attempt: AttemptId,
+        taken: bool,
+    ) -> Result<(), StoreError> {
+        let Some(id) = self.attempts.remove(&attempt) else { return Ok(()) };
+        if taken {
+            return Ok(());
+        }
+        if let Some(topic) = self.topics.get_mut(&id) {
+            tx.outbox_requeue(&topic.outbox.refused(attempt, now, entropy))?;
+            self.touched.insert(id);
+        }
+        Ok(())
+    }
+
+    /// Marks the plan's rows as sent and makes the packet's job.
+    fn send(
+        &mut self,
+        tx: &mut Tx<'_>,
+        now: Millis,
+        entropy: &mut dyn Entropy,
+        id: TopicId,
+        plan: &Plan,
+    ) -> Result<Result<PostJob, Blocked>, StoreError> {
+        let Some(network) = &self.network else { return Ok(Err(Blocked::NoNetwork)) };
+        let Some(topic) = self.topics.get_mut(&id) else { return Ok(Err(Blocked::NoNetwork)) };
+        let Some(key) = topic.keys.write_key().cloned() else { return Ok(Err(Blocked::ReadOnly)) };
+        let mut envelopes = Vec::with_capacity(plan.rows.len());
+        for row in &plan.rows {
+            envelopes.extend(tx.outbox_envelope(*row)?.map(Bytes::from));
+        }
+        let mut seed = [0; 32];
+        let route = match entropy.fill(&mut seed) {
+            Ok(()) => draw(network, class_of(&envelopes), now, entropy),
+            Err(_) => Err(Blocked::Entropy),
+        };
+        let route = match route {
+            Ok(route) => route,
+            Err(reason) => return Ok(Err(reason)),
+        };
+        let Some(first) = route.relays.first() else { return Ok(Err(Blocked::NoNetwork)) };
+        let (entry, url, hops) = (first.id, first.packet_url(), route.hops().into());
+        let attempt = AttemptId(self.next_attempt);
+        self.next_attempt += 1;
+        let due = topic.outbox.sent(plan, attempt, now, 0, entropy);
+        tx.outbox_sent(&plan.rows, plan.tries + 1, now, due)?;
+        self.attempts.insert(attempt, id);
+        Ok(Ok(PostJob { attempt, entry, url, hops, key, envelopes, seed }))
+    }
+
+    fn show_blocked(&mut self, now: Millis, id: TopicId, blocked: Option<Blocked>, staged: &mut Vec<Output>) {
+        let Some(topic) = self.topics.get_mut(&id) else { return };
+        topic.blocked_until = match blocked {
+            None | Some(Blocked::NoNetwork | Blocked::ReadOnly) => None,
+            Some(Blocked::Entropy) => Some(now.plus(ENTROPY_RETRY_MS)),
+            Some(Blocked::Route(_)) => Some(now.plus(BLOCKED_RETRY_MS)),
+        };
+        if topic.blocked != blocked {
+            topic.blocked.clone_from(&blocked);
+            staged.push(Output::Event(Event::Delivery { topic: id, blocked }));
+        }
+    }
+}
+
+/// The class of the packet that carries these envelopes.
+fn class_of(envelopes: &[Bytes]) -> PacketClass {
+    let items: usize = envelopes.iter().map(|envelope| deliver::LIST_ITEM_OVERHEAD + envelope.len()).sum();
+    let payload = if envelopes.len() == 1 { items - deliver::LIST_ITEM_OVERHEAD } else { items };
+    PacketClass::for_content(deliver::OVERHEAD + payload).unwrap_or(PacketClass::LARGEST)
+}
+
+/// Draws a route: distinct relays of distinct operators, then the server. Never a shorter one, never direct.
+fn draw(
+    network: &Network,
+    class: PacketClass,
+    now: Millis,
+    entropy: &mut dyn Entropy,
+) -> Result<Route, Blocked> {
+    let request = RouteRequest { server: &network.server, relays: network.relays, class, avoid: &[], now };
+    route::pick(&network.directory, &request, entropy).map_err(Blocked::from)
+}

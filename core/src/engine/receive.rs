@@ -1,0 +1,300 @@
+//! Receiving: opened steps become rows, in the server's order; what a reset lost is delivered again.
+
+use super::ingest::{self, Context, Ingested};
+use super::io::{Event, Opened, OpenedBatch, OpenedKind, OpenedStep, Output, open_envelope};
+use super::state::{State, Topic};
+use crate::entropy::Entropy;
+use crate::identity::{EnvelopeHash, Millis, OperationId};
+use crate::projector::Change;
+use crate::store::{NewOutboxRow, Origin, OutboxRemoved, StoreError, Tx};
+use crate::sync::session::Cursor;
+use crate::topic::{Seq, TopicId};
+
+/// Invalid envelopes on one connection after which it is given up: a server or member that floods costs us no more.
+pub const MAX_REJECTED: u32 = 1_000;
+/// Shortest pause between a reset and delivering again, milliseconds.
+pub const REDELIVERY_MIN_MS: u64 = 10_000;
+/// Longest pause between a reset and delivering again, milliseconds.
+pub const REDELIVERY_MAX_MS: u64 = 120_000;
+/// Most operations delivered again at once.
+pub const REDELIVERY_CHUNK: u64 = 32;
+/// Longest pause between two chunks, milliseconds: time to see what others have delivered meanwhile.
+pub const REDELIVERY_PAUSE_MS: u64 = 2_000;
+
+/// Whether and when a topic's lost operations are delivered again.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(super) enum Redelivery {
+    /// Not looked yet whether the log at hand lacks something.
+    #[default]
+    Unknown,
+    /// Nothing is lacking in the log after this many resets.
+    Done { resets: u32 },
+    /// A chunk goes out at this instant.
+    Due { at: Millis },
+}
+
+impl Redelivery {
+    pub(super) const fn poll_timeout(self) -> Option<Millis> {
+        match self {
+            Self::Due { at } => Some(at),
+            Self::Unknown | Self::Done { .. } => None,
+        }
+    }
+}
+
+/// What one batch brought, merged into as few events as possible.
+#[derive(Default)]
+struct News {
+    changes: Vec<Change>,
+    acknowledged: Vec<(OperationId, Seq)>,
+    events: Vec<Event>,
+}
+
+impl State {
+    /// Takes opened steps into the transaction.
+    pub(super) fn receive(
+        &mut self,
+        tx: &mut Tx<'_>,
+        now: Millis,
+        entropy: &mut dyn Entropy,
+        batch: OpenedBatch,
+        staged: &mut Vec<Output>,
+    ) -> Result<(), StoreError> {
+        let OpenedBatch { conn, topic: id, steps } = batch;
+        self.touched.insert(id);
+        let mut news = News::default();
+        let mut reached = None;
+        for step in steps {
+            let Some(topic) = self.topics.get_mut(&id) else { return Ok(()) };
+            let Some(session) = topic.session.as_mut().filter(|session| session.conn() == Some(conn)) else {
+                // An older connection's leftovers: the new one started from the stored cursor and brings them again.
+                break;
+            };
+            if !follows(topic.cursor, &step) || topic.rejected > MAX_REJECTED {
+                session.give_up(now, conn, entropy);
+                break;
+            }
+            let cursor = step.cursor;
+            self.take(tx, now, entropy, id, step, &mut news)?;
+            reached = Some(cursor);
+            if let Some(topic) = self.topics.get_mut(&id) {
+                topic.cursor = reached;
+            }
+        }
+        if let Some(cursor) = reached {
+            tx.set_cursor(id, &cursor)?;
+        }
+        news.changes.extend(tx.settle_positions()?);
+        staged.extend(news.events.into_iter().map(Output::Event));
+        let acknowledged = news.acknowledged.into_iter();
+        staged.extend(
+            acknowledged
+                .map(|(operation, seq)| Output::Event(Event::Acknowledged { topic: id, operation, seq })),
+        );
+        if !news.changes.is_empty() {
+            staged.push(Output::Event(Event::Changed { topic: id, changes: news.changes }));
+        }
+        Ok(())
+    }
+
+    fn take(
+        &mut self,
+        tx: &mut Tx<'_>,
+        now: Millis,
+        entropy: &mut dyn Entropy,
+        id: TopicId,
+        step: OpenedStep,
+        news: &mut News,
+    ) -> Result<(), StoreError> {
+        let OpenedStep { cursor, kind } = step;
+        match kind {
+            OpenedKind::Reset => {
+                news.events.push(Event::Reset { topic: id });
+                if let Some(topic) = self.topics.get_mut(&id) {
+                    topic.redelivery = Redelivery::Unknown;
+                }
+            }
+            OpenedKind::Gap { from, to } => {
+                tx.add_gap(id, cursor.resets, from, to)?;
+                news.events.push(Event::Gap { topic: id, from, to });
+            }
+            OpenedKind::Head(head) => tx.set_head(id, &cursor, &head)?,
+            OpenedKind::Ready(head) => {
+                tx.set_head(id, &cursor, &head)?;
+                news.changes.extend(ingest::settle_ready(tx, id)?);
+                self.plan_redelivery(tx, now, entropy, id, &cursor)?;
+                if let Some(topic) = self.topics.get_mut(&id) {
+                    // The server is within reach again: what waited for that may go.
+                    tx.outbox_requeue(&topic.outbox.hurry(now))?;
+                }
+            }
+            OpenedKind::Op { hash, received, opened } => {
+                self.take_operation(tx, now, id, &cursor, hash, received, opened, news)?;
+            }
+        }
+        Ok(())
+    }
+
+    #[allow(clippy::too_many_arguments, reason = "one operation's whole circumstances")]
+    fn take_operation(
+        &mut self,
+        tx: &mut Tx<'_>,
+        now: Millis,
+        id: TopicId,
+        cursor: &Cursor,
+        hash: EnvelopeHash,
+        received: Millis,
+        opened: Opened,
+        news: &mut News,
+    ) -> Result<(), StoreError> {
+        let Some(topic) = self.topics.get_mut(&id) else { return Ok(()) };
+        let context = context(topic, id, cursor, received, now);
+        let mut own = None;
+        if let Some(row) = topic.outbox.find(&hash)
+            && let Some(OutboxRemoved { operation, origin, len }) = tx.outbox_remove(row)?
+        {
+            topic.outbox.acknowledge(&hash, now);
+            self.outbox_rows = self.outbox_rows.saturating_sub(1);
+            self.outbox_bytes = self.outbox_bytes.saturating_sub(u64::from(len));
+            own = Some(operation);
+            if origin == Origin::Own {
+                news.acknowledged.push((operation, cursor.seq));
+            }
+        }
+        let opened = match opened {
+            Opened::Own { envelope } if own.is_none() => open_envelope(&topic.keys, envelope),
+            other => other,
+        };
+        let ingested = match (opened, own) {
+            (Opened::Own { .. }, None) => return Ok(()),
+            (_, Some(operation)) => ingest::place(tx, &context, &operation)?,
+            (Opened::Verified(operation), None) => ingest::ingest(tx, &context, &operation)?,
+            (Opened::NoKey { key_id, envelope }, None) => {
+                ingest::await_key(tx, &context, &key_id, &envelope)?
+            }
+            (Opened::Rejected(why), None) => {
+                topic.rejected = topic.rejected.saturating_add(1);
+                tx.count_dropped(id, why.code())?;
+                return Ok(());
+            }
+        };
+        match ingested {
+            Ingested::Stored { changes } => news.changes.extend(changes),
+            Ingested::Forked { author, log, changes, .. } => {
+                news.changes.extend(changes);
+                news.events.push(Event::Forked { topic: id, author, log });
+            }
+            Ingested::Duplicate { .. } | Ingested::Pending(_) => {}
+            Ingested::Refused(why) => {
+                topic.rejected = topic.rejected.saturating_add(1);
+                tx.count_dropped(id, why.code())?;
+            }
+        }
+        Ok(())
+    }
+
+    /// At `ready` after a reset: draws when to look whether the new log lacks something.
+    fn plan_redelivery(
+        &mut self,
+        tx: &Tx<'_>,
+        now: Millis,
+        entropy: &mut dyn Entropy,
+        id: TopicId,
+        cursor: &Cursor,
+    ) -> Result<(), StoreError> {
+        let Some(topic) = self.topics.get_mut(&id) else { return Ok(()) };
+        if cursor.resets == 0 || topic.keys.write_key().is_none() {
+            return Ok(());
+        }
+        if topic.redelivery == (Redelivery::Done { resets: cursor.resets }) {
+            return Ok(());
+        }
+        topic.redelivery = if tx.missing_after_reset(id, cursor.resets)?.is_empty() {
+            Redelivery::Done { resets: cursor.resets }
+        } else {
+            let spread = crate::sync::backoff::jitter(REDELIVERY_MAX_MS - REDELIVERY_MIN_MS, entropy);
+            Redelivery::Due { at: now.plus(REDELIVERY_MIN_MS + spread) }
+        };
+        Ok(())
+    }
+
+    /// Puts a random chunk of what the log at hand lacks into the outbox, without regard to author: delivering our
+    /// own first would name us.
+    pub(super) fn redeliver(
+        &mut self,
+        tx: &mut Tx<'_>,
+        now: Millis,
+        entropy: &mut dyn Entropy,
+        id: TopicId,
+    ) -> Result<(), StoreError> {
+        let Some(topic) = self.topics.get_mut(&id) else { return Ok(()) };
+        let (Redelivery::Due { at }, Some(cursor)) = (topic.redelivery, topic.cursor) else { return Ok(()) };
+        if at > now {
+            return Ok(());
+        }
+        let pause = crate::sync::backoff::jitter(REDELIVERY_PAUSE_MS, entropy) + 1;
+        topic.redelivery = Redelivery::Due { at: now.plus(pause) };
+        let (queued, sent) = topic.outbox.counts();
+        if !topic.is_live() || (queued + sent) as u64 > REDELIVERY_CHUNK {
+            return Ok(());
+        }
+        let mut missing = tx.missing_after_reset(id, cursor.resets)?;
+        if missing.is_empty() {
+            topic.redelivery = Redelivery::Done { resets: cursor.resets };
+            return Ok(());
+        }
+        let keys = topic.keys.clone();
+        let chunk = 1 + crate::sync::backoff::jitter(REDELIVERY_CHUNK - 1, entropy);
+        for _ in 0..chunk.min(missing.len() as u64) {
+            let index = crate::sync::backoff::jitter(missing.len() as u64 - 1, entropy) as usize;
+            let operation = missing.swap_remove(index);
+            let Some((header, body)) = tx.operation_bytes(&operation)? else { continue };
+            let Ok(envelope) = keys.seal(&header, &body) else { continue };
+            let hash = EnvelopeHash::of(&envelope);
+            if self.topics.get(&id).is_none_or(|topic| topic.outbox.find(&hash).is_some()) {
+                continue;
+            }
+            let row = tx.outbox_push(&NewOutboxRow {
+                topic: id,
+                operation,
+                hash,
+                envelope: &envelope,
+                origin: Origin::Redelivery,
+                not_before: now,
+            })?;
+            self.add_outbox_row(id, row, hash, envelope.len(), now);
+        }
+        Ok(())
+    }
+}
+
+/// Whether a step comes directly after the stored cursor. The session saw to that; a step that does not means
+/// that something between it and here was lost, and nothing after it may be stored.
+fn follows(stored: Option<Cursor>, step: &OpenedStep) -> bool {
+    let new = step.cursor;
+    let base = match (&step.kind, stored) {
+        (OpenedKind::Reset, _) => return new.seq == Seq(0),
+        (_, None) => Seq(0),
+        (_, Some(old)) if (old.generation, old.resets) == (new.generation, new.resets) => old.seq,
+        (_, Some(_)) => return false,
+    };
+    match &step.kind {
+        OpenedKind::Op { .. } => base.next() == Some(new.seq),
+        OpenedKind::Gap { from, to } => base.next() == Some(*from) && new.seq == *to,
+        OpenedKind::Ready(_) | OpenedKind::Head(_) => new.seq == base,
+        OpenedKind::Reset => true,
+    }
+}
+
+fn context(topic: &Topic, id: TopicId, cursor: &Cursor, received: Millis, now: Millis) -> Context {
+    Context {
+        topic: id,
+        log: topic.keys.log(),
+        epoch: topic.keys.epoch(),
+        generation: cursor.generation,
+        resets: cursor.resets,
+        seq: cursor.seq,
+        received,
+        now,
+    }
+}

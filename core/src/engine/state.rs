@@ -1,0 +1,501 @@
+//! What the engine keeps in memory: topics, sessions, outboxes, timers. All of it can be loaded again from the store.
+
+use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
+use std::sync::Arc;
+
+use bytes::Bytes;
+use ed25519_dalek::VerifyingKey;
+
+use super::ingest::PublishError;
+use super::io::{
+    Blocked, Command, CommandError, CommandId, Event, Input, Network, OpenJob, Output, Reply, TopicStatus,
+    TriagedStep,
+};
+use super::{ingest, receive};
+use crate::entropy::Entropy;
+use crate::identity::{Author, EnvelopeHash, Millis};
+use crate::limits::{MAX_OUTBOX_BYTES, MAX_OUTBOX_ROWS, MAX_TOPICS};
+use crate::ops::{self, Body, Content, DeviceKey, Ticket, TopicKeys};
+use crate::store::{NewOutboxRow, Origin, OutboxEntry, Store, StoreError, Tx};
+use crate::sync::outbox::{AttemptId, Outbox, OutboxRow, RETRY_MAX_MS};
+use crate::sync::session::{ConnId, Connection, Cursor, Session, StepKind, Transmit};
+use crate::topic::TopicId;
+
+/// Envelopes of one [`OpenJob`]: small enough to spread a frame over all cores.
+const JOB_STEPS: usize = 64;
+/// How long rows that were sent before wait for the topic's log when it cannot be read, milliseconds.
+pub(super) const BLIND_RETRY_MS: u64 = 30_000;
+
+#[derive(Debug)]
+pub(super) struct State {
+    pub(super) device: DeviceKey,
+    pub(super) network: Option<Network>,
+    pub(super) topics: BTreeMap<TopicId, Topic>,
+    pub(super) attempts: HashMap<AttemptId, TopicId>,
+    pub(super) outbox_rows: usize,
+    pub(super) outbox_bytes: u64,
+    conns: HashMap<ConnId, TopicId>,
+    wakeups: BTreeSet<(Millis, TopicId)>,
+    /// Topics to look at before the batch commits.
+    pub(super) touched: BTreeSet<TopicId>,
+    next_conn: u64,
+    pub(super) next_attempt: u64,
+}
+
+#[derive(Debug)]
+pub(super) struct Topic {
+    pub(super) keys: TopicKeys,
+    pub(super) subscribed: bool,
+    pub(super) cursor: Option<Cursor>,
+    pub(super) session: Option<Session>,
+    pub(super) outbox: Outbox,
+    pub(super) redelivery: receive::Redelivery,
+    pub(super) blocked: Option<Blocked>,
+    /// While the log cannot be read, rows that were sent before wait until this instant.
+    pub(super) blind_until: Millis,
+    /// Not before this instant is a blocked outbox looked at again.
+    pub(super) blocked_until: Option<Millis>,
+    /// Envelopes that turned out invalid on this connection.
+    pub(super) rejected: u32,
+    shown: Connection,
+    wakeup: Option<Millis>,
+}
+
+impl State {
+    pub(super) fn load(store: &mut Store, device: DeviceKey, now: Millis) -> Result<Self, StoreError> {
+        let mut state = Self {
+            device,
+            network: None,
+            topics: BTreeMap::new(),
+            attempts: HashMap::new(),
+            outbox_rows: 0,
+            outbox_bytes: 0,
+            conns: HashMap::new(),
+            wakeups: BTreeSet::new(),
+            touched: BTreeSet::new(),
+            next_conn: 1,
+            next_attempt: 1,
+        };
+        state.load_topics(store, now)?;
+        Ok(state)
+    }
+
+    /// After a rollback: memory is made from the store again, connections start over.
+    pub(super) fn reload(
+        &mut self,
+        store: &mut Store,
+        now: Millis,
+        outputs: &mut VecDeque<Output>,
+    ) -> Result<(), StoreError> {
+        outputs.extend(self.conns.keys().map(|conn| Output::Disconnect { conn: *conn }));
+        let subscribed: Vec<TopicId> =
+            self.topics.iter().filter(|(_, topic)| topic.subscribed).map(|(id, _)| *id).collect();
+        self.topics.clear();
+        self.attempts.clear();
+        self.conns.clear();
+        self.wakeups.clear();
+        self.touched.clear();
+        self.load_topics(store, now)?;
+        for id in subscribed {
+            if let Some(topic) = self.topics.get_mut(&id) {
+                topic.subscribed = true;
+            }
+        }
+        if self.network.is_some() {
+            let at = now.plus(crate::sync::session::FAULT_PAUSE_MS);
+            let ids: Vec<TopicId> = self.topics.keys().copied().collect();
+            for id in ids {
+                self.schedule(id, Some(at));
+            }
+        }
+        Ok(())
+    }
+
+    fn load_topics(&mut self, store: &mut Store, now: Millis) -> Result<(), StoreError> {
+        (self.outbox_rows, self.outbox_bytes) = (0, 0);
+        for row in store.topics()? {
+            self.topics.insert(row.topic, Topic::new(row.ticket.keys(), row.cursor, now));
+        }
+        for entry in store.outbox_entries()?.into_iter().filter(|entry| !entry.parked) {
+            let Some(topic) = self.topics.get_mut(&entry.topic) else { continue };
+            // A clock that went back must not stop a row for good.
+            let not_before = entry.not_before.min(now.plus(RETRY_MAX_MS));
+            let OutboxEntry { id, hash, len, tries, .. } = entry;
+            topic.outbox.insert(OutboxRow { id, hash, len, tries, not_before });
+            self.outbox_rows += 1;
+            self.outbox_bytes += u64::from(len);
+        }
+        Ok(())
+    }
+
+    pub(super) fn author(&self) -> Author {
+        self.device.author()
+    }
+
+    pub(super) fn next_wakeup(&self) -> Option<Millis> {
+        self.wakeups.first().map(|(at, _)| *at)
+    }
+
+    pub(super) fn triage(
+        &mut self,
+        now: Millis,
+        conn: ConnId,
+        message: Bytes,
+        entropy: &mut dyn Entropy,
+        outputs: &mut VecDeque<Output>,
+    ) -> Vec<OpenJob> {
+        let Some(id) = self.conns.get(&conn).copied() else { return Vec::new() };
+        let Some(topic) = self.topics.get_mut(&id) else { return Vec::new() };
+        let Some(session) = topic.session.as_mut() else { return Vec::new() };
+        let (outbox, keys) = (&topic.outbox, &topic.keys);
+        let mut jobs = Vec::new();
+        match session.handle_frame(now, conn, message, entropy) {
+            Ok(steps) => {
+                let mut steps = steps.into_iter().peekable();
+                while steps.peek().is_some() {
+                    let steps = steps.by_ref().take(JOB_STEPS);
+                    let steps =
+                        steps.map(|step| TriagedStep { own: is_own(outbox, &step.kind), step }).collect();
+                    jobs.push(OpenJob { conn, topic: id, keys: keys.clone(), steps });
+                }
+            }
+            Err(fault) => outputs.push_back(Output::Event(Event::ServerFault { topic: id, fault })),
+        }
+        let mut staged = Vec::new();
+        self.publish_session(id, &mut staged);
+        outputs.extend(staged);
+        self.reschedule(id);
+        jobs
+    }
+
+    pub(super) fn apply(
+        &mut self,
+        tx: &mut Tx<'_>,
+        now: Millis,
+        entropy: &mut dyn Entropy,
+        input: Input,
+        staged: &mut Vec<Output>,
+    ) -> Result<(), StoreError> {
+        match input {
+            Input::Command { id, command } => self.command(tx, now, id, command, staged)?,
+            Input::Opened(batch) => self.receive(tx, now, entropy, batch, staged)?,
+            Input::Connected { conn } => {
+                if let Some((_, session)) = self.session_of(conn) {
+                    session.handle_connected(now, conn);
+                }
+            }
+            Input::Disconnected { conn, retry_after_ms } => {
+                if let Some((_, session)) = self.session_of(conn) {
+                    session.handle_disconnected(now, conn, retry_after_ms, entropy);
+                }
+                self.conns.remove(&conn);
+            }
+            Input::Posted { attempt, taken } => self.posted(tx, now, entropy, attempt, taken)?,
+            Input::NetworkChanged => {
+                for (id, topic) in &mut self.topics {
+                    if let Some(session) = topic.session.as_mut() {
+                        session.network_changed(now);
+                    }
+                    tx.outbox_requeue(&topic.outbox.hurry(now))?;
+                    topic.blocked_until = None;
+                    self.touched.insert(*id);
+                }
+            }
+            Input::Timeout => {}
+        }
+        Ok(())
+    }
+
+    /// Brings every touched topic and every topic whose time has come up to date, then publishes what its session
+    /// wants done.
+    pub(super) fn settle(
+        &mut self,
+        tx: &mut Tx<'_>,
+        now: Millis,
+        entropy: &mut dyn Entropy,
+        staged: &mut Vec<Output>,
+    ) -> Result<(), StoreError> {
+        while let Some(&(at, id)) = self.wakeups.first()
+            && at <= now
+        {
+            self.schedule(id, None);
+            self.touched.insert(id);
+        }
+        while let Some(id) = self.touched.pop_first() {
+            self.deliver(tx, now, entropy, id, staged)?;
+            self.drive_session(now, entropy, id, staged);
+            self.publish_session(id, staged);
+            self.reschedule(id);
+        }
+        Ok(())
+    }
+
+    /// Connects what is wanted, gives up what hangs.
+    fn drive_session(
+        &mut self,
+        now: Millis,
+        entropy: &mut dyn Entropy,
+        id: TopicId,
+        staged: &mut Vec<Output>,
+    ) {
+        let Some(topic) = self.topics.get_mut(&id) else { return };
+        let Some(server) =
+            self.network.as_ref().and_then(|network| VerifyingKey::from_bytes(&network.server.id.0).ok())
+        else {
+            return;
+        };
+        let wanted = topic.subscribed || !topic.outbox.is_empty();
+        let session = topic.session.get_or_insert_with(|| Session::new(id, server));
+        if wanted {
+            session.start(now);
+        } else {
+            session.stop();
+        }
+        let fresh = ConnId(self.next_conn);
+        if let Some(fault) = session.handle_timeout(now, topic.cursor, fresh, entropy) {
+            staged.push(Output::Event(Event::ServerFault { topic: id, fault }));
+        }
+        if session.conn() == Some(fresh) {
+            self.next_conn += 1;
+            topic.rejected = 0;
+        }
+    }
+
+    /// Hands out what a session wants done on the network, and what changed for the app.
+    fn publish_session(&mut self, id: TopicId, staged: &mut Vec<Output>) {
+        let Some(topic) = self.topics.get_mut(&id) else { return };
+        let Some(session) = topic.session.as_mut() else { return };
+        while let Some(transmit) = session.poll_transmit() {
+            staged.push(match transmit {
+                Transmit::Connect { conn, request } => {
+                    self.conns.insert(conn, id);
+                    Output::Connect { conn, request }
+                }
+                Transmit::Close { conn } => {
+                    self.conns.remove(&conn);
+                    Output::Disconnect { conn }
+                }
+            });
+        }
+        let connection = session.connection();
+        if connection != topic.shown {
+            topic.shown = connection;
+            staged.push(Output::Event(Event::Connection { topic: id, connection }));
+        }
+    }
+
+    fn session_of(&mut self, conn: ConnId) -> Option<(TopicId, &mut Session)> {
+        let id = *self.conns.get(&conn)?;
+        self.touched.insert(id);
+        let session = self.topics.get_mut(&id)?.session.as_mut()?;
+        Some((id, session))
+    }
+
+    fn reschedule(&mut self, id: TopicId) {
+        let Some(topic) = self.topics.get(&id) else { return };
+        let session = topic.session.as_ref().and_then(Session::poll_timeout);
+        let outbox = match (topic.blocked.is_some(), topic.is_live()) {
+            (true, _) => topic.blocked_until,
+            (false, true) => topic.outbox.poll_timeout(true),
+            (false, false) => {
+                let blind = topic.outbox.poll_timeout(true).map(|at| at.max(topic.blind_until));
+                blind.into_iter().chain(topic.outbox.poll_timeout(false)).min()
+            }
+        };
+        let redelivery = topic.redelivery.poll_timeout();
+        let at = session.into_iter().chain(outbox).chain(redelivery).min();
+        self.schedule(id, at);
+    }
+
+    fn schedule(&mut self, id: TopicId, at: Option<Millis>) {
+        let Some(topic) = self.topics.get_mut(&id) else { return };
+        if let Some(old) = std::mem::replace(&mut topic.wakeup, at) {
+            self.wakeups.remove(&(old, id));
+        }
+        self.wakeups.extend(at.map(|at| (at, id)));
+    }
+
+    fn command(
+        &mut self,
+        tx: &mut Tx<'_>,
+        now: Millis,
+        id: CommandId,
+        command: Command,
+        staged: &mut Vec<Output>,
+    ) -> Result<(), StoreError> {
+        let result = match command {
+            Command::OpenTopic { ticket } => self.open_topic(tx, now, ticket),
+            Command::Subscribe { topic } => self.subscribe(topic, true),
+            Command::Unsubscribe { topic } => self.subscribe(topic, false),
+            Command::Publish { topic, content } => self.publish(tx, now, topic, content, staged),
+            Command::Configure(network) => self.configure(network, staged),
+            Command::Status { topic } => self.status(topic),
+        };
+        let result = match result {
+            // The database is at fault, not the command: nothing of the batch can be kept.
+            Err(CommandError::Store(error)) => match Arc::try_unwrap(error) {
+                Ok(error) => return Err(error),
+                Err(shared) => Err(CommandError::Store(shared)),
+            },
+            other => other,
+        };
+        staged.push(Output::Reply { id, result });
+        Ok(())
+    }
+
+    fn open_topic(&mut self, tx: &mut Tx<'_>, now: Millis, ticket: Ticket) -> Result<Reply, CommandError> {
+        let id = ticket.topic();
+        let known = self.topics.get(&id);
+        if known.is_none() && self.topics.len() >= MAX_TOPICS {
+            return Err(CommandError::TooManyTopics);
+        }
+        // A read-only ticket does not take away the right to write.
+        if known.is_none_or(|topic| topic.keys.write_key().is_none()) {
+            tx.put_topic(&ticket, now)?;
+            match self.topics.get_mut(&id) {
+                Some(topic) => topic.keys = ticket.keys(),
+                None => {
+                    self.topics.insert(id, Topic::new(ticket.keys(), None, now));
+                }
+            }
+        }
+        self.touched.insert(id);
+        Ok(Reply::Topic(id))
+    }
+
+    fn subscribe(&mut self, id: TopicId, subscribed: bool) -> Result<Reply, CommandError> {
+        let topic = self.topics.get_mut(&id).ok_or(CommandError::UnknownTopic)?;
+        topic.subscribed = subscribed;
+        self.touched.insert(id);
+        Ok(Reply::Done)
+    }
+
+    fn publish(
+        &mut self,
+        tx: &mut Tx<'_>,
+        now: Millis,
+        id: TopicId,
+        content: Content,
+        staged: &mut Vec<Output>,
+    ) -> Result<Reply, CommandError> {
+        let topic = self.topics.get_mut(&id).ok_or(CommandError::UnknownTopic)?;
+        if topic.keys.write_key().is_none() {
+            return Err(CommandError::ReadOnly);
+        }
+        if self.outbox_rows >= MAX_OUTBOX_ROWS || self.outbox_bytes >= MAX_OUTBOX_BYTES {
+            return Err(CommandError::OutboxFull);
+        }
+        let (keys, device) = (&topic.keys, &self.device);
+        let log = keys.log();
+        let (operation, envelope, row, changes) = tx.savepoint(|tx| {
+            let (seq_num, backlink) = match tx.log_head(&device.author(), &log)? {
+                None => (0, None),
+                Some(head) => (head.seq_num.checked_add(1).ok_or(PublishError::LogFull)?, Some(head.id)),
+            };
+            let body = Body { content, sent_at: Some(now), observed: None, auth_heads: Vec::new() };
+            let operation = ops::create(device, log, seq_num, backlink, &body)?;
+            let envelope = keys.seal(operation.header(), operation.body_bytes())?;
+            let hash = EnvelopeHash::of(&envelope);
+            let changes = ingest::publish_local(tx, id, &operation, now)?;
+            let row = tx.outbox_push(&NewOutboxRow {
+                topic: id,
+                operation: operation.id(),
+                hash,
+                envelope: &envelope,
+                origin: Origin::Own,
+                not_before: now,
+            })?;
+            Ok::<_, CommandError>((operation.id(), (hash, envelope.len()), row, changes))
+        })?;
+        let (hash, len) = envelope;
+        self.add_outbox_row(id, row, hash, len, now);
+        if !changes.is_empty() {
+            staged.push(Output::Event(Event::Changed { topic: id, changes }));
+        }
+        Ok(Reply::Published(operation))
+    }
+
+    pub(super) fn add_outbox_row(
+        &mut self,
+        id: TopicId,
+        row: i64,
+        hash: EnvelopeHash,
+        len: usize,
+        now: Millis,
+    ) {
+        let Some(topic) = self.topics.get_mut(&id) else { return };
+        let len = u32::try_from(len).unwrap_or(u32::MAX);
+        topic.outbox.insert(OutboxRow { id: row, hash, len, tries: 0, not_before: now });
+        self.outbox_rows += 1;
+        self.outbox_bytes += u64::from(len);
+        self.touched.insert(id);
+    }
+
+    fn configure(&mut self, network: Network, staged: &mut Vec<Output>) -> Result<Reply, CommandError> {
+        if !(1..=5).contains(&network.relays) {
+            return Err(CommandError::PathLength);
+        }
+        let same = self.network.as_ref().is_some_and(|old| old.server.id == network.server.id);
+        for (id, topic) in &mut self.topics {
+            if let Some(session) = topic.session.as_mut().filter(|_| !same) {
+                session.stop();
+            }
+            topic.blocked_until = None;
+            topic.blocked = None;
+            self.touched.insert(*id);
+        }
+        if !same {
+            // The old sessions' closes are handed out before the new ones are made.
+            let ids: Vec<TopicId> = self.topics.keys().copied().collect();
+            for id in ids {
+                self.publish_session(id, staged);
+                if let Some(topic) = self.topics.get_mut(&id) {
+                    topic.session = None;
+                }
+            }
+        }
+        self.network = Some(network);
+        Ok(Reply::Done)
+    }
+
+    fn status(&self, id: TopicId) -> Result<Reply, CommandError> {
+        let topic = self.topics.get(&id).ok_or(CommandError::UnknownTopic)?;
+        let (queued, sent) = topic.outbox.counts();
+        Ok(Reply::Status(TopicStatus {
+            connection: topic.shown,
+            cursor: topic.cursor,
+            queued,
+            sent,
+            blocked: topic.blocked.clone(),
+            round_trip_ms: topic.outbox.round_trip_ms(),
+        }))
+    }
+}
+
+impl Topic {
+    fn new(keys: TopicKeys, cursor: Option<Cursor>, now: Millis) -> Self {
+        Self {
+            keys,
+            subscribed: false,
+            cursor,
+            session: None,
+            outbox: Outbox::default(),
+            redelivery: receive::Redelivery::default(),
+            blocked: None,
+            blind_until: now.plus(BLIND_RETRY_MS),
+            blocked_until: None,
+            rejected: 0,
+            shown: Connection::Offline,
+            wakeup: None,
+        }
+    }
+
+    /// The topic's log is at hand up to now.
+    pub(super) fn is_live(&self) -> bool {
+        self.session.as_ref().is_some_and(|session| session.connection() == Connection::Live)
+    }
+}
+
+fn is_own(outbox: &Outbox, kind: &StepKind) -> bool {
+    matches!(kind, StepKind::Op { hash, .. } if outbox.find(hash).is_some())
+}
