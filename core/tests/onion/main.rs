@@ -2,6 +2,7 @@
 
 mod deliver;
 mod directory;
+mod guards;
 mod identity_key;
 mod packet;
 mod route;
