@@ -1,0 +1,149 @@
+//! What an operator sees: records, directory files, errors, logs.
+
+mod support;
+
+use delta_core::onion::directory::{NodeKind, RecordObject};
+use support::{Net, Played, Server, get, post, program, until, wrap};
+
+#[test]
+fn key_and_records_verify_and_a_running_relay_signs_anew() {
+    let net = Net::new();
+    let mut relay = net.relay("relay");
+    let last = Played::new(1, NodeKind::Sync, "http://127.0.0.1:9999".to_owned());
+    net.write(1, &[relay.record.clone(), last.record()]);
+    relay.start(&net);
+    let own = RecordObject::parse(&get(relay.address, "/key")).unwrap();
+    let (before, now) = (relay.record.verify().unwrap(), own.verify().unwrap());
+    assert_eq!((now.id, &now.url, &now.keys), (before.id, &before.url, &before.keys));
+    assert!(own.seq > relay.record.seq);
+    let all: Vec<serde_json::Value> = serde_json::from_str(&get(relay.address, "/records")).unwrap();
+    let all: Vec<_> = all.into_iter().map(|value| RecordObject::from_value(value).unwrap()).collect();
+    assert_eq!(all, [own, last.record()]);
+    for record in &all {
+        record.verify().unwrap();
+    }
+}
+
+#[test]
+fn the_directory_is_read_again_when_it_changes_and_a_bad_one_is_refused() {
+    let net = Net::new();
+    let sink = Server::accepting();
+    let last = Played::new(1, NodeKind::Sync, sink.url());
+    let mut relay = net.relay("relay");
+    net.write(2, &[relay.record.clone()]);
+    relay.start(&net);
+    let packet = |seed| wrap(&[relay.hop(0), last.hop()], b"x", seed);
+    post(relay.address, &packet(1));
+    relay.wait_count("unknown_next", 1);
+
+    net.write(3, &[relay.record.clone(), last.record()]);
+    let knows =
+        |n: usize| move |page: String| page.contains(&format!("delta_relay_known_nodes {n}\n")).then_some(());
+    until("the new node is known", || knows(2)(get(relay.admin, "/metrics")));
+    post(relay.address, &packet(2));
+    sink.next();
+
+    // An older version, then nonsense.
+    let refused = |n: usize| {
+        until("the file is refused", || {
+            get(relay.admin, "/metrics")
+                .contains(&format!("delta_relay_directory_refused_total {n}\n"))
+                .then_some(())
+        });
+    };
+    net.write(1, &[]);
+    refused(1);
+    std::fs::write(net.list(), "nonsense").unwrap();
+    refused(2);
+    post(relay.address, &packet(3));
+    sink.next();
+    let log = relay.log.lock().unwrap();
+    assert_eq!(log.matches("stays in use").count(), 2, "{log}");
+}
+
+#[test]
+fn an_older_list_is_refused_across_restarts() {
+    let net = Net::new();
+    let mut relay = net.relay("relay");
+    net.write(7, &[relay.record.clone()]);
+    relay.start(&net);
+    relay.terminate();
+    assert!(relay.wait().success());
+    net.write(6, &[relay.record.clone()]);
+    let output = program()
+        .args(["--listen", "127.0.0.1:0", "--allow-private", "--trust", &net.trust(), "--data"])
+        .arg(&relay.data)
+        .arg("--directory")
+        .arg(net.list())
+        .output()
+        .unwrap();
+    assert!(!output.status.success());
+    let text = String::from_utf8(output.stderr).unwrap();
+    assert!(text.contains("version 6, version 7 was seen before"), "{text}");
+}
+
+#[test]
+fn a_relay_that_cannot_run_says_why() {
+    let net = Net::new();
+    let mut relay = net.relay("relay");
+    net.write(1, &[relay.record.clone()]);
+    relay.start(&net);
+    let run = |data: &str, list: &str, listen: &str| {
+        let data = net.folder.path().join(data);
+        let list = net.folder.path().join(list);
+        let output = program()
+            .args(["--allow-private", "--listen", listen, "--trust", &net.trust(), "--data"])
+            .arg(data)
+            .arg("--directory")
+            .arg(list)
+            .output()
+            .unwrap();
+        assert_eq!(output.status.code(), Some(1));
+        String::from_utf8(output.stderr).unwrap()
+    };
+    for (text, expected) in [
+        (run("relay", "list.json", "127.0.0.1:0"), "another relay runs on"),
+        (run("other", "list.json", &relay.address.to_string()), "cannot listen on"),
+        (run("other", "missing.json", "127.0.0.1:0"), "cannot read"),
+        (run("other", "records.json", "127.0.0.1:0"), "is refused"),
+    ] {
+        assert!(text.contains(expected), "{expected}: {text}");
+    }
+}
+
+#[test]
+fn without_a_url_there_is_no_key_page_and_the_rest_works() {
+    let net = Net::new();
+    let mut relay = net.relay("relay");
+    net.write(1, &[relay.record.clone()]);
+    std::fs::remove_file(relay.data.join("node.json")).unwrap();
+    relay.start(&net);
+    assert!(get(relay.address, "/key").contains("--url"));
+    assert_eq!(get(relay.address, "/health"), "ok\n");
+}
+
+#[test]
+fn case_73_logs_and_metrics_name_no_peer_and_no_packet() {
+    let net = Net::new();
+    let sink = Server::accepting();
+    let last = Played::new(1, NodeKind::Sync, sink.url());
+    let mut relay = net.relay("relay");
+    net.write(1, &[relay.record.clone(), last.record()]);
+    relay.start(&net);
+    for seed in 0..200 {
+        post(relay.address, &wrap(&[relay.hop(0), last.hop()], b"x", seed % 190));
+    }
+    relay.wait_count("delivered", 190);
+    relay.wait_count("replayed", 10);
+    let page = get(relay.admin, "/metrics");
+    relay.terminate();
+    assert!(relay.wait().success());
+    let log = relay.log.lock().unwrap();
+    for text in [&*log, &page] {
+        for secret in [last.id().to_string(), sink.address.to_string(), "4096".to_owned()] {
+            assert!(!text.contains(&secret), "{secret}: {text}");
+        }
+    }
+    // What it was started with, and nothing per packet.
+    assert!(log.lines().count() < 10, "{log}");
+}
