@@ -1,1 +1,39 @@
-//! client
+//! The tokio driver of Delta's core: WebSockets, HTTP, timers and the clock.
+//!
+//! [`Client`] owns a thread for the engine, a small pool for pure work and tasks for sockets on the caller's
+//! runtime. Nothing here decides anything about operations, order or delivery: that is `delta-core`'s engine; this
+//! crate feeds it inputs and does what its outputs say.
+//!
+//! ```no_run
+//! # async fn example(hops: delta_client::RelayHops, ticket: delta_core::ops::Ticket) -> Result<(), delta_client::ClientError> {
+//! use delta_client::{Client, Config, Update};
+//! use delta_core::ops::Content;
+//!
+//! let client = Client::open(Config::new("device.db", [7; 32])).await?;
+//! client.init_sync(&hops, "https://sync.example#<the server's key>").await?;
+//! let topic = client.open_topic(&ticket).await?;
+//! let mut updates = client.subscribe(topic).await?;
+//! client.publish(topic, Content::MessageSend { text: "hello".into(), reply: None, mentions: vec![] }).await?;
+//! while let Some(Update::Event(event)) = updates.next().await {
+//!     println!("{event:?}");
+//! }
+//! client.close().await
+//! # }
+//! ```
+
+mod client;
+mod config;
+mod driver;
+mod error;
+mod net;
+mod network;
+mod platform;
+mod readers;
+mod subscription;
+
+pub use client::Client;
+pub use config::{Config, RelayHops};
+pub use delta_core::engine::{Blocked, CommandError, Event, TopicStatus};
+pub use error::{ClientError, ServerRecordError};
+pub use platform::{PlatformEntropy, SystemClock, WallClock};
+pub use subscription::{MAX_MERGED_CHANGES, MAX_WAITING_EVENTS, Subscription, Update};

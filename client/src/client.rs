@@ -1,0 +1,212 @@
+//! The object an app holds.
+
+use std::sync::{Arc, Mutex, PoisonError};
+use std::thread::JoinHandle;
+
+use delta_core::engine::{Command, Engine, Reply, TopicStatus};
+use delta_core::identity::{Author, OperationId};
+use delta_core::onion::directory::Skipped;
+use delta_core::ops::{Content, DeviceKey, Ticket};
+use delta_core::store::{Reader, Store, StoreError, StoreOptions};
+use delta_core::topic::TopicId;
+use tokio::runtime::Handle;
+use tokio::sync::oneshot;
+use zeroize::Zeroizing;
+
+use crate::config::{Config, RelayHops};
+use crate::driver::{Driver, Inbox, Message, Outbound, Parts, Workers, inbox};
+use crate::error::ClientError;
+use crate::net::{Http, SocketContext, client_config};
+use crate::network::{Resolved, resolve};
+use crate::platform::Clock;
+use crate::readers::{READERS, Readers};
+use crate::subscription::{Listener, Subscription};
+
+/// One device: its database, its topics, its connections. Clones share it; several clients may live in one process.
+///
+/// Dropping the last clone without [`Client::close`] stops it in the background; nothing durable is lost.
+#[derive(Clone, Debug)]
+pub struct Client {
+    shared: Arc<Shared>,
+}
+
+#[derive(Debug)]
+struct Shared {
+    inbox: Inbox,
+    readers: Readers,
+    author: Author,
+    clock: Arc<Clock>,
+    http: Http,
+    config: Settings,
+    thread: Mutex<Option<JoinHandle<()>>>,
+}
+
+/// What is kept of the configuration: not the key.
+#[derive(Debug)]
+struct Settings {
+    allow_plaintext: bool,
+    relays: usize,
+    coalesce: std::time::Duration,
+}
+
+impl Client {
+    /// Opens (or makes) the database and starts the engine. Nothing is sent before [`Client::init_sync`].
+    ///
+    /// Needs a tokio runtime with time and IO, and runs its sockets there.
+    ///
+    /// # Errors
+    /// `database_locked` when another process or client has the database open; see [`ClientError::code`].
+    pub async fn open(config: Config) -> Result<Self, ClientError> {
+        let Config { path, device_key, allow_plaintext, extra_roots, relays, coalesce, workers, clock } =
+            config;
+        let device_key = Zeroizing::new(device_key);
+        let tls = client_config(&extra_roots).map_err(|error| ClientError::Tls(error.to_string()))?;
+        let http =
+            Http::new(tls.clone(), allow_plaintext).map_err(|error| ClientError::Tls(error.to_string()))?;
+        let sockets = SocketContext { tls: Arc::new(tls), allow_plaintext };
+        let threads = workers.unwrap_or(0);
+        let workers =
+            Workers::new(threads).map_err(|error| ClientError::Threads(std::io::Error::other(error)))?;
+        let clock = Arc::new(Clock::new(clock));
+        let (inbox, messages) = inbox();
+        let outbound = Outbound::new(Handle::current(), http.clone(), sockets);
+        let (opened, opening) = oneshot::channel();
+        let body = {
+            let (clock, inbox) = (Arc::clone(&clock), inbox.clone());
+            move || {
+                let engine = match open_engine(&path, &device_key, &clock) {
+                    Ok((engine, readers)) => {
+                        drop(opened.send(Ok((engine.author(), readers))));
+                        engine
+                    }
+                    Err(error) => return drop(opened.send(Err(error))),
+                };
+                Driver::new(Parts { engine, clock, messages, inbox, workers, outbound }).run();
+            }
+        };
+        let thread = spawn(body)?;
+        let (author, readers) = opening.await.unwrap_or(Err(ClientError::EnginePanicked))?;
+        let config = Settings { allow_plaintext, relays, coalesce };
+        let readers = Readers::new(readers);
+        let thread = Mutex::new(Some(thread));
+        Ok(Self { shared: Arc::new(Shared { inbox, readers, author, clock, http, config, thread }) })
+    }
+
+    /// This device's key, as others know it.
+    pub fn author(&self) -> Author {
+        self.shared.author
+    }
+
+    /// Sends through these relays to this server from now on, and reads it. May be called again.
+    ///
+    /// `sync_url` is `<base>#<ed25519 hex>`: whatever the server says of itself must be signed by that key. Its record
+    /// comes from the relays' records if it is among them, else from its `/info`.
+    ///
+    /// Returns the nodes that were left out, and why. With too few usable relays left, operations stay queued and
+    /// [`Client::status`] says so.
+    pub async fn init_sync(
+        &self,
+        relay_hops: &RelayHops,
+        sync_url: &str,
+    ) -> Result<Vec<Skipped>, ClientError> {
+        let Settings { relays, allow_plaintext, .. } = self.shared.config;
+        let now = self.shared.clock.now();
+        let Resolved { network, skipped } =
+            resolve(relay_hops, sync_url, relays, allow_plaintext, now, &self.shared.http).await?;
+        self.shared.inbox.command(Command::Configure(network)).await?;
+        Ok(skipped)
+    }
+
+    /// Opens a topic from its ticket; again is harmless. It stays open across restarts.
+    pub async fn open_topic(&self, ticket: &Ticket) -> Result<TopicId, ClientError> {
+        let topic = ticket.topic();
+        self.shared.inbox.command(Command::OpenTopic { ticket: ticket.clone() }).await?;
+        Ok(topic)
+    }
+
+    /// Signs and stores an operation and queues it for sending. Returns once it is durable on this device; concurrent
+    /// calls share one fsync.
+    ///
+    /// A future that was polled once and is then dropped may or may not have published.
+    pub async fn publish(&self, topic: TopicId, content: Content) -> Result<OperationId, ClientError> {
+        match self.shared.inbox.command(Command::Publish { topic, content }).await? {
+            Reply::Published(operation) => Ok(operation),
+            other => Err(unexpected(&other)),
+        }
+    }
+
+    /// Receives a topic and listens to what happens in it, until the subscription is dropped.
+    pub async fn subscribe(&self, topic: TopicId) -> Result<Subscription, ClientError> {
+        let listener = Listener::new(topic, self.shared.config.coalesce);
+        // Made first: a future that is dropped while it waits unsubscribes too.
+        let subscription = Subscription::new(topic, Arc::clone(&listener), self.shared.inbox.clone());
+        self.shared.inbox.listen(listener).await?;
+        Ok(subscription)
+    }
+
+    /// Where a topic stands.
+    pub async fn status(&self, topic: TopicId) -> Result<TopicStatus, ClientError> {
+        match self.shared.inbox.command(Command::Status { topic }).await? {
+            Reply::Status(status) => Ok(status),
+            other => Err(unexpected(&other)),
+        }
+    }
+
+    /// Runs a query on one of the read-only connections, on a blocking thread.
+    pub async fn read<T: Send + 'static>(
+        &self,
+        query: impl FnOnce(&Reader) -> Result<T, StoreError> + Send + 'static,
+    ) -> Result<T, ClientError> {
+        self.shared.readers.run(query).await
+    }
+
+    /// The device's network changed: waiting ends now, for connections and for what is queued.
+    pub fn network_changed(&self) {
+        self.shared.inbox.send(Message::NetworkChanged);
+    }
+
+    /// Finishes what was accepted, closes the sockets, releases the database and its lock. Calls after it, and clones
+    /// of this client, get [`ClientError::Closed`]; closing again is harmless.
+    pub async fn close(&self) -> Result<(), ClientError> {
+        self.shared.readers.close().await;
+        let (done, closed) = oneshot::channel();
+        self.shared.inbox.send(Message::Close { done });
+        // No answer: it had stopped before.
+        drop(closed.await);
+        let thread = self.shared.thread.lock().unwrap_or_else(PoisonError::into_inner).take();
+        if let Some(thread) = thread {
+            drop(tokio::task::spawn_blocking(move || thread.join()).await);
+        }
+        match self.shared.inbox.why_stopped() {
+            ClientError::Closed => Ok(()),
+            error => Err(error),
+        }
+    }
+}
+
+impl Drop for Shared {
+    fn drop(&mut self) {
+        let (done, _) = oneshot::channel();
+        self.inbox.send(Message::Close { done });
+    }
+}
+
+fn spawn(body: impl FnOnce() + Send + 'static) -> Result<JoinHandle<()>, ClientError> {
+    std::thread::Builder::new().name("delta-engine".into()).spawn(body).map_err(ClientError::Threads)
+}
+
+fn open_engine(
+    path: &std::path::Path,
+    device_key: &[u8; 32],
+    clock: &Clock,
+) -> Result<(Engine, Vec<Reader>), ClientError> {
+    let store = Store::open(path, StoreOptions::default())?;
+    let engine = Engine::open(store, DeviceKey::from_bytes(device_key), clock.now())?;
+    let readers = (0..READERS).map(|_| engine.reader()).collect::<Result<_, _>>()?;
+    Ok((engine, readers))
+}
+
+fn unexpected(reply: &Reply) -> ClientError {
+    tracing::error!(?reply, "the engine answered another command");
+    ClientError::EnginePanicked
+}

@@ -1,0 +1,399 @@
+//! The engine's thread and what feeds it.
+//!
+//! One thread owns the engine. It takes everything that has come since its last turn, lets waiting commands go first
+//! in one transaction (which is what makes a thousand concurrent publishes share one fsync), gives received frames
+//! to the workers, and stores what they opened in slices short enough that a command never waits long. Sockets,
+//! HTTP and callers only ever see its inbox, which never blocks; what bounds it is the room that each frame and each
+//! command holds until it is done.
+
+mod inbox;
+mod lanes;
+mod outbound;
+mod workers;
+
+use std::collections::{HashMap, VecDeque};
+use std::sync::Arc;
+use std::sync::mpsc::{Receiver, RecvTimeoutError};
+use std::time::{Duration, Instant};
+
+use delta_core::engine::{
+    Command, CommandId, Engine, EngineError, Event, Input, OpenedBatch, Output, Reply, open,
+};
+use delta_core::sync::session::ConnId;
+use delta_core::topic::TopicId;
+use tokio::sync::oneshot;
+
+use crate::error::ClientError;
+use crate::platform::{Clock, PlatformEntropy, instant, until};
+use crate::subscription::Listener;
+
+pub(crate) use inbox::{Inbox, Message, inbox};
+pub(crate) use outbound::Outbound;
+pub(crate) use workers::Workers;
+
+use inbox::{Room, Stopped};
+use lanes::Lanes;
+
+/// Operations stored in one transaction of an ingest slice: about 5 ms, the longest a command waits for it.
+const SLICE_OPERATIONS: usize = 256;
+/// Commands of one transaction: a thousand concurrent publishes still share one fsync.
+const BATCH_COMMANDS: usize = 1024;
+/// Messages taken from the inbox in one turn.
+const TURN_MESSAGES: usize = 4096;
+/// Pause after a failed transaction, doubled for each further one up to [`MAX_PAUSE`].
+const FIRST_PAUSE: Duration = Duration::from_millis(100);
+const MAX_PAUSE: Duration = Duration::from_secs(5);
+/// Silence after which the write-ahead log is moved into the database file.
+const CHECKPOINT_AFTER: Duration = Duration::from_secs(2);
+/// Length of the write-ahead log at which it is moved without waiting for silence.
+const CHECKPOINT_BYTES: u64 = 16 * 1024 * 1024;
+/// Transactions between two looks at that length.
+const CHECKPOINT_LOOK: u32 = 16;
+
+/// Who waits for a command.
+enum Waiter {
+    Caller(oneshot::Sender<Result<Reply, ClientError>>),
+    /// A listener that is to be forgotten when subscribing fails.
+    Listener(TopicId, Arc<Listener>, oneshot::Sender<Result<Reply, ClientError>>),
+    Nobody,
+}
+
+/// A frame, opened or not, with the room it holds; or the end of its connection, in its order.
+enum Received {
+    Batch(OpenedBatch, Arc<Room>),
+    End { conn: ConnId, retry_after_ms: u64 },
+}
+
+/// The thread's state.
+pub(crate) struct Driver {
+    /// First, so that it is dropped before whoever waits for an answer is let go.
+    _obituary: Obituary,
+    engine: Engine,
+    clock: Arc<Clock>,
+    entropy: PlatformEntropy,
+    messages: Receiver<Message>,
+    inbox: Inbox,
+    workers: Workers,
+    outbound: Outbound,
+    listeners: HashMap<TopicId, Vec<Arc<Listener>>>,
+    waiters: HashMap<CommandId, Waiter>,
+    next_command: u64,
+    /// Inputs that go with the next transaction, before anything received.
+    inputs: Vec<Input>,
+    frames: VecDeque<(ConnId, bytes::Bytes, Room)>,
+    lanes: Lanes<Received>,
+    /// Opened and in order, waiting to be stored.
+    received: VecDeque<Received>,
+    failures: u32,
+    paused_until: Option<Instant>,
+    /// Transactions since the last checkpoint.
+    unmoved: u32,
+    closing: Option<oneshot::Sender<()>>,
+}
+
+/// What the thread is made of.
+pub(crate) struct Parts {
+    pub(crate) engine: Engine,
+    pub(crate) clock: Arc<Clock>,
+    pub(crate) messages: Receiver<Message>,
+    pub(crate) inbox: Inbox,
+    pub(crate) workers: Workers,
+    pub(crate) outbound: Outbound,
+}
+
+impl Driver {
+    pub(crate) fn new(parts: Parts) -> Self {
+        let Parts { engine, clock, messages, inbox, workers, outbound } = parts;
+        Self {
+            _obituary: Obituary(inbox.clone()),
+            engine,
+            clock,
+            entropy: PlatformEntropy,
+            messages,
+            inbox,
+            workers,
+            outbound,
+            listeners: HashMap::new(),
+            waiters: HashMap::new(),
+            next_command: 0,
+            inputs: Vec::new(),
+            frames: VecDeque::new(),
+            lanes: Lanes::new(),
+            received: VecDeque::new(),
+            failures: 0,
+            paused_until: None,
+            unmoved: 0,
+            closing: None,
+        }
+    }
+
+    /// Runs until [`Message::Close`], then closes the engine.
+    pub(crate) fn run(mut self) {
+        self.publish_outputs();
+        while self.closing.is_none() {
+            self.take_messages();
+            self.turn();
+        }
+        // What was accepted before the close is still done; its answers go out below.
+        while !self.inputs.is_empty() && self.failures == 0 {
+            self.store_inputs();
+        }
+        self.outbound.close();
+        for listener in self.listeners.values().flatten() {
+            listener.close();
+        }
+        if let Err(error) = self.engine.close() {
+            tracing::warn!(%error, "the database did not close cleanly; what was committed is safe");
+        }
+        if let Some(done) = self.closing.take() {
+            let _ = done.send(());
+        }
+    }
+
+    /// One turn: commands and news first, then the workers' next jobs, then one slice of what was received.
+    fn turn(&mut self) {
+        if self.paused_until.is_some_and(|until| instant() < until) {
+            return;
+        }
+        self.paused_until = None;
+        if self.engine.next_wakeup().is_some_and(|at| at <= self.clock.now()) {
+            self.inputs.push(Input::Timeout);
+        }
+        if !self.inputs.is_empty() {
+            self.store_inputs();
+        }
+        self.triage_frames();
+        self.store_slice();
+    }
+
+    /// Waits for the first message unless there is work, then takes what else is there.
+    fn take_messages(&mut self) {
+        let first = match self.patience() {
+            Some(Duration::ZERO) => self.messages.try_recv().ok(),
+            Some(patience) => match self.messages.recv_timeout(patience) {
+                Ok(message) => Some(message),
+                Err(RecvTimeoutError::Timeout | RecvTimeoutError::Disconnected) => {
+                    return self.silence(patience);
+                }
+            },
+            None => self.messages.recv().ok(),
+        };
+        let Some(first) = first else { return };
+        self.take(first);
+        for _ in 1..TURN_MESSAGES {
+            let Ok(message) = self.messages.try_recv() else { return };
+            self.take(message);
+        }
+    }
+
+    /// How long the thread may sleep; `None` is for ever.
+    fn patience(&self) -> Option<Duration> {
+        if let Some(until) = self.paused_until {
+            return Some(until.saturating_duration_since(instant()));
+        }
+        if !(self.inputs.is_empty() && self.frames.is_empty() && self.received.is_empty()) {
+            return Some(Duration::ZERO);
+        }
+        let timer = self.engine.next_wakeup().map(|at| until(self.clock.now(), at));
+        let checkpoint = (self.unmoved > 0).then_some(CHECKPOINT_AFTER);
+        timer.into_iter().chain(checkpoint).min()
+    }
+
+    /// Nothing came for a while: the time for upkeep.
+    fn silence(&mut self, lasted: Duration) {
+        if lasted >= CHECKPOINT_AFTER && self.unmoved > 0 {
+            self.checkpoint();
+        }
+    }
+
+    fn checkpoint(&mut self) {
+        self.unmoved = 0;
+        if let Err(error) = self.engine.checkpoint() {
+            tracing::warn!(%error, "the write-ahead log could not be moved into the database; tried again later");
+        }
+    }
+
+    fn take(&mut self, message: Message) {
+        match message {
+            Message::Command { command, reply } => {
+                if let Command::Configure(network) = &command {
+                    self.outbound.set_server(&network.server.url);
+                }
+                self.command(command, Waiter::Caller(reply));
+            }
+            Message::Listen { listener, reply } => self.listen(listener, reply),
+            Message::Unlisten { topic, listener } => self.unlisten(topic, &listener),
+            Message::Connected { conn } => self.inputs.push(Input::Connected { conn }),
+            Message::Frame { conn, message, room } => self.frames.push_back((conn, message, room)),
+            Message::Opened { ticket, batch, room } => {
+                self.lanes.finish(ticket, Received::Batch(batch, room), &mut self.received);
+            }
+            Message::Disconnected { conn, retry_after_ms } => {
+                self.outbound.forget(conn);
+                // Frames that came before the end are stored before it.
+                self.triage_frames();
+                let ticket = self.lanes.start(conn);
+                self.lanes.finish(ticket, Received::End { conn, retry_after_ms }, &mut self.received);
+            }
+            Message::Posted { attempt, taken } => self.inputs.push(Input::Posted { attempt, taken }),
+            Message::NetworkChanged => self.inputs.push(Input::NetworkChanged),
+            Message::Close { done } => self.closing = Some(done),
+            Message::WorkerPanicked => panic!("a worker panicked"),
+        }
+    }
+
+    fn command(&mut self, command: Command, waiter: Waiter) {
+        let id = CommandId(self.next_command);
+        self.next_command += 1;
+        self.waiters.insert(id, waiter);
+        self.inputs.push(Input::Command { id, command });
+    }
+
+    /// Registers before it subscribes, so that no event falls between.
+    fn listen(&mut self, listener: Arc<Listener>, reply: oneshot::Sender<Result<Reply, ClientError>>) {
+        let topic = listener.topic();
+        self.listeners.entry(topic).or_default().push(Arc::clone(&listener));
+        self.command(Command::Subscribe { topic }, Waiter::Listener(topic, listener, reply));
+    }
+
+    fn unlisten(&mut self, topic: TopicId, listener: &Arc<Listener>) {
+        let Some(listeners) = self.listeners.get_mut(&topic) else { return };
+        listeners.retain(|other| !Arc::ptr_eq(other, listener));
+        if listeners.is_empty() {
+            self.listeners.remove(&topic);
+            self.command(Command::Unsubscribe { topic }, Waiter::Nobody);
+        }
+    }
+
+    /// One transaction for commands and news, up to [`BATCH_COMMANDS`].
+    fn store_inputs(&mut self) {
+        let rest = self.inputs.split_off(self.inputs.len().min(BATCH_COMMANDS));
+        let inputs = std::mem::replace(&mut self.inputs, rest);
+        self.handle(inputs);
+    }
+
+    /// One transaction of what was received and opened.
+    fn store_slice(&mut self) {
+        let (mut inputs, mut rooms, mut operations) = (Vec::new(), Vec::new(), 0);
+        while operations < SLICE_OPERATIONS {
+            match self.received.pop_front() {
+                Some(Received::Batch(batch, room)) => {
+                    operations += batch.len().max(1);
+                    inputs.push(Input::Opened(batch));
+                    rooms.push(room);
+                }
+                Some(Received::End { conn, retry_after_ms }) => {
+                    inputs.push(Input::Disconnected { conn, retry_after_ms });
+                }
+                None => break,
+            }
+        }
+        if !inputs.is_empty() {
+            self.handle(inputs);
+        }
+    }
+
+    fn handle(&mut self, inputs: Vec<Input>) {
+        let now = self.clock.now();
+        match self.engine.handle(now, &mut self.entropy, inputs) {
+            Ok(()) => self.failures = 0,
+            Err(error) => self.failed(&error),
+        }
+        self.publish_outputs();
+        self.unmoved += 1;
+        if self.unmoved.is_multiple_of(CHECKPOINT_LOOK) && self.engine.wal_bytes() > CHECKPOINT_BYTES {
+            self.checkpoint();
+        }
+    }
+
+    /// The engine has rolled back, reloaded and answered whoever waited. A cause that stays must not make us spin.
+    fn failed(&mut self, error: &EngineError) {
+        let pause = FIRST_PAUSE.saturating_mul(1 << self.failures.min(16)).min(MAX_PAUSE);
+        tracing::warn!(%error, ?pause, "a transaction failed and was rolled back");
+        self.failures += 1;
+        self.paused_until = Some(instant() + pause);
+    }
+
+    fn triage_frames(&mut self) {
+        if self.frames.is_empty() {
+            return;
+        }
+        let now = self.clock.now();
+        while let Some((conn, message, room)) = self.frames.pop_front() {
+            let room = Arc::new(room);
+            for job in self.engine.triage(now, conn, message, &mut self.entropy) {
+                let ticket = self.lanes.start(conn);
+                self.inbox.spawn_open(&self.workers, ticket, Arc::clone(&room), move || open(job));
+            }
+        }
+        self.publish_outputs();
+    }
+
+    /// Does what the engine wants done. Everything it names is durable.
+    fn publish_outputs(&mut self) {
+        while let Some(output) = self.engine.poll_output() {
+            match output {
+                Output::Connect { conn, request } => self.outbound.connect(conn, request, &self.inbox),
+                Output::Disconnect { conn } => self.outbound.forget(conn),
+                Output::Post(job) => self.outbound.post(job, &self.workers, &self.inbox),
+                Output::Reply { id, result } => self.reply(id, result.map_err(ClientError::from)),
+                Output::Event(event) => self.tell(event),
+            }
+        }
+    }
+
+    fn reply(&mut self, id: CommandId, result: Result<Reply, ClientError>) {
+        match self.waiters.remove(&id) {
+            // A caller that went away has its answer in the database.
+            Some(Waiter::Caller(reply)) => drop(reply.send(result)),
+            Some(Waiter::Listener(topic, listener, reply)) => {
+                if result.is_err() {
+                    self.forget_listener(topic, &listener);
+                }
+                drop(reply.send(result));
+            }
+            Some(Waiter::Nobody) | None => {}
+        }
+    }
+
+    fn forget_listener(&mut self, topic: TopicId, listener: &Arc<Listener>) {
+        if let Some(listeners) = self.listeners.get_mut(&topic) {
+            listeners.retain(|other| !Arc::ptr_eq(other, listener));
+            if listeners.is_empty() {
+                self.listeners.remove(&topic);
+            }
+        }
+    }
+
+    fn tell(&self, event: Event) {
+        let Some(listeners) = self.listeners.get(&topic_of(&event)) else { return };
+        let now = instant();
+        let Some((last, others)) = listeners.split_last() else { return };
+        for listener in others {
+            listener.push(event.clone(), now);
+        }
+        last.push(event, now);
+    }
+}
+
+/// Says how the thread ended, for callers that come later or still wait.
+struct Obituary(Inbox);
+
+impl Drop for Obituary {
+    fn drop(&mut self) {
+        self.0.stopped(if std::thread::panicking() { Stopped::Panicked } else { Stopped::Closed });
+    }
+}
+
+const fn topic_of(event: &Event) -> TopicId {
+    match event {
+        Event::Changed { topic, .. }
+        | Event::Acknowledged { topic, .. }
+        | Event::Connection { topic, .. }
+        | Event::Reset { topic }
+        | Event::Gap { topic, .. }
+        | Event::ServerFault { topic, .. }
+        | Event::Forked { topic, .. }
+        | Event::Delivery { topic, .. } => *topic,
+    }
+}

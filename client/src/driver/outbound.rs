@@ -1,0 +1,125 @@
+//! From the engine's outputs to tasks on the runtime: sockets and packets.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+
+use bytes::Bytes;
+use delta_core::engine::PostJob;
+use delta_core::sync::session::{ConnId, SubscribeRequest};
+use tokio::runtime::Handle;
+use tokio::sync::{Semaphore, oneshot};
+
+use super::inbox::{ConnectionRoom, Inbox, Message, Room};
+use super::workers::{Urgency, Workers};
+use crate::net::{Closed, Http, Sink, SocketContext, run};
+
+/// Packets being wrapped or on their way to a relay at once, over all topics.
+const MAX_POSTS: usize = 64;
+
+/// The tasks of one client. Dropping it closes its sockets.
+pub(crate) struct Outbound {
+    runtime: Handle,
+    http: Http,
+    sockets: SocketContext,
+    /// Base URL of the configured server.
+    server: String,
+    posts: Arc<Semaphore>,
+    /// Each open socket ends when its sender here is dropped.
+    open: HashMap<ConnId, oneshot::Sender<()>>,
+}
+
+impl Outbound {
+    pub(crate) fn new(runtime: Handle, http: Http, sockets: SocketContext) -> Self {
+        let posts = Arc::new(Semaphore::new(MAX_POSTS));
+        Self { runtime, http, sockets, server: String::new(), posts, open: HashMap::new() }
+    }
+
+    /// Reads this server from now on.
+    pub(super) fn set_server(&mut self, url: &str) {
+        url.clone_into(&mut self.server);
+    }
+
+    /// Opens a WebSocket and reads it.
+    pub(super) fn connect(&mut self, conn: ConnId, request: SubscribeRequest, inbox: &Inbox) {
+        let (cancel, cancelled) = oneshot::channel();
+        self.open.insert(conn, cancel);
+        let sink = EngineSink { conn, room: inbox.connection_room(), inbox: inbox.clone() };
+        let (context, base, inbox) = (self.sockets.clone(), self.server.clone(), inbox.clone());
+        self.runtime.spawn(async move {
+            if let Some(Closed { retry_after_ms, why }) = run(context, base, request, cancelled, sink).await {
+                tracing::debug!(conn = conn.0, %why, "a topic's connection ended");
+                inbox.send(Message::Disconnected { conn, retry_after_ms });
+            }
+        });
+    }
+
+    /// Closes a WebSocket, if it is still open.
+    pub(super) fn forget(&mut self, conn: ConnId) {
+        self.open.remove(&conn);
+    }
+
+    /// Wraps a packet and POSTs it.
+    pub(super) fn post(&self, job: PostJob, workers: &Workers, inbox: &Inbox) {
+        let (posts, http) = (Arc::clone(&self.posts), self.http.clone());
+        let (workers, inbox) = (workers.clone(), inbox.clone());
+        self.runtime.spawn(async move {
+            let Ok(_permit) = posts.acquire_owned().await else { return };
+            let attempt = job.attempt;
+            let taken = post(job, &workers, &http).await;
+            inbox.send(Message::Posted { attempt, taken });
+        });
+    }
+
+    /// Closes every socket.
+    pub(super) fn close(&mut self) {
+        self.open.clear();
+        self.posts.close();
+    }
+}
+
+async fn post(job: PostJob, workers: &Workers, http: &Http) -> bool {
+    let url = job.url.clone();
+    let (done, packet) = oneshot::channel();
+    workers.spawn(Urgency::Outgoing, move || drop(done.send(job.wrap())));
+    let packet = match packet.await {
+        Ok(Ok(packet)) => packet,
+        Ok(Err(error)) => {
+            tracing::warn!(%error, "a packet could not be built; its operations stay queued");
+            return false;
+        }
+        Err(_) => {
+            tracing::error!("building a packet panicked; its operations stay queued");
+            return false;
+        }
+    };
+    match http.post_packet(&url, packet).await {
+        Ok(taken) => taken,
+        Err(error) => {
+            tracing::debug!(error = %error.without_url(), "an entry relay did not take a packet");
+            false
+        }
+    }
+}
+
+/// Hands a socket's messages to the engine's thread.
+struct EngineSink {
+    conn: ConnId,
+    room: ConnectionRoom,
+    inbox: Inbox,
+}
+
+impl Sink for EngineSink {
+    type Room = Room;
+
+    fn connected(&self) {
+        self.inbox.send(Message::Connected { conn: self.conn });
+    }
+
+    async fn reserve(&self, len: usize) -> Option<Room> {
+        self.room.reserve(len).await
+    }
+
+    fn message(&self, message: Bytes, room: Room) {
+        self.inbox.send(Message::Frame { conn: self.conn, message, room });
+    }
+}

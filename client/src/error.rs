@@ -1,0 +1,188 @@
+//! Everything a call can fail with: who is at fault, what to do next, and a code that never changes.
+
+use std::io;
+use std::sync::Arc;
+
+use delta_core::engine::ingest::PublishError;
+use delta_core::engine::{CommandError, EngineError};
+use delta_core::onion::directory::{DirectoryError, RecordError, SkipReason, SyncUrlError};
+use delta_core::onion::route::MAX_RELAYS;
+use delta_core::ops::TicketError;
+use delta_core::store::StoreError;
+use thiserror::Error;
+
+/// A call failed. Nothing of it was done unless the variant says otherwise.
+#[derive(Debug, Error)]
+#[non_exhaustive]
+pub enum ClientError {
+    /// The database cannot be opened, read or written; the source names the file and the cause.
+    #[error(transparent)]
+    Store(Arc<StoreError>),
+    /// A command was refused.
+    #[error(transparent)]
+    Command(CommandError),
+    /// The text is no ticket. Whoever gave it is at fault.
+    #[error(transparent)]
+    Ticket(#[from] TicketError),
+    /// The sync URL is malformed or not allowed. The app's configuration is at fault.
+    #[error("the sync URL is not usable: {0}")]
+    SyncUrl(#[from] SyncUrlError),
+    /// The sync URL is http and [`Config::allow_plaintext`](crate::Config::allow_plaintext) is off.
+    #[error("{url} is not encrypted: use https, or set allow_plaintext during development")]
+    Plaintext {
+        /// The URL.
+        url: String,
+    },
+    /// The directory or pool is refused as a whole.
+    #[error("the relays are not usable: {0}")]
+    Directory(#[from] DirectoryError),
+    /// An entry of a pool is not a record object. The app's configuration is at fault.
+    #[error("entry {index} of the relay pool is not a record object: {source}")]
+    Pool {
+        /// Its place in the pool, from 0.
+        index: usize,
+        /// What is wrong with it.
+        source: RecordError,
+    },
+    /// A route has 1 to 5 relays. The app's configuration is at fault.
+    #[error("a route has 1 to {MAX_RELAYS} relays, not {relays}")]
+    PathLength {
+        /// What was asked for.
+        relays: usize,
+    },
+    /// The server could not be asked for its record. Check the network and the URL, then call `init_sync` again.
+    #[error("the sync server at {url} cannot be asked for its record: {reason}")]
+    ServerUnreachable {
+        /// Its base URL.
+        url: String,
+        /// What happened.
+        reason: String,
+    },
+    /// What the server says of itself cannot be trusted or used. The server, or somebody in its place, is at fault.
+    #[error("the record of the sync server at {url} is not usable: {reason}")]
+    ServerRecord {
+        /// Its base URL.
+        url: String,
+        /// Why not.
+        reason: ServerRecordError,
+    },
+    /// A root certificate of the configuration is not usable, or the TLS library cannot start.
+    #[error("TLS cannot be set up: {0}")]
+    Tls(String),
+    /// The operating system gave no thread.
+    #[error("no thread can be started: {0}")]
+    Threads(io::Error),
+    /// The client was closed. Open a new one.
+    #[error("the client is closed: open it again")]
+    Closed,
+    /// The engine's thread hit a bug and stopped; what was reported as published is safe. Open the client again.
+    #[error("the engine stopped because of a bug; nothing published is lost: open the client again")]
+    EnginePanicked,
+    /// A query hit a bug.
+    #[error("the query stopped because of a bug")]
+    QueryPanicked,
+}
+
+/// Why a server's record is not used.
+#[derive(Debug, Error)]
+pub enum ServerRecordError {
+    /// `/info` is not the JSON it should be.
+    #[error("its /info has no record object")]
+    Info,
+    /// Not a record, or not signed by the key it names.
+    #[error(transparent)]
+    Record(#[from] RecordError),
+    /// Signed by another key than the sync URL pins.
+    #[error("it is signed by {found}, not by the key in the sync URL")]
+    Pin {
+        /// The key that signed it.
+        found: delta_core::NodeId,
+    },
+    /// Expired, or with a URL that is not allowed.
+    #[error(transparent)]
+    Skipped(SkipReason),
+    /// A relay's record.
+    #[error("it is the record of a relay")]
+    Relay,
+    /// A record without an onion key cannot receive packets.
+    #[error("it has no onion key")]
+    NoOnionKey,
+}
+
+impl ClientError {
+    /// A short name of the error that stays the same in all versions and languages.
+    pub fn code(&self) -> &'static str {
+        match self {
+            Self::Store(error) => store_code(error),
+            Self::Command(error) => command_code(error),
+            Self::Ticket(_) => "ticket",
+            Self::SyncUrl(_) => "sync_url",
+            Self::Plaintext { .. } => "plaintext",
+            Self::Directory(_) => "directory",
+            Self::Pool { .. } => "pool",
+            Self::PathLength { .. } => "path_length",
+            Self::ServerUnreachable { .. } => "server_unreachable",
+            Self::ServerRecord { .. } => "server_record",
+            Self::Tls(_) => "tls",
+            Self::Threads(_) => "threads",
+            Self::Closed => "closed",
+            Self::EnginePanicked => "engine_panicked",
+            Self::QueryPanicked => "query_panicked",
+        }
+    }
+}
+
+fn store_code(error: &StoreError) -> &'static str {
+    match error {
+        StoreError::Locked { .. } => "database_locked",
+        StoreError::NewerSchema { .. } => "database_newer",
+        StoreError::NotADatabase { .. } => "database_not_one",
+        StoreError::ForeignDatabase { .. } => "database_foreign",
+        StoreError::Corrupt { .. } => "database_corrupt",
+        StoreError::WalMissing { .. } => "database_wal_missing",
+        StoreError::DiskFull { .. } => "disk_full",
+        StoreError::Limit(_) => "limit",
+        StoreError::Io { .. } => "io",
+        _ => "database",
+    }
+}
+
+fn command_code(error: &CommandError) -> &'static str {
+    match error {
+        CommandError::UnknownTopic => "unknown_topic",
+        CommandError::ReadOnly => "read_only",
+        CommandError::TooManyTopics => "too_many_topics",
+        CommandError::OutboxFull => "outbox_full",
+        CommandError::Content(_) => "content",
+        CommandError::Seal(_) => "too_large",
+        CommandError::PathLength => "path_length",
+        CommandError::Entropy(_) => "entropy",
+        CommandError::Store(error) => store_code(error),
+        CommandError::Log(PublishError::LogEnded) => "log_forked",
+        CommandError::Log(PublishError::LogFull) => "log_full",
+        CommandError::Log(_) => "log",
+    }
+}
+
+impl From<StoreError> for ClientError {
+    fn from(error: StoreError) -> Self {
+        Self::Store(Arc::new(error))
+    }
+}
+
+impl From<EngineError> for ClientError {
+    fn from(error: EngineError) -> Self {
+        match error {
+            EngineError::Store(error) => Self::Store(error),
+        }
+    }
+}
+
+impl From<CommandError> for ClientError {
+    fn from(error: CommandError) -> Self {
+        match error {
+            CommandError::Store(error) => Self::Store(error),
+            error => Self::Command(error),
+        }
+    }
+}

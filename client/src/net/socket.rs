@@ -1,0 +1,239 @@
+//! One WebSocket of one topic: from the server's frames to the engine's inbox, with backpressure.
+//!
+//! The task reads a message, waits until there is room for it, hands it on, and only then reads the next one: a
+//! server that sends faster than the device can verify and store is slowed down by TCP. It never decodes a frame.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+use delta_core::sync::frame::MAX_FRAME;
+use delta_core::sync::session::{CONNECT_TIMEOUT_MS, SubscribeRequest};
+use futures_util::{SinkExt, StreamExt};
+use tokio::net::TcpStream;
+use tokio::sync::oneshot;
+use tokio::time::{Instant, MissedTickBehavior, interval_at, timeout};
+use tokio_tungstenite::tungstenite::client::IntoClientRequest;
+use tokio_tungstenite::tungstenite::error::Error as WsError;
+use tokio_tungstenite::tungstenite::handshake::client::Request;
+use tokio_tungstenite::tungstenite::http::{HeaderMap, HeaderValue};
+use tokio_tungstenite::tungstenite::protocol::{
+    CloseFrame, Message, WebSocketConfig, frame::coding::CloseCode,
+};
+use tokio_tungstenite::{Connector, MaybeTlsStream, WebSocketStream, connect_async_tls_with_config};
+
+/// The frames this client speaks.
+const SUBPROTOCOL: &str = "delta.sync.2";
+/// Time to open a connection, well inside the engine's own deadline.
+const CONNECT_TIMEOUT: Duration = Duration::from_millis(CONNECT_TIMEOUT_MS / 2);
+/// How often a ping is sent.
+const PING_EVERY: Duration = Duration::from_secs(30);
+/// Pings in a row without any message after which the connection is dead.
+const DEAD_AFTER_PINGS: u32 = 2;
+/// Time given to a server to answer our close frame.
+const CLOSE_TIMEOUT: Duration = Duration::from_secs(1);
+/// tungstenite's buffers are 128 KiB each way by default; a device has many sockets and sends next to nothing.
+const READ_BUFFER: usize = 16 * 1024;
+const WRITE_BUFFER: usize = 1024;
+/// Pause after close 1013 without a `slow` frame that says how long, milliseconds.
+const TRY_AGAIN_MS: u64 = 1_000;
+/// Longest Retry-After that is believed, milliseconds.
+const MAX_RETRY_AFTER_MS: u64 = 60 * 60 * 1000;
+
+/// Why a socket ended.
+#[derive(Debug)]
+pub(crate) struct Closed {
+    /// The server's wish, 0 for none.
+    pub(crate) retry_after_ms: u64,
+    /// For the log and `status`.
+    pub(crate) why: String,
+}
+
+impl Closed {
+    fn because(why: impl Into<String>) -> Self {
+        Self { retry_after_ms: 0, why: why.into() }
+    }
+}
+
+/// Where a socket's messages go.
+pub(crate) trait Sink: Send + Sync {
+    /// What a message holds until it is stored.
+    type Room: Send;
+    /// The connection is open.
+    fn connected(&self);
+    /// Waits for room for a message of `len` bytes.
+    fn reserve(&self, len: usize) -> impl Future<Output = Option<Self::Room>> + Send;
+    /// A binary message, with the room it holds until it is stored.
+    fn message(&self, message: Bytes, room: Self::Room);
+}
+
+/// What all sockets of a client share.
+#[derive(Clone, Debug)]
+pub(crate) struct SocketContext {
+    pub(crate) tls: Arc<rustls::ClientConfig>,
+    pub(crate) allow_plaintext: bool,
+}
+
+/// Connects to `base` and reads until the connection ends or `cancel` resolves (also by being dropped). `None`
+/// when it was cancelled.
+pub(crate) async fn run<S: Sink>(
+    context: SocketContext,
+    base: String,
+    request: SubscribeRequest,
+    mut cancel: oneshot::Receiver<()>,
+    sink: S,
+) -> Option<Closed> {
+    let socket = tokio::select! {
+        biased;
+        _ = &mut cancel => return None,
+        socket = connect(&context, &base, &request) => match socket {
+            Ok(socket) => socket,
+            Err(closed) => return Some(closed),
+        },
+    };
+    sink.connected();
+    read(socket, cancel, &sink).await
+}
+
+type Socket = WebSocketStream<MaybeTlsStream<TcpStream>>;
+
+async fn connect(context: &SocketContext, base: &str, wanted: &SubscribeRequest) -> Result<Socket, Closed> {
+    let request = http_request(context, base, wanted)?;
+    let config = WebSocketConfig::default()
+        .read_buffer_size(READ_BUFFER)
+        .write_buffer_size(0)
+        .max_write_buffer_size(WRITE_BUFFER)
+        .max_message_size(Some(MAX_FRAME))
+        .max_frame_size(Some(MAX_FRAME));
+    let connector = Connector::Rustls(Arc::clone(&context.tls));
+    let connecting = connect_async_tls_with_config(request, Some(config), true, Some(connector));
+    match timeout(CONNECT_TIMEOUT, connecting).await {
+        Ok(Ok((socket, _response))) => Ok(socket),
+        Ok(Err(error)) => Err(connect_error(error)),
+        Err(_) => Err(Closed::because(format!("no connection within {} s", CONNECT_TIMEOUT.as_secs()))),
+    }
+}
+
+fn http_request(context: &SocketContext, base: &str, wanted: &SubscribeRequest) -> Result<Request, Closed> {
+    let base = websocket_base(base, context.allow_plaintext).ok_or_else(|| {
+        Closed::because("the server's URL is neither https nor, with allow_plaintext, http")
+    })?;
+    let mut request = format!("{base}{}", wanted.path())
+        .into_client_request()
+        .map_err(|error| Closed::because(error.to_string()))?;
+    request.headers_mut().insert("Sec-WebSocket-Protocol", HeaderValue::from_static(SUBPROTOCOL));
+    Ok(request)
+}
+
+/// `https` becomes `wss`; `http` becomes `ws` where plaintext is allowed.
+fn websocket_base(base: &str, allow_plaintext: bool) -> Option<String> {
+    if let Some(rest) = base.strip_prefix("https://") {
+        return Some(format!("wss://{rest}"));
+    }
+    let rest = base.strip_prefix("http://")?;
+    allow_plaintext.then(|| format!("ws://{rest}"))
+}
+
+fn connect_error(error: WsError) -> Closed {
+    let retry_after_ms = match &error {
+        WsError::Http(response) => retry_after(response.headers()),
+        _ => 0,
+    };
+    Closed { retry_after_ms, why: error.to_string() }
+}
+
+/// Retry-After in whole seconds; its date form is not used by our servers and not read.
+fn retry_after(headers: &HeaderMap) -> u64 {
+    let seconds =
+        headers.get("retry-after").and_then(|value| value.to_str().ok()?.trim().parse::<u64>().ok());
+    seconds.map_or(0, |seconds| seconds.saturating_mul(1000).min(MAX_RETRY_AFTER_MS))
+}
+
+async fn read<S: Sink>(mut socket: Socket, mut cancel: oneshot::Receiver<()>, sink: &S) -> Option<Closed> {
+    let mut pings = interval_at(Instant::now() + PING_EVERY, PING_EVERY);
+    pings.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    let mut unanswered = 0;
+    loop {
+        let message = tokio::select! {
+            biased;
+            _ = &mut cancel => {
+                close(socket).await;
+                return None;
+            }
+            message = socket.next() => message,
+            _ = pings.tick() => {
+                if unanswered == DEAD_AFTER_PINGS {
+                    return Some(Closed::because("the server answers no pings"));
+                }
+                unanswered += 1;
+                if let Err(error) = socket.send(Message::Ping(Bytes::new())).await {
+                    return Some(Closed::because(error.to_string()));
+                }
+                continue;
+            }
+        };
+        unanswered = 0;
+        match message {
+            Some(Ok(Message::Binary(bytes))) => {
+                let room = tokio::select! {
+                    biased;
+                    _ = &mut cancel => return None,
+                    room = sink.reserve(bytes.len()) => room?,
+                };
+                sink.message(bytes, room);
+            }
+            Some(Ok(Message::Ping(_) | Message::Pong(_) | Message::Frame(_))) => {}
+            Some(Ok(Message::Text(_))) => {
+                return Some(Closed::because("the server sent text instead of frames"));
+            }
+            Some(Ok(Message::Close(frame))) => return Some(closed_by(frame)),
+            Some(Err(error)) => return Some(Closed::because(error.to_string())),
+            None => return Some(Closed::because("the connection ended")),
+        }
+    }
+}
+
+fn closed_by(frame: Option<CloseFrame>) -> Closed {
+    let Some(frame) = frame else { return Closed::because("the server closed the connection") };
+    let retry_after_ms = if frame.code == CloseCode::Again { TRY_AGAIN_MS } else { 0 };
+    Closed {
+        retry_after_ms,
+        why: format!("the server closed the connection with code {}", u16::from(frame.code)),
+    }
+}
+
+/// Says goodbye and waits a moment, so that the server sees a close and not a cut.
+async fn close(mut socket: Socket) {
+    let goodbye = async {
+        socket.close(None).await?;
+        while let Some(message) = socket.next().await {
+            message?;
+        }
+        Ok::<_, WsError>(())
+    };
+    drop(timeout(CLOSE_TIMEOUT, goodbye).await);
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn plaintext_needs_the_flag() {
+        assert_eq!(websocket_base("https://a.example", false).as_deref(), Some("wss://a.example"));
+        assert_eq!(websocket_base("http://127.0.0.1:9000", true).as_deref(), Some("ws://127.0.0.1:9000"));
+        assert_eq!(websocket_base("http://127.0.0.1:9000", false), None);
+        assert_eq!(websocket_base("ftp://a.example", true), None);
+    }
+
+    #[test]
+    fn retry_after_is_read_in_seconds_and_capped() {
+        let header = |value: &'static str| {
+            HeaderMap::from_iter([("retry-after".parse().unwrap(), HeaderValue::from_static(value))])
+        };
+        assert_eq!(retry_after(&HeaderMap::new()), 0);
+        assert_eq!(retry_after(&header("7")), 7_000);
+        assert_eq!(retry_after(&header("18446744073709551615")), MAX_RETRY_AFTER_MS);
+        assert_eq!(retry_after(&header("Wed, 21 Oct 2026 07:28:00 GMT")), 0);
+    }
+}

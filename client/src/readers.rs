@@ -1,0 +1,72 @@
+//! Queries: a few read-only connections, each used by one blocking thread at a time, beside the engine's writer.
+
+use std::sync::{Arc, Mutex, PoisonError};
+
+use delta_core::store::{Reader, StoreError};
+use tokio::sync::Semaphore;
+
+use crate::error::ClientError;
+
+/// Read-only connections of a client.
+pub(crate) const READERS: usize = 2;
+
+/// The connections that no query uses, and a permit for each.
+#[derive(Clone, Debug)]
+pub(crate) struct Readers {
+    idle: Arc<Mutex<Vec<Reader>>>,
+    permits: Arc<Semaphore>,
+}
+
+impl Readers {
+    pub(crate) fn new(readers: Vec<Reader>) -> Self {
+        let permits = Arc::new(Semaphore::new(readers.len()));
+        Self { idle: Arc::new(Mutex::new(readers)), permits }
+    }
+
+    /// Runs a query on a blocking thread. Dropping the future lets a query that has begun run to its end.
+    pub(crate) async fn run<T: Send + 'static>(
+        &self,
+        query: impl FnOnce(&Reader) -> Result<T, StoreError> + Send + 'static,
+    ) -> Result<T, ClientError> {
+        let permit = Arc::clone(&self.permits).acquire_owned().await.map_err(|_| ClientError::Closed)?;
+        let idle = Arc::clone(&self.idle);
+        let query = move || {
+            // Dropped last: whoever waits for a permit finds the connection.
+            let _permit = permit;
+            let lent = Lent::from(&idle).ok_or(ClientError::Closed)?;
+            lent.reader.as_ref().map_or(Err(ClientError::Closed), |reader| Ok(query(reader)?))
+        };
+        tokio::task::spawn_blocking(query).await.unwrap_or_else(|error| {
+            Err(if error.is_panic() { ClientError::QueryPanicked } else { ClientError::Closed })
+        })
+    }
+
+    /// Takes no further query, waits for those that run and closes the connections.
+    pub(crate) async fn close(&self) {
+        let all = u32::try_from(READERS).unwrap_or(u32::MAX);
+        let _all = self.permits.acquire_many(all).await;
+        self.permits.close();
+        self.idle.lock().unwrap_or_else(PoisonError::into_inner).clear();
+    }
+}
+
+/// A connection in use; it goes back even when the query panics.
+struct Lent<'a> {
+    reader: Option<Reader>,
+    idle: &'a Mutex<Vec<Reader>>,
+}
+
+impl<'a> Lent<'a> {
+    fn from(idle: &'a Mutex<Vec<Reader>>) -> Option<Self> {
+        let reader = idle.lock().unwrap_or_else(PoisonError::into_inner).pop()?;
+        Some(Self { reader: Some(reader), idle })
+    }
+}
+
+impl Drop for Lent<'_> {
+    fn drop(&mut self) {
+        if let Some(reader) = self.reader.take() {
+            self.idle.lock().unwrap_or_else(PoisonError::into_inner).push(reader);
+        }
+    }
+}
