@@ -1,0 +1,388 @@
+//! The simulation's actors behind real sockets: a sync server and three relays that misbehave as their scripts say.
+//!
+//! The client talks HTTP and WebSocket to them; what the relays pass on to each other stays inside this process.
+
+use std::collections::HashMap;
+use std::net::SocketAddr;
+use std::sync::{Arc, Mutex, MutexGuard};
+
+use bytes::Bytes;
+use delta_client::RelayHops;
+use delta_core::entropy::SeededEntropy;
+use delta_core::identity::Millis;
+use delta_core::onion::directory::NodeKind;
+use delta_core::topic::{Seq, TopicId};
+use delta_relay_core::Limits;
+use delta_sim::script::Answer;
+use delta_sim::{NodeIdentity, RelayActor, Rng, ServerActor, ServerOutput, outcome};
+use delta_topic_log::Cursor;
+use futures_util::{SinkExt, StreamExt};
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::{Notify, mpsc};
+use tokio_tungstenite::WebSocketStream;
+use tokio_tungstenite::tungstenite::Message;
+use tokio_tungstenite::tungstenite::handshake::server::{Request, Response};
+use tokio_tungstenite::tungstenite::protocol::CloseFrame;
+
+/// Relays in the mock network.
+pub const RELAYS: usize = 3;
+
+/// The network. Everything in it is in [`World`].
+pub struct Net {
+    world: Mutex<World>,
+    /// Something is to be done.
+    stirred: Notify,
+    server: SocketAddr,
+    relays: Vec<SocketAddr>,
+}
+
+pub struct World {
+    pub server: ServerActor,
+    pub relays: Vec<RelayActor>,
+    /// Path and query of every subscribe request, refused ones included.
+    pub requests: Vec<String>,
+    /// Packets that the client POSTed.
+    pub packets: usize,
+    sockets: HashMap<u64, mpsc::UnboundedSender<ServerOutput>>,
+    next_conn: u64,
+    entropy: SeededEntropy,
+}
+
+enum Node {
+    Server,
+    Relay(usize),
+}
+
+pub fn now() -> Millis {
+    let since = std::time::UNIX_EPOCH.elapsed().unwrap();
+    Millis(since.as_millis() as u64)
+}
+
+impl Net {
+    pub async fn start() -> Arc<Self> {
+        let mut rng = Rng::new(1, "mock network");
+        let server = ServerActor::new(NodeIdentity::generate(&mut rng), rng.bytes());
+        let mut relays: Vec<RelayActor> = (0..RELAYS)
+            .map(|_| RelayActor::new(NodeIdentity::generate(&mut rng), Limits::default()))
+            .collect();
+        let ids: Vec<_> =
+            relays.iter().map(|relay| relay.identity().id()).chain([server.identity().id()]).collect();
+        relays.iter_mut().for_each(|relay| relay.set_known(&ids));
+
+        let server_listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let mut relay_listeners = Vec::new();
+        for _ in 0..RELAYS {
+            relay_listeners.push(TcpListener::bind("127.0.0.1:0").await.unwrap());
+        }
+        let net = Arc::new(Self {
+            world: Mutex::new(World {
+                server,
+                relays,
+                requests: Vec::new(),
+                packets: 0,
+                sockets: HashMap::new(),
+                next_conn: 1,
+                entropy: SeededEntropy::new([3; 32]),
+            }),
+            stirred: Notify::new(),
+            server: server_listener.local_addr().unwrap(),
+            relays: relay_listeners.iter().map(|listener| listener.local_addr().unwrap()).collect(),
+        });
+        tokio::spawn(accept(Arc::clone(&net), server_listener, Node::Server));
+        for (index, listener) in relay_listeners.into_iter().enumerate() {
+            tokio::spawn(accept(Arc::clone(&net), listener, Node::Relay(index)));
+        }
+        tokio::spawn(run(Arc::clone(&net)));
+        net
+    }
+
+    /// The actors and their scripts. What is changed takes effect with the next packet or frame.
+    pub fn world(&self) -> MutexGuard<'_, World> {
+        self.world.lock().unwrap()
+    }
+
+    /// `init_sync`'s arguments.
+    pub fn hops(&self) -> RelayHops {
+        let world = self.world();
+        let nodes = world.relays.iter().zip(&self.relays).enumerate();
+        let record = |(index, (relay, address)): (usize, (&RelayActor, &SocketAddr))| {
+            let operator = format!("operator {index}");
+            let url = format!("http://{address}");
+            relay.identity().record(NodeKind::Relay, &url, &operator, now()).to_json()
+        };
+        RelayHops::Pool(nodes.map(record).collect())
+    }
+
+    pub fn sync_url(&self) -> String {
+        format!("http://{}#{}", self.server, self.world().server.identity().id())
+    }
+
+    /// A sync URL that pins somebody else.
+    pub fn other_pin(&self) -> String {
+        format!("http://{}#{}", self.server, self.world().relays[0].identity().id())
+    }
+
+    pub fn head(&self, topic: &TopicId) -> u64 {
+        self.world().server.log_state(topic).head.0
+    }
+
+    /// Kills the server: its sockets are cut, it refuses connections until [`Self::start_server`].
+    pub fn kill_server(&self) {
+        let mut world = self.world();
+        world.server.kill();
+        world.sockets.clear();
+    }
+
+    pub fn start_server(&self) {
+        self.world().server.start();
+        self.stirred.notify_one();
+    }
+
+    /// The server loses everything; sockets are cut.
+    pub fn wipe(&self) {
+        let mut world = self.world();
+        world.server.kill();
+        world.sockets.clear();
+        world.server.wipe([77; 32]);
+        world.server.start();
+    }
+
+    /// Puts envelopes into a topic's log as any member could: a delivery signed by `key`.
+    pub fn plant(&self, key: &delta_core::topic::WriteKey, envelopes: &[&[u8]]) {
+        use delta_core::onion::deliver::encode_list;
+        use delta_core::onion::v3::{Hop, Terminal, wrap};
+        let mut world = self.world();
+        let content = encode_list(key, envelopes).unwrap();
+        let identity = world.server.identity().clone();
+        let hop = Hop { node: identity.id(), key: identity.onion_secret().public(), delay: 0 };
+        let packet = wrap(&[hop], Terminal::Deliver(&content), &mut world.entropy).unwrap();
+        let answer = world.server.handle_post(now(), &packet.into());
+        assert_eq!(answer, Answer::Status(202));
+        drop(world);
+        self.stirred.notify_one();
+    }
+}
+
+impl World {
+    /// Carries on whatever can be carried on now.
+    fn pump(&mut self) {
+        let now = now();
+        loop {
+            let mut moved = false;
+            for index in 0..self.relays.len() {
+                let relay = &mut self.relays[index];
+                relay.handle_timeout(now, &mut self.entropy);
+                while let Some(forward) = self.relays[index].poll_transmit(now) {
+                    moved = true;
+                    let packet = forward.packet().clone();
+                    let answer = self.post(forward.next(), &packet);
+                    self.relays[index].handle_outcome(now, forward, outcome(answer));
+                }
+            }
+            self.server.handle_timeout(now);
+            while let Some(output) = self.server.poll_output() {
+                moved = true;
+                let (ServerOutput::Frame { conn, .. }
+                | ServerOutput::Close { conn, .. }
+                | ServerOutput::Cut { conn }) = output;
+                if let Some(socket) = self.sockets.get(&conn) {
+                    let _ = socket.send(output);
+                }
+            }
+            if !moved {
+                return;
+            }
+        }
+    }
+
+    fn post(&mut self, to: delta_core::NodeId, packet: &Bytes) -> Answer {
+        if self.server.identity().id() == to {
+            return self.server.handle_post(now(), packet);
+        }
+        match self.relays.iter_mut().find(|relay| relay.identity().id() == to) {
+            Some(relay) => relay.handle_post(now(), packet),
+            None => Answer::Cut,
+        }
+    }
+
+    fn timeout(&self) -> Option<Millis> {
+        self.relays.iter().filter_map(RelayActor::poll_timeout).chain(self.server.poll_timeout()).min()
+    }
+}
+
+/// The network's clock.
+async fn run(net: Arc<Net>) {
+    loop {
+        let timeout = {
+            let mut world = net.world();
+            world.pump();
+            world.timeout()
+        };
+        let wait = timeout.map_or(u64::MAX / 4, |at| at.since(now()).max(1));
+        tokio::select! {
+            () = net.stirred.notified() => {}
+            () = tokio::time::sleep(std::time::Duration::from_millis(wait)) => {}
+        }
+    }
+}
+
+async fn accept(net: Arc<Net>, listener: TcpListener, node: Node) {
+    while let Ok((stream, _)) = listener.accept().await {
+        stream.set_nodelay(true).unwrap();
+        let net = Arc::clone(&net);
+        match node {
+            Node::Relay(index) => {
+                tokio::spawn(async move { relay(&net, stream, index).await });
+            }
+            Node::Server => {
+                tokio::spawn(async move { server(&net, stream).await });
+            }
+        }
+    }
+}
+
+/// A request's first line and body.
+async fn request(stream: &mut TcpStream, buffer: &mut Vec<u8>) -> Option<(String, Bytes)> {
+    let head = loop {
+        if let Some(end) = buffer.windows(4).position(|window| window == b"\r\n\r\n") {
+            break end + 4;
+        }
+        if stream.read_buf(buffer).await.ok()? == 0 {
+            return None;
+        }
+    };
+    let text = String::from_utf8_lossy(&buffer[..head]).into_owned();
+    let length = text.to_lowercase();
+    let length = length.lines().find_map(|line| line.strip_prefix("content-length:")?.trim().parse().ok());
+    let end = head + length.unwrap_or(0usize);
+    while buffer.len() < end {
+        if stream.read_buf(buffer).await.ok()? == 0 {
+            return None;
+        }
+    }
+    let body = Bytes::copy_from_slice(&buffer[head..end]);
+    buffer.drain(..end);
+    Some((text.lines().next()?.to_owned(), body))
+}
+
+/// Writes an answer; `None` ends the connection.
+async fn answer(stream: &mut TcpStream, answer: Answer, headers: &str, body: &str) -> Option<()> {
+    match answer {
+        Answer::Status(status) => {
+            let text =
+                format!("HTTP/1.1 {status} Mock\r\n{headers}content-length: {}\r\n\r\n{body}", body.len());
+            stream.write_all(text.as_bytes()).await.ok()
+        }
+        Answer::Hang => std::future::pending().await,
+        Answer::Cut => None,
+    }
+}
+
+async fn relay(net: &Net, mut stream: TcpStream, index: usize) -> Option<()> {
+    let mut buffer = Vec::new();
+    loop {
+        let (line, packet) = request(&mut stream, &mut buffer).await?;
+        assert_eq!(line, "POST /hop HTTP/1.1");
+        let said = {
+            let mut world = net.world();
+            world.packets += 1;
+            world.relays[index].handle_post(now(), &packet)
+        };
+        net.stirred.notify_one();
+        answer(&mut stream, said, "", "").await?;
+    }
+}
+
+async fn server(net: &Net, mut stream: TcpStream) -> Option<()> {
+    if !net.world().server.is_up() {
+        return None;
+    }
+    let mut start = [0; 8];
+    while stream.peek(&mut start).await.ok()? < start.len() {}
+    if &start != b"GET /top" {
+        let mut buffer = Vec::new();
+        let (line, _) = request(&mut stream, &mut buffer).await?;
+        assert_eq!(line, "GET /info HTTP/1.1");
+        let url = format!("http://{}", net.server);
+        let record = net.world().server.identity().record(NodeKind::Sync, &url, "server", now()).to_json();
+        let info = format!("{{\"record\":{record},\"protocol\":[1,2]}}");
+        return answer(&mut stream, Answer::Status(200), "", &info).await;
+    }
+    subscribe(net, stream).await
+}
+
+#[allow(clippy::result_large_err, reason = "tungstenite's callback")]
+async fn subscribe(net: &Net, mut stream: TcpStream) -> Option<()> {
+    let mut head = vec![0; 4096];
+    let path = loop {
+        let len = stream.peek(&mut head).await.ok()?;
+        let text = String::from_utf8_lossy(&head[..len]).into_owned();
+        if text.contains("\r\n\r\n") {
+            break text.split(' ').nth(1)?.to_owned();
+        }
+    };
+    let (topic, cursor) = parse(&path);
+    let (conn, said, mut outputs) = {
+        let mut world = net.world();
+        world.requests.push(path);
+        let conn = world.next_conn;
+        world.next_conn += 1;
+        let (sender, outputs) = mpsc::unbounded_channel();
+        world.sockets.insert(conn, sender);
+        (conn, world.server.handle_subscribe(now(), conn, topic, &cursor), outputs)
+    };
+    if said != Answer::Status(101) {
+        answer(&mut stream, said, "retry-after: 1\r\n", "").await?;
+        // The request is still unread: closing now would reset the connection before the answer arrives.
+        let _ = stream.read(&mut head).await;
+        return None;
+    }
+    let upgrade = |request: &Request, mut response: Response| {
+        let protocol = request.headers().get("sec-websocket-protocol").unwrap().clone();
+        assert_eq!(protocol, "delta.sync.2");
+        response.headers_mut().insert("sec-websocket-protocol", protocol);
+        Ok(response)
+    };
+    let socket = tokio_tungstenite::accept_hdr_async(stream, upgrade).await.ok()?;
+    net.stirred.notify_one();
+    let ended = serve(socket, &mut outputs).await;
+    let mut world = net.world();
+    world.sockets.remove(&conn);
+    world.server.handle_closed(conn);
+    ended
+}
+
+/// Sends what the server says until one side ends the connection.
+async fn serve(
+    mut socket: WebSocketStream<TcpStream>,
+    outputs: &mut mpsc::UnboundedReceiver<ServerOutput>,
+) -> Option<()> {
+    loop {
+        tokio::select! {
+            output = outputs.recv() => match output? {
+                ServerOutput::Frame { message, .. } => socket.send(Message::Binary(message)).await.ok()?,
+                ServerOutput::Close { code, .. } => {
+                    let frame = CloseFrame { code: code.into(), reason: "scripted".into() };
+                    socket.send(Message::Close(Some(frame))).await.ok()?;
+                    while socket.next().await?.is_ok() {}
+                    return None;
+                }
+                ServerOutput::Cut { .. } => return None,
+            },
+            message = socket.next() => { message?.ok()?; }
+        }
+    }
+}
+
+fn parse(path: &str) -> (TopicId, Cursor) {
+    let (path, query) = path.split_once('?').unwrap();
+    let topic = path.strip_prefix("/topic/").unwrap().parse().unwrap();
+    let query: HashMap<&str, &str> = query.split('&').map(|pair| pair.split_once('=').unwrap()).collect();
+    let cursor = Cursor {
+        since: Seq(query["since"].parse().unwrap()),
+        generation: query.get("generation").map(|text| text.parse().unwrap()),
+        chain: query.get("chain").map(|text| hex::decode(text).unwrap().try_into().unwrap()),
+    };
+    (topic, cursor)
+}
