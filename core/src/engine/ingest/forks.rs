@@ -5,6 +5,8 @@
 //! first seen at: everything placed before stays, everything from there on goes. Both depend on places alone, never
 //! on the order of arrival. Operations without a place count as last; between two of them the hash decides.
 
+use std::collections::BTreeSet;
+
 use super::{Around, Ingested, Refusal};
 use crate::identity::{Author, LogId, OperationId};
 use crate::projector::{Change, Place};
@@ -130,20 +132,20 @@ fn reseat(
     lowest: u32,
     removed: &[StoredPlace],
 ) -> Result<(), StoreError> {
-    let mut nothing_below = lowest == 0 || tx.places(author, log, 0, lowest - 1)?.is_empty();
-    let mut gone: std::collections::BTreeSet<u32> = removed.iter().map(|stored| stored.seq_num).collect();
+    let mut gone: BTreeSet<u32> = removed.iter().map(|stored| stored.seq_num).collect();
     for stored in tx.places(author, log, lowest, u32::MAX)? {
-        let orphan = stored.seq_num.checked_sub(1).is_some_and(|below| gone.contains(&below));
-        let topic = tx.topic_at(log, stored.place.epoch)?;
-        let anchor =
-            nothing_below || topic.map_or(Ok(false), |topic| tx.may_lack(log, topic, stored.place))?;
-        if orphan && !anchor {
+        if !stored.seq_num.checked_sub(1).is_some_and(|below| gone.contains(&below)) {
+            continue;
+        }
+        let anchor = match tx.topic_at(log, stored.place.epoch)? {
+            Some(topic) => tx.may_lack(log, topic, stored.place)?,
+            None => false,
+        };
+        if !anchor {
             gone.insert(stored.seq_num);
             if let Some(waiting) = tx.take_out(author, log, &stored)? {
                 tx.await_predecessor(&waiting.receipt, &waiting.operation())?;
             }
-        } else {
-            nothing_below = false;
         }
     }
     Ok(())

@@ -1,11 +1,10 @@
-#![allow(dead_code, reason = "shared by the test modules")]
 //! Devices that write, a device that reads, and everything it shows.
 
 use crate::engine::ingest::{Context, Ingested, ingest, settle_ready};
 use crate::identity::{Author, LogId, Millis, OperationId};
 use crate::ops::{self, Body, Content, DeviceKey, Ticket, VerifiedOperation};
-use crate::projector::Position;
-use crate::store::{Durability, ListedOperation, MessageRow, Page, ProfileRow, ReactionRow, Store, Tx};
+use crate::projector::{Place, Position};
+use crate::store::{Db, Durability, MessageRow, Page, ProfileRow, ReactionRow, Store, Tx};
 use crate::topic::{Generation, Seq, WriteKey};
 
 pub const LOG: LogId = LogId([7; 32]);
@@ -136,38 +135,52 @@ impl Device {
     pub fn view(&self, authors: &[Author]) -> View {
         let db = &self.store;
         let messages = self.messages();
+        let operations = db.list_operations(None, 10_000).unwrap();
+        let holes = |author| {
+            let holes = db.log_holes(author, &LOG).unwrap();
+            holes.into_iter().map(|hole| (hole.from, hole.to)).collect()
+        };
         View {
-            operations: db.list_operations(None, 10_000).unwrap(),
-            bodies: messages.iter().map(|row| db.operation(&row.id).unwrap().unwrap().body).collect(),
-            histories: messages
+            erased: operations
                 .iter()
-                .map(|row| db.message_history(&row.id).unwrap().into_iter().map(|edit| edit.id).collect())
+                .map(|op| op.id)
+                .filter(|id| db.operation(id).unwrap().unwrap().body.is_none())
                 .collect(),
-            reactions: messages.iter().map(|row| db.reactions(&row.id).unwrap()).collect(),
-            profiles: authors.iter().map(|author| db.profiles(author).unwrap()).collect(),
-            heads: db.log_heads(&LOG).unwrap(),
-            holes: authors
-                .iter()
-                .map(|author| {
-                    db.log_holes(author, &LOG).unwrap().into_iter().map(|hole| (hole.from, hole.to)).collect()
-                })
-                .collect(),
+            histories: messages.iter().map(|row| history(db, &row.id)).collect(),
+            reactions: messages.iter().flat_map(|row| db.reactions(&row.id).unwrap()).collect(),
+            profiles: authors.iter().flat_map(|author| db.profiles(author).unwrap()).collect(),
+            heads: db.log_heads(&LOG).unwrap().into_iter().map(|head| head.id).collect(),
+            holes: authors.iter().map(holes).collect(),
             ends: authors.iter().map(|author| db.log_end(author, &LOG).unwrap()).collect(),
+            operations: operations.into_iter().map(|op| op.id).collect(),
             messages,
         }
     }
 }
 
+fn history(db: &Db, id: &OperationId) -> Vec<OperationId> {
+    db.message_history(id).unwrap().into_iter().map(|edit| edit.id).collect()
+}
+
 /// Everything a device shows.
-#[derive(Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct View {
+    /// In display order.
     pub messages: Vec<MessageRow>,
-    pub operations: Vec<ListedOperation>,
-    pub bodies: Vec<Option<Vec<u8>>>,
+    /// Sorted by (author, log, seq_num).
+    pub operations: Vec<OperationId>,
+    /// Those without a body, in the same order.
+    pub erased: Vec<OperationId>,
+    /// Of each message, oldest text first.
     pub histories: Vec<Vec<OperationId>>,
-    pub reactions: Vec<Vec<ReactionRow>>,
-    pub profiles: Vec<Vec<ProfileRow>>,
-    pub heads: Vec<ListedOperation>,
+    /// Message by message.
+    pub reactions: Vec<ReactionRow>,
+    /// Author by author.
+    pub profiles: Vec<ProfileRow>,
+    /// By author.
+    pub heads: Vec<OperationId>,
+    /// Of each author.
     pub holes: Vec<Vec<(u32, u32)>>,
-    pub ends: Vec<Option<crate::projector::Place>>,
+    /// Of each author.
+    pub ends: Vec<Option<Place>>,
 }
