@@ -135,7 +135,7 @@ CREATE TABLE pending (
     PRIMARY KEY (topic, resets, seq)
 ) WITHOUT ROWID, STRICT;
 
-CREATE INDEX pending_log ON pending (author, log, seq_num) WHERE author IS NOT NULL;
+CREATE INDEX pending_log ON pending (author, log, seq_num, place) WHERE author IS NOT NULL;
 CREATE INDEX pending_key ON pending (topic, key_id) WHERE key_id IS NOT NULL;
 
 CREATE TABLE pending_size (

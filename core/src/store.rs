@@ -21,6 +21,9 @@ mod schema;
 mod topics;
 mod tx;
 
+#[cfg(test)]
+mod tests;
+
 use std::ops::Deref;
 use std::path::Path;
 use std::sync::Arc;

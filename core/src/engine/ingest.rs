@@ -9,6 +9,8 @@ mod forks;
 
 #[cfg(test)]
 mod tests;
+#[cfg(test)]
+pub(crate) use tests::support as tests_support;
 
 use thiserror::Error;
 

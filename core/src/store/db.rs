@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use rusqlite::config::DbConfig;
-use rusqlite::{Connection, OpenFlags, OptionalExtension, Params, Row};
+use rusqlite::{CachedStatement, Connection, OpenFlags, OptionalExtension, Params, Row};
 
 use super::error::StoreError;
 use crate::identity::Millis;
@@ -70,9 +70,15 @@ impl Db {
         StoreError::Corrupt { path: self.file.path(), detail: format!("a row of `{table}` is missing") }
     }
 
+    fn statement(&self, sql: &str) -> Result<CachedStatement<'_>, StoreError> {
+        #[cfg(test)]
+        super::tests::record(sql);
+        self.conn.prepare_cached(sql).map_err(|source| self.fail(source))
+    }
+
     /// Runs a statement; gives the number of rows it changed.
     pub(super) fn run(&self, sql: &str, params: impl Params) -> Result<usize, StoreError> {
-        let mut statement = self.conn.prepare_cached(sql).map_err(|source| self.fail(source))?;
+        let mut statement = self.statement(sql)?;
         statement.execute(params).map_err(|source| self.fail(source))
     }
 
@@ -83,7 +89,7 @@ impl Db {
         params: impl Params,
         map: impl FnOnce(&Row<'_>) -> rusqlite::Result<T>,
     ) -> Result<Option<T>, StoreError> {
-        let mut statement = self.conn.prepare_cached(sql).map_err(|source| self.fail(source))?;
+        let mut statement = self.statement(sql)?;
         statement.query_row(params, map).optional().map_err(|source| self.fail(source))
     }
 
@@ -94,7 +100,7 @@ impl Db {
         params: impl Params,
         map: impl FnMut(&Row<'_>) -> rusqlite::Result<T>,
     ) -> Result<Vec<T>, StoreError> {
-        let mut statement = self.conn.prepare_cached(sql).map_err(|source| self.fail(source))?;
+        let mut statement = self.statement(sql)?;
         let rows = statement.query_map(params, map).map_err(|source| self.fail(source))?;
         rows.collect::<Result<_, _>>().map_err(|source| self.fail(source))
     }

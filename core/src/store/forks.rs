@@ -103,10 +103,10 @@ impl Db {
     /// read again, or an epoch it has no key for.
     pub(crate) fn may_lack(&self, log: &LogId, topic: TopicId, place: Place) -> Result<bool, StoreError> {
         let found: Option<bool> = self.one(
-            "SELECT EXISTS (SELECT 1 FROM gap JOIN topic USING (topic) WHERE topic.log = ?1
-                        AND (topic.epoch < ?2 OR (gap.topic = ?3 AND (gap.resets, gap.from_seq) < (?4, ?5))))
-                 OR EXISTS (SELECT 1 FROM refetch JOIN topic USING (topic) WHERE topic.log = ?1
-                        AND (topic.epoch < ?2 OR (refetch.topic = ?3
+            "SELECT EXISTS (SELECT 1 FROM topic CROSS JOIN gap USING (topic) WHERE topic.log = ?1
+                        AND (topic.epoch < ?2 OR (topic.topic = ?3 AND (gap.resets, gap.from_seq) < (?4, ?5))))
+                 OR EXISTS (SELECT 1 FROM topic CROSS JOIN refetch USING (topic) WHERE topic.log = ?1
+                        AND (topic.epoch < ?2 OR (topic.topic = ?3
                             AND (refetch.resets, refetch.from_seq) < (?4, ?5))))
                  OR (SELECT count(DISTINCT epoch) FROM topic WHERE log = ?1 AND epoch < ?2) < ?2",
             params![log.0, place.epoch, topic.0, place.resets, int(place.seq.0)],

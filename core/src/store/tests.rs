@@ -1,0 +1,8 @@
+//! The database file, its rows and its limits.
+
+mod files;
+mod plans;
+mod rows;
+mod traits;
+
+pub(in crate::store) use plans::record;

@@ -1,0 +1,107 @@
+//! Hot queries are lookups or range scans: none reads a whole table or sorts what it reads. Which queries are hot
+//! is not listed but recorded, while a device works.
+
+use std::cell::RefCell;
+use std::collections::BTreeSet;
+
+use crate::engine::ingest::tests_support::{Device, LOG, Writer, ticket};
+use crate::engine::ingest::{place, publish_local, settle_ready};
+use crate::identity::{EnvelopeHash, Millis};
+use crate::store::{NewOutboxRow, Origin, Page};
+use crate::sync::outbox::Requeued;
+use crate::topic::Seq;
+
+thread_local! {
+    static RECORDED: RefCell<BTreeSet<String>> = const { RefCell::new(BTreeSet::new()) };
+}
+
+/// Called with every statement a test runs.
+pub(in crate::store) fn record(sql: &str) {
+    RECORDED.with_borrow_mut(|recorded| recorded.insert(sql.to_owned()));
+}
+
+/// The one row that counts the outbox.
+const SMALL: &[&str] = &["SCAN outbox_size", "SCAN CONSTANT ROW"];
+/// What reads little by nature and sorts it then: the reactions of one message, the states of one topic's rows, the
+/// epochs of one log.
+const MAY_SORT: &[&str] = &["reaction r", "GROUP BY", "count(DISTINCT"];
+
+fn work() -> Device {
+    let (mut device, mut ada, mut ben) = (Device::new(), Writer::new(1), Writer::new(2));
+    let topic = ticket(0).topic();
+    device.write(|tx| tx.add_gap(topic, 0, Seq(1), Seq(1)).unwrap());
+    let hello = ada.say("hello");
+    let (edit, other, delete) = (ada.edit(hello.id(), "hi"), ada.say("other"), ada.delete(hello.id()));
+    let (react, late) = (ben.react(hello.id(), "👍", true), ben.say("late"));
+    for (seq, op) in [(2, &edit), (3, &hello), (4, &delete), (5, &late), (6, &react), (7, &other)] {
+        device.receive(seq, op);
+    }
+    device.write(|tx| settle_ready(tx, topic).unwrap());
+    device.resets = 1;
+    device.receive(1, &other);
+    let (mut own, envelope) = (Writer::new(3), b"envelope".as_slice());
+    let op = own.say("own");
+    let context = device.context(0, 9);
+    device.write(|tx| {
+        publish_local(tx, topic, &op, Millis(1)).unwrap();
+        let (hash, origin) = (EnvelopeHash::of(envelope), Origin::Own);
+        let row = NewOutboxRow { topic, operation: op.id(), hash, envelope, origin, not_before: Millis(0) };
+        let id = tx.outbox_push(&row).unwrap();
+        tx.outbox_queued(topic, Millis(1), 8).unwrap();
+        tx.outbox_sent(&[id], 1, Millis(1), Millis(2)).unwrap();
+        tx.outbox_due(Millis(3), 8).unwrap();
+        tx.outbox_requeue(&[Requeued { id, tries: 1, not_before: Millis(5) }]).unwrap();
+        tx.outbox_operation(topic, hash).unwrap();
+        place(tx, &context, &op.id()).unwrap();
+        tx.outbox_envelope(id).unwrap();
+        tx.outbox_remove(id).unwrap();
+        tx.waiting_for_key(topic, &[1; 8], 8).unwrap();
+        tx.missing_after_reset(topic, 1).unwrap();
+    });
+    let middle = device.messages()[1].position;
+    for page in [Page::Newest, Page::Before(middle), Page::After(middle)] {
+        device.store.messages(&LOG, page, 50).unwrap();
+    }
+    device.store.message(&other.id()).unwrap();
+    device.store.message_history(&hello.id()).unwrap();
+    device.store.reactions(&hello.id()).unwrap();
+    device.store.profiles(&ada.author()).unwrap();
+    device.store.list_operations(None, 50).unwrap();
+    device.store.log_heads(&LOG).unwrap();
+    device.store.standing(topic).unwrap();
+    device
+}
+
+#[test]
+fn hot_queries_use_an_index_for_all_they_read() {
+    // Making the database is not hot.
+    drop(Device::new());
+    RECORDED.take();
+    let device = work();
+    let recorded = RECORDED.take();
+    let statements = recorded.iter().filter(|sql| {
+        let verb = sql.split_whitespace().next().unwrap_or_default();
+        matches!(verb, "SELECT" | "INSERT" | "UPDATE" | "DELETE")
+            // Opening a topic and a database, not work in them.
+            && !sql.contains("count(*) FROM topic WHERE") && !sql.contains("sqlite_schema")
+            && !sql.ends_with("\" LIMIT 1")
+    });
+    let mut looked_at = 0;
+    for sql in statements {
+        let mut asked = sql.clone();
+        for n in (1..=14).rev() {
+            asked = asked.replace(&format!("?{n}"), "1");
+        }
+        let plan = device
+            .store
+            .all(&format!("EXPLAIN QUERY PLAN {asked}"), [], |row| row.get::<_, String>(3))
+            .unwrap();
+        for step in &plan {
+            let small = SMALL.iter().any(|small| step.contains(small));
+            let sorts = step.contains("TEMP B-TREE") && !MAY_SORT.iter().any(|may| sql.contains(may));
+            assert!(small || !(step.starts_with("SCAN") || sorts), "{sql}\n{plan:#?}");
+        }
+        looked_at += 1;
+    }
+    assert!(looked_at > 40, "only {looked_at} statements were recorded");
+}

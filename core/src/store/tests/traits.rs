@@ -1,0 +1,84 @@
+//! p2panda's store traits over an open transaction.
+
+use std::future::Future;
+use std::pin::pin;
+use std::task::{Context, Poll, Waker};
+
+use p2panda_store::logs::LogStore;
+use p2panda_store::operations::OperationStore;
+
+use crate::engine::ingest::tests_support::{LOG, Writer};
+use crate::identity::{Author, LogId, OperationId};
+use crate::store::{Durability, LogHole, Store, StoredOperation, Tx};
+
+/// The futures never wait.
+fn now<T>(future: impl Future<Output = T>) -> T {
+    match pin!(future).poll(&mut Context::from_waker(Waker::noop())) {
+        Poll::Ready(value) => value,
+        Poll::Pending => panic!("a store future waited"),
+    }
+}
+
+fn rows(count: usize) -> (Author, Vec<StoredOperation>) {
+    let mut writer = Writer::new(1);
+    let ops = (0..count).map(|n| writer.say(&n.to_string()));
+    let rows: Vec<_> = ops
+        .map(|op| StoredOperation {
+            id: op.id(),
+            author: op.author(),
+            log: op.log(),
+            seq_num: op.seq_num(),
+            backlink: op.backlink(),
+            header: op.header().to_vec(),
+            body: Some(op.body_bytes().to_vec()),
+        })
+        .collect();
+    (writer.author(), rows)
+}
+
+fn insert<'a>(tx: &Tx<'a>, row: &StoredOperation) -> bool {
+    now(OperationStore::<StoredOperation, OperationId>::insert_operation(tx, &row.id, row, &row.log.0))
+        .unwrap()
+}
+
+#[test]
+fn operations_go_in_once_and_come_out_whole() {
+    let mut store = Store::in_memory().unwrap();
+    let tx = store.begin(Durability::Normal).unwrap();
+    let (_, rows) = rows(2);
+    assert!(insert(&tx, &rows[0]) && insert(&tx, &rows[1]));
+    assert!(!insert(&tx, &rows[0]), "a duplicate");
+    assert_eq!(now(tx.get_operation(&rows[1].id)).unwrap().as_ref(), Some(&rows[1]));
+    assert!(now(tx.has_operation(&rows[0].id)).unwrap());
+    assert!(now(tx.delete_operation_payload(&rows[0].id)).unwrap());
+    assert!(!now(tx.delete_operation_payload(&rows[0].id)).unwrap());
+    assert_eq!(now(tx.get_operation_tx(&rows[0].id)).unwrap().unwrap().body, None);
+    assert!(now(tx.delete_operation(&rows[1].id)).unwrap());
+    assert!(!now(tx.has_operation_tx(&rows[1].id)).unwrap());
+    assert!(!now(tx.delete_operation(&rows[1].id)).unwrap());
+}
+
+#[test]
+fn logs_answer_by_range() {
+    let mut store = Store::in_memory().unwrap();
+    let tx = store.begin(Durability::Normal).unwrap();
+    let (author, rows) = rows(5);
+    for row in &rows {
+        assert!(insert(&tx, row));
+    }
+    assert_eq!(now(tx.get_latest_entry(&author, &LOG)).unwrap().as_ref(), Some(&rows[4]));
+    assert_eq!(now(tx.get_latest_entry_tx(&author, &LogId([0; 32]))).unwrap(), None);
+    let heights = now(tx.get_log_heights(&author, &[LOG, LogId([0; 32])])).unwrap().unwrap();
+    assert_eq!(heights.into_iter().collect::<Vec<_>>(), [(LOG, 4)]);
+    let bytes = |rows: &[StoredOperation]| -> u32 {
+        rows.iter().map(|row| (row.header.len() + row.body.as_ref().unwrap().len()) as u32).sum()
+    };
+    assert_eq!(now(tx.get_log_size(&author, &LOG, Some(1), Some(3))).unwrap(), Some((2, bytes(&rows[2..4]))));
+    let entries = now(tx.get_log_entries(&author, &LOG, None, Some(1))).unwrap().unwrap();
+    assert_eq!(entries.iter().map(|(op, _)| op.seq_num).collect::<Vec<_>>(), [0, 1]);
+    assert_eq!(entries[1].1, rows[1].header);
+    assert_eq!(now(tx.get_log_entries(&author, &LOG, Some(4), None)).unwrap(), None);
+    assert_eq!(now(tx.get_log_entries(&author, &LOG, Some(u32::MAX), None)).unwrap(), None);
+    assert_eq!(now(tx.prune_entries(&author, &LOG, &2)).unwrap(), 2);
+    assert_eq!(tx.log_holes(&author, &LOG).unwrap(), [LogHole { from: 0, to: 1 }]);
+}
