@@ -1,1 +1,30 @@
-//! servers/sync
+//! The sync server: keeps one log of opaque operations per topic, takes packets as their last onion layer, and
+//! pushes to whoever subscribes. It reads no operation and never learns who sent one.
+//!
+//! What it decides is in `delta-topic-log`; this crate gives it sockets, threads, files and a clock. A packet's way:
+//! [`http`] (length, 202) → [`ingress`] (threads: seal, replay set, write signature) → [`writer`] (one thread: one
+//! commit for all that waits) → [`live`] (encoded once, shared) → [`socket`] (each subscriber a cursor).
+//!
+//! Logs and metrics hold counters and the operator's own settings only: no peer's address, no topic, key or hash.
+
+pub mod app;
+pub mod clock;
+pub mod data;
+pub mod health;
+pub mod http;
+pub mod ingress;
+pub mod limits;
+pub mod live;
+pub mod metrics;
+pub mod options;
+pub mod readers;
+pub mod record;
+pub mod run;
+pub mod serve;
+pub mod socket;
+pub mod store;
+pub mod wire;
+pub mod writer;
+
+pub use options::{Cli, Options, Settings};
+pub use run::{RunError, run};

@@ -79,7 +79,7 @@ pub fn history<R: LogReader + ?Sized>(
     topic: &TopicId,
     query: &HistoryQuery,
 ) -> Result<HistoryPage, R::Error> {
-    let mut after = query.after.unwrap_or_default();
+    let mut after = query.after.unwrap_or_default().max(view.tail.previous());
     let mut before = query.before.unwrap_or(Seq(u64::MAX)).min(Seq(view.head.0.saturating_add(1)));
     // Receive times never decrease along a log, so a range of times is a range of seqs.
     if let Some(from) = query.from {

@@ -1,0 +1,86 @@
+//! Everything the handlers share.
+
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, PoisonError, RwLock};
+
+use delta_core::onion::directory::RecordObject;
+use delta_core::topic::{Chain, Generation, Seq, SignedHead, TopicId};
+use delta_replay::Replay;
+use delta_topic_log::GenerationSecret;
+use ed25519_dalek::SigningKey;
+use tokio::sync::watch;
+
+use crate::clock;
+use crate::health::{Addresses, Budget, Disk, Permit};
+use crate::ingress::Ingress;
+use crate::limits::Limits;
+use crate::live::Live;
+use crate::metrics::Metrics;
+use crate::readers::Readers;
+use crate::writer::Writer;
+
+/// The running server.
+#[derive(Debug)]
+pub struct App {
+    /// Signs heads.
+    pub identity: SigningKey,
+    /// Names the generations.
+    pub secret: GenerationSecret,
+    /// Limits and quotas.
+    pub limits: Limits,
+    /// Whether unsigned JSON deliveries are taken.
+    pub accept_v2: bool,
+    /// Whether operations are taken on the WebSocket.
+    pub accept_direct_publish: bool,
+    /// The server's directory record, once its URL is known.
+    pub record: RwLock<Option<RecordObject>>,
+    /// Topics with subscribers.
+    pub live: Arc<Live>,
+    /// Reading threads.
+    pub readers: Readers,
+    /// The writing thread.
+    pub writer: Writer,
+    /// The threads that open packets.
+    pub ingress: Ingress,
+    /// What the onion key has opened.
+    pub replay: Arc<Replay>,
+    /// Bytes in flight.
+    pub budget: Arc<Budget>,
+    /// Whether the disk takes writes.
+    pub disk: Arc<Disk>,
+    /// Connections and rates by address.
+    pub addresses: Arc<Addresses>,
+    /// Counters.
+    pub metrics: Arc<Metrics>,
+    /// New deliveries are refused: the server is shutting down.
+    pub stopping: AtomicBool,
+    /// Turns true when sockets are to close.
+    pub closing: watch::Sender<bool>,
+}
+
+impl App {
+    /// A share of the bytes in flight for a delivery; `None` under load, with a failing disk or when stopping.
+    pub fn admit(&self, bytes: usize) -> Option<Permit> {
+        if self.stopping.load(Ordering::Relaxed) || !self.disk.admits(clock::now()) {
+            return None;
+        }
+        self.budget.take(bytes)
+    }
+
+    /// Signs a head.
+    pub fn sign(&self, topic: &TopicId, generation: &Generation, head: Seq, chain: Chain) -> SignedHead {
+        SignedHead::sign(&self.identity, topic, generation, head, chain)
+    }
+
+    /// Takes over a new directory record.
+    pub fn set_record(&self, record: RecordObject) {
+        *self.record.write().unwrap_or_else(PoisonError::into_inner) = Some(record);
+    }
+
+    /// The Prometheus text, gauges brought up to date.
+    pub fn render_metrics(&self) -> String {
+        self.metrics.in_flight_bytes.set(self.budget.used());
+        self.metrics.replay_tags.set(self.replay.len() as u64);
+        self.metrics.render()
+    }
+}

@@ -1,0 +1,281 @@
+//! Putting the server together, and taking it down in order.
+
+use std::io::Write;
+use std::net::SocketAddr;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, RwLock};
+use std::thread::JoinHandle;
+use std::time::Duration;
+
+use delta_topic_log::TopicLogs;
+use thiserror::Error;
+use tokio::net::TcpListener;
+use tokio::signal::unix::{SignalKind, signal};
+use tokio::sync::watch;
+
+use crate::app::App;
+use crate::clock::{self, PlatformEntropy};
+use crate::data::{DataError, DataFolder};
+use crate::health::{Addresses, Budget, Disk};
+use crate::http;
+use crate::ingress::{Ingress, IngressParts};
+use crate::live::Live;
+use crate::metrics::Metrics;
+use crate::options::{Cli, Command, DEFAULT_VALID_DAYS, OptionsError, RecordOptions, Settings};
+use crate::readers::Readers;
+use crate::record::{self, RecordTerms, SignError};
+use crate::serve::serve;
+use crate::store::{Sql, StoreError};
+use crate::writer::{self, WriterParts};
+
+/// How long what was accepted may take to be committed after a stop.
+const DRAIN: Duration = Duration::from_secs(5);
+/// How long sockets may take to close after that.
+const CLOSE: Duration = Duration::from_secs(3);
+/// How often the drain looks whether it is done.
+const LOOK: Duration = Duration::from_millis(5);
+/// A new record is signed this often.
+const RECORD_EVERY: Duration = Duration::from_secs(24 * 60 * 60);
+/// Fewest reading threads.
+const MIN_READERS: usize = 2;
+
+/// The server cannot start, or ended badly.
+#[derive(Debug, Error)]
+pub enum RunError {
+    /// An option is wrong.
+    #[error(transparent)]
+    Options(#[from] OptionsError),
+    /// The data folder cannot be used.
+    #[error(transparent)]
+    Data(#[from] DataError),
+    /// The database cannot be used.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+    /// No record can be signed.
+    #[error(transparent)]
+    Record(#[from] SignError),
+    /// An address cannot be listened on.
+    #[error("cannot listen on {address}")]
+    Listen {
+        /// The address.
+        address: SocketAddr,
+        /// What the system said.
+        source: std::io::Error,
+    },
+    /// The system refused something the server needs to run.
+    #[error("cannot {action}")]
+    System {
+        /// What.
+        action: &'static str,
+        /// What the system said.
+        source: std::io::Error,
+    },
+}
+
+/// Runs the program: signs a record, or serves until SIGTERM or SIGINT.
+///
+/// # Errors
+/// The server cannot start; the message says what to do.
+pub fn run(cli: Cli) -> Result<(), RunError> {
+    match cli.command {
+        Some(Command::Record(options)) => print_record(options),
+        None => serve_until_told(&cli.options.settle()?),
+    }
+}
+
+fn print_record(options: RecordOptions) -> Result<(), RunError> {
+    let folder = DataFolder::open(&options.data, &mut PlatformEntropy)?;
+    let RecordOptions { url, operator, valid_days, allow_private, .. } = options;
+    let terms = RecordTerms { url, operator, valid_days, allow_private };
+    print(&record::sign(&folder, &terms, clock::now())?.to_json())
+}
+
+fn print(line: &str) -> Result<(), RunError> {
+    let mut out = std::io::stdout().lock();
+    writeln!(out, "{line}")
+        .and_then(|()| out.flush())
+        .map_err(|source| RunError::System { action: "write to standard output", source })
+}
+
+fn serve_until_told(settings: &Settings) -> Result<(), RunError> {
+    let folder = DataFolder::open(&settings.data, &mut PlatformEntropy)?;
+    let _lock = folder.lock()?;
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .enable_all()
+        .build()
+        .map_err(|source| RunError::System { action: "start the runtime", source })?;
+    runtime.block_on(async {
+        let server = Server::start(settings, folder).await?;
+        let told = async {
+            let listen =
+                |kind| signal(kind).map_err(|source| RunError::System { action: "wait for signals", source });
+            let (mut terminate, mut interrupt) =
+                (listen(SignalKind::terminate())?, listen(SignalKind::interrupt())?);
+            tokio::select! {
+                _ = terminate.recv() => {}
+                _ = interrupt.recv() => {}
+            }
+            Ok::<(), RunError>(())
+        };
+        told.await?;
+        server.stop().await;
+        Ok(())
+    })
+}
+
+/// A running server.
+#[derive(Debug)]
+pub struct Server {
+    app: Arc<App>,
+    accepting: watch::Sender<bool>,
+    writing: JoinHandle<()>,
+    opening: Vec<JoinHandle<()>>,
+    /// Where it listens.
+    pub address: SocketAddr,
+    /// Where the operator looks.
+    pub admin: Option<SocketAddr>,
+}
+
+impl Server {
+    /// Opens everything and starts to serve.
+    ///
+    /// # Errors
+    /// Something cannot be opened.
+    pub async fn start(settings: &Settings, folder: DataFolder) -> Result<Self, RunError> {
+        let (app, writing, opening) = assemble(settings, &folder)?;
+        if settings.url.is_some() || folder.node_info()?.url.is_some() {
+            keep_record(Arc::clone(&app), settings.clone(), folder)?;
+        }
+        let (listener, address) = bind(settings.listen).await?;
+        let (accepting, stop) = watch::channel(false);
+        let mut admin = None;
+        if let Some(wanted) = settings.admin {
+            let (listener, address) = bind(wanted).await?;
+            admin = Some(address);
+            let routes = http::admin_router(Arc::clone(&app));
+            tokio::spawn(serve(listener, Arc::clone(&app), routes, stop.clone()));
+        }
+        let routes = http::router(Arc::clone(&app));
+        tokio::spawn(serve(listener, Arc::clone(&app), routes, stop));
+        print(&format!("listening on http://{address}"))?;
+        if let Some(admin) = admin {
+            print(&format!("admin on http://{admin}"))?;
+        }
+        Ok(Self { app, accepting, writing, opening, address, admin })
+    }
+
+    /// Stops in order: no new work, what was accepted is committed, sockets close with 1012, files are left clean.
+    pub async fn stop(self) {
+        tracing::info!("stopping");
+        self.app.stopping.store(true, Ordering::Relaxed);
+        self.accepting.send_replace(true);
+        let drained = async {
+            while self.app.budget.used() > 0 {
+                tokio::time::sleep(LOOK).await;
+            }
+        };
+        if tokio::time::timeout(DRAIN, drained).await.is_err() {
+            tracing::warn!("some deliveries were not finished in time");
+        }
+        self.opening.iter().for_each(|_| self.app.ingress.stop_one());
+        self.app.writer.stop();
+        self.app.closing.send_replace(true);
+        let closed = async {
+            while self.app.metrics.sockets.get() > 0 {
+                tokio::time::sleep(LOOK).await;
+            }
+        };
+        let _ = tokio::time::timeout(CLOSE, closed).await;
+        for thread in self.opening.into_iter().chain([self.writing]) {
+            let _ = tokio::task::spawn_blocking(|| thread.join()).await;
+        }
+        if let Err(error) = self.app.replay.close() {
+            tracing::warn!("the replay set is not marked as clean: {error}");
+        }
+        tracing::info!("stopped");
+    }
+}
+
+type Assembled = (Arc<App>, JoinHandle<()>, Vec<JoinHandle<()>>);
+
+fn assemble(settings: &Settings, folder: &DataFolder) -> Result<Assembled, RunError> {
+    let limits = settings.limits;
+    let database = folder.database();
+    // The secret first: a database without its secret is refused, a secret without its database is made anew.
+    let secret = folder.generation_secret(&mut PlatformEntropy)?;
+    let logs = TopicLogs::new(Sql::writer(&database, limits.database_bytes)?, secret.clone());
+    let cores = std::thread::available_parallelism().map_or(1, usize::from);
+    let readers = Readers::start(&database, cores.max(MIN_READERS))?;
+    let (keys, replay) = folder.open_replay(&mut PlatformEntropy)?;
+    let replay = Arc::new(replay);
+    let metrics = Arc::new(Metrics::default());
+    let live = Arc::new(Live::new(Arc::clone(&metrics)));
+    let disk = Arc::new(Disk::default());
+    let (writer, writing) = writer::start(WriterParts {
+        logs,
+        database,
+        live: Arc::clone(&live),
+        metrics: Arc::clone(&metrics),
+        disk: Arc::clone(&disk),
+        limits,
+    })?;
+    let parts = IngressParts {
+        keys,
+        replay: Arc::clone(&replay),
+        writer: writer.clone(),
+        metrics: Arc::clone(&metrics),
+    };
+    let (ingress, opening) = Ingress::start(parts, cores);
+    let app = App {
+        identity: folder.identity().clone(),
+        secret,
+        limits,
+        accept_v2: settings.accept_v2,
+        accept_direct_publish: settings.accept_direct_publish,
+        record: RwLock::default(),
+        live,
+        readers,
+        writer,
+        ingress,
+        replay,
+        budget: Arc::new(Budget::new(limits.bytes_in_flight)),
+        disk,
+        addresses: Arc::new(Addresses::new(
+            limits.connections_per_address,
+            limits.subscribes_per_second_per_address,
+        )),
+        metrics,
+        stopping: AtomicBool::new(false),
+        closing: watch::Sender::new(false),
+    };
+    Ok((Arc::new(app), writing, opening))
+}
+
+/// Signs the record now, so that a wrong URL ends the start, and again every day.
+fn keep_record(app: Arc<App>, settings: Settings, folder: DataFolder) -> Result<(), RunError> {
+    let terms = RecordTerms {
+        url: settings.url,
+        operator: settings.operator,
+        valid_days: DEFAULT_VALID_DAYS,
+        // A URL that `record` once accepted stays good.
+        allow_private: settings.allow_private,
+    };
+    app.set_record(record::sign(&folder, &terms, clock::now())?);
+    tokio::spawn(async move {
+        loop {
+            tokio::time::sleep(RECORD_EVERY).await;
+            match record::sign(&folder, &terms, clock::now()) {
+                Ok(record) => app.set_record(record),
+                Err(error) => tracing::warn!("the directory record could not be renewed: {error}"),
+            }
+        }
+    });
+    Ok(())
+}
+
+async fn bind(address: SocketAddr) -> Result<(TcpListener, SocketAddr), RunError> {
+    let error = |source| RunError::Listen { address, source };
+    let listener = TcpListener::bind(address).await.map_err(error)?;
+    let address = listener.local_addr().map_err(error)?;
+    Ok((listener, address))
+}

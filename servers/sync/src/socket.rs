@@ -1,0 +1,537 @@
+//! One subscriber's WebSocket: opening frames, replay from the disk, then the topic's live frames.
+//!
+//! Messages are written as ready-made bytes shared among subscribers (see [`wire`]); the
+//! WebSocket library reads what the client sends and answers its pings. The subscriber's only buffer is the page or
+//! the frames being written: the socket itself is the backpressure.
+
+use std::io::IoSlice;
+use std::sync::Arc;
+use std::time::Duration;
+
+use axum::body::Body;
+use axum::http::{HeaderMap, HeaderValue, Response, StatusCode, header};
+use bytes::Bytes;
+use delta_core::sync::frame::{Frame, OpsWriter, SUBPROTOCOL};
+use delta_core::topic::{Chain, Seq, TopicId};
+use delta_topic_log::{
+    Cursor, GenerationSecret, LogReader, LogView, Next, StoredOp, Subscription, TokenBucket, Write, json,
+};
+use futures_util::{FutureExt, SinkExt, StreamExt};
+use hyper::upgrade::Upgraded;
+use hyper_util::rt::TokioIo;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::TcpStream;
+use tokio::sync::watch;
+use tokio::time::{Instant, timeout};
+use tokio_tungstenite::WebSocketStream;
+use tokio_tungstenite::tungstenite::handshake::derive_accept_key;
+use tokio_tungstenite::tungstenite::protocol::{Role, WebSocketConfig};
+use tokio_tungstenite::tungstenite::{Error, Message};
+
+use crate::app::App;
+use crate::clock;
+use crate::live::{Found, LiveFrame, Membership};
+use crate::store::{Sql, StoreError};
+use crate::wire::{self, Wire};
+
+/// Largest client message; clients send next to nothing.
+pub const MAX_CLIENT_MESSAGE: usize = 64 * 1024;
+/// The same where clients may publish directly: an operation of 1 MiB in base64.
+pub const MAX_DIRECT_MESSAGE: usize = 2 * 1024 * 1024;
+/// Buffers of the WebSocket library, each way.
+const BUFFER: usize = 4 * 1024;
+/// A socket that takes not one byte for this long is dropped.
+const NO_PROGRESS: Duration = Duration::from_secs(30);
+/// A subscriber that fell off the live buffer while a write took this long is too slow.
+const STALL: Duration = Duration::from_secs(1);
+/// What a slow subscriber is told to wait, milliseconds.
+const SLOW_RETRY_MS: u32 = 1_000;
+/// A silent client is pinged after this time, and dropped when it stays silent twice as long again.
+const PING_AFTER: Duration = Duration::from_secs(60);
+/// Client messages per ten seconds; above it the socket is closed.
+const MESSAGES_PER_10_S: u64 = 200;
+/// How long to wait for a client to take notice of a close.
+const LINGER: Duration = Duration::from_secs(2);
+/// Operations and bytes of one page of replay.
+const PAGE_OPS: u32 = 1024;
+const PAGE_BYTES: usize = 256 * 1024;
+
+const CLOSE_PROTOCOL: u16 = 1002;
+const CLOSE_POLICY: u16 = 1008;
+const CLOSE_TOO_BIG: u16 = 1009;
+const CLOSE_RESTART: u16 = 1012;
+const CLOSE_TRY_LATER: u16 = 1013;
+
+/// Which frames a client speaks.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Mode {
+    /// Subprotocol `delta.sync.2`.
+    Binary,
+    /// No subprotocol: the original protocol.
+    Json,
+}
+
+/// A valid WebSocket request (RFC 6455 §4.2.1).
+#[derive(Debug)]
+pub struct Handshake {
+    accept: String,
+    /// The frames the client asked for.
+    pub mode: Mode,
+}
+
+impl Handshake {
+    /// `None` when the request is no WebSocket upgrade.
+    pub fn read(headers: &HeaderMap) -> Option<Self> {
+        let tokens = |name| {
+            let values = headers.get_all(name).iter().filter_map(|value| HeaderValue::to_str(value).ok());
+            values.flat_map(|value| value.split(',')).map(|token: &str| token.trim().to_ascii_lowercase())
+        };
+        let upgrades = tokens(header::UPGRADE).any(|token| token == "websocket")
+            && tokens(header::CONNECTION).any(|token| token == "upgrade")
+            && headers.get(header::SEC_WEBSOCKET_VERSION).is_some_and(|version| version == "13");
+        let key = headers.get(header::SEC_WEBSOCKET_KEY)?;
+        let binary = tokens(header::SEC_WEBSOCKET_PROTOCOL).any(|token| token == SUBPROTOCOL);
+        let mode = if binary { Mode::Binary } else { Mode::Json };
+        upgrades.then(|| Self { accept: derive_accept_key(key.as_bytes()), mode })
+    }
+
+    /// The answer that switches protocols.
+    pub fn response(self) -> Response<Body> {
+        let mut response = Response::new(Body::empty());
+        *response.status_mut() = StatusCode::SWITCHING_PROTOCOLS;
+        let headers = response.headers_mut();
+        headers.insert(header::UPGRADE, HeaderValue::from_static("websocket"));
+        headers.insert(header::CONNECTION, HeaderValue::from_static("Upgrade"));
+        if let Ok(accept) = HeaderValue::from_str(&self.accept) {
+            headers.insert(header::SEC_WEBSOCKET_ACCEPT, accept);
+        }
+        if self.mode == Mode::Binary {
+            headers.insert(header::SEC_WEBSOCKET_PROTOCOL, HeaderValue::from_static(SUBPROTOCOL));
+        }
+        response
+    }
+}
+
+/// How a session ends.
+#[derive(Debug)]
+enum End {
+    /// With this close code.
+    Close(u16, &'static str),
+    /// `slow`, then 1013.
+    Slow,
+    /// The client is gone.
+    Gone,
+}
+
+/// Serves a subscriber until either side ends it.
+pub async fn serve(app: Arc<App>, upgraded: Upgraded, mode: Mode, topic: TopicId, cursor: Cursor) {
+    let Ok(parts) = upgraded.downcast::<TokioIo<TcpStream>>() else { return };
+    let max = if app.accept_direct_publish { MAX_DIRECT_MESSAGE } else { MAX_CLIENT_MESSAGE };
+    let config = WebSocketConfig::default()
+        .read_buffer_size(BUFFER)
+        .write_buffer_size(BUFFER)
+        .max_write_buffer_size(4 * BUFFER)
+        .max_message_size(Some(max))
+        .max_frame_size(Some(max));
+    let (stream, early) = (parts.io.into_inner(), parts.read_buf.to_vec());
+    let ws = WebSocketStream::from_partially_read(stream, early, Role::Server, Some(config)).await;
+    app.metrics.sockets.inc();
+    // Registered before the log is read: what is committed from now on reaches the ring.
+    let member = app.live.join(topic);
+    let mut session = Session {
+        watch: member.topic.watch(),
+        closing: app.closing.subscribe(),
+        messages: TokenBucket::full(clock::now()),
+        heard: Instant::now(),
+        pinged: false,
+        stalled: false,
+        member,
+        mode,
+        ws,
+        app: Arc::clone(&app),
+    };
+    let end = match session.open(topic, cursor).await {
+        Ok(subscription) => session.run(subscription).await,
+        Err(end) => end,
+    };
+    session.finish(end).await;
+    app.metrics.sockets.sub(1);
+}
+
+struct Session {
+    app: Arc<App>,
+    ws: WebSocketStream<TcpStream>,
+    mode: Mode,
+    member: Membership,
+    watch: watch::Receiver<Seq>,
+    closing: watch::Receiver<bool>,
+    messages: TokenBucket,
+    heard: Instant,
+    pinged: bool,
+    /// The last write took long.
+    stalled: bool,
+}
+
+impl Session {
+    async fn open(&mut self, topic: TopicId, cursor: Cursor) -> Result<Subscription, End> {
+        let secret = self.app.secret.clone();
+        let now = clock::now();
+        let opened = self.app.readers.run(move |sql| {
+            let view = LogView::read(sql, &secret, &topic)?;
+            Subscription::open(sql, &view, topic, &cursor, now)
+        });
+        let (subscription, frames) = opened.await.map_err(|_| UNREADABLE)?;
+        if frames.iter().any(|frame| matches!(frame, Frame::Reset { .. })) {
+            self.app.metrics.resets.inc();
+        }
+        let wires: Vec<Wire> = frames.iter().filter_map(|frame| self.wire(&subscription, frame)).collect();
+        self.write(&wires).await?;
+        Ok(subscription)
+    }
+
+    async fn run(&mut self, mut subscription: Subscription) -> End {
+        loop {
+            if let Err(end) = self.step(&mut subscription).await {
+                return end;
+            }
+        }
+    }
+
+    async fn step(&mut self, subscription: &mut Subscription) -> Result<(), End> {
+        if *self.closing.borrow() {
+            return Err(End::Close(CLOSE_RESTART, "the server is shutting down"));
+        }
+        while let Some(message) = self.ws.next().now_or_never() {
+            self.hear(message).await?;
+        }
+        match subscription.next() {
+            Next::Replay(after) => self.send_page(subscription, after).await,
+            Next::Ready => {
+                subscription.set_ready();
+                let head = self.sign(subscription);
+                self.send(subscription, &Frame::Ready(head)).await
+            }
+            Next::Live(after) => {
+                // Seen before it is looked for: what is published later wakes the wait below.
+                self.watch.borrow_and_update();
+                match self.member.topic.after(after) {
+                    Found::Frames(frames) => self.send_live(subscription, &frames).await,
+                    Found::Disk if self.stalled => Err(End::Slow),
+                    Found::Disk => self.send_page(subscription, after).await,
+                    Found::Nothing => self.wait(subscription).await,
+                }
+            }
+        }
+    }
+
+    async fn send_live(
+        &mut self,
+        subscription: &mut Subscription,
+        frames: &[Arc<LiveFrame>],
+    ) -> Result<(), End> {
+        let now = clock::now();
+        let mut wires = Vec::with_capacity(frames.len() + 4);
+        let mut pushed = 0;
+        for frame in frames {
+            subscription.sent(frame.last, frame.chain, frame.count, now);
+            pushed += u64::from(frame.count);
+            match self.mode {
+                Mode::Json => wires.push(frame.json().clone()),
+                Mode::Binary => {
+                    wires.push(frame.binary().clone());
+                    if subscription.head_due(now) {
+                        let head = || wire::binary(Frame::Head(self.sign(subscription)).encode());
+                        wires.push(frame.head(head).clone());
+                        subscription.head_sent();
+                    }
+                }
+            }
+        }
+        self.app.metrics.pushed.add(pushed);
+        self.write(&wires).await
+    }
+
+    async fn send_page(&mut self, subscription: &mut Subscription, after: Seq) -> Result<(), End> {
+        let (topic, mode, secret) = (*subscription.topic(), self.mode, self.app.secret.clone());
+        let page = self.app.readers.run(move |sql| Page::read(sql, &secret, &topic, after, mode)).await;
+        let page = page.map_err(|_| UNREADABLE)?;
+        if let Some((first, chain)) = page.gap
+            && let Some(gap) = subscription.skip_to(first, chain)
+        {
+            self.send(subscription, &gap).await?;
+        }
+        let Some(chain) = page.chain else {
+            // A page without operations must at least have moved the cursor, or this would never end.
+            return if subscription.cursor() > after { Ok(()) } else { Err(UNREADABLE) };
+        };
+        let now = clock::now();
+        subscription.sent(page.last, chain, page.count, now);
+        self.app.metrics.replayed.add(page.count.into());
+        self.write(&page.wires).await?;
+        if subscription.head_due(now) {
+            return self.send_head(subscription).await;
+        }
+        Ok(())
+    }
+
+    async fn send_head(&mut self, subscription: &mut Subscription) -> Result<(), End> {
+        subscription.head_sent();
+        let head = self.sign(subscription);
+        self.send(subscription, &Frame::Head(head)).await
+    }
+
+    /// Nothing to send: waits for something to do.
+    async fn wait(&mut self, subscription: &mut Subscription) -> Result<(), End> {
+        let now = clock::now();
+        let silence = match subscription.head_deadline() {
+            Some(deadline) if self.mode == Mode::Binary => Duration::from_millis(deadline.since(now)),
+            _ => Duration::MAX,
+        };
+        let quiet = PING_AFTER * if self.pinged { 3 } else { 1 };
+        let next_ping = (self.heard + quiet).saturating_duration_since(Instant::now());
+        tokio::select! {
+            changed = self.watch.changed() => changed.map_err(|_| End::Gone),
+            message = self.ws.next() => self.hear(message).await,
+            _ = self.closing.changed() => Ok(()),
+            () = tokio::time::sleep(silence.min(next_ping)) => {
+                if subscription.head_due(clock::now()) && self.mode == Mode::Binary {
+                    return self.send_head(subscription).await;
+                }
+                if self.heard.elapsed() >= quiet {
+                    return self.ping().await;
+                }
+                Ok(())
+            }
+        }
+    }
+
+    async fn ping(&mut self) -> Result<(), End> {
+        if std::mem::replace(&mut self.pinged, true) {
+            return Err(End::Gone);
+        }
+        self.guard_flush().await?;
+        self.write_raw(&mut [IoSlice::new(&[0x89, 0])]).await
+    }
+
+    /// What a client may say: next to nothing.
+    async fn hear(&mut self, message: Option<Result<Message, Error>>) -> Result<(), End> {
+        let message = match message {
+            Some(Ok(message)) => message,
+            Some(Err(Error::Capacity(_))) => {
+                return Err(End::Close(CLOSE_TOO_BIG, "the message is too large"));
+            }
+            Some(Err(Error::Protocol(_) | Error::Utf8(_))) => {
+                return Err(End::Close(CLOSE_PROTOCOL, "not a valid WebSocket message"));
+            }
+            Some(Err(_)) | None => return Err(End::Gone),
+        };
+        self.heard = Instant::now();
+        self.pinged = false;
+        if self.messages.take(clock::now(), 1, MESSAGES_PER_10_S, 10_000).is_err() {
+            return Err(End::Close(CLOSE_TRY_LATER, "too many messages"));
+        }
+        match message {
+            Message::Ping(_) | Message::Pong(_) | Message::Frame(_) => self.guard_flush().await,
+            Message::Close(_) => {
+                self.guard_flush().await?;
+                Err(End::Gone)
+            }
+            Message::Binary(bytes) => match bytes.first() {
+                Some(2 | 6) => Err(self.refuse_publish()),
+                _ => Err(End::Close(CLOSE_PROTOCOL, "clients send no frames")),
+            },
+            Message::Text(text) => match json::client_message(text.as_str()) {
+                json::ClientMessage::Op(op) if self.app.accept_direct_publish => {
+                    self.publish(op.into()).await
+                }
+                json::ClientMessage::Op(_) | json::ClientMessage::MalformedOp => Err(self.refuse_publish()),
+                json::ClientMessage::Other => Err(End::Close(CLOSE_PROTOCOL, "clients send no frames")),
+            },
+        }
+    }
+
+    fn refuse_publish(&self) -> End {
+        self.app.metrics.refuse_publish.inc();
+        End::Close(CLOSE_POLICY, "publishing goes through the onion")
+    }
+
+    /// A direct publish, where the operator switched it on. The echo is the answer.
+    async fn publish(&mut self, op: Bytes) -> Result<(), End> {
+        let permit = self.app.admit(op.len()).ok_or(End::Close(CLOSE_TRY_LATER, "the server is busy"))?;
+        let topic = *self.member.id();
+        match self.app.writer.store(topic, op, Write::Unsigned, permit).await {
+            Ok(_) => Ok(()),
+            Err(_) => Err(End::Close(CLOSE_POLICY, "the operation was refused")),
+        }
+    }
+
+    fn sign(&self, subscription: &Subscription) -> delta_core::topic::SignedHead {
+        let (topic, generation) = (subscription.topic(), subscription.generation());
+        self.app.sign(topic, generation, subscription.cursor(), *subscription.chain())
+    }
+
+    async fn send(&mut self, subscription: &Subscription, frame: &Frame) -> Result<(), End> {
+        match self.wire(subscription, frame) {
+            Some(wire) => self.write(&[wire]).await,
+            None => Ok(()),
+        }
+    }
+
+    /// A frame in the client's language; JSON has no word for some.
+    fn wire(&self, subscription: &Subscription, frame: &Frame) -> Option<Wire> {
+        if self.mode == Mode::Binary {
+            return Some(wire::binary(frame.encode()));
+        }
+        match frame {
+            Frame::Ready(head) => Some(wire::text(json::ready(subscription.generation(), head))),
+            Frame::Gap { from, to, chain } => Some(wire::text(json::gap(*from, *to, chain))),
+            Frame::Reset { generation, head } => Some(wire::text(json::reset(generation, *head))),
+            _ => None,
+        }
+    }
+
+    async fn write(&mut self, wires: &[Wire]) -> Result<(), End> {
+        self.guard_flush().await?;
+        let mut slices: Vec<IoSlice<'_>> = wires
+            .iter()
+            .flat_map(|wire| [wire.header(), wire.payload()])
+            .filter(|part| !part.is_empty())
+            .map(IoSlice::new)
+            .collect();
+        let started = Instant::now();
+        self.stalled = false;
+        self.write_raw(&mut slices).await?;
+        self.stalled |= started.elapsed() >= STALL;
+        Ok(())
+    }
+
+    /// The library's own bytes (pongs) go out first, whole.
+    async fn guard_flush(&mut self) -> Result<(), End> {
+        match timeout(NO_PROGRESS, self.ws.flush()).await {
+            // A close the client began is answered and ends the session when it is read.
+            Ok(Ok(()) | Err(Error::ConnectionClosed)) => Ok(()),
+            Ok(Err(_)) | Err(_) => Err(End::Gone),
+        }
+    }
+
+    async fn write_raw(&mut self, mut slices: &mut [IoSlice<'_>]) -> Result<(), End> {
+        while !slices.is_empty() {
+            let patience = if self.stalled { NO_PROGRESS } else { STALL };
+            match timeout(patience, self.ws.get_mut().write_vectored(slices)).await {
+                Ok(Ok(count)) if count > 0 => IoSlice::advance_slices(&mut slices, count),
+                Err(_) if !self.stalled => {
+                    self.stalled = true;
+                    self.app.metrics.stalls.inc();
+                }
+                _ => return Err(End::Gone),
+            }
+        }
+        Ok(())
+    }
+
+    async fn finish(mut self, end: End) {
+        let (code, reason) = match end {
+            End::Gone => return,
+            End::Close(code, reason) => (code, reason),
+            End::Slow => {
+                self.app.metrics.slow.inc();
+                let slow = wire::binary(Frame::Slow { retry_after_ms: SLOW_RETRY_MS }.encode());
+                if self.mode == Mode::Binary && self.write(&[slow]).await.is_err() {
+                    return;
+                }
+                (CLOSE_TRY_LATER, "too slow")
+            }
+        };
+        let mut close = vec![0x88, 2 + reason.len() as u8];
+        close.extend_from_slice(&code.to_be_bytes());
+        close.extend_from_slice(reason.as_bytes());
+        if self.write_raw(&mut [IoSlice::new(&close)]).await.is_err() {
+            return;
+        }
+        // Unread input would make the system cut the connection before the close is read: take it and forget it.
+        let stream = self.ws.get_mut();
+        let discard = async {
+            let _ = stream.shutdown().await;
+            let mut sink = [0; 4096];
+            while matches!(stream.read(&mut sink).await, Ok(count) if count > 0) {}
+        };
+        let _ = timeout(LINGER, discard).await;
+    }
+}
+
+const UNREADABLE: End = End::Close(CLOSE_TRY_LATER, "the log cannot be read now");
+
+/// Operations from the disk, encoded on the reading thread.
+#[derive(Debug, Default)]
+struct Page {
+    /// The first retained seq and the chain before it, when operations before it were evicted.
+    gap: Option<(Seq, Chain)>,
+    wires: Vec<Wire>,
+    first: Seq,
+    last: Seq,
+    /// The chain value at `last`; `None` without operations.
+    chain: Option<Chain>,
+    count: u32,
+}
+
+impl Page {
+    fn read(
+        sql: &Sql,
+        secret: &GenerationSecret,
+        topic: &TopicId,
+        after: Seq,
+        mode: Mode,
+    ) -> Result<Self, StoreError> {
+        let mut page = Self::default();
+        match mode {
+            Mode::Binary => page.read_binary(sql, topic, after)?,
+            Mode::Json => page.read_json(sql, topic, after)?,
+        }
+        let before =
+            if page.count > 0 { page.first.previous() } else { sql.state(topic)?.map_or(after, |s| s.head) };
+        if before > after {
+            let view = LogView::read(sql, secret, topic)?;
+            let chain = view.chain_at(sql, topic, before)?;
+            page.gap = chain.zip(before.next()).map(|(chain, first)| (first, chain));
+        }
+        Ok(page)
+    }
+
+    fn read_binary(&mut self, sql: &Sql, topic: &TopicId, after: Seq) -> Result<(), StoreError> {
+        let mut writer = OpsWriter::new();
+        let mut bytes = 0;
+        sql.ascend(topic, after, Seq(u64::MAX), &mut |stored| {
+            if !writer.fits(stored.op.len()) {
+                self.wires.extend(writer.take().map(wire::binary));
+            }
+            // Never refused: the frame has room, and nothing empty or oversized is stored.
+            let _ = writer.push(stored.seq, stored.received, stored.op);
+            bytes += stored.op.len();
+            self.count(&stored) && bytes < PAGE_BYTES
+        })?;
+        self.wires.extend(writer.take().map(wire::binary));
+        Ok(())
+    }
+
+    fn read_json(&mut self, sql: &Sql, topic: &TopicId, after: Seq) -> Result<(), StoreError> {
+        let mut texts = wire::Texts::default();
+        sql.ascend(topic, after, Seq(u64::MAX), &mut |stored| {
+            texts.push(&json::op(stored.seq, stored.op));
+            self.count(&stored) && texts.size() < PAGE_BYTES
+        })?;
+        if self.count > 0 {
+            self.wires.push(texts.finish());
+        }
+        Ok(())
+    }
+
+    fn count(&mut self, stored: &StoredOp<'_>) -> bool {
+        if self.count == 0 {
+            self.first = stored.seq;
+        }
+        self.count += 1;
+        self.last = stored.seq;
+        self.chain = Some(stored.chain);
+        self.count < PAGE_OPS
+    }
+}

@@ -1,0 +1,440 @@
+//! The one thread that writes: whatever waits is appended in one transaction and committed together, so a sync of
+//! the disk costs a batch, not an operation. Only after the commit is anyone told.
+
+use std::collections::{HashMap, HashSet};
+use std::ops::Range;
+use std::path::PathBuf;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, mpsc};
+use std::thread::JoinHandle;
+use std::time::Duration;
+
+use bytes::Bytes;
+use delta_core::identity::Millis;
+use delta_core::topic::{Seq, TopicId};
+use delta_topic_log::{AppendError, LogReader, Placed, TokenBucket, TopicLogs, Write};
+use thiserror::Error;
+use tokio::sync::oneshot;
+
+use crate::clock;
+use crate::health::{Disk, Permit};
+use crate::limits::Limits;
+use crate::live::{Fresh, Live};
+use crate::metrics::Metrics;
+use crate::store::{Sql, StoreError};
+
+/// Most operations of one commit.
+const COMMIT_OPS: usize = 4096;
+/// Bytes of operations after which a commit takes no more.
+const COMMIT_BYTES: usize = 8 * 1024 * 1024;
+/// Operations after which the write-ahead log is moved into the database.
+const CHECKPOINT_OPS: usize = 10_000;
+/// The same in bytes.
+const CHECKPOINT_BYTES: usize = 32 * 1024 * 1024;
+/// How often retention is looked after.
+const RETENTION_EVERY_MS: u64 = 1_000;
+/// How often topics nobody writes to are looked after.
+const SWEEP_EVERY_MS: u64 = 3_600_000;
+/// Buckets of topics kept before full ones are forgotten.
+const MAX_BUCKETS: usize = 65_536;
+const MINUTE_MS: u64 = 60_000;
+const DAY_MS: u64 = 24 * 60 * MINUTE_MS;
+
+/// Operations of one topic to append.
+#[derive(Debug)]
+pub struct Append {
+    /// The topic.
+    pub topic: TopicId,
+    /// The operations, in order.
+    pub ops: Vec<Bytes>,
+    /// Who authorised them.
+    pub write: Write,
+    /// Their share of the bytes in flight.
+    pub permit: Permit,
+    /// Who waits for the outcome: the seq of the first operation.
+    pub reply: Option<oneshot::Sender<Result<Seq, Refused>>>,
+}
+
+/// Why operations were not stored.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Error)]
+pub enum Refused {
+    /// An operation is empty or above 1 MiB.
+    #[error("an operation is empty or too large")]
+    Malformed,
+    /// An unsigned write to a topic that has had a signed one.
+    #[error("the topic takes signed writes only")]
+    SignedTopic,
+    /// Too many deliveries to the topic.
+    #[error("too many deliveries to the topic")]
+    Rate {
+        /// Try again after this long.
+        retry_after_ms: u64,
+    },
+    /// The disk does not take them, or the log is full.
+    #[error("the operations cannot be stored now")]
+    Storage,
+    /// The server is shutting down.
+    #[error("the server is shutting down")]
+    Stopping,
+}
+
+enum Command {
+    Append(Append),
+    Stop,
+}
+
+/// Sends operations to the writing thread.
+#[derive(Clone, Debug)]
+pub struct Writer(mpsc::Sender<Command>);
+
+impl Writer {
+    /// Queues operations. What is in the queue is bounded by the permits.
+    pub fn append(&self, append: Append) {
+        // A writer that has stopped drops the reply, which is the answer.
+        let _ = self.0.send(Command::Append(append));
+    }
+
+    /// Queues operations and waits for their commit.
+    ///
+    /// # Errors
+    /// They were refused; nothing of them is stored.
+    pub async fn store(
+        &self,
+        topic: TopicId,
+        op: Bytes,
+        write: Write,
+        permit: Permit,
+    ) -> Result<Seq, Refused> {
+        let (reply, outcome) = oneshot::channel();
+        self.append(Append { topic, ops: vec![op], write, permit, reply: Some(reply) });
+        outcome.await.unwrap_or(Err(Refused::Stopping))
+    }
+
+    /// Lets the thread end once everything queued so far is committed.
+    pub fn stop(&self) {
+        let _ = self.0.send(Command::Stop);
+    }
+}
+
+/// What the thread works with.
+#[derive(Debug)]
+pub struct WriterParts {
+    /// The logs over the writing connection.
+    pub logs: TopicLogs<Sql>,
+    /// The database file, for the checkpointing connection.
+    pub database: PathBuf,
+    /// Where committed operations are published.
+    pub live: Arc<Live>,
+    /// Counters.
+    pub metrics: Arc<Metrics>,
+    /// Whether the disk takes writes.
+    pub disk: Arc<Disk>,
+    /// Quotas and retention.
+    pub limits: Limits,
+}
+
+/// Starts the writing thread.
+///
+/// # Errors
+/// The checkpointing connection cannot be opened.
+pub fn start(parts: WriterParts) -> Result<(Writer, JoinHandle<()>), StoreError> {
+    let (sender, commands) = mpsc::channel();
+    let checkpoints = Checkpoints::start(Sql::writer(&parts.database, 0)?);
+    let retains = [parts.limits.bytes_per_topic, parts.limits.ops_per_topic, parts.limits.max_age_days];
+    let thread = Thread {
+        parts,
+        commands,
+        checkpoints,
+        retains: retains.iter().any(|limit| *limit > 0),
+        touched: HashSet::new(),
+        retained_at: Millis(0),
+        swept_at: Millis(0),
+        buckets: HashMap::new(),
+        placed: Vec::new(),
+    };
+    let handle = std::thread::spawn(move || thread.run());
+    Ok((Writer(sender), handle))
+}
+
+struct Thread {
+    parts: WriterParts,
+    commands: mpsc::Receiver<Command>,
+    checkpoints: Checkpoints,
+    retains: bool,
+    /// Topics written to since retention was last looked after.
+    touched: HashSet<TopicId>,
+    retained_at: Millis,
+    swept_at: Millis,
+    buckets: HashMap<(TopicId, bool), TokenBucket>,
+    placed: Vec<Placed>,
+}
+
+impl Thread {
+    fn run(mut self) {
+        let mut batch = Vec::new();
+        let mut running = true;
+        while running {
+            match self.next() {
+                Some(Command::Append(append)) => {
+                    batch.push(append);
+                    running = self.gather(&mut batch);
+                    self.commit(&mut batch);
+                }
+                Some(Command::Stop) => running = false,
+                None => {}
+            }
+            self.retain();
+        }
+        self.checkpoints.finish(self.parts.logs.storage());
+    }
+
+    /// Waits for a command; with retention at most until it is due.
+    fn next(&self) -> Option<Command> {
+        if self.retains {
+            match self.commands.recv_timeout(Duration::from_millis(RETENTION_EVERY_MS)) {
+                Ok(command) => Some(command),
+                Err(mpsc::RecvTimeoutError::Timeout) => None,
+                Err(mpsc::RecvTimeoutError::Disconnected) => Some(Command::Stop),
+            }
+        } else {
+            Some(self.commands.recv().unwrap_or(Command::Stop))
+        }
+    }
+
+    /// Takes what else waits, up to a commit's limits; `false` when the thread is to stop after it.
+    fn gather(&self, batch: &mut Vec<Append>) -> bool {
+        let size = |append: &Append| append.ops.iter().map(Bytes::len).sum::<usize>();
+        let mut ops: usize = batch.iter().map(|append| append.ops.len()).sum();
+        let mut bytes: usize = batch.iter().map(size).sum();
+        while ops < COMMIT_OPS && bytes < COMMIT_BYTES {
+            match self.commands.try_recv() {
+                Ok(Command::Append(append)) => {
+                    ops += append.ops.len();
+                    bytes += size(&append);
+                    batch.push(append);
+                }
+                Ok(Command::Stop) => return false,
+                Err(_) => break,
+            }
+        }
+        true
+    }
+
+    fn commit(&mut self, batch: &mut Vec<Append>) {
+        let now = clock::now();
+        self.placed.clear();
+        let staged: Result<Vec<_>, StoreError> = batch.iter().map(|append| self.stage(now, append)).collect();
+        let committed = staged.and_then(|outcomes| self.parts.logs.commit().map(|()| outcomes));
+        let failing = committed.is_err();
+        let news = self.parts.disk.report(failing);
+        let outcomes = match committed {
+            Ok(outcomes) => {
+                if news {
+                    tracing::info!("storing works again");
+                }
+                self.tell(batch, &outcomes);
+                outcomes
+            }
+            Err(error) => {
+                self.parts.logs.rollback();
+                self.parts.metrics.commit_failures.inc();
+                if news {
+                    tracing::error!("operations cannot be stored, deliveries get 503: {error}");
+                }
+                batch.iter().map(|_| Err(Refused::Storage)).collect()
+            }
+        };
+        for (append, outcome) in batch.drain(..).zip(outcomes) {
+            self.answer(append, outcome);
+        }
+    }
+
+    /// Stages one append. The outer error ends the whole batch.
+    fn stage(&mut self, now: Millis, append: &Append) -> Result<Result<Range<usize>, Refused>, StoreError> {
+        if let Err(retry_after_ms) = self.charge(now, append) {
+            return Ok(Err(Refused::Rate { retry_after_ms }));
+        }
+        let ops: Vec<&[u8]> = append.ops.iter().map(Bytes::as_ref).collect();
+        let start = self.placed.len();
+        let appended = self.parts.logs.append(now, &append.topic, &ops, append.write, &mut self.placed);
+        match appended {
+            Ok(()) => Ok(Ok(start..self.placed.len())),
+            Err(AppendError::Empty | AppendError::TooLarge(_)) => Ok(Err(Refused::Malformed)),
+            Err(AppendError::SignedTopic) => Ok(Err(Refused::SignedTopic)),
+            Err(AppendError::Full) => Ok(Err(Refused::Storage)),
+            Err(AppendError::Storage(error)) => Err(error),
+        }
+    }
+
+    /// Takes the operations from the topic's quota; signed and unsigned writes have one each.
+    fn charge(&mut self, now: Millis, append: &Append) -> Result<(), u64> {
+        let capacity = self.parts.limits.deliveries_per_topic_per_minute;
+        if capacity == 0 {
+            return Ok(());
+        }
+        if self.buckets.len() > MAX_BUCKETS {
+            self.buckets.retain(|_, bucket| !bucket.is_full(now, capacity));
+        }
+        let key = (append.topic, append.write == Write::Signed);
+        let bucket = self.buckets.entry(key).or_insert_with(|| TokenBucket::full(now));
+        bucket.take(now, append.ops.len() as u64, capacity, MINUTE_MS)
+    }
+
+    /// After the commit: publish what is new.
+    fn tell(&mut self, batch: &[Append], outcomes: &[Result<Range<usize>, Refused>]) {
+        let mut fresh = Vec::with_capacity(self.placed.len());
+        let mut bytes = 0;
+        for (append, outcome) in batch.iter().zip(outcomes) {
+            let Ok(range) = outcome else { continue };
+            let places = self.placed.get(range.clone()).unwrap_or_default();
+            for (op, place) in append.ops.iter().zip(places).filter(|(_, place)| place.fresh) {
+                bytes += op.len();
+                let Placed { seq, received, chain, .. } = *place;
+                fresh.push(Fresh { topic: append.topic, seq, received, chain, op: op.clone() });
+            }
+            if self.retains {
+                self.touched.insert(append.topic);
+            }
+        }
+        let metrics = &self.parts.metrics;
+        metrics.committed(batch.len());
+        metrics.stored.add(fresh.len() as u64);
+        metrics.duplicates.add((self.placed.len() - fresh.len()) as u64);
+        fresh.sort_unstable_by_key(|fresh| (fresh.topic, fresh.seq));
+        self.parts.live.publish(&fresh);
+        self.checkpoints.after_commit(self.parts.logs.storage(), fresh.len(), bytes);
+    }
+
+    /// Answers whoever waits, and counts packets that nobody is told about.
+    fn answer(&self, append: Append, outcome: Result<Range<usize>, Refused>) {
+        let metrics = &self.parts.metrics;
+        match outcome {
+            _ if append.write == Write::Unsigned => {}
+            Ok(_) => {}
+            Err(Refused::Rate { .. }) => metrics.drop_quota.inc(),
+            Err(Refused::Storage | Refused::Stopping) => metrics.drop_storage.inc(),
+            Err(Refused::Malformed | Refused::SignedTopic) => metrics.drop_content.inc(),
+        }
+        if let Some(reply) = append.reply {
+            let first =
+                |range: Range<usize>| self.placed.get(range.start).map_or(Seq(0), |placed| placed.seq);
+            let _ = reply.send(outcome.map(first));
+        }
+    }
+
+    /// Evicts what the limits no longer keep.
+    fn retain(&mut self) {
+        let now = clock::now();
+        if !self.retains || now.since(self.retained_at) < RETENTION_EVERY_MS {
+            return;
+        }
+        self.retained_at = now;
+        if now.since(self.swept_at) >= SWEEP_EVERY_MS {
+            self.swept_at = now;
+            if let Err(error) = self.touch_all() {
+                tracing::warn!("retention cannot list the topics: {error}");
+            }
+        }
+        for topic in std::mem::take(&mut self.touched) {
+            let evicted = self.evict_due(now, &topic).and_then(|()| self.parts.logs.commit());
+            if let Err(error) = evicted {
+                tracing::warn!("retention cannot evict: {error}");
+                return;
+            }
+        }
+    }
+
+    fn touch_all(&mut self) -> Result<(), StoreError> {
+        let mut topic = TopicId([0; 32]);
+        while let Some(next) = self.parts.logs.storage().topic_after(&topic)? {
+            self.touched.insert(next);
+            topic = next;
+        }
+        Ok(())
+    }
+
+    fn evict_due(&mut self, now: Millis, topic: &TopicId) -> Result<(), StoreError> {
+        let state = self.parts.logs.state(topic)?;
+        let limits = self.parts.limits;
+        let storage = self.parts.logs.storage();
+        let mut up_to = Seq(0);
+        if limits.ops_per_topic > 0 {
+            up_to = up_to.max(Seq(state.head.0.saturating_sub(limits.ops_per_topic)));
+        }
+        if limits.bytes_per_topic > 0 {
+            up_to = up_to.max(storage.evict_for_bytes(topic, limits.bytes_per_topic)?);
+        }
+        if limits.max_age_days > 0 {
+            let oldest = Millis(now.0.saturating_sub(limits.max_age_days.saturating_mul(DAY_MS)));
+            // Receive times never decrease along a log: the expired ones are at its beginning.
+            let mut seq = up_to.max(state.tail.previous());
+            while let Some(next) = seq.next().filter(|next| *next <= state.head) {
+                match storage.mark(topic, next)? {
+                    Some((_, received)) if received < oldest => seq = next,
+                    _ => break,
+                }
+            }
+            up_to = up_to.max(seq);
+        }
+        if up_to >= state.tail {
+            self.parts.logs.evict(topic, up_to)?;
+            self.parts.metrics.evicted.inc();
+        }
+        Ok(())
+    }
+}
+
+/// Moves the write-ahead log into the database. The bulk is moved on a thread of its own while writing goes on; the
+/// writer then moves the little that came meanwhile, which lets the log start over.
+struct Checkpoints {
+    requests: Option<mpsc::Sender<()>>,
+    moved: Arc<AtomicBool>,
+    pending: bool,
+    ops: usize,
+    bytes: usize,
+    thread: Option<JoinHandle<()>>,
+}
+
+impl Checkpoints {
+    fn start(sql: Sql) -> Self {
+        let (requests, queue) = mpsc::channel::<()>();
+        let moved = Arc::new(AtomicBool::new(false));
+        let done = Arc::clone(&moved);
+        let thread = std::thread::spawn(move || {
+            while queue.recv().is_ok() {
+                report(sql.checkpoint());
+                done.store(true, Ordering::Release);
+            }
+        });
+        Self { requests: Some(requests), moved, pending: false, ops: 0, bytes: 0, thread: Some(thread) }
+    }
+
+    fn after_commit(&mut self, sql: &Sql, ops: usize, bytes: usize) {
+        self.ops += ops;
+        self.bytes += bytes;
+        if self.pending {
+            if self.moved.swap(false, Ordering::Acquire) {
+                self.pending = false;
+                report(sql.checkpoint());
+            }
+        } else if self.ops >= CHECKPOINT_OPS || self.bytes >= CHECKPOINT_BYTES {
+            (self.ops, self.bytes, self.pending) = (0, 0, true);
+            let _ = self.requests.as_ref().map(|requests| requests.send(()));
+        }
+    }
+
+    fn finish(&mut self, sql: &Sql) {
+        self.requests = None;
+        if let Some(thread) = self.thread.take() {
+            let _ = thread.join();
+        }
+        report(sql.checkpoint());
+    }
+}
+
+/// A checkpoint that fails loses nothing: the log keeps everything and the next one tries again.
+fn report(result: Result<u64, StoreError>) {
+    if let Err(error) = result {
+        tracing::warn!("cannot move the write-ahead log into the database: {error}");
+    }
+}

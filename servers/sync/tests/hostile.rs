@@ -1,0 +1,196 @@
+//! Hostile and unlucky clients: everything stays bounded, nobody else notices.
+
+mod common;
+
+use common::{Server, write_key};
+use delta_core::sync::frame::Frame;
+use delta_core::topic::TopicId;
+use futures_util::{SinkExt, StreamExt};
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio_tungstenite::tungstenite::{self, Message};
+
+#[tokio::test]
+async fn case_70_an_oversized_message_is_closed_with_1009_without_reading_it() {
+    let dir = tempfile::tempdir().unwrap();
+    let server = Server::start(dir.path(), &[]);
+    let topic = TopicId([5; 32]);
+    let mut client = server.subscribe(&topic, "").await;
+    client.ready().await;
+    // The server answers to the announced length; it may cut the connection before all is written.
+    let _ = client.socket.send(Message::binary(vec![1; 10 * 1024 * 1024])).await;
+    let mut code = None;
+    while let Some(Ok(message)) = client.socket.next().await {
+        if let Message::Close(Some(close)) = message {
+            code = Some(u16::from(close.code));
+        }
+    }
+    assert!(matches!(code, Some(1009) | None), "{code:?}");
+    let at_limit = Message::text("x".repeat(delta_sync::socket::MAX_CLIENT_MESSAGE));
+    let past_limit = Message::text("x".repeat(delta_sync::socket::MAX_CLIENT_MESSAGE + 1));
+    for (message, code) in [(at_limit, 1002), (past_limit, 1009)] {
+        let mut client = server.subscribe(&topic, "").await;
+        client.ready().await;
+        client.send(message).await;
+        assert_eq!(client.close_code().await, code);
+    }
+}
+
+#[tokio::test]
+async fn case_70_a_flood_of_pings_is_closed_with_1013() {
+    let dir = tempfile::tempdir().unwrap();
+    let server = Server::start(dir.path(), &[]);
+    let mut client = server.subscribe(&TopicId([5; 32]), "").await;
+    client.ready().await;
+    for _ in 0..1000 {
+        if client.socket.send(Message::Ping(vec![0; 100].into())).await.is_err() {
+            break;
+        }
+    }
+    let mut code = None;
+    while let Some(Ok(message)) = client.socket.next().await {
+        if let Message::Close(Some(close)) = message {
+            code = Some(u16::from(close.code));
+        }
+    }
+    assert_eq!(code, Some(1013));
+}
+
+#[tokio::test]
+async fn case_70_one_byte_fragments_are_bounded_and_hurt_nobody() {
+    let dir = tempfile::tempdir().unwrap();
+    let server = Server::start(dir.path(), &[]);
+    let key = write_key(1);
+    let mut bystander = server.subscribe(&key.topic(), "").await;
+    bystander.ready().await;
+    let mut stream = tokio::net::TcpStream::connect(server.address).await.unwrap();
+    let head = format!(
+        "GET /topic/{} HTTP/1.1\r\nHost: x\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n\
+         Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n",
+        key.topic()
+    );
+    stream.write_all(head.as_bytes()).await.unwrap();
+    let mut answer = [0; 12];
+    stream.read_exact(&mut answer).await.unwrap();
+    assert_eq!(&answer, b"HTTP/1.1 101");
+    // A text message that never ends, one masked byte a frame.
+    let mut flood = vec![0x01, 0x81, 0, 0, 0, 0, b'x'];
+    (0..100_000).for_each(|_| flood.extend_from_slice(&[0x00, 0x81, 0, 0, 0, 0, b'x']));
+    let _ = stream.write_all(&flood).await;
+    let mut rest = Vec::new();
+    let _ = stream.read_to_end(&mut rest).await;
+    server.deliver(&key, &[b"unaffected"], 1).await;
+    bystander.reach(1).await;
+    common::eventually("sockets", async || server.metric("delta_sync_sockets").await == 1).await;
+}
+
+#[tokio::test]
+async fn case_70_connections_and_subscribes_of_one_address_are_limited() {
+    let dir = tempfile::tempdir().unwrap();
+    let limits = ["--limit", "connections_per_address=20,subscribes_per_second_per_address=0"];
+    let server = Server::start(dir.path(), &limits);
+    let topic = TopicId([5; 32]);
+    let mut open = Vec::new();
+    let mut refused = 0;
+    for _ in 0..50 {
+        match server.try_subscribe(&topic, "").await {
+            Ok(client) => open.push(client),
+            Err(tungstenite::Error::Http(response)) => {
+                assert_eq!(response.status(), 429);
+                assert!(response.headers().contains_key("Retry-After"));
+                refused += 1;
+            }
+            Err(other) => panic!("{other}"),
+        }
+    }
+    assert!(open.len() <= 20 && open.len() + refused == 50, "{} open", open.len());
+    for client in &mut open {
+        client.ready().await;
+    }
+    drop(open);
+    common::eventually("a place", async || server.try_subscribe(&topic, "").await.is_ok()).await;
+    drop(server);
+
+    let server = Server::start(dir.path(), &["--limit", "subscribes_per_second_per_address=5"]);
+    let mut refused = 0;
+    for _ in 0..60 {
+        if let Err(tungstenite::Error::Http(response)) = server.try_subscribe(&topic, "").await {
+            assert_eq!(response.status(), 429);
+            refused += 1;
+        }
+    }
+    assert!(refused > 0);
+}
+
+#[tokio::test]
+async fn case_70_a_reader_that_stops_is_told_slow_and_closed_and_others_go_on() {
+    const LARGE: usize = 1024 * 1024;
+    let dir = tempfile::tempdir().unwrap();
+    let server = Server::start(dir.path(), &["--accept-v2"]);
+    let topic = TopicId([5; 32]);
+    let mut slow = server.subscribe(&topic, "").await;
+    let mut quick = server.subscribe(&topic, "").await;
+    slow.ready().await;
+    quick.ready().await;
+    // More than the system's buffers and the live buffer hold.
+    for n in 1..=32u8 {
+        assert_eq!(server.deliver_json(&topic, &vec![n; LARGE]).await.unwrap().status, 200);
+        quick.reach(n.into()).await;
+    }
+    server.metric_reaches("delta_sync_stalls_total", 1).await;
+    let mut told = false;
+    let code = loop {
+        match slow.message().await {
+            Message::Binary(bytes) => told |= matches!(Frame::decode(bytes), Ok(Frame::Slow { .. })),
+            Message::Close(Some(close)) => break u16::from(close.code),
+            other => panic!("{other:?}"),
+        }
+    };
+    assert_eq!((told, code), (true, 1013));
+    // It comes back and has missed nothing.
+    let mut again = server.subscribe(&topic, "").await;
+    again.reach(32).await;
+    assert_eq!(again.ops.len(), 32);
+}
+
+#[tokio::test]
+async fn too_many_deliveries_to_a_topic_get_429_and_other_topics_do_not() {
+    let dir = tempfile::tempdir().unwrap();
+    let server = Server::start(dir.path(), &["--accept-v2", "--limit", "deliveries_per_topic_per_minute=3"]);
+    let (topic, other) = (TopicId([5; 32]), TopicId([6; 32]));
+    for n in 0..3u8 {
+        assert_eq!(server.deliver_json(&topic, &[n]).await.unwrap().status, 200);
+    }
+    let refused = server.deliver_json(&topic, b"more").await.unwrap();
+    assert_eq!(refused.status, 429);
+    assert!(refused.header("Retry-After").unwrap().parse::<u64>().unwrap() <= 20);
+    assert_eq!(server.deliver_json(&other, b"more").await.unwrap().status, 200);
+}
+
+#[tokio::test]
+async fn case_73_logs_hold_no_address_topic_key_or_hash() {
+    let dir = tempfile::tempdir().unwrap();
+    let key = write_key(1);
+    let topic = key.topic();
+    let log = dir.path().join("log");
+    let data = dir.path().join("data");
+    let server = Server::start_logged(&data, &log);
+    let mut client = server.subscribe(&topic, "").await;
+    client.ready().await;
+    for batch in 0..20u64 {
+        let ops: Vec<Vec<u8>> = (0..50u64).map(|n| (batch * 50 + n).to_be_bytes().to_vec()).collect();
+        server.deliver(&key, &ops.iter().map(Vec::as_slice).collect::<Vec<_>>(), batch).await;
+    }
+    client.reach(1000).await;
+    server.get(&format!("/topic/{topic}/ops")).await;
+    server.post("/deliver", "application/octet-stream", &[3; 4096]).await;
+    server.metric_reaches("delta_sync_packets_dropped_total{reason=\"seal\"}", 1).await;
+    let metrics = common::request(server.admin, "GET", "/metrics", &[], &[]).await.unwrap().text();
+    assert!(server.terminate().success());
+    let logged = std::fs::read_to_string(&log).unwrap() + &metrics;
+    let hash = delta_core::identity::EnvelopeHash::of(&7u64.to_be_bytes()).to_string();
+    for secret in [&topic.to_string(), &key.verifying_key().to_string(), &hash, "127.0.0.1"] {
+        for length in [8, secret.len()] {
+            assert!(!logged.contains(&secret[..length]), "{secret} in {logged}");
+        }
+    }
+}
