@@ -10,10 +10,12 @@
 mod address;
 mod list;
 mod load;
+mod pkarr;
 mod record;
+mod seen;
 mod url;
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::HashMap;
 
 use ed25519_dalek::{Signature, VerifyingKey};
 use thiserror::Error;
@@ -26,7 +28,9 @@ use crate::limits::MAX_DIRECTORY_NODES;
 pub use address::is_public;
 pub use list::{ListBody, ListEntry, SignedList, sign_list};
 pub use load::{LoadRules, SkipReason, Skipped};
+pub use pkarr::{MAX_BEP44_VALUE, MAX_PKARR_TEXT, PKARR_NAME, PkarrTooLong, ResolvedRecord};
 pub use record::{NodeRecord, RecordError, RecordObject};
+pub use seen::{MAX_SEEN, Seen, SeenRecord};
 pub use url::{SyncUrl, SyncUrlError, UrlError, check_url};
 
 /// Longest list or records text that is looked at, bytes.
@@ -131,24 +135,6 @@ pub struct TrustPolicy {
     pub allow_private: bool,
 }
 
-/// What was seen before, so that nobody can hand out yesterday's directory. The caller keeps it.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Seen {
-    /// The highest list version.
-    pub version: u64,
-    /// Per node its newest record.
-    pub records: BTreeMap<NodeId, SeenRecord>,
-}
-
-/// What was seen of one node.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct SeenRecord {
-    /// Its highest sequence number.
-    pub seq: u64,
-    /// Whether it ever had an onion key: such a node never counts as v2-only again.
-    pub onion: bool,
-}
-
 /// The nodes of one valid list, joined with their records.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Directory {
@@ -177,7 +163,21 @@ impl Directory {
         now: Millis,
         rules: &LoadRules,
     ) -> Result<(Self, Vec<Skipped>), DirectoryError> {
-        load::listed(list_json, records_json, trust, now, rules)
+        load::listed(list_json, records_json, &[], trust, now, rules)
+    }
+
+    /// As [`load_with`](Self::load_with), with further records that the caller resolved and authenticated itself. For
+    /// a listed node the newest record counts, wherever it came from; nodes no list names are added behind the
+    /// others, without an operator: for routes they all count as run by one.
+    pub fn load_resolved(
+        list_json: &str,
+        records_json: &str,
+        resolved: &[ResolvedRecord],
+        trust: &TrustPolicy,
+        now: Millis,
+        rules: &LoadRules,
+    ) -> Result<(Self, Vec<Skipped>), DirectoryError> {
+        load::listed(list_json, records_json, resolved, trust, now, rules)
     }
 
     /// Takes a pool of records the caller itself vouches for, the operators named in them included.
@@ -230,16 +230,6 @@ impl Directory {
     /// The node with this identity.
     pub fn node(&self, id: &NodeId) -> Option<&Node> {
         self.index.get(id).and_then(|place| self.nodes.get(*place))
-    }
-
-    /// Adds this directory to what was seen.
-    pub fn remember(&self, seen: &mut Seen) {
-        seen.version = seen.version.max(self.version);
-        for node in &self.nodes {
-            let record = seen.records.entry(node.id).or_default();
-            record.seq = record.seq.max(node.seq);
-            record.onion |= !node.keys.is_empty();
-        }
     }
 }
 

@@ -1,6 +1,8 @@
 //! What a directory takes, what it refuses as a whole, and which single nodes it leaves out.
 
+mod pkarr;
 mod records;
+mod seen;
 mod urls;
 
 use delta_core::identity::{Millis, NodeId};

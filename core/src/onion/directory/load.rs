@@ -8,7 +8,7 @@ use thiserror::Error;
 use super::list::ListEntry;
 use super::{
     Directory, DirectoryError, MAX_DIRECTORY_BYTES, MAX_RECORDS, Node, NodeKind, NodeRecord, RecordError,
-    RecordObject, Seen, SignedList, TrustPolicy, UrlError, check_url,
+    RecordObject, ResolvedRecord, Seen, SignedList, TrustPolicy, UrlError, check_url,
 };
 use crate::identity::{Millis, NodeId};
 use crate::limits::MAX_DIRECTORY_NODES;
@@ -97,6 +97,7 @@ pub enum SkipReason {
 pub(super) fn listed(
     list_json: &str,
     records_json: &str,
+    resolved: &[ResolvedRecord],
     trust: &TrustPolicy,
     now: Millis,
     rules: &LoadRules,
@@ -112,6 +113,7 @@ pub(super) fn listed(
     let entries = entries(&body.nodes, &mut skipped);
     let ids: HashSet<NodeId> = entries.iter().map(|entry| entry.id).collect();
     let mut records = newest_records(records_json, &rules.seen, &mut skipped, |id| ids.contains(id))?;
+    add_resolved(&mut records, resolved, &rules.seen, &mut skipped);
     let explained: HashSet<NodeId> = skipped.iter().filter_map(Skipped::of_record).collect();
     let mut nodes = Vec::with_capacity(entries.len());
     for entry in &entries {
@@ -125,7 +127,36 @@ pub(super) fn listed(
             Err(reason) => skipped.push(Skipped { node: Some(entry.id), reason }),
         }
     }
+    // What is left no list names: found by its key alone.
+    let mut unlisted: Vec<(NodeId, (NodeRecord, u64))> = records.into_iter().collect();
+    unlisted.sort_unstable_by_key(|(id, _)| *id);
+    for (id, (record, seq)) in unlisted {
+        match node(&record, seq, None, None, trust.allow_private, now) {
+            Ok(_) if nodes.len() >= MAX_DIRECTORY_NODES => break,
+            Ok(node) => nodes.push(node),
+            Err(reason) => skipped.push(Skipped { node: Some(id), reason }),
+        }
+    }
     Ok((Directory::from_nodes(body.version, body.expires, nodes), skipped))
+}
+
+/// Adds records that were resolved elsewhere, where they are newer.
+fn add_resolved(
+    records: &mut HashMap<NodeId, (NodeRecord, u64)>,
+    resolved: &[ResolvedRecord],
+    seen: &Seen,
+    skipped: &mut Vec<Skipped>,
+) {
+    for found in resolved {
+        let record = found.record();
+        if records.get(&record.id).is_some_and(|(_, seq)| *seq >= found.seq()) {
+            continue;
+        }
+        match check_seen(record, found.seq(), seen) {
+            Ok(()) => drop(records.insert(record.id, (record.clone(), found.seq()))),
+            Err(reason) => skipped.push(Skipped { node: Some(record.id), reason }),
+        }
+    }
 }
 
 pub(super) fn pool(
@@ -208,15 +239,21 @@ fn newest_records(
 
 fn check_record(object: &RecordObject, seen: &Seen) -> Result<NodeRecord, SkipReason> {
     let record = object.verify()?;
+    check_seen(&record, object.seq, seen)?;
+    Ok(record)
+}
+
+/// Nothing goes back behind what was seen.
+fn check_seen(record: &NodeRecord, seq: u64, seen: &Seen) -> Result<(), SkipReason> {
     if let Some(before) = seen.records.get(&record.id) {
-        if object.seq < before.seq {
-            return Err(SkipReason::Older { got: object.seq, seen: before.seq });
+        if seq < before.seq {
+            return Err(SkipReason::Older { got: seq, seen: before.seq });
         }
         if before.onion && record.keys.is_empty() {
             return Err(SkipReason::Downgraded);
         }
     }
-    Ok(record)
+    Ok(())
 }
 
 /// One node from its record and, where there is one, its list entry. Kind and operator come from the list; URL,
