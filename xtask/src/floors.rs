@@ -30,12 +30,13 @@ const MODULES: [(&str, u8); 13] = [
 ];
 
 /// Floors of the crates, by folder.
-const CRATES: [(&str, &str, u8); 11] = [
+const CRATES: [(&str, &str, u8); 12] = [
     ("core", "delta-core", 4),
     ("servers/relay-core", "delta-relay-core", 4),
     ("servers/replay", "delta-replay", 4),
     ("servers/topic-log", "delta-topic-log", 4),
     ("client", "delta-client", 5),
+    ("directory-dht", "delta-directory-dht", 5),
     ("servers/relay", "delta-relay", 5),
     ("servers/sync", "delta-sync", 5),
     ("sim", "delta-sim", 5),
