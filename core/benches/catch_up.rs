@@ -42,7 +42,9 @@ fn main() {
     let stored = reader.count_operations().unwrap();
     assert_eq!(stored, count as u64, "every operation is stored");
     let rate = count as f64 / seconds;
-    println!("catch-up: {count} operations in {seconds:.2} s = {rate:.0}/s on {cores} cores, {events} change events");
+    println!(
+        "catch-up: {count} operations in {seconds:.2} s = {rate:.0}/s on {cores} cores, {events} change events"
+    );
     println!("strict verification of the same cores: {bound:.0}/s; ratio {:.2} (target 0.5)", rate / bound);
     println!("peak resident memory: {} KiB", peak_kib());
 }
@@ -150,9 +152,11 @@ fn catch_up(
         if taken == given {
             return events;
         }
-        let (index, batch) = opened.recv().unwrap();
-        waiting.insert(index, batch);
         waiting.extend(opened.try_iter());
+        while !waiting.contains_key(&taken) {
+            let (index, batch) = opened.recv().unwrap();
+            waiting.insert(index, batch);
+        }
         let mut inputs = Vec::new();
         let mut operations = 0;
         while operations < SLICE

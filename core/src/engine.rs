@@ -56,13 +56,15 @@ pub struct Engine {
     store: Store,
     state: State,
     outputs: VecDeque<Output>,
+    /// Memory could not be made from the store again after a rollback: to be done before anything else.
+    stale: bool,
 }
 
 impl Engine {
     /// Starts from what the store holds. Nothing is sent before [`Command::Configure`].
     pub fn open(mut store: Store, device: DeviceKey, now: Millis) -> Result<Self, EngineError> {
         let state = State::load(&mut store, device, now)?;
-        Ok(Self { store, state, outputs: VecDeque::new() })
+        Ok(Self { store, state, outputs: VecDeque::new(), stale: false })
     }
 
     /// This device's key, as others know it.
@@ -111,7 +113,9 @@ impl Engine {
                         .into_iter()
                         .map(|id| Output::Reply { id, result: Err(CommandError::Store(Arc::clone(&error))) }),
                 );
-                self.state.reload(&mut self.store, now, &mut self.outputs)?;
+                self.stale = true;
+                // If the store cannot even be read now, the next batch tries again before anything else.
+                let _ = self.refresh(now);
                 Err(EngineError::Store(error))
             }
         }
@@ -147,6 +151,15 @@ impl Engine {
         self.store.close()
     }
 
+    /// After a rollback: memory is made from the store again, connections start over.
+    fn refresh(&mut self, now: Millis) -> Result<(), StoreError> {
+        if self.stale {
+            self.state.reload(&mut self.store, now, &mut self.outputs)?;
+            self.stale = false;
+        }
+        Ok(())
+    }
+
     fn commit(
         &mut self,
         now: Millis,
@@ -154,6 +167,7 @@ impl Engine {
         inputs: Vec<Input>,
         durability: Durability,
     ) -> Result<Vec<Output>, StoreError> {
+        self.refresh(now)?;
         let mut staged = Vec::new();
         let mut tx = self.store.begin(durability)?;
         for input in inputs {

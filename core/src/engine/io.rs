@@ -187,6 +187,9 @@ pub enum CommandError {
     /// The envelope could not be sealed.
     #[error("the operation cannot be sealed: {0}")]
     Seal(#[from] SealError),
+    /// The sync server's id is not an Ed25519 key.
+    #[error("the sync server's id is not an Ed25519 key: check the part of its URL after `#`")]
+    ServerKey,
     /// The path length is not 1–5.
     #[error("a route has 1 to 5 relays")]
     PathLength,

@@ -92,7 +92,7 @@ impl State {
                 .map(|(operation, seq)| Output::Event(Event::Acknowledged { topic: id, operation, seq })),
         );
         if !news.changes.is_empty() {
-            staged.push(Output::Event(Event::Changed { topic: id, changes: news.changes }));
+            staged.push(Output::Event(Event::Changed { topic: id, changes: Change::merge(news.changes) }));
         }
         Ok(())
     }

@@ -30,6 +30,7 @@ pub(super) const BLIND_RETRY_MS: u64 = 30_000;
 pub(super) struct State {
     pub(super) device: DeviceKey,
     pub(super) network: Option<Network>,
+    server_key: Option<VerifyingKey>,
     pub(super) topics: BTreeMap<TopicId, Topic>,
     pub(super) attempts: HashMap<AttemptId, TopicId>,
     pub(super) outbox_rows: usize,
@@ -66,6 +67,7 @@ impl State {
         let mut state = Self {
             device,
             network: None,
+            server_key: None,
             topics: BTreeMap::new(),
             attempts: HashMap::new(),
             outbox_rows: 0,
@@ -88,18 +90,17 @@ impl State {
         outputs: &mut VecDeque<Output>,
     ) -> Result<(), StoreError> {
         outputs.extend(self.conns.keys().map(|conn| Output::Disconnect { conn: *conn }));
-        let subscribed: Vec<TopicId> =
-            self.topics.iter().filter(|(_, topic)| topic.subscribed).map(|(id, _)| *id).collect();
-        self.topics.clear();
-        self.attempts.clear();
         self.conns.clear();
-        self.wakeups.clear();
+        self.attempts.clear();
         self.touched.clear();
-        self.load_topics(store, now)?;
-        for id in subscribed {
-            if let Some(topic) = self.topics.get_mut(&id) {
-                topic.subscribed = true;
-            }
+        self.wakeups.clear();
+        let old = std::mem::take(&mut self.topics);
+        if let Err(error) = self.load_topics(store, now) {
+            self.topics = old;
+            return Err(error);
+        }
+        for (id, topic) in &mut self.topics {
+            topic.subscribed = old.get(id).is_some_and(|old| old.subscribed);
         }
         if self.network.is_some() {
             let at = now.plus(crate::sync::session::FAULT_PAUSE_MS);
@@ -239,11 +240,7 @@ impl State {
         staged: &mut Vec<Output>,
     ) {
         let Some(topic) = self.topics.get_mut(&id) else { return };
-        let Some(server) =
-            self.network.as_ref().and_then(|network| VerifyingKey::from_bytes(&network.server.id.0).ok())
-        else {
-            return;
-        };
+        let Some(server) = self.server_key else { return };
         let wanted = topic.subscribed || !topic.outbox.is_empty();
         let session = topic.session.get_or_insert_with(|| Session::new(id, server));
         if wanted {
@@ -435,6 +432,7 @@ impl State {
         if !(1..=5).contains(&network.relays) {
             return Err(CommandError::PathLength);
         }
+        let key = VerifyingKey::from_bytes(&network.server.id.0).map_err(|_| CommandError::ServerKey)?;
         let same = self.network.as_ref().is_some_and(|old| old.server.id == network.server.id);
         for (id, topic) in &mut self.topics {
             if let Some(session) = topic.session.as_mut().filter(|_| !same) {
@@ -455,6 +453,7 @@ impl State {
             }
         }
         self.network = Some(network);
+        self.server_key = Some(key);
         Ok(Reply::Done)
     }
 

@@ -1,0 +1,441 @@
+//! The engine as its driver sees it: inputs in, outputs out, a small server of the test's own in between.
+
+#![cfg(feature = "device")]
+
+use std::sync::Arc;
+
+use bytes::Bytes;
+use delta_core::engine::{
+    Blocked, Command, CommandError, CommandId, Engine, EngineError, Event, Input, Network, Output, PostJob,
+    Reply, open,
+};
+use delta_core::entropy::SeededEntropy;
+use delta_core::identity::{EnvelopeHash, Millis, NodeId, OperationId};
+use delta_core::onion::deliver;
+use delta_core::onion::directory::{Directory, Node, NodeKind};
+use delta_core::onion::route::RouteError;
+use delta_core::onion::v3::{self, OnionSecret, Peeled};
+use delta_core::ops::{Content, DeviceKey, Ticket};
+use delta_core::store::{Store, StoreOptions};
+use delta_core::sync::frame::{Frame, SequencedOp};
+use delta_core::sync::session::{ConnId, Connection, SubscribeRequest};
+use delta_core::topic::{Chain, Generation, Seq, SignedHead, TopicId};
+use ed25519_dalek::SigningKey;
+
+/// A topic's log as the protocol describes it, and the onion keys of three relays and the server.
+struct World {
+    key: SigningKey,
+    secrets: Vec<OnionSecret>,
+    topic: TopicId,
+    generation: Generation,
+    log: Vec<Vec<u8>>,
+}
+
+impl World {
+    fn new(topic: TopicId) -> Self {
+        let key = SigningKey::from_bytes(&[7; 32]);
+        let secrets = (0..4u8).map(|index| OnionSecret::from_bytes(index.into(), [index + 1; 32])).collect();
+        Self { key, secrets, topic, generation: Generation([1; 16]), log: Vec::new() }
+    }
+
+    fn network(&self, relays: u8) -> Network {
+        let node = |id, kind, index: usize| Node {
+            id,
+            kind,
+            operator: Some(format!("operator {index}")),
+            url: format!("https://node{index}.example"),
+            keys: vec![self.secrets[index].public()],
+            expires: u64::MAX,
+            max_class: 4,
+            seq: 1,
+        };
+        let relay = |index: u8| {
+            let id = SigningKey::from_bytes(&[index + 50; 32]).verifying_key().to_bytes();
+            node(NodeId(id), NodeKind::Relay, index.into())
+        };
+        Network {
+            directory: Arc::new(Directory::from_nodes(1, u64::MAX, (0..relays).map(relay))),
+            server: node(NodeId(self.key.verifying_key().to_bytes()), NodeKind::Sync, 3),
+            relays: 3,
+        }
+    }
+
+    /// Carries a packet through its relays and appends what it delivers, once. Gives how many were new.
+    fn carry(&mut self, job: &PostJob) -> usize {
+        let mut packet = job.wrap().unwrap();
+        for _ in 0..3 {
+            match v3::open(&self.secrets, packet).unwrap().parse().unwrap() {
+                Peeled::Forward { packet: next, .. } => packet = next,
+                other => panic!("{other:?}"),
+            }
+        }
+        let Peeled::Deliver { content } = v3::open(&self.secrets, packet).unwrap().parse().unwrap() else {
+            panic!("the fourth layer delivers")
+        };
+        let delivery = deliver::verify(&content).unwrap();
+        assert_eq!(delivery.topic, self.topic);
+        let before = self.log.len();
+        for op in delivery.operations().unwrap() {
+            if !self.log.iter().any(|known| known == op) {
+                self.log.push(op.to_vec());
+            }
+        }
+        self.log.len() - before
+    }
+
+    fn chain(&self, upto: usize) -> Chain {
+        let start = Chain::start(&self.topic, &self.generation);
+        let ops = self.log.iter().take(upto).zip(1..);
+        ops.fold(start, |chain, (op, seq)| chain.next(Seq(seq), &EnvelopeHash::of(op)))
+    }
+
+    fn ops(&self, from: usize) -> Vec<Frame> {
+        let item = |(op, seq): (&Vec<u8>, u64)| SequencedOp {
+            seq: Seq(seq),
+            received: Millis(seq * 1000),
+            op: Bytes::copy_from_slice(op),
+        };
+        let ops: Vec<_> = self.log.iter().skip(from).zip(from as u64 + 1..).map(item).collect();
+        ops.chunks(256).map(|ops| Frame::Ops(ops.to_vec())).collect()
+    }
+
+    fn ready(&self) -> Frame {
+        let len = self.log.len();
+        Frame::Ready(SignedHead::sign(
+            &self.key,
+            &self.topic,
+            &self.generation,
+            Seq(len as u64),
+            self.chain(len),
+        ))
+    }
+
+    fn hello(&self) -> Frame {
+        let head = Seq(self.log.len() as u64);
+        Frame::Hello {
+            generation: self.generation,
+            head,
+            tail: Seq(1),
+            server_time: Millis(0),
+            max_op: 1 << 20,
+        }
+    }
+}
+
+struct Device {
+    engine: Engine,
+    entropy: SeededEntropy,
+    now: Millis,
+    next: u64,
+    ticket: Ticket,
+    /// The last connection asked for.
+    connect: Option<(ConnId, SubscribeRequest)>,
+}
+
+impl Device {
+    fn new(seed: u8, store: Store, ticket: &Ticket) -> Self {
+        let engine = Engine::open(store, DeviceKey::from_bytes(&[seed; 32]), Millis(1000)).unwrap();
+        let entropy = SeededEntropy::new([seed; 32]);
+        Self { engine, entropy, now: Millis(1000), next: 0, ticket: ticket.clone(), connect: None }
+    }
+
+    fn ready(seed: u8, ticket: &Ticket, world: &World) -> Self {
+        let mut device = Self::new(seed, Store::in_memory().unwrap(), ticket);
+        device.join(world);
+        device
+    }
+
+    fn join(&mut self, world: &World) {
+        let topic = self.ticket.topic();
+        self.command(Command::OpenTopic { ticket: self.ticket.clone() }).unwrap();
+        self.command(Command::Configure(world.network(3))).unwrap();
+        self.command(Command::Subscribe { topic }).unwrap();
+    }
+
+    fn handle(&mut self, inputs: Vec<Input>) -> Result<Vec<Output>, EngineError> {
+        self.engine.handle(self.now, &mut self.entropy, inputs)?;
+        Ok(self.outputs())
+    }
+
+    fn outputs(&mut self) -> Vec<Output> {
+        let outputs: Vec<_> = std::iter::from_fn(|| self.engine.poll_output()).collect();
+        for output in &outputs {
+            if let Output::Connect { conn, request } = output {
+                self.connect = Some((*conn, request.clone()));
+            }
+        }
+        outputs
+    }
+
+    fn input(&mut self, command: Command) -> Input {
+        self.next += 1;
+        Input::Command { id: CommandId(self.next), command }
+    }
+
+    /// Runs one command.
+    fn command(&mut self, command: Command) -> Result<Reply, CommandError> {
+        let input = self.input(command);
+        self.handle(vec![input]).unwrap().into_iter().find_map(reply).expect("every command is answered")
+    }
+
+    fn say(&self, text: &str) -> Command {
+        let content = Content::MessageSend { text: text.into(), reply: None, mentions: vec![] };
+        Command::Publish { topic: self.ticket.topic(), content }
+    }
+
+    /// The connection the engine asks for, now or when its time comes.
+    fn connection(&mut self) -> (ConnId, SubscribeRequest) {
+        loop {
+            if let Some(connect) = self.connect.take() {
+                return connect;
+            }
+            self.now = self.engine.next_wakeup().expect("a subscribed topic connects").max(self.now);
+            self.handle(vec![Input::Timeout]).unwrap();
+        }
+    }
+
+    /// Connects and replays the world's log from this device's cursor; gives all outputs.
+    fn catch_up(&mut self, world: &World) -> (ConnId, Vec<Output>) {
+        let (conn, request) = self.connection();
+        let mut outputs = self.handle(vec![Input::Connected { conn }]).unwrap();
+        let ops = world.ops(request.since.0 as usize);
+        for frame in [world.hello()].into_iter().chain(ops).chain([world.ready()]) {
+            outputs.extend(self.frame(conn, &frame));
+        }
+        (conn, outputs)
+    }
+
+    fn frame(&mut self, conn: ConnId, frame: &Frame) -> Vec<Output> {
+        let jobs = self.engine.triage(self.now, conn, frame.encode().into(), &mut self.entropy);
+        let inputs = jobs.into_iter().map(|job| Input::Opened(open(job))).collect();
+        self.handle(inputs).unwrap()
+    }
+
+    fn texts(&self) -> Vec<String> {
+        let reader = self.engine.reader().unwrap();
+        let page = reader.messages(&self.ticket.keys().log(), delta_core::store::Page::Newest, 100).unwrap();
+        page.into_iter().filter_map(|row| row.text).collect()
+    }
+
+    fn status(&mut self) -> delta_core::engine::TopicStatus {
+        let topic = self.ticket.topic();
+        match self.command(Command::Status { topic }).unwrap() {
+            Reply::Status(status) => status,
+            other => panic!("{other:?}"),
+        }
+    }
+}
+
+fn reply(output: Output) -> Option<Result<Reply, CommandError>> {
+    match output {
+        Output::Reply { result, .. } => Some(result),
+        _ => None,
+    }
+}
+
+fn posts(outputs: Vec<Output>) -> Vec<PostJob> {
+    let post = |output| match output {
+        Output::Post(job) => Some(job),
+        _ => None,
+    };
+    outputs.into_iter().filter_map(post).collect()
+}
+
+fn acknowledged(outputs: &[Output]) -> Vec<OperationId> {
+    let operation = |output: &Output| match output {
+        Output::Event(Event::Acknowledged { operation, .. }) => Some(*operation),
+        _ => None,
+    };
+    outputs.iter().filter_map(operation).collect()
+}
+
+fn ticket() -> Ticket {
+    Ticket::generate_private(&mut SeededEntropy::new([42; 32])).unwrap()
+}
+
+#[test]
+fn what_one_device_publishes_the_other_reads_and_the_echo_acknowledges() {
+    let ticket = ticket();
+    let mut world = World::new(ticket.topic());
+    let mut alice = Device::ready(1, &ticket, &world);
+    let mut bob = Device::ready(2, &ticket, &world);
+
+    let publish = alice.say("hello");
+    let input = alice.input(publish);
+    let outputs = alice.handle(vec![input]).unwrap();
+    let [job] = posts(outputs).try_into().unwrap();
+    assert_eq!(alice.status().sent, 1, "an accepted packet is not a delivered one");
+    assert_eq!(world.carry(&job), 1);
+    alice.handle(vec![Input::Posted { attempt: job.attempt, taken: true }]).unwrap();
+    assert_eq!(alice.status().sent, 1);
+
+    let (_, outputs) = alice.catch_up(&world);
+    assert_eq!(acknowledged(&outputs).len(), 1);
+    assert_eq!((alice.status().sent, alice.status().queued), (0, 0));
+    bob.catch_up(&world);
+    assert_eq!(bob.texts(), ["hello"]);
+    assert_eq!(bob.status().connection, Connection::Live);
+    assert_eq!(bob.status().cursor.unwrap().chain, world.chain(1));
+}
+
+#[test]
+fn commands_of_one_batch_share_packets_and_a_failing_one_leaves_the_others() {
+    let ticket = ticket();
+    let mut world = World::new(ticket.topic());
+    let mut alice = Device::ready(1, &ticket, &world);
+    let mut inputs = Vec::new();
+    for index in 0..1000 {
+        let text = if index == 500 { "x".repeat(70_000) } else { format!("line {index}") };
+        let command = alice.say(&text);
+        inputs.push(alice.input(command));
+    }
+    let outputs = alice.handle(inputs).unwrap();
+    let failed: Vec<_> = outputs
+        .iter()
+        .filter(|output| matches!(output, Output::Reply { result: Err(CommandError::Content(_)), .. }))
+        .collect();
+    assert_eq!(failed.len(), 1);
+    let jobs = posts(outputs);
+    assert_eq!(jobs.iter().map(PostJob::operations).collect::<Vec<_>>(), [256, 256, 256, 231]);
+    assert_eq!(jobs.iter().map(|job| world.carry(job)).sum::<usize>(), 999);
+    let (_, outputs) = alice.catch_up(&world);
+    assert_eq!(acknowledged(&outputs).len(), 999);
+}
+
+#[test]
+fn case_34_too_few_relays_leave_the_operation_queued_with_the_reason() {
+    let ticket = ticket();
+    let world = World::new(ticket.topic());
+    let mut alice = Device::ready(1, &ticket, &world);
+    alice.command(Command::Configure(world.network(2))).unwrap();
+    let command = alice.say("waits");
+    let input = alice.input(command);
+    let outputs = alice.handle(vec![input]).unwrap();
+    let reason = Blocked::Route(RouteError::TooFewRelays { have: 2, need: 3 });
+    assert!(posts(outputs).is_empty());
+    assert_eq!((alice.status().blocked, alice.status().queued), (Some(reason), 1));
+    let command = Command::Configure(world.network(3));
+    let input = alice.input(command);
+    assert_eq!(posts(alice.handle(vec![input]).unwrap()).len(), 1);
+    assert_eq!(alice.status().blocked, None);
+}
+
+#[test]
+fn case_40_an_operation_sent_before_a_crash_is_sent_again_and_stands_once() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("device.db");
+    let ticket = ticket();
+    let mut world = World::new(ticket.topic());
+    let store = || Store::open(&path, StoreOptions::default()).unwrap();
+    let mut alice = Device::new(1, store(), &ticket);
+    alice.join(&world);
+    let command = alice.say("once");
+    let input = alice.input(command);
+    let [job] = posts(alice.handle(vec![input]).unwrap()).try_into().unwrap();
+    assert_eq!(world.carry(&job), 1);
+    drop(alice);
+
+    let mut alice = Device::new(1, store(), &ticket);
+    alice.command(Command::Configure(world.network(3))).unwrap();
+    assert_eq!(alice.status().queued, 1, "the row is still there");
+    // Its echo never comes on this connection: the server withholds it, the row goes out once more.
+    let log = std::mem::take(&mut world.log);
+    alice.catch_up(&world);
+    world.log = log;
+    let mut again = Vec::new();
+    while again.is_empty() {
+        alice.now = alice.engine.next_wakeup().expect("a retry is due").max(alice.now);
+        again = posts(alice.handle(vec![Input::Timeout]).unwrap());
+    }
+    assert_eq!(world.carry(&again[0]), 0, "the server knows the envelope");
+    assert_eq!(world.log.len(), 1);
+}
+
+#[test]
+fn case_64_a_full_disk_fails_the_batch_loses_nothing_and_passes() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("device.db");
+    let ticket = ticket();
+    let world = World::new(ticket.topic());
+    let options = StoreOptions { max_pages: Some(120), ..StoreOptions::default() };
+    let mut alice = Device::new(1, Store::open(&path, options).unwrap(), &ticket);
+    alice.join(&world);
+    let mut published = Vec::new();
+    let error = loop {
+        assert!(published.len() < 1000, "the disk gets full");
+        let command = alice.say(&"y".repeat(20_000));
+        let input = alice.input(command);
+        let result = alice.engine.handle(alice.now, &mut alice.entropy, vec![input]);
+        match (result, alice.outputs().into_iter().find_map(reply).unwrap()) {
+            (Ok(()), Ok(Reply::Published(id))) => published.push(id),
+            (Err(error), Err(CommandError::Store(_))) => break error,
+            other => panic!("{other:?}"),
+        }
+    };
+    assert!(error.to_string().contains("device.db"), "{error}");
+    assert!(!published.is_empty());
+    drop(alice);
+
+    let mut alice = Device::new(1, Store::open(&path, StoreOptions::default()).unwrap(), &ticket);
+    let command = alice.say("room again");
+    published.push(match alice.command(command).unwrap() {
+        Reply::Published(id) => id,
+        other => panic!("{other:?}"),
+    });
+    let reader = alice.engine.reader().unwrap();
+    assert_eq!(reader.count_operations().unwrap(), published.len() as u64);
+    assert_eq!(alice.status().queued, published.len());
+}
+
+#[test]
+fn case_51_a_wiped_server_gets_its_operations_back_once() {
+    let ticket = ticket();
+    let mut world = World::new(ticket.topic());
+    let mut alice = Device::ready(1, &ticket, &world);
+    let inputs = (0..5).map(|index| {
+        let command = alice.say(&format!("line {index}"));
+        alice.input(command)
+    });
+    let inputs: Vec<_> = inputs.collect();
+    for job in posts(alice.handle(inputs).unwrap()) {
+        world.carry(&job);
+    }
+    let (conn, _) = alice.catch_up(&world);
+    assert_eq!(alice.status().sent, 0);
+    let before = alice.texts();
+
+    let old = std::mem::take(&mut world.log);
+    world.generation = Generation([2; 16]);
+    alice.handle(vec![Input::Disconnected { conn, retry_after_ms: 0 }]).unwrap();
+    let (conn, request) = alice.connection();
+    assert_eq!(request.resume.map(|(generation, _)| generation), Some(Generation([1; 16])));
+    alice.handle(vec![Input::Connected { conn }]).unwrap();
+    let ready_at = alice.now;
+    for frame in [world.hello(), Frame::Reset { generation: world.generation, head: Seq(0) }, world.ready()] {
+        alice.frame(conn, &frame);
+    }
+    let mut seen = 0;
+    while world.log.len() < old.len() {
+        alice.now = alice.engine.next_wakeup().expect("re-delivery is due").max(alice.now);
+        let jobs = posts(alice.handle(vec![Input::Timeout]).unwrap());
+        if !jobs.is_empty() {
+            assert!(alice.now.since(ready_at) >= 10_000, "not at once: that would name the author");
+        }
+        for job in jobs {
+            world.carry(&job);
+        }
+        for frame in world.ops(seen) {
+            seen = world.log.len();
+            alice.frame(conn, &frame);
+        }
+        assert!(alice.now.since(ready_at) < 600_000, "{} of {}", world.log.len(), old.len());
+    }
+    let sorted = |mut log: Vec<Vec<u8>>| {
+        log.sort();
+        log
+    };
+    assert_eq!(sorted(world.log.clone()), sorted(old), "the same envelopes, each once");
+    let mut after = alice.texts();
+    after.sort();
+    assert_eq!(after, before, "nothing lost or doubled on the device");
+}
