@@ -65,7 +65,7 @@ impl Front {
         };
         let full = self.keys.seen.values().any(delta_replay::Replay::is_full);
         let Some(share) = (!full).then(|| self.budget.take(class.size())).flatten() else {
-            return Ok(self.busy());
+            return Ok(self.busy(unread(StatusCode::SERVICE_UNAVAILABLE)));
         };
         let packet = read_exactly(request.into_body(), class.size()).await?;
         match self.pool.push(Job { packet, share }) {
@@ -73,13 +73,12 @@ impl Front {
                 self.counters.count(Event::Accepted);
                 Ok(status(StatusCode::ACCEPTED))
             }
-            Err(_) => Ok(self.busy()),
+            Err(_) => Ok(self.busy(status(StatusCode::SERVICE_UNAVAILABLE))),
         }
     }
 
-    fn busy(&self) -> Answer {
+    fn busy(&self, mut answer: Answer) -> Answer {
         self.counters.count(Event::Busy);
-        let mut answer = unread(StatusCode::SERVICE_UNAVAILABLE);
         answer.headers_mut().insert(RETRY_AFTER, HeaderValue::from_static("1"));
         answer
     }

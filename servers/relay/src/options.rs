@@ -41,9 +41,9 @@ pub struct RecordOptions {
     /// Folder of the relay's identity and keys; made (mode 0700) when it is missing.
     #[arg(long, env = "DELTA_DATA", value_name = "DIR")]
     pub data: PathBuf,
-    /// Base URL others reach this relay at, without a trailing slash. Kept in the data folder.
+    /// Base URL others reach this relay at, without a trailing slash. Kept in the data folder: needed once.
     #[arg(long, env = "DELTA_URL", value_name = "URL")]
-    pub url: String,
+    pub url: Option<String>,
     /// Who runs the relay. Kept in the data folder.
     #[arg(long, env = "DELTA_OPERATOR", value_name = "NAME")]
     pub operator: Option<String>,

@@ -48,6 +48,8 @@ pub struct Pool {
 struct Queue {
     jobs: VecDeque<Job>,
     busy: usize,
+    // Threads that wait: waking nobody would still cost a system call per packet.
+    asleep: usize,
 }
 
 impl fmt::Debug for Pool {
@@ -94,8 +96,11 @@ impl Pool {
             return Err(job);
         }
         queue.jobs.push_back(job);
+        let wake = queue.asleep > 0;
         drop(queue);
-        self.wake.notify_one();
+        if wake {
+            self.wake.notify_one();
+        }
         Ok(())
     }
 
@@ -114,7 +119,9 @@ impl Pool {
         loop {
             let mut queue = self.lock();
             while queue.jobs.is_empty() {
+                queue.asleep += 1;
                 queue = self.wake.wait(queue).unwrap_or_else(PoisonError::into_inner);
+                queue.asleep -= 1;
             }
             let count = queue.jobs.len().min(BATCH);
             jobs.extend(queue.jobs.drain(..count));

@@ -96,10 +96,13 @@ pub fn run(cli: Cli) -> Result<(), RunError> {
 
 #[allow(clippy::print_stdout, reason = "the record is the program's output")]
 fn print_record(options: RecordOptions) -> Result<(), RunError> {
-    record::check(&options.url, options.allow_private)?;
+    // Before a folder is made for nothing.
+    if let Some(url) = &options.url {
+        record::check(url, options.allow_private)?;
+    }
     let folder = DataFolder::open(&options.data, &mut PlatformEntropy)?;
     let terms = RecordTerms {
-        url: Some(options.url),
+        url: options.url,
         operator: options.operator,
         valid_days: options.valid_days,
         allow_private: options.allow_private,

@@ -340,6 +340,10 @@ impl Relay {
         assert_eq!(self.count(event), n, "{event}\n{page}\n{log}");
     }
 
+    pub fn process_id(&self) -> u32 {
+        self.process.as_ref().unwrap().id()
+    }
+
     /// SIGTERM, without waiting.
     pub fn terminate(&self) {
         let id = self.process.as_ref().unwrap().id().to_string();
