@@ -1,7 +1,7 @@
 //! From settings to a running relay, and to its end.
 
 use std::collections::HashMap;
-use std::io;
+use std::io::{self, Write};
 use std::num::NonZero;
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
@@ -74,6 +74,9 @@ pub enum RunError {
     /// TLS towards next nodes.
     #[error("cannot set up TLS")]
     Tls(#[from] rustls::Error),
+    /// Standard output.
+    #[error("cannot write to standard output")]
+    Output(#[source] io::Error),
     /// Threads, signals.
     #[error("the system refused a thread or a signal handler")]
     System(#[from] io::Error),
@@ -94,7 +97,6 @@ pub fn run(cli: Cli) -> Result<(), RunError> {
     }
 }
 
-#[allow(clippy::print_stdout, reason = "the record is the program's output")]
 fn print_record(options: RecordOptions) -> Result<(), RunError> {
     // Before a folder is made for nothing.
     if let Some(url) = &options.url {
@@ -107,8 +109,13 @@ fn print_record(options: RecordOptions) -> Result<(), RunError> {
         valid_days: options.valid_days,
         allow_private: options.allow_private,
     };
-    println!("{}", record::sign(&folder, &terms, Clock::unix())?.to_json());
-    Ok(())
+    print(&record::sign(&folder, &terms, Clock::unix())?.to_json())
+}
+
+/// A line for whoever started the program. Unlike a log line it is there whatever is logged.
+fn print(line: &str) -> Result<(), RunError> {
+    let mut out = io::stdout().lock();
+    writeln!(out, "{line}").and_then(|()| out.flush()).map_err(RunError::Output)
 }
 
 /// A relay that is wired up and has not taken a packet yet.
@@ -150,13 +157,14 @@ async fn relay(settings: Settings) -> Result<(), RunError> {
         async move { front.answer(request).await }
     };
     let listener = listen(settings.listen).await?;
-    tracing::info!("relay {} listens on {}", folder.node_id(), listener.local_addr()?);
+    tracing::info!("relay {}", folder.node_id());
+    print(&format!("listening on http://{}", listener.local_addr()?))?;
     let serving = tokio::spawn(serve::serve(listener, stopped.clone(), answer));
     if let Some(address) = settings.admin {
         let metrics = Arc::clone(&node.metrics);
         let answer = move |request: Request<Incoming>| std::future::ready(Ok(metrics.answer(&request)));
         let listener = listen(address).await?;
-        tracing::info!("metrics on {}", listener.local_addr()?);
+        print(&format!("admin on http://{}", listener.local_addr()?))?;
         tokio::spawn(serve::serve(listener, stopped, answer));
     }
     tokio::spawn(watch_directory(Arc::clone(&node.directories), Arc::clone(&node.records)));

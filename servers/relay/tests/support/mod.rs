@@ -305,21 +305,27 @@ impl Relay {
             .arg("--records")
             .arg(net.records())
             .args(options)
+            .stdout(Stdio::piped())
             .stderr(Stdio::piped())
             .spawn()
             .unwrap();
+        let stdout = BufReader::new(child.stdout.take().unwrap());
         let stderr = BufReader::new(child.stderr.take().unwrap());
         self.process = Some(child);
         let log = Arc::clone(&self.log);
-        let (ready, wait) = mpsc::channel();
         std::thread::spawn(move || {
             for line in stderr.lines().map_while(Result::ok) {
-                if line.contains("metrics on") {
-                    let _ = ready.send(());
-                }
                 let mut log = log.lock().unwrap();
                 log.push_str(&line);
                 log.push('\n');
+            }
+        });
+        let (ready, wait) = mpsc::channel();
+        std::thread::spawn(move || {
+            for line in stdout.lines().map_while(Result::ok) {
+                if line.starts_with("admin on ") {
+                    let _ = ready.send(());
+                }
             }
         });
         // An error means that the process has ended.
