@@ -54,7 +54,7 @@ pub fn problems() -> Vec<String> {
 }
 
 fn between_crates(root: &Path) -> Vec<String> {
-    let mut problems = Vec::new();
+    let mut problems = without_floor(&std::fs::read_to_string(root.join("Cargo.toml")).unwrap_or_default());
     for (folder, name, floor) in CRATES {
         let Ok(manifest) = std::fs::read_to_string(root.join(folder).join("Cargo.toml")) else { continue };
         for dependency in dependencies(&manifest) {
@@ -74,6 +74,17 @@ fn between_crates(root: &Path) -> Vec<String> {
         }
     }
     problems
+}
+
+/// Members of the workspace that no floor is known of.
+fn without_floor(workspace: &str) -> Vec<String> {
+    let members = workspace.split("members = [").nth(1).and_then(|rest| rest.split(']').next()).unwrap_or("");
+    let unknown = members
+        .split('"')
+        .skip(1)
+        .step_by(2)
+        .filter(|member| CRATES.into_iter().all(|(folder, ..)| folder != *member));
+    unknown.map(|member| format!("{member}: has no floor; give it one in xtask/src/floors.rs")).collect()
 }
 
 /// Names in a manifest's dependency tables.
@@ -249,6 +260,14 @@ mod tests {
             names("mod inner { use super::x; use super::super::engine; } use super::store;", 1),
             ["engine", "store"]
         );
+    }
+
+    #[test]
+    fn every_member_of_the_workspace_needs_a_floor() {
+        let found = without_floor(
+            "[workspace]\nmembers = [\n    \"core\",\n    \"attic\",\n]\nexclude = [\"fuzz\"]\n",
+        );
+        assert_eq!(found, ["attic: has no floor; give it one in xtask/src/floors.rs"]);
     }
 
     #[test]
