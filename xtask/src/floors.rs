@@ -29,8 +29,8 @@ const MODULES: [(&str, u8); 13] = [
     ("testing", 4),
 ];
 
-/// Floors of the crates, by folder.
-const CRATES: [(&str, &str, u8); 12] = [
+/// The crates: folder, package, floor.
+pub const CRATES: [(&str, &str, u8); 12] = [
     ("core", "delta-core", 4),
     ("servers/relay-core", "delta-relay-core", 4),
     ("servers/replay", "delta-replay", 4),

@@ -28,7 +28,7 @@ Commands:
   demo   [ARGUMENTS]                   builds the programs (release) and runs `delta demo ARGUMENTS`
   sim    [--seed S] [--steps N]        one simulation; prints the seed when it fails
          [--seeds N]                   many seeds, one after another
-  bench  [FILTER]                      the benchmarks: one table with ratios
+  bench  [NAME [ARGUMENTS]]            the benchmarks, or those whose name holds NAME
   fmt                                  formats every crate
   help                                 this text
 
