@@ -1,5 +1,6 @@
 //! Everything the handlers share.
 
+use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, PoisonError, RwLock};
 
@@ -52,6 +53,8 @@ pub struct App {
     pub addresses: Arc<Addresses>,
     /// Counters.
     pub metrics: Arc<Metrics>,
+    /// The database file.
+    pub database: PathBuf,
     /// New deliveries are refused: the server is shutting down.
     pub stopping: AtomicBool,
     /// Turns true when sockets are to close.
@@ -81,6 +84,9 @@ impl App {
     pub fn render_metrics(&self) -> String {
         self.metrics.in_flight_bytes.set(self.budget.used());
         self.metrics.replay_tags.set(self.replay.len() as u64);
+        let size = |path: &Path| std::fs::metadata(path).map_or(0, |data| data.len());
+        let log = self.database.with_extension("db-wal");
+        self.metrics.database_bytes.set(size(&self.database) + size(&log));
         self.metrics.render()
     }
 }

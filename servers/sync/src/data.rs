@@ -154,6 +154,10 @@ impl DataFolder {
         self.path.join(DATABASE_FILE)
     }
 
+    fn beside_database(&self, suffix: &str) -> PathBuf {
+        self.path.join(format!("{DATABASE_FILE}{suffix}"))
+    }
+
     /// The generation secret; made when there is no database yet, so that a wiped server has new generations.
     ///
     /// # Errors
@@ -163,10 +167,17 @@ impl DataFolder {
         if self.database().exists() && !path.exists() {
             return Err(DataError::GenerationLost(path));
         }
-        // A secret without its database is of no use to anyone: a fresh log under an old generation would look
-        // like the old log cut short.
-        if !self.database().exists() && path.exists() {
-            fs::remove_file(&path).map_err(|source| io("remove", &path, source))?;
+        if !self.database().exists() {
+            // A fresh log under an old generation would look like the old log cut short; and a write-ahead log left
+            // behind would be played into the new database.
+            for stale in [path.clone(), self.beside_database("-wal"), self.beside_database("-shm")] {
+                match fs::remove_file(&stale) {
+                    Err(source) if source.kind() != ErrorKind::NotFound => {
+                        return Err(io("remove", &stale, source));
+                    }
+                    _ => {}
+                }
+            }
         }
         secret_file(&path, entropy).map(|secret| GenerationSecret::from_bytes(*secret))
     }
@@ -345,7 +356,9 @@ mod tests {
             folder.generation_secret(&mut entropy(seed)).map(|secret| secret.generation(&TopicId([0; 32])))
         };
         let first = generation(2).unwrap();
+        fs::write(dir.path().join("topics.db-wal"), b"stale").unwrap();
         assert_ne!(generation(3).unwrap(), first, "no database was made under the first");
+        assert!(!dir.path().join("topics.db-wal").exists());
         fs::write(folder.database(), b"").unwrap();
         assert_eq!(generation(4).unwrap(), generation(5).unwrap());
         fs::remove_file(dir.path().join(GENERATION_FILE)).unwrap();

@@ -16,7 +16,7 @@ use tokio::sync::watch;
 use crate::metrics::Metrics;
 use crate::wire::{self, Wire};
 
-/// Operations in a topic's live buffer.
+/// Operations in a topic's live buffer; what the newest commit brought stays in any case.
 pub const LIVE_OPS: usize = 1000;
 /// Bytes in a topic's live buffer.
 pub const LIVE_BYTES: usize = 4 * 1024 * 1024;
@@ -194,13 +194,16 @@ impl Topic {
         frames.flush();
         let mut ring = lock(&self.ring);
         let before = ring.bytes;
+        let newest = frames.done.len();
         for frame in frames.done {
             ring.ops += frame.count as usize;
             ring.bytes += frame.frame.len();
             ring.frames.push_back(frame);
         }
+        // What one commit brought stays whole, or a large commit would send every subscriber to the disk.
         let crowded = metrics.live_bytes.get() > LIVE_BYTES_TOTAL;
-        while ring.frames.len() > 1 && (crowded || ring.ops > LIVE_OPS || ring.bytes > LIVE_BYTES) {
+        let keep = if crowded { 1 } else { newest };
+        while ring.frames.len() > keep && (crowded || ring.ops > LIVE_OPS || ring.bytes > LIVE_BYTES) {
             let Some(oldest) = ring.frames.pop_front() else { break };
             ring.ops -= oldest.count as usize;
             ring.bytes -= oldest.frame.len();

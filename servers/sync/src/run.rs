@@ -30,7 +30,7 @@ use crate::writer::{self, WriterParts};
 
 /// How long what was accepted may take to be committed after a stop.
 const DRAIN: Duration = Duration::from_secs(5);
-/// How long sockets may take to close after that.
+/// How long connections, sockets among them, may take to close after that.
 const CLOSE: Duration = Duration::from_secs(3);
 /// How often the drain looks whether it is done.
 const LOOK: Duration = Duration::from_millis(5);
@@ -181,7 +181,7 @@ impl Server {
         self.app.writer.stop();
         self.app.closing.send_replace(true);
         let closed = async {
-            while self.app.metrics.sockets.get() > 0 {
+            while self.app.metrics.connections.get() > 0 {
                 tokio::time::sleep(LOOK).await;
             }
         };
@@ -245,6 +245,7 @@ fn assemble(settings: &Settings, folder: &DataFolder) -> Result<Assembled, RunEr
             limits.subscribes_per_second_per_address,
         )),
         metrics,
+        database: folder.database(),
         stopping: AtomicBool::new(false),
         closing: watch::Sender::new(false),
     };
@@ -253,12 +254,13 @@ fn assemble(settings: &Settings, folder: &DataFolder) -> Result<Assembled, RunEr
 
 /// Signs the record now, so that a wrong URL ends the start, and again every day.
 fn keep_record(app: Arc<App>, settings: Settings, folder: DataFolder) -> Result<(), RunError> {
+    let keeps_url = settings.url.is_none();
     let terms = RecordTerms {
         url: settings.url,
         operator: settings.operator,
         valid_days: DEFAULT_VALID_DAYS,
-        // A URL that `record` once accepted stays good.
-        allow_private: settings.allow_private,
+        // A URL that `record` accepted and kept stays good.
+        allow_private: settings.allow_private || keeps_url,
     };
     app.set_record(record::sign(&folder, &terms, clock::now())?);
     tokio::spawn(async move {

@@ -27,7 +27,7 @@ use crate::metrics::Metrics;
 /// A connection without a complete request head for this long is closed.
 const HEAD_TIMEOUT: Duration = Duration::from_secs(75);
 /// Largest request head; also the buffer for bodies in transit.
-const MAX_HEAD: usize = 16 * 1024;
+const MAX_HEAD: usize = 64 * 1024;
 /// Pause after the system could not accept (no file handles left).
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 
