@@ -124,6 +124,7 @@ impl State {
                 news.changes.extend(ingest::settle_ready(tx, id)?);
                 self.plan_redelivery(tx, now, entropy, id, &cursor)?;
                 if let Some(topic) = self.topics.get_mut(&id) {
+                    topic.caught_up = true;
                     // The server is within reach again: what waited for that may go.
                     tx.outbox_requeue(&topic.outbox.hurry(now))?;
                 }

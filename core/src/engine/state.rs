@@ -59,6 +59,8 @@ pub(super) struct Topic {
     /// Envelopes that turned out invalid on this connection.
     pub(super) rejected: u32,
     shown: Connection,
+    /// The `ready` of the connection in use is stored, and with it everything before it.
+    pub(super) caught_up: bool,
     wakeup: Option<Millis>,
 }
 
@@ -255,6 +257,7 @@ impl State {
         if session.conn() == Some(fresh) {
             self.next_conn += 1;
             topic.rejected = 0;
+            topic.caught_up = false;
         }
     }
 
@@ -274,7 +277,7 @@ impl State {
                 }
             });
         }
-        let connection = session.connection();
+        let connection = topic.connection();
         if connection != topic.shown {
             topic.shown = connection;
             staged.push(Output::Event(Event::Connection { topic: id, connection }));
@@ -485,13 +488,23 @@ impl Topic {
             blocked_until: None,
             rejected: 0,
             shown: Connection::Offline,
+            caught_up: false,
             wakeup: None,
+        }
+    }
+
+    /// Where the session stands, as far as the database followed: what the app hears of is durable.
+    fn connection(&self) -> Connection {
+        match self.session.as_ref().map(Session::connection) {
+            None => Connection::Offline,
+            Some(Connection::Live) if !self.caught_up => Connection::Replaying,
+            Some(connection) => connection,
         }
     }
 
     /// The topic's log is at hand up to now.
     pub(super) fn is_live(&self) -> bool {
-        self.session.as_ref().is_some_and(|session| session.connection() == Connection::Live)
+        self.connection() == Connection::Live
     }
 }
 
