@@ -1,7 +1,7 @@
 //! What comes in: secrets as arguments or files, bytes on standard input.
 
 use std::fmt;
-use std::io::Read;
+use std::io::{BufRead, Read};
 use std::path::Path;
 use std::str::FromStr;
 
@@ -68,6 +68,20 @@ pub fn stdin(form: Form) -> anyhow::Result<Vec<u8>> {
             None => bail!("standard input is not an even number of hex digits"),
         },
     }
+}
+
+/// The lines of standard input, read by a thread of their own: a pipe may stay open for long.
+pub fn stdin_lines() -> tokio::sync::mpsc::Receiver<std::io::Result<String>> {
+    let (sender, receiver) = tokio::sync::mpsc::channel(64);
+    std::thread::spawn(move || {
+        for line in std::io::stdin().lock().lines() {
+            let failed = line.is_err();
+            if sender.blocking_send(line).is_err() || failed {
+                return;
+            }
+        }
+    });
+    receiver
 }
 
 /// Reads a file of moderate size.

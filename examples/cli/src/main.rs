@@ -1,5 +1,7 @@
 //! The `delta` command: one file per subcommand; this one only dispatches.
 
+mod demo;
+mod device;
 mod directory;
 mod input;
 mod keygen;
@@ -7,6 +9,9 @@ mod onion;
 mod output;
 mod platform;
 mod programs;
+mod send;
+mod status;
+mod tail;
 
 use std::process::ExitCode;
 
@@ -42,8 +47,18 @@ enum Command {
     /// Sign and show directories of nodes.
     #[command(subcommand)]
     Directory(directory::Command),
+    /// Show the main job: two devices talk through three relays and a sync server.
+    Demo(demo::Options),
+    /// Publish messages.
+    Send(send::Options),
+    /// Print messages as they come.
+    Tail(tail::Options),
+    /// Show where a device stands in a topic.
+    Status(status::Options),
     /// Run a relay, as `delta-relay` does; `delta relay record` signs its directory record.
     Relay(delta_relay::Cli),
+    /// Run a sync server, as `delta-sync` does; `delta sync record` signs its directory record.
+    Sync(delta_sync::Cli),
 }
 
 fn main() -> ExitCode {
@@ -53,7 +68,21 @@ fn main() -> ExitCode {
         Command::Keygen(options) => keygen::run(&options, &output),
         Command::Onion(command) => onion::run(command, &output),
         Command::Directory(command) => directory::run(command, &output),
+        Command::Demo(options) => on_runtime(demo::run(&options, &output)),
+        Command::Send(options) => on_runtime(send::run(&options, &output)),
+        Command::Tail(options) => on_runtime(tail::run(&options, &output)),
+        Command::Status(options) => on_runtime(status::run(&options, &output)),
         Command::Relay(cli) => programs::relay(cli),
+        Command::Sync(cli) => programs::sync(cli),
     };
     output.end(done)
+}
+
+/// Runs a command that needs sockets and timers.
+fn on_runtime(command: impl Future<Output = anyhow::Result<()>>) -> anyhow::Result<()> {
+    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
+    let done = runtime.block_on(command);
+    // A thread that still reads standard input must not keep the program alive.
+    runtime.shutdown_background();
+    done
 }

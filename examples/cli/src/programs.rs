@@ -17,3 +17,12 @@ fn log_to_stderr() {
         .unwrap_or_else(|_| tracing_subscriber::EnvFilter::new("info"));
     tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).init();
 }
+
+/// Runs a sync server, or signs its record.
+pub fn sync(cli: delta_sync::Cli) -> anyhow::Result<()> {
+    log_to_stderr();
+    delta_sync::run(cli).map_err(|error| match error {
+        delta_sync::RunError::Options(error) => Usage(error.to_string()).into(),
+        other => other.into(),
+    })
+}

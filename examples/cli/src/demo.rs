@@ -1,0 +1,199 @@
+//! `delta demo`: the main job for real, on this machine: two devices, three relays, one sync server, and an outage.
+
+mod cluster;
+mod conversation;
+mod devices;
+mod report;
+mod search;
+mod tap;
+
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::Duration;
+
+use anyhow::{Context, ensure};
+use delta_core::ops::Ticket;
+use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
+use serde_json::json;
+
+use crate::input::stdin_lines;
+use crate::output::Output;
+use crate::platform::{PlatformEntropy, instant};
+use cluster::Cluster;
+use conversation::Conversation;
+use devices::Device;
+use report::Report;
+use search::Needles;
+
+/// The text that is published unless another is given.
+const TEXT: &str = include_str!("../../data/genesis-exodus-kjv.txt");
+/// How long the killed programs stay away.
+const AWAY: Duration = Duration::from_millis(500);
+/// How long the outboxes may take to empty after the last line has arrived.
+const DRAIN: Duration = Duration::from_secs(60);
+
+const HELP: &str = "\
+Everything happens on loopback, with its data in a temporary folder, and is gone afterwards. Half-way the sync
+server and one relay are killed (SIGKILL) and started again. Exit code 0 only when no line is lost or doubled, both
+devices end alike, and neither the wire nor the server's disk shows an author, a kind of operation or a text.";
+
+/// Show the main job: two devices talk through three relays and a sync server.
+#[derive(clap::Args)]
+#[command(after_help = HELP)]
+pub struct Options {
+    /// The text to publish, line by line.
+    #[arg(long, value_name = "FILE", conflicts_with = "serve")]
+    input: Option<PathBuf>,
+    /// Keep the data in this folder, which must not exist.
+    #[arg(long, value_name = "DIR")]
+    keep: Option<PathBuf>,
+    /// Only start the server and the relays, say how to reach them, and run until standard input ends.
+    #[arg(long)]
+    serve: bool,
+}
+
+/// Runs the demo, prints its report, and fails when something is not as it must be.
+pub async fn run(options: &Options, output: &Output) -> anyhow::Result<()> {
+    let temporary = tempfile::tempdir().context("a temporary folder")?;
+    let folder = match &options.keep {
+        Some(folder) => {
+            std::fs::create_dir(folder).with_context(|| folder.display().to_string())?;
+            folder.canonicalize()?
+        }
+        None => temporary.path().to_path_buf(),
+    };
+    if options.serve {
+        return serve(&folder, output).await;
+    }
+    let text = match &options.input {
+        Some(path) => std::fs::read_to_string(path).with_context(|| path.display().to_string())?,
+        None => TEXT.to_owned(),
+    };
+    let lines = lines(&text)?;
+    let report = show(&folder, &lines, output).await?;
+    if output.is_json() {
+        output.value(&report.json())?;
+    } else {
+        output.line(&report.table())?;
+    }
+    let wrong = report.wrong();
+    ensure!(wrong.is_empty(), "{}", wrong.join("; "));
+    Ok(())
+}
+
+/// The lines that say something, each numbered when it occurs more than once: every message must be its own.
+fn lines(text: &str) -> anyhow::Result<Vec<String>> {
+    let mut seen = std::collections::HashMap::<&str, usize>::new();
+    let mut lines = Vec::new();
+    for line in text.lines().map(str::trim_end).filter(|line| !line.is_empty()) {
+        let times = seen.entry(line).or_default();
+        *times += 1;
+        lines.push(if *times == 1 { line.to_owned() } else { format!("{line} [{times}]") });
+    }
+    ensure!(lines.len() >= 20, "the text has {} lines, the demo needs 20", lines.len());
+    Ok(lines)
+}
+
+async fn show(folder: &Path, lines: &[String], output: &Output) -> anyhow::Result<Report> {
+    let begun = instant();
+    let ticket = Ticket::generate_private(&mut PlatformEntropy)?;
+    let paths = [folder.join("device-a.db"), folder.join("device-b.db")];
+    let (mut a, mut b) = (Device::open(&paths[0], &ticket).await?, Device::open(&paths[1], &ticket).await?);
+    let authors = [a.client.author().0, b.client.author().0];
+    let needles = Arc::new(Needles::new(&authors, &ticket.topic().0, lines)?);
+    let mut cluster = Cluster::start(folder, &needles).await?;
+    let (hops, sync_url) = (cluster.hops(), cluster.sync_url()?);
+    a.connect(&hops, &sync_url).await?;
+    b.connect(&hops, &sync_url).await?;
+
+    let progress = progress(output, lines.len());
+    let mut conversation = Conversation::new(&mut a, &mut b, &progress);
+    let (quiet, rest) = lines.split_at(Conversation::quiet_lines(lines.len()));
+    let (before, rest) = rest.split_at(rest.len() * 2 / 5);
+    let (broken, after) = rest.split_at(rest.len() / 3);
+    progress.set_message("one line at a time");
+    conversation.quiet(quiet).await?;
+    progress.set_message("many lines at once");
+    conversation.busy(before).await?;
+    progress.set_message("server and a relay are killed and started again");
+    let kill_at = progress.position() + broken.len() as u64 / 4;
+    conversation.broken(broken, outage(&mut cluster, folder, &progress, kill_at)).await?;
+    progress.set_message("many lines at once");
+    conversation.busy(after).await?;
+    let measured = std::mem::take(&mut conversation.measured);
+    drop(conversation);
+    progress.set_message("comparing");
+    drain(&[&a, &b]).await?;
+    progress.finish_and_clear();
+
+    let report = Report::gather(lines, &a, &b, measured, &cluster, &needles, begun).await?;
+    a.client.close().await?;
+    b.client.close().await?;
+    report.with_disks(&cluster, &needles, &paths)
+}
+
+/// Kills when enough lines have arrived, waits, revives.
+async fn outage(
+    cluster: &mut Cluster,
+    folder: &Path,
+    progress: &ProgressBar,
+    kill_at: u64,
+) -> anyhow::Result<()> {
+    while progress.position() < kill_at {
+        tokio::time::sleep(Duration::from_millis(1)).await;
+    }
+    cluster.kill().await?;
+    tokio::time::sleep(AWAY).await;
+    cluster.revive(folder).await
+}
+
+/// Waits until both devices have read back everything they sent.
+async fn drain(devices: &[&Device]) -> anyhow::Result<()> {
+    let drained = async {
+        for device in devices {
+            while !device.is_drained().await? {
+                tokio::time::sleep(Duration::from_millis(20)).await;
+            }
+        }
+        anyhow::Ok(())
+    };
+    tokio::time::timeout(DRAIN, drained).await.context("a device never reads back what it sent")?
+}
+
+fn progress(output: &Output, lines: usize) -> ProgressBar {
+    let target = if output.is_json() { ProgressDrawTarget::hidden() } else { ProgressDrawTarget::stderr() };
+    let bar = ProgressBar::with_draw_target(Some(lines as u64), target);
+    if let Ok(style) = ProgressStyle::with_template("{bar:30} {pos}/{len} lines  {msg}") {
+        bar.set_style(style);
+    }
+    bar
+}
+
+/// A network to try `delta send` and `delta tail` with.
+async fn serve(folder: &Path, output: &Output) -> anyhow::Result<()> {
+    let needles = Arc::new(Needles::new(&[], &[0; 32], &[])?);
+    let cluster = Cluster::start(folder, &needles).await?;
+    let (sync, list, records) = (cluster.sync_url()?, folder.join("list.json"), folder.join("records.json"));
+    if output.is_json() {
+        output.value(&json!({
+            "sync": sync, "directory": list, "records": records, "trust": cluster.trust().to_string(),
+        }))?;
+    } else {
+        output.line(&format!("export DELTA_SYNC='{sync}'"))?;
+        output.line(&format!(
+            "export DELTA_DIRECTORY='{}' DELTA_RECORDS='{}'",
+            list.display(),
+            records.display()
+        ))?;
+        output.line(&format!("export DELTA_TRUST={} DELTA_ALLOW_PLAINTEXT=1", cluster.trust()))?;
+        output.note(
+            "A server and three relays run until this program's input ends (Ctrl-D) or it is interrupted.",
+        );
+    }
+    let mut input = stdin_lines();
+    let ended = async { while let Some(Ok(_)) = input.recv().await {} };
+    tokio::select! {
+        () = ended => Ok(()),
+        interrupted = tokio::signal::ctrl_c() => Ok(interrupted?),
+    }
+}

@@ -1,0 +1,156 @@
+//! The options of commands that act as a device, and how they open it.
+
+use std::path::{Path, PathBuf};
+use std::str::FromStr;
+
+use anyhow::Context;
+use delta_client::{Client, Config, Event, RelayHops, Subscription, Update};
+use delta_core::NodeId;
+use delta_core::identity::LogId;
+use delta_core::ops::Ticket;
+use delta_core::sync::session::Connection;
+use delta_core::topic::TopicId;
+
+use crate::input::{Secret, read_file};
+use crate::output::{Output, Usage};
+
+/// Which device, which topic, which network.
+#[derive(clap::Args)]
+pub struct DeviceOptions {
+    /// The device's database; made when it is missing.
+    #[arg(long, env = "DELTA_DB", value_name = "FILE", help_heading = "Device")]
+    db: PathBuf,
+    /// The device's key (`delta keygen`): 64 hex digits, or @FILE.
+    #[arg(long, env = "DELTA_KEY", value_name = "SECRET", hide_env_values = true, help_heading = "Device")]
+    key: Secret,
+    /// The topic's ticket (`delta keygen --topic`), or @FILE.
+    #[arg(
+        long,
+        env = "DELTA_TICKET",
+        value_name = "TICKET",
+        hide_env_values = true,
+        help_heading = "Device"
+    )]
+    ticket: TicketArgument,
+    #[command(flatten)]
+    network: NetworkOptions,
+}
+
+#[derive(clap::Args)]
+struct NetworkOptions {
+    /// The sync server, `<url>#<its key in hex>`.
+    #[arg(long, env = "DELTA_SYNC", value_name = "URL#KEY", help_heading = "Network")]
+    sync: Option<String>,
+    /// The signed list of nodes.
+    #[arg(
+        long,
+        env = "DELTA_DIRECTORY",
+        value_name = "FILE",
+        requires = "records",
+        help_heading = "Network"
+    )]
+    directory: Option<PathBuf>,
+    /// The nodes' records: a JSON array of record objects. Without --directory they are taken as they are.
+    #[arg(long, env = "DELTA_RECORDS", value_name = "FILE", help_heading = "Network")]
+    records: Option<PathBuf>,
+    /// Keys trusted to sign the list.
+    #[arg(long, env = "DELTA_TRUST", value_name = "KEY", value_delimiter = ',', help_heading = "Network")]
+    trust: Vec<NodeId>,
+    /// How many of them must have signed it; all when missing.
+    #[arg(long, env = "DELTA_THRESHOLD", value_name = "N", help_heading = "Network")]
+    threshold: Option<usize>,
+    /// Relays of a route.
+    #[arg(long, value_name = "N", default_value_t = 3, value_parser = clap::value_parser!(u8).range(1..=5), help_heading = "Network")]
+    relays: u8,
+    /// Development: also take http and addresses that are not public.
+    #[arg(long, env = "DELTA_ALLOW_PLAINTEXT", value_parser = clap::builder::FalseyValueParser::new(), help_heading = "Network")]
+    allow_plaintext: bool,
+}
+
+/// A ticket, or the file that holds it.
+#[derive(Clone, Debug)]
+struct TicketArgument(Ticket);
+
+impl FromStr for TicketArgument {
+    type Err = anyhow::Error;
+
+    fn from_str(text: &str) -> anyhow::Result<Self> {
+        let Some(path) = text.strip_prefix('@') else { return Ok(Self(Ticket::parse(text.trim())?)) };
+        let bytes = read_file(Path::new(path))?;
+        let text = std::str::from_utf8(&bytes).context("the file is not text")?;
+        Ok(Self(Ticket::parse(text.trim())?))
+    }
+}
+
+impl DeviceOptions {
+    /// The conversation the topic belongs to.
+    pub const fn log(&self) -> LogId {
+        self.ticket.0.log()
+    }
+
+    /// Whether a network is given.
+    pub fn has_network(&self) -> bool {
+        self.network.sync.is_some()
+    }
+
+    /// Opens the device and its topic, and connects it if a network is given.
+    pub async fn open(&self, output: &Output) -> anyhow::Result<(Client, TopicId)> {
+        let mut config = Config::new(&self.db, *self.key.bytes());
+        config.allow_plaintext = self.network.allow_plaintext;
+        config.relays = usize::from(self.network.relays);
+        let client = Client::open(config).await?;
+        let topic = client.open_topic(&self.ticket.0).await?;
+        if let Some(sync) = &self.network.sync {
+            let hops = self.network.hops()?;
+            for skipped in client.init_sync(&hops, sync).await? {
+                output.note(&format!("{skipped}"));
+            }
+        }
+        Ok((client, topic))
+    }
+
+    /// Like [`Self::open`] for commands that are nothing without a network.
+    pub async fn connect(&self, output: &Output) -> anyhow::Result<(Client, TopicId)> {
+        if !self.has_network() {
+            return Err(Usage("--sync URL#KEY and --records FILE are needed".to_owned()).into());
+        }
+        self.open(output).await
+    }
+}
+
+/// Waits until everything the server has is here.
+pub async fn until_live(client: &Client, topic: TopicId, updates: &mut Subscription) -> anyhow::Result<()> {
+    while client.status(topic).await?.connection != Connection::Live {
+        match updates.next().await {
+            Some(Update::Event(Event::Connection { connection: Connection::Live, .. })) => return Ok(()),
+            Some(_) => {}
+            None => anyhow::bail!("the client was closed"),
+        }
+    }
+    Ok(())
+}
+
+impl NetworkOptions {
+    fn hops(&self) -> anyhow::Result<RelayHops> {
+        let Some(records) = &self.records else {
+            return Err(Usage(
+                "--sync needs --records FILE, and --directory FILE for a signed list".to_owned(),
+            )
+            .into());
+        };
+        let records = text(records)?;
+        let Some(list) = &self.directory else {
+            let objects: Vec<serde_json::Value> =
+                serde_json::from_str(&records).context("the records file")?;
+            return Ok(RelayHops::Pool(objects.iter().map(ToString::to_string).collect()));
+        };
+        let threshold = self.threshold.unwrap_or(self.trust.len());
+        Ok(RelayHops::Directory { list: text(list)?, records, trusted_keys: self.trust.clone(), threshold })
+    }
+}
+
+fn text(path: &Path) -> anyhow::Result<String> {
+    let bytes = read_file(path)?;
+    let text = std::str::from_utf8(&bytes).with_context(|| path.display().to_string())?;
+    Ok(text.to_owned())
+}
