@@ -397,11 +397,11 @@ impl Session {
                 Ok(phase)
             }
             (Phase::AwaitReset(_), _) => Err(Fault::Unexpected("a frame before reset")),
-            (Phase::Replay, Frame::Gap { from, to, chain }) => {
+            // Also while live: operations can be evicted before a slow subscriber has got them.
+            (_, Frame::Gap { from, to, chain }) => {
                 self.gap(from, to, chain, steps)?;
                 Ok(phase)
             }
-            (_, Frame::Gap { .. }) => Err(Fault::Unexpected("gap after ready")),
             (_, Frame::Ops(ops)) => {
                 for op in ops {
                     let hash = EnvelopeHash::of(&op.op);
@@ -686,8 +686,10 @@ mod tests {
         assert_eq!(steps[0].kind, StepKind::Gap { from: Seq(1), to: Seq(2) });
         link.frame(&ops(3, &[b"c"])).unwrap();
         assert!(link.frame(&ready(&[b"a", b"b", b"c"])).is_ok());
-        let late = Frame::Gap { from: Seq(4), to: Seq(4), chain: chain(&[]) };
-        assert_eq!(link.frame(&late), Err(Fault::Unexpected("gap after ready")));
+        let late = Frame::Gap { from: Seq(4), to: Seq(5), chain: chain(&[b"a"]) };
+        assert_eq!(link.frame(&late).unwrap()[0].cursor.seq, Seq(5), "evicted before we got it");
+        let again = Frame::Gap { from: Seq(5), to: Seq(5), chain: chain(&[]) };
+        assert_eq!(link.frame(&again), Err(Fault::Sequence { last: Seq(5), got: Seq(5) }));
     }
 
     #[test]
