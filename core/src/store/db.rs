@@ -53,6 +53,8 @@ impl Db {
         let flags = flags | OpenFlags::SQLITE_OPEN_NO_MUTEX | OpenFlags::SQLITE_OPEN_URI;
         let conn = Connection::open_with_flags(file.name(), flags).map_err(fail)?;
         conn.set_prepared_statement_cache_capacity(STATEMENTS);
+        // Without it a statement near a partial index is compiled again whenever a value is bound to it.
+        conn.set_db_config(DbConfig::SQLITE_DBCONFIG_ENABLE_QPSG, true).map_err(fail)?;
         conn.busy_timeout(std::time::Duration::from_millis(BUSY_MS)).map_err(fail)?;
         Ok(Self { conn, file: file.clone() })
     }
