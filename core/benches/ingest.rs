@@ -58,7 +58,8 @@ fn main() {
 
 /// Messages by several authors in turn.
 fn operations(count: usize) -> Vec<VerifiedOperation> {
-    let mut writers: Vec<_> = (1..=AUTHORS).map(|seed| (DeviceKey::from_bytes(&[seed; 32]), 0, None)).collect();
+    let mut writers: Vec<_> =
+        (1..=AUTHORS).map(|seed| (DeviceKey::from_bytes(&[seed; 32]), 0, None)).collect();
     (0..count)
         .map(|n| {
             let author = n % writers.len();

@@ -1,10 +1,12 @@
 //! Logs: predecessors, anchors, holes, places, own operations.
 
 use super::support::{Device, LOG, Writer, ticket};
-use crate::engine::ingest::{Ingested, PublishError, Refusal, ingest, place, publish_local, settle_ready};
-use crate::identity::Millis;
-use crate::ops::VerifiedOperation;
-use crate::store::{LogHole, PendingReason};
+use crate::engine::ingest::{
+    Ingested, PublishError, Refusal, Taken, ingest, place, publish_local, settle_ready, take,
+};
+use crate::identity::{Millis, OperationId};
+use crate::ops::{self, Body, Content, DeviceKey, VerifiedOperation};
+use crate::store::{LogHole, NewOperation, PendingReason};
 use crate::topic::Seq;
 
 fn stored(ingested: &Ingested) -> bool {
@@ -164,4 +166,48 @@ fn case_58_an_operation_of_another_log_is_refused() {
     let refused = device.write(|tx| ingest(tx, &context, &op).unwrap());
     assert_eq!(refused, Ingested::Refused(Refusal::OtherLog));
     assert_eq!(device.store.count_operations().unwrap(), 0);
+}
+
+#[test]
+fn case_54_a_backlink_to_another_authors_operation_ends_the_log_that_makes_it() {
+    let (mut device, mut writer, mut other) = (Device::new(), Writer::new(1), Writer::new(2));
+    let (mine, theirs) = (writer.say("mine"), other.say("theirs"));
+    device.receive_all([(1, &mine), (2, &theirs)]);
+    let key = DeviceKey::from_bytes(&[1; 32]);
+    let body = Body::new(Content::MessageDelete { target: theirs.id() });
+    let wrong = ops::create(&key, LOG, 1, Some(theirs.id()), &body).unwrap();
+    assert!(matches!(device.receive(3, &wrong), Ingested::Forked { stored: false, .. }));
+    assert_eq!(device.receive(4, &writer.say("more")), Ingested::Refused(Refusal::LogEnded));
+    assert_eq!(device.texts(), ["mine", "theirs"]);
+    assert!(stored(&device.receive(5, &other.say("on"))), "the other author's log goes on");
+}
+
+#[test]
+fn case_54_impossible_numbers_and_backlinks_are_refused_without_overflow() {
+    let (mut device, mut writer) = (Device::new(), Writer::new(1));
+    let op = writer.say("a");
+    let whole = NewOperation::from(&op);
+    let id = op.id();
+    let cases = [
+        (
+            NewOperation { seq_num: u32::MAX, backlink: Some(OperationId([5; 32])), ..whole },
+            Refusal::LastSeqNum,
+        ),
+        (NewOperation { seq_num: 0, backlink: Some(OperationId([5; 32])), ..whole }, Refusal::Backlink),
+        (NewOperation { seq_num: 1, backlink: None, ..whole }, Refusal::Backlink),
+        (NewOperation { seq_num: 1, backlink: Some(id), ..whole }, Refusal::Backlink),
+    ];
+    let receipt = device.context(0, 1).receipt();
+    for (new, why) in cases {
+        let refused = device.write(|tx| take(tx, &receipt, &new, op.body(), &mut Taken::default()).unwrap());
+        assert_eq!(refused, Ingested::Refused(why));
+    }
+    // The last number that another could follow is taken like any other.
+    let last = NewOperation { seq_num: u32::MAX - 1, backlink: Some(OperationId([5; 32])), ..whole };
+    let waits = device.write(|tx| take(tx, &receipt, &last, op.body(), &mut Taken::default()).unwrap());
+    assert_eq!(waits, Ingested::Pending(PendingReason::Predecessor));
+    device.write(|tx| settle_ready(tx, ticket(0).topic()).unwrap());
+    assert_eq!(device.store.log_holes(&op.author(), &LOG).unwrap(), [LogHole { from: 0, to: u32::MAX - 2 }]);
+    device.write(|tx| tx.rebuild().unwrap());
+    assert_eq!(device.texts(), ["a"]);
 }
