@@ -1,0 +1,5 @@
+//! The built `delta` program with real relays and a real sync server: messages between processes, kills, the demo.
+
+mod kill;
+mod messages;
+mod support;

@@ -1,0 +1,92 @@
+//! A network of child processes (`delta demo --serve`) and devices that use it.
+
+use std::io::{BufRead, BufReader};
+use std::process::{Child, Command, Stdio};
+
+use serde_json::Value;
+use tempfile::TempDir;
+
+pub fn delta() -> Command {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_delta"));
+    command.stdin(Stdio::null());
+    command
+}
+
+/// The JSON values a command prints, one a line; it must succeed.
+pub fn json_lines(command: &mut Command) -> Vec<Value> {
+    let output = command.arg("--json").output().unwrap();
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    let text = String::from_utf8(output.stdout).unwrap();
+    text.lines().map(|line| serde_json::from_str(line).unwrap()).collect()
+}
+
+/// One sync server and three relays; they end with it.
+pub struct Network {
+    child: Child,
+    facts: Value,
+    dir: TempDir,
+}
+
+impl Network {
+    pub fn start() -> Self {
+        let dir = tempfile::tempdir().unwrap();
+        let mut command = delta();
+        command.args(["demo", "--serve", "--json", "--keep"]).arg(dir.path().join("network"));
+        let mut child = command.stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().unwrap();
+        let mut line = String::new();
+        BufReader::new(child.stdout.take().unwrap()).read_line(&mut line).unwrap();
+        Self { child, facts: serde_json::from_str(&line).unwrap(), dir }
+    }
+
+    /// A new device in a topic.
+    pub fn device(&self, name: &str, ticket: &str) -> Device {
+        let seed = json_lines(delta().arg("keygen"))[0]["seed"].as_str().unwrap().to_owned();
+        let fact = |name: &str| self.facts[name].as_str().unwrap().to_owned();
+        let database = self.dir.path().join(format!("{name}.db"));
+        let environment = vec![
+            ("DELTA_DB", database.display().to_string()),
+            ("DELTA_KEY", seed),
+            ("DELTA_TICKET", ticket.to_owned()),
+            ("DELTA_ALLOW_PLAINTEXT", "1".to_owned()),
+            ("DELTA_SYNC", fact("sync")),
+            ("DELTA_DIRECTORY", fact("directory")),
+            ("DELTA_RECORDS", fact("records")),
+            ("DELTA_TRUST", fact("trust")),
+        ];
+        Device { environment }
+    }
+}
+
+impl Drop for Network {
+    fn drop(&mut self) {
+        // The end of its input ends it, and it ends its servers.
+        drop(self.child.stdin.take());
+        let _ = self.child.wait();
+    }
+}
+
+pub struct Device {
+    environment: Vec<(&'static str, String)>,
+}
+
+impl Device {
+    /// `delta` with this device's options.
+    pub fn command(&self, arguments: &[&str]) -> Command {
+        let mut command = delta();
+        command.args(arguments).envs(self.environment.iter().cloned());
+        command
+    }
+
+    /// All messages the topic has.
+    pub fn messages(&self) -> Vec<Value> {
+        json_lines(&mut self.command(&["tail", "--once", "--last", "1000000"]))
+    }
+}
+
+pub fn ticket() -> String {
+    json_lines(delta().args(["keygen", "--topic"]))[0]["ticket"].as_str().unwrap().to_owned()
+}
+
+pub fn texts(messages: &[Value]) -> Vec<&str> {
+    messages.iter().map(|message| message["text"].as_str().unwrap()).collect()
+}
