@@ -2,11 +2,11 @@
 
 use bytes::Bytes;
 
-use super::io::{Blocked, Event, Network, Output, PostJob};
+use super::io::{Blocked, Event, Output, PostJob};
 use super::state::State;
 use crate::entropy::Entropy;
 use crate::identity::Millis;
-use crate::onion::route::{self, Route, RouteRequest};
+use crate::onion::route::RouteRequest;
 use crate::onion::{PacketClass, deliver};
 use crate::store::{StoreError, Tx};
 use crate::sync::outbox::{AttemptId, Plan};
@@ -33,7 +33,12 @@ impl State {
         if live {
             topic.blind_until = now.plus(super::state::BLIND_RETRY_MS);
         }
-        tx.outbox_requeue(&topic.outbox.handle_timeout(now, entropy))?;
+        let lost = topic.outbox.handle_timeout(now, entropy);
+        tx.outbox_requeue(&lost.rows)?;
+        // While the log cannot be read nothing is known to be lost.
+        for path in lost.paths.iter().filter(|_| live) {
+            self.routes.report_delivery(path, false, now);
+        }
         if topic.blocked.is_some() && topic.blocked_until.is_some_and(|until| until > now) {
             return Ok(());
         }
@@ -63,7 +68,8 @@ impl State {
         attempt: AttemptId,
         taken: bool,
     ) -> Result<(), StoreError> {
-        let Some(id) = self.attempts.remove(&attempt) else { return Ok(()) };
+        let Some((id, entry)) = self.attempts.remove(&attempt) else { return Ok(()) };
+        self.routes.report_entry(entry, taken, now);
         if taken {
             return Ok(());
         }
@@ -92,7 +98,12 @@ impl State {
         }
         let mut seed = [0; 32];
         let route = match entropy.fill(&mut seed) {
-            Ok(()) => draw(network, class_of(&envelopes), now, entropy),
+            Ok(()) => {
+                let (server, relays) = (&network.server, network.relays);
+                let request = RouteRequest { server, relays, class: class_of(&envelopes), avoid: &[], now };
+                let used = topic.outbox.used(plan);
+                self.routes.pick(&network.directory, &request, &used, entropy).map_err(Blocked::from)
+            }
             Err(_) => Err(Blocked::Entropy),
         };
         let route = match route {
@@ -101,11 +112,12 @@ impl State {
         };
         let Some(first) = route.relays.first() else { return Ok(Err(Blocked::NoNetwork)) };
         let (entry, url, hops) = (first.id, first.packet_url(), route.hops().into());
+        let path = route.relays.iter().map(|relay| relay.id).collect();
         let attempt = AttemptId(self.next_attempt);
         self.next_attempt += 1;
-        let due = topic.outbox.sent(plan, attempt, now, 0, entropy);
+        let due = topic.outbox.sent(plan, attempt, &path, now, 0, entropy);
         tx.outbox_sent(&plan.rows, plan.tries + 1, now, due)?;
-        self.attempts.insert(attempt, id);
+        self.attempts.insert(attempt, (id, entry));
         Ok(Ok(PostJob { attempt, entry, url, hops, key, envelopes, seed }))
     }
 
@@ -128,15 +140,4 @@ fn class_of(envelopes: &[Bytes]) -> PacketClass {
     let items: usize = envelopes.iter().map(|envelope| deliver::LIST_ITEM_OVERHEAD + envelope.len()).sum();
     let payload = if envelopes.len() == 1 { items - deliver::LIST_ITEM_OVERHEAD } else { items };
     PacketClass::for_content(deliver::OVERHEAD + payload).unwrap_or(PacketClass::LARGEST)
-}
-
-/// Draws a route: distinct relays of distinct operators, then the server. Never a shorter one, never direct.
-fn draw(
-    network: &Network,
-    class: PacketClass,
-    now: Millis,
-    entropy: &mut dyn Entropy,
-) -> Result<Route, Blocked> {
-    let request = RouteRequest { server: &network.server, relays: network.relays, class, avoid: &[], now };
-    route::pick(&network.directory, &request, entropy).map_err(Blocked::from)
 }

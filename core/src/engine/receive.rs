@@ -154,7 +154,10 @@ impl State {
         if let Some(row) = topic.outbox.find(&hash)
             && let Some(OutboxRemoved { operation, origin, len }) = tx.outbox_remove(row)?
         {
-            topic.outbox.acknowledge(&hash, now);
+            let arrived = topic.outbox.acknowledge(&hash, now).and_then(|acknowledged| acknowledged.path);
+            if let Some(path) = arrived {
+                self.routes.report_delivery(&path, true, now);
+            }
             self.outbox_rows = self.outbox_rows.saturating_sub(1);
             self.outbox_bytes = self.outbox_bytes.saturating_sub(u64::from(len));
             own = Some(operation);

@@ -13,8 +13,9 @@ use super::io::{
 };
 use super::{ingest, receive};
 use crate::entropy::Entropy;
-use crate::identity::{Author, EnvelopeHash, Millis};
+use crate::identity::{Author, EnvelopeHash, Millis, NodeId};
 use crate::limits::{MAX_OUTBOX_BYTES, MAX_OUTBOX_ROWS, MAX_TOPICS};
+use crate::onion::route::{Guards, Routes};
 use crate::ops::{self, Body, Content, DeviceKey, Ticket, TopicKeys};
 use crate::store::{NewOutboxRow, Origin, OutboxEntry, Store, StoreError, Tx};
 use crate::sync::outbox::{AttemptId, Outbox, OutboxRow, RETRY_MAX_MS};
@@ -23,6 +24,8 @@ use crate::topic::TopicId;
 
 /// Envelopes of one [`OpenJob`]: small enough to spread a frame over all cores.
 const JOB_STEPS: usize = 64;
+/// Under which name the entry guards are stored.
+const GUARDS_SETTING: &str = "guards";
 /// How long rows that were sent before wait for the topic's log when it cannot be read, milliseconds.
 pub(super) const BLIND_RETRY_MS: u64 = 30_000;
 
@@ -32,7 +35,9 @@ pub(super) struct State {
     pub(super) network: Option<Network>,
     server_key: Option<VerifyingKey>,
     pub(super) topics: BTreeMap<TopicId, Topic>,
-    pub(super) attempts: HashMap<AttemptId, TopicId>,
+    /// Packets whose POST is not answered yet, with their entry relay.
+    pub(super) attempts: HashMap<AttemptId, (TopicId, NodeId)>,
+    pub(super) routes: Routes,
     pub(super) outbox_rows: usize,
     pub(super) outbox_bytes: u64,
     conns: HashMap<ConnId, TopicId>,
@@ -72,6 +77,7 @@ impl State {
             server_key: None,
             topics: BTreeMap::new(),
             attempts: HashMap::new(),
+            routes: Routes::default(),
             outbox_rows: 0,
             outbox_bytes: 0,
             conns: HashMap::new(),
@@ -116,6 +122,9 @@ impl State {
 
     fn load_topics(&mut self, store: &mut Store, now: Millis) -> Result<(), StoreError> {
         (self.outbox_rows, self.outbox_bytes) = (0, 0);
+        // Guards that cannot be read are drawn anew: nothing else depends on them.
+        let guards = store.setting(GUARDS_SETTING)?.unwrap_or_default();
+        self.routes = Routes::new(Guards::load(&guards).unwrap_or_default());
         for row in store.topics()? {
             self.topics.insert(row.topic, Topic::new(row.ticket.keys(), row.cursor, now));
         }
@@ -195,6 +204,7 @@ impl State {
             }
             Input::Posted { attempt, taken } => self.posted(tx, now, entropy, attempt, taken)?,
             Input::NetworkChanged => {
+                self.routes.network_changed();
                 for (id, topic) in &mut self.topics {
                     if let Some(session) = topic.session.as_mut() {
                         session.network_changed(now);
@@ -229,6 +239,10 @@ impl State {
             self.drive_session(now, entropy, id, staged);
             self.publish_session(id, staged);
             self.reschedule(id);
+        }
+        // A guard is durable before the first packet goes to it.
+        if let Some(guards) = self.routes.take_changes() {
+            tx.set_setting(GUARDS_SETTING, &guards)?;
         }
         Ok(())
     }

@@ -5,9 +5,10 @@
 //! answer promises nothing.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::sync::Arc;
 
 use crate::entropy::Entropy;
-use crate::identity::{EnvelopeHash, Millis};
+use crate::identity::{EnvelopeHash, Millis, NodeId};
 use crate::limits::{MAX_BATCH, OUTBOX_WINDOW};
 use crate::sync::backoff::{RoundTrip, doubled, jitter};
 
@@ -21,6 +22,8 @@ pub const QUICK_ATTEMPTS: u32 = 4;
 pub const RETRY_MAX_MS: u64 = 30 * 60 * 1000;
 /// Cap of the delay after the entry relay refused a packet for the first time, milliseconds.
 pub const REFUSED_RETRY_MS: u64 = 250;
+/// Paths of earlier attempts that a row remembers.
+pub const REMEMBERED_PATHS: usize = 16;
 /// Most envelope bytes put into one shared packet: fits class 3 with its list overhead.
 pub const MAX_SHARED_BYTES: usize = 192 * 1024;
 
@@ -30,6 +33,9 @@ pub type RowId = i64;
 /// One packet on its way. Unique within a device's database.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct AttemptId(pub u64);
+
+/// The relays one packet went over, the entry first.
+pub type Path = Arc<[NodeId]>;
 
 /// What the policy needs to know of a row.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -56,12 +62,23 @@ pub struct Plan {
 }
 
 /// An acknowledged row.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Acknowledged {
     /// The row, to be removed.
     pub id: RowId,
     /// Round trip of its packet in milliseconds, when the row was sent once only.
     pub round_trip_ms: Option<u64>,
+    /// The path of its packet, when this is the first sign of that packet's arrival.
+    pub path: Option<Path>,
+}
+
+/// What a timeout brought.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Lost {
+    /// Rows that go back to waiting.
+    pub rows: Vec<Requeued>,
+    /// The paths of packets of which nothing arrived.
+    pub paths: Vec<Path>,
 }
 
 /// A row that goes back to waiting: to be written down.
@@ -80,6 +97,8 @@ struct Row {
     len: u32,
     tries: u32,
     place: Place,
+    /// Paths of earlier attempts, the latest last.
+    used: Vec<Path>,
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -93,6 +112,8 @@ struct Attempt {
     rows: BTreeSet<RowId>,
     sent_at: Millis,
     due: Millis,
+    path: Path,
+    arrived: bool,
 }
 
 /// The outbox of one topic.
@@ -118,7 +139,7 @@ impl Outbox {
         self.by_hash.insert(row.hash, row.id);
         self.queue(row.tries).insert((row.not_before, row.id));
         let place = Place::Waiting(row.not_before);
-        self.rows.insert(row.id, Row { len: row.len, tries: row.tries, place });
+        self.rows.insert(row.id, Row { len: row.len, tries: row.tries, place, used: Vec::new() });
     }
 
     /// The row whose envelope has this hash.
@@ -172,12 +193,18 @@ impl Outbox {
         (!rows.is_empty()).then_some(Plan { rows, tries: 0 })
     }
 
-    /// The rows of `plan` leave in packet `attempt`, whose relays add `delays_ms` by request. Returns the instant
+    /// The paths that earlier attempts of the plan's rows took, the latest last.
+    pub fn used(&self, plan: &Plan) -> Vec<Path> {
+        plan.rows.iter().filter_map(|id| self.rows.get(id)).flat_map(|row| row.used.iter().cloned()).collect()
+    }
+
+    /// The rows of `plan` leave in packet `attempt` over `path`, whose relays add `delays_ms` by request. Returns the instant
     /// at which the packet counts as lost: 4 × the smoothed round trip + delays, within 8 s to 120 s, ± 25 %.
     pub fn sent(
         &mut self,
         plan: &Plan,
         attempt: AttemptId,
+        path: &Path,
         now: Millis,
         delays_ms: u64,
         entropy: &mut dyn Entropy,
@@ -193,9 +220,14 @@ impl Outbox {
             }
             row.place = Place::InFlight(attempt);
             row.tries = row.tries.saturating_add(1);
+            if row.used.len() >= REMEMBERED_PATHS {
+                row.used.remove(0);
+            }
+            row.used.push(Arc::clone(path));
         }
+        let rows = plan.rows.iter().copied().collect();
         self.attempts
-            .insert(attempt, Attempt { rows: plan.rows.iter().copied().collect(), sent_at: now, due });
+            .insert(attempt, Attempt { rows, sent_at: now, due, path: Arc::clone(path), arrived: false });
         self.due.insert((due, attempt));
         due
     }
@@ -204,37 +236,40 @@ impl Outbox {
     pub fn acknowledge(&mut self, hash: &EnvelopeHash, now: Millis) -> Option<Acknowledged> {
         let id = self.by_hash.remove(hash)?;
         let row = self.rows.remove(&id)?;
-        let mut round_trip_ms = None;
+        let (mut round_trip_ms, mut path) = (None, None);
         match row.place {
             Place::Waiting(at) => {
                 self.queue(row.tries).remove(&(at, id));
             }
             Place::InFlight(attempt) => {
-                let sent_at = self.leave_attempt(attempt, id);
-                round_trip_ms = sent_at.filter(|_| row.tries == 1).map(|at| now.since(at));
+                if let Some((sent_at, first)) = self.leave_attempt(attempt, id) {
+                    round_trip_ms = (row.tries == 1).then(|| now.since(sent_at));
+                    path = first;
+                }
             }
         }
         if let Some(ms) = round_trip_ms {
             self.round_trip.sample(ms);
         }
-        Some(Acknowledged { id, round_trip_ms })
+        Some(Acknowledged { id, round_trip_ms, path })
     }
 
     /// The entry relay did not take the packet: nothing of it is on its way. Its rows wait a little.
     pub fn refused(&mut self, attempt: AttemptId, now: Millis, entropy: &mut dyn Entropy) -> Vec<Requeued> {
-        self.end_attempt(attempt, now, REFUSED_RETRY_MS, entropy)
+        self.end_attempt(attempt, now, REFUSED_RETRY_MS, entropy).0
     }
 
     /// Packets whose echo did not come in time count as lost; their rows go back to waiting.
-    pub fn handle_timeout(&mut self, now: Millis, entropy: &mut dyn Entropy) -> Vec<Requeued> {
-        let mut requeued = Vec::new();
-        while let Some(&(due, attempt)) = self.due.first() {
-            if due > now {
-                break;
-            }
-            requeued.extend(self.end_attempt(attempt, now, 0, entropy));
+    pub fn handle_timeout(&mut self, now: Millis, entropy: &mut dyn Entropy) -> Lost {
+        let mut lost = Lost::default();
+        while let Some(&(due, attempt)) = self.due.first()
+            && due <= now
+        {
+            let (rows, path) = self.end_attempt(attempt, now, 0, entropy);
+            lost.rows.extend(rows);
+            lost.paths.extend(path);
         }
-        requeued
+        lost
     }
 
     /// The network changed, or the server was reached again: whatever waits may go now.
@@ -267,25 +302,30 @@ impl Outbox {
         if tries == 0 { &mut self.fresh } else { &mut self.again }
     }
 
-    fn leave_attempt(&mut self, attempt: AttemptId, row: RowId) -> Option<Millis> {
+    /// When the row's packet was sent, and its path if nothing of it had arrived before.
+    fn leave_attempt(&mut self, attempt: AttemptId, row: RowId) -> Option<(Millis, Option<Path>)> {
         let entry = self.attempts.get_mut(&attempt)?;
         entry.rows.remove(&row);
+        let first = !std::mem::replace(&mut entry.arrived, true);
+        let path = first.then(|| Arc::clone(&entry.path));
         let (sent_at, due, done) = (entry.sent_at, entry.due, entry.rows.is_empty());
         if done {
             self.attempts.remove(&attempt);
             self.due.remove(&(due, attempt));
         }
-        Some(sent_at)
+        Some((sent_at, path))
     }
 
+    /// Gives the rows that go back to waiting, and the path if nothing had arrived over it.
     fn end_attempt(
         &mut self,
         attempt: AttemptId,
         now: Millis,
         quick_ms: u64,
         entropy: &mut dyn Entropy,
-    ) -> Vec<Requeued> {
-        let Some(entry) = self.attempts.remove(&attempt) else { return Vec::new() };
+    ) -> (Vec<Requeued>, Option<Path>) {
+        let Some(entry) = self.attempts.remove(&attempt) else { return (Vec::new(), None) };
+        let path = (!entry.arrived).then_some(entry.path);
         self.due.remove(&(entry.due, attempt));
         let mut requeued = Vec::with_capacity(entry.rows.len());
         for id in entry.rows {
@@ -299,7 +339,7 @@ impl Outbox {
             self.again.insert((not_before, id));
             requeued.push(Requeued { id, tries: row.tries, not_before });
         }
-        requeued
+        (requeued, path)
     }
 }
 
@@ -311,6 +351,10 @@ mod tests {
     fn row(id: RowId, len: u32) -> OutboxRow {
         let hash = EnvelopeHash::of(&id.to_be_bytes());
         OutboxRow { id, hash, len, tries: 0, not_before: Millis(0) }
+    }
+
+    fn path() -> Path {
+        [NodeId([1; 32]), NodeId([2; 32])].into()
     }
 
     fn hash(id: RowId) -> EnvelopeHash {
@@ -341,11 +385,11 @@ mod tests {
         }
         for attempt in 1..=8 {
             let plan = outbox.plan(Millis(0), true).unwrap();
-            outbox.sent(&plan, AttemptId(attempt), Millis(0), 0, &mut entropy);
+            outbox.sent(&plan, AttemptId(attempt), &path(), Millis(0), 0, &mut entropy);
         }
         assert_eq!(outbox.plan(Millis(0), true), None);
         let done = outbox.acknowledge(&hash(3), Millis(40)).unwrap();
-        assert_eq!(done, Acknowledged { id: 3, round_trip_ms: Some(40) });
+        assert_eq!(done, Acknowledged { id: 3, round_trip_ms: Some(40), path: Some(path()) });
         assert_eq!(outbox.plan(Millis(0), true).unwrap().rows, [9]);
     }
 
@@ -356,13 +400,16 @@ mod tests {
         outbox.insert(row(1, 10));
         outbox.insert(row(2, 10));
         let plan = outbox.plan(Millis(0), true).unwrap();
-        let due = outbox.sent(&plan, AttemptId(1), Millis(0), 0, &mut entropy);
+        let due = outbox.sent(&plan, AttemptId(1), &path(), Millis(0), 0, &mut entropy);
         assert!((6_000..=10_000).contains(&due.0), "{due}");
-        assert_eq!(outbox.handle_timeout(Millis(due.0 - 1), &mut entropy), []);
+        assert_eq!(outbox.handle_timeout(Millis(due.0 - 1), &mut entropy), Lost::default());
         let lost = outbox.handle_timeout(due, &mut entropy);
-        assert_eq!(lost.iter().map(|row| (row.id, row.tries)).collect::<Vec<_>>(), [(1, 1), (2, 1)]);
+        assert_eq!(lost.rows.iter().map(|row| (row.id, row.tries)).collect::<Vec<_>>(), [(1, 1), (2, 1)]);
+        assert_eq!(lost.paths, [path()]);
         assert_eq!(outbox.plan(due, false), None, "without the log at hand nothing is sent twice");
-        assert_eq!(outbox.plan(due, true), Some(Plan { rows: vec![1], tries: 1 }));
+        let again = outbox.plan(due, true).unwrap();
+        assert_eq!(again, Plan { rows: vec![1], tries: 1 });
+        assert_eq!(outbox.used(&again), [path()]);
     }
 
     #[test]
@@ -374,15 +421,15 @@ mod tests {
         let mut delays = Vec::new();
         for attempt in 1..=20 {
             let plan = outbox.plan(now, true).unwrap();
-            now = outbox.sent(&plan, AttemptId(attempt), now, 0, &mut entropy);
-            let again = outbox.handle_timeout(now, &mut entropy).remove(0).not_before;
+            now = outbox.sent(&plan, AttemptId(attempt), &path(), now, 0, &mut entropy);
+            let again = outbox.handle_timeout(now, &mut entropy).rows.remove(0).not_before;
             delays.push(again.since(now));
             now = again;
         }
         assert_eq!(delays[..3], [0, 0, 0]);
         assert!(delays.iter().all(|delay| *delay <= RETRY_MAX_MS));
         assert!(delays.iter().any(|delay| *delay > 60_000), "{delays:?}");
-        outbox.sent(&outbox.plan(now, true).unwrap(), AttemptId(99), now, 0, &mut entropy);
+        outbox.sent(&outbox.plan(now, true).unwrap(), AttemptId(99), &path(), now, 0, &mut entropy);
         outbox.refused(AttemptId(99), now, &mut entropy);
         assert!(outbox.hurry(now).len() <= 1);
         assert!(outbox.plan(now, true).is_some(), "a changed network ends the wait");
@@ -394,11 +441,14 @@ mod tests {
         let mut outbox = Outbox::default();
         outbox.insert(row(1, 10));
         let plan = outbox.plan(Millis(0), true).unwrap();
-        let due = outbox.sent(&plan, AttemptId(1), Millis(0), 0, &mut entropy);
+        let due = outbox.sent(&plan, AttemptId(1), &path(), Millis(0), 0, &mut entropy);
         outbox.handle_timeout(due, &mut entropy);
         let plan = outbox.plan(due, true).unwrap();
-        outbox.sent(&plan, AttemptId(2), due, 0, &mut entropy);
-        assert_eq!(outbox.acknowledge(&hash(1), due), Some(Acknowledged { id: 1, round_trip_ms: None }));
+        outbox.sent(&plan, AttemptId(2), &path(), due, 0, &mut entropy);
+        assert_eq!(
+            outbox.acknowledge(&hash(1), due),
+            Some(Acknowledged { id: 1, round_trip_ms: None, path: Some(path()) })
+        );
         assert_eq!(outbox.acknowledge(&hash(1), due), None);
         assert!(outbox.is_empty());
         assert_eq!(outbox.poll_timeout(true), None);
