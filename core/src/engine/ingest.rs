@@ -213,17 +213,28 @@ pub fn await_key(
 /// operation wrote before their first visible one will not come. That one becomes their anchor.
 pub fn settle_ready(tx: &Tx<'_>, topic: TopicId) -> Result<Vec<Change>, StoreError> {
     let Some(row) = tx.topic(topic)? else { return Ok(Vec::new()) };
-    let mut taken = Taken { anchors: true, ..Taken::default() };
+    let mut taken = Taken::default();
     for (author, seq_num) in tx.first_waiting(&row.ticket.log())? {
-        for waiting in tx.waiting_operations(&author, &row.ticket.log(), seq_num, seq_num)? {
-            tx.remove_pending(&waiting.receipt)?;
-            taken.take_waiting(tx, &waiting)?;
-            taken.anchors = false;
-            taken.release(tx, &waiting.operation())?;
-            taken.anchors = true;
-        }
+        taken.anchor(tx, Anchors::Unseen, &author, &row.ticket.log(), seq_num)?;
     }
     Ok(Change::merge(taken.changes))
+}
+
+/// When operations have waited long enough: a predecessor may never come, because its body is erased on every device
+/// that held it, or because it was evicted from a log that a server then lost. What waits becomes an anchor above a
+/// hole, the lowest of each author first; should the predecessor come after all, it fills the hole.
+pub fn settle_overdue(tx: &Tx<'_>, topic: TopicId) -> Result<Vec<Change>, StoreError> {
+    let Some(row) = tx.topic(topic)? else { return Ok(Vec::new()) };
+    let mut taken = Taken::default();
+    loop {
+        let lowest = tx.lowest_waiting(&row.ticket.log())?;
+        if lowest.is_empty() {
+            return Ok(Change::merge(taken.changes));
+        }
+        for (author, seq_num) in lowest {
+            taken.anchor(tx, Anchors::Any, &author, &row.ticket.log(), seq_num)?;
+        }
+    }
 }
 
 impl Context {
@@ -241,9 +252,20 @@ struct Taken {
     stored: Vec<u32>,
     /// Whether an operation may be looked for among the waiting ones at all.
     waiting: bool,
-    /// Whether an operation without predecessor becomes an anchor.
-    anchors: bool,
+    anchors: Anchors,
     forked: bool,
+}
+
+/// Which operation without predecessor becomes an anchor, beside those that may lack one.
+#[derive(Clone, Copy, Default, PartialEq, Eq)]
+enum Anchors {
+    /// None.
+    #[default]
+    None,
+    /// One of an author of whose log nothing is stored.
+    Unseen,
+    /// Any.
+    Any,
 }
 
 impl Taken {
@@ -258,6 +280,25 @@ impl Taken {
                 tx.remove_pending(&waiting.receipt)?;
                 self.take_waiting(tx, &waiting)?;
             }
+        }
+        Ok(())
+    }
+
+    /// Takes what waits at a place in a log as an anchor, then what waited for it.
+    fn anchor(
+        &mut self,
+        tx: &Tx<'_>,
+        anchors: Anchors,
+        author: &Author,
+        log: &LogId,
+        seq_num: u32,
+    ) -> Result<(), StoreError> {
+        for waiting in tx.waiting_operations(author, log, seq_num, seq_num)? {
+            tx.remove_pending(&waiting.receipt)?;
+            self.anchors = anchors;
+            self.take_waiting(tx, &waiting)?;
+            self.anchors = Anchors::None;
+            self.release(tx, &waiting.operation())?;
         }
         Ok(())
     }
@@ -343,7 +384,11 @@ fn join(
     let before = op.seq_num.checked_sub(1).and_then(|below| around.stored(below));
     let in_hole = head.is_some_and(|head| op.seq_num < head.seq_num);
     if op.seq_num > 0 && before.is_none() && !in_hole {
-        let anchor = taken.anchors && head.is_none();
+        let anchor = match taken.anchors {
+            Anchors::None => false,
+            Anchors::Unseen => head.is_none(),
+            Anchors::Any => true,
+        };
         if !anchor && !tx.may_lack(&op.log, receipt.topic, receipt.place)? {
             return tx.await_predecessor(receipt, op).map(Ingested::Pending);
         }

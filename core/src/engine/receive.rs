@@ -6,7 +6,7 @@ use super::state::{State, Topic};
 use crate::entropy::Entropy;
 use crate::identity::{EnvelopeHash, Millis, OperationId};
 use crate::projector::Change;
-use crate::store::{NewOutboxRow, Origin, OutboxRemoved, StoreError, Tx};
+use crate::store::{NewOutboxRow, Origin, OutboxRemoved, PendingReason, StoreError, Tx};
 use crate::sync::session::Cursor;
 use crate::topic::{Seq, TopicId};
 
@@ -20,6 +20,10 @@ pub const REDELIVERY_MAX_MS: u64 = 120_000;
 pub const REDELIVERY_CHUNK: u64 = 32;
 /// Longest pause between two chunks, milliseconds: time to see what others have delivered meanwhile.
 pub const REDELIVERY_PAUSE_MS: u64 = 2_000;
+
+/// How long an operation waits for its predecessor before it becomes an anchor above a hole, milliseconds: longer
+/// than it takes a group to begin delivering again after a reset.
+pub const PREDECESSOR_WAIT_MS: u64 = 5 * 60_000;
 
 /// Whether and when a topic's lost operations are delivered again.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -125,6 +129,9 @@ impl State {
                 self.plan_redelivery(tx, now, entropy, id, &cursor)?;
                 if let Some(topic) = self.topics.get_mut(&id) {
                     topic.caught_up = true;
+                    if tx.pending_count(id)?.predecessor > 0 {
+                        topic.overdue_at.get_or_insert(now.plus(PREDECESSOR_WAIT_MS));
+                    }
                     // The server is within reach again: what waited for that may go.
                     tx.outbox_requeue(&topic.outbox.hurry(now))?;
                 }
@@ -188,11 +195,39 @@ impl State {
                 news.changes.extend(changes);
                 news.events.push(Event::Forked { topic: id, author, log });
             }
+            Ingested::Pending(PendingReason::Predecessor) => {
+                topic.overdue_at.get_or_insert(now.plus(PREDECESSOR_WAIT_MS));
+            }
             Ingested::Duplicate { .. } | Ingested::Pending(_) => {}
             Ingested::Refused(why) => {
                 topic.rejected = topic.rejected.saturating_add(1);
                 tx.count_dropped(id, why.code())?;
             }
+        }
+        Ok(())
+    }
+
+    /// What has waited long enough for its predecessor no longer does. Only where the log is at hand: elsewhere the
+    /// predecessor may be the next thing to come, and `ready` starts the wait again.
+    pub(super) fn settle_overdue(
+        &mut self,
+        tx: &mut Tx<'_>,
+        now: Millis,
+        id: TopicId,
+        staged: &mut Vec<Output>,
+    ) -> Result<(), StoreError> {
+        let Some(topic) = self.topics.get_mut(&id) else { return Ok(()) };
+        if topic.overdue_at.is_none_or(|at| at > now) {
+            return Ok(());
+        }
+        topic.overdue_at = None;
+        if !topic.is_live() {
+            return Ok(());
+        }
+        let mut changes = ingest::settle_overdue(tx, id)?;
+        changes.extend(tx.settle_positions()?);
+        if !changes.is_empty() {
+            staged.push(Output::Event(Event::Changed { topic: id, changes }));
         }
         Ok(())
     }

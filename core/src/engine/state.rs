@@ -56,6 +56,8 @@ pub(super) struct Topic {
     pub(super) session: Option<Session>,
     pub(super) outbox: Outbox,
     pub(super) redelivery: receive::Redelivery,
+    /// When operations that wait for a predecessor do so no longer.
+    pub(super) overdue_at: Option<Millis>,
     pub(super) blocked: Option<Blocked>,
     /// While the log cannot be read, rows that were sent before wait until this instant.
     pub(super) blind_until: Millis,
@@ -235,6 +237,7 @@ impl State {
             self.touched.insert(id);
         }
         while let Some(id) = self.touched.pop_first() {
+            self.settle_overdue(tx, now, id, staged)?;
             self.deliver(tx, now, entropy, id, staged)?;
             self.drive_session(now, entropy, id, staged);
             self.publish_session(id, staged);
@@ -317,7 +320,7 @@ impl State {
             }
         };
         let redelivery = topic.redelivery.poll_timeout();
-        let at = session.into_iter().chain(outbox).chain(redelivery).min();
+        let at = session.into_iter().chain(outbox).chain(redelivery).chain(topic.overdue_at).min();
         self.schedule(id, at);
     }
 
@@ -497,6 +500,7 @@ impl Topic {
             session: None,
             outbox: Outbox::default(),
             redelivery: receive::Redelivery::default(),
+            overdue_at: None,
             blocked: None,
             blind_until: now.plus(BLIND_RETRY_MS),
             blocked_until: None,

@@ -166,6 +166,16 @@ impl Db {
         )
     }
 
+    /// For every author, the operation with the lowest number that waits for its predecessor.
+    pub(crate) fn lowest_waiting(&self, log: &LogId) -> Result<Vec<(Author, u32)>, StoreError> {
+        self.all(
+            "SELECT author, min(seq_num) FROM pending WHERE author IS NOT NULL AND log = ?1
+             GROUP BY author ORDER BY author",
+            [log.0],
+            |row| Ok((Author(row.get(0)?), row.get(1)?)),
+        )
+    }
+
     /// How much of a topic waits, and for what.
     pub fn pending_count(&self, topic: TopicId) -> Result<PendingCount, StoreError> {
         let rows = self.all(

@@ -2,7 +2,7 @@
 
 use super::support::{Device, LOG, Writer, ticket};
 use crate::engine::ingest::{
-    Ingested, PublishError, Refusal, Taken, ingest, place, publish_local, settle_ready, take,
+    Ingested, PublishError, Refusal, Taken, ingest, place, publish_local, settle_overdue, settle_ready, take,
 };
 use crate::identity::{Millis, OperationId};
 use crate::ops::{self, Body, Content, DeviceKey, VerifiedOperation};
@@ -51,6 +51,28 @@ fn at_ready_the_lowest_waiting_operation_of_an_unknown_author_becomes_its_anchor
     assert!(stored(&device.receive(13, &ops[0])));
     assert_eq!(holes(&device), []);
     assert_eq!(device.texts(), ["0", "1", "2", "3", "4", "5"]);
+}
+
+#[test]
+fn what_waits_too_long_becomes_an_anchor_above_a_hole_that_can_still_fill() {
+    let (mut device, mut writer) = (Device::new(), Writer::new(1));
+    let ops: Vec<VerifiedOperation> = (0..8).map(|n| writer.say(&n.to_string())).collect();
+    assert!(stored(&device.receive(1, &ops[0])));
+    for (seq, n) in [(2, 3), (3, 2), (4, 7), (5, 5)] {
+        assert_eq!(device.receive(seq, &ops[n]), Ingested::Pending(PendingReason::Predecessor));
+    }
+    let changes = device.write(|tx| settle_overdue(tx, ticket(0).topic()).unwrap());
+    assert_eq!(changes[0].ids.len(), 4);
+    assert_eq!(device.texts(), ["0", "2", "3", "7", "5"]);
+    let holes = |device: &Device| device.store.log_holes(&ops[0].author(), &LOG).unwrap();
+    let open = [1, 4, 6].map(|n| LogHole { from: n, to: n });
+    assert_eq!(holes(&device), open);
+    assert_eq!(device.write(|tx| settle_overdue(tx, ticket(0).topic()).unwrap()), []);
+    for (seq, n) in [(11, 6), (12, 1), (13, 4)] {
+        assert!(stored(&device.receive(seq, &ops[n])));
+    }
+    assert_eq!(holes(&device), []);
+    assert_eq!(device.texts(), ["0", "1", "2", "3", "4", "5", "6", "7"]);
 }
 
 #[test]
