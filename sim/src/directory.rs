@@ -1,7 +1,12 @@
 //! Identities of the simulated nodes, and the signed list and records that speak of them.
 
+use std::sync::Arc;
+
+use delta_core::engine::Network;
 use delta_core::identity::{Millis, NodeId};
-use delta_core::onion::directory::{ListBody, ListEntry, NodeKind, NodeRecord, RecordObject, sign_list};
+use delta_core::onion::directory::{
+    Directory, ListBody, ListEntry, Node, NodeKind, NodeRecord, RecordObject, TrustPolicy, sign_list,
+};
 use delta_core::onion::v3::OnionSecret;
 use ed25519_dalek::SigningKey;
 
@@ -96,4 +101,19 @@ pub fn texts(relays: &[(&NodeIdentity, String)], now: Millis) -> DirectoryTexts 
         records: format!("[{}]", records.join(",")),
         trust: NodeId(authority.verifying_key().to_bytes()),
     }
+}
+
+/// The network of a simulated world.
+pub(crate) fn network(relays: &[NodeIdentity], server: &NodeIdentity, hops: usize, now: Millis) -> Network {
+    let urls =
+        relays.iter().enumerate().map(|(place, node)| (node, format!("https://relay-{place}.example")));
+    let texts = texts(&urls.collect::<Vec<_>>(), now);
+    let trust = TrustPolicy { keys: vec![texts.trust], threshold: 1, allow_private: false };
+    let (directory, skipped) =
+        Directory::load(&texts.list, &texts.records, &trust, now).expect("the simulated directory is valid");
+    assert!(skipped.is_empty(), "the simulated directory leaves nodes out: {skipped:?}");
+    let record = server.record(NodeKind::Sync, "https://sync.example", "sync", now);
+    let server =
+        Node::from_record(&record, Some("sync".to_owned()), false, now).expect("the record is valid");
+    Network { directory: Arc::new(directory), server, relays: hops }
 }

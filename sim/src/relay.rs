@@ -63,9 +63,10 @@ impl RelayActor {
 
     /// Kills it: packets it holds are gone, keys and replay set stay.
     pub fn kill(&mut self) {
-        if let State::Up(relay) = std::mem::replace(&mut self.state, State::Down(Seen::new())) {
-            self.state = State::Down(relay.into_durable().1);
-        }
+        self.state = match std::mem::replace(&mut self.state, State::Down(Seen::new())) {
+            State::Up(relay) => State::Down(relay.into_durable().1),
+            down @ State::Down(_) => down,
+        };
     }
 
     /// Starts it again from its disk.

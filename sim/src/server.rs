@@ -124,9 +124,10 @@ impl ServerActor {
 
     /// Kills it: what was answered but not committed is lost, sockets are gone.
     pub fn kill(&mut self) {
-        if let State::Up(up) = std::mem::replace(&mut self.state, State::Down(MemoryStorage::new())) {
-            self.state = State::Down(up.logs.into_storage());
-        }
+        self.state = match std::mem::replace(&mut self.state, State::Down(MemoryStorage::new())) {
+            State::Up(up) => State::Down(up.logs.into_storage()),
+            down @ State::Down(_) => down,
+        };
         self.outputs.clear();
     }
 
@@ -471,6 +472,7 @@ mod tests {
         path.commit();
         path.send(&two);
         let generation = path.server.generation(&topic);
+        path.server.kill();
         path.server.kill();
         assert_eq!(path.server.handle_post(NOW, &two), Answer::Cut);
         path.server.start();

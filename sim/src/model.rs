@@ -1,0 +1,174 @@
+//! What the app was told: the reference every store is compared with.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use delta_core::engine::CommandId;
+use delta_core::identity::{Author, OperationId};
+use delta_core::ops::{Content, Ticket, TopicKeys};
+use delta_core::topic::TopicId;
+
+use crate::device::Device;
+use crate::violation::{Violation, ensure};
+
+/// A publish command as the app knows it.
+#[derive(Debug)]
+struct Issued {
+    content: Content,
+    answer: Answered,
+}
+
+#[derive(Debug, PartialEq, Eq)]
+enum Answered {
+    NotYet,
+    /// The device died before the app heard: the operation may exist or not.
+    Never,
+    Published(OperationId),
+}
+
+/// An operation as a store or the server's log holds it.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) struct Fact {
+    pub author: Author,
+    pub seq_num: u32,
+    pub id: OperationId,
+}
+
+/// One topic.
+#[derive(Debug)]
+pub(crate) struct TopicModel {
+    pub keys: TopicKeys,
+    /// By device and command. A command that was refused is removed.
+    issued: BTreeMap<(usize, CommandId), Issued>,
+    /// Operations the app was told of, oldest first: what later commands refer to.
+    pub published: Vec<(usize, OperationId, bool)>,
+    /// Operations that were ever in the server's log, with their authors: they left their device.
+    pub seen_outside: BTreeMap<OperationId, Author>,
+}
+
+/// Everything the app was told.
+#[derive(Debug)]
+pub(crate) struct Model {
+    pub topics: BTreeMap<TopicId, TopicModel>,
+    pub authors: BTreeMap<Author, usize>,
+}
+
+impl Model {
+    pub(crate) fn new(tickets: &[Ticket], devices: &[Device]) -> Self {
+        let topics = tickets.iter().map(|ticket| {
+            let topic = TopicModel {
+                keys: ticket.keys(),
+                issued: BTreeMap::new(),
+                published: Vec::new(),
+                seen_outside: BTreeMap::new(),
+            };
+            (ticket.topic(), topic)
+        });
+        Self {
+            topics: topics.collect(),
+            authors: devices.iter().map(|device| (device.author(), device.index())).collect(),
+        }
+    }
+
+    /// The app gives a command.
+    pub(crate) fn issue(&mut self, device: usize, command: CommandId, topic: TopicId, content: Content) {
+        if let Some(model) = self.topics.get_mut(&topic) {
+            model.issued.insert((device, command), Issued { content, answer: Answered::NotYet });
+        }
+    }
+
+    /// The engine answered that it is durable.
+    pub(crate) fn published(
+        &mut self,
+        device: usize,
+        command: CommandId,
+        id: OperationId,
+    ) -> Result<TopicId, Violation> {
+        for (topic, model) in &mut self.topics {
+            let Some(issued) = model.issued.get_mut(&(device, command)) else { continue };
+            ensure!(issued.answer == Answered::NotYet, "device {device} answers command {command:?} twice");
+            issued.answer = Answered::Published(id);
+            let is_message = matches!(issued.content, Content::MessageSend { .. });
+            model.published.push((device, id, is_message));
+            return Ok(*topic);
+        }
+        Err(Violation::new(format!("device {device} answers command {command:?}, which nobody gave")))
+    }
+
+    /// The engine refused it: nothing of it may exist.
+    pub(crate) fn refused(&mut self, device: usize, command: CommandId) {
+        self.topics.values_mut().for_each(|model| drop(model.issued.remove(&(device, command))));
+    }
+
+    /// The device died: what was not answered never will be.
+    pub(crate) fn died(&mut self, device: usize) {
+        for issued in self.issued_mut(device) {
+            if issued.answer == Answered::NotYet {
+                issued.answer = Answered::Never;
+            }
+        }
+    }
+
+    fn issued_mut(&mut self, device: usize) -> impl Iterator<Item = &mut Issued> {
+        let all = self.topics.values_mut().flat_map(|model| &mut model.issued);
+        all.filter(move |((by, _), _)| *by == device).map(|(_, issued)| issued)
+    }
+}
+
+impl TopicModel {
+    /// What the app said, by the operation it was told.
+    pub(crate) fn contents(&self) -> BTreeMap<OperationId, &Content> {
+        let contents = self.issued.values().filter_map(|issued| match issued.answer {
+            Answered::Published(id) => Some((id, &issued.content)),
+            Answered::NotYet | Answered::Never => None,
+        });
+        contents.collect()
+    }
+
+    /// Compares a complete set of operations with what the app was told: each acknowledged one once, each other one
+    /// a command that died unanswered.
+    pub(crate) fn check(
+        &self,
+        operations: &[Fact],
+        authors: &BTreeMap<Author, usize>,
+    ) -> Result<(), Violation> {
+        let mut told: BTreeMap<OperationId, usize> = BTreeMap::new();
+        let mut spare: BTreeMap<usize, usize> = BTreeMap::new();
+        for ((device, _), issued) in &self.issued {
+            match issued.answer {
+                Answered::Published(id) => {
+                    let before = told.insert(id, *device);
+                    ensure!(before.is_none(), "two commands were answered with operation {id}");
+                }
+                Answered::Never => *spare.entry(*device).or_default() += 1,
+                Answered::NotYet => {}
+            }
+        }
+        let mut seen = BTreeSet::new();
+        for fact in operations {
+            ensure!(seen.insert(fact.id), "operation {} exists twice", fact.id);
+            let device = *authors
+                .get(&fact.author)
+                .ok_or_else(|| Violation::new(format!("operation {} is by nobody", fact.id)))?;
+            match told.remove(&fact.id) {
+                Some(by) => ensure!(by == device, "operation {} is by another device than told", fact.id),
+                None => {
+                    let left = spare.get_mut(&device).filter(|left| **left > 0);
+                    let left = left.ok_or_else(|| {
+                        Violation::new(format!(
+                            "device {device} published {}, which nobody asked for",
+                            fact.id
+                        ))
+                    })?;
+                    *left -= 1;
+                }
+            }
+        }
+        match told.first_key_value() {
+            None => Ok(()),
+            Some((id, device)) => Err(Violation::new(format!(
+                "{} acknowledged operations are lost, among them {id} of device {device}",
+                told.len()
+            ))),
+        }
+    }
+}

@@ -1,0 +1,297 @@
+//! What is done to the world: what apps want, and the large faults.
+
+use delta_core::engine::Command;
+use delta_core::identity::OperationId;
+use delta_core::ops::{Content, Ticket};
+use delta_core::topic::TopicId;
+
+use crate::faults::Fault;
+use crate::net::Node;
+use crate::rng::Rng;
+use crate::script::{Answer, FrameAct, FrameMatch, PostAct, SubscribeAct};
+use crate::violation::Violation;
+use crate::world::{Event, World};
+
+/// Kinds that strike as a step of their own, with their share among such steps.
+const LARGE: [(Fault, u64); 10] = [
+    (Fault::Cut, 250),
+    (Fault::Partition, 200),
+    (Fault::DeviceCrash, 200),
+    (Fault::PowerLoss, 100),
+    (Fault::RelayCrash, 150),
+    (Fault::ServerCrash, 120),
+    (Fault::ServerWipe, 25),
+    (Fault::ServerRollback, 40),
+    (Fault::BadServer, 200),
+    (Fault::BadRelay, 150),
+];
+
+const EMOJI: [&str; 5] = ["👍", "❤️", "🎉", "👀", "🏳️‍🌈"];
+
+impl World {
+    /// One thing happens; the next one follows after a while.
+    pub(crate) fn step(&mut self) -> Result<(), Violation> {
+        let Some(left) = self.steps_left.checked_sub(1) else { return Ok(()) };
+        self.steps_left = left;
+        match self.rng.below(100) {
+            0..=79 => self.publish_some(),
+            80..=82 => self.change_subscription(),
+            83..=84 => {
+                let device = self.rng.index(self.devices.len());
+                self.network_changed(device);
+            }
+            85 => self.backup(),
+            _ => self.large_fault()?,
+        }
+        let gap = match self.rng.below(10) {
+            0..=3 => self.rng.below(50),
+            4..=7 => self.rng.skewed(50, 3_000),
+            _ => self.rng.skewed(1_000, 40_000),
+        };
+        self.after(gap, Event::Step);
+        Ok(())
+    }
+
+    fn publish_some(&mut self) {
+        let device = self.rng.index(self.devices.len());
+        let Some(topic) = self.topic() else { return };
+        let count = if self.rng.chance(800) { 1 } else { self.rng.skewed(2, 40) };
+        for _ in 0..count {
+            let content = self.content(device, topic);
+            self.command(device, Command::Publish { topic, content });
+        }
+    }
+
+    fn topic(&mut self) -> Option<TopicId> {
+        self.rng.pick(&self.tickets).map(Ticket::topic)
+    }
+
+    /// Something to say: mostly messages, else something about an earlier operation, whether this device has it yet
+    /// or not.
+    fn content(&mut self, device: usize, topic: TopicId) -> Content {
+        let text = text(&mut self.rng);
+        let earlier = &self.model.topics.get(&topic).map_or(&[][..], |model| &model.published);
+        let own: Vec<_> = earlier.iter().filter(|(by, _, message)| *by == device && *message).collect();
+        let target = match self.rng.below(10) {
+            0..=4 => self.rng.pick(&own).map(|(_, id, _)| *id),
+            5..=8 => self.rng.pick(earlier).map(|(_, id, _)| *id),
+            // An operation that does not exist (yet).
+            _ => Some(OperationId(self.rng.bytes())),
+        };
+        let emoji = (*self.rng.pick(&EMOJI).unwrap_or(&"x")).to_owned();
+        match (self.rng.below(100), target) {
+            (50..=64, Some(target)) => Content::MessageEdit { target, text },
+            (65..=71, Some(target)) => Content::MessageDelete { target },
+            (72..=82, Some(target)) => Content::ReactionAdd { target, emoji },
+            (83..=88, Some(target)) => Content::ReactionRemove { target, emoji },
+            (89..=93, _) => Content::ProfileSet {
+                name: text.chars().take(30).collect(),
+                bio: self.rng.chance(500).then(|| text.clone()),
+                avatar: None,
+                availability: self.rng.chance(300).then(|| "away".to_owned()),
+                public: self.rng.chance(300),
+            },
+            (_, target) => {
+                let reply = target.filter(|_| self.rng.chance(200));
+                let mentions =
+                    self.devices.iter().filter(|_| self.rng.chance(50)).map(crate::device::Device::author);
+                Content::MessageSend { text, reply, mentions: mentions.collect() }
+            }
+        }
+    }
+
+    fn change_subscription(&mut self) {
+        let device = self.rng.index(self.devices.len());
+        let place = self.rng.index(self.tickets.len());
+        let topic = self.tickets[place].topic();
+        let wanted = !self.devices[device].wanted[place];
+        self.devices[device].wanted[place] = wanted;
+        let command = if wanted { Command::Subscribe { topic } } else { Command::Unsubscribe { topic } };
+        self.command(device, command);
+    }
+
+    fn backup(&mut self) {
+        if self.backups.len() < 4 {
+            self.backups.push(self.server.backup());
+        }
+    }
+
+    fn large_fault(&mut self) -> Result<(), Violation> {
+        let weights = LARGE.map(|(fault, share)| (fault, share * self.faults.strength(fault)));
+        let total: u64 = weights.iter().map(|(_, weight)| weight).sum();
+        let mut draw = self.rng.below(total);
+        for (fault, weight) in weights {
+            if draw < weight {
+                self.faults.count(fault);
+                return self.strike(fault);
+            }
+            draw -= weight;
+        }
+        Ok(())
+    }
+
+    fn strike(&mut self, fault: Fault) -> Result<(), Violation> {
+        let now = self.now();
+        self.trace.line(now, format_args!("fault: {fault}"));
+        let down = self.rng.skewed(10, 120_000);
+        let device = self.rng.index(self.devices.len());
+        let relay = self.rng.index(self.relays.len());
+        match fault {
+            Fault::Cut => {
+                let streams: Vec<_> = self.streams.keys().copied().collect();
+                if let Some(stream) = self.rng.pick(&streams).copied() {
+                    self.cut_stream(stream);
+                }
+            }
+            Fault::Partition => self.partition(),
+            Fault::DeviceCrash => self.kill_device(device, false, down)?,
+            Fault::PowerLoss => self.kill_device(device, true, down)?,
+            Fault::RelayCrash => self.kill_relay(relay, down),
+            Fault::ServerCrash => self.kill_server(down),
+            Fault::ServerWipe => {
+                self.kill_server(down);
+                let secret = self.rng.bytes();
+                self.server.wipe(secret);
+            }
+            Fault::ServerRollback => {
+                if let Some(backup) = self.rng.pick(&self.backups).cloned() {
+                    self.kill_server(down);
+                    self.server.restore(backup);
+                }
+            }
+            Fault::BadServer => self.bad_server(),
+            Fault::BadRelay => {
+                let times = self.rng.between(1, 5);
+                let act = bad_post(&mut self.rng);
+                self.relays[relay].actor.script.post(times, act);
+            }
+            Fault::Loss | Fault::Delay | Fault::Duplicate | Fault::Entropy => {}
+        }
+        Ok(())
+    }
+
+    /// Separates a random part of the network from the rest.
+    fn partition(&mut self) {
+        let devices = (0..self.devices.len()).map(Node::Device);
+        let all: Vec<Node> =
+            devices.chain((0..self.relays.len()).map(Node::Relay)).chain([Node::Server]).collect();
+        let side: Vec<bool> = all.iter().map(|_| self.rng.chance(300)).collect();
+        let mut parted = Vec::new();
+        for (place, a) in all.iter().enumerate() {
+            for (other, b) in all.iter().enumerate().skip(place + 1) {
+                if side.get(place) != side.get(other) {
+                    self.net.part(*a, *b);
+                    parted.push((*a, *b));
+                }
+            }
+        }
+        let lasts = self.rng.skewed(100, 600_000);
+        let now = self.now();
+        self.trace.line(now, format_args!("{} paths are cut for {lasts} ms", parted.len()));
+        let cut: Vec<_> = self
+            .streams
+            .iter()
+            .filter(|(_, stream)| self.net.is_blocked(Node::Device(stream.device), Node::Server))
+            .map(|(id, _)| *id)
+            .collect();
+        cut.into_iter().for_each(|stream| self.cut_stream(stream));
+        self.after(lasts, Event::Heals { parted });
+    }
+
+    fn bad_server(&mut self) {
+        let rng = &mut self.rng;
+        let script = &mut self.server.script;
+        match rng.below(10) {
+            0 => drop(script.post(rng.between(1, 4), bad_post(rng))),
+            1 => {
+                let answer = bad_answer(rng);
+                script.subscribe(rng.between(1, 4), SubscribeAct::Refuse(answer));
+            }
+            _ => {
+                let matches = match rng.below(10) {
+                    0..=4 => FrameMatch::Any,
+                    5..=7 => FrameMatch::Type(2),
+                    _ => FrameMatch::Type(rng.between(1, 8) as u8),
+                };
+                let act = bad_frame(rng);
+                script.frame_after(matches, rng.below(6), rng.between(1, 3), act);
+            }
+        }
+    }
+
+    /// From now on everything works, and every device receives every topic.
+    pub(crate) fn heal(&mut self) {
+        let now = self.now();
+        self.trace.line(now, format_args!("everything works again"));
+        self.faults.heal();
+        self.net.join_all();
+        self.server.script.clear();
+        // A server that hung or withheld the last word would go on doing so on the sockets it has.
+        self.cut_all_streams();
+        if !self.server.is_up() {
+            self.after(0, Event::ServerStart);
+        }
+        for relay in 0..self.relays.len() {
+            self.relays[relay].actor.script.clear();
+            self.after(0, Event::RelayStart { relay });
+        }
+        for device in 0..self.devices.len() {
+            self.after(0, Event::DeviceStart { device });
+            for place in 0..self.tickets.len() {
+                let topic = self.tickets[place].topic();
+                self.devices[device].wanted[place] = true;
+                self.command(device, Command::Subscribe { topic });
+            }
+            // Some platforms say that the network is back, some do not.
+            if self.rng.chance(500) {
+                self.network_changed(device);
+            }
+        }
+    }
+}
+
+fn text(rng: &mut Rng) -> String {
+    // Unique, so that no two messages can be taken for each other.
+    let name = u64::from_be_bytes(rng.bytes());
+    let length = if rng.chance(20) { rng.skewed(100, 60_000) } else { rng.skewed(1, 200) };
+    format!("{name:016x} {}", "é".repeat(length as usize / 2))
+}
+
+fn bad_answer(rng: &mut Rng) -> Answer {
+    let statuses = [400, 404, 413, 429, 500, 503];
+    match rng.below(4) {
+        0 => Answer::Hang,
+        1 => Answer::Cut,
+        _ => Answer::Status(*rng.pick(&statuses).unwrap_or(&503)),
+    }
+}
+
+fn bad_post(rng: &mut Rng) -> PostAct {
+    match rng.below(4) {
+        0 => PostAct::Swallow,
+        1 => PostAct::Answer(bad_answer(rng)),
+        2 => PostAct::Refuse(bad_answer(rng)),
+        _ => PostAct::Twice,
+    }
+}
+
+fn bad_frame(rng: &mut Rng) -> FrameAct {
+    let garbage = |rng: &mut Rng| {
+        let mut bytes = rng.bytes::<64>().to_vec();
+        bytes.truncate(rng.index(65));
+        if let Some(first) = bytes.first_mut() {
+            *first = rng.below(10) as u8;
+        }
+        bytes.into()
+    };
+    match rng.below(9) {
+        0 | 1 => FrameAct::Withhold,
+        2 => FrameAct::Repeat,
+        3 => FrameAct::Swap,
+        4 => FrameAct::Replace(garbage(rng)),
+        5 => FrameAct::Before(garbage(rng)),
+        6 => FrameAct::Close(*rng.pick(&[1000, 1002, 1008, 1012, 1013]).unwrap_or(&1012)),
+        7 => FrameAct::Cut,
+        _ => FrameAct::Hang,
+    }
+}

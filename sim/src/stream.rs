@@ -1,0 +1,198 @@
+//! WebSockets between devices and the server: ordered, reliable until cut, and cut at any place.
+
+use std::collections::VecDeque;
+
+use bytes::Bytes;
+use delta_core::identity::Millis;
+use delta_core::sync::session::{ConnId, SubscribeRequest};
+use delta_topic_log::Cursor;
+
+use crate::faults::Fault;
+use crate::net::{HTTP_TIMEOUT_MS, Node, PING_TIMEOUT_MS};
+use crate::script::Answer;
+use crate::server::ServerOutput;
+use crate::violation::Violation;
+use crate::world::{Event, World};
+
+/// Names a socket in the world.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub(crate) struct StreamId(pub u64);
+
+/// A socket.
+#[derive(Debug)]
+pub(crate) struct Stream {
+    pub device: usize,
+    pub life: u64,
+    pub conn: ConnId,
+    request: SubscribeRequest,
+    /// On the way to the device.
+    to_device: VecDeque<Item>,
+    /// When the last of them arrives: none overtakes another.
+    last: Millis,
+    /// Nothing more gets through.
+    cut: bool,
+}
+
+/// What arrives at the device.
+#[derive(Debug)]
+pub(crate) enum Item {
+    Open,
+    Message(Bytes),
+    Closed { retry_after_ms: u64 },
+}
+
+impl World {
+    /// A device opens a socket.
+    pub(crate) fn open_stream(&mut self, device: usize, life: u64, conn: ConnId, request: SubscribeRequest) {
+        let stream = StreamId(self.next_stream);
+        self.next_stream += 1;
+        let now = self.now();
+        let state = Stream { device, life, conn, request, to_device: VecDeque::new(), last: now, cut: false };
+        self.streams.insert(stream, state);
+        self.devices[device].bind(conn, stream);
+        let (a, b) = (Node::Device(device), Node::Server);
+        if self.net.is_blocked(a, b) || self.faults.strikes(Fault::Loss, 150, &mut self.rng) {
+            let after = if self.rng.chance(500) { HTTP_TIMEOUT_MS } else { 20 };
+            self.after(after, Event::StreamLost { stream });
+            return;
+        }
+        let latency = self.net.latency(a, b, &mut self.faults, &mut self.rng);
+        self.after(latency, Event::StreamArrives { stream });
+    }
+
+    /// The request reaches the server.
+    pub(crate) fn stream_arrives(&mut self, stream: StreamId) -> Result<(), Violation> {
+        let now = self.now();
+        let Some(Stream { cut: false, request, .. }) = self.streams.get(&stream) else { return Ok(()) };
+        let cursor = Cursor {
+            since: request.since,
+            generation: request.resume.map(|(generation, _)| generation),
+            chain: request.resume.map(|(_, chain)| chain),
+        };
+        let topic = request.topic;
+        let answer = self.server.handle_subscribe(now, stream.0, topic, &cursor);
+        match answer {
+            Answer::Status(101) => self.push(stream, Item::Open),
+            Answer::Status(_) => self.push(stream, Item::Closed { retry_after_ms: 0 }),
+            Answer::Cut => self.push(stream, Item::Closed { retry_after_ms: 0 }),
+            Answer::Hang => {}
+        }
+        self.drain_server()
+    }
+
+    /// Puts something on its way to the device.
+    fn push(&mut self, stream: StreamId, item: Item) {
+        let Some(state) = self.streams.get_mut(&stream) else { return };
+        if state.cut {
+            return;
+        }
+        let path = (Node::Device(state.device), Node::Server);
+        if self.net.is_blocked(path.0, path.1) {
+            // What is sent into a partition never arrives: TCP gives up, the pings find out.
+            self.cut_stream(stream);
+            return;
+        }
+        let latency = self.net.latency(path.0, path.1, &mut self.faults, &mut self.rng);
+        let now = self.now();
+        let Some(state) = self.streams.get_mut(&stream) else { return };
+        state.last = state.last.max(now.plus(latency));
+        state.to_device.push_back(item);
+        let at = state.last;
+        self.at(at, Event::StreamReadable { stream });
+    }
+
+    /// The first thing on its way arrives. (Each has its own event; which event brings which does not matter.)
+    pub(crate) fn stream_readable(&mut self, stream: StreamId) {
+        let Some(state) = self.streams.get_mut(&stream) else { return };
+        let Some(item) = state.to_device.pop_front() else { return };
+        let (device, life, conn) = (state.device, state.life, state.conn);
+        let closed = matches!(item, Item::Closed { .. });
+        if closed {
+            self.streams.remove(&stream);
+        }
+        self.device_receives(device, life, conn, item);
+    }
+
+    /// Cuts a socket in the middle: what is on its way is lost, each end finds out in its own time.
+    pub(crate) fn cut_stream(&mut self, stream: StreamId) {
+        let Some(state) = self.streams.get_mut(&stream) else { return };
+        if std::mem::replace(&mut state.cut, true) {
+            return;
+        }
+        // The beginning of what is on its way may still arrive.
+        let arrives = self.rng.index(state.to_device.len() + 1);
+        state.to_device.truncate(arrives);
+        let last = state.last;
+        let device_after = self.rng.skewed(1, PING_TIMEOUT_MS);
+        let server_after = self.rng.skewed(1, PING_TIMEOUT_MS);
+        self.at(last.max(self.now().plus(device_after)), Event::StreamLost { stream });
+        self.after(server_after, Event::StreamForgotten { stream });
+    }
+
+    /// The device's end finds out.
+    pub(crate) fn stream_lost(&mut self, stream: StreamId) {
+        if let Some(state) = self.streams.remove(&stream) {
+            self.device_receives(state.device, state.life, state.conn, Item::Closed { retry_after_ms: 0 });
+        }
+    }
+
+    /// The device closes its end, or dies.
+    pub(crate) fn close_stream(&mut self, stream: StreamId) {
+        if let Some(state) = self.streams.remove(&stream) {
+            let path = (Node::Device(state.device), Node::Server);
+            let after = match self.net.is_blocked(path.0, path.1) {
+                true => PING_TIMEOUT_MS,
+                false => self.net.latency(path.0, path.1, &mut self.faults, &mut self.rng),
+            };
+            self.after(after, Event::StreamForgotten { stream });
+        }
+    }
+
+    /// Every socket is gone at the server's end.
+    pub(crate) fn cut_all_streams(&mut self) {
+        let streams: Vec<StreamId> = self.streams.keys().copied().collect();
+        streams.into_iter().for_each(|stream| self.cut_stream(stream));
+    }
+
+    /// Carries out what the server wants, looks at what it committed, and sets its timer.
+    pub(crate) fn drain_server(&mut self) -> Result<(), Violation> {
+        while let Some((topic, envelope)) = self.server.poll_committed() {
+            self.committed(topic, &envelope)?;
+        }
+        while let Some(output) = self.server.poll_output() {
+            match output {
+                ServerOutput::Frame { conn, message } => self.push(StreamId(conn), Item::Message(message)),
+                ServerOutput::Close { conn, .. } => {
+                    self.push(StreamId(conn), Item::Closed { retry_after_ms: 0 })
+                }
+                ServerOutput::Cut { conn } => self.cut_stream(StreamId(conn)),
+            }
+        }
+        let due = self.server.poll_timeout();
+        if due != self.server_timer {
+            self.server_timer = due;
+            due.into_iter().for_each(|at| self.at(at, Event::ServerTimer));
+        }
+        Ok(())
+    }
+
+    pub(crate) fn server_due(&mut self) -> Result<(), Violation> {
+        let now = self.now();
+        self.server_timer = None;
+        self.server.handle_timeout(now);
+        self.drain_server()
+    }
+
+    pub(crate) fn start_server(&mut self) {
+        self.server.start();
+        self.trace.line(self.schedule.now(), format_args!("the server starts"));
+    }
+
+    /// Kills the server and cuts its sockets.
+    pub(crate) fn kill_server(&mut self, down_ms: u64) {
+        self.server.kill();
+        self.server_timer = None;
+        self.cut_all_streams();
+        self.after(down_ms, Event::ServerStart);
+    }
+}
