@@ -30,9 +30,24 @@ fn a_relays_record_becomes_a_directory_and_a_hop() {
 }
 
 #[test]
+fn a_sync_servers_record_is_a_last_hop() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = |name: &str| folder.path().join(name).to_str().unwrap().to_owned();
+    let record =
+        delta(&["sync", "record", "--data", &path("sync"), "--url", "https://sync.example.org"], b"");
+    assert_eq!(record.code, 0, "{}", record.err());
+    std::fs::write(path("record.json"), &record.stdout).unwrap();
+    let hop = format!("@{}", path("record.json"));
+    let wrapped = delta(&["onion", "wrap", "--hop", &hop, "--write-key", &"33".repeat(32), "--json"], b"op");
+    assert_eq!(text(&wrapped.json(), "packet").len(), 2 * 4096);
+}
+
+#[test]
 fn a_server_that_lacks_an_option_says_which() {
-    let done = delta(&["relay"], b"");
-    assert_eq!(done.code, 2);
-    assert!(done.stdout.is_empty());
-    assert!(done.err().contains("is missing"), "{}", done.err());
+    for program in ["relay", "sync"] {
+        let done = delta(&[program], b"");
+        assert_eq!(done.code, 2, "{program}");
+        assert!(done.stdout.is_empty(), "{program}");
+        assert!(done.err().contains("is missing"), "{program}: {}", done.err());
+    }
 }
