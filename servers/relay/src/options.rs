@@ -318,6 +318,15 @@ mod tests {
     }
 
     #[test]
+    fn the_example_configuration_is_complete() {
+        let dir = tempfile::tempdir().unwrap();
+        let file = config(&dir, include_str!("../deploy/relay.conf"));
+        let settings = options(&["--config", &file]).settle().unwrap();
+        assert_eq!((settings.batch_ms, settings.allow_private), (DEFAULT_BATCH_MS, false));
+        assert_eq!(settings.url.as_deref(), Some("https://relay.example"));
+    }
+
+    #[test]
     fn errors_name_the_option_and_the_line() {
         let dir = tempfile::tempdir().unwrap();
         for (text, expected) in [
