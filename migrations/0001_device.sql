@@ -174,20 +174,22 @@ CREATE TABLE outbox (
 CREATE INDEX outbox_state ON outbox (topic, state, id);
 CREATE INDEX outbox_due ON outbox (due_ms) WHERE state = 1;
 
-CREATE TABLE outbox_size (
-    one   INTEGER NOT NULL PRIMARY KEY CHECK (one = 1),
-    rows  INTEGER NOT NULL,
-    bytes INTEGER NOT NULL
+-- One row of counts. Together, because a publish changes both: one page instead of two.
+CREATE TABLE tally (
+    one          INTEGER NOT NULL PRIMARY KEY CHECK (one = 1),
+    outbox_rows  INTEGER NOT NULL,
+    outbox_bytes INTEGER NOT NULL,
+    commits      INTEGER NOT NULL          -- durable transactions: compared with the lock file's count at open
 ) STRICT;
 
-INSERT INTO outbox_size VALUES (1, 0, 0);
+INSERT INTO tally VALUES (1, 0, 0, 0);
 
 CREATE TRIGGER outbox_added AFTER INSERT ON outbox BEGIN
-    UPDATE outbox_size SET rows = rows + 1, bytes = bytes + length(new.envelope);
+    UPDATE tally SET outbox_rows = outbox_rows + 1, outbox_bytes = outbox_bytes + length(new.envelope);
 END;
 
 CREATE TRIGGER outbox_removed AFTER DELETE ON outbox BEGIN
-    UPDATE outbox_size SET rows = rows - 1, bytes = bytes - length(old.envelope);
+    UPDATE tally SET outbox_rows = outbox_rows - 1, outbox_bytes = outbox_bytes - length(old.envelope);
 END;
 
 -- A publish repeated with its key gives the operation of the first one, also after it was acknowledged.

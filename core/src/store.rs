@@ -132,10 +132,15 @@ impl Store {
         if let Some(pages) = options.max_pages {
             let _pages: u32 = db.pragma(&format!("PRAGMA max_page_count = {pages}"))?;
         }
-        let mut store = Self { db, lock, sync: options.sync, synchronous: None };
+        // Without the lock it leaves no trace when a check fails: it does not note a clean close.
+        let mut store = Self { db, lock: None, sync: options.sync, synchronous: None };
         store.check_length()?;
         schema::migrate(&store.db, version)?;
         store.touch_tables()?;
+        if let Some(lock) = &lock {
+            store.check_commits(lock)?;
+        }
+        store.lock = lock;
         Ok(store)
     }
 
@@ -151,7 +156,9 @@ impl Store {
                 self.synchronous = Some(wanted);
             }
         }
-        Tx::begin(&self.db, self.lock.as_mut(), durability)
+        // What is not synced promises nothing that could be missed later.
+        let lock = if self.sync { self.lock.as_mut() } else { None };
+        Tx::begin(&self.db, lock, durability)
     }
 
     /// A read-only connection of its own; it sees what was committed when each of its queries begins.
@@ -221,6 +228,17 @@ impl Store {
         if found.len() < expected {
             let detail = format!("the file has {} bytes instead of {expected}", found.len());
             return Err(StoreError::Corrupt { path: path.to_path_buf(), detail });
+        }
+        Ok(())
+    }
+
+    /// A database with fewer durable commits than were noted has lost the log that held them. (Somebody else may
+    /// have moved that log into the file and removed it: then nothing is missing.)
+    fn check_commits(&self, lock: &Lock) -> Result<(), StoreError> {
+        let found = self.db.one("SELECT commits FROM tally", [], |row| row.get(0))?;
+        if db::uint(found.unwrap_or(0)) < lock.commits() {
+            let (path, lock) = (self.db.file().path(), lock.path().to_path_buf());
+            return Err(StoreError::WalMissing { path, lock });
         }
         Ok(())
     }

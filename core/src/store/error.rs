@@ -50,17 +50,18 @@ pub enum StoreError {
         /// What was found.
         detail: String,
     },
-    /// The database was not closed cleanly and its write-ahead log, which holds the newest commits, is gone.
+    /// Commits that were made are not in the database: the file, or the write-ahead log that held them, was removed
+    /// or cut.
     #[error(
-        "{}: the write-ahead log with the newest commits is missing; put it back beside the database, or remove {} \
-         to open what the database file alone holds",
+        "{}: the newest commits are missing: the database or its write-ahead log (-wal) was removed or cut; put it \
+         back, or remove {} to open what is left",
         path.display(),
         lock.display()
     )]
     WalMissing {
         /// The database.
         path: PathBuf,
-        /// The lock file that remembers the unclean close.
+        /// The lock file that remembers how many there were.
         lock: PathBuf,
     },
     /// No space is left on the device. Nothing was lost; free some space and try again.

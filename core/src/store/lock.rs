@@ -1,4 +1,4 @@
-//! The file beside the database that keeps a second process out and remembers an unclean close.
+//! The file beside the database that keeps a second process out and remembers what was committed.
 
 use std::fs::{File, OpenOptions, TryLockError};
 use std::io::{Read, Seek, SeekFrom, Write};
@@ -6,17 +6,20 @@ use std::path::{Path, PathBuf};
 
 use super::error::StoreError;
 
-/// Content while durable commits may live in the write-ahead log only.
-const OPEN: &[u8] = b"open\n";
+/// How the content begins while durable commits may live in the write-ahead log only; their count follows.
+const OPEN: &str = "open ";
 /// Content after a clean close: everything is in the database file.
-const CLOSED: &[u8] = b"closed\n";
+const CLOSED: &str = "closed\n";
+/// Longer than any content.
+const MAX_LEN: u64 = 64;
 
 /// Holds `<db>.lock` locked until it is dropped. SQLite's own exclusive mode would lock out our readers.
 #[derive(Debug)]
 pub(super) struct Lock {
     file: File,
     path: PathBuf,
-    marked: bool,
+    /// Durable commits that were made before this open, as far as the last process could note.
+    commits: u64,
 }
 
 impl Lock {
@@ -32,43 +35,52 @@ impl Lock {
             Err(TryLockError::Error(source)) => return Err(io(source)),
         }
         let mut content = Vec::new();
-        Read::by_ref(&mut file).take(CLOSED.len() as u64).read_to_end(&mut content).map_err(io)?;
-        let marked = content == OPEN;
+        Read::by_ref(&mut file).take(MAX_LEN).read_to_end(&mut content).map_err(io)?;
         let length = |path: &Path| std::fs::metadata(path).ok().map(|file| file.len());
-        let wal = length(&beside(database, "-wal"));
-        if marked && length(database).is_some() && wal.is_none() {
-            return Err(StoreError::WalMissing { path: database.to_path_buf(), lock: path });
-        }
         // SQLite takes an empty file for a new database; ours was one with content before.
-        if !content.is_empty() && length(database) == Some(0) && wal.unwrap_or(0) == 0 {
+        let no_wal = length(&beside(database, "-wal")).unwrap_or(0) == 0;
+        if !content.is_empty() && length(database) == Some(0) && no_wal {
             return Err(StoreError::Corrupt {
                 path: database.to_path_buf(),
                 detail: "the file is empty".into(),
             });
         }
-        Ok(Self { file, path, marked })
+        let count = std::str::from_utf8(&content).ok().and_then(|text| text.strip_prefix(OPEN));
+        let commits = count.and_then(|count| count.trim_end().parse().ok()).unwrap_or(0);
+        if commits > 0 && length(database).is_none() {
+            return Err(StoreError::WalMissing { path: database.to_path_buf(), lock: path });
+        }
+        Ok(Self { file, path, commits })
     }
 
-    /// Remembers that the write-ahead log holds commits somebody counts on. Called after such a commit, so that the
-    /// mark can never be on disk without the log.
-    pub(super) fn mark_open(&mut self) -> Result<(), StoreError> {
-        if self.marked { Ok(()) } else { self.write(OPEN, true) }
+    /// How many durable commits the database must hold.
+    pub(super) fn commits(&self) -> u64 {
+        self.commits
     }
 
-    /// Everything is in the database file itself.
+    pub(super) fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// Notes that there have been `commits` durable commits. Called after the last of them, and not synced: the
+    /// count can be behind the database, never ahead of what was on disk.
+    pub(super) fn mark_open(&mut self, commits: u64) -> Result<(), StoreError> {
+        self.write(&format!("{OPEN}{commits}\n"))
+    }
+
+    /// Notes that everything is in the database file itself.
     pub(super) fn mark_closed(&mut self) -> Result<(), StoreError> {
-        self.write(CLOSED, false)
+        self.write(CLOSED)
     }
 
-    fn write(&mut self, content: &[u8], marked: bool) -> Result<(), StoreError> {
+    /// Counts only grow, so a shorter content never leaves digits of a longer one behind; `closed` cuts the file.
+    fn write(&mut self, content: &str) -> Result<(), StoreError> {
         let mut change = || {
             self.file.seek(SeekFrom::Start(0))?;
-            self.file.set_len(0)?;
-            self.file.write_all(content)
+            self.file.write_all(content.as_bytes())?;
+            if content == CLOSED { self.file.set_len(CLOSED.len() as u64) } else { Ok(()) }
         };
-        change().map_err(|source| StoreError::Io { path: self.path.clone(), source })?;
-        self.marked = marked;
-        Ok(())
+        change().map_err(|source| StoreError::Io { path: self.path.clone(), source })
     }
 }
 

@@ -181,7 +181,7 @@ impl Db {
 
     /// All rows and all envelope bytes of the outbox.
     pub fn outbox_size(&self) -> Result<(u64, u64), StoreError> {
-        let size = self.one("SELECT rows, bytes FROM outbox_size", [], |row| {
+        let size = self.one("SELECT outbox_rows, outbox_bytes FROM tally", [], |row| {
             Ok((uint(row.get(0)?), uint(row.get(1)?)))
         })?;
         Ok(size.unwrap_or_default())

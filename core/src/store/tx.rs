@@ -4,7 +4,7 @@ use std::cell::RefCell;
 use std::collections::BTreeMap;
 use std::ops::Deref;
 
-use super::db::Db;
+use super::db::{Db, uint};
 use super::error::StoreError;
 use super::lock::Lock;
 use crate::identity::{Author, LogId};
@@ -44,13 +44,23 @@ impl<'a> Tx<'a> {
     /// [`Tx::settle_positions`] before, to learn what changed.
     pub fn commit(mut self) -> Result<(), StoreError> {
         self.settle_positions()?;
+        let count = match (&self.lock, self.durability) {
+            (Some(_), Durability::Full) => Some(self.count_commit()?),
+            _ => None,
+        };
         self.db.run("COMMIT", [])?;
         self.done = true;
-        match self.lock.as_mut() {
-            // The commit stands whatever happens to the mark; without it only a lost log goes unnoticed.
-            Some(lock) if self.durability == Durability::Full => lock.mark_open().or(Ok(())),
-            _ => Ok(()),
+        if let (Some(lock), Some(count)) = (self.lock.as_mut(), count) {
+            // The commit stands whatever becomes of the mark: without it only a lost log would go unnoticed.
+            let _ = lock.mark_open(count);
         }
+        Ok(())
+    }
+
+    fn count_commit(&self) -> Result<u64, StoreError> {
+        let count =
+            self.db.one("UPDATE tally SET commits = commits + 1 RETURNING commits", [], |row| row.get(0))?;
+        count.map(uint).ok_or_else(|| self.db.missing_row("tally"))
     }
 
     /// Runs `work` so that its writes stand or fall together: an error undoes them and nothing else.

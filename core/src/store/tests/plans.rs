@@ -20,8 +20,8 @@ pub(in crate::store) fn record(sql: &str) {
     RECORDED.with_borrow_mut(|recorded| recorded.insert(sql.to_owned()));
 }
 
-/// The one row that counts the outbox.
-const SMALL: &[&str] = &["SCAN outbox_size", "SCAN CONSTANT ROW"];
+/// A table of one row.
+const SMALL: &[&str] = &["SCAN tally", "SCAN CONSTANT ROW"];
 /// What reads little by nature and sorts it then: the reactions of one message, the states of one topic's rows, the
 /// epochs of one log.
 const MAY_SORT: &[&str] = &["reaction r", "GROUP BY", "count(DISTINCT"];

@@ -124,7 +124,7 @@ fn the_outbox_takes_its_most_bytes_and_no_more() {
     let tx = begin(&mut store);
     // The trigger's count stands in for a quarter of a gigabyte of envelopes.
     tx.outbox_push(&row(b"12345678")).unwrap();
-    tx.run("UPDATE outbox_size SET bytes = ?1", [(MAX_OUTBOX_BYTES - 4) as i64]).unwrap();
+    tx.run("UPDATE tally SET outbox_bytes = ?1", [(MAX_OUTBOX_BYTES - 4) as i64]).unwrap();
     let past = tx.outbox_push(&row(b"12345"));
     assert!(matches!(past, Err(StoreError::Limit(LimitReached::OutboxBytes))), "{past:?}");
     tx.outbox_push(&row(b"1234")).unwrap();
