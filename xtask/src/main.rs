@@ -7,6 +7,7 @@
 #![allow(clippy::print_stdout, clippy::print_stderr, reason = "a command-line program talks to its terminal")]
 
 mod bans;
+mod bench;
 mod cargo;
 mod dependencies;
 mod floors;
@@ -28,7 +29,7 @@ Commands:
   demo   [ARGUMENTS]                   builds the programs (release) and runs `delta demo ARGUMENTS`
   sim    [--seed S] [--steps N]        one simulation; prints the seed when it fails
          [--seeds N]                   many seeds, one after another
-  bench  [NAME [ARGUMENTS]]            the benchmarks, or those whose name holds NAME
+  bench  [NAME [ARGUMENTS]]            the benchmarks, or those whose name holds NAME; ends with a table of ratios
   fmt                                  formats every crate
   help                                 this text
 
@@ -61,7 +62,7 @@ fn main() -> ExitCode {
         "test" => test::run(rest),
         "demo" => tasks::demo(rest),
         "sim" => tasks::sim(rest),
-        "bench" => tasks::bench(rest),
+        "bench" => bench::run(rest),
         "fmt" => tasks::fmt(rest),
         other => Err(Failure::Usage(format!("unknown command `{other}`"))),
     };

@@ -1,4 +1,4 @@
-//! The other commands: demo, sim, bench, fmt.
+//! The other commands: demo, sim, fmt.
 
 use std::process::{Command, ExitStatus};
 
@@ -17,35 +17,6 @@ pub fn demo(arguments: &[String]) -> Result<(), Failure> {
 /// Runs the simulation with the given arguments.
 pub fn sim(arguments: &[String]) -> Result<(), Failure> {
     run_cargo("run --quiet --locked -p delta-sim --bin delta-sim --", arguments)
-}
-
-/// Runs the benchmarks whose names hold the first argument (all when there is none), one after another: they would
-/// disturb each other. What follows the name goes to the benchmark.
-pub fn bench(arguments: &[String]) -> Result<(), Failure> {
-    let (filter, more) =
-        arguments.split_first().map_or(("", arguments), |(name, more)| (name.as_str(), more));
-    let chosen: Vec<_> = benchmarks().into_iter().filter(|(_, name)| name.contains(filter)).collect();
-    if chosen.is_empty() {
-        return Err(Failure::Usage(format!("no benchmark is called `{filter}`")));
-    }
-    for (package, name) in chosen {
-        println!("\n━━ {name} ({package}) ━━");
-        run_cargo(&format!("bench --quiet --locked -p {package} --bench {name} --"), more)?;
-    }
-    Ok(())
-}
-
-/// Package and name of every file in a `benches` folder.
-fn benchmarks() -> Vec<(&'static str, String)> {
-    let mut found = Vec::new();
-    for (folder, package, _) in CRATES {
-        let files = std::fs::read_dir(cargo::root().join(folder).join("benches"));
-        let paths = files.into_iter().flatten().flatten().map(|entry| entry.path());
-        let sources = paths.filter(|path| path.extension().is_some_and(|extension| extension == "rs"));
-        found.extend(sources.filter_map(|path| Some((package, path.file_stem()?.to_str()?.to_owned()))));
-    }
-    found.sort();
-    found
 }
 
 /// Formats every crate.

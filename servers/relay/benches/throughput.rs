@@ -67,8 +67,8 @@ async fn run() {
     let forwarded = PACKETS as f64 / used;
     println!("open one packet, one core          {bare:>8.0} /s");
     println!("relay, per second of one core      {forwarded:>8.0} /s");
-    println!("ratio (target 0.6)                 {:>8.2}", forwarded / bare);
     println!("relay beside load and next node    {:>8.0} /s", PACKETS as f64 / wall);
+    println!("ratio {:.2} (target >= 0.6): relay throughput, one core / opening packets", forwarded / bare);
 }
 
 /// Opening and parsing alone, on one thread.
