@@ -2,7 +2,6 @@
 
 use std::process::{Command, ExitStatus};
 
-use crate::floors::CRATES;
 use crate::{Failure, cargo};
 
 /// Builds the programs a demo starts, then runs `delta demo` with the given arguments.

@@ -47,6 +47,7 @@ fn steps() -> Vec<Step> {
         programs(),
         tests(),
         cargo_step("doc-tests", "test --workspace --doc --locked"),
+        cargo_step("fuzz", "test --manifest-path fuzz/Cargo.toml --target-dir target --locked"),
         simulation(),
         cargo_step("storage-free-core", "build -p delta-core --no-default-features --locked"),
         cargo_step("storage-free-topic-log", "build -p delta-topic-log --locked"),
