@@ -56,7 +56,11 @@ fn sphinx_build_4_layers(bencher: Bencher<'_, '_>) {
 
     let mut packet = sphinx_build(&route, &delays, &message);
     let len = packet.len();
-    assert!((3900..=PacketClass::C0.size()).contains(&len), "{len} bytes, ours has {}", PacketClass::C0.size());
+    assert!(
+        (3900..=PacketClass::C0.size()).contains(&len),
+        "{len} bytes, ours has {}",
+        PacketClass::C0.size()
+    );
     let (last, relays) = secrets.split_last().unwrap();
     for relay in relays {
         match packet.process(relay).unwrap().data {
@@ -65,7 +69,9 @@ fn sphinx_build_4_layers(bencher: Bencher<'_, '_>) {
         }
     }
     match packet.process(last).unwrap().data {
-        ProcessedPacketData::FinalHop { payload, .. } => assert_eq!(payload.recover_plaintext().unwrap(), message),
+        ProcessedPacketData::FinalHop { payload, .. } => {
+            assert_eq!(payload.recover_plaintext().unwrap(), message)
+        }
         ProcessedPacketData::ForwardHop { .. } => panic!("not delivered"),
     }
     bencher.bench_local(|| sphinx_build(black_box(&route), &delays, &message));
@@ -103,7 +109,9 @@ fn delta_build_4_layers(bencher: Bencher<'_, '_>) {
     let mut packet = v3::wrap(&hops, Terminal::Deliver(&message), &mut entropy).unwrap();
     let (last, relays) = secrets.split_last().unwrap();
     for relay in relays {
-        let Peeled::Forward { packet: inner, .. } = delta_open(relay, packet) else { panic!("not forwarded") };
+        let Peeled::Forward { packet: inner, .. } = delta_open(relay, packet) else {
+            panic!("not forwarded")
+        };
         packet = inner;
     }
     assert_eq!(delta_open(last, packet), Peeled::Deliver { content: message.clone() });
@@ -116,5 +124,7 @@ fn delta_peel(bencher: Bencher<'_, '_>) {
     let mut entropy = SeededEntropy::new([1; 32]);
     let packet = v3::wrap(&delta_hops(&secrets), Terminal::Deliver(&message()), &mut entropy).unwrap();
     assert!(matches!(delta_open(&secrets[0], packet.clone()), Peeled::Forward { .. }));
-    bencher.with_inputs(|| packet.clone()).bench_local_values(|packet| delta_open(black_box(&secrets[0]), packet));
+    bencher
+        .with_inputs(|| packet.clone())
+        .bench_local_values(|packet| delta_open(black_box(&secrets[0]), packet));
 }
