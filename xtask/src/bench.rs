@@ -13,7 +13,8 @@ use crate::floors::CRATES;
 use crate::{Failure, cargo};
 
 /// The benchmarks beside sphinx-packet: a workspace of their own, so that its dependencies stay out of ours.
-const SPHINX: &str = "bench --quiet --manifest-path benches/sphinx/Cargo.toml --target-dir target/sphinx --locked --bench sphinx";
+const SPHINX: &str =
+    "bench --quiet --manifest-path benches/sphinx/Cargo.toml --target-dir target/sphinx --bench sphinx";
 
 /// A benchmark, its peer, and the ratio of their times to reach (empty: none was set).
 struct Row {
