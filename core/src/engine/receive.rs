@@ -5,9 +5,11 @@ use super::io::{Event, Opened, OpenedBatch, OpenedKind, OpenedStep, Output, open
 use super::state::{State, Topic};
 use crate::entropy::Entropy;
 use crate::identity::{EnvelopeHash, Millis, OperationId};
+use crate::limits::MAX_BATCH;
 use crate::projector::Change;
 use crate::store::{NewOutboxRow, Origin, OutboxRemoved, PendingReason, StoreError, Tx};
-use crate::sync::session::Cursor;
+use crate::sync::backoff::jitter;
+use crate::sync::session::{Connection, Cursor};
 use crate::topic::{Seq, TopicId};
 
 /// Invalid envelopes on one connection after which it is given up: a server or member that floods costs us no more.
@@ -16,8 +18,8 @@ pub const MAX_REJECTED: u32 = 1_000;
 pub const REDELIVERY_MIN_MS: u64 = 10_000;
 /// Longest pause between a reset and delivering again, milliseconds.
 pub const REDELIVERY_MAX_MS: u64 = 120_000;
-/// Most operations delivered again at once.
-pub const REDELIVERY_CHUNK: u64 = 32;
+/// Most operations delivered again at once: one shared packet's worth.
+pub const REDELIVERY_CHUNK: u64 = MAX_BATCH as u64;
 /// Longest pause between two chunks, milliseconds: time to see what others have delivered meanwhile.
 pub const REDELIVERY_PAUSE_MS: u64 = 2_000;
 
@@ -26,21 +28,21 @@ pub const REDELIVERY_PAUSE_MS: u64 = 2_000;
 pub const PREDECESSOR_WAIT_MS: u64 = 5 * 60_000;
 
 /// Whether and when a topic's lost operations are delivered again.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(super) enum Redelivery {
     /// Not looked yet whether the log at hand lacks something.
     #[default]
     Unknown,
     /// Nothing is lacking in the log after this many resets.
     Done { resets: u32 },
-    /// A chunk goes out at this instant.
-    Due { at: Millis },
+    /// A chunk of what was missing goes out at this instant.
+    Due { at: Millis, missing: Vec<OperationId> },
 }
 
 impl Redelivery {
-    pub(super) const fn poll_timeout(self) -> Option<Millis> {
+    pub(super) const fn poll_timeout(&self) -> Option<Millis> {
         match self {
-            Self::Due { at } => Some(at),
+            Self::Due { at, .. } => Some(*at),
             Self::Unknown | Self::Done { .. } => None,
         }
     }
@@ -248,11 +250,12 @@ impl State {
         if topic.redelivery == (Redelivery::Done { resets: cursor.resets }) {
             return Ok(());
         }
-        topic.redelivery = if tx.missing_after_reset(id, cursor.resets)?.is_empty() {
+        let missing = tx.missing_after_reset(id, cursor.resets)?;
+        topic.redelivery = if missing.is_empty() {
             Redelivery::Done { resets: cursor.resets }
         } else {
-            let spread = crate::sync::backoff::jitter(REDELIVERY_MAX_MS - REDELIVERY_MIN_MS, entropy);
-            Redelivery::Due { at: now.plus(REDELIVERY_MIN_MS + spread) }
+            let spread = jitter(REDELIVERY_MAX_MS - REDELIVERY_MIN_MS, entropy);
+            Redelivery::Due { at: now.plus(REDELIVERY_MIN_MS + spread), missing }
         };
         Ok(())
     }
@@ -267,42 +270,60 @@ impl State {
         id: TopicId,
     ) -> Result<(), StoreError> {
         let Some(topic) = self.topics.get_mut(&id) else { return Ok(()) };
-        let (Redelivery::Due { at }, Some(cursor)) = (topic.redelivery, topic.cursor) else { return Ok(()) };
-        if at > now {
+        let (Redelivery::Due { at, missing }, Some(cursor)) = (&mut topic.redelivery, topic.cursor) else {
+            return Ok(());
+        };
+        if *at > now {
             return Ok(());
         }
-        let pause = crate::sync::backoff::jitter(REDELIVERY_PAUSE_MS, entropy) + 1;
-        topic.redelivery = Redelivery::Due { at: now.plus(pause) };
+        *at = now.plus(1 + jitter(REDELIVERY_PAUSE_MS, entropy));
         let (queued, sent) = topic.outbox.counts();
-        if !topic.is_live() || (queued + sent) as u64 > REDELIVERY_CHUNK {
+        if !topic.session.as_ref().is_some_and(|session| session.connection() == Connection::Live)
+            || (queued + sent) as u64 > REDELIVERY_CHUNK
+        {
             return Ok(());
         }
-        let mut missing = tx.missing_after_reset(id, cursor.resets)?;
-        if missing.is_empty() {
-            topic.redelivery = Redelivery::Done { resets: cursor.resets };
-            return Ok(());
+        let mut chunk = Vec::new();
+        for _ in 0..=jitter(REDELIVERY_CHUNK - 1, entropy) {
+            let Some(last) = missing.len().checked_sub(1) else { break };
+            chunk.push(missing.swap_remove(jitter(last as u64, entropy) as usize));
         }
-        let keys = topic.keys.clone();
-        let chunk = 1 + crate::sync::backoff::jitter(REDELIVERY_CHUNK - 1, entropy);
-        for _ in 0..chunk.min(missing.len() as u64) {
-            let index = crate::sync::backoff::jitter(missing.len() as u64 - 1, entropy) as usize;
-            let operation = missing.swap_remove(index);
-            let Some((header, body)) = tx.operation_bytes(&operation)? else { continue };
-            let Ok(envelope) = keys.seal(&header, &body) else { continue };
-            let hash = EnvelopeHash::of(&envelope);
-            if self.topics.get(&id).is_none_or(|topic| topic.outbox.find(&hash).is_some()) {
-                continue;
+        // The list is through and everything of it has arrived: is there anything else?
+        if chunk.is_empty() && topic.outbox.is_empty() {
+            *missing = tx.missing_after_reset(id, cursor.resets)?;
+            if missing.is_empty() {
+                topic.redelivery = Redelivery::Done { resets: cursor.resets };
             }
-            let row = tx.outbox_push(&NewOutboxRow {
-                topic: id,
-                operation,
-                hash,
-                envelope: &envelope,
-                origin: Origin::Redelivery,
-                not_before: now,
-            })?;
-            self.add_outbox_row(id, row, hash, envelope.len(), now);
         }
+        for operation in chunk {
+            self.put_redelivery(tx, now, id, cursor.resets, operation)?;
+        }
+        Ok(())
+    }
+
+    /// Puts one operation into the outbox, unless it has appeared meanwhile or is there already.
+    fn put_redelivery(
+        &mut self,
+        tx: &Tx<'_>,
+        now: Millis,
+        id: TopicId,
+        resets: u32,
+        operation: OperationId,
+    ) -> Result<(), StoreError> {
+        let Some(topic) = self.topics.get(&id) else { return Ok(()) };
+        if tx.place_of(&operation)?.is_none_or(|stored| stored.place.resets >= resets) {
+            return Ok(());
+        }
+        let Some((header, body)) = tx.operation_bytes(&operation)? else { return Ok(()) };
+        let Ok(envelope) = topic.keys.seal(&header, &body) else { return Ok(()) };
+        let hash = EnvelopeHash::of(&envelope);
+        if topic.outbox.find(&hash).is_some() {
+            return Ok(());
+        }
+        let (envelope, origin) = (envelope.as_slice(), Origin::Redelivery);
+        let row =
+            tx.outbox_push(&NewOutboxRow { topic: id, operation, hash, envelope, origin, not_before: now })?;
+        self.add_outbox_row(id, row, hash, envelope.len(), now);
         Ok(())
     }
 }
