@@ -30,7 +30,7 @@ const MODULES: [(&str, u8); 13] = [
 ];
 
 /// The crates: folder, package, floor.
-pub const CRATES: [(&str, &str, u8); 12] = [
+pub const CRATES: [(&str, &str, u8); 13] = [
     ("core", "delta-core", 4),
     ("servers/relay-core", "delta-relay-core", 4),
     ("servers/replay", "delta-replay", 4),
@@ -40,6 +40,7 @@ pub const CRATES: [(&str, &str, u8); 12] = [
     ("servers/relay", "delta-relay", 5),
     ("servers/sync", "delta-sync", 5),
     ("sim", "delta-sim", 5),
+    ("conformance", "delta-conformance", 6),
     ("examples/cli", "delta-cli", 6),
     ("bindings/ffi", "delta-ffi", 6),
     ("xtask", "xtask", 6),

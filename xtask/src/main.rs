@@ -12,6 +12,7 @@ mod cargo;
 mod dependencies;
 mod floors;
 mod links;
+mod python;
 mod source;
 mod steps;
 mod tasks;
@@ -29,6 +30,8 @@ Commands:
   demo   [ARGUMENTS]                   builds the programs (release) and runs `delta demo ARGUMENTS`
   sim    [--seed S] [--steps N]        one simulation; prints the seed when it fails
          [--seeds N]                   many seeds, one after another
+  conformance [ARGUMENTS]              black-box tests of the sync protocol (see --help)
+         [--url URL]                   against a server that runs; without it against our own
   bench  [NAME [ARGUMENTS]]            the benchmarks, or those whose name holds NAME; ends with a table of ratios
   fmt                                  formats every crate
   help                                 this text
@@ -39,6 +42,8 @@ Examples:
   cargo xtask demo --json
   cargo xtask sim --seed 7 --steps 5000
   cargo xtask sim --seeds 200
+  cargo xtask conformance --url http://127.0.0.1:8080 --accept-v2
+  cargo xtask conformance --filter case_52
 
 Exit codes: 0 all well, 1 something failed, 2 the command line was not understood.
 On a compiler older than 1.96 every cargo command gets --ignore-rust-version (see CONTRIBUTING.md).
@@ -54,7 +59,9 @@ fn main() -> ExitCode {
         print!("{HELP}");
         return ExitCode::SUCCESS;
     }
-    if command != "demo" && rest.iter().any(|argument| argument == "--help" || argument == "-h") {
+    if !matches!(command, "demo" | "conformance")
+        && rest.iter().any(|argument| argument == "--help" || argument == "-h")
+    {
         print!("{HELP}");
         return ExitCode::SUCCESS;
     }
@@ -62,6 +69,7 @@ fn main() -> ExitCode {
         "test" => test::run(rest),
         "demo" => tasks::demo(rest),
         "sim" => tasks::sim(rest),
+        "conformance" => tasks::conformance(rest),
         "bench" => bench::run(rest),
         "fmt" => tasks::fmt(rest),
         other => Err(Failure::Usage(format!("unknown command `{other}`"))),

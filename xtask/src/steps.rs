@@ -21,13 +21,19 @@ pub enum Action {
     Program(&'static str, String),
     /// A check inside this program: the problems found.
     Check(fn() -> Vec<String>),
+    /// A piece of work inside this program that says itself how it ended.
+    Work(fn() -> Outcome),
     /// Cannot be done on this machine, and why.
     NotHere(String),
 }
 
-enum Outcome {
+/// How a step ended.
+pub enum Outcome {
+    /// Well.
     Passed,
+    /// Not well; it has printed why.
     Failed,
+    /// It could not be done on this machine, and why.
     NotChecked(String),
 }
 
@@ -51,6 +57,7 @@ fn run(step: &Step) -> Outcome {
         }
         Action::Program(program, arguments) => run_program(program, arguments),
         Action::Check(check) => report(&check()),
+        Action::Work(work) => work(),
         Action::NotHere(why) => {
             println!("!! NOT CHECKED HERE: {why}");
             Outcome::NotChecked(why.clone())

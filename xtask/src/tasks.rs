@@ -1,4 +1,4 @@
-//! The other commands: demo, sim, fmt.
+//! The other commands: demo, sim, conformance, fmt.
 
 use std::process::{Command, ExitStatus};
 
@@ -16,6 +16,17 @@ pub fn demo(arguments: &[String]) -> Result<(), Failure> {
 /// Runs the simulation with the given arguments.
 pub fn sim(arguments: &[String]) -> Result<(), Failure> {
     run_cargo("run --quiet --locked -p delta-sim --bin delta-sim --", arguments)
+}
+
+/// Builds the conformance suite and runs it with the given arguments; without a server to test it starts our own.
+pub fn conformance(arguments: &[String]) -> Result<(), Failure> {
+    let other = arguments.iter().any(|argument| argument == "--url" || argument.starts_with("--url="));
+    let server = if other { "" } else { "-p delta-sync" };
+    run_cargo(&format!("build --quiet --locked -p delta-conformance {server} --bins"), &[])?;
+    let folder = cargo::programs("debug").map_err(Failure::Failed)?;
+    let program = folder.join(format!("delta-conformance{}", std::env::consts::EXE_SUFFIX));
+    let status = Command::new(&program).args(arguments).status();
+    ended(&program.display().to_string(), status)
 }
 
 /// Formats every crate.

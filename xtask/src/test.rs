@@ -1,7 +1,7 @@
 //! `cargo xtask test`: everything CI runs, in the order that finds the cheap mistakes first.
 
 use crate::steps::{Action, Step, run_all};
-use crate::{Failure, bans, cargo, dependencies, floors, links};
+use crate::{Failure, bans, cargo, dependencies, floors, links, python};
 
 /// The simulation CI runs: a few worlds, always the same, well under a minute. `cargo xtask sim --seeds 200` looks
 /// further.
@@ -26,7 +26,7 @@ pub fn run(arguments: &[String]) -> Result<(), Failure> {
                 )));
             }
             // A program is only as fresh as its last build.
-            if steps.iter().any(|step| matches!(step.action, Action::Program(..))) {
+            if steps.iter().any(|step| matches!(step.action, Action::Program(..) | Action::Work(_))) {
                 steps.insert(0, programs());
             }
         }
@@ -50,6 +50,8 @@ fn steps() -> Vec<Step> {
         // Not --locked: a dependency added to core would otherwise have to be locked three times.
         cargo_step("fuzz", "test --manifest-path fuzz/Cargo.toml --target-dir target"),
         simulation(),
+        Step { name: "conformance", action: Action::Program("delta-conformance", String::new()) },
+        Step { name: "python", action: Action::Work(python::client) },
         cargo_step("storage-free-core", "build -p delta-core --no-default-features --locked"),
         cargo_step("storage-free-topic-log", "build -p delta-topic-log --locked"),
         wasm(),
