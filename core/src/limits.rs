@@ -46,3 +46,11 @@ pub const MAX_URL: usize = 255;
 pub const MAX_URL_V2: usize = 512;
 /// Packets of one topic in flight at once.
 pub const OUTBOX_WINDOW: usize = 8;
+/// Most outbox rows a fresh operation runs ahead of the oldest unacknowledged one: fewer than receivers keep waiting
+/// for a predecessor ([`MAX_PENDING_PER_AUTHOR`]), more than a window of full packets holds.
+pub const OUTBOX_RUN_AHEAD: i64 = 3072;
+
+const _: () =
+    assert!((OUTBOX_RUN_AHEAD as usize) < MAX_PENDING_PER_AUTHOR, "receivers keep what may run ahead");
+const _: () =
+    assert!((OUTBOX_RUN_AHEAD as usize) > OUTBOX_WINDOW * MAX_BATCH, "a window of full packets fits");

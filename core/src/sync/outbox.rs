@@ -9,7 +9,7 @@ use std::sync::Arc;
 
 use crate::entropy::Entropy;
 use crate::identity::{EnvelopeHash, Millis, NodeId};
-use crate::limits::{MAX_BATCH, OUTBOX_WINDOW};
+use crate::limits::{MAX_BATCH, OUTBOX_RUN_AHEAD, OUTBOX_WINDOW};
 use crate::sync::backoff::{RoundTrip, doubled, jitter};
 
 /// Shortest time to wait for an echo, milliseconds.
@@ -179,7 +179,7 @@ impl Outbox {
         let mut rows: Vec<RowId> = Vec::new();
         let mut bytes = 0usize;
         for &(not_before, id) in &self.fresh {
-            if not_before > now || rows.len() >= MAX_BATCH {
+            if not_before > now || rows.len() >= MAX_BATCH || self.runs_ahead(id) {
                 break;
             }
             let Some(row) = self.rows.get(&id) else { continue };
@@ -294,8 +294,16 @@ impl Outbox {
         let due = self.due.first().map(|(at, _)| *at);
         let open = self.attempts.len() < OUTBOX_WINDOW;
         let again = self.again.first().filter(|_| allow_retries);
-        let waiting = self.fresh.first().into_iter().chain(again).map(|(at, _)| *at);
+        let fresh = self.fresh.first().filter(|(_, id)| !self.runs_ahead(*id));
+        let waiting = fresh.into_iter().chain(again).map(|(at, _)| *at);
         due.into_iter().chain(waiting.filter(|_| open)).min()
+    }
+
+    /// Whether sending this row would leave the oldest unacknowledged one too far behind. Receivers keep operations
+    /// that wait for their predecessor, but not without limit; until a lost one is read back nothing runs away from
+    /// it. Rows are numbered over all topics, so a topic among busy others waits a little sooner.
+    fn runs_ahead(&self, id: RowId) -> bool {
+        self.rows.first_key_value().is_some_and(|(oldest, _)| id.saturating_sub(*oldest) > OUTBOX_RUN_AHEAD)
     }
 
     fn queue(&mut self, tries: u32) -> &mut BTreeSet<(Millis, RowId)> {
@@ -433,6 +441,28 @@ mod tests {
         outbox.refused(AttemptId(99), now, &mut entropy);
         assert!(outbox.hurry(now).len() <= 1);
         assert!(outbox.plan(now, true).is_some(), "a changed network ends the wait");
+    }
+
+    #[test]
+    fn fresh_rows_wait_when_they_would_run_too_far_ahead_of_the_oldest_unacknowledged_one() {
+        let mut entropy = SeededEntropy::new([7; 32]);
+        let mut outbox = Outbox::default();
+        outbox.insert(row(1, 10));
+        let plan = outbox.plan(Millis(0), true).unwrap();
+        let due = outbox.sent(&plan, AttemptId(1), &path(), Millis(0), 0, &mut entropy);
+        outbox.insert(row(1 + OUTBOX_RUN_AHEAD, 10));
+        outbox.insert(row(2 + OUTBOX_RUN_AHEAD, 10));
+        let plan = outbox.plan(Millis(0), true).unwrap();
+        assert_eq!(plan.rows, [1 + OUTBOX_RUN_AHEAD], "the one past the limit stays");
+        outbox.sent(&plan, AttemptId(2), &path(), Millis(0), 0, &mut entropy);
+        assert_eq!(outbox.plan(Millis(0), true), None);
+        assert_eq!(
+            outbox.poll_timeout(true),
+            Some(due.min(outbox.due.first().unwrap().0)),
+            "and wakes nobody"
+        );
+        outbox.acknowledge(&hash(1), Millis(5));
+        assert_eq!(outbox.plan(Millis(5), true).unwrap().rows, [2 + OUTBOX_RUN_AHEAD]);
     }
 
     #[test]
