@@ -14,7 +14,7 @@ use tokio::sync::oneshot;
 use zeroize::Zeroizing;
 
 use crate::config::{Config, RelayHops};
-use crate::driver::{Driver, Inbox, Message, Outbound, Parts, Workers, inbox};
+use crate::driver::{Driver, Inbox, MAX_TOGETHER, Message, Outbound, Parts, Workers, inbox};
 use crate::error::ClientError;
 use crate::net::{Http, SocketContext, client_config};
 use crate::network::{Resolved, resolve};
@@ -133,6 +133,27 @@ impl Client {
             Reply::Published(operation) => Ok(operation),
             other => Err(unexpected(&other)),
         }
+    }
+
+    /// Publishes several operations of one topic in this order; they share transactions, so this is much faster than
+    /// one after the other. Every one is answered for itself, and those before a refused one stand.
+    pub async fn publish_all(
+        &self,
+        topic: TopicId,
+        contents: Vec<Content>,
+    ) -> Vec<Result<OperationId, ClientError>> {
+        let mut published = Vec::with_capacity(contents.len());
+        let mut contents = contents.into_iter().peekable();
+        while contents.peek().is_some() {
+            let together = contents.by_ref().take(MAX_TOGETHER);
+            let commands = together.map(|content| Command::Publish { topic, content });
+            let replies = self.shared.inbox.commands(commands).await;
+            published.extend(replies.into_iter().map(|reply| match reply? {
+                Reply::Published(operation) => Ok(operation),
+                other => Err(unexpected(&other)),
+            }));
+        }
+        published
     }
 
     /// Receives a topic and listens to what happens in it, until the subscription is dropped.

@@ -27,7 +27,7 @@ use crate::error::ClientError;
 use crate::platform::{Clock, PlatformEntropy, instant, until};
 use crate::subscription::Listener;
 
-pub(crate) use inbox::{Inbox, Message, inbox};
+pub(crate) use inbox::{Inbox, MAX_TOGETHER, Message, inbox};
 pub(crate) use outbound::Outbound;
 pub(crate) use workers::Workers;
 

@@ -24,6 +24,8 @@ pub(crate) const ROOM_BYTES_PER_CONNECTION: usize = 4 * 1024 * 1024;
 const LEAST_FRAME: usize = 512;
 /// Commands that wait for their transaction.
 const ROOM_COMMANDS: usize = 4096;
+/// Most commands handed over together.
+pub(crate) const MAX_TOGETHER: usize = 1024;
 
 /// What can happen to the engine's thread.
 pub(crate) enum Message {
@@ -105,6 +107,28 @@ impl Inbox {
         let (reply, answer) = oneshot::channel();
         self.send(Message::Command { command, reply });
         answer.await.unwrap_or_else(|_| Err(self.why_stopped()))
+    }
+
+    /// Hands commands over, at most [`MAX_TOGETHER`], in this order, and waits for their answers. They share
+    /// transactions.
+    pub(crate) async fn commands(
+        &self,
+        commands: impl IntoIterator<Item = Command>,
+    ) -> Vec<Result<Reply, ClientError>> {
+        let commands: Vec<Command> = commands.into_iter().take(MAX_TOGETHER).collect();
+        let _room = self.rooms.commands.acquire_many(u32::try_from(commands.len()).unwrap_or(u32::MAX)).await;
+        let hand_over = |command| {
+            let (reply, answer) = oneshot::channel();
+            self.send(Message::Command { command, reply });
+            answer
+        };
+        // All are on their way before the first answer is waited for.
+        let answers: Vec<_> = commands.into_iter().map(hand_over).collect();
+        let mut replies = Vec::with_capacity(answers.len());
+        for answer in answers {
+            replies.push(answer.await.unwrap_or_else(|_| Err(self.why_stopped())));
+        }
+        replies
     }
 
     pub(crate) async fn listen(&self, listener: Arc<Listener>) -> Result<Reply, ClientError> {

@@ -81,3 +81,23 @@ async fn several_clients_and_topics_live_in_one_process() {
     b.until_texts(&["in the other"]).await;
     assert_eq!((net.head(&a.topic), net.head(&b.topic)), (1, 1));
 }
+
+#[tokio::test]
+async fn publish_all_keeps_the_order_and_answers_each() {
+    let net = Net::start().await;
+    let mut a = Device::on(&net, 1, &ticket(1)).await;
+    let mut contents: Vec<_> = (0..2000).map(|number| crate::device::message(&number.to_string())).collect();
+    contents[1500] = crate::device::message(&"x".repeat(64 * 1024 + 1));
+    let replies = a.client.publish_all(a.topic, contents).await;
+    assert_eq!(replies.len(), 2000);
+    for (number, reply) in replies.iter().enumerate() {
+        assert_eq!(reply.is_err(), number == 1500, "{number}");
+    }
+    let published: Vec<_> = replies.into_iter().filter_map(Result::ok).collect();
+    let (operations, _) = a.state().await;
+    assert_eq!(operations.iter().map(|operation| operation.id).collect::<Vec<_>>(), published);
+    a.updates = a.client.subscribe(a.topic).await.unwrap();
+    let last = a.say("the last").await;
+    a.until_acknowledged(last).await;
+    assert_eq!(net.head(&a.topic), 2000);
+}

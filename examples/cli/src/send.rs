@@ -1,6 +1,6 @@
 //! `delta send`: publishes messages and waits until the topic has them.
 
-use std::collections::HashMap;
+use std::collections::HashSet;
 use std::time::Duration;
 
 use anyhow::Context;
@@ -19,8 +19,8 @@ Examples:
   delta send --db me.db --key @device.key --ticket @ticket --sync URL#KEY --records records.json hello
   tail -f app.log | delta send …         one message a line
 
-A message is durable on this device before it is sent. When the topic does not confirm it in time, it stays in
-the outbox and goes out with the next `delta send` or `delta tail` of this device; exit code 1.";
+A message is durable on this device before it is sent. What the topic does not confirm in time stays in the
+outbox and goes out with the next `delta send` or `delta tail` of this device; exit code 1.";
 
 /// Publish messages.
 #[derive(clap::Args)]
@@ -50,68 +50,104 @@ pub async fn run(options: &Options, output: &Output) -> anyhow::Result<()> {
     sent
 }
 
+/// Lines published in one go.
+const TOGETHER: usize = 256;
+/// How often an outbox is looked at when acknowledgements were missed.
+const LOOK: Duration = Duration::from_millis(200);
+
 async fn send(options: &Options, output: &Output, client: &Client, topic: TopicId) -> anyhow::Result<()> {
-    let mut updates = client.subscribe(topic).await?;
-    let mut waiting = HashMap::new();
-    let mut publish = async |text: String| -> anyhow::Result<()> {
-        let content = Content::MessageSend { text, reply: None, mentions: Vec::new() };
-        let operation = client.publish(topic, content).await?;
-        waiting.insert(operation, ());
-        if options.no_wait || !output.is_json() {
-            report(output, operation, None)?;
-        }
-        Ok(())
-    };
+    let updates = client.subscribe(topic).await?;
+    let waiting = HashSet::new();
+    let mut sender = Sender { options, output, client, topic, updates, waiting, missed: false };
     if options.text.is_empty() {
         let mut lines = stdin_lines();
-        while let Some(line) = lines.recv().await {
-            publish(line.context("standard input")?).await?;
+        let mut batch = Vec::new();
+        while lines.recv_many(&mut batch, TOGETHER).await > 0 {
+            let texts = batch.drain(..).collect::<Result<Vec<_>, _>>().context("standard input")?;
+            sender.publish(texts).await?;
         }
-    }
-    for text in &options.text {
-        publish(text.clone()).await?;
+    } else {
+        sender.publish(options.text.clone()).await?;
     }
     if options.no_wait {
         return Ok(());
     }
-    let confirmed = confirm(client, topic, &mut updates, &mut waiting, output);
-    let in_time = tokio::time::timeout(Duration::from_secs(options.timeout), confirmed).await;
+    let timeout = Duration::from_secs(options.timeout);
+    let in_time = tokio::time::timeout(timeout, sender.confirm()).await;
     in_time.unwrap_or_else(|_| {
-        let count = waiting.len();
-        anyhow::bail!("{count} of the messages are not confirmed yet; they stay in this device's outbox")
+        anyhow::bail!("not every message is confirmed yet; what is not stays in this device's outbox")
     })
 }
 
-/// Waits until every operation stands in the topic's log.
-async fn confirm(
-    client: &Client,
+struct Sender<'a> {
+    options: &'a Options,
+    output: &'a Output,
+    client: &'a Client,
     topic: TopicId,
-    updates: &mut Subscription,
-    waiting: &mut HashMap<OperationId, ()>,
-    output: &Output,
-) -> anyhow::Result<()> {
-    while !waiting.is_empty() {
-        match updates.next().await {
-            Some(Update::Event(Event::Acknowledged { operation, seq, .. })) => {
-                if waiting.remove(&operation).is_some() && output.is_json() {
-                    report(output, operation, Some(seq))?;
-                }
+    updates: Subscription,
+    /// What the topic has not confirmed.
+    waiting: HashSet<OperationId>,
+    /// Some confirmations were missed.
+    missed: bool,
+}
+
+impl Sender<'_> {
+    async fn publish(&mut self, texts: Vec<String>) -> anyhow::Result<()> {
+        let message = |text| Content::MessageSend { text, reply: None, mentions: Vec::new() };
+        let contents = texts.into_iter().map(message).collect();
+        for published in self.client.publish_all(self.topic, contents).await {
+            let operation = published?;
+            self.waiting.insert(operation);
+            if self.options.no_wait || !self.output.is_json() {
+                report(self.output, operation, None)?;
             }
-            Some(Update::Event(Event::Delivery { blocked: Some(blocked), .. })) => {
-                output.note(&format!("waiting: {blocked}"));
+        }
+        while let Some(update) = self.updates.try_next() {
+            self.take(update)?;
+        }
+        Ok(())
+    }
+
+    /// Waits until everything in the outbox stands in the topic's log, what earlier commands left there included.
+    async fn confirm(&mut self) -> anyhow::Result<()> {
+        let mut look = tokio::time::interval(LOOK);
+        loop {
+            tokio::select! {
+                update = self.updates.next() => self.take(update.context("the client was closed")?)?,
+                _ = look.tick() => {}
             }
-            Some(Update::Event(_)) => {}
-            // Acknowledgements may be among what was dropped: an empty outbox says the same.
-            Some(Update::Lagged { .. }) => {
-                let status = client.status(topic).await?;
+            if self.waiting.is_empty() || self.missed {
+                let status = self.client.status(self.topic).await?;
                 if status.queued + status.sent == 0 {
-                    waiting.clear();
+                    return self.report_missed();
                 }
             }
-            None => anyhow::bail!("the client was closed"),
         }
     }
-    Ok(())
+
+    /// They stand in the log; where, nobody told us.
+    fn report_missed(&mut self) -> anyhow::Result<()> {
+        for operation in self.waiting.drain().filter(|_| self.output.is_json()) {
+            report(self.output, operation, None)?;
+        }
+        Ok(())
+    }
+
+    fn take(&mut self, update: Update) -> anyhow::Result<()> {
+        match update {
+            Update::Event(Event::Acknowledged { operation, seq, .. }) => {
+                if self.waiting.remove(&operation) && !self.options.no_wait && self.output.is_json() {
+                    report(self.output, operation, Some(seq))?;
+                }
+            }
+            Update::Event(Event::Delivery { blocked: Some(blocked), .. }) => {
+                self.output.note(&format!("waiting: {blocked}"));
+            }
+            Update::Event(_) => {}
+            Update::Lagged { .. } => self.missed = true,
+        }
+        Ok(())
+    }
 }
 
 fn report(output: &Output, operation: OperationId, seq: Option<Seq>) -> anyhow::Result<()> {

@@ -49,7 +49,7 @@ fn lines_of_standard_input_are_messages_in_their_order() {
     let ticket = ticket();
     let (a, b) = (network.device("a", &ticket), network.device("b", &ticket));
     let mut send = a.command(&["send"]).stdin(Stdio::piped()).stdout(Stdio::null()).spawn().unwrap();
-    let lines: Vec<String> = (0..300).map(|number| format!("line {number}")).collect();
+    let lines: Vec<String> = (0..3000).map(|number| format!("line {number}")).collect();
     send.stdin.take().unwrap().write_all(lines.join("\n").as_bytes()).unwrap();
     assert!(send.wait().unwrap().success());
     assert_eq!(texts(&b.messages()), lines);
