@@ -5,8 +5,10 @@
 //! (operations, store, engine); without it only what servers share with devices: wire formats, onion packets
 //! and topic keys.
 //!
-//! Imports point down only: engine → store → sync, projector → ops, onion, topic → codec, identity, limits.
+//! Imports point down only: engine → store → sync, projector → ops, onion, topic → cbor, codec, identity, limits.
 
+#[cfg_attr(not(feature = "device"), allow(dead_code, reason = "control messages need a part of it"))]
+mod cbor;
 pub mod codec;
 pub mod entropy;
 pub mod identity;

@@ -22,6 +22,10 @@ pub const MAX_DISPLAY_NAME: usize = 64;
 pub const MAX_EMOJI: usize = 64;
 /// Largest signal (presence, typing), bytes.
 pub const MAX_SIGNAL: usize = 4096;
+/// Largest control message of a public topic, bytes.
+pub const MAX_CONTROL: usize = 4096;
+/// Longest description of a public topic, bytes of UTF-8.
+pub const MAX_DESCRIPTION: usize = 2048;
 /// Most operations in one binary `ops` frame or one shared packet.
 pub const MAX_BATCH: usize = 256;
 /// Most operation bytes in one binary `ops` frame, unless a single operation is larger.

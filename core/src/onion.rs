@@ -9,6 +9,7 @@
 //! live with the relays, the servers and the client. `docs/wire.md` is the normative description.
 
 mod class;
+pub mod control;
 mod curve;
 pub mod deliver;
 pub mod directory;

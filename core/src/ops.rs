@@ -8,7 +8,6 @@
 //! The signed format is p2panda 0.7's; docs/wire.md has the layouts.
 
 mod body;
-mod cbor;
 mod content;
 mod create;
 mod envelope;

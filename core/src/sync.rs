@@ -5,4 +5,5 @@
 pub mod backoff;
 pub mod frame;
 pub mod outbox;
+pub mod proof;
 pub mod session;

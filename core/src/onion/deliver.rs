@@ -12,7 +12,8 @@ use ed25519_dalek::{Signature, Signer, VerifyingKey};
 use thiserror::Error;
 
 use crate::codec::{DecodeError, Reader};
-use crate::limits::{MAX_BATCH, MAX_ENVELOPE};
+use crate::limits::{MAX_BATCH, MAX_ENVELOPE, MAX_SIGNAL};
+use crate::onion::control::{Control, ControlError};
 use crate::topic::{TopicId, WriteKey, WriteVerifyingKey};
 
 /// Bytes of content before the payload.
@@ -47,8 +48,14 @@ pub enum DeliverError {
     /// A list holds no operation, or more than [`MAX_BATCH`].
     #[error("a list holds 1 to {MAX_BATCH} operations, not {0}")]
     Count(usize),
-    /// The format defines these flags, this version does not take them yet.
-    #[error("deliver content with flags {0} is not supported yet")]
+    /// A signal has no bytes, or more than [`MAX_SIGNAL`].
+    #[error("a signal has 1 to {MAX_SIGNAL} bytes, not {0}")]
+    Signal(usize),
+    /// A control message is malformed.
+    #[error(transparent)]
+    Control(#[from] ControlError),
+    /// The content is of these flags, and something else was asked of it.
+    #[error("deliver content with flags {0} holds something else")]
     Unsupported(u8),
     /// No format defines these flags.
     #[error("deliver content with unknown flags {0}")]
@@ -82,6 +89,17 @@ pub fn encode_list(key: &WriteKey, envelopes: &[&[u8]]) -> Result<Vec<u8>, Deliv
     Ok(encode_raw(key, FLAG_LIST, &payload))
 }
 
+/// Makes the content that passes a signal to the topic's subscribers.
+pub fn encode_signal(key: &WriteKey, signal: &[u8]) -> Result<Vec<u8>, DeliverError> {
+    check_signal(signal)?;
+    Ok(encode_raw(key, FLAG_SIGNAL, signal))
+}
+
+/// Makes the content that controls a public topic.
+pub fn encode_control(key: &WriteKey, control: &Control) -> Result<Vec<u8>, DeliverError> {
+    Ok(encode_raw(key, FLAG_CONTROL, &control.encode()?))
+}
+
 /// Signs any payload under any flags. For vectors and for tests of refusals: nothing is checked.
 pub fn encode_raw(key: &WriteKey, flags: u8, payload: &[u8]) -> Vec<u8> {
     let key = key.signing_key();
@@ -104,8 +122,7 @@ pub struct Delivery<'a> {
     pub topic: TopicId,
     /// The key that signed it.
     pub write_vk: WriteVerifyingKey,
-    /// What the payload is: [`FLAG_OPERATION`] or [`FLAG_LIST`] after [`verify`], any known flag after
-    /// [`authenticate`].
+    /// What the payload is: one of the `FLAG_` constants.
     pub flags: u8,
     /// The payload.
     pub payload: &'a [u8],
@@ -114,13 +131,12 @@ pub struct Delivery<'a> {
 /// Checks deliver content, cheap checks first; the signature strictly (RFC 8032 without its leniences).
 pub fn verify(content: &[u8]) -> Result<Delivery<'_>, DeliverError> {
     let (delivery, signature) = parse(content)?;
-    delivery.operations()?;
+    delivery.check_payload()?;
     check_signature(&delivery, &signature)?;
     Ok(delivery)
 }
 
-/// Checks form, topic and write signature, but not what the payload holds: also for signals, control messages and
-/// an empty operation. For tools that look into packets; a server uses [`verify`].
+/// Checks form, topic and write signature, but not what the payload holds: also for an empty operation. For tools that look into packets; a server uses [`verify`].
 pub fn authenticate(content: &[u8]) -> Result<Delivery<'_>, DeliverError> {
     let (delivery, signature) = parse(content)?;
     check_signature(&delivery, &signature)?;
@@ -156,7 +172,32 @@ fn check_signature(delivery: &Delivery<'_>, signature: &Signature) -> Result<(),
 }
 
 impl<'a> Delivery<'a> {
-    /// The operations of the payload, in order. Succeeds for whatever [`verify`] returned.
+    fn check_payload(&self) -> Result<(), DeliverError> {
+        match self.flags {
+            FLAG_SIGNAL => self.signal().map(drop),
+            FLAG_CONTROL => self.control().map(drop),
+            _ => self.operations().map(drop),
+        }
+    }
+
+    /// The signal. Succeeds for [`FLAG_SIGNAL`] that [`verify`] returned.
+    pub fn signal(&self) -> Result<&'a [u8], DeliverError> {
+        match self.flags {
+            FLAG_SIGNAL => check_signal(self.payload).map(|()| self.payload),
+            other => Err(DeliverError::Unsupported(other)),
+        }
+    }
+
+    /// The control message. Succeeds for [`FLAG_CONTROL`] that [`verify`] returned.
+    pub fn control(&self) -> Result<Control, DeliverError> {
+        match self.flags {
+            FLAG_CONTROL => Ok(Control::decode(self.payload)?),
+            other => Err(DeliverError::Unsupported(other)),
+        }
+    }
+
+    /// The operations of the payload, in order. Succeeds for [`FLAG_OPERATION`] and [`FLAG_LIST`] that [`verify`]
+    /// returned.
     pub fn operations(&self) -> Result<Vec<&'a [u8]>, DeliverError> {
         match self.flags {
             FLAG_OPERATION => {
@@ -190,6 +231,13 @@ const fn check_operation(operation: &[u8]) -> Result<(), DeliverError> {
         0 => Err(DeliverError::Empty),
         1..=MAX_ENVELOPE => Ok(()),
         len => Err(DeliverError::TooLarge(len)),
+    }
+}
+
+const fn check_signal(signal: &[u8]) -> Result<(), DeliverError> {
+    match signal.len() {
+        1..=MAX_SIGNAL => Ok(()),
+        len => Err(DeliverError::Signal(len)),
     }
 }
 

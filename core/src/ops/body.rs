@@ -7,8 +7,8 @@
 use cbor_core::{Map, Value};
 use thiserror::Error;
 
-use super::cbor::{self, array, field, fields, items, optional, text, unsigned};
 use super::content::{Content, LimitError};
+use crate::cbor::{self, array, field, fields, items, optional, text, unsigned};
 use crate::identity::{Millis, OperationId};
 use crate::limits::{MAX_BODY_ITEMS, MAX_BODY_NESTING, MAX_OPERATION};
 use crate::topic::{Chain, Generation, Seq};

@@ -4,7 +4,7 @@ use cbor_core::{Map, Value};
 use thiserror::Error;
 
 use super::body::MAX_AUTH_HEADS;
-use super::cbor::{Fields, array, field, items, optional, text};
+use crate::cbor::{Fields, array, field, items, optional, text};
 use crate::identity::{Author, OperationId, bytes_id};
 use crate::limits::{MAX_DISPLAY_NAME, MAX_EMOJI, MAX_MENTIONS, MAX_TEXT};
 

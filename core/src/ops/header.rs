@@ -7,8 +7,8 @@ use serde::de::{IgnoredAny, MapAccess, Visitor};
 use serde::ser::SerializeMap;
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
-use super::cbor::{array, decode, field, fields, items, unsigned};
 use super::verify::Rejected;
+use crate::cbor::{array, decode, field, fields, items, unsigned};
 use crate::identity::{Author, LogId, OperationId};
 use crate::limits::{MAX_HEADER, MAX_HEADER_FIELD, MAX_OPERATION};
 

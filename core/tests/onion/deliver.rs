@@ -1,8 +1,11 @@
 //! What a server takes and what it refuses as deliver content.
 
 use delta_core::codec::DecodeError;
-use delta_core::limits::{MAX_BATCH, MAX_ENVELOPE};
-use delta_core::onion::deliver::{self, DeliverError, FLAG_LIST, FLAG_OPERATION};
+use delta_core::limits::{
+    MAX_BATCH, MAX_CONTROL, MAX_DESCRIPTION, MAX_DISPLAY_NAME, MAX_ENVELOPE, MAX_SIGNAL,
+};
+use delta_core::onion::control::{Action, Control, ControlError, Metadata};
+use delta_core::onion::deliver::{self, DeliverError, FLAG_CONTROL, FLAG_LIST, FLAG_OPERATION, FLAG_SIGNAL};
 use delta_core::topic::WriteKey;
 
 fn key() -> WriteKey {
@@ -86,14 +89,107 @@ fn an_empty_operation_is_refused() {
 }
 
 #[test]
-fn flags_that_are_not_taken_yet_differ_from_unknown_ones() {
-    for (flags, error) in [
-        (2, DeliverError::Unsupported(2)),
-        (3, DeliverError::Unsupported(3)),
-        (4, DeliverError::UnknownFlags(4)),
-        (255, DeliverError::UnknownFlags(255)),
+fn unknown_flags_are_refused() {
+    for flags in [4, 255] {
+        let content = deliver::encode_raw(&key(), flags, b"op");
+        assert_eq!(deliver::verify(&content), Err(DeliverError::UnknownFlags(flags)));
+    }
+}
+
+#[test]
+fn a_signal_has_1_to_4096_bytes_and_holds_no_operation() {
+    for len in [1, MAX_SIGNAL] {
+        let signal = vec![7; len];
+        let content = deliver::encode_signal(&key(), &signal).unwrap();
+        let delivery = deliver::verify(&content).unwrap();
+        assert_eq!((delivery.flags, delivery.signal().unwrap()), (FLAG_SIGNAL, &signal[..]));
+        assert_eq!(delivery.operations(), Err(DeliverError::Unsupported(FLAG_SIGNAL)));
+        assert_eq!(delivery.control(), Err(DeliverError::Unsupported(FLAG_SIGNAL)));
+    }
+    for len in [0, MAX_SIGNAL + 1] {
+        let signal = vec![7; len];
+        assert_eq!(deliver::encode_signal(&key(), &signal), Err(DeliverError::Signal(len)));
+        let content = deliver::encode_raw(&key(), FLAG_SIGNAL, &signal);
+        assert_eq!(deliver::verify(&content), Err(DeliverError::Signal(len)));
+    }
+}
+
+/// The bytes were written by hand from RFC 8949.
+#[test]
+fn control_messages_are_the_documented_cbor() {
+    let named = |name: &str, description: Option<&str>| {
+        let description = description.map(str::to_owned);
+        Action::Metadata(Metadata { name: name.to_owned(), description })
+    };
+    let all_nines = format!("a300190100016872656164 5f6b6579025820{}", "09".repeat(32)).replace(' ', "");
+    for (counter, action, hex) in [
+        (1, Action::Delete, "a20001016664656c657465"),
+        (2, Action::ReadKey(None), "a300020168726561645f6b657902f6"),
+        (256, Action::ReadKey(Some([9; 32])), &all_nines),
+        (23, named("ab", None), "a3001701686d6574616461746102a100626162"),
+        (24, named("a", Some("b")), "a300181801686d6574616461746102a2006161016162"),
     ] {
-        assert_eq!(deliver::verify(&deliver::encode_raw(&key(), flags, b"op")), Err(error));
+        let control = Control { counter, action };
+        assert_eq!(hex::encode(control.encode().unwrap()), hex);
+        let content = deliver::encode_control(&key(), &control).unwrap();
+        let delivery = deliver::verify(&content).unwrap();
+        assert_eq!(delivery.control().unwrap(), control);
+        assert_eq!(delivery.operations(), Err(DeliverError::Unsupported(FLAG_CONTROL)));
+        assert_eq!(delivery.signal(), Err(DeliverError::Unsupported(FLAG_CONTROL)));
+    }
+}
+
+#[test]
+fn malformed_control_messages_are_refused() {
+    for (hex, error) in [
+        ("", ControlError::Cbor),
+        ("a20001016664656c65746500", ControlError::Cbor), // a byte left over
+        ("a2000101", ControlError::Cbor),
+        ("a2180101016664656c657465", ControlError::Cbor), // a key in more bytes than it needs
+        ("80", ControlError::Field("message")),
+        ("a1016664656c657465", ControlError::Field("counter")),
+        ("a20000016664656c657465", ControlError::Field("counter")),
+        ("a2001b8000000000000000016664656c657465", ControlError::Field("counter")),
+        ("a10001", ControlError::Field("action")),
+        ("a200010163626164", ControlError::Action),
+        ("a200010168726561645f6b6579", ControlError::Field("read key")),
+        ("a300010168726561645f6b6579024100", ControlError::Field("read key")),
+        ("a2000101686d65746164617461", ControlError::Field("metadata")),
+        ("a3000101686d6574616461746102a10060", ControlError::Field("name")),
+        ("a3000101686d6574616461746102a100610a", ControlError::Field("name")),
+        ("a3000101686d6574616461746102a2006161010 1", ControlError::Field("description")),
+    ] {
+        let payload = hex::decode(hex.replace(' ', "")).unwrap();
+        let content = deliver::encode_raw(&key(), FLAG_CONTROL, &payload);
+        assert_eq!(deliver::verify(&content), Err(DeliverError::Control(error)), "{hex}");
+    }
+}
+
+/// What a later version adds under further keys does not make a message unreadable.
+#[test]
+fn unknown_keys_of_a_control_message_are_ignored() {
+    let payload = hex::decode("a30001016664656c65746518630 1".replace(' ', "")).unwrap();
+    assert_eq!(Control::decode(&payload).unwrap(), Control { counter: 1, action: Action::Delete });
+}
+
+#[test]
+fn names_and_descriptions_of_public_topics_have_limits() {
+    let encode = |name: String, description: String| {
+        let metadata = Metadata { name, description: Some(description) };
+        let control = Control { counter: 1, action: Action::Metadata(metadata) };
+        control.encode().and_then(|bytes| Control::decode(&bytes))
+    };
+    assert!(encode("ü".repeat(MAX_DISPLAY_NAME), "x".repeat(MAX_DESCRIPTION)).is_ok());
+    let long = "x".repeat(MAX_DISPLAY_NAME + 1);
+    assert_eq!(encode(long, "x".to_owned()), Err(ControlError::Field("name")));
+    let long = "x".repeat(MAX_DESCRIPTION + 1);
+    assert_eq!(encode("x".to_owned(), long), Err(ControlError::Field("description")));
+    let payload = vec![0xa2; MAX_CONTROL + 1];
+    assert_eq!(Control::decode(&payload), Err(ControlError::TooLarge(MAX_CONTROL + 1)));
+    assert_eq!(Control::decode(&payload[1..]), Err(ControlError::Cbor));
+    for counter in [0, u64::MAX >> 1, 1 << 63] {
+        let encoded = Control { counter, action: Action::Delete }.encode();
+        assert_eq!(encoded.is_ok(), counter == u64::MAX >> 1, "{counter}");
     }
 }
 

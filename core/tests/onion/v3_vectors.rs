@@ -146,7 +146,10 @@ fn deliver_content_is_made_and_checked() {
             (Err(deliver::DeliverError::Empty), deliver::FLAG_OPERATION) => {
                 assert_eq!(name, "1-layer-empty-op");
             }
-            (Err(deliver::DeliverError::Unsupported(2)), deliver::FLAG_SIGNAL) => {}
+            (Ok(delivery), deliver::FLAG_SIGNAL) => {
+                assert_eq!(delivery.signal().unwrap(), payload, "{name}");
+                assert_eq!(deliver::encode_signal(&key, &payload).unwrap(), content, "{name}");
+            }
             (other, _) => panic!("{name}: {other:?}"),
         }
     }

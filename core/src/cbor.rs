@@ -6,13 +6,13 @@ use std::collections::BTreeMap;
 use cbor_core::{DecodeOptions, Error, Value};
 
 /// A decoded map, borrowed from the bytes it was read from.
-pub(super) type Fields<'a> = BTreeMap<Value<'a>, Value<'a>>;
+pub(crate) type Fields<'a> = BTreeMap<Value<'a>, Value<'a>>;
 
 /// Bytes a decoder may reserve on the word of a length it has not seen the items of.
 const RESERVE: usize = 4096;
 
 /// Decodes exactly one value; text and byte strings borrow from `bytes`.
-pub(super) fn decode(bytes: &[u8], nesting: u16, length: usize) -> Result<Value<'_>, Error> {
+pub(crate) fn decode(bytes: &[u8], nesting: u16, length: usize) -> Result<Value<'_>, Error> {
     DecodeOptions::new()
         .recursion_limit(nesting)
         .length_limit(length as u64)
@@ -21,12 +21,12 @@ pub(super) fn decode(bytes: &[u8], nesting: u16, length: usize) -> Result<Value<
 }
 
 /// The value under an integer key.
-pub(super) fn field<'v, 'a>(fields: &'v Fields<'a>, key: u64) -> Option<&'v Value<'a>> {
+pub(crate) fn field<'v, 'a>(fields: &'v Fields<'a>, key: u64) -> Option<&'v Value<'a>> {
     fields.get(&Value::Unsigned(key))
 }
 
 /// `Err` when the key is there but does not parse.
-pub(super) fn optional<'v, 'a, T>(
+pub(crate) fn optional<'v, 'a, T>(
     fields: &'v Fields<'a>,
     key: u64,
     parse: impl FnOnce(&'v Value<'a>) -> Option<T>,
@@ -38,7 +38,7 @@ pub(super) fn optional<'v, 'a, T>(
 // give one field several encodings.
 
 /// A byte string of exactly `N` bytes.
-pub(super) fn array<const N: usize>(value: &Value<'_>) -> Option<[u8; N]> {
+pub(crate) fn array<const N: usize>(value: &Value<'_>) -> Option<[u8; N]> {
     match value {
         Value::ByteString(bytes) => bytes.as_ref().try_into().ok(),
         _ => None,
@@ -46,7 +46,7 @@ pub(super) fn array<const N: usize>(value: &Value<'_>) -> Option<[u8; N]> {
 }
 
 /// A text string.
-pub(super) fn text<'v>(value: &'v Value<'_>) -> Option<&'v str> {
+pub(crate) fn text<'v>(value: &'v Value<'_>) -> Option<&'v str> {
     match value {
         Value::TextString(text) => Some(text),
         _ => None,
@@ -54,7 +54,7 @@ pub(super) fn text<'v>(value: &'v Value<'_>) -> Option<&'v str> {
 }
 
 /// An unsigned integer below 2⁶⁴.
-pub(super) const fn unsigned(value: &Value<'_>) -> Option<u64> {
+pub(crate) const fn unsigned(value: &Value<'_>) -> Option<u64> {
     match value {
         Value::Unsigned(number) => Some(*number),
         _ => None,
@@ -62,7 +62,7 @@ pub(super) const fn unsigned(value: &Value<'_>) -> Option<u64> {
 }
 
 /// An array's items.
-pub(super) fn items<'v, 'a>(value: &'v Value<'a>) -> Option<&'v [Value<'a>]> {
+pub(crate) fn items<'v, 'a>(value: &'v Value<'a>) -> Option<&'v [Value<'a>]> {
     match value {
         Value::Array(items) => Some(items),
         _ => None,
@@ -70,7 +70,7 @@ pub(super) fn items<'v, 'a>(value: &'v Value<'a>) -> Option<&'v [Value<'a>]> {
 }
 
 /// A map's entries.
-pub(super) const fn fields<'v, 'a>(value: &'v Value<'a>) -> Option<&'v Fields<'a>> {
+pub(crate) const fn fields<'v, 'a>(value: &'v Value<'a>) -> Option<&'v Fields<'a>> {
     match value {
         Value::Map(fields) => Some(fields),
         _ => None,
@@ -81,7 +81,7 @@ pub(super) const fn fields<'v, 'a>(value: &'v Value<'a>) -> Option<&'v Fields<'a
 ///
 /// A decoded item takes tens of bytes, an encoded one may take a single byte: the count is what bounds memory.
 /// Malformed bytes end the count early; the decoder finds them.
-pub(super) fn has_more_items_than(bytes: &[u8], limit: usize) -> bool {
+pub(crate) fn has_more_items_than(bytes: &[u8], limit: usize) -> bool {
     let mut rest = bytes;
     let mut count = 0;
     while let Some((&head, after)) = rest.split_first() {

@@ -1,0 +1,73 @@
+//! Proofs of a key to a server that asks for one: to read a topic, or to learn how many listen to it.
+//!
+//! `sig = Ed25519(key, context | server id | topic_id | nonce)`. The context keeps the purposes apart, the server's
+//! id keeps a proof from working elsewhere, the nonce from working later.
+
+use ed25519_dalek::{Signature, Signer, SigningKey, VerifyingKey};
+
+use crate::identity::NodeId;
+use crate::topic::TopicId;
+
+/// What a proof is for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Purpose {
+    /// Reading the topic; with the topic's read key.
+    Read,
+    /// The number of subscribers; with the topic's write key.
+    Count,
+}
+
+impl Purpose {
+    const fn context(self) -> &'static [u8] {
+        match self {
+            Self::Read => b"delta:read:v1",
+            Self::Count => b"delta:count:v1",
+        }
+    }
+
+    fn message(self, server: &NodeId, topic: &TopicId, nonce: &[u8; 32]) -> Vec<u8> {
+        [self.context(), &server.0, &topic.0, nonce].concat()
+    }
+
+    /// Proves a key.
+    pub fn prove(self, key: &SigningKey, server: &NodeId, topic: &TopicId, nonce: &[u8; 32]) -> [u8; 64] {
+        key.sign(&self.message(server, topic, nonce)).to_bytes()
+    }
+
+    /// Whether the proof was made with the secret half of `key`. Strict verification.
+    pub fn verify(
+        self,
+        key: &[u8; 32],
+        server: &NodeId,
+        topic: &TopicId,
+        nonce: &[u8; 32],
+        proof: &[u8; 64],
+    ) -> bool {
+        VerifyingKey::from_bytes(key).is_ok_and(|key| {
+            let message = self.message(server, topic, nonce);
+            key.verify_strict(&message, &Signature::from_bytes(proof)).is_ok()
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_proof_is_for_one_key_purpose_server_topic_and_nonce() {
+        let key = SigningKey::from_bytes(&[1; 32]);
+        let public = key.verifying_key().to_bytes();
+        let (server, topic, nonce) = (NodeId([2; 32]), TopicId([3; 32]), [4; 32]);
+        let proof = Purpose::Read.prove(&key, &server, &topic, &nonce);
+        let message = [&b"delta:read:v1"[..], &[2; 32], &[3; 32], &[4; 32]].concat();
+        assert_eq!(proof, key.sign(&message).to_bytes());
+        assert!(Purpose::Read.verify(&public, &server, &topic, &nonce, &proof));
+        let other = SigningKey::from_bytes(&[9; 32]).verifying_key().to_bytes();
+        assert!(!Purpose::Read.verify(&other, &server, &topic, &nonce, &proof));
+        assert!(!Purpose::Count.verify(&public, &server, &topic, &nonce, &proof));
+        assert!(!Purpose::Read.verify(&public, &NodeId([9; 32]), &topic, &nonce, &proof));
+        assert!(!Purpose::Read.verify(&public, &server, &TopicId([9; 32]), &nonce, &proof));
+        assert!(!Purpose::Read.verify(&public, &server, &topic, &[9; 32], &proof));
+    }
+}
