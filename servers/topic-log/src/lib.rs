@@ -6,6 +6,7 @@
 //! anyone hear of them.
 
 mod bucket;
+mod control;
 mod generation;
 mod history;
 pub mod json;
@@ -15,6 +16,7 @@ mod storage;
 mod subscription;
 
 pub use bucket::TokenBucket;
+pub use control::{ControlRefused, Controlled};
 pub use generation::GenerationSecret;
 pub use history::{
     HISTORY_DEFAULT_LIMIT, HISTORY_MAX_BYTES, HISTORY_MAX_LIMIT, HistoryPage, HistoryQuery, MAX_HAS, has,
@@ -22,5 +24,5 @@ pub use history::{
 };
 pub use logs::{AppendError, Delivered, DeliveryRefused, Placed, TopicLogs, Write};
 pub use memory::MemoryStorage;
-pub use storage::{Inserted, LogReader, LogState, LogStorage, LogView, NewRow, StoredOp};
+pub use storage::{Closed, Inserted, LogReader, LogState, LogStorage, LogView, NewRow, StoredOp, TopicFacts};
 pub use subscription::{Cursor, HEAD_AFTER_OPS, HEAD_AFTER_SILENCE_MS, Next, Subscription};

@@ -11,7 +11,7 @@ use ed25519_dalek::SigningKey;
 use thiserror::Error;
 
 use crate::generation::GenerationSecret;
-use crate::storage::{Inserted, LogState, LogStorage, LogView, NewRow, StoredOp};
+use crate::storage::{Inserted, LogState, LogStorage, LogView, NewRow, StoredOp, TopicFacts};
 use crate::subscription::{Cursor, Next, Subscription};
 
 /// Log states kept in memory between commits; above it all are forgotten and read again when needed.
@@ -51,6 +51,9 @@ pub enum AppendError<E> {
     /// An unsigned write to a topic that has had a signed one.
     #[error("the topic takes signed writes only")]
     SignedTopic,
+    /// The topic was deleted or blocked.
+    #[error("the topic is closed")]
+    Closed,
     /// The log has reached the last seq there is.
     #[error("the log is full")]
     Full,
@@ -90,8 +93,8 @@ pub struct TopicLogs<S> {
 }
 
 #[derive(Clone, Copy, Debug)]
-struct Cached {
-    state: LogState,
+pub(crate) struct Cached {
+    pub(crate) state: LogState,
     chain: Chain,
 }
 
@@ -163,6 +166,7 @@ impl<S: LogStorage> TopicLogs<S> {
     ) -> Result<(), AppendError<S::Error>> {
         let Cached { mut state, mut chain } = self.cached(topic).map_err(AppendError::Storage)?;
         match write {
+            _ if state.closed.is_some() => return Err(AppendError::Closed),
             Write::Unsigned if state.signed => return Err(AppendError::SignedTopic),
             _ if state.head.0 > Seq::MAX.0 - ops.len() as u64 => return Err(AppendError::Full),
             _ => {}
@@ -230,7 +234,7 @@ impl<S: LogStorage> TopicLogs<S> {
         evicted
     }
 
-    fn try_evict(&mut self, topic: &TopicId, up_to: Seq) -> Result<(), S::Error> {
+    pub(crate) fn try_evict(&mut self, topic: &TopicId, up_to: Seq) -> Result<(), S::Error> {
         let mut cached = self.cached(topic)?;
         let up_to = up_to.min(cached.state.head);
         if up_to < cached.state.tail {
@@ -243,6 +247,12 @@ impl<S: LogStorage> TopicLogs<S> {
         Ok(())
     }
 
+    /// Forgets what is cached of the storage: another connection has changed it. Nothing may be staged.
+    pub fn reload(&mut self) {
+        debug_assert!(!self.open, "staged operations would lose their heads");
+        self.states.clear();
+    }
+
     /// The state of a log as staged.
     ///
     /// # Errors
@@ -251,7 +261,17 @@ impl<S: LogStorage> TopicLogs<S> {
         self.cached(topic).map(|cached| cached.state)
     }
 
-    fn cached(&mut self, topic: &TopicId) -> Result<Cached, S::Error> {
+    /// Stages what was said about a topic.
+    pub(crate) fn stage_facts(&mut self, topic: &TopicId, facts: &TopicFacts) -> Result<(), S::Error> {
+        let mut cached = self.cached(topic)?;
+        self.begin()?;
+        self.storage.set_facts(topic, facts)?;
+        cached.state.closed = facts.closed;
+        self.states.insert(*topic, cached);
+        Ok(())
+    }
+
+    pub(crate) fn cached(&mut self, topic: &TopicId) -> Result<Cached, S::Error> {
         if let Some(cached) = self.states.get(topic) {
             return Ok(*cached);
         }

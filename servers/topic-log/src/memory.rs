@@ -7,7 +7,7 @@ use bytes::Bytes;
 use delta_core::identity::{EnvelopeHash, Millis};
 use delta_core::topic::{Chain, Seq, TopicId};
 
-use crate::storage::{Inserted, LogReader, LogState, LogStorage, NewRow, StoredOp};
+use crate::storage::{Inserted, LogReader, LogState, LogStorage, NewRow, StoredOp, TopicFacts};
 
 /// [`LogStorage`] in memory. A clone is a backup.
 #[derive(Clone, Debug, Default)]
@@ -23,6 +23,7 @@ struct Log {
     places: HashMap<EnvelopeHash, Seq>,
     evicted: u64,
     signed: bool,
+    facts: TopicFacts,
 }
 
 #[derive(Clone, Debug)]
@@ -38,6 +39,7 @@ struct Row {
 enum Undo {
     Insert(TopicId),
     Signed(TopicId),
+    Facts(TopicId, TopicFacts),
     Evict(TopicId, u64, Vec<Bytes>),
 }
 
@@ -77,7 +79,12 @@ impl LogReader for MemoryStorage {
             chain: log.rows.last().map(|row| row.chain),
             received: log.rows.last().map_or(Millis(0), |row| row.received),
             signed: log.signed,
+            closed: log.facts.closed,
         }))
+    }
+
+    fn facts(&self, topic: &TopicId) -> Result<TopicFacts, Infallible> {
+        Ok(self.logs.get(topic).map(|log| log.facts.clone()).unwrap_or_default())
     }
 
     fn find(&self, topic: &TopicId, hash: &EnvelopeHash) -> Result<Option<Seq>, Infallible> {
@@ -138,6 +145,7 @@ impl LogStorage for MemoryStorage {
                     }
                 }
                 Undo::Signed(topic) => self.logs.entry(topic).or_default().signed = false,
+                Undo::Facts(topic, facts) => self.logs.entry(topic).or_default().facts = facts,
                 Undo::Evict(topic, evicted, ops) => {
                     let log = self.logs.entry(topic).or_default();
                     log.evicted = evicted;
@@ -166,6 +174,13 @@ impl LogStorage for MemoryStorage {
         if !std::mem::replace(&mut log.signed, true) {
             self.undo.iter_mut().for_each(|undo| undo.push(Undo::Signed(*topic)));
         }
+        Ok(())
+    }
+
+    fn set_facts(&mut self, topic: &TopicId, facts: &TopicFacts) -> Result<(), Infallible> {
+        let log = self.logs.entry(*topic).or_default();
+        let before = std::mem::replace(&mut log.facts, facts.clone());
+        self.undo.iter_mut().for_each(|undo| undo.push(Undo::Facts(*topic, before.clone())));
         Ok(())
     }
 

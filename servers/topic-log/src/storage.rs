@@ -19,12 +19,36 @@ pub struct LogState {
     pub received: Millis,
     /// Whether the topic has ever had a signed write.
     pub signed: bool,
+    /// Why the topic takes and gives nothing any more.
+    pub closed: Option<Closed>,
+}
+
+/// Why a topic takes and gives nothing any more.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Closed {
+    /// Deleted for good, by a control message or the operator; its operations are gone.
+    Deleted,
+    /// Blocked by the operator; its operations are kept.
+    Blocked,
+}
+
+/// What control messages and the operator have said about a topic.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct TopicFacts {
+    /// The counter of the last control message; 0 before the first.
+    pub counter: u64,
+    /// The key readers must prove, where the server asks for proofs.
+    pub read_key: Option<[u8; 32]>,
+    /// The payload of the last control message that described the topic.
+    pub metadata: Option<Vec<u8>>,
+    /// Why the topic takes and gives nothing any more.
+    pub closed: Option<Closed>,
 }
 
 impl LogState {
     /// A topic nobody has written to.
     pub const EMPTY: Self =
-        Self { head: Seq(0), tail: Seq(1), chain: None, received: Millis(0), signed: false };
+        Self { head: Seq(0), tail: Seq(1), chain: None, received: Millis(0), signed: false, closed: None };
 }
 
 /// One retained operation, borrowed from the storage.
@@ -74,6 +98,12 @@ pub trait LogReader {
     /// # Errors
     /// The storage failed.
     fn state(&self, topic: &TopicId) -> Result<Option<LogState>, Self::Error>;
+
+    /// What was said about a topic; nothing for an unknown one.
+    ///
+    /// # Errors
+    /// The storage failed.
+    fn facts(&self, topic: &TopicId) -> Result<TopicFacts, Self::Error>;
 
     /// The seq an envelope has or had in the topic.
     ///
@@ -141,6 +171,12 @@ pub trait LogStorage: LogReader {
     /// The storage failed.
     fn mark_signed(&mut self, topic: &TopicId) -> Result<(), Self::Error>;
 
+    /// Replaces what was said about a topic.
+    ///
+    /// # Errors
+    /// The storage failed.
+    fn set_facts(&mut self, topic: &TopicId, facts: &TopicFacts) -> Result<(), Self::Error>;
+
     /// Drops the operations up to `up_to` (≤ head), keeps their hashes, chains and times, and moves the tail.
     ///
     /// # Errors
@@ -159,6 +195,8 @@ pub struct LogView {
     pub tail: Seq,
     /// The chain value at `head`.
     pub chain: Chain,
+    /// Why a shell must not show the log to anyone.
+    pub closed: Option<Closed>,
 }
 
 impl LogView {
@@ -174,7 +212,7 @@ impl LogView {
         let state = reader.state(topic)?.unwrap_or(LogState::EMPTY);
         let generation = secret.generation(topic);
         let chain = state.chain.unwrap_or_else(|| Chain::start(topic, &generation));
-        Ok(Self { generation, head: state.head, tail: state.tail, chain })
+        Ok(Self { generation, head: state.head, tail: state.tail, chain, closed: state.closed })
     }
 
     /// The chain value at `seq` in `0..=head`; `None` outside.
