@@ -4,6 +4,7 @@ use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, PoisonError, RwLock};
 
+use delta_core::identity::Millis;
 use delta_core::onion::directory::RecordObject;
 use delta_core::topic::{Chain, Generation, Seq, SignedHead, TopicId};
 use delta_replay::Replay;
@@ -17,7 +18,9 @@ use crate::ingress::Ingress;
 use crate::limits::Limits;
 use crate::live::Live;
 use crate::metrics::Metrics;
+use crate::proof::Nonces;
 use crate::readers::Readers;
+use crate::status::History;
 use crate::writer::Writer;
 
 /// The running server.
@@ -33,6 +36,16 @@ pub struct App {
     pub accept_v2: bool,
     /// Whether operations are taken on the WebSocket.
     pub accept_direct_publish: bool,
+    /// Whether readers of a topic with a read key must prove it.
+    pub read_proof: bool,
+    /// Makes the nonces of proofs.
+    pub nonces: Nonces,
+    /// Where to report abuse.
+    pub contact: Option<String>,
+    /// When the server started.
+    pub started: Millis,
+    /// Counters over time, for the status page.
+    pub history: History,
     /// The server's directory record, once its URL is known.
     pub record: RwLock<Option<RecordObject>>,
     /// Topics with subscribers.
@@ -82,11 +95,19 @@ impl App {
 
     /// The Prometheus text, gauges brought up to date.
     pub fn render_metrics(&self) -> String {
+        self.refresh_gauges();
+        self.metrics.render()
+    }
+
+    /// Brings the gauges up to date that nobody sets when they change.
+    pub fn refresh_gauges(&self) {
+        self.metrics.uptime_seconds.set(clock::now().since(self.started) / 1000);
+        self.metrics.disk_free_bytes.set(self.disk.free());
+        self.metrics.disk_low.set(self.disk.refuses().into());
         self.metrics.in_flight_bytes.set(self.budget.used());
         self.metrics.replay_tags.set(self.replay.len() as u64);
         let size = |path: &Path| std::fs::metadata(path).map_or(0, |data| data.len());
         let log = self.database.with_extension("db-wal");
         self.metrics.database_bytes.set(size(&self.database) + size(&log));
-        self.metrics.render()
     }
 }

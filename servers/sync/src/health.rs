@@ -2,6 +2,7 @@
 
 use std::collections::HashMap;
 use std::net::{IpAddr, Ipv6Addr};
+use std::path::Path;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
@@ -60,12 +61,45 @@ impl Drop for Permit {
 #[derive(Debug, Default)]
 pub struct Disk {
     failing: AtomicBool,
+    low: AtomicBool,
+    free: AtomicU64,
     probe_at: AtomicU64,
 }
 
 impl Disk {
-    /// Whether to take a delivery: always, or while storing fails ten a second, as probes.
+    /// Measures the room left beside a file, and says so when it falls below `least` or is back above it.
+    pub fn look(&self, file: &Path, least: u64) {
+        // A folder that cannot be asked is not called full; storing will tell.
+        let Ok(disk) = rustix::fs::statvfs(file.parent().unwrap_or(file)) else { return };
+        self.measured(disk.f_bavail.saturating_mul(disk.f_frsize), least);
+    }
+
+    fn measured(&self, free: u64, least: u64) {
+        self.free.store(free, Ordering::Relaxed);
+        let low = free < least;
+        if self.low.swap(low, Ordering::Relaxed) != low {
+            match low {
+                true => tracing::error!(free, least, "the disk is low, deliveries get 503: make room"),
+                false => tracing::info!(free, "the disk has room again"),
+            }
+        }
+    }
+
+    /// Bytes left on the disk, when it was last looked at.
+    pub fn free(&self) -> u64 {
+        self.free.load(Ordering::Relaxed)
+    }
+
+    /// Whether deliveries are refused because of the disk.
+    pub fn refuses(&self) -> bool {
+        self.low.load(Ordering::Relaxed) || self.failing.load(Ordering::Relaxed)
+    }
+
+    /// Whether to take a delivery: none on a low disk, and while storing fails ten a second, as probes.
     pub fn admits(&self, now: Millis) -> bool {
+        if self.low.load(Ordering::Relaxed) {
+            return false;
+        }
         if !self.failing.load(Ordering::Relaxed) {
             return true;
         }
@@ -187,6 +221,20 @@ mod tests {
         assert!(disk.admits(Millis(110)));
         assert!(disk.report(false));
         assert!(disk.admits(Millis(111)) && disk.admits(Millis(111)));
+    }
+
+    #[test]
+    fn a_low_disk_takes_nothing_until_there_is_room_again() {
+        let disk = Disk::default();
+        disk.measured(100, 100);
+        assert!(disk.admits(Millis(0)) && !disk.refuses());
+        disk.measured(99, 100);
+        assert!(!disk.admits(Millis(1_000_000)) && disk.refuses());
+        disk.measured(100, 100);
+        assert!(disk.admits(Millis(1_000_000)));
+        let dir = tempfile::tempdir().unwrap();
+        disk.look(&dir.path().join("topics.db"), u64::MAX);
+        assert!(!disk.admits(Millis(0)) && disk.free() > 0);
     }
 
     #[test]

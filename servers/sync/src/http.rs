@@ -29,6 +29,7 @@ use crate::app::App;
 use crate::clock;
 use crate::readers::ReadError;
 use crate::socket;
+use crate::topics;
 use crate::writer::Refused;
 
 /// Longest JSON delivery: the largest operation in base64, the topic, and room for the names.
@@ -55,14 +56,12 @@ pub fn router(app: Arc<App>) -> Router {
         .route("/topic/{topic}/ops", get(ops))
         .route("/topic/{topic}/has", post(has))
         .route("/topic/{topic}/head", get(head))
+        .route("/topic/{topic}/about", get(topics::about))
+        .route("/topic/{topic}/nonce", get(topics::nonce))
+        .route("/topic/{topic}/subscribers", get(topics::subscribers))
         .route("/info", get(info))
         .route("/health", get(health))
         .with_state(app)
-}
-
-/// The routes of the admin address.
-pub fn admin_router(app: Arc<App>) -> Router {
-    Router::new().route("/health", get(health)).route("/metrics", get(metrics)).with_state(app)
 }
 
 /// A refusal: status, what to do, and when to come back.
@@ -74,20 +73,20 @@ pub struct Refusal {
 }
 
 impl Refusal {
-    const fn new(status: StatusCode, text: &'static str) -> Self {
+    pub(crate) const fn new(status: StatusCode, text: &'static str) -> Self {
         Self { status, text, retry_after: None }
     }
 
-    const fn bad(text: &'static str) -> Self {
+    pub(crate) const fn bad(text: &'static str) -> Self {
         Self::new(StatusCode::BAD_REQUEST, text)
     }
 
-    const fn busy() -> Self {
+    pub(crate) const fn busy() -> Self {
         let text = "the server is busy or cannot store now; try again";
         Self { status: StatusCode::SERVICE_UNAVAILABLE, text, retry_after: Some(RETRY_AFTER) }
     }
 
-    const fn rate(retry_after_ms: u64) -> Self {
+    pub(crate) const fn rate(retry_after_ms: u64) -> Self {
         let text = "too many requests; try again later";
         let retry_after = Some(retry_after_ms.div_ceil(1000));
         Self { status: StatusCode::TOO_MANY_REQUESTS, text, retry_after }
@@ -171,6 +170,7 @@ async fn deliver_json(app: &Arc<App>, request: Request) -> Result<Response, Refu
         Err(Refused::SignedTopic) => {
             Err(Refusal::new(StatusCode::FORBIDDEN, "the topic takes signed writes only"))
         }
+        Err(Refused::Closed) => Err(topics::closed(app)),
         Err(Refused::Rate { retry_after_ms }) => {
             app.metrics.refuse_rate.inc();
             Err(Refusal::rate(retry_after_ms))
@@ -186,7 +186,8 @@ async fn subscribe(
     mut request: Request,
 ) -> Result<Response, Refusal> {
     let topic = parse_topic(&topic)?;
-    let cursor = parse_cursor(&Params::of(request.uri())?)?;
+    let params = Params::of(request.uri())?;
+    let cursor = parse_cursor(&params)?;
     let handshake = socket::Handshake::read(request.headers()).ok_or(Refusal::new(
         StatusCode::UPGRADE_REQUIRED,
         "this is a WebSocket; /ops and /head answer plain requests",
@@ -199,12 +200,13 @@ async fn subscribe(
     if *app.closing.borrow() {
         return Err(Refusal::busy());
     }
+    let reader = topics::authorise(&app, &topic, &params).await?;
     let upgrade = hyper::upgrade::on(&mut request);
     let mode = handshake.mode;
     tokio::spawn(async move {
         // A client that goes away before the upgrade is done is gone, and nothing to report.
         if let Ok(upgraded) = upgrade.await {
-            socket::serve(app, upgraded, mode, topic, cursor).await;
+            socket::serve(app, upgraded, mode, topic, cursor, reader).await;
         }
         drop(peer);
     });
@@ -218,7 +220,9 @@ async fn ops(
     headers: HeaderMap,
 ) -> Result<Response, Refusal> {
     let topic = parse_topic(&topic)?;
-    let query = parse_history(&Params::of(&uri)?)?;
+    let params = Params::of(&uri)?;
+    let query = parse_history(&params)?;
+    topics::authorise(&app, &topic, &params).await?;
     let secret = app.secret.clone();
     let read = move |sql: &crate::store::Sql| {
         let view = LogView::read(sql, &secret, &topic)?;
@@ -240,6 +244,7 @@ async fn has(
     request: Request,
 ) -> Result<Response, Refusal> {
     let topic = parse_topic(&topic)?;
+    topics::authorise(&app, &topic, &Params::of(request.uri())?).await?;
     let length = Refusal::bad("the body is 1 to 256 hashes of 32 bytes");
     let body = match read_body(request.into_body(), 32, MAX_HAS * 32).await {
         Ok(body) => body,
@@ -256,8 +261,9 @@ async fn has(
     Ok(([(header::CONTENT_TYPE, OCTETS)], answer).into_response())
 }
 
-async fn head(State(app): State<Arc<App>>, Path(topic): Path<String>) -> Result<Response, Refusal> {
+async fn head(State(app): State<Arc<App>>, Path(topic): Path<String>, uri: Uri) -> Result<Response, Refusal> {
     let topic = parse_topic(&topic)?;
+    topics::authorise(&app, &topic, &Params::of(&uri)?).await?;
     let secret = app.secret.clone();
     let view = app.readers.run(move |sql| LogView::read(sql, &secret, &topic)).await?;
     let LogView { generation, head, tail, .. } = view;
@@ -272,6 +278,8 @@ async fn info(State(app): State<Arc<App>>) -> Response {
     axum::Json(json!({
         "record": record.as_ref().map(RecordObject::to_value),
         "protocol": [1, 2],
+        "contact": app.contact,
+        "read_proof": app.read_proof,
         "limits": limits,
         "retention": {
             "bytes_per_topic": app.limits.bytes_per_topic,
@@ -282,12 +290,9 @@ async fn info(State(app): State<Arc<App>>) -> Response {
     .into_response()
 }
 
-async fn health() -> &'static str {
+/// Liveness.
+pub async fn health() -> &'static str {
     "ok\n"
-}
-
-async fn metrics(State(app): State<Arc<App>>) -> Response {
-    ([(header::CONTENT_TYPE, "text/plain; version=0.0.4")], app.render_metrics()).into_response()
 }
 
 fn busy(app: &App) -> Refusal {
@@ -323,15 +328,15 @@ async fn read_body(body: Body, expected: usize, limit: usize) -> Result<Vec<u8>,
 }
 
 /// 64 hex digits of either case.
-fn parse_topic(text: &str) -> Result<TopicId, Refusal> {
+pub(crate) fn parse_topic(text: &str) -> Result<TopicId, Refusal> {
     text.to_ascii_lowercase().parse().map_err(|_| Refusal::bad("a topic is 64 hex digits"))
 }
 
 /// Query parameters; unknown ones are ignored, doubled ones refused.
-struct Params(Vec<(String, String)>);
+pub(crate) struct Params(Vec<(String, String)>);
 
 impl Params {
-    fn of(uri: &Uri) -> Result<Self, Refusal> {
+    pub(crate) fn of(uri: &Uri) -> Result<Self, Refusal> {
         let Query(pairs) = Query::try_from_uri(uri).map_err(|_| Refusal::bad("the query is malformed"))?;
         Ok(Self(pairs))
     }
@@ -351,7 +356,7 @@ impl Params {
         number.map(Some).ok_or(Refusal::bad("a number is malformed or out of range"))
     }
 
-    fn hex<const N: usize>(&self, name: &'static str) -> Result<Option<[u8; N]>, Refusal> {
+    pub(crate) fn hex<const N: usize>(&self, name: &'static str) -> Result<Option<[u8; N]>, Refusal> {
         let Some(text) = self.get(name)? else { return Ok(None) };
         let mut bytes = [0; N];
         hex::decode_to_slice(text, &mut bytes)

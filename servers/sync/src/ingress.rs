@@ -1,18 +1,27 @@
 //! From packets to operations: a bounded pool of threads opens the last onion layer, checks the write signature and
 //! hands the operations to the writer. Whatever fails here is counted and told to nobody.
 
+use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError, mpsc};
 use std::thread::JoinHandle;
 
 use bytes::Bytes;
-use delta_core::onion::deliver::{self, DeliverError};
+use delta_core::identity::Millis;
+use delta_core::onion::deliver::{self, DeliverError, Delivery, FLAG_CONTROL, FLAG_SIGNAL};
 use delta_core::onion::v3::{self, OnionSecret, Peeled};
+use delta_core::topic::TopicId;
 use delta_replay::{Admission, Replay};
-use delta_topic_log::Write;
+use delta_topic_log::{TokenBucket, Write};
 
+use crate::clock;
 use crate::health::Permit;
+use crate::live::Live;
 use crate::metrics::Metrics;
-use crate::writer::{Append, Writer};
+use crate::writer::{Append, ControlWrite, Writer};
+
+/// Buckets of topics kept before full ones are forgotten.
+const MAX_BUCKETS: usize = 65_536;
+const MINUTE_MS: u64 = 60_000;
 
 /// A packet whose length is a size class.
 #[derive(Debug)]
@@ -30,8 +39,38 @@ pub struct IngressParts {
     pub replay: Arc<Replay>,
     /// Where operations go.
     pub writer: Writer,
+    /// Where signals go.
+    pub live: Arc<Live>,
+    /// How many signals a topic may pass on.
+    pub signals: SignalQuota,
     /// Counters.
     pub metrics: Arc<Metrics>,
+}
+
+/// How many signals each topic may pass on.
+#[derive(Debug)]
+pub struct SignalQuota {
+    buckets: Mutex<HashMap<TopicId, TokenBucket>>,
+    per_minute: u64,
+}
+
+impl SignalQuota {
+    /// So many a minute for each topic; 0 for no limit.
+    pub fn new(per_minute: u64) -> Self {
+        Self { buckets: Mutex::default(), per_minute }
+    }
+
+    fn take(&self, topic: &TopicId, now: Millis) -> bool {
+        if self.per_minute == 0 {
+            return true;
+        }
+        let mut buckets = self.buckets.lock().unwrap_or_else(PoisonError::into_inner);
+        if buckets.len() > MAX_BUCKETS {
+            buckets.retain(|_, bucket| !bucket.is_full(now, self.per_minute));
+        }
+        let bucket = buckets.entry(*topic).or_insert_with(|| TokenBucket::full(now));
+        bucket.take(now, 1, self.per_minute, MINUTE_MS).is_ok()
+    }
 }
 
 /// Sends packets to the threads.
@@ -90,20 +129,52 @@ impl IngressParts {
     }
 
     fn deliver(&self, content: Bytes, permit: Permit) {
-        let checked = deliver::verify(&content).and_then(|delivery| {
-            let ops = delivery.operations()?;
-            let ops = ops.into_iter().map(|op| content.slice_ref(op)).collect();
-            Ok((delivery.topic, ops))
-        });
-        match checked {
-            Ok((topic, ops)) => {
-                self.writer.append(Append { topic, ops, write: Write::Signed, permit, reply: None });
-            }
+        match deliver::verify(&content).and_then(|delivery| self.hand_on(&content, &delivery, permit)) {
+            Ok(()) => {}
             Err(DeliverError::Signature | DeliverError::ForeignKey) => self.metrics.drop_signature.inc(),
-            Err(DeliverError::Unsupported(_) | DeliverError::UnknownFlags(_)) => {
-                self.metrics.drop_flags.inc()
-            }
+            Err(DeliverError::UnknownFlags(_)) => self.metrics.drop_flags.inc(),
             Err(_) => self.metrics.drop_content.inc(),
         }
+    }
+
+    fn hand_on(&self, content: &Bytes, delivery: &Delivery<'_>, permit: Permit) -> Result<(), DeliverError> {
+        let topic = delivery.topic;
+        match delivery.flags {
+            FLAG_SIGNAL => self.signal(&topic, content.slice_ref(delivery.signal()?)),
+            FLAG_CONTROL => {
+                self.writer.control(ControlWrite { topic, control: delivery.control()?, permit });
+            }
+            _ => {
+                let ops = delivery.operations()?.into_iter().map(|op| content.slice_ref(op)).collect();
+                self.writer.append(Append { topic, ops, write: Write::Signed, permit, reply: None });
+            }
+        }
+        Ok(())
+    }
+
+    /// Nothing is stored, so nothing waits for the writer; whoever is not connected misses it.
+    fn signal(&self, topic: &TopicId, signal: Bytes) {
+        if !self.signals.take(topic, clock::now()) {
+            return self.metrics.drop_quota.inc();
+        }
+        self.metrics.signals.inc();
+        self.live.signal(topic, signal);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn each_topic_has_a_signal_quota_of_its_own() {
+        let quota = SignalQuota::new(2);
+        let (a, b) = (TopicId([1; 32]), TopicId([2; 32]));
+        assert!(quota.take(&a, Millis(0)) && quota.take(&a, Millis(0)));
+        assert!(!quota.take(&a, Millis(29_999)), "one comes back in half a minute");
+        assert!(quota.take(&b, Millis(0)));
+        assert!(quota.take(&a, Millis(60_000)));
+        let endless = SignalQuota::new(0);
+        assert!((0..100_000).all(|_| endless.take(&a, Millis(0))));
     }
 }

@@ -17,12 +17,15 @@ pub mod limits;
 pub mod live;
 pub mod metrics;
 pub mod options;
+pub mod proof;
 pub mod readers;
 pub mod record;
 pub mod run;
 pub mod serve;
 pub mod socket;
+pub mod status;
 pub mod store;
+pub mod topics;
 pub mod wire;
 pub mod writer;
 

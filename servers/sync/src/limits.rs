@@ -44,6 +44,8 @@ limits! {
     subscribes_per_second_per_address = 200;
     /// Operations accepted per topic and minute, signed and unsigned ones counted apart. Above it: dropped, or 429.
     deliveries_per_topic_per_minute = 60_000;
+    /// Signals passed on per topic and minute. Above it: dropped.
+    signals_per_topic_per_minute = 6_000;
     /// Bytes of operations kept per topic; the oldest are evicted.
     bytes_per_topic = 0;
     /// Operations kept per topic; the oldest are evicted.
@@ -56,6 +58,8 @@ limits! {
     bytes_in_flight = 64 * 1024 * 1024;
     /// Size of the database file. Above it deliveries get 503, as with a full disk.
     database_bytes = 0;
+    /// Room left on the disk below which deliveries get 503, so that the server ends no worse than full.
+    disk_free_bytes = 64 * 1024 * 1024;
 }
 
 /// One `name=value`.
@@ -100,6 +104,7 @@ mod tests {
         assert_eq!(limits.connections_per_address, 1024);
         assert_eq!(limits.subscribes_per_second_per_address, 200);
         assert_eq!(limits.deliveries_per_topic_per_minute, 60_000);
+        assert_eq!((limits.signals_per_topic_per_minute, limits.disk_free_bytes), (6_000, 67_108_864));
         assert_eq!((limits.bytes_per_topic, limits.ops_per_topic, limits.max_age_days), (0, 0, 0));
         limits.set(&"ops_per_topic=5".parse().unwrap());
         assert_eq!(limits.ops_per_topic, 5);

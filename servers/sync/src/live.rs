@@ -3,8 +3,8 @@
 //! A subscriber is a cursor into its topic's ring of frames. Nothing is queued per subscriber: whoever falls off
 //! the ring reads from the disk again. Joining before the log is read makes the hand-over whole.
 
-use std::collections::{HashMap, VecDeque};
-use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
+use std::collections::{HashMap, HashSet, VecDeque};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError, RwLock};
 
 use bytes::Bytes;
 use delta_core::identity::Millis;
@@ -20,6 +20,8 @@ use crate::wire::{self, Wire};
 pub const LIVE_OPS: usize = 1000;
 /// Bytes in a topic's live buffer.
 pub const LIVE_BYTES: usize = 4 * 1024 * 1024;
+/// Signals in a topic's live buffer: a subscriber that lags further misses some, which is what signals are for.
+pub const LIVE_SIGNALS: usize = 16;
 /// Bytes in all live buffers; above it each topic keeps only its newest frame.
 pub const LIVE_BYTES_TOTAL: u64 = 512 * 1024 * 1024;
 
@@ -29,6 +31,8 @@ const SHARDS: usize = 64;
 #[derive(Debug)]
 pub struct Live {
     shards: Vec<Mutex<HashMap<TopicId, Entry>>>,
+    /// Topics that were deleted or blocked.
+    closed: RwLock<HashSet<TopicId>>,
     metrics: Arc<Metrics>,
 }
 
@@ -42,8 +46,18 @@ struct Entry {
 #[derive(Debug)]
 pub struct Topic {
     ring: Mutex<Ring>,
-    /// The last seq published to the ring.
-    published: watch::Sender<Seq>,
+    published: watch::Sender<Published>,
+}
+
+/// How far a topic's live buffer is.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Published {
+    /// The last seq in the ring.
+    pub seq: Seq,
+    /// Signals passed on so far.
+    pub signals: u64,
+    /// Times all subscribers were sent away.
+    pub evictions: u64,
 }
 
 #[derive(Debug, Default)]
@@ -51,6 +65,8 @@ struct Ring {
     frames: VecDeque<Arc<LiveFrame>>,
     ops: usize,
     bytes: usize,
+    signals: VecDeque<Wire>,
+    signals_seen: u64,
 }
 
 /// Consecutive operations, encoded.
@@ -109,14 +125,14 @@ impl Live {
     /// No topics.
     pub fn new(metrics: Arc<Metrics>) -> Self {
         let shards = (0..SHARDS).map(|_| Mutex::default()).collect();
-        Self { shards, metrics }
+        Self { shards, closed: RwLock::default(), metrics }
     }
 
     /// Joins a topic. Operations committed from now on reach its ring; read the log afterwards.
     pub fn join(self: &Arc<Self>, id: TopicId) -> Membership {
         let mut shard = self.shard(&id);
         let entry = shard.entry(id).or_insert_with(|| Entry {
-            topic: Arc::new(Topic { ring: Mutex::default(), published: watch::Sender::new(Seq(0)) }),
+            topic: Arc::new(Topic { ring: Mutex::default(), published: watch::Sender::default() }),
             subscribers: 0,
         });
         entry.subscribers += 1;
@@ -134,6 +150,47 @@ impl Live {
         }
     }
 
+    /// Passes a signal to whoever listens to the topic now.
+    pub fn signal(&self, id: &TopicId, signal: Bytes) {
+        let topic = self.shard(id).get(id).map(|entry| Arc::clone(&entry.topic));
+        if let Some(topic) = topic {
+            topic.signal(wire::binary(Frame::Signal(signal).encode()), &self.metrics);
+        }
+    }
+
+    /// How many listen to a topic.
+    pub fn subscribers(&self, id: &TopicId) -> usize {
+        self.shard(id).get(id).map_or(0, |entry| entry.subscribers)
+    }
+
+    /// Sends all subscribers of a topic away.
+    pub fn send_away(&self, id: &TopicId) {
+        if let Some(entry) = self.shard(id).get(id) {
+            entry.topic.published.send_modify(|published| published.evictions += 1);
+        }
+    }
+
+    /// Replaces the set of closed topics; sends the subscribers of new ones away.
+    pub fn set_closed(&self, topics: impl IntoIterator<Item = TopicId>) {
+        let topics = topics.into_iter().collect::<HashSet<_>>();
+        let before = std::mem::replace(
+            &mut *self.closed.write().unwrap_or_else(PoisonError::into_inner),
+            topics.clone(),
+        );
+        topics.difference(&before).for_each(|topic| self.send_away(topic));
+    }
+
+    /// A topic was closed.
+    pub fn close(&self, id: &TopicId) {
+        self.closed.write().unwrap_or_else(PoisonError::into_inner).insert(*id);
+        self.send_away(id);
+    }
+
+    /// Whether a topic is closed.
+    pub fn is_closed(&self, id: &TopicId) -> bool {
+        self.closed.read().unwrap_or_else(PoisonError::into_inner).contains(id)
+    }
+
     fn shard(&self, id: &TopicId) -> MutexGuard<'_, HashMap<TopicId, Entry>> {
         // Topic ids are hashes: any byte spreads them.
         let index = id.0.first().map_or(0, |byte| usize::from(*byte)) % SHARDS;
@@ -147,7 +204,7 @@ impl Live {
         if entry.subscribers == 0
             && let Some(entry) = shard.remove(id)
         {
-            self.metrics.live_bytes.sub(lock(&entry.topic.ring).bytes as u64);
+            self.metrics.live_bytes.sub(lock(&entry.topic.ring).size() as u64);
         }
     }
 }
@@ -165,15 +222,21 @@ impl Drop for Membership {
     }
 }
 
+impl Ring {
+    fn size(&self) -> usize {
+        self.bytes + self.signals.iter().map(|signal| signal.payload().len()).sum::<usize>()
+    }
+}
+
 impl Topic {
     /// Tells when something was published.
-    pub fn watch(&self) -> watch::Receiver<Seq> {
+    pub fn watch(&self) -> watch::Receiver<Published> {
         self.published.subscribe()
     }
 
     /// What follows a cursor.
     pub fn after(&self, cursor: Seq) -> Found {
-        let published = *self.published.borrow();
+        let published = self.published.borrow().seq;
         if published <= cursor {
             return Found::Nothing;
         }
@@ -185,6 +248,30 @@ impl Topic {
             }
             _ => Found::Disk,
         }
+    }
+
+    /// The signals after the first `seen`, and how many there were in all.
+    pub fn signals_after(&self, seen: u64) -> (Vec<Wire>, u64) {
+        let ring = lock(&self.ring);
+        let missed = usize::try_from(ring.signals_seen.saturating_sub(seen)).unwrap_or(usize::MAX);
+        let skip = ring.signals.len().saturating_sub(missed);
+        (ring.signals.iter().skip(skip).cloned().collect(), ring.signals_seen)
+    }
+
+    fn signal(&self, signal: Wire, metrics: &Metrics) {
+        let mut ring = lock(&self.ring);
+        let before = ring.size();
+        let keep = if metrics.live_bytes.get() > LIVE_BYTES_TOTAL { 1 } else { LIVE_SIGNALS };
+        ring.signals.push_back(signal);
+        while ring.signals.len() > keep {
+            ring.signals.pop_front();
+        }
+        ring.signals_seen += 1;
+        let (after, seen) = (ring.size(), ring.signals_seen);
+        drop(ring);
+        metrics.live_bytes.add(after as u64);
+        metrics.live_bytes.sub(before as u64);
+        self.published.send_modify(|published| published.signals = seen);
     }
 
     fn publish(&self, run: &[Fresh], metrics: &Metrics) {
@@ -212,7 +299,7 @@ impl Topic {
         drop(ring);
         metrics.live_bytes.add(after as u64);
         metrics.live_bytes.sub(before as u64);
-        self.published.send_replace(last.seq);
+        self.published.send_modify(|published| published.seq = last.seq);
     }
 }
 
@@ -320,6 +407,44 @@ mod tests {
         assert!(matches!(member.topic.after(Seq(15)), Found::Disk), "in the middle of a frame");
         assert!(matches!(member.topic.after(Seq(300)), Found::Nothing));
         assert!(matches!(member.topic.after(Seq(999)), Found::Nothing));
+    }
+
+    #[test]
+    fn a_subscriber_gets_the_signals_after_its_place_and_at_most_the_newest_16() {
+        let metrics = Arc::new(Metrics::default());
+        let live = Arc::new(Live::new(Arc::clone(&metrics)));
+        live.signal(&ID, Bytes::from_static(b"nobody listens"));
+        let member = live.join(ID);
+        assert_eq!(live.subscribers(&ID), 1);
+        assert!(member.topic.signals_after(0).0.is_empty());
+        for number in 1..=20u8 {
+            live.signal(&ID, Bytes::from(vec![number]));
+        }
+        let numbers = |seen| {
+            let (signals, all) = member.topic.signals_after(seen);
+            (signals.iter().map(|signal| signal.payload()[5]).collect::<Vec<_>>(), all)
+        };
+        assert_eq!(numbers(0), ((5..=20).collect(), 20));
+        assert_eq!(numbers(18), (vec![19, 20], 20));
+        assert_eq!(numbers(20), (vec![], 20));
+        assert_eq!(metrics.live_bytes.get(), 16 * 6);
+        drop(member);
+        assert_eq!((metrics.live_bytes.get(), live.subscribers(&ID)), (0, 0));
+    }
+
+    #[test]
+    fn closing_sends_subscribers_away_once() {
+        let live = Arc::new(Live::new(Arc::default()));
+        let member = live.join(ID);
+        let evictions = || member.topic.watch().borrow().evictions;
+        live.close(&ID);
+        assert!(live.is_closed(&ID) && evictions() == 1);
+        live.set_closed([ID, TopicId([6; 32])]);
+        assert!(live.is_closed(&TopicId([6; 32])) && evictions() == 1);
+        live.set_closed([]);
+        assert!(!live.is_closed(&ID));
+        live.set_closed([ID]);
+        assert_eq!(evictions(), 2);
     }
 
     #[test]

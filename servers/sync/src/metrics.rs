@@ -26,6 +26,11 @@ macro_rules! metrics {
                 let _ = previous;
                 out
             }
+
+            /// Names with labels, and values.
+            pub fn list(&self) -> Vec<(&'static str, u64)> {
+                vec![$((concat!($name, $label), self.$field.get()),)*]
+            }
         }
     };
 }
@@ -40,6 +45,8 @@ metrics! {
     drop_content: "counter" "delta_sync_packets_dropped_total" "{reason=\"content\"}" "Packets dropped after the 202, by reason.";
     drop_signature: "counter" "delta_sync_packets_dropped_total" "{reason=\"signature\"}" "Packets dropped after the 202, by reason.";
     drop_flags: "counter" "delta_sync_packets_dropped_total" "{reason=\"flags\"}" "Packets dropped after the 202, by reason.";
+    drop_control: "counter" "delta_sync_packets_dropped_total" "{reason=\"control\"}" "Packets dropped after the 202, by reason.";
+    drop_closed: "counter" "delta_sync_packets_dropped_total" "{reason=\"closed\"}" "Packets dropped after the 202, by reason.";
     drop_quota: "counter" "delta_sync_packets_dropped_total" "{reason=\"quota\"}" "Packets dropped after the 202, by reason.";
     drop_storage: "counter" "delta_sync_packets_dropped_total" "{reason=\"storage\"}" "Packets dropped after the 202, by reason.";
     refuse_length: "counter" "delta_sync_refused_total" "{reason=\"length\"}" "Requests refused, by reason.";
@@ -48,6 +55,10 @@ metrics! {
     refuse_version: "counter" "delta_sync_refused_total" "{reason=\"version\"}" "Requests refused, by reason.";
     refuse_malformed: "counter" "delta_sync_refused_total" "{reason=\"malformed\"}" "Requests refused, by reason.";
     refuse_publish: "counter" "delta_sync_refused_total" "{reason=\"publish\"}" "Requests refused, by reason.";
+    refuse_closed: "counter" "delta_sync_refused_total" "{reason=\"closed\"}" "Requests refused, by reason.";
+    refuse_proof: "counter" "delta_sync_refused_total" "{reason=\"proof\"}" "Requests refused, by reason.";
+    signals: "counter" "delta_sync_signals_total" "" "Signals passed on.";
+    controls: "counter" "delta_sync_controls_total" "" "Control messages applied.";
     stored: "counter" "delta_sync_operations_stored_total" "" "Operations committed.";
     duplicates: "counter" "delta_sync_operations_duplicate_total" "" "Operations that were in their log already.";
     evicted: "counter" "delta_sync_evictions_total" "" "Times a topic's tail was moved.";
@@ -68,6 +79,9 @@ metrics! {
     live_bytes: "gauge" "delta_sync_live_buffer_bytes" "" "Bytes in live buffers.";
     replay_tags: "gauge" "delta_sync_replay_tags" "" "Tags in the replay set.";
     database_bytes: "gauge" "delta_sync_database_bytes" "" "Size of the database and its log.";
+    disk_free_bytes: "gauge" "delta_sync_disk_free_bytes" "" "Room left on the database's disk.";
+    disk_low: "gauge" "delta_sync_disk_low" "" "1 while deliveries are refused because the disk is low or failing.";
+    uptime_seconds: "gauge" "delta_sync_uptime_seconds" "" "Time since the start.";
 }
 
 /// One number.

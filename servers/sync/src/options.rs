@@ -78,6 +78,12 @@ pub struct Options {
     /// Take operations on the WebSocket, as the original protocol did. For tests only: it shows who publishes.
     #[arg(long, env = "DELTA_ACCEPT_DIRECT_PUBLISH", value_parser = clap::builder::FalseyValueParser::new())]
     pub accept_direct_publish: bool,
+    /// Let only those read a topic with a read key who prove that they have it.
+    #[arg(long, env = "DELTA_READ_PROOF", value_parser = clap::builder::FalseyValueParser::new())]
+    pub read_proof: bool,
+    /// Where to report abuse, an address or a URL; shown in /info.
+    #[arg(long, env = "DELTA_CONTACT", value_name = "TEXT")]
+    pub contact: Option<String>,
     /// Permit http, any port and private addresses in --url (tests and local networks).
     #[arg(long, env = "DELTA_ALLOW_PRIVATE", value_parser = clap::builder::FalseyValueParser::new())]
     pub allow_private: bool,
@@ -105,6 +111,10 @@ pub struct Settings {
     pub accept_v2: bool,
     /// Whether operations are taken on the WebSocket.
     pub accept_direct_publish: bool,
+    /// Whether readers prove read keys.
+    pub read_proof: bool,
+    /// Where to report abuse.
+    pub contact: Option<String>,
     /// Whether http and private addresses are permitted in the own URL.
     pub allow_private: bool,
 }
@@ -157,6 +167,8 @@ impl Options {
             limits,
             accept_v2: self.accept_v2,
             accept_direct_publish: self.accept_direct_publish,
+            read_proof: self.read_proof,
+            contact: self.contact,
             allow_private: self.allow_private,
         })
     }
@@ -193,6 +205,8 @@ impl Options {
             "admin" => set(&mut self.admin, &given.admin, value),
             "url" => set(&mut self.url, &given.url, value),
             "operator" => set(&mut self.operator, &given.operator, value),
+            "contact" => set(&mut self.contact, &given.contact, value),
+            "read-proof" => switch(&mut self.read_proof, value),
             "accept-v2" => switch(&mut self.accept_v2, value),
             "accept-direct-publish" => switch(&mut self.accept_direct_publish, value),
             "allow-private" => switch(&mut self.allow_private, value),

@@ -18,13 +18,15 @@ use crate::clock::{self, PlatformEntropy};
 use crate::data::{DataError, DataFolder};
 use crate::health::{Addresses, Budget, Disk};
 use crate::http;
-use crate::ingress::{Ingress, IngressParts};
+use crate::ingress::{Ingress, IngressParts, SignalQuota};
 use crate::live::Live;
 use crate::metrics::Metrics;
 use crate::options::{Cli, Command, DEFAULT_VALID_DAYS, OptionsError, RecordOptions, Settings};
+use crate::proof::Nonces;
 use crate::readers::Readers;
 use crate::record::{self, RecordTerms, SignError};
 use crate::serve::serve;
+use crate::status::{self, History};
 use crate::store::{Sql, StoreError};
 use crate::writer::{self, WriterParts};
 
@@ -152,7 +154,8 @@ impl Server {
         if let Some(wanted) = settings.admin {
             let (listener, address) = bind(wanted).await?;
             admin = Some(address);
-            let routes = http::admin_router(Arc::clone(&app));
+            let routes = status::router(Arc::clone(&app));
+            tokio::spawn(status::sample(Arc::clone(&app), stop.clone()));
             tokio::spawn(serve(listener, Arc::clone(&app), routes, stop.clone()));
         }
         let routes = http::router(Arc::clone(&app));
@@ -218,11 +221,14 @@ fn assemble(settings: &Settings, folder: &DataFolder) -> Result<Assembled, RunEr
         metrics: Arc::clone(&metrics),
         disk: Arc::clone(&disk),
         limits,
+        read_proof: settings.read_proof,
     })?;
     let parts = IngressParts {
         keys,
         replay: Arc::clone(&replay),
         writer: writer.clone(),
+        live: Arc::clone(&live),
+        signals: SignalQuota::new(limits.signals_per_topic_per_minute),
         metrics: Arc::clone(&metrics),
     };
     let (ingress, opening) = Ingress::start(parts, cores);
@@ -232,6 +238,11 @@ fn assemble(settings: &Settings, folder: &DataFolder) -> Result<Assembled, RunEr
         limits,
         accept_v2: settings.accept_v2,
         accept_direct_publish: settings.accept_direct_publish,
+        read_proof: settings.read_proof,
+        nonces: Nonces::new(&mut PlatformEntropy).map_err(DataError::from)?,
+        contact: settings.contact.clone(),
+        started: clock::now(),
+        history: History::default(),
         record: RwLock::default(),
         live,
         readers,

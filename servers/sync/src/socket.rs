@@ -30,7 +30,7 @@ use tokio_tungstenite::tungstenite::{Error, Message};
 
 use crate::app::App;
 use crate::clock;
-use crate::live::{Found, LiveFrame, Membership};
+use crate::live::{Found, LiveFrame, Membership, Published};
 use crate::store::{Sql, StoreError};
 use crate::wire::{self, Wire};
 
@@ -112,6 +112,15 @@ impl Handshake {
     }
 }
 
+/// What a subscriber has proved.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ReaderKey {
+    /// The server asks for no proofs.
+    NotAsked,
+    /// This read key; `None`: the topic had none.
+    Proved(Option<[u8; 32]>),
+}
+
 /// How a session ends.
 #[derive(Debug)]
 enum End {
@@ -124,7 +133,14 @@ enum End {
 }
 
 /// Serves a subscriber until either side ends it.
-pub async fn serve(app: Arc<App>, upgraded: Upgraded, mode: Mode, topic: TopicId, cursor: Cursor) {
+pub async fn serve(
+    app: Arc<App>,
+    upgraded: Upgraded,
+    mode: Mode,
+    topic: TopicId,
+    cursor: Cursor,
+    reader: ReaderKey,
+) {
     let Ok(parts) = upgraded.downcast::<TokioIo<TcpStream>>() else { return };
     let max = if app.accept_direct_publish { MAX_DIRECT_MESSAGE } else { MAX_CLIENT_MESSAGE };
     let config = WebSocketConfig::default()
@@ -138,8 +154,13 @@ pub async fn serve(app: Arc<App>, upgraded: Upgraded, mode: Mode, topic: TopicId
     app.metrics.sockets.inc();
     // Registered before the log is read: what is committed from now on reaches the ring.
     let member = app.live.join(topic);
+    let watch = member.topic.watch();
+    let published = *watch.borrow();
     let mut session = Session {
-        watch: member.topic.watch(),
+        evictions: published.evictions,
+        signals: published.signals,
+        reader,
+        watch,
         closing: app.closing.subscribe(),
         messages: TokenBucket::full(clock::now()),
         heard: Instant::now(),
@@ -163,7 +184,12 @@ struct Session {
     ws: WebSocketStream<TcpStream>,
     mode: Mode,
     member: Membership,
-    watch: watch::Receiver<Seq>,
+    watch: watch::Receiver<Published>,
+    /// The topic's count of evictions when this subscriber joined.
+    evictions: u64,
+    /// Signals seen, or passed on before `ready`.
+    signals: u64,
+    reader: ReaderKey,
     closing: watch::Receiver<bool>,
     messages: TokenBucket,
     heard: Instant,
@@ -176,11 +202,18 @@ impl Session {
     async fn open(&mut self, topic: TopicId, cursor: Cursor) -> Result<Subscription, End> {
         let secret = self.app.secret.clone();
         let now = clock::now();
+        let reader = self.reader;
         let opened = self.app.readers.run(move |sql| {
             let view = LogView::read(sql, &secret, &topic)?;
-            Subscription::open(sql, &view, topic, &cursor, now)
+            // It may have been closed, or got another read key, since the request was looked at.
+            let refused = view.closed.is_some()
+                || matches!(reader, ReaderKey::Proved(key) if sql.facts(&topic)?.read_key != key);
+            if refused {
+                return Ok(None);
+            }
+            Subscription::open(sql, &view, topic, &cursor, now).map(Some)
         });
-        let (subscription, frames) = opened.await.map_err(|_| UNREADABLE)?;
+        let (subscription, frames) = opened.await.map_err(|_| UNREADABLE)?.ok_or(SENT_AWAY)?;
         if frames.iter().any(|frame| matches!(frame, Frame::Reset { .. })) {
             self.app.metrics.resets.inc();
         }
@@ -201,6 +234,9 @@ impl Session {
         if *self.closing.borrow() {
             return Err(End::Close(CLOSE_RESTART, "the server is shutting down"));
         }
+        if self.watch.borrow().evictions != self.evictions {
+            return Err(SENT_AWAY);
+        }
         while let Some(message) = self.ws.next().now_or_never() {
             self.hear(message).await?;
         }
@@ -208,12 +244,17 @@ impl Session {
             Next::Replay(after) => self.send_page(subscription, after).await,
             Next::Ready => {
                 subscription.set_ready();
+                // Signals speak of now: those of the replay's time are stale.
+                self.signals = self.watch.borrow().signals;
                 let head = self.sign(subscription);
                 self.send(subscription, &Frame::Ready(head)).await
             }
             Next::Live(after) => {
                 // Seen before it is looked for: what is published later wakes the wait below.
-                self.watch.borrow_and_update();
+                let published = *self.watch.borrow_and_update();
+                if published.signals != self.signals {
+                    self.send_signals().await?;
+                }
                 match self.member.topic.after(after) {
                     Found::Frames(frames) => self.send_live(subscription, &frames).await,
                     Found::Disk if self.stalled => Err(End::Slow),
@@ -249,6 +290,15 @@ impl Session {
         }
         self.app.metrics.pushed.add(pushed);
         self.write(&wires).await
+    }
+
+    async fn send_signals(&mut self) -> Result<(), End> {
+        let (signals, seen) = self.member.topic.signals_after(self.signals);
+        self.signals = seen;
+        match self.mode {
+            Mode::Binary => self.write(&signals).await,
+            Mode::Json => Ok(()),
+        }
     }
 
     async fn send_page(&mut self, subscription: &mut Subscription, after: Seq) -> Result<(), End> {
@@ -459,6 +509,7 @@ impl Session {
     }
 }
 
+const SENT_AWAY: End = End::Close(CLOSE_POLICY, "the topic is closed, or has another read key");
 const UNREADABLE: End = End::Close(CLOSE_TRY_LATER, "the log cannot be read now");
 
 /// Operations from the disk, encoded on the reading thread.

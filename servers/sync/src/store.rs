@@ -8,14 +8,17 @@ use std::path::{Path, PathBuf};
 
 use delta_core::identity::{EnvelopeHash, Millis};
 use delta_core::topic::{Chain, Seq, TopicId};
-use delta_topic_log::{Inserted, LogReader, LogState, LogStorage, NewRow, StoredOp};
+use delta_topic_log::{Closed, Inserted, LogReader, LogState, LogStorage, NewRow, StoredOp, TopicFacts};
 use rusqlite::{Connection, ErrorCode, OpenFlags, OptionalExtension, params};
 use thiserror::Error;
 
 /// "DLsy": marks the file as a sync server's database.
 const APPLICATION_ID: i64 = 0x444c_7379;
-const SCHEMA_VERSION: i64 = 1;
-const SCHEMA: &str = "
+/// Rises with every migration, and is the number of [`MIGRATIONS`].
+pub const SCHEMA_VERSION: i64 = MIGRATIONS.len() as i64;
+/// What makes each schema version from the one before. Never edited, only added to.
+const MIGRATIONS: [&str; 2] = [V1, V2];
+const V1: &str = "
     CREATE TABLE operations (
         topic    BLOB    NOT NULL,
         seq      INTEGER NOT NULL,
@@ -31,6 +34,13 @@ const SCHEMA: &str = "
         signed INTEGER NOT NULL DEFAULT 0,
         tail   INTEGER NOT NULL DEFAULT 1
     ) STRICT, WITHOUT ROWID;
+";
+/// `closed`: 0 open, 1 deleted, 2 blocked.
+const V2: &str = "
+    ALTER TABLE topics ADD COLUMN closed   INTEGER NOT NULL DEFAULT 0;
+    ALTER TABLE topics ADD COLUMN counter  INTEGER NOT NULL DEFAULT 0;
+    ALTER TABLE topics ADD COLUMN read_key BLOB;
+    ALTER TABLE topics ADD COLUMN metadata BLOB;
 ";
 /// Rows up to a quarter of a page stay whole in the tree; larger ones take pages of their own. Counts only for a new
 /// file.
@@ -149,20 +159,22 @@ impl Sql {
         if version > SCHEMA_VERSION {
             return Err(StoreError::Newer { path: self.path.clone(), found: version });
         }
-        if version == 0 {
-            if get("SELECT count(*) FROM sqlite_schema")? != 0 {
-                return Err(damaged(&self.path, "its tables are another program's"));
-            }
-            let sql = format!(
-                "BEGIN IMMEDIATE; PRAGMA application_id = {APPLICATION_ID}; {SCHEMA} \
-                 PRAGMA user_version = {SCHEMA_VERSION}; COMMIT;"
-            );
-            self.connection.execute_batch(&sql).map_err(wrap)?;
+        if version == 0 && get("SELECT count(*) FROM sqlite_schema")? != 0 {
+            return Err(damaged(&self.path, "its tables are another program's"));
         }
-        match get("PRAGMA application_id")? {
-            APPLICATION_ID => Ok(()),
-            _ => Err(damaged(&self.path, "its application id is another program's")),
+        if version > 0 && get("PRAGMA application_id")? != APPLICATION_ID {
+            return Err(damaged(&self.path, "its application id is another program's"));
         }
+        let missing = MIGRATIONS.iter().skip(usize::try_from(version).unwrap_or(0));
+        let steps: String = missing.copied().collect();
+        if steps.is_empty() {
+            return Ok(());
+        }
+        let sql = format!(
+            "BEGIN IMMEDIATE; PRAGMA application_id = {APPLICATION_ID}; {steps} \
+             PRAGMA user_version = {SCHEMA_VERSION}; COMMIT;"
+        );
+        self.connection.execute_batch(&sql).map_err(wrap)
     }
 
     /// Runs reads in one snapshot of the database.
@@ -198,6 +210,46 @@ impl Sql {
             self.statement("SELECT topic FROM operations WHERE topic > ?1 ORDER BY topic LIMIT 1")?;
         let row = statement.query_row([&after.0], |row| row.get(0).map(TopicId)).optional();
         row.map_err(|source| self.error(source))
+    }
+
+    /// The topics with most retained operations, and how many; a walk over all topics.
+    ///
+    /// # Errors
+    /// The database cannot be read.
+    pub fn largest_topics(&self, count: usize) -> Result<Vec<(TopicId, u64)>, StoreError> {
+        let mut largest: Vec<(TopicId, u64)> = Vec::new();
+        let mut topic = TopicId([0; 32]);
+        while let Some(next) = self.topic_after(&topic)? {
+            let state = self.state(&next)?.unwrap_or(LogState::EMPTY);
+            let kept = (state.head.0 + 1).saturating_sub(state.tail.0);
+            if kept > 0 {
+                let place = largest.partition_point(|(_, more)| *more >= kept);
+                largest.insert(place, (next, kept));
+                largest.truncate(count);
+            }
+            topic = next;
+        }
+        Ok(largest)
+    }
+
+    /// Changes when another connection has committed something.
+    ///
+    /// # Errors
+    /// The database cannot be read.
+    pub fn data_version(&self) -> Result<i64, StoreError> {
+        let mut statement = self.statement("PRAGMA data_version")?;
+        statement.query_row([], |row| row.get(0)).map_err(|source| self.error(source))
+    }
+
+    /// All closed topics.
+    ///
+    /// # Errors
+    /// The database cannot be read.
+    pub fn closed_topics(&self) -> Result<Vec<TopicId>, StoreError> {
+        let mut statement = self.statement("SELECT topic FROM topics WHERE closed <> 0")?;
+        let rows = statement.query_map([], |row| row.get(0).map(TopicId));
+        let topics = rows.and_then(Iterator::collect);
+        topics.map_err(|source| self.error(source))
     }
 
     /// The highest seq whose eviction leaves at most `max_bytes` of operations; 0 when all fit.
@@ -265,15 +317,29 @@ impl LogReader for Sql {
             Ok((seq_of(row, 0)?, Millis(row.get::<_, i64>(1)?.unsigned_abs()), Chain(row.get(2)?)))
         });
         let last = last.optional().map_err(|source| self.error(source))?;
-        let mut facts = self.statement("SELECT signed, tail FROM topics WHERE topic = ?1")?;
-        let facts = facts.query_row([&topic.0], |row| Ok((row.get::<_, i64>(0)? != 0, seq_of(row, 1)?)));
+        let mut facts = self.statement("SELECT signed, tail, closed FROM topics WHERE topic = ?1")?;
+        let facts = facts.query_row([&topic.0], |row| {
+            Ok((row.get::<_, i64>(0)? != 0, seq_of(row, 1)?, closed_of(row, 2)?))
+        });
         let facts = facts.optional().map_err(|source| self.error(source))?;
         if last.is_none() && facts.is_none() {
             return Ok(None);
         }
-        let (signed, tail) = facts.unwrap_or((false, Seq(1)));
+        let (signed, tail, closed) = facts.unwrap_or((false, Seq(1), None));
         let (head, received) = last.map_or((Seq(0), Millis(0)), |(head, received, _)| (head, received));
-        Ok(Some(LogState { head, tail, chain: last.map(|(_, _, chain)| chain), received, signed }))
+        let chain = last.map(|(_, _, chain)| chain);
+        Ok(Some(LogState { head, tail, chain, received, signed, closed }))
+    }
+
+    fn facts(&self, topic: &TopicId) -> Result<TopicFacts, StoreError> {
+        let mut statement =
+            self.statement("SELECT counter, read_key, metadata, closed FROM topics WHERE topic = ?1")?;
+        let facts = statement.query_row([&topic.0], |row| {
+            let counter = row.get::<_, i64>(0)?.unsigned_abs();
+            let (read_key, metadata) = (row.get(1)?, row.get(2)?);
+            Ok(TopicFacts { counter, read_key, metadata, closed: closed_of(row, 3)? })
+        });
+        facts.optional().map(Option::unwrap_or_default).map_err(|source| self.error(source))
     }
 
     fn find(&self, topic: &TopicId, hash: &EnvelopeHash) -> Result<Option<Seq>, StoreError> {
@@ -356,6 +422,21 @@ impl LogStorage for Sql {
         statement.execute([&topic.0]).map(drop).map_err(|source| self.error(source))
     }
 
+    fn set_facts(&mut self, topic: &TopicId, facts: &TopicFacts) -> Result<(), StoreError> {
+        let mut statement = self.statement(
+            "INSERT INTO topics (topic, counter, read_key, metadata, closed) VALUES (?1, ?2, ?3, ?4, ?5)
+             ON CONFLICT (topic) DO UPDATE SET counter = ?2, read_key = ?3, metadata = ?4, closed = ?5",
+        )?;
+        let counter = i64::try_from(facts.counter).unwrap_or(i64::MAX);
+        let closed = match facts.closed {
+            None => 0,
+            Some(Closed::Deleted) => DELETED,
+            Some(Closed::Blocked) => BLOCKED,
+        };
+        let values = params![&topic.0, counter, facts.read_key, facts.metadata, closed];
+        statement.execute(values).map(drop).map_err(|source| self.error(source))
+    }
+
     fn evict(&mut self, topic: &TopicId, up_to: Seq) -> Result<(), StoreError> {
         let mut drop_ops = self.statement(
             "UPDATE operations SET op = NULL
@@ -368,6 +449,18 @@ impl LogStorage for Sql {
         let tail = Seq(up_to.0.saturating_add(1));
         move_tail.execute(params![&topic.0, integer(tail)]).map(drop).map_err(|source| self.error(source))
     }
+}
+
+const DELETED: i64 = 1;
+const BLOCKED: i64 = 2;
+
+fn closed_of(row: &rusqlite::Row<'_>, column: usize) -> rusqlite::Result<Option<Closed>> {
+    Ok(match row.get(column)? {
+        0 => None,
+        DELETED => Some(Closed::Deleted),
+        // Whatever a damaged row says: a topic that may not be shown is not shown.
+        _ => Some(Closed::Blocked),
+    })
 }
 
 fn seq_of(row: &rusqlite::Row<'_>, column: usize) -> rusqlite::Result<Seq> {
@@ -487,8 +580,37 @@ mod tests {
         assert!(matches!(Sql::writer(&path, 0), Err(StoreError::Damaged { .. })));
 
         let path = dir.path().join("newer");
-        Connection::open(&path).unwrap().execute_batch("PRAGMA user_version = 2").unwrap();
-        assert!(matches!(Sql::writer(&path, 0), Err(StoreError::Newer { found: 2, .. })));
+        Connection::open(&path).unwrap().execute_batch("PRAGMA user_version = 99").unwrap();
+        assert!(matches!(Sql::writer(&path, 0), Err(StoreError::Newer { found: 99, .. })));
+    }
+
+    /// A file as schema version 1 left it opens, keeps its rows, and knows what version 2 added.
+    #[test]
+    fn a_database_of_the_first_schema_is_migrated() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("db");
+        let old = Connection::open(&path).unwrap();
+        let row = "INSERT INTO operations VALUES (zeroblob(32), 1, 5, x'aa', zeroblob(32), x'bb');
+                   INSERT INTO topics VALUES (zeroblob(32), 1, 1);";
+        let sql = format!("PRAGMA application_id = {APPLICATION_ID}; {V1} {row} PRAGMA user_version = 1");
+        old.execute_batch(&sql).unwrap();
+        drop(old);
+        let mut storage = Sql::writer(&path, 0).unwrap();
+        let topic = TopicId([0; 32]);
+        let state = storage.state(&topic).unwrap().unwrap();
+        assert_eq!((state.head, state.signed, state.closed), (Seq(1), true, None));
+        assert_eq!(storage.facts(&topic).unwrap(), TopicFacts::default());
+        let facts = TopicFacts {
+            counter: u64::MAX >> 1,
+            read_key: Some([1; 32]),
+            metadata: Some(vec![2]),
+            closed: Some(Closed::Deleted),
+        };
+        storage.set_facts(&topic, &facts).unwrap();
+        assert_eq!(storage.facts(&topic).unwrap(), facts);
+        let state = storage.state(&topic).unwrap().unwrap();
+        assert_eq!((state.head, state.signed, state.closed), (Seq(1), true, Some(Closed::Deleted)));
+        assert_eq!(storage.closed_topics().unwrap(), [topic]);
     }
 
     #[test]

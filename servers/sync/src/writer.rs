@@ -11,8 +11,11 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use delta_core::identity::Millis;
+use delta_core::onion::control::Control;
 use delta_core::topic::{Seq, TopicId};
-use delta_topic_log::{AppendError, LogReader, Placed, TokenBucket, TopicLogs, Write};
+use delta_topic_log::{
+    AppendError, ControlRefused, Controlled, LogReader, Placed, TokenBucket, TopicLogs, Write,
+};
 use thiserror::Error;
 use tokio::sync::oneshot;
 
@@ -31,6 +34,8 @@ const COMMIT_BYTES: usize = 8 * 1024 * 1024;
 const CHECKPOINT_OPS: usize = 10_000;
 /// The same in bytes.
 const CHECKPOINT_BYTES: usize = 32 * 1024 * 1024;
+/// How often the disk and the operator's changes are looked at.
+const LOOK_EVERY_MS: u64 = 1_000;
 /// How often retention is looked after.
 const RETENTION_EVERY_MS: u64 = 1_000;
 /// How often topics nobody writes to are looked after.
@@ -64,6 +69,9 @@ pub enum Refused {
     /// An unsigned write to a topic that has had a signed one.
     #[error("the topic takes signed writes only")]
     SignedTopic,
+    /// The topic was deleted or blocked.
+    #[error("the topic is closed")]
+    Closed,
     /// Too many deliveries to the topic.
     #[error("too many deliveries to the topic")]
     Rate {
@@ -78,8 +86,20 @@ pub enum Refused {
     Stopping,
 }
 
+/// A control message to apply; its write signature was checked.
+#[derive(Debug)]
+pub struct ControlWrite {
+    /// The topic.
+    pub topic: TopicId,
+    /// What to do.
+    pub control: Control,
+    /// Its share of the bytes in flight.
+    pub permit: Permit,
+}
+
 enum Command {
     Append(Append),
+    Control(ControlWrite),
     Stop,
 }
 
@@ -92,6 +112,11 @@ impl Writer {
     pub fn append(&self, append: Append) {
         // A writer that has stopped drops the reply, which is the answer.
         let _ = self.0.send(Command::Append(append));
+    }
+
+    /// Queues a control message.
+    pub fn control(&self, control: ControlWrite) {
+        let _ = self.0.send(Command::Control(control));
     }
 
     /// Queues operations and waits for their commit.
@@ -131,6 +156,8 @@ pub struct WriterParts {
     pub disk: Arc<Disk>,
     /// Quotas and retention.
     pub limits: Limits,
+    /// Whether readers prove read keys.
+    pub read_proof: bool,
 }
 
 /// Starts the writing thread.
@@ -141,7 +168,11 @@ pub fn start(parts: WriterParts) -> Result<(Writer, JoinHandle<()>), StoreError>
     let (sender, commands) = mpsc::channel();
     let checkpoints = Checkpoints::start(Sql::writer(&parts.database, 0)?);
     let retains = [parts.limits.bytes_per_topic, parts.limits.ops_per_topic, parts.limits.max_age_days];
+    parts.live.set_closed(parts.logs.storage().closed_topics()?);
     let thread = Thread {
+        data_version: parts.logs.storage().data_version()?,
+        looked_at: Millis(0),
+        held: None,
         parts,
         commands,
         checkpoints,
@@ -159,6 +190,11 @@ pub fn start(parts: WriterParts) -> Result<(Writer, JoinHandle<()>), StoreError>
 struct Thread {
     parts: WriterParts,
     commands: mpsc::Receiver<Command>,
+    /// Taken from the queue, and next.
+    held: Option<Command>,
+    /// What the operator's commands may have changed is looked at when this changes.
+    data_version: i64,
+    looked_at: Millis,
     checkpoints: Checkpoints,
     retains: bool,
     /// Topics written to since retention was last looked after.
@@ -180,29 +216,86 @@ impl Thread {
                     running = self.gather(&mut batch);
                     self.commit(&mut batch);
                 }
+                Some(Command::Control(control)) => self.control(&control),
                 Some(Command::Stop) => running = false,
                 None => {}
             }
+            self.look();
             self.retain();
         }
         self.checkpoints.finish(self.parts.logs.storage());
     }
 
-    /// Waits for a command; with retention at most until it is due.
-    fn next(&self) -> Option<Command> {
-        if self.retains {
-            match self.commands.recv_timeout(Duration::from_millis(RETENTION_EVERY_MS)) {
-                Ok(command) => Some(command),
-                Err(mpsc::RecvTimeoutError::Timeout) => None,
-                Err(mpsc::RecvTimeoutError::Disconnected) => Some(Command::Stop),
+    /// Waits for a command, at most until something is to be looked at.
+    fn next(&mut self) -> Option<Command> {
+        if let Some(held) = self.held.take() {
+            return Some(held);
+        }
+        match self.commands.recv_timeout(Duration::from_millis(LOOK_EVERY_MS)) {
+            Ok(command) => Some(command),
+            Err(mpsc::RecvTimeoutError::Timeout) => None,
+            Err(mpsc::RecvTimeoutError::Disconnected) => Some(Command::Stop),
+        }
+    }
+
+    /// Applies a control message in a commit of its own; what came before it is committed already.
+    fn control(&mut self, write: &ControlWrite) {
+        let ControlWrite { topic, control, .. } = write;
+        let metrics = Arc::clone(&self.parts.metrics);
+        if self.charge(clock::now(), topic, true, 1).is_err() {
+            return metrics.drop_quota.inc();
+        }
+        let staged = self.parts.logs.control(topic, control);
+        let applied =
+            staged.and_then(|done| self.parts.logs.commit().map(|()| done).map_err(ControlRefused::Storage));
+        match applied {
+            Ok(Controlled::Described) => metrics.controls.inc(),
+            Ok(Controlled::ReadKeyChanged) => {
+                metrics.controls.inc();
+                if self.parts.read_proof {
+                    self.parts.live.send_away(topic);
+                }
             }
-        } else {
-            Some(self.commands.recv().unwrap_or(Command::Stop))
+            Ok(Controlled::Deleted) => {
+                metrics.controls.inc();
+                self.parts.live.close(topic);
+            }
+            Err(ControlRefused::Storage(error)) => {
+                metrics.drop_storage.inc();
+                if self.parts.disk.report(true) {
+                    tracing::error!("operations cannot be stored, deliveries get 503: {error}");
+                }
+            }
+            Err(ControlRefused::Closed) => metrics.drop_closed.inc(),
+            Err(ControlRefused::Old(_) | ControlRefused::NotPublic) => metrics.drop_control.inc(),
+        }
+    }
+
+    /// Looks at what changes without a command: room on the disk, and what the operator did to topics from outside.
+    fn look(&mut self) {
+        let now = clock::now();
+        if now.since(self.looked_at) < LOOK_EVERY_MS && self.looked_at <= now {
+            return;
+        }
+        self.looked_at = now;
+        self.parts.disk.look(&self.parts.database, self.parts.limits.disk_free_bytes);
+        let storage = self.parts.logs.storage();
+        match storage.data_version() {
+            Ok(version) if version != self.data_version => match storage.closed_topics() {
+                Ok(closed) => {
+                    self.data_version = version;
+                    self.parts.live.set_closed(closed);
+                    self.parts.logs.reload();
+                }
+                Err(error) => tracing::warn!("cannot read which topics are closed: {error}"),
+            },
+            Ok(_) => {}
+            Err(error) => tracing::warn!("cannot look at the database: {error}"),
         }
     }
 
     /// Takes what else waits, up to a commit's limits; `false` when the thread is to stop after it.
-    fn gather(&self, batch: &mut Vec<Append>) -> bool {
+    fn gather(&mut self, batch: &mut Vec<Append>) -> bool {
         let size = |append: &Append| append.ops.iter().map(Bytes::len).sum::<usize>();
         let mut ops: usize = batch.iter().map(|append| append.ops.len()).sum();
         let mut bytes: usize = batch.iter().map(size).sum();
@@ -214,6 +307,10 @@ impl Thread {
                     batch.push(append);
                 }
                 Ok(Command::Stop) => return false,
+                Ok(control @ Command::Control(_)) => {
+                    self.held = Some(control);
+                    break;
+                }
                 Err(_) => break,
             }
         }
@@ -251,7 +348,8 @@ impl Thread {
 
     /// Stages one append. The outer error ends the whole batch.
     fn stage(&mut self, now: Millis, append: &Append) -> Result<Result<Range<usize>, Refused>, StoreError> {
-        if let Err(retry_after_ms) = self.charge(now, append) {
+        let signed = append.write == Write::Signed;
+        if let Err(retry_after_ms) = self.charge(now, &append.topic, signed, append.ops.len() as u64) {
             return Ok(Err(Refused::Rate { retry_after_ms }));
         }
         let ops: Vec<&[u8]> = append.ops.iter().map(Bytes::as_ref).collect();
@@ -260,6 +358,7 @@ impl Thread {
         match appended {
             Ok(()) => Ok(Ok(start..self.placed.len())),
             Err(AppendError::Empty | AppendError::TooLarge(_)) => Ok(Err(Refused::Malformed)),
+            Err(AppendError::Closed) => Ok(Err(Refused::Closed)),
             Err(AppendError::SignedTopic) => Ok(Err(Refused::SignedTopic)),
             Err(AppendError::Full) => Ok(Err(Refused::Storage)),
             Err(AppendError::Storage(error)) => Err(error),
@@ -267,7 +366,7 @@ impl Thread {
     }
 
     /// Takes the operations from the topic's quota; signed and unsigned writes have one each.
-    fn charge(&mut self, now: Millis, append: &Append) -> Result<(), u64> {
+    fn charge(&mut self, now: Millis, topic: &TopicId, signed: bool, count: u64) -> Result<(), u64> {
         let capacity = self.parts.limits.deliveries_per_topic_per_minute;
         if capacity == 0 {
             return Ok(());
@@ -275,9 +374,8 @@ impl Thread {
         if self.buckets.len() > MAX_BUCKETS {
             self.buckets.retain(|_, bucket| !bucket.is_full(now, capacity));
         }
-        let key = (append.topic, append.write == Write::Signed);
-        let bucket = self.buckets.entry(key).or_insert_with(|| TokenBucket::full(now));
-        bucket.take(now, append.ops.len() as u64, capacity, MINUTE_MS)
+        let bucket = self.buckets.entry((*topic, signed)).or_insert_with(|| TokenBucket::full(now));
+        bucket.take(now, count, capacity, MINUTE_MS)
     }
 
     /// After the commit: publish what is new.
@@ -313,6 +411,7 @@ impl Thread {
             Ok(_) => {}
             Err(Refused::Rate { .. }) => metrics.drop_quota.inc(),
             Err(Refused::Storage | Refused::Stopping) => metrics.drop_storage.inc(),
+            Err(Refused::Closed) => metrics.drop_closed.inc(),
             Err(Refused::Malformed | Refused::SignedTopic) => metrics.drop_content.inc(),
         }
         if let Some(reply) = append.reply {

@@ -1,0 +1,109 @@
+//! Public and protected topics over HTTP: what a topic says of itself, who may read it, how many listen.
+
+use std::sync::Arc;
+
+use axum::extract::{Path, State};
+use axum::http::{StatusCode, Uri};
+use axum::response::{IntoResponse, Response};
+use delta_core::identity::NodeId;
+use delta_core::onion::control::{Action, Control};
+use delta_core::sync::proof::Purpose;
+use delta_core::topic::{TopicId, WriteVerifyingKey};
+use delta_topic_log::LogReader;
+use serde_json::json;
+
+use crate::app::App;
+use crate::clock;
+use crate::http::{Params, Refusal, parse_topic};
+use crate::socket::ReaderKey;
+
+/// A refusal to serve a topic that was deleted or blocked.
+pub fn closed(app: &App) -> Refusal {
+    app.metrics.refuse_closed.inc();
+    Refusal::new(StatusCode::GONE, "the topic was deleted or blocked")
+}
+
+/// Whether the request may read the topic.
+///
+/// # Errors
+/// The topic is closed, or has a read key that the request does not prove.
+pub(crate) async fn authorise(app: &App, topic: &TopicId, params: &Params) -> Result<ReaderKey, Refusal> {
+    if app.live.is_closed(topic) {
+        return Err(closed(app));
+    }
+    if !app.read_proof {
+        return Ok(ReaderKey::NotAsked);
+    }
+    let id = *topic;
+    let key = app.readers.run(move |sql| sql.facts(&id)).await?.read_key;
+    if let Some(key) = key {
+        prove(app, Purpose::Read, &key, topic, params)?;
+    }
+    Ok(ReaderKey::Proved(key))
+}
+
+fn prove(
+    app: &App,
+    purpose: Purpose,
+    key: &[u8; 32],
+    topic: &TopicId,
+    params: &Params,
+) -> Result<(), Refusal> {
+    let (nonce, proof) = (params.hex("nonce")?, params.hex("proof")?);
+    let server = NodeId(app.identity.verifying_key().to_bytes());
+    match (nonce, proof) {
+        (Some(nonce), Some(proof))
+            if app.nonces.knows(topic, &nonce, clock::now())
+                && purpose.verify(key, &server, topic, &nonce, &proof) =>
+        {
+            Ok(())
+        }
+        _ => {
+            app.metrics.refuse_proof.inc();
+            Err(Refusal::new(StatusCode::UNAUTHORIZED, "a fresh nonce and a proof of the key are needed"))
+        }
+    }
+}
+
+/// `GET /topic/<id>/nonce`: for the next proof. The same answer for every topic.
+pub async fn nonce(State(app): State<Arc<App>>, Path(topic): Path<String>) -> Result<Response, Refusal> {
+    let topic = parse_topic(&topic)?;
+    let nonce = app.nonces.issue(&topic, clock::now());
+    Ok(axum::Json(json!({ "nonce": hex::encode(nonce) })).into_response())
+}
+
+/// `GET /topic/<id>/about`: what a public topic says of itself.
+pub async fn about(
+    State(app): State<Arc<App>>,
+    Path(topic): Path<String>,
+    uri: Uri,
+) -> Result<Response, Refusal> {
+    let topic = parse_topic(&topic)?;
+    authorise(&app, &topic, &Params::of(&uri)?).await?;
+    let facts = app.readers.run(move |sql| sql.facts(&topic)).await?;
+    let described = facts.metadata.and_then(|payload| Control::decode(&payload).ok());
+    let metadata = described.and_then(|control| match control.action {
+        Action::Metadata(metadata) => {
+            Some(json!({ "name": metadata.name, "description": metadata.description }))
+        }
+        Action::ReadKey(_) | Action::Delete => None,
+    });
+    let body = json!({ "metadata": metadata, "counter": facts.counter, "read_key": facts.read_key.map(hex::encode) });
+    Ok(axum::Json(body).into_response())
+}
+
+/// `GET /topic/<id>/subscribers?write_vk=&nonce=&proof=`: how many listen, for those who may write.
+pub async fn subscribers(
+    State(app): State<Arc<App>>,
+    Path(topic): Path<String>,
+    uri: Uri,
+) -> Result<Response, Refusal> {
+    let topic = parse_topic(&topic)?;
+    let params = Params::of(&uri)?;
+    let key: [u8; 32] = params.hex("write_vk")?.ok_or(Refusal::bad("write_vk is missing"))?;
+    if TopicId::of(&WriteVerifyingKey(key)) != topic {
+        return Err(Refusal::bad("write_vk is not the topic's"));
+    }
+    prove(&app, Purpose::Count, &key, &topic, &params)?;
+    Ok(axum::Json(json!({ "subscribers": app.live.subscribers(&topic) })).into_response())
+}
