@@ -36,11 +36,14 @@ const SCRIPT: &str = include_str!("status/page.js");
 const POLICY: &str = "default-src 'none'; script-src 'self'; style-src 'self'; connect-src 'self'; img-src data:; \
                       frame-ancestors 'none'; base-uri 'none'; form-action 'none'";
 
+/// Topics and how many operations they keep, most first.
+type Largest = Vec<(TopicId, u64)>;
+
 /// Counters over time, and the last walk over the topics.
 #[derive(Debug, Default)]
 pub struct History {
     samples: Mutex<VecDeque<Sample>>,
-    topics: Mutex<Option<(Millis, Vec<(TopicId, u64)>)>>,
+    topics: Mutex<Option<(Millis, Largest)>>,
 }
 
 /// What was counted up to some second.
@@ -148,7 +151,7 @@ async fn status(State(app): State<Arc<App>>) -> Result<Response, Refusal> {
     Ok(([(header::CACHE_CONTROL, "no-store")], axum::Json(body)).into_response())
 }
 
-async fn largest_topics(app: &App) -> Result<Vec<(TopicId, u64)>, Refusal> {
+async fn largest_topics(app: &App) -> Result<Largest, Refusal> {
     let now = clock::now();
     let cached = app.history.topics.lock().unwrap_or_else(PoisonError::into_inner).clone();
     if let Some((_, topics)) = cached.filter(|(at, _)| *at <= now && now.since(*at) < TOPICS_VALID_MS) {
