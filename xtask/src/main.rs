@@ -8,6 +8,7 @@
 
 mod bans;
 mod bench;
+mod browser;
 mod cargo;
 mod dependencies;
 mod floors;

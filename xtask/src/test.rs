@@ -1,7 +1,7 @@
 //! `cargo xtask test`: everything CI runs, in the order that finds the cheap mistakes first.
 
 use crate::steps::{Action, Step, run_all};
-use crate::{Failure, bans, cargo, dependencies, floors, links, python};
+use crate::{Failure, bans, browser, cargo, dependencies, floors, links, python};
 
 /// The simulation CI runs: a few worlds, always the same, well under a minute. `cargo xtask sim --seeds 200` looks
 /// further.
@@ -26,7 +26,10 @@ pub fn run(arguments: &[String]) -> Result<(), Failure> {
                 )));
             }
             // A program is only as fresh as its last build.
-            if steps.iter().any(|step| matches!(step.action, Action::Program(..) | Action::Work(_))) {
+            let uses = |step: &Step| {
+                matches!(step.action, Action::Program(..) | Action::Work(_)) || step.name == "browser"
+            };
+            if steps.iter().any(uses) {
                 steps.insert(0, programs());
             }
         }
@@ -52,6 +55,7 @@ fn steps() -> Vec<Step> {
         simulation(),
         Step { name: "conformance", action: Action::Program("delta-conformance", String::new()) },
         Step { name: "python", action: Action::Work(python::client) },
+        Step { name: "browser", action: Action::Check(browser::problems) },
         cargo_step("storage-free-core", "build -p delta-core --no-default-features --locked"),
         cargo_step("storage-free-topic-log", "build -p delta-topic-log --locked"),
         wasm(),

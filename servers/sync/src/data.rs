@@ -7,6 +7,7 @@
 //! node.json          url, operator and sequence number of the last record
 //! replay-<kid>       tags seen under an onion key (delta-replay)
 //! topics.db          the topic logs (SQLite; topics.db-wal and -shm beside it)
+//! import-unfinished  while an import runs: the database and the secret do not belong together
 //! lock               held while a server runs on the folder
 //! ```
 
@@ -29,6 +30,7 @@ const SEED_FILE: &str = "identity.seed";
 const GENERATION_FILE: &str = "generation.secret";
 const KEYS_FILE: &str = "onion-keys.json";
 const NODE_FILE: &str = "node.json";
+const IMPORT_FILE: &str = "import-unfinished";
 const LOCK_FILE: &str = "lock";
 const DATABASE_FILE: &str = "topics.db";
 /// Id of the first onion key of a new folder.
@@ -60,6 +62,9 @@ pub enum DataError {
     /// The database is there, the generation secret that belongs to it is not.
     #[error("{} is missing, but the database it belongs to is there; restore both from one backup", .0.display())]
     GenerationLost(PathBuf),
+    /// An import was cut off: the database and the generation secret do not belong together.
+    #[error("an import into {} was cut off; run it again to its end, or restore a backup", .0.display())]
+    ImportUnfinished(PathBuf),
     /// Another server runs on the folder.
     #[error("another server runs on {}; give each server a folder of its own", .0.display())]
     InUse(PathBuf),
@@ -123,6 +128,46 @@ impl DataFolder {
         Ok(this)
     }
 
+    /// Whether there is a server's folder already.
+    pub fn is_one(path: &Path) -> bool {
+        path.join(SEED_FILE).is_file()
+    }
+
+    /// Where the database of a folder is.
+    pub fn database_in(folder: &Path) -> PathBuf {
+        folder.join(DATABASE_FILE)
+    }
+
+    /// Copies everything but the database, the replay sets and the lock.
+    ///
+    /// # Errors
+    /// A file cannot be copied.
+    pub fn copy_secrets(&self, to: &Path) -> Result<(), DataError> {
+        for (name, mode) in
+            [(SEED_FILE, 0o600), (GENERATION_FILE, 0o600), (KEYS_FILE, 0o600), (NODE_FILE, 0o644)]
+        {
+            let from = self.path.join(name);
+            match fs::read(&from).map(Zeroizing::new) {
+                Ok(bytes) => replace(&to.join(name), &bytes, mode)?,
+                Err(source) if source.kind() == ErrorKind::NotFound => {}
+                Err(source) => return Err(io("read", &from, source)),
+            }
+        }
+        Ok(())
+    }
+
+    /// Begins to change every log to a new generation; until [`finish`](GenerationChange::finish) the folder refuses
+    /// to be served. Hold the lock.
+    ///
+    /// # Errors
+    /// A file cannot be written.
+    pub fn start_generation(&self, entropy: &mut dyn Entropy) -> Result<GenerationChange<'_>, DataError> {
+        let mut bytes = Zeroizing::new([0; 32]);
+        entropy.fill(&mut *bytes)?;
+        replace(&self.path.join(IMPORT_FILE), b"", 0o600)?;
+        Ok(GenerationChange { folder: self, secret: GenerationSecret::from_bytes(*bytes), bytes })
+    }
+
     /// Keeps other servers off the folder as long as the returned file is open.
     ///
     /// # Errors
@@ -163,6 +208,9 @@ impl DataFolder {
     /// # Errors
     /// The file is damaged, or missing although the database is there.
     pub fn generation_secret(&self, entropy: &mut dyn Entropy) -> Result<GenerationSecret, DataError> {
+        if self.path.join(IMPORT_FILE).exists() {
+            return Err(DataError::ImportUnfinished(self.path.clone()));
+        }
         let path = self.path.join(GENERATION_FILE);
         if self.database().exists() && !path.exists() {
             return Err(DataError::GenerationLost(path));
@@ -270,6 +318,31 @@ impl DataFolder {
         let text = serde_json::to_vec_pretty(&StoredKeys { current });
         let text = Zeroizing::new(text.map_err(|error| damaged(&path, &error.to_string()))?);
         replace(&path, &text, 0o600)
+    }
+}
+
+/// A change of generation that has begun.
+pub struct GenerationChange<'a> {
+    folder: &'a DataFolder,
+    secret: GenerationSecret,
+    bytes: Zeroizing<[u8; 32]>,
+}
+
+impl GenerationChange<'_> {
+    /// The new secret.
+    pub const fn secret(&self) -> &GenerationSecret {
+        &self.secret
+    }
+
+    /// The database belongs to the new secret now: the folder may be served again.
+    ///
+    /// # Errors
+    /// A file cannot be written; begin again.
+    pub fn finish(self) -> Result<(), DataError> {
+        let text = Zeroizing::new(hex::encode(*self.bytes) + "\n");
+        replace(&self.folder.path.join(GENERATION_FILE), text.as_bytes(), 0o600)?;
+        let path = self.folder.path.join(IMPORT_FILE);
+        fs::remove_file(&path).map_err(|source| io("remove", &path, source))
     }
 }
 

@@ -10,11 +10,13 @@
 pub mod app;
 pub mod clock;
 pub mod data;
+pub mod export;
 pub mod health;
 pub mod http;
 pub mod ingress;
 pub mod limits;
 pub mod live;
+pub mod maintain;
 pub mod metrics;
 pub mod options;
 pub mod proof;

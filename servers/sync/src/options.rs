@@ -4,9 +4,11 @@ use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::str::FromStr;
 
+use delta_core::topic::TopicId;
 use thiserror::Error;
 
 use crate::limits::{LimitOption, Limits};
+use crate::maintain::TopicAction;
 
 /// Days a record stays valid.
 pub const DEFAULT_VALID_DAYS: u64 = 7;
@@ -28,6 +30,77 @@ pub struct Cli {
 pub enum Command {
     /// Sign and print this server's directory record; makes the data folder when it is missing.
     Record(RecordOptions),
+    /// Check the database: its structure, and every log for holes, wrong hashes and a broken chain.
+    Check(DataOptions),
+    /// Delete, block or unblock a topic; a running server follows within a second.
+    Topic(TopicOptions),
+    /// Write what the server keeps of a topic to a new file.
+    Export(ExportOptions),
+    /// Take exported topics in, and give the server new generations. The server must be stopped.
+    Import(ImportOptions),
+    /// Copy the data folder, also of a running server.
+    Backup(BackupOptions),
+}
+
+/// Whose data.
+#[derive(Clone, Debug, clap::Args)]
+pub struct DataOptions {
+    /// The server's data folder.
+    #[arg(long, env = "DELTA_DATA", value_name = "DIR")]
+    pub data: PathBuf,
+}
+
+/// What to do to which topic.
+#[derive(Clone, Debug, clap::Args)]
+pub struct TopicOptions {
+    /// The server's data folder.
+    #[arg(long, env = "DELTA_DATA", value_name = "DIR")]
+    pub data: PathBuf,
+    /// What to do.
+    pub action: TopicAction,
+    /// The topic, 64 hex digits.
+    #[arg(value_parser = parse_topic)]
+    pub topic: TopicId,
+}
+
+/// What to export.
+#[derive(Clone, Debug, clap::Args)]
+pub struct ExportOptions {
+    /// The server's data folder.
+    #[arg(long, env = "DELTA_DATA", value_name = "DIR")]
+    pub data: PathBuf,
+    /// The topic, 64 hex digits.
+    #[arg(long, value_parser = parse_topic)]
+    pub topic: TopicId,
+    /// The file to make.
+    #[arg(long, value_name = "FILE")]
+    pub to: PathBuf,
+}
+
+/// What to import.
+#[derive(Clone, Debug, clap::Args)]
+pub struct ImportOptions {
+    /// The server's data folder; made when it is missing.
+    #[arg(long, env = "DELTA_DATA", value_name = "DIR")]
+    pub data: PathBuf,
+    /// Exported topics.
+    #[arg(required = true, value_name = "FILE")]
+    pub files: Vec<PathBuf>,
+}
+
+/// Where to copy.
+#[derive(Clone, Debug, clap::Args)]
+pub struct BackupOptions {
+    /// The server's data folder.
+    #[arg(long, env = "DELTA_DATA", value_name = "DIR")]
+    pub data: PathBuf,
+    /// The folder to make.
+    #[arg(long, value_name = "DIR")]
+    pub to: PathBuf,
+}
+
+fn parse_topic(text: &str) -> Result<TopicId, String> {
+    text.to_ascii_lowercase().parse().map_err(|_| "a topic is 64 hex digits".to_owned())
 }
 
 /// How to sign a record.

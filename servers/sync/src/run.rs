@@ -20,6 +20,7 @@ use crate::health::{Addresses, Budget, Disk};
 use crate::http;
 use crate::ingress::{Ingress, IngressParts, SignalQuota};
 use crate::live::Live;
+use crate::maintain::{self, MaintainError};
 use crate::metrics::Metrics;
 use crate::options::{Cli, Command, DEFAULT_VALID_DAYS, OptionsError, RecordOptions, Settings};
 use crate::proof::Nonces;
@@ -53,6 +54,9 @@ pub enum RunError {
     /// The database cannot be used.
     #[error(transparent)]
     Store(#[from] StoreError),
+    /// A command of the operator's failed.
+    #[error(transparent)]
+    Maintain(#[from] MaintainError),
     /// No record can be signed.
     #[error(transparent)]
     Record(#[from] SignError),
@@ -74,15 +78,35 @@ pub enum RunError {
     },
 }
 
-/// Runs the program: signs a record, or serves until SIGTERM or SIGINT.
+/// Runs the program: a command of the operator's, or serves until SIGTERM or SIGINT.
 ///
 /// # Errors
 /// The server cannot start; the message says what to do.
 pub fn run(cli: Cli) -> Result<(), RunError> {
     match cli.command {
         Some(Command::Record(options)) => print_record(options),
+        Some(Command::Check(options)) => check(&options.data),
+        Some(Command::Topic(options)) => {
+            print(&maintain::topic(&options.data, options.action, &options.topic)?)
+        }
+        Some(Command::Export(options)) => {
+            print(&maintain::export(&options.data, &options.topic, &options.to)?)
+        }
+        Some(Command::Import(options)) => {
+            maintain::import(&options.data, &options.files)?.iter().try_for_each(|line| print(line))
+        }
+        Some(Command::Backup(options)) => print(&maintain::backup(&options.data, &options.to)?),
         None => serve_until_told(&cli.options.settle()?),
     }
+}
+
+/// Prints what is wrong before it fails.
+fn check(data: &std::path::Path) -> Result<(), RunError> {
+    let report = maintain::check(data)?;
+    report.problems.iter().try_for_each(|line| print(line))?;
+    let problems = report.problems.len();
+    print(&format!("{} topics, {} operations, {problems} problems", report.topics, report.rows))?;
+    if problems == 0 { Ok(()) } else { Err(MaintainError::Problems(problems).into()) }
 }
 
 fn print_record(options: RecordOptions) -> Result<(), RunError> {

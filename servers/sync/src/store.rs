@@ -1,8 +1,10 @@
-//! SQLite: topic logs on disk. The only file of the server that speaks SQL.
+//! SQLite: topic logs on disk. The only part of the server that speaks SQL.
 //!
 //! One connection writes (on its own thread), others only read. WAL mode, `synchronous = FULL`: a commit is on the
 //! disk before it returns. Checkpoints are made by hand between commits, because automatic ones halve the speed of
 //! inserts. An evicted operation's row stays, without its bytes: dedup and the chain never forget.
+
+mod upkeep;
 
 use std::path::{Path, PathBuf};
 
@@ -11,6 +13,8 @@ use delta_core::topic::{Chain, Seq, TopicId};
 use delta_topic_log::{Closed, Inserted, LogReader, LogState, LogStorage, NewRow, StoredOp, TopicFacts};
 use rusqlite::{Connection, ErrorCode, OpenFlags, OptionalExtension, params};
 use thiserror::Error;
+
+pub use upkeep::Report;
 
 /// "DLsy": marks the file as a sync server's database.
 const APPLICATION_ID: i64 = 0x444c_7379;

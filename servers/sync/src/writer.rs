@@ -14,7 +14,7 @@ use delta_core::identity::Millis;
 use delta_core::onion::control::Control;
 use delta_core::topic::{Seq, TopicId};
 use delta_topic_log::{
-    AppendError, ControlRefused, Controlled, LogReader, Placed, TokenBucket, TopicLogs, Write,
+    AppendError, Closed, ControlRefused, Controlled, LogReader, Placed, TokenBucket, TopicLogs, Write,
 };
 use thiserror::Error;
 use tokio::sync::oneshot;
@@ -271,6 +271,20 @@ impl Thread {
         }
     }
 
+    /// A topic deleted from outside may have taken operations since: they go, too.
+    fn empty_deleted(&mut self, closed: &[TopicId]) {
+        let logs = &mut self.parts.logs;
+        for topic in closed {
+            let emptied = logs.state(topic).and_then(|state| match state.closed {
+                Some(Closed::Deleted) => logs.evict(topic, state.head),
+                _ => Ok(()),
+            });
+            if let Err(error) = emptied.and_then(|()| logs.commit()) {
+                tracing::warn!("cannot empty a deleted topic: {error}");
+            }
+        }
+    }
+
     /// Looks at what changes without a command: room on the disk, and what the operator did to topics from outside.
     fn look(&mut self) {
         let now = clock::now();
@@ -284,8 +298,9 @@ impl Thread {
             Ok(version) if version != self.data_version => match storage.closed_topics() {
                 Ok(closed) => {
                     self.data_version = version;
-                    self.parts.live.set_closed(closed);
                     self.parts.logs.reload();
+                    self.empty_deleted(&closed);
+                    self.parts.live.set_closed(closed);
                 }
                 Err(error) => tracing::warn!("cannot read which topics are closed: {error}"),
             },

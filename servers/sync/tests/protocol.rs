@@ -105,7 +105,7 @@ async fn case_42_bad_write_signatures_are_dropped_and_counted() {
         assert_eq!(server.post("/deliver", OCTETS, &packet).await.status, 202, "nobody is told");
     }
     server.metric_reaches("delta_sync_packets_dropped_total{reason=\"signature\"}", 4).await;
-    for (seed, flags) in [2u8, 3, 4, 255].into_iter().enumerate() {
+    for (seed, flags) in [4u8, 5, 127, 255].into_iter().enumerate() {
         let packet = server.packet(&deliver::encode_raw(&key, flags, b"op"), 10 + seed as u64);
         assert_eq!(server.post("/deliver", OCTETS, &packet).await.status, 202);
     }

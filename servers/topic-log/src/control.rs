@@ -53,6 +53,28 @@ impl<S: LogStorage> TopicLogs<S> {
         staged
     }
 
+    /// Stages what an operator decides: a deleted topic loses its operations, a blocked one keeps them.
+    ///
+    /// # Errors
+    /// The storage failed; everything since the last commit is undone.
+    pub fn set_closed(&mut self, topic: &TopicId, closed: Option<Closed>) -> Result<(), S::Error> {
+        let staged = self.stage_closed(topic, closed);
+        if staged.is_err() {
+            self.rollback();
+        }
+        staged
+    }
+
+    fn stage_closed(&mut self, topic: &TopicId, closed: Option<Closed>) -> Result<(), S::Error> {
+        let head = self.state(topic)?.head;
+        let mut facts = TopicFacts { closed, ..self.storage().facts(topic)? };
+        if closed == Some(Closed::Deleted) {
+            self.try_evict(topic, head)?;
+            facts = TopicFacts { counter: facts.counter, closed, ..TopicFacts::default() };
+        }
+        self.stage_facts(topic, &facts)
+    }
+
     fn stage_control(
         &mut self,
         topic: &TopicId,

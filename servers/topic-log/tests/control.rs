@@ -72,6 +72,21 @@ fn a_deleted_topic_keeps_its_seqs_and_takes_nothing() {
 }
 
 #[test]
+fn an_operator_blocks_for_a_time_and_deletes_for_good() {
+    let mut logs = logs();
+    append(&mut logs, b"one").unwrap();
+    for (closed, tail) in [(Some(Closed::Blocked), 1), (None, 1), (Some(Closed::Deleted), 2)] {
+        let Ok(()) = logs.set_closed(&TOPIC, closed);
+        let Ok(()) = logs.commit();
+        let view = logs.view(&TOPIC).unwrap();
+        assert_eq!((view.head, view.tail, view.closed), (Seq(1), Seq(tail), closed));
+        let refused = logs.append(Millis(1), &TOPIC, &[b"one"], Write::Signed, &mut Vec::new());
+        assert_eq!(refused.is_err(), closed.is_some());
+        let Ok(()) = logs.commit();
+    }
+}
+
+#[test]
 fn what_is_not_committed_is_undone() {
     let mut logs = logs();
     logs.control(&TOPIC, &describe(1, "channel")).unwrap();

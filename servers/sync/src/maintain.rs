@@ -1,0 +1,205 @@
+//! The operator's commands: look after a data folder, with or without a server running on it.
+
+use std::fs::{self, DirBuilder, File, OpenOptions};
+use std::io::{BufReader, BufWriter, Write as _};
+use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
+use std::path::{Path, PathBuf};
+
+use delta_core::topic::TopicId;
+use delta_topic_log::{AppendError, Closed, LogReader, LogStorage, TopicLogs, Write};
+use thiserror::Error;
+
+use crate::clock::PlatformEntropy;
+use crate::data::{DataError, DataFolder};
+use crate::export::{self, ExportError, Exported, Header};
+use crate::store::{Report, Sql, StoreError};
+
+/// Operations of one commit of an import.
+const IMPORT_COMMIT: u64 = 1000;
+
+/// A command failed; the message says what is left as it was.
+#[derive(Debug, Error)]
+pub enum MaintainError {
+    /// The data folder cannot be used.
+    #[error(transparent)]
+    Data(#[from] DataError),
+    /// The database cannot be used.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+    /// An export file is wrong.
+    #[error(transparent)]
+    Export(#[from] ExportError),
+    /// There is no server's folder.
+    #[error("{} is no data folder of a sync server", .0.display())]
+    NoServer(PathBuf),
+    /// A file that is to be written is there already, or cannot be made.
+    #[error("cannot make {}: {source}", path.display())]
+    Make {
+        /// The file.
+        path: PathBuf,
+        /// Why.
+        source: std::io::Error,
+    },
+    /// The server has never heard of the topic.
+    #[error("the server has no topic {0}")]
+    UnknownTopic(TopicId),
+    /// The topic was deleted here; that is for good.
+    #[error("the topic {0} was deleted on this server")]
+    Deleted(TopicId),
+    /// The check found something.
+    #[error(
+        "the check found {0} problems: restore a backup, or export what is whole and import it elsewhere"
+    )]
+    Problems(usize),
+}
+
+/// What to do to a topic.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
+pub enum TopicAction {
+    /// Drop its operations, close its sockets and take nothing more, for good.
+    Delete,
+    /// Show and take nothing, until it is unblocked; its operations are kept.
+    Block,
+    /// Serve it again after a block.
+    Unblock,
+}
+
+fn existing(data: &Path) -> Result<DataFolder, MaintainError> {
+    if !DataFolder::is_one(data) {
+        return Err(MaintainError::NoServer(data.to_owned()));
+    }
+    Ok(DataFolder::open(data, &mut PlatformEntropy)?)
+}
+
+/// Checks a database, also of a running server.
+///
+/// # Errors
+/// It cannot be checked at all.
+pub fn check(data: &Path) -> Result<Report, MaintainError> {
+    let folder = existing(data)?;
+    let secret = folder.generation_secret(&mut PlatformEntropy)?;
+    let sql = Sql::reader(&folder.database())?;
+    Ok(sql.snapshot(|sql| sql.check(&secret))?)
+}
+
+/// Deletes, blocks or unblocks a topic. A running server follows within a second.
+///
+/// # Errors
+/// Nothing was changed.
+pub fn topic(data: &Path, action: TopicAction, topic: &TopicId) -> Result<String, MaintainError> {
+    let folder = existing(data)?;
+    let secret = folder.generation_secret(&mut PlatformEntropy)?;
+    let storage = Sql::writer(&folder.database(), 0)?;
+    let state = storage.state(topic)?.ok_or(MaintainError::UnknownTopic(*topic))?;
+    let mut logs = TopicLogs::new(storage, secret);
+    let (closed, done) = match (action, state.closed) {
+        (_, Some(Closed::Deleted)) => return Err(MaintainError::Deleted(*topic)),
+        (TopicAction::Delete, _) => (Some(Closed::Deleted), "deleted"),
+        (TopicAction::Block, _) => (Some(Closed::Blocked), "blocked"),
+        (TopicAction::Unblock, _) => (None, "unblocked"),
+    };
+    logs.set_closed(topic, closed)?;
+    logs.commit()?;
+    Ok(format!("{done} {topic}"))
+}
+
+/// Copies a data folder, also of a running server, to a new folder. The replay set is left out: a server started on
+/// the copy makes a new onion key.
+///
+/// # Errors
+/// The copy is not whole.
+pub fn backup(data: &Path, to: &Path) -> Result<String, MaintainError> {
+    let folder = existing(data)?;
+    let make = |source| MaintainError::Make { path: to.to_owned(), source };
+    DirBuilder::new().mode(0o700).create(to).map_err(make)?;
+    Sql::reader(&folder.database())?.copy_to(&DataFolder::database_in(to))?;
+    // After the database: a secret is never older than what it belongs to, and it changes only while no server runs.
+    folder.copy_secrets(to)?;
+    File::open(DataFolder::database_in(to)).and_then(|file| file.sync_all()).map_err(make)?;
+    File::open(to).and_then(|folder| folder.sync_all()).map_err(make)?;
+    Ok(format!("copied to {}", to.display()))
+}
+
+/// Writes what the server keeps of a topic to a new file. The server may be running.
+///
+/// # Errors
+/// The file is not whole and was removed.
+pub fn export(data: &Path, topic: &TopicId, to: &Path) -> Result<String, MaintainError> {
+    let folder = existing(data)?;
+    let sql = Sql::reader(&folder.database())?;
+    let make = |source| MaintainError::Make { path: to.to_owned(), source };
+    let file = OpenOptions::new().write(true).create_new(true).mode(0o600).open(to).map_err(make)?;
+    let write = || -> Result<u64, MaintainError> {
+        let mut out = BufWriter::new(&file);
+        let count = sql.snapshot(|sql| {
+            if sql.state(topic)?.is_none() {
+                return Ok(Err(MaintainError::UnknownTopic(*topic)));
+            }
+            Ok(export::write(sql, topic, &mut out).map_err(MaintainError::from))
+        })??;
+        out.flush().and_then(|()| file.sync_all()).map_err(make)?;
+        Ok(count)
+    };
+    match write() {
+        Ok(count) => Ok(format!("exported {count} operations to {}", to.display())),
+        Err(error) => {
+            let _ = fs::remove_file(to);
+            Err(error)
+        }
+    }
+}
+
+/// Takes exported topics into a server that is not running, and gives the server a new generation secret: every log
+/// here counts as another one from now on, so clients compare instead of trusting a cursor of before.
+///
+/// # Errors
+/// The folder refuses to be served until an import has run to its end.
+pub fn import(data: &Path, files: &[PathBuf]) -> Result<Vec<String>, MaintainError> {
+    for path in files {
+        // Nothing is touched before every file is known to be whole.
+        export::read(&mut open(path)?, |_, _| Ok::<_, MaintainError>(()))?;
+    }
+    let folder = DataFolder::open(data, &mut PlatformEntropy)?;
+    let _lock = folder.lock()?;
+    let change = folder.start_generation(&mut PlatformEntropy)?;
+    let mut storage = Sql::writer(&folder.database(), 0)?;
+    storage.rechain(change.secret())?;
+    let mut logs = TopicLogs::new(storage, change.secret().clone());
+    let mut lines = Vec::new();
+    for path in files {
+        let header = take(&mut logs, path)?;
+        lines.push(format!("imported {} operations of {}", header.count, header.topic));
+    }
+    change.finish()?;
+    Ok(lines)
+}
+
+fn open(path: &Path) -> Result<BufReader<File>, MaintainError> {
+    Ok(BufReader::new(File::open(path).map_err(ExportError::from)?))
+}
+
+fn take(logs: &mut TopicLogs<Sql>, path: &Path) -> Result<Header, MaintainError> {
+    let mut since = 0;
+    let mut placed = Vec::new();
+    let header = export::read(&mut open(path)?, |header, exported| {
+        let Exported { received, op, .. } = exported;
+        let write = if header.signed { Write::Signed } else { Write::Unsigned };
+        placed.clear();
+        logs.append(received, &header.topic, &[&op], write, &mut placed).map_err(|error| match error {
+            AppendError::Storage(error) => error.into(),
+            AppendError::Closed => MaintainError::Deleted(header.topic),
+            _ => MaintainError::Export(ExportError::Damaged("an operation the log does not take")),
+        })?;
+        since += 1;
+        if since % IMPORT_COMMIT == 0 {
+            logs.commit()?;
+        }
+        Ok::<_, MaintainError>(())
+    })?;
+    logs.commit()?;
+    let storage = logs.storage_mut();
+    if storage.facts(&header.topic)?.counter < header.facts.counter {
+        storage.set_facts(&header.topic, &header.facts)?;
+    }
+    Ok(header)
+}

@@ -1,0 +1,124 @@
+//! The operator's commands, on folders of running and stopped servers.
+
+mod common;
+
+use std::path::Path;
+use std::process::{Command, Output};
+
+use common::{Server, eventually, write_key};
+use delta_core::topic::TopicId;
+
+fn run(arguments: &[&str], data: &Path) -> Output {
+    let (command, rest) = arguments.split_first().unwrap();
+    let mut program = Command::new(env!("CARGO_BIN_EXE_delta-sync"));
+    program.args([command, "--data"]).arg(data).args(rest).output().unwrap()
+}
+
+fn works(arguments: &[&str], data: &Path) -> String {
+    let output = run(arguments, data);
+    assert!(output.status.success(), "{arguments:?}: {}", String::from_utf8_lossy(&output.stderr));
+    String::from_utf8(output.stdout).unwrap()
+}
+
+fn fails(arguments: &[&str], data: &Path) -> String {
+    let output = run(arguments, data);
+    assert!(!output.status.success(), "{arguments:?}");
+    String::from_utf8(output.stderr).unwrap()
+}
+
+async fn answers(server: &Server, topic: &TopicId, status: u16) {
+    let path = format!("/topic/{topic}/head");
+    eventually("the answer", async || server.get(&path).await.status == status).await;
+}
+
+#[tokio::test]
+async fn a_backup_of_a_running_server_is_whole_and_serves_the_same_logs() {
+    let dir = tempfile::tempdir().unwrap();
+    let (data, copy) = (dir.path().join("data"), dir.path().join("copy"));
+    let server = Server::start(&data, &[]);
+    let key = write_key(1);
+    server.deliver(&key, &[b"one", b"two"], 1).await;
+    server.head_reaches(&key.topic(), 2).await;
+    assert_eq!(works(&["check"], &data), "1 topics, 2 operations, 0 problems\n");
+    works(&["backup", "--to", copy.to_str().unwrap()], &data);
+    assert!(fails(&["backup", "--to", copy.to_str().unwrap()], &data).contains("cannot make"));
+    server.deliver(&key, &[b"three"], 2).await;
+    server.head_reaches(&key.topic(), 3).await;
+    let (before, head) = (server.record.id, server.head(&key.topic()).await);
+    server.kill();
+
+    assert_eq!(works(&["check"], &copy), "1 topics, 2 operations, 0 problems\n");
+    let server = Server::start(&copy, &[]);
+    let restored = server.head(&key.topic()).await;
+    assert_eq!((server.record.id, &restored["generation"]), (before, &head["generation"]));
+    assert_eq!(restored["head"], 2);
+}
+
+#[tokio::test]
+async fn a_running_server_follows_what_the_operator_does_to_a_topic() {
+    let dir = tempfile::tempdir().unwrap();
+    let server = Server::start(dir.path(), &[]);
+    let key = write_key(2);
+    let (topic, id) = (key.topic(), key.topic().to_string());
+    assert!(fails(&["topic", "block", &id], dir.path()).contains("no topic"));
+    server.deliver(&key, &[b"one"], 1).await;
+    server.head_reaches(&topic, 1).await;
+    let mut reader = server.subscribe(&topic, "").await;
+    reader.ready().await;
+    works(&["topic", "block", &id], dir.path());
+    assert_eq!(reader.close_code().await, 1008);
+    answers(&server, &topic, 410).await;
+    works(&["topic", "unblock", &id], dir.path());
+    answers(&server, &topic, 200).await;
+    server.deliver(&key, &[b"two"], 2).await;
+    server.head_reaches(&topic, 2).await;
+    works(&["topic", "delete", &id], dir.path());
+    answers(&server, &topic, 410).await;
+    assert!(fails(&["topic", "unblock", &id], dir.path()).contains("was deleted"));
+    assert_eq!(works(&["check"], dir.path()), "1 topics, 2 operations, 0 problems\n");
+}
+
+#[tokio::test]
+async fn an_exported_topic_is_imported_elsewhere_under_a_new_generation() {
+    let dir = tempfile::tempdir().unwrap();
+    let (old, new, file) = (dir.path().join("old"), dir.path().join("new"), dir.path().join("topic.export"));
+    let file = file.to_str().unwrap();
+    let (key, other) = (write_key(3), write_key(4));
+    let server = Server::start(&old, &["--limit", "ops_per_topic=2"]);
+    server.deliver(&key, &[b"one", b"two", b"three"], 1).await;
+    eventually("eviction", async || server.head(&key.topic()).await["tail"] == 2).await;
+    let id = key.topic().to_string();
+    assert!(works(&["export", "--topic", &id, "--to", file], &old).starts_with("exported 2 operations"));
+
+    let target = Server::start(&new, &[]);
+    target.deliver(&other, &[b"was here"], 2).await;
+    target.head_reaches(&other.topic(), 1).await;
+    assert!(fails(&["import", file], &new).contains("another server runs"));
+    let before = target.head(&other.topic()).await["generation"].clone();
+    assert!(target.terminate().success());
+    assert!(works(&["import", file], &new).starts_with("imported 2 operations"));
+    assert!(works(&["check"], &new).ends_with("2 topics, 3 operations, 0 problems\n"));
+
+    let target = Server::start(&new, &[]);
+    assert_ne!(target.head(&other.topic()).await["generation"], before);
+    let mut reader = target.subscribe(&key.topic(), "").await;
+    reader.ready().await;
+    assert_eq!(reader.bytes(), ["two", "three"]);
+    assert_eq!(target.head(&other.topic()).await["head"], 1);
+}
+
+#[test]
+fn commands_refuse_what_is_no_servers_folder_and_a_cut_off_import() {
+    let dir = tempfile::tempdir().unwrap();
+    let empty = dir.path().join("empty");
+    assert!(fails(&["check"], &empty).contains("no data folder"));
+    assert!(!empty.exists(), "nothing is made by looking");
+    let data = dir.path().join("data");
+    works(&["record", "--allow-private", "--url", "http://127.0.0.1:9999"], &data);
+    std::fs::write(data.join("import-unfinished"), b"").unwrap();
+    let error = Server::try_start(&data, &[]).map(|_| ()).unwrap_err();
+    assert!(error.contains("import") && error.contains("cut off"), "{error}");
+    let export = dir.path().join("broken.export");
+    std::fs::write(&export, b"dlt-exp1 and nothing else").unwrap();
+    assert!(fails(&["import", export.to_str().unwrap()], &data).contains("export"));
+}
