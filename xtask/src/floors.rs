@@ -1,7 +1,7 @@
 //! The floors: imports point down only (ARCHITECTURE.md).
 //!
 //!     6 bindings, examples, xtask · 5 client, servers, sim · 4 engine, the servers' logic · 3 store · 2 sync, projector
-//!     1 ops, onion, topic · 0 codec, entropy, identity, limits, error
+//!     1 ops, onion, topic · 0 cbor, codec, entropy, identity, limits, error
 //!
 //! Between crates the manifests are read, inside `core` every `crate::…` and `super::…` path.
 
@@ -12,7 +12,8 @@ use crate::cargo;
 use crate::source::{self, Kind, Token};
 
 /// Floors of core's modules. A new module gets its floor here.
-const MODULES: [(&str, u8); 13] = [
+const MODULES: [(&str, u8); 14] = [
+    ("cbor", 0),
     ("codec", 0),
     ("entropy", 0),
     ("error", 0),
