@@ -50,7 +50,7 @@ pub const CHECKS: &[Check] = &[
         "A list of up to 256 operations is appended in order.",
     ),
     check!(
-        malformed_lists_are_refused_whole,
+        case_49_malformed_lists_are_refused_whole,
         "4",
         Always,
         "A list of none or 257, or with one malformed, empty or oversized item, is refused as a whole.",
@@ -204,7 +204,7 @@ async fn lists_of_256_are_appended_in_order(target: &Target) -> Checked {
     equal_lists("the log", &target.log_ops(&topic).await?, &given)
 }
 
-async fn malformed_lists_are_refused_whole(target: &Target) -> Checked {
+async fn case_49_malformed_lists_are_refused_whole(target: &Target) -> Checked {
     let good = ops(3, 30);
     let mut cut = list(&good);
     cut.pop();
