@@ -27,7 +27,8 @@ pub fn run(arguments: &[String]) -> Result<(), Failure> {
             }
             // A program is only as fresh as its last build.
             let uses = |step: &Step| {
-                matches!(step.action, Action::Program(..) | Action::Work(_)) || step.name == "browser"
+                matches!(step.action, Action::Program(..) | Action::Work(_))
+                    || matches!(step.name, "browser" | "tests")
             };
             if steps.iter().any(uses) {
                 steps.insert(0, programs());
