@@ -76,7 +76,10 @@ impl Client {
             move || {
                 let engine = match open_engine(&path, &device_key, &clock) {
                     Ok((engine, readers)) => {
-                        drop(opened.send(Ok((engine.author(), readers))));
+                        // Nobody waits for it any more: the call was dropped.
+                        if opened.send(Ok((engine.author(), readers))).is_err() {
+                            return;
+                        }
                         engine
                     }
                     Err(error) => return drop(opened.send(Err(error))),
@@ -230,4 +233,66 @@ fn open_engine(
 fn unexpected(reply: &Reply) -> ClientError {
     tracing::error!(?reply, "the engine answered another command");
     ClientError::EnginePanicked
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn ticket() -> Ticket {
+        Ticket::generate_private(&mut delta_core::entropy::SeededEntropy::new([5; 32])).unwrap()
+    }
+
+    fn hello() -> Content {
+        Content::MessageSend { text: "hello".into(), reply: None, mentions: Vec::new() }
+    }
+
+    #[tokio::test]
+    async fn a_panic_of_the_engine_reaches_every_caller_and_loses_nothing() {
+        let dir = tempfile::tempdir().unwrap();
+        let config = Config::new(dir.path().join("device.db"), [1; 32]);
+        let client = Client::open(config.clone()).await.unwrap();
+        let topic = client.open_topic(&ticket()).await.unwrap();
+        let mut updates = client.subscribe(topic).await.unwrap();
+        let published = client.publish(topic, hello()).await.unwrap();
+        client.shared.inbox.send(Message::WorkerPanicked);
+        assert_eq!(client.publish(topic, hello()).await.unwrap_err().code(), "engine_panicked");
+        while updates.next().await.is_some() {}
+        assert_eq!(client.status(topic).await.unwrap_err().code(), "engine_panicked");
+        assert_eq!(client.close().await.unwrap_err().code(), "engine_panicked");
+        let client = Client::open(config).await.unwrap();
+        let operations = client.read(|reader| reader.list_operations(None, 10)).await.unwrap();
+        assert_eq!(operations.iter().map(|operation| operation.id).collect::<Vec<_>>(), [published]);
+        client.close().await.unwrap();
+    }
+
+    #[tokio::test]
+    async fn an_open_that_is_given_up_releases_the_database() {
+        let dir = tempfile::tempdir().unwrap();
+        let config = Config::new(dir.path().join("device.db"), [1; 32]);
+        for _ in 0..20 {
+            let mut opening = Box::pin(Client::open(config.clone()));
+            let _ =
+                std::future::poll_fn(|cx| std::task::Poll::Ready(opening.as_mut().poll(cx).is_ready())).await;
+        }
+        loop {
+            match Client::open(config.clone()).await {
+                Ok(client) => break client.close().await.unwrap(),
+                Err(error) => assert_eq!(error.code(), "database_locked"),
+            }
+        }
+    }
+
+    #[tokio::test]
+    async fn a_query_that_panics_is_an_error_and_gives_its_connection_back() {
+        let dir = tempfile::tempdir().unwrap();
+        let client = Client::open(Config::new(dir.path().join("device.db"), [1; 32])).await.unwrap();
+        for _ in 0..2 * READERS {
+            let panicked =
+                client.read(|_| -> Result<(), _> { std::panic::resume_unwind(Box::new("query")) }).await;
+            assert_eq!(panicked.unwrap_err().code(), "query_panicked");
+        }
+        assert_eq!(client.read(|reader| reader.count_operations()).await.unwrap(), 0);
+        client.close().await.unwrap();
+    }
 }

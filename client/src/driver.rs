@@ -58,7 +58,36 @@ enum Waiter {
     Nobody,
 }
 
-/// A frame, opened or not, with the room it holds; or the end of its connection, in its order.
+/// What a connection brought, in its order.
+enum Incoming {
+    Frame { conn: ConnId, message: bytes::Bytes, room: Room },
+    End { conn: ConnId, retry_after_ms: u64 },
+}
+
+/// Who listens to which topic. However the thread ends, their subscriptions end with it.
+#[derive(Default)]
+struct Listeners(HashMap<TopicId, Vec<Arc<Listener>>>);
+
+impl Listeners {
+    /// Removes one; whether it was the topic's last.
+    fn remove(&mut self, topic: TopicId, listener: &Arc<Listener>) -> bool {
+        let Some(listeners) = self.0.get_mut(&topic) else { return false };
+        listeners.retain(|other| !Arc::ptr_eq(other, listener));
+        let last = listeners.is_empty();
+        if last {
+            self.0.remove(&topic);
+        }
+        last
+    }
+}
+
+impl Drop for Listeners {
+    fn drop(&mut self) {
+        self.0.values().flatten().for_each(|listener| listener.close());
+    }
+}
+
+/// What a frame's jobs opened, with the room the frame holds; or the end of its connection.
 enum Received {
     Batch(OpenedBatch, Arc<Room>),
     End { conn: ConnId, retry_after_ms: u64 },
@@ -75,12 +104,13 @@ pub(crate) struct Driver {
     inbox: Inbox,
     workers: Workers,
     outbound: Outbound,
-    listeners: HashMap<TopicId, Vec<Arc<Listener>>>,
+    listeners: Listeners,
     waiters: HashMap<CommandId, Waiter>,
     next_command: u64,
     /// Inputs that go with the next transaction, before anything received.
     inputs: Vec<Input>,
-    frames: VecDeque<(ConnId, bytes::Bytes, Room)>,
+    /// What came over the network and was not looked at yet.
+    incoming: VecDeque<Incoming>,
     lanes: Lanes<Received>,
     /// Opened and in order, waiting to be stored.
     received: VecDeque<Received>,
@@ -113,11 +143,11 @@ impl Driver {
             inbox,
             workers,
             outbound,
-            listeners: HashMap::new(),
+            listeners: Listeners::default(),
             waiters: HashMap::new(),
             next_command: 0,
             inputs: Vec::new(),
-            frames: VecDeque::new(),
+            incoming: VecDeque::new(),
             lanes: Lanes::new(),
             received: VecDeque::new(),
             failures: 0,
@@ -139,9 +169,7 @@ impl Driver {
             self.store_inputs();
         }
         self.outbound.close();
-        for listener in self.listeners.values().flatten() {
-            listener.close();
-        }
+        drop(std::mem::take(&mut self.listeners));
         if let Err(error) = self.engine.close() {
             tracing::warn!(%error, "the database did not close cleanly; what was committed is safe");
         }
@@ -162,7 +190,7 @@ impl Driver {
         if !self.inputs.is_empty() {
             self.store_inputs();
         }
-        self.triage_frames();
+        self.triage_incoming();
         self.store_slice();
     }
 
@@ -191,7 +219,7 @@ impl Driver {
         if let Some(until) = self.paused_until {
             return Some(until.saturating_duration_since(instant()));
         }
-        if !(self.inputs.is_empty() && self.frames.is_empty() && self.received.is_empty()) {
+        if !(self.inputs.is_empty() && self.incoming.is_empty() && self.received.is_empty()) {
             return Some(Duration::ZERO);
         }
         let timer = self.engine.next_wakeup().map(|at| until(self.clock.now(), at));
@@ -224,16 +252,15 @@ impl Driver {
             Message::Listen { listener, reply } => self.listen(listener, reply),
             Message::Unlisten { topic, listener } => self.unlisten(topic, &listener),
             Message::Connected { conn } => self.inputs.push(Input::Connected { conn }),
-            Message::Frame { conn, message, room } => self.frames.push_back((conn, message, room)),
+            Message::Frame { conn, message, room } => {
+                self.incoming.push_back(Incoming::Frame { conn, message, room });
+            }
             Message::Opened { ticket, batch, room } => {
                 self.lanes.finish(ticket, Received::Batch(batch, room), &mut self.received);
             }
             Message::Disconnected { conn, retry_after_ms } => {
                 self.outbound.forget(conn);
-                // Frames that came before the end are stored before it.
-                self.triage_frames();
-                let ticket = self.lanes.start(conn);
-                self.lanes.finish(ticket, Received::End { conn, retry_after_ms }, &mut self.received);
+                self.incoming.push_back(Incoming::End { conn, retry_after_ms });
             }
             Message::Posted { attempt, taken } => self.inputs.push(Input::Posted { attempt, taken }),
             Message::NetworkChanged => self.inputs.push(Input::NetworkChanged),
@@ -252,15 +279,12 @@ impl Driver {
     /// Registers before it subscribes, so that no event falls between.
     fn listen(&mut self, listener: Arc<Listener>, reply: oneshot::Sender<Result<Reply, ClientError>>) {
         let topic = listener.topic();
-        self.listeners.entry(topic).or_default().push(Arc::clone(&listener));
+        self.listeners.0.entry(topic).or_default().push(Arc::clone(&listener));
         self.command(Command::Subscribe { topic }, Waiter::Listener(topic, listener, reply));
     }
 
     fn unlisten(&mut self, topic: TopicId, listener: &Arc<Listener>) {
-        let Some(listeners) = self.listeners.get_mut(&topic) else { return };
-        listeners.retain(|other| !Arc::ptr_eq(other, listener));
-        if listeners.is_empty() {
-            self.listeners.remove(&topic);
+        if self.listeners.remove(topic, listener) {
             self.command(Command::Unsubscribe { topic }, Waiter::Nobody);
         }
     }
@@ -314,16 +338,25 @@ impl Driver {
         self.paused_until = Some(instant() + pause);
     }
 
-    fn triage_frames(&mut self) {
-        if self.frames.is_empty() {
+    fn triage_incoming(&mut self) {
+        if self.incoming.is_empty() {
             return;
         }
         let now = self.clock.now();
-        while let Some((conn, message, room)) = self.frames.pop_front() {
-            let room = Arc::new(room);
-            for job in self.engine.triage(now, conn, message, &mut self.entropy) {
-                let ticket = self.lanes.start(conn);
-                self.inbox.spawn_open(&self.workers, ticket, Arc::clone(&room), move || open(job));
+        while let Some(incoming) = self.incoming.pop_front() {
+            match incoming {
+                Incoming::Frame { conn, message, room } => {
+                    let room = Arc::new(room);
+                    for job in self.engine.triage(now, conn, message, &mut self.entropy) {
+                        let ticket = self.lanes.start(conn);
+                        self.inbox.spawn_open(&self.workers, ticket, Arc::clone(&room), move || open(job));
+                    }
+                }
+                // What came before the end is stored before it.
+                Incoming::End { conn, retry_after_ms } => {
+                    let ticket = self.lanes.start(conn);
+                    self.lanes.finish(ticket, Received::End { conn, retry_after_ms }, &mut self.received);
+                }
             }
         }
         self.publish_outputs();
@@ -348,7 +381,7 @@ impl Driver {
             Some(Waiter::Caller(reply)) => drop(reply.send(result)),
             Some(Waiter::Listener(topic, listener, reply)) => {
                 if result.is_err() {
-                    self.forget_listener(topic, &listener);
+                    self.listeners.remove(topic, &listener);
                 }
                 drop(reply.send(result));
             }
@@ -356,17 +389,8 @@ impl Driver {
         }
     }
 
-    fn forget_listener(&mut self, topic: TopicId, listener: &Arc<Listener>) {
-        if let Some(listeners) = self.listeners.get_mut(&topic) {
-            listeners.retain(|other| !Arc::ptr_eq(other, listener));
-            if listeners.is_empty() {
-                self.listeners.remove(&topic);
-            }
-        }
-    }
-
     fn tell(&self, event: Event) {
-        let Some(listeners) = self.listeners.get(&topic_of(&event)) else { return };
+        let Some(listeners) = self.listeners.0.get(&topic_of(&event)) else { return };
         let now = instant();
         let Some((last, others)) = listeners.split_last() else { return };
         for listener in others {
