@@ -393,7 +393,13 @@ fn join(
             return tx.await_predecessor(receipt, op).map(Ingested::Pending);
         }
     }
-    let position = before.map_or(receipt.place, |before| before.position.max(receipt.place));
+    let below = match before {
+        Some(before) => Some(before.position),
+        // Nothing stored, or the log begins here: the common cases.
+        None if op.seq_num == 0 || head.is_none() => None,
+        None => tx.position_below(&op.author, &op.log, op.seq_num)?,
+    };
+    let position = below.map_or(receipt.place, |below| below.max(receipt.place));
     tx.put_operation(op, Some((receipt.place, receipt.received)), position)?;
     match head {
         Some(head) if op.seq_num < head.seq_num => {

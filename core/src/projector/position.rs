@@ -60,7 +60,7 @@ impl Place {
 /// The order messages are shown in: (place, but never before the predecessor's; author; seq_num).
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Position {
-    /// max(own place, predecessor's position).
+    /// max(own place, position of the predecessor, or across a hole of the nearest one held below).
     pub place: Place,
     /// Who wrote it.
     pub author: Author,

@@ -41,10 +41,7 @@ impl Tx<'_> {
         last: u32,
         messages: &mut Vec<[u8; 32]>,
     ) -> Result<(), StoreError> {
-        let mut before = match from.checked_sub(1) {
-            Some(below) => self.position_at(author, log, below)?.map(|position| (below, position)),
-            None => None,
-        };
+        let mut before = self.position_below(author, log, from)?;
         let mut next = Some(from);
         while let Some(start) = next {
             let page = self.position_page(author, log, start)?;
@@ -53,29 +50,30 @@ impl Tx<'_> {
                 _ => None,
             };
             for (seq_num, place, position) in page {
-                let wanted = match before {
-                    Some((below, position)) if below.checked_add(1) == Some(seq_num) => place.max(position),
-                    _ => place,
-                };
+                let wanted = before.map_or(place, |before| place.max(before));
                 if wanted != position {
                     self.set_position(author, log, seq_num, wanted, messages)?;
                 } else if seq_num > last {
                     return Ok(());
                 }
-                before = Some((seq_num, wanted));
+                before = Some(wanted);
             }
         }
         Ok(())
     }
 
-    pub(crate) fn position_at(
+    /// Where the nearest stored operation below `seq_num` is shown. It need not be the predecessor: across a hole,
+    /// too, one author's messages never swap. So what can never come (evicted, or erased before a server lost its
+    /// log: both lie below everything in the log at hand) makes no difference to the order.
+    pub(crate) fn position_below(
         &self,
         author: &Author,
         log: &LogId,
         seq_num: u32,
     ) -> Result<Option<Place>, StoreError> {
         self.one(
-            "SELECT pos FROM operations WHERE author = ?1 AND log = ?2 AND seq_num = ?3",
+            "SELECT pos FROM operations WHERE author = ?1 AND log = ?2 AND seq_num < ?3
+             ORDER BY seq_num DESC LIMIT 1",
             params![author.0, log.0, seq_num],
             |row| row.get(0).map(Place::from_bytes),
         )

@@ -184,7 +184,7 @@ fn expected(ops: &[(u64, VerifiedOperation)], authors: &[Author]) -> View {
     };
     let mut rows = Vec::new();
     for (author, log) in &logs {
-        let mut before: Option<(u32, u64)> = None;
+        let mut before = 0;
         let mut next = 0;
         for (seq_num, (seq, op)) in log {
             if *seq_num > next {
@@ -192,11 +192,8 @@ fn expected(ops: &[(u64, VerifiedOperation)], authors: &[Author]) -> View {
                 view.holes[index].push((next, seq_num - 1));
             }
             next = seq_num + 1;
-            let position = match before {
-                Some((below, position)) if below + 1 == *seq_num => position.max(*seq),
-                _ => *seq,
-            };
-            before = Some((*seq_num, position));
+            let position = before.max(*seq);
+            before = position;
             view.operations.push(op.id());
             if let Content::MessageSend { .. } = op.body().content {
                 rows.push((position, *author, *seq_num, *seq, *op));
