@@ -250,7 +250,7 @@ impl State {
         if topic.redelivery == (Redelivery::Done { resets: cursor.resets }) {
             return Ok(());
         }
-        let missing = tx.missing_after_reset(id, cursor.resets)?;
+        let missing = tx.missing_after_reset(id, &cursor.generation, cursor.resets)?;
         topic.redelivery = if missing.is_empty() {
             Redelivery::Done { resets: cursor.resets }
         } else {
@@ -290,7 +290,7 @@ impl State {
         }
         // The list is through and everything of it has arrived: is there anything else?
         if chunk.is_empty() && topic.outbox.is_empty() {
-            *missing = tx.missing_after_reset(id, cursor.resets)?;
+            *missing = tx.missing_after_reset(id, &cursor.generation, cursor.resets)?;
             if missing.is_empty() {
                 topic.redelivery = Redelivery::Done { resets: cursor.resets };
             }

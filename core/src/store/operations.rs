@@ -186,14 +186,23 @@ impl Db {
 
     /// Operations that an older copy of the topic's log held and the copy at hand (after `resets` resets) does not,
     /// above everything that had been evicted from the older copy, in its order. Erased ones cannot be delivered
-    /// again and are left out.
-    pub fn missing_after_reset(&self, topic: TopicId, resets: u32) -> Result<Vec<OperationId>, StoreError> {
+    /// again and are left out; so is what the copy at hand holds and has evicted, as far as this device can know it:
+    /// a server put back to an older state still has the generation, and the same operations at the same places. (It
+    /// would take them for duplicates and stay silent, and nothing would ever end the delivery.)
+    pub fn missing_after_reset(
+        &self,
+        topic: TopicId,
+        generation: &Generation,
+        resets: u32,
+    ) -> Result<Vec<OperationId>, StoreError> {
         let rows = self.all(
             "SELECT p.operation, o.place, p.resets, p.seq FROM placement p JOIN operations o ON o.hash = p.operation
              WHERE p.topic = ?1 AND p.resets < ?2 AND o.body IS NOT NULL AND p.seq > ifnull(
                  (SELECT max(to_seq) FROM gap WHERE gap.topic = ?1 AND gap.resets = p.resets), 0)
+               AND NOT (p.generation = ?3 AND p.seq <= ifnull(
+                 (SELECT max(to_seq) FROM gap WHERE gap.topic = ?1 AND gap.resets = ?2), 0))
              ORDER BY p.resets, p.seq",
-            params![topic.0, resets],
+            params![topic.0, resets, generation.0],
             |row| {
                 let place = row.get::<_, Option<[u8; 16]>>(1)?.map_or(Place::UNPLACED, Place::from_bytes);
                 let row_place = (row.get::<_, u32>(2)?, Seq(uint(row.get(3)?)));

@@ -9,7 +9,7 @@ use crate::engine::ingest::{place, publish_local, settle_ready};
 use crate::identity::{EnvelopeHash, Millis};
 use crate::store::{NewOutboxRow, Origin, Page};
 use crate::sync::outbox::Requeued;
-use crate::topic::Seq;
+use crate::topic::{Generation, Seq};
 
 thread_local! {
     static RECORDED: RefCell<BTreeSet<String>> = const { RefCell::new(BTreeSet::new()) };
@@ -56,7 +56,7 @@ fn work() -> Device {
         tx.outbox_envelope(id).unwrap();
         tx.outbox_remove(id).unwrap();
         tx.waiting_for_key(topic, &[1; 8], 8).unwrap();
-        tx.missing_after_reset(topic, 1).unwrap();
+        tx.missing_after_reset(topic, &Generation([1; 16]), 1).unwrap();
     });
     let middle = device.messages()[1].position;
     for page in [Page::Newest, Page::Before(middle), Page::After(middle)] {

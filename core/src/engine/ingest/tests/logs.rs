@@ -7,7 +7,7 @@ use crate::engine::ingest::{
 use crate::identity::{Millis, OperationId};
 use crate::ops::{self, Body, Content, DeviceKey, VerifiedOperation};
 use crate::store::{LogHole, NewOperation, PendingReason};
-use crate::topic::Seq;
+use crate::topic::{Generation, Seq};
 
 fn stored(ingested: &Ingested) -> bool {
     matches!(ingested, Ingested::Stored { .. })
@@ -114,7 +114,9 @@ fn a_duplicate_keeps_its_row_and_gets_the_places_of_a_newer_reset() {
     assert_eq!(device.receive(9, &a), Ingested::Duplicate { placed: false }, "the earlier place counts");
     assert_eq!(device.texts(), ["a", "b", "c"]);
     device.resets = 1;
-    let missing = |device: &Device| device.store.missing_after_reset(ticket(0).topic(), 1).unwrap();
+    let missing = |device: &Device| {
+        device.store.missing_after_reset(ticket(0).topic(), &Generation([1; 16]), 1).unwrap()
+    };
     assert_eq!(missing(&device), [a.id(), b.id(), c.id()]);
     assert_eq!(device.receive(1, &c), Ingested::Duplicate { placed: true });
     assert_eq!(missing(&device), [a.id(), b.id()]);
@@ -132,8 +134,22 @@ fn nothing_at_or_below_what_the_old_log_had_evicted_counts_as_missing() {
     let ops: Vec<VerifiedOperation> = (0..4).map(|n| writer.say(&n.to_string())).collect();
     device.receive_all(ops.iter().enumerate().map(|(n, op)| (n as u64 + 1, op)));
     device.write(|tx| tx.add_gap(ticket(0).topic(), 0, Seq(1), Seq(2)).unwrap());
-    let missing = device.store.missing_after_reset(ticket(0).topic(), 1).unwrap();
+    let missing = device.store.missing_after_reset(ticket(0).topic(), &Generation([1; 16]), 1).unwrap();
     assert_eq!(missing, [ops[2].id(), ops[3].id()]);
+}
+
+#[test]
+fn what_a_server_put_back_to_an_older_state_has_evicted_does_not_count_as_missing() {
+    let (mut device, mut writer) = (Device::new(), Writer::new(1));
+    let ops: Vec<VerifiedOperation> = (0..4).map(|n| writer.say(&n.to_string())).collect();
+    device.receive_all(ops.iter().enumerate().map(|(n, op)| (n as u64 + 1, op)));
+    let topic = ticket(0).topic();
+    device.write(|tx| tx.add_gap(topic, 1, Seq(1), Seq(3)).unwrap());
+    let missing =
+        |generation| device.store.missing_after_reset(topic, &Generation([generation; 16]), 1).unwrap();
+    assert_eq!(missing(0), [ops[3].id()]);
+    // A new generation's gap says nothing about what lies in it.
+    assert_eq!(missing(1).len(), 4);
 }
 
 #[test]
