@@ -7,7 +7,7 @@ use delta_core::engine::{CommandError, Engine, Event as News};
 use delta_core::identity::{Author, EnvelopeHash, LogId, OperationId};
 use delta_core::ops::{self, DeviceKey};
 use delta_core::store::{Durability, OutboxCounts, PendingCount, Reader, Store};
-use delta_core::topic::TopicId;
+use delta_core::topic::{Seq, TopicId};
 
 use crate::disk;
 use crate::faults::Fault;
@@ -57,7 +57,7 @@ impl World {
                 );
                 let author = self.model.topics.get(topic).and_then(|model| model.seen_outside.get(operation));
                 ensure!(
-                    author == Some(&self.devices[device].author()),
+                    author.is_some_and(|(author, _)| *author == self.devices[device].author()),
                     "device {device} takes {operation} for acknowledged, which never was in the log"
                 );
             }
@@ -82,7 +82,7 @@ impl World {
         let model =
             model.ok_or_else(|| Violation::new(format!("the server has a topic nobody opened: {topic}")))?;
         let (author, id, seq_num) = open(&model.keys, envelope)?;
-        model.seen_outside.insert(id, author);
+        model.seen_outside.insert(id, (author, EnvelopeHash::of(envelope)));
         self.trace.line(
             now,
             format_args!(
@@ -108,7 +108,7 @@ impl World {
         let author = self.devices[device].author();
         let reader = self.reader(device)?;
         for model in self.model.topics.values() {
-            let seen = model.seen_outside.iter().filter(|(_, by)| **by == author).map(|(id, _)| id);
+            let seen = model.seen_outside.iter().filter(|(_, (by, _))| *by == author).map(|(id, _)| id);
             let told = model.published.iter().filter(|(by, ..)| *by == device).map(|(_, id, _)| id);
             for id in seen.chain(told) {
                 let found = reader.operation(id).map_err(|error| broken(device, &error))?;
@@ -154,6 +154,7 @@ impl World {
         }
         for topic in self.model.topics.keys().copied().collect::<Vec<_>>() {
             self.check_log(topic)?;
+            self.check_order(topic)?;
             count += self.check_operations(topic)?;
         }
         self.check_rows()?;
@@ -270,6 +271,42 @@ impl World {
             }
             let difference = expected.difference(&self.rows(device)?, &lacking);
             ensure!(difference.is_none(), "device {device}: {}", difference.unwrap_or_default());
+        }
+        Ok(())
+    }
+
+    /// All devices show messages in the server's order, and none before an earlier one of its author. Messages that
+    /// are not in the log at hand (deleted before a wipe, or evicted) are left out.
+    fn check_order(&self, topic: TopicId) -> Result<(), Violation> {
+        let Some(model) = self.model.topics.get(&topic) else { return Ok(()) };
+        let log = model.keys.log();
+        let seq = |id: &OperationId| {
+            let (_, envelope) = model.seen_outside.get(id)?;
+            self.server.find(&topic, envelope)
+        };
+        let mut positions = Vec::new();
+        let mut highest: Option<(Author, Seq)> = None;
+        for fact in self.all_facts(&log)? {
+            let before = highest.filter(|(author, _)| *author == fact.author).map_or(Seq(0), |(_, seq)| seq);
+            let own = seq(&fact.id);
+            let position = own.unwrap_or(Seq(0)).max(before);
+            highest = Some((fact.author, position));
+            positions.extend(own.map(|_| (position, fact.author, fact.seq_num, fact.id)));
+        }
+        positions.sort_unstable();
+        for device in 0..self.devices.len() {
+            let shown = rows::order(self.reader(device)?, &log).map_err(|error| broken(device, &error))?;
+            let shown: Vec<_> = shown.into_iter().filter(|id| seq(id).is_some()).collect();
+            let held: BTreeSet<_> = shown.iter().copied().collect();
+            let expected: Vec<_> =
+                positions.iter().map(|(.., id)| *id).filter(|id| held.contains(id)).collect();
+            let differs = shown.iter().zip(&expected).find(|(shown, expected)| shown != expected);
+            if let Some((shown, expected)) = differs {
+                let (shown, expected) = (short(shown), short(expected));
+                return Err(Violation::new(format!(
+                    "device {device} shows {shown} of {topic} before {expected}"
+                )));
+            }
         }
         Ok(())
     }

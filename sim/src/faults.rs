@@ -50,6 +50,8 @@ faults! {
     ServerWipe => "server-wipe",
     /// The sync server comes back with an old copy of its log, under the same generations.
     ServerRollback => "server-rollback",
+    /// The sync server drops its oldest operations, which every device has read.
+    Eviction => "eviction",
     /// The sync server withholds, repeats, swaps or invents frames, closes or hangs.
     BadServer => "bad-server",
     /// A relay swallows packets, refuses them, or leaves the sender waiting.
@@ -122,7 +124,7 @@ impl Faults {
         true
     }
 
-    /// The kinds that strike as an event of their own, with their strengths.
+    /// How strong a kind is; 0 when it does not strike in this run.
     pub fn strength(&self, fault: Fault) -> u64 {
         if self.healed { 0 } else { self.strength.get(&fault).copied().unwrap_or(0) }
     }

@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use delta_core::engine::CommandId;
-use delta_core::identity::{Author, OperationId};
+use delta_core::identity::{Author, EnvelopeHash, OperationId};
 use delta_core::ops::{Content, Ticket, TopicKeys};
 use delta_core::topic::TopicId;
 
@@ -41,8 +41,8 @@ pub(crate) struct TopicModel {
     issued: BTreeMap<(usize, CommandId), Issued>,
     /// Operations the app was told of, oldest first: what later commands refer to.
     pub published: Vec<(usize, OperationId, bool)>,
-    /// Operations that were ever in the server's log, with their authors: they left their device.
-    pub seen_outside: BTreeMap<OperationId, Author>,
+    /// Operations that were ever in the server's log, with their authors and envelopes: they left their device.
+    pub seen_outside: BTreeMap<OperationId, (Author, EnvelopeHash)>,
 }
 
 /// Everything the app was told.
@@ -170,5 +170,77 @@ impl TopicModel {
                 told.len()
             ))),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use delta_core::ops::DeviceKey;
+
+    use super::*;
+
+    struct World {
+        model: Model,
+        topic: TopicId,
+        author: Author,
+    }
+
+    impl World {
+        fn new() -> Self {
+            let ticket = Ticket::generate_private(&mut crate::rng::Rng::new(1, "model")).unwrap();
+            let author = DeviceKey::from_bytes(&[1; 32]).author();
+            let mut model = Model::new(std::slice::from_ref(&ticket), &[]);
+            model.authors.insert(author, 0);
+            Self { model, topic: ticket.topic(), author }
+        }
+
+        fn issue(&mut self, command: u64) {
+            let content = Content::MessageSend { text: String::new(), reply: None, mentions: Vec::new() };
+            self.model.issue(0, CommandId(command), self.topic, content);
+        }
+
+        fn check(&self, ids: &[u8]) -> Result<(), Violation> {
+            let facts: Vec<_> = ids
+                .iter()
+                .map(|id| Fact { author: self.author, seq_num: u32::from(*id), id: OperationId([*id; 32]) })
+                .collect();
+            self.model.topics[&self.topic].check(&facts, &self.model.authors)
+        }
+    }
+
+    #[test]
+    fn each_acknowledged_operation_exists_once_and_no_other() {
+        let mut world = World::new();
+        for command in [1, 2] {
+            world.issue(command);
+            world.model.published(0, CommandId(command), OperationId([command as u8; 32])).unwrap();
+        }
+        assert_eq!(world.check(&[1, 2]), Ok(()));
+        for wrong in [&[1][..], &[1, 1, 2], &[1, 2, 3], &[1, 3], &[]] {
+            assert!(world.check(wrong).is_err(), "{wrong:?}");
+        }
+    }
+
+    #[test]
+    fn what_died_unanswered_may_exist_and_what_was_refused_may_not() {
+        let mut world = World::new();
+        for command in [1, 2, 3] {
+            world.issue(command);
+        }
+        world.model.refused(0, CommandId(3));
+        world.model.died(0);
+        for fine in [&[][..], &[1], &[1, 2]] {
+            assert_eq!(world.check(fine), Ok(()), "{fine:?}");
+        }
+        assert!(world.check(&[1, 2, 3]).is_err());
+    }
+
+    #[test]
+    fn an_answer_comes_once_and_to_a_question() {
+        let mut world = World::new();
+        world.issue(1);
+        world.model.published(0, CommandId(1), OperationId([1; 32])).unwrap();
+        assert!(world.model.published(0, CommandId(1), OperationId([2; 32])).is_err());
+        assert!(world.model.published(0, CommandId(2), OperationId([2; 32])).is_err());
     }
 }

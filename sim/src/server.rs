@@ -6,7 +6,7 @@
 use std::collections::{BTreeMap, VecDeque};
 
 use bytes::Bytes;
-use delta_core::identity::Millis;
+use delta_core::identity::{EnvelopeHash, Millis};
 use delta_core::onion::PacketClass;
 use delta_core::onion::deliver;
 use delta_core::onion::v3::{self, Peeled};
@@ -347,6 +347,12 @@ impl ServerActor {
     pub fn log_state(&self, topic: &TopicId) -> LogState {
         let Ok(state) = self.storage().state(topic);
         state.unwrap_or(LogState::EMPTY)
+    }
+
+    /// The seq an envelope has in a topic's log, evicted or not.
+    pub fn find(&self, topic: &TopicId, envelope: &EnvelopeHash) -> Option<Seq> {
+        let Ok(seq) = self.storage().find(topic, envelope);
+        seq
     }
 
     /// The envelopes a topic's log retains, in order.

@@ -3,17 +3,18 @@
 use delta_core::engine::Command;
 use delta_core::identity::OperationId;
 use delta_core::ops::{Content, Ticket};
-use delta_core::topic::TopicId;
+use delta_core::topic::{Seq, TopicId};
 
 use crate::faults::Fault;
 use crate::net::Node;
 use crate::rng::Rng;
 use crate::script::{Answer, FrameAct, FrameMatch, PostAct, SubscribeAct};
+use crate::trace::short;
 use crate::violation::Violation;
 use crate::world::{Event, World};
 
 /// Kinds that strike as a step of their own, with their share among such steps.
-const LARGE: [(Fault, u64); 10] = [
+const LARGE: [(Fault, u64); 11] = [
     (Fault::Cut, 250),
     (Fault::Partition, 200),
     (Fault::DeviceCrash, 200),
@@ -22,6 +23,7 @@ const LARGE: [(Fault, u64); 10] = [
     (Fault::ServerCrash, 120),
     (Fault::ServerWipe, 25),
     (Fault::ServerRollback, 40),
+    (Fault::Eviction, 150),
     (Fault::BadServer, 200),
     (Fault::BadRelay, 150),
 ];
@@ -159,6 +161,7 @@ impl World {
                     self.server.restore(backup);
                 }
             }
+            Fault::Eviction => self.evict(),
             Fault::BadServer => self.bad_server(),
             Fault::BadRelay => {
                 let times = self.rng.between(1, 5);
@@ -196,6 +199,27 @@ impl World {
             .collect();
         cut.into_iter().for_each(|stream| self.cut_stream(stream));
         self.after(lasts, Event::Heals { parted });
+    }
+
+    /// Drops what every device has on its disk. A device that could lose it again (to a power loss) would have a gap
+    /// for good, so then nothing is dropped. Nor in a world with wipes: a device that comes to a new log late cannot
+    /// know whether what it wants to deliver again lies in the log's gap; it tries for as long as it can.
+    fn evict(&mut self) {
+        let Some(topic) = self.topic() else { return };
+        let generation = self.server.generation(&topic);
+        let stored = self.devices.iter().map(|device| match device.cursors.get(&topic) {
+            Some(cursor) if cursor.generation == generation => cursor.seq,
+            _ => Seq(0),
+        });
+        let stored = stored.min().unwrap_or(Seq(0));
+        let safe =
+            [Fault::PowerLoss, Fault::ServerWipe].iter().all(|fault| self.faults.strength(*fault) == 0);
+        if safe && stored > Seq(0) {
+            let up_to = Seq(self.rng.between(1, stored.0));
+            let now = self.now();
+            self.trace.line(now, format_args!("the server drops {} up to {up_to}", short(&topic)));
+            self.server.evict(&topic, up_to);
+        }
     }
 
     fn bad_server(&mut self) {
