@@ -327,17 +327,14 @@ impl World {
         ensure!(spun < MAX_BATCHES_PER_INSTANT, "device {device} spins: {spun} batches without time passing");
         let opened: Vec<ConnId> = batch.iter().filter_map(connected).collect();
         let synced = batch.iter().any(|input| matches!(input, Input::Command { .. }));
-        let size = batch.len();
+        let said = batch.iter().map(say).collect::<Vec<_>>().join(", ");
         state.entropy.failing = self.faults.strikes(Fault::Entropy, 100, &mut self.rng);
         let Some(engine) = state.engine.as_mut() else { return Ok(()) };
         let handled = engine.handle(now, &mut state.entropy, batch);
         let failing = std::mem::take(&mut state.entropy.failing);
         self.trace.line(
             now,
-            format_args!(
-                "device {device} handles {size} inputs{}",
-                if failing { ", no entropy" } else { "" }
-            ),
+            format_args!("device {device} handles {said}{}", if failing { ", no entropy" } else { "" }),
         );
         handled.map_err(|error| Violation::new(format!("device {device}: the engine fails: {error}")))?;
         if synced {
@@ -581,6 +578,23 @@ impl World {
             }
         }
         Ok(())
+    }
+}
+
+/// An input in one word.
+const fn say(input: &Input) -> &'static str {
+    match input {
+        Input::Command { command: Command::Publish { .. }, .. } => "publish",
+        Input::Command { command: Command::Subscribe { .. }, .. } => "subscribe",
+        Input::Command { command: Command::Unsubscribe { .. }, .. } => "unsubscribe",
+        Input::Command { .. } => "command",
+        Input::Opened(_) => "opened",
+        Input::Connected { .. } => "connected",
+        Input::Disconnected { .. } => "disconnected",
+        Input::Posted { taken: true, .. } => "taken",
+        Input::Posted { taken: false, .. } => "not taken",
+        Input::NetworkChanged => "network changed",
+        Input::Timeout => "timeout",
     }
 }
 

@@ -9,9 +9,11 @@ const DECLARED_MINOR: u32 = 96;
 /// Subcommands that check `rust-version` and take `--ignore-rust-version`.
 const CHECKS_RUST_VERSION: [&str; 7] = ["bench", "build", "check", "clippy", "nextest", "run", "test"];
 
-/// The repository's root: the parent of this crate's folder.
+/// The repository's root: the parent of this crate's folder, as cargo tells it when it runs this program. (A program
+/// in a copied `target` folder was built for another checkout.)
 pub fn root() -> PathBuf {
-    let here = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let here = std::env::var_os("CARGO_MANIFEST_DIR").unwrap_or_else(|| env!("CARGO_MANIFEST_DIR").into());
+    let here = Path::new(&here);
     here.parent().unwrap_or(here).to_path_buf()
 }
 

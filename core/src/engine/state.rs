@@ -40,7 +40,8 @@ pub(super) struct State {
     pub(super) routes: Routes,
     pub(super) outbox_rows: usize,
     pub(super) outbox_bytes: u64,
-    conns: HashMap<ConnId, TopicId>,
+    /// Ordered, so that the same inputs give the same outputs.
+    conns: BTreeMap<ConnId, TopicId>,
     wakeups: BTreeSet<(Millis, TopicId)>,
     /// Topics to look at before the batch commits.
     pub(super) touched: BTreeSet<TopicId>,
@@ -82,7 +83,7 @@ impl State {
             routes: Routes::default(),
             outbox_rows: 0,
             outbox_bytes: 0,
-            conns: HashMap::new(),
+            conns: BTreeMap::new(),
             wakeups: BTreeSet::new(),
             touched: BTreeSet::new(),
             next_conn: 1,

@@ -25,6 +25,8 @@ pub const PROGRESS_TIMEOUT_MS: u64 = 30_000;
 pub const PROVEN_AFTER_MS: u64 = 5_000;
 /// Least pause after a server broke the protocol, milliseconds: it must not make us spin.
 pub const FAULT_PAUSE_MS: u64 = 1_000;
+/// Longest pause a server can ask for, milliseconds: one frame must not silence a topic for weeks.
+pub const MAX_RETRY_AFTER_MS: u64 = 15 * 60_000;
 
 /// One connection attempt of this process. Never used twice, so that late frames of an old one are known.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -368,7 +370,7 @@ impl Session {
         {
             self.backoff.reset();
         }
-        let floor = floor_ms.max(std::mem::take(&mut self.retry_floor_ms));
+        let floor = floor_ms.max(std::mem::take(&mut self.retry_floor_ms)).min(MAX_RETRY_AFTER_MS);
         let until = now.plus(self.backoff.next_delay(floor, entropy));
         self.state = State::Waiting { until };
     }
@@ -731,6 +733,18 @@ mod tests {
         assert_eq!(link.session.poll_timeout().unwrap().since(link.now), 7_000);
         link.session.network_changed(link.now);
         assert_eq!(link.session.poll_timeout(), Some(link.now));
+
+        for (asked, waits) in [
+            (MAX_RETRY_AFTER_MS as u32, MAX_RETRY_AFTER_MS),
+            (MAX_RETRY_AFTER_MS as u32 + 1, MAX_RETRY_AFTER_MS),
+            (u32::MAX, MAX_RETRY_AFTER_MS),
+        ] {
+            let mut link = Link::open(None);
+            link.frame(&hello(0)).unwrap();
+            link.frame(&Frame::Slow { retry_after_ms: asked }).unwrap();
+            link.session.handle_disconnected(link.now, CONN, 0, &mut link.entropy);
+            assert_eq!(link.session.poll_timeout().unwrap().since(link.now), waits);
+        }
 
         let mut link = Link::open(None);
         link.frame(&hello(0)).unwrap();
