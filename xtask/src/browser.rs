@@ -16,6 +16,9 @@ const OPERATIONS: usize = 5;
 /// Virtual milliseconds the page's script gets: two samples and two answers at least.
 const BUDGET: &str = "--virtual-time-budget=6000";
 const PATIENCE: Duration = Duration::from_secs(30);
+/// How often, and with what pause, the server is asked whether it has something to plot: half a minute in all.
+const SAMPLE_LOOKS: usize = 300;
+const SAMPLE_PAUSE: Duration = Duration::from_millis(100);
 const FLAGS: [&str; 8] = [
     "--headless",
     "--no-sandbox",
@@ -54,6 +57,7 @@ fn look_in(folder: &Path, browser: &str) -> Result<Vec<String>, String> {
             return Err(format!("a delivery was answered with {answer}"));
         }
     }
+    server.wait_for_curve()?;
     let output = Command::new(browser)
         .args(FLAGS)
         .args([BUDGET, "--dump-dom"])
@@ -140,6 +144,30 @@ impl Server {
                 Err("the sync server did not start".to_owned())
             }
         }
+    }
+
+    /// The server takes a sample each real second, while the browser's clock is a virtual one that runs ahead: a curve
+    /// can only be expected once the server itself has two rates to show.
+    fn wait_for_curve(&self) -> Result<(), String> {
+        let fail = |error: std::io::Error| format!("/status.json: {error}");
+        for _ in 0..SAMPLE_LOOKS {
+            let status = self.status().map_err(fail)?;
+            let rates = status.split_once("\"stored\":[").and_then(|(_, rest)| rest.split_once(']'));
+            if rates.is_some_and(|(rates, _)| rates.contains(',')) {
+                return Ok(());
+            }
+            std::thread::sleep(SAMPLE_PAUSE);
+        }
+        Err("the server shows no rates".to_owned())
+    }
+
+    fn status(&self) -> std::io::Result<String> {
+        let mut stream = TcpStream::connect(&self.admin)?;
+        stream.set_read_timeout(Some(PATIENCE))?;
+        write!(stream, "GET /status.json HTTP/1.1\r\nHost: {}\r\nConnection: close\r\n\r\n", self.admin)?;
+        let mut answer = String::new();
+        stream.read_to_string(&mut answer)?;
+        Ok(answer)
     }
 
     fn post(&self, path: &str, body: &str) -> std::io::Result<String> {
