@@ -76,13 +76,19 @@ fn sync_server(sync_url: &str, allow_plaintext: bool) -> Result<SyncUrl, ClientE
     Ok(SyncUrl::parse(sync_url, allow_plaintext)?)
 }
 
+/// An error and what lies behind it: "error sending request" alone helps nobody.
+fn with_causes(error: &(dyn std::error::Error + 'static)) -> String {
+    let causes = std::iter::successors(error.source(), |cause| cause.source());
+    causes.fold(error.to_string(), |text, cause| format!("{text}: {cause}"))
+}
+
 /// Asks the server for its record. The pin, not the connection, is what makes the answer trustworthy.
 async fn ask(server: &SyncUrl, allow_private: bool, now: Millis, http: &Http) -> Result<Node, ClientError> {
     let url = || server.base.clone();
     let info = http
         .info(&server.base)
         .await
-        .map_err(|error| ClientError::ServerUnreachable { url: url(), reason: error.to_string() })?;
+        .map_err(|error| ClientError::ServerUnreachable { url: url(), reason: with_causes(&error) })?;
     pinned_record(&info, server, allow_private, now)
         .map_err(|reason| ClientError::ServerRecord { url: url(), reason })
 }

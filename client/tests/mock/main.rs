@@ -6,3 +6,4 @@ mod lifecycle;
 mod net;
 mod relays;
 mod server;
+mod tls;

@@ -114,6 +114,11 @@ impl Net {
         RelayHops::Pool(nodes.map(record).collect())
     }
 
+    /// The server's and the relays' addresses.
+    pub fn addresses(&self) -> (SocketAddr, Vec<SocketAddr>) {
+        (self.server, self.relays.clone())
+    }
+
     pub fn sync_url(&self) -> String {
         format!("http://{}#{}", self.server, self.world().server.identity().id())
     }
