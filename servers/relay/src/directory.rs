@@ -1,6 +1,6 @@
 //! Whom packets may be forwarded to: the signed list and the records, read again when they change.
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 use std::fs;
 use std::io;
 use std::os::unix::fs::MetadataExt;
@@ -10,13 +10,18 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
 
 use delta_core::identity::{Millis, NodeId};
 use delta_core::onion::directory::{
-    Directory, DirectoryError, LoadRules, NodeKind, NodeRecord, RecordObject, Skipped, TrustPolicy,
+    Directory, DirectoryError, LoadRules, NodeKind, NodeRecord, RecordObject, Seen, SeenRecord, Skipped,
+    TrustPolicy,
 };
+use delta_server_shell::program::chain;
+use delta_server_shell::{FileError, NodeFolder};
+use serde::{Deserialize, Serialize};
 use thiserror::Error;
 
 use crate::connect::Destination;
-use crate::data::{DataError, DataFolder};
 
+/// The highest list version and record numbers seen, in the data folder.
+const SEEN_FILE: &str = "directory.json";
 /// Records of a relay that was given none.
 const NO_RECORDS: &str = "[]";
 
@@ -41,7 +46,7 @@ pub enum LoadError {
     },
     /// What was seen cannot be kept.
     #[error(transparent)]
-    Data(#[from] DataError),
+    Data(#[from] FileError),
 }
 
 /// One state of the directory.
@@ -114,7 +119,7 @@ pub struct Directories {
     list: PathBuf,
     records: Option<PathBuf>,
     trust: TrustPolicy,
-    folder: Arc<DataFolder>,
+    folder: Arc<NodeFolder>,
     view: RwLock<Arc<View>>,
     // What is being read: one at a time.
     read: Mutex<Read>,
@@ -135,10 +140,10 @@ impl Directories {
         list: PathBuf,
         records: Option<PathBuf>,
         trust: TrustPolicy,
-        folder: Arc<DataFolder>,
+        folder: Arc<NodeFolder>,
         now: Millis,
     ) -> Result<Self, LoadError> {
-        let seen = folder.seen()?;
+        let seen = read_seen(&folder)?;
         // Past a list's expiry clients stop; a relay that stopped as well would only lose what is on its way.
         let rules = LoadRules { seen, accept_expired_list: true };
         let read = Read { rules, stamps: (None, None), expires: Millis(u64::MAX), warned: false };
@@ -199,7 +204,7 @@ impl Directories {
             loaded.map_err(|source| LoadError::Refused { path: self.list.clone(), source })?;
         report(&directory, &skipped);
         directory.remember(&mut read.rules.seen);
-        self.folder.store_seen(&read.rules.seen)?;
+        store_seen(&self.folder, &read.rules.seen)?;
         read.expires = Millis(directory.expires().saturating_mul(1000));
         read.warned = false;
         let view = Arc::new(View::new(&directory, &records));
@@ -231,13 +236,45 @@ fn report(directory: &Directory, skipped: &[Skipped]) {
     }
 }
 
-/// An error with its sources, on one line.
-pub fn chain(error: &dyn std::error::Error) -> String {
-    let mut text = error.to_string();
-    let mut source = error.source();
-    while let Some(inner) = source {
-        text = format!("{text}: {inner}");
-        source = inner.source();
+/// What was seen of the directory, as the file holds it.
+#[derive(Default, Serialize, Deserialize)]
+struct StoredSeen {
+    version: u64,
+    records: BTreeMap<String, (u64, bool)>,
+}
+
+fn read_seen(folder: &NodeFolder) -> Result<Seen, FileError> {
+    let stored: StoredSeen = folder.read_json(SEEN_FILE)?;
+    let record = |(id, (seq, onion)): (String, (u64, bool))| match id.parse() {
+        Ok(id) => Ok((id, SeenRecord { seq, onion })),
+        Err(_) => Err(FileError::damaged(&folder.path().join(SEEN_FILE), format!("`{id}` is no node id"))),
+    };
+    let records = stored.records.into_iter().map(record).collect::<Result<_, _>>()?;
+    Ok(Seen { version: stored.version, records })
+}
+
+fn store_seen(folder: &NodeFolder, seen: &Seen) -> Result<(), FileError> {
+    let record = |(id, seen): (&NodeId, &SeenRecord)| (id.to_string(), (seen.seq, seen.onion));
+    let records = seen.records.iter().map(record).collect();
+    folder.write_json(SEEN_FILE, &StoredSeen { version: seen.version, records })
+}
+
+#[cfg(test)]
+mod tests {
+    use delta_core::entropy::SeededEntropy;
+
+    use super::*;
+
+    #[test]
+    fn what_was_seen_is_kept() {
+        let dir = tempfile::tempdir().unwrap();
+        let folder = NodeFolder::open(dir.path(), &mut SeededEntropy::new([1; 32])).unwrap();
+        assert_eq!(read_seen(&folder).unwrap(), Seen::default());
+        let record = SeenRecord { seq: 9, onion: true };
+        let seen = Seen { version: 3, records: [(NodeId([7; 32]), record)].into() };
+        store_seen(&folder, &seen).unwrap();
+        assert_eq!(read_seen(&folder).unwrap(), seen);
+        std::fs::write(dir.path().join(SEEN_FILE), r#"{"version": 1, "records": {"x": [1, true]}}"#).unwrap();
+        assert!(read_seen(&folder).unwrap_err().to_string().contains(SEEN_FILE));
     }
-    text
 }

@@ -12,14 +12,14 @@ use bytes::Bytes;
 use delta_core::entropy::{Entropy, EntropyError, SeededEntropy};
 use delta_core::identity::{Millis, NodeId};
 use delta_relay_core::{Counters, Event, Forward, Limits, Mixer, Outcome};
+use delta_server_shell::PlatformEntropy;
+use delta_server_shell::platform::Clock;
 use tokio::runtime::Handle;
 use tokio::sync::{Notify, Semaphore};
 
-use crate::clock::Clock;
 use crate::connect::{Connector, SystemResolver};
 use crate::directory::Directories;
 use crate::link::{self, Link};
-use crate::random::PlatformEntropy;
 
 /// Most connections to one next node.
 const MAX_CONNECTIONS: usize = 64;

@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use delta_relay_core::{Counters, Event, check_length};
+use delta_server_shell::OnionKeys;
 use futures_util::FutureExt;
 use http_body_util::{BodyExt, Full};
 use hyper::body::Incoming;
@@ -13,7 +14,7 @@ use hyper::header::{CONNECTION, CONTENT_LENGTH, CONTENT_TYPE, HeaderValue, RETRY
 use hyper::{Method, Request, Response, StatusCode};
 
 use crate::budget::Budget;
-use crate::peel::{Job, Keys, Pool};
+use crate::peel::{Job, Pool};
 use crate::record::Records;
 
 /// Longest wait for the rest of a body whose head has come.
@@ -25,7 +26,7 @@ pub struct Front {
     /// Opens packets.
     pub pool: Arc<Pool>,
     /// Onion keys, for how full their replay sets are.
-    pub keys: Arc<Keys>,
+    pub keys: Arc<OnionKeys>,
     /// Memory for packets.
     pub budget: Budget,
     /// Own and others' records.
@@ -63,7 +64,7 @@ impl Front {
                 return Ok(unread(code));
             }
         };
-        let full = self.keys.seen.values().any(delta_replay::Replay::is_full);
+        let full = self.keys.set().is_full();
         let Some(share) = (!full).then(|| self.budget.take(class.size())).flatten() else {
             return Ok(self.busy(unread(StatusCode::SERVICE_UNAVAILABLE)));
         };

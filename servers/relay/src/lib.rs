@@ -8,9 +8,7 @@
 //! of a packet.
 
 pub mod budget;
-pub mod clock;
 pub mod connect;
-pub mod data;
 pub mod directory;
 pub mod forward;
 pub mod http;
@@ -18,7 +16,6 @@ pub mod link;
 pub mod metrics;
 pub mod options;
 pub mod peel;
-pub mod random;
 pub mod record;
 pub mod run;
 pub mod serve;

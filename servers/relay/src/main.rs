@@ -3,7 +3,6 @@
 use std::process::ExitCode;
 
 use clap::Parser;
-use tracing_subscriber::EnvFilter;
 
 /// An onion relay: takes packets, peels one layer of each and forwards the rest to the next node of its directory.
 ///
@@ -25,23 +24,7 @@ Environment: DELTA_DATA, DELTA_LISTEN, … for every option; RUST_LOG for what i
 
 fn main() -> ExitCode {
     let program = Program::parse();
-    let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new("info"));
-    tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).init();
-    match delta_relay::run(program.cli) {
-        Ok(()) => ExitCode::SUCCESS,
-        Err(error) => {
-            report(&error);
-            // As the command line parser does for what it refuses itself.
-            if matches!(error, delta_relay::RunError::Options(_)) {
-                ExitCode::from(2)
-            } else {
-                ExitCode::FAILURE
-            }
-        }
-    }
-}
-
-#[allow(clippy::print_stderr, reason = "what a command prints when it fails")]
-fn report(error: &delta_relay::RunError) {
-    eprintln!("error: {}", delta_relay::directory::chain(error));
+    delta_server_shell::program::log();
+    let is_options = |error: &delta_relay::RunError| matches!(error, delta_relay::RunError::Options(_));
+    delta_server_shell::program::exit(delta_relay::run(program.cli), is_options)
 }

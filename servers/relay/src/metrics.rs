@@ -4,14 +4,13 @@ use std::fmt::Write;
 use std::sync::Arc;
 
 use delta_relay_core::{Counters, Event};
-use delta_replay::Replay;
+use delta_server_shell::OnionKeys;
 use hyper::body::Incoming;
 use hyper::{Request, StatusCode};
 
 use crate::directory::Directories;
 use crate::forward::Forwarder;
 use crate::http::{Answer, text};
-use crate::peel::Keys;
 
 /// What the admin address shows. Numbers only: no addresses, keys, tags or sizes of single packets.
 #[derive(Debug)]
@@ -21,7 +20,7 @@ pub struct Metrics {
     /// Packets that wait.
     pub forwarder: Arc<Forwarder>,
     /// Replay sets.
-    pub keys: Arc<Keys>,
+    pub keys: Arc<OnionKeys>,
     /// Known nodes.
     pub directories: Arc<Directories>,
 }
@@ -43,10 +42,13 @@ impl Metrics {
         for event in Event::ALL {
             let _ = writeln!(page, "{name}{{event=\"{}\"}} {}", event.label(), self.counters.get(*event));
         }
-        let tags: usize = self.keys.seen.values().map(Replay::len).sum();
         for (name, help, value) in [
             ("delta_relay_packets_waiting", "Packets held, queued or in flight.", self.forwarder.len()),
-            ("delta_relay_replay_tags", "Packets remembered so that none is taken twice.", tags),
+            (
+                "delta_relay_replay_tags",
+                "Packets remembered so that none is taken twice.",
+                self.keys.set().tags(),
+            ),
             ("delta_relay_known_nodes", "Nodes packets may be forwarded to.", self.directories.view().len()),
         ] {
             let _ = writeln!(page, "# HELP {name} {help}\n# TYPE {name} gauge\n{name} {value}");

@@ -1,14 +1,15 @@
 //! The worker pool that opens packets: as many threads as cores, a bounded queue in front of them.
 
-use std::collections::{HashMap, VecDeque};
+use std::collections::VecDeque;
 use std::fmt;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 
 use delta_core::identity::NodeId;
 use delta_core::onion::v3::Opened;
-use delta_relay_core::{Counters, Event, KeyRing, gate};
-use delta_replay::{Admission, Replay};
+use delta_relay_core::{Counters, Event, gate};
+use delta_replay::Admission;
+use delta_server_shell::{KeySet, OnionKeys};
 
 use crate::budget::Share;
 use crate::directory::Directories;
@@ -26,15 +27,6 @@ pub struct Job {
     pub packet: Vec<u8>,
     /// Its part of the memory budget.
     pub share: Share,
-}
-
-/// The onion keys with the tags seen under each.
-#[derive(Debug)]
-pub struct Keys {
-    /// The keys.
-    pub ring: KeyRing,
-    /// The replay set of every key in the ring, by id.
-    pub seen: HashMap<u16, Replay>,
 }
 
 /// The queue in front of the threads.
@@ -64,7 +56,7 @@ pub struct Peeler {
     /// This relay.
     pub me: NodeId,
     /// Its keys.
-    pub keys: Arc<Keys>,
+    pub keys: Arc<OnionKeys>,
     /// Whom it forwards to.
     pub directories: Arc<Directories>,
     /// Where peeled packets go.
@@ -135,10 +127,10 @@ impl Pool {
 
 impl Peeler {
     fn peel(&self, jobs: impl Iterator<Item = Job>, outgoing: &mut Vec<Outgoing>) {
-        let view = self.directories.view();
+        let (view, keys) = (self.directories.view(), self.keys.set());
         let known = |node: &NodeId| view.destination(node).is_some();
         for job in jobs {
-            match self.peel_one(job, known) {
+            match self.peel_one(&keys, job, known) {
                 Ok(packet) => outgoing.push(packet),
                 Err(event) => self.counters.count(event),
             }
@@ -146,16 +138,16 @@ impl Peeler {
         self.forwarder.submit(outgoing.drain(..));
     }
 
-    fn peel_one(&self, job: Job, known: impl Fn(&NodeId) -> bool) -> Result<Outgoing, Event> {
-        let opened = gate::open(self.keys.ring.secrets(), job.packet)?;
-        self.remember(&opened)?;
+    fn peel_one(&self, keys: &KeySet, job: Job, known: impl Fn(&NodeId) -> bool) -> Result<Outgoing, Event> {
+        let opened = gate::open(keys.secrets(), job.packet)?;
+        self.remember(keys, &opened)?;
         let routed = gate::route(opened, &self.me, known)?;
         Ok((routed.next, routed.delay_ms, job.share.attach(routed.packet)))
     }
 
     /// The tag is in the file before anything is done with the packet.
-    fn remember(&self, opened: &Opened) -> Result<(), Event> {
-        let seen = self.keys.seen.get(&opened.kid()).ok_or(Event::ReplayUnavailable)?;
+    fn remember(&self, keys: &KeySet, opened: &Opened) -> Result<(), Event> {
+        let seen = keys.seen(opened.kid()).ok_or(Event::ReplayUnavailable)?;
         match seen.admit(&opened.replay_tag()) {
             Ok(Admission::Fresh) => Ok(()),
             Ok(Admission::Seen) => Err(Event::Replayed),

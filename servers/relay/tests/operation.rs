@@ -102,7 +102,7 @@ fn a_relay_that_cannot_run_says_why() {
         String::from_utf8(output.stderr).unwrap()
     };
     for (text, expected) in [
-        (run("relay", "list.json", "127.0.0.1:0"), "another relay runs on"),
+        (run("relay", "list.json", "127.0.0.1:0"), "another server runs on"),
         (run("other", "list.json", &relay.address.to_string()), "cannot listen on"),
         (run("other", "missing.json", "127.0.0.1:0"), "cannot read"),
         (run("other", "records.json", "127.0.0.1:0"), "is refused"),

@@ -32,7 +32,7 @@ async fn start_server(net: &Net, address: SocketAddr) -> Server {
     let args =
         args.map(str::to_owned).into_iter().chain(["--data".to_owned(), data.to_str().unwrap().to_owned()]);
     let settings = SyncProgram::parse_from(args).options.settle().unwrap();
-    let folder = DataFolder::open(&data, &mut delta_relay::random::PlatformEntropy).unwrap();
+    let folder = DataFolder::open(&data, &mut delta_server_shell::PlatformEntropy).unwrap();
     Server::start(&settings, folder).await.unwrap()
 }
 

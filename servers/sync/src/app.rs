@@ -7,12 +7,11 @@ use std::sync::{Arc, PoisonError, RwLock};
 use delta_core::identity::Millis;
 use delta_core::onion::directory::RecordObject;
 use delta_core::topic::{Chain, Generation, Seq, SignedHead, TopicId};
-use delta_replay::Replay;
+use delta_server_shell::{OnionKeys, platform};
 use delta_topic_log::GenerationSecret;
 use ed25519_dalek::SigningKey;
 use tokio::sync::watch;
 
-use crate::clock;
 use crate::health::{Addresses, Budget, Disk, Permit};
 use crate::ingress::Ingress;
 use crate::limits::Limits;
@@ -56,8 +55,8 @@ pub struct App {
     pub writer: Writer,
     /// The threads that open packets.
     pub ingress: Ingress,
-    /// What the onion key has opened.
-    pub replay: Arc<Replay>,
+    /// The onion keys, and what they have opened.
+    pub keys: Arc<OnionKeys>,
     /// Bytes in flight.
     pub budget: Arc<Budget>,
     /// Whether the disk takes writes.
@@ -77,7 +76,7 @@ pub struct App {
 impl App {
     /// A share of the bytes in flight for a delivery; `None` under load, with a failing disk or when stopping.
     pub fn admit(&self, bytes: usize) -> Option<Permit> {
-        if self.stopping.load(Ordering::Relaxed) || !self.disk.admits(clock::now()) {
+        if self.stopping.load(Ordering::Relaxed) || !self.disk.admits(platform::now()) {
             return None;
         }
         self.budget.take(bytes)
@@ -101,11 +100,11 @@ impl App {
 
     /// Brings the gauges up to date that nobody sets when they change.
     pub fn refresh_gauges(&self) {
-        self.metrics.uptime_seconds.set(clock::now().since(self.started) / 1000);
+        self.metrics.uptime_seconds.set(platform::now().since(self.started) / 1000);
         self.metrics.disk_free_bytes.set(self.disk.free());
         self.metrics.disk_low.set(self.disk.refuses().into());
         self.metrics.in_flight_bytes.set(self.budget.used());
-        self.metrics.replay_tags.set(self.replay.len() as u64);
+        self.metrics.replay_tags.set(self.keys.set().tags() as u64);
         let size = |path: &Path| std::fs::metadata(path).map_or(0, |data| data.len());
         let log = self.database.with_extension("db-wal");
         self.metrics.database_bytes.set(size(&self.database) + size(&log));

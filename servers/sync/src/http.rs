@@ -18,6 +18,7 @@ use delta_core::limits::MAX_ENVELOPE;
 use delta_core::onion::PacketClass;
 use delta_core::onion::directory::RecordObject;
 use delta_core::topic::{Seq, TopicId};
+use delta_server_shell::platform;
 use delta_topic_log::{
     Cursor, HISTORY_DEFAULT_LIMIT, HISTORY_MAX_LIMIT, HistoryQuery, LogView, MAX_HAS, Write, json,
 };
@@ -26,7 +27,6 @@ use serde::Deserialize;
 use serde_json::json;
 
 use crate::app::App;
-use crate::clock;
 use crate::readers::ReadError;
 use crate::socket;
 use crate::topics;
@@ -125,7 +125,7 @@ async fn deliver(State(app): State<Arc<App>>, request: Request) -> Result<Respon
         let status = if too_long { StatusCode::PAYLOAD_TOO_LARGE } else { StatusCode::BAD_REQUEST };
         return Err(Refusal::new(status, "the length is no size class"));
     }
-    let permit = app.admit(len).filter(|_| !app.replay.is_full()).ok_or_else(|| busy(&app))?;
+    let permit = app.admit(len).filter(|_| !app.keys.set().is_full()).ok_or_else(|| busy(&app))?;
     let bytes = read_body(request.into_body(), len, len).await?;
     if bytes.len() != len {
         return Err(Refusal::bad("the body is shorter than its length"));
@@ -193,7 +193,7 @@ async fn subscribe(
         "this is a WebSocket; /ops and /head answer plain requests",
     ))?;
     let peer = request.extensions_mut().remove::<Peer>().ok_or_else(|| busy(&app))?;
-    if let Err(retry_after_ms) = app.addresses.subscribe(peer.address, clock::now()) {
+    if let Err(retry_after_ms) = app.addresses.subscribe(peer.address, platform::now()) {
         app.metrics.refuse_rate.inc();
         return Err(Refusal::rate(retry_after_ms));
     }

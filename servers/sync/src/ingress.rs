@@ -8,12 +8,12 @@ use std::thread::JoinHandle;
 use bytes::Bytes;
 use delta_core::identity::Millis;
 use delta_core::onion::deliver::{self, DeliverError, Delivery, FLAG_CONTROL, FLAG_SIGNAL};
-use delta_core::onion::v3::{self, OnionSecret, Peeled};
+use delta_core::onion::v3::{self, Peeled};
 use delta_core::topic::TopicId;
-use delta_replay::{Admission, Replay};
+use delta_replay::Admission;
+use delta_server_shell::{OnionKeys, platform};
 use delta_topic_log::{TokenBucket, Write};
 
-use crate::clock;
 use crate::health::Permit;
 use crate::live::Live;
 use crate::metrics::Metrics;
@@ -33,10 +33,8 @@ struct Packet {
 /// What the threads work with.
 #[derive(Debug)]
 pub struct IngressParts {
-    /// The onion keys.
-    pub keys: Vec<OnionSecret>,
-    /// What they have opened.
-    pub replay: Arc<Replay>,
+    /// The onion keys, and what they have opened.
+    pub keys: Arc<OnionKeys>,
     /// Where operations go.
     pub writer: Writer,
     /// Where signals go.
@@ -111,8 +109,10 @@ impl Ingress {
 impl IngressParts {
     fn handle(&self, packet: Packet) {
         let metrics = &self.metrics;
-        let Ok(opened) = v3::open(&self.keys, packet.bytes) else { return metrics.drop_seal.inc() };
-        match self.replay.admit(&opened.replay_tag()) {
+        let keys = self.keys.set();
+        let Ok(opened) = v3::open(keys.secrets(), packet.bytes) else { return metrics.drop_seal.inc() };
+        let Some(seen) = keys.seen(opened.kid()) else { return metrics.drop_seal.inc() };
+        match seen.admit(&opened.replay_tag()) {
             Ok(Admission::Fresh) => {}
             Ok(Admission::Seen | Admission::Full) => return metrics.drop_replay.inc(),
             Err(error) => {
@@ -154,7 +154,7 @@ impl IngressParts {
 
     /// Nothing is stored, so nothing waits for the writer; whoever is not connected misses it.
     fn signal(&self, topic: &TopicId, signal: Bytes) {
-        if !self.signals.take(topic, clock::now()) {
+        if !self.signals.take(topic, platform::now()) {
             return self.metrics.drop_quota.inc();
         }
         self.metrics.signals.inc();

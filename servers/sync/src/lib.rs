@@ -8,7 +8,6 @@
 //! Logs and metrics hold counters and the operator's own settings only: no peer's address, no topic, key or hash.
 
 pub mod app;
-pub mod clock;
 pub mod data;
 pub mod export;
 pub mod health;
@@ -21,7 +20,6 @@ pub mod metrics;
 pub mod options;
 pub mod proof;
 pub mod readers;
-pub mod record;
 pub mod run;
 pub mod serve;
 pub mod socket;

@@ -1,10 +1,8 @@
 //! The `delta-sync` program.
 
-use std::error::Error;
 use std::process::ExitCode;
 
 use clap::Parser;
-use tracing_subscriber::EnvFilter;
 
 /// A sync server: keeps and fans out the operations of topics, without reading them.
 ///
@@ -25,27 +23,7 @@ Environment: DELTA_DATA, DELTA_LISTEN, … for every option; RUST_LOG for what i
 
 fn main() -> ExitCode {
     let program = Program::parse();
-    let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new("info"));
-    tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).init();
-    match delta_sync::run(program.cli) {
-        Ok(()) => ExitCode::SUCCESS,
-        Err(error) => {
-            tracing::error!("{}", chain(&error));
-            ExitCode::FAILURE
-        }
-    }
-}
-
-/// An error with its causes in one line.
-fn chain(error: &dyn Error) -> String {
-    let mut text = error.to_string();
-    let mut source = error.source();
-    while let Some(cause) = source {
-        let cause_text = cause.to_string();
-        if !text.contains(&cause_text) {
-            text = format!("{text}: {cause_text}");
-        }
-        source = cause.source();
-    }
-    text
+    delta_server_shell::program::log();
+    let is_options = |error: &delta_sync::RunError| matches!(error, delta_sync::RunError::Options(_));
+    delta_server_shell::program::exit(delta_sync::run(program.cli), is_options)
 }

@@ -6,10 +6,10 @@ use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 
 use delta_core::topic::TopicId;
+use delta_server_shell::{FileError, NodeFolder, PlatformEntropy};
 use delta_topic_log::{AppendError, Closed, LogReader, LogStorage, TopicLogs, Write};
 use thiserror::Error;
 
-use crate::clock::PlatformEntropy;
 use crate::data::{DataError, DataFolder};
 use crate::export::{self, ExportError, Exported, Header};
 use crate::store::{Report, Sql, StoreError};
@@ -23,6 +23,9 @@ pub enum MaintainError {
     /// The data folder cannot be used.
     #[error(transparent)]
     Data(#[from] DataError),
+    /// A file of the data folder cannot be used.
+    #[error(transparent)]
+    File(#[from] FileError),
     /// The database cannot be used.
     #[error(transparent)]
     Store(#[from] StoreError),
@@ -65,7 +68,7 @@ pub enum TopicAction {
 }
 
 fn existing(data: &Path) -> Result<DataFolder, MaintainError> {
-    if !DataFolder::is_one(data) {
+    if !NodeFolder::is_one(data) {
         return Err(MaintainError::NoServer(data.to_owned()));
     }
     Ok(DataFolder::open(data, &mut PlatformEntropy)?)

@@ -1,20 +1,22 @@
 //! Putting the server together, and taking it down in order.
 
-use std::io::Write;
 use std::net::SocketAddr;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, RwLock};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
+use delta_core::onion::directory::NodeKind;
+use delta_server_shell::keys::KeyPolicy;
+use delta_server_shell::program::{self, Stop, print};
+use delta_server_shell::{
+    FileError, OnionKeys, OptionsError, PlatformEntropy, SignError, StartError, Upkeep, platform,
+};
 use delta_topic_log::TopicLogs;
 use thiserror::Error;
-use tokio::net::TcpListener;
-use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::watch;
 
 use crate::app::App;
-use crate::clock::{self, PlatformEntropy};
 use crate::data::{DataError, DataFolder};
 use crate::health::{Addresses, Budget, Disk};
 use crate::http;
@@ -22,10 +24,9 @@ use crate::ingress::{Ingress, IngressParts, SignalQuota};
 use crate::live::Live;
 use crate::maintain::{self, MaintainError};
 use crate::metrics::Metrics;
-use crate::options::{Cli, Command, DEFAULT_VALID_DAYS, OptionsError, RecordOptions, Settings};
+use crate::options::{Cli, Command, Settings};
 use crate::proof::Nonces;
 use crate::readers::Readers;
-use crate::record::{self, RecordTerms, SignError};
 use crate::serve::serve;
 use crate::status::{self, History};
 use crate::store::{Sql, StoreError};
@@ -37,8 +38,6 @@ const DRAIN: Duration = Duration::from_secs(5);
 const CLOSE: Duration = Duration::from_secs(3);
 /// How often the drain looks whether it is done.
 const LOOK: Duration = Duration::from_millis(5);
-/// A new record is signed this often.
-const RECORD_EVERY: Duration = Duration::from_secs(24 * 60 * 60);
 /// Fewest reading threads.
 const MIN_READERS: usize = 2;
 
@@ -51,6 +50,9 @@ pub enum RunError {
     /// The data folder cannot be used.
     #[error(transparent)]
     Data(#[from] DataError),
+    /// A file of the data folder cannot be used.
+    #[error(transparent)]
+    File(#[from] FileError),
     /// The database cannot be used.
     #[error(transparent)]
     Store(#[from] StoreError),
@@ -60,22 +62,9 @@ pub enum RunError {
     /// No record can be signed.
     #[error(transparent)]
     Record(#[from] SignError),
-    /// An address cannot be listened on.
-    #[error("cannot listen on {address}")]
-    Listen {
-        /// The address.
-        address: SocketAddr,
-        /// What the system said.
-        source: std::io::Error,
-    },
-    /// The system refused something the server needs to run.
-    #[error("cannot {action}")]
-    System {
-        /// What.
-        action: &'static str,
-        /// What the system said.
-        source: std::io::Error,
-    },
+    /// The system.
+    #[error(transparent)]
+    Start(#[from] StartError),
 }
 
 /// Runs the program: a command of the operator's, or serves until SIGTERM or SIGINT.
@@ -84,18 +73,18 @@ pub enum RunError {
 /// The server cannot start; the message says what to do.
 pub fn run(cli: Cli) -> Result<(), RunError> {
     match cli.command {
-        Some(Command::Record(options)) => print_record(options),
+        Some(Command::Record(options)) => Ok(print(&options.sign(NodeKind::Sync)?.to_json())?),
         Some(Command::Check(options)) => check(&options.data),
         Some(Command::Topic(options)) => {
-            print(&maintain::topic(&options.data, options.action, &options.topic)?)
+            Ok(print(&maintain::topic(&options.data, options.action, &options.topic)?)?)
         }
         Some(Command::Export(options)) => {
-            print(&maintain::export(&options.data, &options.topic, &options.to)?)
+            Ok(print(&maintain::export(&options.data, &options.topic, &options.to)?)?)
         }
         Some(Command::Import(options)) => {
-            maintain::import(&options.data, &options.files)?.iter().try_for_each(|line| print(line))
+            Ok(maintain::import(&options.data, &options.files)?.iter().try_for_each(|line| print(line))?)
         }
-        Some(Command::Backup(options)) => print(&maintain::backup(&options.data, &options.to)?),
+        Some(Command::Backup(options)) => Ok(print(&maintain::backup(&options.data, &options.to)?)?),
         None => serve_until_told(&cli.options.settle()?),
     }
 }
@@ -109,41 +98,16 @@ fn check(data: &std::path::Path) -> Result<(), RunError> {
     if problems == 0 { Ok(()) } else { Err(MaintainError::Problems(problems).into()) }
 }
 
-fn print_record(options: RecordOptions) -> Result<(), RunError> {
-    let folder = DataFolder::open(&options.data, &mut PlatformEntropy)?;
-    let RecordOptions { url, operator, valid_days, allow_private, .. } = options;
-    let terms = RecordTerms { url, operator, valid_days, allow_private };
-    print(&record::sign(&folder, &terms, clock::now())?.to_json())
-}
-
-fn print(line: &str) -> Result<(), RunError> {
-    let mut out = std::io::stdout().lock();
-    writeln!(out, "{line}")
-        .and_then(|()| out.flush())
-        .map_err(|source| RunError::System { action: "write to standard output", source })
-}
-
 fn serve_until_told(settings: &Settings) -> Result<(), RunError> {
-    let folder = DataFolder::open(&settings.data, &mut PlatformEntropy)?;
+    let folder = DataFolder::open(&settings.node.data, &mut PlatformEntropy)?;
     let _lock = folder.lock()?;
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .enable_all()
         .build()
-        .map_err(|source| RunError::System { action: "start the runtime", source })?;
+        .map_err(StartError::system("start the runtime"))?;
     runtime.block_on(async {
         let server = Server::start(settings, folder).await?;
-        let told = async {
-            let listen =
-                |kind| signal(kind).map_err(|source| RunError::System { action: "wait for signals", source });
-            let (mut terminate, mut interrupt) =
-                (listen(SignalKind::terminate())?, listen(SignalKind::interrupt())?);
-            tokio::select! {
-                _ = terminate.recv() => {}
-                _ = interrupt.recv() => {}
-            }
-            Ok::<(), RunError>(())
-        };
-        told.await?;
+        Stop::new()?.told().await;
         server.stop().await;
         Ok(())
     })
@@ -169,19 +133,26 @@ impl Server {
     /// Something cannot be opened.
     pub async fn start(settings: &Settings, folder: DataFolder) -> Result<Self, RunError> {
         let (app, writing, opening) = assemble(settings, &folder)?;
-        if settings.url.is_some() || folder.node_info()?.url.is_some() {
-            keep_record(Arc::clone(&app), settings.clone(), folder)?;
+        let upkeep = Upkeep {
+            folder: Arc::clone(folder.node()),
+            keys: Arc::clone(&app.keys),
+            terms: settings.node.record_terms(NodeKind::Sync),
+        };
+        if let Some(record) = upkeep.start(platform::now())? {
+            app.set_record(record);
         }
-        let (listener, address) = bind(settings.listen).await?;
+        let (listener, address) = program::bind(settings.node.listen).await?;
         let (accepting, stop) = watch::channel(false);
         let mut admin = None;
-        if let Some(wanted) = settings.admin {
-            let (listener, address) = bind(wanted).await?;
+        if let Some(wanted) = settings.node.admin {
+            let (listener, address) = program::bind(wanted).await?;
             admin = Some(address);
             let routes = status::router(Arc::clone(&app));
             tokio::spawn(status::sample(Arc::clone(&app), stop.clone()));
             tokio::spawn(serve(listener, Arc::clone(&app), routes, stop.clone()));
         }
+        let recorded = Arc::clone(&app);
+        tokio::spawn(upkeep.run(|_| true, move |record| recorded.set_record(record)));
         let routes = http::router(Arc::clone(&app));
         tokio::spawn(serve(listener, Arc::clone(&app), routes, stop));
         print(&format!("listening on http://{address}"))?;
@@ -216,9 +187,7 @@ impl Server {
         for thread in self.opening.into_iter().chain([self.writing]) {
             let _ = tokio::task::spawn_blocking(|| thread.join()).await;
         }
-        if let Err(error) = self.app.replay.close() {
-            tracing::warn!("the replay set is not marked as clean: {error}");
-        }
+        self.app.keys.close();
         tracing::info!("stopped");
     }
 }
@@ -233,8 +202,9 @@ fn assemble(settings: &Settings, folder: &DataFolder) -> Result<Assembled, RunEr
     let logs = TopicLogs::new(Sql::writer(&database, limits.database_bytes)?, secret.clone());
     let cores = std::thread::available_parallelism().map_or(1, usize::from);
     let readers = Readers::start(&database, cores.max(MIN_READERS))?;
-    let (keys, replay) = folder.open_replay(&mut PlatformEntropy)?;
-    let replay = Arc::new(replay);
+    let policy = KeyPolicy::every_hours(0);
+    let keys = OnionKeys::open(folder, policy, &mut PlatformEntropy, platform::now())?;
+    let keys = Arc::new(keys);
     let metrics = Arc::new(Metrics::default());
     let live = Arc::new(Live::new(Arc::clone(&metrics)));
     let disk = Arc::new(Disk::default());
@@ -248,8 +218,7 @@ fn assemble(settings: &Settings, folder: &DataFolder) -> Result<Assembled, RunEr
         read_proof: settings.read_proof,
     })?;
     let parts = IngressParts {
-        keys,
-        replay: Arc::clone(&replay),
+        keys: Arc::clone(&keys),
         writer: writer.clone(),
         live: Arc::clone(&live),
         signals: SignalQuota::new(limits.signals_per_topic_per_minute),
@@ -263,16 +232,16 @@ fn assemble(settings: &Settings, folder: &DataFolder) -> Result<Assembled, RunEr
         accept_v2: settings.accept_v2,
         accept_direct_publish: settings.accept_direct_publish,
         read_proof: settings.read_proof,
-        nonces: Nonces::new(&mut PlatformEntropy).map_err(DataError::from)?,
-        contact: settings.contact.clone(),
-        started: clock::now(),
+        nonces: Nonces::new(&mut PlatformEntropy).map_err(FileError::from)?,
+        contact: settings.node.contact.clone(),
+        started: platform::now(),
         history: History::default(),
         record: RwLock::default(),
         live,
         readers,
         writer,
         ingress,
-        replay,
+        keys,
         budget: Arc::new(Budget::new(limits.bytes_in_flight)),
         disk,
         addresses: Arc::new(Addresses::new(
@@ -285,34 +254,4 @@ fn assemble(settings: &Settings, folder: &DataFolder) -> Result<Assembled, RunEr
         closing: watch::Sender::new(false),
     };
     Ok((Arc::new(app), writing, opening))
-}
-
-/// Signs the record now, so that a wrong URL ends the start, and again every day.
-fn keep_record(app: Arc<App>, settings: Settings, folder: DataFolder) -> Result<(), RunError> {
-    let keeps_url = settings.url.is_none();
-    let terms = RecordTerms {
-        url: settings.url,
-        operator: settings.operator,
-        valid_days: DEFAULT_VALID_DAYS,
-        // A URL that `record` accepted and kept stays good.
-        allow_private: settings.allow_private || keeps_url,
-    };
-    app.set_record(record::sign(&folder, &terms, clock::now())?);
-    tokio::spawn(async move {
-        loop {
-            tokio::time::sleep(RECORD_EVERY).await;
-            match record::sign(&folder, &terms, clock::now()) {
-                Ok(record) => app.set_record(record),
-                Err(error) => tracing::warn!("the directory record could not be renewed: {error}"),
-            }
-        }
-    });
-    Ok(())
-}
-
-async fn bind(address: SocketAddr) -> Result<(TcpListener, SocketAddr), RunError> {
-    let error = |source| RunError::Listen { address, source };
-    let listener = TcpListener::bind(address).await.map_err(error)?;
-    let address = listener.local_addr().map_err(error)?;
-    Ok((listener, address))
 }

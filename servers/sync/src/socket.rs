@@ -13,6 +13,7 @@ use axum::http::{HeaderMap, HeaderValue, Response, StatusCode, header};
 use bytes::Bytes;
 use delta_core::sync::frame::{Frame, OpsWriter, SUBPROTOCOL};
 use delta_core::topic::{Chain, Seq, TopicId};
+use delta_server_shell::platform;
 use delta_topic_log::{
     Cursor, GenerationSecret, LogReader, LogView, Next, StoredOp, Subscription, TokenBucket, Write, json,
 };
@@ -29,7 +30,6 @@ use tokio_tungstenite::tungstenite::protocol::{Role, WebSocketConfig};
 use tokio_tungstenite::tungstenite::{Error, Message};
 
 use crate::app::App;
-use crate::clock;
 use crate::live::{Found, LiveFrame, Membership, Published};
 use crate::store::{Sql, StoreError};
 use crate::wire::{self, Wire};
@@ -162,7 +162,7 @@ pub async fn serve(
         reader,
         watch,
         closing: app.closing.subscribe(),
-        messages: TokenBucket::full(clock::now()),
+        messages: TokenBucket::full(platform::now()),
         heard: Instant::now(),
         pinged: false,
         stalled: false,
@@ -201,7 +201,7 @@ struct Session {
 impl Session {
     async fn open(&mut self, topic: TopicId, cursor: Cursor) -> Result<Subscription, End> {
         let secret = self.app.secret.clone();
-        let now = clock::now();
+        let now = platform::now();
         let reader = self.reader;
         let opened = self.app.readers.run(move |sql| {
             let view = LogView::read(sql, &secret, &topic)?;
@@ -270,7 +270,7 @@ impl Session {
         subscription: &mut Subscription,
         frames: &[Arc<LiveFrame>],
     ) -> Result<(), End> {
-        let now = clock::now();
+        let now = platform::now();
         let mut wires = Vec::with_capacity(frames.len() + 4);
         let mut pushed = 0;
         for frame in frames {
@@ -314,7 +314,7 @@ impl Session {
             // A page without operations must at least have moved the cursor, or this would never end.
             return if subscription.cursor() > after { Ok(()) } else { Err(UNREADABLE) };
         };
-        let now = clock::now();
+        let now = platform::now();
         subscription.sent(page.last, chain, page.count, now);
         self.app.metrics.replayed.add(page.count.into());
         self.write(&page.wires).await?;
@@ -332,7 +332,7 @@ impl Session {
 
     /// Nothing to send: waits for something to do.
     async fn wait(&mut self, subscription: &mut Subscription) -> Result<(), End> {
-        let now = clock::now();
+        let now = platform::now();
         let silence = match subscription.head_deadline() {
             Some(deadline) if self.mode == Mode::Binary => Duration::from_millis(deadline.since(now)),
             _ => Duration::MAX,
@@ -344,7 +344,7 @@ impl Session {
             message = self.ws.next() => self.hear(message).await,
             _ = self.closing.changed() => Ok(()),
             () = tokio::time::sleep(silence.min(next_ping)) => {
-                if subscription.head_due(clock::now()) && self.mode == Mode::Binary {
+                if subscription.head_due(platform::now()) && self.mode == Mode::Binary {
                     return self.send_head(subscription).await;
                 }
                 if self.heard.elapsed() >= quiet {
@@ -377,7 +377,7 @@ impl Session {
         };
         self.heard = Instant::now();
         self.pinged = false;
-        if self.messages.take(clock::now(), 1, MESSAGES_PER_10_S, 10_000).is_err() {
+        if self.messages.take(platform::now(), 1, MESSAGES_PER_10_S, 10_000).is_err() {
             return Err(End::Close(CLOSE_TRY_LATER, "too many messages"));
         }
         match message {

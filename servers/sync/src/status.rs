@@ -14,11 +14,11 @@ use axum::response::{IntoResponse, Response};
 use axum::routing::get;
 use delta_core::identity::Millis;
 use delta_core::topic::TopicId;
+use delta_server_shell::platform;
 use serde_json::{Value, json};
 use tokio::sync::watch;
 
 use crate::app::App;
-use crate::clock;
 use crate::http::{Refusal, health};
 
 /// Seconds the plots show.
@@ -152,7 +152,7 @@ async fn status(State(app): State<Arc<App>>) -> Result<Response, Refusal> {
 }
 
 async fn largest_topics(app: &App) -> Result<Largest, Refusal> {
-    let now = clock::now();
+    let now = platform::now();
     let cached = app.history.topics.lock().unwrap_or_else(PoisonError::into_inner).clone();
     if let Some((_, topics)) = cached.filter(|(at, _)| *at <= now && now.since(*at) < TOPICS_VALID_MS) {
         return Ok(topics);

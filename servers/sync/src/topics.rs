@@ -9,11 +9,11 @@ use delta_core::identity::NodeId;
 use delta_core::onion::control::{Action, Control};
 use delta_core::sync::proof::Purpose;
 use delta_core::topic::{TopicId, WriteVerifyingKey};
+use delta_server_shell::platform;
 use delta_topic_log::LogReader;
 use serde_json::json;
 
 use crate::app::App;
-use crate::clock;
 use crate::http::{Params, Refusal, parse_topic};
 use crate::socket::ReaderKey;
 
@@ -53,7 +53,7 @@ fn prove(
     let server = NodeId(app.identity.verifying_key().to_bytes());
     match (nonce, proof) {
         (Some(nonce), Some(proof))
-            if app.nonces.knows(topic, &nonce, clock::now())
+            if app.nonces.knows(topic, &nonce, platform::now())
                 && purpose.verify(key, &server, topic, &nonce, &proof) =>
         {
             Ok(())
@@ -68,7 +68,7 @@ fn prove(
 /// `GET /topic/<id>/nonce`: for the next proof. The same answer for every topic.
 pub async fn nonce(State(app): State<Arc<App>>, Path(topic): Path<String>) -> Result<Response, Refusal> {
     let topic = parse_topic(&topic)?;
-    let nonce = app.nonces.issue(&topic, clock::now());
+    let nonce = app.nonces.issue(&topic, platform::now());
     Ok(axum::Json(json!({ "nonce": hex::encode(nonce) })).into_response())
 }
 

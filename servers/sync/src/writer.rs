@@ -13,13 +13,13 @@ use bytes::Bytes;
 use delta_core::identity::Millis;
 use delta_core::onion::control::Control;
 use delta_core::topic::{Seq, TopicId};
+use delta_server_shell::platform;
 use delta_topic_log::{
     AppendError, Closed, ControlRefused, Controlled, LogReader, Placed, TokenBucket, TopicLogs, Write,
 };
 use thiserror::Error;
 use tokio::sync::oneshot;
 
-use crate::clock;
 use crate::health::{Disk, Permit};
 use crate::limits::Limits;
 use crate::live::{Fresh, Live};
@@ -242,7 +242,7 @@ impl Thread {
     fn control(&mut self, write: &ControlWrite) {
         let ControlWrite { topic, control, .. } = write;
         let metrics = Arc::clone(&self.parts.metrics);
-        if self.charge(clock::now(), topic, true, 1).is_err() {
+        if self.charge(platform::now(), topic, true, 1).is_err() {
             return metrics.drop_quota.inc();
         }
         let staged = self.parts.logs.control(topic, control);
@@ -287,7 +287,7 @@ impl Thread {
 
     /// Looks at what changes without a command: room on the disk, and what the operator did to topics from outside.
     fn look(&mut self) {
-        let now = clock::now();
+        let now = platform::now();
         if now.since(self.looked_at) < LOOK_EVERY_MS && self.looked_at <= now {
             return;
         }
@@ -333,7 +333,7 @@ impl Thread {
     }
 
     fn commit(&mut self, batch: &mut Vec<Append>) {
-        let now = clock::now();
+        let now = platform::now();
         self.placed.clear();
         let staged: Result<Vec<_>, StoreError> = batch.iter().map(|append| self.stage(now, append)).collect();
         let committed = staged.and_then(|outcomes| self.parts.logs.commit().map(|()| outcomes));
@@ -438,7 +438,7 @@ impl Thread {
 
     /// Evicts what the limits no longer keep.
     fn retain(&mut self) {
-        let now = clock::now();
+        let now = platform::now();
         if !self.retains || now.since(self.retained_at) < RETENTION_EVERY_MS {
             return;
         }

@@ -1,0 +1,25 @@
+//! What every Delta server does around its own work: options from flags, environment and file; the data folder with
+//! identity and onion keys; its directory record; logging, start and stop.
+//!
+//! The relay (`delta-relay`) and the sync server (`delta-sync`) build on it. Nothing here knows what a packet or a
+//! topic is.
+
+pub mod config;
+pub mod file;
+pub mod folder;
+pub mod keys;
+pub mod options;
+pub mod platform;
+pub mod program;
+pub mod record;
+pub mod upkeep;
+
+pub use config::{ConfigFile, OptionsError};
+pub use file::FileError;
+pub use folder::{NodeFolder, NodeInfo};
+pub use keys::{KeySet, OnionKeys};
+pub use options::{NodeOptions, NodeSettings, RecordOptions};
+pub use platform::PlatformEntropy;
+pub use program::StartError;
+pub use record::{RecordTerms, SignError};
+pub use upkeep::Upkeep;
