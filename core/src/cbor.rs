@@ -1,5 +1,7 @@
 //! The one way foreign CBOR is read here: deterministic (RFC 8949 §4.2.1) or not at all, with bounded nesting and
 //! a bounded number of items, so that neither stack nor memory follows what the bytes claim.
+//!
+//! Never through serde: cbor-core's `deserialize_any` panics on a simple value in a tag.
 
 use std::collections::BTreeMap;
 
@@ -74,6 +76,16 @@ pub(crate) const fn fields<'v, 'a>(value: &'v Value<'a>) -> Option<&'v Fields<'a
     match value {
         Value::Map(fields) => Some(fields),
         _ => None,
+    }
+}
+
+/// Whether a tag stands anywhere in a value. Decoding bounded its depth.
+pub(crate) fn has_tag(value: &Value<'_>) -> bool {
+    match value {
+        Value::Tag(..) => true,
+        Value::Array(items) => items.iter().any(has_tag),
+        Value::Map(fields) => fields.iter().any(|(key, value)| has_tag(key) || has_tag(value)),
+        _ => false,
     }
 }
 

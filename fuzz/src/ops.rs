@@ -128,7 +128,8 @@ fn readers_agree(header: &[u8]) {
 pub fn signed_header(input: &[u8]) {
     static UNSIGNED: LazyLock<Vec<Vec<u8>>> = LazyLock::new(|| {
         let fields = |op: &VerifiedOperation| Value::decode(op.header()).unwrap().into_owned();
-        OPERATIONS.iter().map(|op| without_signature(fields(op)).unwrap()).collect()
+        let unsigned = OPERATIONS.iter().map(|op| without_signature(fields(op)).unwrap());
+        unsigned.chain(extensions().map(|extension| extended(fields(&OPERATIONS[0]), extension))).collect()
     });
     let unsigned = pick(input, &UNSIGNED);
     let Some(header) = signed(&unsigned) else { return };
@@ -148,6 +149,26 @@ pub fn signed_header(input: &[u8]) {
             Err(_) => {}
         }
     }
+}
+
+/// What an extension may hold beside the log id, tags included: edits alone rarely make these.
+fn extensions() -> impl Iterator<Item = (Value<'static>, Value<'static>)> {
+    let values = || {
+        let nested = Value::from([Value::from(1), Value::from([Value::null(), Value::from(-1)])]);
+        [Value::from(false), Value::simple_value(99), Value::from(1.5), Value::from("text"), nested]
+    };
+    let tagged = values().map(|value| Value::tag(100, value));
+    let inner = tagged.clone().map(|value| Value::from([value]));
+    let all = values().into_iter().chain(tagged).chain(inner);
+    all.flat_map(|value| [(value.clone(), Value::from(0)), (Value::from(9), value)])
+}
+
+/// An unsigned header with one more entry in its extension.
+fn extended(header: Value<'_>, (key, value): (Value<'static>, Value<'static>)) -> Vec<u8> {
+    let mut fields = header.as_array().unwrap().to_vec();
+    fields.remove(2);
+    fields.last_mut().unwrap().insert(key, value);
+    Value::from(fields).encode()
 }
 
 fn without_signature(header: Value<'_>) -> Option<Vec<u8>> {

@@ -1,5 +1,6 @@
 //! What goes into the engine and what comes out of it: plain values.
 
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 
 use bytes::Bytes;
@@ -451,6 +452,9 @@ pub enum Why {
     /// The operation is not valid.
     #[error(transparent)]
     Operation(#[from] Rejected),
+    /// Opening it panicked: this library is at fault. Dropped all the same, so that it can do it only once.
+    #[error("opening the envelope failed for a bug in this library")]
+    Panicked,
 }
 
 impl Why {
@@ -461,6 +465,7 @@ impl Why {
             Self::Operation(Rejected::Signature) => "signature",
             Self::Operation(Rejected::WrongLog { .. }) => "other-log",
             Self::Operation(_) => "operation",
+            Self::Panicked => "panicked",
         }
     }
 }
@@ -487,7 +492,18 @@ pub fn open(job: OpenJob) -> OpenedBatch {
     OpenedBatch { conn, topic, steps }
 }
 
+/// One envelope. Foreign bytes must not make anything panic; should some do it all the same, they cost themselves and
+/// not the device, which would read them again after every restart.
 pub(super) fn open_envelope(keys: &TopicKeys, envelope: Bytes) -> Opened {
+    guarded(|| open_unguarded(keys, envelope))
+}
+
+fn guarded(open: impl FnOnce() -> Opened) -> Opened {
+    // Nothing that is shared is written to while opening, so nothing can be left half done.
+    catch_unwind(AssertUnwindSafe(open)).unwrap_or(Opened::Rejected(Why::Panicked))
+}
+
+fn open_unguarded(keys: &TopicKeys, envelope: Bytes) -> Opened {
     let opened = match keys.open(&envelope) {
         Ok(opened) => opened,
         Err(EnvelopeError::NoKey { key_id }) => return Opened::NoKey { key_id, envelope },
@@ -496,5 +512,16 @@ pub(super) fn open_envelope(keys: &TopicKeys, envelope: Bytes) -> Opened {
     match opened.verify(&keys.log()) {
         Ok(operation) => Opened::Verified(Box::new(operation)),
         Err(error) => Opened::Rejected(error.into()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_panic_while_opening_costs_one_envelope() {
+        let opened = guarded(|| panic!("this message is part of the test"));
+        assert!(matches!(opened, Opened::Rejected(Why::Panicked)));
     }
 }

@@ -8,7 +8,7 @@ use serde::ser::SerializeMap;
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
 use super::verify::Rejected;
-use crate::cbor::{array, decode, field, fields, items, unsigned};
+use crate::cbor::{array, decode, field, fields, has_tag, items, unsigned};
 use crate::identity::{Author, LogId, OperationId};
 use crate::limits::{MAX_HEADER, MAX_HEADER_FIELD, MAX_OPERATION};
 
@@ -50,6 +50,9 @@ pub fn peek(header: &[u8]) -> Result<Peek, Rejected> {
         return Err(Rejected::TooLong { len: header.len() });
     }
     let value = decode(header, MAX_HEADER_NESTING, MAX_HEADER_FIELD).map_err(Rejected::HeaderCbor)?;
+    if has_tag(&value) {
+        return Err(Rejected::HeaderTag);
+    }
     let mut rest = items(&value).ok_or(Rejected::HeaderField("header"))?.iter();
     let mut next = |name| rest.next().ok_or(Rejected::HeaderField(name));
 
@@ -117,14 +120,66 @@ impl<'de> Visitor<'de> for ExtensionsVisitor {
     fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Extensions, A::Error> {
         use serde::de::Error;
         let mut log = None;
-        while let Some(key) = map.next_key::<Value<'static>>()? {
-            if unsigned(&key) == Some(KEY_LOG) {
-                log = array(&map.next_value::<Value<'static>>()?);
+        while let Some(Key(key)) = map.next_key()? {
+            if key == Some(KEY_LOG) {
+                log = Some(map.next_value::<LogBytes>()?.0);
             } else {
                 map.next_value::<IgnoredAny>()?;
             }
         }
         let log = log.ok_or_else(|| A::Error::missing_field("log id"))?;
         Ok(Extensions { log: LogId(log) })
+    }
+}
+
+/// A key of the map: an unsigned number, or anything else.
+///
+/// Asks for a number and takes a refusal for an answer. Asking what the key is (`deserialize_any`) panics in
+/// cbor-core when it is a simple value in a tag.
+struct Key(Option<u64>);
+
+impl<'de> Deserialize<'de> for Key {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        deserializer.deserialize_option(KeyVisitor)
+    }
+}
+
+struct KeyVisitor;
+
+impl<'de> Visitor<'de> for KeyVisitor {
+    type Value = Key;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("a key")
+    }
+
+    fn visit_none<E>(self) -> Result<Key, E> {
+        Ok(Key(None))
+    }
+
+    fn visit_some<D: Deserializer<'de>>(self, deserializer: D) -> Result<Key, D::Error> {
+        Ok(Key(u64::deserialize(deserializer).ok()))
+    }
+}
+
+struct LogBytes([u8; 32]);
+
+impl<'de> Deserialize<'de> for LogBytes {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        deserializer.deserialize_bytes(LogVisitor)
+    }
+}
+
+struct LogVisitor;
+
+impl Visitor<'_> for LogVisitor {
+    type Value = LogBytes;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("a log id of 32 bytes")
+    }
+
+    fn visit_bytes<E: serde::de::Error>(self, bytes: &[u8]) -> Result<LogBytes, E> {
+        bytes.try_into().map(LogBytes).map_err(|_| E::invalid_length(bytes.len(), &self))
     }
 }

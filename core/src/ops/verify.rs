@@ -3,11 +3,11 @@
 use std::fmt;
 
 use bytes::Bytes;
-use p2panda_core::{Header, HeaderError};
+use p2panda_core::{AnyHeader, HeaderError};
 use thiserror::Error;
 
 use super::body::{Body, BodyError};
-use super::header::{Extensions, Peek, peek};
+use super::header::{Peek, peek};
 use crate::identity::{Author, LogId, OperationId};
 use crate::limits::{MAX_HEADER, MAX_OPERATION};
 
@@ -41,7 +41,8 @@ fn check(header: &[u8], body: &[u8], log: &LogId) -> Result<(OperationId, Peek, 
     if facts.payload_hash != *blake3::hash(body).as_bytes() {
         return Err(Rejected::PayloadHash);
     }
-    let decoded = Header::<Extensions>::decode(header).map_err(|error| match error {
+    // The extensions were read above, from the same deterministic bytes: no second reader for them.
+    let decoded = AnyHeader::decode(header).map_err(|error| match error {
         HeaderError::InvalidSignature => Rejected::Signature,
         HeaderError::InvalidVerifyingKey(_) => Rejected::AuthorKey,
         _ => Rejected::HeaderField("header"),
@@ -57,9 +58,8 @@ fn check(header: &[u8], body: &[u8], log: &LogId) -> Result<(OperationId, Peek, 
 }
 
 /// Whether the unsigned reading equals p2panda's.
-fn agrees(facts: &Peek, header: &Header<Extensions>) -> bool {
+fn agrees(facts: &Peek, header: &AnyHeader) -> bool {
     facts.author.0 == *header.verifying_key.as_bytes()
-        && facts.log == header.extensions.log
         && facts.seq_num == header.seq_num
         && facts.backlink.map(|id| id.0) == header.backlink.map(|hash| *hash.as_bytes())
         && facts.payload_size == header.payload_size
@@ -217,6 +217,9 @@ pub enum Rejected {
     /// The header is not deterministic CBOR, or a field in it is above 512 bytes or items.
     #[error("the header is not one deterministic CBOR value within the limits: {0}")]
     HeaderCbor(cbor_core::Error),
+    /// The header holds a tagged item.
+    #[error("the header holds a tagged item")]
+    HeaderTag,
     /// A header field is missing, of a wrong type, or too many.
     #[error("the header's `{0}` is not what it must be")]
     HeaderField(&'static str),

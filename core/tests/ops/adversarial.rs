@@ -32,7 +32,7 @@ fn first(text: &str) -> VerifiedOperation {
 }
 
 /// The header fields after the signature, of an operation with this body.
-fn fields(
+pub(super) fn fields(
     body: &[u8],
     seq_num: u64,
     backlink: Option<[u8; 32]>,
@@ -45,12 +45,12 @@ fn fields(
     fields
 }
 
-fn log_only() -> Value<'static> {
+pub(super) fn log_only() -> Value<'static> {
     Value::from(Map::from_pairs([(0, Value::from(LOG.0))]))
 }
 
 /// A header with any fields, rightly signed by [`SEED`].
-fn signed(fields: Vec<Value<'static>>) -> Vec<u8> {
+pub(super) fn signed(fields: Vec<Value<'static>>) -> Vec<u8> {
     let key = SigningKey::from_bytes(&SEED);
     let mut all = vec![Value::from(1), Value::from(key.verifying_key().to_bytes())];
     all.extend(fields);
@@ -238,6 +238,10 @@ fn case_49_deep_nesting_is_refused_without_a_deep_stack() {
         header.extend_from_slice(&extension);
         assert_eq!(peek(&header), Err(Rejected::HeaderCbor(Cbor::NestingTooDeep)));
     }
+    // Tags nest like arrays.
+    let tags: Vec<u8> = iter::repeat_n(0xc6, 30_000).chain([0]).collect();
+    assert_eq!(peek(&tags), Err(Rejected::HeaderCbor(Cbor::NestingTooDeep)));
+    assert_eq!(Body::decode(&body_around(&tags)), Err(BodyError::Cbor(Cbor::NestingTooDeep)));
     // At the limit of a body and one past it; two levels are the body's own maps.
     let depth = usize::from(MAX_BODY_NESTING) - 2;
     assert!(Body::decode(&body_around(&nested(depth))).is_ok());
@@ -325,8 +329,46 @@ fn case_49_only_deterministic_cbor_is_a_header() {
         signed(fields)
     };
     for at in 0..4 {
-        assert!(matches!(verify(&tagged(at), body, &LOG), Err(Rejected::HeaderField(_))), "field {at}");
+        assert_eq!(verify(&tagged(at), body, &LOG), Err(Rejected::HeaderTag), "field {at}");
     }
+}
+
+#[test]
+fn case_49_a_tag_anywhere_in_a_signed_header_is_refused_without_a_panic() {
+    let body = first("hi").body_bytes().to_vec();
+    let with = |key: Value<'static>, value: Value<'static>| {
+        let extension = Map::from_pairs([(Value::from(0), Value::from(LOG.0)), (key, value)]);
+        signed(fields(&body, 0, None, Value::from(extension)))
+    };
+    let plain = || {
+        let array = Value::from([Value::from(1), Value::null()]);
+        let map = Value::from(Map::from_pairs([(Value::from(true), Value::from(1.5))]));
+        let (text, bytes) = (Value::from("text"), Value::from([1, 2, 3]));
+        let (simple, number) = (Value::simple_value(99), Value::from(-7));
+        [Value::from(false), Value::null(), simple, number, Value::from(1.0e300), text, bytes, array, map]
+    };
+    for value in plain() {
+        // Without a tag it is an unknown key like any other.
+        for header in [with(value.clone(), Value::from(0)), with(Value::from(9), value.clone())] {
+            assert!(verify(&header, &body, &LOG).is_ok(), "{value:?}");
+        }
+        let tags = [Value::tag(100, value.clone()), Value::tag(2, Value::tag(100, value.clone()))];
+        for tagged in tags {
+            let inner = Value::from([Value::from(Map::from_pairs([(tagged.clone(), Value::from(0))]))]);
+            let headers = [
+                with(tagged.clone(), Value::from(0)),
+                with(Value::from(9), tagged.clone()),
+                with(Value::from(9), inner.clone()),
+                with(inner, Value::from(0)),
+            ];
+            for header in headers {
+                assert_eq!(verify(&header, &body, &LOG), Err(Rejected::HeaderTag), "{tagged:?}");
+            }
+        }
+    }
+    // Another simple value does not pass for key 0.
+    let other = with(Value::simple_value(0), Value::from([5; 32]));
+    assert_eq!(verify(&other, &body, &LOG).unwrap().log(), LOG);
 }
 
 #[test]

@@ -1,14 +1,18 @@
 //! What holds for every body, every operation and any bytes at all.
 
+use cbor_core::{Map, Value};
 use delta_core::entropy::SeededEntropy;
 use delta_core::identity::{Author, LogId, Millis, OperationId};
 use delta_core::ops::{
-    BlobId, Body, Content, DeviceKey, KeyRing, ObservedHead, Ticket, VerifiedOperation, create, peek, verify,
+    BlobId, Body, Content, DeviceKey, KeyRing, ObservedHead, Rejected, Ticket, VerifiedOperation, create,
+    peek, verify,
 };
 use delta_core::topic::{Chain, Generation, Seq, WriteKey};
 use proptest::collection::vec;
 use proptest::option;
 use proptest::prelude::*;
+
+use crate::adversarial::{fields, log_only, signed};
 
 const LOG: LogId = LogId([4; 32]);
 
@@ -87,6 +91,46 @@ fn read_everything(bytes: &[u8], other: &[u8]) {
     let _ = Ticket::parse(&String::from_utf8_lossy(bytes));
 }
 
+/// Any CBOR value without a tag.
+fn plain() -> impl Strategy<Value = Value<'static>> + Clone {
+    let leaf = prop_oneof![
+        any::<u64>().prop_map(Value::from),
+        any::<i64>().prop_map(Value::from),
+        any::<f64>().prop_map(Value::from),
+        any::<bool>().prop_map(Value::from),
+        prop_oneof![0..=23u8, 32..=255u8].prop_map(Value::simple_value),
+        vec(any::<u8>(), 0..20).prop_map(Value::from),
+        ".{0,9}".prop_map(Value::from),
+    ];
+    leaf.prop_recursive(4, 24, 4, around)
+}
+
+/// Any CBOR value that is a tag or holds one.
+fn tagged() -> impl Strategy<Value = Value<'static>> + Clone {
+    let number = prop_oneof![0..=3u64, Just(100), any::<u64>()];
+    let leaf = (number, plain()).prop_map(|(number, value)| Value::tag(number, value));
+    leaf.prop_recursive(3, 12, 4, around)
+}
+
+/// An array, a map key, a map value or a tag around at least one of these.
+fn around(inner: BoxedStrategy<Value<'static>>) -> impl Strategy<Value = Value<'static>> + Clone {
+    prop_oneof![
+        vec(inner.clone(), 1..4).prop_map(Value::from),
+        vec((inner.clone(), inner), 1..4).prop_map(|pairs| Value::from(Map::from_pairs(pairs))),
+    ]
+}
+
+fn signed_with(extension: (Value<'static>, Value<'static>), body: &[u8]) -> Vec<u8> {
+    let map = Map::from_pairs([extension, (Value::from(0), Value::from(LOG.0))]);
+    signed(fields(body, 0, None, Value::from(map)))
+}
+
+/// The header under a right signature; `None` when the bytes are not what can be signed.
+fn resigned(header: &[u8]) -> Option<Vec<u8>> {
+    let Value::Array(items) = Value::decode_owned(header).ok()? else { return None };
+    Some(signed(items.get(3..)?.to_vec()))
+}
+
 proptest! {
     #[test]
     fn a_body_is_read_as_it_was_written(body in body()) {
@@ -139,6 +183,24 @@ proptest! {
     }
 
     #[test]
+    fn a_signed_header_with_any_unknown_extension_verifies(made in operation(), key in plain(), value in plain()) {
+        prop_assume!(key != Value::from(0));
+        let body = made.body_bytes();
+        let header = signed_with((key, value), body);
+        prop_assert_eq!(verify(&header, body, &LOG).map(|read| read.log()), Ok(LOG));
+    }
+
+    #[test]
+    fn a_signed_header_with_a_tag_in_its_extension_is_refused(made in operation(), a in plain(), tagged in tagged()) {
+        let body = made.body_bytes();
+        for extension in [(tagged.clone(), a.clone()), (a, tagged)] {
+            let refused = verify(&signed_with(extension, body), body, &LOG).unwrap_err();
+            // A date or a large number with content it cannot have is no CBOR at all.
+            prop_assert!(matches!(refused, Rejected::HeaderTag | Rejected::HeaderCbor(_)), "{refused}");
+        }
+    }
+
+    #[test]
     fn any_bytes_are_read_without_a_panic(bytes in vec(any::<u8>(), 0..600), other in vec(any::<u8>(), 0..60)) {
         read_everything(&bytes, &other);
     }
@@ -162,6 +224,11 @@ proptest! {
             }
             read_everything(&bytes, made.body_bytes());
             read_everything(made.header(), &bytes);
+            // The same under a right signature, to get past that check too.
+            for header in resigned(&bytes).into_iter().chain([signed(fields(&bytes, 0, None, log_only()))]) {
+                read_everything(&header, made.body_bytes());
+                read_everything(&header, &bytes);
+            }
             bytes.truncate(cut.index(bytes.len()));
             read_everything(&bytes, &noise);
             bytes.extend_from_slice(&noise);
