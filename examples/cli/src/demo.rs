@@ -3,28 +3,36 @@
 mod cluster;
 mod conversation;
 mod devices;
+mod program;
 mod report;
 mod search;
 mod tap;
 
+use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
-use anyhow::{Context, ensure};
+use anyhow::{Context, anyhow, ensure};
 use delta_core::ops::Ticket;
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 use serde_json::json;
+use tokio::sync::mpsc;
 
 use crate::input::stdin_lines;
 use crate::output::Output;
-use crate::platform::{PlatformEntropy, instant};
+use crate::platform::{PlatformEntropy, instant, interrupted};
 use cluster::Cluster;
 use conversation::Conversation;
 use devices::Device;
+use program::Watch;
 use report::Report;
 use search::Needles;
 
+/// Fewer lines are no conversation.
+const MIN_LINES: usize = 20;
+/// How long closing a device may take.
+const CLEAR: Duration = Duration::from_secs(5);
 /// The text that is published unless another is given.
 const TEXT: &str = include_str!("../../data/genesis-exodus-kjv.txt");
 /// How long the killed programs stay away.
@@ -54,6 +62,11 @@ pub struct Options {
 
 /// Runs the demo, prints its report, and fails when something is not as it must be.
 pub async fn run(options: &Options, output: &Output) -> anyhow::Result<()> {
+    let text = match &options.input {
+        Some(path) => input(path)?,
+        None => TEXT.to_owned(),
+    };
+    let lines = lines(&text)?;
     let temporary = tempfile::tempdir().context("a temporary folder")?;
     let folder = match &options.keep {
         Some(folder) => {
@@ -62,23 +75,66 @@ pub async fn run(options: &Options, output: &Output) -> anyhow::Result<()> {
         }
         None => temporary.path().to_path_buf(),
     };
-    if options.serve {
-        return serve(&folder, output).await;
-    }
-    let text = match &options.input {
-        Some(path) => std::fs::read_to_string(path).with_context(|| path.display().to_string())?,
-        None => TEXT.to_owned(),
+    let (watch, mut ended) = mpsc::unbounded_channel();
+    let mut stage =
+        Stage { folder, watch, progress: progress(output, lines.len()), cluster: None, devices: None };
+    let playing = async {
+        if options.serve { serve(&mut stage, output).await } else { play(&mut stage, &lines, output).await }
     };
-    let lines = lines(&text)?;
-    let report = show(&folder, &lines, output).await?;
-    if output.is_json() {
-        output.value(&report.json())?;
-    } else {
-        output.line(&report.table())?;
+    let done = tokio::select! {
+        biased;
+        signal = interrupted() => match signal {
+            Ok(_) if options.serve => Ok(()),
+            Ok(signal) => Err(signal.into()),
+            Err(error) => Err(error.into()),
+        },
+        Some(ended) = ended.recv() => Err(anyhow!(ended.describe())),
+        done = playing => done,
+    };
+    stage.clear().await;
+    // What failed may have failed because a program ended.
+    let done = match ended.try_recv() {
+        Ok(ended) if done.is_err() => done.context(ended.describe()),
+        _ => done,
+    };
+    if let Err(error) = temporary.close() {
+        output.note(&format!("the temporary folder stays: {error}"));
     }
-    let wrong = report.wrong();
-    ensure!(wrong.is_empty(), "{}", wrong.join("; "));
-    Ok(())
+    done
+}
+
+/// Everything that must be ended and taken away, however the demo ends.
+struct Stage {
+    folder: PathBuf,
+    watch: Watch,
+    progress: ProgressBar,
+    cluster: Option<Cluster>,
+    devices: Option<[Device; 2]>,
+}
+
+impl Stage {
+    /// Closes the devices, ends the programs, and waits until neither writes any more.
+    async fn clear(&mut self) {
+        self.progress.finish_and_clear();
+        for device in self.devices.take().into_iter().flatten() {
+            // Its data is about to be removed: how it ends matters to nobody.
+            let _ = tokio::time::timeout(CLEAR, device.client.close()).await;
+        }
+        if let Some(mut cluster) = self.cluster.take() {
+            let _ = cluster.stop().await;
+        }
+    }
+}
+
+/// The text of a file.
+fn input(path: &Path) -> anyhow::Result<String> {
+    let name = path.display();
+    ensure!(!path.is_dir(), "--input {name} is a folder: name a text file in it");
+    let bytes = std::fs::read(path).with_context(|| format!("--input {name}"))?;
+    String::from_utf8(bytes).map_err(|error| {
+        let at = error.utf8_error().valid_up_to();
+        anyhow!("--input {name} is not UTF-8 (byte {at}): convert it, for instance with `iconv -t UTF-8`")
+    })
 }
 
 /// The lines that say something, each numbered when it occurs more than once: every message must be its own.
@@ -90,24 +146,43 @@ fn lines(text: &str) -> anyhow::Result<Vec<String>> {
         *times += 1;
         lines.push(if *times == 1 { line.to_owned() } else { format!("{line} [{times}]") });
     }
-    ensure!(lines.len() >= 20, "the text has {} lines, the demo needs 20", lines.len());
+    let found = lines.len();
+    ensure!(
+        found >= MIN_LINES,
+        "the text has {found} lines that are not empty, the demo needs {MIN_LINES}: give a longer one with --input, \
+         or none for the text that comes with the demo"
+    );
     Ok(lines)
 }
 
-async fn show(folder: &Path, lines: &[String], output: &Output) -> anyhow::Result<Report> {
+async fn play(stage: &mut Stage, lines: &[String], output: &Output) -> anyhow::Result<()> {
+    let report = show(stage, lines, output).await?;
+    if output.is_json() {
+        output.value(&report.json())?;
+    } else {
+        output.line(&report.table())?;
+    }
+    let wrong = report.wrong();
+    ensure!(wrong.is_empty(), "{}", wrong.join("; "));
+    Ok(())
+}
+
+async fn show(stage: &mut Stage, lines: &[String], output: &Output) -> anyhow::Result<Report> {
+    let Stage { folder, watch, progress, cluster, devices } = stage;
     let begun = instant();
     let ticket = Ticket::generate_private(&mut PlatformEntropy)?;
     let paths = [folder.join("device-a.db"), folder.join("device-b.db")];
-    let (mut a, mut b) = (Device::open(&paths[0], &ticket).await?, Device::open(&paths[1], &ticket).await?);
+    let opened = [Device::open(&paths[0], &ticket).await?, Device::open(&paths[1], &ticket).await?];
+    let [a, b] = devices.insert(opened);
     let authors = [a.client.author().0, b.client.author().0];
     let needles = Arc::new(Needles::new(&authors, &ticket.topic().0, lines)?);
-    let mut cluster = Cluster::start(folder, &needles).await?;
+    let cluster = cluster.insert(Cluster::prepare(folder, &needles, watch.clone()).await?);
+    cluster.start(folder).await?;
     let (hops, sync_url) = (cluster.hops(), cluster.sync_url()?);
-    a.connect(&hops, &sync_url).await?;
-    b.connect(&hops, &sync_url).await?;
+    a.connect(&hops, &sync_url, output).await?;
+    b.connect(&hops, &sync_url, output).await?;
 
-    let progress = progress(output, lines.len());
-    let mut conversation = Conversation::new(&mut a, &mut b, &progress);
+    let mut conversation = Conversation::new(a, b, progress);
     let (quiet, rest) = lines.split_at(Conversation::quiet_lines(lines.len()));
     let (before, rest) = rest.split_at(rest.len() * 2 / 5);
     let (broken, after) = rest.split_at(rest.len() / 3);
@@ -117,19 +192,17 @@ async fn show(folder: &Path, lines: &[String], output: &Output) -> anyhow::Resul
     conversation.busy(before).await?;
     progress.set_message("server and a relay are killed and started again");
     let kill_at = progress.position() + broken.len() as u64 / 4;
-    conversation.broken(broken, outage(&mut cluster, folder, &progress, kill_at)).await?;
+    conversation.broken(broken, outage(cluster, folder, progress, kill_at)).await?;
     progress.set_message("many lines at once");
     conversation.busy(after).await?;
-    let measured = std::mem::take(&mut conversation.measured);
-    drop(conversation);
     progress.set_message("comparing");
-    drain(&[&a, &b]).await?;
+    let measured = conversation.end(DRAIN).await?;
     progress.finish_and_clear();
 
-    let report = Report::gather(lines, &a, &b, measured, &cluster, &needles, begun).await?;
+    let report = Report::gather(lines, a, b, measured, cluster, begun).await?;
     a.client.close().await?;
     b.client.close().await?;
-    report.with_disks(&cluster, &needles, &paths)
+    report.with_disks(cluster, &needles, &paths)
 }
 
 /// Kills when enough lines have arrived, waits, revives.
@@ -147,19 +220,6 @@ async fn outage(
     cluster.revive(folder).await
 }
 
-/// Waits until both devices have read back everything they sent.
-async fn drain(devices: &[&Device]) -> anyhow::Result<()> {
-    let drained = async {
-        for device in devices {
-            while !device.is_drained().await? {
-                tokio::time::sleep(Duration::from_millis(20)).await;
-            }
-        }
-        anyhow::Ok(())
-    };
-    tokio::time::timeout(DRAIN, drained).await.context("a device never reads back what it sent")?
-}
-
 fn progress(output: &Output, lines: usize) -> ProgressBar {
     let target = if output.is_json() { ProgressDrawTarget::hidden() } else { ProgressDrawTarget::stderr() };
     let bar = ProgressBar::with_draw_target(Some(lines as u64), target);
@@ -170,13 +230,17 @@ fn progress(output: &Output, lines: usize) -> ProgressBar {
 }
 
 /// A network to try `delta send` and `delta tail` with.
-async fn serve(folder: &Path, output: &Output) -> anyhow::Result<()> {
+async fn serve(stage: &mut Stage, output: &Output) -> anyhow::Result<()> {
+    let Stage { folder, watch, cluster, .. } = stage;
     let needles = Arc::new(Needles::new(&[], &[0; 32], &[])?);
-    let cluster = Cluster::start(folder, &needles).await?;
+    let cluster = cluster.insert(Cluster::prepare(folder, &needles, watch.clone()).await?);
+    cluster.start(folder).await?;
     let (sync, list, records) = (cluster.sync_url()?, folder.join("list.json"), folder.join("records.json"));
     if output.is_json() {
+        let pids = cluster.nodes().iter().map(|node| (node.name.clone(), node.pid()));
         output.value(&json!({
             "sync": sync, "directory": list, "records": records, "trust": cluster.trust().to_string(),
+            "pids": pids.collect::<BTreeMap<_, _>>(),
         }))?;
     } else {
         output.line(&format!("export DELTA_SYNC='{sync}'"))?;
@@ -191,9 +255,6 @@ async fn serve(folder: &Path, output: &Output) -> anyhow::Result<()> {
         );
     }
     let mut input = stdin_lines();
-    let ended = async { while let Some(Ok(_)) = input.recv().await {} };
-    tokio::select! {
-        () = ended => Ok(()),
-        interrupted = tokio::signal::ctrl_c() => Ok(interrupted?),
-    }
+    while let Some(Ok(_)) = input.recv().await {}
+    Ok(())
 }

@@ -1,9 +1,11 @@
 //! The options of commands that act as a device, and how they open it.
 
+use std::num::NonZeroUsize;
 use std::path::{Path, PathBuf};
 use std::str::FromStr;
+use std::time::Duration;
 
-use anyhow::Context;
+use anyhow::{Context, ensure};
 use delta_client::{Client, Config, Event, RelayHops, Subscription, Update};
 use delta_core::NodeId;
 use delta_core::identity::LogId;
@@ -13,6 +15,9 @@ use delta_core::topic::TopicId;
 
 use crate::input::{Secret, read_file};
 use crate::output::{Output, Usage};
+
+/// After this long a person is told that a command still waits.
+const PATIENCE: Duration = Duration::from_secs(5);
 
 /// Which device, which topic, which network.
 #[derive(clap::Args)]
@@ -46,7 +51,7 @@ struct NetworkOptions {
         long,
         env = "DELTA_DIRECTORY",
         value_name = "FILE",
-        requires = "records",
+        requires_all = ["records", "trust"],
         help_heading = "Network"
     )]
     directory: Option<PathBuf>,
@@ -54,11 +59,18 @@ struct NetworkOptions {
     #[arg(long, env = "DELTA_RECORDS", value_name = "FILE", help_heading = "Network")]
     records: Option<PathBuf>,
     /// Keys trusted to sign the list.
-    #[arg(long, env = "DELTA_TRUST", value_name = "KEY", value_delimiter = ',', help_heading = "Network")]
+    #[arg(
+        long,
+        env = "DELTA_TRUST",
+        value_name = "KEY",
+        value_delimiter = ',',
+        requires = "directory",
+        help_heading = "Network"
+    )]
     trust: Vec<NodeId>,
     /// How many of them must have signed it; all when missing.
-    #[arg(long, env = "DELTA_THRESHOLD", value_name = "N", help_heading = "Network")]
-    threshold: Option<usize>,
+    #[arg(long, env = "DELTA_THRESHOLD", value_name = "N", requires = "directory", help_heading = "Network")]
+    threshold: Option<NonZeroUsize>,
     /// Relays of a route.
     #[arg(long, value_name = "N", default_value_t = 3, value_parser = clap::value_parser!(u8).range(1..=5), help_heading = "Network")]
     relays: u8,
@@ -95,13 +107,11 @@ impl DeviceOptions {
 
     /// Opens the device and its topic, and connects it if a network is given.
     pub async fn open(&self, output: &Output) -> anyhow::Result<(Client, TopicId)> {
-        let mut config = Config::new(&self.db, *self.key.bytes());
-        config.allow_plaintext = self.network.allow_plaintext;
-        config.relays = usize::from(self.network.relays);
-        let client = Client::open(config).await?;
+        // Before anything is made on this disk.
+        let hops = self.network.hops()?;
+        let client = Client::open(self.config()).await?;
         let topic = client.open_topic(&self.ticket.0).await?;
-        if let Some(sync) = &self.network.sync {
-            let hops = self.network.hops()?;
+        if let Some((hops, sync)) = hops {
             for skipped in client.init_sync(&hops, sync).await? {
                 output.note(&format!("{skipped}"));
             }
@@ -116,22 +126,66 @@ impl DeviceOptions {
         }
         self.open(output).await
     }
+
+    /// Opens a device that exists; its topic only when there is a network to connect it to.
+    pub async fn look(&self, output: &Output) -> anyhow::Result<(Client, TopicId)> {
+        ensure!(self.db.exists(), "there is no database at {}", self.db.display());
+        if self.has_network() {
+            return self.open(output).await;
+        }
+        Ok((Client::open(self.config()).await?, self.ticket.0.topic()))
+    }
+
+    fn config(&self) -> Config {
+        let mut config = Config::new(&self.db, *self.key.bytes());
+        config.allow_plaintext = self.network.allow_plaintext;
+        config.relays = usize::from(self.network.relays);
+        config
+    }
 }
 
-/// Waits until everything the server has is here.
-pub async fn until_live(client: &Client, topic: TopicId, updates: &mut Subscription) -> anyhow::Result<()> {
+/// Waits until everything the server has is here, and says why it takes so long when that is known.
+pub async fn until_live(
+    client: &Client,
+    topic: TopicId,
+    updates: &mut Subscription,
+    output: &Output,
+) -> anyhow::Result<()> {
+    let mut patience = std::pin::pin!(tokio::time::sleep(PATIENCE));
+    let mut said = false;
     while client.status(topic).await?.connection != Connection::Live {
-        match updates.next().await {
-            Some(Update::Event(Event::Connection { connection: Connection::Live, .. })) => return Ok(()),
-            Some(_) => {}
-            None => anyhow::bail!("the client was closed"),
+        let update = tokio::select! {
+            update = updates.next() => update,
+            () = &mut patience, if !said => {
+                said = true;
+                let doing = name(client.status(topic).await?.connection);
+                output.note(&format!("not caught up with the server yet ({doing}); still trying"));
+                continue;
+            }
+        };
+        match update.context("the client was closed")? {
+            Update::Event(Event::Connection { connection: Connection::Live, .. }) => return Ok(()),
+            Update::Event(Event::ServerFault { fault, .. }) => output.note(&fault.to_string()),
+            _ => {}
         }
     }
     Ok(())
 }
 
+/// What a connection does, in a word.
+pub const fn name(connection: Connection) -> &'static str {
+    match connection {
+        Connection::Offline => "offline",
+        Connection::Connecting => "connecting",
+        Connection::Replaying => "replaying",
+        Connection::Live => "live",
+    }
+}
+
 impl NetworkOptions {
-    fn hops(&self) -> anyhow::Result<RelayHops> {
+    /// The relays and the server, when there is one.
+    fn hops(&self) -> anyhow::Result<Option<(RelayHops, &str)>> {
+        let Some(sync) = &self.sync else { return Ok(None) };
         let Some(records) = &self.records else {
             return Err(Usage(
                 "--sync needs --records FILE, and --directory FILE for a signed list".to_owned(),
@@ -142,10 +196,19 @@ impl NetworkOptions {
         let Some(list) = &self.directory else {
             let objects: Vec<serde_json::Value> =
                 serde_json::from_str(&records).context("the records file")?;
-            return Ok(RelayHops::Pool(objects.iter().map(ToString::to_string).collect()));
+            let objects = objects.iter().map(ToString::to_string).collect();
+            return Ok(Some((RelayHops::Pool(objects), sync)));
         };
-        let threshold = self.threshold.unwrap_or(self.trust.len());
-        Ok(RelayHops::Directory { list: text(list)?, records, trusted_keys: self.trust.clone(), threshold })
+        let keys = self.trust.len();
+        let threshold = self.threshold.map_or(keys, NonZeroUsize::get);
+        if threshold > keys {
+            return Err(
+                Usage(format!("--threshold {threshold} cannot be met with {keys} --trust keys")).into()
+            );
+        }
+        let hops =
+            RelayHops::Directory { list: text(list)?, records, trusted_keys: self.trust.clone(), threshold };
+        Ok(Some((hops, sync)))
     }
 }
 

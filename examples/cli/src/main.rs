@@ -15,15 +15,16 @@ mod tail;
 
 use std::process::ExitCode;
 
+use clap::error::ErrorKind;
 use clap::{Parser, Subcommand};
 
-use crate::output::Output;
+use crate::output::{Output, Usage};
 
 const AFTER_HELP: &str = "\
 Results go to standard output, everything else to standard error. With --json a result is one JSON value, bytes
 in lower-case hex, and an error is {\"error\": …} on standard error.
 
-Exit codes: 0 done, 1 failed, 2 the command line was not understood.";
+Exit codes: 0 done, 1 failed, 2 the command line was not understood, 128 + n ended by signal n.";
 
 /// Delta: signed operations through onion relays to a sync server that cannot tell who sent them.
 #[derive(Parser)]
@@ -62,7 +63,10 @@ enum Command {
 }
 
 fn main() -> ExitCode {
-    let cli = Cli::parse();
+    let cli = match Cli::try_parse() {
+        Ok(cli) => cli,
+        Err(error) => return not_understood(&error),
+    };
     let output = Output::new(cli.json);
     let done = match cli.command {
         Command::Keygen(options) => keygen::run(&options, &output),
@@ -76,6 +80,29 @@ fn main() -> ExitCode {
         Command::Sync(cli) => programs::sync(cli),
     };
     output.end(done)
+}
+
+/// Help and version are results; the rest is an error as every other, in the form that was asked for.
+fn not_understood(error: &clap::Error) -> ExitCode {
+    let json = std::env::args_os()
+        .skip(1)
+        .take_while(|argument| argument != "--")
+        .any(|argument| argument == "--json");
+    if !json || !error.use_stderr() {
+        error.exit();
+    }
+    let text = match error.kind() {
+        ErrorKind::DisplayHelpOnMissingArgumentOrSubcommand => {
+            "a command is missing; --help names them".to_owned()
+        }
+        // Its first paragraph; usage and hints follow.
+        _ => {
+            let text = error.render().to_string();
+            let first = text.split("\n\n").next().unwrap_or_default();
+            first.strip_prefix("error: ").unwrap_or(first).to_owned()
+        }
+    };
+    Output::new(true).end(Err(Usage(text).into()))
 }
 
 /// Runs a command that needs sockets and timers.

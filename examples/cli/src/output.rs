@@ -7,6 +7,7 @@ use std::process::ExitCode;
 use serde::Serialize;
 
 /// Prints results: text or JSON on standard output, remarks on standard error.
+#[derive(Clone, Copy)]
 pub struct Output {
     json: bool,
 }
@@ -22,6 +23,30 @@ impl fmt::Display for Usage {
 }
 
 impl std::error::Error for Usage {}
+
+/// Whoever read standard output has had enough (`delta … | head`): nothing that failed. No other broken pipe is.
+#[derive(Debug)]
+pub struct ReaderGone;
+
+impl fmt::Display for ReaderGone {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("standard output is closed")
+    }
+}
+
+impl std::error::Error for ReaderGone {}
+
+/// A signal ended the command: exit code 128 and its number, as shells have it.
+#[derive(Debug)]
+pub struct Interrupted(pub i32);
+
+impl fmt::Display for Interrupted {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "ended by signal {}", self.0)
+    }
+}
+
+impl std::error::Error for Interrupted {}
 
 impl Output {
     /// `json`: whether results are JSON.
@@ -47,9 +72,17 @@ impl Output {
     /// Bytes as they are.
     pub fn bytes(&self, bytes: &[u8]) -> anyhow::Result<()> {
         let mut out = io::stdout().lock();
-        out.write_all(bytes)?;
-        out.flush()?;
-        Ok(())
+        out.write_all(bytes).and_then(|()| out.flush()).map_err(|error| match error.kind() {
+            io::ErrorKind::BrokenPipe => ReaderGone.into(),
+            _ => anyhow::Error::new(error).context("standard output"),
+        })
+    }
+
+    /// Bytes as they are, written by a thread that may wait: the caller can wait for something else meanwhile. What
+    /// it was writing when it is dropped may still come.
+    pub async fn patiently(&self, bytes: Vec<u8>) -> anyhow::Result<()> {
+        let output = *self;
+        tokio::task::spawn_blocking(move || output.bytes(&bytes)).await?
     }
 
     /// A remark for a person; left out with --json.
@@ -62,22 +95,25 @@ impl Output {
     /// Reports how a command ended.
     pub fn end(&self, done: anyhow::Result<()>) -> ExitCode {
         let Err(error) = done else { return ExitCode::SUCCESS };
-        // Whoever read our output has had enough (`delta … | head`): not an error.
-        if error.chain().any(is_broken_pipe) {
+        if error.is::<ReaderGone>() {
             return ExitCode::SUCCESS;
         }
-        let text = format!("{error:#}");
+        self.error(&format!("{error:#}"));
+        if error.is::<Usage>() {
+            return ExitCode::from(2);
+        }
+        let signal = error.downcast_ref().and_then(|Interrupted(signal)| u8::try_from(*signal).ok());
+        signal.map_or(ExitCode::FAILURE, |signal| ExitCode::from(128_u8.saturating_add(signal)))
+    }
+
+    /// An error, on standard error.
+    pub fn error(&self, text: &str) {
         if self.json {
             remark(&serde_json::json!({ "error": text }).to_string());
         } else {
             remark(&format!("error: {text}"));
         }
-        if error.is::<Usage>() { ExitCode::from(2) } else { ExitCode::FAILURE }
     }
-}
-
-fn is_broken_pipe(cause: &(dyn std::error::Error + 'static)) -> bool {
-    cause.downcast_ref::<io::Error>().is_some_and(|error| error.kind() == io::ErrorKind::BrokenPipe)
 }
 
 /// A line on standard error; when that is gone too there is nobody to tell.

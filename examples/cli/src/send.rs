@@ -1,6 +1,6 @@
 //! `delta send`: publishes messages and waits until the topic has them.
 
-use std::collections::HashSet;
+use std::collections::HashMap;
 use std::time::Duration;
 
 use anyhow::Context;
@@ -12,7 +12,7 @@ use serde_json::json;
 
 use crate::device::DeviceOptions;
 use crate::input::stdin_lines;
-use crate::output::Output;
+use crate::output::{Output, ReaderGone};
 
 const EXAMPLES: &str = "\
 Examples:
@@ -57,26 +57,14 @@ const LOOK: Duration = Duration::from_millis(200);
 
 async fn send(options: &Options, output: &Output, client: &Client, topic: TopicId) -> anyhow::Result<()> {
     let updates = client.subscribe(topic).await?;
-    let waiting = HashSet::new();
-    let mut sender = Sender { options, output, client, topic, updates, waiting, missed: false };
-    if options.text.is_empty() {
-        let mut lines = stdin_lines();
-        let mut batch = Vec::new();
-        while lines.recv_many(&mut batch, TOGETHER).await > 0 {
-            let texts = batch.drain(..).collect::<Result<Vec<_>, _>>().context("standard input")?;
-            sender.publish(texts).await?;
-        }
-    } else {
-        sender.publish(options.text.clone()).await?;
-    }
-    if options.no_wait {
-        return Ok(());
-    }
-    let timeout = Duration::from_secs(options.timeout);
-    let in_time = tokio::time::timeout(timeout, sender.confirm()).await;
-    in_time.unwrap_or_else(|_| {
-        anyhow::bail!("not every message is confirmed yet; what is not stays in this device's outbox")
-    })
+    let waiting = HashMap::new();
+    let mut sender =
+        Sender { options, output, client, topic, updates, waiting, published: 0, missed: false, heard: true };
+    // What is stored is confirmed and reported also when something else is refused.
+    let published = sender.publish_all().await;
+    let nothing = published.is_err() && sender.published == 0;
+    let confirmed = if options.no_wait || nothing { Ok(()) } else { sender.confirm_in_time().await };
+    published.and(confirmed)
 }
 
 struct Sender<'a> {
@@ -85,27 +73,79 @@ struct Sender<'a> {
     client: &'a Client,
     topic: TopicId,
     updates: Subscription,
-    /// What the topic has not confirmed.
-    waiting: HashSet<OperationId>,
+    /// What the topic has not confirmed, each with its place among all that were published.
+    waiting: HashMap<OperationId, u64>,
+    published: u64,
     /// Some confirmations were missed.
     missed: bool,
+    /// Somebody reads what is reported.
+    heard: bool,
 }
 
 impl Sender<'_> {
+    /// The messages of the command line or of standard input, until one is refused.
+    async fn publish_all(&mut self) -> anyhow::Result<()> {
+        if !self.options.text.is_empty() {
+            return self.publish(self.options.text.clone()).await;
+        }
+        let mut lines = stdin_lines();
+        let mut batch = Vec::new();
+        loop {
+            let read = tokio::select! {
+                read = lines.recv_many(&mut batch, TOGETHER) => read,
+                update = self.updates.next() => {
+                    self.take(update.context("the client was closed")?)?;
+                    continue;
+                }
+            };
+            if read == 0 {
+                return Ok(());
+            }
+            let mut unreadable = None;
+            let texts = batch.drain(..).map_while(|line| line.map_err(|error| unreadable = Some(error)).ok());
+            let texts = texts.collect();
+            self.publish(texts).await?;
+            if let Some(error) = unreadable {
+                return Err(error).with_context(|| format!("line {} of standard input", self.published + 1));
+            }
+        }
+    }
+
+    /// Publishes these; what is stored is reported also when others among them are refused.
     async fn publish(&mut self, texts: Vec<String>) -> anyhow::Result<()> {
         let message = |text| Content::MessageSend { text, reply: None, mentions: Vec::new() };
         let contents = texts.into_iter().map(message).collect();
-        for published in self.client.publish_all(self.topic, contents).await {
-            let operation = published?;
-            self.waiting.insert(operation);
-            if self.options.no_wait || !self.output.is_json() {
-                report(self.output, operation, None)?;
+        let mut refused = None;
+        let before = self.published;
+        let answers = self.client.publish_all(self.topic, contents).await;
+        for (place, answer) in (before + 1..).zip(answers) {
+            match answer {
+                Ok(operation) => {
+                    self.published += 1;
+                    self.waiting.insert(operation, place);
+                    if self.options.no_wait || !self.output.is_json() {
+                        self.report(operation, None)?;
+                    }
+                }
+                Err(error) => refused = refused.or(Some((place, error))),
             }
         }
         while let Some(update) = self.updates.try_next() {
             self.take(update)?;
         }
-        Ok(())
+        match refused {
+            None => Ok(()),
+            Some((place, error)) => Err(error).with_context(|| format!("message {place} is not published")),
+        }
+    }
+
+    async fn confirm_in_time(&mut self) -> anyhow::Result<()> {
+        let timeout = Duration::from_secs(self.options.timeout);
+        if let Ok(confirmed) = tokio::time::timeout(timeout, self.confirm()).await {
+            return confirmed;
+        }
+        self.report_rest()?;
+        anyhow::bail!("not every message is confirmed yet; what is not stays in this device's outbox")
     }
 
     /// Waits until everything in the outbox stands in the topic's log, what earlier commands left there included.
@@ -119,25 +159,25 @@ impl Sender<'_> {
             if self.waiting.is_empty() || self.missed {
                 let status = self.client.status(self.topic).await?;
                 if status.queued + status.sent == 0 {
-                    return self.report_missed();
+                    return self.report_rest();
                 }
             }
         }
     }
 
-    /// They stand in the log; where, nobody told us.
-    fn report_missed(&mut self) -> anyhow::Result<()> {
-        for operation in self.waiting.drain().filter(|_| self.output.is_json()) {
-            report(self.output, operation, None)?;
-        }
-        Ok(())
+    /// They are published; where they stand, nobody told us.
+    fn report_rest(&mut self) -> anyhow::Result<()> {
+        let mut rest: Vec<_> = self.waiting.drain().filter(|_| self.output.is_json()).collect();
+        rest.sort_unstable_by_key(|(_, place)| *place);
+        rest.into_iter().try_for_each(|(operation, _)| self.report(operation, None))
     }
 
     fn take(&mut self, update: Update) -> anyhow::Result<()> {
         match update {
             Update::Event(Event::Acknowledged { operation, seq, .. }) => {
-                if self.waiting.remove(&operation) && !self.options.no_wait && self.output.is_json() {
-                    report(self.output, operation, Some(seq))?;
+                let ours = self.waiting.remove(&operation).is_some();
+                if ours && !self.options.no_wait && self.output.is_json() {
+                    self.report(operation, Some(seq))?;
                 }
             }
             Update::Event(Event::Delivery { blocked: Some(blocked), .. }) => {
@@ -145,6 +185,18 @@ impl Sender<'_> {
             }
             Update::Event(_) => {}
             Update::Lagged { .. } => self.missed = true,
+        }
+        Ok(())
+    }
+
+    /// When nobody reads it any more, the messages are still sent.
+    fn report(&mut self, operation: OperationId, seq: Option<Seq>) -> anyhow::Result<()> {
+        if !self.heard {
+            return Ok(());
+        }
+        match report(self.output, operation, seq) {
+            Err(error) if error.is::<ReaderGone>() => self.heard = false,
+            reported => reported?,
         }
         Ok(())
     }

@@ -2,16 +2,16 @@
 
 use std::time::Duration;
 
+use anyhow::Context;
 use delta_client::{Client, TopicStatus};
-use delta_core::sync::session::Connection;
 use delta_core::topic::TopicId;
 use serde_json::json;
 
-use crate::device::{DeviceOptions, until_live};
+use crate::device::{DeviceOptions, name, until_live};
 use crate::output::Output;
 
 const EXAMPLES: &str = "\
-Without --sync it only looks into the database. With it, it connects and catches up first.";
+Without --sync it only looks into the database. With it, it connects and catches up first. It never makes a database.";
 
 /// Show where a device stands in a topic.
 #[derive(clap::Args)]
@@ -26,7 +26,7 @@ pub struct Options {
 
 /// Opens, catches up if there is a network, prints.
 pub async fn run(options: &Options, output: &Output) -> anyhow::Result<()> {
-    let (client, topic) = options.device.open(output).await?;
+    let (client, topic) = options.device.look(output).await?;
     let shown = show(options, output, &client, topic).await;
     client.close().await?;
     shown
@@ -36,23 +36,19 @@ async fn show(options: &Options, output: &Output, client: &Client, topic: TopicI
     let mut in_time = true;
     if options.device.has_network() {
         let mut updates = client.subscribe(topic).await?;
-        let live = until_live(client, topic, &mut updates);
+        let live = until_live(client, topic, &mut updates, output);
         let caught_up = tokio::time::timeout(Duration::from_secs(options.timeout), live).await;
         in_time = caught_up.is_ok();
         caught_up.unwrap_or(Ok(()))?;
     }
-    print(output, client, topic, &client.status(topic).await?)?;
+    let status = client.status(topic).await.with_context(|| format!("topic {topic}"))?;
+    print(output, client, topic, &status)?;
     anyhow::ensure!(in_time, "the topic was not caught up within {} s", options.timeout);
     Ok(())
 }
 
 fn print(output: &Output, client: &Client, topic: TopicId, status: &TopicStatus) -> anyhow::Result<()> {
-    let connection = match status.connection {
-        Connection::Offline => "offline",
-        Connection::Connecting => "connecting",
-        Connection::Replaying => "replaying",
-        Connection::Live => "live",
-    };
+    let connection = name(status.connection);
     let blocked = status.blocked.as_ref().map(ToString::to_string);
     let cursor = status.cursor;
     if output.is_json() {

@@ -1,6 +1,5 @@
 //! One sync server and three relays as child processes on loopback, each behind a tap.
 
-use std::fs::File;
 use std::net::{SocketAddr, TcpListener};
 use std::path::{Path, PathBuf};
 use std::process::Stdio;
@@ -15,8 +14,9 @@ use delta_core::onion::directory::{ListBody, ListEntry, NodeKind, RecordObject, 
 use ed25519_dalek::SigningKey;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
-use tokio::process::{Child, Command};
+use tokio::process::Command;
 
+use super::program::{Program, Watch};
 use super::search::Needles;
 use super::tap::Tap;
 use crate::platform::{PlatformEntropy, now};
@@ -30,11 +30,12 @@ const ASK: Duration = Duration::from_millis(10);
 /// How long the demo's list is valid, seconds.
 const VALID_S: u64 = 24 * 3600;
 
-/// The nodes; they are killed with it.
+/// The nodes; their programs are killed with it.
 pub struct Cluster {
     /// The server first, then the relays.
     nodes: Vec<Node>,
     directory: Directory,
+    watch: Watch,
 }
 
 /// What clients and relays are told.
@@ -56,12 +57,13 @@ pub struct Node {
     listen: SocketAddr,
     record: RecordObject,
     log: PathBuf,
-    child: Option<Child>,
+    program: Option<Program>,
 }
 
 impl Cluster {
-    /// Makes identities and records, signs a list of four operators, starts everything and waits until it answers.
-    pub async fn start(folder: &Path, needles: &Arc<Needles>) -> anyhow::Result<Self> {
+    /// Makes identities and records and signs a list of four operators. Nothing runs yet; what will and then ends
+    /// unasked is reported to `watch`.
+    pub async fn prepare(folder: &Path, needles: &Arc<Needles>, watch: Watch) -> anyhow::Result<Self> {
         let mut nodes = vec![Node::prepare(folder, "sync", "sync server".into(), needles).await?];
         for number in 1..=RELAYS {
             nodes.push(Node::prepare(folder, "relay", format!("relay {number}"), needles).await?);
@@ -69,14 +71,12 @@ impl Cluster {
         let directory = sign(&nodes)?;
         std::fs::write(folder.join("list.json"), &directory.list)?;
         std::fs::write(folder.join("records.json"), &directory.records)?;
-        let mut cluster = Self { nodes, directory };
-        for index in 0..cluster.nodes.len() {
-            cluster.spawn(folder, index)?;
-        }
-        for node in &mut cluster.nodes {
-            node.until_it_answers().await?;
-        }
-        Ok(cluster)
+        Ok(Self { nodes, directory, watch })
+    }
+
+    /// Starts everything and waits until it answers.
+    pub async fn start(&mut self, folder: &Path) -> anyhow::Result<()> {
+        self.run(folder, RELAYS + 1).await
     }
 
     /// The relays, as `init_sync` takes them.
@@ -109,18 +109,35 @@ impl Cluster {
 
     /// SIGKILL for the server and a relay.
     pub async fn kill(&mut self) -> anyhow::Result<()> {
-        for node in self.nodes.iter_mut().take(2) {
-            node.kill().await?;
+        self.end(2).await
+    }
+
+    /// Ends all of them and waits until they are gone.
+    pub async fn stop(&mut self) -> anyhow::Result<()> {
+        self.end(self.nodes.len()).await
+    }
+
+    /// SIGKILL for the first `count`.
+    async fn end(&mut self, count: usize) -> anyhow::Result<()> {
+        for node in self.nodes.iter_mut().take(count) {
+            if let Some(program) = node.program.take() {
+                program.kill().await?;
+            }
         }
         Ok(())
     }
 
     /// Starts them again at the same addresses.
     pub async fn revive(&mut self, folder: &Path) -> anyhow::Result<()> {
-        for index in 0..2 {
+        self.run(folder, 2).await
+    }
+
+    /// Starts the first `count` and waits until they answer.
+    async fn run(&mut self, folder: &Path, count: usize) -> anyhow::Result<()> {
+        for index in 0..count {
             self.spawn(folder, index)?;
         }
-        for node in self.nodes.iter_mut().take(2) {
+        for node in self.nodes.iter().take(count) {
             node.until_it_answers().await?;
         }
         Ok(())
@@ -141,9 +158,7 @@ impl Cluster {
             command.arg("--records").arg(folder.join("records.json"));
             command.args(["--trust", &trust, "--batch-ms", "0"]);
         }
-        let log = File::options().create(true).append(true).open(&node.log)?;
-        command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(log).kill_on_drop(true);
-        node.child = Some(command.spawn().with_context(|| node.name.clone())?);
+        node.program = Some(Program::start(&node.name, command, &node.log, self.watch.clone())?);
         Ok(())
     }
 }
@@ -163,40 +178,26 @@ impl Node {
         let mut command = program(role)?;
         command.arg("record").arg("--data").arg(&data).arg("--url").arg(format!("http://{}", tap.address()));
         command.args(["--operator", &name, "--allow-private"]);
-        let output = command.stdin(Stdio::null()).output().await?;
+        let output = command.stdin(Stdio::null()).kill_on_drop(true).output().await?;
         ensure!(output.status.success(), "{name}: {}", String::from_utf8_lossy(&output.stderr));
         let record = RecordObject::parse(std::str::from_utf8(&output.stdout)?.trim())?;
-        Ok(Self { name, tap, data, role, listen, record, log, child: None })
+        Ok(Self { name, tap, data, role, listen, record, log, program: None })
     }
 
-    /// SIGKILL, and waits until it is gone.
-    async fn kill(&mut self) -> anyhow::Result<()> {
-        if let Some(mut child) = self.child.take() {
-            child.kill().await?;
-        }
-        Ok(())
-    }
-
-    async fn until_it_answers(&mut self) -> anyhow::Result<()> {
+    /// A program that ends instead is reported by its keeper.
+    async fn until_it_answers(&self) -> anyhow::Result<()> {
         let answers = async {
-            loop {
-                if get(self.listen, "/health").await.is_ok() {
-                    return Ok(());
-                }
-                if let Some(status) = self.child.as_mut().and_then(|child| child.try_wait().ok().flatten()) {
-                    let log = std::fs::read_to_string(&self.log).unwrap_or_default();
-                    bail!("{} ended at once ({status}): {log}", self.name);
-                }
+            while get(self.listen, "/health").await.is_err() {
                 tokio::time::sleep(ASK).await;
             }
         };
         let in_time = tokio::time::timeout(START, answers).await;
-        in_time.unwrap_or_else(|_| bail!("{} does not answer within {} s", self.name, START.as_secs()))
+        in_time.or_else(|_| bail!("{} does not answer within {} s", self.name, START.as_secs()))
     }
 
     /// The process, while it runs.
     pub fn pid(&self) -> Option<u32> {
-        self.child.as_ref().and_then(Child::id)
+        self.program.as_ref().and_then(Program::pid)
     }
 
     /// Asks the program itself, past its tap.

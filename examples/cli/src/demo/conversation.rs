@@ -6,7 +6,7 @@
 use std::collections::{HashMap, VecDeque};
 use std::time::{Duration, Instant};
 
-use anyhow::{Context, ensure};
+use anyhow::{Context, bail, ensure};
 use delta_core::identity::OperationId;
 use futures_util::StreamExt;
 use futures_util::stream::FuturesUnordered;
@@ -23,6 +23,8 @@ const EXCHANGE: usize = 16;
 const QUIET_LINES: usize = 200;
 /// Without any progress for this long the demo has failed.
 const STUCK: Duration = Duration::from_secs(90);
+/// Pause between two looks at an outbox.
+const LOOK: Duration = Duration::from_millis(20);
 
 /// A line on its way.
 struct Sent {
@@ -47,6 +49,8 @@ pub struct Measured {
     pub outage_time: Duration,
     /// Lines said by each device.
     pub published: [u64; 2],
+    /// How often a device was told again of a line the other said.
+    pub repeated: u64,
 }
 
 /// The conversation's course.
@@ -55,9 +59,11 @@ pub struct Conversation<'a> {
     arrivals: [Arrivals; 2],
     exchanges: Vec<VecDeque<String>>,
     sent: HashMap<OperationId, Sent>,
+    /// The lines said by each device.
+    said: [Vec<OperationId>; 2],
     publishing: FuturesUnordered<Publishing>,
     progress: &'a ProgressBar,
-    pub measured: Measured,
+    measured: Measured,
 }
 
 type Publishing = std::pin::Pin<Box<dyn Future<Output = anyhow::Result<(OperationId, Sent)>> + Send>>;
@@ -70,6 +76,7 @@ impl<'a> Conversation<'a> {
             arrivals: Default::default(),
             exchanges: Vec::new(),
             sent: HashMap::new(),
+            said: Default::default(),
             publishing: FuturesUnordered::new(),
             progress,
             measured: Measured::default(),
@@ -112,6 +119,29 @@ impl<'a> Conversation<'a> {
         self.measured.outage.extend(took);
         self.measured.outage_time = begun.elapsed();
         Ok(())
+    }
+
+    /// Waits at most `patience` until both devices have read back everything they sent; gives what was measured.
+    pub async fn end(mut self, patience: Duration) -> anyhow::Result<Measured> {
+        let drained = async {
+            for device in &self.devices {
+                while !device.is_drained().await? {
+                    tokio::time::sleep(LOOK).await;
+                }
+            }
+            anyhow::Ok(())
+        };
+        let in_time = tokio::time::timeout(patience, drained).await;
+        in_time.unwrap_or_else(|_| bail!("a device does not read back what it sent"))?;
+        for (device, arrivals) in self.devices.iter_mut().zip(&mut self.arrivals) {
+            while let Some(update) = device.updates.try_next() {
+                arrivals.take(update, instant())?;
+            }
+        }
+        let [of_a, of_b] = &self.said;
+        self.measured.repeated =
+            self.arrivals[0].repeats(of_b.iter()) + self.arrivals[1].repeats(of_a.iter());
+        Ok(self.measured)
     }
 
     fn begin(&mut self, lines: &[String]) {
@@ -160,11 +190,13 @@ impl<'a> Conversation<'a> {
                 }
             };
             let next = tokio::time::timeout(STUCK, next).await;
-            match next.with_context(|| {
-                format!("nothing arrives any more; {} lines are missing", self.sent.len())
-            })?? {
+            let Ok(next) = next else {
+                bail!("nothing has arrived for {} s; {} lines are missing", STUCK.as_secs(), self.sent.len());
+            };
+            match next? {
                 Next::Published(id, sent) => {
                     // It may have arrived before the caller was told that it is published.
+                    self.said[sent.from].push(id);
                     let early = self.arrivals[1 - sent.from].when(&id);
                     self.sent.insert(id, sent);
                     if let Some(at) = early {
@@ -173,6 +205,7 @@ impl<'a> Conversation<'a> {
                 }
                 Next::Told(device, update) => {
                     let now = instant();
+                    let update = update.context("the client was closed")?;
                     for id in self.arrivals[device].take(update, now)? {
                         if self.sent.get(&id).is_some_and(|sent| sent.from != device) {
                             took.extend(self.arrived(id, now));

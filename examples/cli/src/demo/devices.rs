@@ -4,7 +4,7 @@ use std::collections::HashMap;
 use std::path::Path;
 use std::time::{Duration, Instant};
 
-use anyhow::{Context, ensure};
+use anyhow::{bail, ensure};
 use delta_client::{Client, Config, Event, RelayHops, Subscription, Update};
 use delta_core::entropy::Entropy;
 use delta_core::identity::{Author, LogId, OperationId};
@@ -14,6 +14,7 @@ use delta_core::store::{ListedOperation, MessageRow, Page};
 use delta_core::topic::TopicId;
 
 use crate::device::until_live;
+use crate::output::Output;
 use crate::platform::PlatformEntropy;
 
 /// Rows read in one query.
@@ -63,10 +64,10 @@ impl Device {
     }
 
     /// Connects and waits until it is live.
-    pub async fn connect(&mut self, hops: &RelayHops, sync_url: &str) -> anyhow::Result<()> {
+    pub async fn connect(&mut self, hops: &RelayHops, sync_url: &str, output: &Output) -> anyhow::Result<()> {
         let skipped = self.client.init_sync(hops, sync_url).await?;
         ensure!(skipped.is_empty(), "nodes are left out: {skipped:?}");
-        until_live(&self.client, self.topic, &mut self.updates).await
+        until_live(&self.client, self.topic, &mut self.updates, output).await
     }
 
     /// Publishes a line, perhaps as an answer.
@@ -113,32 +114,66 @@ impl Device {
     }
 }
 
-/// Counts how often each message was reported to a device as new, and when first.
+/// Counts how often each message was reported to a device, and when first.
 #[derive(Default)]
 pub struct Arrivals {
-    first: HashMap<OperationId, Instant>,
+    seen: HashMap<OperationId, (Instant, u64)>,
 }
 
 impl Arrivals {
     /// The messages that this update tells of for the first time.
-    pub fn take(&mut self, update: Option<Update>, now: Instant) -> anyhow::Result<Vec<OperationId>> {
-        match update.context("the client was closed")? {
-            Update::Event(Event::Changed { changes, .. }) => {
-                let ids = messages(&changes);
-                Ok(ids.filter(|id| self.first.insert(*id, now).is_none()).collect())
+    pub fn take(&mut self, update: Update, now: Instant) -> anyhow::Result<Vec<OperationId>> {
+        let changes = match update {
+            Update::Event(Event::Changed { changes, .. }) => changes,
+            Update::Event(_) => return Ok(Vec::new()),
+            Update::Lagged { dropped } => bail!("the demo missed {dropped} events: it is too slow"),
+        };
+        let mut new = Vec::new();
+        for id in messages(&changes) {
+            let (_, times) = self.seen.entry(id).or_insert((now, 0));
+            *times += 1;
+            if *times == 1 {
+                new.push(id);
             }
-            Update::Event(_) => Ok(Vec::new()),
-            Update::Lagged { dropped } => anyhow::bail!("the demo missed {dropped} events: it is too slow"),
         }
+        Ok(new)
     }
 
     /// When a message was first reported.
     pub fn when(&self, id: &OperationId) -> Option<Instant> {
-        self.first.get(id).copied()
+        self.seen.get(id).map(|(at, _)| *at)
+    }
+
+    /// How often these messages were reported beyond the first time.
+    pub fn repeats<'a>(&self, ids: impl Iterator<Item = &'a OperationId>) -> u64 {
+        ids.filter_map(|id| self.seen.get(id)).map(|(_, times)| times - 1).sum()
     }
 }
 
 fn messages(changes: &[Change]) -> impl Iterator<Item = OperationId> {
     let messages = changes.iter().filter(|change| change.aggregate == Aggregate::Message);
     messages.flat_map(|change| &change.ids).map(|id| OperationId(*id))
+}
+
+#[cfg(test)]
+mod tests {
+    use delta_core::topic::TopicId;
+
+    use super::*;
+    use crate::platform::instant;
+
+    #[test]
+    fn a_message_reported_again_is_a_repeat() {
+        let (topic, log) = (TopicId([1; 32]), LogId([2; 32]));
+        let mut arrivals = Arrivals::default();
+        let mut told = |ids: &[u8]| {
+            let ids = ids.iter().map(|id| [*id; 32]).collect();
+            let changes = vec![Change { log, aggregate: Aggregate::Message, ids }];
+            arrivals.take(Update::Event(Event::Changed { topic, changes }), instant()).unwrap().len()
+        };
+        assert_eq!((told(&[1, 2]), told(&[2, 3]), told(&[2])), (2, 1, 0));
+        let id = |id: u8| OperationId([id; 32]);
+        assert_eq!(arrivals.repeats([id(1), id(2)].iter()), 2);
+        assert_eq!(arrivals.repeats([id(1), id(3), id(4)].iter()), 0);
+    }
 }

@@ -53,7 +53,6 @@ impl Report {
         b: &Device,
         measured: Measured,
         cluster: &Cluster,
-        needles: &Needles,
         begun: Instant,
     ) -> anyhow::Result<Self> {
         let seconds = begun.elapsed().as_secs_f64();
@@ -67,7 +66,6 @@ impl Report {
         let hops: Vec<Hop> = cluster.nodes().iter().map(Hop::of).collect();
         let mut memory = vec![("demo with both devices".to_owned(), resident(std::process::id()))];
         memory.extend(cluster.nodes().iter().map(|node| (node.name.clone(), node.pid().and_then(resident))));
-        let _ = needles;
         Ok(Self {
             lines: lines.len() as u64,
             published,
@@ -110,6 +108,7 @@ impl Report {
         };
         check(self.lost == 0, "lines are lost");
         check(self.doubled == 0, "lines are doubled");
+        check(self.measured.repeated == 0, "a device was told twice of a line");
         check(self.consistent, "the devices' logs or rows differ");
         check(self.published.iter().sum::<u64>() == self.lines, "not every line was published");
         check(self.received == [self.published[1], self.published[0]], "not every line was received");
@@ -139,6 +138,7 @@ impl Report {
             "received": self.received.iter().sum::<u64>(),
             "lost": self.lost,
             "doubled": self.doubled,
+            "repeated": measured.repeated,
             "p50_ms": percentile(&measured.quiet, 50),
             "p99_ms": percentile(&measured.quiet, 99),
             "ops_per_s": self.ops_per_s(),
@@ -178,6 +178,7 @@ impl Report {
         row("received from the other", format!("{:>10} {:>10}", self.received[0], self.received[1]));
         row("lost", format!("{:>10}", self.lost));
         row("doubled", format!("{:>10}", self.doubled));
+        row("reported twice", format!("{:>10}", measured.repeated));
         row(
             "logs and rows of both devices",
             format!("{:>10}", if self.consistent { "equal" } else { "DIFFERENT" }),

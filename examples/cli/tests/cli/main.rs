@@ -53,3 +53,24 @@ fn a_closed_pipe_is_quiet() {
     assert_eq!(output.status.code(), Some(0));
     assert!(output.stderr.is_empty(), "{}", String::from_utf8_lossy(&output.stderr));
 }
+
+/// Who asks for JSON gets it, whatever goes wrong.
+#[test]
+fn with_json_a_command_line_that_is_not_understood_is_an_object() {
+    for command in [
+        ["--json", "fly"].as_slice(),
+        &["--json"],
+        &["keygen", "--json", "--wings"],
+        &["onion", "peel", "--json", "--onion-secret", "12"],
+        &["tail", "--json"],
+    ] {
+        let done = delta(command, b"");
+        assert_eq!(done.code, 2, "{command:?}: {}", done.err());
+        assert!(done.stdout.is_empty(), "{command:?}");
+        let error: serde_json::Value = serde_json::from_str(&done.err()).unwrap();
+        let text = error["error"].as_str().unwrap();
+        assert!(!text.is_empty() && !text.starts_with("error:") && !text.contains("Usage:"), "{text}");
+    }
+    assert!(delta(&["send", "--", "--json"], b"").err().starts_with("error:"));
+    assert_eq!(delta(&["--json", "--version"], b"").code, 0);
+}

@@ -5,7 +5,7 @@ use std::process::Stdio;
 
 use serde_json::Value;
 
-use crate::support::{Network, delta, json_lines, texts, ticket};
+use crate::support::{Network, delta, json_lines, signal, texts, ticket};
 
 #[test]
 fn what_one_process_sends_another_prints() {
@@ -56,17 +56,153 @@ fn lines_of_standard_input_are_messages_in_their_order() {
 }
 
 #[test]
-fn the_demo_keeps_its_promises_on_a_text_of_ones_own() {
-    let dir = tempfile::tempdir().unwrap();
-    let text: String = (0..300).map(|number| format!("This is line number {number} of a text.\n")).collect();
-    std::fs::write(dir.path().join("text"), text).unwrap();
-    let report = &json_lines(delta().args(["demo", "--input"]).arg(dir.path().join("text")))[0];
-    for (key, value) in [("published", 300), ("received", 300), ("lost", 0), ("doubled", 0)] {
-        assert_eq!(report[key], value, "{key}: {report}");
+fn lines_are_published_although_nobody_reads_the_report() {
+    let network = Network::start();
+    let ticket = ticket();
+    let (a, b) = (network.device("a", &ticket), network.device("b", &ticket));
+    let mut send = a.command(&["send"]).stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().unwrap();
+    let mut input = send.stdin.take().unwrap();
+    writeln!(input, "line 0").unwrap();
+    let mut report = BufReader::new(send.stdout.take().unwrap());
+    report.read_line(&mut String::new()).unwrap();
+    drop(report);
+    let lines: Vec<String> = (1..1000).map(|number| format!("line {number}")).collect();
+    input.write_all(lines.join("\n").as_bytes()).unwrap();
+    drop(input);
+    assert!(send.wait().unwrap().success());
+    assert_eq!(texts(&b.messages()).len(), 1000);
+}
+
+#[test]
+fn a_confirmation_is_reported_before_the_next_line_comes() {
+    let network = Network::start();
+    let a = network.device("a", &ticket());
+    let mut send =
+        a.command(&["send", "--json"]).stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().unwrap();
+    let mut input = send.stdin.take().unwrap();
+    let mut report = BufReader::new(send.stdout.take().unwrap()).lines();
+    for seq in 1..=3 {
+        writeln!(input, "line {seq}").unwrap();
+        let line: Value = serde_json::from_str(&report.next().unwrap().unwrap()).unwrap();
+        assert_eq!(line["seq"], seq);
     }
-    assert_eq!((&report["consistent"], &report["ok"]), (&true.into(), &true.into()), "{report}");
-    for key in ["p50_ms", "p99_ms", "ops_per_s"] {
-        assert!(report[key].as_f64().unwrap() > 0.0, "{key}: {report}");
+    drop(input);
+    assert!(send.wait().unwrap().success());
+}
+
+/// Whatever is stored is reported: who sends the rest again must know what not to send again.
+#[test]
+fn one_refused_line_does_not_hide_the_others() {
+    let dir = tempfile::tempdir().unwrap();
+    let (ticket, key) = (ticket(), "11".repeat(32));
+    let mut send = delta();
+    send.args(["send", "--no-wait", "--key", &key, "--ticket", &ticket])
+        .arg("--db")
+        .arg(dir.path().join("db"));
+    let output = send.args(["one", &"x".repeat(64 * 1024 + 1), "three"]).output().unwrap();
+    let error = String::from_utf8_lossy(&output.stderr).into_owned();
+    assert_eq!(output.status.code(), Some(1), "{error}");
+    assert!(error.contains("message 2 is not published") && error.contains("65536"), "{error}");
+    assert_eq!(String::from_utf8(output.stdout).unwrap().lines().count(), 2);
+}
+
+#[test]
+fn lines_before_an_unreadable_one_are_published() {
+    let dir = tempfile::tempdir().unwrap();
+    let (ticket, key) = (ticket(), "11".repeat(32));
+    let mut send = delta();
+    send.args(["send", "--no-wait", "--key", &key, "--ticket", &ticket])
+        .arg("--db")
+        .arg(dir.path().join("db"));
+    let mut send = send.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+    send.stdin.take().unwrap().write_all(b"one\ntwo\ncaf\xe9\nfour\n").unwrap();
+    let output = send.wait_with_output().unwrap();
+    let error = String::from_utf8_lossy(&output.stderr).into_owned();
+    assert_eq!(output.status.code(), Some(1), "{error}");
+    assert!(error.contains("line 3 of standard input"), "{error}");
+    assert_eq!(String::from_utf8(output.stdout).unwrap().lines().count(), 2);
+}
+
+/// More lines than a listener's queue holds, while the pipe is full.
+#[test]
+fn a_slow_reader_gets_every_message_in_order() {
+    const LINES: usize = 8000;
+    let network = Network::start();
+    let ticket = ticket();
+    let (a, b) = (network.device("a", &ticket), network.device("b", &ticket));
+    let mut tail = b.command(&["tail", "--json"]).stdout(Stdio::piped()).spawn().unwrap();
+    let mut printed = BufReader::new(tail.stdout.take().unwrap()).lines();
+    let mut next = || -> Value { serde_json::from_str(&printed.next().unwrap().unwrap()).unwrap() };
+    json_lines(&mut a.command(&["send", "the first"]));
+    assert_eq!(next()["text"], "the first");
+    let mut send = a.command(&["send"]).stdin(Stdio::piped()).stdout(Stdio::null()).spawn().unwrap();
+    let lines: Vec<String> = (0..LINES).map(|number| format!("line {number}")).collect();
+    send.stdin.take().unwrap().write_all(lines.join("\n").as_bytes()).unwrap();
+    assert!(send.wait().unwrap().success());
+    for line in &lines {
+        assert_eq!(next()["text"], *line);
+    }
+    // Now nobody reads: it must end all the same.
+    let mut send = a.command(&["send"]).stdin(Stdio::piped()).stdout(Stdio::null()).spawn().unwrap();
+    send.stdin.take().unwrap().write_all(lines.join("\n").as_bytes()).unwrap();
+    assert!(send.wait().unwrap().success());
+    signal("INT", tail.id());
+    assert_eq!(tail.wait().unwrap().code(), Some(0));
+}
+
+#[test]
+fn tail_once_gives_up_when_there_is_no_server() {
+    let mut network = Network::start();
+    let b = network.device("b", &ticket());
+    network.kill();
+    let output = b.command(&["tail", "--once", "--timeout", "1"]).output().unwrap();
+    let error = String::from_utf8_lossy(&output.stderr).into_owned();
+    assert_eq!(output.status.code(), Some(1), "{error}");
+    assert!(error.contains("--timeout"), "{error}");
+    assert!(output.stdout.is_empty());
+}
+
+/// A typing mistake must not leave a database or a topic.
+#[test]
+fn status_makes_nothing() {
+    let dir = tempfile::tempdir().unwrap();
+    let (key, other) = ("11".repeat(32), ticket());
+    let status = |ticket: &str| {
+        let mut command = delta();
+        command.args(["status", "--key", &key, "--ticket", ticket]).arg("--db").arg(dir.path().join("db"));
+        command.output().unwrap()
+    };
+    assert_eq!(status(&other).status.code(), Some(1));
+    assert_eq!(dir.path().read_dir().unwrap().count(), 0);
+    let mut send = delta();
+    send.args(["send", "--no-wait", "--key", &key, "--ticket", &ticket(), "one"])
+        .arg("--db")
+        .arg(dir.path().join("db"));
+    assert!(send.output().unwrap().status.success());
+    for _ in 0..2 {
+        let output = status(&other);
+        assert_eq!(output.status.code(), Some(1));
+        assert!(String::from_utf8_lossy(&output.stderr).contains("the topic is not open"), "{output:?}");
+    }
+}
+
+/// Nobody may believe that a list's signatures are checked when there is no list.
+#[test]
+fn trust_and_directory_need_each_other() {
+    let network = Network::start();
+    let a = network.device("a", &ticket());
+    let cases: [(&str, &[&str], &str); 5] = [
+        ("DELTA_DIRECTORY", &[], "--directory"),
+        ("DELTA_TRUST", &[], "--trust"),
+        ("", &["--threshold", "0"], "--threshold"),
+        ("", &["--threshold", "2"], "--threshold 2 cannot be met"),
+        ("DELTA_DIRECTORY", &["--threshold", "1"], "--directory"),
+    ];
+    for (removed, arguments, part) in cases {
+        let output = a.command(&["send", "text"]).args(arguments).env_remove(removed).output().unwrap();
+        let error = String::from_utf8_lossy(&output.stderr).into_owned();
+        assert_eq!(output.status.code(), Some(2), "{error}");
+        assert!(error.contains(part), "{part}: {error}");
     }
 }
 

@@ -1,7 +1,8 @@
 //! A network of child processes (`delta demo --serve`) and devices that use it.
 
-use std::io::{BufRead, BufReader};
+use std::io::{BufRead, BufReader, Read};
 use std::process::{Child, Command, Stdio};
+use std::time::Duration;
 
 use serde_json::Value;
 use tempfile::TempDir;
@@ -32,10 +33,37 @@ impl Network {
         let dir = tempfile::tempdir().unwrap();
         let mut command = delta();
         command.args(["demo", "--serve", "--json", "--keep"]).arg(dir.path().join("network"));
-        let mut child = command.stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().unwrap();
+        let mut child =
+            command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
         let mut line = String::new();
         BufReader::new(child.stdout.take().unwrap()).read_line(&mut line).unwrap();
         Self { child, facts: serde_json::from_str(&line).unwrap(), dir }
+    }
+
+    /// The process that holds it together.
+    pub fn pid(&self) -> u32 {
+        self.child.id()
+    }
+
+    /// The processes of the server and the relays.
+    pub fn pids(&self) -> Vec<u32> {
+        let pids = self.facts["pids"].as_object().unwrap().values();
+        pids.map(|pid| pid.as_u64().unwrap().try_into().unwrap()).collect()
+    }
+
+    /// SIGKILL for the process that holds it together; returns when the servers are gone too.
+    pub fn kill(&mut self) {
+        self.child.kill().unwrap();
+        self.child.wait().unwrap();
+        self.pids().into_iter().for_each(until_gone);
+    }
+
+    /// Waits until it ends by itself; gives its exit code and what it said.
+    pub fn end(&mut self) -> (Option<i32>, String) {
+        let status = self.child.wait().unwrap();
+        let mut said = String::new();
+        self.child.stderr.take().unwrap().read_to_string(&mut said).unwrap();
+        (status.code(), said)
     }
 
     /// A new device in a topic.
@@ -81,6 +109,37 @@ impl Device {
     pub fn messages(&self) -> Vec<Value> {
         json_lines(&mut self.command(&["tail", "--once", "--last", "1000000"]))
     }
+}
+
+/// Sends a signal.
+pub fn signal(name: &str, pid: u32) {
+    assert!(Command::new("kill").args(["-s", name, &pid.to_string()]).status().unwrap().success());
+}
+
+/// Waits until a process, which may be nobody's child any more, has ended.
+pub fn until_gone(pid: u32) {
+    while state(pid).is_some_and(|(state, _)| state != "Z") {
+        std::thread::sleep(Duration::from_millis(5));
+    }
+}
+
+/// The process whose command line holds `part`, among the children of another.
+pub fn child_with(parent: u32, part: &str) -> Option<u32> {
+    let pids = std::fs::read_dir("/proc")
+        .unwrap()
+        .filter_map(|entry| entry.ok()?.file_name().to_str()?.parse().ok());
+    pids.filter(|pid| state(*pid).is_some_and(|(_, of)| of == parent)).find(|pid| {
+        let line = std::fs::read(format!("/proc/{pid}/cmdline")).unwrap_or_default();
+        String::from_utf8_lossy(&line).contains(part)
+    })
+}
+
+/// A process's state and parent (proc_pid_stat(5)).
+fn state(pid: u32) -> Option<(String, u32)> {
+    let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
+    let (_, rest) = stat.rsplit_once(')')?;
+    let mut fields = rest.split_whitespace();
+    Some((fields.next()?.to_owned(), fields.next()?.parse().ok()?))
 }
 
 pub fn ticket() -> String {
