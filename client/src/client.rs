@@ -3,9 +3,9 @@
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::JoinHandle;
 
-use delta_core::engine::{Command, Engine, Reply, TopicStatus};
+use delta_core::engine::{Command, Engine, Reply, SeenDirectory, TopicStatus};
 use delta_core::identity::{Author, OperationId};
-use delta_core::onion::directory::Skipped;
+use delta_core::onion::directory::{Seen, Skipped};
 use delta_core::ops::{Content, DeviceKey, Ticket};
 use delta_core::store::{Reader, Store, StoreError, StoreOptions};
 use delta_core::topic::TopicId;
@@ -17,7 +17,7 @@ use crate::config::{Config, RelayHops};
 use crate::driver::{Driver, Inbox, MAX_TOGETHER, Message, Outbound, Parts, Workers, inbox};
 use crate::error::ClientError;
 use crate::net::{Http, SocketContext, client_config};
-use crate::network::{Resolved, resolve};
+use crate::network::{Resolved, resolve, scope};
 use crate::platform::Clock;
 use crate::readers::{READERS, Readers};
 use crate::subscription::{Listener, Subscription};
@@ -103,7 +103,8 @@ impl Client {
     /// Sends through these relays to this server from now on, and reads it. May be called again.
     ///
     /// `sync_url` is `<base>#<ed25519 hex>`: whatever the server says of itself must be signed by that key. Its record
-    /// comes from the relays' records if it is among them, else from its `/info`.
+    /// comes from the relays' records if it is among them, else from its `/info`. A list or record older than one this
+    /// device has seen from the same signers is refused.
     ///
     /// Returns the nodes that were left out, and why. With too few usable relays left, operations stay queued and
     /// [`Client::status`] says so.
@@ -114,8 +115,13 @@ impl Client {
     ) -> Result<Vec<Skipped>, ClientError> {
         let Settings { relays, allow_plaintext, .. } = self.shared.config;
         let now = self.shared.clock.now();
+        let scope = scope(relay_hops);
+        let setting = SeenDirectory::setting(&scope);
+        let stored = self.read(move |reader| reader.setting(&setting)).await?.unwrap_or_default();
+        let seen = Seen::load(&stored).map_err(|_| ClientError::SeenDamaged)?;
+        let (http, seen) = (&self.shared.http, SeenDirectory { scope, seen });
         let Resolved { network, skipped } =
-            resolve(relay_hops, sync_url, relays, allow_plaintext, now, &self.shared.http).await?;
+            resolve(relay_hops, sync_url, relays, allow_plaintext, now, http, seen).await?;
         self.shared.inbox.command(Command::Configure(network)).await?;
         Ok(skipped)
     }

@@ -43,6 +43,8 @@ const TURN_MESSAGES: usize = 4096;
 /// Pause after a failed transaction, doubled for each further one up to [`MAX_PAUSE`].
 const FIRST_PAUSE: Duration = Duration::from_millis(100);
 const MAX_PAUSE: Duration = Duration::from_secs(5);
+/// How long a timer that is due waits for what was received before it.
+const TIMER_PATIENCE: Duration = Duration::from_millis(250);
 /// Silence after which the write-ahead log is moved into the database file.
 const CHECKPOINT_AFTER: Duration = Duration::from_secs(2);
 /// Length of the write-ahead log at which it is moved without waiting for silence.
@@ -116,6 +118,8 @@ pub(crate) struct Driver {
     received: VecDeque<Received>,
     failures: u32,
     paused_until: Option<Instant>,
+    /// Since when the engine's timer is due and waits for what was received.
+    due_since: Option<Instant>,
     /// Transactions since the last checkpoint.
     unmoved: u32,
     closing: Option<oneshot::Sender<()>>,
@@ -152,6 +156,7 @@ impl Driver {
             received: VecDeque::new(),
             failures: 0,
             paused_until: None,
+            due_since: None,
             unmoved: 0,
             closing: None,
         }
@@ -184,7 +189,7 @@ impl Driver {
             return;
         }
         self.paused_until = None;
-        if self.engine.next_wakeup().is_some_and(|at| at <= self.clock.now()) {
+        if self.timer_is_due() {
             self.inputs.push(Input::Timeout);
         }
         if !self.inputs.is_empty() {
@@ -192,6 +197,23 @@ impl Driver {
         }
         self.triage_incoming();
         self.store_slice();
+    }
+
+    /// Whether the engine's time has come. What was received before is looked at first, for a moment: after a sleep the
+    /// echo that a timer waits for has often arrived.
+    fn timer_is_due(&mut self) -> bool {
+        if self.engine.next_wakeup().is_none_or(|at| at > self.clock.now()) {
+            self.due_since = None;
+            return false;
+        }
+        let now = instant();
+        let since = *self.due_since.get_or_insert(now);
+        let idle = self.incoming.is_empty() && self.received.is_empty() && self.lanes.is_empty();
+        let due = idle || now.saturating_duration_since(since) >= TIMER_PATIENCE;
+        if due {
+            self.due_since = None;
+        }
+        due
     }
 
     /// Waits for the first message unless there is work, then takes what else is there.
@@ -223,6 +245,8 @@ impl Driver {
             return Some(Duration::ZERO);
         }
         let timer = self.engine.next_wakeup().map(|at| until(self.clock.now(), at));
+        // Frames are with the workers: their results come as messages.
+        let timer = timer.map(|wait| if self.due_since.is_some() { wait.max(TIMER_PATIENCE) } else { wait });
         let checkpoint = (self.unmoved > 0).then_some(CHECKPOINT_AFTER);
         timer.into_iter().chain(checkpoint).min()
     }
@@ -243,12 +267,7 @@ impl Driver {
 
     fn take(&mut self, message: Message) {
         match message {
-            Message::Command { command, reply } => {
-                if let Command::Configure(network) = &command {
-                    self.outbound.set_server(&network.server.url);
-                }
-                self.command(command, Waiter::Caller(reply));
-            }
+            Message::Command { command, reply } => self.command(command, Waiter::Caller(reply)),
             Message::Listen { listener, reply } => self.listen(listener, reply),
             Message::Unlisten { topic, listener } => self.unlisten(topic, &listener),
             Message::Connected { conn } => self.inputs.push(Input::Connected { conn }),
@@ -262,7 +281,7 @@ impl Driver {
                 self.outbound.forget(conn);
                 self.incoming.push_back(Incoming::End { conn, retry_after_ms });
             }
-            Message::Posted { attempt, taken } => self.inputs.push(Input::Posted { attempt, taken }),
+            Message::Posted { attempt, handover } => self.inputs.push(Input::Posted { attempt, handover }),
             Message::NetworkChanged => self.inputs.push(Input::NetworkChanged),
             Message::Close { done } => self.closing = Some(done),
             Message::WorkerPanicked => panic!("a worker panicked"),
@@ -339,7 +358,8 @@ impl Driver {
     }
 
     fn triage_incoming(&mut self) {
-        if self.incoming.is_empty() {
+        // A connection's frames come after the news that it is open, however many commands are ahead of that.
+        if self.incoming.is_empty() || !self.inputs.is_empty() {
             return;
         }
         let now = self.clock.now();
@@ -366,7 +386,10 @@ impl Driver {
     fn publish_outputs(&mut self) {
         while let Some(output) = self.engine.poll_output() {
             match output {
-                Output::Connect { conn, request } => self.outbound.connect(conn, request, &self.inbox),
+                Output::Connect { conn, server, request } => {
+                    self.outbound.connect(conn, &server, request, &self.inbox);
+                }
+                Output::ForgetConnections => self.outbound.forget_kept(),
                 Output::Disconnect { conn } => self.outbound.forget(conn),
                 Output::Post(job) => self.outbound.post(job, &self.workers, &self.inbox),
                 Output::Reply { id, result } => self.reply(id, result.map_err(ClientError::from)),

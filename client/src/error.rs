@@ -66,6 +66,10 @@ pub enum ClientError {
         /// Why not.
         reason: ServerRecordError,
     },
+    /// What this device has seen of directories is damaged: an old one could no longer be told from a new one. The
+    /// database's file is at fault; restore it, or begin with a new one.
+    #[error("what was seen of directories before cannot be read: the database is damaged")]
+    SeenDamaged,
     /// A root certificate of the configuration is not usable, or the TLS library cannot start.
     #[error("TLS cannot be set up: {0}")]
     Tls(String),
@@ -123,6 +127,7 @@ impl ClientError {
             Self::PathLength { .. } => "path_length",
             Self::ServerUnreachable { .. } => "server_unreachable",
             Self::ServerRecord { .. } => "server_record",
+            Self::SeenDamaged => "database_corrupt",
             Self::Tls(_) => "tls",
             Self::Threads(_) => "threads",
             Self::Closed => "closed",

@@ -5,5 +5,6 @@ mod socket;
 mod tls;
 
 pub(crate) use post::Http;
+use socket::retry_after;
 pub(crate) use socket::{Closed, Sink, SocketContext, run};
 pub(crate) use tls::client_config;

@@ -3,10 +3,10 @@
 
 use std::sync::Arc;
 
-use delta_core::engine::Network;
+use delta_core::engine::{Network, SeenDirectory};
 use delta_core::identity::Millis;
 use delta_core::onion::directory::{
-    Directory, Node, NodeKind, RecordObject, Seen, Skipped, SyncUrl, TrustPolicy,
+    Directory, LoadRules, Node, NodeKind, RecordObject, Seen, SkipReason, Skipped, SyncUrl, TrustPolicy,
 };
 use delta_core::onion::route::MAX_RELAYS;
 
@@ -29,32 +29,49 @@ pub(crate) async fn resolve(
     allow_plaintext: bool,
     now: Millis,
     http: &Http,
+    mut seen: SeenDirectory,
 ) -> Result<Resolved, ClientError> {
     if relays == 0 || relays > MAX_RELAYS {
         return Err(ClientError::PathLength { relays });
     }
-    let (directory, skipped) = directory(hops, allow_plaintext, now)?;
+    let (directory, skipped) = directory(hops, allow_plaintext, now, &seen.seen)?;
+    directory.remember(&mut seen.seen);
     let server = sync_server(sync_url, allow_plaintext)?;
     let known = directory.node(&server.node).filter(|node| node.kind == NodeKind::Sync);
     let server = match known {
         Some(node) => Node { url: server.base, ..node.clone() },
-        None => ask(&server, allow_plaintext, now, http).await?,
+        None => {
+            let node = ask(&server, allow_plaintext, now, http, &seen.seen).await?;
+            Directory::from_nodes(0, u64::MAX, [node.clone()]).remember(&mut seen.seen);
+            node
+        }
     };
     if server.keys.is_empty() {
         return Err(ClientError::ServerRecord { url: server.url, reason: ServerRecordError::NoOnionKey });
     }
-    Ok(Resolved { network: Network { directory: Arc::new(directory), server, relays }, skipped })
+    Ok(Resolved { network: Network { directory: Arc::new(directory), server, relays, seen }, skipped })
+}
+
+/// Which directories a pool or list is compared with: those of the same signers.
+pub(crate) fn scope(hops: &RelayHops) -> String {
+    let RelayHops::Directory { trusted_keys, threshold, .. } = hops else { return "pool".into() };
+    let mut keys: Vec<String> = trusted_keys.iter().map(ToString::to_string).collect();
+    keys.sort_unstable();
+    keys.dedup();
+    format!("{threshold}:{}", keys.join(","))
 }
 
 fn directory(
     hops: &RelayHops,
     allow_private: bool,
     now: Millis,
+    seen: &Seen,
 ) -> Result<(Directory, Vec<Skipped>), ClientError> {
     match hops {
         RelayHops::Directory { list, records, trusted_keys, threshold } => {
             let trust = TrustPolicy { keys: trusted_keys.clone(), threshold: *threshold, allow_private };
-            Ok(Directory::load(list, records, &trust, now)?)
+            let rules = LoadRules { seen: seen.clone(), ..LoadRules::default() };
+            Ok(Directory::load_with(list, records, &trust, now, &rules)?)
         }
         RelayHops::Pool(objects) => {
             let mut records = Vec::with_capacity(objects.len());
@@ -64,7 +81,7 @@ fn directory(
                 records.push(object.to_json());
             }
             let records = format!("[{}]", records.join(","));
-            Ok(Directory::pool(&records, allow_private, now, &Seen::default())?)
+            Ok(Directory::pool(&records, allow_private, now, seen)?)
         }
     }
 }
@@ -83,13 +100,19 @@ fn with_causes(error: &(dyn std::error::Error + 'static)) -> String {
 }
 
 /// Asks the server for its record. The pin, not the connection, is what makes the answer trustworthy.
-async fn ask(server: &SyncUrl, allow_private: bool, now: Millis, http: &Http) -> Result<Node, ClientError> {
+async fn ask(
+    server: &SyncUrl,
+    allow_private: bool,
+    now: Millis,
+    http: &Http,
+    seen: &Seen,
+) -> Result<Node, ClientError> {
     let url = || server.base.clone();
     let info = http
         .info(&server.base)
         .await
         .map_err(|error| ClientError::ServerUnreachable { url: url(), reason: with_causes(&error) })?;
-    pinned_record(&info, server, allow_private, now)
+    pinned_record(&info, server, allow_private, now, seen)
         .map_err(|reason| ClientError::ServerRecord { url: url(), reason })
 }
 
@@ -98,6 +121,7 @@ fn pinned_record(
     server: &SyncUrl,
     allow_private: bool,
     now: Millis,
+    seen: &Seen,
 ) -> Result<Node, ServerRecordError> {
     let mut info: serde_json::Value = serde_json::from_slice(info).map_err(|_| ServerRecordError::Info)?;
     let object = info.get_mut("record").map(serde_json::Value::take).ok_or(ServerRecordError::Info)?;
@@ -112,5 +136,9 @@ fn pinned_record(
     // Its own word on its operator is enough to keep that operator's relays out of the routes to it.
     let node = Node::from_record(&object, record.operator, allow_private, now)
         .map_err(ServerRecordError::Skipped)?;
+    let known = seen.records.get(&node.id).copied().unwrap_or_default();
+    if node.seq < known.seq {
+        return Err(ServerRecordError::Skipped(SkipReason::Older { got: node.seq, seen: known.seq }));
+    }
     Ok(Node { url: server.base.clone(), ..node })
 }

@@ -56,7 +56,10 @@ impl Clock {
         let (wall, instant) = (self.wall.now(), instant());
         let mut latest = self.latest.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
         let now = advance(*latest, wall, instant);
-        *latest = Some((now, instant));
+        // Only a whole millisecond moves the mark: what is left of one counts next time.
+        if latest.is_none_or(|(last, _)| now != last) {
+            *latest = Some((now, instant));
+        }
         now
     }
 }
@@ -91,5 +94,27 @@ mod tests {
         assert_eq!(advance(Some((Millis(5_000), start)), Millis(1_000), later(70)), Millis(5_070));
         assert_eq!(advance(Some((Millis(5_000), start)), Millis(5_080), later(70)), Millis(5_080));
         assert_eq!(advance(Some((Millis(5_000), start)), Millis(9_999_999), later(70)), Millis(9_999_999));
+    }
+
+    /// A wall clock that stands still in the past.
+    #[derive(Debug)]
+    struct Behind;
+
+    impl WallClock for Behind {
+        fn now(&self) -> Millis {
+            Millis(1_000)
+        }
+    }
+
+    #[test]
+    fn asking_often_does_not_stop_a_clock_that_is_ahead() {
+        let begun = instant() - Duration::from_millis(20);
+        let clock = Clock { wall: Arc::new(Behind), latest: Mutex::new(Some((Millis(5_000), begun))) };
+        let mut asked = 0;
+        while clock.now() < Millis(5_030) {
+            asked += 1;
+            assert!(begun.elapsed() < Duration::from_secs(60), "asked {asked} times");
+        }
+        assert!(asked > 0 && begun.elapsed() >= Duration::from_millis(30));
     }
 }

@@ -10,7 +10,9 @@ use std::sync::mpsc;
 use std::time::Instant;
 
 use bytes::Bytes;
-use delta_core::engine::{Command, CommandId, Engine, Input, Network, OpenJob, OpenedBatch, Output, open};
+use delta_core::engine::{
+    Command, CommandId, Engine, Input, Network, OpenJob, OpenedBatch, Output, SeenDirectory, open,
+};
 use delta_core::entropy::SeededEntropy;
 use delta_core::identity::{EnvelopeHash, Millis, NodeId};
 use delta_core::onion::directory::{Directory, Node, NodeKind};
@@ -112,7 +114,15 @@ fn catch_up(
             &mut entropy,
             vec![
                 command(1, Command::OpenTopic { ticket: ticket.clone() }),
-                command(2, Command::Configure(Network { directory, server: node, relays: 3 })),
+                command(
+                    2,
+                    Command::Configure(Network {
+                        directory,
+                        server: node,
+                        relays: 3,
+                        seen: SeenDirectory::default(),
+                    }),
+                ),
                 command(3, Command::Subscribe { topic: ticket.topic() }),
             ],
         )

@@ -27,12 +27,13 @@ use crate::entropy::Entropy;
 use crate::identity::{Author, Millis};
 use crate::ops::DeviceKey;
 use crate::store::{Durability, Reader, Store, StoreError};
-use crate::sync::session::ConnId;
+use crate::sync::session::{ConnId, FAULT_PAUSE_MS};
 use state::State;
 
+pub use delivery::MAX_HANDOVERS;
 pub use io::{
-    Blocked, Command, CommandError, CommandId, Event, Input, Network, OpenJob, Opened, OpenedBatch, Output,
-    PostJob, PostJobError, Reply, TopicStatus, Why, open,
+    Blocked, Command, CommandError, CommandId, Event, Handover, Input, Network, OpenJob, Opened, OpenedBatch,
+    Output, PostJob, PostJobError, Reply, SeenDirectory, TopicStatus, Why, open,
 };
 
 /// A batch could not be committed. It was rolled back whole: its commands are answered with the error, its
@@ -56,15 +57,15 @@ pub struct Engine {
     store: Store,
     state: State,
     outputs: VecDeque<Output>,
-    /// Memory could not be made from the store again after a rollback: to be done before anything else.
-    stale: bool,
+    /// Memory must be made from the store again after a rollback, before anything else: at the latest at this instant.
+    stale: Option<Millis>,
 }
 
 impl Engine {
     /// Starts from what the store holds. Nothing is sent before [`Command::Configure`].
     pub fn open(mut store: Store, device: DeviceKey, now: Millis) -> Result<Self, EngineError> {
         let state = State::load(&mut store, device, now)?;
-        Ok(Self { store, state, outputs: VecDeque::new(), stale: false })
+        Ok(Self { store, state, outputs: VecDeque::new(), stale: None })
     }
 
     /// This device's key, as others know it.
@@ -80,6 +81,10 @@ impl Engine {
         message: Bytes,
         entropy: &mut dyn Entropy,
     ) -> Vec<OpenJob> {
+        // Its connection is going to be closed, and what it brought comes again.
+        if self.stale.is_some() {
+            return Vec::new();
+        }
         self.state.triage(now, conn, message, entropy, &mut self.outputs)
     }
 
@@ -113,7 +118,7 @@ impl Engine {
                         .into_iter()
                         .map(|id| Output::Reply { id, result: Err(CommandError::Store(Arc::clone(&error))) }),
                 );
-                self.stale = true;
+                self.stale = Some(now.plus(FAULT_PAUSE_MS));
                 // If the store cannot even be read now, the next batch tries again before anything else.
                 let _ = self.refresh(now);
                 Err(EngineError::Store(error))
@@ -128,7 +133,10 @@ impl Engine {
 
     /// When to send [`Input::Timeout`].
     pub fn next_wakeup(&self) -> Option<Millis> {
-        self.state.next_wakeup()
+        match self.stale {
+            Some(at) => Some(at),
+            None => self.state.next_wakeup(),
+        }
     }
 
     /// A read-only view of the database for queries, usable on any thread beside the engine.
@@ -153,9 +161,9 @@ impl Engine {
 
     /// After a rollback: memory is made from the store again, connections start over.
     fn refresh(&mut self, now: Millis) -> Result<(), StoreError> {
-        if self.stale {
+        if self.stale.is_some() {
             self.state.reload(&mut self.store, now, &mut self.outputs)?;
-            self.stale = false;
+            self.stale = None;
         }
         Ok(())
     }
@@ -168,6 +176,7 @@ impl Engine {
         durability: Durability,
     ) -> Result<Vec<Output>, StoreError> {
         self.refresh(now)?;
+        self.state.begin();
         let mut staged = Vec::new();
         let mut tx = self.store.begin(durability)?;
         for input in inputs {

@@ -6,8 +6,8 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use delta_core::engine::{
-    Blocked, Command, CommandError, CommandId, Engine, EngineError, Event, Input, Network, Output, PostJob,
-    Reply, open,
+    Blocked, Command, CommandError, CommandId, Engine, EngineError, Event, Handover, Input, Network, Output,
+    PostJob, Reply, SeenDirectory, open,
 };
 use delta_core::entropy::SeededEntropy;
 use delta_core::identity::{EnvelopeHash, Millis, NodeId, OperationId};
@@ -57,6 +57,7 @@ impl World {
             directory: Arc::new(Directory::from_nodes(1, u64::MAX, (0..relays).map(relay))),
             server: node(NodeId(self.key.verifying_key().to_bytes()), NodeKind::Sync, 3),
             relays: 3,
+            seen: SeenDirectory::default(),
         }
     }
 
@@ -160,7 +161,7 @@ impl Device {
     fn outputs(&mut self) -> Vec<Output> {
         let outputs: Vec<_> = std::iter::from_fn(|| self.engine.poll_output()).collect();
         for output in &outputs {
-            if let Output::Connect { conn, request } = output {
+            if let Output::Connect { conn, request, .. } = output {
                 self.connect = Some((*conn, request.clone()));
             }
         }
@@ -266,7 +267,7 @@ fn what_one_device_publishes_the_other_reads_and_the_echo_acknowledges() {
     let [job] = posts(outputs).try_into().unwrap();
     assert_eq!(alice.status().sent, 1, "an accepted packet is not a delivered one");
     assert_eq!(world.carry(&job), 1);
-    alice.handle(vec![Input::Posted { attempt: job.attempt, taken: true }]).unwrap();
+    alice.handle(vec![Input::Posted { attempt: job.attempt, handover: Handover::Taken }]).unwrap();
     assert_eq!(alice.status().sent, 1);
 
     let (_, outputs) = alice.catch_up(&world);
@@ -438,4 +439,120 @@ fn case_51_a_wiped_server_gets_its_operations_back_once() {
     let mut after = alice.texts();
     after.sort();
     assert_eq!(after, before, "nothing lost or doubled on the device");
+}
+
+#[test]
+fn the_app_hears_when_sending_can_go_on() {
+    let ticket = ticket();
+    let world = World::new(ticket.topic());
+    let mut alice = Device::ready(1, &ticket, &world);
+    alice.command(Command::Configure(world.network(2))).unwrap();
+    let command = alice.say("waits");
+    let input = alice.input(command);
+    let news = |outputs: &[Output]| -> Vec<Option<Blocked>> {
+        let blocked = |output: &Output| match output {
+            Output::Event(Event::Delivery { blocked, .. }) => Some(blocked.clone()),
+            _ => None,
+        };
+        outputs.iter().filter_map(blocked).collect()
+    };
+    let reason = Blocked::Route(RouteError::TooFewRelays { have: 2, need: 3 });
+    assert_eq!(news(&alice.handle(vec![input]).unwrap()), [Some(reason)]);
+    let command = Command::Configure(world.network(3));
+    let input = alice.input(command);
+    assert_eq!(news(&alice.handle(vec![input]).unwrap()), [None]);
+}
+
+#[test]
+fn a_thousand_network_changes_replace_the_connection_at_once_and_then_rarely() {
+    let ticket = ticket();
+    let world = World::new(ticket.topic());
+    let mut alice = Device::ready(1, &ticket, &world);
+    alice.catch_up(&world);
+    assert_eq!(alice.status().connection, Connection::Live);
+    let outputs = alice.handle(vec![Input::NetworkChanged]).unwrap();
+    assert!(outputs.iter().any(|output| matches!(output, Output::Disconnect { .. })), "it may be dead");
+    assert!(outputs.iter().any(|output| matches!(output, Output::ForgetConnections)));
+    assert_eq!(alice.connection().1.since, Seq(0));
+    let mut connects = 0;
+    for _ in 0..1000 {
+        alice.now = alice.now.plus(10);
+        connects += usize::from(alice.connect.take().is_some());
+        alice.handle(vec![Input::NetworkChanged]).unwrap();
+    }
+    assert!((2..=4).contains(&connects), "{connects} in ten seconds: after 1, 3 and 7 s");
+    // The last one counts, though it came while none was acted on.
+    alice.connect = None;
+    alice.connection();
+}
+
+#[test]
+fn nothing_wakes_a_device_that_lost_its_server_while_it_had_something_to_deliver_again() {
+    let ticket = ticket();
+    let mut world = World::new(ticket.topic());
+    let mut alice = Device::ready(1, &ticket, &world);
+    let command = alice.say("kept");
+    let input = alice.input(command);
+    for job in posts(alice.handle(vec![input]).unwrap()) {
+        world.carry(&job);
+        alice.handle(vec![Input::Posted { attempt: job.attempt, handover: Handover::Taken }]).unwrap();
+    }
+    let (conn, _) = alice.catch_up(&world);
+    world.log.clear();
+    world.generation = Generation([2; 16]);
+    alice.handle(vec![Input::Disconnected { conn, retry_after_ms: 0 }]).unwrap();
+    let (conn, _) = alice.connection();
+    alice.handle(vec![Input::Connected { conn }]).unwrap();
+    for frame in [world.hello(), Frame::Reset { generation: world.generation, head: Seq(0) }, world.ready()] {
+        alice.frame(conn, &frame);
+    }
+    assert!(alice.engine.next_wakeup().is_some(), "live: it is going to be delivered again");
+    alice.command(Command::Unsubscribe { topic: ticket.topic() }).unwrap();
+    assert_eq!(alice.engine.next_wakeup(), None);
+    // It is not forgotten.
+    alice.command(Command::Subscribe { topic: ticket.topic() }).unwrap();
+    alice.catch_up(&world);
+    let mut delivered = 0;
+    while delivered == 0 {
+        alice.now = alice.engine.next_wakeup().expect("re-delivery is due").max(alice.now);
+        let jobs = posts(alice.handle(vec![Input::Timeout]).unwrap());
+        delivered += jobs.iter().map(|job| world.carry(job)).sum::<usize>();
+    }
+    assert_eq!(delivered, 1);
+}
+
+#[test]
+fn a_batch_that_cannot_be_committed_leaves_nothing_behind_and_the_app_knows_where_it_stands() {
+    let dir = tempfile::tempdir().unwrap();
+    let ticket = ticket();
+    let world = World::new(ticket.topic());
+    let options = StoreOptions { max_pages: Some(120), ..StoreOptions::default() };
+    let mut alice = Device::new(1, Store::open(dir.path().join("device.db"), options).unwrap(), &ticket);
+    alice.command(Command::OpenTopic { ticket: ticket.clone() }).unwrap();
+    alice.command(Command::Configure(world.network(3))).unwrap();
+    let published = alice.say("sent without being subscribed");
+    alice.command(published).unwrap();
+    alice.catch_up(&world);
+    assert_eq!(alice.status().connection, Connection::Live);
+
+    let topic = ticket.topic();
+    let mut inputs =
+        vec![alice.input(Command::Subscribe { topic }), alice.input(Command::Configure(world.network(2)))];
+    for _ in 0..100 {
+        let command = alice.say(&"y".repeat(20_000));
+        inputs.push(alice.input(command));
+    }
+    alice.engine.handle(alice.now, &mut alice.entropy, inputs).unwrap_err();
+    let outputs = alice.outputs();
+    let offline = |output: &Output| {
+        matches!(output, Output::Event(Event::Connection { connection: Connection::Offline, .. }))
+    };
+    assert!(outputs.iter().any(offline), "the app must not go on showing it as live");
+    assert!(outputs.iter().any(|output| matches!(output, Output::Disconnect { .. })));
+    assert!(alice.engine.next_wakeup().is_some(), "it comes back by itself");
+    // What the batch said is as if it had never been said: three relays again, and not subscribed.
+    let (conn, request) = alice.connection();
+    assert_eq!(request.topic, topic, "the row that waits for its echo");
+    assert_eq!(alice.status().blocked, None);
+    alice.handle(vec![Input::Disconnected { conn, retry_after_ms: 0 }]).unwrap();
 }

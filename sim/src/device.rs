@@ -4,7 +4,9 @@ use std::collections::{BTreeMap, VecDeque};
 use std::path::{Path, PathBuf};
 
 use bytes::Bytes;
-use delta_core::engine::{self, Command, CommandId, Engine, Input, OpenJob, Output, PostJob, Reply};
+use delta_core::engine::{
+    self, Command, CommandId, Engine, Handover, Input, OpenJob, Output, PostJob, Reply,
+};
 use delta_core::entropy::{Entropy, EntropyError};
 use delta_core::identity::{Author, Millis};
 use delta_core::ops::{DeviceKey, Ticket};
@@ -377,7 +379,9 @@ impl World {
                     self.app_hears_event(device, &event)?;
                     continue;
                 }
-                Output::Connect { conn, request } => Deferred::Connect { conn, request },
+                Output::Connect { conn, request, .. } => Deferred::Connect { conn, request },
+                // No connection is kept here: every packet opens its own.
+                Output::ForgetConnections => continue,
                 Output::Disconnect { conn } => Deferred::Disconnect { conn },
                 Output::Post(job) => Deferred::Post(job),
             };
@@ -429,7 +433,8 @@ impl World {
 
     pub(crate) fn device_posted(&mut self, device: usize, life: u64, attempt: AttemptId, taken: bool) {
         if self.devices[device].life == life {
-            self.devices[device].inputs.push_back(Input::Posted { attempt, taken });
+            let handover = if taken { Handover::Taken } else { Handover::Failed };
+            self.devices[device].inputs.push_back(Input::Posted { attempt, handover });
             self.wish_batch(device);
         }
     }
@@ -591,8 +596,8 @@ const fn say(input: &Input) -> &'static str {
         Input::Opened(_) => "opened",
         Input::Connected { .. } => "connected",
         Input::Disconnected { .. } => "disconnected",
-        Input::Posted { taken: true, .. } => "taken",
-        Input::Posted { taken: false, .. } => "not taken",
+        Input::Posted { handover: Handover::Taken, .. } => "taken",
+        Input::Posted { .. } => "not taken",
         Input::NetworkChanged => "network changed",
         Input::Timeout => "timeout",
     }

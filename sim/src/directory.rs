@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use delta_core::engine::Network;
+use delta_core::engine::{Network, SeenDirectory};
 use delta_core::identity::{Millis, NodeId};
 use delta_core::onion::directory::{
     Directory, ListBody, ListEntry, Node, NodeKind, NodeRecord, RecordObject, TrustPolicy, sign_list,
@@ -115,5 +115,5 @@ pub(crate) fn network(relays: &[NodeIdentity], server: &NodeIdentity, hops: usiz
     let record = server.record(NodeKind::Sync, "https://sync.example", "sync", now);
     let server =
         Node::from_record(&record, Some("sync".to_owned()), false, now).expect("the record is valid");
-    Network { directory: Arc::new(directory), server, relays: hops }
+    Network { directory: Arc::new(directory), server, relays: hops, seen: SeenDirectory::default() }
 }

@@ -36,6 +36,11 @@ impl<T> Lanes<T> {
         Self { lanes: HashMap::new() }
     }
 
+    /// Whether nothing is at work.
+    pub(crate) fn is_empty(&self) -> bool {
+        self.lanes.is_empty()
+    }
+
     /// Takes the next place of `conn` for a job that starts now.
     pub(crate) fn start(&mut self, conn: ConnId) -> Ticket {
         let lane = self.lanes.entry(conn).or_insert_with(|| Lane { first: 0, places: VecDeque::new() });

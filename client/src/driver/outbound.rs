@@ -4,7 +4,7 @@ use std::collections::HashMap;
 use std::sync::Arc;
 
 use bytes::Bytes;
-use delta_core::engine::PostJob;
+use delta_core::engine::{Handover, MAX_HANDOVERS, PostJob};
 use delta_core::sync::session::{ConnId, SubscribeRequest};
 use tokio::runtime::Handle;
 use tokio::sync::{Semaphore, oneshot};
@@ -13,16 +13,12 @@ use super::inbox::{ConnectionRoom, Inbox, Message, Room};
 use super::workers::{Urgency, Workers};
 use crate::net::{Closed, Http, Sink, SocketContext, run};
 
-/// Packets being wrapped or on their way to a relay at once, over all topics.
-const MAX_POSTS: usize = 64;
-
 /// The tasks of one client. Dropping it closes its sockets.
 pub(crate) struct Outbound {
     runtime: Handle,
     http: Http,
     sockets: SocketContext,
-    /// Base URL of the configured server.
-    server: String,
+    /// Closed with the client: no POST outlives it.
     posts: Arc<Semaphore>,
     /// Each open socket ends when its sender here is dropped.
     open: HashMap<ConnId, oneshot::Sender<()>>,
@@ -30,21 +26,24 @@ pub(crate) struct Outbound {
 
 impl Outbound {
     pub(crate) fn new(runtime: Handle, http: Http, sockets: SocketContext) -> Self {
-        let posts = Arc::new(Semaphore::new(MAX_POSTS));
-        Self { runtime, http, sockets, server: String::new(), posts, open: HashMap::new() }
+        let posts = Arc::new(Semaphore::new(MAX_HANDOVERS));
+        Self { runtime, http, sockets, posts, open: HashMap::new() }
     }
 
-    /// Reads this server from now on.
-    pub(super) fn set_server(&mut self, url: &str) {
-        url.clone_into(&mut self.server);
+    /// Connections kept for later use lead through a network that is gone: the next packets open their own.
+    pub(super) fn forget_kept(&mut self) {
+        match self.http.renewed() {
+            Ok(http) => self.http = http,
+            Err(error) => tracing::warn!(%error, "kept connections stay: they time out by themselves"),
+        }
     }
 
-    /// Opens a WebSocket and reads it.
-    pub(super) fn connect(&mut self, conn: ConnId, request: SubscribeRequest, inbox: &Inbox) {
+    /// Opens a WebSocket to the server at this base URL and reads it.
+    pub(super) fn connect(&mut self, conn: ConnId, server: &str, request: SubscribeRequest, inbox: &Inbox) {
         let (cancel, cancelled) = oneshot::channel();
         self.open.insert(conn, cancel);
         let sink = EngineSink { conn, room: inbox.connection_room(), inbox: inbox.clone() };
-        let (context, base, inbox) = (self.sockets.clone(), self.server.clone(), inbox.clone());
+        let (context, base, inbox) = (self.sockets.clone(), server.to_owned(), inbox.clone());
         self.runtime.spawn(async move {
             if let Some(Closed { retry_after_ms, why }) = run(context, base, request, cancelled, sink).await {
                 tracing::debug!(conn = conn.0, %why, "a topic's connection ended");
@@ -65,8 +64,8 @@ impl Outbound {
         self.runtime.spawn(async move {
             let Ok(_permit) = posts.acquire_owned().await else { return };
             let attempt = job.attempt;
-            let taken = post(job, &workers, &http).await;
-            inbox.send(Message::Posted { attempt, taken });
+            let handover = post(job, &workers, &http).await;
+            inbox.send(Message::Posted { attempt, handover });
         });
     }
 
@@ -77,7 +76,7 @@ impl Outbound {
     }
 }
 
-async fn post(job: PostJob, workers: &Workers, http: &Http) -> bool {
+async fn post(job: PostJob, workers: &Workers, http: &Http) -> Handover {
     let url = job.url.clone();
     let (done, packet) = oneshot::channel();
     workers.spawn(Urgency::Outgoing, move || drop(done.send(job.wrap())));
@@ -85,18 +84,18 @@ async fn post(job: PostJob, workers: &Workers, http: &Http) -> bool {
         Ok(Ok(packet)) => packet,
         Ok(Err(error)) => {
             tracing::warn!(%error, "a packet could not be built; its operations stay queued");
-            return false;
+            return Handover::Failed;
         }
         Err(_) => {
             tracing::error!("building a packet panicked; its operations stay queued");
-            return false;
+            return Handover::Failed;
         }
     };
     match http.post_packet(&url, packet).await {
-        Ok(taken) => taken,
+        Ok(handover) => handover,
         Err(error) => {
             tracing::debug!(error = %error.without_url(), "an entry relay did not take a packet");
-            false
+            Handover::Failed
         }
     }
 }

@@ -2,14 +2,20 @@
 
 use std::time::Duration;
 
+use delta_core::engine::Handover;
+use reqwest::StatusCode;
 use reqwest::header::{CONTENT_TYPE, HeaderValue};
 use reqwest::redirect::Policy;
 use thiserror::Error;
 
+use super::retry_after;
+
 /// Time to open a TCP and TLS connection.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(3);
-/// Time for a whole request.
+/// Time for a whole request beside its body.
 const TOTAL_TIMEOUT: Duration = Duration::from_secs(15);
+/// Slowest uplink a packet is sent over, bytes per second: 64 kbit/s.
+const MIN_UPLINK: u64 = 8 * 1024;
 /// Kept connections per relay: as many as packets of one topic are in flight.
 const IDLE_PER_HOST: usize = delta_core::limits::OUTBOX_WINDOW;
 /// Answer bytes read so that the connection can be used again; a longer answer costs the connection.
@@ -21,6 +27,8 @@ pub(crate) const MAX_INFO: usize = 64 * 1024;
 #[derive(Clone, Debug)]
 pub(crate) struct Http {
     client: reqwest::Client,
+    tls: rustls::ClientConfig,
+    allow_plaintext: bool,
 }
 
 /// `/info` could not be read.
@@ -29,7 +37,7 @@ pub(crate) enum InfoError {
     #[error(transparent)]
     Http(#[from] reqwest::Error),
     #[error("it answered {0}")]
-    Status(reqwest::StatusCode),
+    Status(StatusCode),
     #[error("its answer is longer than {MAX_INFO} bytes")]
     TooLong,
 }
@@ -37,7 +45,7 @@ pub(crate) enum InfoError {
 impl Http {
     pub(crate) fn new(tls: rustls::ClientConfig, allow_plaintext: bool) -> Result<Self, reqwest::Error> {
         let client = reqwest::Client::builder()
-            .tls_backend_preconfigured(tls)
+            .tls_backend_preconfigured(tls.clone())
             .https_only(!allow_plaintext)
             .no_proxy()
             .redirect(Policy::none())
@@ -46,15 +54,27 @@ impl Http {
             .pool_max_idle_per_host(IDLE_PER_HOST)
             .tcp_nodelay(true)
             .build()?;
-        Ok(Self { client })
+        Ok(Self { client, tls, allow_plaintext })
     }
 
-    /// POSTs a packet. `true` when the relay took it (any 2xx), which promises nothing more.
-    pub(crate) async fn post_packet(&self, url: &str, packet: Vec<u8>) -> Result<bool, reqwest::Error> {
+    /// The same without any kept connection.
+    pub(crate) fn renewed(&self) -> Result<Self, reqwest::Error> {
+        Self::new(self.tls.clone(), self.allow_plaintext)
+    }
+
+    /// POSTs a packet. Any 2xx says that the relay took it, which promises nothing more.
+    pub(crate) async fn post_packet(&self, url: &str, packet: Vec<u8>) -> Result<Handover, reqwest::Error> {
         let octets = HeaderValue::from_static("application/octet-stream");
-        let request = self.client.post(url).header(CONTENT_TYPE, octets).body(packet);
+        let time = TOTAL_TIMEOUT + Duration::from_secs(packet.len() as u64 / MIN_UPLINK);
+        let request = self.client.post(url).header(CONTENT_TYPE, octets).timeout(time).body(packet);
         let mut response = request.send().await?;
-        let taken = response.status().is_success();
+        let handover = match response.status() {
+            status if status.is_success() => Handover::Taken,
+            StatusCode::TOO_MANY_REQUESTS | StatusCode::SERVICE_UNAVAILABLE => {
+                Handover::Busy { retry_after_ms: retry_after(response.headers()) }
+            }
+            _ => Handover::Failed,
+        };
         let mut read = 0;
         while read <= MAX_ANSWER {
             match response.chunk().await {
@@ -62,7 +82,7 @@ impl Http {
                 Ok(None) | Err(_) => break,
             }
         }
-        Ok(taken)
+        Ok(handover)
     }
 
     /// The body of `GET <base>/info`.

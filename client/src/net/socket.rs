@@ -143,7 +143,7 @@ fn connect_error(error: WsError) -> Closed {
 }
 
 /// Retry-After in whole seconds; its date form is not used by our servers and not read.
-fn retry_after(headers: &HeaderMap) -> u64 {
+pub(super) fn retry_after(headers: &HeaderMap) -> u64 {
     let seconds =
         headers.get("retry-after").and_then(|value| value.to_str().ok()?.trim().parse::<u64>().ok());
     seconds.map_or(0, |seconds| seconds.saturating_mul(1000).min(MAX_RETRY_AFTER_MS))

@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use rustls::client::Resumption;
 use rustls::pki_types::CertificateDer;
 use rustls::{ClientConfig, RootCertStore};
 use thiserror::Error;
@@ -23,11 +24,15 @@ pub(crate) fn client_config(extra_roots: &[Vec<u8>]) -> Result<ClientConfig, Tls
         roots.add(certificate).map_err(|source| TlsError::Root { index, source })?;
     }
     let provider = Arc::new(rustls::crypto::ring::default_provider());
-    Ok(ClientConfig::builder_with_provider(provider)
+    let mut config = ClientConfig::builder_with_provider(provider)
         .with_safe_default_protocol_versions()
         .map_err(TlsError::Protocols)?
         .with_root_certificates(roots)
-        .with_no_client_auth())
+        .with_no_client_auth();
+    // A session ticket is a name: with it a guard or a server, and before TLS 1.3 whoever watches the line, would know
+    // the device again after it has changed its address.
+    config.resumption = Resumption::disabled();
+    Ok(config)
 }
 
 #[cfg(test)]

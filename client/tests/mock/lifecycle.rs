@@ -135,3 +135,44 @@ async fn relays_that_cannot_be_read_are_refused_by_place() {
     };
     assert_eq!(a.client.init_sync(&list, &net.sync_url()).await.unwrap_err().code(), "directory");
 }
+
+#[tokio::test]
+async fn case_32_a_list_or_record_older_than_one_seen_before_is_refused_also_after_a_restart() {
+    use delta_core::onion::directory::{ListBody, NodeKind, NodeRecord, RecordObject, sign_list};
+    use ed25519_dalek::SigningKey;
+
+    let net = Net::start().await;
+    let a = Device::offline(1, &ticket(1)).await;
+    let signer = SigningKey::from_bytes(&[77; 32]);
+    let list = |signer: &SigningKey, version| {
+        let body = ListBody { version, expires: u64::MAX / 2000, nodes: Vec::new() };
+        let key = delta_core::NodeId(signer.verifying_key().to_bytes());
+        let list = sign_list(std::slice::from_ref(signer), &body);
+        RelayHops::Directory { list, records: "[]".into(), trusted_keys: vec![key], threshold: 1 }
+    };
+    a.client.init_sync(&list(&signer, 7), &net.sync_url()).await.unwrap();
+    let a = a.restart().await;
+    let error = a.client.init_sync(&list(&signer, 6), &net.sync_url()).await.unwrap_err();
+    assert_eq!(error.code(), "directory", "{error}");
+    a.client.init_sync(&list(&signer, 7), &net.sync_url()).await.unwrap();
+    let other = SigningKey::from_bytes(&[78; 32]);
+    a.client.init_sync(&list(&other, 1), &net.sync_url()).await.unwrap();
+
+    let relay = SigningKey::from_bytes(&[79; 32]);
+    let record = NodeRecord {
+        kind: NodeKind::Relay,
+        id: delta_core::NodeId(relay.verifying_key().to_bytes()),
+        ..RecordObject::parse(&pool(&net)[0]).unwrap().verify().unwrap()
+    };
+    let pool = |seq| RelayHops::Pool(vec![RecordObject::sign(&relay, &record, seq).unwrap().to_json()]);
+    assert!(a.client.init_sync(&pool(9), &net.sync_url()).await.unwrap().is_empty());
+    let skipped = a.client.init_sync(&pool(8), &net.sync_url()).await.unwrap();
+    assert!(skipped[0].to_string().contains("9 was seen"), "{}", skipped[0]);
+}
+
+fn pool(net: &Net) -> Vec<String> {
+    match net.hops() {
+        RelayHops::Pool(records) => records,
+        RelayHops::Directory { .. } => unreachable!(),
+    }
+}

@@ -2,10 +2,10 @@
 
 use bytes::Bytes;
 
-use super::io::{Blocked, Event, Output, PostJob};
-use super::state::State;
+use super::io::{Blocked, Event, Handover, Output, PostJob};
+use super::state::{State, Topic};
 use crate::entropy::Entropy;
-use crate::identity::Millis;
+use crate::identity::{Millis, NodeId};
 use crate::onion::route::RouteRequest;
 use crate::onion::{PacketClass, deliver};
 use crate::store::{StoreError, Tx};
@@ -16,6 +16,9 @@ use crate::topic::TopicId;
 const BLOCKED_RETRY_MS: u64 = 30_000;
 /// How long an outbox waits after the random source failed, milliseconds.
 const ENTROPY_RETRY_MS: u64 = 1_000;
+/// Packets of a device on their way to an entry relay at once. On a slow uplink more would only wait for each other,
+/// and each holds up to a mebibyte of memory.
+pub const MAX_HANDOVERS: usize = 64;
 
 impl State {
     /// Sends what the window of a topic allows; requeues what was lost; delivers again what a reset lost.
@@ -35,6 +38,10 @@ impl State {
         }
         let lost = topic.outbox.handle_timeout(now, entropy);
         tx.outbox_requeue(&lost.rows)?;
+        for attempt in &lost.attempts {
+            self.end_handover(*attempt);
+        }
+        let Some(topic) = self.topics.get_mut(&id) else { return Ok(()) };
         // While the log cannot be read nothing is known to be lost.
         for path in lost.paths.iter().filter(|_| live) {
             self.routes.report_delivery(path, false, now);
@@ -44,9 +51,15 @@ impl State {
         }
         let may_retry = live || topic.blind_until <= now;
         let mut blocked = None;
-        while let Some(topic) = self.topics.get(&id)
+        while let Some(topic) = self.topics.get_mut(&id)
             && let Some(plan) = topic.outbox.plan(now, may_retry)
         {
+            if self.attempts.len() >= MAX_HANDOVERS {
+                if !std::mem::replace(&mut topic.waits_for_handover, true) {
+                    self.handover_queue.push_back(id);
+                }
+                break;
+            }
             match self.send(tx, now, entropy, id, &plan)? {
                 Ok(job) => staged.push(Output::Post(job)),
                 Err(reason) => {
@@ -59,25 +72,48 @@ impl State {
         Ok(())
     }
 
-    /// The entry relay took a packet or did not. Taken says nothing about arrival.
+    /// Frees a packet's place among those on their way to an entry relay, for the topic that has waited longest.
+    fn end_handover(&mut self, attempt: AttemptId) -> Option<(TopicId, NodeId)> {
+        let ended = self.attempts.remove(&attempt)?;
+        if let Some(next) = self.handover_queue.pop_front() {
+            if let Some(topic) = self.topics.get_mut(&next) {
+                topic.waits_for_handover = false;
+            }
+            self.touched.insert(next);
+        }
+        Some(ended)
+    }
+
+    /// A packet's POST has ended. Taken says nothing about arrival.
     pub(super) fn posted(
         &mut self,
         tx: &mut Tx<'_>,
         now: Millis,
         entropy: &mut dyn Entropy,
         attempt: AttemptId,
-        taken: bool,
+        handover: Handover,
     ) -> Result<(), StoreError> {
-        let Some((id, entry)) = self.attempts.remove(&attempt) else { return Ok(()) };
-        self.routes.report_entry(entry, taken, now);
-        if taken {
-            return Ok(());
+        let Some((id, entry)) = self.end_handover(attempt) else { return Ok(()) };
+        self.touched.insert(id);
+        // Without any topic live it may be this device that is offline: no reason to leave a guard. A relay that says
+        // it is busy is there.
+        match handover {
+            Handover::Taken => self.routes.report_entry(entry, true, now),
+            Handover::Failed if self.topics.values().any(Topic::is_live) => {
+                self.routes.report_entry(entry, false, now);
+            }
+            Handover::Failed | Handover::Busy { .. } => {}
         }
-        if let Some(topic) = self.topics.get_mut(&id) {
-            tx.outbox_requeue(&topic.outbox.refused(attempt, now, entropy))?;
-            self.touched.insert(id);
-        }
-        Ok(())
+        let Some(topic) = self.topics.get_mut(&id) else { return Ok(()) };
+        let retry_after_ms = match handover {
+            Handover::Taken => {
+                topic.outbox.taken(attempt, now);
+                return Ok(());
+            }
+            Handover::Busy { retry_after_ms } => retry_after_ms,
+            Handover::Failed => 0,
+        };
+        tx.outbox_requeue(&topic.outbox.refused(attempt, now, retry_after_ms, entropy))
     }
 
     /// Marks the plan's rows as sent and makes the packet's job.

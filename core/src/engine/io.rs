@@ -10,7 +10,7 @@ use super::ingest::PublishError;
 use crate::entropy::{EntropyError, SeededEntropy};
 use crate::identity::{Author, EnvelopeHash, LogId, Millis, NodeId, OperationId};
 use crate::onion::deliver::{self, DeliverError};
-use crate::onion::directory::{Directory, Node};
+use crate::onion::directory::{Directory, Node, Seen};
 use crate::onion::route::RouteError;
 use crate::onion::v3::{self, Hop, Terminal, WrapError};
 use crate::ops::{
@@ -50,17 +50,31 @@ pub enum Input {
         /// The server's Retry-After in milliseconds; 0 for none.
         retry_after_ms: u64,
     },
-    /// The entry relay answered a packet's POST, or did not.
+    /// A packet's POST to its entry relay has ended.
     Posted {
         /// Which packet.
         attempt: AttemptId,
-        /// Whether the relay took it. A taken packet is not a delivered one: only the echo says that.
-        taken: bool,
+        /// How.
+        handover: Handover,
     },
     /// The device's network changed: waiting ends now.
     NetworkChanged,
     /// The instant of [`super::Engine::next_wakeup`] has come.
     Timeout,
+}
+
+/// What became of a packet's POST to its entry relay.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Handover {
+    /// The relay took it. That is not delivered yet: only the echo says that.
+    Taken,
+    /// The relay has too much to do.
+    Busy {
+        /// Its Retry-After in milliseconds; 0 for none.
+        retry_after_ms: u64,
+    },
+    /// No answer, or any other.
+    Failed,
 }
 
 /// What an app can want.
@@ -106,6 +120,24 @@ pub struct Network {
     pub server: Node,
     /// Relays per route, 1–5.
     pub relays: usize,
+    /// What has now been seen of directories, to be kept: nobody can hand out an older one later.
+    pub seen: SeenDirectory,
+}
+
+/// What was seen of the directories of one kind, kept under [`SeenDirectory::setting`].
+#[derive(Clone, Debug, Default)]
+pub struct SeenDirectory {
+    /// Whose directories: list versions of different signers have nothing to do with each other.
+    pub scope: String,
+    /// What was seen.
+    pub seen: Seen,
+}
+
+impl SeenDirectory {
+    /// Under which name the store keeps it.
+    pub fn setting(scope: &str) -> String {
+        format!("directory-seen:{scope}")
+    }
 }
 
 /// An answer to a command.
@@ -220,13 +252,17 @@ impl From<PublishError> for CommandError {
 /// What the driver is to do. Everything here is already durable.
 #[derive(Debug)]
 pub enum Output {
-    /// Open a WebSocket to the configured server.
+    /// Open a WebSocket.
     Connect {
         /// Name of the connection.
         conn: ConnId,
+        /// Base URL of the server.
+        server: Arc<str>,
         /// What to ask for.
         request: SubscribeRequest,
     },
+    /// The network changed: connections kept for later use lead through the old one.
+    ForgetConnections,
     /// Close a WebSocket; nothing of it is wanted any more.
     Disconnect {
         /// Name of the connection.

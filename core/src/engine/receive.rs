@@ -5,11 +5,11 @@ use super::io::{Event, Opened, OpenedBatch, OpenedKind, OpenedStep, Output, open
 use super::state::{State, Topic};
 use crate::entropy::Entropy;
 use crate::identity::{EnvelopeHash, Millis, OperationId};
-use crate::limits::MAX_BATCH;
+use crate::limits::{MAX_BATCH, MAX_OUTBOX_ROWS};
 use crate::projector::Change;
 use crate::store::{NewOutboxRow, Origin, OutboxRemoved, PendingReason, StoreError, Tx};
 use crate::sync::backoff::jitter;
-use crate::sync::session::{Connection, Cursor};
+use crate::sync::session::Cursor;
 use crate::topic::{Seq, TopicId};
 
 /// Invalid envelopes on one connection after which it is given up: a server or member that floods costs us no more.
@@ -270,17 +270,17 @@ impl State {
         id: TopicId,
     ) -> Result<(), StoreError> {
         let Some(topic) = self.topics.get_mut(&id) else { return Ok(()) };
+        let (live, room) = (topic.is_live(), self.outbox_rows < MAX_OUTBOX_ROWS);
         let (Redelivery::Due { at, missing }, Some(cursor)) = (&mut topic.redelivery, topic.cursor) else {
             return Ok(());
         };
-        if *at > now {
+        // Not live: the next `ready` looks again. Until then no timer runs for it.
+        if *at > now || !live {
             return Ok(());
         }
         *at = now.plus(1 + jitter(REDELIVERY_PAUSE_MS, entropy));
         let (queued, sent) = topic.outbox.counts();
-        if !topic.session.as_ref().is_some_and(|session| session.connection() == Connection::Live)
-            || (queued + sent) as u64 > REDELIVERY_CHUNK
-        {
+        if (queued + sent) as u64 > REDELIVERY_CHUNK || !room {
             return Ok(());
         }
         let mut chunk = Vec::new();
@@ -317,7 +317,8 @@ impl State {
         let Some((header, body)) = tx.operation_bytes(&operation)? else { return Ok(()) };
         let Ok(envelope) = topic.keys.seal(&header, &body) else { return Ok(()) };
         let hash = EnvelopeHash::of(&envelope);
-        if topic.outbox.find(&hash).is_some() {
+        // With a full outbox it comes later: what is missing is looked for again once the list is through.
+        if topic.outbox.find(&hash).is_some() || !self.outbox_has_room(envelope.len()) {
             return Ok(());
         }
         let (envelope, origin) = (envelope.as_slice(), Origin::Redelivery);

@@ -8,8 +8,8 @@ use ed25519_dalek::VerifyingKey;
 
 use super::ingest::PublishError;
 use super::io::{
-    Blocked, Command, CommandError, CommandId, Event, Input, Network, OpenJob, Output, Reply, TopicStatus,
-    TriagedStep,
+    Blocked, Command, CommandError, CommandId, Event, Input, Network, OpenJob, Output, Reply, SeenDirectory,
+    TopicStatus, TriagedStep,
 };
 use super::{ingest, receive};
 use crate::entropy::Entropy;
@@ -26,6 +26,10 @@ use crate::topic::TopicId;
 const JOB_STEPS: usize = 64;
 /// Under which name the entry guards are stored.
 const GUARDS_SETTING: &str = "guards";
+/// Shortest time between two network changes that are acted on, milliseconds; the pause doubles while they keep coming.
+pub const HINT_PAUSE_MS: u64 = 1_000;
+/// Longest such pause, milliseconds.
+pub const HINT_PAUSE_MAX_MS: u64 = 30_000;
 /// How long rows that were sent before wait for the topic's log when it cannot be read, milliseconds.
 pub(super) const BLIND_RETRY_MS: u64 = 30_000;
 
@@ -43,6 +47,11 @@ pub(super) struct State {
     /// Ordered, so that the same inputs give the same outputs.
     conns: BTreeMap<ConnId, TopicId>,
     wakeups: BTreeSet<(Millis, TopicId)>,
+    /// Topics with a packet ready for which [`super::delivery::MAX_HANDOVERS`] leaves no place, the longest waiting first.
+    pub(super) handover_queue: VecDeque<TopicId>,
+    hints: Hints,
+    /// What the batch at hand changed that the store does not hold, as it was before.
+    before: Before,
     /// Topics to look at before the batch commits.
     pub(super) touched: BTreeSet<TopicId>,
     next_conn: u64,
@@ -66,10 +75,48 @@ pub(super) struct Topic {
     pub(super) blocked_until: Option<Millis>,
     /// Envelopes that turned out invalid on this connection.
     pub(super) rejected: u32,
+    /// It is in [`State::handover_queue`].
+    pub(super) waits_for_handover: bool,
     shown: Connection,
     /// The `ready` of the connection in use is stored, and with it everything before it.
     pub(super) caught_up: bool,
     wakeup: Option<Millis>,
+}
+
+/// When network changes are acted on: at once, but not more often than makes sense.
+#[derive(Debug, Default)]
+struct Hints {
+    /// One is to be acted on then.
+    due: Option<Millis>,
+    /// None is acted on before.
+    not_before: Millis,
+    pause_ms: u64,
+}
+
+impl Hints {
+    fn hint(&mut self, now: Millis) {
+        // A clock that went back must not put it off for longer than ever meant.
+        let earliest = self.not_before.min(now.plus(HINT_PAUSE_MAX_MS));
+        self.due.get_or_insert(earliest.max(now));
+    }
+
+    /// Whether one is to be acted on now.
+    fn take(&mut self, now: Millis) -> bool {
+        let Some(due) = self.due.filter(|due| *due <= now) else { return false };
+        self.due = None;
+        // One that had to wait came soon after another.
+        let waited = due == self.not_before;
+        self.pause_ms = if waited { (self.pause_ms * 2).min(HINT_PAUSE_MAX_MS) } else { HINT_PAUSE_MS };
+        self.not_before = now.plus(self.pause_ms);
+        true
+    }
+}
+
+/// See [`State::before`].
+#[derive(Debug, Default)]
+struct Before {
+    subscribed: Vec<(TopicId, bool)>,
+    network: Option<Option<Network>>,
 }
 
 impl State {
@@ -85,6 +132,9 @@ impl State {
             outbox_bytes: 0,
             conns: BTreeMap::new(),
             wakeups: BTreeSet::new(),
+            handover_queue: VecDeque::new(),
+            hints: Hints::default(),
+            before: Before::default(),
             touched: BTreeSet::new(),
             next_conn: 1,
             next_attempt: 1,
@@ -100,18 +150,30 @@ impl State {
         now: Millis,
         outputs: &mut VecDeque<Output>,
     ) -> Result<(), StoreError> {
-        outputs.extend(self.conns.keys().map(|conn| Output::Disconnect { conn: *conn }));
-        self.conns.clear();
-        self.attempts.clear();
-        self.touched.clear();
-        self.wakeups.clear();
         let old = std::mem::take(&mut self.topics);
         if let Err(error) = self.load_topics(store, now) {
             self.topics = old;
             return Err(error);
         }
+        outputs.extend(self.conns.keys().map(|conn| Output::Disconnect { conn: *conn }));
+        self.conns.clear();
+        self.attempts.clear();
+        self.touched.clear();
+        self.wakeups.clear();
+        self.handover_queue.clear();
+        let Before { subscribed, network } = std::mem::take(&mut self.before);
+        let mut wanted: BTreeMap<TopicId, bool> =
+            old.iter().map(|(id, topic)| (*id, topic.subscribed)).collect();
+        wanted.extend(subscribed.into_iter().rev());
+        if let Some(network) = network {
+            self.server_key = network.as_ref().and_then(|network| server_key(network).ok());
+            self.network = network;
+        }
         for (id, topic) in &mut self.topics {
-            topic.subscribed = old.get(id).is_some_and(|old| old.subscribed);
+            topic.subscribed = wanted.get(id).copied().unwrap_or_default();
+            if old.get(id).is_some_and(|old| old.shown != topic.shown) {
+                outputs.push_back(Output::Event(Event::Connection { topic: *id, connection: topic.shown }));
+            }
         }
         if self.network.is_some() {
             let at = now.plus(crate::sync::session::FAULT_PAUSE_MS);
@@ -148,7 +210,12 @@ impl State {
     }
 
     pub(super) fn next_wakeup(&self) -> Option<Millis> {
-        self.wakeups.first().map(|(at, _)| *at)
+        self.wakeups.first().map(|(at, _)| *at).into_iter().chain(self.hints.due).min()
+    }
+
+    /// Before a batch: what it changes beside the store can be taken back if it is not committed.
+    pub(super) fn begin(&mut self) {
+        self.before = Before::default();
     }
 
     pub(super) fn triage(
@@ -205,18 +272,8 @@ impl State {
                 }
                 self.conns.remove(&conn);
             }
-            Input::Posted { attempt, taken } => self.posted(tx, now, entropy, attempt, taken)?,
-            Input::NetworkChanged => {
-                self.routes.network_changed();
-                for (id, topic) in &mut self.topics {
-                    if let Some(session) = topic.session.as_mut() {
-                        session.network_changed(now);
-                    }
-                    tx.outbox_requeue(&topic.outbox.hurry(now))?;
-                    topic.blocked_until = None;
-                    self.touched.insert(*id);
-                }
-            }
+            Input::Posted { attempt, handover } => self.posted(tx, now, entropy, attempt, handover)?,
+            Input::NetworkChanged => self.hints.hint(now),
             Input::Timeout => {}
         }
         Ok(())
@@ -231,6 +288,9 @@ impl State {
         entropy: &mut dyn Entropy,
         staged: &mut Vec<Output>,
     ) -> Result<(), StoreError> {
+        if self.hints.take(now) {
+            self.network_changed(tx, now, staged)?;
+        }
         while let Some(&(at, id)) = self.wakeups.first()
             && at <= now
         {
@@ -247,6 +307,27 @@ impl State {
         // A guard is durable before the first packet goes to it.
         if let Some(guards) = self.routes.take_changes() {
             tx.set_setting(GUARDS_SETTING, &guards)?;
+        }
+        Ok(())
+    }
+
+    /// Connections over the old network are replaced, and nothing waits any more.
+    fn network_changed(
+        &mut self,
+        tx: &Tx<'_>,
+        now: Millis,
+        staged: &mut Vec<Output>,
+    ) -> Result<(), StoreError> {
+        staged.push(Output::ForgetConnections);
+        self.routes.network_changed();
+        for (id, topic) in &mut self.topics {
+            if let Some(session) = topic.session.as_mut() {
+                session.network_changed(now);
+                topic.caught_up = false;
+            }
+            tx.outbox_requeue(&topic.outbox.hurry(now))?;
+            topic.blocked_until = None;
+            self.touched.insert(*id);
         }
         Ok(())
     }
@@ -286,8 +367,9 @@ impl State {
         while let Some(transmit) = session.poll_transmit() {
             staged.push(match transmit {
                 Transmit::Connect { conn, request } => {
+                    let Some(network) = &self.network else { continue };
                     self.conns.insert(conn, id);
-                    Output::Connect { conn, request }
+                    Output::Connect { conn, server: network.server.url.as_str().into(), request }
                 }
                 Transmit::Close { conn } => {
                     self.conns.remove(&conn);
@@ -312,15 +394,17 @@ impl State {
     fn reschedule(&mut self, id: TopicId) {
         let Some(topic) = self.topics.get(&id) else { return };
         let session = topic.session.as_ref().and_then(Session::poll_timeout);
-        let outbox = match (topic.blocked.is_some(), topic.is_live()) {
+        let live = topic.is_live();
+        let outbox = match (topic.blocked.is_some(), live) {
             (true, _) => topic.blocked_until,
+            (false, _) if topic.waits_for_handover => topic.outbox.poll_due(),
             (false, true) => topic.outbox.poll_timeout(true),
             (false, false) => {
                 let blind = topic.outbox.poll_timeout(true).map(|at| at.max(topic.blind_until));
                 blind.into_iter().chain(topic.outbox.poll_timeout(false)).min()
             }
         };
-        let redelivery = topic.redelivery.poll_timeout();
+        let redelivery = topic.redelivery.poll_timeout().filter(|_| live);
         let at = session.into_iter().chain(outbox).chain(redelivery).chain(topic.overdue_at).min();
         self.schedule(id, at);
     }
@@ -346,7 +430,7 @@ impl State {
             Command::Subscribe { topic } => self.subscribe(topic, true),
             Command::Unsubscribe { topic } => self.subscribe(topic, false),
             Command::Publish { topic, content } => self.publish(tx, now, topic, content, staged),
-            Command::Configure(network) => self.configure(network, staged),
+            Command::Configure(network) => self.configure(tx, network, staged),
             Command::Status { topic } => self.status(topic),
         };
         let result = match result {
@@ -383,6 +467,7 @@ impl State {
 
     fn subscribe(&mut self, id: TopicId, subscribed: bool) -> Result<Reply, CommandError> {
         let topic = self.topics.get_mut(&id).ok_or(CommandError::UnknownTopic)?;
+        self.before.subscribed.push((id, topic.subscribed));
         topic.subscribed = subscribed;
         self.touched.insert(id);
         Ok(Reply::Done)
@@ -400,9 +485,11 @@ impl State {
         if topic.keys.write_key().is_none() {
             return Err(CommandError::ReadOnly);
         }
-        if self.outbox_rows >= MAX_OUTBOX_ROWS || self.outbox_bytes >= MAX_OUTBOX_BYTES {
+        if !self.outbox_has_room(0) {
             return Err(CommandError::OutboxFull);
         }
+        let (outbox_rows, outbox_bytes) = (self.outbox_rows, self.outbox_bytes);
+        let topic = self.topics.get_mut(&id).ok_or(CommandError::UnknownTopic)?;
         let (keys, device) = (&topic.keys, &self.device);
         let log = keys.log();
         let (operation, envelope, row, changes) = tx.savepoint(|tx| {
@@ -413,6 +500,9 @@ impl State {
             let body = Body { content, sent_at: Some(now), observed: None, auth_heads: Vec::new() };
             let operation = ops::create(device, log, seq_num, backlink, &body)?;
             let envelope = keys.seal(operation.header(), operation.body_bytes())?;
+            if !has_room(outbox_rows, outbox_bytes, envelope.len()) {
+                return Err(CommandError::OutboxFull);
+            }
             let hash = EnvelopeHash::of(&envelope);
             let changes = ingest::publish_local(tx, id, &operation, now)?;
             let row = tx.outbox_push(&NewOutboxRow {
@@ -433,6 +523,12 @@ impl State {
         Ok(Reply::Published(operation))
     }
 
+    /// Whether the outbox takes an envelope of this length: what the store would refuse as a limit is asked before,
+    /// because there it would cost the whole batch.
+    pub(super) fn outbox_has_room(&self, len: usize) -> bool {
+        has_room(self.outbox_rows, self.outbox_bytes, len)
+    }
+
     pub(super) fn add_outbox_row(
         &mut self,
         id: TopicId,
@@ -449,18 +545,27 @@ impl State {
         self.touched.insert(id);
     }
 
-    fn configure(&mut self, network: Network, staged: &mut Vec<Output>) -> Result<Reply, CommandError> {
+    fn configure(
+        &mut self,
+        tx: &Tx<'_>,
+        network: Network,
+        staged: &mut Vec<Output>,
+    ) -> Result<Reply, CommandError> {
         if !(1..=5).contains(&network.relays) {
             return Err(CommandError::PathLength);
         }
-        let key = VerifyingKey::from_bytes(&network.server.id.0).map_err(|_| CommandError::ServerKey)?;
+        let key = server_key(&network)?;
+        tx.set_setting(&SeenDirectory::setting(&network.seen.scope), &network.seen.seen.to_bytes())?;
+        if self.before.network.is_none() {
+            self.before.network = Some(self.network.clone());
+        }
         let same = self.network.as_ref().is_some_and(|old| old.server.id == network.server.id);
         for (id, topic) in &mut self.topics {
             if let Some(session) = topic.session.as_mut().filter(|_| !same) {
                 session.stop();
             }
+            // What is blocked is looked at again, and the app told if it no longer is.
             topic.blocked_until = None;
-            topic.blocked = None;
             self.touched.insert(*id);
         }
         if !same {
@@ -505,6 +610,7 @@ impl Topic {
             blocked: None,
             blind_until: now.plus(BLIND_RETRY_MS),
             blocked_until: None,
+            waits_for_handover: false,
             rejected: 0,
             shown: Connection::Offline,
             caught_up: false,
@@ -527,6 +633,62 @@ impl Topic {
     }
 }
 
+fn server_key(network: &Network) -> Result<VerifyingKey, CommandError> {
+    VerifyingKey::from_bytes(&network.server.id.0).map_err(|_| CommandError::ServerKey)
+}
+
+fn has_room(rows: usize, bytes: u64, len: usize) -> bool {
+    rows < MAX_OUTBOX_ROWS && bytes.saturating_add(len as u64) <= MAX_OUTBOX_BYTES
+}
+
 fn is_own(outbox: &Outbox, kind: &StepKind) -> bool {
     matches!(kind, StepKind::Op { hash, .. } if outbox.find(hash).is_some())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::entropy::SeededEntropy;
+
+    fn say(text: &str, topic: TopicId) -> Command {
+        let content = Content::MessageSend { text: text.into(), reply: None, mentions: Vec::new() };
+        Command::Publish { topic, content }
+    }
+
+    #[test]
+    fn a_full_outbox_refuses_one_command_and_not_its_whole_batch() {
+        let mut store = Store::in_memory().unwrap();
+        let mut state = State::load(&mut store, DeviceKey::from_bytes(&[1; 32]), Millis(0)).unwrap();
+        let mut entropy = SeededEntropy::new([2; 32]);
+        let ticket = Ticket::generate_private(&mut entropy).unwrap();
+        let topic = ticket.topic();
+        let mut run = |state: &mut State, commands: Vec<Command>| -> Vec<Result<Reply, CommandError>> {
+            let mut tx = store.begin(crate::store::Durability::Full).unwrap();
+            let mut staged = Vec::new();
+            for command in commands {
+                let input = Input::Command { id: CommandId(0), command };
+                state.apply(&mut tx, Millis(0), &mut entropy, input, &mut staged).unwrap();
+            }
+            tx.commit().unwrap();
+            let reply = |output| match output {
+                Output::Reply { result, .. } => Some(result),
+                _ => None,
+            };
+            staged.into_iter().filter_map(reply).collect()
+        };
+        run(&mut state, vec![Command::OpenTopic { ticket }]);
+        run(&mut state, vec![say("short", topic)]);
+        let short = state.outbox_bytes;
+        // Room for exactly one more of the same length.
+        state.outbox_bytes = MAX_OUTBOX_BYTES - short;
+        let replies =
+            run(&mut state, vec![say(&"long".repeat(1000), topic), say("again", topic), say("third", topic)]);
+        assert!(matches!(replies[0], Err(CommandError::OutboxFull)), "{replies:?}");
+        assert!(matches!(replies[1], Ok(Reply::Published(_))), "at the limit: {replies:?}");
+        assert!(matches!(replies[2], Err(CommandError::OutboxFull)), "past it: {replies:?}");
+        state.outbox_bytes = 0;
+        state.outbox_rows = MAX_OUTBOX_ROWS - 1;
+        let replies = run(&mut state, vec![say("last", topic), say("one more", topic)]);
+        assert!(matches!(replies[..], [Ok(_), Err(CommandError::OutboxFull)]), "{replies:?}");
+    }
 }

@@ -16,6 +16,11 @@ use crate::sync::backoff::{RoundTrip, doubled, jitter};
 pub const ECHO_TIMEOUT_MIN_MS: u64 = 8_000;
 /// Longest time to wait for an echo, milliseconds.
 pub const ECHO_TIMEOUT_MAX_MS: u64 = 120_000;
+/// Longest time a packet may take to its entry relay, milliseconds. The driver gives up before and says so; this only
+/// keeps a row from hanging on an answer that never comes.
+pub const HANDOVER_MAX_MS: u64 = 10 * 60_000;
+/// Longest pause an entry relay can ask for, milliseconds.
+pub const BUSY_MAX_MS: u64 = 60_000;
 /// Attempts that follow each other without backoff.
 pub const QUICK_ATTEMPTS: u32 = 4;
 /// Cap that the delay between slow attempts grows to, milliseconds.
@@ -79,6 +84,8 @@ pub struct Lost {
     pub rows: Vec<Requeued>,
     /// The paths of packets of which nothing arrived.
     pub paths: Vec<Path>,
+    /// The packets.
+    pub attempts: Vec<AttemptId>,
 }
 
 /// A row that goes back to waiting: to be written down.
@@ -112,6 +119,8 @@ struct Attempt {
     rows: BTreeSet<RowId>,
     sent_at: Millis,
     due: Millis,
+    /// How long its echo may take once the entry relay has it, milliseconds.
+    echo_timeout_ms: u64,
     path: Path,
     arrived: bool,
 }
@@ -198,8 +207,10 @@ impl Outbox {
         plan.rows.iter().filter_map(|id| self.rows.get(id)).flat_map(|row| row.used.iter().cloned()).collect()
     }
 
-    /// The rows of `plan` leave in packet `attempt` over `path`, whose relays add `delays_ms` by request. Returns the instant
-    /// at which the packet counts as lost: 4 × the smoothed round trip + delays, within 8 s to 120 s, ± 25 %.
+    /// The rows of `plan` leave in packet `attempt` over `path`, whose relays add `delays_ms` by request. Its echo may
+    /// take 4 × the smoothed round trip + delays, within 8 s to 120 s, ± 25 %, from when the entry relay has taken it
+    /// ([`Self::taken`]): a slow uplink is no loss. Returns the instant at which the rows may go again should this
+    /// process end before.
     pub fn sent(
         &mut self,
         plan: &Plan,
@@ -211,7 +222,8 @@ impl Outbox {
     ) -> Millis {
         let expected = self.round_trip.smoothed_ms().unwrap_or(0).saturating_mul(4).saturating_add(delays_ms);
         let timeout = expected.clamp(ECHO_TIMEOUT_MIN_MS, ECHO_TIMEOUT_MAX_MS);
-        let due = now.plus(timeout * 3 / 4 + jitter(timeout / 2, entropy));
+        let echo_timeout_ms = timeout * 3 / 4 + jitter(timeout / 2, entropy);
+        let due = now.plus(HANDOVER_MAX_MS);
         for id in &plan.rows {
             let Some(row) = self.rows.get_mut(id) else { continue };
             if let Place::Waiting(at) = row.place {
@@ -225,11 +237,20 @@ impl Outbox {
             }
             row.used.push(Arc::clone(path));
         }
-        let rows = plan.rows.iter().copied().collect();
-        self.attempts
-            .insert(attempt, Attempt { rows, sent_at: now, due, path: Arc::clone(path), arrived: false });
+        let (rows, path) = (plan.rows.iter().copied().collect(), Arc::clone(path));
+        let entry = Attempt { rows, sent_at: now, due, echo_timeout_ms, path, arrived: false };
+        self.attempts.insert(attempt, entry);
         self.due.insert((due, attempt));
-        due
+        now.plus(echo_timeout_ms)
+    }
+
+    /// The entry relay has the packet: from now on its echo is waited for.
+    pub fn taken(&mut self, attempt: AttemptId, now: Millis) {
+        if let Some(entry) = self.attempts.get_mut(&attempt) {
+            self.due.remove(&(entry.due, attempt));
+            (entry.sent_at, entry.due) = (now, now.plus(entry.echo_timeout_ms));
+            self.due.insert((entry.due, attempt));
+        }
     }
 
     /// The envelope with this hash stands in the topic log: its row is done.
@@ -254,9 +275,17 @@ impl Outbox {
         Some(Acknowledged { id, round_trip_ms, path })
     }
 
-    /// The entry relay did not take the packet: nothing of it is on its way. Its rows wait a little.
-    pub fn refused(&mut self, attempt: AttemptId, now: Millis, entropy: &mut dyn Entropy) -> Vec<Requeued> {
-        self.end_attempt(attempt, now, REFUSED_RETRY_MS, entropy).0
+    /// The entry relay did not take the packet: nothing of it is on its way. Its rows wait a little, and as long as
+    /// the relay asked for.
+    pub fn refused(
+        &mut self,
+        attempt: AttemptId,
+        now: Millis,
+        retry_after_ms: u64,
+        entropy: &mut dyn Entropy,
+    ) -> Vec<Requeued> {
+        let floor_ms = retry_after_ms.min(BUSY_MAX_MS);
+        self.end_attempt(attempt, now, REFUSED_RETRY_MS, floor_ms, entropy).0
     }
 
     /// Packets whose echo did not come in time count as lost; their rows go back to waiting.
@@ -265,9 +294,10 @@ impl Outbox {
         while let Some(&(due, attempt)) = self.due.first()
             && due <= now
         {
-            let (rows, path) = self.end_attempt(attempt, now, 0, entropy);
+            let (rows, path) = self.end_attempt(attempt, now, 0, 0, entropy);
             lost.rows.extend(rows);
             lost.paths.extend(path);
+            lost.attempts.push(attempt);
         }
         lost
     }
@@ -289,9 +319,14 @@ impl Outbox {
             .collect()
     }
 
+    /// When to call [`Self::handle_timeout`] next.
+    pub fn poll_due(&self) -> Option<Millis> {
+        self.due.first().map(|(at, _)| *at)
+    }
+
     /// When to call [`Self::handle_timeout`] or [`Self::plan`] (with the same `allow_retries`) next.
     pub fn poll_timeout(&self, allow_retries: bool) -> Option<Millis> {
-        let due = self.due.first().map(|(at, _)| *at);
+        let due = self.poll_due();
         let open = self.attempts.len() < OUTBOX_WINDOW;
         let again = self.again.first().filter(|_| allow_retries);
         let fresh = self.fresh.first().filter(|(_, id)| !self.runs_ahead(*id));
@@ -330,6 +365,7 @@ impl Outbox {
         attempt: AttemptId,
         now: Millis,
         quick_ms: u64,
+        floor_ms: u64,
         entropy: &mut dyn Entropy,
     ) -> (Vec<Requeued>, Option<Path>) {
         let Some(entry) = self.attempts.remove(&attempt) else { return (Vec::new(), None) };
@@ -342,7 +378,7 @@ impl Outbox {
                 None => doubled(quick_ms, row.tries.saturating_sub(1), RETRY_MAX_MS),
                 Some(slow) => doubled(ECHO_TIMEOUT_MIN_MS, slow, RETRY_MAX_MS),
             };
-            let not_before = now.plus(jitter(cap, entropy));
+            let not_before = now.plus(jitter(cap, entropy).max(floor_ms));
             row.place = Place::Waiting(not_before);
             self.again.insert((not_before, id));
             requeued.push(Requeued { id, tries: row.tries, not_before });
@@ -408,12 +444,16 @@ mod tests {
         outbox.insert(row(1, 10));
         outbox.insert(row(2, 10));
         let plan = outbox.plan(Millis(0), true).unwrap();
-        let due = outbox.sent(&plan, AttemptId(1), &path(), Millis(0), 0, &mut entropy);
-        assert!((6_000..=10_000).contains(&due.0), "{due}");
+        let stored = outbox.sent(&plan, AttemptId(1), &path(), Millis(0), 0, &mut entropy);
+        assert!((6_000..=10_000).contains(&stored.0), "{stored}");
+        assert_eq!(outbox.poll_due(), Some(Millis(HANDOVER_MAX_MS)), "a slow uplink is no loss");
+        outbox.taken(AttemptId(1), Millis(50_000));
+        let due = outbox.poll_due().unwrap();
+        assert_eq!(due, Millis(50_000 + stored.0));
         assert_eq!(outbox.handle_timeout(Millis(due.0 - 1), &mut entropy), Lost::default());
         let lost = outbox.handle_timeout(due, &mut entropy);
         assert_eq!(lost.rows.iter().map(|row| (row.id, row.tries)).collect::<Vec<_>>(), [(1, 1), (2, 1)]);
-        assert_eq!(lost.paths, [path()]);
+        assert_eq!((lost.paths, lost.attempts), (vec![path()], vec![AttemptId(1)]));
         assert_eq!(outbox.plan(due, false), None, "without the log at hand nothing is sent twice");
         let again = outbox.plan(due, true).unwrap();
         assert_eq!(again, Plan { rows: vec![1], tries: 1 });
@@ -429,7 +469,9 @@ mod tests {
         let mut delays = Vec::new();
         for attempt in 1..=20 {
             let plan = outbox.plan(now, true).unwrap();
-            now = outbox.sent(&plan, AttemptId(attempt), &path(), now, 0, &mut entropy);
+            outbox.sent(&plan, AttemptId(attempt), &path(), now, 0, &mut entropy);
+            outbox.taken(AttemptId(attempt), now);
+            now = outbox.poll_due().unwrap();
             let again = outbox.handle_timeout(now, &mut entropy).rows.remove(0).not_before;
             delays.push(again.since(now));
             now = again;
@@ -438,7 +480,7 @@ mod tests {
         assert!(delays.iter().all(|delay| *delay <= RETRY_MAX_MS));
         assert!(delays.iter().any(|delay| *delay > 60_000), "{delays:?}");
         outbox.sent(&outbox.plan(now, true).unwrap(), AttemptId(99), &path(), now, 0, &mut entropy);
-        outbox.refused(AttemptId(99), now, &mut entropy);
+        outbox.refused(AttemptId(99), now, 0, &mut entropy);
         assert!(outbox.hurry(now).len() <= 1);
         assert!(outbox.plan(now, true).is_some(), "a changed network ends the wait");
     }
@@ -449,20 +491,35 @@ mod tests {
         let mut outbox = Outbox::default();
         outbox.insert(row(1, 10));
         let plan = outbox.plan(Millis(0), true).unwrap();
-        let due = outbox.sent(&plan, AttemptId(1), &path(), Millis(0), 0, &mut entropy);
+        outbox.sent(&plan, AttemptId(1), &path(), Millis(0), 0, &mut entropy);
+        outbox.taken(AttemptId(1), Millis(0));
         outbox.insert(row(1 + OUTBOX_RUN_AHEAD, 10));
         outbox.insert(row(2 + OUTBOX_RUN_AHEAD, 10));
         let plan = outbox.plan(Millis(0), true).unwrap();
         assert_eq!(plan.rows, [1 + OUTBOX_RUN_AHEAD], "the one past the limit stays");
         outbox.sent(&plan, AttemptId(2), &path(), Millis(0), 0, &mut entropy);
         assert_eq!(outbox.plan(Millis(0), true), None);
-        assert_eq!(
-            outbox.poll_timeout(true),
-            Some(due.min(outbox.due.first().unwrap().0)),
-            "and wakes nobody"
-        );
+        assert_eq!(outbox.poll_timeout(true), outbox.poll_due(), "and wakes nobody");
         outbox.acknowledge(&hash(1), Millis(5));
         assert_eq!(outbox.plan(Millis(5), true).unwrap().rows, [2 + OUTBOX_RUN_AHEAD]);
+    }
+
+    #[test]
+    fn a_busy_relay_is_given_the_time_it_asks_for_within_a_minute() {
+        for (asked, waits) in [
+            (5_000, 5_000),
+            (BUSY_MAX_MS, BUSY_MAX_MS),
+            (BUSY_MAX_MS + 1, BUSY_MAX_MS),
+            (u64::MAX, BUSY_MAX_MS),
+        ] {
+            let mut entropy = SeededEntropy::new([8; 32]);
+            let mut outbox = Outbox::default();
+            outbox.insert(row(1, 10));
+            let plan = outbox.plan(Millis(0), true).unwrap();
+            outbox.sent(&plan, AttemptId(1), &path(), Millis(0), 0, &mut entropy);
+            let [requeued] = outbox.refused(AttemptId(1), Millis(0), asked, &mut entropy).try_into().unwrap();
+            assert_eq!(requeued.not_before, Millis(waits));
+        }
     }
 
     #[test]
@@ -472,6 +529,7 @@ mod tests {
         outbox.insert(row(1, 10));
         let plan = outbox.plan(Millis(0), true).unwrap();
         let due = outbox.sent(&plan, AttemptId(1), &path(), Millis(0), 0, &mut entropy);
+        outbox.taken(AttemptId(1), Millis(0));
         outbox.handle_timeout(due, &mut entropy);
         let plan = outbox.plan(due, true).unwrap();
         outbox.sent(&plan, AttemptId(2), &path(), due, 0, &mut entropy);

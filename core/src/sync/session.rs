@@ -183,10 +183,22 @@ enum Phase {
     AwaitHello,
     /// Hello came with another generation than the cursor's: only a reset may follow.
     AwaitReset(Generation),
+    /// Hello came, nothing after it: the one place for a reset within the cursor's generation.
+    Greeted,
     Replay,
     Live {
         since: Millis,
     },
+}
+
+impl Phase {
+    /// Once the log itself has begun.
+    const fn after_hello(self) -> Self {
+        match self {
+            Self::Greeted => Self::Replay,
+            other => other,
+        }
+    }
 }
 
 /// The session of one topic with one pinned server.
@@ -198,7 +210,10 @@ pub struct Session {
     received: Option<Cursor>,
     state: State,
     backoff: Backoff,
+    /// What the server asked for before it closes.
     retry_floor_ms: u64,
+    /// No connection before this instant, also when the topic is left and wanted again meanwhile.
+    not_before: Millis,
     transmits: VecDeque<Transmit>,
 }
 
@@ -212,15 +227,18 @@ impl Session {
             state: State::Stopped,
             backoff: Backoff::default(),
             retry_floor_ms: 0,
+            not_before: Millis(0),
             transmits: VecDeque::new(),
         }
     }
 
-    /// Starts connecting, unless it already does or is.
+    /// Starts connecting, unless it already does or is: at once, but not before the instant the last connection's end
+    /// asked for. Past failures still count.
     pub fn start(&mut self, now: Millis) {
         if matches!(self.state, State::Stopped) {
-            self.backoff.reset();
-            self.state = State::Waiting { until: now };
+            // A clock that went back must not stop the topic for good.
+            let until = self.not_before.min(now.plus(MAX_RETRY_AFTER_MS)).max(now);
+            self.state = State::Waiting { until };
         }
     }
 
@@ -245,17 +263,22 @@ impl Session {
         match self.state {
             State::Stopped | State::Waiting { .. } => Connection::Offline,
             State::Open { phase: Phase::Live { .. }, .. } => Connection::Live,
-            State::Open { phase: Phase::Replay, .. } => Connection::Replaying,
+            State::Open { phase: Phase::Greeted | Phase::Replay, .. } => Connection::Replaying,
             State::Connecting { .. } | State::Open { .. } => Connection::Connecting,
         }
     }
 
-    /// The network changed: forget past failures and connect now.
+    /// The network changed: forget past failures and connect now. A connection over the old network may be dead
+    /// without anybody having said so, and says nothing until it times out: it is replaced.
     pub fn network_changed(&mut self, now: Millis) {
         self.backoff.reset();
         self.retry_floor_ms = 0;
-        if let State::Waiting { until } = &mut self.state {
-            *until = now.min(*until);
+        self.not_before = Millis(0);
+        if let Some(conn) = self.conn() {
+            self.transmits.push_back(Transmit::Close { conn });
+        }
+        if !matches!(self.state, State::Stopped) {
+            self.state = State::Waiting { until: now };
         }
     }
 
@@ -371,6 +394,7 @@ impl Session {
             self.backoff.reset();
         }
         let floor = floor_ms.max(std::mem::take(&mut self.retry_floor_ms)).min(MAX_RETRY_AFTER_MS);
+        self.not_before = now.plus(floor);
         let until = now.plus(self.backoff.next_delay(floor, entropy));
         self.state = State::Waiting { until };
     }
@@ -389,7 +413,7 @@ impl Session {
             (Phase::AwaitReset(expected), Frame::Reset { generation, head }) if generation == expected => {
                 self.reset(generation, head, steps)
             }
-            (Phase::Replay, Frame::Reset { generation, head }) => match self.received {
+            (Phase::Greeted, Frame::Reset { generation, head }) => match self.received {
                 Some(cursor) if cursor.generation == generation => self.reset(generation, head, steps),
                 _ => Err(Fault::Unexpected("reset of another generation than hello's")),
             },
@@ -402,7 +426,7 @@ impl Session {
             // Also while live: operations can be evicted before a slow subscriber has got them.
             (_, Frame::Gap { from, to, chain }) => {
                 self.gap(from, to, chain, steps)?;
-                Ok(phase)
+                Ok(phase.after_hello())
             }
             (_, Frame::Ops(ops)) => {
                 for op in ops {
@@ -411,9 +435,9 @@ impl Session {
                     let kind = StepKind::Op { hash, received: op.received, envelope: op.op };
                     steps.push(Step { cursor, kind });
                 }
-                Ok(phase)
+                Ok(phase.after_hello())
             }
-            (Phase::Replay, Frame::Ready(head)) => {
+            (Phase::Greeted | Phase::Replay, Frame::Ready(head)) => {
                 let cursor = self.check_head(&head)?;
                 steps.push(Step { cursor, kind: StepKind::Ready(head) });
                 Ok(Phase::Live { since: now })
@@ -436,7 +460,7 @@ impl Session {
         }
         match self.received {
             Some(cursor) if cursor.generation != generation => Ok(Phase::AwaitReset(generation)),
-            Some(_) => Ok(Phase::Replay),
+            Some(_) => Ok(Phase::Greeted),
             None => {
                 let chain = Chain::start(&self.topic, &generation);
                 self.received = Some(Cursor { generation, resets: 0, seq: Seq(0), chain });
@@ -677,6 +701,52 @@ mod tests {
         assert_eq!(steps, [Step { cursor: start, kind: StepKind::Reset { head: Seq(1) } }]);
         assert_eq!(link.frame(&ops(1, &[b"a"])).unwrap()[0].cursor.resets, 4);
         assert!(link.frame(&ready(&[b"a"])).is_ok());
+    }
+
+    #[test]
+    fn case_44_a_server_resets_once_a_connection_and_only_directly_after_hello() {
+        let held = Cursor { generation: GENERATION, resets: 0, seq: Seq(1), chain: chain(&[b"a"]) };
+        let reset = Frame::Reset { generation: GENERATION, head: Seq(1) };
+        let mut link = Link::open(Some(held));
+        link.frame(&hello(1)).unwrap();
+        assert_eq!(link.frame(&reset).unwrap()[0].cursor.resets, 1);
+        assert_eq!(link.frame(&reset), Err(Fault::Unexpected("reset")));
+        assert!(link.closed());
+
+        let mut link = Link::open(Some(held));
+        link.frame(&hello(2)).unwrap();
+        link.frame(&ops(2, &[b"b"])).unwrap();
+        assert_eq!(link.frame(&reset), Err(Fault::Unexpected("reset")));
+        let mut link = Link::open(None);
+        link.frame(&hello(1)).unwrap();
+        assert_eq!(link.frame(&reset), Err(Fault::Unexpected("reset")), "nothing was held before");
+    }
+
+    #[test]
+    fn a_network_change_replaces_a_connection_that_may_be_dead() {
+        let mut link = Link::open(None);
+        link.frame(&hello(0)).unwrap();
+        link.frame(&ready(&[])).unwrap();
+        link.session.network_changed(link.now);
+        assert!(link.closed());
+        assert_eq!(link.session.poll_timeout(), Some(link.now));
+        link.session.stop();
+        link.session.network_changed(link.now);
+        assert_eq!(link.session.poll_timeout(), None, "what is not wanted stays away");
+    }
+
+    #[test]
+    fn leaving_and_coming_back_does_not_cut_a_pause_short() {
+        let mut link = Link::open(None);
+        link.frame(&hello(0)).unwrap();
+        link.frame(&Frame::Slow { retry_after_ms: 7_000 }).unwrap();
+        link.session.handle_disconnected(link.now, CONN, 0, &mut link.entropy);
+        link.session.stop();
+        link.session.start(link.now.plus(1_000));
+        assert_eq!(link.session.poll_timeout().unwrap().since(link.now), 7_000);
+        link.session.stop();
+        link.session.start(link.now.plus(8_000));
+        assert_eq!(link.session.poll_timeout(), Some(link.now.plus(8_000)), "it is over");
     }
 
     #[test]
