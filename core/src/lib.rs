@@ -2,8 +2,8 @@
 //!
 //! No sockets, no clock, no randomness of its own and no global state: bytes and time come in as arguments,
 //! effects go out as values. With the default feature `device` it is everything an app's device needs
-//! (operations, store, engine); without it only what servers share with devices: wire formats, onion packets
-//! and topic keys.
+//! (operations, store, engine); without it only what servers share with devices: wire formats, onion packets,
+//! topic keys, and reading the operations of public topics.
 //!
 //! Imports point down only: engine → store → sync, projector → ops, onion, topic → cbor, codec, identity, limits.
 
@@ -21,7 +21,6 @@ pub mod sync;
 
 #[cfg(feature = "device")]
 pub mod engine;
-#[cfg(feature = "device")]
 pub mod ops;
 #[cfg(feature = "device")]
 pub mod projector;

@@ -5,22 +5,35 @@
 //! [`VerifiedOperation`], so whoever holds one need not check it again. Whether an operation continues its
 //! author's log is a question to the store, asked with [`VerifiedOperation::follows`].
 //!
+//! A server reads the plain operations of public topics with [`read_public`], and needs no p2panda for it.
+//!
 //! The signed format is p2panda 0.7's; docs/wire.md has the layouts.
 
 mod body;
 mod content;
+#[cfg(feature = "device")]
 mod create;
+#[cfg_attr(not(feature = "device"), allow(dead_code, reason = "servers open plain envelopes only"))]
 mod envelope;
 mod header;
+#[cfg(feature = "device")]
 mod keys;
+mod public;
+#[cfg(feature = "device")]
 mod ticket;
 mod verify;
 
 pub use body::{Body, BodyError, EncodeError, MAX_AUTH_HEADS, ObservedHead};
 pub use content::{BlobId, Content, Flaw, LimitError};
+#[cfg(feature = "device")]
 pub use create::{CreateError, DeviceKey, create};
 pub use envelope::{EnvelopeError, KeyId, OpenedEnvelope, SealError, padded_len};
 pub use header::{Extensions, Peek, peek};
+#[cfg(feature = "device")]
 pub use keys::{KeyRing, TopicKeys};
+pub use public::{PublicError, PublicOperation, read_public};
+#[cfg(feature = "device")]
 pub use ticket::{Ticket, TicketError};
-pub use verify::{ChainError, LogHead, Rejected, VerifiedOperation, verify};
+#[cfg(feature = "device")]
+pub use verify::verify;
+pub use verify::{ChainError, LogHead, Rejected, VerifiedOperation};

@@ -9,8 +9,10 @@ use chacha20poly1305::{XChaCha20Poly1305, XNonce};
 use thiserror::Error;
 use zeroize::{Zeroize, ZeroizeOnDrop, Zeroizing};
 
+#[cfg(feature = "device")]
 use super::verify::{Rejected, VerifiedOperation, verify_shared};
 use crate::codec::{DecodeError, Reader};
+#[cfg(feature = "device")]
 use crate::identity::LogId;
 use crate::limits::{MAX_ENVELOPE, MAX_HEADER, MAX_OPERATION};
 use crate::topic::TopicId;
@@ -52,6 +54,7 @@ pub struct OpenedEnvelope {
     pub body: Bytes,
 }
 
+#[cfg(feature = "device")]
 impl OpenedEnvelope {
     /// [`verify`](super::verify) without copying.
     pub fn verify(self, log: &LogId) -> Result<VerifiedOperation, Rejected> {

@@ -3,6 +3,7 @@
 use std::fmt;
 
 use bytes::Bytes;
+#[cfg(feature = "device")]
 use p2panda_core::{AnyHeader, HeaderError};
 use thiserror::Error;
 
@@ -15,6 +16,7 @@ use crate::limits::{MAX_HEADER, MAX_OPERATION};
 /// body's size and hash, then exactly one strict Ed25519 verification, then the body's form.
 ///
 /// Whether it continues its author's log is [`VerifiedOperation::follows`].
+#[cfg(feature = "device")]
 pub fn verify(header: &[u8], body: &[u8], log: &LogId) -> Result<VerifiedOperation, Rejected> {
     let (id, facts, content) = check(header, body, log)?;
     let (header, body) = (Bytes::copy_from_slice(header), Bytes::copy_from_slice(body));
@@ -22,12 +24,14 @@ pub fn verify(header: &[u8], body: &[u8], log: &LogId) -> Result<VerifiedOperati
 }
 
 /// [`verify`] without the copy.
+#[cfg(feature = "device")]
 pub(super) fn verify_shared(header: Bytes, body: Bytes, log: &LogId) -> Result<VerifiedOperation, Rejected> {
     let (id, facts, content) = check(&header, &body, log)?;
     Ok(VerifiedOperation { id, facts, header, body, content })
 }
 
-fn check(header: &[u8], body: &[u8], log: &LogId) -> Result<(OperationId, Peek, Body), Rejected> {
+/// The cheap checks: lengths, the header's form, its log, the body's size and hash.
+pub(super) fn check_unsigned(header: &[u8], body: &[u8], log: &LogId) -> Result<Peek, Rejected> {
     if header.len() > MAX_HEADER || header.len() + body.len() > MAX_OPERATION {
         return Err(Rejected::TooLong { len: header.len() + body.len() });
     }
@@ -41,6 +45,12 @@ fn check(header: &[u8], body: &[u8], log: &LogId) -> Result<(OperationId, Peek, 
     if facts.payload_hash != *blake3::hash(body).as_bytes() {
         return Err(Rejected::PayloadHash);
     }
+    Ok(facts)
+}
+
+#[cfg(feature = "device")]
+fn check(header: &[u8], body: &[u8], log: &LogId) -> Result<(OperationId, Peek, Body), Rejected> {
+    let facts = check_unsigned(header, body, log)?;
     // The extensions were read above, from the same deterministic bytes: no second reader for them.
     let decoded = AnyHeader::decode(header).map_err(|error| match error {
         HeaderError::InvalidSignature => Rejected::Signature,
@@ -58,6 +68,7 @@ fn check(header: &[u8], body: &[u8], log: &LogId) -> Result<(OperationId, Peek, 
 }
 
 /// Whether the unsigned reading equals p2panda's.
+#[cfg(feature = "device")]
 fn agrees(facts: &Peek, header: &AnyHeader) -> bool {
     facts.author.0 == *header.verifying_key.as_bytes()
         && facts.seq_num == header.seq_num
@@ -90,6 +101,7 @@ impl VerifiedOperation {
     }
 
     /// An operation this device has just signed.
+    #[cfg(feature = "device")]
     pub(super) fn created(
         id: OperationId,
         facts: Peek,

@@ -4,6 +4,7 @@
 mod adversarial;
 mod bodies;
 mod properties;
+mod public;
 mod tickets;
 mod vectors;
 
