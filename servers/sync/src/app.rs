@@ -19,6 +19,7 @@ use crate::live::Live;
 use crate::metrics::Metrics;
 use crate::proof::Nonces;
 use crate::readers::Readers;
+use crate::search::Search;
 use crate::status::History;
 use crate::writer::Writer;
 
@@ -51,6 +52,8 @@ pub struct App {
     pub live: Arc<Live>,
     /// Reading threads.
     pub readers: Readers,
+    /// Threads that search public channels.
+    pub search: Search,
     /// The writing thread.
     pub writer: Writer,
     /// The threads that open packets.

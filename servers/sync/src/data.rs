@@ -3,6 +3,7 @@
 //! ```text
 //! generation.secret  64 hex digits, mode 0600: made with the database, once
 //! topics.db          the topic logs (SQLite; topics.db-wal and -shm beside it)
+//! search.db          the index of public channels; made from the logs, and made again when it is missing
 //! import-unfinished  while an import runs: the database and the secret do not belong together
 //! ```
 //!
@@ -24,6 +25,7 @@ use zeroize::Zeroizing;
 const GENERATION_FILE: &str = "generation.secret";
 const IMPORT_FILE: &str = "import-unfinished";
 const DATABASE_FILE: &str = "topics.db";
+const INDEX_FILE: &str = "search.db";
 
 /// The data folder cannot be used. Nothing in it was replaced.
 #[derive(Debug, Error)]
@@ -100,6 +102,11 @@ impl DataFolder {
     /// Where the database is.
     pub fn database(&self) -> PathBuf {
         self.path().join(DATABASE_FILE)
+    }
+
+    /// Where the index of public channels is.
+    pub fn index(&self) -> PathBuf {
+        self.path().join(INDEX_FILE)
     }
 
     fn beside_database(&self, suffix: &str) -> PathBuf {

@@ -121,13 +121,17 @@ pub struct Addresses {
     state: Mutex<State>,
     connections: u64,
     subscribes: u64,
+    searches: u64,
 }
 
 #[derive(Debug, Default)]
 struct State {
     connections: HashMap<IpAddr, u64>,
-    buckets: HashMap<IpAddr, TokenBucket>,
+    subscribes: Buckets,
+    searches: Buckets,
 }
+
+type Buckets = HashMap<IpAddr, TokenBucket>;
 
 /// A connection's place; given back when dropped.
 #[derive(Debug)]
@@ -137,9 +141,9 @@ pub struct Place {
 }
 
 impl Addresses {
-    /// With a limit of connections and of subscribes per second; 0 for none.
-    pub fn new(connections: u64, subscribes: u64) -> Self {
-        Self { state: Mutex::default(), connections: bound(connections), subscribes }
+    /// With a limit of connections, of subscribes and of searches per second; 0 for none.
+    pub fn new(connections: u64, subscribes: u64, searches: u64) -> Self {
+        Self { state: Mutex::default(), connections: bound(connections), subscribes, searches }
     }
 
     /// A place for a connection; `None` when the address has too many.
@@ -159,15 +163,15 @@ impl Addresses {
     /// # Errors
     /// The address has made too many; wait that many milliseconds.
     pub fn subscribe(&self, address: IpAddr, now: Millis) -> Result<(), u64> {
-        if self.subscribes == 0 {
-            return Ok(());
-        }
-        let mut state = self.lock();
-        if state.buckets.len() > MAX_BUCKETS {
-            state.buckets.retain(|_, bucket| !bucket.is_full(now, self.subscribes));
-        }
-        let bucket = state.buckets.entry(group(address)).or_insert_with(|| TokenBucket::full(now));
-        bucket.take(now, 1, self.subscribes, 1_000)
+        take(&mut self.lock().subscribes, address, now, self.subscribes)
+    }
+
+    /// Counts a search.
+    ///
+    /// # Errors
+    /// The address has made too many; wait that many milliseconds.
+    pub fn search(&self, address: IpAddr, now: Millis) -> Result<(), u64> {
+        take(&mut self.lock().searches, address, now, self.searches)
     }
 
     fn lock(&self) -> MutexGuard<'_, State> {
@@ -185,6 +189,17 @@ impl Drop for Place {
             }
         }
     }
+}
+
+fn take(buckets: &mut Buckets, address: IpAddr, now: Millis, per_second: u64) -> Result<(), u64> {
+    if per_second == 0 {
+        return Ok(());
+    }
+    if buckets.len() > MAX_BUCKETS {
+        buckets.retain(|_, bucket| !bucket.is_full(now, per_second));
+    }
+    let bucket = buckets.entry(group(address)).or_insert_with(|| TokenBucket::full(now));
+    bucket.take(now, 1, per_second, 1_000)
 }
 
 /// An IPv6 subscriber has a whole /64: it counts as one address.
@@ -239,7 +254,7 @@ mod tests {
 
     #[test]
     fn addresses_have_places_and_rates_of_their_own() {
-        let addresses = Arc::new(Addresses::new(2, 3));
+        let addresses = Arc::new(Addresses::new(2, 3, 1));
         let [a, b]: [IpAddr; 2] = ["2001:db8::1", "2001:db8::ffff:0:0:1"].map(|text| text.parse().unwrap());
         let other: IpAddr = "2001:db8:0:1::1".parse().unwrap();
         let places = [addresses.connect(a).unwrap(), addresses.connect(b).unwrap()];
@@ -252,5 +267,7 @@ mod tests {
         }
         assert_eq!(addresses.subscribe(b, Millis(0)), Err(334));
         assert_eq!(addresses.subscribe(other, Millis(0)), Ok(()));
+        assert_eq!(addresses.search(a, Millis(0)), Ok(()));
+        assert_eq!(addresses.search(b, Millis(0)), Err(1000));
     }
 }

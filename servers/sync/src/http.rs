@@ -56,6 +56,7 @@ pub fn router(app: Arc<App>) -> Router {
         .route("/topic/{topic}/ops", get(ops))
         .route("/topic/{topic}/has", post(has))
         .route("/topic/{topic}/head", get(head))
+        .route("/topic/{topic}/search", get(topics::search))
         .route("/topic/{topic}/about", get(topics::about))
         .route("/topic/{topic}/nonce", get(topics::nonce))
         .route("/topic/{topic}/subscribers", get(topics::subscribers))
@@ -221,7 +222,7 @@ async fn ops(
 ) -> Result<Response, Refusal> {
     let topic = parse_topic(&topic)?;
     let params = Params::of(&uri)?;
-    let query = parse_history(&params)?;
+    let query = parse_history(&params, HISTORY_DEFAULT_LIMIT, HISTORY_MAX_LIMIT)?;
     topics::authorise(&app, &topic, &params).await?;
     let secret = app.secret.clone();
     let read = move |sql: &crate::store::Sql| {
@@ -229,11 +230,20 @@ async fn ops(
         delta_topic_log::history(sql, &view, &topic, &query)
     };
     let page = app.readers.run(read).await?;
+    Ok(page_response(&headers, || page.encode(), || json::page(&page)))
+}
+
+/// A page in bytes where the client asks for them, else in JSON.
+pub(crate) fn page_response(
+    headers: &HeaderMap,
+    bytes: impl FnOnce() -> Vec<u8>,
+    json: impl FnOnce() -> String,
+) -> Response {
     let accept = headers.get(header::ACCEPT).map_or(&b""[..], HeaderValue::as_bytes);
     if accept.to_ascii_lowercase().windows(OCTETS.len()).any(|part| part == OCTETS.as_bytes()) {
-        return Ok(([(header::CONTENT_TYPE, OCTETS)], page.encode()).into_response());
+        return ([(header::CONTENT_TYPE, OCTETS)], bytes()).into_response();
     }
-    Ok(([(header::CONTENT_TYPE, "application/json")], json::page(&page)).into_response())
+    ([(header::CONTENT_TYPE, "application/json")], json()).into_response()
 }
 
 const OCTETS: &str = "application/octet-stream";
@@ -295,7 +305,7 @@ pub async fn health() -> &'static str {
     "ok\n"
 }
 
-fn busy(app: &App) -> Refusal {
+pub(crate) fn busy(app: &App) -> Refusal {
     app.metrics.refuse_load.inc();
     Refusal::busy()
 }
@@ -341,7 +351,7 @@ impl Params {
         Ok(Self(pairs))
     }
 
-    fn get(&self, name: &'static str) -> Result<Option<&str>, Refusal> {
+    pub(crate) fn get(&self, name: &'static str) -> Result<Option<&str>, Refusal> {
         let mut values = self.0.iter().filter(|(found, _)| found == name).map(|(_, value)| value.as_str());
         match (values.next(), values.next()) {
             (value, None) => Ok(value),
@@ -375,10 +385,11 @@ fn parse_cursor(params: &Params) -> Result<Cursor, Refusal> {
     Ok(Cursor { since, generation, chain })
 }
 
-fn parse_history(params: &Params) -> Result<HistoryQuery, Refusal> {
+/// Bounds of a page; `limit` is 1 to `most`.
+pub(crate) fn parse_history(params: &Params, default: u16, most: u16) -> Result<HistoryQuery, Refusal> {
     let seq = |name| params.number(name, Seq::MAX.0).map(|number| number.map(Seq));
     let time = |name| params.number(name, i64::MAX as u64).map(|number| number.map(Millis));
-    let limit = params.number("limit", HISTORY_MAX_LIMIT.into())?.unwrap_or(HISTORY_DEFAULT_LIMIT.into());
+    let limit = params.number("limit", most.into())?.unwrap_or(default.into());
     Ok(HistoryQuery {
         after: seq("after")?,
         before: seq("before")?,
@@ -387,7 +398,7 @@ fn parse_history(params: &Params) -> Result<HistoryQuery, Refusal> {
         limit: u16::try_from(limit)
             .ok()
             .filter(|limit| *limit > 0)
-            .ok_or(Refusal::bad("limit is 1 to 1000"))?,
+            .ok_or(Refusal::bad("limit is at least 1"))?,
     })
 }
 
@@ -426,6 +437,7 @@ mod tests {
 
     #[test]
     fn history_queries_are_read_strictly() {
+        let parse_history = |params: &Params| parse_history(params, HISTORY_DEFAULT_LIMIT, HISTORY_MAX_LIMIT);
         assert_eq!(parse_history(&params("")).unwrap(), HistoryQuery::default());
         let query = parse_history(&params("after=1&before=9&from_ms=2&to_ms=3&limit=1000")).unwrap();
         assert_eq!((query.after, query.before, query.limit), (Some(Seq(1)), Some(Seq(9)), 1000));

@@ -21,6 +21,7 @@ pub mod options;
 pub mod proof;
 pub mod readers;
 pub mod run;
+pub mod search;
 pub mod serve;
 pub mod socket;
 pub mod status;

@@ -42,6 +42,8 @@ limits! {
     connections_per_address = 1024;
     /// Subscribe requests per second of one address. Above it: 429.
     subscribes_per_second_per_address = 200;
+    /// Searches per second of one address. Above it: 429.
+    searches_per_second_per_address = 20;
     /// Operations accepted per topic and minute, signed and unsigned ones counted apart. Above it: dropped, or 429.
     deliveries_per_topic_per_minute = 60_000;
     /// Signals passed on per topic and minute. Above it: dropped.
@@ -103,6 +105,7 @@ mod tests {
         let mut limits = Limits::default();
         assert_eq!(limits.connections_per_address, 1024);
         assert_eq!(limits.subscribes_per_second_per_address, 200);
+        assert_eq!(limits.searches_per_second_per_address, 20);
         assert_eq!(limits.deliveries_per_topic_per_minute, 60_000);
         assert_eq!((limits.signals_per_topic_per_minute, limits.disk_free_bytes), (6_000, 67_108_864));
         assert_eq!((limits.bytes_per_topic, limits.ops_per_topic, limits.max_age_days), (0, 0, 0));

@@ -7,12 +7,15 @@ use std::path::{Path, PathBuf};
 
 use delta_core::topic::TopicId;
 use delta_server_shell::{FileError, NodeFolder, PlatformEntropy};
-use delta_topic_log::{AppendError, Closed, LogReader, LogStorage, TopicLogs, Write};
+use delta_topic_log::{
+    AppendError, Closed, GenerationSecret, LogReader, LogState, LogStorage, TopicLogs, Write,
+};
 use thiserror::Error;
 
 use crate::data::{DataError, DataFolder};
 use crate::export::{self, ExportError, Exported, Header};
-use crate::store::{Report, Sql, StoreError};
+use crate::search;
+use crate::store::{Index, Report, Sql, StoreError};
 
 /// Operations of one commit of an import.
 const IMPORT_COMMIT: u64 = 1000;
@@ -82,7 +85,24 @@ pub fn check(data: &Path) -> Result<Report, MaintainError> {
     let folder = existing(data)?;
     let secret = folder.generation_secret(&mut PlatformEntropy)?;
     let sql = Sql::reader(&folder.database())?;
-    Ok(sql.snapshot(|sql| sql.check(&secret))?)
+    let mut report = sql.snapshot(|sql| sql.check(&secret))?;
+    report.problems.extend(check_index(&folder.index(), &sql, &secret)?);
+    Ok(report)
+}
+
+/// The index of public channels is made from the logs: when it is wrong, nothing is lost.
+fn check_index(path: &Path, sql: &Sql, secret: &GenerationSecret) -> Result<Vec<String>, MaintainError> {
+    if !path.exists() {
+        return Ok(Vec::new());
+    }
+    let name = path.display();
+    match Index::reader(path).and_then(|index| search::check(&index, sql, secret)) {
+        Ok(problems) => Ok(problems.iter().map(|problem| format!("{name}: {problem}")).collect()),
+        Err(StoreError::Damaged { why, .. }) => Ok(vec![format!(
+            "{name}: it is damaged ({why}); stop the server, remove the file, start: it is made anew"
+        )]),
+        Err(other) => Err(other.into()),
+    }
 }
 
 /// Deletes, blocks or unblocks a topic. A running server follows within a second.
@@ -93,7 +113,8 @@ pub fn topic(data: &Path, action: TopicAction, topic: &TopicId) -> Result<String
     let folder = existing(data)?;
     let secret = folder.generation_secret(&mut PlatformEntropy)?;
     let storage = Sql::writer(&folder.database(), 0)?;
-    let state = storage.state(topic)?.ok_or(MaintainError::UnknownTopic(*topic))?;
+    // One that nobody has written to yet can be blocked, too.
+    let state = storage.state(topic)?.unwrap_or(LogState::EMPTY);
     let mut logs = TopicLogs::new(storage, secret);
     let (closed, done) = match (action, state.closed) {
         (_, Some(Closed::Deleted)) => return Err(MaintainError::Deleted(*topic)),

@@ -59,6 +59,9 @@ metrics! {
     refuse_proof: "counter" "delta_sync_refused_total" "{reason=\"proof\"}" "Requests refused, by reason.";
     signals: "counter" "delta_sync_signals_total" "" "Signals passed on.";
     controls: "counter" "delta_sync_controls_total" "" "Control messages applied.";
+    searches: "counter" "delta_sync_searches_total" "" "Searches answered.";
+    search_indexed: "counter" "delta_sync_search_indexed_total" "" "Operations of public channels taken into the index.";
+    search_behind: "gauge" "delta_sync_search_behind" "" "Operations of public channels that are not in the index yet.";
     stored: "counter" "delta_sync_operations_stored_total" "" "Operations committed.";
     duplicates: "counter" "delta_sync_operations_duplicate_total" "" "Operations that were in their log already.";
     evicted: "counter" "delta_sync_evictions_total" "" "Times a topic's tail was moved.";

@@ -12,7 +12,7 @@ use delta_server_shell::program::{self, Stop, print};
 use delta_server_shell::{
     FileError, OnionKeys, OptionsError, PlatformEntropy, SignError, StartError, Upkeep, platform,
 };
-use delta_topic_log::TopicLogs;
+use delta_topic_log::{GenerationSecret, TopicLogs};
 use thiserror::Error;
 use tokio::sync::watch;
 
@@ -27,9 +27,10 @@ use crate::metrics::Metrics;
 use crate::options::{Cli, Command, Settings};
 use crate::proof::Nonces;
 use crate::readers::Readers;
+use crate::search::{Indexer, IndexerParts, Search};
 use crate::serve::serve;
 use crate::status::{self, History};
-use crate::store::{Sql, StoreError};
+use crate::store::{Index, Sql, StoreError};
 use crate::writer::{self, WriterParts};
 
 /// How long what was accepted may take to be committed after a stop.
@@ -120,6 +121,7 @@ pub struct Server {
     accepting: watch::Sender<bool>,
     writing: JoinHandle<()>,
     opening: Vec<JoinHandle<()>>,
+    indexer: Indexer,
     /// Where it listens.
     pub address: SocketAddr,
     /// Where the operator looks.
@@ -132,7 +134,7 @@ impl Server {
     /// # Errors
     /// Something cannot be opened.
     pub async fn start(settings: &Settings, folder: DataFolder) -> Result<Self, RunError> {
-        let (app, writing, opening) = assemble(settings, &folder)?;
+        let (app, writing, opening, indexer) = assemble(settings, &folder)?;
         let upkeep = Upkeep {
             folder: Arc::clone(folder.node()),
             keys: Arc::clone(&app.keys),
@@ -159,7 +161,7 @@ impl Server {
         if let Some(admin) = admin {
             print(&format!("admin on http://{admin}"))?;
         }
-        Ok(Self { app, accepting, writing, opening, address, admin })
+        Ok(Self { app, accepting, writing, opening, indexer, address, admin })
     }
 
     /// Stops in order: no new work, what was accepted is committed, sockets close with 1012, files are left clean.
@@ -184,6 +186,7 @@ impl Server {
             }
         };
         let _ = tokio::time::timeout(CLOSE, closed).await;
+        let _ = tokio::task::spawn_blocking(|| self.indexer.stop()).await;
         for thread in self.opening.into_iter().chain([self.writing]) {
             let _ = tokio::task::spawn_blocking(|| thread.join()).await;
         }
@@ -192,7 +195,7 @@ impl Server {
     }
 }
 
-type Assembled = (Arc<App>, JoinHandle<()>, Vec<JoinHandle<()>>);
+type Assembled = (Arc<App>, JoinHandle<()>, Vec<JoinHandle<()>>, Indexer);
 
 fn assemble(settings: &Settings, folder: &DataFolder) -> Result<Assembled, RunError> {
     let limits = settings.limits;
@@ -225,6 +228,7 @@ fn assemble(settings: &Settings, folder: &DataFolder) -> Result<Assembled, RunEr
         metrics: Arc::clone(&metrics),
     };
     let (ingress, opening) = Ingress::start(parts, cores);
+    let (search, indexer) = start_search(folder, &secret, &disk, &metrics)?;
     let app = App {
         identity: folder.identity().clone(),
         secret,
@@ -239,6 +243,7 @@ fn assemble(settings: &Settings, folder: &DataFolder) -> Result<Assembled, RunEr
         record: RwLock::default(),
         live,
         readers,
+        search,
         writer,
         ingress,
         keys,
@@ -247,11 +252,35 @@ fn assemble(settings: &Settings, folder: &DataFolder) -> Result<Assembled, RunEr
         addresses: Arc::new(Addresses::new(
             limits.connections_per_address,
             limits.subscribes_per_second_per_address,
+            limits.searches_per_second_per_address,
         )),
         metrics,
         database: folder.database(),
         stopping: AtomicBool::new(false),
         closing: watch::Sender::new(false),
     };
-    Ok((Arc::new(app), writing, opening))
+    Ok((Arc::new(app), writing, opening, indexer))
+}
+
+fn start_search(
+    folder: &DataFolder,
+    secret: &GenerationSecret,
+    disk: &Arc<Disk>,
+    metrics: &Arc<Metrics>,
+) -> Result<(Search, Indexer), RunError> {
+    let (logs, path) = (folder.database(), folder.index());
+    let (index, made) = Index::writer(&path)?;
+    if made {
+        tracing::info!("making the index of public channels anew");
+    }
+    let search = Search::start(&path, &logs)?;
+    let indexer = Indexer::start(IndexerParts {
+        logs: Sql::reader(&logs)?,
+        index,
+        path,
+        secret: secret.clone(),
+        disk: Arc::clone(disk),
+        metrics: Arc::clone(metrics),
+    });
+    Ok((search, indexer))
 }

@@ -20,6 +20,7 @@ use tokio::sync::watch;
 
 use crate::app::App;
 use crate::http::{Refusal, health};
+use crate::store::TopicSize;
 
 /// Seconds the plots show.
 pub const SAMPLES: usize = 300;
@@ -36,8 +37,8 @@ const SCRIPT: &str = include_str!("status/page.js");
 const POLICY: &str = "default-src 'none'; script-src 'self'; style-src 'self'; connect-src 'self'; img-src data:; \
                       frame-ancestors 'none'; base-uri 'none'; form-action 'none'";
 
-/// Topics and how many operations they keep, most first.
-type Largest = Vec<(TopicId, u64)>;
+/// What topics keep, most first.
+type Largest = Vec<TopicSize>;
 
 /// Counters over time, and the last walk over the topics.
 #[derive(Debug, Default)]
@@ -130,8 +131,9 @@ async fn status(State(app): State<Arc<App>>) -> Result<Response, Refusal> {
         app.metrics.list().into_iter().map(|(name, value)| (name.to_owned(), value.into())).collect();
     let topics: Vec<_> = topics
         .iter()
-        .map(|(topic, kept)| {
-            json!({ "id": shortened(topic), "operations": kept, "subscribers": app.live.subscribers(topic) })
+        .map(|TopicSize { topic, operations, bytes }| {
+            let subscribers = app.live.subscribers(topic);
+            json!({ "id": shortened(topic), "operations": operations, "bytes": bytes, "subscribers": subscribers })
         })
         .collect();
     let metrics = &app.metrics;

@@ -1,20 +1,24 @@
-//! Public and protected topics over HTTP: what a topic says of itself, who may read it, how many listen.
+//! Public and protected topics over HTTP: what a topic says of itself, who may read it, how many listen, and searching
+//! a public channel.
 
 use std::sync::Arc;
 
+use axum::Extension;
 use axum::extract::{Path, State};
-use axum::http::{StatusCode, Uri};
+use axum::http::{HeaderMap, StatusCode, Uri};
 use axum::response::{IntoResponse, Response};
-use delta_core::identity::NodeId;
+use delta_core::identity::{Author, NodeId};
 use delta_core::onion::control::{Action, Control};
 use delta_core::sync::proof::Purpose;
 use delta_core::topic::{TopicId, WriteVerifyingKey};
 use delta_server_shell::platform;
-use delta_topic_log::LogReader;
+use delta_topic_log::{
+    LogReader, SEARCH_DEFAULT_LIMIT, SEARCH_MAX_LIMIT, SearchQuery, Words, WordsError, json as frames,
+};
 use serde_json::json;
 
 use crate::app::App;
-use crate::http::{Params, Refusal, parse_topic};
+use crate::http::{Params, Peer, Refusal, busy, page_response, parse_history, parse_topic};
 use crate::socket::ReaderKey;
 
 /// A refusal to serve a topic that was deleted or blocked.
@@ -106,4 +110,65 @@ pub async fn subscribers(
     }
     prove(&app, Purpose::Count, &key, &topic, &params)?;
     Ok(axum::Json(json!({ "subscribers": app.live.subscribers(&topic) })).into_response())
+}
+
+/// `GET /topic/<id>/search?q=&author=&…`: operations of a public channel. Any other topic answers like an unknown one.
+pub async fn search(
+    State(app): State<Arc<App>>,
+    Path(topic): Path<String>,
+    Extension(peer): Extension<Peer>,
+    uri: Uri,
+    headers: HeaderMap,
+) -> Result<Response, Refusal> {
+    let topic = parse_topic(&topic)?;
+    let params = Params::of(&uri)?;
+    let query = parse_search(&params)?;
+    if let Err(retry_after_ms) = app.addresses.search(peer.address, platform::now()) {
+        app.metrics.refuse_rate.inc();
+        return Err(Refusal::rate(retry_after_ms));
+    }
+    authorise(&app, &topic, &params).await?;
+    let page = app.search.ask(app.secret.clone(), topic, query).await?.ok_or_else(|| busy(&app))?;
+    app.metrics.searches.inc();
+    Ok(page_response(&headers, || page.encode(), || frames::search_page(&page)))
+}
+
+fn parse_search(params: &Params) -> Result<SearchQuery, Refusal> {
+    let words = Words::parse(params.get("q")?.unwrap_or_default()).map_err(|error| match error {
+        WordsError::TooLong => Refusal::bad("q has at most 256 bytes"),
+        WordsError::TooMany => Refusal::bad("q has at most 16 words"),
+    })?;
+    let author = params.hex("author")?.map(Author);
+    Ok(SearchQuery { words, author, range: parse_history(params, SEARCH_DEFAULT_LIMIT, SEARCH_MAX_LIMIT)? })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn questions_are_read_strictly_and_bounded() {
+        let parse = |query: &str| {
+            parse_search(&Params::of(&format!("http://server/topic?{query}").parse().unwrap()).unwrap())
+        };
+        assert_eq!(parse("").unwrap(), SearchQuery::default());
+        let author = "ab".repeat(32);
+        let query = parse(&format!("q=two+words&author={author}&before=9&limit=100")).unwrap();
+        assert_eq!(query.words.unwrap().fts5(), "\"two\" \"words\"");
+        assert_eq!((query.author, query.range.limit), (Some(Author([0xab; 32])), 100));
+        assert!(parse(&format!("q={}", "x".repeat(256))).is_ok());
+        assert!(parse(&format!("q={}", ["x"; 16].join("+"))).is_ok());
+        for bad in [
+            "limit=0",
+            "limit=101",
+            "q=a&q=b",
+            "author=",
+            "author=ab",
+            "from_ms=x",
+            &format!("q={}", "x".repeat(257)),
+            &format!("q={}", ["x"; 17].join("+")),
+        ] {
+            assert!(parse(bad).is_err(), "{bad}");
+        }
+    }
 }

@@ -60,7 +60,13 @@ async fn a_running_server_follows_what_the_operator_does_to_a_topic() {
     let server = Server::start(dir.path(), &[]);
     let key = write_key(2);
     let (topic, id) = (key.topic(), key.topic().to_string());
-    assert!(fails(&["topic", "block", &id], dir.path()).contains("no topic"));
+    // Also one that nobody has written to yet.
+    works(&["topic", "block", &id], dir.path());
+    answers(&server, &topic, 410).await;
+    server.deliver(&key, &[b"refused"], 3).await;
+    server.metric_reaches("delta_sync_packets_dropped_total{reason=\"closed\"}", 1).await;
+    works(&["topic", "unblock", &id], dir.path());
+    answers(&server, &topic, 200).await;
     server.deliver(&key, &[b"one"], 1).await;
     server.head_reaches(&topic, 1).await;
     let mut reader = server.subscribe(&topic, "").await;

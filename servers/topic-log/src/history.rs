@@ -79,16 +79,7 @@ pub fn history<R: LogReader + ?Sized>(
     topic: &TopicId,
     query: &HistoryQuery,
 ) -> Result<HistoryPage, R::Error> {
-    let mut after = query.after.unwrap_or_default().max(view.tail.previous());
-    let mut before = query.before.unwrap_or(Seq(u64::MAX)).min(Seq(view.head.0.saturating_add(1)));
-    // Receive times never decrease along a log, so a range of times is a range of seqs.
-    if let Some(from) = query.from {
-        after = after.max(last_where(reader, view, topic, |received| received <= from)?);
-    }
-    if let Some(to) = query.to {
-        before =
-            before.min(Seq(last_where(reader, view, topic, |received| received < to)?.0.saturating_add(1)));
-    }
+    let (after, before) = seq_range(reader, view, topic, query)?;
     let mut ops = Vec::new();
     let mut bytes = 0;
     let mut visit = |stored: StoredOp<'_>| {
@@ -107,6 +98,29 @@ pub fn history<R: LogReader + ?Sized>(
         reader.ascend(topic, after, before, &mut visit)?;
     }
     Ok(HistoryPage { generation: view.generation, head: view.head, tail: view.tail, ops })
+}
+
+/// The retained operations that a query's bounds name: those strictly between the two seqs.
+///
+/// # Errors
+/// The storage failed.
+pub fn seq_range<R: LogReader + ?Sized>(
+    reader: &R,
+    view: &LogView,
+    topic: &TopicId,
+    query: &HistoryQuery,
+) -> Result<(Seq, Seq), R::Error> {
+    let mut after = query.after.unwrap_or_default().max(view.tail.previous());
+    let mut before = query.before.unwrap_or(Seq(u64::MAX)).min(Seq(view.head.0.saturating_add(1)));
+    // Receive times never decrease along a log, so a range of times is a range of seqs.
+    if let Some(from) = query.from {
+        after = after.max(last_where(reader, view, topic, |received| received <= from)?);
+    }
+    if let Some(to) = query.to {
+        let last = last_where(reader, view, topic, |received| received < to)?;
+        before = before.min(Seq(last.0.saturating_add(1)));
+    }
+    Ok((after, before))
 }
 
 /// For each hash the seq it has or had, in the order asked; 0 for none. The answer's bytes are these as u64.

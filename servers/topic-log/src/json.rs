@@ -8,6 +8,7 @@ use delta_core::topic::{Chain, Generation, Seq, SignedHead};
 use serde::Deserialize;
 
 use crate::history::HistoryPage;
+use crate::search::SearchPage;
 
 /// `{"type":"op","seq":42,"data":"…"}`.
 pub fn op(seq: Seq, op: &[u8]) -> String {
@@ -56,6 +57,20 @@ pub fn page(page: &HistoryPage) -> String {
     out
 }
 
+/// A page of a search: `{generation, indexed, ops: [{seq, received_ms, author, data}]}`.
+pub fn search_page(page: &SearchPage) -> String {
+    let mut out = format!(r#"{{"generation":"{}","indexed":{},"ops":["#, page.generation, page.indexed);
+    for (index, (author, op)) in page.found.iter().enumerate() {
+        let comma = if index == 0 { "" } else { "," };
+        let (seq, received, data) = (op.seq, op.received.0, STANDARD.encode(&op.op));
+        out.push_str(&format!(
+            r#"{comma}{{"seq":{seq},"received_ms":{received},"author":"{author}","data":"{data}"}}"#
+        ));
+    }
+    out.push_str("]}");
+    out
+}
+
 /// What a client of the original protocol may send.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum ClientMessage {
@@ -89,7 +104,7 @@ pub fn client_message(text: &str) -> ClientMessage {
 #[cfg(test)]
 mod tests {
     use bytes::Bytes;
-    use delta_core::identity::Millis;
+    use delta_core::identity::{Author, Millis};
     use delta_core::sync::frame::SequencedOp;
     use serde_json::json;
 
@@ -124,6 +139,14 @@ mod tests {
             parsed(&page(&view)),
             json!({"generation": g, "head": 2, "tail": 1, "ops": [
                 {"seq": 1, "received_ms": 9, "data": "YQ=="}, {"seq": 2, "received_ms": 9, "data": "YQ=="}]})
+        );
+        let found = ops.map(|op| (Author([0x12; 32]), op)).to_vec();
+        let author = "12".repeat(32);
+        assert_eq!(
+            parsed(&search_page(&SearchPage { generation, indexed: Seq(5), found })),
+            json!({"generation": g, "indexed": 5, "ops": [
+                {"seq": 1, "received_ms": 9, "author": author, "data": "YQ=="},
+                {"seq": 2, "received_ms": 9, "author": author, "data": "YQ=="}]})
         );
     }
 

@@ -12,6 +12,7 @@ mod history;
 pub mod json;
 mod logs;
 mod memory;
+mod search;
 mod storage;
 mod subscription;
 
@@ -20,9 +21,13 @@ pub use control::{ControlRefused, Controlled};
 pub use generation::GenerationSecret;
 pub use history::{
     HISTORY_DEFAULT_LIMIT, HISTORY_MAX_BYTES, HISTORY_MAX_LIMIT, HistoryPage, HistoryQuery, MAX_HAS, has,
-    history,
+    history, seq_range,
 };
 pub use logs::{AppendError, Delivered, DeliveryRefused, Placed, TopicLogs, Write};
 pub use memory::MemoryStorage;
+pub use search::{
+    Entry, SEARCH_DEFAULT_LIMIT, SEARCH_MAX_LIMIT, SEARCH_MAX_TEXT, SEARCH_MAX_WORDS, Said, SearchPage,
+    SearchQuery, Words, WordsError,
+};
 pub use storage::{Closed, Inserted, LogReader, LogState, LogStorage, LogView, NewRow, StoredOp, TopicFacts};
 pub use subscription::{Cursor, HEAD_AFTER_OPS, HEAD_AFTER_SILENCE_MS, Next, Subscription};

@@ -180,11 +180,12 @@ impl<S: LogStorage> TopicLogs<S> {
             let hash = EnvelopeHash::of(op);
             let seq = state.head.next().ok_or(AppendError::Full)?;
             let received = now.max(state.received);
-            let row = NewRow { seq, received, hash, chain: chain.next(seq, &hash), op };
+            let bytes = state.bytes.saturating_add(op.len() as u64);
+            let row = NewRow { seq, received, hash, chain: chain.next(seq, &hash), bytes, op };
             match self.storage.insert(topic, &row).map_err(AppendError::Storage)? {
                 Inserted::Fresh => {
                     chain = row.chain;
-                    state = LogState { head: seq, chain: Some(chain), received, ..state };
+                    state = LogState { head: seq, chain: Some(chain), received, bytes, ..state };
                     placed.push(Placed { seq, fresh: true, received, chain });
                 }
                 Inserted::Duplicate(seq) => placed.push(Placed { seq, fresh: false, received: now, chain }),

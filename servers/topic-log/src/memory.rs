@@ -31,6 +31,7 @@ struct Row {
     received: Millis,
     hash: EnvelopeHash,
     chain: Chain,
+    bytes: u64,
     /// Empty once evicted.
     op: Bytes,
 }
@@ -78,6 +79,7 @@ impl LogReader for MemoryStorage {
             tail: Seq(log.evicted + 1),
             chain: log.rows.last().map(|row| row.chain),
             received: log.rows.last().map_or(Millis(0), |row| row.received),
+            bytes: log.rows.last().map_or(0, |row| row.bytes),
             signed: log.signed,
             closed: log.facts.closed,
         }))
@@ -164,7 +166,7 @@ impl LogStorage for MemoryStorage {
         }
         log.places.insert(row.hash, row.seq);
         let op = Bytes::copy_from_slice(row.op);
-        log.rows.push(Row { received: row.received, hash: row.hash, chain: row.chain, op });
+        log.rows.push(Row { received: row.received, hash: row.hash, chain: row.chain, bytes: row.bytes, op });
         self.undo.iter_mut().for_each(|undo| undo.push(Undo::Insert(*topic)));
         Ok(Inserted::Fresh)
     }

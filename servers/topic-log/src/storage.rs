@@ -17,6 +17,9 @@ pub struct LogState {
     pub chain: Option<Chain>,
     /// When the operation at `head` was received.
     pub received: Millis,
+    /// Bytes of all operations up to `head`, evicted ones included. A storage may begin to count at any place: only
+    /// differences between retained operations are used.
+    pub bytes: u64,
     /// Whether the topic has ever had a signed write.
     pub signed: bool,
     /// Why the topic takes and gives nothing any more.
@@ -47,8 +50,15 @@ pub struct TopicFacts {
 
 impl LogState {
     /// A topic nobody has written to.
-    pub const EMPTY: Self =
-        Self { head: Seq(0), tail: Seq(1), chain: None, received: Millis(0), signed: false, closed: None };
+    pub const EMPTY: Self = Self {
+        head: Seq(0),
+        tail: Seq(1),
+        chain: None,
+        received: Millis(0),
+        bytes: 0,
+        signed: false,
+        closed: None,
+    };
 }
 
 /// One retained operation, borrowed from the storage.
@@ -75,6 +85,8 @@ pub struct NewRow<'a> {
     pub hash: EnvelopeHash,
     /// The chain value at `seq`.
     pub chain: Chain,
+    /// Bytes of the topic's operations up to and with this one.
+    pub bytes: u64,
     /// The envelope.
     pub op: &'a [u8],
 }

@@ -95,7 +95,7 @@ function rows(id, list, empty) {
   });
   if (!lines.length) {
     const line = make("tr");
-    line.append(make("td", empty, { colspan: 3 }));
+    line.append(make("td", empty, { colspan: 4 }));
     lines.push(line);
   }
   $(id).replaceChildren(...lines);
@@ -109,7 +109,7 @@ function show(status) {
     plot("Operations pushed", status.per_second.pushed),
   );
   rows("topics", status.topics.map((topic) =>
-    [topic.id, number.format(topic.operations), number.format(topic.subscribers)]), "No topics yet.");
+    [topic.id, bytes(topic.bytes), number.format(topic.operations), number.format(topic.subscribers)]), "No topics yet.");
   const most = Math.max(1, ...status.commits.map((bucket) => bucket.count));
   rows("commits", status.commits.map((bucket) => {
     const bar = make("td", undefined, { class: "bar" });

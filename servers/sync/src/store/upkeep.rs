@@ -41,10 +41,7 @@ impl Sql {
     /// The database cannot be read at all.
     pub fn check(&self, secret: &GenerationSecret) -> Result<Report, StoreError> {
         let mut report = Report::default();
-        let mut statement = self.statement("PRAGMA integrity_check")?;
-        let lines = statement.query_map([], |row| row.get::<_, String>(0));
-        let lines: Vec<String> = lines.and_then(Iterator::collect).map_err(|source| self.error(source))?;
-        report.problems.extend(lines.into_iter().filter(|line| line != "ok"));
+        report.problems = self.integrity()?;
         let mut topic = TopicId([0; 32]);
         while let Some(next) = self.topic_after(&topic)? {
             report.topics += 1;
@@ -52,6 +49,14 @@ impl Sql {
             topic = next;
         }
         Ok(report)
+    }
+
+    /// What SQLite finds wrong with the structure of the file.
+    pub(super) fn integrity(&self) -> Result<Vec<String>, StoreError> {
+        let mut statement = self.statement("PRAGMA integrity_check")?;
+        let lines = statement.query_map([], |row| row.get::<_, String>(0));
+        let lines: Vec<String> = lines.and_then(Iterator::collect).map_err(|source| self.error(source))?;
+        Ok(lines.into_iter().filter(|line| line != "ok").collect())
     }
 
     fn check_topic(

@@ -1,0 +1,371 @@
+//! Public channels can be searched: a thread follows their logs into an index, others answer questions from it.
+//!
+//! The index is a database beside the logs (docs/adr/0007): the writing thread knows nothing of it. A question is
+//! answered from one snapshot of each: the index says which seqs, the log gives the operations. What the log no
+//! longer has is not shown, and an index that is not of this log (another chain) counts as empty.
+
+use std::collections::HashMap;
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, mpsc};
+use std::thread::JoinHandle;
+use std::time::Duration;
+
+use bytes::Bytes;
+use delta_core::sync::frame::SequencedOp;
+use delta_core::topic::{Seq, TopicId};
+use delta_topic_log::{
+    Closed, Entry, GenerationSecret, LogReader, LogView, SearchPage, SearchQuery, seq_range,
+};
+
+use crate::health::Disk;
+use crate::metrics::Metrics;
+use crate::readers::{Pool, ReadError};
+use crate::store::{Channel, Index, LAST_INDEXED, Listed, Position, Sql, StoreError};
+
+/// Threads that answer questions; apart from those that replay, so that no question holds a reader up.
+const THREADS: usize = 2;
+/// Questions that wait for a thread. Above it: 503.
+pub const MAX_WAITING: usize = 64;
+/// Operations of one channel that are indexed in one transaction.
+const STEP_OPS: usize = 500;
+/// Bytes of them.
+const STEP_BYTES: usize = 4 * 1024 * 1024;
+/// How often the logs are looked at.
+const POLL_MS: u64 = 100;
+/// After an error.
+const ERROR_PAUSE_MS: u64 = 5_000;
+/// The indexer rests so many times as long as it worked: it never takes more than a quarter of one core.
+const REST: u64 = 3;
+
+/// Answers questions.
+#[derive(Debug)]
+pub struct Search {
+    pool: Pool<Searcher>,
+    waiting: Arc<AtomicUsize>,
+}
+
+/// One thread's connections.
+#[derive(Debug)]
+struct Searcher {
+    index: Index,
+    logs: Sql,
+}
+
+/// A question that waits or is being answered.
+struct Waiting(Arc<AtomicUsize>);
+
+impl Drop for Waiting {
+    fn drop(&mut self) {
+        self.0.fetch_sub(1, Ordering::Relaxed);
+    }
+}
+
+impl Search {
+    /// Opens the connections, after the writers have.
+    ///
+    /// # Errors
+    /// A database cannot be opened.
+    pub fn start(index: &Path, logs: &Path) -> Result<Self, StoreError> {
+        let open = |_| Ok(Searcher { index: Index::reader(index)?, logs: Sql::reader(logs)? });
+        let searchers = (0..THREADS).map(open).collect::<Result<Vec<_>, StoreError>>()?;
+        Ok(Self { pool: Pool::start(searchers), waiting: Arc::default() })
+    }
+
+    /// Answers a question; `None` when too many wait already.
+    ///
+    /// # Errors
+    /// A database cannot be read.
+    pub async fn ask(
+        &self,
+        secret: GenerationSecret,
+        topic: TopicId,
+        query: SearchQuery,
+    ) -> Result<Option<SearchPage>, ReadError> {
+        let waiting = Waiting(Arc::clone(&self.waiting));
+        if self.waiting.fetch_add(1, Ordering::Relaxed) >= MAX_WAITING {
+            return Ok(None);
+        }
+        // Counted until it is answered, also when whoever asked has gone.
+        let page = self.pool.run(move |searcher: &Searcher| {
+            let _waiting = waiting;
+            searcher.answer(&secret, &topic, &query)
+        });
+        page.await.map(Some)
+    }
+}
+
+impl Searcher {
+    fn answer(
+        &self,
+        secret: &GenerationSecret,
+        topic: &TopicId,
+        query: &SearchQuery,
+    ) -> Result<SearchPage, StoreError> {
+        // The index first: it never knows more than a log that is read after it.
+        self.index.snapshot(|index| self.logs.snapshot(|logs| answer(index, logs, secret, topic, query)))
+    }
+}
+
+fn answer(
+    index: &Index,
+    logs: &Sql,
+    secret: &GenerationSecret,
+    topic: &TopicId,
+    query: &SearchQuery,
+) -> Result<SearchPage, StoreError> {
+    let view = LogView::read(logs, secret, topic)?;
+    let mut page = SearchPage::empty(view.generation);
+    let position = match index.position(topic)? {
+        Some(position) if view.closed.is_none() && logs.facts(topic)?.is_public() => position,
+        _ => return Ok(page),
+    };
+    if view.chain_at(logs, topic, position.seq)? != Some(position.chain) {
+        return Ok(page);
+    }
+    page.indexed = position.seq;
+    let (after, before) = seq_range(logs, &view, topic, &query.range)?;
+    for (seq, author) in index.find(&position, query, after, before)? {
+        let mut found = None;
+        logs.ascend(topic, seq.previous(), Seq(seq.0.saturating_add(1)), &mut |stored| {
+            let op = Bytes::copy_from_slice(stored.op);
+            found = Some(SequencedOp { seq: stored.seq, received: stored.received, op });
+            false
+        })?;
+        if let Some(op) = found
+            && !page.push(author, op)
+        {
+            break;
+        }
+    }
+    if !query.is_ascending() {
+        page.found.reverse();
+    }
+    Ok(page)
+}
+
+/// What the indexer works with.
+#[derive(Debug)]
+pub struct IndexerParts {
+    /// The logs, for reading.
+    pub logs: Sql,
+    /// The index, for writing.
+    pub index: Index,
+    /// Where the index is.
+    pub path: PathBuf,
+    /// Names the generations.
+    pub secret: GenerationSecret,
+    /// Whether the disk takes writes.
+    pub disk: Arc<Disk>,
+    /// Counters.
+    pub metrics: Arc<Metrics>,
+}
+
+/// The running indexer.
+#[derive(Debug)]
+pub struct Indexer {
+    stop: mpsc::Sender<()>,
+    thread: JoinHandle<()>,
+}
+
+impl Indexer {
+    /// Starts the thread.
+    pub fn start(parts: IndexerParts) -> Self {
+        let (stop, told) = mpsc::channel();
+        let follower =
+            Follower { parts, done: HashMap::new(), seen: None, behind: false, failing: false, first: true };
+        Self { stop, thread: std::thread::spawn(move || follower.run(&told)) }
+    }
+
+    /// Ends it after what it is at.
+    pub fn stop(self) {
+        drop(self.stop);
+        let _ = self.thread.join();
+    }
+}
+
+struct Follower {
+    parts: IndexerParts,
+    /// Channels as they were when all of them was in the index.
+    done: HashMap<TopicId, Channel>,
+    /// The logs' version that was looked at last.
+    seen: Option<i64>,
+    behind: bool,
+    failing: bool,
+    first: bool,
+}
+
+impl Follower {
+    fn run(mut self, told: &mpsc::Receiver<()>) {
+        let mut pause = 0;
+        while told.recv_timeout(Duration::from_millis(pause)) == Err(mpsc::RecvTimeoutError::Timeout) {
+            let began = platform::now();
+            pause = match self.round() {
+                Ok(()) => {
+                    self.failing = false;
+                    let rest = platform::now().since(began).saturating_mul(REST);
+                    rest.max(if self.behind { 1 } else { POLL_MS })
+                }
+                Err(error @ StoreError::Damaged { .. }) => {
+                    tracing::error!("searching stops; restart to make the index anew: {error}");
+                    let _ = Index::remove(&self.parts.path);
+                    return;
+                }
+                Err(error) => {
+                    if !std::mem::replace(&mut self.failing, true) {
+                        tracing::warn!("public channels cannot be indexed now: {error}");
+                    }
+                    ERROR_PAUSE_MS
+                }
+            };
+        }
+    }
+
+    /// One step of every channel that is behind.
+    fn round(&mut self) -> Result<(), StoreError> {
+        if self.parts.disk.refuses() {
+            return Ok(());
+        }
+        let version = self.parts.logs.data_version()?;
+        if self.seen == Some(version) && !self.behind {
+            return Ok(());
+        }
+        let channels = self.parts.logs.channels()?;
+        if self.first {
+            self.forget_others(&channels)?;
+            self.first = false;
+        }
+        let mut behind = 0;
+        for channel in channels {
+            if self.done.get(&channel.topic) != Some(&channel) {
+                match step(&self.parts, &channel)? {
+                    None => drop(self.done.insert(channel.topic, channel)),
+                    Some(left) => behind += left,
+                }
+            }
+        }
+        self.parts.metrics.search_behind.set(behind);
+        self.behind = behind > 0;
+        self.seen = Some(version);
+        Ok(())
+    }
+
+    /// The database of the logs was replaced: what it does not have is not in the index either.
+    fn forget_others(&self, channels: &[Channel]) -> Result<(), StoreError> {
+        let index = &self.parts.index;
+        for topic in index.channels()? {
+            if !channels.iter().any(|channel| channel.topic == topic) {
+                while !index.transaction(|index| index.forget(&topic))? {}
+            }
+        }
+        Ok(())
+    }
+}
+
+/// Brings a channel's index on; how many operations are left, at least 1 while there is something to do.
+fn step(parts: &IndexerParts, channel: &Channel) -> Result<Option<u64>, StoreError> {
+    if channel.closed == Some(Closed::Deleted) {
+        let gone = parts.index.transaction(|index| index.forget(&channel.topic))?;
+        return Ok((!gone).then_some(1));
+    }
+    parts.logs.snapshot(|logs| {
+        let view = LogView::read(logs, &parts.secret, &channel.topic)?;
+        let left = parts.index.transaction(|index| follow(parts, logs, index, &channel.topic, &view))?;
+        Ok((left > 0).then_some(left))
+    })
+}
+
+fn follow(
+    parts: &IndexerParts,
+    logs: &Sql,
+    index: &Index,
+    topic: &TopicId,
+    view: &LogView,
+) -> Result<u64, StoreError> {
+    let start = view.tail.previous();
+    let chain_at = |seq| Ok::<_, StoreError>(view.chain_at(logs, topic, seq)?.unwrap_or(view.chain));
+    let found = match index.position(topic)? {
+        Some(found) if view.chain_at(logs, topic, found.seq)? != Some(found.chain) => {
+            // Imported, restored from a backup or wiped: another log under the same topic.
+            index.forget(topic)?;
+            return Ok(view.head.0.max(1));
+        }
+        Some(found) => Some(found),
+        None => index.add(topic, start, chain_at(start)?)?,
+    };
+    // More channels than the index has numbers for: this one is not searched.
+    let Some(mut position) = found else { return Ok(0) };
+    if position.tail < view.tail {
+        if !index.remove_below(&position, view.tail)? {
+            return Ok(view.head.0.max(1));
+        }
+        position.tail = view.tail;
+    }
+    if position.seq < start {
+        (position.seq, position.chain) = (start, chain_at(start)?);
+    }
+    let looked_at = take(logs, index, topic, &mut position)?;
+    index.advance(&position)?;
+    parts.metrics.search_indexed.add(looked_at);
+    Ok(view.head.min(LAST_INDEXED.previous()).0.saturating_sub(position.seq.0))
+}
+
+/// Indexes what follows a position, up to a step's limits, and moves the position; how many operations that were.
+fn take(logs: &Sql, index: &Index, topic: &TopicId, position: &mut Position) -> Result<u64, StoreError> {
+    let (mut count, mut bytes, mut failed) = (0, 0, None);
+    let from = position.seq;
+    logs.ascend(topic, from, LAST_INDEXED, &mut |stored| {
+        if let Some(entry) = Entry::of(topic, stored.op)
+            && let Err(error) = index.insert(position, stored.seq, &entry)
+        {
+            failed = Some(error);
+            return false;
+        }
+        (position.seq, position.chain) = (stored.seq, stored.chain);
+        count += 1;
+        bytes += stored.op.len();
+        count < STEP_OPS && bytes < STEP_BYTES
+    })?;
+    match failed {
+        Some(error) => Err(error),
+        None => Ok(count as u64),
+    }
+}
+
+/// Compares the index with the logs, as far as it says to have followed them: one line for each thing that is wrong. An
+/// index that is behind, or of a log that is not there any more, is not wrong: the server brings it on.
+///
+/// # Errors
+/// A database cannot be read at all.
+pub fn check(index: &Index, logs: &Sql, secret: &GenerationSecret) -> Result<Vec<String>, StoreError> {
+    index.snapshot(|index| {
+        let mut problems = index.integrity()?;
+        for topic in index.channels()? {
+            let Some(position) = index.position(&topic)? else { continue };
+            let view = LogView::read(logs, secret, &topic)?;
+            if view.chain_at(logs, &topic, position.seq)? != Some(position.chain) {
+                continue;
+            }
+            let mut found = index.entries(&position)?;
+            found.retain(|listed| listed.seq >= view.tail);
+            let mut expected = Vec::new();
+            let end = Seq(position.seq.0.saturating_add(1));
+            logs.ascend(&topic, position.tail.previous(), end, &mut |stored| {
+                let entry = Entry::of(&topic, stored.op);
+                expected.extend(entry.map(|entry| Listed {
+                    seq: stored.seq,
+                    author: entry.author,
+                    id: entry.id,
+                }));
+                true
+            })?;
+            if found != expected {
+                problems.push(format!("{topic}: what can be searched is not what is in its log"));
+            }
+        }
+        Ok(problems)
+    })
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,237 @@
+//! Tests of the database: the storage contract, what is refused, migrations and plans.
+
+use delta_core::identity::{EnvelopeHash, Millis};
+use delta_core::topic::TopicId;
+use delta_topic_log::{
+    Closed, GenerationSecret, LogReader, LogStorage, MemoryStorage, StoredOp, TopicFacts, TopicLogs, Write,
+};
+
+use super::schema::{APPLICATION_ID, MIGRATIONS};
+use super::topics::CHANNELS;
+use super::*;
+
+const TOPIC: TopicId = TopicId([7; 32]);
+
+fn logs(path: &Path) -> TopicLogs<Sql> {
+    TopicLogs::new(Sql::writer(path, 0).unwrap(), GenerationSecret::from_bytes([0; 32]))
+}
+
+fn seqs<R: LogReader>(reader: &R, after: u64, before: u64, up: bool) -> Vec<(u64, Vec<u8>)>
+where
+    R::Error: std::fmt::Debug,
+{
+    let mut found = Vec::new();
+    let mut visit = |op: StoredOp<'_>| {
+        found.push((op.seq.0, op.op.to_vec()));
+        found.len() < 3
+    };
+    let (after, before) = (Seq(after), Seq(before));
+    match up {
+        true => reader.ascend(&TOPIC, after, before, &mut visit).unwrap(),
+        false => reader.descend(&TOPIC, after, before, &mut visit).unwrap(),
+    }
+    found
+}
+
+/// The same steps on SQLite and in memory give the same answers.
+#[test]
+fn sqlite_keeps_the_storage_contract() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("db");
+    let mut disk = logs(&path);
+    let mut memory = TopicLogs::new(MemoryStorage::new(), GenerationSecret::from_bytes([0; 32]));
+    assert_eq!(disk.storage().state(&TOPIC).unwrap(), None);
+    let mut places = (Vec::new(), Vec::new());
+    let ops: Vec<Vec<u8>> = (0..8u8).map(|n| vec![n % 6; 3]).collect();
+    let ops: Vec<&[u8]> = ops.iter().map(Vec::as_slice).collect();
+    for (time, batch) in ops.chunks(3).enumerate() {
+        let now = Millis(100 - time as u64);
+        disk.append(now, &TOPIC, batch, Write::Signed, &mut places.0).unwrap();
+        memory.append(now, &TOPIC, batch, Write::Signed, &mut places.1).unwrap();
+        disk.commit().unwrap();
+        memory.commit().unwrap();
+    }
+    disk.append(Millis(0), &TOPIC, &[b"undone"], Write::Signed, &mut Vec::new()).unwrap();
+    disk.rollback();
+    disk.evict(&TOPIC, Seq(2)).unwrap();
+    disk.commit().unwrap();
+    memory.evict(&TOPIC, Seq(2)).unwrap();
+    assert_eq!(places.0, places.1);
+    drop(disk);
+    let _writer = Sql::writer(&path, 0).unwrap();
+    let disk = Sql::reader(&path).unwrap();
+    let memory = memory.storage();
+    assert_eq!(disk.state(&TOPIC).unwrap(), memory.state(&TOPIC).unwrap());
+    for seq in 0..9 {
+        assert_eq!(disk.mark(&TOPIC, Seq(seq)).unwrap(), memory.mark(&TOPIC, Seq(seq)).unwrap());
+    }
+    for op in ops.iter().chain([&&b"undone"[..]]) {
+        let hash = EnvelopeHash::of(op);
+        assert_eq!(disk.find(&TOPIC, &hash).unwrap(), memory.find(&TOPIC, &hash).unwrap());
+    }
+    for (after, before) in [(0, u64::MAX), (0, 4), (3, 100), (3, 4), (9, 1)] {
+        for up in [true, false] {
+            assert_eq!(seqs(&disk, after, before, up), seqs(memory, after, before, up));
+        }
+    }
+    assert_eq!(disk.topic_after(&TopicId([0; 32])).unwrap(), Some(TOPIC));
+    assert_eq!(disk.topic_after(&TOPIC).unwrap(), None);
+    assert_eq!(disk.evict_for_bytes(&TOPIC, 12).unwrap(), Seq(0), "four of three bytes each are kept");
+    assert_eq!(disk.evict_for_bytes(&TOPIC, 11).unwrap(), Seq(3));
+    assert_eq!(disk.evict_for_bytes(&TOPIC, 7).unwrap(), Seq(4));
+    assert_eq!(disk.evict_for_bytes(&TOPIC, 2).unwrap(), Seq(6), "not even one fits");
+    let largest = disk.largest_topics(3).unwrap();
+    assert_eq!(largest, [TopicSize { topic: TOPIC, operations: 4, bytes: 12 }]);
+}
+
+#[test]
+fn a_foreign_a_damaged_and_a_newer_file_are_refused_and_left_alone() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("db");
+    std::fs::write(&path, vec![b'x'; 8192]).unwrap();
+    assert!(matches!(Sql::writer(&path, 0), Err(StoreError::Damaged { .. })));
+    assert_eq!(std::fs::read(&path).unwrap(), vec![b'x'; 8192]);
+
+    let path = dir.path().join("foreign");
+    Connection::open(&path).unwrap().execute_batch("CREATE TABLE t (x)").unwrap();
+    assert!(matches!(Sql::writer(&path, 0), Err(StoreError::Damaged { .. })));
+
+    let path = dir.path().join("newer");
+    Connection::open(&path).unwrap().execute_batch("PRAGMA user_version = 99").unwrap();
+    assert!(matches!(Sql::writer(&path, 0), Err(StoreError::Newer { found: 99, .. })));
+}
+
+/// A file as schema version 1 left it opens, keeps its rows, and knows what later versions added.
+#[test]
+fn a_database_of_the_first_schema_is_migrated() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("db");
+    let old = Connection::open(&path).unwrap();
+    let rows = "INSERT INTO operations VALUES (zeroblob(32), 1, 5, x'aa', zeroblob(32), x'bb');
+               INSERT INTO topics VALUES (zeroblob(32), 1, 1);";
+    let sql =
+        format!("PRAGMA application_id = {APPLICATION_ID}; {} {rows} PRAGMA user_version = 1", MIGRATIONS[0]);
+    old.execute_batch(&sql).unwrap();
+    drop(old);
+    let mut storage = Sql::writer(&path, 0).unwrap();
+    let topic = TopicId([0; 32]);
+    let state = storage.state(&topic).unwrap().unwrap();
+    assert_eq!((state.head, state.signed, state.closed), (Seq(1), true, None));
+    assert_eq!(storage.facts(&topic).unwrap(), TopicFacts::default());
+    let facts = TopicFacts {
+        counter: u64::MAX >> 1,
+        read_key: Some([1; 32]),
+        metadata: Some(vec![2]),
+        closed: Some(Closed::Deleted),
+    };
+    storage.set_facts(&topic, &facts).unwrap();
+    assert_eq!(storage.facts(&topic).unwrap(), facts);
+    let state = storage.state(&topic).unwrap().unwrap();
+    assert_eq!((state.head, state.signed, state.closed), (Seq(1), true, Some(Closed::Deleted)));
+    assert_eq!(storage.closed_topics().unwrap(), [topic]);
+    let channel = Channel { topic, head: Seq(1), tail: Seq(1), closed: Some(Closed::Deleted) };
+    assert_eq!(storage.channels().unwrap(), [channel]);
+}
+
+/// What was written before bytes were counted is counted by the migration; what was evicted before is not.
+#[test]
+fn the_third_schema_counts_the_bytes_of_what_is_there() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("db");
+    let old = Connection::open(&path).unwrap();
+    let mut sql = format!("PRAGMA application_id = {APPLICATION_ID}; {} {}", MIGRATIONS[0], MIGRATIONS[1]);
+    for (topic, seq, op) in [(7, 1, "NULL"), (7, 2, "zeroblob(10)"), (7, 3, "zeroblob(5)"), (8, 1, "x'00'")] {
+        let topic = hex::encode([topic; 32]);
+        sql +=
+            &format!("INSERT INTO operations VALUES (x'{topic}', {seq}, 0, x'0{seq}', zeroblob(32), {op});");
+    }
+    sql += &format!("INSERT INTO topics (topic, tail) VALUES (x'{}', 2);", hex::encode([7; 32]));
+    old.execute_batch(&(sql + "PRAGMA user_version = 2")).unwrap();
+    drop(old);
+    let mut logs = logs(&path);
+    logs.append(Millis(0), &TOPIC, &[b"four"], Write::Signed, &mut Vec::new()).unwrap();
+    logs.commit().unwrap();
+    let sizes = logs.storage().largest_topics(2).unwrap();
+    let sizes: Vec<_> = sizes.iter().map(|size| (size.topic.0[0], size.operations, size.bytes)).collect();
+    assert_eq!(sizes, [(7, 3, 19), (8, 1, 1)]);
+    assert_eq!(logs.storage().evict_for_bytes(&TOPIC, 10).unwrap(), Seq(2));
+}
+
+#[test]
+fn a_full_database_is_told_apart_and_what_was_committed_stays() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("db");
+    let storage = Sql::writer(&path, 256 * 1024).unwrap();
+    let mut logs = TopicLogs::new(storage, GenerationSecret::from_bytes([0; 32]));
+    let mut stored = 0;
+    let error = loop {
+        let op = [stored; 1000];
+        let appended = logs.append(Millis(0), &TOPIC, &[&op], Write::Signed, &mut Vec::new());
+        match appended
+            .map_err(|error| error.to_string())
+            .and_then(|()| logs.commit().map_err(|e| e.to_string()))
+        {
+            Ok(()) => stored += 1,
+            Err(error) => break error,
+        }
+    };
+    assert!(error.contains("no room left"), "{error}");
+    assert!(stored > 10);
+    assert_eq!(logs.view(&TOPIC).unwrap().head, Seq(stored.into()));
+}
+
+/// Readers of history and replay go straight to their rows.
+#[test]
+fn queries_use_the_keys() {
+    let dir = tempfile::tempdir().unwrap();
+    let sql = Sql::writer(&dir.path().join("db"), 0).unwrap();
+    for (query, index) in [
+        (
+            "SELECT seq FROM operations WHERE topic = x'00' AND seq > 1 AND seq < 5 AND op IS NOT NULL ORDER BY seq",
+            "PRIMARY KEY (topic=? AND seq>? AND seq<?)",
+        ),
+        ("SELECT seq FROM operations WHERE topic = x'00' ORDER BY seq DESC LIMIT 1", "PRIMARY KEY (topic=?)"),
+        (
+            "SELECT seq FROM operations WHERE topic = x'00' AND hash = x'00'",
+            "operations_hash (topic=? AND hash=?)",
+        ),
+        // A range of times is found by bisection of these.
+        (
+            "SELECT received FROM operations WHERE topic = x'00' AND seq = 7",
+            "PRIMARY KEY (topic=? AND seq=?)",
+        ),
+        (CHANNELS, "USING COVERING INDEX topics_public"),
+    ] {
+        let plan: String =
+            sql.connection.query_row(&format!("EXPLAIN QUERY PLAN {query}"), [], |row| row.get(3)).unwrap();
+        assert!(plan.contains(index) && !plan.contains("TEMP"), "{query}: {plan}");
+    }
+}
+
+/// Every question about a channel is one range of an index, in its order: nothing is sorted, no table walked.
+#[test]
+fn searches_use_their_indexes() {
+    use super::search::{
+        BY_AUTHOR, BY_AUTHOR_NEWEST, BY_PLACE, BY_PLACE_NEWEST, BY_WORDS, BY_WORDS_NEWEST, ERASED, TARGETS,
+    };
+    let dir = tempfile::tempdir().unwrap();
+    let (index, _) = Index::writer(&dir.path().join("index")).unwrap();
+    let range = "INTEGER PRIMARY KEY (rowid>? AND rowid<?)";
+    let author = "COVERING INDEX entries_author (author=? AND place>? AND place<?)";
+    // M: the words; > and <: the range of places.
+    let words = ["VIRTUAL TABLE INDEX", "M", ">", "<"];
+    for (query, parts) in [
+        (BY_PLACE, &[range][..]),
+        (BY_PLACE_NEWEST, &[range]),
+        (BY_AUTHOR, &[author]),
+        (BY_AUTHOR_NEWEST, &[author]),
+        (BY_WORDS, &words),
+        (BY_WORDS_NEWEST, &words),
+        (ERASED, &["INDEX entries_target (target=?"]),
+        (TARGETS, &["INDEX entries_id (id=?", "INDEX entries_target (target=?"]),
+    ] {
+        let plan = index.plan(query);
+        assert!(parts.iter().all(|part| plan.contains(part)), "{query}: {plan}");
+        assert!(!plan.contains("TEMP") && !plan.contains("SCAN entries"), "{query}: {plan}");
+    }
+}
