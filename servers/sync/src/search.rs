@@ -14,6 +14,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use delta_core::sync::frame::SequencedOp;
 use delta_core::topic::{Seq, TopicId};
+use delta_server_shell::platform;
 use delta_topic_log::{
     Closed, Entry, GenerationSecret, LogReader, LogView, SearchPage, SearchQuery, seq_range,
 };

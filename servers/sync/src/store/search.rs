@@ -405,8 +405,11 @@ impl Index {
     #[cfg(test)]
     pub(super) fn plan(&self, query: &str) -> String {
         let mut statement = self.0.statement(&format!("EXPLAIN QUERY PLAN {query}")).unwrap();
-        let steps = statement.query_map([], |row| row.get::<_, String>(3)).unwrap();
-        steps.collect::<Result<Vec<_>, _>>().unwrap().join("; ")
+        let (mut rows, mut steps) = (statement.raw_query(), Vec::new());
+        while let Some(row) = rows.next().unwrap() {
+            steps.push(row.get::<_, String>(3).unwrap());
+        }
+        steps.join("; ")
     }
 
     /// What is wrong with the structure of the file, the index of words included.

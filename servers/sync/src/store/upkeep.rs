@@ -40,8 +40,7 @@ impl Sql {
     /// # Errors
     /// The database cannot be read at all.
     pub fn check(&self, secret: &GenerationSecret) -> Result<Report, StoreError> {
-        let mut report = Report::default();
-        report.problems = self.integrity()?;
+        let mut report = Report { problems: self.integrity()?, ..Report::default() };
         let mut topic = TopicId([0; 32]);
         while let Some(next) = self.topic_after(&topic)? {
             report.topics += 1;
