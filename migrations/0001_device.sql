@@ -135,22 +135,27 @@ CREATE TABLE pending (
     PRIMARY KEY (topic, resets, seq)
 ) WITHOUT ROWID, STRICT;
 
-CREATE INDEX pending_log ON pending (author, log, seq_num, place) WHERE author IS NOT NULL;
+CREATE INDEX pending_log ON pending (log, author, seq_num, place) WHERE author IS NOT NULL;
 CREATE INDEX pending_key ON pending (topic, key_id) WHERE key_id IS NOT NULL;
+CREATE INDEX pending_key_age ON pending (topic, resets, seq) WHERE key_id IS NOT NULL;
 
 CREATE TABLE pending_size (
-    topic BLOB NOT NULL PRIMARY KEY,
-    rows  INTEGER NOT NULL,
-    bytes INTEGER NOT NULL
+    topic     BLOB NOT NULL PRIMARY KEY,
+    rows      INTEGER NOT NULL,
+    bytes     INTEGER NOT NULL,
+    key_bytes INTEGER NOT NULL             -- of the bytes, those that wait for a key
 ) WITHOUT ROWID, STRICT;
 
 CREATE TRIGGER pending_added AFTER INSERT ON pending BEGIN
-    INSERT INTO pending_size VALUES (new.topic, 1, length(new.bytes) + ifnull(length(new.header), 0))
-    ON CONFLICT (topic) DO UPDATE SET rows = rows + 1, bytes = bytes + excluded.bytes;
+    INSERT INTO pending_size VALUES (new.topic, 1, length(new.bytes) + ifnull(length(new.header), 0),
+        iif(new.key_id IS NULL, 0, length(new.bytes)))
+    ON CONFLICT (topic) DO UPDATE SET rows = rows + 1, bytes = bytes + excluded.bytes,
+        key_bytes = key_bytes + excluded.key_bytes;
 END;
 
 CREATE TRIGGER pending_removed AFTER DELETE ON pending BEGIN
-    UPDATE pending_size SET rows = rows - 1, bytes = bytes - length(old.bytes) - ifnull(length(old.header), 0)
+    UPDATE pending_size SET rows = rows - 1, bytes = bytes - length(old.bytes) - ifnull(length(old.header), 0),
+        key_bytes = key_bytes - iif(old.key_id IS NULL, 0, length(old.bytes))
     WHERE topic = old.topic;
 END;
 

@@ -157,6 +157,8 @@ fn command_code(error: &CommandError) -> &'static str {
         CommandError::UnknownTopic => "unknown_topic",
         CommandError::ReadOnly => "read_only",
         CommandError::TooManyTopics => "too_many_topics",
+        CommandError::TicketConflict => "ticket_conflict",
+        CommandError::LogTaken => "log_taken",
         CommandError::OutboxFull => "outbox_full",
         CommandError::Content(_) => "content",
         CommandError::Seal(_) => "too_large",

@@ -38,7 +38,10 @@ pub const MAX_LIVE_SOCKETS: usize = 64;
 pub const MAX_OUTBOX_ROWS: usize = 100_000;
 /// Most envelope bytes in a device's outbox.
 pub const MAX_OUTBOX_BYTES: u64 = 256 * 1024 * 1024;
-/// Most bytes of operations of one topic that wait for something.
+/// Most bytes of envelopes of one topic that wait for a key: unverified, so much less than
+/// [`MAX_PENDING_BYTES`]; the oldest give way.
+pub const MAX_PENDING_KEY_BYTES: u64 = 4 * 1024 * 1024;
+/// Most bytes of operations of one topic that wait for a predecessor.
 pub const MAX_PENDING_BYTES: u64 = 64 * 1024 * 1024;
 /// Most operations of one author and log that wait for a predecessor.
 pub const MAX_PENDING_PER_AUTHOR: usize = 4096;
@@ -54,6 +57,7 @@ pub const OUTBOX_WINDOW: usize = 8;
 /// for a predecessor ([`MAX_PENDING_PER_AUTHOR`]), more than a window of full packets holds.
 pub const OUTBOX_RUN_AHEAD: i64 = 3072;
 
+const _: () = assert!(MAX_PENDING_KEY_BYTES >= MAX_ENVELOPE as u64, "one envelope fits");
 const _: () =
     assert!((OUTBOX_RUN_AHEAD as usize) < MAX_PENDING_PER_AUTHOR, "receivers keep what may run ahead");
 const _: () =

@@ -10,16 +10,16 @@ use delta_core::engine::{
     PostJob, Reply, SeenDirectory, open,
 };
 use delta_core::entropy::SeededEntropy;
-use delta_core::identity::{EnvelopeHash, Millis, NodeId, OperationId};
+use delta_core::identity::{EnvelopeHash, LogId, Millis, NodeId, OperationId};
 use delta_core::onion::deliver;
 use delta_core::onion::directory::{Directory, Node, NodeKind};
 use delta_core::onion::route::RouteError;
 use delta_core::onion::v3::{self, OnionSecret, Peeled};
-use delta_core::ops::{Content, DeviceKey, Ticket};
+use delta_core::ops::{Body, Content, DeviceKey, Ticket, create};
 use delta_core::store::{Store, StoreOptions};
 use delta_core::sync::frame::{Frame, SequencedOp};
 use delta_core::sync::session::{ConnId, Connection, SubscribeRequest};
-use delta_core::topic::{Chain, Generation, Seq, SignedHead, TopicId};
+use delta_core::topic::{Chain, Generation, Seq, SignedHead, TopicId, WriteKey};
 use ed25519_dalek::SigningKey;
 
 /// A topic's log as the protocol describes it, and the onion keys of three relays and the server.
@@ -386,6 +386,102 @@ fn case_64_a_full_disk_fails_the_batch_loses_nothing_and_passes() {
     let reader = alice.engine.reader().unwrap();
     assert_eq!(reader.count_operations().unwrap(), published.len() as u64);
     assert_eq!(alice.status().queued, published.len());
+}
+
+#[test]
+fn case_47_what_a_foreign_key_sealed_is_counted_and_takes_no_room() {
+    let (ticket, other) = (ticket(), Ticket::generate_private(&mut SeededEntropy::new([43; 32])).unwrap());
+    let mut world = World::new(ticket.topic());
+    let mut alice = Device::ready(1, &ticket, &world);
+    alice.command(Command::OpenTopic { ticket: other.clone() }).unwrap();
+    // A member of both topics puts an envelope of the other one into this one's log.
+    world.log.push(sealed(&other, 9, "for the other topic"));
+    // Anyone who may write can make up bytes that look sealed: key id, nonce, and a length that there is.
+    let junk = |n: u64| [&[3][..], &n.to_be_bytes(), &[0; 24], &[0; 256 + 16]].concat();
+    world.log.push(junk(1));
+    world.log.push(sealed(&ticket, 9, "hello"));
+    alice.catch_up(&world);
+    assert_eq!(alice.texts(), ["hello"]);
+    let reader = alice.engine.reader().unwrap();
+    assert_eq!(reader.dropped(ticket.topic()).unwrap(), [("other-key".to_owned(), 2)]);
+    assert_eq!(reader.pending_count(ticket.topic()).unwrap(), Default::default());
+
+    // A flood of it costs the connection, not the topic.
+    let mut bob = Device::ready(2, &ticket, &world);
+    world.log = (0..1500).map(junk).chain([sealed(&ticket, 9, "behind the flood")]).collect();
+    let (conn, outputs) = bob.catch_up(&world);
+    assert!(
+        outputs.iter().any(|output| matches!(output, Output::Disconnect { conn: gone } if *gone == conn))
+    );
+    bob.catch_up(&world);
+    assert_eq!(bob.texts(), ["behind the flood"]);
+    assert_eq!(bob.engine.reader().unwrap().pending_count(ticket.topic()).unwrap(), Default::default());
+}
+
+/// A first message of a device that is not simulated.
+fn sealed(ticket: &Ticket, seed: u8, text: &str) -> Vec<u8> {
+    let content = Content::MessageSend { text: text.into(), reply: None, mentions: vec![] };
+    let op = create(&DeviceKey::from_bytes(&[seed; 32]), ticket.log(), 0, None, &Body::new(content)).unwrap();
+    ticket.keys().seal(op.header(), op.body_bytes()).unwrap()
+}
+
+#[test]
+fn a_ticket_that_contradicts_what_is_open_is_refused() {
+    let make = |log, epoch, secret| {
+        Ticket::private(LogId([log; 32]), epoch, WriteKey::from_seed([5; 32]), [secret; 32])
+    };
+    let ticket = make(1, 0, 1);
+    let world = World::new(ticket.topic());
+    let mut alice = Device::ready(1, &ticket.read_only(), &world);
+    for other in [make(2, 0, 1), make(1, 1, 1), make(1, 0, 2)] {
+        for other in [other.read_only(), other] {
+            assert_eq!(other.topic(), ticket.topic());
+            let refused = alice.command(Command::OpenTopic { ticket: other });
+            assert!(matches!(refused, Err(CommandError::TicketConflict)), "{refused:?}");
+        }
+    }
+    let say = alice.say("read only");
+    assert!(matches!(alice.command(say), Err(CommandError::ReadOnly)));
+    // The right to write may come later, and stays.
+    for ticket in [&ticket, &ticket.read_only()] {
+        alice.command(Command::OpenTopic { ticket: ticket.clone() }).unwrap();
+        let say = alice.say("may write");
+        assert!(matches!(alice.command(say), Ok(Reply::Published(_))));
+    }
+    // Another topic that claims this conversation would mix its places with ours.
+    let claims = Ticket::private(LogId([1; 32]), 0, WriteKey::from_seed([6; 32]), [1; 32]);
+    let refused = alice.command(Command::OpenTopic { ticket: claims });
+    assert!(matches!(refused, Err(CommandError::LogTaken)), "{refused:?}");
+}
+
+#[test]
+fn what_a_fork_puts_back_to_waiting_does_not_wait_for_ever() {
+    let ticket = ticket();
+    let mut world = World::new(ticket.topic());
+    let mut alice = Device::ready(1, &ticket, &world);
+    let inputs = ["lost to the fork", "stands on it"].map(|text| {
+        let command = alice.say(text);
+        alice.input(command)
+    });
+    let [job] = posts(alice.handle(inputs.into()).unwrap()).try_into().unwrap();
+    assert_eq!(world.carry(&job), 2);
+    let [first, second] = std::mem::take(&mut world.log).try_into().unwrap();
+    let (conn, _) = alice.catch_up(&world);
+    // The second one's echo comes first, then a copy of this device's key takes the first one's place.
+    world.log = vec![second, sealed(&ticket, 1, "by a copy of the key"), first];
+    let mut outputs = Vec::new();
+    for frame in world.ops(0) {
+        outputs.extend(alice.frame(conn, &frame));
+    }
+    assert!(outputs.iter().any(|output| matches!(output, Output::Event(Event::Forked { .. }))));
+    assert_eq!(alice.texts(), [""; 0]);
+    let since = alice.now;
+    while alice.texts().is_empty() {
+        alice.now = alice.engine.next_wakeup().expect("waiting ends").max(alice.now);
+        assert!(alice.now.since(since) < 600_000, "it waits for ever");
+        alice.handle(vec![Input::Timeout]).unwrap();
+    }
+    assert_eq!(alice.texts(), ["stands on it"]);
 }
 
 #[test]

@@ -23,6 +23,9 @@ use crate::store::{
 };
 use crate::topic::{Generation, Seq, TopicId};
 
+/// Most operations that one transaction stops waiting for (and what each of them releases).
+pub const MAX_OVERDUE: usize = 1024;
+
 /// Where and when an operation was received.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Context {
@@ -92,9 +95,6 @@ pub enum Refusal {
     /// A fork ended the log before this place.
     #[error("a fork ended the author's log before this operation")]
     LogEnded,
-    /// An own operation was acknowledged that this device does not hold (any more).
-    #[error("the operation is not here")]
-    Unknown,
 }
 
 impl Refusal {
@@ -106,7 +106,6 @@ impl Refusal {
             Self::LastSeqNum => "last-seq-num",
             Self::Place => "impossible-place",
             Self::LogEnded => "log-ended",
-            Self::Unknown => "unknown",
         }
     }
 }
@@ -174,14 +173,18 @@ pub fn publish_local(
     Ok(change.into_iter().collect())
 }
 
-/// Places a stored operation whose echo came: known by its envelope, so its bytes need not be opened again.
-pub fn place(tx: &Tx<'_>, context: &Context, operation: &OperationId) -> Result<Ingested, StoreError> {
-    let Some(stored) = tx.operation(operation)? else {
-        return forks::place_refused(tx, &context.receipt(), operation);
+/// Places a stored operation whose echo came: known by its envelope, so its bytes need not be opened again. `None`
+/// when it is not stored (any more): then its envelope is to be opened and ingested like anyone's.
+pub fn place(
+    tx: &Tx<'_>,
+    context: &Context,
+    operation: &OperationId,
+) -> Result<Option<Ingested>, StoreError> {
+    let (Some(stored), Some(row)) = (tx.operation(operation)?, tx.place_of(operation)?) else {
+        return Ok(None);
     };
-    let Some(row) = tx.place_of(operation)? else { return Ok(Ingested::Refused(Refusal::Unknown)) };
     let placed = move_to(tx, &context.receipt(), &stored.author, &stored.log, &row)?;
-    Ok(Ingested::Duplicate { placed })
+    Ok(Some(Ingested::Duplicate { placed }))
 }
 
 /// Places an own operation of which only the envelope's hash is known. When its outbox row is gone already, the
@@ -191,8 +194,10 @@ pub fn place_by_envelope(
     context: &Context,
     envelope: &EnvelopeHash,
 ) -> Result<Ingested, StoreError> {
-    if let Some(operation) = tx.outbox_operation(context.topic, *envelope)? {
-        return place(tx, context, &operation);
+    if let Some(operation) = tx.outbox_operation(context.topic, *envelope)?
+        && let Some(placed) = place(tx, context, &operation)?
+    {
+        return Ok(placed);
     }
     let range = SeqRange { resets: context.resets, from: context.seq, to: context.seq };
     tx.add_refetch(context.topic, context.generation, range)?;
@@ -211,30 +216,46 @@ pub fn await_key(
 
 /// At `ready`: the log has just been replayed from where this device began, so what authors without any stored
 /// operation wrote before their first visible one will not come. That one becomes their anchor.
-pub fn settle_ready(tx: &Tx<'_>, topic: TopicId) -> Result<Vec<Change>, StoreError> {
-    let Some(row) = tx.topic(topic)? else { return Ok(Vec::new()) };
+pub fn settle_ready(tx: &Tx<'_>, topic: TopicId) -> Result<Settled, StoreError> {
+    let Some(row) = tx.topic(topic)? else { return Ok(Settled::default()) };
     let mut taken = Taken::default();
     for (author, seq_num) in tx.first_waiting(&row.ticket.log())? {
         taken.anchor(tx, Anchors::Unseen, &author, &row.ticket.log(), seq_num)?;
     }
-    Ok(Change::merge(taken.changes))
+    Ok(taken.settled(false))
 }
 
 /// When operations have waited long enough: a predecessor may never come, because its body is erased on every device
 /// that held it, or because it was evicted from a log that a server then lost. What waits becomes an anchor above a
 /// hole, the lowest of each author first; should the predecessor come after all, it fills the hole.
-pub fn settle_overdue(tx: &Tx<'_>, topic: TopicId) -> Result<Vec<Change>, StoreError> {
-    let Some(row) = tx.topic(topic)? else { return Ok(Vec::new()) };
+///
+/// One pass over at most [`MAX_OVERDUE`] of them; [`Settled::more`] says whether there are others.
+pub fn settle_overdue(tx: &Tx<'_>, topic: TopicId) -> Result<Settled, StoreError> {
+    let Some(row) = tx.topic(topic)? else { return Ok(Settled::default()) };
+    let log = row.ticket.log();
     let mut taken = Taken::default();
-    loop {
-        let lowest = tx.lowest_waiting(&row.ticket.log())?;
-        if lowest.is_empty() {
-            return Ok(Change::merge(taken.changes));
+    // In order: by the turn of one, everything below it in its log is there or will not come. One that was released
+    // meanwhile no longer waits.
+    let waiting = tx.waiting_in_order(&log, MAX_OVERDUE)?;
+    let more = waiting.len() == MAX_OVERDUE;
+    for (author, seq_num) in waiting {
+        if taken.released >= MAX_OVERDUE {
+            return Ok(taken.settled(true));
         }
-        for (author, seq_num) in lowest {
-            taken.anchor(tx, Anchors::Any, &author, &row.ticket.log(), seq_num)?;
-        }
+        taken.anchor(tx, Anchors::Any, &author, &log, seq_num)?;
     }
+    Ok(taken.settled(more))
+}
+
+/// What became of operations that waited.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Settled {
+    /// What changed in the read model.
+    pub changes: Vec<Change>,
+    /// Logs that turned out to have two branches.
+    pub forks: Vec<(Author, LogId)>,
+    /// There was too much for one transaction: call again.
+    pub more: bool,
 }
 
 impl Context {
@@ -253,7 +274,10 @@ struct Taken {
     /// Whether an operation may be looked for among the waiting ones at all.
     waiting: bool,
     anchors: Anchors,
-    forked: bool,
+    /// Logs that what waited has shown to be forked.
+    forks: Vec<(Author, LogId)>,
+    /// How many no longer wait.
+    released: usize,
 }
 
 /// Which operation without predecessor becomes an anchor, beside those that may lack one.
@@ -304,16 +328,23 @@ impl Taken {
     }
 
     fn take_waiting(&mut self, tx: &Tx<'_>, waiting: &WaitingForPredecessor) -> Result<(), StoreError> {
+        self.released += 1;
         let Ok(body) = Body::decode(&waiting.body) else {
             return tx.count_dropped(waiting.receipt.topic, "undecodable-row");
         };
         let ingested = take(tx, &waiting.receipt, &waiting.operation(), &body, self)?;
         match ingested {
             Ingested::Refused(why) => tx.count_dropped(waiting.receipt.topic, why.code())?,
-            Ingested::Forked { .. } => self.forked = true,
+            Ingested::Forked { author, log, .. } => self.forks.push((author, log)),
             _ => {}
         }
         Ok(())
+    }
+
+    fn settled(mut self, more: bool) -> Settled {
+        self.forks.sort_unstable();
+        self.forks.dedup();
+        Settled { changes: Change::merge(self.changes), forks: self.forks, more }
     }
 
     fn report(self, ingested: Ingested, op: &NewOperation<'_>) -> Ingested {
@@ -321,7 +352,9 @@ impl Taken {
         match ingested {
             Ingested::Forked { stored, .. } => Ingested::Forked { author, log, stored, changes },
             // One that waited for this operation showed the fork.
-            Ingested::Stored { .. } if self.forked => Ingested::Forked { author, log, stored: true, changes },
+            Ingested::Stored { .. } if !self.forks.is_empty() => {
+                Ingested::Forked { author, log, stored: true, changes }
+            }
             Ingested::Stored { .. } => Ingested::Stored { changes },
             Ingested::Duplicate { placed: _ } if !changes.is_empty() => Ingested::Stored { changes },
             other => other,

@@ -14,7 +14,7 @@ use crate::onion::directory::{Directory, Node, Seen};
 use crate::onion::route::RouteError;
 use crate::onion::v3::{self, Hop, Terminal, WrapError};
 use crate::ops::{
-    Content, CreateError, EnvelopeError, KeyId, Rejected, SealError, Ticket, TopicKeys, VerifiedOperation,
+    Content, CreateError, EnvelopeError, Rejected, SealError, Ticket, TopicKeys, VerifiedOperation,
 };
 use crate::projector::Change;
 use crate::store::StoreError;
@@ -208,6 +208,12 @@ pub enum CommandError {
     /// The device has as many topics as it may have.
     #[error("this device already has {} topics, the most there may be", crate::limits::MAX_TOPICS)]
     TooManyTopics,
+    /// Another ticket for a topic that is open: it names another conversation, epoch or secret.
+    #[error("the ticket contradicts the one this topic was opened with: one of the two is forged or damaged")]
+    TicketConflict,
+    /// A ticket for another topic that claims the conversation of one that is open.
+    #[error("the ticket claims a conversation that is already open in another topic")]
+    LogTaken,
     /// The outbox is full.
     #[error("the outbox is full: wait until the network took some of it")]
     OutboxFull,
@@ -468,13 +474,6 @@ pub enum Opened {
     },
     /// A valid operation.
     Verified(Box<VerifiedOperation>),
-    /// Sealed under a key this device does not have.
-    NoKey {
-        /// Names the key.
-        key_id: KeyId,
-        /// Kept until the key comes.
-        envelope: Bytes,
-    },
     /// Not valid: counted and dropped.
     Rejected(Why),
 }
@@ -497,6 +496,7 @@ impl Why {
     /// Under which name such envelopes are counted.
     pub const fn code(&self) -> &'static str {
         match self {
+            Self::Envelope(EnvelopeError::NoKey { .. }) => "other-key",
             Self::Envelope(_) => "envelope",
             Self::Operation(Rejected::Signature) => "signature",
             Self::Operation(Rejected::WrongLog { .. }) => "other-log",
@@ -542,7 +542,8 @@ fn guarded(open: impl FnOnce() -> Opened) -> Opened {
 fn open_unguarded(keys: &TopicKeys, envelope: Bytes) -> Opened {
     let opened = match keys.open(&envelope) {
         Ok(opened) => opened,
-        Err(EnvelopeError::NoKey { key_id }) => return Opened::NoKey { key_id, envelope },
+        // A topic opened from its ticket has all the keys it will ever have: what another key sealed is not to be
+        // kept until that one comes.
         Err(error) => return Opened::Rejected(error.into()),
     };
     match opened.verify(&keys.log()) {

@@ -1,6 +1,6 @@
 //! Receiving: opened steps become rows, in the server's order; what a reset lost is delivered again.
 
-use super::ingest::{self, Context, Ingested};
+use super::ingest::{self, Context, Ingested, Settled};
 use super::io::{Event, Opened, OpenedBatch, OpenedKind, OpenedStep, Output, open_envelope};
 use super::state::{State, Topic};
 use crate::entropy::Entropy;
@@ -127,13 +127,13 @@ impl State {
             OpenedKind::Head(head) => tx.set_head(id, &cursor, &head)?,
             OpenedKind::Ready(head) => {
                 tx.set_head(id, &cursor, &head)?;
-                news.changes.extend(ingest::settle_ready(tx, id)?);
+                let settled = ingest::settle_ready(tx, id)?;
+                news.events.extend(settled.forked(id));
+                news.changes.extend(settled.changes);
                 self.plan_redelivery(tx, now, entropy, id, &cursor)?;
                 if let Some(topic) = self.topics.get_mut(&id) {
                     topic.caught_up = true;
-                    if tx.pending_count(id)?.predecessor > 0 {
-                        topic.overdue_at.get_or_insert(now.plus(PREDECESSOR_WAIT_MS));
-                    }
+                    topic.await_predecessors(tx, id, now)?;
                     // The server is within reach again: what waited for that may go.
                     tx.outbox_requeue(&topic.outbox.hurry(now))?;
                 }
@@ -174,17 +174,16 @@ impl State {
                 news.acknowledged.push((operation, cursor.seq));
             }
         }
+        // What a fork took out of the own log is taken like anyone's: its bytes say where the log ends elsewhere.
+        let placed = own.map(|operation| ingest::place(tx, &context, &operation)).transpose()?.flatten();
         let opened = match opened {
-            Opened::Own { envelope } if own.is_none() => open_envelope(&topic.keys, envelope),
+            Opened::Own { envelope } if placed.is_none() => open_envelope(&topic.keys, envelope),
             other => other,
         };
-        let ingested = match (opened, own) {
+        let ingested = match (opened, placed) {
+            (_, Some(placed)) => placed,
             (Opened::Own { .. }, None) => return Ok(()),
-            (_, Some(operation)) => ingest::place(tx, &context, &operation)?,
             (Opened::Verified(operation), None) => ingest::ingest(tx, &context, &operation)?,
-            (Opened::NoKey { key_id, envelope }, None) => {
-                ingest::await_key(tx, &context, &key_id, &envelope)?
-            }
             (Opened::Rejected(why), None) => {
                 topic.rejected = topic.rejected.saturating_add(1);
                 tx.count_dropped(id, why.code())?;
@@ -196,6 +195,7 @@ impl State {
             Ingested::Forked { author, log, changes, .. } => {
                 news.changes.extend(changes);
                 news.events.push(Event::Forked { topic: id, author, log });
+                topic.await_predecessors(tx, id, now)?;
             }
             Ingested::Pending(PendingReason::Predecessor) => {
                 topic.overdue_at.get_or_insert(now.plus(PREDECESSOR_WAIT_MS));
@@ -226,7 +226,14 @@ impl State {
         if !topic.is_live() {
             return Ok(());
         }
-        let mut changes = ingest::settle_overdue(tx, id)?;
+        let settled = ingest::settle_overdue(tx, id)?;
+        if settled.more {
+            topic.overdue_at = Some(now);
+        } else if !settled.forks.is_empty() {
+            topic.await_predecessors(tx, id, now)?;
+        }
+        staged.extend(settled.forked(id).map(Output::Event));
+        let mut changes = settled.changes;
         changes.extend(tx.settle_positions()?);
         if !changes.is_empty() {
             staged.push(Output::Event(Event::Changed { topic: id, changes }));
@@ -326,6 +333,23 @@ impl State {
             tx.outbox_push(&NewOutboxRow { topic: id, operation, hash, envelope, origin, not_before: now })?;
         self.add_outbox_row(id, row, hash, envelope.len(), now);
         Ok(())
+    }
+}
+
+impl Topic {
+    /// What waits for a predecessor does so for a while and not for ever.
+    fn await_predecessors(&mut self, tx: &Tx<'_>, id: TopicId, now: Millis) -> Result<(), StoreError> {
+        if tx.pending_count(id)?.predecessor > 0 {
+            self.overdue_at.get_or_insert(now.plus(PREDECESSOR_WAIT_MS));
+        }
+        Ok(())
+    }
+}
+
+impl Settled {
+    /// The logs that turned out to be forked, as news for the app.
+    fn forked(&self, topic: TopicId) -> impl Iterator<Item = Event> + use<> {
+        self.forks.clone().into_iter().map(move |(author, log)| Event::Forked { topic, author, log })
     }
 }
 

@@ -451,6 +451,13 @@ impl State {
         if known.is_none() && self.topics.len() >= MAX_TOPICS {
             return Err(CommandError::TooManyTopics);
         }
+        if known.is_some_and(|topic| !topic.keys.agrees_with(&ticket.keys())) {
+            return Err(CommandError::TicketConflict);
+        }
+        // Places are counted by log and epoch: two topics in one place would mix them up.
+        if known.is_none() && self.topics.values().any(|topic| topic.keys.log() == ticket.log()) {
+            return Err(CommandError::LogTaken);
+        }
         // A read-only ticket does not take away the right to write.
         if known.is_none_or(|topic| topic.keys.write_key().is_none()) {
             tx.put_topic(&ticket, now)?;

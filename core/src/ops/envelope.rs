@@ -6,6 +6,7 @@
 use bytes::Bytes;
 use chacha20poly1305::aead::{AeadInPlace, KeyInit};
 use chacha20poly1305::{XChaCha20Poly1305, XNonce};
+use subtle::ConstantTimeEq;
 use thiserror::Error;
 use zeroize::{Zeroize, ZeroizeOnDrop, Zeroizing};
 
@@ -78,6 +79,10 @@ pub(super) struct SealKeys {
 }
 
 impl SealKeys {
+    pub(super) fn is_same(&self, other: &Self) -> bool {
+        self.seal.ct_eq(&other.seal).into()
+    }
+
     pub(super) fn derive(secret: &[u8; 32], topic: &TopicId) -> Self {
         let mut material = Zeroizing::new([0; 64]);
         material[..32].copy_from_slice(secret);

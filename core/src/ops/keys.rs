@@ -67,6 +67,15 @@ impl TopicKeys {
         self.0.seal.is_none()
     }
 
+    /// Whether these are the same topic's keys, the right to write aside: one conversation, one epoch, one secret.
+    pub fn agrees_with(&self, other: &Self) -> bool {
+        let sealing = match (&self.0.seal, &other.0.seal) {
+            (Some(ours), Some(theirs)) => ours.is_same(theirs),
+            (ours, theirs) => ours.is_none() && theirs.is_none(),
+        };
+        sealing && (self.topic(), self.log(), self.epoch()) == (other.topic(), other.log(), other.epoch())
+    }
+
     /// The name of the sealing key; `None` for a public topic.
     pub fn key_id(&self) -> Option<KeyId> {
         self.0.seal.as_ref().map(|seal| seal.id)

@@ -51,8 +51,10 @@ impl Ticket {
         for part in random.iter_mut() {
             entropy.fill(part)?;
         }
-        let [log, seed, secret] = *random;
-        Ok(Self::private(LogId(log), 0, WriteKey::from_seed(seed), secret))
+        // By reference: what is moved out of `random` would not be wiped.
+        let [log, seed, secret] = &*random;
+        let access = Access::Write(WriteKey::from_seed(*seed));
+        Ok(Self { log: LogId(*log), epoch: 0, access, secret: Some(Secret(*secret)) })
     }
 
     /// A fresh public topic: a random write seed; the log id is the topic id.
@@ -86,16 +88,19 @@ impl Ticket {
         let version = reader.u8("version")?;
         let log = LogId(reader.array("log_id")?);
         let epoch = reader.u32("epoch")?;
-        let mut write: [u8; 32] = reader.array("write")?;
+        let write = Zeroizing::new(reader.array::<32>("write")?);
         let secret = Secret(reader.array("secret")?);
         reader.finish()?;
+        // The last epoch is the place of what no server has placed yet.
+        if epoch == u32::MAX {
+            return Err(TicketError::Epoch);
+        }
 
         let access = match version {
-            PRIVATE_WRITE | PUBLIC_WRITE => Access::Write(WriteKey::from_seed(write)),
-            PRIVATE_READ | PUBLIC_READ => Access::Read(checked_key(write)?),
+            PRIVATE_WRITE | PUBLIC_WRITE => Access::Write(WriteKey::from_seed(*write)),
+            PRIVATE_READ | PUBLIC_READ => Access::Read(checked_key(*write)?),
             _ => return Err(TicketError::Version { found: version }),
         };
-        write.zeroize();
         let mut ticket = Self { log, epoch, access, secret: None };
         if matches!(version, PRIVATE_WRITE | PRIVATE_READ) {
             ticket.secret = Some(secret);
@@ -229,6 +234,9 @@ pub enum TicketError {
     /// A public ticket with a secret, an epoch, or a log id that is not its topic id.
     #[error("a public ticket has no secret, epoch 0 and its topic id as log id")]
     Public,
+    /// The last epoch is no topic's.
+    #[error("the ticket's epoch is {}, which no topic has", u32::MAX)]
+    Epoch,
     /// The bytes do not have a ticket's form.
     #[error(transparent)]
     Malformed(#[from] DecodeError),

@@ -218,13 +218,6 @@ impl Tx<'_> {
         })
     }
 
-    /// The log that a proof with this second operation ended.
-    pub(crate) fn log_ended_by(&self, second: &OperationId) -> Result<Option<(Author, LogId)>, StoreError> {
-        self.one("SELECT author, log FROM fork_proof WHERE second_hash = ?1", [second.0], |row| {
-            Ok((Author(row.get(0)?), LogId(row.get(1)?)))
-        })
-    }
-
     /// Everything in the read model that an author's operations in a log decide.
     pub(crate) fn rows_of(&self, author: &Author, log: &LogId) -> Result<Vec<Change>, StoreError> {
         let ids = |sql| self.all(sql, [author.0, log.0], |row| row.get::<_, [u8; 32]>(0));

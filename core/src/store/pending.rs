@@ -8,7 +8,7 @@ use super::operations::NewOperation;
 use super::topics::SeqRange;
 use super::tx::Tx;
 use crate::identity::{Author, LogId, Millis, OperationId};
-use crate::limits::{MAX_PENDING_BYTES, MAX_PENDING_PER_AUTHOR};
+use crate::limits::{MAX_PENDING_BYTES, MAX_PENDING_KEY_BYTES, MAX_PENDING_PER_AUTHOR};
 use crate::projector::Place;
 use crate::topic::{Generation, Seq, TopicId};
 
@@ -103,6 +103,13 @@ pub struct PendingCount {
     pub bytes: u64,
 }
 
+/// Bytes of a topic that wait, by what they wait for.
+#[derive(Clone, Copy, Default)]
+struct PendingSize {
+    key: u64,
+    predecessor: u64,
+}
+
 const KEY: i64 = 1;
 const PREDECESSOR: i64 = 2;
 
@@ -128,12 +135,7 @@ impl Db {
             "SELECT generation, resets, seq, received_ms, bytes FROM pending
              WHERE topic = ?1 AND key_id = ?2 AND key_id IS NOT NULL ORDER BY resets, seq LIMIT ?3",
             params![topic.0, key_id, int(limit as u64)],
-            |row| {
-                let place = Place { epoch: 0, resets: row.get(1)?, seq: Seq(uint(row.get(2)?)) };
-                let received = Millis(uint(row.get(3)?));
-                let receipt = Receipt { topic, generation: Generation(row.get(0)?), place, received };
-                Ok(WaitingForKey { receipt, envelope: row.get(4)? })
-            },
+            |row| Ok(WaitingForKey { receipt: key_receipt(topic, row)?, envelope: row.get(4)? }),
         )
     }
 
@@ -166,12 +168,16 @@ impl Db {
         )
     }
 
-    /// For every author, the operation with the lowest number that waits for its predecessor.
-    pub(crate) fn lowest_waiting(&self, log: &LogId) -> Result<Vec<(Author, u32)>, StoreError> {
+    /// Which operations of a log wait for their predecessor: authors and numbers in order, at most `limit`.
+    pub(crate) fn waiting_in_order(
+        &self,
+        log: &LogId,
+        limit: usize,
+    ) -> Result<Vec<(Author, u32)>, StoreError> {
         self.all(
-            "SELECT author, min(seq_num) FROM pending WHERE author IS NOT NULL AND log = ?1
-             GROUP BY author ORDER BY author",
-            [log.0],
+            "SELECT DISTINCT author, seq_num FROM pending WHERE log = ?1 AND author IS NOT NULL
+             ORDER BY author, seq_num LIMIT ?2",
+            params![log.0, int(limit as u64)],
             |row| Ok((Author(row.get(0)?), row.get(1)?)),
         )
     }
@@ -183,7 +189,8 @@ impl Db {
             [topic.0],
             |row| Ok((row.get::<_, i64>(0)?, uint(row.get(1)?))),
         )?;
-        let mut count = PendingCount { bytes: self.pending_bytes(topic)?, ..PendingCount::default() };
+        let size = self.pending_size(topic)?;
+        let mut count = PendingCount { bytes: size.key + size.predecessor, ..PendingCount::default() };
         for (reason, rows) in rows {
             match reason {
                 KEY => count.key = rows,
@@ -193,10 +200,22 @@ impl Db {
         Ok(count)
     }
 
-    fn pending_bytes(&self, topic: TopicId) -> Result<u64, StoreError> {
-        let bytes =
-            self.one("SELECT bytes FROM pending_size WHERE topic = ?1", [topic.0], |row| row.get(0))?;
-        Ok(uint(bytes.unwrap_or(0)))
+    fn pending_size(&self, topic: TopicId) -> Result<PendingSize, StoreError> {
+        let size = self.one(
+            "SELECT key_bytes, bytes - key_bytes FROM pending_size WHERE topic = ?1",
+            [topic.0],
+            |row| Ok(PendingSize { key: uint(row.get(0)?), predecessor: uint(row.get(1)?) }),
+        )?;
+        Ok(size.unwrap_or_default())
+    }
+
+    fn oldest_waiting_for_key(&self, topic: TopicId) -> Result<Option<Receipt>, StoreError> {
+        self.one(
+            "SELECT generation, resets, seq, received_ms FROM pending
+             WHERE topic = ?1 AND key_id IS NOT NULL ORDER BY resets, seq LIMIT 1",
+            [topic.0],
+            |row| key_receipt(topic, row),
+        )
     }
 }
 
@@ -208,8 +227,13 @@ impl Tx<'_> {
         key_id: &[u8],
         envelope: &[u8],
     ) -> Result<PendingReason, StoreError> {
-        if self.pending_bytes(receipt.topic)?.saturating_add(envelope.len() as u64) > MAX_PENDING_BYTES {
-            return self.let_go(receipt);
+        // A budget of its own: these are unverified bytes that anyone who may write can make up. The oldest give way,
+        // so that made-up ones cannot hold the room for good.
+        let room = MAX_PENDING_KEY_BYTES.saturating_sub(envelope.len() as u64);
+        while self.pending_size(receipt.topic)?.key > room {
+            let Some(oldest) = self.oldest_waiting_for_key(receipt.topic)? else { break };
+            self.remove_pending(&oldest)?;
+            self.let_go(&oldest)?;
         }
         self.run(
             "INSERT INTO pending (topic, resets, seq, generation, received_ms, reason, key_id, bytes)
@@ -240,7 +264,9 @@ impl Tx<'_> {
             params![op.author.0, op.log.0, int(MAX_PENDING_PER_AUTHOR as u64 - 1)],
             |_| Ok(()),
         )?;
-        if full.is_some() || self.pending_bytes(receipt.topic)?.saturating_add(len) > MAX_PENDING_BYTES {
+        if full.is_some()
+            || self.pending_size(receipt.topic)?.predecessor.saturating_add(len) > MAX_PENDING_BYTES
+        {
             return self.let_go(receipt);
         }
         self.run(
@@ -299,6 +325,11 @@ impl Tx<'_> {
         )?;
         Ok(PendingReason::Refetch)
     }
+}
+
+fn key_receipt(topic: TopicId, row: &Row<'_>) -> rusqlite::Result<Receipt> {
+    let place = Place { epoch: 0, resets: row.get(1)?, seq: Seq(uint(row.get(2)?)) };
+    Ok(Receipt { topic, generation: Generation(row.get(0)?), place, received: Millis(uint(row.get(3)?)) })
 }
 
 fn waiting_row(row: &Row<'_>) -> rusqlite::Result<WaitingForPredecessor> {

@@ -61,7 +61,8 @@ fn versions_and_the_rules_of_public_tickets_hold() {
     let key = WriteKey::from_seed([7; 32]);
     let (seed, vk, topic) = ([7; 32], key.verifying_key().0, key.topic().0);
     for (version, write) in [(1, seed), (2, vk)] {
-        assert_eq!(parse(version, [4; 32], u32::MAX, write, SECRET), Ok(()));
+        assert_eq!(parse(version, [4; 32], u32::MAX - 1, write, SECRET), Ok(()));
+        assert_eq!(parse(version, [4; 32], u32::MAX, write, SECRET), Err(TicketError::Epoch));
     }
     for (version, write) in [(3, seed), (4, vk)] {
         assert_eq!(parse(version, topic, 0, write, [0; 32]), Ok(()));

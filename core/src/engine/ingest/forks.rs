@@ -7,10 +7,10 @@
 
 use std::collections::BTreeSet;
 
-use super::{Around, Ingested, Refusal};
+use super::Around;
 use crate::identity::{Author, LogId, OperationId};
 use crate::projector::{Change, Place};
-use crate::store::{ForkProof, NewOperation, Receipt, StoreError, StoredPlace, Tx};
+use crate::store::{ForkProof, NewOperation, StoreError, StoredPlace, Tx};
 
 /// Two branches of a log.
 #[derive(Clone, Copy, Debug)]
@@ -86,24 +86,6 @@ pub(super) fn end(
     end_with(tx, &op.author, &op.log, &proof)
 }
 
-/// The echo of an own operation that is not in the log: when it lost against a fork, the log ends at its place now.
-pub(super) fn place_refused(
-    tx: &Tx<'_>,
-    receipt: &Receipt,
-    operation: &OperationId,
-) -> Result<Ingested, StoreError> {
-    let Some((author, log)) = tx.log_ended_by(operation)? else {
-        return Ok(Ingested::Refused(Refusal::Unknown));
-    };
-    match tx.fork_proof(&author, &log)? {
-        Some(proof) if receipt.place < proof.ends => {
-            let changes = end_with(tx, &author, &log, &ForkProof { ends: receipt.place, ..proof })?;
-            Ok(Ingested::Forked { author, log, stored: false, changes })
-        }
-        _ => Ok(Ingested::Refused(Refusal::LogEnded)),
-    }
-}
-
 fn end_with(tx: &Tx<'_>, author: &Author, log: &LogId, proof: &ForkProof) -> Result<Vec<Change>, StoreError> {
     tx.put_fork_proof(author, log, proof)?;
     tx.remove_pending_from(author, log, proof.ends)?;
@@ -112,11 +94,12 @@ fn end_with(tx: &Tx<'_>, author: &Author, log: &LogId, proof: &ForkProof) -> Res
     let mut changes = tx.rows_of(author, log)?;
     for stored in &removed {
         tx.take_out(author, log, stored)?;
+        // What stood above it may have been held back by it alone.
+        tx.mark_moved(author, log, stored.seq_num);
     }
     reseat(tx, author, log, lowest, &removed)?;
     tx.recount_head(author, log, true)?;
     tx.recount_holes(author, log)?;
-    tx.mark_moved(author, log, lowest);
     tx.rebuild_log(author, log)?;
     tx.refetch_erased(author, log)?;
     changes.extend(tx.rows_of(author, log)?);
@@ -143,6 +126,7 @@ fn reseat(
         };
         if !anchor {
             gone.insert(stored.seq_num);
+            tx.mark_moved(author, log, stored.seq_num);
             if let Some(waiting) = tx.take_out(author, log, &stored)? {
                 tx.await_predecessor(&waiting.receipt, &waiting.operation())?;
             }

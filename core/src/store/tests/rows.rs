@@ -1,12 +1,13 @@
 //! Topics, cursors, outbox and pending: what goes in comes out, up to the limits and not past them.
 
 use crate::engine::ingest::tests_support::{Device, LOG, Writer, ticket};
-use crate::engine::ingest::{Context, Ingested, ingest};
+use crate::engine::ingest::{Context, Ingested, await_key, ingest};
 use crate::identity::{EnvelopeHash, Millis, OperationId};
 use crate::limits::{
-    MAX_OUTBOX_BYTES, MAX_OUTBOX_ROWS, MAX_PENDING_BYTES, MAX_PENDING_PER_AUTHOR, MAX_TOPICS,
+    MAX_OUTBOX_BYTES, MAX_OUTBOX_ROWS, MAX_PENDING_BYTES, MAX_PENDING_KEY_BYTES, MAX_PENDING_PER_AUTHOR,
+    MAX_TOPICS,
 };
-use crate::ops::Ticket;
+use crate::ops::{Ticket, VerifiedOperation};
 use crate::projector::Place;
 use crate::store::{
     Durability, LimitReached, NewOutboxRow, Origin, OutboxCounts, PendingReason, Receipt, SeqRange, Store,
@@ -141,23 +142,50 @@ fn what_waits_for_a_key_is_bounded_and_the_rest_is_read_again() {
         received: Millis(seq),
     };
     let envelope = vec![0; 1024 * 1024];
-    let fits = MAX_PENDING_BYTES / envelope.len() as u64;
+    let fits = MAX_PENDING_KEY_BYTES / envelope.len() as u64;
     for seq in 1..=fits {
         assert_eq!(tx.await_key(&receipt(seq), &[5; 8], &envelope).unwrap(), PendingReason::Key, "{seq}");
     }
-    assert_eq!(tx.await_key(&receipt(fits + 1), &[5; 8], b"x").unwrap(), PendingReason::Refetch);
-    assert_eq!(tx.await_key(&receipt(fits + 2), &[5; 8], b"x").unwrap(), PendingReason::Refetch);
     let count = tx.pending_count(TOPIC).unwrap();
-    assert_eq!((count.key, count.bytes), (fits, MAX_PENDING_BYTES));
-    let range = SeqRange { resets: 0, from: Seq(fits + 1), to: Seq(fits + 2) };
+    assert_eq!((count.key, count.bytes), (fits, MAX_PENDING_KEY_BYTES));
+    assert_eq!(tx.refetches(TOPIC).unwrap(), []);
+    // What is new takes the place of the oldest.
+    assert_eq!(tx.await_key(&receipt(fits + 1), &[6; 8], b"x").unwrap(), PendingReason::Key);
+    assert_eq!(tx.await_key(&receipt(fits + 2), &[5; 8], &envelope).unwrap(), PendingReason::Key);
+    let count = tx.pending_count(TOPIC).unwrap();
+    assert_eq!((count.key, count.bytes), (fits, MAX_PENDING_KEY_BYTES - envelope.len() as u64 + 1));
+    let range = SeqRange { resets: 0, from: Seq(1), to: Seq(2) };
     assert_eq!(tx.refetches(TOPIC).unwrap(), [(Generation([1; 16]), range)], "joined");
     // When the key comes, what waits is taken out in order.
     let waiting = tx.waiting_for_key(TOPIC, &[5; 8], 2).unwrap();
-    assert_eq!(waiting.iter().map(|row| row.receipt.place.seq.0).collect::<Vec<_>>(), [1, 2]);
-    tx.remove_pending(&waiting[0].receipt).unwrap();
-    assert_eq!(tx.pending_count(TOPIC).unwrap().bytes, MAX_PENDING_BYTES - envelope.len() as u64);
+    assert_eq!(waiting.iter().map(|row| row.receipt.place.seq.0).collect::<Vec<_>>(), [3, 4]);
+    for row in tx.waiting_for_key(TOPIC, &[5; 8], 100).unwrap() {
+        tx.remove_pending(&row.receipt).unwrap();
+    }
+    assert_eq!(tx.pending_count(TOPIC).unwrap().bytes, 1);
     tx.remove_refetch(TOPIC, range).unwrap();
     assert_eq!(tx.refetches(TOPIC).unwrap(), []);
+}
+
+#[test]
+fn what_waits_for_a_predecessor_is_bounded_and_has_its_room_for_itself() {
+    let (mut device, mut writer) = (Device::new(), Writer::new(1));
+    let _first = writer.say("never comes");
+    let ops = [writer.say("a"), writer.say("b"), writer.say("c")];
+    let len = |op: &VerifiedOperation| (op.header().len() + op.body_bytes().len()) as u64;
+    let topic = ticket(0).topic();
+    let receive = |device: &mut Device, n: usize| device.receive(n as u64 + 1, &ops[n]);
+    assert_eq!(receive(&mut device, 0), Ingested::Pending(PendingReason::Predecessor));
+    let key_waits = device.context(0, 10);
+    device.write(|tx| {
+        await_key(tx, &key_waits, &[5; 8], &vec![0; 1024 * 1024]).unwrap();
+        // The trigger's count stands in for 64 MiB of operations.
+        let bytes = MAX_PENDING_BYTES - len(&ops[1]) + 1024 * 1024;
+        tx.run("UPDATE pending_size SET bytes = ?1", [bytes as i64]).unwrap();
+    });
+    assert_eq!(receive(&mut device, 1), Ingested::Pending(PendingReason::Predecessor), "exactly full");
+    assert_eq!(receive(&mut device, 2), Ingested::Pending(PendingReason::Refetch));
+    assert_eq!(device.store.pending_count(topic).unwrap().predecessor, 2);
 }
 
 #[test]

@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use proptest::prelude::*;
 
 use super::support::{Device, LOG, Writer, ticket};
-use crate::engine::ingest::{Ingested, PublishError, Refusal, place, publish_local};
+use crate::engine::ingest::{Ingested, PublishError, Refusal, publish_local};
 use crate::identity::{Millis, OperationId};
 use crate::ops::VerifiedOperation;
 use crate::projector::Place;
@@ -125,11 +125,57 @@ fn a_copy_of_the_own_key_ends_the_own_log() {
     let refused = device.write(|tx| publish_local(tx, topic, &mine.say("third"), Millis(2)));
     assert!(matches!(refused, Err(PublishError::LogEnded)), "{refused:?}");
     // Its echo says where the other devices see the log end.
-    let context = device.context(0, 7);
-    let placed = device.write(|tx| place(tx, &context, &own.id()).unwrap());
-    assert!(matches!(placed, Ingested::Forked { stored: false, .. }), "{placed:?}");
+    assert!(matches!(device.echo(7, &own), Ingested::Forked { stored: false, .. }));
     assert_eq!(device.store.log_end(&mine.author(), &LOG).unwrap(), Some(at(7)));
     assert_eq!(device.receive(8, &copy.say("more")), Ingested::Refused(Refusal::LogEnded));
+}
+
+#[test]
+fn the_own_log_ends_where_it_ends_for_everyone() {
+    for places in [[7, 8, 20], [7, 20, 8], [8, 7, 20], [8, 20, 7], [20, 7, 8], [20, 8, 7]] {
+        let mut mine = Writer::new(1);
+        let mut copy = mine.branch();
+        let (theirs, own, next) = (copy.say("theirs"), mine.say("own"), mine.say("next"));
+        let author = mine.author();
+        let mut arriving: Vec<_> = places.into_iter().zip([&theirs, &own, &next]).collect();
+        arriving.sort_by_key(|(seq, _)| *seq);
+
+        let mut other = Device::new();
+        let mut device = Device::new();
+        for op in [&own, &next] {
+            device.write(|tx| publish_local(tx, ticket(0).topic(), op, Millis(1)).unwrap());
+        }
+        for (seq, op) in arriving {
+            other.receive(seq, op);
+            device.echo(seq, op);
+        }
+        let end = |device: &Device| device.store.log_end(&author, &LOG).unwrap();
+        assert!(end(&other).is_some(), "{places:?}");
+        assert_eq!(end(&device), end(&other), "{places:?}");
+        assert_eq!(device.view(&[author]), other.view(&[author]), "{places:?}");
+    }
+}
+
+#[test]
+fn everything_that_stood_behind_a_removed_operation_moves_back() {
+    let (mut one, mut device) = (Writer::new(1), Device::new());
+    let zero = one.say("0");
+    let mut other = one.branch();
+    let ops: Vec<_> = [zero].into_iter().chain((1..6).map(|n| one.say(&n.to_string()))).collect();
+    device.write(|tx| tx.add_gap(ticket(0).topic(), 0, Seq(1), Seq(1)).unwrap());
+    for (n, seq) in [(0, 2), (2, 3), (1, 30), (3, 4), (5, 5), (4, 40)] {
+        device.receive(seq, &ops[n]);
+    }
+    device.resets = 1;
+    for (n, seq) in [(2, 1), (4, 9)] {
+        device.receive(seq, &ops[n]);
+    }
+    device.resets = 0;
+    // The log ends at 20: 1 and 4 go. 2 does not move for that, 5 does.
+    assert!(matches!(device.receive(20, &other.say("1'")), Ingested::Forked { stored: false, .. }));
+    assert_eq!(device.texts(), ["0", "2", "3", "5"]);
+    let last = Place { epoch: 0, resets: 1, seq: Seq(1) };
+    assert_eq!(device.positions().last().unwrap().place, last);
 }
 
 #[test]

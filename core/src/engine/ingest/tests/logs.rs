@@ -2,7 +2,8 @@
 
 use super::support::{Device, LOG, Writer, ticket};
 use crate::engine::ingest::{
-    Ingested, PublishError, Refusal, Taken, ingest, place, publish_local, settle_overdue, settle_ready, take,
+    Ingested, MAX_OVERDUE, PublishError, Refusal, Settled, Taken, ingest, place, publish_local,
+    settle_overdue, settle_ready, take,
 };
 use crate::identity::{Millis, OperationId};
 use crate::ops::{self, Body, Content, DeviceKey, VerifiedOperation};
@@ -39,7 +40,7 @@ fn at_ready_the_lowest_waiting_operation_of_an_unknown_author_becomes_its_anchor
     for (seq, n) in [(1, 3), (2, 4), (3, 5)] {
         assert_eq!(device.receive(seq, &ops[n]), Ingested::Pending(PendingReason::Predecessor));
     }
-    let changes = device.write(|tx| settle_ready(tx, ticket(0).topic()).unwrap());
+    let changes = device.write(|tx| settle_ready(tx, ticket(0).topic()).unwrap()).changes;
     assert_eq!(changes[0].ids.len(), 3);
     assert_eq!(device.texts(), ["3", "4", "5"]);
     let holes = |device: &Device| device.store.log_holes(&ops[0].author(), &LOG).unwrap();
@@ -61,7 +62,7 @@ fn what_waits_too_long_becomes_an_anchor_above_a_hole_that_can_still_fill() {
     for (seq, n) in [(2, 3), (3, 2), (4, 7), (5, 5)] {
         assert_eq!(device.receive(seq, &ops[n]), Ingested::Pending(PendingReason::Predecessor));
     }
-    let changes = device.write(|tx| settle_overdue(tx, ticket(0).topic()).unwrap());
+    let changes = device.write(|tx| settle_overdue(tx, ticket(0).topic()).unwrap()).changes;
     assert_eq!(changes[0].ids.len(), 4);
     assert_eq!(
         device.texts(),
@@ -71,12 +72,35 @@ fn what_waits_too_long_becomes_an_anchor_above_a_hole_that_can_still_fill() {
     let holes = |device: &Device| device.store.log_holes(&ops[0].author(), &LOG).unwrap();
     let open = [1, 4, 6].map(|n| LogHole { from: n, to: n });
     assert_eq!(holes(&device), open);
-    assert_eq!(device.write(|tx| settle_overdue(tx, ticket(0).topic()).unwrap()), []);
+    assert_eq!(device.write(|tx| settle_overdue(tx, ticket(0).topic()).unwrap()), Settled::default());
     for (seq, n) in [(11, 6), (12, 1), (13, 4)] {
         assert!(stored(&device.receive(seq, &ops[n])));
     }
     assert_eq!(holes(&device), []);
     assert_eq!(device.texts(), ["0", "1", "2", "3", "4", "5", "6", "7"]);
+}
+
+#[test]
+fn waiting_ends_for_so_many_in_one_transaction_and_for_the_rest_in_the_next() {
+    let mut writer = Writer::new(1);
+    // Every other one of a log: each of them becomes an anchor of its own.
+    let ops: Vec<VerifiedOperation> = (0..2 * (MAX_OVERDUE + 1)).map(|_| writer.say("x")).collect();
+    let every_other = ops.iter().skip(1).step_by(2);
+    for (count, more) in [(MAX_OVERDUE - 1, false), (MAX_OVERDUE + 1, true)] {
+        let mut device = Device::new();
+        let contexts: Vec<_> = (1..).map(|seq| device.context(0, seq)).take(count).collect();
+        device.write(|tx| {
+            for (context, op) in contexts.iter().zip(every_other.clone()) {
+                assert_eq!(ingest(tx, context, op).unwrap(), Ingested::Pending(PendingReason::Predecessor));
+            }
+        });
+        let settle = |device: &mut Device| device.write(|tx| settle_overdue(tx, ticket(0).topic()).unwrap());
+        assert_eq!(settle(&mut device).more, more);
+        let stored = device.store.count_operations().unwrap();
+        assert_eq!(stored, count.min(MAX_OVERDUE) as u64);
+        assert!(!settle(&mut device).more);
+        assert_eq!(device.store.count_operations().unwrap(), count as u64);
+    }
 }
 
 #[test]
@@ -166,12 +190,12 @@ fn own_operations_are_shown_last_until_their_echo_places_them() {
     // The second one's echo comes first: still nothing is shown before what its author wrote before it.
     let context = device.context(0, 2);
     let placed = device.write(|tx| place(tx, &context, &next.id()).unwrap());
-    assert_eq!(placed, Ingested::Duplicate { placed: true });
+    assert_eq!(placed, Some(Ingested::Duplicate { placed: true }));
     assert!(!device.messages()[2].is_acknowledged());
     let context = device.context(0, 3);
     let (placed, moved) =
         device.write(|tx| (place(tx, &context, &mine.id()).unwrap(), tx.settle_positions().unwrap()));
-    assert_eq!(placed, Ingested::Duplicate { placed: true });
+    assert_eq!(placed, Some(Ingested::Duplicate { placed: true }));
     assert_eq!(moved[0].ids, [mine.id().0, next.id().0]);
     assert!(device.messages().iter().all(|row| row.is_acknowledged() && row.received_at.is_some()));
 }

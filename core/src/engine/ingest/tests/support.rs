@@ -1,6 +1,6 @@
 //! Devices that write, a device that reads, and everything it shows.
 
-use crate::engine::ingest::{Context, Ingested, ingest, settle_ready};
+use crate::engine::ingest::{Context, Ingested, ingest, place, settle_ready};
 use crate::identity::{Author, LogId, Millis, OperationId};
 use crate::ops::{self, Body, Content, DeviceKey, Ticket, VerifiedOperation};
 use crate::projector::{Place, Position};
@@ -93,6 +93,15 @@ impl Device {
     pub fn receive_in(&mut self, epoch: u32, seq: u64, op: &VerifiedOperation) -> Ingested {
         let context = self.context(epoch, seq);
         self.write(|tx| ingest(tx, &context, op).unwrap())
+    }
+
+    /// The same for an operation that may be this device's own, as the engine does it.
+    pub fn echo(&mut self, seq: u64, op: &VerifiedOperation) -> Ingested {
+        let context = self.context(0, seq);
+        self.write(|tx| match place(tx, &context, &op.id()).unwrap() {
+            Some(placed) => placed,
+            None => ingest(tx, &context, op).unwrap(),
+        })
     }
 
     /// Receives all of `(seq, operation)`, in one transaction, and reaches `ready`.
