@@ -56,10 +56,11 @@ CREATE TABLE dropped (
 -- ---------------------------------------------------------------- operations
 
 CREATE TABLE operations (
+    entry    INTEGER PRIMARY KEY,          -- this device's number for it: its message has the same
     author   BLOB NOT NULL,
     log      BLOB NOT NULL,
     seq_num  INTEGER NOT NULL,
-    hash     BLOB NOT NULL UNIQUE,         -- the operation id
+    hash     BLOB NOT NULL,                -- the operation id: of a header that names author, log and seq_num
     backlink BLOB,
     first    BLOB,                         -- the earliest place it was ever seen at; NULL: not acknowledged
     place    BLOB,                         -- where it lives now (newest reset); NULL: not acknowledged
@@ -68,8 +69,11 @@ CREATE TABLE operations (
     header   BLOB NOT NULL,
     body     BLOB,                         -- NULL: erased
     erased   INTEGER NOT NULL DEFAULT 0,   -- what the erased body was: 1 a message, 2 an edit
-    PRIMARY KEY (author, log, seq_num)
-) WITHOUT ROWID, STRICT;
+    UNIQUE (author, log, seq_num)
+) STRICT;
+
+-- Random keys: the whole index is written over and over, so its entries are short.
+CREATE INDEX operations_hash ON operations (substr(hash, 1, 8));
 
 CREATE TABLE heads (
     author  BLOB NOT NULL,
@@ -176,9 +180,6 @@ CREATE TABLE outbox (
     UNIQUE (topic, hash)
 ) STRICT;
 
-CREATE INDEX outbox_state ON outbox (topic, state, id);
-CREATE INDEX outbox_due ON outbox (due_ms) WHERE state = 1;
-
 -- One row of counts. Together, because a publish changes both: one page instead of two.
 CREATE TABLE tally (
     one          INTEGER NOT NULL PRIMARY KEY CHECK (one = 1),
@@ -212,6 +213,7 @@ CREATE TABLE setting (
 -- ---------------------------------------------------------------- read model: can be dropped and rebuilt
 
 CREATE TABLE message (
+    entry       INTEGER PRIMARY KEY,       -- of its operation
     author      BLOB NOT NULL,
     log         BLOB NOT NULL,
     seq_num     INTEGER NOT NULL,
@@ -225,11 +227,14 @@ CREATE TABLE message (
     edit        BLOB,                      -- the edit that stands
     edited_text TEXT,
     edited_ms   INTEGER,
-    deleted_by  BLOB,                      -- the delete that made it a tombstone
-    PRIMARY KEY (author, log, seq_num)
-) WITHOUT ROWID, STRICT;
+    deleted_by  BLOB                       -- the delete that made it a tombstone
+) STRICT;
 
 CREATE UNIQUE INDEX message_position ON message (log, pos, author, seq_num);
+
+CREATE TRIGGER operation_removed AFTER DELETE ON operations BEGIN
+    DELETE FROM message WHERE entry = old.entry;
+END;
 
 -- Every edit by the message's author, and edits that wait for their message.
 CREATE TABLE message_edit (

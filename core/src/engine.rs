@@ -149,7 +149,7 @@ impl Engine {
         self.store.checkpoint().map(|_| ())
     }
 
-    /// Length of the write-ahead log in bytes: when it has grown, call [`Engine::checkpoint`].
+    /// Bytes of the write-ahead log that a checkpoint would move: when they grow, call [`Engine::checkpoint`].
     pub fn wal_bytes(&self) -> u64 {
         self.store.wal_bytes()
     }

@@ -217,6 +217,9 @@ pub struct Change {
 impl Change {
     /// Joins changes of the same conversation and kind; each id once.
     pub fn merge(changes: Vec<Self>) -> Vec<Self> {
+        if changes.len() <= 1 && changes.iter().all(|change| change.ids.len() == 1) {
+            return changes;
+        }
         let mut merged = std::collections::BTreeMap::<_, std::collections::BTreeSet<_>>::new();
         for change in changes {
             merged.entry((change.log, change.aggregate)).or_default().extend(change.ids);

@@ -10,6 +10,7 @@ mod error;
 mod forks;
 mod listing;
 mod lock;
+mod logs;
 mod operations;
 mod outbox;
 mod p2panda;
@@ -85,6 +86,8 @@ pub struct Checkpoint {
 const WRITER_CACHE_KIB: u32 = 8 * 1024;
 /// Page cache of a reader, KiB.
 const READER_CACHE_KIB: u32 = 2 * 1024;
+/// What one page takes in the write-ahead log, with its header.
+const WAL_FRAME_BYTES: u64 = 4096 + 24;
 
 impl Store {
     /// Opens (or makes) the database at `path`, locks it against other processes and brings it to the newest schema.
@@ -174,12 +177,12 @@ impl Store {
         self.run_checkpoint("PRAGMA wal_checkpoint(PASSIVE)")
     }
 
-    /// Length of the write-ahead log on disk.
+    /// Bytes of the write-ahead log that are not in the database file yet. (Not the length of its file: that one
+    /// never shrinks, a log that was moved whole is written anew from its beginning.)
     pub fn wal_bytes(&self) -> u64 {
-        match self.db.file() {
-            DbFile::Path(path) => std::fs::metadata(beside(path, "-wal")).map_or(0, |file| file.len()),
-            DbFile::Memory(_) => 0,
-        }
+        // A log that cannot be looked at now is looked at again later.
+        let (_, pages, moved) = self.db.checkpoint("PRAGMA wal_checkpoint(NOOP)").unwrap_or_default();
+        pages.saturating_sub(moved).saturating_mul(WAL_FRAME_BYTES)
     }
 
     /// Reads the whole database and compares it with its own redundancy: slow, for diagnosis.
@@ -217,7 +220,7 @@ impl Store {
     /// A file shorter than its page count was cut. SQLite notices by itself only without a write-ahead log.
     fn check_length(&mut self) -> Result<(), StoreError> {
         let DbFile::Path(path) = self.db.file().clone() else { return Ok(()) };
-        if self.wal_bytes() > 0 {
+        if std::fs::metadata(beside(&path, "-wal")).is_ok_and(|log| log.len() > 0) {
             self.db.checkpoint("PRAGMA wal_checkpoint(PASSIVE)")?;
         }
         let pages: i64 = self.db.pragma("PRAGMA page_count")?;

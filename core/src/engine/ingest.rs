@@ -158,15 +158,19 @@ pub fn publish_local(
     if next.is_none() || new.seq_num == u32::MAX {
         return Err(PublishError::LogFull);
     }
-    if head.is_some_and(|head| head.ended) || tx.log_end(&new.author, &new.log)?.is_some() {
+    let ended = match head {
+        Some(head) => head.ended,
+        None => tx.log_end(&new.author, &new.log)?.is_some(),
+    };
+    if ended {
         return Err(PublishError::LogEnded);
     }
     if next != Some(new.seq_num) || new.backlink != head.map(|head| head.id) {
         return Err(PublishError::NotNext);
     }
-    tx.put_operation(&new, None, Place::UNPLACED)?;
+    let entry = tx.put_operation(&new, None, Place::UNPLACED)?;
     tx.raise_head(&new, Place::UNPLACED, false)?;
-    let (change, skipped) = tx.project_new(&new, op.body(), Place::UNPLACED, None)?;
+    let (change, skipped) = tx.project_new(entry, &new, op.body(), Place::UNPLACED, None)?;
     if let Some(skipped) = skipped {
         tx.count_dropped(topic, skipped.code())?;
     }
@@ -180,10 +184,8 @@ pub fn place(
     context: &Context,
     operation: &OperationId,
 ) -> Result<Option<Ingested>, StoreError> {
-    let (Some(stored), Some(row)) = (tx.operation(operation)?, tx.place_of(operation)?) else {
-        return Ok(None);
-    };
-    let placed = move_to(tx, &context.receipt(), &stored.author, &stored.log, &row)?;
+    let Some((author, log, stored)) = tx.located(operation)? else { return Ok(None) };
+    let placed = move_to(tx, &context.receipt(), &author, &log, &stored)?;
     Ok(Some(Ingested::Duplicate { placed }))
 }
 
@@ -433,7 +435,7 @@ fn join(
         None => tx.position_below(&op.author, &op.log, op.seq_num)?,
     };
     let position = below.map_or(receipt.place, |below| below.max(receipt.place));
-    tx.put_operation(op, Some((receipt.place, receipt.received)), position)?;
+    let entry = tx.put_operation(op, Some((receipt.place, receipt.received)), position)?;
     match head {
         Some(head) if op.seq_num < head.seq_num => {
             fill_hole(tx, op)?;
@@ -452,7 +454,7 @@ fn join(
         }
     }
     tx.put_placement(receipt.topic, receipt.place, &op.id, receipt.generation, receipt.received)?;
-    let (change, skipped) = tx.project_new(op, body, position, Some(receipt.received))?;
+    let (change, skipped) = tx.project_new(entry, op, body, position, Some(receipt.received))?;
     if let Some(skipped) = skipped {
         tx.count_dropped(receipt.topic, skipped.code())?;
     }
@@ -473,8 +475,8 @@ fn take_again(
     let placed = move_to(tx, receipt, &op.author, &op.log, stored)?;
     if stored.erased {
         // Projecting erases it again, unless what deleted it is gone.
-        tx.restore_body(op)?;
-        let (change, _) = tx.project_new(op, body, stored.position, Some(receipt.received))?;
+        let entry = tx.restore_body(op)?;
+        let (change, _) = tx.project_new(entry, op, body, stored.position, Some(receipt.received))?;
         taken.changes.extend(change);
     }
     Ok(Ingested::Duplicate { placed })

@@ -72,7 +72,7 @@ impl Db {
         StoreError::Corrupt { path: self.file.path(), detail: format!("a row of `{table}` is missing") }
     }
 
-    fn statement(&self, sql: &str) -> Result<CachedStatement<'_>, StoreError> {
+    pub(super) fn statement(&self, sql: &str) -> Result<CachedStatement<'_>, StoreError> {
         #[cfg(test)]
         super::tests::record(sql);
         self.conn.prepare_cached(sql).map_err(|source| self.fail(source))

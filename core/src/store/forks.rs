@@ -185,7 +185,7 @@ impl Tx<'_> {
     pub(crate) fn refetch_erased(&self, author: &Author, log: &LogId) -> Result<(), StoreError> {
         let erased = self.all(
             "SELECT o.place FROM operations o
-             LEFT JOIN message m ON m.author = o.author AND m.log = o.log AND m.seq_num = o.seq_num
+             LEFT JOIN message m ON m.entry = o.entry
              WHERE o.author = ?1 AND o.log = ?2 AND o.body IS NULL AND o.place IS NOT NULL AND m.deleted_by IS NULL",
             [author.0, log.0],
             |row| row.get(0).map(Place::from_bytes),
@@ -223,7 +223,11 @@ impl Tx<'_> {
         let ids = |sql| self.all(sql, [author.0, log.0], |row| row.get::<_, [u8; 32]>(0));
         let change = |aggregate, ids| Change { log: *log, aggregate, ids };
         let changes = vec![
-            change(Aggregate::Message, ids("SELECT id FROM message WHERE author = ?1 AND log = ?2")?),
+            change(
+                Aggregate::Message,
+                ids("SELECT m.id FROM operations o JOIN message m ON m.entry = o.entry
+                     WHERE o.author = ?1 AND o.log = ?2")?,
+            ),
             change(Aggregate::Reaction, ids("SELECT target FROM reaction WHERE author = ?1 AND log = ?2")?),
             change(Aggregate::Profile, ids("SELECT author FROM profile WHERE author = ?1 AND log = ?2")?),
         ];
@@ -256,6 +260,7 @@ impl Tx<'_> {
                 proof.second_body,
             ],
         )?;
+        self.release_head(author, log)?;
         self.run("UPDATE heads SET ended = 1 WHERE author = ?1 AND log = ?2", [author.0, log.0]).map(drop)
     }
 }

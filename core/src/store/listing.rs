@@ -115,10 +115,11 @@ impl Db {
             let Some(last) = page.last() else { return Ok(()) };
             after = Some(*last);
             for listed in page {
-                let header =
-                    self.one("SELECT header FROM operations WHERE hash = ?1", [listed.id.0], |row| {
-                        row.get::<_, Vec<u8>>(0)
-                    })?;
+                let header = self.one(
+                    "SELECT header FROM operations WHERE substr(hash, 1, 8) = substr(?1, 1, 8) AND hash = ?1",
+                    [listed.id.0],
+                    |row| row.get::<_, Vec<u8>>(0),
+                )?;
                 let header = header.ok_or_else(|| self.missing_row("operations"))?;
                 if *blake3::hash(&header).as_bytes() != listed.id.0 {
                     let detail = format!("the header of operation {} is not what it was", listed.id);

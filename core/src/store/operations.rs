@@ -4,9 +4,9 @@ use rusqlite::{Row, params};
 
 use super::db::{Db, int, uint};
 use super::error::StoreError;
-use super::tx::Tx;
+use super::tx::{Kept, Tx};
 use crate::identity::{Author, LogId, Millis, OperationId};
-use crate::ops::{LogHead, VerifiedOperation};
+use crate::ops::VerifiedOperation;
 use crate::projector::{Erased, Place};
 use crate::topic::{Generation, Seq, TopicId};
 
@@ -42,6 +42,10 @@ impl<'a> From<&'a VerifiedOperation> for NewOperation<'a> {
         }
     }
 }
+
+/// This device's number for a stored operation, shared by its message.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Entry(pub(super) i64);
 
 /// A stored operation.
 #[derive(Clone, PartialEq, Eq)]
@@ -107,13 +111,16 @@ pub struct Head {
 
 macro_rules! select_place {
     ($rest:literal) => {
-        concat!("SELECT hash, seq_num, backlink, first, place, pos, body IS NULL FROM operations ", $rest)
+        concat!(
+            "SELECT hash, seq_num, backlink, first, place, pos, body IS NULL, author, log FROM operations ",
+            $rest
+        )
     };
 }
 
 impl Db {
-    /// The end of an author's log, as stored.
-    pub fn head(&self, author: &Author, log: &LogId) -> Result<Option<Head>, StoreError> {
+    /// The end of an author's log, as stored. An open transaction may know better: see [`Tx::head`].
+    pub fn stored_head(&self, author: &Author, log: &LogId) -> Result<Option<Head>, StoreError> {
         self.one(
             "SELECT seq_num, hash, pos, ended FROM heads WHERE author = ?1 AND log = ?2",
             [author.0, log.0],
@@ -124,16 +131,10 @@ impl Db {
         )
     }
 
-    /// What the next operation of a log must follow.
-    pub fn log_head(&self, author: &Author, log: &LogId) -> Result<Option<LogHead>, StoreError> {
-        let head = self.head(author, log)?;
-        Ok(head.map(|head| LogHead { author: *author, log: *log, seq_num: head.seq_num, id: head.id }))
-    }
-
     /// One operation.
     pub fn operation(&self, id: &OperationId) -> Result<Option<StoredOperation>, StoreError> {
         self.one(
-            "SELECT hash, author, log, seq_num, backlink, header, body FROM operations WHERE hash = ?1",
+            "SELECT hash, author, log, seq_num, backlink, header, body FROM operations WHERE substr(hash, 1, 8) = substr(?1, 1, 8) AND hash = ?1",
             [id.0],
             operation_row,
         )
@@ -142,14 +143,24 @@ impl Db {
     /// Header and body of an operation, unless its body was erased.
     #[allow(clippy::type_complexity, reason = "two byte strings")]
     pub fn operation_bytes(&self, id: &OperationId) -> Result<Option<(Vec<u8>, Vec<u8>)>, StoreError> {
-        self.one("SELECT header, body FROM operations WHERE hash = ?1 AND body IS NOT NULL", [id.0], |row| {
+        self.one("SELECT header, body FROM operations WHERE substr(hash, 1, 8) = substr(?1, 1, 8) AND hash = ?1 AND body IS NOT NULL", [id.0], |row| {
             Ok((row.get(0)?, row.get(1)?))
         })
     }
 
     /// Where an operation is, by id.
     pub fn place_of(&self, id: &OperationId) -> Result<Option<StoredPlace>, StoreError> {
-        self.one(select_place!("WHERE hash = ?1"), [id.0], place_row)
+        Ok(self.located(id)?.map(|(_, _, place)| place))
+    }
+
+    /// Where an operation is and in whose log, by id.
+    pub(crate) fn located(
+        &self,
+        id: &OperationId,
+    ) -> Result<Option<(Author, LogId, StoredPlace)>, StoreError> {
+        self.one(select_place!("WHERE substr(hash, 1, 8) = substr(?1, 1, 8) AND hash = ?1"), [id.0], |row| {
+            Ok((Author(row.get(7)?), LogId(row.get(8)?), place_row(row)?))
+        })
     }
 
     /// Operations of one log with `from <= seq_num <= to`, without their bytes.
@@ -196,7 +207,8 @@ impl Db {
         resets: u32,
     ) -> Result<Vec<OperationId>, StoreError> {
         let rows = self.all(
-            "SELECT p.operation, o.place, p.resets, p.seq FROM placement p JOIN operations o ON o.hash = p.operation
+            "SELECT p.operation, o.place, p.resets, p.seq FROM placement p
+             JOIN operations o ON substr(o.hash, 1, 8) = substr(p.operation, 1, 8) AND o.hash = p.operation
              WHERE p.topic = ?1 AND p.resets < ?2 AND o.body IS NOT NULL AND p.seq > ifnull(
                  (SELECT max(to_seq) FROM gap WHERE gap.topic = ?1 AND gap.resets = p.resets), 0)
                AND NOT (p.generation = ?3 AND p.seq <= ifnull(
@@ -215,15 +227,16 @@ impl Db {
 }
 
 impl Tx<'_> {
-    /// Inserts an operation, with its place unless this device has just made it.
+    /// Inserts an operation, with its place unless this device has just made it; gives its entry.
     pub(crate) fn put_operation(
         &self,
         op: &NewOperation<'_>,
         place: Option<(Place, Millis)>,
         position: Place,
-    ) -> Result<(), StoreError> {
+    ) -> Result<Entry, StoreError> {
         let bytes = place.map(|(place, _)| place.to_bytes());
-        self.run(
+        self.run_kept(
+            Kept::Operation,
             "INSERT INTO operations (author, log, seq_num, hash, backlink, first, place, pos, received_ms, header, body)
              VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?6, ?7, ?8, ?9, ?10)",
             params![
@@ -238,24 +251,8 @@ impl Tx<'_> {
                 op.header,
                 op.body,
             ],
-        )
-        .map(drop)
-    }
-
-    /// Moves the end of a log to `op` unless it is further already.
-    pub(crate) fn raise_head(
-        &self,
-        op: &NewOperation<'_>,
-        position: Place,
-        ended: bool,
-    ) -> Result<(), StoreError> {
-        self.run(
-            "INSERT INTO heads (author, log, seq_num, hash, pos, ended) VALUES (?1, ?2, ?3, ?4, ?5, ?6)
-             ON CONFLICT (author, log) DO UPDATE SET seq_num = excluded.seq_num, hash = excluded.hash,
-                 pos = excluded.pos, ended = excluded.ended WHERE excluded.seq_num > heads.seq_num",
-            params![op.author.0, op.log.0, op.seq_num, op.id.0, position.to_bytes(), ended],
-        )
-        .map(drop)
+        )?;
+        Ok(Entry(self.last_insert_rowid()))
     }
 
     /// Notes where a server put an operation.
@@ -267,7 +264,8 @@ impl Tx<'_> {
         generation: Generation,
         received: Millis,
     ) -> Result<(), StoreError> {
-        self.run(
+        self.run_kept(
+            Kept::Placement,
             "INSERT INTO placement (topic, resets, seq, operation, generation, received_ms)
              VALUES (?1, ?2, ?3, ?4, ?5, ?6) ON CONFLICT DO NOTHING",
             params![topic.0, place.resets, int(place.seq.0), operation.0, generation.0, int(received.0)],
@@ -301,8 +299,8 @@ impl Tx<'_> {
             params![author.0, log.0, seq_num, first.to_bytes(), place.to_bytes(), received],
         )?;
         self.run(
-            "UPDATE message SET received_ms = ifnull(?4, received_ms)
-             WHERE author = ?1 AND log = ?2 AND seq_num = ?3",
+            "UPDATE message SET received_ms = ifnull(?4, received_ms) WHERE entry =
+                 (SELECT entry FROM operations WHERE author = ?1 AND log = ?2 AND seq_num = ?3)",
             params![author.0, log.0, seq_num, received],
         )
         .map(drop)
@@ -323,15 +321,18 @@ impl Tx<'_> {
         .map(drop)
     }
 
-    /// Gives an operation its body back, when it came again and nothing deletes it any more.
-    pub(crate) fn restore_body(&self, op: &NewOperation<'_>) -> Result<(), StoreError> {
-        self.run(
-            "UPDATE operations SET body = ?4, erased = 0 WHERE author = ?1 AND log = ?2 AND seq_num = ?3",
+    /// Gives an operation its body back, when it came again and nothing deletes it any more; gives its entry.
+    pub(crate) fn restore_body(&self, op: &NewOperation<'_>) -> Result<Entry, StoreError> {
+        let entry = self.one(
+            "UPDATE operations SET body = ?4, erased = 0 WHERE author = ?1 AND log = ?2 AND seq_num = ?3
+             RETURNING entry",
             params![op.author.0, op.log.0, op.seq_num, op.body],
-        )
-        .map(drop)
+            |row| row.get(0).map(Entry),
+        )?;
+        entry.ok_or_else(|| self.missing_row("operations"))
     }
 
+    /// Takes an operation out; its message goes with it.
     pub(crate) fn remove_operation(
         &self,
         author: &Author,
@@ -347,6 +348,7 @@ impl Tx<'_> {
 
     /// Puts the end of a log back to its highest stored operation.
     pub(crate) fn recount_head(&self, author: &Author, log: &LogId, ended: bool) -> Result<(), StoreError> {
+        self.release_head(author, log)?;
         self.run("DELETE FROM heads WHERE author = ?1 AND log = ?2", [author.0, log.0])?;
         self.run(
             "INSERT INTO heads (author, log, seq_num, hash, pos, ended)

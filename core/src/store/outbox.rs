@@ -126,31 +126,6 @@ impl Db {
         )
     }
 
-    /// The oldest rows of a topic that are queued and may go, at most `limit`.
-    pub fn outbox_queued(
-        &self,
-        topic: TopicId,
-        now: Millis,
-        limit: usize,
-    ) -> Result<Vec<OutboxEntry>, StoreError> {
-        self.all(
-            "SELECT topic, id, hash, length(envelope), tries, state, due_ms FROM outbox
-             WHERE topic = ?1 AND state = 0 AND due_ms <= ?2 ORDER BY id LIMIT ?3",
-            params![topic.0, int(now.0), int(limit as u64)],
-            entry_row,
-        )
-    }
-
-    /// Sent rows of all topics whose time to try again has come, earliest first.
-    pub fn outbox_due(&self, now: Millis, limit: usize) -> Result<Vec<OutboxEntry>, StoreError> {
-        self.all(
-            "SELECT topic, id, hash, length(envelope), tries, state, due_ms FROM outbox
-             WHERE state = 1 AND due_ms <= ?1 ORDER BY due_ms LIMIT ?2",
-            params![int(now.0), int(limit as u64)],
-            entry_row,
-        )
-    }
-
     /// Rows of a topic by state.
     pub fn outbox_counts(&self, topic: TopicId) -> Result<OutboxCounts, StoreError> {
         let rows = self.all(

@@ -140,7 +140,7 @@ impl Db {
     }
 
     /// Operations of one log with `from <= seq_num <= to` that wait for their predecessor.
-    pub(crate) fn waiting_operations(
+    pub(super) fn read_waiting(
         &self,
         author: &Author,
         log: &LogId,
@@ -154,17 +154,6 @@ impl Db {
             ),
             params![author.0, log.0, from, to],
             waiting_row,
-        )
-    }
-
-    /// For every author of whose log nothing is stored, the waiting operation with the lowest number.
-    pub(crate) fn first_waiting(&self, log: &LogId) -> Result<Vec<(Author, u32)>, StoreError> {
-        self.all(
-            "SELECT author, min(seq_num) FROM pending WHERE author IS NOT NULL AND log = ?1 AND NOT EXISTS
-                 (SELECT 1 FROM heads WHERE heads.author = pending.author AND heads.log = ?1)
-             GROUP BY author ORDER BY author",
-            [log.0],
-            |row| Ok((Author(row.get(0)?), row.get(1)?)),
         )
     }
 
@@ -220,6 +209,18 @@ impl Db {
 }
 
 impl Tx<'_> {
+    /// For every author of whose log nothing is stored, the waiting operation with the lowest number.
+    pub(crate) fn first_waiting(&self, log: &LogId) -> Result<Vec<(Author, u32)>, StoreError> {
+        self.write_heads()?;
+        self.all(
+            "SELECT author, min(seq_num) FROM pending WHERE author IS NOT NULL AND log = ?1 AND NOT EXISTS
+                 (SELECT 1 FROM heads WHERE heads.author = pending.author AND heads.log = ?1)
+             GROUP BY author ORDER BY author",
+            [log.0],
+            |row| Ok((Author(row.get(0)?), row.get(1)?)),
+        )
+    }
+
     /// Keeps an envelope until a key opens it.
     pub(crate) fn await_key(
         &self,
@@ -290,6 +291,7 @@ impl Tx<'_> {
                 op.body,
             ],
         )?;
+        self.note_waiting(&op.author, &op.log);
         Ok(PendingReason::Predecessor)
     }
 

@@ -4,12 +4,13 @@ use std::collections::BTreeMap;
 
 use rusqlite::params;
 
+use super::db::int;
 use super::error::StoreError;
 use super::tx::Tx;
 use crate::identity::{Author, LogId};
 use crate::projector::{Aggregate, Change, Place};
 
-/// Operations of a log looked at in one query.
+/// Most operations of a log looked at in one query.
 const PAGE: usize = 256;
 
 impl Tx<'_> {
@@ -41,12 +42,16 @@ impl Tx<'_> {
         last: u32,
         messages: &mut Vec<[u8; 32]>,
     ) -> Result<(), StoreError> {
+        // What is moved here may be the head.
+        self.release_head(author, log)?;
         let mut before = self.position_below(author, log, from)?;
         let mut next = Some(from);
-        while let Some(start) = next {
-            let page = self.position_page(author, log, start)?;
+        'pages: while let Some(start) = next {
+            // As a rule one operation after `last` shows that nothing moves from there on.
+            let limit = last.checked_sub(start).map_or(PAGE, |more| PAGE.min(more as usize + 2));
+            let page = self.position_page(author, log, start, limit)?;
             next = match page.last() {
-                Some((seq_num, ..)) if page.len() == PAGE => seq_num.checked_add(1),
+                Some((seq_num, ..)) if page.len() == limit => seq_num.checked_add(1),
                 _ => None,
             };
             for (seq_num, place, position) in page {
@@ -54,12 +59,17 @@ impl Tx<'_> {
                 if wanted != position {
                     self.set_position(author, log, seq_num, wanted, messages)?;
                 } else if seq_num > last {
-                    return Ok(());
+                    break 'pages;
                 }
                 before = Some(wanted);
             }
         }
-        Ok(())
+        self.run(
+            "UPDATE heads SET pos = (SELECT o.pos FROM operations o WHERE o.author = ?1 AND o.log = ?2
+                 AND o.seq_num = heads.seq_num) WHERE author = ?1 AND log = ?2",
+            [author.0, log.0],
+        )
+        .map(drop)
     }
 
     /// Where the nearest stored operation below `seq_num` is shown. It need not be the predecessor: across a hole,
@@ -85,11 +95,12 @@ impl Tx<'_> {
         author: &Author,
         log: &LogId,
         from: u32,
+        limit: usize,
     ) -> Result<Vec<(u32, Place, Place)>, StoreError> {
         self.all(
             "SELECT seq_num, place, pos FROM operations WHERE author = ?1 AND log = ?2 AND seq_num >= ?3
              ORDER BY seq_num LIMIT ?4",
-            params![author.0, log.0, from, PAGE as i64],
+            params![author.0, log.0, from, int(limit as u64)],
             |row| {
                 let place = row.get::<_, Option<[u8; 16]>>(1)?.map_or(Place::UNPLACED, Place::from_bytes);
                 Ok((row.get(0)?, place, Place::from_bytes(row.get(2)?)))
@@ -110,12 +121,9 @@ impl Tx<'_> {
             "UPDATE operations SET pos = ?4 WHERE author = ?1 AND log = ?2 AND seq_num = ?3",
             params![author.0, log.0, seq_num, bytes],
         )?;
-        self.run(
-            "UPDATE heads SET pos = ?4 WHERE author = ?1 AND log = ?2 AND seq_num = ?3",
-            params![author.0, log.0, seq_num, bytes],
-        )?;
         let message = self.one(
-            "UPDATE message SET pos = ?4 WHERE author = ?1 AND log = ?2 AND seq_num = ?3 RETURNING id",
+            "UPDATE message SET pos = ?4 WHERE entry =
+                 (SELECT entry FROM operations WHERE author = ?1 AND log = ?2 AND seq_num = ?3) RETURNING id",
             params![author.0, log.0, seq_num, bytes],
             |row| row.get::<_, [u8; 32]>(0),
         )?;

@@ -146,8 +146,7 @@ pub(super) const AFTER: &str = message!(
      ORDER BY m.pos, m.author, m.seq_num LIMIT ?2"
 );
 pub(super) const ONE: &str = message!(
-    "operations o JOIN message m ON m.author = o.author AND m.log = o.log AND m.seq_num = o.seq_num
-     WHERE o.hash = ?1"
+    "operations o JOIN message m ON m.entry = o.entry WHERE substr(o.hash, 1, 8) = substr(?1, 1, 8) AND o.hash = ?1"
 );
 
 impl Db {
@@ -176,12 +175,12 @@ impl Db {
     pub fn message_history(&self, id: &OperationId) -> Result<Vec<MessageEdit>, StoreError> {
         self.all(
             "SELECT m.id, m.seq_num, m.text, m.sent_ms FROM operations o
-             JOIN message m ON m.author = o.author AND m.log = o.log AND m.seq_num = o.seq_num
-             WHERE o.hash = ?1 AND m.text IS NOT NULL
+             JOIN message m ON m.entry = o.entry
+             WHERE substr(o.hash, 1, 8) = substr(?1, 1, 8) AND o.hash = ?1 AND m.text IS NOT NULL
              UNION ALL
              SELECT e.id, e.seq_num, e.text, e.sent_ms FROM operations o
              JOIN message_edit e ON e.target = o.hash AND e.author = o.author AND e.log = o.log
-             WHERE o.hash = ?1 ORDER BY 2",
+             WHERE substr(o.hash, 1, 8) = substr(?1, 1, 8) AND o.hash = ?1 ORDER BY 2",
             [id.0],
             |row| {
                 let (id, seq_num) = (OperationId(row.get(0)?), row.get(1)?);
@@ -195,7 +194,7 @@ impl Db {
         self.all(
             "SELECT r.target, r.emoji, r.author, r.id FROM operations o
              JOIN reaction r ON r.target = o.hash AND r.log = o.log
-             WHERE o.hash = ?1 AND r.active ORDER BY r.emoji, r.author",
+             WHERE substr(o.hash, 1, 8) = substr(?1, 1, 8) AND o.hash = ?1 AND r.active ORDER BY r.emoji, r.author",
             [message.0],
             |row| {
                 let (message, emoji) = (OperationId(row.get(0)?), row.get(1)?);

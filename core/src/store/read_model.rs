@@ -6,8 +6,8 @@ use rusqlite::params;
 
 use super::db::{Db, int, millis};
 use super::error::StoreError;
-use super::operations::NewOperation;
-use super::tx::Tx;
+use super::operations::{Entry, NewOperation};
+use super::tx::{Kept, Tx};
 use crate::identity::{Author, LogId, Millis, OperationId};
 use crate::ops::Body;
 use crate::projector::{
@@ -24,8 +24,8 @@ impl Rows for Db {
     fn message(&self, id: OperationId) -> Result<Option<MessageKey>, StoreError> {
         self.one(
             "SELECT m.author, m.log, m.seq_num, m.text IS NULL FROM operations o
-             JOIN message m ON m.author = o.author AND m.log = o.log AND m.seq_num = o.seq_num
-             WHERE o.hash = ?1",
+             JOIN message m ON m.entry = o.entry
+             WHERE substr(o.hash, 1, 8) = substr(?1, 1, 8) AND o.hash = ?1",
             [id.0],
             |row| {
                 let (author, log) = (Author(row.get(0)?), LogId(row.get(1)?));
@@ -99,20 +99,24 @@ impl Rows for Db {
 
 impl Tx<'_> {
     /// Projects one stored operation; gives what changed, and why nothing did when it was skipped.
-    pub(crate) fn project(&self, fact: &Fact<'_>) -> Result<(Option<Change>, Option<Skipped>), StoreError> {
+    fn project(
+        &self,
+        entry: Entry,
+        fact: &Fact<'_>,
+    ) -> Result<(Option<Change>, Option<Skipped>), StoreError> {
         let Projected { writes, changed, skipped } = projector::project(fact, self.deref())?;
         for write in &writes {
-            self.apply(fact, write)?;
+            self.apply(entry, fact, write)?;
         }
         let change = changed.map(|(aggregate, id)| Change { log: fact.log, aggregate, ids: vec![id] });
         Ok((change, skipped))
     }
 
-    fn apply(&self, fact: &Fact<'_>, write: &Write<'_>) -> Result<(), StoreError> {
+    fn apply(&self, entry: Entry, fact: &Fact<'_>, write: &Write<'_>) -> Result<(), StoreError> {
         let Fact { id, author, log, seq_num, .. } = *fact;
         match write {
             Write::PutMessage { text, edit, deleted_by } => {
-                self.put_message(fact, text.as_ref(), edit.as_ref(), *deleted_by)
+                self.put_message(entry, fact, text.as_ref(), edit.as_ref(), *deleted_by)
             }
             Write::PutEdit { target, text, sent } => self.run(
                 "INSERT INTO message_edit (target, author, log, seq_num, id, text, sent_ms)
@@ -120,8 +124,8 @@ impl Tx<'_> {
                 params![target.0, author.0, log.0, seq_num, id.0, text, sent.map(|at| int(at.0))],
             ),
             Write::SetEdit { message, edit } => self.run(
-                "UPDATE message SET edit = ?4, edited_text = ?5, edited_ms = ?6
-                 WHERE author = ?1 AND log = ?2 AND seq_num = ?3",
+                "UPDATE message SET edit = ?4, edited_text = ?5, edited_ms = ?6 WHERE entry =
+                     (SELECT entry FROM operations WHERE author = ?1 AND log = ?2 AND seq_num = ?3)",
                 params![
                     message.author.0,
                     message.log.0,
@@ -157,6 +161,7 @@ impl Tx<'_> {
 
     fn put_message(
         &self,
+        entry: Entry,
         fact: &Fact<'_>,
         text: Option<&MessageText<'_>>,
         edit: Option<&EditRow>,
@@ -165,14 +170,16 @@ impl Tx<'_> {
         let mentions = text
             .filter(|text| !text.mentions.is_empty())
             .map(|text| text.mentions.iter().flat_map(|author| author.0).collect::<Vec<u8>>());
-        self.run(
-            "INSERT INTO message (author, log, seq_num, id, pos, received_ms, sent_ms, text, reply, mentions, edit,
-                 edited_text, edited_ms, deleted_by)
-             VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14)
-             ON CONFLICT (author, log, seq_num) DO UPDATE SET sent_ms = excluded.sent_ms, text = excluded.text,
+        self.run_kept(
+            Kept::Message,
+            "INSERT INTO message (entry, author, log, seq_num, id, pos, received_ms, sent_ms, text, reply, mentions,
+                 edit, edited_text, edited_ms, deleted_by)
+             VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15)
+             ON CONFLICT (entry) DO UPDATE SET sent_ms = excluded.sent_ms, text = excluded.text,
                  reply = excluded.reply, mentions = excluded.mentions, edit = excluded.edit,
                  edited_text = excluded.edited_text, edited_ms = excluded.edited_ms, deleted_by = excluded.deleted_by",
             params![
+                entry.0,
                 fact.author.0,
                 fact.log.0,
                 fact.seq_num,
@@ -222,8 +229,8 @@ impl Tx<'_> {
         let MessageKey { author, log, seq_num, .. } = message;
         self.run(
             "UPDATE message SET text = NULL, reply = NULL, mentions = NULL, sent_ms = NULL, edit = NULL,
-                 edited_text = NULL, edited_ms = NULL, deleted_by = ?4
-             WHERE author = ?1 AND log = ?2 AND seq_num = ?3",
+                 edited_text = NULL, edited_ms = NULL, deleted_by = ?4 WHERE entry =
+                 (SELECT entry FROM operations WHERE author = ?1 AND log = ?2 AND seq_num = ?3)",
             params![author.0, log.0, seq_num, deleted_by.0],
         )?;
         self.erase_body(author, log, *seq_num, Erased::Message)?;
@@ -260,7 +267,7 @@ impl Tx<'_> {
         let mut after = (Vec::new(), Vec::new(), -1);
         loop {
             let page = self.all(
-                "SELECT author, log, seq_num, hash, pos, received_ms, erased, body FROM operations
+                "SELECT entry, author, log, seq_num, hash, pos, received_ms, erased, body FROM operations
                  WHERE (author, log, seq_num) > (?1, ?2, ?3) ORDER BY author, log, seq_num LIMIT ?4",
                 params![after.0, after.1, after.2, PAGE as i64],
                 stored_fact,
@@ -275,13 +282,17 @@ impl Tx<'_> {
 
     /// The same for what one author said in one log: every row it could have touched is keyed by the author.
     pub(crate) fn rebuild_log(&self, author: &Author, log: &LogId) -> Result<(), StoreError> {
-        for table in ["message", "message_edit", "message_delete", "reaction", "profile"] {
+        self.run(
+            "DELETE FROM message WHERE entry IN (SELECT entry FROM operations WHERE author = ?1 AND log = ?2)",
+            [author.0, log.0],
+        )?;
+        for table in ["message_edit", "message_delete", "reaction", "profile"] {
             self.run(&format!("DELETE FROM {table} WHERE author = ?1 AND log = ?2"), [author.0, log.0])?;
         }
         let mut from = Some(0);
         while let Some(start) = from {
             let page = self.all(
-                "SELECT author, log, seq_num, hash, pos, received_ms, erased, body FROM operations
+                "SELECT entry, author, log, seq_num, hash, pos, received_ms, erased, body FROM operations
                  WHERE author = ?1 AND log = ?2 AND seq_num >= ?3 ORDER BY seq_num LIMIT ?4",
                 params![author.0, log.0, start, PAGE as i64],
                 stored_fact,
@@ -294,9 +305,10 @@ impl Tx<'_> {
         Ok(())
     }
 
-    /// Projects an operation whose body came back.
+    /// Projects an operation that was just stored, or whose body came back.
     pub(crate) fn project_new(
         &self,
+        entry: Entry,
         op: &NewOperation<'_>,
         body: &Body,
         position: Place,
@@ -304,7 +316,7 @@ impl Tx<'_> {
     ) -> Result<(Option<Change>, Option<Skipped>), StoreError> {
         let (said, place) = (Said::Body(body), position);
         let NewOperation { id, author, log, seq_num, .. } = *op;
-        self.project(&Fact { id, author, log, seq_num, place, received, said })
+        self.project(entry, &Fact { id, author, log, seq_num, place, received, said })
     }
 
     fn project_stored(&self, row: &StoredFact) -> Result<(), StoreError> {
@@ -323,12 +335,13 @@ impl Tx<'_> {
             (None, 1) => Said::Erased(Erased::Message),
             (None, _) => Said::Erased(Erased::Edit),
         };
-        let StoredFact { id, author, log, seq_num, place, received, .. } = *row;
-        self.project(&Fact { id, author, log, seq_num, place, received, said }).map(drop)
+        let StoredFact { entry, id, author, log, seq_num, place, received, .. } = *row;
+        self.project(entry, &Fact { id, author, log, seq_num, place, received, said }).map(drop)
     }
 }
 
 struct StoredFact {
+    entry: Entry,
     id: OperationId,
     author: Author,
     log: LogId,
@@ -341,13 +354,14 @@ struct StoredFact {
 
 fn stored_fact(row: &rusqlite::Row<'_>) -> rusqlite::Result<StoredFact> {
     Ok(StoredFact {
-        author: Author(row.get(0)?),
-        log: LogId(row.get(1)?),
-        seq_num: row.get(2)?,
-        id: OperationId(row.get(3)?),
-        place: Place::from_bytes(row.get(4)?),
-        received: millis(row.get(5)?),
-        erased: row.get(6)?,
-        body: row.get(7)?,
+        entry: Entry(row.get(0)?),
+        author: Author(row.get(1)?),
+        log: LogId(row.get(2)?),
+        seq_num: row.get(3)?,
+        id: OperationId(row.get(4)?),
+        place: Place::from_bytes(row.get(5)?),
+        received: millis(row.get(6)?),
+        erased: row.get(7)?,
+        body: row.get(8)?,
     })
 }

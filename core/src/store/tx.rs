@@ -2,11 +2,15 @@
 
 use std::cell::RefCell;
 use std::collections::BTreeMap;
+use std::fmt;
 use std::ops::Deref;
+
+use rusqlite::{CachedStatement, Params};
 
 use super::db::{Db, uint};
 use super::error::StoreError;
 use super::lock::Lock;
+use super::logs::Logs;
 use crate::identity::{Author, LogId};
 
 /// What a commit promises.
@@ -20,7 +24,6 @@ pub enum Durability {
 }
 
 /// An open write transaction; dropped without [`Tx::commit`], it leaves nothing behind.
-#[derive(Debug)]
 pub struct Tx<'a> {
     db: &'a Db,
     lock: Option<&'a mut Lock>,
@@ -28,6 +31,22 @@ pub struct Tx<'a> {
     done: bool,
     /// Logs whose positions must be computed again, from and up to (at least) which seq_num.
     pub(super) moved: RefCell<BTreeMap<(Author, LogId), (u32, u32)>>,
+    /// What is known of the logs touched so far.
+    pub(super) logs: RefCell<Logs>,
+    /// Statements that run for every operation: kept at hand, not looked up each time.
+    kept: [RefCell<Option<CachedStatement<'a>>>; Kept::COUNT],
+}
+
+/// Names a statement that is kept at hand, by what it adds.
+#[derive(Clone, Copy, Debug)]
+pub(super) enum Kept {
+    Operation,
+    Placement,
+    Message,
+}
+
+impl Kept {
+    const COUNT: usize = 3;
 }
 
 impl<'a> Tx<'a> {
@@ -37,13 +56,22 @@ impl<'a> Tx<'a> {
         durability: Durability,
     ) -> Result<Self, StoreError> {
         db.run("BEGIN IMMEDIATE", [])?;
-        Ok(Self { db, lock, durability, done: false, moved: RefCell::default() })
+        Ok(Self {
+            db,
+            lock,
+            durability,
+            done: false,
+            moved: RefCell::default(),
+            logs: RefCell::default(),
+            kept: Default::default(),
+        })
     }
 
     /// Makes everything durable and visible at once. Positions still to be moved are moved first; take them with
     /// [`Tx::settle_positions`] before, to learn what changed.
     pub fn commit(mut self) -> Result<(), StoreError> {
         self.settle_positions()?;
+        self.write_heads()?;
         let count = match (&self.lock, self.durability) {
             (Some(_), Durability::Full) => Some(self.count_commit()?),
             _ => None,
@@ -55,6 +83,22 @@ impl<'a> Tx<'a> {
             let _ = lock.mark_open(count);
         }
         Ok(())
+    }
+
+    /// [`Db::run`] of a statement that is kept at hand. A name stands for one text.
+    pub(super) fn run_kept(&self, kept: Kept, sql: &str, params: impl Params) -> Result<usize, StoreError> {
+        let [a, b, c] = &self.kept;
+        let slot = match kept {
+            Kept::Operation => a,
+            Kept::Placement => b,
+            Kept::Message => c,
+        };
+        let mut slot = slot.borrow_mut();
+        let statement = match &mut *slot {
+            Some(statement) => statement,
+            empty => empty.insert(self.db.statement(sql)?),
+        };
+        statement.execute(params).map_err(|source| self.fail(source))
     }
 
     fn count_commit(&self) -> Result<u64, StoreError> {
@@ -70,8 +114,10 @@ impl<'a> Tx<'a> {
     ) -> Result<T, E> {
         // SQLite finds the innermost savepoint of a name, so nesting needs no names.
         self.db.run("SAVEPOINT work", [])?;
+        let logs = self.logs.borrow().clone();
         let result = work(self);
         if result.is_err() {
+            self.logs.replace(logs);
             // Fails only when SQLite has rolled the whole transaction back: then the first error says why.
             let _ = self.db.run("ROLLBACK TO work", []);
             let _ = self.db.run("RELEASE work", []);
@@ -79,6 +125,15 @@ impl<'a> Tx<'a> {
             self.db.run("RELEASE work", [])?;
         }
         result
+    }
+}
+
+impl fmt::Debug for Tx<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Tx")
+            .field("db", &self.db)
+            .field("durability", &self.durability)
+            .finish_non_exhaustive()
     }
 }
 

@@ -112,6 +112,11 @@ fn a_checkpoint_moves_the_log_into_the_file() {
     assert!(store.wal_bytes() > 100_000, "nothing checkpoints by itself");
     let done = store.checkpoint().unwrap();
     assert!(done.pages > 0 && done.moved == done.pages, "{done:?}");
+    assert_eq!(store.wal_bytes(), 0, "what was moved does not ask for another checkpoint");
+    let tx = store.begin(Durability::Full).unwrap();
+    tx.set_setting("a", b"1").unwrap();
+    tx.commit().unwrap();
+    assert!((1..20_000).contains(&store.wal_bytes()), "counted anew");
 }
 
 /// Run as a process of its own by the test below: tries to open the database named in the environment.

@@ -22,9 +22,9 @@ pub(in crate::store) fn record(sql: &str) {
 
 /// A table of one row.
 const SMALL: &[&str] = &["SCAN tally", "SCAN CONSTANT ROW"];
-/// What reads little by nature and sorts it then: the reactions of one message, the states of one topic's rows, the
-/// epochs of one log.
-const MAY_SORT: &[&str] = &["reaction r", "GROUP BY", "count(DISTINCT"];
+/// What reads little by nature and sorts it then: the reactions of one message, the one operation of a hash (found by
+/// its first bytes), the states of one topic's rows, the epochs of one log.
+const MAY_SORT: &[&str] = &["reaction r", "UNION ALL", "GROUP BY", "count(DISTINCT"];
 
 fn work() -> Device {
     let (mut device, mut ada, mut ben) = (Device::new(), Writer::new(1), Writer::new(2));
@@ -47,9 +47,7 @@ fn work() -> Device {
         let (hash, origin) = (EnvelopeHash::of(envelope), Origin::Own);
         let row = NewOutboxRow { topic, operation: op.id(), hash, envelope, origin, not_before: Millis(0) };
         let id = tx.outbox_push(&row).unwrap();
-        tx.outbox_queued(topic, Millis(1), 8).unwrap();
         tx.outbox_sent(&[id], 1, Millis(1), Millis(2)).unwrap();
-        tx.outbox_due(Millis(3), 8).unwrap();
         tx.outbox_requeue(&[Requeued { id, tries: 1, not_before: Millis(5) }]).unwrap();
         tx.outbox_operation(topic, hash).unwrap();
         place(tx, &context, &op.id()).unwrap();
