@@ -40,9 +40,13 @@ const SQL_HOUSES: [&str; 5] = [
 ];
 
 /// How statements start.
-const SQL: [&str; 13] = [
+const SQL: [&str; 20] = [
     "ALTER TABLE",
+    "ATTACH ",
     "BEGIN",
+    "BEGIN DEFERRED",
+    "BEGIN EXCLUSIVE",
+    "BEGIN IMMEDIATE",
     "COMMIT",
     "CREATE INDEX",
     "CREATE TABLE",
@@ -52,6 +56,9 @@ const SQL: [&str; 13] = [
     "INSERT INTO",
     "INSERT OR",
     "PRAGMA ",
+    "REPLACE INTO",
+    "ROLLBACK",
+    "SAVEPOINT ",
     "SELECT ",
     "UPDATE ",
 ];
@@ -61,7 +68,7 @@ pub fn in_core() -> Vec<String> {
     let root = cargo::root();
     let mut problems = Vec::new();
     for folder in PURE {
-        for (shown, tokens) in sources(&root, folder) {
+        for (shown, tokens) in sources(&root, folder, &mut problems) {
             let store = shown.starts_with("core/src/store");
             let files = (!store).then_some(FILES);
             for (path, why) in BANNED.into_iter().chain(files) {
@@ -78,7 +85,10 @@ pub fn in_core() -> Vec<String> {
 }
 
 fn banned_crates(manifest: &Path, folder: &str) -> Vec<String> {
-    let text = std::fs::read_to_string(manifest).unwrap_or_default();
+    let text = match std::fs::read_to_string(manifest) {
+        Ok(text) => text,
+        Err(error) => return vec![format!("{}: {error}", manifest.display())],
+    };
     let normal = text.split("[dependencies]").nth(1).and_then(|rest| rest.split("\n[").next()).unwrap_or("");
     normal
         .lines()
@@ -92,8 +102,8 @@ fn banned_crates(manifest: &Path, folder: &str) -> Vec<String> {
 pub fn sql_outside_the_store() -> Vec<String> {
     let root = cargo::root();
     let mut problems = Vec::new();
-    for folder in ["core/src", "client/src", "servers", "sim/src", "examples", "bindings"] {
-        for (shown, tokens) in sources(&root, folder) {
+    for folder in ["core/src", "client/src", "servers", "sim/src", "examples"] {
+        for (shown, tokens) in sources(&root, folder, &mut problems) {
             if SQL_HOUSES.iter().any(|house| shown.starts_with(house)) {
                 continue;
             }
@@ -113,16 +123,21 @@ pub fn sql_outside_the_store() -> Vec<String> {
     problems
 }
 
-/// Production code below a folder: (path as shown, tokens).
-fn sources(root: &Path, folder: &str) -> Vec<(String, Vec<Token>)> {
-    source::files(&root.join(folder))
-        .into_iter()
-        .filter(|path| !path.strip_prefix(root).is_ok_and(source::is_test_file))
-        .filter_map(|path| {
-            let shown = path.strip_prefix(root).ok()?.to_string_lossy().replace('\\', "/");
-            Some((shown, source::production_tokens(&path).ok()?))
-        })
-        .collect()
+/// Production code below a folder: (path as shown, tokens). What cannot be read is a problem.
+fn sources(root: &Path, folder: &str, problems: &mut Vec<String>) -> Vec<(String, Vec<Token>)> {
+    let files = source::files(&root.join(folder)).unwrap_or_else(|why| {
+        problems.push(why);
+        Vec::new()
+    });
+    let mut sources = Vec::new();
+    for path in files.iter().filter(|path| !path.strip_prefix(root).is_ok_and(source::is_test_file)) {
+        let shown = path.strip_prefix(root).unwrap_or(path).to_string_lossy().replace('\\', "/");
+        match source::production_tokens(path) {
+            Ok(tokens) => sources.push((shown, tokens)),
+            Err(why) => problems.push(why),
+        }
+    }
+    sources
 }
 
 /// Lines where the words stand in this order, `::` between them or nothing.
@@ -154,6 +169,20 @@ mod tests {
     }
 
     #[test]
+    fn what_cannot_be_read_is_a_problem() {
+        let folder = std::env::temp_dir().join(format!("delta-xtask-{}", std::process::id()));
+        std::fs::create_dir(&folder).unwrap();
+        std::fs::write(folder.join("latin.rs"), b"// caf\xe9").unwrap();
+        let mut problems = Vec::new();
+        assert!(sources(&folder, "", &mut problems).is_empty());
+        assert_eq!(problems.len(), 1, "{problems:?}");
+        std::fs::remove_dir_all(&folder).unwrap();
+        assert!(sources(&folder, "", &mut problems).is_empty());
+        assert_eq!(problems.len(), 2, "{problems:?}");
+        assert_eq!(banned_crates(&folder.join("Cargo.toml"), "x").len(), 1);
+    }
+
+    #[test]
     fn paths_are_found_as_code_only() {
         assert_eq!(lines("use std::net::TcpStream;\n// std::net\n\"std::net\"", &["std", "net"]), [1]);
         assert_eq!(lines("a\nstatic mut X: u8 = 0;", &["static", "mut"]), [2]);
@@ -162,9 +191,16 @@ mod tests {
 
     #[test]
     fn statements_are_told_from_prose() {
-        for sql in
-            ["SELECT 1", "  INSERT INTO t VALUES (1)", "BEGIN", "PRAGMA user_version", "CREATE TABLE t (a)"]
-        {
+        for sql in [
+            "SELECT 1",
+            "  INSERT INTO t VALUES (1)",
+            "BEGIN",
+            "BEGIN IMMEDIATE",
+            "ROLLBACK TO work",
+            "SAVEPOINT work",
+            "PRAGMA user_version",
+            "CREATE TABLE t (a)",
+        ] {
             assert!(is_sql(sql), "{sql}");
         }
         for prose in ["SELECTED", "Select a room", "BEGINNING", "UPDATED", "delete from the list"] {

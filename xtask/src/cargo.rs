@@ -63,6 +63,12 @@ pub fn output(words: &[String]) -> Result<String, String> {
     String::from_utf8(output.stdout).map_err(|_| "cargo's output is not UTF-8".to_owned())
 }
 
+/// Installs the standard library of `target` where rustup can; whether it is there then.
+pub fn add_target(target: &str) -> bool {
+    let added = Command::new("rustup").args(["target", "add", target]).current_dir(root()).status();
+    added.is_ok_and(|status| status.success()) && has_target(target)
+}
+
 /// Whether the compiler has the standard library of `target`.
 pub fn has_target(target: &str) -> bool {
     rustc(&["--print", "sysroot"]).is_some_and(|sysroot| {

@@ -106,11 +106,12 @@ fn dependencies(manifest: &str) -> Vec<&str> {
 
 fn inside_core(folder: &Path) -> Vec<String> {
     let floors = BTreeMap::from(MODULES);
-    let exports = source::production_tokens(&folder.join("lib.rs"))
-        .map(|tokens| re_exports(&tokens))
-        .unwrap_or_default();
+    let (exports, files) = match (source::production_tokens(&folder.join("lib.rs")), source::files(folder)) {
+        (Ok(tokens), Ok(files)) => (re_exports(&tokens), files),
+        (Err(why), _) | (_, Err(why)) => return vec![why],
+    };
     let mut problems = Vec::new();
-    for path in source::files(folder) {
+    for path in files {
         let modules = module_path(path.strip_prefix(folder).unwrap_or(&path));
         let Some(own) = modules.first() else { continue };
         if source::is_test_file(&path) {

@@ -39,13 +39,15 @@ impl Token {
     }
 }
 
-/// Every `.rs` file below `folder`, sorted.
-pub fn files(folder: &Path) -> Vec<PathBuf> {
+/// Every `.rs` file below `folder`, sorted. A folder that cannot be read is an error: what is not looked at is not
+/// clean.
+pub fn files(folder: &Path) -> Result<Vec<PathBuf>, String> {
     let mut found = Vec::new();
     let mut folders = vec![folder.to_path_buf()];
     while let Some(folder) = folders.pop() {
-        for entry in std::fs::read_dir(&folder).into_iter().flatten().flatten() {
-            let path = entry.path();
+        let unread = |error| format!("{}: {error}", folder.display());
+        for entry in std::fs::read_dir(&folder).map_err(unread)? {
+            let path = entry.map_err(unread)?.path();
             if path.is_dir() {
                 folders.push(path);
             } else if path.extension().is_some_and(|extension| extension == "rs") {
@@ -54,7 +56,7 @@ pub fn files(folder: &Path) -> Vec<PathBuf> {
         }
     }
     found.sort();
-    found
+    Ok(found)
 }
 
 /// The tokens of a file, without those under `#[cfg(test)]`.
@@ -251,6 +253,13 @@ mod tests {
 
     fn words(text: &str) -> Vec<String> {
         without_tests(&tokens(text)).iter().filter_map(|token| token.word().map(str::to_owned)).collect()
+    }
+
+    #[test]
+    fn a_folder_that_is_not_there_is_an_error() {
+        let here = Path::new(env!("CARGO_MANIFEST_DIR"));
+        assert!(files(&here.join("src")).unwrap().contains(&here.join("src/source.rs")));
+        assert!(files(&here.join("no such folder")).unwrap_err().contains("no such folder"));
     }
 
     #[test]

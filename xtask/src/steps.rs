@@ -23,8 +23,6 @@ pub enum Action {
     Check(fn() -> Vec<String>),
     /// A piece of work inside this program that says itself how it ended.
     Work(fn() -> Outcome),
-    /// Cannot be done on this machine, and why.
-    NotHere(String),
 }
 
 /// How a step ended.
@@ -50,23 +48,28 @@ pub fn run_all(steps: &[Step]) -> bool {
 
 fn run(step: &Step) -> Outcome {
     let outcome = match &step.action {
-        Action::Cargo(line) => {
-            let words = cargo::line(line);
-            println!("$ cargo {}", words.join(" "));
-            ended(cargo::command(&words).status())
-        }
+        Action::Cargo(line) => run_cargo(line),
         Action::Program(program, arguments) => run_program(program, arguments),
         Action::Check(check) => report(&check()),
         Action::Work(work) => work(),
-        Action::NotHere(why) => {
-            println!("!! NOT CHECKED HERE: {why}");
-            Outcome::NotChecked(why.clone())
-        }
     };
     if matches!(outcome, Outcome::Failed) {
         println!("!! {} failed. Repeat it alone with: cargo xtask test --only {}", step.name, step.name);
     }
     outcome
+}
+
+/// Runs a cargo command line, without the word cargo.
+pub fn run_cargo(line: &str) -> Outcome {
+    let words = cargo::line(line);
+    println!("$ cargo {}", words.join(" "));
+    ended(cargo::command(&words).status())
+}
+
+/// Says that something is not checked, and why.
+pub fn not_here(why: String) -> Outcome {
+    println!("!! NOT CHECKED HERE: {why}");
+    Outcome::NotChecked(why)
 }
 
 fn run_program(program: &str, arguments: &str) -> Outcome {

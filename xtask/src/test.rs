@@ -1,6 +1,6 @@
 //! `cargo xtask test`: everything CI runs, in the order that finds the cheap mistakes first.
 
-use crate::steps::{Action, Step, run_all};
+use crate::steps::{Action, Outcome, Step, not_here, run_all, run_cargo};
 use crate::{Failure, bans, browser, cargo, dependencies, floors, links, python};
 
 /// The simulation CI runs: a few worlds, always the same, well under a minute. `cargo xtask sim --seeds 200` looks
@@ -85,11 +85,15 @@ fn simulation() -> Step {
 }
 
 fn wasm() -> Step {
+    Step { name: "wasm32", action: Action::Work(check_wasm) }
+}
+
+fn check_wasm() -> Outcome {
     const TARGET: &str = "wasm32-unknown-unknown";
-    if cargo::has_target(TARGET) {
-        // The topic log brings the storage-free core with it.
-        return cargo_step("wasm32", &format!("check -p delta-topic-log --locked --target {TARGET}"));
+    if !cargo::has_target(TARGET) && !cargo::add_target(TARGET) {
+        let why = format!("the target {TARGET} is not installed (rustup target add {TARGET})");
+        return not_here(why);
     }
-    let why = format!("the target {TARGET} is not installed (rustup target add {TARGET})");
-    Step { name: "wasm32", action: Action::NotHere(why) }
+    // The topic log brings the storage-free core with it.
+    run_cargo(&format!("check -p delta-topic-log --locked --target {TARGET}"))
 }
