@@ -137,6 +137,7 @@ fn catch_up(
         expires: u64::MAX,
         max_class: 4,
         seq: 1,
+        tunnel: false,
     };
     let directory = std::sync::Arc::new(Directory::from_nodes(1, u64::MAX, []));
     let command = |id, command| Input::Command { id: CommandId(id), command };

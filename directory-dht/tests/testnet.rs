@@ -32,6 +32,7 @@ fn record(number: u8) -> NodeRecord {
         expires: SEQ + 604_800,
         max_class: Some(4),
         operator: Some("50 % of a;b".into()),
+        tunnel: false,
     }
 }
 

@@ -30,6 +30,7 @@ static RECORD: LazyLock<NodeRecord> = LazyLock::new(|| {
         expires: NOW.0 / 1000 + 1000,
         max_class: Some(4),
         operator: Some("50 %; half".into()),
+        tunnel: false,
     }
 });
 

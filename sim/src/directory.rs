@@ -54,6 +54,7 @@ impl NodeIdentity {
             expires: now.0 / 1000 + VALID_S,
             max_class: Some(4),
             operator: Some(operator.to_owned()),
+            tunnel: false,
         };
         RecordObject::sign(&self.signing_key(), &record, now.0 / 1000).expect("a node signs its own record")
     }

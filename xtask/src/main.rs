@@ -34,6 +34,7 @@ Commands:
   conformance [ARGUMENTS]              black-box tests of the sync protocol (see --help)
          [--url URL]                   against a server that runs; without it against our own
   bench  [NAME [ARGUMENTS]]            the benchmarks, or those whose name holds NAME; ends with a table of ratios
+  soak   [PACKETS]                     100,000 packets through three relays: all arrive, memory stays flat
   fmt                                  formats every crate
   help                                 this text
 
@@ -72,6 +73,7 @@ fn main() -> ExitCode {
         "sim" => tasks::sim(rest),
         "conformance" => tasks::conformance(rest),
         "bench" => bench::run(rest),
+        "soak" => tasks::soak(rest),
         "fmt" => tasks::fmt(rest),
         other => Err(Failure::Usage(format!("unknown command `{other}`"))),
     };

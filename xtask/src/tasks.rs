@@ -1,4 +1,4 @@
-//! The other commands: demo, sim, conformance, fmt.
+//! The other commands: demo, sim, conformance, soak, fmt.
 
 use std::process::{Command, ExitStatus};
 
@@ -27,6 +27,20 @@ pub fn conformance(arguments: &[String]) -> Result<(), Failure> {
     let program = folder.join(format!("delta-conformance{}", std::env::consts::EXE_SUFFIX));
     let status = Command::new(&program).args(arguments).status();
     ended(&program.display().to_string(), status)
+}
+
+/// Packets of a soak.
+const SOAK: &str = "100000";
+
+/// Sends many packets through three relays, in release.
+pub fn soak(arguments: &[String]) -> Result<(), Failure> {
+    let packets = match arguments {
+        [] => SOAK,
+        [count] if count.parse::<usize>().is_ok_and(|count| count > 0) => count,
+        _ => return Err(Failure::Usage("soak takes a number of packets".to_owned())),
+    };
+    let words = cargo::line("test --release --quiet --locked -p delta-relay --test soak -- --nocapture");
+    ended("cargo", cargo::command(&words).env("DELTA_SOAK_PACKETS", packets).status())
 }
 
 /// Formats every crate.

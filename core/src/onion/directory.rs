@@ -86,6 +86,8 @@ pub struct Node {
     pub max_class: u8,
     /// Its record's sequence number.
     pub seq: u64,
+    /// Whether it offers tunnels to sync servers.
+    pub tunnel: bool,
 }
 
 impl Node {

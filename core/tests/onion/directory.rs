@@ -50,6 +50,7 @@ fn record(number: u16) -> NodeRecord {
         expires: RECORD_EXPIRES,
         max_class: Some(4),
         operator: None,
+        tunnel: false,
     }
 }
 
@@ -125,6 +126,7 @@ fn list_and_records_are_joined() {
             expires: RECORD_EXPIRES,
             max_class: 4,
             seq: 12,
+            tunnel: false,
         }
     );
     assert_eq!(relay.hop(5).unwrap().key, record(1).keys[0]);

@@ -30,6 +30,7 @@ fn relay(number: u8, operator: &str) -> Node {
         expires: u64::MAX,
         max_class: 4,
         seq: 1,
+        tunnel: false,
     }
 }
 

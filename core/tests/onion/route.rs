@@ -23,6 +23,7 @@ fn relay(number: u8, operator: &str) -> Node {
         expires: 1_700_000_001,
         max_class: 4,
         seq: 1,
+        tunnel: false,
     }
 }
 

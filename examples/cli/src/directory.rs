@@ -1,5 +1,7 @@
 //! `delta directory`: the signed list of nodes, and the records that go with it.
 
+mod refresh;
+
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, bail, ensure};
@@ -28,6 +30,10 @@ Examples:
   delta directory show --directory list.json
   delta directory show --directory list.json --records records.json --trust KEY1,KEY2 --threshold 2";
 
+const VERIFY_EXAMPLES: &str = "\
+Example:
+  delta directory verify --directory list.json --records records.json --trust KEY1,KEY2 --threshold 2";
+
 /// What to do with the directory.
 #[derive(clap::Subcommand)]
 pub enum Command {
@@ -35,6 +41,10 @@ pub enum Command {
     Sign(SignOptions),
     /// Show a list and its records; with --trust, check them as a client does.
     Show(ShowOptions),
+    /// Check a list and its records as a client does: fails unless every node of the list can be used.
+    Verify(VerifyOptions),
+    /// Ask every node of a list for its record and write them to the records file.
+    Refresh(refresh::RefreshOptions),
 }
 
 /// How to sign.
@@ -88,11 +98,34 @@ pub struct ShowOptions {
     allow_private: bool,
 }
 
-/// Signs or shows.
+/// What to check.
+#[derive(Args)]
+#[command(after_help = VERIFY_EXAMPLES)]
+pub struct VerifyOptions {
+    /// The signed list.
+    #[arg(long, value_name = "FILE")]
+    directory: PathBuf,
+    /// The records of its nodes; without them only the list is checked.
+    #[arg(long, value_name = "FILE")]
+    records: Option<PathBuf>,
+    /// Keys trusted to sign the list (64 hex digits each).
+    #[arg(long, value_name = "KEY", value_delimiter = ',', required = true)]
+    trust: Vec<NodeId>,
+    /// How many of the trusted keys must have signed; all of them when missing.
+    #[arg(long, value_name = "N")]
+    threshold: Option<usize>,
+    /// Permit http and addresses that are not public.
+    #[arg(long)]
+    allow_private: bool,
+}
+
+/// Does what was asked for.
 pub fn run(command: Command, output: &Output) -> anyhow::Result<()> {
     match command {
         Command::Sign(options) => sign(&options, output),
         Command::Show(options) => show(&options, output),
+        Command::Verify(options) => verify(&options, output),
+        Command::Refresh(options) => refresh::run(&options, output),
     }
 }
 
@@ -182,6 +215,31 @@ fn show(options: &ShowOptions, output: &Output) -> anyhow::Result<()> {
     let (directory, skipped) = Directory::load(&list_text, &records, &trust, platform::now())?;
     let shown = Shown { verified, signers, body, directory, skipped };
     if output.is_json() { output.value(&shown.json()) } else { shown.print(output) }
+}
+
+fn verify(options: &VerifyOptions, output: &Output) -> anyhow::Result<()> {
+    let list = read_text(&options.directory)?;
+    let records = options.records.as_deref().map(read_text).transpose()?;
+    let trust = trust(&options.trust, options.threshold, options.allow_private);
+    let (directory, skipped) =
+        Directory::load(&list, records.as_deref().unwrap_or("[]"), &trust, platform::now())?;
+    // Without records no node can be used; that says nothing about the list.
+    let skipped: Vec<String> = match records {
+        Some(_) => skipped.iter().map(Skipped::to_string).collect(),
+        None => Vec::new(),
+    };
+    ensure!(skipped.is_empty(), "{} entries cannot be used: {}", skipped.len(), skipped.join("; "));
+    let (version, expires, usable) = (directory.version(), directory.expires(), directory.nodes().len());
+    if output.is_json() {
+        output.value(&json!({ "version": version, "expires": expires, "usable": usable }))
+    } else {
+        output.line(&format!("version {version}, expires {expires} (unix seconds), {usable} usable nodes"))
+    }
+}
+
+/// By default all trusted keys must have signed.
+fn trust(keys: &[NodeId], threshold: Option<usize>, allow_private: bool) -> TrustPolicy {
+    TrustPolicy { keys: keys.to_vec(), threshold: threshold.unwrap_or(keys.len()), allow_private }
 }
 
 /// A list, and what of it can be used.

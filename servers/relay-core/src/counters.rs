@@ -26,6 +26,8 @@ macro_rules! events {
 events! {
     /// A body of a class size was answered with 202.
     Accepted => "accepted",
+    /// A body of version 2 is opened while its sender waits.
+    AcceptedV2 => "accepted_v2",
     /// No packet of ours: version, class, key id, ephemeral key or seal do not fit.
     NotForUs => "not_for_us",
     /// The replay tag is known.
@@ -58,6 +60,8 @@ events! {
     Stopped => "stopped",
     /// A request had a wrong length (400, 411 or 413).
     BadLength => "bad_length",
+    /// A tunnel was opened.
+    Tunnel => "tunnel",
     /// A request was turned away because of load (429 or 503).
     Busy => "busy",
 }

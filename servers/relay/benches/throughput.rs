@@ -16,7 +16,7 @@ use std::time::{Duration, Instant};
 
 use delta_core::onion::directory::NodeKind;
 use delta_core::onion::v3::{self, OnionSecret};
-use support::{Net, Played, wrap};
+use support::{Net, Played, Relay, wrap};
 use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufStream};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::Semaphore;
@@ -36,23 +36,35 @@ fn main() {
 }
 
 async fn run() {
+    for relays in [1, 3] {
+        in_line(relays).await;
+    }
+}
+
+/// Sends all packets through so many relays, one after the other.
+async fn in_line(count: usize) {
     let net = Net::new();
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let last = Played::new(1, NodeKind::Sync, format!("http://{}", listener.local_addr().unwrap()));
-    let mut relay = net.relay("relay");
-    net.write(1, &[relay.record.clone(), last.record()]);
-    relay.start(&net);
+    let mut relays: Vec<_> = (0..count).map(|index| net.relay(&format!("relay {index}"))).collect();
+    let records = relays.iter().map(|relay| relay.record.clone()).chain([last.record()]);
+    net.write(1, &records.collect::<Vec<_>>());
+    let unlimited = ["--batch-ms", "0", "--allow-private", "--limit", "requests_per_second_per_address=0"];
+    for relay in &mut relays {
+        relay.start_with(&net, &unlimited);
+    }
 
-    let hops = [relay.hop(0), last.hop()];
+    let hops: Vec<_> = relays.iter().map(|relay| relay.hop(0)).chain([last.hop()]).collect();
     let packets: Vec<Vec<u8>> = (0..PACKETS as u32).map(|seed| wrap(&hops, b"content", seed)).collect();
-    let bare = peel_rate(&relay.data, &packets);
+    let bare = peel_rate(&relays[0].data, &packets);
 
     let (got, window) = (Arc::new(AtomicUsize::new(0)), Arc::new(Semaphore::new(WINDOW)));
     tokio::spawn(sink(listener, Arc::clone(&got), Arc::clone(&window)));
-    let before = processor_time(&relay.process_id().to_string());
+    let used = |relay: &Relay| processor_time(&relay.process_id().to_string());
+    let before: Vec<_> = relays.iter().map(used).collect();
     let start = Instant::now();
-    let packets = Arc::new(packets);
-    let client = |first| tokio::spawn(load(relay.address, Arc::clone(&packets), first, Arc::clone(&window)));
+    let (packets, first) = (Arc::new(packets), relays[0].address);
+    let client = |index| tokio::spawn(load(first, Arc::clone(&packets), index, Arc::clone(&window)));
     let clients = (0..CONNECTIONS).map(client);
     for client in clients.collect::<Vec<_>>() {
         client.await.unwrap();
@@ -62,13 +74,18 @@ async fn run() {
         tokio::time::sleep(Duration::from_millis(1)).await;
     }
     let wall = start.elapsed().as_secs_f64();
-    let used = processor_time(&relay.process_id().to_string()) - before;
-    assert_eq!(relay.count("delivered"), PACKETS as u64);
-    let forwarded = PACKETS as f64 / used;
-    println!("open one packet, one core          {bare:>8.0} /s");
-    println!("relay, per second of one core      {forwarded:>8.0} /s");
-    println!("relay beside load and next node    {:>8.0} /s", PACKETS as f64 / wall);
-    println!("ratio {:.2} (target >= 0.6): relay throughput, one core / opening packets", forwarded / bare);
+    let rates = relays.iter().zip(before).map(|(relay, before)| PACKETS as f64 / (used(relay) - before));
+    let slowest = rates.fold(f64::INFINITY, f64::min);
+    for relay in &relays {
+        assert_eq!(relay.count("delivered"), PACKETS as u64);
+    }
+    println!("open one packet, one core              {bare:>8.0} /s");
+    println!("{count} in line: the slowest, per core-second {slowest:>8.0} /s");
+    println!("{count} in line, load and sink beside them    {:>8.0} /s", PACKETS as f64 / wall);
+    println!(
+        "ratio {:.2} (target >= 0.6): relay throughput, {count} in line / opening packets",
+        slowest / bare
+    );
 }
 
 /// Opening and parsing alone, on one thread.

@@ -17,9 +17,9 @@ use delta_server_shell::platform::Clock;
 use tokio::runtime::Handle;
 use tokio::sync::{Notify, Semaphore};
 
-use crate::connect::{Connector, SystemResolver};
-use crate::directory::Directories;
 use crate::link::{self, Link};
+use delta_server_shell::connect::{Connector, SystemResolver};
+use delta_server_shell::directory::Directories;
 
 /// Most connections to one next node.
 const MAX_CONNECTIONS: usize = 64;
@@ -179,7 +179,7 @@ impl Forwarder {
         let mut link: Option<Link> = None;
         while let Some(forward) = hop.take(&mut link).await {
             let outcome = match self.directories.view().destination(&forward.next()) {
-                Some(to) => link::send(&self.connector, &mut link, to, forward.packet()).await,
+                Some(to) => link::send(&self.connector, &mut link, to, link::PACKET, forward.packet()).await,
                 // It left the directory while the packet waited.
                 None => Outcome::Refused,
             };

@@ -14,8 +14,10 @@ use hyper::header::{CONTENT_TYPE, HOST, HeaderValue};
 use hyper::{Method, Request, Response, StatusCode};
 use hyper_util::rt::TokioIo;
 
-use crate::connect::{ConnectError, Connector, Destination, Resolve, Stream};
+use delta_server_shell::connect::{ConnectError, Connector, Destination, Resolve, Stream};
 
+/// Content-Type of a packet.
+pub const PACKET: &str = "application/octet-stream";
 /// What is read of an answer's body before the connection is cut.
 pub const MAX_ANSWER: usize = 1024;
 /// What is read of an answer's head before the connection is cut.
@@ -38,14 +40,16 @@ impl fmt::Debug for Link {
     }
 }
 
-/// Sends one packet, over `link` when it still leads to `to`, and leaves a connection that can be used again there.
+/// Sends one body of the given Content-Type, over `link` when it still leads to `to`, and leaves a connection that can be used again there.
 pub async fn send<R: Resolve>(
     connector: &Connector<R>,
     link: &mut Option<Link>,
     to: &Arc<Destination>,
+    kind: &'static str,
     packet: &Bytes,
 ) -> Outcome {
-    let trying = tokio::time::timeout(connector.timeouts().total, try_once(connector, link, to, packet));
+    let trying =
+        tokio::time::timeout(connector.timeouts().total, try_once(connector, link, to, kind, packet));
     let outcome = trying.await.unwrap_or(Outcome::Unreachable);
     if outcome == Outcome::Unreachable {
         *link = None;
@@ -57,6 +61,7 @@ async fn try_once<R: Resolve>(
     connector: &Connector<R>,
     link: &mut Option<Link>,
     to: &Arc<Destination>,
+    kind: &'static str,
     packet: &Bytes,
 ) -> Outcome {
     if link.as_ref().is_some_and(|link| link.conn.is_none() || link.to != *to) {
@@ -72,7 +77,7 @@ async fn try_once<R: Resolve>(
             },
         };
         let reused = open.used;
-        match open.request(packet).await {
+        match open.request(kind, packet).await {
             Ok(status) => return judge(status),
             // The other side closed an idle connection while we wrote: not a failure of the node. Should it have
             // read the packet all the same, it drops the second copy as a replay.
@@ -110,13 +115,13 @@ impl Link {
         std::future::pending().await
     }
 
-    async fn request(&mut self, packet: &Bytes) -> hyper::Result<StatusCode> {
+    async fn request(&mut self, kind: &'static str, packet: &Bytes) -> hyper::Result<StatusCode> {
         self.used = true;
         let mut request = Request::new(Full::new(packet.clone()));
         *request.method_mut() = Method::POST;
         *request.uri_mut() = self.to.path().clone();
         request.headers_mut().insert(HOST, self.to.host_header().clone());
-        request.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static("application/octet-stream"));
+        request.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static(kind));
         drive(&mut self.conn, self.sender.ready()).await?;
         let response = drive(&mut self.conn, self.sender.send_request(request)).await?;
         let status = response.status();

@@ -2,15 +2,18 @@
 
 use std::fmt::Write;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use delta_relay_core::{Counters, Event};
 use delta_server_shell::OnionKeys;
+use delta_server_shell::serve::Door;
 use hyper::body::Incoming;
 use hyper::{Request, StatusCode};
 
-use crate::directory::Directories;
 use crate::forward::Forwarder;
 use crate::http::{Answer, text};
+use crate::tunnel::Tunnels;
+use delta_server_shell::directory::Directories;
 
 /// What the admin address shows. Numbers only: no addresses, keys, tags or sizes of single packets.
 #[derive(Debug)]
@@ -23,6 +26,10 @@ pub struct Metrics {
     pub keys: Arc<OnionKeys>,
     /// Known nodes.
     pub directories: Arc<Directories>,
+    /// Who is let in.
+    pub door: Arc<Door>,
+    /// Tunnels, where they are offered.
+    pub tunnels: Option<Arc<Tunnels>>,
 }
 
 impl Metrics {
@@ -44,12 +51,22 @@ impl Metrics {
         }
         for (name, help, value) in [
             ("delta_relay_packets_waiting", "Packets held, queued or in flight.", self.forwarder.len()),
+            ("delta_relay_connections", "Open connections.", open(&self.door.open)),
+            (
+                "delta_relay_tunnels",
+                "Open tunnels.",
+                self.tunnels.as_ref().map_or(0, |tunnels| open(&tunnels.open)),
+            ),
             (
                 "delta_relay_replay_tags",
                 "Packets remembered so that none is taken twice.",
                 self.keys.set().tags(),
             ),
-            ("delta_relay_known_nodes", "Nodes packets may be forwarded to.", self.directories.view().len()),
+            (
+                "delta_relay_known_nodes",
+                "Nodes packets may be forwarded to.",
+                self.directories.view().nodes().len(),
+            ),
         ] {
             let _ = writeln!(page, "# HELP {name} {help}\n# TYPE {name} gauge\n{name} {value}");
         }
@@ -59,4 +76,8 @@ impl Metrics {
         let _ = writeln!(page, "# HELP {name} {help}\n# TYPE {name} counter\n{name} {refused}");
         page
     }
+}
+
+fn open(count: &AtomicU64) -> usize {
+    usize::try_from(count.load(Ordering::Relaxed)).unwrap_or(usize::MAX)
 }

@@ -1,9 +1,12 @@
 //! Command line, environment and configuration file, in this order of precedence.
 
-use std::path::PathBuf;
-
 use delta_core::identity::NodeId;
-use delta_server_shell::{NodeOptions, NodeSettings, OptionsError, RecordOptions};
+use delta_server_shell::directory::DirectorySettings;
+use delta_server_shell::keys::KeyPolicy;
+use delta_server_shell::limit::bound;
+use delta_server_shell::{DirectoryOptions, NodeOptions, NodeSettings, OptionsError, RecordOptions};
+
+use crate::limits::{LimitOption, Limits};
 
 /// Milliseconds packets are collected before they go out in random order.
 const DEFAULT_BATCH_MS: u64 = 50;
@@ -28,7 +31,18 @@ pub struct Cli {
 #[derive(Clone, Debug, clap::Subcommand)]
 pub enum Command {
     /// Sign and print this relay's directory record; makes the data folder when it is missing.
-    Record(RecordOptions),
+    Record(RelayRecordOptions),
+}
+
+/// How to sign a relay's record.
+#[derive(Clone, Debug, clap::Args)]
+pub struct RelayRecordOptions {
+    /// What every node's record says.
+    #[command(flatten)]
+    pub node: RecordOptions,
+    /// Do not offer tunnels in the record.
+    #[arg(long, env = "DELTA_NO_TUNNEL", value_parser = clap::builder::FalseyValueParser::new())]
+    pub no_tunnel: bool,
 }
 
 /// How to relay. Every option can also stand in the environment (`DELTA_LISTEN=…`) or in the configuration file
@@ -38,24 +52,27 @@ pub struct Options {
     /// Where it lives and what it says of itself.
     #[command(flatten)]
     pub node: NodeOptions,
-    /// Signed list of the nodes packets may be forwarded to; read again when it changes.
-    #[arg(long, env = "DELTA_DIRECTORY", value_name = "FILE")]
-    pub directory: Option<PathBuf>,
-    /// The nodes' records (keys and URLs), signed by each; read again when it changes.
-    #[arg(long, env = "DELTA_RECORDS", value_name = "FILE")]
-    pub records: Option<PathBuf>,
-    /// Keys trusted to sign the list (64 hex digits each).
-    #[arg(long, env = "DELTA_TRUST", value_name = "KEY", value_delimiter = ',')]
-    pub trust: Vec<NodeId>,
-    /// How many of the trusted keys must have signed [default: all of them].
-    #[arg(long, env = "DELTA_THRESHOLD", value_name = "N")]
-    pub threshold: Option<usize>,
+    /// Whom packets may be forwarded to.
+    #[command(flatten)]
+    pub directory: DirectoryOptions,
     /// Collect packets this long and send them on in random order; 0 sends each at once [default: 50].
     #[arg(long, env = "DELTA_BATCH_MS", value_name = "MS")]
     pub batch_ms: Option<u64>,
     /// Bytes of packets held at once; above it senders get 503 [default: 268435456].
     #[arg(long, env = "DELTA_MAX_BYTES", value_name = "BYTES")]
     pub max_bytes: Option<usize>,
+    /// A limit as name=value, 0 for none; may be repeated.
+    #[arg(long, env = "DELTA_LIMIT", value_name = "NAME=VALUE", value_delimiter = ',')]
+    pub limit: Vec<LimitOption>,
+    /// Serve no tunnels to sync servers.
+    #[arg(long, env = "DELTA_NO_TUNNEL", value_parser = clap::builder::FalseyValueParser::new())]
+    pub no_tunnel: bool,
+    /// Also take packets of version 2, the original format. It hides less: see docs/wire.md, section 5.
+    #[arg(long, env = "DELTA_ACCEPT_V2", value_parser = clap::builder::FalseyValueParser::new())]
+    pub accept_v2: bool,
+    /// The sync server version 2 operations are posted to [default: the directory's only one].
+    #[arg(long, env = "DELTA_V2_SERVER", value_name = "NODE")]
+    pub v2_server: Option<NodeId>,
 }
 
 /// Complete, checked options.
@@ -63,39 +80,41 @@ pub struct Options {
 pub struct Settings {
     /// Where it lives and what it says of itself.
     pub node: NodeSettings,
-    /// Signed list.
-    pub directory: PathBuf,
-    /// Records file.
-    pub records: Option<PathBuf>,
-    /// Keys trusted to sign the list.
-    pub trust: Vec<NodeId>,
-    /// How many of them must have signed.
-    pub threshold: usize,
+    /// Whom packets may be forwarded to.
+    pub directory: DirectorySettings,
+    /// How onion keys are kept.
+    pub keys: KeyPolicy,
     /// Mixing window, milliseconds.
     pub batch_ms: u64,
     /// Packet bytes held at once.
     pub max_bytes: usize,
+    /// All limits.
+    pub limits: Limits,
+    /// Whether tunnels are served.
+    pub tunnel: bool,
+    /// Whether version 2 is taken.
+    pub accept_v2: bool,
+    /// Where its operations go.
+    pub v2_server: Option<NodeId>,
 }
 
 impl Options {
     /// Fills in the configuration file and the defaults, and checks everything.
     pub fn settle(mut self) -> Result<Settings, OptionsError> {
         let mut file = self.node.fill()?;
-        file.option(&mut self.directory, "directory")?;
-        file.option(&mut self.records, "records")?;
-        file.list(&mut self.trust, "trust")?;
-        file.option(&mut self.threshold, "threshold")?;
+        self.directory.fill(&mut file)?;
         file.option(&mut self.batch_ms, "batch-ms")?;
         file.option(&mut self.max_bytes, "max-bytes")?;
+        file.switch(&mut self.no_tunnel, "no-tunnel")?;
+        file.switch(&mut self.accept_v2, "accept-v2")?;
+        file.option(&mut self.v2_server, "v2-server")?;
+        let mut limits = Limits::default();
+        file.values("limit")?.iter().for_each(|limit| limits.set(limit));
+        self.limit.iter().for_each(|limit| limits.set(limit));
         file.finish()?;
-        if self.trust.is_empty() {
-            return Err(OptionsError::Missing("trust"));
-        }
-        let threshold = self.threshold.unwrap_or(self.trust.len());
-        if threshold == 0 || threshold > self.trust.len() {
-            let why = format!("must be 1 to {}, the number of trusted keys", self.trust.len());
-            return Err(OptionsError::Invalid { name: "threshold", why });
-        }
+        let capacity = usize::try_from(bound(limits.replay_tags)).unwrap_or(usize::MAX);
+        let keys = KeyPolicy { capacity, ..self.directory.keys()? };
+        let directory = self.directory.settle(self.node.allow_private)?;
         let batch_ms = self.batch_ms.unwrap_or(DEFAULT_BATCH_MS);
         if batch_ms > MAX_BATCH_MS {
             let why = format!("at most {MAX_BATCH_MS}");
@@ -103,12 +122,14 @@ impl Options {
         }
         Ok(Settings {
             node: self.node.settle()?,
-            directory: self.directory.ok_or(OptionsError::Missing("directory"))?,
-            records: self.records,
-            trust: self.trust,
-            threshold,
+            directory: directory.ok_or(OptionsError::Missing("directory"))?,
+            keys,
             batch_ms,
             max_bytes: self.max_bytes.unwrap_or(DEFAULT_MAX_BYTES),
+            limits,
+            tunnel: !self.no_tunnel,
+            accept_v2: self.accept_v2,
+            v2_server: self.v2_server,
         })
     }
 }
@@ -152,8 +173,9 @@ mod tests {
         let settings = options(&["--config", &file, "--listen", "127.0.0.1:2"]).settle().unwrap();
         assert_eq!(settings.node.listen, "127.0.0.1:2".parse().unwrap());
         assert_eq!(settings.node.data, Path::new("/var/lib/delta"));
-        assert_eq!(settings.trust.len(), 2);
-        assert_eq!((settings.threshold, settings.batch_ms, settings.node.allow_private), (1, 20, true));
+        let trust = &settings.directory.trust;
+        assert_eq!((trust.keys.len(), trust.threshold, trust.allow_private), (2, 1, true));
+        assert_eq!((settings.batch_ms, settings.node.allow_private), (20, true));
         assert_eq!(settings.max_bytes, DEFAULT_MAX_BYTES);
     }
 
@@ -174,7 +196,8 @@ mod tests {
             ("colour = red", "`colour`"),
             ("data = a\nnonsense", "line 2"),
             ("data = a\ndata = b", "line 2"),
-            ("data = a", "--trust is missing"),
+            ("data = a", "--listen is missing"),
+            ("directory = l", "--trust is missing"),
             ("trust = abcd", "--trust"),
         ] {
             let file = config(&dir, text);

@@ -12,8 +12,8 @@ use delta_replay::Admission;
 use delta_server_shell::{KeySet, OnionKeys};
 
 use crate::budget::Share;
-use crate::directory::Directories;
 use crate::forward::{Forwarder, Outgoing};
+use delta_server_shell::directory::Directories;
 
 /// Packets that wait to be opened, per thread: about 25 ms of work. Above it senders get 503.
 const QUEUE_PER_THREAD: usize = 512;

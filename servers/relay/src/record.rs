@@ -5,7 +5,7 @@ use std::sync::{Arc, PoisonError, RwLock};
 use bytes::Bytes;
 use delta_core::onion::directory::{NodeRecord, RecordObject};
 
-use crate::directory::Directories;
+use delta_server_shell::directory::Directories;
 
 /// The answers of `/key` and `/records`.
 #[derive(Debug)]

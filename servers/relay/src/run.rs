@@ -1,43 +1,50 @@
 //! From settings to a running relay, and to its end.
 
+use std::convert::Infallible;
 use std::num::NonZero;
 use std::sync::Arc;
-use std::sync::atomic::AtomicBool;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
 
-use delta_core::onion::directory::{NodeKind, TrustPolicy};
+use delta_core::onion::PacketClass;
+use delta_core::onion::directory::NodeKind;
 use delta_relay_core::{Counters, Event, Limits};
-use delta_server_shell::keys::KeyPolicy;
+use delta_replay::ReplayError;
+use delta_server_shell::connect::{Connector, SystemResolver, Timeouts};
+use delta_server_shell::directory::{Directories, LoadError};
+use delta_server_shell::limit::{Rates, Shares};
 use delta_server_shell::platform::{self, Clock};
 use delta_server_shell::program::{self, Stop};
+use delta_server_shell::serve::{Door, serve};
+use delta_server_shell::tls::TlsError;
 use delta_server_shell::{
     FileError, NodeFolder, OnionKeys, OptionsError, PlatformEntropy, SignError, StartError, Upkeep,
 };
 use hyper::Request;
 use hyper::body::Incoming;
+use hyper::service::service_fn;
 use thiserror::Error;
 use tokio::runtime::Handle;
 use tokio::sync::watch;
 
 use crate::budget::Budget;
-use crate::connect::{Connector, SystemResolver, Timeouts};
-use crate::directory::{Directories, LoadError};
 use crate::forward::Forwarder;
-use crate::http::Front;
+use crate::http::{self, Front};
 use crate::metrics::Metrics;
 use crate::options::{Cli, Command, Settings};
 use crate::peel::{Peeler, Pool};
 use crate::record::Records;
-use crate::serve;
+use crate::tunnel::{self, TunnelLimits, Tunnels};
+use crate::v2::V2;
 
 /// How long accepted packets are still forwarded after a stop.
 const DRAIN: Duration = Duration::from_secs(8);
 /// How often a stopping relay looks whether it is done.
 const DRAIN_STEP: Duration = Duration::from_millis(20);
-/// How often the directory files are looked at.
-const DIRECTORY_STEP: Duration = Duration::from_secs(1);
 /// One next node may hold this part of the memory for packets: one that is down leaves room for the others.
 const HOP_PART: usize = 4;
+/// Bodies still on their way may hold this part of it.
+const UPLOAD_PART: usize = 2;
 
 /// The relay cannot run.
 #[derive(Debug, Error)]
@@ -54,9 +61,15 @@ pub enum RunError {
     /// The own record.
     #[error(transparent)]
     Record(#[from] SignError),
+    /// The replay set of version 2.
+    #[error(transparent)]
+    Replay(#[from] ReplayError),
     /// TLS towards next nodes.
     #[error("cannot set up TLS")]
-    Tls(#[from] rustls::Error),
+    Connect(#[from] rustls::Error),
+    /// The relay's own certificate.
+    #[error(transparent)]
+    Tls(#[from] TlsError),
     /// The system.
     #[error(transparent)]
     Start(#[from] StartError),
@@ -66,7 +79,7 @@ pub enum RunError {
 pub fn run(cli: Cli) -> Result<(), RunError> {
     match cli.command {
         Some(Command::Record(options)) => {
-            let record = options.sign(NodeKind::Relay)?;
+            let record = options.node.sign(NodeKind::Relay, !options.no_tunnel)?;
             Ok(program::print(&record.to_json())?)
         }
         None => {
@@ -91,6 +104,7 @@ struct Node {
     records: Arc<Records>,
     keys: Arc<OnionKeys>,
     counters: Arc<Counters>,
+    door: Arc<Door>,
 }
 
 async fn relay(settings: Settings) -> Result<(), RunError> {
@@ -99,63 +113,94 @@ async fn relay(settings: Settings) -> Result<(), RunError> {
     if settings.node.allow_private {
         tracing::warn!("--allow-private: next nodes may be private addresses and plain http");
     }
-    let node = assemble(&settings, &folder)?;
+    let (stop, stopped) = watch::channel(false);
+    let node = assemble(&settings, &folder, &stopped).await?;
     let upkeep = Upkeep {
         folder: Arc::clone(&folder),
         keys: Arc::clone(&node.keys),
-        terms: settings.node.record_terms(NodeKind::Relay),
+        terms: settings.node.record_terms(NodeKind::Relay, settings.tunnel),
     };
-    if let Some(record) = upkeep.start(platform::now())? {
+    let is_known = settings.directory.knows_key(&node.directories, folder.node_id());
+    if let Some(record) = upkeep.start(platform::now(), &is_known)? {
         node.records.set_own(record);
     }
     let mut signals = Stop::new()?;
-    let (stop, stopped) = watch::channel(false);
-
     let front = Arc::clone(&node.front);
-    let answer = move |request| {
+    let answer = service_fn(move |request| {
         let front = Arc::clone(&front);
         async move { front.answer(request).await }
-    };
+    });
     let (listener, address) = program::bind(settings.node.listen).await?;
     tracing::info!("relay {}", folder.node_id());
-    program::print(&format!("listening on http://{address}"))?;
-    let serving = tokio::spawn(serve::serve(listener, stopped.clone(), answer));
+    program::print(&format!("listening on {}://{address}", settings.node.scheme()))?;
+    tokio::spawn(serve(listener, Arc::clone(&node.door), answer, stopped.clone()));
     if let Some(wanted) = settings.node.admin {
         let metrics = Arc::clone(&node.metrics);
-        let answer = move |request: Request<Incoming>| std::future::ready(Ok(metrics.answer(&request)));
+        let answer = service_fn(move |request: Request<Incoming>| {
+            std::future::ready(Ok::<_, Infallible>(metrics.answer(&request)))
+        });
         let (listener, address) = program::bind(wanted).await?;
         program::print(&format!("admin on http://{address}"))?;
-        tokio::spawn(serve::serve(listener, stopped, answer));
+        tokio::spawn(serve(listener, Arc::new(Door::admin()), answer, stopped));
     }
-    tokio::spawn(watch_directory(Arc::clone(&node.directories), Arc::clone(&node.records)));
     let records = Arc::clone(&node.records);
-    tokio::spawn(upkeep.run(|_| true, move |record| records.set_own(record)));
+    tokio::spawn(Arc::clone(&node.directories).watch(move || records.rebuild()));
+    let records = Arc::clone(&node.records);
+    tokio::spawn(upkeep.run(is_known, move |record| records.set_own(record)));
 
     signals.told().await;
     tracing::info!("stopping: accepted packets are forwarded for up to {} s", DRAIN.as_secs());
     let _ = stop.send(true);
-    node.finish(serving).await;
+    node.finish().await;
     Ok(())
 }
 
-fn assemble(settings: &Settings, folder: &Arc<NodeFolder>) -> Result<Node, RunError> {
-    let trust = TrustPolicy {
-        keys: settings.trust.clone(),
-        threshold: settings.threshold,
-        allow_private: settings.node.allow_private,
-    };
-    let (list, records) = (settings.directory.clone(), settings.records.clone());
-    let directories = Arc::new(Directories::open(list, records, trust, Arc::clone(folder), platform::now())?);
-    let policy = KeyPolicy::every_hours(0);
-    let keys = OnionKeys::open(folder, policy, &mut PlatformEntropy, platform::now())?;
-    let keys = Arc::new(keys);
+async fn assemble(
+    settings: &Settings,
+    folder: &Arc<NodeFolder>,
+    stopped: &watch::Receiver<bool>,
+) -> Result<Node, RunError> {
+    let connector = Connector::new(SystemResolver, settings.node.allow_private, Timeouts::default())?;
+    let (sources, now) = (settings.directory.clone(), platform::now());
+    let directories = Directories::open(sources, Arc::clone(folder), connector.clone(), now).await?;
+    let directories = Arc::new(directories);
+    let keys = Arc::new(OnionKeys::open(folder, settings.keys, &mut PlatformEntropy, now)?);
     let counters = Arc::new(Counters::default());
+    let (clock, limits) = (Clock::start(), settings.limits);
+    let door = Arc::new(door(settings, &counters)?);
+    let tunnels = settings.tunnel.then(|| {
+        Arc::new(Tunnels {
+            directories: Arc::clone(&directories),
+            connector: connector.clone(),
+            each: Arc::new(Shares::new(limits.tunnels_per_address)),
+            limits: TunnelLimits {
+                tunnels: limits.tunnels,
+                bytes_per_second: limits.tunnel_bytes_per_second,
+                idle: tunnel::IDLE,
+            },
+            open: AtomicU64::new(0),
+            closing: stopped.clone(),
+            counters: Arc::clone(&counters),
+            clock,
+        })
+    });
+    let v2 = match settings.accept_v2 {
+        true => {
+            tracing::warn!(
+                "--accept-v2: packets of version 2 shrink at every hop and show their topic to the last"
+            );
+            let (directories, counters) = (Arc::clone(&directories), Arc::clone(&counters));
+            let v2 = V2::open(folder, settings.v2_server, directories, connector.clone(), counters)?;
+            Some(Arc::new(v2))
+        }
+        false => None,
+    };
     let forwarder = Forwarder::start(
         Limits { batch_ms: settings.batch_ms, hop_bytes: settings.max_bytes / HOP_PART, ..Limits::default() },
-        Connector::new(SystemResolver, settings.node.allow_private, Timeouts::default())?,
+        connector,
         Arc::clone(&directories),
         Arc::clone(&counters),
-        Clock::start(),
+        clock,
         Handle::current(),
     );
     let peeler = Peeler {
@@ -173,6 +218,14 @@ fn assemble(settings: &Settings, folder: &Arc<NodeFolder>) -> Result<Node, RunEr
         pool: Arc::clone(&pool),
         keys: Arc::clone(&keys),
         budget: Budget::new(settings.max_bytes),
+        rates: Rates::new(limits.requests_per_second_per_address),
+        // One always fits, however little memory there is.
+        uploads: Budget::new((settings.max_bytes / UPLOAD_PART).max(PacketClass::LARGEST.size())),
+        uploads_each: Arc::new(Shares::new(limits.upload_bytes_per_address)),
+        v2: v2.clone(),
+        tunnels: tunnels.clone(),
+        about: http::about(settings.node.contact.as_deref()),
+        clock,
         records: Arc::clone(&records),
         counters: Arc::clone(&counters),
     });
@@ -181,32 +234,33 @@ fn assemble(settings: &Settings, folder: &Arc<NodeFolder>) -> Result<Node, RunEr
         forwarder: Arc::clone(&forwarder),
         keys: Arc::clone(&keys),
         directories: Arc::clone(&directories),
+        door: Arc::clone(&door),
+        tunnels,
     });
-    Ok(Node { front, metrics, pool, forwarder, directories, records, keys, counters })
+    Ok(Node { front, metrics, pool, forwarder, directories, records, keys, counters, door })
 }
 
-async fn watch_directory(directories: Arc<Directories>, records: Arc<Records>) {
-    loop {
-        tokio::time::sleep(DIRECTORY_STEP).await;
-        let (directories, records) = (Arc::clone(&directories), Arc::clone(&records));
-        // Up to thousands of signatures are checked: not on a thread that serves.
-        let refreshing = tokio::task::spawn_blocking(move || {
-            if directories.refresh(platform::now()) {
-                records.rebuild();
-            }
-        });
-        if refreshing.await.is_err() {
-            return;
-        }
-    }
+/// Who may come in on the public address.
+fn door(settings: &Settings, counters: &Arc<Counters>) -> Result<Door, TlsError> {
+    let counters = Arc::clone(counters);
+    Ok(Door {
+        connections: settings.limits.connections,
+        each: Arc::new(Shares::new(settings.limits.connections_per_address)),
+        proxies: settings.node.proxies.clone(),
+        tls: settings.node.tls()?,
+        // A packet's answer is the same bytes at any time.
+        date: false,
+        turned_away: Box::new(move |_| counters.count(Event::Busy)),
+        ..Door::admin()
+    })
 }
 
 impl Node {
     /// Forwards what was accepted, for a while, and marks the replay sets as complete.
-    async fn finish(self, serving: tokio::task::JoinHandle<()>) {
+    async fn finish(self) {
+        let connected = || self.door.open.load(Ordering::Relaxed) > 0;
         let drained = async {
-            let _ = serving.await;
-            while !(self.pool.is_empty() && self.forwarder.is_empty()) {
+            while connected() || !(self.pool.is_empty() && self.forwarder.is_empty()) {
                 tokio::time::sleep(DRAIN_STEP).await;
             }
         };
@@ -216,5 +270,8 @@ impl Node {
             tracing::warn!("{left} packets were not forwarded in time");
         }
         self.keys.close();
+        if let Some(v2) = &self.front.v2 {
+            v2.close();
+        }
     }
 }

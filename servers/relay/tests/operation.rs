@@ -3,7 +3,8 @@
 mod support;
 
 use delta_core::onion::directory::{NodeKind, RecordObject};
-use support::{Net, Played, Server, get, post, program, until, wrap};
+use delta_core::onion::v3::Hop;
+use support::{Net, Played, Relay, Server, get, post, program, until, wrap};
 
 #[test]
 fn key_and_records_verify_and_a_running_relay_signs_anew() {
@@ -14,7 +15,9 @@ fn key_and_records_verify_and_a_running_relay_signs_anew() {
     relay.start(&net);
     let own = RecordObject::parse(&get(relay.address, "/key")).unwrap();
     let (before, now) = (relay.record.verify().unwrap(), own.verify().unwrap());
-    assert_eq!((now.id, &now.url, &now.keys), (before.id, &before.url, &before.keys));
+    assert_eq!((now.id, &now.url), (before.id, &before.url));
+    // The key it had, and the next one ahead.
+    assert_eq!((now.keys.len(), now.keys[0]), (2, before.keys[0]));
     assert!(own.seq > relay.record.seq);
     let all: Vec<serde_json::Value> = serde_json::from_str(&get(relay.address, "/records")).unwrap();
     let all: Vec<_> = all.into_iter().map(|value| RecordObject::from_value(value).unwrap()).collect();
@@ -22,6 +25,60 @@ fn key_and_records_verify_and_a_running_relay_signs_anew() {
     for record in &all {
         record.verify().unwrap();
     }
+}
+
+/// Makes a stopped relay believe that its current key has been in use since 1970.
+fn age_keys(relay: &Relay) {
+    let path = relay.data.join("onion-keys.json");
+    let mut keys: serde_json::Value = serde_json::from_slice(&std::fs::read(&path).unwrap()).unwrap();
+    keys["since"] = 1.into();
+    std::fs::write(&path, keys.to_string()).unwrap();
+}
+
+#[test]
+fn case_04_keys_rotate_once_the_records_name_the_next_and_the_previous_is_erased() {
+    let net = Net::new();
+    let sink = Server::accepting();
+    let last = Played::new(1, NodeKind::Sync, sink.url());
+    let mut relay = net.relay("relay");
+    net.write(1, &[relay.record.clone(), last.record()]);
+    relay.start(&net);
+    let key = |relay: &Relay| RecordObject::parse(&get(relay.address, "/key")).unwrap();
+    let node = relay.id();
+    let packet = |key, seed| wrap(&[Hop { node, key, delay: 0 }, last.hop()], b"x", seed);
+    let first = key(&relay);
+    let [a, b] = <[_; 2]>::try_from(first.verify().unwrap().keys).unwrap();
+    let recorded = packet(a, 1);
+    post(relay.address, &recorded);
+    sink.next();
+    let restart = |relay: &mut Relay| {
+        relay.terminate();
+        assert!(relay.wait().success());
+        age_keys(relay);
+        relay.start(&net);
+    };
+
+    // Due, but nobody who reads the records has heard of the next key.
+    restart(&mut relay);
+    assert_eq!(key(&relay).verify().unwrap().keys, [a, b]);
+    net.write(2, &[key(&relay), last.record()]);
+    restart(&mut relay);
+    let [current, c] = <[_; 2]>::try_from(key(&relay).verify().unwrap().keys).unwrap();
+    assert_eq!(current, b);
+    for (kid, seed) in [(a, 2), (b, 3), (c, 4)] {
+        post(relay.address, &packet(kid, seed));
+        sink.next();
+    }
+    post(relay.address, &recorded);
+    relay.wait_count("replayed", 1);
+
+    // The next one is not in the records, so the current one stays; the previous has had its time.
+    restart(&mut relay);
+    assert_eq!(key(&relay).verify().unwrap().keys, [b, c]);
+    assert!(!relay.data.join(format!("replay-{}", a.kid)).exists());
+    post(relay.address, &recorded);
+    relay.wait_count("not_for_us", 1);
+    assert!(sink.rest().is_empty());
 }
 
 #[test]

@@ -83,6 +83,11 @@ fn packets_of_every_class_cross_three_relays_once_and_with_equal_lengths_on_ever
         let mut seen: Vec<_> = link.iter().map(|request| request.body.len()).collect();
         seen.sort_unstable();
         assert_eq!(seen, lengths);
+        // Nothing else in a request tells two packets of a class apart (ours to the first relay is the test's).
+        let heads: BTreeSet<_> =
+            link.iter().map(|request| (request.body.len(), request.head.clone())).collect();
+        let classes: BTreeSet<_> = lengths.iter().copied().collect();
+        assert_eq!(heads.len(), classes.len(), "{heads:?}");
     }
     for relay in &relays {
         relay.wait_count("delivered", contents.len() as u64);
@@ -178,15 +183,18 @@ fn case_35_good_tampered_replayed_foreign_and_misdirected_packets_get_the_same_a
     let own_id = wrap(&[one.relay.hop(0), one.relay.hop(0), one.last.hop()], b"x", 6);
     let deliver_here = wrap(&[one.relay.hop(0)], b"x", 7);
     let foreign = wrap(&[stranger.hop(), one.last.hop()], b"x", 8);
+    // Case 26: the beginning of a sealed-sender envelope.
+    let mut sealed = one.packet(9);
+    sealed[0] = 1;
 
     let expected = post(one.relay.address, &good);
     assert_eq!(status(&expected), 202);
-    let others = [good, tampered, class, unknown_next, own_id, deliver_here, foreign];
+    let others = [good, tampered, class, unknown_next, own_id, deliver_here, foreign, sealed];
     for (index, packet) in others.iter().chain(&versions).enumerate() {
         assert_eq!(post(one.relay.address, packet), expected, "{index}");
     }
     one.relay.wait_count("replayed", 1);
-    one.relay.wait_count("not_for_us", 8);
+    one.relay.wait_count("not_for_us", 9);
     one.relay.wait_count("unknown_next", 1);
     one.relay.wait_count("own_id", 1);
     one.relay.wait_count("deliver_at_relay", 1);
@@ -323,7 +331,10 @@ fn other_paths_and_methods_are_refused() {
         ("GET /hop", 405),
         ("POST /key", 405),
         ("GET /metrics", 404),
-        ("GET /", 404),
+        ("GET /", 200),
+        ("POST /", 405),
+        ("POST /tunnel", 405),
+        ("GET /tunnel", 400),
         ("GET /deliver", 404),
         ("POST /hop/", 404),
     ] {

@@ -10,6 +10,7 @@
 
 use std::fs;
 use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
 
 use delta_core::entropy::Entropy;
@@ -100,6 +101,8 @@ pub struct OnionKeys {
     policy: KeyPolicy,
     ring: Mutex<Ring>,
     set: RwLock<Arc<KeySet>>,
+    // The rotation is late, and it was said.
+    waiting: AtomicBool,
 }
 
 /// A key with what it has opened.
@@ -145,7 +148,7 @@ impl OnionKeys {
         store(&path, &ring)?;
         remove_strangers(&path, &ring)?;
         let set = RwLock::new(Arc::new(ring.to_set()));
-        Ok(Self { folder: path, policy, ring: Mutex::new(ring), set })
+        Ok(Self { folder: path, policy, ring: Mutex::new(ring), set, waiting: AtomicBool::new(false) })
     }
 
     /// The keys as they are now.
@@ -173,7 +176,14 @@ impl OnionKeys {
         }
         if let Some(every) = self.policy.rotate_ms {
             let due = age >= every && new.previous.is_none();
-            if let Some(next) = new.next.take_if(|next| due && is_known(&next.secret.public())) {
+            let known = due && new.next.as_ref().is_some_and(|next| is_known(&next.secret.public()));
+            if due && !known && !self.waiting.swap(true, Ordering::Relaxed) {
+                tracing::warn!(
+                    "the onion key is due to rotate, but the records that are read lack the next one"
+                );
+            }
+            if let Some(next) = new.next.take_if(|_| known) {
+                self.waiting.store(false, Ordering::Relaxed);
                 new.previous = Some(std::mem::replace(&mut new.current, next));
                 new.since = now;
             }

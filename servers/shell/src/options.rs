@@ -2,14 +2,23 @@
 
 use std::net::SocketAddr;
 use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
 
-use delta_core::onion::directory::{NodeKind, RecordObject};
+use delta_core::identity::NodeId;
+use delta_core::onion::directory::{NodeKind, RecordObject, TrustPolicy, check_url};
 
 use crate::config::{ConfigFile, OptionsError};
+use crate::directory::{DirectorySettings, Source};
 use crate::folder::NodeFolder;
-use crate::keys;
+use crate::keys::{self, KeyPolicy, MIN_ROTATE_HOURS, ROTATE_HOURS};
+use crate::limit::Network;
 use crate::platform::{self, PlatformEntropy};
 use crate::record::{self, RecordTerms, SignError, VALID_DAYS};
+use crate::tls::{Tls, TlsError};
+
+/// Seconds between two looks at a URL.
+const POLL_SECONDS: u64 = 15 * 60;
 
 /// How to sign a record.
 #[derive(Clone, Debug, clap::Args)]
@@ -32,10 +41,10 @@ pub struct RecordOptions {
 }
 
 impl RecordOptions {
-    /// Signs a record of the folder's node.
-    pub fn sign(self, kind: NodeKind) -> Result<RecordObject, SignError> {
+    /// Signs a record of the folder's node, that says whether it offers tunnels.
+    pub fn sign(self, kind: NodeKind, tunnel: bool) -> Result<RecordObject, SignError> {
         let Self { data, url, operator, valid_days, allow_private } = self;
-        let terms = RecordTerms { kind, url, operator, valid_days, allow_private };
+        let terms = RecordTerms { kind, url, operator, tunnel, valid_days, allow_private };
         // Before a folder is made for nothing.
         terms.check()?;
         let folder = NodeFolder::open(&data, &mut PlatformEntropy)?;
@@ -51,7 +60,7 @@ pub struct NodeOptions {
     /// Folder of the node's identity, onion keys and replay set; made (mode 0700) when it is missing.
     #[arg(long, env = "DELTA_DATA", value_name = "DIR")]
     pub data: Option<PathBuf>,
-    /// Address to serve on, for instance 0.0.0.0:8443. Plain HTTP: TLS ends at a reverse proxy.
+    /// Address to serve on, for instance 0.0.0.0:8443. Plain HTTP unless --tls-cert and --tls-key are given.
     #[arg(long, env = "DELTA_LISTEN", value_name = "ADDR")]
     pub listen: Option<SocketAddr>,
     /// Address that serves /metrics and /health to the operator. Keep it private.
@@ -66,6 +75,15 @@ pub struct NodeOptions {
     /// Where to report abuse, an address or a URL; shown to everyone.
     #[arg(long, env = "DELTA_CONTACT", value_name = "TEXT")]
     pub contact: Option<String>,
+    /// Certificate chain (PEM) to serve TLS with; read again when it changes.
+    #[arg(long, env = "DELTA_TLS_CERT", value_name = "FILE")]
+    pub tls_cert: Option<PathBuf>,
+    /// Its private key (PEM).
+    #[arg(long, env = "DELTA_TLS_KEY", value_name = "FILE")]
+    pub tls_key: Option<PathBuf>,
+    /// Reverse proxies whose X-Forwarded-For is believed: addresses, or networks as address/bits.
+    #[arg(long, env = "DELTA_TRUSTED_PROXY", value_name = "ADDR", value_delimiter = ',')]
+    pub trusted_proxy: Vec<Network>,
     /// Permit http, any port and private addresses (tests and local networks).
     #[arg(long, env = "DELTA_ALLOW_PRIVATE", value_parser = clap::builder::FalseyValueParser::new())]
     pub allow_private: bool,
@@ -89,6 +107,10 @@ pub struct NodeSettings {
     pub operator: Option<String>,
     /// Where to report abuse.
     pub contact: Option<String>,
+    /// Certificate chain and key.
+    pub tls: Option<(PathBuf, PathBuf)>,
+    /// Trusted reverse proxies.
+    pub proxies: Vec<Network>,
     /// Whether http and private addresses are permitted.
     pub allow_private: bool,
 }
@@ -104,12 +126,21 @@ impl NodeOptions {
         file.option(&mut self.url, "url")?;
         file.option(&mut self.operator, "operator")?;
         file.option(&mut self.contact, "contact")?;
+        file.option(&mut self.tls_cert, "tls-cert")?;
+        file.option(&mut self.tls_key, "tls-key")?;
+        file.list(&mut self.trusted_proxy, "trusted-proxy")?;
         file.switch(&mut self.allow_private, "allow-private")?;
         Ok(file)
     }
 
     /// What must be there is there.
     pub fn settle(self) -> Result<NodeSettings, OptionsError> {
+        let tls = match (self.tls_cert, self.tls_key) {
+            (Some(cert), Some(key)) => Some((cert, key)),
+            (None, None) => None,
+            (Some(_), None) => return Err(OptionsError::Missing("tls-key")),
+            (None, Some(_)) => return Err(OptionsError::Missing("tls-cert")),
+        };
         Ok(NodeSettings {
             data: self.data.ok_or(OptionsError::Missing("data"))?,
             listen: self.listen.ok_or(OptionsError::Missing("listen"))?,
@@ -117,20 +148,155 @@ impl NodeOptions {
             url: self.url,
             operator: self.operator,
             contact: self.contact,
+            tls,
+            proxies: self.trusted_proxy,
             allow_private: self.allow_private,
         })
     }
 }
 
+/// Which nodes there are, and for how long an onion key is used.
+#[derive(Clone, Debug, Default, clap::Args)]
+pub struct DirectoryOptions {
+    /// Signed list of nodes, a file or a URL; read again when it changes.
+    #[arg(long, env = "DELTA_DIRECTORY", value_name = "FILE|URL")]
+    pub directory: Option<Source>,
+    /// The nodes' records (keys and URLs), signed by each, a file or a URL; read again when they change.
+    #[arg(long, env = "DELTA_RECORDS", value_name = "FILE|URL")]
+    pub records: Option<Source>,
+    /// Keys trusted to sign the list (64 hex digits each).
+    #[arg(long, env = "DELTA_TRUST", value_name = "KEY", value_delimiter = ',')]
+    pub trust: Vec<NodeId>,
+    /// How many of the trusted keys must have signed [default: all of them].
+    #[arg(long, env = "DELTA_THRESHOLD", value_name = "N")]
+    pub threshold: Option<usize>,
+    /// Seconds between two looks at a URL [default: 900].
+    #[arg(long, env = "DELTA_POLL_SECONDS", value_name = "N")]
+    pub poll_seconds: Option<u64>,
+    /// Hours an onion key is used before the next one takes over, at least 24; 0 for ever [default: 24 with
+    /// --records, 0 without]. It waits until the records that are read name the next key.
+    #[arg(long, env = "DELTA_ROTATE_HOURS", value_name = "N")]
+    pub rotate_hours: Option<u64>,
+}
+
+impl DirectoryOptions {
+    /// Takes what was given nowhere else from the configuration file.
+    pub fn fill(&mut self, file: &mut ConfigFile) -> Result<(), OptionsError> {
+        file.option(&mut self.directory, "directory")?;
+        file.option(&mut self.records, "records")?;
+        file.list(&mut self.trust, "trust")?;
+        file.option(&mut self.threshold, "threshold")?;
+        file.option(&mut self.poll_seconds, "poll-seconds")?;
+        file.option(&mut self.rotate_hours, "rotate-hours")
+    }
+
+    /// How onion keys are kept.
+    pub fn keys(&self) -> Result<KeyPolicy, OptionsError> {
+        let default = if self.records.is_some() { ROTATE_HOURS } else { 0 };
+        match self.rotate_hours.unwrap_or(default) {
+            hours if hours == 0 || hours >= MIN_ROTATE_HOURS => Ok(KeyPolicy::every_hours(hours)),
+            _ => {
+                let why = format!("must be 0 or at least {MIN_ROTATE_HOURS}");
+                Err(OptionsError::Invalid { name: "rotate-hours", why })
+            }
+        }
+    }
+
+    /// Where the directory comes from; `None` when there is to be none.
+    pub fn settle(self, allow_private: bool) -> Result<Option<DirectorySettings>, OptionsError> {
+        let Some(list) = self.directory else {
+            let alone = self.records.is_some() || !self.trust.is_empty();
+            return if alone { Err(OptionsError::Missing("directory")) } else { Ok(None) };
+        };
+        if self.trust.is_empty() {
+            return Err(OptionsError::Missing("trust"));
+        }
+        let threshold = self.threshold.unwrap_or(self.trust.len());
+        if threshold == 0 || threshold > self.trust.len() {
+            let why = format!("must be 1 to {}, the number of trusted keys", self.trust.len());
+            return Err(OptionsError::Invalid { name: "threshold", why });
+        }
+        for (name, source) in [("directory", Some(&list)), ("records", self.records.as_ref())] {
+            if let Some(Source::Url(url)) = source {
+                check_url(url, allow_private)
+                    .map_err(|error| OptionsError::Invalid { name, why: error.to_string() })?;
+            }
+        }
+        let trust = TrustPolicy { keys: self.trust, threshold, allow_private };
+        let poll = Duration::from_secs(self.poll_seconds.unwrap_or(POLL_SECONDS).max(1));
+        Ok(Some(DirectorySettings { list, records: self.records, trust, poll }))
+    }
+}
+
 impl NodeSettings {
+    /// Reads the certificate, if there is one, and follows it.
+    pub fn tls(&self) -> Result<Option<Arc<Tls>>, TlsError> {
+        let Some((cert, key)) = &self.tls else { return Ok(None) };
+        let tls = Arc::new(Tls::open(cert, key)?);
+        tokio::spawn(Arc::clone(&tls).watch());
+        Ok(Some(tls))
+    }
+
+    /// What stands before the address in the line that says where the server listens.
+    pub const fn scheme(&self) -> &'static str {
+        if self.tls.is_some() { "https" } else { "http" }
+    }
+
     /// What goes into the record of a running node.
-    pub fn record_terms(&self, kind: NodeKind) -> RecordTerms {
+    pub fn record_terms(&self, kind: NodeKind, tunnel: bool) -> RecordTerms {
         RecordTerms {
             kind,
             url: self.url.clone(),
             operator: self.operator.clone(),
+            tunnel,
             valid_days: VALID_DAYS,
             allow_private: self.allow_private,
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn options() -> DirectoryOptions {
+        let (list, key) = ("list.json".parse().ok(), NodeId([1; 32]));
+        DirectoryOptions { directory: list, trust: vec![key, NodeId([2; 32])], ..DirectoryOptions::default() }
+    }
+
+    #[test]
+    fn a_directory_needs_its_signers_and_permitted_urls() {
+        assert!(DirectoryOptions::default().settle(false).unwrap().is_none());
+        let settings = options().settle(false).unwrap().unwrap();
+        assert_eq!((settings.trust.threshold, settings.poll), (2, Duration::from_secs(900)));
+        let url = |url: &str| DirectoryOptions { records: url.parse().ok(), ..options() };
+        assert!(url("https://relays.example/records.json").settle(false).is_ok());
+        assert!(url("http://127.0.0.1:8080/records").settle(true).is_ok());
+        for bad in
+            ["http://relays.example/records.json", "https://10.0.0.1/r", "https://user@relays.example/r"]
+        {
+            assert!(
+                matches!(url(bad).settle(false), Err(OptionsError::Invalid { name: "records", .. })),
+                "{bad}"
+            );
+        }
+        let no_list = DirectoryOptions { directory: None, ..options() };
+        assert!(matches!(no_list.settle(false), Err(OptionsError::Missing("directory"))));
+        let no_trust = DirectoryOptions { trust: Vec::new(), ..options() };
+        assert!(matches!(no_trust.settle(false), Err(OptionsError::Missing("trust"))));
+    }
+
+    #[test]
+    fn keys_rotate_where_there_are_records_to_read_or_the_operator_says_so() {
+        let policy = |records: Option<&str>, rotate_hours| {
+            let records = records.and_then(|records| records.parse().ok());
+            DirectoryOptions { records, rotate_hours, ..options() }.keys().map(|policy| policy.rotate_ms)
+        };
+        let day = 24 * 60 * 60 * 1000;
+        assert_eq!(policy(None, None).unwrap(), None);
+        assert_eq!(policy(Some("records.json"), None).unwrap(), Some(day));
+        assert_eq!(policy(Some("records.json"), Some(0)).unwrap(), None);
+        assert_eq!(policy(None, Some(48)).unwrap(), Some(2 * day));
+        assert!(policy(None, Some(23)).is_err() && policy(None, Some(24)).is_ok());
     }
 }

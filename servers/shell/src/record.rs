@@ -44,6 +44,8 @@ pub struct RecordTerms {
     pub url: Option<String>,
     /// Who runs the node; `None` keeps the last one.
     pub operator: Option<String>,
+    /// Whether tunnels are offered.
+    pub tunnel: bool,
     /// How long the record holds.
     pub valid_days: u64,
     /// Permit http and private addresses.
@@ -84,6 +86,7 @@ pub fn sign(
         expires: seconds + terms.valid_days * DAY_SECONDS,
         max_class: Some(PacketClass::LARGEST as u8),
         operator: info.operator.clone(),
+        tunnel: terms.tunnel,
     };
     let object = RecordObject::sign(folder.identity(), &record, info.seq)?;
     folder.store_node_info(&info)?;
@@ -99,7 +102,14 @@ mod tests {
 
     fn terms(url: Option<&str>) -> RecordTerms {
         let url = url.map(str::to_owned);
-        RecordTerms { kind: NodeKind::Relay, url, operator: None, valid_days: 7, allow_private: false }
+        RecordTerms {
+            kind: NodeKind::Relay,
+            url,
+            operator: None,
+            tunnel: true,
+            valid_days: 7,
+            allow_private: false,
+        }
     }
 
     fn keys() -> Vec<OnionKey> {
@@ -119,7 +129,7 @@ mod tests {
         assert_eq!(record.url.as_deref(), Some("https://relay.example"));
         assert_eq!(record.operator.as_deref(), Some("acme"));
         assert_eq!(record.expires, 1_800_000_000 + 7 * 86_400);
-        assert_eq!((first.seq, record.keys), (1_800_000_000, keys()));
+        assert_eq!((first.seq, record.keys, record.tunnel), (1_800_000_000, keys(), true));
         // In the same second, and with a clock that went back.
         let second = sign(&folder, keys(), &terms(None), now).unwrap();
         let third = sign(&folder, keys(), &terms(None), Millis(0)).unwrap();

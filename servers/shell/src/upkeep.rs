@@ -31,8 +31,13 @@ pub struct Upkeep {
 
 impl Upkeep {
     /// Brings the keys up to date and signs a record, so that a wrong URL ends the start; `None` when no URL is known.
-    pub fn start(&self, now: Millis) -> Result<Option<RecordObject>, SignError> {
-        self.keys.turn(now, &mut PlatformEntropy, |_| false)?;
+    /// `is_known` as in [`run`](Self::run).
+    pub fn start(
+        &self,
+        now: Millis,
+        is_known: impl FnOnce(&OnionKey) -> bool,
+    ) -> Result<Option<RecordObject>, SignError> {
+        self.keys.turn(now, &mut PlatformEntropy, is_known)?;
         if self.terms.url.is_none() && self.folder.node_info()?.url.is_none() {
             return Ok(None);
         }

@@ -7,12 +7,14 @@ use std::sync::{Arc, PoisonError, RwLock};
 use delta_core::identity::Millis;
 use delta_core::onion::directory::RecordObject;
 use delta_core::topic::{Chain, Generation, Seq, SignedHead, TopicId};
+use delta_server_shell::limit::Rates;
+use delta_server_shell::serve::Door;
 use delta_server_shell::{OnionKeys, platform};
 use delta_topic_log::GenerationSecret;
 use ed25519_dalek::SigningKey;
 use tokio::sync::watch;
 
-use crate::health::{Addresses, Budget, Disk, Permit};
+use crate::health::{Budget, Disk, Permit};
 use crate::ingress::Ingress;
 use crate::limits::Limits;
 use crate::live::Live;
@@ -64,8 +66,12 @@ pub struct App {
     pub budget: Arc<Budget>,
     /// Whether the disk takes writes.
     pub disk: Arc<Disk>,
-    /// Connections and rates by address.
-    pub addresses: Arc<Addresses>,
+    /// How often every address may subscribe.
+    pub subscribes: Rates,
+    /// How often every address may search.
+    pub searches: Rates,
+    /// Whom the public address lets in.
+    pub door: Arc<Door>,
     /// Counters.
     pub metrics: Arc<Metrics>,
     /// The database file.
@@ -103,6 +109,7 @@ impl App {
 
     /// Brings the gauges up to date that nobody sets when they change.
     pub fn refresh_gauges(&self) {
+        self.metrics.connections.set(self.door.open.load(Ordering::Relaxed));
         self.metrics.uptime_seconds.set(platform::now().since(self.started) / 1000);
         self.metrics.disk_free_bytes.set(self.disk.free());
         self.metrics.disk_low.set(self.disk.refuses().into());

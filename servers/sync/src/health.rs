@@ -1,20 +1,14 @@
-//! Load and health: what is in flight, whether the disk takes writes, who connects how often.
+//! Load and health: what is in flight, and whether the disk takes writes.
 
-use std::collections::HashMap;
-use std::net::{IpAddr, Ipv6Addr};
 use std::path::Path;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use delta_core::identity::Millis;
-use delta_topic_log::TokenBucket;
-
-use crate::limits::bound;
+use delta_server_shell::limit::bound;
 
 /// While storing fails, one delivery in this many milliseconds is let through to see whether it works again.
 const PROBE_EVERY_MS: u64 = 100;
-/// Buckets of addresses kept before full ones are forgotten.
-const MAX_BUCKETS: usize = 16_384;
 
 /// Bytes on their way to the disk, bounded.
 #[derive(Debug)]
@@ -115,101 +109,6 @@ impl Disk {
     }
 }
 
-/// Connections and subscribe rates by address.
-#[derive(Debug)]
-pub struct Addresses {
-    state: Mutex<State>,
-    connections: u64,
-    subscribes: u64,
-    searches: u64,
-}
-
-#[derive(Debug, Default)]
-struct State {
-    connections: HashMap<IpAddr, u64>,
-    subscribes: Buckets,
-    searches: Buckets,
-}
-
-type Buckets = HashMap<IpAddr, TokenBucket>;
-
-/// A connection's place; given back when dropped.
-#[derive(Debug)]
-pub struct Place {
-    addresses: Arc<Addresses>,
-    address: IpAddr,
-}
-
-impl Addresses {
-    /// With a limit of connections, of subscribes and of searches per second; 0 for none.
-    pub fn new(connections: u64, subscribes: u64, searches: u64) -> Self {
-        Self { state: Mutex::default(), connections: bound(connections), subscribes, searches }
-    }
-
-    /// A place for a connection; `None` when the address has too many.
-    pub fn connect(self: &Arc<Self>, address: IpAddr) -> Option<Place> {
-        let address = group(address);
-        let mut state = self.lock();
-        let count = state.connections.entry(address).or_insert(0);
-        if *count >= self.connections {
-            return None;
-        }
-        *count += 1;
-        Some(Place { addresses: Arc::clone(self), address })
-    }
-
-    /// Counts a subscribe request.
-    ///
-    /// # Errors
-    /// The address has made too many; wait that many milliseconds.
-    pub fn subscribe(&self, address: IpAddr, now: Millis) -> Result<(), u64> {
-        take(&mut self.lock().subscribes, address, now, self.subscribes)
-    }
-
-    /// Counts a search.
-    ///
-    /// # Errors
-    /// The address has made too many; wait that many milliseconds.
-    pub fn search(&self, address: IpAddr, now: Millis) -> Result<(), u64> {
-        take(&mut self.lock().searches, address, now, self.searches)
-    }
-
-    fn lock(&self) -> MutexGuard<'_, State> {
-        self.state.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-}
-
-impl Drop for Place {
-    fn drop(&mut self) {
-        let mut state = self.addresses.lock();
-        if let Some(count) = state.connections.get_mut(&self.address) {
-            *count -= 1;
-            if *count == 0 {
-                state.connections.remove(&self.address);
-            }
-        }
-    }
-}
-
-fn take(buckets: &mut Buckets, address: IpAddr, now: Millis, per_second: u64) -> Result<(), u64> {
-    if per_second == 0 {
-        return Ok(());
-    }
-    if buckets.len() > MAX_BUCKETS {
-        buckets.retain(|_, bucket| !bucket.is_full(now, per_second));
-    }
-    let bucket = buckets.entry(group(address)).or_insert_with(|| TokenBucket::full(now));
-    bucket.take(now, 1, per_second, 1_000)
-}
-
-/// An IPv6 subscriber has a whole /64: it counts as one address.
-fn group(address: IpAddr) -> IpAddr {
-    match address.to_canonical() {
-        IpAddr::V4(address) => IpAddr::V4(address),
-        IpAddr::V6(address) => IpAddr::V6(Ipv6Addr::from_bits(address.to_bits() & !u128::from(u64::MAX))),
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -250,24 +149,5 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         disk.look(&dir.path().join("topics.db"), u64::MAX);
         assert!(!disk.admits(Millis(0)) && disk.free() > 0);
-    }
-
-    #[test]
-    fn addresses_have_places_and_rates_of_their_own() {
-        let addresses = Arc::new(Addresses::new(2, 3, 1));
-        let [a, b]: [IpAddr; 2] = ["2001:db8::1", "2001:db8::ffff:0:0:1"].map(|text| text.parse().unwrap());
-        let other: IpAddr = "2001:db8:0:1::1".parse().unwrap();
-        let places = [addresses.connect(a).unwrap(), addresses.connect(b).unwrap()];
-        assert!(addresses.connect(a).is_none(), "one /64 is one address");
-        assert!(addresses.connect(other).is_some());
-        drop(places);
-        assert!(addresses.connect(a).is_some());
-        for _ in 0..3 {
-            assert_eq!(addresses.subscribe(a, Millis(0)), Ok(()));
-        }
-        assert_eq!(addresses.subscribe(b, Millis(0)), Err(334));
-        assert_eq!(addresses.subscribe(other, Millis(0)), Ok(()));
-        assert_eq!(addresses.search(a, Millis(0)), Ok(()));
-        assert_eq!(addresses.search(b, Millis(0)), Err(1000));
     }
 }

@@ -1,6 +1,5 @@
 //! The HTTP routes: deliveries, history, and what the server says of itself.
 
-use std::net::IpAddr;
 use std::sync::{Arc, PoisonError};
 use std::time::Duration;
 
@@ -19,6 +18,7 @@ use delta_core::onion::PacketClass;
 use delta_core::onion::directory::RecordObject;
 use delta_core::topic::{Seq, TopicId};
 use delta_server_shell::platform;
+use delta_server_shell::serve::Peer;
 use delta_topic_log::{
     Cursor, HISTORY_DEFAULT_LIMIT, HISTORY_MAX_LIMIT, HistoryQuery, LogView, MAX_HAS, Write, json,
 };
@@ -38,15 +38,6 @@ const MAX_JSON: usize = MAX_ENVELOPE.div_ceil(3) * 4 + 1024;
 const BODY_TIMEOUT: Duration = Duration::from_secs(30);
 /// What a client that came too often or at a busy time is told to wait, seconds.
 const RETRY_AFTER: u64 = 1;
-
-/// Who is at the other end of a connection; in the extensions of every request.
-#[derive(Clone, Debug)]
-pub struct Peer {
-    /// The address.
-    pub address: IpAddr,
-    /// Keeps the connection's place taken, also after an upgrade.
-    pub place: Arc<crate::serve::Connection>,
-}
 
 /// The routes of the public address.
 pub fn router(app: Arc<App>) -> Router {
@@ -194,7 +185,7 @@ async fn subscribe(
         "this is a WebSocket; /ops and /head answer plain requests",
     ))?;
     let peer = request.extensions_mut().remove::<Peer>().ok_or_else(|| busy(&app))?;
-    if let Err(retry_after_ms) = app.addresses.subscribe(peer.address, platform::now()) {
+    if let Err(retry_after_ms) = app.subscribes.take(peer.address, platform::now()) {
         app.metrics.refuse_rate.inc();
         return Err(Refusal::rate(retry_after_ms));
     }

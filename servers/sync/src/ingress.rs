@@ -11,8 +11,9 @@ use delta_core::onion::deliver::{self, DeliverError, Delivery, FLAG_CONTROL, FLA
 use delta_core::onion::v3::{self, Peeled};
 use delta_core::topic::TopicId;
 use delta_replay::Admission;
+use delta_server_shell::bucket::TokenBucket;
 use delta_server_shell::{OnionKeys, platform};
-use delta_topic_log::{TokenBucket, Write};
+use delta_topic_log::Write;
 
 use crate::health::Permit;
 use crate::live::Live;

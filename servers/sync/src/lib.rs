@@ -22,7 +22,6 @@ pub mod proof;
 pub mod readers;
 pub mod run;
 pub mod search;
-pub mod serve;
 pub mod socket;
 pub mod status;
 pub mod store;

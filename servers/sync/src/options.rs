@@ -3,7 +3,9 @@
 use std::path::PathBuf;
 
 use delta_core::topic::TopicId;
-use delta_server_shell::{NodeOptions, NodeSettings, OptionsError, RecordOptions};
+use delta_server_shell::directory::DirectorySettings;
+use delta_server_shell::keys::KeyPolicy;
+use delta_server_shell::{DirectoryOptions, NodeOptions, NodeSettings, OptionsError, RecordOptions};
 
 use crate::limits::{LimitOption, Limits};
 use crate::maintain::TopicAction;
@@ -105,6 +107,9 @@ pub struct Options {
     /// Where it lives and what it says of itself.
     #[command(flatten)]
     pub node: NodeOptions,
+    /// The directory it is in, if it is in one: its onion key rotates once the records name the next one.
+    #[command(flatten)]
+    pub directory: DirectoryOptions,
     /// A limit as name=value, 0 for none; may be repeated. Names and values are in /info.
     #[arg(long, env = "DELTA_LIMIT", value_name = "NAME=VALUE", value_delimiter = ',')]
     pub limit: Vec<LimitOption>,
@@ -124,6 +129,10 @@ pub struct Options {
 pub struct Settings {
     /// Where it lives and what it says of itself.
     pub node: NodeSettings,
+    /// The directory it is in.
+    pub directory: Option<DirectorySettings>,
+    /// How onion keys are kept.
+    pub keys: KeyPolicy,
     /// All limits.
     pub limits: Limits,
     /// Whether unsigned JSON deliveries are taken.
@@ -141,6 +150,7 @@ impl Options {
     /// Something is missing, or the file is wrong.
     pub fn settle(mut self) -> Result<Settings, OptionsError> {
         let mut file = self.node.fill()?;
+        self.directory.fill(&mut file)?;
         file.switch(&mut self.accept_v2, "accept-v2")?;
         file.switch(&mut self.accept_direct_publish, "accept-direct-publish")?;
         file.switch(&mut self.read_proof, "read-proof")?;
@@ -149,6 +159,8 @@ impl Options {
         self.limit.iter().for_each(|limit| limits.set(limit));
         file.finish()?;
         Ok(Settings {
+            keys: self.directory.keys()?,
+            directory: self.directory.settle(self.node.allow_private)?,
             node: self.node.settle()?,
             limits,
             accept_v2: self.accept_v2,

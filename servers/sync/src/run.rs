@@ -1,24 +1,37 @@
 //! Putting the server together, and taking it down in order.
 
+use std::convert::Infallible;
 use std::net::SocketAddr;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, RwLock};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
+use axum::Router;
+use axum::body::Body;
+use axum::response::Response;
 use delta_core::onion::directory::NodeKind;
-use delta_server_shell::keys::KeyPolicy;
+use delta_core::onion::v3::OnionKey;
+use delta_server_shell::connect::{Connector, SystemResolver, Timeouts};
+use delta_server_shell::directory::{Directories, LoadError};
+use delta_server_shell::limit::{Rates, Shares};
 use delta_server_shell::program::{self, Stop, print};
+use delta_server_shell::serve::{Door, TurnedAway, serve};
+use delta_server_shell::tls::TlsError;
 use delta_server_shell::{
     FileError, OnionKeys, OptionsError, PlatformEntropy, SignError, StartError, Upkeep, platform,
 };
 use delta_topic_log::{GenerationSecret, TopicLogs};
+use hyper::Request;
+use hyper::body::Incoming;
+use hyper::service::{Service, service_fn};
+use hyper_util::service::TowerToHyperService;
 use thiserror::Error;
 use tokio::sync::watch;
 
 use crate::app::App;
 use crate::data::{DataError, DataFolder};
-use crate::health::{Addresses, Budget, Disk};
+use crate::health::{Budget, Disk};
 use crate::http;
 use crate::ingress::{Ingress, IngressParts, SignalQuota};
 use crate::live::Live;
@@ -28,7 +41,6 @@ use crate::options::{Cli, Command, Settings};
 use crate::proof::Nonces;
 use crate::readers::Readers;
 use crate::search::{Indexer, IndexerParts, Search};
-use crate::serve::serve;
 use crate::status::{self, History};
 use crate::store::{Index, Sql, StoreError};
 use crate::writer::{self, WriterParts};
@@ -63,6 +75,15 @@ pub enum RunError {
     /// No record can be signed.
     #[error(transparent)]
     Record(#[from] SignError),
+    /// The directory.
+    #[error(transparent)]
+    Directory(#[from] LoadError),
+    /// TLS towards whoever serves the directory.
+    #[error("cannot set up TLS")]
+    Connect(#[from] rustls::Error),
+    /// The server's own certificate.
+    #[error(transparent)]
+    Tls(#[from] TlsError),
     /// The system.
     #[error(transparent)]
     Start(#[from] StartError),
@@ -74,7 +95,7 @@ pub enum RunError {
 /// The server cannot start; the message says what to do.
 pub fn run(cli: Cli) -> Result<(), RunError> {
     match cli.command {
-        Some(Command::Record(options)) => Ok(print(&options.sign(NodeKind::Sync)?.to_json())?),
+        Some(Command::Record(options)) => Ok(print(&options.sign(NodeKind::Sync, false)?.to_json())?),
         Some(Command::Check(options)) => check(&options.data),
         Some(Command::Topic(options)) => {
             Ok(print(&maintain::topic(&options.data, options.action, &options.topic)?)?)
@@ -138,9 +159,10 @@ impl Server {
         let upkeep = Upkeep {
             folder: Arc::clone(folder.node()),
             keys: Arc::clone(&app.keys),
-            terms: settings.node.record_terms(NodeKind::Sync),
+            terms: settings.node.record_terms(NodeKind::Sync, false),
         };
-        if let Some(record) = upkeep.start(platform::now())? {
+        let is_known = watch_directory(settings, &folder).await?;
+        if let Some(record) = upkeep.start(platform::now(), &is_known)? {
             app.set_record(record);
         }
         let (listener, address) = program::bind(settings.node.listen).await?;
@@ -151,13 +173,13 @@ impl Server {
             admin = Some(address);
             let routes = status::router(Arc::clone(&app));
             tokio::spawn(status::sample(Arc::clone(&app), stop.clone()));
-            tokio::spawn(serve(listener, Arc::clone(&app), routes, stop.clone()));
+            tokio::spawn(serve(listener, Arc::new(Door::admin()), service(routes), stop.clone()));
         }
         let recorded = Arc::clone(&app);
-        tokio::spawn(upkeep.run(|_| true, move |record| recorded.set_record(record)));
+        tokio::spawn(upkeep.run(is_known, move |record| recorded.set_record(record)));
         let routes = http::router(Arc::clone(&app));
-        tokio::spawn(serve(listener, Arc::clone(&app), routes, stop));
-        print(&format!("listening on http://{address}"))?;
+        tokio::spawn(serve(listener, Arc::clone(&app.door), service(routes), stop));
+        print(&format!("listening on {}://{address}", settings.node.scheme()))?;
         if let Some(admin) = admin {
             print(&format!("admin on http://{admin}"))?;
         }
@@ -181,7 +203,7 @@ impl Server {
         self.app.writer.stop();
         self.app.closing.send_replace(true);
         let closed = async {
-            while self.app.metrics.connections.get() > 0 {
+            while self.app.door.open.load(Ordering::Relaxed) > 0 {
                 tokio::time::sleep(LOOK).await;
             }
         };
@@ -195,6 +217,47 @@ impl Server {
     }
 }
 
+/// Who may come in on the public address.
+fn door(settings: &Settings, metrics: &Arc<Metrics>) -> Result<Door, TlsError> {
+    let metrics = Arc::clone(metrics);
+    Ok(Door {
+        connections: settings.limits.connections,
+        each: Arc::new(Shares::new(settings.limits.connections_per_address)),
+        proxies: settings.node.proxies.clone(),
+        tls: settings.node.tls()?,
+        turned_away: Box::new(move |why| match why {
+            TurnedAway::Full => metrics.refuse_load.inc(),
+            TurnedAway::TooMany => metrics.refuse_rate.inc(),
+        }),
+        ..Door::admin()
+    })
+}
+
+/// Routes as a plain HTTP service.
+fn service(
+    routes: Router,
+) -> impl Service<Request<Incoming>, Response = Response, Error = Infallible, Future: Send> + Clone + Send {
+    let routes = TowerToHyperService::new(routes);
+    service_fn(move |request: Request<Incoming>| routes.call(request.map(Body::new)))
+}
+
+/// Follows the directory, and tells whether its records name an onion key of this server.
+async fn watch_directory(
+    settings: &Settings,
+    folder: &DataFolder,
+) -> Result<impl Fn(&OnionKey) -> bool + Clone + Send + use<>, RunError> {
+    let mut knows = None;
+    if let Some(sources) = &settings.directory {
+        let connector = Connector::new(SystemResolver, settings.node.allow_private, Timeouts::default())?;
+        let node = Arc::clone(folder.node());
+        let directories = Directories::open(sources.clone(), node, connector, platform::now()).await?;
+        let directories = Arc::new(directories);
+        knows = Some(sources.knows_key(&directories, folder.node_id()));
+        tokio::spawn(directories.watch(|| {}));
+    }
+    Ok(move |key: &OnionKey| knows.as_ref().is_none_or(|knows| knows(key)))
+}
+
 type Assembled = (Arc<App>, JoinHandle<()>, Vec<JoinHandle<()>>, Indexer);
 
 fn assemble(settings: &Settings, folder: &DataFolder) -> Result<Assembled, RunError> {
@@ -205,8 +268,7 @@ fn assemble(settings: &Settings, folder: &DataFolder) -> Result<Assembled, RunEr
     let logs = TopicLogs::new(Sql::writer(&database, limits.database_bytes)?, secret.clone());
     let cores = std::thread::available_parallelism().map_or(1, usize::from);
     let readers = Readers::start(&database, cores.max(MIN_READERS))?;
-    let policy = KeyPolicy::every_hours(0);
-    let keys = OnionKeys::open(folder, policy, &mut PlatformEntropy, platform::now())?;
+    let keys = OnionKeys::open(folder, settings.keys, &mut PlatformEntropy, platform::now())?;
     let keys = Arc::new(keys);
     let metrics = Arc::new(Metrics::default());
     let live = Arc::new(Live::new(Arc::clone(&metrics)));
@@ -249,11 +311,9 @@ fn assemble(settings: &Settings, folder: &DataFolder) -> Result<Assembled, RunEr
         keys,
         budget: Arc::new(Budget::new(limits.bytes_in_flight)),
         disk,
-        addresses: Arc::new(Addresses::new(
-            limits.connections_per_address,
-            limits.subscribes_per_second_per_address,
-            limits.searches_per_second_per_address,
-        )),
+        subscribes: Rates::new(limits.subscribes_per_second_per_address),
+        searches: Rates::new(limits.searches_per_second_per_address),
+        door: Arc::new(door(settings, &metrics)?),
         metrics,
         database: folder.database(),
         stopping: AtomicBool::new(false),

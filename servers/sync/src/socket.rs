@@ -9,23 +9,24 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use axum::body::Body;
-use axum::http::{HeaderMap, HeaderValue, Response, StatusCode, header};
+use axum::http::{HeaderMap, Response};
 use bytes::Bytes;
 use delta_core::sync::frame::{Frame, OpsWriter, SUBPROTOCOL};
 use delta_core::topic::{Chain, Seq, TopicId};
+use delta_server_shell::bucket::TokenBucket;
 use delta_server_shell::platform;
+use delta_server_shell::serve::Io;
+use delta_server_shell::websocket::{self, Accept};
 use delta_topic_log::{
-    Cursor, GenerationSecret, LogReader, LogView, Next, StoredOp, Subscription, TokenBucket, Write, json,
+    Cursor, GenerationSecret, LogReader, LogView, Next, StoredOp, Subscription, Write, json,
 };
 use futures_util::{FutureExt, SinkExt, StreamExt};
 use hyper::upgrade::Upgraded;
 use hyper_util::rt::TokioIo;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
-use tokio::net::TcpStream;
 use tokio::sync::watch;
 use tokio::time::{Instant, timeout};
 use tokio_tungstenite::WebSocketStream;
-use tokio_tungstenite::tungstenite::handshake::derive_accept_key;
 use tokio_tungstenite::tungstenite::protocol::{Role, WebSocketConfig};
 use tokio_tungstenite::tungstenite::{Error, Message};
 
@@ -74,7 +75,7 @@ pub enum Mode {
 /// A valid WebSocket request (RFC 6455 §4.2.1).
 #[derive(Debug)]
 pub struct Handshake {
-    accept: String,
+    accept: Accept,
     /// The frames the client asked for.
     pub mode: Mode,
 }
@@ -82,33 +83,14 @@ pub struct Handshake {
 impl Handshake {
     /// `None` when the request is no WebSocket upgrade.
     pub fn read(headers: &HeaderMap) -> Option<Self> {
-        let tokens = |name| {
-            let values = headers.get_all(name).iter().filter_map(|value| HeaderValue::to_str(value).ok());
-            values.flat_map(|value| value.split(',')).map(|token: &str| token.trim().to_ascii_lowercase())
-        };
-        let upgrades = tokens(header::UPGRADE).any(|token| token == "websocket")
-            && tokens(header::CONNECTION).any(|token| token == "upgrade")
-            && headers.get(header::SEC_WEBSOCKET_VERSION).is_some_and(|version| version == "13");
-        let key = headers.get(header::SEC_WEBSOCKET_KEY)?;
-        let binary = tokens(header::SEC_WEBSOCKET_PROTOCOL).any(|token| token == SUBPROTOCOL);
-        let mode = if binary { Mode::Binary } else { Mode::Json };
-        upgrades.then(|| Self { accept: derive_accept_key(key.as_bytes()), mode })
+        let mode = if websocket::offers(headers, SUBPROTOCOL) { Mode::Binary } else { Mode::Json };
+        websocket::accept(headers).map(|accept| Self { accept, mode })
     }
 
     /// The answer that switches protocols.
     pub fn response(self) -> Response<Body> {
-        let mut response = Response::new(Body::empty());
-        *response.status_mut() = StatusCode::SWITCHING_PROTOCOLS;
-        let headers = response.headers_mut();
-        headers.insert(header::UPGRADE, HeaderValue::from_static("websocket"));
-        headers.insert(header::CONNECTION, HeaderValue::from_static("Upgrade"));
-        if let Ok(accept) = HeaderValue::from_str(&self.accept) {
-            headers.insert(header::SEC_WEBSOCKET_ACCEPT, accept);
-        }
-        if self.mode == Mode::Binary {
-            headers.insert(header::SEC_WEBSOCKET_PROTOCOL, HeaderValue::from_static(SUBPROTOCOL));
-        }
-        response
+        let protocol = (self.mode == Mode::Binary).then_some(SUBPROTOCOL);
+        websocket::switching(self.accept, protocol).map(|()| Body::empty())
     }
 }
 
@@ -141,7 +123,7 @@ pub async fn serve(
     cursor: Cursor,
     reader: ReaderKey,
 ) {
-    let Ok(parts) = upgraded.downcast::<TokioIo<TcpStream>>() else { return };
+    let Ok(parts) = upgraded.downcast::<TokioIo<Io>>() else { return };
     let max = if app.accept_direct_publish { MAX_DIRECT_MESSAGE } else { MAX_CLIENT_MESSAGE };
     let config = WebSocketConfig::default()
         .read_buffer_size(BUFFER)
@@ -181,7 +163,7 @@ pub async fn serve(
 
 struct Session {
     app: Arc<App>,
-    ws: WebSocketStream<TcpStream>,
+    ws: WebSocketStream<Io>,
     mode: Mode,
     member: Membership,
     watch: watch::Receiver<Published>,

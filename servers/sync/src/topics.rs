@@ -12,13 +12,14 @@ use delta_core::onion::control::{Action, Control};
 use delta_core::sync::proof::Purpose;
 use delta_core::topic::{TopicId, WriteVerifyingKey};
 use delta_server_shell::platform;
+use delta_server_shell::serve::Peer;
 use delta_topic_log::{
     LogReader, SEARCH_DEFAULT_LIMIT, SEARCH_MAX_LIMIT, SearchQuery, Words, WordsError, json as frames,
 };
 use serde_json::json;
 
 use crate::app::App;
-use crate::http::{Params, Peer, Refusal, busy, page_response, parse_history, parse_topic};
+use crate::http::{Params, Refusal, busy, page_response, parse_history, parse_topic};
 use crate::socket::ReaderKey;
 
 /// A refusal to serve a topic that was deleted or blocked.
@@ -123,7 +124,7 @@ pub async fn search(
     let topic = parse_topic(&topic)?;
     let params = Params::of(&uri)?;
     let query = parse_search(&params)?;
-    if let Err(retry_after_ms) = app.addresses.search(peer.address, platform::now()) {
+    if let Err(retry_after_ms) = app.searches.take(peer.address, platform::now()) {
         app.metrics.refuse_rate.inc();
         return Err(Refusal::rate(retry_after_ms));
     }

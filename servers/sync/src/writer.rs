@@ -13,10 +13,9 @@ use bytes::Bytes;
 use delta_core::identity::Millis;
 use delta_core::onion::control::Control;
 use delta_core::topic::{Seq, TopicId};
+use delta_server_shell::bucket::TokenBucket;
 use delta_server_shell::platform;
-use delta_topic_log::{
-    AppendError, Closed, ControlRefused, Controlled, LogReader, Placed, TokenBucket, TopicLogs, Write,
-};
+use delta_topic_log::{AppendError, Closed, ControlRefused, Controlled, LogReader, Placed, TopicLogs, Write};
 use thiserror::Error;
 use tokio::sync::oneshot;
 

@@ -5,7 +5,6 @@
 //! stages appends with [`TopicLogs::append`], makes them durable with [`TopicLogs::commit`], and only then lets
 //! anyone hear of them.
 
-mod bucket;
 mod control;
 mod generation;
 mod history;
@@ -16,7 +15,6 @@ mod search;
 mod storage;
 mod subscription;
 
-pub use bucket::TokenBucket;
 pub use control::{ControlRefused, Controlled};
 pub use generation::GenerationSecret;
 pub use history::{

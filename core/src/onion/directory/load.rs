@@ -283,6 +283,7 @@ pub(super) fn node(
         expires: record.expires,
         max_class: max_class.min(largest),
         seq,
+        tunnel: record.tunnel,
     };
     if node.is_current(now) { Ok(node) } else { Err(SkipReason::Expired { expires: node.expires }) }
 }

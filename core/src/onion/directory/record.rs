@@ -15,9 +15,13 @@ use crate::onion::v3::OnionKey;
 
 /// Most onion keys in a record: the current one and the next.
 const MAX_KEYS: usize = 2;
+/// The feature of a relay that offers tunnels.
+const TUNNEL: &str = "tunnel";
+/// Longest list of features, bytes.
+const MAX_FEATURES: usize = 64;
 
 /// The fields of a record. It prints as and is parsed from
-/// `v=delta1;t=relay;n=<url>;a=<hex>;k=<kid>.<base64url>[,<next>];x=<unix seconds>;c=<class>;o=<operator>`,
+/// `v=delta1;t=relay;n=<url>;a=<hex>;k=<kid>.<base64url>[,<next>];x=<unix seconds>;c=<class>;o=<operator>;f=tunnel`,
 /// `;` and `%` within a value written `%3B` and `%25`.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct NodeRecord {
@@ -35,6 +39,8 @@ pub struct NodeRecord {
     pub max_class: Option<u8>,
     /// Who runs it, by its own word.
     pub operator: Option<String>,
+    /// Whether it offers tunnels to sync servers.
+    pub tunnel: bool,
 }
 
 /// A record is refused. The node it speaks of is at fault, or somebody changed it; the node is left out.
@@ -75,6 +81,9 @@ impl fmt::Display for NodeRecord {
         if let Some(operator) = &self.operator {
             write!(f, ";o={}", escape(operator))?;
         }
+        if self.tunnel {
+            write!(f, ";f={TUNNEL}")?;
+        }
         Ok(())
     }
 }
@@ -109,6 +118,7 @@ impl FromStr for NodeRecord {
             expires: field("x")?.and_then(number).ok_or(RecordError::Field("x"))?,
             max_class: optional(field("c")?, "c", number)?,
             operator: optional(field("o")?, "o", |o| unescape(o).filter(|name| is_operator(name)))?,
+            tunnel: optional(field("f")?, "f", parse_features)?.unwrap_or(false),
         })
     }
 }
@@ -119,6 +129,13 @@ fn optional<T>(
     parse: impl FnOnce(&str) -> Option<T>,
 ) -> Result<Option<T>, RecordError> {
     value.map(|value| parse(value).ok_or(RecordError::Field(name))).transpose()
+}
+
+/// Names joined by commas; whether [`TUNNEL`] is one of them.
+fn parse_features(text: &str) -> Option<bool> {
+    let plain = |byte: u8| byte.is_ascii_lowercase() || byte.is_ascii_digit() || b",-".contains(&byte);
+    let fits = (1..=MAX_FEATURES).contains(&text.len()) && text.bytes().all(plain);
+    fits.then(|| text.split(',').any(|name| name == TUNNEL))
 }
 
 /// Digits without sign or leading zeros.

@@ -15,12 +15,13 @@ fn a_record_prints_as_described_and_parses_in_any_order() {
     let base64url = "QkJCQkJCQkJCQkJCQkJCQkJCQkJCQkJCQkJCQkJCQkI";
     let record = NodeRecord {
         operator: Some("50% off; limited".into()),
+        tunnel: true,
         keys: vec![key],
         expires: 1_800_000_000,
         ..record(1)
     };
     let text = format!(
-        "v=delta1;t=relay;n=https://relay1.example.org;a={};k=41.{base64url};x=1800000000;c=4;o=50%25 off%3B limited",
+        "v=delta1;t=relay;n=https://relay1.example.org;a={};k=41.{base64url};x=1800000000;c=4;o=50%25 off%3B limited;f=tunnel",
         id(1)
     );
     assert_eq!(record.to_string(), text);
@@ -32,6 +33,19 @@ fn a_record_prints_as_described_and_parses_in_any_order() {
     assert_eq!(fields.join(";").parse(), Ok(record));
     let minimal = format!("v=delta1;t=sync;a={};x=5", id(1)).parse::<NodeRecord>().unwrap();
     assert_eq!((minimal.kind, minimal.url, minimal.keys), (NodeKind::Sync, None, vec![]));
+}
+
+#[test]
+fn features_are_names_and_unknown_ones_are_ignored() {
+    let offers = |features: &str| {
+        let text = format!("v=delta1;t=relay;a={};x=5;f={features}", id(1));
+        text.parse::<NodeRecord>().map(|record| record.tunnel)
+    };
+    assert_eq!(offers("tunnel"), Ok(true));
+    assert_eq!(offers("later-2,tunnel"), Ok(true));
+    assert_eq!(offers("tunnels,xtunnel"), Ok(false));
+    assert_eq!(offers(&"a".repeat(64)), Ok(false));
+    assert_eq!(offers(&"a".repeat(65)), Err(RecordError::Field("f")));
 }
 
 #[test]
@@ -56,6 +70,9 @@ fn records_with_a_bad_field_are_refused() {
         ("c=4", "c=256", "c"),
         ("c=4", "c=", "c"),
         ("o=me", "o=", "o"),
+        ("o=me", "o=me;f=", "f"),
+        ("o=me", "o=me;f=Tunnel", "f"),
+        ("o=me", "o=me;f=tunnel;f=tunnel", "f"),
         ("o=me", "o=%41", "o"),
         ("o=me", "o=%2", "o"),
         ("n=https", "n=%zzhttps", "n"),

@@ -1,4 +1,4 @@
-//! `delta directory sign` and `show`.
+//! `delta directory sign`, `show`, `verify` and `refresh`.
 
 use std::path::{Path, PathBuf};
 
@@ -30,6 +30,7 @@ fn record(seed: u8, expires: u64, url: &str) -> RecordObject {
         expires,
         max_class: Some(4),
         operator: Some(format!("operator {seed}")),
+        tunnel: false,
     };
     RecordObject::sign(&WriteKey::from_seed([seed; 32]).signing_key(), &record, 1).unwrap()
 }
@@ -171,4 +172,127 @@ fn missing_files_and_arguments() {
     assert_eq!(delta(&["directory", "sign", "--key", &"11".repeat(32)], b"").code, 2);
     assert_eq!(delta(&["directory", "show"], b"").code, 2);
     assert_eq!(folder.show(&["--trust", "xyz"]).code, 2);
+}
+
+fn verify(folder: &Folder, more: &[&str]) -> Done {
+    let (list, records) = (folder.path("list.json"), folder.path("records.json"));
+    let mut arguments = vec!["directory", "verify", "--directory", &list, "--records", &records];
+    arguments.extend(more);
+    delta(&arguments, b"")
+}
+
+#[test]
+fn verify_fails_unless_every_node_can_be_used() {
+    let folder = Folder::new();
+    folder.sign(9, &["--version", "7"]);
+    let signer = node_id(9).to_string();
+    let done = verify(&folder, &["--trust", &signer]);
+    assert_eq!(done.code, 0, "{}", done.err());
+    assert!(done.out().starts_with("version 7, ") && done.out().contains("2 usable nodes"), "{}", done.out());
+    verify(&folder, &["--trust", &node_id(8).to_string()]).assert_failed("another signer");
+    assert_eq!(verify(&folder, &[]).code, 2, "without --trust there is nothing to check");
+    folder.write("records.json", &format!("[{}]", record(2, FAR, "https://relay2.example.org").to_json()));
+    verify(&folder, &["--trust", &signer]).assert_failed("a node without a record");
+    let list = folder.path("list.json");
+    let alone = ["directory", "verify", "--directory", &list, "--trust", &signer];
+    assert_eq!(delta(&alone, b"").code, 0, "the list alone");
+}
+
+/// A web server on loopback that answers every request with what `answer` gives at the time.
+fn web(answer: impl Fn(&str) -> Option<String> + Send + 'static) -> String {
+    use std::io::{BufRead, BufReader, Write};
+    let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let url = format!("http://{}", listener.local_addr().unwrap());
+    std::thread::spawn(move || {
+        for stream in listener.incoming() {
+            let mut stream = BufReader::new(stream.unwrap());
+            let mut line = String::new();
+            stream.read_line(&mut line).unwrap();
+            let path = line.split(' ').nth(1).unwrap_or("").to_owned();
+            while line.trim_end() != "" {
+                line.clear();
+                stream.read_line(&mut line).unwrap();
+            }
+            let body = answer(&path).unwrap_or_default();
+            let status = if body.is_empty() { "404 Not Found" } else { "200 OK" };
+            let head =
+                format!("HTTP/1.1 {status}\r\ncontent-length: {}\r\nconnection: close\r\n\r\n", body.len());
+            let _ = stream.get_mut().write_all((head + &body).as_bytes());
+        }
+    });
+    url
+}
+
+#[test]
+fn refresh_collects_every_nodes_record_and_keeps_the_old_one_of_a_node_that_is_gone() {
+    let folder = Folder::new();
+    let (first, second) = std::sync::mpsc::channel::<String>();
+    let second = std::sync::Mutex::new((second, String::new()));
+    // One relay whose answer can be changed, one that is not there.
+    let alive = web(move |path| {
+        let mut answers = second.lock().unwrap();
+        while let Ok(next) = answers.0.try_recv() {
+            answers.1 = next;
+        }
+        (path == "/key").then(|| answers.1.clone())
+    });
+    let gone = "http://127.0.0.1:1025";
+    folder.write("r1.json", &record(1, FAR, &alive).to_json());
+    folder.write("r2.json", &record(2, FAR, gone).to_json());
+    folder.sign(9, &["--allow-private"]);
+    let (list, records, signer) =
+        (folder.path("list.json"), folder.path("records.json"), node_id(9).to_string());
+    let web_list = std::fs::read_to_string(&list).unwrap();
+    let list_url = web(move |path| (path == "/list.json").then(|| web_list.clone())) + "/list.json";
+    let refresh = |list: &str| {
+        delta(
+            &[
+                "directory",
+                "refresh",
+                "--allow-private",
+                "--directory",
+                list,
+                "--trust",
+                &signer,
+                "--records",
+                &records,
+            ],
+            b"",
+        )
+    };
+    let newer = |seed: u8, seq: u64| {
+        let record = record(seed, FAR, &alive).verify().unwrap();
+        RecordObject::sign(&WriteKey::from_seed([seed; 32]).signing_key(), &record, seq).unwrap()
+    };
+    let in_file = || -> Vec<(NodeId, u64)> {
+        let text = std::fs::read_to_string(&records).unwrap();
+        let values: Vec<Value> = serde_json::from_str(&text).unwrap();
+        let objects = values.into_iter().map(|value| RecordObject::from_value(value).unwrap());
+        objects.map(|object| (object.verify().unwrap().id, object.seq)).collect()
+    };
+
+    first.send(newer(1, 5).to_json()).unwrap();
+    let done = refresh(&list);
+    assert_eq!(done.code, 0, "{}", done.err());
+    assert!(done.err().contains("its last record is kept"), "{}", done.err());
+    assert_eq!(in_file(), [(node_id(1), 5), (node_id(2), 1)]);
+
+    // An older record, and one of another node: the one in the file stays.
+    for bad in [newer(1, 4).to_json(), newer(2, 9).to_json(), "nonsense".to_owned()] {
+        first.send(bad).unwrap();
+        assert_eq!(refresh(&list_url).code, 0);
+        assert_eq!(in_file(), [(node_id(1), 5), (node_id(2), 1)]);
+    }
+    first.send(newer(1, 6).to_json()).unwrap();
+    assert_eq!(refresh(&list_url).code, 0);
+    assert_eq!(in_file()[0], (node_id(1), 6));
+
+    // Nothing to fall back on: what there is is written, and the command fails.
+    std::fs::remove_file(&records).unwrap();
+    refresh(&list).assert_failed("a node without a record");
+    assert_eq!(in_file(), [(node_id(1), 6)]);
+    // A list that is not trusted changes nothing.
+    folder.write("list.json", "{}");
+    refresh(&list).assert_failed("no list");
+    assert_eq!(in_file(), [(node_id(1), 6)]);
 }

@@ -4,7 +4,7 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 
 use super::*;
-use crate::connect::{SystemResolver, Timeouts};
+use delta_server_shell::connect::{SystemResolver, Timeouts};
 
 const SHORT: Timeouts = Timeouts { connect: Duration::from_secs(10), total: Duration::from_millis(200) };
 const LONG: Timeouts = Timeouts { connect: Duration::from_secs(10), total: Duration::from_secs(60) };
@@ -70,7 +70,7 @@ async fn a_connection_is_used_again() {
     let client = async {
         let mut link = None;
         for _ in 0..3 {
-            let outcome = send(&connector, &mut link, &to, &Bytes::from_static(b"12345")).await;
+            let outcome = send(&connector, &mut link, &to, PACKET, &Bytes::from_static(b"12345")).await;
             assert_eq!(outcome, Outcome::Delivered);
         }
     };
@@ -90,7 +90,7 @@ async fn a_connection_closed_while_idle_is_replaced_within_the_same_try() {
     let client = async {
         let mut link = None;
         for _ in 0..2 {
-            let outcome = send(&connector, &mut link, &to, &Bytes::from_static(b"1")).await;
+            let outcome = send(&connector, &mut link, &to, PACKET, &Bytes::from_static(b"1")).await;
             assert_eq!(outcome, Outcome::Delivered);
         }
     };
@@ -108,9 +108,9 @@ async fn a_cut_connection_and_a_closed_port_are_tried_again_later() {
     };
     let mut link = None;
     let packet = Bytes::from_static(b"1");
-    let (outcome, ()) = tokio::join!(send(&connector, &mut link, &to, &packet), server);
+    let (outcome, ()) = tokio::join!(send(&connector, &mut link, &to, PACKET, &packet), server);
     assert_eq!(outcome, Outcome::Unreachable);
-    assert_eq!(send(&connector, &mut link, &to, &packet).await, Outcome::Unreachable);
+    assert_eq!(send(&connector, &mut link, &to, PACKET, &packet).await, Outcome::Unreachable);
     assert!(link.is_none());
 }
 
@@ -119,7 +119,8 @@ async fn case_31_a_node_that_never_answers_is_given_up() {
     let Setup { connector, listener, to } = setup(SHORT).await;
     let mut link = None;
     let packet = Bytes::from_static(b"1");
-    let (outcome, accepted) = tokio::join!(send(&connector, &mut link, &to, &packet), listener.accept());
+    let (outcome, accepted) =
+        tokio::join!(send(&connector, &mut link, &to, PACKET, &packet), listener.accept());
     assert_eq!(outcome, Outcome::Unreachable);
     assert!(link.is_none());
     // The connection is closed: the silent node reads the request and then the end.
@@ -146,7 +147,7 @@ async fn case_31_an_endless_body_is_cut_and_an_endless_head_is_given_up() {
         };
         let client = async {
             let mut link = None;
-            let result = send(&connector, &mut link, &to, &Bytes::from_static(b"1")).await;
+            let result = send(&connector, &mut link, &to, PACKET, &Bytes::from_static(b"1")).await;
             drop(link);
             result
         };
@@ -169,7 +170,7 @@ async fn case_30_a_redirect_is_not_followed() {
     };
     let mut link = None;
     let packet = Bytes::from_static(b"1");
-    let client = send(&connector, &mut link, &to, &packet);
+    let client = send(&connector, &mut link, &to, PACKET, &packet);
     tokio::select! {
         biased;
         _ = elsewhere.accept() => panic!("the redirect was followed"),

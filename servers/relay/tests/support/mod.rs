@@ -187,6 +187,7 @@ impl Played {
             expires: 4_000_000_000,
             max_class: Some(4),
             operator: None,
+            tunnel: false,
         };
         RecordObject::sign(&self.identity, &record, 1).unwrap()
     }

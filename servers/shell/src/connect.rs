@@ -1,4 +1,4 @@
-//! Connections to next nodes: resolve once, check every address, connect to a checked one.
+//! Connections to other nodes: resolve once, check every address, connect to a checked one.
 
 use std::fmt;
 use std::future::Future;
@@ -80,10 +80,10 @@ impl Destination {
 #[derive(Debug, Error)]
 pub enum ConnectError {
     /// The host has no address that may be connected to. The directory or the name server is at fault.
-    #[error("no address of the next node may be connected to")]
+    #[error("no address of the host may be connected to")]
     Forbidden,
     /// The host cannot be reached now.
-    #[error("the next node cannot be reached")]
+    #[error("the host cannot be reached")]
     Unreachable(#[source] io::Error),
 }
 
@@ -108,6 +108,7 @@ pub trait Stream: AsyncRead + AsyncWrite + Unpin + Send {}
 impl<T: AsyncRead + AsyncWrite + Unpin + Send> Stream for T {}
 
 /// Makes connections under one policy.
+#[derive(Clone)]
 pub struct Connector<R> {
     resolver: R,
     permitted: fn(IpAddr) -> bool,
@@ -150,6 +151,12 @@ impl<R: Resolve> Connector<R> {
     /// Connects within [`Timeouts::connect`].
     pub async fn connect(&self, to: &Destination) -> Result<Box<dyn Stream>, ConnectError> {
         let connecting = tokio::time::timeout(self.timeouts.connect, self.connect_untimed(to));
+        connecting.await.unwrap_or_else(|_| Err(ConnectError::Unreachable(io::ErrorKind::TimedOut.into())))
+    }
+
+    /// The same without TLS of ours: for a stream whose ends encrypt it themselves.
+    pub async fn connect_plain(&self, to: &Destination) -> Result<TcpStream, ConnectError> {
+        let connecting = tokio::time::timeout(self.timeouts.connect, self.dial(to));
         connecting.await.unwrap_or_else(|_| Err(ConnectError::Unreachable(io::ErrorKind::TimedOut.into())))
     }
 

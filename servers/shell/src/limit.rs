@@ -1,0 +1,236 @@
+//! What one address may use: connections at once, and a rate.
+//!
+//! An IPv4 address counts for itself; of IPv6 a /64 counts as one, because a subscriber has a whole one.
+
+use std::collections::HashMap;
+use std::net::{IpAddr, Ipv6Addr};
+use std::str::FromStr;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use delta_core::identity::Millis;
+use thiserror::Error;
+
+use crate::bucket::TokenBucket;
+
+/// Buckets of addresses kept before full ones are looked for and forgotten.
+const MANY_BUCKETS: usize = 16_384;
+/// Most buckets; strangers beyond that share one.
+const MAX_BUCKETS: usize = 262_144;
+
+/// `limit` as a bound on a count: 0 means none.
+pub const fn bound(limit: u64) -> u64 {
+    if limit == 0 { u64::MAX } else { limit }
+}
+
+/// A quantity that every address may hold so much of at once.
+#[derive(Debug)]
+pub struct Shares {
+    held: Mutex<HashMap<IpAddr, u64>>,
+    each: u64,
+}
+
+/// A part of an address's share; given back when dropped.
+#[derive(Debug)]
+pub struct Share {
+    shares: Arc<Shares>,
+    address: IpAddr,
+    amount: u64,
+}
+
+impl Shares {
+    /// Each address may hold so much; 0 for no limit.
+    pub fn new(each: u64) -> Self {
+        Self { held: Mutex::default(), each: bound(each) }
+    }
+
+    /// Takes a part; `None` when the address would hold too much. One part always fits.
+    pub fn take(self: &Arc<Self>, address: IpAddr, amount: u64) -> Option<Share> {
+        let address = group(address);
+        let mut held = lock(&self.held);
+        let before = held.get(&address).copied().unwrap_or(0);
+        let after = before.saturating_add(amount);
+        if before > 0 && after > self.each {
+            return None;
+        }
+        held.insert(address, after);
+        Some(Share { shares: Arc::clone(self), address, amount })
+    }
+}
+
+impl Drop for Share {
+    fn drop(&mut self) {
+        let mut held = lock(&self.shares.held);
+        if let Some(amount) = held.get_mut(&self.address) {
+            *amount = amount.saturating_sub(self.amount);
+            if *amount == 0 {
+                held.remove(&self.address);
+            }
+        }
+    }
+}
+
+/// How often every address may do something.
+#[derive(Debug)]
+pub struct Rates {
+    buckets: Mutex<Buckets>,
+    per_second: u64,
+}
+
+#[derive(Debug)]
+struct Buckets {
+    by_address: HashMap<IpAddr, TokenBucket>,
+    // Full ones are looked for when there are so many: twice as many as were left the last time, so that an address
+    // costs the same however many there are.
+    prune_at: usize,
+}
+
+impl Rates {
+    /// So often a second, with as much at once; 0 for no limit.
+    pub fn new(per_second: u64) -> Self {
+        let buckets = Buckets { by_address: HashMap::new(), prune_at: MANY_BUCKETS };
+        Self { buckets: Mutex::new(buckets), per_second }
+    }
+
+    /// Counts one time.
+    ///
+    /// # Errors
+    /// It was too often; wait that many milliseconds.
+    pub fn take(&self, address: IpAddr, now: Millis) -> Result<(), u64> {
+        if self.per_second == 0 {
+            return Ok(());
+        }
+        let mut buckets = lock(&self.buckets);
+        let Buckets { by_address, prune_at } = &mut *buckets;
+        if by_address.len() > *prune_at {
+            by_address.retain(|_, bucket| !bucket.is_full(now, self.per_second));
+            *prune_at = MANY_BUCKETS.max(2 * by_address.len());
+        }
+        let mut address = group(address);
+        if by_address.len() >= MAX_BUCKETS && !by_address.contains_key(&address) {
+            address = IpAddr::V6(Ipv6Addr::UNSPECIFIED);
+        }
+        let bucket = by_address.entry(address).or_insert_with(|| TokenBucket::full(now));
+        bucket.take(now, 1, self.per_second, 1_000)
+    }
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// An IPv6 subscriber has a whole /64: it counts as one address.
+fn group(address: IpAddr) -> IpAddr {
+    match address.to_canonical() {
+        IpAddr::V4(address) => IpAddr::V4(address),
+        IpAddr::V6(address) => IpAddr::V6(Ipv6Addr::from_bits(address.to_bits() & !u128::from(u64::MAX))),
+    }
+}
+
+/// Addresses that share a prefix: a reverse proxy's, or those of several.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Network {
+    address: IpAddr,
+    bits: u8,
+}
+
+/// This is no network.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Error)]
+#[error("expected an address, or a network as address/bits")]
+pub struct NetworkError;
+
+impl FromStr for Network {
+    type Err = NetworkError;
+    fn from_str(text: &str) -> Result<Self, NetworkError> {
+        let (address, bits) =
+            text.split_once('/').map_or((text, None), |(address, bits)| (address, Some(bits)));
+        let address: IpAddr = address.parse().map_err(|_| NetworkError)?;
+        let most = if address.is_ipv4() { 32 } else { 128 };
+        let bits = bits.map_or(Ok(most), str::parse).map_err(|_| NetworkError)?;
+        if bits > most { Err(NetworkError) } else { Ok(Self { address, bits }) }
+    }
+}
+
+impl Network {
+    /// Whether `address` is one of it.
+    pub fn contains(&self, address: IpAddr) -> bool {
+        match (self.address, address.to_canonical()) {
+            (IpAddr::V4(own), IpAddr::V4(other)) => {
+                (own.to_bits() ^ other.to_bits()).checked_shr(32 - u32::from(self.bits)).unwrap_or(0) == 0
+            }
+            (IpAddr::V6(own), IpAddr::V6(other)) => {
+                (own.to_bits() ^ other.to_bits()).checked_shr(128 - u32::from(self.bits)).unwrap_or(0) == 0
+            }
+            _ => false,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn address(text: &str) -> IpAddr {
+        text.parse().unwrap()
+    }
+
+    #[test]
+    fn every_address_has_a_share_of_its_own_and_a_64_is_one_address() {
+        let shares = Arc::new(Shares::new(2));
+        let [a, b, other] = ["2001:db8::1", "2001:db8::ffff:0:0:1", "2001:db8:0:1::1"].map(address);
+        let held = [shares.take(a, 1).unwrap(), shares.take(b, 1).unwrap()];
+        assert!(shares.take(a, 1).is_none(), "one /64 is one address");
+        assert!(shares.take(other, 1).is_some());
+        drop(held);
+        assert!(shares.take(a, 3).is_some(), "one part always fits");
+        assert!(shares.held.lock().unwrap().is_empty());
+        // An IPv4 address written as IPv6 is that address.
+        let one = shares.take(address("192.0.2.1"), 2).unwrap();
+        assert!(shares.take(address("::ffff:192.0.2.1"), 1).is_none());
+        assert!(shares.take(address("192.0.2.2"), 2).is_some());
+        drop(one);
+    }
+
+    #[test]
+    fn every_address_has_a_rate_of_its_own() {
+        let rates = Rates::new(3);
+        let [a, b, other] = ["2001:db8::1", "2001:db8::ffff:0:0:1", "2001:db8:0:1::1"].map(address);
+        for _ in 0..3 {
+            assert_eq!(rates.take(a, Millis(0)), Ok(()));
+        }
+        assert_eq!(rates.take(b, Millis(0)), Err(334));
+        assert_eq!(rates.take(other, Millis(0)), Ok(()));
+        assert_eq!(rates.take(b, Millis(334)), Ok(()));
+        let endless = Rates::new(0);
+        assert!((0..10_000).all(|_| endless.take(a, Millis(0)).is_ok()));
+    }
+
+    #[test]
+    fn addresses_nobody_asks_for_any_more_are_forgotten() {
+        let rates = Rates::new(1);
+        for n in 0..=MANY_BUCKETS as u32 {
+            rates.take(IpAddr::from(n.to_be_bytes()), Millis(0)).unwrap();
+        }
+        rates.take(address("192.0.2.1"), Millis(1_000)).unwrap();
+        assert_eq!(rates.buckets.lock().unwrap().by_address.len(), 1);
+        // Where none may be forgotten there is an end, too: the rest share what one address has.
+        let counts = || rates.buckets.lock().unwrap().by_address.len();
+        let refused =
+            (0..=MAX_BUCKETS as u32).map(|n| rates.take(IpAddr::from(n.to_be_bytes()), Millis(1_000)));
+        assert!(refused.filter(Result::is_err).count() <= 2);
+        assert_eq!(counts(), MAX_BUCKETS + 1);
+    }
+
+    #[test]
+    fn networks_are_prefixes() {
+        let contains =
+            |network: &str, text: &str| network.parse::<Network>().unwrap().contains(address(text));
+        assert!(contains("127.0.0.1", "127.0.0.1") && !contains("127.0.0.1", "127.0.0.2"));
+        assert!(contains("10.0.0.0/8", "10.255.0.1") && !contains("10.0.0.0/8", "11.0.0.1"));
+        assert!(contains("10.0.0.0/8", "::ffff:10.0.0.1") && !contains("10.0.0.0/8", "::1"));
+        assert!(contains("0.0.0.0/0", "203.0.113.9") && contains("::/0", "2001:db8::1"));
+        assert!(contains("2001:db8::/32", "2001:db8:1::") && !contains("2001:db8::/32", "2001:db9::"));
+        for bad in ["", "10.0.0", "10.0.0.0/33", "::/129", "10.0.0.0/x", "relay.example"] {
+            assert_eq!(bad.parse::<Network>(), Err(NetworkError), "{bad}");
+        }
+    }
+}

@@ -1,0 +1,362 @@
+//! Accepting connections: how many, from whom, with TLS or without, and how they end.
+
+use std::error::Error;
+use std::io;
+use std::net::IpAddr;
+use std::pin::{Pin, pin};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::task::{Context, Poll};
+use std::time::Duration;
+
+use hyper::body::{Body, Incoming};
+use hyper::header::{HeaderMap, HeaderValue};
+use hyper::server::conn::http1;
+use hyper::service::{Service, service_fn};
+use hyper::{Request, Response};
+use hyper_util::rt::{TokioIo, TokioTimer};
+use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt, ReadBuf};
+use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::watch;
+use tokio_rustls::server::TlsStream;
+
+use crate::limit::{Network, Share, Shares, bound};
+use crate::tls::Tls;
+
+/// A connection without a complete request head for this long is closed.
+const HEAD_TIMEOUT: Duration = Duration::from_secs(75);
+/// Largest request head; also the buffer for bodies in transit.
+const MAX_HEAD: usize = 64 * 1024;
+/// Pause after the system could not accept (no file handles left).
+const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
+/// Where a reverse proxy says who is before it.
+const FORWARDED_FOR: &str = "x-forwarded-for";
+
+const TOO_MANY: &[u8] =
+    b"HTTP/1.1 429 Too Many Requests\r\nRetry-After: 5\r\nContent-Length: 0\r\nConnection: close\r\n\r\n";
+const FULL: &[u8] =
+    b"HTTP/1.1 503 Service Unavailable\r\nRetry-After: 5\r\nContent-Length: 0\r\nConnection: close\r\n\r\n";
+
+/// Why a connection was turned away.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum TurnedAway {
+    /// The server has too many.
+    Full,
+    /// The address has too many.
+    TooMany,
+}
+
+/// Who may come in, and how.
+pub struct Door {
+    /// Connections at once; above it 503. 0 for no limit.
+    pub connections: u64,
+    /// Connections at once from every address; above it 429.
+    pub each: Arc<Shares>,
+    /// Reverse proxies: they may say for whom they ask, and hold as many connections as they like.
+    pub proxies: Vec<Network>,
+    /// TLS of the server's own.
+    pub tls: Option<Arc<Tls>>,
+    /// Whether answers carry a Date.
+    pub date: bool,
+    /// Told when somebody was turned away.
+    pub turned_away: Box<dyn Fn(TurnedAway) + Send + Sync>,
+    /// Connections that are open now.
+    pub open: AtomicU64,
+}
+
+impl std::fmt::Debug for Door {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("Door(..)")
+    }
+}
+
+impl Door {
+    /// For the operator alone: plain, without limits.
+    pub fn admin() -> Self {
+        Self {
+            connections: 0,
+            each: Arc::new(Shares::new(0)),
+            proxies: Vec::new(),
+            tls: None,
+            date: true,
+            turned_away: Box::new(|_| {}),
+            open: AtomicU64::new(0),
+        }
+    }
+
+    fn is_proxy(&self, address: IpAddr) -> bool {
+        self.proxies.iter().any(|proxy| proxy.contains(address))
+    }
+
+    fn enter(self: &Arc<Self>, address: IpAddr) -> Result<Place, TurnedAway> {
+        if self.open.load(Ordering::Relaxed) >= bound(self.connections) {
+            return Err(TurnedAway::Full);
+        }
+        let share = match self.is_proxy(address) {
+            true => None,
+            false => Some(self.each.take(address, 1).ok_or(TurnedAway::TooMany)?),
+        };
+        self.open.fetch_add(1, Ordering::Relaxed);
+        Ok(Place { door: Arc::clone(self), _share: share })
+    }
+
+    /// Who asks: the other end of the connection, or when that is a trusted proxy whom it names.
+    fn asking(&self, end: IpAddr, headers: &HeaderMap) -> IpAddr {
+        if !self.is_proxy(end) {
+            return end;
+        }
+        // Each proxy adds whom it heard it from: from the right, the first that is no proxy of ours. What stands left
+        // of that is anybody's word.
+        let named = headers.get_all(FORWARDED_FOR).iter().filter_map(|value| HeaderValue::to_str(value).ok());
+        let named: Vec<&str> = named.flat_map(|value| value.split(',')).map(str::trim).collect();
+        let mut asking = end;
+        for name in named.into_iter().rev() {
+            let Ok(address) = name.parse::<IpAddr>() else { return asking };
+            asking = address;
+            if !self.is_proxy(address) {
+                return asking;
+            }
+        }
+        asking
+    }
+}
+
+/// A connection's place, counted until the last user of it is gone.
+#[derive(Debug)]
+pub struct Place {
+    door: Arc<Door>,
+    _share: Option<Share>,
+}
+
+impl Drop for Place {
+    fn drop(&mut self) {
+        self.door.open.fetch_sub(1, Ordering::Relaxed);
+    }
+}
+
+/// Who sent a request; in its extensions.
+#[derive(Clone, Debug)]
+pub struct Peer {
+    /// The address.
+    pub address: IpAddr,
+    /// Keeps the connection's place taken, also after an upgrade.
+    pub place: Arc<Place>,
+}
+
+/// What an upgraded connection runs on.
+#[derive(Debug)]
+pub enum Io {
+    /// TCP alone.
+    Plain(TcpStream),
+    /// TLS over it.
+    Tls(Box<TlsStream<TcpStream>>),
+}
+
+/// Serves connections until `stop` turns true. Connections that are open then finish their request by themselves:
+/// [`Door::open`] counts them.
+pub async fn serve<S, B>(listener: TcpListener, door: Arc<Door>, service: S, mut stop: watch::Receiver<bool>)
+where
+    S: Service<Request<Incoming>, Response = Response<B>> + Clone + Send + 'static,
+    S::Future: Send,
+    S::Error: Into<Box<dyn Error + Send + Sync>>,
+    B: Body + Send + 'static,
+    B::Data: Send,
+    B::Error: Into<Box<dyn Error + Send + Sync>>,
+{
+    let told = stop.clone();
+    let accepting = async {
+        loop {
+            match listener.accept().await {
+                Ok((stream, from)) => match door.enter(from.ip()) {
+                    Ok(place) => {
+                        let peer = Peer { address: from.ip(), place: Arc::new(place) };
+                        tokio::spawn(serve_one(
+                            stream,
+                            peer,
+                            Arc::clone(&door),
+                            service.clone(),
+                            told.clone(),
+                        ));
+                    }
+                    Err(why) => {
+                        (door.turned_away)(why);
+                        refuse(stream, why, door.tls.is_some());
+                    }
+                },
+                // The peer was gone before it was accepted, or no handles are left: neither ends the server.
+                Err(error) if error.kind() == io::ErrorKind::ConnectionAborted => {}
+                Err(error) => {
+                    tracing::warn!("cannot accept connections: {error}");
+                    tokio::time::sleep(ACCEPT_PAUSE).await;
+                }
+            }
+        }
+    };
+    tokio::select! {
+        () = accepting => {}
+        _ = stop.wait_for(|stop| *stop) => {}
+    }
+}
+
+/// Says no without reading anything. Under TLS it would cost a handshake to say it: the connection is cut.
+fn refuse(mut stream: TcpStream, why: TurnedAway, tls: bool) {
+    if tls {
+        return;
+    }
+    tokio::spawn(async move {
+        let answer = match why {
+            TurnedAway::Full => FULL,
+            TurnedAway::TooMany => TOO_MANY,
+        };
+        let _ = tokio::time::timeout(ACCEPT_PAUSE, stream.write_all(answer)).await;
+        let _ = stream.shutdown().await;
+    });
+}
+
+async fn serve_one<S, B>(
+    stream: TcpStream,
+    peer: Peer,
+    door: Arc<Door>,
+    service: S,
+    mut stop: watch::Receiver<bool>,
+) where
+    S: Service<Request<Incoming>, Response = Response<B>> + Clone + Send + 'static,
+    S::Future: Send,
+    S::Error: Into<Box<dyn Error + Send + Sync>>,
+    B: Body + Send + 'static,
+    B::Data: Send,
+    B::Error: Into<Box<dyn Error + Send + Sync>>,
+{
+    if stream.set_nodelay(true).is_err() {
+        return;
+    }
+    let io = match &door.tls {
+        None => Io::Plain(stream),
+        // A handshake that fails is that peer's business, and nothing to log.
+        Some(tls) => match tls.accept(stream).await {
+            Ok(stream) => Io::Tls(Box::new(stream)),
+            Err(_) => return,
+        },
+    };
+    let end = peer.address;
+    let date = door.date;
+    let service = service_fn(move |mut request: Request<Incoming>| {
+        let address = door.asking(end, request.headers());
+        request.extensions_mut().insert(Peer { address, ..peer.clone() });
+        service.call(request)
+    });
+    let connection = http1::Builder::new()
+        .timer(TokioTimer::new())
+        .header_read_timeout(HEAD_TIMEOUT)
+        .max_buf_size(MAX_HEAD)
+        .auto_date_header(date)
+        .serve_connection(TokioIo::new(io), service)
+        .with_upgrades();
+    let mut connection = pin!(connection);
+    tokio::select! {
+        biased;
+        _ = connection.as_mut() => return,
+        _ = stop.wait_for(|stop| *stop) => connection.as_mut().graceful_shutdown(),
+    }
+    // What went wrong on one connection is that peer's business, and nothing to log.
+    let _ = connection.await;
+}
+
+/// Calls the same function of either stream.
+macro_rules! either {
+    ($self:ident, $stream:ident => $call:expr) => {
+        match $self.get_mut() {
+            Self::Plain($stream) => {
+                let $stream = Pin::new($stream);
+                $call
+            }
+            Self::Tls($stream) => {
+                let $stream = Pin::new(&mut **$stream);
+                $call
+            }
+        }
+    };
+}
+
+impl AsyncRead for Io {
+    fn poll_read(self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+        either!(self, stream => stream.poll_read(cx, buf))
+    }
+}
+
+impl AsyncWrite for Io {
+    fn poll_write(self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
+        either!(self, stream => stream.poll_write(cx, buf))
+    }
+
+    fn poll_write_vectored(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        bufs: &[io::IoSlice<'_>],
+    ) -> Poll<io::Result<usize>> {
+        either!(self, stream => stream.poll_write_vectored(cx, bufs))
+    }
+
+    fn is_write_vectored(&self) -> bool {
+        match self {
+            Self::Plain(stream) => stream.is_write_vectored(),
+            Self::Tls(stream) => stream.is_write_vectored(),
+        }
+    }
+
+    fn poll_flush(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        either!(self, stream => stream.poll_flush(cx))
+    }
+
+    fn poll_shutdown(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        either!(self, stream => stream.poll_shutdown(cx))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn asking(end: &str, headers: &[&str]) -> String {
+        let door = Door {
+            proxies: vec!["127.0.0.1".parse().unwrap(), "10.0.0.0/8".parse().unwrap()],
+            ..Door::admin()
+        };
+        let mut map = HeaderMap::new();
+        for value in headers {
+            map.append(FORWARDED_FOR, value.parse().unwrap());
+        }
+        door.asking(end.parse().unwrap(), &map).to_string()
+    }
+
+    #[test]
+    fn only_a_trusted_proxy_says_for_whom_it_asks() {
+        assert_eq!(asking("203.0.113.1", &["198.51.100.1"]), "203.0.113.1");
+        assert_eq!(asking("127.0.0.1", &[]), "127.0.0.1");
+        assert_eq!(asking("127.0.0.1", &["198.51.100.1"]), "198.51.100.1");
+        // The client wrote the first one itself.
+        assert_eq!(asking("127.0.0.1", &["192.0.2.7, 198.51.100.1"]), "198.51.100.1");
+        assert_eq!(asking("127.0.0.1", &["192.0.2.7", "198.51.100.1, 10.1.2.3"]), "198.51.100.1");
+        assert_eq!(asking("127.0.0.1", &["10.1.2.3"]), "10.1.2.3");
+        assert_eq!(asking("127.0.0.1", &["nonsense, 10.1.2.3"]), "10.1.2.3");
+        assert_eq!(asking("127.0.0.1", &["2001:db8::1"]), "2001:db8::1");
+    }
+
+    #[test]
+    fn places_are_counted_by_address_and_proxies_have_as_many_as_they_like() {
+        let door = Arc::new(Door {
+            connections: 5,
+            each: Arc::new(Shares::new(2)),
+            proxies: vec!["127.0.0.1".parse().unwrap()],
+            ..Door::admin()
+        });
+        let enter = |text: &str| door.enter(text.parse().unwrap());
+        let held = [enter("192.0.2.1").unwrap(), enter("192.0.2.1").unwrap()];
+        assert_eq!(enter("192.0.2.1").unwrap_err(), TurnedAway::TooMany);
+        let proxied = ["127.0.0.1"; 3].map(|address| enter(address).unwrap());
+        assert_eq!(enter("192.0.2.2").unwrap_err(), TurnedAway::Full);
+        drop((held, proxied));
+        assert_eq!(door.open.load(Ordering::Relaxed), 0);
+        assert!(enter("192.0.2.1").is_ok());
+    }
+}

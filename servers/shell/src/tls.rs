@@ -1,0 +1,110 @@
+//! TLS of a server's own: certificate and key from files, taken anew when they change.
+
+use std::fs;
+use std::io;
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, PoisonError, RwLock};
+use std::time::{Duration, SystemTime};
+
+use rustls::ServerConfig;
+use rustls::pki_types::pem::{self, PemObject};
+use rustls::pki_types::{CertificateDer, PrivateKeyDer};
+use thiserror::Error;
+use tokio::net::TcpStream;
+use tokio_rustls::TlsAcceptor;
+use tokio_rustls::server::TlsStream;
+
+use crate::program::chain;
+
+/// How often the files are looked at.
+const LOOK: Duration = Duration::from_secs(10);
+/// A handshake that takes longer is cut.
+const HANDSHAKE: Duration = Duration::from_secs(10);
+
+/// Certificate and key cannot be used. The operator is at fault.
+#[derive(Debug, Error)]
+pub enum TlsError {
+    /// A file cannot be read, or holds no PEM block of its kind.
+    #[error("cannot read {}", path.display())]
+    Read {
+        /// Which.
+        path: PathBuf,
+        /// Why.
+        source: pem::Error,
+    },
+    /// They do not fit together, or are of a kind that is not supported.
+    #[error("--tls-cert and --tls-key cannot be used together")]
+    Pair(#[from] rustls::Error),
+}
+
+/// A certificate chain and its key, and the files they come from.
+#[derive(Debug)]
+pub struct Tls {
+    cert: PathBuf,
+    key: PathBuf,
+    config: RwLock<Arc<ServerConfig>>,
+}
+
+impl Tls {
+    /// Reads the files.
+    pub fn open(cert: &Path, key: &Path) -> Result<Self, TlsError> {
+        let config = RwLock::new(read(cert, key)?);
+        Ok(Self { cert: cert.to_owned(), key: key.to_owned(), config })
+    }
+
+    /// Does the handshake of a connection.
+    pub async fn accept(&self, stream: TcpStream) -> io::Result<TlsStream<TcpStream>> {
+        let config = Arc::clone(&self.config.read().unwrap_or_else(PoisonError::into_inner));
+        let shaking = tokio::time::timeout(HANDSHAKE, TlsAcceptor::from(config).accept(stream));
+        shaking.await.unwrap_or_else(|_| Err(io::ErrorKind::TimedOut.into()))
+    }
+
+    /// Looks at the files for ever. New ones that cannot be used are refused, loudly; connections go on.
+    pub async fn watch(self: Arc<Self>) {
+        let mut seen = self.stamps();
+        loop {
+            tokio::time::sleep(LOOK).await;
+            let now = self.stamps();
+            // Both files are replaced, one after the other: only what has stood still for a while is read.
+            if now != seen {
+                tokio::time::sleep(LOOK).await;
+                seen = self.stamps();
+                self.reload();
+            }
+        }
+    }
+
+    /// Reads the files again.
+    fn reload(&self) {
+        match read(&self.cert, &self.key) {
+            Ok(config) => {
+                *self.config.write().unwrap_or_else(PoisonError::into_inner) = config;
+                tracing::info!("the certificate was read again");
+            }
+            Err(error) => {
+                tracing::error!("{}; the certificate read before stays in use", chain(&error));
+            }
+        }
+    }
+
+    fn stamps(&self) -> [Option<SystemTime>; 2] {
+        [&self.cert, &self.key].map(|path| fs::metadata(path).and_then(|data| data.modified()).ok())
+    }
+}
+
+fn read(cert: &Path, key: &Path) -> Result<Arc<ServerConfig>, TlsError> {
+    let error = |path: &Path| {
+        let path = path.to_owned();
+        move |source| TlsError::Read { path, source }
+    };
+    let certs = CertificateDer::pem_file_iter(cert).map_err(error(cert))?;
+    let certs = certs.collect::<Result<Vec<_>, _>>().map_err(error(cert))?;
+    let key = PrivateKeyDer::from_pem_file(key).map_err(error(key))?;
+    let provider = Arc::new(rustls::crypto::ring::default_provider());
+    let mut config = ServerConfig::builder_with_provider(provider)
+        .with_safe_default_protocol_versions()?
+        .with_no_client_auth()
+        .with_single_cert(certs, key)?;
+    config.alpn_protocols = vec![b"http/1.1".to_vec()];
+    Ok(Arc::new(config))
+}
