@@ -48,6 +48,7 @@ impl World {
             expires: u64::MAX,
             max_class: 4,
             seq: 1,
+            tunnel: false,
         };
         let relay = |index: u8| {
             let id = SigningKey::from_bytes(&[index + 50; 32]).verifying_key().to_bytes();
