@@ -15,6 +15,7 @@ mod delivery;
 pub mod ingest;
 mod io;
 mod receive;
+mod slots;
 mod state;
 
 use std::collections::VecDeque;
@@ -35,6 +36,7 @@ pub use io::{
     Blocked, Command, CommandError, CommandId, Event, Handover, Input, Network, OpenJob, Opened, OpenedBatch,
     Output, PostJob, PostJobError, Reply, SeenDirectory, TopicStatus, Why, open,
 };
+pub use slots::{POLL_EVERY_MS, POLLING_SOCKETS};
 
 /// A batch could not be committed. It was rolled back whole: its commands are answered with the error, its
 /// connections start over from the stored cursors, nothing acknowledged is lost.

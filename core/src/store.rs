@@ -82,6 +82,8 @@ pub struct Checkpoint {
     pub moved: u64,
 }
 
+/// What is left of the write-ahead log's file when it begins anew after a checkpoint.
+const WAL_KEPT_BYTES: u32 = 4 * 1024 * 1024;
 /// Page cache of the writer, KiB.
 const WRITER_CACHE_KIB: u32 = 8 * 1024;
 /// Page cache of a reader, KiB.
@@ -124,7 +126,7 @@ impl Store {
         }
         db.batch(&format!(
             "PRAGMA wal_autocheckpoint = 0; PRAGMA secure_delete = ON; PRAGMA temp_store = MEMORY;
-             PRAGMA cache_size = -{WRITER_CACHE_KIB};"
+             PRAGMA journal_size_limit = {WAL_KEPT_BYTES}; PRAGMA cache_size = -{WRITER_CACHE_KIB};"
         ))?;
         if cfg!(target_vendor = "apple") {
             db.batch("PRAGMA fullfsync = ON; PRAGMA checkpoint_fullfsync = ON;")?;

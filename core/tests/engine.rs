@@ -7,10 +7,11 @@ use std::sync::Arc;
 use bytes::Bytes;
 use delta_core::engine::{
     Blocked, Command, CommandError, CommandId, Engine, EngineError, Event, Handover, Input, Network, Output,
-    PostJob, Reply, SeenDirectory, open,
+    POLL_EVERY_MS, PostJob, Reply, SeenDirectory, open,
 };
 use delta_core::entropy::SeededEntropy;
 use delta_core::identity::{EnvelopeHash, LogId, Millis, NodeId, OperationId};
+use delta_core::limits::MAX_LIVE_SOCKETS;
 use delta_core::onion::deliver;
 use delta_core::onion::directory::{Directory, Node, NodeKind};
 use delta_core::onion::route::RouteError;
@@ -652,4 +653,69 @@ fn a_batch_that_cannot_be_committed_leaves_nothing_behind_and_the_app_knows_wher
     assert_eq!(request.topic, topic, "the row that waits for its echo");
     assert_eq!(alice.status().blocked, None);
     alice.handle(vec![Input::Disconnected { conn, retry_after_ms: 0 }]).unwrap();
+}
+
+#[test]
+fn a_device_with_more_topics_than_sockets_catches_the_parked_ones_up_in_turn() {
+    let tickets: Vec<Ticket> = (0..=MAX_LIVE_SOCKETS)
+        .map(|index| Ticket::generate_private(&mut SeededEntropy::new([index as u8; 32])).unwrap())
+        .collect();
+    let world = World::new(tickets[0].topic());
+    let mut alice = Device::new(1, Store::in_memory().unwrap(), &tickets[0]);
+    alice.command(Command::Configure(world.network(3))).unwrap();
+    let mut open = std::collections::BTreeSet::new();
+    let mut most = 0;
+    let mut topics = std::collections::BTreeSet::new();
+    let mut count = |outputs: &[Output]| -> Option<ConnId> {
+        let mut first = None;
+        for output in outputs {
+            match output {
+                Output::Connect { conn, request, .. } => {
+                    open.insert(*conn);
+                    topics.insert(request.topic);
+                    first = first.or((request.topic == tickets[0].topic()).then_some(*conn));
+                }
+                Output::Disconnect { conn } => drop(open.remove(conn)),
+                _ => {}
+            }
+            most = most.max(open.len());
+        }
+        first
+    };
+    let mut first = None;
+    for ticket in &tickets {
+        alice.command(Command::OpenTopic { ticket: ticket.clone() }).unwrap();
+        let input = alice.input(Command::Subscribe { topic: ticket.topic() });
+        let outputs = alice.handle(vec![input]).unwrap();
+        first = first.or(count(&outputs));
+    }
+    // The one used longest ago lost its socket, and gets one of the few that go round.
+    assert_eq!(alice.status().connection, Connection::Parked);
+    let mut outputs = Vec::new();
+    let mut conn = None;
+    for _ in 0..10_000 {
+        outputs = alice.handle(vec![Input::Timeout]).unwrap();
+        conn = count(&outputs);
+        if conn.is_some() {
+            break;
+        }
+        // No server answers the others: they time out.
+        alice.now = alice.engine.next_wakeup().unwrap().max(alice.now);
+    }
+    assert!(alice.now.0 >= POLL_EVERY_MS);
+    assert!(conn.is_some() && conn != first, "its turn: {outputs:?}");
+    let conn = conn.unwrap();
+    let mut outputs = alice.handle(vec![Input::Connected { conn }]).unwrap();
+    for frame in [world.hello(), world.ready()] {
+        outputs.extend(alice.frame(conn, &frame));
+    }
+    count(&outputs);
+    assert!(alice.status().cursor.is_some(), "it was caught up");
+    assert!(
+        outputs.iter().any(|output| matches!(output, Output::Disconnect { conn: closed } if *closed == conn))
+    );
+    // Used again, it is live at once.
+    let input = alice.input(Command::Subscribe { topic: tickets[0].topic() });
+    assert!(count(&alice.handle(vec![input]).unwrap()).is_some());
+    assert_eq!((most, topics.len()), (MAX_LIVE_SOCKETS, MAX_LIVE_SOCKETS + 1));
 }

@@ -11,6 +11,7 @@ use super::io::{
     Blocked, Command, CommandError, CommandId, Event, Input, Network, OpenJob, Output, Reply, SeenDirectory,
     TopicStatus, TriagedStep,
 };
+use super::slots::Slots;
 use super::{ingest, receive};
 use crate::entropy::Entropy;
 use crate::identity::{Author, EnvelopeHash, Millis, NodeId};
@@ -50,6 +51,7 @@ pub(super) struct State {
     /// Topics with a packet ready for which [`super::delivery::MAX_HANDOVERS`] leaves no place, the longest waiting first.
     pub(super) handover_queue: VecDeque<TopicId>,
     hints: Hints,
+    slots: Slots,
     /// What the batch at hand changed that the store does not hold, as it was before.
     before: Before,
     /// Topics to look at before the batch commits.
@@ -77,6 +79,8 @@ pub(super) struct Topic {
     pub(super) rejected: u32,
     /// It is in [`State::handover_queue`].
     pub(super) waits_for_handover: bool,
+    /// Wanted, but without a socket of its own ([`Slots`]).
+    parked: bool,
     shown: Connection,
     /// The `ready` of the connection in use is stored, and with it everything before it.
     pub(super) caught_up: bool,
@@ -134,6 +138,7 @@ impl State {
             wakeups: BTreeSet::new(),
             handover_queue: VecDeque::new(),
             hints: Hints::default(),
+            slots: Slots::default(),
             before: Before::default(),
             touched: BTreeSet::new(),
             next_conn: 1,
@@ -161,6 +166,7 @@ impl State {
         self.touched.clear();
         self.wakeups.clear();
         self.handover_queue.clear();
+        self.slots.clear();
         let Before { subscribed, network } = std::mem::take(&mut self.before);
         let mut wanted: BTreeMap<TopicId, bool> =
             old.iter().map(|(id, topic)| (*id, topic.subscribed)).collect();
@@ -210,7 +216,8 @@ impl State {
     }
 
     pub(super) fn next_wakeup(&self) -> Option<Millis> {
-        self.wakeups.first().map(|(at, _)| *at).into_iter().chain(self.hints.due).min()
+        let topics = self.wakeups.first().map(|(at, _)| *at);
+        topics.into_iter().chain(self.hints.due).chain(self.slots.poll_timeout()).min()
     }
 
     /// Before a batch: what it changes beside the store can be taken back if it is not committed.
@@ -291,6 +298,9 @@ impl State {
         if self.hints.take(now) {
             self.network_changed(tx, now, staged)?;
         }
+        while let Some(id) = self.slots.poll(now) {
+            self.touched.insert(id);
+        }
         while let Some(&(at, id)) = self.wakeups.first()
             && at <= now
         {
@@ -343,8 +353,15 @@ impl State {
         let Some(topic) = self.topics.get_mut(&id) else { return };
         let Some(server) = self.server_key else { return };
         let wanted = topic.subscribed || !topic.outbox.is_empty();
+        let changed = match wanted {
+            true => self.slots.want(id, !topic.outbox.is_empty(), now),
+            false => self.slots.leave(id, now),
+        };
+        self.make_room(id, changed, staged);
+        let Some(topic) = self.topics.get_mut(&id) else { return };
         let session = topic.session.get_or_insert_with(|| Session::new(id, server));
-        if wanted {
+        topic.parked = self.slots.is_parked(&id);
+        if wanted && self.slots.may_connect(&id) {
             session.start(now);
         } else {
             session.stop();
@@ -357,6 +374,28 @@ impl State {
             self.next_conn += 1;
             topic.rejected = 0;
             topic.caught_up = false;
+        }
+        let waits = session.conn().is_none();
+        if self.slots.is_polling(&id) && (waits || topic.is_live()) {
+            self.slots.polled(id, now);
+            if let Some(session) = topic.session.as_mut() {
+                session.stop();
+            }
+        }
+    }
+
+    /// Topics that lost their socket close it before the one that got it connects.
+    fn make_room(&mut self, id: TopicId, changed: Vec<TopicId>, staged: &mut Vec<Output>) {
+        for other in changed.into_iter().filter(|other| *other != id) {
+            self.touched.insert(other);
+            if !self.slots.may_connect(&other)
+                && let Some(topic) = self.topics.get_mut(&other)
+                && let Some(session) = topic.session.as_mut()
+            {
+                topic.parked = self.slots.is_parked(&other);
+                session.stop();
+                self.publish_session(other, staged);
+            }
         }
     }
 
@@ -475,6 +514,9 @@ impl State {
     fn subscribe(&mut self, id: TopicId, subscribed: bool) -> Result<Reply, CommandError> {
         let topic = self.topics.get_mut(&id).ok_or(CommandError::UnknownTopic)?;
         self.before.subscribed.push((id, topic.subscribed));
+        if subscribed {
+            self.slots.touch(id);
+        }
         topic.subscribed = subscribed;
         self.touched.insert(id);
         Ok(Reply::Done)
@@ -523,6 +565,7 @@ impl State {
             Ok::<_, CommandError>((operation.id(), (hash, envelope.len()), row, changes))
         })?;
         let (hash, len) = envelope;
+        self.slots.touch(id);
         self.add_outbox_row(id, row, hash, len, now);
         if !changes.is_empty() {
             staged.push(Output::Event(Event::Changed { topic: id, changes }));
@@ -618,6 +661,7 @@ impl Topic {
             blind_until: now.plus(BLIND_RETRY_MS),
             blocked_until: None,
             waits_for_handover: false,
+            parked: false,
             rejected: 0,
             shown: Connection::Offline,
             caught_up: false,
@@ -629,6 +673,7 @@ impl Topic {
     fn connection(&self) -> Connection {
         match self.session.as_ref().map(Session::connection) {
             None => Connection::Offline,
+            Some(_) if self.parked => Connection::Parked,
             Some(Connection::Live) if !self.caught_up => Connection::Replaying,
             Some(connection) => connection,
         }
@@ -636,7 +681,8 @@ impl Topic {
 
     /// The topic's log is at hand up to now.
     pub(super) fn is_live(&self) -> bool {
-        self.connection() == Connection::Live
+        let live = self.session.as_ref().map(Session::connection) == Some(Connection::Live);
+        live && self.caught_up
     }
 }
 

@@ -162,6 +162,8 @@ pub enum Fault {
 pub enum Connection {
     /// Not wanted, or waiting for the next attempt.
     Offline,
+    /// The device has more topics than sockets, and used others later: caught up from time to time.
+    Parked,
     /// Connecting or waiting for the server's hello.
     Connecting,
     /// Receiving the stored log.

@@ -176,6 +176,7 @@ pub async fn until_live(
 pub const fn name(connection: Connection) -> &'static str {
     match connection {
         Connection::Offline => "offline",
+        Connection::Parked => "parked",
         Connection::Connecting => "connecting",
         Connection::Replaying => "replaying",
         Connection::Live => "live",

@@ -119,6 +119,22 @@ fn a_checkpoint_moves_the_log_into_the_file() {
     assert!((1..20_000).contains(&store.wal_bytes()), "counted anew");
 }
 
+#[test]
+fn a_large_log_does_not_stay_large_for_ever() {
+    let folder = folder();
+    let mut store = open(&folder.path().join("device.db")).unwrap();
+    let write = |store: &mut Store, name: &str, bytes: usize| {
+        let tx = store.begin(Durability::Normal).unwrap();
+        tx.set_setting(name, &vec![7; bytes]).unwrap();
+        tx.commit().unwrap();
+    };
+    write(&mut store, "large", 6 << 20);
+    assert!(store.wal_bytes() > 6 << 20);
+    store.checkpoint().unwrap();
+    write(&mut store, "small", 1);
+    assert!(store.wal_bytes() <= 4 << 20, "{}", store.wal_bytes());
+}
+
 /// Run as a process of its own by the test below: tries to open the database named in the environment.
 #[test]
 fn case_69_child() {
