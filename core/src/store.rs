@@ -179,8 +179,8 @@ impl Store {
         self.run_checkpoint("PRAGMA wal_checkpoint(PASSIVE)")
     }
 
-    /// Bytes of the write-ahead log that are not in the database file yet. (Not the length of its file: that one
-    /// never shrinks, a log that was moved whole is written anew from its beginning.)
+    /// Bytes of the write-ahead log that are not in the database file yet. (Not the length of its file: a log that was
+    /// moved whole keeps that until it is written anew from its beginning.)
     pub fn wal_bytes(&self) -> u64 {
         // A log that cannot be looked at now is looked at again later.
         let (_, pages, moved) = self.db.checkpoint("PRAGMA wal_checkpoint(NOOP)").unwrap_or_default();
