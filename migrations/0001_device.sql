@@ -68,7 +68,7 @@ CREATE TABLE operations (
     received_ms INTEGER,                   -- by the server's clock, at its place
     header   BLOB NOT NULL,
     body     BLOB,                         -- NULL: erased
-    erased   INTEGER NOT NULL DEFAULT 0,   -- what the erased body was: 1 a message, 2 an edit
+    erased   INTEGER NOT NULL DEFAULT 0,   -- what the erased body was: 1 a message, 2 an edit, 3 else
     UNIQUE (author, log, seq_num)
 ) STRICT;
 
@@ -248,6 +248,9 @@ CREATE TABLE message_edit (
     PRIMARY KEY (target, author, log, seq_num)
 ) WITHOUT ROWID, STRICT;
 
+-- By author: when a fork ends a log, all that its author said in it is looked at again. So for the two below.
+CREATE INDEX message_edit_author ON message_edit (author, log);
+
 CREATE TABLE message_delete (
     target  BLOB NOT NULL,
     author  BLOB NOT NULL,
@@ -256,6 +259,8 @@ CREATE TABLE message_delete (
     id      BLOB NOT NULL,
     PRIMARY KEY (target, author, log, seq_num)
 ) WITHOUT ROWID, STRICT;
+
+CREATE INDEX message_delete_author ON message_delete (author, log);
 
 CREATE TABLE reaction (
     target  BLOB NOT NULL,
@@ -267,6 +272,8 @@ CREATE TABLE reaction (
     active  INTEGER NOT NULL,              -- 0: removed again
     PRIMARY KEY (target, author, log, emoji)
 ) WITHOUT ROWID, STRICT;
+
+CREATE INDEX reaction_author ON reaction (author, log);
 
 CREATE TABLE profile (
     author       BLOB NOT NULL,

@@ -184,8 +184,16 @@ impl Engine {
         for input in inputs {
             self.state.apply(&mut tx, now, entropy, input, &mut staged)?;
         }
-        self.state.settle(&mut tx, now, entropy, &mut staged)?;
+        let guards = self.state.settle(&mut tx, now, entropy, &mut staged)?;
         tx.commit()?;
+        // A guard that a power cut makes forgotten after a packet went to it would be one more relay that knows this
+        // device's address. The synced commit takes the one before it along.
+        if guards
+            && durability == Durability::Normal
+            && staged.iter().any(|out| matches!(out, Output::Post(_)))
+        {
+            self.store.begin(Durability::Full)?.commit()?;
+        }
         Ok(staged)
     }
 }

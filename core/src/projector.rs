@@ -51,6 +51,8 @@ pub enum Erased {
     Message,
     /// An edit of such a message.
     Edit,
+    /// Something else: nothing of it is shown.
+    Other,
 }
 
 /// The rows the projector looks at.
@@ -234,7 +236,7 @@ pub fn project<'a, R: Rows + ?Sized>(fact: &Fact<'a>, rows: &R) -> Result<Projec
     let body = match fact.said {
         Said::Body(body) => body,
         Said::Erased(Erased::Message) => return message::erased(fact, rows),
-        Said::Erased(Erased::Edit) => return Ok(Projected::default()),
+        Said::Erased(Erased::Edit | Erased::Other) => return Ok(Projected::default()),
     };
     match &body.content {
         Content::MessageSend { text, reply, mentions } => {

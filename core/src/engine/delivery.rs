@@ -1,6 +1,7 @@
 //! Sending: from outbox rows to packets on fresh routes, and what becomes of them.
 
 use bytes::Bytes;
+use zeroize::Zeroizing;
 
 use super::io::{Blocked, Event, Handover, Output, PostJob};
 use super::state::{State, Topic};
@@ -132,8 +133,8 @@ impl State {
         for row in &plan.rows {
             envelopes.extend(tx.outbox_envelope(*row)?.map(Bytes::from));
         }
-        let mut seed = [0; 32];
-        let route = match entropy.fill(&mut seed) {
+        let mut seed = Zeroizing::new([0; 32]);
+        let route = match entropy.fill(&mut *seed) {
             Ok(()) => {
                 let (server, relays) = (&network.server, network.relays);
                 let request = RouteRequest { server, relays, class: class_of(&envelopes), avoid: &[], now };

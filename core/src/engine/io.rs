@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use thiserror::Error;
+use zeroize::Zeroizing;
 
 use super::ingest::PublishError;
 use crate::entropy::{EntropyError, SeededEntropy};
@@ -364,7 +365,8 @@ pub struct PostJob {
     pub(super) hops: Arc<[Hop]>,
     pub(super) key: WriteKey,
     pub(super) envelopes: Vec<Bytes>,
-    pub(super) seed: [u8; 32],
+    /// Every ephemeral key of the packet comes from it.
+    pub(super) seed: Zeroizing<[u8; 32]>,
 }
 
 /// A packet could not be built.
@@ -388,7 +390,7 @@ impl PostJob {
                 deliver::encode_list(&self.key, &many)?
             }
         };
-        let mut entropy = SeededEntropy::new(self.seed);
+        let mut entropy = SeededEntropy::new(*self.seed);
         Ok(v3::wrap(&self.hops, Terminal::Deliver(&content), &mut entropy)?)
     }
 

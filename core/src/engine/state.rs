@@ -287,14 +287,14 @@ impl State {
     }
 
     /// Brings every touched topic and every topic whose time has come up to date, then publishes what its session
-    /// wants done.
+    /// wants done. Whether the entry guards changed.
     pub(super) fn settle(
         &mut self,
         tx: &mut Tx<'_>,
         now: Millis,
         entropy: &mut dyn Entropy,
         staged: &mut Vec<Output>,
-    ) -> Result<(), StoreError> {
+    ) -> Result<bool, StoreError> {
         if self.hints.take(now) {
             self.network_changed(tx, now, staged)?;
         }
@@ -315,10 +315,11 @@ impl State {
             self.reschedule(id);
         }
         // A guard is durable before the first packet goes to it.
-        if let Some(guards) = self.routes.take_changes() {
-            tx.set_setting(GUARDS_SETTING, &guards)?;
+        let guards = self.routes.take_changes();
+        if let Some(guards) = &guards {
+            tx.set_setting(GUARDS_SETTING, guards)?;
         }
-        Ok(())
+        Ok(guards.is_some())
     }
 
     /// Connections over the old network are replaced, and nothing waits any more.

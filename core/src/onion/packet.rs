@@ -1,5 +1,6 @@
 //! Packets of either version, for whoever speaks both: one call to build, one to open a single layer.
 
+use std::fmt;
 use std::time::Duration;
 
 use thiserror::Error;
@@ -84,7 +85,7 @@ impl std::fmt::Debug for PeelSecret {
 }
 
 /// What a layer of either version held.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, PartialEq, Eq)]
 pub enum Layer {
     /// v2: a packet for a URL.
     ForwardToUrl {
@@ -113,6 +114,22 @@ pub enum Layer {
     },
     /// Cover traffic.
     Drop,
+}
+
+/// Shows where it goes and how long it is, not what it holds.
+impl fmt::Debug for Layer {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::ForwardToUrl { url, packet } => write!(f, "ForwardToUrl({url}, {} bytes)", packet.len()),
+            Self::ForwardToNode { next, delay, packet } => {
+                write!(f, "ForwardToNode({next}, {delay:?}, {} bytes)", packet.len())
+            }
+            Self::Deliver { topic, flags, payload } => {
+                write!(f, "Deliver({topic}, flags {flags:02x}, {} bytes)", payload.len())
+            }
+            Self::Drop => f.write_str("Drop"),
+        }
+    }
 }
 
 /// A layer could not be opened.

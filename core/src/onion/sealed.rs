@@ -3,6 +3,8 @@
 //! `01 | EPK[32] | NONCE[24] | ciphertext | tag[16]`, plaintext `sender[32] | op`, sealed like a v2 layer under its
 //! own info string. The recipient checks that the sender named inside is the operation's author.
 
+use std::fmt;
+
 use thiserror::Error;
 use zeroize::Zeroizing;
 
@@ -114,10 +116,16 @@ pub fn open(
 }
 
 /// What a sealed envelope held.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, PartialEq, Eq)]
 pub struct Unsealed {
     /// Who sent it: the author of `op`.
     pub sender: Author,
     /// The operation, not verified yet.
     pub op: Vec<u8>,
+}
+
+impl fmt::Debug for Unsealed {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Unsealed({} bytes from {})", self.op.len(), self.sender)
+    }
 }

@@ -1,5 +1,7 @@
 //! Kinds and their payloads, and the limits that hold for them on both sides.
 
+use std::fmt;
+
 use cbor_core::{Map, Value};
 use thiserror::Error;
 
@@ -9,7 +11,7 @@ use crate::identity::{Author, OperationId, bytes_id};
 use crate::limits::{MAX_DISPLAY_NAME, MAX_EMOJI, MAX_MENTIONS, MAX_TEXT};
 
 /// What an operation says. The kinds come from a closed, versioned list (docs/wire.md).
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, PartialEq, Eq)]
 pub enum Content {
     /// `message.send`: a new message.
     MessageSend {
@@ -71,6 +73,25 @@ pub enum Content {
         /// What is wrong.
         flaw: Flaw,
     },
+}
+
+/// Shows the kind and how much of it there is, not what it says.
+impl fmt::Debug for Content {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let bytes = match self {
+            Self::MessageSend { text, .. } | Self::MessageEdit { text, .. } => text.len(),
+            Self::ReactionAdd { emoji, .. } | Self::ReactionRemove { emoji, .. } => emoji.len(),
+            Self::ProfileSet { name, bio, availability, .. } => {
+                let optional = [bio, availability].map(|text| text.as_ref().map_or(0, String::len));
+                name.len() + optional.iter().sum::<usize>()
+            }
+            Self::MessageDelete { .. } | Self::Unknown { .. } => 0,
+            Self::Malformed { kind, flaw } => return write!(f, "Content({kind}, {flaw})"),
+        };
+        // The name of an unknown kind is the author's text, too.
+        let kind = if matches!(self, Self::Unknown { .. }) { "unknown" } else { self.kind() };
+        write!(f, "Content({kind}, {bytes} bytes)")
+    }
 }
 
 /// Why a payload of a known kind is skipped. Its author is at fault.

@@ -177,7 +177,11 @@ impl Tx<'_> {
             _ => None,
         };
         self.remove_operation(author, log, stored.seq_num)?;
-        self.run("DELETE FROM placement WHERE operation = ?1", [stored.id.0])?;
+        for place in [stored.first, stored.place] {
+            if let Some(Receipt { topic, .. }) = self.receipt_of(log, place)? {
+                self.remove_placement(topic, place)?;
+            }
+        }
         Ok(taken)
     }
 

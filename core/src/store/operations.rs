@@ -364,6 +364,7 @@ pub(super) const fn erased_code(was: Erased) -> i64 {
     match was {
         Erased::Message => 1,
         Erased::Edit => 2,
+        Erased::Other => 3,
     }
 }
 

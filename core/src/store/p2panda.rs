@@ -15,6 +15,7 @@ use super::error::StoreError;
 use super::operations::{NewOperation, StoredOperation};
 use super::tx::Tx;
 use crate::identity::{Author, LogId, OperationId};
+use crate::ops::{Body, Content};
 use crate::projector::{Erased, Place};
 
 /// Entries read by one call of the log traits.
@@ -44,6 +45,9 @@ impl OperationStore<StoredOperation, OperationId> for Tx<'_> {
             body: body.as_deref().unwrap_or_default(),
         };
         self.put_operation(&new, None, Place::UNPLACED)?;
+        if body.is_none() {
+            self.erase_body(author, log, *seq_num, Erased::Other)?;
+        }
         let ended = self.log_end(author, log)?.is_some();
         self.raise_head(&new, Place::UNPLACED, ended)?;
         self.recount_holes(author, log)?;
@@ -67,10 +71,12 @@ impl OperationStore<StoredOperation, OperationId> for Tx<'_> {
     }
 
     async fn delete_operation(&self, id: &OperationId) -> Result<bool, StoreError> {
-        let Some(StoredOperation { author, log, seq_num, .. }) = self.operation(id)? else {
+        let (Some(StoredOperation { author, log, .. }), Some(stored)) =
+            (self.operation(id)?, self.place_of(id)?)
+        else {
             return Ok(false);
         };
-        self.remove_operation(&author, &log, seq_num)?;
+        self.take_out(&author, &log, &stored)?;
         let ended = self.log_end(&author, &log)?.is_some();
         self.recount_head(&author, &log, ended)?;
         self.recount_holes(&author, &log)?;
@@ -82,10 +88,13 @@ impl OperationStore<StoredOperation, OperationId> for Tx<'_> {
         let Some(StoredOperation { author, log, seq_num, body, .. }) = self.operation(id)? else {
             return Ok(false);
         };
-        if body.is_none() {
-            return Ok(false);
-        }
-        self.erase_body(&author, &log, seq_num, Erased::Message)?;
+        let Some(body) = body else { return Ok(false) };
+        let was = match Body::decode(&body).map(|body| body.content) {
+            Ok(Content::MessageSend { .. }) => Erased::Message,
+            Ok(Content::MessageEdit { .. }) => Erased::Edit,
+            _ => Erased::Other,
+        };
+        self.erase_body(&author, &log, seq_num, was)?;
         self.rebuild_log(&author, &log)?;
         Ok(true)
     }

@@ -92,7 +92,7 @@ impl fmt::Debug for MessageEdit {
 }
 
 /// A reaction that stands.
-#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Clone, PartialEq, Eq, PartialOrd, Ord)]
 pub struct ReactionRow {
     /// The message.
     pub message: OperationId,
@@ -104,8 +104,14 @@ pub struct ReactionRow {
     pub id: OperationId,
 }
 
+impl fmt::Debug for ReactionRow {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("ReactionRow").field("id", &self.id).finish_non_exhaustive()
+    }
+}
+
 /// A profile.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, PartialEq, Eq)]
 pub struct ProfileRow {
     /// Whose.
     pub author: Author,
@@ -123,6 +129,15 @@ pub struct ProfileRow {
     pub availability: Option<String>,
     /// Whether strangers may read it.
     pub public: bool,
+}
+
+impl fmt::Debug for ProfileRow {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("ProfileRow")
+            .field("author", &self.author)
+            .field("id", &self.id)
+            .finish_non_exhaustive()
+    }
 }
 
 macro_rules! message {

@@ -333,7 +333,8 @@ impl Tx<'_> {
                 }
             },
             (None, 1) => Said::Erased(Erased::Message),
-            (None, _) => Said::Erased(Erased::Edit),
+            (None, 2) => Said::Erased(Erased::Edit),
+            (None, _) => Said::Erased(Erased::Other),
         };
         let StoredFact { entry, id, author, log, seq_num, place, received, .. } = *row;
         self.project(entry, &Fact { id, author, log, seq_num, place, received, said }).map(drop)

@@ -293,6 +293,34 @@ fn the_newest_valid_record_counts_in_any_order() {
 }
 
 #[test]
+fn a_newer_record_that_cannot_be_used_leaves_an_older_one_standing() {
+    let expired = NodeRecord { expires: NOW, ..record(1) };
+    let other_kind = NodeRecord { kind: NodeKind::Sync, ..record(1) };
+    let private = NodeRecord { url: Some("https://10.0.0.1".into()), ..record(1) };
+    let without = NodeRecord { keys: vec![], ..record(1) };
+    let url = UrlError::Private("10.0.0.1".parse().unwrap());
+    let cases = [
+        (expired, Some(SkipReason::Expired { expires: NOW })),
+        (other_kind, Some(SkipReason::Kind)),
+        (private, Some(url.into())),
+        // Found out when the one with keys comes second, but then nothing is left to say it of.
+        (without, None),
+    ];
+    for (newer, reason) in cases {
+        let (old, new) = (signed(1, &record(1), 5), signed(1, &newer, 6));
+        for records in [[old.clone(), new.clone()], [new, old]] {
+            let (directory, skipped) = load_one(records);
+            let [node] = directory.nodes() else { panic!("{newer:?}") };
+            assert_eq!((node.seq, node.keys.len()), (5, 2));
+            match reason {
+                Some(reason) => assert_eq!(skipped, [Skipped { node: Some(id(1)), reason }]),
+                None => assert!(skipped.iter().all(|skip| skip.reason == SkipReason::Downgraded)),
+            }
+        }
+    }
+}
+
+#[test]
 fn a_record_of_another_kind_or_of_no_listed_node_is_left_out() {
     let server = NodeRecord { kind: NodeKind::Sync, ..record(1) };
     assert_eq!(skip_of_one([signed(1, &server, 5)]), SkipReason::Kind);

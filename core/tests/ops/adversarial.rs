@@ -545,7 +545,7 @@ fn every_flipped_bit_of_an_operation_is_refused() {
 }
 
 #[test]
-fn nothing_secret_and_no_content_is_printed() {
+fn case_66_nothing_secret_and_no_content_is_printed() {
     let ticket = private(1);
     let operation = first("a secret text");
     let opened =
@@ -553,7 +553,11 @@ fn nothing_secret_and_no_content_is_printed() {
     let mut ring = KeyRing::default();
     ring.insert(ticket.keys());
     let key = DeviceKey::from_bytes(&SEED);
-    let printed = format!("{ticket:?} {:?} {ring:?} {key:?} {opened:?} {operation:?}", ticket.keys());
+    let printed = format!(
+        "{ticket:?} {:?} {ring:?} {key:?} {opened:?} {operation:?} {:?}",
+        ticket.keys(),
+        operation.body()
+    );
     let seed = ticket.keys().write_key().unwrap().seed().to_owned();
     for secret in [hex::encode(SEED), hex::encode(seed), format!("{seed:?}"), ticket.to_string()] {
         assert!(!printed.contains(&secret));

@@ -42,6 +42,10 @@ impl Replay {
     /// The system has no file handles or threads left.
     pub fn start(file: ReplayFile) -> Result<Self, ReplayError> {
         let handle = file.handle()?;
+        Self::start_with(file, handle)
+    }
+
+    fn start_with(file: ReplayFile, handle: File) -> Result<Self, ReplayError> {
         let full = AtomicBool::new(file.set().is_full());
         let path = file.path().to_owned();
         let state = Mutex::new(State { file: Some(file), dirty: false, stop: false, unsynced: false });
@@ -57,9 +61,14 @@ impl Replay {
     /// Looks a tag up and remembers it; on `Ok(Fresh)` it is in the file and the packet may be acted on.
     ///
     /// # Errors
-    /// The file cannot be written: do not act on the packet.
+    /// The file cannot be written, or what was written is perhaps not durable: do not act on the packet.
     pub fn admit(&self, tag: &[u8; 16]) -> Result<Admission, ReplayError> {
         let mut state = self.shared.lock();
+        if state.unsynced
+            && let Some(file) = &state.file
+        {
+            return Err(file.unsynced());
+        }
         let Some(file) = state.file.as_mut() else { return Ok(Admission::Full) };
         let admitted = file.admit(tag);
         self.shared.full.store(file.set().is_full(), Ordering::Relaxed);
@@ -70,7 +79,8 @@ impl Replay {
         admitted
     }
 
-    /// Whether every new tag is refused, until the key rotates: answer 503 without opening packets.
+    /// Whether every new tag is refused, until the key rotates or, after a failed sync, until a restart: answer 503
+    /// without opening packets.
     pub fn is_full(&self) -> bool {
         self.shared.full.load(Ordering::Relaxed)
     }
@@ -133,7 +143,10 @@ fn sync_loop(shared: &Shared, file: &File) {
         drop(state);
         let failed = file.sync_data().is_err();
         state = shared.lock();
-        state.unsynced |= failed;
+        if failed {
+            state.unsynced = true;
+            shared.full.store(true, Ordering::Relaxed);
+        }
     }
 }
 
@@ -164,6 +177,22 @@ mod tests {
             threads.into_iter().map(|thread| thread.join().unwrap()).sum()
         });
         assert_eq!((fresh, replay.len()), (1000, 1000));
+    }
+
+    #[test]
+    fn after_a_failed_sync_nothing_is_admitted() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("replay");
+        let file = ReplayFile::create(&path, &[7; 32], 9, BOOT).unwrap();
+        // A device that takes no sync stands in for a disk that fails it.
+        let replay = Replay::start_with(file, File::open("/dev/null").unwrap()).unwrap();
+        assert_eq!(replay.admit(&[1; 16]).unwrap(), Admission::Fresh);
+        while !replay.is_full() {
+            std::thread::yield_now();
+        }
+        assert!(replay.admit(&[2; 16]).is_err());
+        assert!(replay.is_full());
+        assert!(replay.close().is_err());
     }
 
     #[test]

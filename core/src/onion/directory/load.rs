@@ -111,9 +111,14 @@ pub(super) fn listed(
     }
     let mut skipped = Vec::new();
     let entries = entries(&body.nodes, &mut skipped);
-    let ids: HashSet<NodeId> = entries.iter().map(|entry| entry.id).collect();
-    let mut records = newest_records(records_json, &rules.seen, &mut skipped, |id| ids.contains(id))?;
-    add_resolved(&mut records, resolved, &rules.seen, &mut skipped);
+    let listed: HashMap<NodeId, &ListEntry> = entries.iter().map(|entry| (entry.id, entry)).collect();
+    let usable = |record: &NodeRecord, seq| {
+        let entry = listed.get(&record.id).copied();
+        node(record, seq, entry, None, trust.allow_private, now).map(drop)
+    };
+    let wanted = |id: &NodeId| listed.contains_key(id);
+    let mut records = newest_records(records_json, &rules.seen, &mut skipped, wanted, usable)?;
+    add_resolved(&mut records, resolved, &rules.seen, &mut skipped, usable);
     let explained: HashSet<NodeId> = skipped.iter().filter_map(Skipped::of_record).collect();
     let mut nodes = Vec::with_capacity(entries.len());
     for entry in &entries {
@@ -146,13 +151,16 @@ fn add_resolved(
     resolved: &[ResolvedRecord],
     seen: &Seen,
     skipped: &mut Vec<Skipped>,
+    usable: impl Fn(&NodeRecord, u64) -> Result<(), SkipReason>,
 ) {
     for found in resolved {
         let record = found.record();
         if records.get(&record.id).is_some_and(|(_, seq)| *seq >= found.seq()) {
             continue;
         }
-        match check_seen(record, found.seq(), seen) {
+        let lost = records.get(&record.id).is_some_and(|(before, _)| loses_keys(before, record));
+        let checked = if lost { Err(SkipReason::Downgraded) } else { check_seen(record, found.seq(), seen) };
+        match checked.and_then(|()| usable(record, found.seq())) {
             Ok(()) => drop(records.insert(record.id, (record.clone(), found.seq()))),
             Err(reason) => skipped.push(Skipped { node: Some(record.id), reason }),
         }
@@ -166,7 +174,8 @@ pub(super) fn pool(
     seen: &Seen,
 ) -> Result<(Directory, Vec<Skipped>), DirectoryError> {
     let mut skipped = Vec::new();
-    let records = newest_records(records_json, seen, &mut skipped, |_| true)?;
+    let usable = |record: &NodeRecord, seq| node(record, seq, None, None, allow_private, now).map(drop);
+    let records = newest_records(records_json, seen, &mut skipped, |_| true, usable)?;
     if records.len() > MAX_DIRECTORY_NODES {
         return Err(DirectoryError::TooManyNodes(records.len()));
     }
@@ -198,12 +207,14 @@ fn entries(nodes: &[Value], skipped: &mut Vec<Skipped>) -> Vec<ListEntry> {
     entries
 }
 
-/// Of every wanted node the newest record that is validly signed and does not go back behind what was seen.
+/// Of every wanted node the newest record that is validly signed, does not go back behind what was seen, and can be
+/// used: one that cannot does not stand in the way of an older one that can.
 fn newest_records(
     json: &str,
     seen: &Seen,
     skipped: &mut Vec<Skipped>,
     wanted: impl Fn(&NodeId) -> bool,
+    usable: impl Fn(&NodeRecord, u64) -> Result<(), SkipReason>,
 ) -> Result<HashMap<NodeId, (NodeRecord, u64)>, DirectoryError> {
     if json.len() > MAX_DIRECTORY_BYTES {
         return Err(DirectoryError::TooLong(json.len()));
@@ -226,15 +237,34 @@ fn newest_records(
         let claimed = object.record.parse::<NodeRecord>().map(|record| record.id);
         let checked = match &claimed {
             Ok(id) if !wanted(id) => Err(SkipReason::NotListed),
-            Ok(id) if newest.get(id).is_some_and(|(_, seq)| *seq >= object.seq) => continue,
+            // An older one with onion keys still says that a newer one without has lost them.
+            Ok(id)
+                if newest.get(id).is_some_and(|(best, seq)| *seq >= object.seq && !best.keys.is_empty()) =>
+            {
+                continue;
+            }
             _ => check_record(&object, seen),
         };
+        let checked = checked.and_then(|record| {
+            usable(&record, object.seq)?;
+            match newest.get(&record.id) {
+                Some((best, _)) if loses_keys(best, &record) => Err(SkipReason::Downgraded),
+                Some((best, seq)) if *seq >= object.seq && !loses_keys(&record, best) => Ok(None),
+                _ => Ok(Some(record)),
+            }
+        });
         match checked {
-            Ok(record) => drop(newest.insert(record.id, (record, object.seq))),
+            Ok(None) => {}
+            Ok(Some(record)) => drop(newest.insert(record.id, (record, object.seq))),
             Err(reason) => skipped.push(Skipped { node: claimed.ok(), reason }),
         }
     }
     Ok(newest)
+}
+
+/// Whether one of a node's records has onion keys and the other, newer or not, has none.
+const fn loses_keys(one: &NodeRecord, other: &NodeRecord) -> bool {
+    !one.keys.is_empty() && other.keys.is_empty()
 }
 
 fn check_record(object: &RecordObject, seen: &Seen) -> Result<NodeRecord, SkipReason> {

@@ -7,7 +7,7 @@ use std::task::{Context, Poll, Waker};
 use p2panda_store::logs::LogStore;
 use p2panda_store::operations::OperationStore;
 
-use crate::engine::ingest::tests_support::{LOG, Writer};
+use crate::engine::ingest::tests_support::{Device, LOG, Writer};
 use crate::identity::{Author, LogId, OperationId};
 use crate::store::{Durability, LogHole, Store, StoredOperation, Tx};
 
@@ -56,6 +56,33 @@ fn operations_go_in_once_and_come_out_whole() {
     assert!(now(tx.delete_operation(&rows[1].id)).unwrap());
     assert!(!now(tx.has_operation_tx(&rows[1].id)).unwrap());
     assert!(!now(tx.delete_operation(&rows[1].id)).unwrap());
+}
+
+#[test]
+fn an_operation_without_body_survives_a_rebuild_and_a_deleted_one_leaves_no_place() {
+    let mut device = Device::new();
+    let (_, rows) = rows(2);
+    let bare = StoredOperation { body: None, ..rows[0].clone() };
+    device.write(|tx| {
+        assert!(insert(tx, &bare));
+        assert_eq!(now(tx.get_operation(&bare.id)).unwrap().as_ref(), Some(&bare));
+        tx.rebuild().unwrap();
+    });
+    let mut writer = Writer::new(2);
+    let (message, reaction) = (writer.say("a"), writer.react(rows[0].id, "👍", true));
+    device.receive(1, &message);
+    device.receive(2, &reaction);
+    let placed = |device: &Device| -> i64 {
+        device.store.one("SELECT count(*) FROM placement", [], |row| row.get(0)).unwrap().unwrap()
+    };
+    assert_eq!(placed(&device), 2);
+    device.write(|tx| {
+        assert!(now(tx.delete_operation_payload(&reaction.id())).unwrap());
+        assert!(now(tx.delete_operation(&message.id())).unwrap());
+        tx.rebuild().unwrap();
+    });
+    assert_eq!(placed(&device), 1);
+    assert_eq!(device.texts(), [""; 0], "no tombstone of a reaction");
 }
 
 #[test]
