@@ -242,17 +242,11 @@ async fn assemble(
 
 /// Who may come in on the public address.
 fn door(settings: &Settings, counters: &Arc<Counters>) -> Result<Door, TlsError> {
-    let counters = Arc::clone(counters);
-    Ok(Door {
-        connections: settings.limits.connections,
-        each: Arc::new(Shares::new(settings.limits.connections_per_address)),
-        proxies: settings.node.proxies.clone(),
-        tls: settings.node.tls()?,
-        // A packet's answer is the same bytes at any time.
-        date: false,
-        turned_away: Box::new(move |_| counters.count(Event::Busy)),
-        ..Door::admin()
-    })
+    let (limits, counters) = (settings.limits, Arc::clone(counters));
+    let busy = move |_| counters.count(Event::Busy);
+    let door = settings.node.door(limits.connections, limits.connections_per_address, busy)?;
+    // A packet's answer is the same bytes at any time.
+    Ok(Door { date: false, ..door })
 }
 
 impl Node {

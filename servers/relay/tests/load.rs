@@ -95,6 +95,24 @@ fn slow_senders_hold_their_own_share_of_the_memory_and_quick_ones_pass() {
 }
 
 #[test]
+fn a_full_replay_set_is_503_until_the_key_rotates_and_keeps_what_it_knows() {
+    let (_net, relay, sink, last) = start(&["--limit", "replay_tags=2"]);
+    let packet = |seed| wrap(&[relay.hop(0), last.hop()], b"x", seed);
+    for seed in [1, 2] {
+        assert_eq!(status(&post(relay.address, &packet(seed))), 202);
+        sink.next();
+    }
+    // Known, tampered and new packets alike.
+    for seed in [1, 3] {
+        let refused = post(relay.address, &packet(seed));
+        assert_eq!(status(&refused), 503);
+        assert!(refused.contains("retry-after: 1"), "{refused}");
+    }
+    assert!(get(relay.admin, "/metrics").contains("\ndelta_relay_replay_tags 2\n"));
+    assert!(sink.rest().is_empty());
+}
+
+#[test]
 fn the_front_page_says_what_it_is_and_where_to_report_abuse() {
     let (_net, relay, ..) = start(&["--contact", "abuse@relay.example"]);
     let page = get(relay.address, "/");

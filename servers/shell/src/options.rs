@@ -12,9 +12,10 @@ use crate::config::{ConfigFile, OptionsError};
 use crate::directory::{DirectorySettings, Source};
 use crate::folder::NodeFolder;
 use crate::keys::{self, KeyPolicy, MIN_ROTATE_HOURS, ROTATE_HOURS};
-use crate::limit::Network;
+use crate::limit::{Network, Shares};
 use crate::platform::{self, PlatformEntropy};
 use crate::record::{self, RecordTerms, SignError, VALID_DAYS};
+use crate::serve::{Door, TurnedAway};
 use crate::tls::{Tls, TlsError};
 
 /// Seconds between two looks at a URL.
@@ -230,11 +231,28 @@ impl DirectoryOptions {
 
 impl NodeSettings {
     /// Reads the certificate, if there is one, and follows it.
-    pub fn tls(&self) -> Result<Option<Arc<Tls>>, TlsError> {
+    fn tls(&self) -> Result<Option<Arc<Tls>>, TlsError> {
         let Some((cert, key)) = &self.tls else { return Ok(None) };
         let tls = Arc::new(Tls::open(cert, key)?);
         tokio::spawn(Arc::clone(&tls).watch());
         Ok(Some(tls))
+    }
+
+    /// The public address's door, with so many connections at once and from every address.
+    pub fn door(
+        &self,
+        connections: u64,
+        each: u64,
+        turned_away: impl Fn(TurnedAway) + Send + Sync + 'static,
+    ) -> Result<Door, TlsError> {
+        Ok(Door {
+            connections,
+            each: Arc::new(Shares::new(each)),
+            proxies: self.proxies.clone(),
+            tls: self.tls()?,
+            turned_away: Box::new(turned_away),
+            ..Door::admin()
+        })
     }
 
     /// What stands before the address in the line that says where the server listens.

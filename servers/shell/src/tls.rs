@@ -108,3 +108,41 @@ fn read(cert: &Path, key: &Path) -> Result<Arc<ServerConfig>, TlsError> {
     config.alpn_protocols = vec![b"http/1.1".to_vec()];
     Ok(Arc::new(config))
 }
+
+#[cfg(test)]
+mod tests {
+    use base64::Engine;
+    use base64::engine::general_purpose::STANDARD;
+
+    use super::*;
+
+    fn pem(kind: &str, der: &[u8]) -> String {
+        format!("-----BEGIN {kind}-----\n{}\n-----END {kind}-----\n", STANDARD.encode(der))
+    }
+
+    #[test]
+    fn a_new_certificate_is_taken_and_one_that_cannot_be_used_is_not() {
+        let dir = tempfile::tempdir().unwrap();
+        let (cert, key) = (dir.path().join("cert.pem"), dir.path().join("key.pem"));
+        let leaf = pem("CERTIFICATE", include_bytes!("../../../client/tests/mock/tls/leaf.der"));
+        fs::write(&cert, &leaf).unwrap();
+        let secret = include_bytes!("../../../client/tests/mock/tls/leaf-key.der");
+        fs::write(&key, pem("PRIVATE KEY", secret)).unwrap();
+        let tls = Tls::open(&cert, &key).unwrap();
+        let current = || Arc::clone(&tls.config.read().unwrap());
+        let first = current();
+        for bad in ["", "nonsense", &pem("CERTIFICATE", b"nonsense")] {
+            fs::write(&cert, bad).unwrap();
+            tls.reload();
+            assert!(Arc::ptr_eq(&first, &current()), "{bad}");
+        }
+        // A key of somebody else.
+        let root = pem("CERTIFICATE", include_bytes!("../../../client/tests/mock/tls/root.der"));
+        fs::write(&cert, root).unwrap();
+        tls.reload();
+        assert!(Arc::ptr_eq(&first, &current()));
+        fs::write(&cert, leaf).unwrap();
+        tls.reload();
+        assert!(!Arc::ptr_eq(&first, &current()));
+    }
+}

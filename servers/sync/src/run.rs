@@ -3,18 +3,18 @@
 use std::convert::Infallible;
 use std::net::SocketAddr;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, RwLock};
+use std::sync::{Arc, PoisonError, RwLock};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
 use axum::Router;
 use axum::body::Body;
 use axum::response::Response;
-use delta_core::onion::directory::NodeKind;
+use delta_core::onion::directory::{NodeKind, RecordObject};
 use delta_core::onion::v3::OnionKey;
 use delta_server_shell::connect::{Connector, SystemResolver, Timeouts};
 use delta_server_shell::directory::{Directories, LoadError};
-use delta_server_shell::limit::{Rates, Shares};
+use delta_server_shell::limit::Rates;
 use delta_server_shell::program::{self, Stop, print};
 use delta_server_shell::serve::{Door, TurnedAway, serve};
 use delta_server_shell::tls::TlsError;
@@ -186,6 +186,11 @@ impl Server {
         Ok(Self { app, accepting, writing, opening, indexer, address, admin })
     }
 
+    /// Its directory record, once its URL is known.
+    pub fn record(&self) -> Option<RecordObject> {
+        self.app.record.read().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
     /// Stops in order: no new work, what was accepted is committed, sockets close with 1012, files are left clean.
     pub async fn stop(self) {
         tracing::info!("stopping");
@@ -219,17 +224,10 @@ impl Server {
 
 /// Who may come in on the public address.
 fn door(settings: &Settings, metrics: &Arc<Metrics>) -> Result<Door, TlsError> {
-    let metrics = Arc::clone(metrics);
-    Ok(Door {
-        connections: settings.limits.connections,
-        each: Arc::new(Shares::new(settings.limits.connections_per_address)),
-        proxies: settings.node.proxies.clone(),
-        tls: settings.node.tls()?,
-        turned_away: Box::new(move |why| match why {
-            TurnedAway::Full => metrics.refuse_load.inc(),
-            TurnedAway::TooMany => metrics.refuse_rate.inc(),
-        }),
-        ..Door::admin()
+    let (limits, metrics) = (settings.limits, Arc::clone(metrics));
+    settings.node.door(limits.connections, limits.connections_per_address, move |why| match why {
+        TurnedAway::Full => metrics.refuse_load.inc(),
+        TurnedAway::TooMany => metrics.refuse_rate.inc(),
     })
 }
 
