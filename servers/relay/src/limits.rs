@@ -7,8 +7,8 @@ delta_server_shell::limits! {
     connections = 16_384;
     /// Requests per second of one address. Above it: 429. Other relays are addresses, too.
     requests_per_second_per_address = 5_000;
-    /// Bytes of bodies still on their way from one address. Above it: 503.
-    upload_bytes_per_address = 16 * 1024 * 1024;
+    /// Bytes of bodies still on their way from one address: some thirty of the largest class. Above it: 503.
+    upload_bytes_per_address = 32 * 1024 * 1024;
     /// Tunnels of one address. Above it: 429.
     tunnels_per_address = 256;
     /// Tunnels at once. Above it: 503.
