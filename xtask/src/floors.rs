@@ -31,7 +31,7 @@ const MODULES: [(&str, u8); 14] = [
 ];
 
 /// The crates: folder, package, floor.
-pub const CRATES: [(&str, &str, u8); 14] = [
+pub const CRATES: [(&str, &str, u8); 15] = [
     ("core", "delta-core", 4),
     ("servers/relay-core", "delta-relay-core", 4),
     ("servers/replay", "delta-replay", 4),
@@ -39,6 +39,7 @@ pub const CRATES: [(&str, &str, u8); 14] = [
     ("client", "delta-client", 5),
     ("directory-dht", "delta-directory-dht", 5),
     ("servers/shell", "delta-server-shell", 5),
+    ("servers/load", "delta-load", 5),
     ("servers/relay", "delta-relay", 5),
     ("servers/sync", "delta-sync", 5),
     ("sim", "delta-sim", 5),

@@ -33,6 +33,7 @@ Commands:
          [--seeds N]                   many seeds, one after another
   conformance [ARGUMENTS]              black-box tests of the sync protocol (see --help)
          [--url URL]                   against a server that runs; without it against our own
+  chaos  [--minutes N] [--seed S]      a sync server under kills, full disks and wipes, held to what it said (see --help)
   bench  [NAME [ARGUMENTS]]            the benchmarks, or those whose name holds NAME; ends with a table of ratios
   soak   [PACKETS]                     100,000 packets through three relays: all arrive, memory stays flat
   fmt                                  formats every crate
@@ -46,6 +47,7 @@ Examples:
   cargo xtask sim --seeds 200
   cargo xtask conformance --url http://127.0.0.1:8080 --accept-v2
   cargo xtask conformance --filter case_52
+  cargo xtask chaos --minutes 10 --seed 3
 
 Exit codes: 0 all well, 1 something failed, 2 the command line was not understood.
 On a compiler older than 1.96 every cargo command gets --ignore-rust-version (see CONTRIBUTING.md).
@@ -61,7 +63,7 @@ fn main() -> ExitCode {
         print!("{HELP}");
         return ExitCode::SUCCESS;
     }
-    if !matches!(command, "demo" | "conformance")
+    if !matches!(command, "demo" | "conformance" | "chaos")
         && rest.iter().any(|argument| argument == "--help" || argument == "-h")
     {
         print!("{HELP}");
@@ -72,6 +74,7 @@ fn main() -> ExitCode {
         "demo" => tasks::demo(rest),
         "sim" => tasks::sim(rest),
         "conformance" => tasks::conformance(rest),
+        "chaos" => tasks::chaos(rest),
         "bench" => bench::run(rest),
         "soak" => tasks::soak(rest),
         "fmt" => tasks::fmt(rest),

@@ -1,4 +1,4 @@
-//! The other commands: demo, sim, conformance, soak, fmt.
+//! The other commands: demo, sim, conformance, chaos, soak, fmt.
 
 use std::process::{Command, ExitStatus};
 
@@ -23,10 +23,13 @@ pub fn conformance(arguments: &[String]) -> Result<(), Failure> {
     let other = arguments.iter().any(|argument| argument == "--url" || argument.starts_with("--url="));
     let server = if other { "" } else { "-p delta-sync" };
     run_cargo(&format!("build --quiet --locked -p delta-conformance {server} --bins"), &[])?;
-    let folder = cargo::programs("debug").map_err(Failure::Failed)?;
-    let program = folder.join(format!("delta-conformance{}", std::env::consts::EXE_SUFFIX));
-    let status = Command::new(&program).args(arguments).status();
-    ended(&program.display().to_string(), status)
+    run_program("delta-conformance", arguments)
+}
+
+/// Builds our sync server and runs it through faults, with the given arguments.
+pub fn chaos(arguments: &[String]) -> Result<(), Failure> {
+    run_cargo("build --quiet --locked -p delta-load -p delta-sync --bins", &[])?;
+    run_program("delta-chaos", arguments)
 }
 
 /// Packets of a soak.
@@ -46,6 +49,14 @@ pub fn soak(arguments: &[String]) -> Result<(), Failure> {
 /// Formats every crate.
 pub fn fmt(arguments: &[String]) -> Result<(), Failure> {
     run_cargo("fmt --all", arguments)
+}
+
+/// Runs one of this workspace's programs (debug profile).
+fn run_program(name: &str, arguments: &[String]) -> Result<(), Failure> {
+    let folder = cargo::programs("debug").map_err(Failure::Failed)?;
+    let program = folder.join(format!("{name}{}", std::env::consts::EXE_SUFFIX));
+    let status = Command::new(&program).args(arguments).status();
+    ended(&program.display().to_string(), status)
 }
 
 fn run_cargo(line: &str, more: &[String]) -> Result<(), Failure> {

@@ -7,6 +7,9 @@ use crate::{Failure, bans, browser, cargo, dependencies, floors, links, python};
 /// further.
 const SIMULATION: &str = "--seed 1 --seeds 8 --steps 400";
 
+/// The chaos run CI does: long enough for every fault a few times. `cargo xtask chaos --minutes 10` looks further.
+const CHAOS: &str = "--seed 1 --seconds 25";
+
 /// Runs all steps, or with `--only STEP` one.
 pub fn run(arguments: &[String]) -> Result<(), Failure> {
     let mut steps = steps();
@@ -55,6 +58,7 @@ fn steps() -> Vec<Step> {
         cargo_step("fuzz", "test --manifest-path fuzz/Cargo.toml --target-dir target"),
         simulation(),
         Step { name: "conformance", action: Action::Program("delta-conformance", String::new()) },
+        Step { name: "chaos", action: Action::Program("delta-chaos", CHAOS.to_owned()) },
         Step { name: "python", action: Action::Work(python::client) },
         Step { name: "browser", action: Action::Check(browser::problems) },
         cargo_step("storage-free-core", "build -p delta-core --no-default-features --locked"),

@@ -112,22 +112,29 @@ impl ReplayFile {
         Ok(Opened::Trusted(this))
     }
 
-    /// Looks a tag up and, when it is new, writes it to the file. On `Ok(Fresh)` it is written (not yet synced).
+    /// Looks tags up, in order, and writes those that are new to the file, all at once. Where it says `Fresh` the tag
+    /// is written (not yet synced).
     ///
     /// # Errors
-    /// The file could not be written (a full disk): the tag is not remembered and its packet must not be acted on.
-    /// A later call may succeed.
-    pub fn admit(&mut self, tag: &[u8; 16]) -> Result<Admission, ReplayError> {
-        let prefix = ReplaySet::prefix(tag);
-        let admission = self.set.admit(prefix);
-        if admission == Admission::Fresh
-            && let Err(source) = self.append(prefix)
-        {
-            self.set.forget(prefix);
+    /// The file could not be written (a full disk): none of the new tags is remembered, and no packet of theirs may be
+    /// acted on. A later call may succeed.
+    pub fn admit_all(&mut self, tags: &[[u8; 16]]) -> Result<Vec<Admission>, ReplayError> {
+        let mut fresh = Vec::with_capacity(tags.len());
+        let admit = |tag| {
+            let prefix = ReplaySet::prefix(tag);
+            let admission = self.set.admit(prefix);
+            if admission == Admission::Fresh {
+                fresh.push(prefix);
+            }
+            admission
+        };
+        let admissions = tags.iter().map(admit).collect();
+        if let Err(source) = self.append(&fresh) {
+            fresh.into_iter().for_each(|prefix| self.set.forget(prefix));
             self.misplaced = true;
             return Err(self.error(source));
         }
-        Ok(admission)
+        Ok(admissions)
     }
 
     /// Where the file is.
@@ -163,17 +170,21 @@ impl ReplayFile {
         closed.map_err(|source| self.error(source))
     }
 
-    fn append(&mut self, prefix: u64) -> std::io::Result<()> {
+    fn append(&mut self, prefixes: &[u64]) -> std::io::Result<()> {
+        if prefixes.is_empty() {
+            return Ok(());
+        }
         if self.misplaced {
             self.file.seek(SeekFrom::Start(self.end()))?;
             self.misplaced = false;
         }
-        let mut record = [0; RECORD_LEN];
-        let (value, check) = record.split_at_mut(8);
-        value.copy_from_slice(&prefix.to_be_bytes());
-        check.copy_from_slice(&record_check(&self.key, self.records, prefix));
-        self.file.write_all(&record)?;
-        self.records += 1;
+        let mut records = Vec::with_capacity(prefixes.len() * RECORD_LEN);
+        for (prefix, index) in prefixes.iter().zip(self.records..) {
+            records.extend_from_slice(&prefix.to_be_bytes());
+            records.extend_from_slice(&record_check(&self.key, index, *prefix));
+        }
+        self.file.write_all(&records)?;
+        self.records += prefixes.len() as u64;
         Ok(())
     }
 
@@ -280,6 +291,29 @@ mod tests {
 
     fn tag(number: u64) -> [u8; 16] {
         u128::from(number).wrapping_shl(64).to_be_bytes()
+    }
+
+    impl ReplayFile {
+        fn admit(&mut self, tag: &[u8; 16]) -> Result<Admission, ReplayError> {
+            self.admit_all(&[*tag]).map(|admitted| admitted[0])
+        }
+    }
+
+    #[test]
+    fn tags_admitted_together_are_remembered_like_those_admitted_one_by_one() {
+        let dir = tempfile::tempdir().unwrap();
+        let (path, single) = (dir.path().join("replay"), dir.path().join("single"));
+        let mut file = ReplayFile::create(&path, &KEY, 4, BOOT).unwrap();
+        let tags = [1, 2, 1, 3, 4, 5, 2].map(tag);
+        use Admission::{Fresh, Full, Seen};
+        let expected = [Fresh, Fresh, Seen, Fresh, Fresh, Full, Seen];
+        assert_eq!(file.admit_all(&tags).unwrap(), expected);
+        assert_eq!(file.admit_all(&[]).unwrap(), []);
+        let mut one_by_one = ReplayFile::create(&single, &KEY, 4, BOOT).unwrap();
+        assert_eq!(tags.map(|tag| one_by_one.admit(&tag).unwrap()), expected);
+        drop((file, one_by_one));
+        assert_eq!(std::fs::read(&path).unwrap(), std::fs::read(&single).unwrap());
+        assert_eq!(trusted(ReplayFile::open(&path, &KEY, 4, BOOT).unwrap()).set().len(), 4);
     }
 
     fn trusted(opened: Opened) -> ReplayFile {

@@ -63,16 +63,25 @@ impl Replay {
     /// # Errors
     /// The file cannot be written, or what was written is perhaps not durable: do not act on the packet.
     pub fn admit(&self, tag: &[u8; 16]) -> Result<Admission, ReplayError> {
+        self.admit_all(std::slice::from_ref(tag))
+            .map(|admitted| admitted.first().copied().unwrap_or(Admission::Full))
+    }
+
+    /// The same for several tags, in order, with one write to the file.
+    ///
+    /// # Errors
+    /// As [`admit`](Self::admit), for all of the packets.
+    pub fn admit_all(&self, tags: &[[u8; 16]]) -> Result<Vec<Admission>, ReplayError> {
         let mut state = self.shared.lock();
         if state.unsynced
             && let Some(file) = &state.file
         {
             return Err(file.unsynced());
         }
-        let Some(file) = state.file.as_mut() else { return Ok(Admission::Full) };
-        let admitted = file.admit(tag);
+        let Some(file) = state.file.as_mut() else { return Ok(vec![Admission::Full; tags.len()]) };
+        let admitted = file.admit_all(tags);
         self.shared.full.store(file.set().is_full(), Ordering::Relaxed);
-        if matches!(admitted, Ok(Admission::Fresh)) && !state.dirty {
+        if admitted.as_ref().is_ok_and(|all| all.contains(&Admission::Fresh)) && !state.dirty {
             state.dirty = true;
             self.shared.wake.notify_one();
         }

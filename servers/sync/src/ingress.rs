@@ -2,15 +2,16 @@
 //! hands the operations to the writer. Whatever fails here is counted and told to nobody.
 
 use std::collections::HashMap;
-use std::sync::{Arc, Mutex, PoisonError, mpsc};
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::JoinHandle;
 
 use bytes::Bytes;
 use delta_core::identity::Millis;
 use delta_core::onion::deliver::{self, DeliverError, Delivery, FLAG_CONTROL, FLAG_SIGNAL};
-use delta_core::onion::v3::{self, Peeled};
+use delta_core::onion::v3::{self, Opened, Peeled};
 use delta_core::topic::TopicId;
-use delta_replay::Admission;
+use delta_replay::{Admission, Replay};
 use delta_server_shell::bucket::TokenBucket;
 use delta_server_shell::{OnionKeys, platform};
 use delta_topic_log::Write;
@@ -18,17 +19,47 @@ use delta_topic_log::Write;
 use crate::health::Permit;
 use crate::live::Live;
 use crate::metrics::Metrics;
+use crate::queue::Queue;
 use crate::writer::{Append, ControlWrite, Writer};
 
 /// Buckets of topics kept before full ones are forgotten.
 const MAX_BUCKETS: usize = 65_536;
 const MINUTE_MS: u64 = 60_000;
+/// Packets a thread opens at a time: they share one write to the replay file.
+const SHARE: usize = 8;
 
 /// A packet whose length is a size class.
 #[derive(Debug)]
 struct Packet {
     bytes: Vec<u8>,
     permit: Permit,
+    opening: OpeningOne,
+}
+
+/// How many packets are on their way to the writer: it may wait a moment for them.
+#[derive(Debug, Default)]
+pub struct Opening(AtomicUsize);
+
+/// One of them, until dropped.
+#[derive(Debug)]
+struct OpeningOne(Arc<Opening>);
+
+impl Opening {
+    /// Whether there are any.
+    pub fn any(&self) -> bool {
+        self.0.load(Ordering::Relaxed) > 0
+    }
+
+    fn one(self: &Arc<Self>) -> OpeningOne {
+        self.0.fetch_add(1, Ordering::Relaxed);
+        OpeningOne(Arc::clone(self))
+    }
+}
+
+impl Drop for OpeningOne {
+    fn drop(&mut self) {
+        self.0.0.fetch_sub(1, Ordering::Relaxed);
+    }
 }
 
 /// What the threads work with.
@@ -44,6 +75,8 @@ pub struct IngressParts {
     pub signals: SignalQuota,
     /// Counters.
     pub metrics: Arc<Metrics>,
+    /// Counts the packets here.
+    pub opening: Arc<Opening>,
 }
 
 /// How many signals each topic may pass on.
@@ -74,63 +107,96 @@ impl SignalQuota {
 
 /// Sends packets to the threads.
 #[derive(Clone, Debug)]
-pub struct Ingress(mpsc::Sender<Option<Packet>>);
+pub struct Ingress {
+    queue: Arc<Queue<Packet>>,
+    opening: Arc<Opening>,
+}
 
 impl Ingress {
     /// Starts `count` threads.
     pub fn start(parts: IngressParts, count: usize) -> (Self, Vec<JoinHandle<()>>) {
-        let (sender, queue) = mpsc::channel::<Option<Packet>>();
-        let (parts, queue) = (Arc::new(parts), Arc::new(Mutex::new(queue)));
+        let (queue, opening) = (Arc::new(Queue::new(count)), Arc::clone(&parts.opening));
+        let parts = Arc::new(parts);
         let work = |_| {
             let (parts, queue) = (Arc::clone(&parts), Arc::clone(&queue));
             std::thread::spawn(move || {
-                loop {
-                    let packet = queue.lock().unwrap_or_else(PoisonError::into_inner).recv();
-                    match packet {
-                        Ok(Some(packet)) => parts.handle(packet),
-                        Ok(None) | Err(mpsc::RecvError) => return,
-                    }
+                let mut packets = Vec::with_capacity(SHARE);
+                while queue.take(&mut packets, SHARE) {
+                    parts.handle(&mut packets);
                 }
             })
         };
-        (Self(sender), (0..count).map(work).collect())
+        let threads = (0..count).map(work).collect();
+        (Self { queue, opening }, threads)
     }
 
     /// Queues a packet. What is in the queue is bounded by the permits.
     pub fn take(&self, bytes: Vec<u8>, permit: Permit) {
-        let _ = self.0.send(Some(Packet { bytes, permit }));
+        // Stopped threads drop it: a 202 promises nothing.
+        let _ = self.queue.push(Packet { bytes, permit, opening: self.opening.one() });
     }
 
-    /// Lets one thread end once everything queued so far is opened.
-    pub fn stop_one(&self) {
-        let _ = self.0.send(None);
+    /// Lets the threads end once everything queued so far is opened.
+    pub fn stop(&self) {
+        self.queue.stop();
     }
 }
 
 impl IngressParts {
-    fn handle(&self, packet: Packet) {
-        let metrics = &self.metrics;
+    /// Opens packets and hands on what is in them.
+    fn handle(&self, packets: &mut Vec<Packet>) {
         let keys = self.keys.set();
-        let Ok(opened) = v3::open(keys.secrets(), packet.bytes) else { return metrics.drop_seal.inc() };
-        let Some(seen) = keys.seen(opened.kid()) else { return metrics.drop_seal.inc() };
-        match seen.admit(&opened.replay_tag()) {
-            Ok(Admission::Fresh) => {}
-            Ok(Admission::Seen | Admission::Full) => return metrics.drop_replay.inc(),
-            Err(error) => {
-                tracing::warn!("a packet is dropped: {error}");
-                return metrics.drop_storage.inc();
+        let mut opened = Vec::with_capacity(packets.len());
+        for Packet { bytes, permit, opening } in packets.drain(..) {
+            match v3::open(keys.secrets(), bytes) {
+                Ok(packet) => opened.push((packet, permit, opening)),
+                Err(_) => self.metrics.drop_seal.inc(),
             }
         }
-        match opened.parse() {
-            Ok(Peeled::Deliver { content }) => self.deliver(Bytes::from(content), packet.permit),
-            Ok(Peeled::Forward { .. }) => metrics.drop_forward.inc(),
-            Ok(Peeled::Drop) => metrics.drop_cover.inc(),
-            Err(_) => metrics.drop_slot.inc(),
+        // Each onion key has a replay file; but for the time of a rotation all packets are of one.
+        while let Some(kid) = opened.first().map(|(packet, ..): &(Opened, _, _)| packet.kid()) {
+            let others = opened.iter().position(|(packet, ..)| packet.kid() != kid);
+            let rest = others.map_or_else(Vec::new, |at| opened.split_off(at));
+            let of_key = std::mem::replace(&mut opened, rest);
+            match keys.seen(kid) {
+                Some(seen) => self.admit(seen, of_key),
+                None => self.metrics.drop_seal.add(of_key.len() as u64),
+            }
         }
     }
 
-    fn deliver(&self, content: Bytes, permit: Permit) {
-        match deliver::verify(&content).and_then(|delivery| self.hand_on(&content, &delivery, permit)) {
+    /// Remembers the tags of packets; none is acted on before its tag is in the replay file.
+    fn admit(&self, seen: &Replay, opened: Vec<(Opened, Permit, OpeningOne)>) {
+        let tags: Vec<[u8; 16]> = opened.iter().map(|(packet, ..)| packet.replay_tag()).collect();
+        let admissions = match seen.admit_all(&tags) {
+            Ok(admissions) => admissions,
+            Err(error) => {
+                tracing::warn!("packets are dropped: {error}");
+                return self.metrics.drop_storage.add(opened.len() as u64);
+            }
+        };
+        for ((packet, permit, opening), admission) in opened.into_iter().zip(admissions) {
+            match admission {
+                Admission::Fresh => self.parse(packet, permit, opening),
+                Admission::Seen | Admission::Full => self.metrics.drop_replay.inc(),
+            }
+        }
+    }
+
+    fn parse(&self, opened: Opened, permit: Permit, opening: OpeningOne) {
+        match opened.parse() {
+            Ok(Peeled::Deliver { content }) => self.deliver(Bytes::from(content), permit, opening),
+            Ok(Peeled::Forward { .. }) => self.metrics.drop_forward.inc(),
+            Ok(Peeled::Drop) => self.metrics.drop_cover.inc(),
+            Err(_) => self.metrics.drop_slot.inc(),
+        }
+    }
+
+    fn deliver(&self, content: Bytes, permit: Permit, opening: OpeningOne) {
+        let verified = deliver::verify(&content);
+        // Before the writer has it, or it would wait for what it holds.
+        drop(opening);
+        match verified.and_then(|delivery| self.hand_on(&content, &delivery, permit)) {
             Ok(()) => {}
             Err(DeliverError::Signature | DeliverError::ForeignKey) => self.metrics.drop_signature.inc(),
             Err(DeliverError::UnknownFlags(_)) => self.metrics.drop_flags.inc(),

@@ -19,6 +19,7 @@ pub mod maintain;
 pub mod metrics;
 pub mod options;
 pub mod proof;
+pub mod queue;
 pub mod readers;
 pub mod run;
 pub mod search;

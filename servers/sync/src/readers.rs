@@ -1,11 +1,12 @@
 //! Reading on threads of their own: each has connections of its own, so replay never waits for the writer.
 
 use std::path::Path;
-use std::sync::{Arc, Mutex, PoisonError, mpsc};
+use std::sync::Arc;
 
 use thiserror::Error;
 use tokio::sync::oneshot;
 
+use crate::queue::Queue;
 use crate::store::{Sql, StoreError};
 
 type Job<C> = Box<dyn FnOnce(&C) + Send>;
@@ -24,33 +25,41 @@ pub enum ReadError {
 /// Threads that each own a `C` and take jobs from one queue. They end with the last handle.
 #[derive(Debug)]
 pub struct Pool<C> {
-    jobs: mpsc::Sender<Job<C>>,
+    jobs: Arc<Jobs<C>>,
+}
+
+/// Dropped with the last handle: the threads end.
+#[derive(Debug)]
+struct Jobs<C>(Arc<Queue<Job<C>>>);
+
+impl<C> Drop for Jobs<C> {
+    fn drop(&mut self) {
+        self.0.stop();
+    }
 }
 
 impl<C> Clone for Pool<C> {
     fn clone(&self) -> Self {
-        Self { jobs: self.jobs.clone() }
+        Self { jobs: Arc::clone(&self.jobs) }
     }
 }
 
 impl<C: Send + 'static> Pool<C> {
     /// A thread for each.
     pub fn start(owned: impl IntoIterator<Item = C>) -> Self {
-        let (jobs, queue) = mpsc::channel::<Job<C>>();
-        let queue = Arc::new(Mutex::new(queue));
+        let owned: Vec<C> = owned.into_iter().collect();
+        let queue = Arc::new(Queue::<Job<C>>::new(owned.len()));
         for owned in owned {
             let queue = Arc::clone(&queue);
             std::thread::spawn(move || {
-                loop {
-                    let job = queue.lock().unwrap_or_else(PoisonError::into_inner).recv();
-                    match job {
-                        Ok(job) => job(&owned),
-                        Err(mpsc::RecvError) => return,
-                    }
+                let mut jobs = Vec::new();
+                // One at a time: a page may take long, and another thread may be free.
+                while queue.take(&mut jobs, 1) {
+                    jobs.drain(..).for_each(|job| job(&owned));
                 }
             });
         }
-        Self { jobs }
+        Self { jobs: Arc::new(Jobs(queue)) }
     }
 
     /// Does a job on one of the threads.
@@ -63,7 +72,7 @@ impl<C: Send + 'static> Pool<C> {
     ) -> Result<T, ReadError> {
         let (reply, answer) = oneshot::channel();
         let job: Job<C> = Box::new(move |owned| drop(reply.send(job(owned))));
-        self.jobs.send(job).map_err(|_| ReadError::Stopped)?;
+        self.jobs.0.push(job).map_err(|_| ReadError::Stopped)?;
         Ok(answer.await.map_err(|_| ReadError::Stopped)??)
     }
 }

@@ -33,7 +33,7 @@ use crate::app::App;
 use crate::data::{DataError, DataFolder};
 use crate::health::{Budget, Disk};
 use crate::http;
-use crate::ingress::{Ingress, IngressParts, SignalQuota};
+use crate::ingress::{Ingress, IngressParts, Opening, SignalQuota};
 use crate::live::Live;
 use crate::maintain::{self, MaintainError};
 use crate::metrics::Metrics;
@@ -204,7 +204,7 @@ impl Server {
         if tokio::time::timeout(DRAIN, drained).await.is_err() {
             tracing::warn!("some deliveries were not finished in time");
         }
-        self.opening.iter().for_each(|_| self.app.ingress.stop_one());
+        self.app.ingress.stop();
         self.app.writer.stop();
         self.app.closing.send_replace(true);
         let closed = async {
@@ -270,7 +270,7 @@ fn assemble(settings: &Settings, folder: &DataFolder) -> Result<Assembled, RunEr
     let keys = Arc::new(keys);
     let metrics = Arc::new(Metrics::default());
     let live = Arc::new(Live::new(Arc::clone(&metrics)));
-    let disk = Arc::new(Disk::default());
+    let (disk, opening) = (Arc::new(Disk::default()), Arc::new(Opening::default()));
     let (writer, writing) = writer::start(WriterParts {
         logs,
         database,
@@ -279,6 +279,7 @@ fn assemble(settings: &Settings, folder: &DataFolder) -> Result<Assembled, RunEr
         disk: Arc::clone(&disk),
         limits,
         read_proof: settings.read_proof,
+        opening: Arc::clone(&opening),
     })?;
     let parts = IngressParts {
         keys: Arc::clone(&keys),
@@ -286,6 +287,7 @@ fn assemble(settings: &Settings, folder: &DataFolder) -> Result<Assembled, RunEr
         live: Arc::clone(&live),
         signals: SignalQuota::new(limits.signals_per_topic_per_minute),
         metrics: Arc::clone(&metrics),
+        opening,
     };
     let (ingress, opening) = Ingress::start(parts, cores);
     let (search, indexer) = start_search(folder, &secret, &disk, &metrics)?;

@@ -39,8 +39,9 @@ use crate::wire::{self, Wire};
 pub const MAX_CLIENT_MESSAGE: usize = 64 * 1024;
 /// The same where clients may publish directly: an operation of 1 MiB in base64.
 pub const MAX_DIRECT_MESSAGE: usize = 2 * 1024 * 1024;
-/// Buffers of the WebSocket library, each way.
-const BUFFER: usize = 4 * 1024;
+/// Buffers of the WebSocket library, three for each socket: it reads what clients send and writes pongs, next to
+/// nothing. Four times as much doubles the memory of an idle socket.
+const BUFFER: usize = 1024;
 /// A socket that takes not one byte for this long is dropped.
 const NO_PROGRESS: Duration = Duration::from_secs(30);
 /// A subscriber that fell off the live buffer while a write took this long is too slow.

@@ -20,6 +20,7 @@ use thiserror::Error;
 use tokio::sync::oneshot;
 
 use crate::health::{Disk, Permit};
+use crate::ingress::Opening;
 use crate::limits::Limits;
 use crate::live::{Fresh, Live};
 use crate::metrics::Metrics;
@@ -29,6 +30,12 @@ use crate::store::{Sql, StoreError};
 const COMMIT_OPS: usize = 4096;
 /// Bytes of operations after which a commit takes no more.
 const COMMIT_BYTES: usize = 8 * 1024 * 1024;
+/// While packets are being opened, a commit waits for them: so often, so long at a time. A commit costs a sync and a
+/// write of every page it touched, whatever it holds; a lone delivery finds nothing to wait for.
+const LINGER_TIMES: usize = 4;
+const LINGER: Duration = Duration::from_micros(500);
+/// Operations with which a commit waits for no more.
+const LINGER_OPS: usize = 1024;
 /// Operations after which the write-ahead log is moved into the database.
 const CHECKPOINT_OPS: usize = 10_000;
 /// The same in bytes.
@@ -157,6 +164,8 @@ pub struct WriterParts {
     pub limits: Limits,
     /// Whether readers prove read keys.
     pub read_proof: bool,
+    /// Packets that will soon be here.
+    pub opening: Arc<Opening>,
 }
 
 /// Starts the writing thread.
@@ -313,6 +322,7 @@ impl Thread {
         let size = |append: &Append| append.ops.iter().map(Bytes::len).sum::<usize>();
         let mut ops: usize = batch.iter().map(|append| append.ops.len()).sum();
         let mut bytes: usize = batch.iter().map(size).sum();
+        let mut lingered = 0;
         while ops < COMMIT_OPS && bytes < COMMIT_BYTES {
             match self.commands.try_recv() {
                 Ok(Command::Append(append)) => {
@@ -324,6 +334,10 @@ impl Thread {
                 Ok(control @ Command::Control(_)) => {
                     self.held = Some(control);
                     break;
+                }
+                Err(_) if lingered < LINGER_TIMES && ops < LINGER_OPS && self.parts.opening.any() => {
+                    lingered += 1;
+                    std::thread::sleep(LINGER);
                 }
                 Err(_) => break,
             }

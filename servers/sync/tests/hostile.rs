@@ -63,11 +63,7 @@ async fn case_70_one_byte_fragments_are_bounded_and_hurt_nobody() {
     let mut bystander = server.subscribe(&key.topic(), "").await;
     bystander.ready().await;
     let mut stream = tokio::net::TcpStream::connect(server.address).await.unwrap();
-    let head = format!(
-        "GET /topic/{} HTTP/1.1\r\nHost: x\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n\
-         Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n",
-        key.topic()
-    );
+    let head = common::upgrade_head(&key.topic());
     stream.write_all(head.as_bytes()).await.unwrap();
     let mut answer = [0; 12];
     stream.read_exact(&mut answer).await.unwrap();
@@ -119,6 +115,61 @@ async fn case_70_connections_and_subscribes_of_one_address_are_limited() {
         }
     }
     assert!(refused > 0);
+}
+
+/// The flood comes from 127.0.0.1, the bystander from 127.0.0.2.
+#[cfg(target_os = "linux")]
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn case_70_ten_thousand_subscribes_of_one_address_are_bounded_and_others_are_unaffected() {
+    const TASKS: usize = 50;
+    const SUBSCRIBES: usize = 10_000;
+    let dir = tempfile::tempdir().unwrap();
+    let server = Server::start(dir.path(), &[]);
+    let key = write_key(1);
+    let elsewhere = async || {
+        let socket = tokio::net::TcpSocket::new_v4().unwrap();
+        socket.bind("127.0.0.2:0".parse().unwrap()).unwrap();
+        socket.connect(server.address).await.unwrap()
+    };
+    let mut bystander = server.subscribe_over(elsewhere().await, &key.topic()).await;
+    bystander.ready().await;
+    let (head, address) = (common::upgrade_head(&TopicId([5; 32])), server.address);
+    let flood: Vec<_> = (0..TASKS)
+        .map(|_| {
+            let head = head.clone();
+            tokio::spawn(async move {
+                let mut open = Vec::new();
+                for _ in 0..SUBSCRIBES / TASKS {
+                    let mut stream = tokio::net::TcpStream::connect(address).await.unwrap();
+                    let _ = stream.write_all(head.as_bytes()).await;
+                    let mut status = [0; 12];
+                    // Who is refused before asking may find the connection cut instead of an answer.
+                    match stream.read_exact(&mut status).await.map(|_| &status) {
+                        Ok(b"HTTP/1.1 101") => open.push(stream),
+                        Ok(b"HTTP/1.1 429") | Err(_) => {}
+                        Ok(other) => panic!("{}", String::from_utf8_lossy(other)),
+                    }
+                }
+                open
+            })
+        })
+        .collect();
+    let mut open = Vec::new();
+    for task in flood {
+        open.extend(task.await.unwrap());
+    }
+    assert!((1..=1024).contains(&open.len()), "{} open", open.len());
+    let content = delta_core::onion::deliver::encode_operation(&key, b"unaffected").unwrap();
+    let packet = server.packet(&content, 1);
+    let mut stream = elsewhere().await;
+    let post = format!(
+        "POST /deliver HTTP/1.1\r\nHost: x\r\nContent-Type: application/octet-stream\r\nContent-Length: {}\r\n\r\n",
+        packet.len()
+    );
+    stream.write_all(&[post.as_bytes(), &packet].concat()).await.unwrap();
+    bystander.reach(1).await;
+    drop(open);
+    common::eventually("a place", async || server.try_subscribe(&key.topic(), "").await.is_ok()).await;
 }
 
 #[tokio::test]

@@ -214,12 +214,6 @@ async fn case_52_operations_accepted_during_replay_arrive_exactly_once() {
     }
 }
 
-impl Server {
-    async fn head_reaches_at_least(&self, topic: &TopicId, head: u64) {
-        common::eventually("head", async || self.head(topic).await["head"].as_u64().unwrap() >= head).await;
-    }
-}
-
 #[tokio::test]
 async fn the_original_json_protocol_replays_then_is_ready_then_live() {
     let dir = tempfile::tempdir().unwrap();

@@ -105,6 +105,11 @@ impl Server {
         self.child.wait().unwrap()
     }
 
+    /// Waits until it has ended.
+    pub fn wait(mut self) -> ExitStatus {
+        self.child.wait().unwrap()
+    }
+
     pub fn key(&self) -> VerifyingKey {
         VerifyingKey::from_bytes(&self.record.id.0).unwrap()
     }
@@ -163,6 +168,11 @@ impl Server {
         eventually("head", async || self.head(topic).await["head"] == head).await;
     }
 
+    /// Waits until a topic's log has reached this head or passed it.
+    pub async fn head_reaches_at_least(&self, topic: &TopicId, head: u64) {
+        eventually("head", async || self.head(topic).await["head"].as_u64() >= Some(head)).await;
+    }
+
     pub async fn subscribe(&self, topic: &TopicId, query: &str) -> Client {
         self.try_subscribe(topic, query).await.unwrap()
     }
@@ -173,6 +183,16 @@ impl Server {
         let (socket, response) = tokio_tungstenite::connect_async(request).await?;
         assert_eq!(response.headers()["Sec-WebSocket-Protocol"], SUBPROTOCOL);
         Ok(Client::new(socket, *topic, self.key()))
+    }
+
+    /// Subscribes over a connection that is open already.
+    pub async fn subscribe_over(&self, stream: TcpStream, topic: &TopicId) -> Client {
+        let request = format!("ws://{}/topic/{topic}", self.address);
+        let mut request = request.into_client_request().unwrap();
+        request.headers_mut().insert("Sec-WebSocket-Protocol", SUBPROTOCOL.parse().unwrap());
+        let stream = MaybeTlsStream::Plain(stream);
+        let (socket, _) = tokio_tungstenite::client_async(request, stream).await.unwrap();
+        Client::new(socket, *topic, self.key())
     }
 
     pub async fn subscribe_json(&self, topic: &TopicId, query: &str) -> Socket {
@@ -375,6 +395,14 @@ impl Client {
     pub async fn send(&mut self, message: Message) {
         self.socket.send(message).await.unwrap();
     }
+}
+
+/// A subscribe request for a raw connection.
+pub fn upgrade_head(topic: &TopicId) -> String {
+    format!(
+        "GET /topic/{topic} HTTP/1.1\r\nHost: x\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n\
+         Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n"
+    )
 }
 
 /// The next JSON frame.
