@@ -46,7 +46,7 @@ async fn run(program: &Path, part: &str, bare: &Bare) -> Result<()> {
         for (packets, rounds) in [(80, 30), (800, 5)] {
             let figure = replay(program, packets, SHARED, rounds).await?;
             row(&format!("replay of {} operations to one subscriber", packets * SHARED), &figure);
-            let rate = figure.per_second();
+            let rate = figure.per_core();
             println!(
                 "ratio {:.2} (target >= 1): replay of {} operations / 500k/s",
                 rate / 5e5,
@@ -113,7 +113,7 @@ async fn measure_fan_out(program: &Path) -> Result<()> {
         let figure = fan_out(program, subscribers, packets, SHARED).await?;
         row(&format!("fan-out to {subscribers} subscribers"), &figure);
         if subscribers >= 100 {
-            let rate = figure.per_second();
+            let rate = figure.per_core();
             println!("ratio {:.2} (target >= 1): fan-out to {subscribers} subscribers / 500k/s", rate / 5e5);
         }
     }

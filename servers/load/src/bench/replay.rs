@@ -1,14 +1,13 @@
 //! How fast one subscriber gets a whole log.
 
 use std::path::Path;
-use std::sync::Arc;
 
 use anyhow::ensure;
 use delta_core::sync::frame::Frame;
-use tokio::sync::Semaphore;
 use tokio::time::Instant;
 
-use super::{Figure, Running, deliver, finish, verify};
+use super::deliveries::store_all;
+use super::{Figure, Running, verify};
 use crate::subscriber::{Event, Subscriber};
 use crate::workload::{Workload, index_of};
 
@@ -29,11 +28,7 @@ pub async fn replay(
     let requests = workload.requests(&server.hop)?;
     let topic = *workload.topics().first().ok_or_else(|| anyhow::anyhow!("no topic"))?;
     let count = workload.ops.len();
-    finish(deliver(server, requests, &Arc::new(Semaphore::new(packets)))).await?;
-    let stored = "delta_sync_operations_stored_total";
-    while server.metric(stored).await? < count as u64 {
-        tokio::time::sleep(std::time::Duration::from_millis(20)).await;
-    }
+    store_all(server, requests, per_packet, count).await?;
     verify(server, &workload).await?;
 
     let before = server.processor_seconds()?;
