@@ -40,6 +40,9 @@ const LINGER_OPS: usize = 1024;
 const CHECKPOINT_OPS: usize = 10_000;
 /// The same in bytes.
 const CHECKPOINT_BYTES: usize = 32 * 1024 * 1024;
+/// The same in commits: each writes a few whole pages to the log, however little it holds, and a log that grew by lone
+/// deliveries would fill a small disk.
+const CHECKPOINT_COMMITS: usize = 1_000;
 /// How often the disk and the operator's changes are looked at.
 const LOOK_EVERY_MS: u64 = 1_000;
 /// How often retention is looked after.
@@ -519,6 +522,7 @@ struct Checkpoints {
     pending: bool,
     ops: usize,
     bytes: usize,
+    commits: usize,
     thread: Option<JoinHandle<()>>,
 }
 
@@ -533,19 +537,31 @@ impl Checkpoints {
                 done.store(true, Ordering::Release);
             }
         });
-        Self { requests: Some(requests), moved, pending: false, ops: 0, bytes: 0, thread: Some(thread) }
+        Self {
+            requests: Some(requests),
+            moved,
+            pending: false,
+            ops: 0,
+            bytes: 0,
+            commits: 0,
+            thread: Some(thread),
+        }
     }
 
     fn after_commit(&mut self, sql: &Sql, ops: usize, bytes: usize) {
         self.ops += ops;
         self.bytes += bytes;
+        self.commits += 1;
         if self.pending {
             if self.moved.swap(false, Ordering::Acquire) {
                 self.pending = false;
                 report(sql.checkpoint());
             }
-        } else if self.ops >= CHECKPOINT_OPS || self.bytes >= CHECKPOINT_BYTES {
-            (self.ops, self.bytes, self.pending) = (0, 0, true);
+        } else if self.ops >= CHECKPOINT_OPS
+            || self.bytes >= CHECKPOINT_BYTES
+            || self.commits >= CHECKPOINT_COMMITS
+        {
+            (self.ops, self.bytes, self.commits, self.pending) = (0, 0, 0, true);
             let _ = self.requests.as_ref().map(|requests| requests.send(()));
         }
     }
@@ -563,5 +579,30 @@ impl Checkpoints {
 fn report(result: Result<u64, StoreError>) {
     if let Err(error) = result {
         tracing::warn!("cannot move the write-ahead log into the database: {error}");
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// The log is moved after so many operations, bytes or commits, whichever comes first, and not before.
+    #[test]
+    fn lone_commits_are_moved_like_large_ones() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("db");
+        let sql = Sql::writer(&path, 0).unwrap();
+        let below = |ops, bytes, times: usize| {
+            let mut checkpoints = Checkpoints::start(Sql::writer(&path, 0).unwrap());
+            (1..times).for_each(|_| checkpoints.after_commit(&sql, ops, bytes));
+            let early = checkpoints.pending;
+            checkpoints.after_commit(&sql, ops, bytes);
+            let pending = checkpoints.pending;
+            checkpoints.finish(&sql);
+            !early && pending
+        };
+        assert!(below(1, 1, CHECKPOINT_COMMITS));
+        assert!(below(CHECKPOINT_OPS / 10, 1, 10));
+        assert!(below(1, CHECKPOINT_BYTES / 4, 4));
     }
 }

@@ -155,7 +155,8 @@ impl Chaos<'_> {
     async fn start(&self, limits: Option<&str>) -> anyhow::Result<Server> {
         let mut arguments = vec!["--accept-v2"];
         if self.plan.disk.is_some() {
-            arguments.extend(["--limit", "disk_free_bytes=0"]);
+            // Little is kept free, so that the ballast finds the server writing; enough to start again.
+            arguments.extend(["--limit", "disk_free_bytes=16777216"]);
         }
         arguments.extend(limits.into_iter().flat_map(|limits| ["--limit", limits]));
         Server::start(&self.plan.program, &self.data, &self.log, &arguments).await
