@@ -390,6 +390,9 @@ impl Driver {
                     self.outbound.connect(conn, &server, request, &self.inbox);
                 }
                 Output::ForgetConnections => self.outbound.forget_kept(),
+                Output::Fetch { conn, server, request } => {
+                    self.outbound.fetch(conn, &server, request, &self.inbox);
+                }
                 Output::Disconnect { conn } => self.outbound.forget(conn),
                 Output::Post(job) => self.outbound.post(job, &self.workers, &self.inbox),
                 Output::Reply { id, result } => self.reply(id, result.map_err(ClientError::from)),
@@ -440,6 +443,7 @@ const fn topic_of(event: &Event) -> TopicId {
         | Event::Reset { topic }
         | Event::Gap { topic, .. }
         | Event::ServerFault { topic, .. }
+        | Event::ServerEquivocates { topic, .. }
         | Event::Forked { topic, .. }
         | Event::Delivery { topic, .. } => *topic,
     }

@@ -109,7 +109,7 @@ async fn ask(
 ) -> Result<Node, ClientError> {
     let url = || server.base.clone();
     let info = http
-        .info(&server.base)
+        .json(&format!("{}/info", server.base))
         .await
         .map_err(|error| ClientError::ServerUnreachable { url: url(), reason: with_causes(&error) })?;
     pinned_record(&info, server, allow_private, now, seen)

@@ -11,10 +11,12 @@
 //! Two rules hold everywhere: **durable before visible** (outputs are handed out only after the commit) and **one
 //! transaction, one fact** (an operation, its cursor, its outbox row and its projection never disagree).
 
+mod accountability;
 mod delivery;
 pub mod ingest;
 mod io;
 mod receive;
+pub mod refetch;
 mod slots;
 mod state;
 

@@ -7,6 +7,7 @@
 
 mod db;
 mod error;
+mod evidence;
 mod forks;
 mod listing;
 mod lock;
@@ -34,11 +35,14 @@ use rusqlite::config::DbConfig;
 
 pub use db::Db;
 pub use error::{LimitReached, StoreError};
+pub use evidence::{Equivocation, MAX_EQUIVOCATIONS};
 pub use forks::{ForkProof, LogHole};
 pub use listing::{ListedOperation, Loaded, TopicStanding};
 pub use operations::{Head, NewOperation, StoredOperation, StoredPlace};
 pub use outbox::{NewOutboxRow, Origin, OutboxCounts, OutboxEntry, OutboxRemoved};
-pub use pending::{PendingCount, PendingReason, Receipt, WaitingForKey, WaitingForPredecessor};
+pub use pending::{
+    PendingCount, PendingLimits, PendingReason, Receipt, WaitingForKey, WaitingForPredecessor,
+};
 pub use queries::{MessageEdit, MessageRow, Page, ProfileRow, ReactionRow};
 pub use schema::SCHEMA_VERSION;
 pub use topics::{SeqRange, TopicRow};
@@ -56,11 +60,13 @@ pub struct StoreOptions {
     pub sync: bool,
     /// Most pages (of 4096 bytes) the database may grow to; beyond, writes fail with [`StoreError::DiskFull`].
     pub max_pages: Option<u32>,
+    /// How much may wait. Below the defaults it is for simulations, which would take long to fill those.
+    pub pending: PendingLimits,
 }
 
 impl Default for StoreOptions {
     fn default() -> Self {
-        Self { create: true, sync: true, max_pages: None }
+        Self { create: true, sync: true, max_pages: None, pending: PendingLimits::default() }
     }
 }
 
@@ -117,7 +123,8 @@ impl Store {
     }
 
     fn start(file: &DbFile, lock: Option<Lock>, options: &StoreOptions) -> Result<Self, StoreError> {
-        let db = Db::open(file, OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_CREATE)?;
+        let mut db = Db::open(file, OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_CREATE)?;
+        db.pending = options.pending;
         let version = schema::identify(&db)?;
         // Checkpoints are ours, also the one at close: a log that vanishes is noticed (see `lock`).
         db.configure(DbConfig::SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, true)?;

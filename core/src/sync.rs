@@ -4,6 +4,7 @@
 
 pub mod backoff;
 pub mod frame;
+pub mod history;
 pub mod outbox;
 pub mod proof;
 pub mod session;

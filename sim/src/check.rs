@@ -6,7 +6,7 @@ use bytes::Bytes;
 use delta_core::engine::{CommandError, Engine, Event as News};
 use delta_core::identity::{Author, EnvelopeHash, LogId, OperationId};
 use delta_core::ops::{self, DeviceKey};
-use delta_core::store::{Durability, OutboxCounts, PendingCount, Reader, Store};
+use delta_core::store::{Durability, OutboxCounts, PendingCount, PendingLimits, Reader, Store};
 use delta_core::topic::{Seq, TopicId};
 
 use crate::disk;
@@ -63,6 +63,10 @@ impl World {
             }
             News::Forked { author, .. } => {
                 return Err(Violation::new(format!("device {device} sees a fork of {author}'s log")));
+            }
+            // A server put back to an older state has shown two histories; nothing else here does.
+            News::ServerEquivocates { equivocation, .. } if !self.faults.struck(Fault::ServerRollback) => {
+                return Err(Violation::new(format!("device {device} sees two histories: {equivocation:?}")));
             }
             News::Changed { topic, changes } => {
                 self.trace.line(
@@ -182,6 +186,11 @@ impl World {
                 "device {device} still has {:?} pending in {topic}; {}",
                 standing.pending,
                 self.lacks(device, topic)?
+            );
+            ensure!(
+                standing.refetches.is_empty(),
+                "device {device} still has {:?} to read again in {topic}",
+                standing.refetches
             );
             // What the projector skips (an edit of somebody else's message) is stored all the same.
             let dropped = standing.dropped.iter().find(|(reason, _)| !reason.starts_with("skipped-"));
@@ -360,7 +369,8 @@ impl World {
         state.reader = None;
         engine.close().map_err(|error| broken(device, &error))?;
         let file = state.file();
-        let mut store = Store::open(&file, disk::options()).map_err(|error| broken(device, &error))?;
+        let mut store = Store::open(&file, disk::options(PendingLimits::default()))
+            .map_err(|error| broken(device, &error))?;
         store.check().map_err(|error| broken(device, &error))?;
         let tx = store.begin(Durability::Normal).map_err(|error| broken(device, &error))?;
         tx.rebuild().map_err(|error| broken(device, &error))?;

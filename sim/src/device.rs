@@ -10,7 +10,8 @@ use delta_core::engine::{
 use delta_core::entropy::{Entropy, EntropyError};
 use delta_core::identity::{Author, Millis};
 use delta_core::ops::{DeviceKey, Ticket};
-use delta_core::store::{Reader, Store};
+use delta_core::store::{PendingLimits, Reader, Store};
+use delta_core::sync::history::HistoryRequest;
 use delta_core::sync::outbox::AttemptId;
 use delta_core::sync::session::{ConnId, Cursor, SubscribeRequest};
 use delta_core::topic::TopicId;
@@ -19,7 +20,7 @@ use crate::disk;
 use crate::faults::Fault;
 use crate::net::Node;
 use crate::rng::Rng;
-use crate::stream::{Item, StreamId};
+use crate::stream::{Item, Request, StreamId};
 use crate::trace::short;
 use crate::violation::{Violation, ensure};
 use crate::world::{Event, Sender, World};
@@ -39,6 +40,8 @@ pub(crate) struct Device {
     /// Counts restored disks, each with a file of its own.
     disks: u32,
     pub life: u64,
+    /// How much may wait in its database.
+    pending: PendingLimits,
     pub engine: Option<Engine>,
     /// The app's view of the database while the engine runs.
     pub reader: Option<Reader>,
@@ -88,6 +91,7 @@ enum Slot {
 #[derive(Debug)]
 pub(crate) enum Deferred {
     Connect { conn: ConnId, request: SubscribeRequest },
+    Fetch { conn: ConnId, request: HistoryRequest },
     Disconnect { conn: ConnId },
     Post(PostJob),
 }
@@ -106,7 +110,14 @@ impl Entropy for DeviceEntropy {
 }
 
 impl Device {
-    pub(crate) fn new(index: usize, key: [u8; 32], tickets: Vec<Ticket>, folder: &Path, rng: Rng) -> Self {
+    pub(crate) fn new(
+        index: usize,
+        key: [u8; 32],
+        tickets: Vec<Ticket>,
+        folder: &Path,
+        rng: Rng,
+        pending: PendingLimits,
+    ) -> Self {
         Self {
             index,
             key,
@@ -115,6 +126,7 @@ impl Device {
             folder: folder.to_owned(),
             disks: 0,
             life: 0,
+            pending,
             engine: None,
             reader: None,
             entropy: DeviceEntropy { rng, failing: false },
@@ -245,7 +257,7 @@ impl World {
         self.trace.line(now, format_args!("device {device} starts"));
         let fail =
             |error: &dyn std::fmt::Display| Violation::new(format!("device {device} cannot open: {error}"));
-        let store = Store::open(state.file(), disk::options()).map_err(|error| fail(&error))?;
+        let store = Store::open(state.file(), disk::options(state.pending)).map_err(|error| fail(&error))?;
         let key = DeviceKey::from_bytes(&state.key);
         let engine = Engine::open(store, key, now).map_err(|error| fail(&error))?;
         state.reader = Some(engine.reader().map_err(|error| fail(&error))?);
@@ -383,6 +395,7 @@ impl World {
                 // No connection is kept here: every packet opens its own.
                 Output::ForgetConnections => continue,
                 Output::Disconnect { conn } => Deferred::Disconnect { conn },
+                Output::Fetch { conn, request, .. } => Deferred::Fetch { conn, request },
                 Output::Post(job) => Deferred::Post(job),
             };
             let delay = self.rng.below(6);
@@ -418,7 +431,19 @@ impl World {
                         request.since
                     ),
                 );
-                self.open_stream(device, life, conn, request);
+                self.open_stream(device, life, conn, Request::Subscribe(request));
+            }
+            Deferred::Fetch { conn, request } if alive => {
+                let HistoryRequest { topic, after, before, .. } = request;
+                let topic = short(&topic);
+                self.trace.line(
+                    now,
+                    format_args!(
+                        "device {device} reads {topic} between {after} and {before} again, {conn:?}"
+                    ),
+                );
+                self.faults.count(Fault::Overflow);
+                self.open_stream(device, life, conn, Request::Page(request));
             }
             Deferred::Disconnect { conn } if alive => {
                 self.trace.line(now, format_args!("device {device} closes {conn:?}"));
@@ -426,7 +451,7 @@ impl World {
                     self.close_stream(state.stream);
                 }
             }
-            Deferred::Connect { .. } | Deferred::Disconnect { .. } => {}
+            Deferred::Connect { .. } | Deferred::Fetch { .. } | Deferred::Disconnect { .. } => {}
         }
         Ok(())
     }

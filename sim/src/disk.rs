@@ -9,7 +9,7 @@ use std::fs;
 use std::io::{self, Read};
 use std::path::{Path, PathBuf};
 
-use delta_core::store::StoreOptions;
+use delta_core::store::{PendingLimits, StoreOptions};
 
 use crate::rng::Rng;
 
@@ -17,8 +17,8 @@ use crate::rng::Rng;
 const WAL_HEADER: usize = 32;
 
 /// How a simulated device opens its database: without syncing, because this module decides what survives.
-pub(crate) fn options() -> StoreOptions {
-    StoreOptions { sync: false, ..StoreOptions::default() }
+pub(crate) fn options(pending: PendingLimits) -> StoreOptions {
+    StoreOptions { sync: false, pending, ..StoreOptions::default() }
 }
 
 /// How far the write-ahead log is safe.

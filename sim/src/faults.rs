@@ -58,6 +58,8 @@ faults! {
     BadRelay => "bad-relay",
     /// A device's random source fails.
     Entropy => "entropy",
+    /// A device has room for a few waiting operations only, and reads what did not fit again.
+    Overflow => "overflow",
 }
 
 /// A name that is no fault's.

@@ -33,6 +33,17 @@ pub enum SubscribeAct {
     Refuse(Answer),
 }
 
+/// What happens to a request for a page of history.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum PageAct {
+    /// It gets this answer instead.
+    Refuse(Answer),
+    /// These bytes are the page.
+    Replace(Bytes),
+    /// The page has other envelopes at the same places.
+    Forge,
+}
+
 /// What happens to a frame instead of being sent.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum FrameAct {
@@ -82,6 +93,7 @@ pub struct Script {
     posts: Vec<Rule<(), PostAct>>,
     subscribes: Vec<Rule<(), SubscribeAct>>,
     frames: Vec<Rule<FrameMatch, FrameAct>>,
+    pages: Vec<Rule<(), PageAct>>,
 }
 
 impl Script {
@@ -99,6 +111,12 @@ impl Script {
     /// The next `times` subscribe requests go this way.
     pub fn subscribe(&mut self, times: u64, act: SubscribeAct) -> &mut Self {
         self.subscribes.push(Rule { matches: (), act, skip: 0, times });
+        self
+    }
+
+    /// The next `times` pages of history go this way.
+    pub fn page(&mut self, times: u64, act: PageAct) -> &mut Self {
+        self.pages.push(Rule { matches: (), act, skip: 0, times });
         self
     }
 
@@ -131,6 +149,11 @@ impl Script {
     /// What becomes of this subscribe request; `None`: the upgrade.
     pub fn next_subscribe(&mut self) -> Option<SubscribeAct> {
         take(&mut self.subscribes, |()| true)
+    }
+
+    /// What becomes of this page; `None`: it is sent.
+    pub fn next_page(&mut self) -> Option<PageAct> {
+        take(&mut self.pages, |()| true)
     }
 
     /// What becomes of this frame at `place` of its connection; `None`: it is sent.

@@ -10,14 +10,16 @@ use delta_core::identity::{EnvelopeHash, Millis};
 use delta_core::onion::PacketClass;
 use delta_core::onion::deliver;
 use delta_core::onion::v3::{self, Peeled};
+use delta_core::sync::history::HistoryRequest;
 use delta_core::topic::{Generation, Seq, TopicId};
 use delta_replay::{Admission, ReplaySet};
 use delta_topic_log::{
-    Cursor, GenerationSecret, LogReader, LogState, MemoryStorage, Placed, Subscription, TopicLogs, Write,
+    Cursor, GenerationSecret, HistoryQuery, LogReader, LogState, MemoryStorage, Placed, Subscription,
+    TopicLogs, Write,
 };
 
 use crate::directory::NodeIdentity;
-use crate::script::{Answer, FrameAct, PostAct, Script, SubscribeAct};
+use crate::script::{Answer, FrameAct, PageAct, PostAct, Script, SubscribeAct};
 
 /// How long deliveries wait for others to share their commit, milliseconds.
 const COMMIT_MS: u64 = 3;
@@ -207,6 +209,28 @@ impl ServerActor {
         }
         self.serve(now, conn);
         Answer::Status(101)
+    }
+
+    /// `GET /topic/…/ops` in binary form: a page, or what is answered instead.
+    pub fn handle_history(&mut self, request: &HistoryRequest) -> Result<Bytes, Answer> {
+        let State::Up(up) = &mut self.state else { return Err(Answer::Cut) };
+        let act = self.script.next_page();
+        match act {
+            Some(PageAct::Refuse(answer)) => return Err(answer),
+            Some(PageAct::Replace(bytes)) => return Ok(bytes),
+            Some(PageAct::Forge) | None => {}
+        }
+        let HistoryRequest { topic, after, before, limit } = *request;
+        let query =
+            HistoryQuery { after: Some(after), before: Some(before), limit, ..HistoryQuery::default() };
+        let Ok(view) = up.logs.view(&topic);
+        let Ok(mut page) = delta_topic_log::history(up.logs.storage(), &view, &topic, &query);
+        if act.is_some() {
+            page.ops
+                .iter_mut()
+                .for_each(|op| op.op = Bytes::from(op.op.iter().map(|byte| !byte).collect::<Vec<_>>()));
+        }
+        Ok(page.encode().into())
     }
 
     /// The client closed a socket, or it is found dead.

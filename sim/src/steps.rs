@@ -8,7 +8,7 @@ use delta_core::topic::{Seq, TopicId};
 use crate::faults::Fault;
 use crate::net::Node;
 use crate::rng::Rng;
-use crate::script::{Answer, FrameAct, FrameMatch, PostAct, SubscribeAct};
+use crate::script::{Answer, FrameAct, FrameMatch, PageAct, PostAct, SubscribeAct};
 use crate::trace::short;
 use crate::violation::Violation;
 use crate::world::{Event, World};
@@ -168,7 +168,7 @@ impl World {
                 let act = bad_post(&mut self.rng);
                 self.relays[relay].actor.script.post(times, act);
             }
-            Fault::Loss | Fault::Delay | Fault::Duplicate | Fault::Entropy => {}
+            Fault::Loss | Fault::Delay | Fault::Duplicate | Fault::Overflow | Fault::Entropy => {}
         }
         Ok(())
     }
@@ -225,7 +225,15 @@ impl World {
     fn bad_server(&mut self) {
         let rng = &mut self.rng;
         let script = &mut self.server.script;
-        match rng.below(10) {
+        match rng.below(12) {
+            10 | 11 => {
+                let act = match rng.below(3) {
+                    0 => PageAct::Refuse(bad_answer(rng)),
+                    1 => PageAct::Forge,
+                    _ => PageAct::Replace(garbage(rng)),
+                };
+                script.page(rng.between(1, 4), act);
+            }
             0 => drop(script.post(rng.between(1, 4), bad_post(rng))),
             1 => {
                 let answer = bad_answer(rng);
@@ -300,14 +308,6 @@ fn bad_post(rng: &mut Rng) -> PostAct {
 }
 
 fn bad_frame(rng: &mut Rng) -> FrameAct {
-    let garbage = |rng: &mut Rng| {
-        let mut bytes = rng.bytes::<64>().to_vec();
-        bytes.truncate(rng.index(65));
-        if let Some(first) = bytes.first_mut() {
-            *first = rng.below(10) as u8;
-        }
-        bytes.into()
-    };
     match rng.below(9) {
         0 | 1 => FrameAct::Withhold,
         2 => FrameAct::Repeat,
@@ -318,4 +318,13 @@ fn bad_frame(rng: &mut Rng) -> FrameAct {
         7 => FrameAct::Cut,
         _ => FrameAct::Hang,
     }
+}
+
+fn garbage(rng: &mut Rng) -> bytes::Bytes {
+    let mut bytes = rng.bytes::<64>().to_vec();
+    bytes.truncate(rng.index(65));
+    if let Some(first) = bytes.first_mut() {
+        *first = rng.below(10) as u8;
+    }
+    bytes.into()
 }

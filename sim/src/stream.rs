@@ -4,6 +4,7 @@ use std::collections::VecDeque;
 
 use bytes::Bytes;
 use delta_core::identity::Millis;
+use delta_core::sync::history::HistoryRequest;
 use delta_core::sync::session::{ConnId, SubscribeRequest};
 use delta_topic_log::Cursor;
 
@@ -24,13 +25,22 @@ pub(crate) struct Stream {
     pub device: usize,
     pub life: u64,
     pub conn: ConnId,
-    request: SubscribeRequest,
+    request: Request,
     /// On the way to the device.
     to_device: VecDeque<Item>,
     /// When the last of them arrives: none overtakes another.
     last: Millis,
     /// Nothing more gets through.
     cut: bool,
+}
+
+/// What a device wants of the server.
+#[derive(Clone, Debug)]
+pub(crate) enum Request {
+    /// A WebSocket.
+    Subscribe(SubscribeRequest),
+    /// A page of history: one answer, then the end.
+    Page(HistoryRequest),
 }
 
 /// What arrives at the device.
@@ -43,7 +53,7 @@ pub(crate) enum Item {
 
 impl World {
     /// A device opens a socket.
-    pub(crate) fn open_stream(&mut self, device: usize, life: u64, conn: ConnId, request: SubscribeRequest) {
+    pub(crate) fn open_stream(&mut self, device: usize, life: u64, conn: ConnId, request: Request) {
         let stream = StreamId(self.next_stream);
         self.next_stream += 1;
         let now = self.now();
@@ -64,6 +74,20 @@ impl World {
     pub(crate) fn stream_arrives(&mut self, stream: StreamId) -> Result<(), Violation> {
         let now = self.now();
         let Some(Stream { cut: false, request, .. }) = self.streams.get(&stream) else { return Ok(()) };
+        let request = match request {
+            Request::Subscribe(request) => request,
+            Request::Page(request) => {
+                match self.server.handle_history(request) {
+                    Ok(page) => {
+                        self.push(stream, Item::Message(page));
+                        self.push(stream, Item::Closed { retry_after_ms: 0 });
+                    }
+                    Err(Answer::Hang) => self.after(HTTP_TIMEOUT_MS, Event::StreamLost { stream }),
+                    Err(_) => self.push(stream, Item::Closed { retry_after_ms: 0 }),
+                }
+                return Ok(());
+            }
+        };
         let cursor = Cursor {
             since: request.since,
             generation: request.resume.map(|(generation, _)| generation),

@@ -9,6 +9,7 @@ use bytes::Bytes;
 use delta_core::engine::Network;
 use delta_core::identity::{Millis, NodeId};
 use delta_core::ops::Ticket;
+use delta_core::store::PendingLimits;
 use delta_core::sync::outbox::AttemptId;
 use delta_relay_core::{Forward, Limits};
 
@@ -157,7 +158,7 @@ impl World {
         let relays: Vec<_> = (0..sizes.relays).map(|_| NodeIdentity::generate(&mut keys)).collect();
         let network = directory::network(&relays, &server, 3.min(sizes.relays), START);
         let tickets: Vec<Ticket> = (0..sizes.topics).map(|_| ticket(&mut keys)).collect();
-        let devices = devices(&config, &sizes, &tickets, folder, &mut keys);
+        let devices = devices(&config, &sizes, &tickets, folder, &mut keys, &faults);
         let mut world = Self {
             schedule: crate::schedule::Schedule::new(START),
             trace: Trace::new(RECENT, print),
@@ -367,9 +368,15 @@ fn devices(
     tickets: &[Ticket],
     folder: &std::path::Path,
     keys: &mut Rng,
+    faults: &Faults,
 ) -> Vec<Device> {
+    let narrow = PendingLimits { bytes: 20_000, per_author: 2 };
     (0..sizes.devices)
         .map(|index| {
+            let pending = match faults.strength(Fault::Overflow) {
+                0 => PendingLimits::default(),
+                _ => narrow,
+            };
             let tickets = tickets
                 .iter()
                 .map(|ticket| {
@@ -384,6 +391,7 @@ fn devices(
                 tickets,
                 folder,
                 Rng::new(config.seed, &format!("device {index}")),
+                pending,
             )
         })
         .collect()

@@ -5,13 +5,14 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use delta_core::engine::{Handover, MAX_HANDOVERS, PostJob};
+use delta_core::sync::history::HistoryRequest;
 use delta_core::sync::session::{ConnId, SubscribeRequest};
 use tokio::runtime::Handle;
 use tokio::sync::{Semaphore, oneshot};
 
 use super::inbox::{ConnectionRoom, Inbox, Message, Room};
 use super::workers::{Urgency, Workers};
-use crate::net::{Closed, Http, Sink, SocketContext, run};
+use crate::net::{Closed, GetError, Http, Sink, SocketContext, run};
 
 /// The tasks of one client. Dropping it closes its sockets.
 pub(crate) struct Outbound {
@@ -20,7 +21,7 @@ pub(crate) struct Outbound {
     sockets: SocketContext,
     /// Closed with the client: no POST outlives it.
     posts: Arc<Semaphore>,
-    /// Each open socket ends when its sender here is dropped.
+    /// Each open socket, and each fetch, ends when its sender here is dropped.
     open: HashMap<ConnId, oneshot::Sender<()>>,
 }
 
@@ -52,7 +53,22 @@ impl Outbound {
         });
     }
 
-    /// Closes a WebSocket, if it is still open.
+    /// Asks the server at this base URL for a page of history.
+    pub(super) fn fetch(&mut self, conn: ConnId, server: &str, request: HistoryRequest, inbox: &Inbox) {
+        let (cancel, cancelled) = oneshot::channel();
+        self.open.insert(conn, cancel);
+        let (http, url, inbox) = (self.http.clone(), format!("{server}{}", request.path()), inbox.clone());
+        self.runtime.spawn(async move {
+            let fetching = fetch(&http, &url, conn, &inbox);
+            tokio::select! {
+                biased;
+                _ = cancelled => {}
+                retry_after_ms = fetching => inbox.send(Message::Disconnected { conn, retry_after_ms }),
+            }
+        });
+    }
+
+    /// Closes a WebSocket or gives up a fetch, if it is still open.
     pub(super) fn forget(&mut self, conn: ConnId) {
         self.open.remove(&conn);
     }
@@ -73,6 +89,25 @@ impl Outbound {
     pub(super) fn close(&mut self) {
         self.open.clear();
         self.posts.close();
+    }
+}
+
+/// Hands a page to the engine's thread, if there is one; gives how long the server wants us to wait.
+async fn fetch(http: &Http, url: &str, conn: ConnId, inbox: &Inbox) -> u64 {
+    match http.page(url).await {
+        Ok(page) => {
+            if let Some(room) = inbox.connection_room().reserve(page.len()).await {
+                inbox.send(Message::Frame { conn, message: page.into(), room });
+            }
+            0
+        }
+        Err(error) => {
+            tracing::debug!(conn = conn.0, %error, "a page of history did not come");
+            match error {
+                GetError::Status { retry_after_ms, .. } => retry_after_ms,
+                GetError::Http(_) | GetError::TooLong(_) => 0,
+            }
+        }
     }
 }
 

@@ -16,11 +16,13 @@ use tokio::time::{Instant, MissedTickBehavior, interval_at, timeout};
 use tokio_tungstenite::tungstenite::client::IntoClientRequest;
 use tokio_tungstenite::tungstenite::error::Error as WsError;
 use tokio_tungstenite::tungstenite::handshake::client::Request;
-use tokio_tungstenite::tungstenite::http::{HeaderMap, HeaderValue};
+use tokio_tungstenite::tungstenite::http::HeaderValue;
 use tokio_tungstenite::tungstenite::protocol::{
     CloseFrame, Message, WebSocketConfig, frame::coding::CloseCode,
 };
 use tokio_tungstenite::{Connector, MaybeTlsStream, WebSocketStream, connect_async_tls_with_config};
+
+use super::http::retry_after;
 
 /// The frames this client speaks.
 const SUBPROTOCOL: &str = "delta.sync.2";
@@ -37,8 +39,6 @@ const READ_BUFFER: usize = 16 * 1024;
 const WRITE_BUFFER: usize = 1024;
 /// Pause after close 1013 without a `slow` frame that says how long, milliseconds.
 const TRY_AGAIN_MS: u64 = 1_000;
-/// Longest Retry-After that is believed, milliseconds.
-const MAX_RETRY_AFTER_MS: u64 = 60 * 60 * 1000;
 
 /// Why a socket ended.
 #[derive(Debug)]
@@ -142,13 +142,6 @@ fn connect_error(error: WsError) -> Closed {
     Closed { retry_after_ms, why: error.to_string() }
 }
 
-/// Retry-After in whole seconds; its date form is not used by our servers and not read.
-pub(super) fn retry_after(headers: &HeaderMap) -> u64 {
-    let seconds =
-        headers.get("retry-after").and_then(|value| value.to_str().ok()?.trim().parse::<u64>().ok());
-    seconds.map_or(0, |seconds| seconds.saturating_mul(1000).min(MAX_RETRY_AFTER_MS))
-}
-
 async fn read<S: Sink>(mut socket: Socket, mut cancel: oneshot::Receiver<()>, sink: &S) -> Option<Closed> {
     let mut pings = interval_at(Instant::now() + PING_EVERY, PING_EVERY);
     pings.set_missed_tick_behavior(MissedTickBehavior::Delay);
@@ -224,16 +217,5 @@ mod tests {
         assert_eq!(websocket_base("http://127.0.0.1:9000", true).as_deref(), Some("ws://127.0.0.1:9000"));
         assert_eq!(websocket_base("http://127.0.0.1:9000", false), None);
         assert_eq!(websocket_base("ftp://a.example", true), None);
-    }
-
-    #[test]
-    fn retry_after_is_read_in_seconds_and_capped() {
-        let header = |value: &'static str| {
-            HeaderMap::from_iter([("retry-after".parse().unwrap(), HeaderValue::from_static(value))])
-        };
-        assert_eq!(retry_after(&HeaderMap::new()), 0);
-        assert_eq!(retry_after(&header("7")), 7_000);
-        assert_eq!(retry_after(&header("18446744073709551615")), MAX_RETRY_AFTER_MS);
-        assert_eq!(retry_after(&header("Wed, 21 Oct 2026 07:28:00 GMT")), 0);
     }
 }

@@ -1,7 +1,9 @@
 //! The client against the simulation's actors behind real sockets, which misbehave as scripted.
 
+mod accountability;
 mod device;
 mod exchange;
+mod history;
 mod lifecycle;
 mod net;
 mod relays;

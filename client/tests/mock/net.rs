@@ -11,10 +11,11 @@ use delta_client::RelayHops;
 use delta_core::entropy::SeededEntropy;
 use delta_core::identity::Millis;
 use delta_core::onion::directory::NodeKind;
+use delta_core::sync::history::HistoryRequest;
 use delta_core::topic::{Seq, TopicId};
 use delta_relay_core::Limits;
 use delta_sim::script::Answer;
-use delta_sim::{NodeIdentity, RelayActor, Rng, ServerActor, ServerOutput, outcome};
+use delta_sim::{Backup, NodeIdentity, RelayActor, Rng, ServerActor, ServerOutput, outcome};
 use delta_topic_log::Cursor;
 use futures_util::{SinkExt, StreamExt};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
@@ -44,6 +45,8 @@ pub struct World {
     pub requests: Vec<String>,
     /// Packets that the client POSTed.
     pub packets: usize,
+    /// Pages of history that were asked for.
+    pub pages: usize,
     sockets: HashMap<u64, mpsc::UnboundedSender<ServerOutput>>,
     next_conn: u64,
     entropy: SeededEntropy,
@@ -81,6 +84,7 @@ impl Net {
                 relays,
                 requests: Vec::new(),
                 packets: 0,
+                pages: 0,
                 sockets: HashMap::new(),
                 next_conn: 1,
                 entropy: SeededEntropy::new([3; 32]),
@@ -150,6 +154,15 @@ impl Net {
         world.server.kill();
         world.sockets.clear();
         world.server.wipe([77; 32]);
+        world.server.start();
+    }
+
+    /// The server comes back with an old copy of its logs; sockets are cut.
+    pub fn restore(&self, backup: Backup) {
+        let mut world = self.world();
+        world.server.kill();
+        world.sockets.clear();
+        world.server.restore(backup);
         world.server.start();
     }
 
@@ -327,6 +340,9 @@ async fn subscribe(net: &Net, mut stream: TcpStream) -> Option<()> {
             break text.split(' ').nth(1)?.to_owned();
         }
     };
+    if path.contains("/ops?") {
+        return history(net, stream, &path).await;
+    }
     let (topic, cursor) = parse(&path);
     let (conn, said, mut outputs) = {
         let mut world = net.world();
@@ -356,6 +372,36 @@ async fn subscribe(net: &Net, mut stream: TcpStream) -> Option<()> {
     world.sockets.remove(&conn);
     world.server.handle_closed(conn);
     ended
+}
+
+/// A page of history.
+async fn history(net: &Net, mut stream: TcpStream, path: &str) -> Option<()> {
+    let (line, _) = request(&mut stream, &mut Vec::new()).await?;
+    assert_eq!(line, format!("GET {path} HTTP/1.1"));
+    let (of, query) = path.strip_prefix("/topic/")?.split_once("/ops?")?;
+    let query: HashMap<&str, u64> = query
+        .split('&')
+        .map(|pair| pair.split_once('=').unwrap())
+        .map(|(k, v)| (k, v.parse().unwrap()))
+        .collect();
+    let wanted = HistoryRequest {
+        topic: of.parse().unwrap(),
+        after: Seq(query["after"]),
+        before: Seq(query["before"]),
+        limit: query["limit"].try_into().unwrap(),
+    };
+    let page = {
+        let mut world = net.world();
+        world.pages += 1;
+        world.server.handle_history(&wanted)
+    };
+    match page {
+        Ok(page) => {
+            let head = format!("HTTP/1.1 200 OK\r\ncontent-length: {}\r\n\r\n", page.len());
+            stream.write_all(&[head.as_bytes(), &page].concat()).await.ok()
+        }
+        Err(said) => answer(&mut stream, said, "retry-after: 1\r\n", "").await,
+    }
 }
 
 /// Sends what the server says until one side ends the connection.

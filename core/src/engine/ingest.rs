@@ -129,15 +129,30 @@ pub enum PublishError {
 
 /// Takes a received operation into its log.
 pub fn ingest(tx: &Tx<'_>, context: &Context, op: &VerifiedOperation) -> Result<Ingested, StoreError> {
+    take_with(tx, context, op, Taken::default())
+}
+
+/// Takes an operation that was let go before and is read again, when everything after it is here: it waits for
+/// nothing. Where its predecessor is missing it is an anchor above a hole, which fills should the predecessor come.
+pub fn ingest_again(tx: &Tx<'_>, context: &Context, op: &VerifiedOperation) -> Result<Ingested, StoreError> {
+    take_with(tx, context, op, Taken { anchors: Anchors::Any, ..Taken::default() })
+}
+
+fn take_with(
+    tx: &Tx<'_>,
+    context: &Context,
+    op: &VerifiedOperation,
+    mut taken: Taken,
+) -> Result<Ingested, StoreError> {
     if op.log() != context.log {
         return Ok(Ingested::Refused(Refusal::OtherLog));
     }
     if context.epoch == u32::MAX || context.seq > Seq::MAX || context.seq == Seq(0) {
         return Ok(Ingested::Refused(Refusal::Place));
     }
-    let mut taken = Taken::default();
     let new = NewOperation::from(op);
     let ingested = take(tx, &context.receipt(), &new, op.body(), &mut taken)?;
+    taken.anchors = Anchors::None;
     taken.release(tx, &new)?;
     Ok(taken.report(ingested, &new))
 }

@@ -18,10 +18,12 @@ use crate::ops::{
     Content, CreateError, EnvelopeError, Rejected, SealError, Ticket, TopicKeys, VerifiedOperation,
 };
 use crate::projector::Change;
-use crate::store::StoreError;
+use crate::store::{Equivocation, StoreError};
+use crate::sync::frame::SequencedOp;
+use crate::sync::history::{HistoryPage, HistoryRequest};
 use crate::sync::outbox::AttemptId;
 use crate::sync::session::{ConnId, Connection, Cursor, Fault, Step, StepKind, SubscribeRequest};
-use crate::topic::{Seq, TopicId, WriteKey};
+use crate::topic::{Generation, Seq, TopicId, WriteKey};
 
 /// The caller's name for a command; its [`Output::Reply`] carries it back.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -44,7 +46,7 @@ pub enum Input {
         /// Which.
         conn: ConnId,
     },
-    /// A WebSocket is gone or could not be opened.
+    /// A WebSocket is gone or could not be opened; a fetch is over, with or without a page.
     Disconnected {
         /// Which.
         conn: ConnId,
@@ -270,10 +272,20 @@ pub enum Output {
     },
     /// The network changed: connections kept for later use lead through the old one.
     ForgetConnections,
-    /// Close a WebSocket; nothing of it is wanted any more.
+    /// Close a WebSocket or give up a fetch; nothing of it is wanted any more.
     Disconnect {
         /// Name of the connection.
         conn: ConnId,
+    },
+    /// GET a page of history, in its binary form, from the configured server. The page goes to
+    /// [`super::Engine::triage`] like a message of `conn`; [`Input::Disconnected`] follows, also when there is none.
+    Fetch {
+        /// Name of the exchange.
+        conn: ConnId,
+        /// Base URL of the server.
+        server: Arc<str>,
+        /// What to ask for.
+        request: HistoryRequest,
     },
     /// Build a packet and POST it to its first relay.
     Post(PostJob),
@@ -334,6 +346,14 @@ pub enum Event {
         topic: TopicId,
         /// How.
         fault: Fault,
+    },
+    /// Somebody was shown another history by the server than this device, or says so. Kept in the database
+    /// ([`crate::store::Db::equivocations`]).
+    ServerEquivocates {
+        /// Which topic.
+        topic: TopicId,
+        /// Both heads, and who says it.
+        equivocation: Equivocation,
     },
     /// An author signed two operations for one place in a log. What was positioned before the second stays.
     Forked {
@@ -409,14 +429,20 @@ impl std::fmt::Debug for PostJob {
     }
 }
 
-/// Steps of one connection whose envelopes are to be opened. Pure and independent of all other jobs: may run on
-/// any thread.
+/// Steps of one connection, or a page of history, whose envelopes are to be opened. Pure and independent of all
+/// other jobs: may run on any thread.
 #[derive(Clone, Debug)]
 pub struct OpenJob {
     pub(super) conn: ConnId,
     pub(super) topic: TopicId,
     pub(super) keys: TopicKeys,
-    pub(super) steps: Vec<TriagedStep>,
+    pub(super) work: Work,
+}
+
+#[derive(Clone, Debug)]
+pub(super) enum Work {
+    Steps(Vec<TriagedStep>),
+    Page(HistoryPage),
 }
 
 #[derive(Clone, Debug)]
@@ -431,18 +457,43 @@ pub(super) struct TriagedStep {
 pub struct OpenedBatch {
     pub(super) conn: ConnId,
     pub(super) topic: TopicId,
-    pub(super) steps: Vec<OpenedStep>,
+    pub(super) opened: OpenedWork,
+}
+
+#[derive(Debug)]
+pub(super) enum OpenedWork {
+    Steps(Vec<OpenedStep>),
+    Page(OpenedPage),
+}
+
+/// A page of history after its envelopes were opened.
+#[derive(Debug)]
+pub(super) struct OpenedPage {
+    pub(super) generation: Generation,
+    pub(super) tail: Seq,
+    pub(super) ops: Vec<OpenedOp>,
+}
+
+#[derive(Debug)]
+pub(super) struct OpenedOp {
+    pub(super) seq: Seq,
+    pub(super) hash: EnvelopeHash,
+    pub(super) received: Millis,
+    pub(super) opened: Opened,
 }
 
 impl OpenedBatch {
     /// Steps in the batch: a measure for how long its transaction will take.
     pub fn len(&self) -> usize {
-        self.steps.len()
+        match &self.opened {
+            OpenedWork::Steps(steps) => steps.len(),
+            OpenedWork::Page(page) => page.ops.len(),
+        }
     }
 
     /// No step.
     pub fn is_empty(&self) -> bool {
-        self.steps.is_empty()
+        self.len() == 0
     }
 
     /// The connection it came from.
@@ -510,24 +561,34 @@ impl Why {
 
 /// Opens a job's envelopes: decrypts, decodes, verifies. No state, no clock, no randomness.
 pub fn open(job: OpenJob) -> OpenedBatch {
-    let OpenJob { conn, topic, keys, steps } = job;
-    let steps = steps
-        .into_iter()
-        .map(|TriagedStep { step, own }| {
-            let kind = match step.kind {
-                StepKind::Reset { .. } => OpenedKind::Reset,
-                StepKind::Gap { from, to } => OpenedKind::Gap { from, to },
-                StepKind::Ready(head) => OpenedKind::Ready(head),
-                StepKind::Head(head) => OpenedKind::Head(head),
-                StepKind::Op { hash, received, envelope } => {
-                    let opened = if own { Opened::Own { envelope } } else { open_envelope(&keys, envelope) };
-                    OpenedKind::Op { hash, received, opened }
-                }
-            };
-            OpenedStep { cursor: step.cursor, kind }
-        })
-        .collect();
-    OpenedBatch { conn, topic, steps }
+    let OpenJob { conn, topic, keys, work } = job;
+    let opened = match work {
+        Work::Steps(steps) => {
+            OpenedWork::Steps(steps.into_iter().map(|triaged| open_step(&keys, triaged)).collect())
+        }
+        Work::Page(HistoryPage { generation, tail, ops, .. }) => {
+            let ops = ops.into_iter().map(|SequencedOp { seq, received, op }| {
+                let hash = EnvelopeHash::of(&op);
+                OpenedOp { seq, hash, received, opened: open_envelope(&keys, op) }
+            });
+            OpenedWork::Page(OpenedPage { generation, tail, ops: ops.collect() })
+        }
+    };
+    OpenedBatch { conn, topic, opened }
+}
+
+fn open_step(keys: &TopicKeys, TriagedStep { step, own }: TriagedStep) -> OpenedStep {
+    let kind = match step.kind {
+        StepKind::Reset { .. } => OpenedKind::Reset,
+        StepKind::Gap { from, to } => OpenedKind::Gap { from, to },
+        StepKind::Ready(head) => OpenedKind::Ready(head),
+        StepKind::Head(head) => OpenedKind::Head(head),
+        StepKind::Op { hash, received, envelope } => {
+            let opened = if own { Opened::Own { envelope } } else { open_envelope(keys, envelope) };
+            OpenedKind::Op { hash, received, opened }
+        }
+    };
+    OpenedStep { cursor: step.cursor, kind }
 }
 
 /// One envelope. Foreign bytes must not make anything panic; should some do it all the same, they cost themselves and

@@ -1,7 +1,9 @@
 //! Receiving: opened steps become rows, in the server's order; what a reset lost is delivered again.
 
+use super::accountability::Claim;
 use super::ingest::{self, Context, Ingested, Settled};
-use super::io::{Event, Opened, OpenedBatch, OpenedKind, OpenedStep, Output, open_envelope};
+use super::io::{Event, Opened, OpenedKind, OpenedStep, Output, open_envelope};
+use super::refetch::Refetch;
 use super::state::{State, Topic};
 use crate::entropy::Entropy;
 use crate::identity::{EnvelopeHash, Millis, OperationId};
@@ -9,8 +11,8 @@ use crate::limits::{MAX_BATCH, MAX_OUTBOX_ROWS};
 use crate::projector::Change;
 use crate::store::{NewOutboxRow, Origin, OutboxRemoved, PendingReason, StoreError, Tx};
 use crate::sync::backoff::jitter;
-use crate::sync::session::Cursor;
-use crate::topic::{Seq, TopicId};
+use crate::sync::session::{ConnId, Cursor};
+use crate::topic::{Chain, Seq, TopicId};
 
 /// Invalid envelopes on one connection after which it is given up: a server or member that floods costs us no more.
 pub const MAX_REJECTED: u32 = 1_000;
@@ -50,10 +52,64 @@ impl Redelivery {
 
 /// What one batch brought, merged into as few events as possible.
 #[derive(Default)]
-struct News {
+pub(super) struct News {
     changes: Vec<Change>,
     acknowledged: Vec<(OperationId, Seq)>,
-    events: Vec<Event>,
+    pub(super) events: Vec<Event>,
+    /// What authors say to have seen, to be compared once the log up to here is written down.
+    claims: Vec<Claim>,
+}
+
+impl News {
+    pub(super) fn tell(
+        mut self,
+        tx: &Tx<'_>,
+        id: TopicId,
+        staged: &mut Vec<Output>,
+    ) -> Result<(), StoreError> {
+        for claim in std::mem::take(&mut self.claims) {
+            claim.compare(tx, &mut self)?;
+        }
+        self.changes.extend(tx.settle_positions()?);
+        staged.extend(self.events.into_iter().map(Output::Event));
+        let acknowledged = self.acknowledged.into_iter();
+        staged.extend(
+            acknowledged
+                .map(|(operation, seq)| Output::Event(Event::Acknowledged { topic: id, operation, seq })),
+        );
+        if !self.changes.is_empty() {
+            staged.push(Output::Event(Event::Changed { topic: id, changes: Change::merge(self.changes) }));
+        }
+        Ok(())
+    }
+}
+
+/// The chain values a batch passes, to be written in runs.
+#[derive(Default)]
+struct Chains {
+    last: Option<Cursor>,
+    run: Vec<Chain>,
+}
+
+impl Chains {
+    fn add(&mut self, tx: &Tx<'_>, id: TopicId, cursor: &Cursor) -> Result<(), StoreError> {
+        let same = |last: &Cursor| (last.generation, last.resets) == (cursor.generation, cursor.resets);
+        match self.last.filter(same) {
+            Some(last) if last.seq == cursor.seq => return Ok(()),
+            Some(last) if last.seq.next() == Some(cursor.seq) => {}
+            _ => self.write(tx, id)?,
+        }
+        self.last = Some(*cursor);
+        self.run.push(cursor.chain);
+        Ok(())
+    }
+
+    fn write(&mut self, tx: &Tx<'_>, id: TopicId) -> Result<(), StoreError> {
+        match self.last.take() {
+            Some(last) => tx.put_chains(id, &last, &std::mem::take(&mut self.run)),
+            None => Ok(()),
+        }
+    }
 }
 
 impl State {
@@ -63,13 +119,14 @@ impl State {
         tx: &mut Tx<'_>,
         now: Millis,
         entropy: &mut dyn Entropy,
-        batch: OpenedBatch,
+        (conn, id): (ConnId, TopicId),
+        steps: Vec<OpenedStep>,
         staged: &mut Vec<Output>,
     ) -> Result<(), StoreError> {
-        let OpenedBatch { conn, topic: id, steps } = batch;
         self.touched.insert(id);
         let mut news = News::default();
         let mut reached = None;
+        let mut chains = Chains::default();
         for step in steps {
             let Some(topic) = self.topics.get_mut(&id) else { return Ok(()) };
             let Some(session) = topic.session.as_mut().filter(|session| session.conn() == Some(conn)) else {
@@ -81,26 +138,20 @@ impl State {
                 break;
             }
             let cursor = step.cursor;
+            if matches!(step.kind, OpenedKind::Op { .. } | OpenedKind::Gap { .. }) {
+                chains.add(tx, id, &cursor)?;
+            }
             self.take(tx, now, entropy, id, step, &mut news)?;
             reached = Some(cursor);
             if let Some(topic) = self.topics.get_mut(&id) {
                 topic.cursor = reached;
             }
         }
+        chains.write(tx, id)?;
         if let Some(cursor) = reached {
             tx.set_cursor(id, &cursor)?;
         }
-        news.changes.extend(tx.settle_positions()?);
-        staged.extend(news.events.into_iter().map(Output::Event));
-        let acknowledged = news.acknowledged.into_iter();
-        staged.extend(
-            acknowledged
-                .map(|(operation, seq)| Output::Event(Event::Acknowledged { topic: id, operation, seq })),
-        );
-        if !news.changes.is_empty() {
-            staged.push(Output::Event(Event::Changed { topic: id, changes: Change::merge(news.changes) }));
-        }
-        Ok(())
+        news.tell(tx, id, staged)
     }
 
     fn take(
@@ -116,15 +167,22 @@ impl State {
         match kind {
             OpenedKind::Reset => {
                 news.events.push(Event::Reset { topic: id });
+                tx.remove_old_refetches(id, cursor.resets)?;
                 if let Some(topic) = self.topics.get_mut(&id) {
                     topic.redelivery = Redelivery::Unknown;
+                    topic.refetch = Refetch::default();
                 }
             }
             OpenedKind::Gap { from, to } => {
                 tx.add_gap(id, cursor.resets, from, to)?;
                 news.events.push(Event::Gap { topic: id, from, to });
             }
-            OpenedKind::Head(head) => tx.set_head(id, &cursor, &head)?,
+            OpenedKind::Head(head) => {
+                tx.set_head(id, &cursor, &head)?;
+                if let Some(topic) = self.topics.get_mut(&id) {
+                    topic.observed.verified(&cursor, &head);
+                }
+            }
             OpenedKind::Ready(head) => {
                 tx.set_head(id, &cursor, &head)?;
                 let settled = ingest::settle_ready(tx, id)?;
@@ -133,32 +191,34 @@ impl State {
                 self.plan_redelivery(tx, now, entropy, id, &cursor)?;
                 if let Some(topic) = self.topics.get_mut(&id) {
                     topic.caught_up = true;
+                    topic.observed.verified(&cursor, &head);
+                    topic.refetch.hurry(now);
                     topic.await_predecessors(tx, id, now)?;
                     // The server is within reach again: what waited for that may go.
                     tx.outbox_requeue(&topic.outbox.hurry(now))?;
                 }
             }
             OpenedKind::Op { hash, received, opened } => {
-                self.take_operation(tx, now, id, &cursor, hash, received, opened, news)?;
+                let Some(topic) = self.topics.get(&id) else { return Ok(()) };
+                let context = context(topic, id, &cursor, received, now);
+                self.take_operation(tx, &context, hash, opened, Reading::First, news)?;
             }
         }
         Ok(())
     }
 
-    #[allow(clippy::too_many_arguments, reason = "one operation's whole circumstances")]
-    fn take_operation(
+    /// Takes one operation. `false`: there is no room to keep it; it is noted to be read (again).
+    pub(super) fn take_operation(
         &mut self,
-        tx: &mut Tx<'_>,
-        now: Millis,
-        id: TopicId,
-        cursor: &Cursor,
+        tx: &Tx<'_>,
+        context: &Context,
         hash: EnvelopeHash,
-        received: Millis,
         opened: Opened,
+        reading: Reading,
         news: &mut News,
-    ) -> Result<(), StoreError> {
-        let Some(topic) = self.topics.get_mut(&id) else { return Ok(()) };
-        let context = context(topic, id, cursor, received, now);
+    ) -> Result<bool, StoreError> {
+        let (id, now) = (context.topic, context.now);
+        let Some(topic) = self.topics.get_mut(&id) else { return Ok(true) };
         let mut own = None;
         if let Some(row) = topic.outbox.find(&hash)
             && let Some(OutboxRemoved { operation, origin, len }) = tx.outbox_remove(row)?
@@ -171,23 +231,29 @@ impl State {
             self.outbox_bytes = self.outbox_bytes.saturating_sub(u64::from(len));
             own = Some(operation);
             if origin == Origin::Own {
-                news.acknowledged.push((operation, cursor.seq));
+                news.acknowledged.push((operation, context.seq));
             }
         }
         // What a fork took out of the own log is taken like anyone's: its bytes say where the log ends elsewhere.
-        let placed = own.map(|operation| ingest::place(tx, &context, &operation)).transpose()?.flatten();
+        let placed = own.map(|operation| ingest::place(tx, context, &operation)).transpose()?.flatten();
         let opened = match opened {
             Opened::Own { envelope } if placed.is_none() => open_envelope(&topic.keys, envelope),
             other => other,
         };
         let ingested = match (opened, placed) {
             (_, Some(placed)) => placed,
-            (Opened::Own { .. }, None) => return Ok(()),
-            (Opened::Verified(operation), None) => ingest::ingest(tx, &context, &operation)?,
+            (Opened::Own { .. }, None) => return Ok(true),
+            (Opened::Verified(operation), None) => {
+                news.claims.extend(Claim::of(context, &operation));
+                match reading {
+                    Reading::First => ingest::ingest(tx, context, &operation)?,
+                    Reading::Again => ingest::ingest_again(tx, context, &operation)?,
+                }
+            }
             (Opened::Rejected(why), None) => {
                 topic.rejected = topic.rejected.saturating_add(1);
                 tx.count_dropped(id, why.code())?;
-                return Ok(());
+                return Ok(true);
             }
         };
         match ingested {
@@ -196,9 +262,15 @@ impl State {
                 news.changes.extend(changes);
                 news.events.push(Event::Forked { topic: id, author, log });
                 topic.await_predecessors(tx, id, now)?;
+                // A delete that counts no longer: what it erased is to be read again.
+                topic.refetch.wish(now);
             }
             Ingested::Pending(PendingReason::Predecessor) => {
                 topic.overdue_at.get_or_insert(now.plus(PREDECESSOR_WAIT_MS));
+            }
+            Ingested::Pending(PendingReason::Refetch) => {
+                topic.refetch.wish(now);
+                return Ok(false);
             }
             Ingested::Duplicate { .. } | Ingested::Pending(_) => {}
             Ingested::Refused(why) => {
@@ -206,7 +278,7 @@ impl State {
                 tx.count_dropped(id, why.code())?;
             }
         }
-        Ok(())
+        Ok(true)
     }
 
     /// What has waited long enough for its predecessor no longer does. Only where the log is at hand: elsewhere the
@@ -371,7 +443,16 @@ fn follows(stored: Option<Cursor>, step: &OpenedStep) -> bool {
     }
 }
 
-fn context(topic: &Topic, id: TopicId, cursor: &Cursor, received: Millis, now: Millis) -> Context {
+/// Whether an operation comes for the first time or was let go before.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Reading {
+    /// In the log's order.
+    First,
+    /// From history, when everything after it is here.
+    Again,
+}
+
+pub(super) fn context(topic: &Topic, id: TopicId, cursor: &Cursor, received: Millis, now: Millis) -> Context {
     Context {
         topic: id,
         log: topic.keys.log(),

@@ -6,11 +6,13 @@ use std::sync::Arc;
 use bytes::Bytes;
 use ed25519_dalek::VerifyingKey;
 
+use super::accountability::Observed;
 use super::ingest::PublishError;
 use super::io::{
-    Blocked, Command, CommandError, CommandId, Event, Input, Network, OpenJob, Output, Reply, SeenDirectory,
-    TopicStatus, TriagedStep,
+    Blocked, Command, CommandError, CommandId, Event, Input, Network, OpenJob, OpenedBatch, OpenedWork,
+    Output, Reply, SeenDirectory, TopicStatus, TriagedStep, Work,
 };
+use super::refetch::{Fetching, Refetch};
 use super::slots::Slots;
 use super::{ingest, receive};
 use crate::entropy::Entropy;
@@ -47,6 +49,8 @@ pub(super) struct State {
     pub(super) outbox_bytes: u64,
     /// Ordered, so that the same inputs give the same outputs.
     conns: BTreeMap<ConnId, TopicId>,
+    /// The page of history on its way: one at a time.
+    pub(super) fetching: Option<Fetching>,
     wakeups: BTreeSet<(Millis, TopicId)>,
     /// Topics with a packet ready for which [`super::delivery::MAX_HANDOVERS`] leaves no place, the longest waiting first.
     pub(super) handover_queue: VecDeque<TopicId>,
@@ -56,7 +60,7 @@ pub(super) struct State {
     before: Before,
     /// Topics to look at before the batch commits.
     pub(super) touched: BTreeSet<TopicId>,
-    next_conn: u64,
+    pub(super) next_conn: u64,
     pub(super) next_attempt: u64,
 }
 
@@ -68,6 +72,8 @@ pub(super) struct Topic {
     pub(super) session: Option<Session>,
     pub(super) outbox: Outbox,
     pub(super) redelivery: receive::Redelivery,
+    pub(super) refetch: Refetch,
+    pub(super) observed: Observed,
     /// When operations that wait for a predecessor do so no longer.
     pub(super) overdue_at: Option<Millis>,
     pub(super) blocked: Option<Blocked>,
@@ -135,6 +141,7 @@ impl State {
             outbox_rows: 0,
             outbox_bytes: 0,
             conns: BTreeMap::new(),
+            fetching: None,
             wakeups: BTreeSet::new(),
             handover_queue: VecDeque::new(),
             hints: Hints::default(),
@@ -160,7 +167,9 @@ impl State {
             self.topics = old;
             return Err(error);
         }
-        outputs.extend(self.conns.keys().map(|conn| Output::Disconnect { conn: *conn }));
+        let fetching = self.fetching.take().map(|fetching| fetching.conn);
+        let conns = self.conns.keys().copied().chain(fetching);
+        outputs.extend(conns.map(|conn| Output::Disconnect { conn }));
         self.conns.clear();
         self.attempts.clear();
         self.touched.clear();
@@ -233,6 +242,9 @@ impl State {
         entropy: &mut dyn Entropy,
         outputs: &mut VecDeque<Output>,
     ) -> Vec<OpenJob> {
+        if self.fetching.as_ref().is_some_and(|fetching| fetching.conn == conn) {
+            return self.triage_page(now, message, entropy, outputs);
+        }
         let Some(id) = self.conns.get(&conn).copied() else { return Vec::new() };
         let Some(topic) = self.topics.get_mut(&id) else { return Vec::new() };
         let Some(session) = topic.session.as_mut() else { return Vec::new() };
@@ -243,9 +255,9 @@ impl State {
                 let mut steps = steps.into_iter().peekable();
                 while steps.peek().is_some() {
                     let steps = steps.by_ref().take(JOB_STEPS);
-                    let steps =
-                        steps.map(|step| TriagedStep { own: is_own(outbox, &step.kind), step }).collect();
-                    jobs.push(OpenJob { conn, topic: id, keys: keys.clone(), steps });
+                    let steps = steps.map(|step| TriagedStep { own: is_own(outbox, &step.kind), step });
+                    let work = Work::Steps(steps.collect());
+                    jobs.push(OpenJob { conn, topic: id, keys: keys.clone(), work });
                 }
             }
             Err(fault) => outputs.push_back(Output::Event(Event::ServerFault { topic: id, fault })),
@@ -267,7 +279,12 @@ impl State {
     ) -> Result<(), StoreError> {
         match input {
             Input::Command { id, command } => self.command(tx, now, id, command, staged)?,
-            Input::Opened(batch) => self.receive(tx, now, entropy, batch, staged)?,
+            Input::Opened(OpenedBatch { conn, topic, opened: OpenedWork::Steps(steps) }) => {
+                self.receive(tx, now, entropy, (conn, topic), steps, staged)?;
+            }
+            Input::Opened(OpenedBatch { conn, topic, opened: OpenedWork::Page(page) }) => {
+                self.receive_page(tx, now, entropy, (conn, topic), page, staged)?;
+            }
             Input::Connected { conn } => {
                 if let Some((_, session)) = self.session_of(conn) {
                     session.handle_connected(now, conn);
@@ -278,6 +295,7 @@ impl State {
                     session.handle_disconnected(now, conn, retry_after_ms, entropy);
                 }
                 self.conns.remove(&conn);
+                self.fetch_ended(now, conn, retry_after_ms, entropy);
             }
             Input::Posted { attempt, handover } => self.posted(tx, now, entropy, attempt, handover)?,
             Input::NetworkChanged => self.hints.hint(now),
@@ -312,6 +330,7 @@ impl State {
             self.deliver(tx, now, entropy, id, staged)?;
             self.drive_session(now, entropy, id, staged);
             self.publish_session(id, staged);
+            self.refetch(tx, now, entropy, id, staged)?;
             self.reschedule(id);
         }
         // A guard is durable before the first packet goes to it.
@@ -337,6 +356,7 @@ impl State {
                 topic.caught_up = false;
             }
             tx.outbox_requeue(&topic.outbox.hurry(now))?;
+            topic.refetch.hurry(now);
             topic.blocked_until = None;
             self.touched.insert(*id);
         }
@@ -431,7 +451,7 @@ impl State {
         Some((id, session))
     }
 
-    fn reschedule(&mut self, id: TopicId) {
+    pub(super) fn reschedule(&mut self, id: TopicId) {
         let Some(topic) = self.topics.get(&id) else { return };
         let session = topic.session.as_ref().and_then(Session::poll_timeout);
         let live = topic.is_live();
@@ -445,7 +465,9 @@ impl State {
             }
         };
         let redelivery = topic.redelivery.poll_timeout().filter(|_| live);
-        let at = session.into_iter().chain(outbox).chain(redelivery).chain(topic.overdue_at).min();
+        let refetch = self.refetch_due(id);
+        let at = session.into_iter().chain(outbox).chain(redelivery).chain(topic.overdue_at).chain(refetch);
+        let at = at.min();
         self.schedule(id, at);
     }
 
@@ -541,13 +563,13 @@ impl State {
         let (outbox_rows, outbox_bytes) = (self.outbox_rows, self.outbox_bytes);
         let topic = self.topics.get_mut(&id).ok_or(CommandError::UnknownTopic)?;
         let (keys, device) = (&topic.keys, &self.device);
-        let log = keys.log();
+        let (log, observed) = (keys.log(), topic.observed.to_say());
         let (operation, envelope, row, changes) = tx.savepoint(|tx| {
             let (seq_num, backlink) = match tx.log_head(&device.author(), &log)? {
                 None => (0, None),
                 Some(head) => (head.seq_num.checked_add(1).ok_or(PublishError::LogFull)?, Some(head.id)),
             };
-            let body = Body { content, sent_at: Some(now), observed: None, auth_heads: Vec::new() };
+            let body = Body { content, sent_at: Some(now), observed, auth_heads: Vec::new() };
             let operation = ops::create(device, log, seq_num, backlink, &body)?;
             let envelope = keys.seal(operation.header(), operation.body_bytes())?;
             if !has_room(outbox_rows, outbox_bytes, envelope.len()) {
@@ -565,6 +587,9 @@ impl State {
             })?;
             Ok::<_, CommandError>((operation.id(), (hash, envelope.len()), row, changes))
         })?;
+        if observed.is_some() {
+            topic.observed.said();
+        }
         let (hash, len) = envelope;
         self.slots.touch(id);
         self.add_outbox_row(id, row, hash, len, now);
@@ -657,6 +682,8 @@ impl Topic {
             session: None,
             outbox: Outbox::default(),
             redelivery: receive::Redelivery::default(),
+            refetch: Refetch::default(),
+            observed: Observed::default(),
             overdue_at: None,
             blocked: None,
             blind_until: now.plus(BLIND_RETRY_MS),

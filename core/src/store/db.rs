@@ -8,6 +8,7 @@ use rusqlite::config::DbConfig;
 use rusqlite::{CachedStatement, Connection, OpenFlags, OptionalExtension, Params, Row};
 
 use super::error::StoreError;
+use super::pending::PendingLimits;
 use crate::identity::Millis;
 
 /// A connection to the device database and every query on it. [`super::Store`], [`super::Tx`] and
@@ -15,6 +16,8 @@ use crate::identity::Millis;
 pub struct Db {
     conn: Connection,
     file: DbFile,
+    /// How much may wait.
+    pub(super) pending: PendingLimits,
 }
 
 /// The file behind a connection, or the name of a database that lives in memory.
@@ -56,7 +59,7 @@ impl Db {
         // Without it a statement near a partial index is compiled again whenever a value is bound to it.
         conn.set_db_config(DbConfig::SQLITE_DBCONFIG_ENABLE_QPSG, true).map_err(fail)?;
         conn.busy_timeout(std::time::Duration::from_millis(BUSY_MS)).map_err(fail)?;
-        Ok(Self { conn, file: file.clone() })
+        Ok(Self { conn, file: file.clone(), pending: PendingLimits::default() })
     }
 
     pub(super) fn file(&self) -> &DbFile {

@@ -4,6 +4,7 @@ use rusqlite::params;
 
 use super::db::{Db, int};
 use super::error::StoreError;
+use super::evidence::Equivocation;
 use super::outbox::{OutboxCounts, OutboxEntry};
 use super::pending::PendingCount;
 use super::topics::{SeqRange, TopicRow};
@@ -42,6 +43,8 @@ pub struct TopicStanding {
     pub gaps: Vec<SeqRange>,
     /// What must be read again, with the generation it was counted in.
     pub refetches: Vec<(Generation, SeqRange)>,
+    /// Heads that contradict the log as this device was shown it.
+    pub equivocations: Vec<Equivocation>,
     /// What is on its way out.
     pub outbox: OutboxCounts,
     /// Why rows are parked.
@@ -64,6 +67,7 @@ impl Db {
             cursor: self.cursor(topic)?,
             gaps: self.gaps(topic)?,
             refetches: self.refetches(topic)?,
+            equivocations: self.equivocations(topic)?,
             outbox: self.outbox_counts(topic)?,
             parked: self.outbox_parked(topic)?,
             pending: self.pending_count(topic)?,

@@ -103,6 +103,21 @@ pub struct PendingCount {
     pub bytes: u64,
 }
 
+/// How much may wait.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct PendingLimits {
+    /// Bytes of one topic.
+    pub bytes: u64,
+    /// Operations of one author and log that wait for their predecessor.
+    pub per_author: usize,
+}
+
+impl Default for PendingLimits {
+    fn default() -> Self {
+        Self { bytes: MAX_PENDING_BYTES, per_author: MAX_PENDING_PER_AUTHOR }
+    }
+}
+
 /// Bytes of a topic that wait, by what they wait for.
 #[derive(Clone, Copy, Default)]
 struct PendingSize {
@@ -262,11 +277,11 @@ impl Tx<'_> {
         let len = (op.header.len() + op.body.len()) as u64;
         let full = self.one(
             "SELECT 1 FROM pending WHERE author = ?1 AND log = ?2 AND author IS NOT NULL LIMIT 1 OFFSET ?3",
-            params![op.author.0, op.log.0, int(MAX_PENDING_PER_AUTHOR as u64 - 1)],
+            params![op.author.0, op.log.0, int((self.pending.per_author as u64).saturating_sub(1))],
             |_| Ok(()),
         )?;
         if full.is_some()
-            || self.pending_size(receipt.topic)?.predecessor.saturating_add(len) > MAX_PENDING_BYTES
+            || self.pending_size(receipt.topic)?.predecessor.saturating_add(len) > self.pending.bytes
         {
             return self.let_go(receipt);
         }

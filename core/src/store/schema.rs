@@ -7,7 +7,10 @@ use super::error::StoreError;
 pub(super) const APPLICATION_ID: u32 = 0x444c_5441;
 
 /// The files of `migrations/`, oldest first; the n-th makes `user_version` n. Never edit one that was released.
-pub(super) const MIGRATIONS: &[&str] = &[include_str!("../../../migrations/0001_device.sql")];
+pub(super) const MIGRATIONS: &[&str] = &[
+    include_str!("../../../migrations/0001_device.sql"),
+    include_str!("../../../migrations/0002_accountability.sql"),
+];
 
 /// The newest schema version.
 pub const SCHEMA_VERSION: u32 = MIGRATIONS.len() as u32;

@@ -116,6 +116,22 @@ impl Db {
         )
     }
 
+    /// The first range above `after` that is to be read again from the copy after `resets` resets.
+    pub fn next_refetch(
+        &self,
+        topic: TopicId,
+        generation: &Generation,
+        resets: u32,
+        after: Seq,
+    ) -> Result<Option<SeqRange>, StoreError> {
+        self.one(
+            "SELECT resets, max(from_seq, ?4 + 1), to_seq FROM refetch
+             WHERE topic = ?1 AND resets = ?2 AND generation = ?3 AND to_seq > ?4 ORDER BY from_seq LIMIT 1",
+            params![topic.0, resets, generation.0, int(after.0)],
+            range_row,
+        )
+    }
+
     /// What was dropped in a topic, by reason.
     pub fn dropped(&self, topic: TopicId) -> Result<Vec<(String, u64)>, StoreError> {
         self.all("SELECT reason, count FROM dropped WHERE topic = ?1 ORDER BY reason", [topic.0], |row| {
@@ -223,13 +239,41 @@ impl Tx<'_> {
         Ok(())
     }
 
-    /// Forgets a range that was read again (all of it).
+    /// Forgets a range that was read again; what lies beside it stays.
     pub fn remove_refetch(&self, topic: TopicId, range: SeqRange) -> Result<(), StoreError> {
+        let params = params![topic.0, range.resets, int(range.from.0), int(range.to.0)];
+        let (first, last): (Option<_>, Option<_>) = (
+            self.one(
+                "SELECT generation, from_seq, to_seq FROM refetch
+                 WHERE topic = ?1 AND resets = ?2 AND from_seq < ?3 AND to_seq >= ?3 AND ?3 <= ?4",
+                params,
+                refetch_row,
+            )?,
+            self.one(
+                "SELECT generation, from_seq, to_seq FROM refetch
+                 WHERE topic = ?1 AND resets = ?2 AND from_seq <= ?4 AND to_seq > ?4 AND ?3 <= ?4",
+                params,
+                refetch_row,
+            )?,
+        );
         self.run(
-            "DELETE FROM refetch WHERE topic = ?1 AND resets = ?2 AND from_seq >= ?3 AND to_seq <= ?4",
-            params![topic.0, range.resets, int(range.from.0), int(range.to.0)],
-        )
-        .map(drop)
+            "DELETE FROM refetch WHERE topic = ?1 AND resets = ?2 AND from_seq <= ?4 AND to_seq >= ?3",
+            params,
+        )?;
+        if let Some((generation, from, _)) = first {
+            let to = range.from.previous();
+            self.add_refetch(topic, generation, SeqRange { resets: range.resets, from, to })?;
+        }
+        if let Some((generation, _, to)) = last {
+            let from = Seq(range.to.0.saturating_add(1));
+            self.add_refetch(topic, generation, SeqRange { resets: range.resets, from, to })?;
+        }
+        Ok(())
+    }
+
+    /// Forgets what was to be read again from copies before this many resets: the copy at hand is read whole.
+    pub fn remove_old_refetches(&self, topic: TopicId, resets: u32) -> Result<(), StoreError> {
+        self.run("DELETE FROM refetch WHERE topic = ?1 AND resets < ?2", params![topic.0, resets]).map(drop)
     }
 
     /// Counts something dropped in a topic.
@@ -296,6 +340,10 @@ fn cursor_row(row: &Row<'_>, first: usize) -> rusqlite::Result<Cursor> {
         seq: Seq(uint(row.get(first + 2)?)),
         chain: Chain(row.get(first + 3)?),
     })
+}
+
+fn refetch_row(row: &Row<'_>) -> rusqlite::Result<(Generation, Seq, Seq)> {
+    Ok((Generation(row.get(0)?), Seq(uint(row.get(1)?)), Seq(uint(row.get(2)?))))
 }
 
 fn range_row(row: &Row<'_>) -> rusqlite::Result<SeqRange> {

@@ -248,16 +248,22 @@ fn decode_ops(message: &Bytes, reader: &mut Reader<'_>) -> Result<Vec<SequencedO
     let mut ops = Vec::with_capacity(count);
     let mut total = 0;
     for _ in 0..count {
-        let seq = Seq(reader.u64("seq")?);
-        let received = Millis(reader.u64("received_ms")?);
-        let op = decode_bytes(message, reader, MAX_ENVELOPE, "op")?;
-        total += op.len();
-        ops.push(SequencedOp { seq, received, op });
+        let op = decode_op(message, reader)?;
+        total += op.op.len();
+        ops.push(op);
     }
     if count > 1 && total > MAX_FRAME_OPS_BYTES {
         return Err(DecodeError::TooLarge("ops"));
     }
     Ok(ops)
+}
+
+/// `seq u64 | received_ms u64 | len u32 | op`, as in `ops` frames and pages of history.
+pub(super) fn decode_op(message: &Bytes, reader: &mut Reader<'_>) -> Result<SequencedOp, DecodeError> {
+    let seq = Seq(reader.u64("seq")?);
+    let received = Millis(reader.u64("received_ms")?);
+    let op = decode_bytes(message, reader, MAX_ENVELOPE, "op")?;
+    Ok(SequencedOp { seq, received, op })
 }
 
 /// `len u32 | bytes`, 1 to `max` bytes, as a slice of the message.

@@ -3,16 +3,13 @@
 use bytes::Bytes;
 use delta_core::identity::{EnvelopeHash, Millis};
 use delta_core::sync::frame::SequencedOp;
-use delta_core::topic::{Generation, Seq, TopicId};
+pub use delta_core::sync::history::{HISTORY_MAX_BYTES, HISTORY_MAX_LIMIT, HistoryPage};
+use delta_core::topic::{Seq, TopicId};
 
 use crate::storage::{LogReader, LogView, StoredOp};
 
-/// Most operations of one page.
-pub const HISTORY_MAX_LIMIT: u16 = 1000;
 /// Operations of a page when the request names no limit.
 pub const HISTORY_DEFAULT_LIMIT: u16 = 100;
-/// Operation bytes after which a page ends early (one operation always fits).
-pub const HISTORY_MAX_BYTES: usize = 4 * 1024 * 1024;
 /// Most hashes of one `has` request.
 pub const MAX_HAS: usize = 256;
 
@@ -34,38 +31,6 @@ pub struct HistoryQuery {
 impl Default for HistoryQuery {
     fn default() -> Self {
         Self { after: None, before: None, from: None, to: None, limit: HISTORY_DEFAULT_LIMIT }
-    }
-}
-
-/// A page, oldest first.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct HistoryPage {
-    /// Which copy of the log.
-    pub generation: Generation,
-    /// The log's last seq.
-    pub head: Seq,
-    /// The log's lowest retained seq.
-    pub tail: Seq,
-    /// The operations.
-    pub ops: Vec<SequencedOp>,
-}
-
-impl HistoryPage {
-    /// `generation[16] | head u64 | tail u64 | count u16 | count × (seq u64 | received_ms u64 | len u32 | op)`.
-    pub fn encode(&self) -> Vec<u8> {
-        let bytes: usize = self.ops.iter().map(|op| 20 + op.op.len()).sum();
-        let mut out = Vec::with_capacity(34 + bytes);
-        out.extend_from_slice(&self.generation.0);
-        out.extend_from_slice(&self.head.0.to_be_bytes());
-        out.extend_from_slice(&self.tail.0.to_be_bytes());
-        out.extend_from_slice(&(self.ops.len() as u16).to_be_bytes());
-        for op in &self.ops {
-            out.extend_from_slice(&op.seq.0.to_be_bytes());
-            out.extend_from_slice(&op.received.0.to_be_bytes());
-            out.extend_from_slice(&(op.op.len() as u32).to_be_bytes());
-            out.extend_from_slice(&op.op);
-        }
-        out
     }
 }
 

@@ -1,260 +1,19 @@
-//! The engine as its driver sees it: inputs in, outputs out, a small server of the test's own in between.
+//! What devices say to each other arrives, once, whatever happens in between.
 
-#![cfg(feature = "device")]
-
-use std::sync::Arc;
-
-use bytes::Bytes;
 use delta_core::engine::{
-    Blocked, Command, CommandError, CommandId, Engine, EngineError, Event, Handover, Input, Network, Output,
-    POLL_EVERY_MS, PostJob, Reply, SeenDirectory, open,
+    Blocked, Command, CommandError, Event, Handover, Input, Output, POLL_EVERY_MS, PostJob, Reply,
 };
 use delta_core::entropy::SeededEntropy;
-use delta_core::identity::{EnvelopeHash, LogId, Millis, NodeId, OperationId};
+use delta_core::identity::LogId;
 use delta_core::limits::MAX_LIVE_SOCKETS;
-use delta_core::onion::deliver;
-use delta_core::onion::directory::{Directory, Node, NodeKind};
 use delta_core::onion::route::RouteError;
-use delta_core::onion::v3::{self, OnionSecret, Peeled};
 use delta_core::ops::{Body, Content, DeviceKey, Ticket, create};
 use delta_core::store::{Store, StoreOptions};
-use delta_core::sync::frame::{Frame, SequencedOp};
-use delta_core::sync::session::{ConnId, Connection, SubscribeRequest};
-use delta_core::topic::{Chain, Generation, Seq, SignedHead, TopicId, WriteKey};
-use ed25519_dalek::SigningKey;
+use delta_core::sync::frame::Frame;
+use delta_core::sync::session::{ConnId, Connection};
+use delta_core::topic::{Generation, Seq, WriteKey};
 
-/// A topic's log as the protocol describes it, and the onion keys of three relays and the server.
-struct World {
-    key: SigningKey,
-    secrets: Vec<OnionSecret>,
-    topic: TopicId,
-    generation: Generation,
-    log: Vec<Vec<u8>>,
-}
-
-impl World {
-    fn new(topic: TopicId) -> Self {
-        let key = SigningKey::from_bytes(&[7; 32]);
-        let secrets = (0..4u8).map(|index| OnionSecret::from_bytes(index.into(), [index + 1; 32])).collect();
-        Self { key, secrets, topic, generation: Generation([1; 16]), log: Vec::new() }
-    }
-
-    fn network(&self, relays: u8) -> Network {
-        let node = |id, kind, index: usize| Node {
-            id,
-            kind,
-            operator: Some(format!("operator {index}")),
-            url: format!("https://node{index}.example"),
-            keys: vec![self.secrets[index].public()],
-            expires: u64::MAX,
-            max_class: 4,
-            seq: 1,
-            tunnel: false,
-        };
-        let relay = |index: u8| {
-            let id = SigningKey::from_bytes(&[index + 50; 32]).verifying_key().to_bytes();
-            node(NodeId(id), NodeKind::Relay, index.into())
-        };
-        Network {
-            directory: Arc::new(Directory::from_nodes(1, u64::MAX, (0..relays).map(relay))),
-            server: node(NodeId(self.key.verifying_key().to_bytes()), NodeKind::Sync, 3),
-            relays: 3,
-            seen: SeenDirectory::default(),
-        }
-    }
-
-    /// Carries a packet through its relays and appends what it delivers, once. Gives how many were new.
-    fn carry(&mut self, job: &PostJob) -> usize {
-        let mut packet = job.wrap().unwrap();
-        for _ in 0..3 {
-            match v3::open(&self.secrets, packet).unwrap().parse().unwrap() {
-                Peeled::Forward { packet: next, .. } => packet = next,
-                other => panic!("{other:?}"),
-            }
-        }
-        let Peeled::Deliver { content } = v3::open(&self.secrets, packet).unwrap().parse().unwrap() else {
-            panic!("the fourth layer delivers")
-        };
-        let delivery = deliver::verify(&content).unwrap();
-        assert_eq!(delivery.topic, self.topic);
-        let before = self.log.len();
-        for op in delivery.operations().unwrap() {
-            if !self.log.iter().any(|known| known == op) {
-                self.log.push(op.to_vec());
-            }
-        }
-        self.log.len() - before
-    }
-
-    fn chain(&self, upto: usize) -> Chain {
-        let start = Chain::start(&self.topic, &self.generation);
-        let ops = self.log.iter().take(upto).zip(1..);
-        ops.fold(start, |chain, (op, seq)| chain.next(Seq(seq), &EnvelopeHash::of(op)))
-    }
-
-    fn ops(&self, from: usize) -> Vec<Frame> {
-        let item = |(op, seq): (&Vec<u8>, u64)| SequencedOp {
-            seq: Seq(seq),
-            received: Millis(seq * 1000),
-            op: Bytes::copy_from_slice(op),
-        };
-        let ops: Vec<_> = self.log.iter().skip(from).zip(from as u64 + 1..).map(item).collect();
-        ops.chunks(256).map(|ops| Frame::Ops(ops.to_vec())).collect()
-    }
-
-    fn ready(&self) -> Frame {
-        let len = self.log.len();
-        Frame::Ready(SignedHead::sign(
-            &self.key,
-            &self.topic,
-            &self.generation,
-            Seq(len as u64),
-            self.chain(len),
-        ))
-    }
-
-    fn hello(&self) -> Frame {
-        let head = Seq(self.log.len() as u64);
-        Frame::Hello {
-            generation: self.generation,
-            head,
-            tail: Seq(1),
-            server_time: Millis(0),
-            max_op: 1 << 20,
-        }
-    }
-}
-
-struct Device {
-    engine: Engine,
-    entropy: SeededEntropy,
-    now: Millis,
-    next: u64,
-    ticket: Ticket,
-    /// The last connection asked for.
-    connect: Option<(ConnId, SubscribeRequest)>,
-}
-
-impl Device {
-    fn new(seed: u8, store: Store, ticket: &Ticket) -> Self {
-        let engine = Engine::open(store, DeviceKey::from_bytes(&[seed; 32]), Millis(1000)).unwrap();
-        let entropy = SeededEntropy::new([seed; 32]);
-        Self { engine, entropy, now: Millis(1000), next: 0, ticket: ticket.clone(), connect: None }
-    }
-
-    fn ready(seed: u8, ticket: &Ticket, world: &World) -> Self {
-        let mut device = Self::new(seed, Store::in_memory().unwrap(), ticket);
-        device.join(world);
-        device
-    }
-
-    fn join(&mut self, world: &World) {
-        let topic = self.ticket.topic();
-        self.command(Command::OpenTopic { ticket: self.ticket.clone() }).unwrap();
-        self.command(Command::Configure(world.network(3))).unwrap();
-        self.command(Command::Subscribe { topic }).unwrap();
-    }
-
-    fn handle(&mut self, inputs: Vec<Input>) -> Result<Vec<Output>, EngineError> {
-        self.engine.handle(self.now, &mut self.entropy, inputs)?;
-        Ok(self.outputs())
-    }
-
-    fn outputs(&mut self) -> Vec<Output> {
-        let outputs: Vec<_> = std::iter::from_fn(|| self.engine.poll_output()).collect();
-        for output in &outputs {
-            if let Output::Connect { conn, request, .. } = output {
-                self.connect = Some((*conn, request.clone()));
-            }
-        }
-        outputs
-    }
-
-    fn input(&mut self, command: Command) -> Input {
-        self.next += 1;
-        Input::Command { id: CommandId(self.next), command }
-    }
-
-    /// Runs one command.
-    fn command(&mut self, command: Command) -> Result<Reply, CommandError> {
-        let input = self.input(command);
-        self.handle(vec![input]).unwrap().into_iter().find_map(reply).expect("every command is answered")
-    }
-
-    fn say(&self, text: &str) -> Command {
-        let content = Content::MessageSend { text: text.into(), reply: None, mentions: vec![] };
-        Command::Publish { topic: self.ticket.topic(), content }
-    }
-
-    /// The connection the engine asks for, now or when its time comes.
-    fn connection(&mut self) -> (ConnId, SubscribeRequest) {
-        loop {
-            if let Some(connect) = self.connect.take() {
-                return connect;
-            }
-            self.now = self.engine.next_wakeup().expect("a subscribed topic connects").max(self.now);
-            self.handle(vec![Input::Timeout]).unwrap();
-        }
-    }
-
-    /// Connects and replays the world's log from this device's cursor; gives all outputs.
-    fn catch_up(&mut self, world: &World) -> (ConnId, Vec<Output>) {
-        let (conn, request) = self.connection();
-        let mut outputs = self.handle(vec![Input::Connected { conn }]).unwrap();
-        let ops = world.ops(request.since.0 as usize);
-        for frame in [world.hello()].into_iter().chain(ops).chain([world.ready()]) {
-            outputs.extend(self.frame(conn, &frame));
-        }
-        (conn, outputs)
-    }
-
-    fn frame(&mut self, conn: ConnId, frame: &Frame) -> Vec<Output> {
-        let jobs = self.engine.triage(self.now, conn, frame.encode().into(), &mut self.entropy);
-        let inputs = jobs.into_iter().map(|job| Input::Opened(open(job))).collect();
-        self.handle(inputs).unwrap()
-    }
-
-    fn texts(&self) -> Vec<String> {
-        let reader = self.engine.reader().unwrap();
-        let page = reader.messages(&self.ticket.keys().log(), delta_core::store::Page::Newest, 100).unwrap();
-        page.into_iter().filter_map(|row| row.text).collect()
-    }
-
-    fn status(&mut self) -> delta_core::engine::TopicStatus {
-        let topic = self.ticket.topic();
-        match self.command(Command::Status { topic }).unwrap() {
-            Reply::Status(status) => status,
-            other => panic!("{other:?}"),
-        }
-    }
-}
-
-fn reply(output: Output) -> Option<Result<Reply, CommandError>> {
-    match output {
-        Output::Reply { result, .. } => Some(result),
-        _ => None,
-    }
-}
-
-fn posts(outputs: Vec<Output>) -> Vec<PostJob> {
-    let post = |output| match output {
-        Output::Post(job) => Some(job),
-        _ => None,
-    };
-    outputs.into_iter().filter_map(post).collect()
-}
-
-fn acknowledged(outputs: &[Output]) -> Vec<OperationId> {
-    let operation = |output: &Output| match output {
-        Output::Event(Event::Acknowledged { operation, .. }) => Some(*operation),
-        _ => None,
-    };
-    outputs.iter().filter_map(operation).collect()
-}
-
-fn ticket() -> Ticket {
-    Ticket::generate_private(&mut SeededEntropy::new([42; 32])).unwrap()
-}
+use crate::support::{Device, World, acknowledged, posts, reply, ticket};
 
 #[test]
 fn what_one_device_publishes_the_other_reads_and_the_echo_acknowledges() {
@@ -537,6 +296,49 @@ fn case_51_a_wiped_server_gets_its_operations_back_once() {
     let mut after = alice.texts();
     after.sort();
     assert_eq!(after, before, "nothing lost or doubled on the device");
+}
+
+#[test]
+fn nothing_is_delivered_again_while_the_log_is_still_being_read() {
+    let ticket = ticket();
+    let mut world = World::new(ticket.topic());
+    let mut alice = Device::ready(1, &ticket, &world);
+    let publish = alice.say("kept");
+    let input = alice.input(publish);
+    for job in posts(alice.handle(vec![input]).unwrap()) {
+        world.carry(&job);
+    }
+    let (conn, _) = alice.catch_up(&world);
+
+    // The server lost its log; what is missing is noticed, and due after a while.
+    let old = std::mem::take(&mut world.log);
+    world.generation = Generation([2; 16]);
+    alice.handle(vec![Input::Disconnected { conn, retry_after_ms: 0 }]).unwrap();
+    let (conn, _) = alice.connection();
+    alice.handle(vec![Input::Connected { conn }]).unwrap();
+    let reset = Frame::Reset { generation: world.generation, head: Seq(0) };
+    for frame in [world.hello(), reset, world.ready()] {
+        alice.frame(conn, &frame);
+    }
+
+    // Somebody else delivers it; this device comes back and has received everything, but stored nothing of it yet.
+    world.log = old;
+    alice.handle(vec![Input::Disconnected { conn, retry_after_ms: 0 }]).unwrap();
+    let (conn, _) = alice.connection();
+    alice.handle(vec![Input::Connected { conn }]).unwrap();
+    let mut jobs = Vec::new();
+    for frame in [world.hello()].into_iter().chain(world.ops(0)).chain([world.ready()]) {
+        jobs.extend(alice.engine.triage(alice.now, conn, frame.encode().into(), &mut alice.entropy));
+    }
+    alice.now = alice.now.plus(121_000);
+    assert_eq!(posts(alice.handle(vec![Input::Timeout]).unwrap()).len(), 0);
+    let inputs = jobs.into_iter().map(|job| Input::Opened(delta_core::engine::open(job))).collect();
+    alice.handle(inputs).unwrap();
+    for _ in 0..3 {
+        alice.now = alice.now.plus(60_000);
+        assert_eq!(posts(alice.handle(vec![Input::Timeout]).unwrap()).len(), 0);
+    }
+    assert_eq!(alice.status().connection, Connection::Live);
 }
 
 #[test]

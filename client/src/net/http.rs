@@ -1,14 +1,14 @@
-//! HTTP: packets to entry relays, and a server's record from its `/info`.
+//! HTTP: packets to entry relays, and what a server answers to a GET.
 
 use std::time::Duration;
 
 use delta_core::engine::Handover;
-use reqwest::StatusCode;
-use reqwest::header::{CONTENT_TYPE, HeaderValue};
+use delta_core::engine::refetch::FETCH_TIMEOUT_MS;
+use delta_core::sync::history::MAX_PAGE;
+use reqwest::header::{ACCEPT, CONTENT_TYPE, HeaderMap, HeaderValue};
 use reqwest::redirect::Policy;
+use reqwest::{RequestBuilder, StatusCode};
 use thiserror::Error;
-
-use super::retry_after;
 
 /// Time to open a TCP and TLS connection.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(3);
@@ -20,8 +20,12 @@ const MIN_UPLINK: u64 = 8 * 1024;
 const IDLE_PER_HOST: usize = delta_core::limits::OUTBOX_WINDOW;
 /// Answer bytes read so that the connection can be used again; a longer answer costs the connection.
 const MAX_ANSWER: usize = 1024;
-/// Longest `/info` answer.
-pub(crate) const MAX_INFO: usize = 64 * 1024;
+/// Longest Retry-After that is believed, milliseconds.
+const MAX_RETRY_AFTER_MS: u64 = 60 * 60 * 1000;
+/// Longest answer in JSON.
+pub(crate) const MAX_JSON: usize = 64 * 1024;
+/// Time for a page of history: it may be megabytes over a slow network. Well inside the engine's own deadline.
+const PAGE_TIMEOUT: Duration = Duration::from_millis(FETCH_TIMEOUT_MS / 2);
 
 /// Keep-alive HTTP without proxies or redirects.
 #[derive(Clone, Debug)]
@@ -31,15 +35,19 @@ pub(crate) struct Http {
     allow_plaintext: bool,
 }
 
-/// `/info` could not be read.
+/// A GET got no answer that can be used.
 #[derive(Debug, Error)]
-pub(crate) enum InfoError {
+pub(crate) enum GetError {
     #[error(transparent)]
     Http(#[from] reqwest::Error),
-    #[error("it answered {0}")]
-    Status(StatusCode),
-    #[error("its answer is longer than {MAX_INFO} bytes")]
-    TooLong,
+    #[error("it answered {status}")]
+    Status {
+        status: StatusCode,
+        /// The server's wish, 0 for none.
+        retry_after_ms: u64,
+    },
+    #[error("its answer is longer than {0} bytes")]
+    TooLong(usize),
 }
 
 impl Http {
@@ -85,19 +93,54 @@ impl Http {
         Ok(handover)
     }
 
-    /// The body of `GET <base>/info`.
-    pub(crate) async fn info(&self, base: &str) -> Result<Vec<u8>, InfoError> {
-        let mut response = self.client.get(format!("{base}/info")).send().await?;
-        if !response.status().is_success() {
-            return Err(InfoError::Status(response.status()));
+    /// The body of a small JSON answer.
+    pub(crate) async fn json(&self, url: &str) -> Result<Vec<u8>, GetError> {
+        self.get(self.client.get(url), MAX_JSON).await
+    }
+
+    /// A page of history in its binary form.
+    pub(crate) async fn page(&self, url: &str) -> Result<Vec<u8>, GetError> {
+        let octets = HeaderValue::from_static("application/octet-stream");
+        let request = self.client.get(url).header(ACCEPT, octets).timeout(PAGE_TIMEOUT);
+        self.get(request, MAX_PAGE).await
+    }
+
+    async fn get(&self, request: RequestBuilder, limit: usize) -> Result<Vec<u8>, GetError> {
+        let mut response = request.send().await?;
+        let status = response.status();
+        if !status.is_success() {
+            return Err(GetError::Status { status, retry_after_ms: retry_after(response.headers()) });
         }
         let mut body = Vec::new();
         while let Some(chunk) = response.chunk().await? {
-            if body.len() + chunk.len() > MAX_INFO {
-                return Err(InfoError::TooLong);
+            if body.len() + chunk.len() > limit {
+                return Err(GetError::TooLong(limit));
             }
             body.extend_from_slice(&chunk);
         }
         Ok(body)
+    }
+}
+
+/// Retry-After in whole seconds, as milliseconds; its date form is not used by our servers and not read.
+pub(crate) fn retry_after(headers: &HeaderMap) -> u64 {
+    let seconds =
+        headers.get("retry-after").and_then(|value| value.to_str().ok()?.trim().parse::<u64>().ok());
+    seconds.map_or(0, |seconds| seconds.saturating_mul(1000).min(MAX_RETRY_AFTER_MS))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn retry_after_is_read_in_seconds_and_capped() {
+        let header = |value: &'static str| {
+            HeaderMap::from_iter([("retry-after".parse().unwrap(), HeaderValue::from_static(value))])
+        };
+        assert_eq!(retry_after(&HeaderMap::new()), 0);
+        assert_eq!(retry_after(&header("7")), 7_000);
+        assert_eq!(retry_after(&header("18446744073709551615")), MAX_RETRY_AFTER_MS);
+        assert_eq!(retry_after(&header("Wed, 21 Oct 2026 07:28:00 GMT")), 0);
     }
 }

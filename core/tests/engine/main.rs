@@ -1,0 +1,8 @@
+//! The engine as its driver sees it: inputs in, outputs out, a small server of the test's own in between.
+
+#![cfg(feature = "device")]
+
+mod accountability;
+mod exchange;
+mod refetch;
+mod support;
