@@ -3,16 +3,20 @@
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::JoinHandle;
 
-use delta_core::engine::{Command, Engine, Reply, SeenDirectory, TopicStatus};
+use bytes::Bytes;
+use delta_core::engine::{Command, CommandError, Engine, Reply, SeenDirectory, TopicStatus};
 use delta_core::identity::{Author, OperationId};
+use delta_core::onion::control::Action;
 use delta_core::onion::directory::{Seen, Skipped};
 use delta_core::ops::{Content, DeviceKey, Ticket};
 use delta_core::store::{Reader, Store, StoreError, StoreOptions};
+use delta_core::sync::proof::ReadKey;
 use delta_core::topic::TopicId;
 use tokio::runtime::Handle;
 use tokio::sync::oneshot;
 use zeroize::Zeroizing;
 
+use crate::access::{About, Server};
 use crate::config::{Config, RelayHops};
 use crate::driver::{Driver, Inbox, MAX_TOGETHER, Message, Outbound, Parts, Workers, inbox};
 use crate::error::ClientError;
@@ -37,6 +41,8 @@ struct Shared {
     author: Author,
     clock: Arc<Clock>,
     http: Http,
+    /// Base URL of the configured server.
+    server: Mutex<Option<String>>,
     config: Settings,
     thread: Mutex<Option<JoinHandle<()>>>,
 }
@@ -91,8 +97,8 @@ impl Client {
         let (author, readers) = opening.await.unwrap_or(Err(ClientError::EnginePanicked))?;
         let config = Settings { allow_plaintext, relays, coalesce };
         let readers = Readers::new(readers);
-        let thread = Mutex::new(Some(thread));
-        Ok(Self { shared: Arc::new(Shared { inbox, readers, author, clock, http, config, thread }) })
+        let (thread, server) = (Mutex::new(Some(thread)), Mutex::default());
+        Ok(Self { shared: Arc::new(Shared { inbox, readers, author, clock, http, server, config, thread }) })
     }
 
     /// This device's key, as others know it.
@@ -122,7 +128,9 @@ impl Client {
         let (http, seen) = (&self.shared.http, SeenDirectory { scope, seen });
         let Resolved { network, skipped } =
             resolve(relay_hops, sync_url, relays, allow_plaintext, now, http, seen).await?;
+        let base = network.server.url.clone();
         self.shared.inbox.command(Command::Configure(network)).await?;
+        *self.shared.server.lock().unwrap_or_else(PoisonError::into_inner) = Some(base);
         Ok(skipped)
     }
 
@@ -172,6 +180,47 @@ impl Client {
         let subscription = Subscription::new(topic, Arc::clone(&listener), self.shared.inbox.clone());
         self.shared.inbox.listen(listener).await?;
         Ok(subscription)
+    }
+
+    /// Sends a signal (presence, typing: 1 to [`MAX_SIGNAL_BODY`](delta_core::limits::MAX_SIGNAL_BODY) bytes) to
+    /// whoever listens to the topic now. It is signed and sealed like an operation, goes through the onion, and nobody
+    /// stores it. At most one in five seconds leaves for a topic: of those that come sooner the latest goes when it may.
+    ///
+    /// # Errors
+    /// `not_sent` when there is no route now: a signal is not kept for later.
+    pub async fn signal(&self, topic: TopicId, bytes: impl Into<Bytes>) -> Result<(), ClientError> {
+        self.shared.inbox.command(Command::Signal { topic, bytes: bytes.into() }).await.map(drop)
+    }
+
+    /// Sends a control message of a public topic through the onion and gives its counter. Nobody answers for it:
+    /// [`Client::about`] says what the server took; send it again if that does not change.
+    pub async fn control(&self, topic: TopicId, action: Action) -> Result<u64, ClientError> {
+        match self.shared.inbox.command(Command::Control { topic, action }).await? {
+            Reply::Control(counter) => Ok(counter),
+            other => Err(unexpected(&other)),
+        }
+    }
+
+    /// Keeps (or with `None` forgets) the key that readers of the topic prove where its server asks for it.
+    pub async fn set_read_key(&self, topic: TopicId, key: Option<ReadKey>) -> Result<(), ClientError> {
+        self.shared.inbox.command(Command::SetReadKey { topic, key }).await.map(drop)
+    }
+
+    /// What the server says of a topic's control messages. Asked for directly, like the topic itself.
+    pub async fn about(&self, topic: TopicId) -> Result<About, ClientError> {
+        self.server()?.about(topic).await
+    }
+
+    /// How many connections listen to a topic, for those who may write to it. The server is asked directly: it learns
+    /// that this address has the topic's write key.
+    pub async fn subscribers(&self, topic: TopicId) -> Result<u64, ClientError> {
+        self.server()?.subscribers(topic).await
+    }
+
+    fn server(&self) -> Result<Server, ClientError> {
+        let base = self.shared.server.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        let base = base.ok_or(ClientError::Command(CommandError::NoNetwork))?;
+        Ok(Server { http: self.shared.http.clone(), inbox: self.shared.inbox.clone(), base })
     }
 
     /// Where a topic stands.

@@ -281,6 +281,10 @@ impl Driver {
                 self.outbound.forget(conn);
                 self.incoming.push_back(Incoming::End { conn, retry_after_ms });
             }
+            Message::Refused { conn, unreadable } => {
+                self.outbound.forget(conn);
+                self.inputs.push(Input::Refused { conn, unreadable });
+            }
             Message::Posted { attempt, handover } => self.inputs.push(Input::Posted { attempt, handover }),
             Message::NetworkChanged => self.inputs.push(Input::NetworkChanged),
             Message::Close { done } => self.closing = Some(done),
@@ -444,6 +448,9 @@ const fn topic_of(event: &Event) -> TopicId {
         | Event::Gap { topic, .. }
         | Event::ServerFault { topic, .. }
         | Event::ServerEquivocates { topic, .. }
+        | Event::Signal { topic, .. }
+        | Event::SignalSent { topic, .. }
+        | Event::Readable { topic, .. }
         | Event::Forked { topic, .. }
         | Event::Delivery { topic, .. } => *topic,
     }

@@ -4,7 +4,7 @@ use std::io;
 use std::sync::Arc;
 
 use delta_core::engine::ingest::PublishError;
-use delta_core::engine::{CommandError, EngineError};
+use delta_core::engine::{CommandError, EngineError, Unreadable};
 use delta_core::onion::directory::{DirectoryError, RecordError, SkipReason, SyncUrlError};
 use delta_core::onion::route::MAX_RELAYS;
 use delta_core::ops::TicketError;
@@ -50,14 +50,17 @@ pub enum ClientError {
         /// What was asked for.
         relays: usize,
     },
-    /// The server could not be asked for its record. Check the network and the URL, then call `init_sync` again.
-    #[error("the sync server at {url} cannot be asked for its record: {reason}")]
+    /// The server could not be asked, or gave no usable answer. Check the network and the URL, then try again.
+    #[error("the sync server at {url} cannot be asked: {reason}")]
     ServerUnreachable {
         /// Its base URL.
         url: String,
         /// What happened.
         reason: String,
     },
+    /// The server does not let this device read the topic.
+    #[error(transparent)]
+    Unreadable(Unreadable),
     /// What the server says of itself cannot be trusted or used. The server, or somebody in its place, is at fault.
     #[error("the record of the sync server at {url} is not usable: {reason}")]
     ServerRecord {
@@ -127,6 +130,9 @@ impl ClientError {
             Self::PathLength { .. } => "path_length",
             Self::ServerUnreachable { .. } => "server_unreachable",
             Self::ServerRecord { .. } => "server_record",
+            Self::Unreadable(Unreadable::NoReadKey) => "no_read_key",
+            Self::Unreadable(Unreadable::WrongReadKey) => "wrong_read_key",
+            Self::Unreadable(Unreadable::Gone) => "topic_gone",
             Self::SeenDamaged => "database_corrupt",
             Self::Tls(_) => "tls",
             Self::Threads(_) => "threads",
@@ -160,6 +166,12 @@ fn command_code(error: &CommandError) -> &'static str {
         CommandError::TicketConflict => "ticket_conflict",
         CommandError::LogTaken => "log_taken",
         CommandError::OutboxFull => "outbox_full",
+        CommandError::Signal(_) => "signal",
+        CommandError::NotSent(_) => "not_sent",
+        CommandError::NotPublic => "not_public",
+        CommandError::Control(_) => "control",
+        CommandError::NoKey => "no_key",
+        CommandError::NoNetwork => "no_network",
         CommandError::Content(_) => "content",
         CommandError::Seal(_) => "too_large",
         CommandError::PathLength => "path_length",

@@ -21,6 +21,7 @@
 //! # }
 //! ```
 
+mod access;
 mod client;
 mod config;
 mod driver;
@@ -31,9 +32,10 @@ mod platform;
 mod readers;
 mod subscription;
 
+pub use access::About;
 pub use client::Client;
 pub use config::{Config, RelayHops};
-pub use delta_core::engine::{Blocked, CommandError, Event, TopicStatus};
+pub use delta_core::engine::{Blocked, CommandError, Event, TopicStatus, Unreadable};
 pub use error::{ClientError, ServerRecordError};
 pub use platform::{PlatformEntropy, SystemClock, WallClock};
 pub use subscription::{MAX_MERGED_CHANGES, MAX_WAITING_EVENTS, Subscription, Update};

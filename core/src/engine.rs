@@ -17,6 +17,7 @@ pub mod ingest;
 mod io;
 mod receive;
 pub mod refetch;
+mod signals;
 mod slots;
 mod state;
 
@@ -36,8 +37,9 @@ use state::State;
 pub use delivery::MAX_HANDOVERS;
 pub use io::{
     Blocked, Command, CommandError, CommandId, Event, Handover, Input, Network, OpenJob, Opened, OpenedBatch,
-    Output, PostJob, PostJobError, Reply, SeenDirectory, TopicStatus, Why, open,
+    Output, PostJob, PostJobError, Reply, SeenDirectory, TopicStatus, Unreadable, Why, open,
 };
+pub use signals::{SIGNAL_EVERY_MS, UNREADABLE_RETRY_MS};
 pub use slots::{POLL_EVERY_MS, POLLING_SOCKETS};
 
 /// A batch could not be committed. It was rolled back whole: its commands are answered with the error, its
@@ -100,16 +102,18 @@ impl Engine {
         entropy: &mut dyn Entropy,
         inputs: Vec<Input>,
     ) -> Result<(), EngineError> {
-        let commands: Vec<CommandId> = inputs
-            .iter()
-            .filter_map(|input| match input {
-                Input::Command { id, .. } => Some(*id),
-                _ => None,
-            })
-            .collect();
+        let mut commands = Vec::new();
         // Own operations must survive a power cut before they are sent: losing one afterwards would fork the log.
         // Others' operations can be fetched again.
-        let durability = if commands.is_empty() { Durability::Normal } else { Durability::Full };
+        let mut durability = Durability::Normal;
+        for input in &inputs {
+            if let Input::Command { id, command } = input {
+                commands.push(*id);
+                if command.is_durable() {
+                    durability = Durability::Full;
+                }
+            }
+        }
         match self.commit(now, entropy, inputs, durability) {
             Ok(staged) => {
                 self.outputs.extend(staged);

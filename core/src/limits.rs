@@ -22,6 +22,8 @@ pub const MAX_DISPLAY_NAME: usize = 64;
 pub const MAX_EMOJI: usize = 64;
 /// Largest signal (presence, typing), bytes.
 pub const MAX_SIGNAL: usize = 4096;
+/// Largest signal before it is signed and sealed, bytes: what an app can say.
+pub const MAX_SIGNAL_BODY: usize = 3840;
 /// Largest control message of a public topic, bytes.
 pub const MAX_CONTROL: usize = 4096;
 /// Longest description of a public topic, bytes of UTF-8.

@@ -20,6 +20,8 @@ mod header;
 mod keys;
 mod public;
 #[cfg(feature = "device")]
+mod signal;
+#[cfg(feature = "device")]
 mod ticket;
 mod verify;
 
@@ -32,6 +34,8 @@ pub use header::{Extensions, Peek, peek};
 #[cfg(feature = "device")]
 pub use keys::{KeyRing, TopicKeys};
 pub use public::{PublicError, PublicOperation, read_public};
+#[cfg(feature = "device")]
+pub use signal::{Signal, SignalError};
 #[cfg(feature = "device")]
 pub use ticket::{Ticket, TicketError};
 #[cfg(feature = "device")]

@@ -621,6 +621,7 @@ const fn say(input: &Input) -> &'static str {
         Input::Opened(_) => "opened",
         Input::Connected { .. } => "connected",
         Input::Disconnected { .. } => "disconnected",
+        Input::Refused { .. } => "refused",
         Input::Posted { handover: Handover::Taken, .. } => "taken",
         Input::Posted { .. } => "not taken",
         Input::NetworkChanged => "network changed",

@@ -10,11 +10,12 @@ use delta_core::identity::{EnvelopeHash, Millis};
 use delta_core::onion::PacketClass;
 use delta_core::onion::deliver;
 use delta_core::onion::v3::{self, Peeled};
+use delta_core::sync::frame::Frame;
 use delta_core::sync::history::HistoryRequest;
 use delta_core::topic::{Generation, Seq, TopicId};
 use delta_replay::{Admission, ReplaySet};
 use delta_topic_log::{
-    Cursor, GenerationSecret, HistoryQuery, LogReader, LogState, MemoryStorage, Placed, Subscription,
+    Cursor, GenerationSecret, HistoryQuery, LogReader, LogState, MemoryStorage, Next, Placed, Subscription,
     TopicLogs, Write,
 };
 
@@ -296,12 +297,28 @@ impl ServerActor {
             return Err("no delivery");
         };
         let delivery = deliver::verify(&content).map_err(|_| "bad delivery")?;
+        if let Ok(signal) = delivery.signal() {
+            self.fan_out(delivery.topic, signal);
+            return Ok(());
+        }
         let ops = delivery.operations().map_err(|_| "bad list")?;
         let mut placed: Vec<Placed> = Vec::with_capacity(ops.len());
         up.logs.append(now, &delivery.topic, &ops, Write::Signed, &mut placed).map_err(|_| "refused")?;
         let fresh = ops.iter().zip(&placed).filter(|(_, placed)| placed.fresh);
         self.committed.extend(fresh.map(|(op, _)| (delivery.topic, Bytes::copy_from_slice(op))));
         Ok(())
+    }
+
+    /// Passes a signal to the topic's subscribers that have had their `ready`.
+    fn fan_out(&mut self, topic: TopicId, signal: &[u8]) {
+        let State::Up(up) = &self.state else { return };
+        let live = up.subscribers.iter().filter(|(_, one)| {
+            *one.subscription.topic() == topic && matches!(one.subscription.next(), Next::Live(_))
+        });
+        let frame = Bytes::from(Frame::Signal(Bytes::copy_from_slice(signal)).encode());
+        for conn in live.map(|(conn, _)| *conn).collect::<Vec<_>>() {
+            self.send(conn, frame.clone());
+        }
     }
 
     fn serve_all(&mut self, now: Millis) {
@@ -394,7 +411,6 @@ impl ServerActor {
 mod tests {
     use delta_core::identity::NodeId;
     use delta_core::onion::v3::{Hop, Terminal, wrap};
-    use delta_core::sync::frame::Frame;
     use delta_core::topic::WriteKey;
     use delta_relay_core::Limits;
 

@@ -4,7 +4,7 @@ use std::sync::mpsc::{self, Receiver, Sender};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use bytes::Bytes;
-use delta_core::engine::{Command, Handover, OpenedBatch, Reply};
+use delta_core::engine::{Command, Handover, OpenedBatch, Reply, Unreadable};
 use delta_core::sync::outbox::AttemptId;
 use delta_core::sync::session::ConnId;
 use delta_core::topic::TopicId;
@@ -36,6 +36,7 @@ pub(crate) enum Message {
     Frame { conn: ConnId, message: Bytes, room: Room },
     Opened { ticket: Ticket, batch: OpenedBatch, room: Arc<Room> },
     Disconnected { conn: ConnId, retry_after_ms: u64 },
+    Refused { conn: ConnId, unreadable: Unreadable },
     Posted { attempt: AttemptId, handover: Handover },
     NetworkChanged,
     Close { done: oneshot::Sender<()> },

@@ -4,15 +4,17 @@ use std::collections::HashMap;
 use std::sync::Arc;
 
 use bytes::Bytes;
-use delta_core::engine::{Handover, MAX_HANDOVERS, PostJob};
+use delta_core::engine::{Handover, MAX_HANDOVERS, PostJob, Unreadable};
 use delta_core::sync::history::HistoryRequest;
+use delta_core::sync::proof::Purpose;
 use delta_core::sync::session::{ConnId, SubscribeRequest};
 use tokio::runtime::Handle;
 use tokio::sync::{Semaphore, oneshot};
 
 use super::inbox::{ConnectionRoom, Inbox, Message, Room};
 use super::workers::{Urgency, Workers};
-use crate::net::{Closed, GetError, Http, Sink, SocketContext, run};
+use crate::access::{Server, Unanswered};
+use crate::net::{Closed, Http, Sink, SocketContext, run};
 
 /// The tasks of one client. Dropping it closes its sockets.
 pub(crate) struct Outbound {
@@ -44,12 +46,17 @@ impl Outbound {
         let (cancel, cancelled) = oneshot::channel();
         self.open.insert(conn, cancel);
         let sink = EngineSink { conn, room: inbox.connection_room(), inbox: inbox.clone() };
-        let (context, base, inbox) = (self.sockets.clone(), server.to_owned(), inbox.clone());
+        let (context, server) = (self.sockets.clone(), self.server(server, inbox));
         self.runtime.spawn(async move {
-            if let Some(Closed { retry_after_ms, why }) = run(context, base, request, cancelled, sink).await {
-                tracing::debug!(conn = conn.0, %why, "a topic's connection ended");
-                inbox.send(Message::Disconnected { conn, retry_after_ms });
-            }
+            let message = match socket(&context, &server, &request, cancelled, &sink).await {
+                None => return,
+                Some(Ended::Refused(unreadable)) => Message::Refused { conn, unreadable },
+                Some(Ended::Closed(Closed { retry_after_ms, why, .. })) => {
+                    tracing::debug!(conn = conn.0, %why, "a topic's connection ended");
+                    Message::Disconnected { conn, retry_after_ms }
+                }
+            };
+            server.inbox.send(message);
         });
     }
 
@@ -57,15 +64,19 @@ impl Outbound {
     pub(super) fn fetch(&mut self, conn: ConnId, server: &str, request: HistoryRequest, inbox: &Inbox) {
         let (cancel, cancelled) = oneshot::channel();
         self.open.insert(conn, cancel);
-        let (http, url, inbox) = (self.http.clone(), format!("{server}{}", request.path()), inbox.clone());
+        let server = self.server(server, inbox);
         self.runtime.spawn(async move {
-            let fetching = fetch(&http, &url, conn, &inbox);
-            tokio::select! {
+            let retry_after_ms = tokio::select! {
                 biased;
-                _ = cancelled => {}
-                retry_after_ms = fetching => inbox.send(Message::Disconnected { conn, retry_after_ms }),
-            }
+                _ = cancelled => return,
+                retry_after_ms = fetch(&server, &request, conn) => retry_after_ms,
+            };
+            server.inbox.send(Message::Disconnected { conn, retry_after_ms });
         });
+    }
+
+    fn server(&self, base: &str, inbox: &Inbox) -> Server {
+        Server { http: self.http.clone(), inbox: inbox.clone(), base: base.to_owned() }
     }
 
     /// Closes a WebSocket or gives up a fetch, if it is still open.
@@ -92,21 +103,51 @@ impl Outbound {
     }
 }
 
+/// How a socket came to its end.
+enum Ended {
+    Closed(Closed),
+    Refused(Unreadable),
+}
+
+/// Connects and reads; where the server asks for a proof of the read key, once more with it.
+async fn socket(
+    context: &SocketContext,
+    server: &Server,
+    request: &SubscribeRequest,
+    mut cancelled: oneshot::Receiver<()>,
+    sink: &EngineSink,
+) -> Option<Ended> {
+    let url = server.url(&request.path());
+    let closed = run(context, &url, &mut cancelled, sink).await?;
+    match closed.status {
+        Some(401) => {}
+        Some(410) => return Some(Ended::Refused(Unreadable::Gone)),
+        _ => return Some(Ended::Closed(closed)),
+    }
+    let proof = match server.prove(request.topic, Purpose::Read).await {
+        Ok(proof) => proof,
+        Err(Unanswered::Unreadable(unreadable)) => return Some(Ended::Refused(unreadable)),
+        Err(Unanswered::Get(_) | Unanswered::Client(_)) => return Some(Ended::Closed(closed)),
+    };
+    let closed = run(context, &format!("{url}&{proof}"), &mut cancelled, sink).await?;
+    Some(match closed.status {
+        Some(401) => Ended::Refused(Unreadable::WrongReadKey),
+        _ => Ended::Closed(closed),
+    })
+}
+
 /// Hands a page to the engine's thread, if there is one; gives how long the server wants us to wait.
-async fn fetch(http: &Http, url: &str, conn: ConnId, inbox: &Inbox) -> u64 {
-    match http.page(url).await {
+async fn fetch(server: &Server, request: &HistoryRequest, conn: ConnId) -> u64 {
+    match server.read(request.topic, &request.path(), async |http, url| http.page(url).await).await {
         Ok(page) => {
-            if let Some(room) = inbox.connection_room().reserve(page.len()).await {
-                inbox.send(Message::Frame { conn, message: page.into(), room });
+            if let Some(room) = server.inbox.connection_room().reserve(page.len()).await {
+                server.inbox.send(Message::Frame { conn, message: page.into(), room });
             }
             0
         }
         Err(error) => {
-            tracing::debug!(conn = conn.0, %error, "a page of history did not come");
-            match error {
-                GetError::Status { retry_after_ms, .. } => retry_after_ms,
-                GetError::Http(_) | GetError::TooLong(_) => 0,
-            }
+            tracing::debug!(conn = conn.0, ?error, "a page of history did not come");
+            error.retry_after_ms()
         }
     }
 }

@@ -48,6 +48,18 @@ pub(crate) enum GetError {
     },
     #[error("its answer is longer than {0} bytes")]
     TooLong(usize),
+    #[error("its answer is not what it should be")]
+    Malformed,
+}
+
+impl GetError {
+    /// What it answered.
+    pub(crate) const fn status(&self) -> Option<StatusCode> {
+        match self {
+            Self::Status { status, .. } => Some(*status),
+            Self::Http(_) | Self::TooLong(_) | Self::Malformed => None,
+        }
+    }
 }
 
 impl Http {

@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use delta_core::sync::frame::MAX_FRAME;
-use delta_core::sync::session::{CONNECT_TIMEOUT_MS, SubscribeRequest};
+use delta_core::sync::session::CONNECT_TIMEOUT_MS;
 use futures_util::{SinkExt, StreamExt};
 use tokio::net::TcpStream;
 use tokio::sync::oneshot;
@@ -45,13 +45,15 @@ const TRY_AGAIN_MS: u64 = 1_000;
 pub(crate) struct Closed {
     /// The server's wish, 0 for none.
     pub(crate) retry_after_ms: u64,
+    /// What the upgrade was answered with instead.
+    pub(crate) status: Option<u16>,
     /// For the log and `status`.
     pub(crate) why: String,
 }
 
 impl Closed {
     fn because(why: impl Into<String>) -> Self {
-        Self { retry_after_ms: 0, why: why.into() }
+        Self { retry_after_ms: 0, status: None, why: why.into() }
     }
 }
 
@@ -74,31 +76,30 @@ pub(crate) struct SocketContext {
     pub(crate) allow_plaintext: bool,
 }
 
-/// Connects to `base` and reads until the connection ends or `cancel` resolves (also by being dropped). `None`
-/// when it was cancelled.
+/// Connects to `url` and reads until the connection ends or `cancel` resolves (also by being dropped). `None` when it
+/// was cancelled.
 pub(crate) async fn run<S: Sink>(
-    context: SocketContext,
-    base: String,
-    request: SubscribeRequest,
-    mut cancel: oneshot::Receiver<()>,
-    sink: S,
+    context: &SocketContext,
+    url: &str,
+    cancel: &mut oneshot::Receiver<()>,
+    sink: &S,
 ) -> Option<Closed> {
     let socket = tokio::select! {
         biased;
-        _ = &mut cancel => return None,
-        socket = connect(&context, &base, &request) => match socket {
+        _ = &mut *cancel => return None,
+        socket = connect(context, url) => match socket {
             Ok(socket) => socket,
             Err(closed) => return Some(closed),
         },
     };
     sink.connected();
-    read(socket, cancel, &sink).await
+    read(socket, cancel, sink).await
 }
 
 type Socket = WebSocketStream<MaybeTlsStream<TcpStream>>;
 
-async fn connect(context: &SocketContext, base: &str, wanted: &SubscribeRequest) -> Result<Socket, Closed> {
-    let request = http_request(context, base, wanted)?;
+async fn connect(context: &SocketContext, url: &str) -> Result<Socket, Closed> {
+    let request = http_request(context, url)?;
     let config = WebSocketConfig::default()
         .read_buffer_size(READ_BUFFER)
         .write_buffer_size(0)
@@ -114,42 +115,40 @@ async fn connect(context: &SocketContext, base: &str, wanted: &SubscribeRequest)
     }
 }
 
-fn http_request(context: &SocketContext, base: &str, wanted: &SubscribeRequest) -> Result<Request, Closed> {
-    let base = websocket_base(base, context.allow_plaintext).ok_or_else(|| {
+fn http_request(context: &SocketContext, url: &str) -> Result<Request, Closed> {
+    let url = websocket_url(url, context.allow_plaintext).ok_or_else(|| {
         Closed::because("the server's URL is neither https nor, with allow_plaintext, http")
     })?;
-    let mut request = format!("{base}{}", wanted.path())
-        .into_client_request()
-        .map_err(|error| Closed::because(error.to_string()))?;
+    let mut request = url.into_client_request().map_err(|error| Closed::because(error.to_string()))?;
     request.headers_mut().insert("Sec-WebSocket-Protocol", HeaderValue::from_static(SUBPROTOCOL));
     Ok(request)
 }
 
 /// `https` becomes `wss`; `http` becomes `ws` where plaintext is allowed.
-fn websocket_base(base: &str, allow_plaintext: bool) -> Option<String> {
-    if let Some(rest) = base.strip_prefix("https://") {
+fn websocket_url(url: &str, allow_plaintext: bool) -> Option<String> {
+    if let Some(rest) = url.strip_prefix("https://") {
         return Some(format!("wss://{rest}"));
     }
-    let rest = base.strip_prefix("http://")?;
+    let rest = url.strip_prefix("http://")?;
     allow_plaintext.then(|| format!("ws://{rest}"))
 }
 
 fn connect_error(error: WsError) -> Closed {
-    let retry_after_ms = match &error {
-        WsError::Http(response) => retry_after(response.headers()),
-        _ => 0,
+    let (status, retry_after_ms) = match &error {
+        WsError::Http(response) => (Some(response.status().as_u16()), retry_after(response.headers())),
+        _ => (None, 0),
     };
-    Closed { retry_after_ms, why: error.to_string() }
+    Closed { retry_after_ms, status, why: error.to_string() }
 }
 
-async fn read<S: Sink>(mut socket: Socket, mut cancel: oneshot::Receiver<()>, sink: &S) -> Option<Closed> {
+async fn read<S: Sink>(mut socket: Socket, cancel: &mut oneshot::Receiver<()>, sink: &S) -> Option<Closed> {
     let mut pings = interval_at(Instant::now() + PING_EVERY, PING_EVERY);
     pings.set_missed_tick_behavior(MissedTickBehavior::Delay);
     let mut unanswered = 0;
     loop {
         let message = tokio::select! {
             biased;
-            _ = &mut cancel => {
+            _ = &mut *cancel => {
                 close(socket).await;
                 return None;
             }
@@ -170,7 +169,7 @@ async fn read<S: Sink>(mut socket: Socket, mut cancel: oneshot::Receiver<()>, si
             Some(Ok(Message::Binary(bytes))) => {
                 let room = tokio::select! {
                     biased;
-                    _ = &mut cancel => return None,
+                    _ = &mut *cancel => return None,
                     room = sink.reserve(bytes.len()) => room?,
                 };
                 sink.message(bytes, room);
@@ -191,6 +190,7 @@ fn closed_by(frame: Option<CloseFrame>) -> Closed {
     let retry_after_ms = if frame.code == CloseCode::Again { TRY_AGAIN_MS } else { 0 };
     Closed {
         retry_after_ms,
+        status: None,
         why: format!("the server closed the connection with code {}", u16::from(frame.code)),
     }
 }
@@ -213,9 +213,9 @@ mod tests {
 
     #[test]
     fn plaintext_needs_the_flag() {
-        assert_eq!(websocket_base("https://a.example", false).as_deref(), Some("wss://a.example"));
-        assert_eq!(websocket_base("http://127.0.0.1:9000", true).as_deref(), Some("ws://127.0.0.1:9000"));
-        assert_eq!(websocket_base("http://127.0.0.1:9000", false), None);
-        assert_eq!(websocket_base("ftp://a.example", true), None);
+        assert_eq!(websocket_url("https://a.example", false).as_deref(), Some("wss://a.example"));
+        assert_eq!(websocket_url("http://127.0.0.1:9000", true).as_deref(), Some("ws://127.0.0.1:9000"));
+        assert_eq!(websocket_url("http://127.0.0.1:9000", false), None);
+        assert_eq!(websocket_url("ftp://a.example", true), None);
     }
 }

@@ -8,4 +8,5 @@ mod lifecycle;
 mod net;
 mod relays;
 mod server;
+mod signals;
 mod tls;

@@ -12,6 +12,7 @@ use delta_core::entropy::SeededEntropy;
 use delta_core::identity::Millis;
 use delta_core::onion::directory::NodeKind;
 use delta_core::sync::history::HistoryRequest;
+use delta_core::sync::proof::Purpose;
 use delta_core::topic::{Seq, TopicId};
 use delta_relay_core::Limits;
 use delta_sim::script::Answer;
@@ -47,6 +48,8 @@ pub struct World {
     pub packets: usize,
     /// Pages of history that were asked for.
     pub pages: usize,
+    /// The key readers must prove, where one is set.
+    pub read_vk: Option<[u8; 32]>,
     sockets: HashMap<u64, mpsc::UnboundedSender<ServerOutput>>,
     next_conn: u64,
     entropy: SeededEntropy,
@@ -85,6 +88,7 @@ impl Net {
                 requests: Vec::new(),
                 packets: 0,
                 pages: 0,
+                read_vk: None,
                 sockets: HashMap::new(),
                 next_conn: 1,
                 entropy: SeededEntropy::new([3; 32]),
@@ -332,7 +336,7 @@ async fn server(net: &Net, mut stream: TcpStream) -> Option<()> {
 
 #[allow(clippy::result_large_err, reason = "tungstenite's callback")]
 async fn subscribe(net: &Net, mut stream: TcpStream) -> Option<()> {
-    let mut head = vec![0; 4096];
+    let mut head = vec![0; 8192];
     let path = loop {
         let len = stream.peek(&mut head).await.ok()?;
         let text = String::from_utf8_lossy(&head[..len]).into_owned();
@@ -340,6 +344,20 @@ async fn subscribe(net: &Net, mut stream: TcpStream) -> Option<()> {
             break text.split(' ').nth(1)?.to_owned();
         }
     };
+    if path.ends_with("/nonce") {
+        let _ = request(&mut stream, &mut Vec::new()).await?;
+        return answer(
+            &mut stream,
+            Answer::Status(200),
+            "",
+            &format!("{{\"nonce\":\"{}\"}}", hex::encode(NONCE)),
+        )
+        .await;
+    }
+    if !may_read(net, &path) {
+        let _ = request(&mut stream, &mut Vec::new()).await?;
+        return answer(&mut stream, Answer::Status(401), "", "").await;
+    }
     if path.contains("/ops?") {
         return history(net, stream, &path).await;
     }
@@ -374,16 +392,32 @@ async fn subscribe(net: &Net, mut stream: TcpStream) -> Option<()> {
     ended
 }
 
+/// The nonce of every proof.
+const NONCE: [u8; 32] = [5; 32];
+
+/// Whether the query proves the read key, where one is set.
+fn may_read(net: &Net, path: &str) -> bool {
+    let world = net.world();
+    let Some(key) = world.read_vk else { return true };
+    let (topic, query) = path.strip_prefix("/topic/").unwrap().split_at(64);
+    let field = |name: &str| {
+        let (_, rest) = query.split_once(&format!("{name}="))?;
+        hex::decode(rest.split('&').next()?).ok()
+    };
+    let (nonce, proof) = (field("nonce"), field("proof").and_then(|proof| proof.try_into().ok()));
+    let server = world.server.identity().id();
+    nonce.is_some_and(|nonce| nonce == NONCE)
+        && proof
+            .is_some_and(|proof| Purpose::Read.verify(&key, &server, &topic.parse().unwrap(), &NONCE, &proof))
+}
+
 /// A page of history.
 async fn history(net: &Net, mut stream: TcpStream, path: &str) -> Option<()> {
     let (line, _) = request(&mut stream, &mut Vec::new()).await?;
     assert_eq!(line, format!("GET {path} HTTP/1.1"));
     let (of, query) = path.strip_prefix("/topic/")?.split_once("/ops?")?;
-    let query: HashMap<&str, u64> = query
-        .split('&')
-        .map(|pair| pair.split_once('=').unwrap())
-        .map(|(k, v)| (k, v.parse().unwrap()))
-        .collect();
+    let pairs = query.split('&').map(|pair| pair.split_once('=').unwrap());
+    let query: HashMap<&str, u64> = pairs.filter_map(|(k, v)| Some((k, v.parse().ok()?))).collect();
     let wanted = HistoryRequest {
         topic: of.parse().unwrap(),
         after: Seq(query["after"]),

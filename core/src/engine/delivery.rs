@@ -3,14 +3,15 @@
 use bytes::Bytes;
 use zeroize::Zeroizing;
 
-use super::io::{Blocked, Event, Handover, Output, PostJob};
-use super::state::{State, Topic};
+use super::io::{Blocked, Event, Handover, Output, PostContent, PostJob};
+use super::state::{Sent, State, Topic};
 use crate::entropy::Entropy;
-use crate::identity::{Millis, NodeId};
+use crate::identity::Millis;
+use crate::limits::MAX_CONTROL;
 use crate::onion::route::RouteRequest;
 use crate::onion::{PacketClass, deliver};
 use crate::store::{StoreError, Tx};
-use crate::sync::outbox::{AttemptId, Plan};
+use crate::sync::outbox::{AttemptId, Path, Plan};
 use crate::topic::TopicId;
 
 /// How long an outbox waits that found no route, milliseconds.
@@ -74,7 +75,7 @@ impl State {
     }
 
     /// Frees a packet's place among those on their way to an entry relay, for the topic that has waited longest.
-    fn end_handover(&mut self, attempt: AttemptId) -> Option<(TopicId, NodeId)> {
+    fn end_handover(&mut self, attempt: AttemptId) -> Option<Sent> {
         let ended = self.attempts.remove(&attempt)?;
         if let Some(next) = self.handover_queue.pop_front() {
             if let Some(topic) = self.topics.get_mut(&next) {
@@ -93,9 +94,13 @@ impl State {
         entropy: &mut dyn Entropy,
         attempt: AttemptId,
         handover: Handover,
+        staged: &mut Vec<Output>,
     ) -> Result<(), StoreError> {
-        let Some((id, entry)) = self.end_handover(attempt) else { return Ok(()) };
+        let Some(Sent { topic: id, entry, is_signal }) = self.end_handover(attempt) else { return Ok(()) };
         self.touched.insert(id);
+        if is_signal {
+            staged.push(Output::Event(Event::SignalSent { topic: id, taken: handover == Handover::Taken }));
+        }
         // Without any topic live it may be this device that is offline: no reason to leave a guard. A relay that says
         // it is busy is there.
         match handover {
@@ -126,36 +131,48 @@ impl State {
         id: TopicId,
         plan: &Plan,
     ) -> Result<Result<PostJob, Blocked>, StoreError> {
-        let Some(network) = &self.network else { return Ok(Err(Blocked::NoNetwork)) };
-        let Some(topic) = self.topics.get_mut(&id) else { return Ok(Err(Blocked::NoNetwork)) };
-        let Some(key) = topic.keys.write_key().cloned() else { return Ok(Err(Blocked::ReadOnly)) };
+        let Some(topic) = self.topics.get(&id) else { return Ok(Err(Blocked::NoNetwork)) };
+        let used = topic.outbox.used(plan);
         let mut envelopes = Vec::with_capacity(plan.rows.len());
         for row in &plan.rows {
             envelopes.extend(tx.outbox_envelope(*row)?.map(Bytes::from));
         }
-        let mut seed = Zeroizing::new([0; 32]);
-        let route = match entropy.fill(&mut *seed) {
-            Ok(()) => {
-                let (server, relays) = (&network.server, network.relays);
-                let request = RouteRequest { server, relays, class: class_of(&envelopes), avoid: &[], now };
-                let used = topic.outbox.used(plan);
-                self.routes.pick(&network.directory, &request, &used, entropy).map_err(Blocked::from)
-            }
-            Err(_) => Err(Blocked::Entropy),
-        };
-        let route = match route {
-            Ok(route) => route,
+        let (job, path) = match self.packet(now, entropy, id, PostContent::Operations(envelopes), &used) {
+            Ok(made) => made,
             Err(reason) => return Ok(Err(reason)),
         };
-        let Some(first) = route.relays.first() else { return Ok(Err(Blocked::NoNetwork)) };
+        if let Some(topic) = self.topics.get_mut(&id) {
+            let due = topic.outbox.sent(plan, job.attempt, &path, now, 0, entropy);
+            tx.outbox_sent(&plan.rows, plan.tries + 1, now, due)?;
+        }
+        Ok(Ok(job))
+    }
+
+    /// A packet over a fresh route, and the route.
+    pub(super) fn packet(
+        &mut self,
+        now: Millis,
+        entropy: &mut dyn Entropy,
+        id: TopicId,
+        content: PostContent,
+        used: &[Path],
+    ) -> Result<(PostJob, Path), Blocked> {
+        let Some(network) = &self.network else { return Err(Blocked::NoNetwork) };
+        let Some(topic) = self.topics.get(&id) else { return Err(Blocked::NoNetwork) };
+        let Some(key) = topic.keys.write_key().cloned() else { return Err(Blocked::ReadOnly) };
+        let mut seed = Zeroizing::new([0; 32]);
+        entropy.fill(&mut *seed).map_err(|_| Blocked::Entropy)?;
+        let (server, relays) = (&network.server, network.relays);
+        let request = RouteRequest { server, relays, class: class_of(&content), avoid: &[], now };
+        let route = self.routes.pick(&network.directory, &request, used, entropy).map_err(Blocked::from)?;
+        let Some(first) = route.relays.first() else { return Err(Blocked::NoNetwork) };
         let (entry, url, hops) = (first.id, first.packet_url(), route.hops().into());
         let path = route.relays.iter().map(|relay| relay.id).collect();
         let attempt = AttemptId(self.next_attempt);
         self.next_attempt += 1;
-        let due = topic.outbox.sent(plan, attempt, &path, now, 0, entropy);
-        tx.outbox_sent(&plan.rows, plan.tries + 1, now, due)?;
-        self.attempts.insert(attempt, (id, entry));
-        Ok(Ok(PostJob { attempt, entry, url, hops, key, envelopes, seed }))
+        let is_signal = matches!(content, PostContent::Signal(_));
+        self.attempts.insert(attempt, Sent { topic: id, entry, is_signal });
+        Ok((PostJob { attempt, entry, url, hops, key, content, seed }, path))
     }
 
     fn show_blocked(&mut self, now: Millis, id: TopicId, blocked: Option<Blocked>, staged: &mut Vec<Output>) {
@@ -172,9 +189,16 @@ impl State {
     }
 }
 
-/// The class of the packet that carries these envelopes.
-fn class_of(envelopes: &[Bytes]) -> PacketClass {
-    let items: usize = envelopes.iter().map(|envelope| deliver::LIST_ITEM_OVERHEAD + envelope.len()).sum();
-    let payload = if envelopes.len() == 1 { items - deliver::LIST_ITEM_OVERHEAD } else { items };
+/// The class of the packet that carries this.
+fn class_of(content: &PostContent) -> PacketClass {
+    let payload = match content {
+        PostContent::Operations(envelopes) => {
+            let items: usize =
+                envelopes.iter().map(|envelope| deliver::LIST_ITEM_OVERHEAD + envelope.len()).sum();
+            if envelopes.len() == 1 { items - deliver::LIST_ITEM_OVERHEAD } else { items }
+        }
+        PostContent::Signal(envelope) => envelope.len(),
+        PostContent::Control(_) => MAX_CONTROL,
+    };
     PacketClass::for_content(deliver::OVERHEAD + payload).unwrap_or(PacketClass::LARGEST)
 }

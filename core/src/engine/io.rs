@@ -10,18 +10,21 @@ use zeroize::Zeroizing;
 use super::ingest::PublishError;
 use crate::entropy::{EntropyError, SeededEntropy};
 use crate::identity::{Author, EnvelopeHash, LogId, Millis, NodeId, OperationId};
+use crate::onion::control::{Action, Control, ControlError};
 use crate::onion::deliver::{self, DeliverError};
 use crate::onion::directory::{Directory, Node, Seen};
 use crate::onion::route::RouteError;
 use crate::onion::v3::{self, Hop, Terminal, WrapError};
 use crate::ops::{
-    Content, CreateError, EnvelopeError, Rejected, SealError, Ticket, TopicKeys, VerifiedOperation,
+    Content, CreateError, EnvelopeError, Rejected, SealError, Signal, SignalError, Ticket, TopicKeys,
+    VerifiedOperation,
 };
 use crate::projector::Change;
 use crate::store::{Equivocation, StoreError};
 use crate::sync::frame::SequencedOp;
 use crate::sync::history::{HistoryPage, HistoryRequest};
 use crate::sync::outbox::AttemptId;
+use crate::sync::proof::{Purpose, ReadKey};
 use crate::sync::session::{ConnId, Connection, Cursor, Fault, Step, StepKind, SubscribeRequest};
 use crate::topic::{Generation, Seq, TopicId, WriteKey};
 
@@ -52,6 +55,13 @@ pub enum Input {
         conn: ConnId,
         /// The server's Retry-After in milliseconds; 0 for none.
         retry_after_ms: u64,
+    },
+    /// The server refused a WebSocket for good reasons: instead of [`Input::Disconnected`].
+    Refused {
+        /// Which.
+        conn: ConnId,
+        /// Why.
+        unreadable: Unreadable,
     },
     /// A packet's POST to its entry relay has ended.
     Posted {
@@ -105,6 +115,36 @@ pub enum Command {
         /// What it says.
         content: Content,
     },
+    /// Send a signal: now, or when the last one is long enough ago; then the latest one goes.
+    Signal {
+        /// The topic, opened before with a ticket that may write.
+        topic: TopicId,
+        /// What to say, 1 to [`crate::limits::MAX_SIGNAL_BODY`] bytes.
+        bytes: Bytes,
+    },
+    /// Send a control message of a public topic.
+    Control {
+        /// The topic, opened before with a ticket that may write.
+        topic: TopicId,
+        /// What it asks for.
+        action: Action,
+    },
+    /// Keep the key that readers of a topic must prove where a server asks for it.
+    SetReadKey {
+        /// The topic, opened before.
+        topic: TopicId,
+        /// The key; `None` to forget it.
+        key: Option<ReadKey>,
+    },
+    /// Prove a key of a topic to the configured server.
+    Prove {
+        /// The topic, opened before.
+        topic: TopicId,
+        /// Which key, for what.
+        purpose: Purpose,
+        /// The server's nonce.
+        nonce: [u8; 32],
+    },
     /// Send over this network from now on.
     Configure(Network),
     /// Where a topic stands.
@@ -112,6 +152,24 @@ pub enum Command {
         /// The topic.
         topic: TopicId,
     },
+}
+
+impl Command {
+    /// Whether what it does must survive a power cut before it is answered.
+    pub(super) const fn is_durable(&self) -> bool {
+        match self {
+            Self::Configure(_)
+            | Self::OpenTopic { .. }
+            | Self::Publish { .. }
+            | Self::Control { .. }
+            | Self::SetReadKey { .. } => true,
+            Self::Subscribe { .. }
+            | Self::Unsubscribe { .. }
+            | Self::Signal { .. }
+            | Self::Prove { .. }
+            | Self::Status { .. } => false,
+        }
+    }
 }
 
 /// Over which relays and to which server a device sends, and which server it reads.
@@ -152,6 +210,15 @@ pub enum Reply {
     Topic(TopicId),
     /// The operation is durable on this device and will be sent.
     Published(OperationId),
+    /// The control message with this counter was handed out. Nobody answers for it: `about` says what the server took.
+    Control(u64),
+    /// The proof, with the public half of the key.
+    Proof {
+        /// The key that was proven.
+        key: [u8; 32],
+        /// The signature.
+        proof: [u8; 64],
+    },
     /// Where a topic stands.
     Status(TopicStatus),
 }
@@ -169,8 +236,24 @@ pub struct TopicStatus {
     pub sent: usize,
     /// Why nothing is sent, if nothing can be.
     pub blocked: Option<Blocked>,
+    /// Why the server does not let this device read, if it does not.
+    pub unreadable: Option<Unreadable>,
     /// Smoothed round trip of deliveries, milliseconds.
     pub round_trip_ms: Option<u64>,
+}
+
+/// Why a server does not let this device read a topic. Tried again from time to time.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Error)]
+pub enum Unreadable {
+    /// The server asks readers for a proof, and there is no read key here.
+    #[error("the server asks for a proof of the topic's read key, which this device does not have")]
+    NoReadKey,
+    /// The server did not take the proof: the topic has another read key.
+    #[error("the server does not take the proof of the topic's read key: it has another one")]
+    WrongReadKey,
+    /// The topic was deleted, or blocked by the server's operator.
+    #[error("the topic was deleted, or is blocked by the server's operator")]
+    Gone,
 }
 
 /// Why queued operations are not sent. They stay queued; a shorter or direct route is never taken.
@@ -217,6 +300,26 @@ pub enum CommandError {
     /// A ticket for another topic that claims the conversation of one that is open.
     #[error("the ticket claims a conversation that is already open in another topic")]
     LogTaken,
+    /// The signal is too long, or empty.
+    #[error(transparent)]
+    Signal(#[from] SignalError),
+    /// It cannot be sent now, and what cannot be sent now is not kept.
+    #[error("it cannot be sent now: {0}")]
+    NotSent(Blocked),
+    /// Only public topics are controlled.
+    #[error(
+        "only public topics take control messages: whoever may write to a private one could end it for all"
+    )]
+    NotPublic,
+    /// The control message breaks a limit.
+    #[error(transparent)]
+    Control(#[from] ControlError),
+    /// The device has no such key of the topic.
+    #[error("this device does not have the key to prove")]
+    NoKey,
+    /// No server is configured.
+    #[error("no relays and sync server are configured: call init_sync")]
+    NoNetwork,
     /// The outbox is full.
     #[error("the outbox is full: wait until the network took some of it")]
     OutboxFull,
@@ -364,6 +467,27 @@ pub enum Event {
         /// In which log.
         log: LogId,
     },
+    /// Somebody sent a signal. It is stored nowhere.
+    Signal {
+        /// Which topic.
+        topic: TopicId,
+        /// Who, when by their clock, and what.
+        signal: Signal,
+    },
+    /// A signal of this device left, or did not; it is not tried again.
+    SignalSent {
+        /// Which topic.
+        topic: TopicId,
+        /// Whether its entry relay took it.
+        taken: bool,
+    },
+    /// The server does not let this device read the topic, or does again.
+    Readable {
+        /// Which topic.
+        topic: TopicId,
+        /// Why not, if not.
+        unreadable: Option<Unreadable>,
+    },
     /// Sending stopped or can go on.
     Delivery {
         /// Which topic.
@@ -384,9 +508,17 @@ pub struct PostJob {
     pub url: String,
     pub(super) hops: Arc<[Hop]>,
     pub(super) key: WriteKey,
-    pub(super) envelopes: Vec<Bytes>,
+    pub(super) content: PostContent,
     /// Every ephemeral key of the packet comes from it.
     pub(super) seed: Zeroizing<[u8; 32]>,
+}
+
+/// What a packet delivers.
+#[derive(Clone)]
+pub(super) enum PostContent {
+    Operations(Vec<Bytes>),
+    Signal(Bytes),
+    Control(Control),
 }
 
 /// A packet could not be built.
@@ -403,12 +535,16 @@ pub enum PostJobError {
 impl PostJob {
     /// Wraps the envelopes in their onion layers.
     pub fn wrap(&self) -> Result<Vec<u8>, PostJobError> {
-        let content = match self.envelopes.as_slice() {
-            [one] => deliver::encode_operation(&self.key, one)?,
-            many => {
-                let many: Vec<&[u8]> = many.iter().map(AsRef::as_ref).collect();
-                deliver::encode_list(&self.key, &many)?
-            }
+        let content = match &self.content {
+            PostContent::Operations(envelopes) => match envelopes.as_slice() {
+                [one] => deliver::encode_operation(&self.key, one)?,
+                many => {
+                    let many: Vec<&[u8]> = many.iter().map(AsRef::as_ref).collect();
+                    deliver::encode_list(&self.key, &many)?
+                }
+            },
+            PostContent::Signal(envelope) => deliver::encode_signal(&self.key, envelope)?,
+            PostContent::Control(control) => deliver::encode_control(&self.key, control)?,
         };
         let mut entropy = SeededEntropy::new(*self.seed);
         Ok(v3::wrap(&self.hops, Terminal::Deliver(&content), &mut entropy)?)
@@ -416,7 +552,10 @@ impl PostJob {
 
     /// Operations in the packet.
     pub const fn operations(&self) -> usize {
-        self.envelopes.len()
+        match &self.content {
+            PostContent::Operations(envelopes) => envelopes.len(),
+            PostContent::Signal(_) | PostContent::Control(_) => 0,
+        }
     }
 }
 
@@ -424,7 +563,7 @@ impl std::fmt::Debug for PostJob {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("PostJob")
             .field("attempt", &self.attempt)
-            .field("operations", &self.envelopes.len())
+            .field("operations", &self.operations())
             .finish()
     }
 }
@@ -515,6 +654,7 @@ pub(super) enum OpenedKind {
     Op { hash: EnvelopeHash, received: Millis, opened: Opened },
     Ready(crate::topic::SignedHead),
     Head(crate::topic::SignedHead),
+    Signal(Result<Signal, SignalError>),
 }
 
 /// What an envelope turned out to be.
@@ -583,6 +723,7 @@ fn open_step(keys: &TopicKeys, TriagedStep { step, own }: TriagedStep) -> Opened
         StepKind::Gap { from, to } => OpenedKind::Gap { from, to },
         StepKind::Ready(head) => OpenedKind::Ready(head),
         StepKind::Head(head) => OpenedKind::Head(head),
+        StepKind::Signal(envelope) => OpenedKind::Signal(Signal::open(keys, &envelope)),
         StepKind::Op { hash, received, envelope } => {
             let opened = if own { Opened::Own { envelope } } else { open_envelope(keys, envelope) };
             OpenedKind::Op { hash, received, opened }

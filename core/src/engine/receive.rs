@@ -141,7 +141,11 @@ impl State {
             if matches!(step.kind, OpenedKind::Op { .. } | OpenedKind::Gap { .. }) {
                 chains.add(tx, id, &cursor)?;
             }
+            let moves = !matches!(step.kind, OpenedKind::Signal(_));
             self.take(tx, now, entropy, id, step, &mut news)?;
+            if !moves {
+                continue;
+            }
             reached = Some(cursor);
             if let Some(topic) = self.topics.get_mut(&id) {
                 topic.cursor = reached;
@@ -198,6 +202,7 @@ impl State {
                     tx.outbox_requeue(&topic.outbox.hurry(now))?;
                 }
             }
+            OpenedKind::Signal(signal) => self.hear(tx, id, signal, news)?,
             OpenedKind::Op { hash, received, opened } => {
                 let Some(topic) = self.topics.get(&id) else { return Ok(()) };
                 let context = context(topic, id, &cursor, received, now);
@@ -438,7 +443,7 @@ fn follows(stored: Option<Cursor>, step: &OpenedStep) -> bool {
     match &step.kind {
         OpenedKind::Op { .. } => base.next() == Some(new.seq),
         OpenedKind::Gap { from, to } => base.next() == Some(*from) && new.seq == *to,
-        OpenedKind::Ready(_) | OpenedKind::Head(_) => new.seq == base,
+        OpenedKind::Ready(_) | OpenedKind::Head(_) | OpenedKind::Signal(_) => new.seq == base,
         OpenedKind::Reset => true,
     }
 }

@@ -10,9 +10,10 @@ use super::accountability::Observed;
 use super::ingest::PublishError;
 use super::io::{
     Blocked, Command, CommandError, CommandId, Event, Input, Network, OpenJob, OpenedBatch, OpenedWork,
-    Output, Reply, SeenDirectory, TopicStatus, TriagedStep, Work,
+    Output, Reply, SeenDirectory, TopicStatus, TriagedStep, Unreadable, Work,
 };
 use super::refetch::{Fetching, Refetch};
+use super::signals::Signals;
 use super::slots::Slots;
 use super::{ingest, receive};
 use crate::entropy::Entropy;
@@ -43,7 +44,7 @@ pub(super) struct State {
     server_key: Option<VerifyingKey>,
     pub(super) topics: BTreeMap<TopicId, Topic>,
     /// Packets whose POST is not answered yet, with their entry relay.
-    pub(super) attempts: HashMap<AttemptId, (TopicId, NodeId)>,
+    pub(super) attempts: HashMap<AttemptId, Sent>,
     pub(super) routes: Routes,
     pub(super) outbox_rows: usize,
     pub(super) outbox_bytes: u64,
@@ -64,6 +65,14 @@ pub(super) struct State {
     pub(super) next_attempt: u64,
 }
 
+/// A packet whose POST is not answered yet.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Sent {
+    pub(super) topic: TopicId,
+    pub(super) entry: NodeId,
+    pub(super) is_signal: bool,
+}
+
 #[derive(Debug)]
 pub(super) struct Topic {
     pub(super) keys: TopicKeys,
@@ -74,6 +83,9 @@ pub(super) struct Topic {
     pub(super) redelivery: receive::Redelivery,
     pub(super) refetch: Refetch,
     pub(super) observed: Observed,
+    pub(super) signals: Signals,
+    /// Why the server does not let this device read.
+    pub(super) unreadable: Option<Unreadable>,
     /// When operations that wait for a predecessor do so no longer.
     pub(super) overdue_at: Option<Millis>,
     pub(super) blocked: Option<Blocked>,
@@ -278,7 +290,7 @@ impl State {
         staged: &mut Vec<Output>,
     ) -> Result<(), StoreError> {
         match input {
-            Input::Command { id, command } => self.command(tx, now, id, command, staged)?,
+            Input::Command { id, command } => self.command(tx, now, entropy, id, command, staged)?,
             Input::Opened(OpenedBatch { conn, topic, opened: OpenedWork::Steps(steps) }) => {
                 self.receive(tx, now, entropy, (conn, topic), steps, staged)?;
             }
@@ -286,8 +298,9 @@ impl State {
                 self.receive_page(tx, now, entropy, (conn, topic), page, staged)?;
             }
             Input::Connected { conn } => {
-                if let Some((_, session)) = self.session_of(conn) {
+                if let Some((id, session)) = self.session_of(conn) {
                     session.handle_connected(now, conn);
+                    self.show_readable(id, None, staged);
                 }
             }
             Input::Disconnected { conn, retry_after_ms } => {
@@ -297,7 +310,13 @@ impl State {
                 self.conns.remove(&conn);
                 self.fetch_ended(now, conn, retry_after_ms, entropy);
             }
-            Input::Posted { attempt, handover } => self.posted(tx, now, entropy, attempt, handover)?,
+            Input::Refused { conn, unreadable } => {
+                self.refused(now, conn, unreadable, entropy, staged);
+                self.conns.remove(&conn);
+            }
+            Input::Posted { attempt, handover } => {
+                self.posted(tx, now, entropy, attempt, handover, staged)?;
+            }
             Input::NetworkChanged => self.hints.hint(now),
             Input::Timeout => {}
         }
@@ -328,6 +347,7 @@ impl State {
         while let Some(id) = self.touched.pop_first() {
             self.settle_overdue(tx, now, id, staged)?;
             self.deliver(tx, now, entropy, id, staged)?;
+            self.settle_signal(now, entropy, id, staged);
             self.drive_session(now, entropy, id, staged);
             self.publish_session(id, staged);
             self.refetch(tx, now, entropy, id, staged)?;
@@ -444,7 +464,7 @@ impl State {
         }
     }
 
-    fn session_of(&mut self, conn: ConnId) -> Option<(TopicId, &mut Session)> {
+    pub(super) fn session_of(&mut self, conn: ConnId) -> Option<(TopicId, &mut Session)> {
         let id = *self.conns.get(&conn)?;
         self.touched.insert(id);
         let session = self.topics.get_mut(&id)?.session.as_mut()?;
@@ -467,7 +487,7 @@ impl State {
         let redelivery = topic.redelivery.poll_timeout().filter(|_| live);
         let refetch = self.refetch_due(id);
         let at = session.into_iter().chain(outbox).chain(redelivery).chain(topic.overdue_at).chain(refetch);
-        let at = at.min();
+        let at = at.chain(topic.signals.poll_timeout()).min();
         self.schedule(id, at);
     }
 
@@ -483,6 +503,7 @@ impl State {
         &mut self,
         tx: &mut Tx<'_>,
         now: Millis,
+        entropy: &mut dyn Entropy,
         id: CommandId,
         command: Command,
         staged: &mut Vec<Output>,
@@ -492,6 +513,10 @@ impl State {
             Command::Subscribe { topic } => self.subscribe(topic, true),
             Command::Unsubscribe { topic } => self.subscribe(topic, false),
             Command::Publish { topic, content } => self.publish(tx, now, topic, content, staged),
+            Command::Signal { topic, bytes } => self.signal(now, entropy, topic, bytes, staged),
+            Command::Control { topic, action } => self.control(tx, now, entropy, topic, action, staged),
+            Command::SetReadKey { topic, key } => self.set_read_key(tx, now, topic, key.as_ref()),
+            Command::Prove { topic, purpose, nonce } => self.prove(tx, topic, purpose, &nonce),
             Command::Configure(network) => self.configure(tx, network, staged),
             Command::Status { topic } => self.status(topic),
         };
@@ -668,6 +693,7 @@ impl State {
             queued,
             sent,
             blocked: topic.blocked.clone(),
+            unreadable: topic.unreadable,
             round_trip_ms: topic.outbox.round_trip_ms(),
         }))
     }
@@ -684,6 +710,8 @@ impl Topic {
             redelivery: receive::Redelivery::default(),
             refetch: Refetch::default(),
             observed: Observed::default(),
+            signals: Signals::default(),
+            unreadable: None,
             overdue_at: None,
             blocked: None,
             blind_until: now.plus(BLIND_RETRY_MS),

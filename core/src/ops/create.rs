@@ -99,6 +99,11 @@ impl DeviceKey {
         Self(SigningKey::from_bytes(seed))
     }
 
+    /// Signs what is no operation; the caller's message begins with a context of its own.
+    pub(super) fn sign(&self, message: &[u8]) -> [u8; 64] {
+        self.0.sign(message).to_bytes()
+    }
+
     /// The verifying half: how others know this device.
     pub fn author(&self) -> Author {
         Author(*self.0.verifying_key().as_bytes())

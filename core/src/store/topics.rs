@@ -139,6 +139,14 @@ impl Db {
         })
     }
 
+    /// The seed of the key readers of a topic must prove, if the app gave it. A secret.
+    pub fn read_key(&self, topic: TopicId) -> Result<Option<Zeroizing<[u8; 32]>>, StoreError> {
+        let key = self.one("SELECT read_key FROM topic WHERE topic = ?1", [topic.0], |row| {
+            row.get::<_, Option<[u8; 32]>>(0).map(|key| key.map(Zeroizing::new))
+        })?;
+        Ok(key.flatten())
+    }
+
     /// A value kept under a name.
     pub fn setting(&self, name: &str) -> Result<Option<Vec<u8>>, StoreError> {
         self.one("SELECT value FROM setting WHERE name = ?1", [name], |row| row.get(0))
@@ -172,6 +180,21 @@ impl Tx<'_> {
             params![topic.0, ticket.log().0, ticket.epoch(), text.as_bytes(), int(now.0)],
         )
         .map(drop)
+    }
+
+    /// Keeps, or forgets, the seed of the key readers of a topic must prove.
+    pub fn set_read_key(&self, topic: TopicId, key: Option<&[u8; 32]>) -> Result<(), StoreError> {
+        self.run("UPDATE topic SET read_key = ?2 WHERE topic = ?1", params![topic.0, key]).map(drop)
+    }
+
+    /// The counter of the next control message of a topic: above all that were made here, and at least `least`.
+    pub fn next_control(&self, topic: TopicId, least: u64) -> Result<u64, StoreError> {
+        let counter = self.one(
+            "UPDATE topic SET control = max(control + 1, ?2) WHERE topic = ?1 RETURNING control",
+            params![topic.0, int(least)],
+            |row| row.get(0),
+        )?;
+        counter.map(uint).ok_or_else(|| self.missing_row("topic"))
     }
 
     /// Notes whether the app follows a topic.

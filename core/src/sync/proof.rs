@@ -4,9 +4,42 @@
 //! id keeps a proof from working elsewhere, the nonce from working later.
 
 use ed25519_dalek::{Signature, Signer, SigningKey, VerifyingKey};
+use zeroize::{Zeroize, ZeroizeOnDrop};
 
 use crate::identity::NodeId;
 use crate::topic::TopicId;
+
+/// The key that readers of a topic must prove where a server asks for it: an Ed25519 seed. Handle like a password.
+#[derive(Clone, Zeroize, ZeroizeOnDrop)]
+pub struct ReadKey([u8; 32]);
+
+impl ReadKey {
+    /// From the Ed25519 seed (RFC 8032).
+    pub const fn from_seed(seed: [u8; 32]) -> Self {
+        Self(seed)
+    }
+
+    /// The seed.
+    pub const fn seed(&self) -> &[u8; 32] {
+        &self.0
+    }
+
+    /// The public half, which a control message names to the server.
+    pub fn verifying_key(&self) -> [u8; 32] {
+        self.signing_key().verifying_key().to_bytes()
+    }
+
+    /// The key that signs proofs.
+    pub fn signing_key(&self) -> SigningKey {
+        SigningKey::from_bytes(&self.0)
+    }
+}
+
+impl std::fmt::Debug for ReadKey {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("ReadKey(..)")
+    }
+}
 
 /// What a proof is for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

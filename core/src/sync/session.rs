@@ -123,6 +123,8 @@ pub enum StepKind {
     Ready(SignedHead),
     /// A later head, verified.
     Head(SignedHead),
+    /// A signal's envelope: nothing to store, the position stays.
+    Signal(Bytes),
 }
 
 /// The server broke the protocol. The connection is closed, nothing of the faulty frame is used, and a new
@@ -457,7 +459,12 @@ impl Session {
                 Ok(phase)
             }
             (_, Frame::Head(_)) => Err(Fault::Unexpected("head before ready")),
-            // Signals are not stored; what they mean is the app's affair once presence exists.
+            (Phase::Live { .. }, Frame::Signal(envelope)) => {
+                let Some(cursor) = self.received else { return Err(Fault::Unexpected("signal")) };
+                steps.push(Step { cursor, kind: StepKind::Signal(envelope) });
+                Ok(phase)
+            }
+            // Of the moment, and this device is not there yet.
             (_, Frame::Signal(_)) => Ok(phase),
         }
     }

@@ -5,4 +5,5 @@
 mod accountability;
 mod exchange;
 mod refetch;
+mod signals;
 mod support;
