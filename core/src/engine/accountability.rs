@@ -34,7 +34,7 @@ impl Observed {
     }
 
     /// What the next operation is to say.
-    pub(super) fn to_say(&self) -> Option<ObservedHead> {
+    pub(super) fn unsaid(&self) -> Option<ObservedHead> {
         self.head.filter(|_| !self.said)
     }
 
@@ -67,7 +67,7 @@ impl Claim {
         let Some(own) = self.contradicted(tx)? else { return Ok(()) };
         let equivocation = Equivocation { own, other, author, operation, seen: context.now };
         if tx.put_equivocation(topic, &equivocation)? {
-            news.events.push(Event::ServerEquivocates { topic, equivocation });
+            news.events.push(Event::ServerEquivocates { topic, equivocation: Box::new(equivocation) });
         }
         Ok(())
     }

@@ -456,7 +456,7 @@ pub enum Event {
         /// Which topic.
         topic: TopicId,
         /// Both heads, and who says it.
-        equivocation: Equivocation,
+        equivocation: Box<Equivocation>,
     },
     /// An author signed two operations for one place in a log. What was positioned before the second stays.
     Forked {

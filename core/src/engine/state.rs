@@ -588,7 +588,7 @@ impl State {
         let (outbox_rows, outbox_bytes) = (self.outbox_rows, self.outbox_bytes);
         let topic = self.topics.get_mut(&id).ok_or(CommandError::UnknownTopic)?;
         let (keys, device) = (&topic.keys, &self.device);
-        let (log, observed) = (keys.log(), topic.observed.to_say());
+        let (log, observed) = (keys.log(), topic.observed.unsaid());
         let (operation, envelope, row, changes) = tx.savepoint(|tx| {
             let (seq_num, backlink) = match tx.log_head(&device.author(), &log)? {
                 None => (0, None),

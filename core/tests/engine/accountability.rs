@@ -9,7 +9,7 @@ use crate::support::{Device, World, Writer, posts, ticket};
 
 fn found(outputs: &[Output]) -> Vec<Equivocation> {
     let equivocation = |output: &Output| match output {
-        Output::Event(Event::ServerEquivocates { equivocation, .. }) => Some(*equivocation),
+        Output::Event(Event::ServerEquivocates { equivocation, .. }) => Some(**equivocation),
         _ => None,
     };
     outputs.iter().filter_map(equivocation).collect()

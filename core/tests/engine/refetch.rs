@@ -148,9 +148,10 @@ fn faults(outputs: &[Output]) -> Vec<Fault> {
 
 #[test]
 fn a_page_that_is_not_what_was_asked_for_is_a_fault_and_is_asked_for_again_later() {
-    let (none, swapped): (fn(&mut HistoryPage), fn(&mut HistoryPage)) =
-        (|page| page.ops.clear(), |page| page.ops.iter_mut().for_each(|op| op.seq = Seq(op.seq.0 + 1)));
-    let more: fn(&mut HistoryPage) = |page| {
+    type Spoil = fn(&mut HistoryPage);
+    let none: Spoil = |page| page.ops.clear();
+    let swapped: Spoil = |page| page.ops.iter_mut().for_each(|op| op.seq = Seq(op.seq.0 + 1));
+    let more: Spoil = |page| {
         let mut next = page.ops.last().unwrap().clone();
         next.seq = next.seq.next().unwrap();
         page.ops.push(next);

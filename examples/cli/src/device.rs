@@ -10,6 +10,7 @@ use delta_client::{Client, Config, Event, RelayHops, Subscription, Update};
 use delta_core::NodeId;
 use delta_core::identity::LogId;
 use delta_core::ops::Ticket;
+use delta_core::sync::proof::ReadKey;
 use delta_core::sync::session::Connection;
 use delta_core::topic::TopicId;
 
@@ -37,6 +38,15 @@ pub struct DeviceOptions {
         help_heading = "Device"
     )]
     ticket: TicketArgument,
+    /// The topic's read key, where its server asks readers for a proof: 64 hex digits, or @FILE. It is kept.
+    #[arg(
+        long,
+        env = "DELTA_READ_KEY",
+        value_name = "SECRET",
+        hide_env_values = true,
+        help_heading = "Device"
+    )]
+    read_key: Option<Secret>,
     #[command(flatten)]
     network: NetworkOptions,
 }
@@ -111,6 +121,9 @@ impl DeviceOptions {
         let hops = self.network.hops()?;
         let client = Client::open(self.config()).await?;
         let topic = client.open_topic(&self.ticket.0).await?;
+        if let Some(key) = &self.read_key {
+            client.set_read_key(topic, Some(ReadKey::from_seed(*key.bytes()))).await?;
+        }
         if let Some((hops, sync)) = hops {
             for skipped in client.init_sync(&hops, sync).await? {
                 output.note(&format!("{skipped}"));
@@ -166,6 +179,9 @@ pub async fn until_live(
         match update.context("the client was closed")? {
             Update::Event(Event::Connection { connection: Connection::Live, .. }) => return Ok(()),
             Update::Event(Event::ServerFault { fault, .. }) => output.note(&fault.to_string()),
+            Update::Event(Event::Readable { unreadable: Some(unreadable), .. }) => {
+                return Err(unreadable.into());
+            }
             _ => {}
         }
     }

@@ -32,6 +32,9 @@ pub struct Options {
     /// A fresh private topic: prints its ticket.
     #[arg(long)]
     topic: bool,
+    /// The topic is a public one: anyone who knows its id reads it.
+    #[arg(long, requires = "topic", conflicts_with = "read_only_of")]
+    public: bool,
     /// A read-only ticket of the topic that this ticket opens.
     #[arg(long, value_name = "TICKET", requires = "topic")]
     read_only_of: Option<String>,
@@ -55,7 +58,7 @@ struct Made {
 /// Makes the key, then prints or writes it.
 pub fn run(options: &Options, output: &Output) -> anyhow::Result<()> {
     let made = if options.topic {
-        topic(options.read_only_of.as_deref())?
+        topic(options.read_only_of.as_deref(), options.public)?
     } else if options.node {
         node(options.kid)?
     } else {
@@ -103,9 +106,10 @@ fn device() -> anyhow::Result<Made> {
     Ok(Made { secrets: vec![("seed", hexed(&seed))], public: vec![("author", author.to_string().into())] })
 }
 
-fn topic(read_only_of: Option<&str>) -> anyhow::Result<Made> {
+fn topic(read_only_of: Option<&str>, public: bool) -> anyhow::Result<Made> {
     let ticket = match read_only_of {
         Some(text) => Ticket::parse(text.trim()).context("the ticket given to --read-only-of")?.read_only(),
+        None if public => Ticket::generate_public(&mut PlatformEntropy)?,
         None => Ticket::generate_private(&mut PlatformEntropy)?,
     };
     Ok(Made {

@@ -12,6 +12,7 @@ mod programs;
 mod send;
 mod status;
 mod tail;
+mod topic;
 
 use std::process::ExitCode;
 
@@ -56,6 +57,9 @@ enum Command {
     Tail(tail::Options),
     /// Show where a device stands in a topic.
     Status(status::Options),
+    /// Describe, close or delete a public topic; see who listens.
+    #[command(subcommand)]
+    Topic(topic::Command),
     /// Run a relay, as `delta-relay` does; `delta relay record` signs its directory record.
     Relay(delta_relay::Cli),
     /// Run a sync server, as `delta-sync` does; `delta sync record` signs its directory record.
@@ -76,6 +80,7 @@ fn main() -> ExitCode {
         Command::Send(options) => on_runtime(send::run(&options, &output)),
         Command::Tail(options) => on_runtime(tail::run(&options, &output)),
         Command::Status(options) => on_runtime(status::run(&options, &output)),
+        Command::Topic(command) => on_runtime(topic::run(&command, &output)),
         Command::Relay(cli) => programs::relay(cli),
         Command::Sync(cli) => programs::sync(cli),
     };

@@ -17,6 +17,7 @@ use crate::output::{Output, ReaderGone};
 const EXAMPLES: &str = "\
 Examples:
   delta send --db me.db --key @device.key --ticket @ticket --sync URL#KEY --records records.json hello
+  delta send … --signal typing
   tail -f app.log | delta send …         one message a line
 
 A message is durable on this device before it is sent. What the topic does not confirm in time stays in the
@@ -30,6 +31,9 @@ pub struct Options {
     device: DeviceOptions,
     /// The messages; without any, every line of standard input is one.
     text: Vec<String>,
+    /// Send this as a signal instead: to whoever listens now; nobody stores it.
+    #[arg(long, value_name = "TEXT", conflicts_with_all = ["text", "no_wait"])]
+    signal: Option<String>,
     /// Only store them: they are sent by the next command of this device.
     #[arg(long)]
     no_wait: bool,
@@ -45,9 +49,27 @@ pub async fn run(options: &Options, output: &Output) -> anyhow::Result<()> {
     } else {
         options.device.connect(output).await?
     };
-    let sent = send(options, output, &client, topic).await;
+    let sent = match &options.signal {
+        Some(text) => signal(&client, topic, text).await,
+        None => send(options, output, &client, topic).await,
+    };
     client.close().await?;
     sent
+}
+
+/// Sends a signal and waits until it has left.
+async fn signal(client: &Client, topic: TopicId, text: &str) -> anyhow::Result<()> {
+    let mut updates = client.subscribe(topic).await?;
+    client.signal(topic, text.as_bytes().to_vec()).await?;
+    loop {
+        match updates.next().await.context("the client was closed")? {
+            Update::Event(Event::SignalSent { taken: true, .. }) => return Ok(()),
+            Update::Event(Event::SignalSent { taken: false, .. }) => {
+                anyhow::bail!("the entry relay did not take the signal; it is not sent again")
+            }
+            _ => {}
+        }
+    }
 }
 
 /// Lines published in one go.

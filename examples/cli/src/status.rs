@@ -4,8 +4,10 @@ use std::time::Duration;
 
 use anyhow::Context;
 use delta_client::{Client, TopicStatus};
+use delta_core::ops::ObservedHead;
+use delta_core::store::{Equivocation, TopicStanding};
 use delta_core::topic::TopicId;
-use serde_json::json;
+use serde_json::{Value, json};
 
 use crate::device::{DeviceOptions, name, until_live};
 use crate::output::Output;
@@ -42,14 +44,22 @@ async fn show(options: &Options, output: &Output, client: &Client, topic: TopicI
         caught_up.unwrap_or(Ok(()))?;
     }
     let status = client.status(topic).await.with_context(|| format!("topic {topic}"))?;
-    print(output, client, topic, &status)?;
+    let standing = client.read(move |reader| reader.standing(topic)).await?;
+    print(output, client, topic, &status, &standing)?;
     anyhow::ensure!(in_time, "the topic was not caught up within {} s", options.timeout);
     Ok(())
 }
 
-fn print(output: &Output, client: &Client, topic: TopicId, status: &TopicStatus) -> anyhow::Result<()> {
+fn print(
+    output: &Output,
+    client: &Client,
+    topic: TopicId,
+    status: &TopicStatus,
+    standing: &TopicStanding,
+) -> anyhow::Result<()> {
     let connection = name(status.connection);
     let blocked = status.blocked.as_ref().map(ToString::to_string);
+    let unreadable = status.unreadable.as_ref().map(ToString::to_string);
     let cursor = status.cursor;
     if output.is_json() {
         return output.value(&json!({
@@ -62,6 +72,8 @@ fn print(output: &Output, client: &Client, topic: TopicId, status: &TopicStatus)
             "queued": status.queued,
             "sent": status.sent,
             "blocked": blocked,
+            "unreadable": unreadable,
+            "server_equivocates": standing.equivocations.iter().map(equivocation).collect::<Vec<_>>(),
             "round_trip_ms": status.round_trip_ms,
         }));
     }
@@ -82,5 +94,32 @@ fn print(output: &Output, client: &Client, topic: TopicId, status: &TopicStatus)
     if let Some(blocked) = blocked {
         output.line(&format!("waiting     {blocked}"))?;
     }
+    if let Some(unreadable) = unreadable {
+        output.line(&format!("unreadable  {unreadable}"))?;
+    }
+    for found in &standing.equivocations {
+        let Equivocation { own, other, author, .. } = found;
+        output.line(&format!(
+            "warning     two histories of generation {}: {author} says to have been shown {} at {}, this device has {} at {}",
+            own.generation, other.chain, other.seq, own.chain, own.seq
+        ))?;
+    }
     Ok(())
+}
+
+fn equivocation(found: &Equivocation) -> Value {
+    let head = |head: &ObservedHead| {
+        json!({
+            "generation": head.generation.to_string(),
+            "seq": head.seq.0,
+            "chain": head.chain.to_string(),
+        })
+    };
+    json!({
+        "own": head(&found.own),
+        "other": head(&found.other),
+        "author": found.author.to_string(),
+        "operation": found.operation.to_string(),
+        "seen_ms": found.seen.0,
+    })
 }

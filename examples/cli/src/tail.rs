@@ -7,6 +7,7 @@ use std::time::Duration;
 use anyhow::Context;
 use delta_client::{Client, Event, Update};
 use delta_core::identity::{Author, LogId, OperationId};
+use delta_core::ops::Signal;
 use delta_core::projector::{Aggregate, Place, Position};
 use delta_core::store::{MessageRow, Page};
 use delta_core::topic::{Seq, TopicId};
@@ -28,7 +29,8 @@ Examples:
   delta tail --db me.db --key @device.key --ticket @ticket --sync URL#KEY --records records.json
   delta tail … --last 1000 --once        what there is, then exit
 
-A message of this device is printed when the topic has it. With --json every message is one object on a line.";
+A message of this device is printed when the topic has it. With --json every message is one object on a line,
+and so is every signal (its key is `signal`, the bytes in hex).";
 
 /// Print messages as they come.
 #[derive(clap::Args)]
@@ -104,6 +106,13 @@ impl Tail<'_> {
                     self.after(from).await?;
                 }
                 Update::Event(Event::ServerFault { fault, .. }) => self.output.note(&fault.to_string()),
+                Update::Event(Event::Signal { signal, .. }) => self.signal(&signal)?,
+                Update::Event(Event::ServerEquivocates { .. }) => {
+                    self.output.note("the server has shown somebody another history: see `delta status`");
+                }
+                Update::Event(Event::Readable { unreadable: Some(unreadable), .. }) => {
+                    self.output.note(&unreadable.to_string());
+                }
                 Update::Event(Event::Gap { from, to, .. }) => {
                     self.output.note(&format!("the server no longer has operations {from} to {to}"));
                 }
@@ -189,6 +198,19 @@ impl Tail<'_> {
         }
         // A reader may take its time; meanwhile a signal must still end the command.
         self.output.patiently(lines.into_bytes()).await
+    }
+
+    /// With --json only: among messages for people a signal would look like one.
+    fn signal(&self, signal: &Signal) -> anyhow::Result<()> {
+        if !self.output.is_json() {
+            return Ok(());
+        }
+        self.output.value(&json!({
+            "signal": hex::encode(&signal.bytes),
+            "text": std::str::from_utf8(&signal.bytes).ok(),
+            "author": signal.author.to_string(),
+            "sent_at_ms": signal.sent_at.0,
+        }))
     }
 
     fn line(&self, row: &MessageRow) -> anyhow::Result<String> {
