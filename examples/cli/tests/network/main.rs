@@ -4,3 +4,4 @@ mod demo;
 mod kill;
 mod messages;
 mod support;
+mod topics;
