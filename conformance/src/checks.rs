@@ -1,6 +1,7 @@
 //! The checks: each has a name, the sentence of the protocol it holds the server to, and topics of its own.
 
 mod binary;
+mod control;
 mod delivery;
 mod history;
 mod http;
@@ -11,6 +12,7 @@ mod pressure;
 mod publish;
 mod resets;
 mod retention;
+mod search;
 mod v2;
 
 use std::future::Future;
@@ -51,8 +53,10 @@ pub enum When {
     DirectPublish,
     /// Those that do not.
     NoDirectPublish,
-    /// Those that pass signals on.
-    Signals,
+    /// Those that ask for proofs of read keys.
+    ReadProof,
+    /// Those that do not.
+    NoReadProof,
     /// Those that keep all operations of a topic.
     Everlasting,
     /// Those that keep a given number of operations of a topic.
@@ -68,7 +72,8 @@ impl When {
             Self::NoV2 => (!settings.accept_v2, "the server accepts version 2"),
             Self::DirectPublish => (settings.accept_direct_publish, "direct publishing is off"),
             Self::NoDirectPublish => (!settings.accept_direct_publish, "direct publishing is on"),
-            Self::Signals => (settings.signals, "the server does not pass signals on"),
+            Self::ReadProof => (settings.read_proof, "the server does not ask for proofs"),
+            Self::NoReadProof => (!settings.read_proof, "the server asks for proofs"),
             Self::Everlasting => (settings.ops_per_topic.is_none(), "the server evicts operations"),
             Self::Evicting => (settings.ops_per_topic.is_some(), "the server evicts nothing"),
         };
@@ -89,6 +94,8 @@ pub fn all() -> Vec<Check> {
         json::CHECKS,
         resets::CHECKS,
         publish::CHECKS,
+        control::CHECKS,
+        search::CHECKS,
         v2::CHECKS,
         retention::CHECKS,
     ]
@@ -134,7 +141,7 @@ mod tests {
     fn every_check_applies_to_some_server_that_is_tested() {
         let servers = [
             Settings::default(),
-            Settings { accept_v2: true, accept_direct_publish: true, signals: true, ops_per_topic: None },
+            Settings { accept_v2: true, accept_direct_publish: true, read_proof: true, ops_per_topic: None },
             Settings { ops_per_topic: Some(20), ..Settings::default() },
         ];
         for check in all() {

@@ -9,10 +9,10 @@ use futures_util::{SinkExt, StreamExt};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::task::JoinHandle;
-use tokio_tungstenite::tungstenite::Message;
 use tokio_tungstenite::tungstenite::client::IntoClientRequest;
 use tokio_tungstenite::tungstenite::handshake::server::{Request as Upgrade, Response};
 use tokio_tungstenite::tungstenite::http::HeaderValue;
+use tokio_tungstenite::tungstenite::{Error, Message};
 
 use crate::http::{Answer, Base, Body, Request};
 use crate::socket::BINARY;
@@ -69,10 +69,10 @@ async fn serve(stream: TcpStream, base: &Base, lie: Lie) -> anyhow::Result<()> {
     let mut start = [0; MAX_HEAD];
     loop {
         let len = stream.peek(&mut start).await?;
-        let head = String::from_utf8_lossy(&start[..len]).to_ascii_lowercase();
+        let head = String::from_utf8_lossy(&start[..len]);
         if head.contains("\r\n\r\n") {
-            return if head.contains("upgrade: websocket") {
-                relay_frames(stream, base, lie).await
+            return if head.to_ascii_lowercase().contains("upgrade: websocket") {
+                relay_frames(stream, base, lie, &head).await
             } else {
                 relay_answer(stream, base, lie).await
             };
@@ -125,24 +125,34 @@ async fn relay_answer(mut stream: TcpStream, base: &Base, lie: Lie) -> anyhow::R
     Ok(())
 }
 
-async fn relay_frames(stream: TcpStream, base: &Base, lie: Lie) -> anyhow::Result<()> {
-    let (mut path, mut binary) = (String::new(), false);
+async fn relay_frames(mut stream: TcpStream, base: &Base, lie: Lie, head: &str) -> anyhow::Result<()> {
+    let path = head.split(' ').nth(1).unwrap_or_default();
+    let binary = head.contains(BINARY);
+    let mut request = format!("ws://{}{}", base.authority, base.path(path)).into_client_request()?;
+    if binary {
+        request.headers_mut().insert("Sec-WebSocket-Protocol", HeaderValue::from_static(BINARY));
+    }
+    // The server first: what it refuses is refused here.
+    let server = match tokio_tungstenite::client_async(request, base.connect(None).await?).await {
+        Ok((server, _)) => server,
+        Err(Error::Http(refusal)) => {
+            let status = refusal.status().as_u16();
+            // What was only looked at so far: a connection closed with bytes unread loses the answer.
+            stream.read_exact(&mut vec![0; head.len()]).await?;
+            let answer =
+                format!("HTTP/1.1 {status} Passed On\r\nConnection: close\r\nContent-Length: 0\r\n\r\n");
+            return Ok(stream.write_all(answer.as_bytes()).await?);
+        }
+        Err(error) => return Err(error.into()),
+    };
     #[allow(clippy::result_large_err, reason = "the callback's type is the library's")]
-    let greet = |request: &Upgrade, mut response: Response| {
-        path = request.uri().to_string();
-        let offered = request.headers().get("Sec-WebSocket-Protocol");
-        binary = offered.and_then(|value| value.to_str().ok()).is_some_and(|value| value.contains(BINARY));
+    let greet = |_: &Upgrade, mut response: Response| {
         if binary {
             response.headers_mut().insert("Sec-WebSocket-Protocol", HeaderValue::from_static(BINARY));
         }
         Ok(response)
     };
     let client = tokio_tungstenite::accept_hdr_async(stream, greet).await?;
-    let mut request = format!("ws://{}{}", base.authority, base.path(&path)).into_client_request()?;
-    if binary {
-        request.headers_mut().insert("Sec-WebSocket-Protocol", HeaderValue::from_static(BINARY));
-    }
-    let (server, _) = tokio_tungstenite::client_async(request, base.connect(None).await?).await?;
     let (mut to_client, mut from_client) = client.split();
     let (mut to_server, mut from_server) = server.split();
     let down = async {

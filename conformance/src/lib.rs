@@ -10,6 +10,7 @@
 
 pub mod checks;
 pub mod client;
+pub mod control;
 pub mod conversation;
 pub mod failure;
 pub mod frame;

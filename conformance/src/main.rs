@@ -10,13 +10,15 @@ use clap::Parser;
 use futures_util::future::try_join_all;
 
 use delta_conformance::spawn::{self, Spawned};
+use delta_conformance::target::Target;
 use delta_conformance::{Options, Report, Settings, checks, run};
 
 /// Operations a topic keeps in the run that looks at eviction.
 const KEPT: u64 = 20;
 
 const AFTER_HELP: &str = "\
-Every check uses topics of its own with random keys: the suite may run against a server that is in use. A check that does
+A base URL suffices; what the server was started with is read from /info, but for direct publishing. Every check uses
+topics of its own with random keys: the suite may run against a server that is in use. A check that does
 not apply to a server with the given settings is listed as such.
 
 The last line is `N passed, N failed`. Exit codes: 0 all passed, 1 something failed, 2 the command line was not
@@ -33,18 +35,12 @@ struct Cli {
     /// this program].
     #[arg(long, value_name = "PROGRAM", conflicts_with = "url")]
     spawn: Option<PathBuf>,
-    /// The server takes JSON deliveries of version 2 relays.
+    /// Demand that the server takes JSON deliveries of version 2 relays [default: whether it does is found out].
     #[arg(long, requires = "url")]
     accept_v2: bool,
     /// The server takes operations on the socket.
     #[arg(long, requires = "url")]
     accept_direct_publish: bool,
-    /// The server passes signals on.
-    #[arg(long)]
-    signals: bool,
-    /// The server keeps only so many operations of a topic.
-    #[arg(long, value_name = "COUNT", requires = "url", value_parser = clap::value_parser!(u64).range(3..=1000))]
-    ops_per_topic: Option<u64>,
     /// Only checks whose name contains this text.
     #[arg(long, value_name = "TEXT")]
     filter: Option<String>,
@@ -83,18 +79,17 @@ async fn reports(cli: &Cli) -> anyhow::Result<Vec<Report>> {
         return spawned(cli, &program).await;
     };
     let settings = Settings {
-        accept_v2: cli.accept_v2,
+        accept_v2: cli.accept_v2 || takes_v2(&url).await?,
         accept_direct_publish: cli.accept_direct_publish,
-        signals: cli.signals,
-        ops_per_topic: cli.ops_per_topic,
+        ..Settings::default()
     };
     Ok(vec![report(cli, url, settings).await?])
 }
 
 /// One run with default flags, one with everything switched on that a server may refuse, one with eviction, side by side.
 async fn spawned(cli: &Cli, program: &Path) -> anyhow::Result<Vec<Report>> {
-    let plain = Settings { signals: cli.signals, ..Settings::default() };
-    let open = Settings { accept_v2: true, accept_direct_publish: true, ..plain };
+    let plain = Settings::default();
+    let open = Settings { accept_v2: true, accept_direct_publish: true, read_proof: true, ..plain };
     let evicting = Settings { ops_per_topic: Some(KEPT), ..plain };
     let runs = [plain, open, evicting].map(|settings| one_spawned(cli, program, settings));
     try_join_all(runs).await
@@ -109,6 +104,11 @@ async fn one_spawned(cli: &Cli, program: &Path, settings: Settings) -> anyhow::R
     }
     server.stop().await?;
     report
+}
+
+async fn takes_v2(url: &str) -> anyhow::Result<bool> {
+    let takes = Target::takes_v2(url).await.map_err(|failure| anyhow::anyhow!("{failure}"));
+    takes.with_context(|| format!("{url} does not say who it is"))
 }
 
 async fn report(cli: &Cli, url: String, settings: Settings) -> anyhow::Result<Report> {

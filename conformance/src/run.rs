@@ -43,7 +43,7 @@ pub async fn run(options: &Options) -> Checked<Report> {
         });
         rows.push((check, outcome));
     }
-    Ok(Report { server: described(options), rows })
+    Ok(Report { server: described(&options.url, target.settings), rows })
 }
 
 async fn one(check: Check, target: Arc<Target>, permits: &Semaphore) -> Outcome {
@@ -58,8 +58,8 @@ async fn one(check: Check, target: Arc<Target>, permits: &Semaphore) -> Outcome 
     }
 }
 
-fn described(options: &Options) -> String {
-    let Settings { accept_v2, accept_direct_publish, signals, ops_per_topic } = options.settings;
+fn described(url: &str, settings: Settings) -> String {
+    let Settings { accept_v2, accept_direct_publish, read_proof, ops_per_topic } = settings;
     let mut flags = Vec::new();
     if accept_v2 {
         flags.push("accept-v2".to_owned());
@@ -67,12 +67,12 @@ fn described(options: &Options) -> String {
     if accept_direct_publish {
         flags.push("accept-direct-publish".to_owned());
     }
-    if signals {
-        flags.push("signals".to_owned());
+    if read_proof {
+        flags.push("read-proof".to_owned());
     }
     if let Some(count) = ops_per_topic {
         flags.push(format!("ops-per-topic {count}"));
     }
     let flags = if flags.is_empty() { "default settings".to_owned() } else { flags.join(", ") };
-    format!("{} ({flags})", options.url)
+    format!("{url} ({flags})")
 }

@@ -103,6 +103,9 @@ fn flags(settings: Settings) -> Vec<String> {
     if settings.accept_direct_publish {
         flags.push("--accept-direct-publish".to_owned());
     }
+    if settings.read_proof {
+        flags.push("--read-proof".to_owned());
+    }
     if let Some(count) = settings.ops_per_topic {
         flags.extend(["--limit".to_owned(), format!("ops_per_topic={count}")]);
     }

@@ -34,9 +34,9 @@ pub struct Settings {
     pub accept_v2: bool,
     /// Publishing on the socket is switched on (tests of the original protocol).
     pub accept_direct_publish: bool,
-    /// Signals (deliver flags 02) are passed on.
-    pub signals: bool,
-    /// Topics keep only so many operations.
+    /// Readers of a topic with a read key must prove it; `/info` tells.
+    pub read_proof: bool,
+    /// Topics keep only so many operations; `/info` tells.
     pub ops_per_topic: Option<u64>,
 }
 
@@ -80,16 +80,24 @@ pub struct Page {
 }
 
 impl Target {
-    /// Asks the server who it is.
-    pub async fn discover(url: &str, settings: Settings) -> Checked<Self> {
+    /// Asks the server who it is, and how it was started where it says so.
+    pub async fn discover(url: &str, mut settings: Settings) -> Checked<Self> {
         let base = Base::parse(url).map_err(|why| Failure::new("the base URL", "http://host:port", why))?;
         let request =
             Request { method: "GET", path: "/info".to_owned(), headers: Vec::new(), body: Body::None };
         let answer = base.send(&request).await?;
         equal("the status of GET /info", &answer.status, &200)?;
         let info = parse_json("/info", &answer)?;
+        settings.read_proof = info["read_proof"].as_bool().unwrap_or(false);
+        settings.ops_per_topic = info["retention"]["ops_per_topic"].as_u64().filter(|count| *count > 0);
         let (node, key) = check_record(&info["record"], random::unix_seconds())?;
         Ok(Self { base, settings, info, node, key })
+    }
+
+    /// Whether the server takes version 2: it refuses the form of a delivery before anything else where it does not.
+    pub async fn takes_v2(url: &str) -> Checked<bool> {
+        let target = Self::discover(url, Settings::default()).await?;
+        Ok(target.post_v2(&json!({})).await?.status != 403)
     }
 
     /// `GET path`.

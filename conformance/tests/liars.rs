@@ -17,6 +17,15 @@ fn program() -> PathBuf {
     path
 }
 
+/// Changes the JSON answers of a path.
+fn json(path: &str, part: &str, answer: &mut Answer, change: impl FnOnce(&mut serde_json::Value)) {
+    if path.contains(part) && answer.body.starts_with(b"{") {
+        let mut value: serde_json::Value = serde_json::from_slice(&answer.body).unwrap();
+        change(&mut value);
+        answer.body = value.to_string().into_bytes();
+    }
+}
+
 async fn report(server: &Spawned, lie: Lie, filter: &str) -> Report {
     let liar = Liar::start(Base::parse(&server.url).unwrap(), lie).await.unwrap();
     let options = Options {
@@ -65,7 +74,7 @@ fn reversed(frame: Vec<u8>) -> Vec<Vec<u8>> {
     singles
 }
 
-const LIES: [(&str, &str, Lie); 20] = [
+const LIES: [(&str, &str, Lie); 31] = [
     ("an operation is changed", "replay_starts_behind_since", frame(|f| of_type(2, f, |f| flip_last(f)))),
     ("operations are swapped", "replay_starts_behind_since", frame(reversed)),
     (
@@ -149,6 +158,89 @@ const LIES: [(&str, &str, Lie); 20] = [
         }),
     ),
     (
+        "a description is forgotten",
+        "control_describes_a_topic",
+        answer(|path, answer| {
+            json(path, "/about", answer, |about| about["metadata"] = serde_json::Value::Null)
+        }),
+    ),
+    (
+        "a description is cut",
+        "control_messages_keep",
+        answer(|path, answer| {
+            json(path, "/about", answer, |about| about["metadata"]["name"] = "short".into())
+        }),
+    ),
+    (
+        "a private topic is deleted",
+        "a_topic_that_began_with_an_operation",
+        answer(|path, answer| {
+            if path.contains("/about") {
+                answer.status = 410;
+            }
+        }),
+    ),
+    (
+        "a deleted topic is shown",
+        "a_deleted_topic_is_gone",
+        answer(|path, answer| {
+            if path.contains("/ops") && answer.status == 410 {
+                answer.status = 200;
+            }
+        }),
+    ),
+    (
+        "a proof is asked for where none is needed",
+        "read_keys_count_only",
+        answer(|path, answer| {
+            if path.contains("/has") {
+                answer.status = 401;
+            }
+        }),
+    ),
+    (
+        "one subscriber too many is told",
+        "the_number_of_subscribers",
+        answer(|path, answer| json(path, "/subscribers", answer, |told| told["subscribers"] = 3.into())),
+    ),
+    ("signals are changed", "signals_reach_binary", frame(|f| of_type(6, f, |f| flip_last(f)))),
+    (
+        "a search names another author",
+        "a_public_channel_is_searched",
+        answer(|path, answer| {
+            json(path, "/search", answer, |page| {
+                for op in page["ops"].as_array_mut().unwrap() {
+                    op["author"] = "ab".repeat(32).into();
+                }
+            });
+        }),
+    ),
+    (
+        "a search finds what was not asked for",
+        "what_is_searched_for_is_words",
+        answer(|path, answer| {
+            json(path, "/search", answer, |page| {
+                if let Some(op) = page["ops"].as_array().unwrap().first().cloned() {
+                    page["ops"].as_array_mut().unwrap().push(op);
+                }
+            });
+        }),
+    ),
+    (
+        "a search tells how long a private topic is",
+        "case_72_a_search",
+        answer(|path, answer| json(path, "/search", answer, |page| page["indexed"] = 3.into())),
+    ),
+    (
+        "a search takes any question",
+        "search_refuses_bad",
+        answer(|path, answer| {
+            if path.contains("/search") {
+                answer.status = 200;
+            }
+        }),
+    ),
+    (
         "v2 is taken where it is off",
         "v2_is_refused_where_it_is_off",
         answer(|_, answer| {
@@ -168,6 +260,24 @@ async fn every_lie_is_caught_and_honesty_is_not_punished() {
         let caught = report(&server, lie, filter).await;
         assert_eq!(caught.failed(), 1, "nobody noticed that {what}: {caught}");
     }
+    server.stop().await.unwrap();
+}
+
+/// A server that asks for proofs, and a proxy that lets everyone in.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_server_that_does_not_look_at_proofs_is_caught() {
+    let settings = Settings { read_proof: true, ..Settings::default() };
+    let server = Spawned::start(&program(), settings).await.unwrap();
+    let filter = "a_read_key_must_be_proved";
+    let honest = report(&server, Lie::NONE, filter).await;
+    assert_eq!((honest.passed(), honest.failed()), (1, 0), "an honest proxy: {honest}");
+    let lie = answer(|_, answer| {
+        if answer.status == 401 {
+            answer.status = 200;
+        }
+    });
+    let caught = report(&server, lie, filter).await;
+    assert_eq!(caught.failed(), 1, "nobody noticed: {caught}");
     server.stop().await.unwrap();
 }
 

@@ -58,7 +58,7 @@ pub const CHECKS: &[Check] = &[
     check!(
         signals_reach_binary_subscribers_and_leave_no_trace,
         "4, 9.1",
-        Signals,
+        Always,
         "A signal is passed to the topic's binary subscribers, gets no seq and is not stored; a replayed one is dropped.",
     ),
 ];
