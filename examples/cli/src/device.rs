@@ -91,7 +91,14 @@ struct NetworkOptions {
 
 /// A ticket, or the file that holds it.
 #[derive(Clone, Debug)]
-struct TicketArgument(Ticket);
+pub struct TicketArgument(Ticket);
+
+impl TicketArgument {
+    /// The ticket.
+    pub const fn ticket(&self) -> &Ticket {
+        &self.0
+    }
+}
 
 impl FromStr for TicketArgument {
     type Err = anyhow::Error;

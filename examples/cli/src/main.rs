@@ -3,6 +3,7 @@
 mod demo;
 mod device;
 mod directory;
+mod history;
 mod input;
 mod keygen;
 mod onion;
@@ -55,6 +56,8 @@ enum Command {
     Send(send::Options),
     /// Print messages as they come.
     Tail(tail::Options),
+    /// Search the history of a public channel.
+    History(history::Options),
     /// Show where a device stands in a topic.
     Status(status::Options),
     /// Describe, close or delete a public topic; see who listens.
@@ -79,6 +82,7 @@ fn main() -> ExitCode {
         Command::Demo(options) => on_runtime(demo::run(&options, &output)),
         Command::Send(options) => on_runtime(send::run(&options, &output)),
         Command::Tail(options) => on_runtime(tail::run(&options, &output)),
+        Command::History(options) => on_runtime(history::run(&options, &output)),
         Command::Status(options) => on_runtime(status::run(&options, &output)),
         Command::Topic(command) => on_runtime(topic::run(&command, &output)),
         Command::Relay(cli) => programs::relay(cli),

@@ -2,7 +2,7 @@
 
 use std::io::Read;
 
-use delta_server_shell::program::{self, chain};
+use delta_server_shell::program::chain;
 
 use crate::output::Usage;
 
@@ -12,7 +12,6 @@ pub const END_WITH_INPUT: &str = "DELTA_DEMO_END_WITH_INPUT";
 
 /// Runs a relay, or signs its record.
 pub fn relay(cli: delta_relay::Cli) -> anyhow::Result<()> {
-    program::log();
     end_with_input();
     delta_relay::run(cli).map_err(|error| match error {
         delta_relay::RunError::Options(error) => Usage(chain(&error)).into(),
@@ -22,7 +21,6 @@ pub fn relay(cli: delta_relay::Cli) -> anyhow::Result<()> {
 
 /// Runs a sync server, or signs its record.
 pub fn sync(cli: delta_sync::Cli) -> anyhow::Result<()> {
-    program::log();
     end_with_input();
     delta_sync::run(cli).map_err(|error| match error {
         delta_sync::RunError::Options(error) => Usage(chain(&error)).into(),

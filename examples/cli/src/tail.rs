@@ -238,7 +238,7 @@ fn is_shown(row: &MessageRow) -> bool {
 }
 
 /// Somebody else's text must not move the cursor or colour the terminal.
-fn printable(text: &str) -> String {
+pub fn printable(text: &str) -> String {
     let harmless = |letter: char| match letter {
         '\n' => '↵',
         letter if letter.is_control() => '\u{fffd}',

@@ -1,6 +1,7 @@
 //! The built `delta` program from outside: arguments, standard input and output, exit codes.
 
 mod directory;
+mod history;
 mod keygen;
 mod onion;
 mod programs;
@@ -16,6 +17,7 @@ fn every_subcommand_has_help_with_examples() {
         &["onion", "peel", "--help"],
         &["directory", "sign", "--help"],
         &["directory", "show", "--help"],
+        &["history", "--help"],
     ] {
         let done = delta(command, b"");
         assert_eq!(done.code, 0, "{command:?}");
