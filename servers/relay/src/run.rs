@@ -14,7 +14,7 @@ use delta_server_shell::connect::{Connector, SystemResolver, Timeouts};
 use delta_server_shell::directory::{Directories, LoadError};
 use delta_server_shell::limit::{Rates, Shares};
 use delta_server_shell::platform::{self, Clock};
-use delta_server_shell::program::{self, Stop};
+use delta_server_shell::program::{self, LogFormat, Stop};
 use delta_server_shell::serve::{Door, serve};
 use delta_server_shell::tls::TlsError;
 use delta_server_shell::{
@@ -79,11 +79,13 @@ pub enum RunError {
 pub fn run(cli: Cli) -> Result<(), RunError> {
     match cli.command {
         Some(Command::Record(options)) => {
+            program::log(LogFormat::Text);
             let record = options.node.sign(NodeKind::Relay, !options.no_tunnel)?;
             Ok(program::print(&record.to_json())?)
         }
         None => {
             let settings = cli.options.settle()?;
+            program::log(settings.node.log_format);
             let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build();
             let runtime = runtime.map_err(StartError::system("start the runtime"))?;
             let result = runtime.block_on(relay(settings));

@@ -14,6 +14,7 @@ use crate::folder::NodeFolder;
 use crate::keys::{self, KeyPolicy, MIN_ROTATE_HOURS, ROTATE_HOURS};
 use crate::limit::{Network, Shares};
 use crate::platform::{self, PlatformEntropy};
+use crate::program::LogFormat;
 use crate::record::{self, RecordTerms, SignError, VALID_DAYS};
 use crate::serve::{Door, TurnedAway};
 use crate::tls::{Tls, TlsError};
@@ -88,6 +89,9 @@ pub struct NodeOptions {
     /// Permit http, any port and private addresses (tests and local networks).
     #[arg(long, env = "DELTA_ALLOW_PRIVATE", value_parser = clap::builder::FalseyValueParser::new())]
     pub allow_private: bool,
+    /// How lines of the log are written, on standard error; RUST_LOG decides which.
+    #[arg(long, env = "DELTA_LOG_FORMAT", value_name = "FORMAT")]
+    pub log_format: Option<LogFormat>,
     /// File with further options, one `name = value` a line.
     #[arg(long, env = "DELTA_CONFIG", value_name = "FILE")]
     pub config: Option<PathBuf>,
@@ -114,6 +118,8 @@ pub struct NodeSettings {
     pub proxies: Vec<Network>,
     /// Whether http and private addresses are permitted.
     pub allow_private: bool,
+    /// How lines of the log are written.
+    pub log_format: LogFormat,
 }
 
 impl NodeOptions {
@@ -130,6 +136,7 @@ impl NodeOptions {
         file.option(&mut self.tls_cert, "tls-cert")?;
         file.option(&mut self.tls_key, "tls-key")?;
         file.list(&mut self.trusted_proxy, "trusted-proxy")?;
+        file.option(&mut self.log_format, "log-format")?;
         file.switch(&mut self.allow_private, "allow-private")?;
         Ok(file)
     }
@@ -152,6 +159,7 @@ impl NodeOptions {
             tls,
             proxies: self.trusted_proxy,
             allow_private: self.allow_private,
+            log_format: self.log_format.unwrap_or_default(),
         })
     }
 }

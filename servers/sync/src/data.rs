@@ -3,6 +3,7 @@
 //! ```text
 //! generation.secret  64 hex digits, mode 0600: made with the database, once
 //! topics.db          the topic logs (SQLite; topics.db-wal and -shm beside it)
+//! topics.db-open     a server has run on topics.db: it has a write-ahead log, and without it is not whole
 //! search.db          the index of public channels; made from the logs, and made again when it is missing
 //! import-unfinished  while an import runs: the database and the secret do not belong together
 //! ```
@@ -26,6 +27,7 @@ const GENERATION_FILE: &str = "generation.secret";
 const IMPORT_FILE: &str = "import-unfinished";
 const DATABASE_FILE: &str = "topics.db";
 const INDEX_FILE: &str = "search.db";
+const OPEN_SUFFIX: &str = "-open";
 
 /// The data folder cannot be used. Nothing in it was replaced.
 #[derive(Debug, Error)]
@@ -36,6 +38,19 @@ pub enum DataError {
     /// The database is there, the generation secret that belongs to it is not.
     #[error("{} is missing, but the database it belongs to is there; restore both from one backup", .0.display())]
     GenerationLost(PathBuf),
+    /// The write-ahead log, and with it the newest commits, was removed.
+    #[error(
+        "{} is missing: it holds the newest operations of {}. Put it back, or restore a backup; only to go on \
+         without them remove {}", log.display(), database.display(), mark.display()
+    )]
+    LogMissing {
+        /// The write-ahead log.
+        log: PathBuf,
+        /// The database.
+        database: PathBuf,
+        /// The file that says it has one.
+        mark: PathBuf,
+    },
     /// An import was cut off: the database and the generation secret do not belong together.
     #[error("an import into {} was cut off; run it again to its end, or restore a backup", .0.display())]
     ImportUnfinished(PathBuf),
@@ -113,6 +128,15 @@ impl DataFolder {
         self.path().join(format!("{DATABASE_FILE}{suffix}"))
     }
 
+    /// The database is open and has its write-ahead log: from now on it is not whole without.
+    ///
+    /// # Errors
+    /// The file that says so cannot be made.
+    pub fn expect_log(&self) -> Result<(), DataError> {
+        let mark = self.beside_database(OPEN_SUFFIX);
+        if mark.exists() { Ok(()) } else { Ok(file::replace(&mark, b"", 0o600)?) }
+    }
+
     /// The generation secret; made when there is no database yet, so that a wiped server has new generations.
     ///
     /// # Errors
@@ -125,10 +149,14 @@ impl DataFolder {
         if self.database().exists() && !path.exists() {
             return Err(DataError::GenerationLost(path));
         }
+        let (log, mark) = (self.beside_database("-wal"), self.beside_database(OPEN_SUFFIX));
+        if self.database().exists() && mark.exists() && !log.exists() {
+            return Err(DataError::LogMissing { log, database: self.database(), mark });
+        }
         if !self.database().exists() {
             // A fresh log under an old generation would look like the old log cut short; and a write-ahead log left
             // behind would be played into the new database.
-            for stale in [path.clone(), self.beside_database("-wal"), self.beside_database("-shm")] {
+            for stale in [path.clone(), log, self.beside_database("-shm"), mark] {
                 file::remove(&stale)?;
             }
         }

@@ -14,6 +14,7 @@ const PROBE_EVERY_MS: u64 = 100;
 #[derive(Debug)]
 pub struct Budget {
     used: AtomicU64,
+    shares: AtomicU64,
     limit: u64,
 }
 
@@ -27,16 +28,22 @@ pub struct Permit {
 impl Budget {
     /// At most `limit` bytes at once; 0 for no limit.
     pub fn new(limit: u64) -> Self {
-        Self { used: AtomicU64::new(0), limit: bound(limit) }
+        Self { used: AtomicU64::new(0), shares: AtomicU64::new(0), limit: bound(limit) }
     }
 
     /// Takes a share; `None` when the budget is used up.
     pub fn take(self: &Arc<Self>, bytes: usize) -> Option<Permit> {
         let bytes = bytes as u64;
         let before = self.used.fetch_add(bytes, Ordering::Relaxed);
+        self.shares.fetch_add(1, Ordering::Relaxed);
         let permit = Permit { budget: Arc::clone(self), bytes };
         // One share always fits, however small the limit: otherwise nothing could ever be delivered.
         (before == 0 || before.saturating_add(bytes) <= self.limit).then_some(permit)
+    }
+
+    /// How many have a share.
+    pub fn shares(&self) -> u64 {
+        self.shares.load(Ordering::Relaxed)
     }
 
     /// Bytes in flight.
@@ -48,6 +55,7 @@ impl Budget {
 impl Drop for Permit {
     fn drop(&mut self) {
         self.budget.used.fetch_sub(self.bytes, Ordering::Relaxed);
+        self.budget.shares.fetch_sub(1, Ordering::Relaxed);
     }
 }
 
@@ -119,9 +127,9 @@ mod tests {
         let first = budget.take(6).unwrap();
         assert!(budget.take(5).is_none());
         let second = budget.take(4).unwrap();
-        assert_eq!(budget.used(), 10);
+        assert_eq!((budget.used(), budget.shares()), (10, 2));
         drop((first, second));
-        assert_eq!(budget.used(), 0);
+        assert_eq!((budget.used(), budget.shares()), (0, 0));
         assert!(budget.take(1000).is_some());
     }
 

@@ -23,7 +23,6 @@ Environment: DELTA_DATA, DELTA_LISTEN, … for every option; RUST_LOG for what i
 
 fn main() -> ExitCode {
     let program = Program::parse();
-    delta_server_shell::program::log();
     let is_options = |error: &delta_sync::RunError| matches!(error, delta_sync::RunError::Options(_));
     delta_server_shell::program::exit(delta_sync::run(program.cli), is_options)
 }

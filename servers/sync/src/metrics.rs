@@ -78,6 +78,8 @@ metrics! {
     slow: "counter" "delta_sync_slow_closed_total" "" "Subscribers closed because they were too slow.";
     sockets: "gauge" "delta_sync_sockets" "" "Open WebSockets.";
     connections: "gauge" "delta_sync_connections" "" "Open connections, WebSockets included.";
+    in_flight: "gauge" "delta_sync_in_flight_deliveries" "" "Deliveries being received, opened, or waiting for their commit.";
+    searches_waiting: "gauge" "delta_sync_searches_waiting" "" "Searches that wait or are being answered.";
     in_flight_bytes: "gauge" "delta_sync_in_flight_bytes" "" "Bytes on their way to the disk.";
     live_bytes: "gauge" "delta_sync_live_buffer_bytes" "" "Bytes in live buffers.";
     replay_tags: "gauge" "delta_sync_replay_tags" "" "Tags in the replay set.";

@@ -15,7 +15,7 @@ use delta_core::onion::v3::OnionKey;
 use delta_server_shell::connect::{Connector, SystemResolver, Timeouts};
 use delta_server_shell::directory::{Directories, LoadError};
 use delta_server_shell::limit::Rates;
-use delta_server_shell::program::{self, Stop, print};
+use delta_server_shell::program::{self, LogFormat, Stop, print};
 use delta_server_shell::serve::{Door, TurnedAway, serve};
 use delta_server_shell::tls::TlsError;
 use delta_server_shell::{
@@ -94,6 +94,9 @@ pub enum RunError {
 /// # Errors
 /// The server cannot start; the message says what to do.
 pub fn run(cli: Cli) -> Result<(), RunError> {
+    if cli.command.is_some() {
+        program::log(LogFormat::Text);
+    }
     match cli.command {
         Some(Command::Record(options)) => Ok(print(&options.sign(NodeKind::Sync, false)?.to_json())?),
         Some(Command::Check(options)) => check(&options.data),
@@ -107,7 +110,11 @@ pub fn run(cli: Cli) -> Result<(), RunError> {
             Ok(maintain::import(&options.data, &options.files)?.iter().try_for_each(|line| print(line))?)
         }
         Some(Command::Backup(options)) => Ok(print(&maintain::backup(&options.data, &options.to)?)?),
-        None => serve_until_told(&cli.options.settle()?),
+        None => {
+            let settings = cli.options.settle()?;
+            program::log(settings.node.log_format);
+            serve_until_told(&settings)
+        }
     }
 }
 
@@ -217,6 +224,10 @@ impl Server {
         for thread in self.opening.into_iter().chain([self.writing]) {
             let _ = tokio::task::spawn_blocking(|| thread.join()).await;
         }
+        // So that the database alone is whole, and what damages it is noticed.
+        if let Err(error) = Sql::writer(&self.app.database, 0).and_then(|sql| sql.empty_log()) {
+            tracing::warn!("the write-ahead log stays: {error}");
+        }
         self.app.keys.close();
         tracing::info!("stopped");
     }
@@ -264,6 +275,7 @@ fn assemble(settings: &Settings, folder: &DataFolder) -> Result<Assembled, RunEr
     // The secret first: a database without its secret is refused, a secret without its database is made anew.
     let secret = folder.generation_secret(&mut PlatformEntropy)?;
     let logs = TopicLogs::new(Sql::writer(&database, limits.database_bytes)?, secret.clone());
+    folder.expect_log()?;
     let cores = std::thread::available_parallelism().map_or(1, usize::from);
     let readers = Readers::start(&database, cores.max(MIN_READERS))?;
     let keys = OnionKeys::open(folder, settings.keys, &mut PlatformEntropy, platform::now())?;

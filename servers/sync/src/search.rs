@@ -6,7 +6,7 @@
 
 use std::collections::HashMap;
 use std::path::{Path, PathBuf};
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, mpsc};
 use std::thread::JoinHandle;
 use std::time::Duration;
@@ -71,6 +71,11 @@ impl Search {
         let open = |_| Ok(Searcher { index: Index::reader(index)?, logs: Sql::reader(logs)? });
         let searchers = (0..THREADS).map(open).collect::<Result<Vec<_>, StoreError>>()?;
         Ok(Self { pool: Pool::start(searchers), waiting: Arc::default() })
+    }
+
+    /// How many questions wait or are being answered.
+    pub fn waiting(&self) -> u64 {
+        self.waiting.load(Ordering::Relaxed) as u64
     }
 
     /// Answers a question; `None` when too many wait already.
@@ -166,6 +171,7 @@ pub struct IndexerParts {
 #[derive(Debug)]
 pub struct Indexer {
     stop: mpsc::Sender<()>,
+    stopping: Arc<AtomicBool>,
     thread: JoinHandle<()>,
 }
 
@@ -173,13 +179,22 @@ impl Indexer {
     /// Starts the thread.
     pub fn start(parts: IndexerParts) -> Self {
         let (stop, told) = mpsc::channel();
-        let follower =
-            Follower { parts, done: HashMap::new(), seen: None, behind: false, failing: false, first: true };
-        Self { stop, thread: std::thread::spawn(move || follower.run(&told)) }
+        let stopping = Arc::<AtomicBool>::default();
+        let follower = Follower {
+            parts,
+            done: HashMap::new(),
+            seen: None,
+            behind: false,
+            failing: false,
+            first: true,
+            stopping: Arc::clone(&stopping),
+        };
+        Self { stop, stopping, thread: std::thread::spawn(move || follower.run(&told)) }
     }
 
     /// Ends it after what it is at.
     pub fn stop(self) {
+        self.stopping.store(true, Ordering::Relaxed);
         drop(self.stop);
         let _ = self.thread.join();
     }
@@ -187,13 +202,15 @@ impl Indexer {
 
 struct Follower {
     parts: IndexerParts,
-    /// Channels as they were when all of them was in the index.
+    /// Channels as they were when all of it was in the index.
     done: HashMap<TopicId, Channel>,
     /// The logs' version that was looked at last.
     seen: Option<i64>,
     behind: bool,
     failing: bool,
     first: bool,
+    /// A round over many channels ends early when the server stops.
+    stopping: Arc<AtomicBool>,
 }
 
 impl Follower {
@@ -238,6 +255,9 @@ impl Follower {
         }
         let mut behind = 0;
         for channel in channels {
+            if self.stopping.load(Ordering::Relaxed) {
+                return Ok(());
+            }
             if self.done.get(&channel.topic) != Some(&channel) {
                 match step(&self.parts, &channel)? {
                     None => drop(self.done.insert(channel.topic, channel)),

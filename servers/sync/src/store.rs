@@ -15,6 +15,7 @@ mod upkeep;
 use std::path::{Path, PathBuf};
 
 use delta_core::topic::Seq;
+use rusqlite::config::DbConfig;
 use rusqlite::{Connection, ErrorCode, OpenFlags};
 use thiserror::Error;
 
@@ -86,6 +87,9 @@ impl Sql {
             | OpenFlags::SQLITE_OPEN_NO_MUTEX
             | OpenFlags::SQLITE_OPEN_EXRESCODE;
         let this = Self::open(path, flags)?;
+        // The log stays when the last connection closes: where it is missing, commits are.
+        let keep = this.connection.set_db_config(DbConfig::SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, true);
+        keep.map_err(|source| error(path, source))?;
         this.prepare(max_bytes).map_err(|source| error(path, source))?;
         this.migrate()?;
         Ok(this)
@@ -157,6 +161,15 @@ impl Sql {
         Ok(u64::try_from(log.saturating_sub(moved)).unwrap_or(0))
     }
 
+    /// Moves all committed pages into the database file and empties the log, unless somebody reads just now.
+    ///
+    /// # Errors
+    /// The disk is full or failing; the log stays, nothing is lost.
+    pub fn empty_log(&self) -> Result<(), StoreError> {
+        let mut statement = self.statement("PRAGMA wal_checkpoint(TRUNCATE)")?;
+        statement.query_row([], |_| Ok(())).map_err(|source| self.error(source))
+    }
+
     /// Changes when another connection has committed something.
     ///
     /// # Errors
@@ -176,6 +189,17 @@ impl Sql {
 
     fn error(&self, source: rusqlite::Error) -> StoreError {
         error(&self.path, source)
+    }
+
+    /// The steps in which a query is answered.
+    #[cfg(test)]
+    fn plan(&self, query: &str) -> String {
+        let mut statement = self.statement(&format!("EXPLAIN QUERY PLAN {query}")).unwrap();
+        let (mut rows, mut steps) = (statement.raw_query(), Vec::new());
+        while let Some(row) = rows.next().unwrap() {
+            steps.push(row.get::<_, String>(3).unwrap());
+        }
+        steps.join("; ")
     }
 }
 

@@ -22,7 +22,7 @@ fn tell(told: &Told, seq: u64, op: Bytes) {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn kill_9_during_deliveries_loses_nothing_answered_or_pushed() {
+async fn case_65_kill_9_during_deliveries_loses_nothing_answered_or_pushed() {
     let dir = tempfile::tempdir().unwrap();
     let topic = TopicId([5; 32]);
     let told = Told::default();
@@ -89,7 +89,7 @@ async fn a_restart_keeps_seqs_chain_and_cursors() {
 }
 
 #[tokio::test]
-async fn a_wiped_server_has_new_generations_and_resets_its_clients() {
+async fn case_51_a_wiped_server_has_new_generations_and_resets_its_clients() {
     let dir = tempfile::tempdir().unwrap();
     let key = write_key(1);
     let server = Server::start(dir.path(), &[]);
@@ -144,7 +144,7 @@ fn copy(from: &Path, to: &Path) {
 }
 
 #[tokio::test]
-async fn a_full_disk_is_503_with_nothing_half_written_and_reading_goes_on() {
+async fn case_64_a_full_disk_is_503_with_nothing_half_written_and_reading_goes_on() {
     let dir = tempfile::tempdir().unwrap();
     let topic = TopicId([5; 32]);
     let args = ["--accept-v2", "--limit", "database_bytes=1000000"];
@@ -183,7 +183,7 @@ async fn a_full_disk_is_503_with_nothing_half_written_and_reading_goes_on() {
 }
 
 #[test]
-fn a_damaged_database_or_a_second_server_is_a_clear_error_and_nothing_is_recreated() {
+fn case_64_a_damaged_database_or_a_second_server_is_a_clear_error_and_nothing_is_recreated() {
     let dir = tempfile::tempdir().unwrap();
     let server = Server::start(dir.path(), &[]);
     let error = Server::try_start(dir.path(), &[]).err().unwrap();

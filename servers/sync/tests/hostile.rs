@@ -3,6 +3,8 @@
 mod common;
 
 use common::{Server, write_key};
+use delta_core::onion::control::{Action, Control, Metadata};
+use delta_core::onion::deliver;
 use delta_core::sync::frame::Frame;
 use delta_core::topic::TopicId;
 use futures_util::{SinkExt, StreamExt};
@@ -217,31 +219,47 @@ async fn too_many_deliveries_to_a_topic_get_429_and_other_topics_do_not() {
     assert_eq!(server.deliver_json(&other, b"more").await.unwrap().status, 200);
 }
 
+/// After 1000 operations, a refused packet, a control message and a search, at the most talkative level, in both forms.
 #[tokio::test]
 async fn case_73_logs_hold_no_address_topic_key_or_hash() {
-    let dir = tempfile::tempdir().unwrap();
-    let key = write_key(1);
-    let topic = key.topic();
-    let log = dir.path().join("log");
-    let data = dir.path().join("data");
-    let server = Server::start_logged(&data, &log);
-    let mut client = server.subscribe(&topic, "").await;
-    client.ready().await;
-    for batch in 0..20u64 {
-        let ops: Vec<Vec<u8>> = (0..50u64).map(|n| (batch * 50 + n).to_be_bytes().to_vec()).collect();
-        server.deliver(&key, &ops.iter().map(Vec::as_slice).collect::<Vec<_>>(), batch).await;
-    }
-    client.reach(1000).await;
-    server.get(&format!("/topic/{topic}/ops")).await;
-    server.post("/deliver", "application/octet-stream", &[3; 4096]).await;
-    server.metric_reaches("delta_sync_packets_dropped_total{reason=\"seal\"}", 1).await;
-    let metrics = common::request(server.admin, "GET", "/metrics", &[], &[]).await.unwrap().text();
-    assert!(server.terminate().success());
-    let logged = std::fs::read_to_string(&log).unwrap() + &metrics;
-    let hash = delta_core::identity::EnvelopeHash::of(&7u64.to_be_bytes()).to_string();
-    for secret in [&topic.to_string(), &key.verifying_key().to_string(), &hash, "127.0.0.1"] {
-        for length in [8, secret.len()] {
-            assert!(!logged.contains(&secret[..length]), "{secret} in {logged}");
+    for format in ["text", "json"] {
+        let dir = tempfile::tempdir().unwrap();
+        let (data, log) = (dir.path().join("data"), dir.path().join("log"));
+        let (key, channel) = (write_key(0xA7), write_key(0xA8));
+        let topic = key.topic();
+        let server = Server::start_logged(&data, &log, &["--log-format", format]);
+        let mut client = server.subscribe(&topic, "").await;
+        client.ready().await;
+        for batch in 0..20u64 {
+            let ops: Vec<Vec<u8>> = (0..50u64).map(|n| (batch * 50 + n).to_be_bytes().to_vec()).collect();
+            server.deliver(&key, &ops.iter().map(Vec::as_slice).collect::<Vec<_>>(), batch).await;
+        }
+        client.reach(1000).await;
+        server.get(&format!("/topic/{topic}/ops")).await;
+        let about = Metadata { name: "Garden".to_owned(), description: None };
+        let control = Control { counter: 1, action: Action::Metadata(about) };
+        let content = deliver::encode_control(&channel, &control).unwrap();
+        server.post("/deliver", "application/octet-stream", &server.packet(&content, 99)).await;
+        server.metric_reaches("delta_sync_controls_total", 1).await;
+        server.get(&format!("/topic/{}/search?q=apple", channel.topic())).await;
+        server.post("/deliver", "application/octet-stream", &[3; 4096]).await;
+        server.metric_reaches("delta_sync_packets_dropped_total{reason=\"seal\"}", 1).await;
+        let metrics = common::request(server.admin, "GET", "/metrics", &[], &[]).await.unwrap().text();
+        assert!(server.terminate().success());
+        let logged = std::fs::read_to_string(&log).unwrap();
+        assert!(logged.contains("stopped"), "{format}: {logged}");
+        for line in logged.lines().filter(|_| format == "json") {
+            let value: serde_json::Value = serde_json::from_str(line).unwrap();
+            assert!(value["level"].is_string() && value["message"].is_string(), "{line}");
+        }
+        let hash = delta_core::identity::EnvelopeHash::of(&7u64.to_be_bytes()).to_string();
+        let ids = [topic, channel.topic()].map(|topic| topic.to_string());
+        let keys = [&key, &channel].map(|key| key.verifying_key().to_string());
+        for secret in ids.iter().chain(&keys).chain([&hash, &"127.0.0.1".to_owned()]) {
+            for length in [8, secret.len()] {
+                let found = logged.contains(&secret[..length]) || metrics.contains(&secret[..length]);
+                assert!(!found, "{secret} in {logged}{metrics}");
+            }
         }
     }
 }

@@ -6,7 +6,7 @@ use delta_core::sync::frame::SequencedOp;
 pub use delta_core::sync::history::{HISTORY_MAX_BYTES, HISTORY_MAX_LIMIT, HistoryPage};
 use delta_core::topic::{Seq, TopicId};
 
-use crate::storage::{LogReader, LogView, StoredOp};
+use crate::storage::{LogReader, LogView, Order, StoredOp};
 
 /// Operations of a page when the request names no limit.
 pub const HISTORY_DEFAULT_LIMIT: u16 = 100;
@@ -56,11 +56,11 @@ pub fn history<R: LogReader + ?Sized>(
         ops.push(SequencedOp { seq: stored.seq, received: stored.received, op });
         ops.len() < usize::from(query.limit)
     };
-    if query.before.is_some() && query.after.is_none() {
-        reader.descend(topic, after, before, &mut visit)?;
+    let newest = query.before.is_some() && query.after.is_none();
+    let order = if newest { Order::Descending } else { Order::Ascending };
+    reader.walk(topic, after, before, order, &mut visit)?;
+    if newest {
         ops.reverse();
-    } else {
-        reader.ascend(topic, after, before, &mut visit)?;
     }
     Ok(HistoryPage { generation: view.generation, head: view.head, tail: view.tail, ops })
 }

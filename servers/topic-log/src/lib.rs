@@ -27,5 +27,7 @@ pub use search::{
     Entry, SEARCH_DEFAULT_LIMIT, SEARCH_MAX_LIMIT, SEARCH_MAX_TEXT, SEARCH_MAX_WORDS, Said, SearchPage,
     SearchQuery, Words, WordsError,
 };
-pub use storage::{Closed, Inserted, LogReader, LogState, LogStorage, LogView, NewRow, StoredOp, TopicFacts};
+pub use storage::{
+    Closed, Inserted, LogReader, LogState, LogStorage, LogView, NewRow, Order, StoredOp, TopicFacts,
+};
 pub use subscription::{Cursor, HEAD_AFTER_OPS, HEAD_AFTER_SILENCE_MS, Next, Subscription};

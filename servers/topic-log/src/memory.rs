@@ -7,7 +7,7 @@ use bytes::Bytes;
 use delta_core::identity::{EnvelopeHash, Millis};
 use delta_core::topic::{Chain, Seq, TopicId};
 
-use crate::storage::{Inserted, LogReader, LogState, LogStorage, NewRow, StoredOp, TopicFacts};
+use crate::storage::{Inserted, LogReader, LogState, LogStorage, NewRow, Order, StoredOp, TopicFacts};
 
 /// [`LogStorage`] in memory. A clone is a backup.
 #[derive(Clone, Debug, Default)]
@@ -99,28 +99,19 @@ impl LogReader for MemoryStorage {
         Ok(row.map(|row| (row.chain, row.received)))
     }
 
-    fn ascend(
+    fn walk(
         &self,
         topic: &TopicId,
         after: Seq,
         before: Seq,
+        order: Order,
         visit: &mut dyn FnMut(StoredOp<'_>) -> bool,
     ) -> Result<(), Infallible> {
-        if let Some(log) = self.logs.get(topic) {
-            Self::visit(log, Self::between(log, after, before), visit);
-        }
-        Ok(())
-    }
-
-    fn descend(
-        &self,
-        topic: &TopicId,
-        after: Seq,
-        before: Seq,
-        visit: &mut dyn FnMut(StoredOp<'_>) -> bool,
-    ) -> Result<(), Infallible> {
-        if let Some(log) = self.logs.get(topic) {
-            Self::visit(log, Self::between(log, after, before).rev(), visit);
+        let Some(log) = self.logs.get(topic) else { return Ok(()) };
+        let between = Self::between(log, after, before);
+        match order {
+            Order::Ascending => Self::visit(log, between, visit),
+            Order::Descending => Self::visit(log, between.rev(), visit),
         }
         Ok(())
     }

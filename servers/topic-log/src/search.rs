@@ -18,7 +18,8 @@ pub const SEARCH_MAX_LIMIT: u16 = 100;
 pub const SEARCH_DEFAULT_LIMIT: u16 = 20;
 /// Longest text to look for, bytes of UTF-8.
 pub const SEARCH_MAX_TEXT: usize = 256;
-/// Most words to look for.
+/// Most words to look for, counted as what stands between blanks, and as runs of letters and digits: each costs a walk
+/// through the index.
 pub const SEARCH_MAX_WORDS: usize = 16;
 
 /// A text to look for cannot be used. The client is at fault.
@@ -48,7 +49,8 @@ impl Words {
         let between = |letter: char| letter.is_whitespace() || letter.is_control();
         let words: Vec<String> =
             text.split(between).filter(|word| !word.is_empty()).map(str::to_owned).collect();
-        match words.len() {
+        let runs = text.split(|letter: char| !letter.is_alphanumeric()).filter(|run| !run.is_empty());
+        match words.len().max(runs.count()) {
             0 => Ok(None),
             1..=SEARCH_MAX_WORDS => Ok(Some(Self(words))),
             _ => Err(WordsError::TooMany),
@@ -215,6 +217,12 @@ mod tests {
         assert_eq!(Words::parse(&"x".repeat(SEARCH_MAX_TEXT + 1)), Err(WordsError::TooLong));
         assert!(Words::parse(&"x ".repeat(SEARCH_MAX_WORDS)).is_ok());
         assert_eq!(Words::parse(&"x ".repeat(SEARCH_MAX_WORDS + 1)), Err(WordsError::TooMany));
+        assert!(
+            Words::parse(&"x-".repeat(SEARCH_MAX_WORDS)).is_ok(),
+            "one word for us, a phrase for the index"
+        );
+        assert_eq!(Words::parse(&"x-".repeat(SEARCH_MAX_WORDS + 1)), Err(WordsError::TooMany));
+        assert_eq!(Words::parse(&"- ".repeat(SEARCH_MAX_WORDS + 1)), Err(WordsError::TooMany));
     }
 
     #[test]

@@ -74,6 +74,15 @@ pub struct StoredOp<'a> {
     pub op: &'a [u8],
 }
 
+/// In which order operations are visited.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Order {
+    /// From the lowest seq on.
+    Ascending,
+    /// From the highest seq on.
+    Descending,
+}
+
 /// A row to append.
 #[derive(Clone, Copy, Debug)]
 pub struct NewRow<'a> {
@@ -129,7 +138,20 @@ pub trait LogReader {
     /// The storage failed.
     fn mark(&self, topic: &TopicId, seq: Seq) -> Result<Option<(Chain, Millis)>, Self::Error>;
 
-    /// Visits the retained operations with `after < seq < before`, ascending, until `visit` returns `false`.
+    /// Visits the retained operations with `after < seq < before` until `visit` returns `false`.
+    ///
+    /// # Errors
+    /// The storage failed.
+    fn walk(
+        &self,
+        topic: &TopicId,
+        after: Seq,
+        before: Seq,
+        order: Order,
+        visit: &mut dyn FnMut(StoredOp<'_>) -> bool,
+    ) -> Result<(), Self::Error>;
+
+    /// Visits them oldest first.
     ///
     /// # Errors
     /// The storage failed.
@@ -139,19 +161,9 @@ pub trait LogReader {
         after: Seq,
         before: Seq,
         visit: &mut dyn FnMut(StoredOp<'_>) -> bool,
-    ) -> Result<(), Self::Error>;
-
-    /// The same, descending from `before`.
-    ///
-    /// # Errors
-    /// The storage failed.
-    fn descend(
-        &self,
-        topic: &TopicId,
-        after: Seq,
-        before: Seq,
-        visit: &mut dyn FnMut(StoredOp<'_>) -> bool,
-    ) -> Result<(), Self::Error>;
+    ) -> Result<(), Self::Error> {
+        self.walk(topic, after, before, Order::Ascending, visit)
+    }
 }
 
 /// Appending, in transactions. Between `begin` and `commit` the reads of this same object see what is staged.

@@ -2,39 +2,17 @@
 
 use delta_core::identity::{EnvelopeHash, Millis};
 use delta_core::topic::{Chain, Seq, TopicId};
-use delta_topic_log::{Closed, Inserted, LogReader, LogState, LogStorage, NewRow, StoredOp, TopicFacts};
+use delta_topic_log::{
+    Closed, Inserted, LogReader, LogState, LogStorage, NewRow, Order, StoredOp, TopicFacts,
+};
 use rusqlite::{OptionalExtension, params};
 
 use super::{Sql, StoreError, damaged, integer, seq_of};
 
-impl Sql {
-    fn visit(
-        &self,
-        sql: &str,
-        topic: &TopicId,
-        after: Seq,
-        before: Seq,
-        visit: &mut dyn FnMut(StoredOp<'_>) -> bool,
-    ) -> Result<(), StoreError> {
-        let mut statement = self.statement(sql)?;
-        let mut read = || {
-            let mut rows = statement.query(params![&topic.0, integer(after), integer(before)])?;
-            while let Some(row) = rows.next()? {
-                let stored = StoredOp {
-                    seq: seq_of(row, 0)?,
-                    received: millis_of(row, 1)?,
-                    chain: Chain(row.get(2)?),
-                    op: row.get_ref(3)?.as_blob()?,
-                };
-                if !visit(stored) {
-                    break;
-                }
-            }
-            Ok(())
-        };
-        read().map_err(|source| self.error(source))
-    }
-}
+pub(super) const WALK: &str = "SELECT seq, received, chain, op FROM operations
+    WHERE topic = ?1 AND seq > ?2 AND seq < ?3 AND op IS NOT NULL ORDER BY seq";
+pub(super) const WALK_BACK: &str = "SELECT seq, received, chain, op FROM operations
+    WHERE topic = ?1 AND seq > ?2 AND seq < ?3 AND op IS NOT NULL ORDER BY seq DESC";
 
 impl LogReader for Sql {
     type Error = StoreError;
@@ -90,28 +68,34 @@ impl LogReader for Sql {
         found.optional().map_err(|source| self.error(source))
     }
 
-    fn ascend(
+    fn walk(
         &self,
         topic: &TopicId,
         after: Seq,
         before: Seq,
+        order: Order,
         visit: &mut dyn FnMut(StoredOp<'_>) -> bool,
     ) -> Result<(), StoreError> {
-        const SQL: &str = "SELECT seq, received, chain, op FROM operations
-            WHERE topic = ?1 AND seq > ?2 AND seq < ?3 AND op IS NOT NULL ORDER BY seq";
-        self.visit(SQL, topic, after, before, visit)
-    }
-
-    fn descend(
-        &self,
-        topic: &TopicId,
-        after: Seq,
-        before: Seq,
-        visit: &mut dyn FnMut(StoredOp<'_>) -> bool,
-    ) -> Result<(), StoreError> {
-        const SQL: &str = "SELECT seq, received, chain, op FROM operations
-            WHERE topic = ?1 AND seq > ?2 AND seq < ?3 AND op IS NOT NULL ORDER BY seq DESC";
-        self.visit(SQL, topic, after, before, visit)
+        let mut statement = self.statement(match order {
+            Order::Ascending => WALK,
+            Order::Descending => WALK_BACK,
+        })?;
+        let mut read = || {
+            let mut rows = statement.query(params![&topic.0, integer(after), integer(before)])?;
+            while let Some(row) = rows.next()? {
+                let stored = StoredOp {
+                    seq: seq_of(row, 0)?,
+                    received: millis_of(row, 1)?,
+                    chain: Chain(row.get(2)?),
+                    op: row.get_ref(3)?.as_blob()?,
+                };
+                if !visit(stored) {
+                    break;
+                }
+            }
+            Ok(())
+        };
+        read().map_err(|source| self.error(source))
     }
 }
 

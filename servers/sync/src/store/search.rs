@@ -401,15 +401,9 @@ impl Index {
         Ok((Seq((place & integer(LAST_INDEXED)).unsigned_abs()), author))
     }
 
-    /// The steps in which a query is answered.
     #[cfg(test)]
     pub(super) fn plan(&self, query: &str) -> String {
-        let mut statement = self.0.statement(&format!("EXPLAIN QUERY PLAN {query}")).unwrap();
-        let (mut rows, mut steps) = (statement.raw_query(), Vec::new());
-        while let Some(row) = rows.next().unwrap() {
-            steps.push(row.get::<_, String>(3).unwrap());
-        }
-        steps.join("; ")
+        self.0.plan(query)
     }
 
     /// What is wrong with the structure of the file, the index of words included.

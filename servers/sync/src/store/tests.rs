@@ -3,9 +3,11 @@
 use delta_core::identity::{EnvelopeHash, Millis};
 use delta_core::topic::TopicId;
 use delta_topic_log::{
-    Closed, GenerationSecret, LogReader, LogStorage, MemoryStorage, StoredOp, TopicFacts, TopicLogs, Write,
+    Closed, GenerationSecret, LogReader, LogStorage, MemoryStorage, Order, StoredOp, TopicFacts, TopicLogs,
+    Write,
 };
 
+use super::log::{WALK, WALK_BACK};
 use super::schema::{APPLICATION_ID, MIGRATIONS};
 use super::topics::CHANNELS;
 use super::*;
@@ -26,10 +28,8 @@ where
         found.len() < 3
     };
     let (after, before) = (Seq(after), Seq(before));
-    match up {
-        true => reader.ascend(&TOPIC, after, before, &mut visit).unwrap(),
-        false => reader.descend(&TOPIC, after, before, &mut visit).unwrap(),
-    }
+    let order = if up { Order::Ascending } else { Order::Descending };
+    reader.walk(&TOPIC, after, before, order, &mut visit).unwrap();
     found
 }
 
@@ -180,16 +180,43 @@ fn a_full_database_is_told_apart_and_what_was_committed_stays() {
     assert_eq!(logs.view(&TOPIC).unwrap().head, Seq(stored.into()));
 }
 
+/// Room for one page more each time, so that every write is the one that fails once.
+#[test]
+fn case_64_a_disk_that_is_full_at_any_write_loses_nothing_committed() {
+    const PAGES: std::ops::Range<u64> = 8..48;
+    let dir = tempfile::tempdir().unwrap();
+    let secret = || GenerationSecret::from_bytes([0; 32]);
+    for pages in PAGES {
+        let path = dir.path().join(pages.to_string());
+        let mut logs = TopicLogs::new(Sql::writer(&path, pages * 8192).unwrap(), secret());
+        let mut committed = 0u64;
+        loop {
+            // Two operations in one commit: both or none. Every fourth commit evicts, too.
+            let ops = [0, 1].map(|n| vec![(2 * committed + n) as u8; 700 + 300 * (committed % 3) as usize]);
+            let ops = [&ops[0][..], &ops[1][..]];
+            let appended = logs.append(Millis(0), &TOPIC, &ops, Write::Signed, &mut Vec::new());
+            if appended.is_err() || logs.commit().is_err() {
+                logs.rollback();
+                break;
+            }
+            committed += 1;
+            let _ = logs.evict(&TOPIC, Seq(committed / 4)).and_then(|()| logs.commit());
+        }
+        assert_eq!(logs.view(&TOPIC).unwrap().head, Seq(2 * committed), "{pages} pages");
+        drop(logs);
+        let report = Sql::writer(&path, 0).unwrap().check(&secret()).unwrap();
+        assert_eq!((report.rows, report.problems), (2 * committed, vec![]), "{pages} pages");
+    }
+}
+
 /// Readers of history and replay go straight to their rows.
 #[test]
 fn queries_use_the_keys() {
     let dir = tempfile::tempdir().unwrap();
     let sql = Sql::writer(&dir.path().join("db"), 0).unwrap();
     for (query, index) in [
-        (
-            "SELECT seq FROM operations WHERE topic = x'00' AND seq > 1 AND seq < 5 AND op IS NOT NULL ORDER BY seq",
-            "PRIMARY KEY (topic=? AND seq>? AND seq<?)",
-        ),
+        (WALK, "PRIMARY KEY (topic=? AND seq>? AND seq<?)"),
+        (WALK_BACK, "PRIMARY KEY (topic=? AND seq>? AND seq<?)"),
         ("SELECT seq FROM operations WHERE topic = x'00' ORDER BY seq DESC LIMIT 1", "PRIMARY KEY (topic=?)"),
         (
             "SELECT seq FROM operations WHERE topic = x'00' AND hash = x'00'",
@@ -202,8 +229,7 @@ fn queries_use_the_keys() {
         ),
         (CHANNELS, "USING INDEX topics_public"),
     ] {
-        let plan: String =
-            sql.connection.query_row(&format!("EXPLAIN QUERY PLAN {query}"), [], |row| row.get(3)).unwrap();
+        let plan = sql.plan(query);
         assert!(plan.contains(index) && !plan.contains("TEMP"), "{query}: {plan}");
     }
 }

@@ -49,9 +49,9 @@ impl Server {
     }
 
     /// Starts a server whose whole log goes to a file.
-    pub fn start_logged(data: &Path, log: &Path) -> Self {
+    pub fn start_logged(data: &Path, log: &Path, args: &[&str]) -> Self {
         let log = std::fs::File::create(log).unwrap();
-        Self::spawn(data, &[], log.into(), "trace").expect("the server starts")
+        Self::spawn(data, args, log.into(), "trace").expect("the server starts")
     }
 
     fn spawn(data: &Path, args: &[&str], stderr: Stdio, log: &str) -> Result<Self, String> {
