@@ -85,7 +85,11 @@ fn expected() -> Vec<(&'static str, String)> {
         ("state", ">Serving.<".to_owned()),
         ("number of operations", format!("<dt>Operations stored</dt><dd>{OPERATIONS}</dd>")),
         ("plot with a curve", "class=\"curve\" points=\"".to_owned()),
-        ("topic with its size", format!("<td>abababab…</td><td>{OPERATIONS}</td>")),
+        // Each is three bytes long.
+        (
+            "topic with its size",
+            format!("<td>abababab…</td><td>{} B</td><td>{OPERATIONS}</td>", 3 * OPERATIONS),
+        ),
         ("commit histogram", format!("aria-label=\"1: {OPERATIONS} commits\"")),
         ("counter", "<td>delta_sync_operations_stored_total</td>".to_owned()),
         ("button that keys reach", "<button id=\"pause\" type=\"button\"".to_owned()),
