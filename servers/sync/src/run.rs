@@ -135,8 +135,10 @@ fn serve_until_told(settings: &Settings) -> Result<(), RunError> {
         .build()
         .map_err(StartError::system("start the runtime"))?;
     runtime.block_on(async {
+        // Before anyone is told that it listens: a signal that comes at once stops it in order, too.
+        let mut stop = Stop::new()?;
         let server = Server::start(settings, folder).await?;
-        Stop::new()?.told().await;
+        stop.told().await;
         server.stop().await;
         Ok(())
     })
