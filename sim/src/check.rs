@@ -39,7 +39,7 @@ impl World {
         let reads_only = self.devices[device].tickets.iter().any(|ticket| !ticket.can_write());
         let fine = match error {
             CommandError::ReadOnly => reads_only,
-            CommandError::Entropy(_) => true,
+            CommandError::Entropy(_) => self.devices[device].lacked_entropy(),
             _ => false,
         };
         ensure!(fine, "device {device} refuses a command: {error}");

@@ -101,11 +101,17 @@ pub(crate) enum Deferred {
 struct DeviceEntropy {
     rng: Rng,
     failing: bool,
+    /// How often it did fail.
+    failed: u64,
 }
 
 impl Entropy for DeviceEntropy {
     fn fill(&mut self, out: &mut [u8]) -> Result<(), EntropyError> {
-        if self.failing { Err(EntropyError) } else { self.rng.fill(out) }
+        if self.failing {
+            self.failed += 1;
+            return Err(EntropyError);
+        }
+        self.rng.fill(out)
     }
 }
 
@@ -129,7 +135,7 @@ impl Device {
             pending,
             engine: None,
             reader: None,
-            entropy: DeviceEntropy { rng, failing: false },
+            entropy: DeviceEntropy { rng, failing: false, failed: 0 },
             commands: VecDeque::new(),
             inputs: VecDeque::new(),
             conns: BTreeMap::new(),
@@ -162,6 +168,11 @@ impl Device {
     pub(crate) fn bind(&mut self, conn: ConnId, stream: StreamId) {
         let fresh = Conn { stream, phase: Phase::Opening, early: VecDeque::new(), slots: VecDeque::new() };
         self.conns.insert(conn, fresh);
+    }
+
+    /// Whether the random source failed in the last batch.
+    pub(crate) const fn lacked_entropy(&self) -> bool {
+        self.entropy.failed > 0
     }
 
     /// Whether the driver has nothing to do for the engine.
@@ -286,16 +297,16 @@ impl World {
     }
 
     /// Kills a device between two transactions. What its engine handed out and its driver has not done yet is lost
-    /// or done, by chance.
+    /// or done, by chance. Says whether it ran.
     pub(crate) fn kill_device(
         &mut self,
         device: usize,
         power_loss: bool,
         down_ms: u64,
-    ) -> Result<(), Violation> {
+    ) -> Result<bool, Violation> {
         let now = self.now();
         let state = &mut self.devices[device];
-        let Some(engine) = state.engine.take() else { return Ok(()) };
+        let Some(engine) = state.engine.take() else { return Ok(false) };
         let how = if power_loss { "loses power" } else { "is killed" };
         self.trace.line(now, format_args!("device {device} {how} for {down_ms} ms"));
         let old = state.file();
@@ -321,7 +332,7 @@ impl World {
         self.model.died(device);
         streams.into_iter().for_each(|stream| self.close_stream(stream));
         self.after(down_ms, Event::DeviceStart { device });
-        Ok(())
+        Ok(true)
     }
 
     /// One transaction.
@@ -342,13 +353,16 @@ impl World {
         let opened: Vec<ConnId> = batch.iter().filter_map(connected).collect();
         let synced = batch.iter().any(|input| matches!(input, Input::Command { .. }));
         let said = batch.iter().map(say).collect::<Vec<_>>().join(", ");
-        state.entropy.failing = self.faults.strikes(Fault::Entropy, 100, &mut self.rng);
+        state.entropy.failing = self.faults.may_strike(Fault::Entropy, 100, &mut self.rng);
+        state.entropy.failed = 0;
         let Some(engine) = state.engine.as_mut() else { return Ok(()) };
         let handled = engine.handle(now, &mut state.entropy, batch);
-        let failing = std::mem::take(&mut state.entropy.failing);
+        state.entropy.failing = false;
+        let failed = state.entropy.failed;
+        self.faults.count(Fault::Entropy, failed);
         self.trace.line(
             now,
-            format_args!("device {device} handles {said}{}", if failing { ", no entropy" } else { "" }),
+            format_args!("device {device} handles {said}{}", if failed > 0 { ", no entropy" } else { "" }),
         );
         handled.map_err(|error| Violation::new(format!("device {device}: the engine fails: {error}")))?;
         if synced {
@@ -505,12 +519,14 @@ impl World {
             format_args!("device {device} gets frame {kind:02x}, {} bytes, {conn:?}", message.len()),
         );
         self.trace.bytes(&message);
-        let failing = self.faults.strikes(Fault::Entropy, 20, &mut self.rng);
+        let failing = self.faults.may_strike(Fault::Entropy, 20, &mut self.rng);
         let state = &mut self.devices[device];
         let Some(engine) = state.engine.as_mut() else { return };
         state.entropy.failing = failing;
+        let before = state.entropy.failed;
         let jobs = engine.triage(now, conn, message, &mut state.entropy);
         state.entropy.failing = false;
+        self.faults.count(Fault::Entropy, state.entropy.failed - before);
         let life = state.life;
         for job in jobs {
             let state = &mut self.devices[device];

@@ -116,14 +116,20 @@ impl Faults {
         Self { strength, struck: BTreeMap::new(), healed: false }
     }
 
-    /// Whether this kind strikes now, in `per_mille` of a thousand cases at full strength. Counts it.
+    /// Whether this kind strikes now, in `per_mille` of a thousand cases at full strength. Counts it: only for what
+    /// then happens in any case.
     pub fn strikes(&mut self, fault: Fault, per_mille: u64, rng: &mut Rng) -> bool {
-        let strength = self.strength.get(&fault).copied().unwrap_or(0);
-        if self.healed || strength == 0 || rng.below(1_000_000) >= strength * per_mille {
-            return false;
+        let strikes = self.may_strike(fault, per_mille, rng);
+        if strikes {
+            self.count(fault, 1);
         }
-        *self.struck.entry(fault).or_default() += 1;
-        true
+        strikes
+    }
+
+    /// The same for what may come to nothing: whoever sees the effect counts it.
+    pub fn may_strike(&self, fault: Fault, per_mille: u64, rng: &mut Rng) -> bool {
+        let strength = self.strength(fault);
+        strength > 0 && rng.below(1_000_000) < strength * per_mille
     }
 
     /// How strong a kind is; 0 when it does not strike in this run.
@@ -131,9 +137,11 @@ impl Faults {
         if self.healed { 0 } else { self.strength.get(&fault).copied().unwrap_or(0) }
     }
 
-    /// Counts one that was decided elsewhere.
-    pub fn count(&mut self, fault: Fault) {
-        *self.struck.entry(fault).or_default() += 1;
+    /// Counts effects that were seen elsewhere.
+    pub fn count(&mut self, fault: Fault, times: u64) {
+        if times > 0 {
+            *self.struck.entry(fault).or_default() += times;
+        }
     }
 
     /// Whether this kind struck at all.

@@ -56,14 +56,15 @@ impl Net {
         let there = self.latency(a, b, faults, rng);
         let back = self.latency(a, b, faults, rng);
         let blocked = self.is_blocked(a, b);
-        let lost = faults.strikes(Fault::Loss, 150, rng);
-        let lost_back = faults.strikes(Fault::Loss, 150, rng);
-        let copied = faults.strikes(Fault::Duplicate, 150, rng);
+        let arrives = !blocked && !faults.strikes(Fault::Loss, 150, rng);
+        // What never arrives has no answer that could be lost, and no copy.
+        let lost_back = arrives && faults.strikes(Fault::Loss, 150, rng);
+        let copied = arrives && faults.strikes(Fault::Duplicate, 150, rng);
         let refused_at_once = rng.chance(500);
-        let arrives_ms = (!blocked && !lost).then_some(there);
+        let arrives_ms = arrives.then_some(there);
         Exchange {
             arrives_ms,
-            copy_ms: (copied && arrives_ms.is_some()).then(|| there + rng.skewed(1, 60_000)),
+            copy_ms: copied.then(|| there + rng.skewed(1, 60_000)),
             back_ms: (!lost_back).then_some(back),
             fails_ms: if arrives_ms.is_none() && refused_at_once { there } else { HTTP_TIMEOUT_MS },
         }

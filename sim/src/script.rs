@@ -94,6 +94,7 @@ pub struct Script {
     subscribes: Vec<Rule<(), SubscribeAct>>,
     frames: Vec<Rule<FrameMatch, FrameAct>>,
     pages: Vec<Rule<(), PageAct>>,
+    applied: u64,
 }
 
 impl Script {
@@ -138,31 +139,45 @@ impl Script {
 
     /// Behaves again.
     pub fn clear(&mut self) {
-        *self = Self::default();
+        *self = Self { applied: self.applied, ..Self::default() };
+    }
+
+    /// How often a rule was applied since the last call.
+    pub const fn take_applied(&mut self) -> u64 {
+        std::mem::replace(&mut self.applied, 0)
+    }
+
+    fn note<A>(&mut self, act: Option<A>) -> Option<A> {
+        self.applied += u64::from(act.is_some());
+        act
     }
 
     /// What becomes of this POST; `None`: what should.
     pub fn next_post(&mut self) -> Option<PostAct> {
-        take(&mut self.posts, |()| true)
+        let act = take(&mut self.posts, |()| true);
+        self.note(act)
     }
 
     /// What becomes of this subscribe request; `None`: the upgrade.
     pub fn next_subscribe(&mut self) -> Option<SubscribeAct> {
-        take(&mut self.subscribes, |()| true)
+        let act = take(&mut self.subscribes, |()| true);
+        self.note(act)
     }
 
     /// What becomes of this page; `None`: it is sent.
     pub fn next_page(&mut self) -> Option<PageAct> {
-        take(&mut self.pages, |()| true)
+        let act = take(&mut self.pages, |()| true);
+        self.note(act)
     }
 
     /// What becomes of this frame at `place` of its connection; `None`: it is sent.
     pub fn next_frame(&mut self, place: u64, frame: &[u8]) -> Option<FrameAct> {
-        take(&mut self.frames, |matches| match matches {
+        let act = take(&mut self.frames, |matches| match matches {
             FrameMatch::Any => true,
             FrameMatch::Type(kind) => frame.first() == Some(kind),
             FrameMatch::Place(wanted) => *wanted == place,
-        })
+        });
+        self.note(act)
     }
 }
 
@@ -194,6 +209,7 @@ mod tests {
             kinds.iter().enumerate().map(|(at, kind)| script.next_frame(at as u64, &[*kind])).collect();
         let held = Some(FrameAct::Withhold);
         assert_eq!(acts, [None, None, held.clone(), None, held, None]);
+        assert_eq!((script.take_applied(), script.take_applied()), (2, 0));
     }
 
     #[test]

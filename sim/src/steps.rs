@@ -3,7 +3,7 @@
 use delta_core::engine::Command;
 use delta_core::identity::OperationId;
 use delta_core::ops::{Content, Ticket};
-use delta_core::topic::{Seq, TopicId};
+use delta_core::topic::{Generation, Seq, TopicId};
 
 use crate::faults::Fault;
 use crate::net::Node;
@@ -124,26 +124,26 @@ impl World {
         let mut draw = self.rng.below(total);
         for (fault, weight) in weights {
             if draw < weight {
-                self.faults.count(fault);
-                return self.strike(fault);
+                let times = self.strike(fault)?;
+                self.faults.count(fault, times);
+                return Ok(());
             }
             draw -= weight;
         }
         Ok(())
     }
 
-    fn strike(&mut self, fault: Fault) -> Result<(), Violation> {
+    /// Does something bad; gives how often it had an effect, as far as that is not counted elsewhere.
+    fn strike(&mut self, fault: Fault) -> Result<u64, Violation> {
         let now = self.now();
         self.trace.line(now, format_args!("fault: {fault}"));
         let down = self.rng.skewed(10, 120_000);
         let device = self.rng.index(self.devices.len());
         let relay = self.rng.index(self.relays.len());
-        match fault {
+        let struck = match fault {
             Fault::Cut => {
                 let streams: Vec<_> = self.streams.keys().copied().collect();
-                if let Some(stream) = self.rng.pick(&streams).copied() {
-                    self.cut_stream(stream);
-                }
+                self.rng.pick(&streams).copied().is_some_and(|stream| self.cut_stream(stream))
             }
             Fault::Partition => self.partition(),
             Fault::DeviceCrash => self.kill_device(device, false, down)?,
@@ -154,27 +154,44 @@ impl World {
                 self.kill_server(down);
                 let secret = self.rng.bytes();
                 self.server.wipe(secret);
+                true
             }
-            Fault::ServerRollback => {
-                if let Some(backup) = self.rng.pick(&self.backups).cloned() {
-                    self.kill_server(down);
-                    self.server.restore(backup);
-                }
-            }
+            Fault::ServerRollback => self.roll_back(down),
             Fault::Eviction => self.evict(),
-            Fault::BadServer => self.bad_server(),
+            Fault::BadServer => {
+                self.bad_server();
+                false
+            }
             Fault::BadRelay => {
                 let times = self.rng.between(1, 5);
                 let act = bad_post(&mut self.rng);
                 self.relays[relay].actor.script.post(times, act);
+                false
             }
-            Fault::Loss | Fault::Delay | Fault::Duplicate | Fault::Overflow | Fault::Entropy => {}
-        }
-        Ok(())
+            Fault::Loss | Fault::Delay | Fault::Duplicate | Fault::Overflow | Fault::Entropy => false,
+        };
+        Ok(u64::from(struck))
     }
 
-    /// Separates a random part of the network from the rest.
-    fn partition(&mut self) {
+    /// Puts a backup in place of the server's disk. Says whether it differs: one that does not is a mere crash.
+    fn roll_back(&mut self, down: u64) -> bool {
+        let Some(backup) = self.rng.pick(&self.backups).cloned() else { return false };
+        if self.kill_server(down) {
+            self.faults.count(Fault::ServerCrash, 1);
+        }
+        let before = self.log_states();
+        self.server.restore(backup);
+        before != self.log_states()
+    }
+
+    /// Where the server's logs stand.
+    fn log_states(&self) -> Vec<(Generation, Seq)> {
+        let topics = self.tickets.iter().map(Ticket::topic);
+        topics.map(|topic| (self.server.generation(&topic), self.server.log_state(&topic).head)).collect()
+    }
+
+    /// Separates a random part of the network from the rest. Says whether there are two parts.
+    fn partition(&mut self) -> bool {
         let devices = (0..self.devices.len()).map(Node::Device);
         let all: Vec<Node> =
             devices.chain((0..self.relays.len()).map(Node::Relay)).chain([Node::Server]).collect();
@@ -197,15 +214,20 @@ impl World {
             .filter(|(_, stream)| self.net.is_blocked(Node::Device(stream.device), Node::Server))
             .map(|(id, _)| *id)
             .collect();
-        cut.into_iter().for_each(|stream| self.cut_stream(stream));
+        for stream in cut {
+            let _ = self.cut_stream(stream);
+        }
+        let divided = !parted.is_empty();
         self.after(lasts, Event::Heals { parted });
+        divided
     }
 
-    /// Drops what every device has on its disk. A device that could lose it again (to a power loss) would have a gap
-    /// for good, so then nothing is dropped. Nor in a world with wipes: a device that comes to a new log late cannot
-    /// know whether what it wants to deliver again lies in the log's gap; it tries for as long as it can.
-    fn evict(&mut self) {
-        let Some(topic) = self.topic() else { return };
+    /// Drops what every device has on its disk; says whether anything. A device that could lose it again (to a power
+    /// loss) would have a gap for good, so then nothing is dropped. Nor in a world with wipes: a device that comes to a
+    /// new log late cannot know whether what it wants to deliver again lies in the log's gap; it tries for as long as
+    /// it can.
+    fn evict(&mut self) -> bool {
+        let Some(topic) = self.topic() else { return false };
         let generation = self.server.generation(&topic);
         let stored = self.devices.iter().map(|device| match device.cursors.get(&topic) {
             Some(cursor) if cursor.generation == generation => cursor.seq,
@@ -214,12 +236,15 @@ impl World {
         let stored = stored.min().unwrap_or(Seq(0));
         let safe =
             [Fault::PowerLoss, Fault::ServerWipe].iter().all(|fault| self.faults.strength(*fault) == 0);
-        if safe && stored > Seq(0) {
-            let up_to = Seq(self.rng.between(1, stored.0));
-            let now = self.now();
-            self.trace.line(now, format_args!("the server drops {} up to {up_to}", short(&topic)));
-            self.server.evict(&topic, up_to);
+        if !safe || stored == Seq(0) {
+            return false;
         }
+        let up_to = Seq(self.rng.between(1, stored.0));
+        let now = self.now();
+        self.trace.line(now, format_args!("the server drops {} up to {up_to}", short(&topic)));
+        let before = self.server.log_state(&topic);
+        self.server.evict(&topic, up_to);
+        before != self.server.log_state(&topic)
     }
 
     fn bad_server(&mut self) {

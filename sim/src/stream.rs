@@ -113,7 +113,7 @@ impl World {
         let path = (Node::Device(state.device), Node::Server);
         if self.net.is_blocked(path.0, path.1) {
             // What is sent into a partition never arrives: TCP gives up, the pings find out.
-            self.cut_stream(stream);
+            let _ = self.cut_stream(stream);
             return;
         }
         let latency = self.net.latency(path.0, path.1, &mut self.faults, &mut self.rng);
@@ -137,11 +137,12 @@ impl World {
         self.device_receives(device, life, conn, item);
     }
 
-    /// Cuts a socket in the middle: what is on its way is lost, each end finds out in its own time.
-    pub(crate) fn cut_stream(&mut self, stream: StreamId) {
-        let Some(state) = self.streams.get_mut(&stream) else { return };
+    /// Cuts a socket in the middle: what is on its way is lost, each end finds out in its own time. Says whether there
+    /// was anything to cut.
+    pub(crate) fn cut_stream(&mut self, stream: StreamId) -> bool {
+        let Some(state) = self.streams.get_mut(&stream) else { return false };
         if std::mem::replace(&mut state.cut, true) {
-            return;
+            return false;
         }
         // The beginning of what is on its way may still arrive.
         let arrives = self.rng.index(state.to_device.len() + 1);
@@ -151,6 +152,7 @@ impl World {
         let server_after = self.rng.skewed(1, PING_TIMEOUT_MS);
         self.at(last.max(self.now().plus(device_after)), Event::StreamLost { stream });
         self.after(server_after, Event::StreamForgotten { stream });
+        true
     }
 
     /// The device's end finds out.
@@ -175,7 +177,9 @@ impl World {
     /// Every socket is gone at the server's end.
     pub(crate) fn cut_all_streams(&mut self) {
         let streams: Vec<StreamId> = self.streams.keys().copied().collect();
-        streams.into_iter().for_each(|stream| self.cut_stream(stream));
+        for stream in streams {
+            let _ = self.cut_stream(stream);
+        }
     }
 
     /// Carries out what the server wants, looks at what it committed, and sets its timer.
@@ -189,7 +193,9 @@ impl World {
                 ServerOutput::Close { conn, .. } => {
                     self.push(StreamId(conn), Item::Closed { retry_after_ms: 0 })
                 }
-                ServerOutput::Cut { conn } => self.cut_stream(StreamId(conn)),
+                ServerOutput::Cut { conn } => {
+                    let _ = self.cut_stream(StreamId(conn));
+                }
             }
         }
         let due = self.server.poll_timeout();
@@ -212,11 +218,13 @@ impl World {
         self.trace.line(self.schedule.now(), format_args!("the server starts"));
     }
 
-    /// Kills the server and cuts its sockets.
-    pub(crate) fn kill_server(&mut self, down_ms: u64) {
+    /// Kills the server and cuts its sockets. Says whether it ran.
+    pub(crate) fn kill_server(&mut self, down_ms: u64) -> bool {
+        let ran = self.server.is_up();
         self.server.kill();
         self.server_timer = None;
         self.cut_all_streams();
         self.after(down_ms, Event::ServerStart);
+        ran
     }
 }

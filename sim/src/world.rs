@@ -237,7 +237,16 @@ impl World {
             Event::ServerTimer => self.server_due()?,
             Event::Heals { parted } => parted.into_iter().for_each(|(a, b)| self.net.join(a, b)),
         }
+        self.count_scripts();
         Ok(true)
+    }
+
+    /// What a script says is a fault only once it is done.
+    fn count_scripts(&mut self) {
+        self.faults.count(Fault::BadServer, self.server.script.take_applied());
+        for relay in &mut self.relays {
+            self.faults.count(Fault::BadRelay, relay.actor.script.take_applied());
+        }
     }
 
     /// Sends a POST; the sender hears of its end exactly once, unless it dies first.
@@ -335,16 +344,16 @@ impl World {
         self.trace.line(self.schedule.now(), format_args!("relay {relay} starts"));
     }
 
-    /// Kills a relay; packets it holds are lost.
-    pub(crate) fn kill_relay(&mut self, relay: usize, down_ms: u64) {
+    /// Kills a relay; packets it holds are lost. Says whether it ran.
+    pub(crate) fn kill_relay(&mut self, relay: usize, down_ms: u64) -> bool {
         if !self.relays[relay].actor.is_up() {
-            return;
+            return false;
         }
-        self.faults.count(Fault::RelayCrash);
         self.trace.line(self.schedule.now(), format_args!("relay {relay} is killed for {down_ms} ms"));
         self.relays[relay].actor.kill();
         self.relays[relay].life += 1;
         self.after(down_ms, Event::RelayStart { relay });
+        true
     }
 
     /// Which node has an id.
