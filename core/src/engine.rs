@@ -162,6 +162,11 @@ impl Engine {
         self.store.wal_bytes()
     }
 
+    /// Limits the database to this many pages (see [`Store::limit_pages`]): beyond, batches fail as on a full disk.
+    pub fn limit_pages(&mut self, pages: Option<u32>) -> Result<(), StoreError> {
+        self.store.limit_pages(pages)
+    }
+
     /// Closes the database and releases its lock.
     pub fn close(self) -> Result<(), StoreError> {
         self.store.close()

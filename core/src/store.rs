@@ -141,8 +141,8 @@ impl Store {
         if !options.sync {
             db.batch("PRAGMA synchronous = OFF")?;
         }
-        if let Some(pages) = options.max_pages {
-            let _pages: u32 = db.pragma(&format!("PRAGMA max_page_count = {pages}"))?;
+        if options.max_pages.is_some() {
+            limit_pages(&db, options.max_pages)?;
         }
         // Without the lock it leaves no trace when a check fails: it does not note a clean close.
         let mut store = Self { db, lock: None, sync: options.sync, synchronous: None };
@@ -221,6 +221,12 @@ impl Store {
         Ok(())
     }
 
+    /// From now on the limit of [`StoreOptions::max_pages`] is this, but never below what the database already has.
+    /// `None`: none.
+    pub fn limit_pages(&mut self, pages: Option<u32>) -> Result<(), StoreError> {
+        limit_pages(&self.db, pages)
+    }
+
     fn run_checkpoint(&mut self, sql: &str) -> Result<Checkpoint, StoreError> {
         let (_busy, pages, moved) = self.db.checkpoint(sql)?;
         Ok(Checkpoint { pages, moved })
@@ -267,6 +273,12 @@ impl Store {
         }
         Ok(())
     }
+}
+
+/// SQLite's own limit stands for none.
+fn limit_pages(db: &Db, pages: Option<u32>) -> Result<(), StoreError> {
+    let pages = pages.unwrap_or(u32::MAX - 1);
+    db.pragma::<i64>(&format!("PRAGMA max_page_count = {pages}")).map(drop)
 }
 
 impl Deref for Store {

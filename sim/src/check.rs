@@ -6,7 +6,7 @@ use bytes::Bytes;
 use delta_core::engine::{CommandError, Engine, Event as News};
 use delta_core::identity::{Author, EnvelopeHash, LogId, OperationId};
 use delta_core::ops::{self, DeviceKey};
-use delta_core::store::{Durability, OutboxCounts, PendingCount, PendingLimits, Reader, Store};
+use delta_core::store::{Durability, OutboxCounts, PendingCount, PendingLimits, Reader, Store, StoreError};
 use delta_core::topic::{Seq, TopicId};
 
 use crate::disk;
@@ -39,6 +39,9 @@ impl World {
         let reads_only = self.devices[device].tickets.iter().any(|ticket| !ticket.can_write());
         let fine = match error {
             CommandError::ReadOnly => reads_only,
+            CommandError::Store(error) => {
+                self.devices[device].is_full() && matches!(**error, StoreError::DiskFull { .. })
+            }
             CommandError::Entropy(_) => self.devices[device].lacked_entropy(),
             _ => false,
         };
@@ -363,7 +366,7 @@ impl World {
     fn check_rebuild(&mut self, device: usize) -> Result<(), Violation> {
         let before = self.rows(device)?;
         let order = self.order(device)?;
-        let now = self.now();
+        let now = self.device_now(device);
         let state = &mut self.devices[device];
         let Some(engine) = state.engine.take() else { return Ok(()) };
         state.reader = None;

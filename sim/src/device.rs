@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 
 use bytes::Bytes;
 use delta_core::engine::{
-    self, Command, CommandId, Engine, Handover, Input, OpenJob, Output, PostJob, Reply,
+    self, Command, CommandError, CommandId, Engine, Handover, Input, OpenJob, Output, PostJob, Reply,
 };
 use delta_core::entropy::{Entropy, EntropyError};
 use delta_core::identity::{Author, Millis};
@@ -13,12 +13,12 @@ use delta_core::ops::{DeviceKey, Ticket};
 use delta_core::store::{PendingLimits, Reader, Store};
 use delta_core::sync::history::HistoryRequest;
 use delta_core::sync::outbox::AttemptId;
-use delta_core::sync::session::{ConnId, Cursor, SubscribeRequest};
+use delta_core::sync::session::{ConnId, Cursor, MAX_RETRY_AFTER_MS, SubscribeRequest};
 use delta_core::topic::TopicId;
 
 use crate::disk;
 use crate::faults::Fault;
-use crate::net::Node;
+use crate::net::{Node, PING_TIMEOUT_MS};
 use crate::rng::Rng;
 use crate::stream::{Item, Request, StreamId};
 use crate::trace::short;
@@ -53,6 +53,17 @@ pub(crate) struct Device {
     next_job: u64,
     batch_due: bool,
     wake_at: Option<Millis>,
+    /// How far its wall clock is from the time.
+    pub skew_ms: i64,
+    /// What its clock last said, and when by the clock that nobody can set.
+    clock: Option<(Millis, u64)>,
+    slept_ms: u64,
+    asleep_until: Option<Millis>,
+    full: bool,
+    /// Commands that are no publish and not answered yet.
+    asked: BTreeMap<CommandId, Command>,
+    /// Until when, by its own clock, the server wants to be left alone with a topic, as the socket was told.
+    pauses: BTreeMap<TopicId, (ConnId, Millis)>,
     /// Stored cursors as of the last batch.
     pub cursors: BTreeMap<TopicId, Cursor>,
     /// What a power loss must leave in place.
@@ -143,6 +154,13 @@ impl Device {
             next_job: 0,
             batch_due: false,
             wake_at: None,
+            skew_ms: 0,
+            clock: None,
+            slept_ms: 0,
+            asleep_until: None,
+            full: false,
+            asked: BTreeMap::new(),
+            pauses: BTreeMap::new(),
             cursors: BTreeMap::new(),
             synced: disk::Synced::default(),
             spin: (Millis(0), 0),
@@ -168,6 +186,20 @@ impl Device {
     pub(crate) fn bind(&mut self, conn: ConnId, stream: StreamId) {
         let fresh = Conn { stream, phase: Phase::Opening, early: VecDeque::new(), slots: VecDeque::new() };
         self.conns.insert(conn, fresh);
+    }
+
+    /// Whether its disk is full.
+    pub(crate) const fn is_full(&self) -> bool {
+        self.full
+    }
+
+    /// Fills the disk or frees it; says whether that changes anything.
+    pub(crate) fn limit_disk(&mut self, full: bool) -> Result<bool, Violation> {
+        let Some(engine) = self.engine.as_mut().filter(|_| self.full != full) else { return Ok(false) };
+        self.full = full;
+        let limited = engine.limit_pages(full.then_some(1));
+        limited.map_err(|error| Violation::new(format!("a disk's size cannot be set: {error}")))?;
+        Ok(true)
     }
 
     /// Whether the random source failed in the last batch.
@@ -242,9 +274,71 @@ impl World {
         state.next_command += 1;
         if let Command::Publish { topic, content } = &command {
             self.model.issue(device, id, *topic, content.clone());
+        } else {
+            // What is wanted of a connection may begin it anew.
+            state.pauses.clear();
+            state.asked.insert(id, command.clone());
         }
         state.commands.push_back((id, command));
         self.wish_batch(device);
+    }
+
+    /// The time as a device's driver tells it: never back, as the client's clock.
+    pub(crate) fn device_now(&mut self, device: usize) -> Millis {
+        let now = self.now();
+        let state = &mut self.devices[device];
+        let wall = Millis(now.0.saturating_add_signed(state.skew_ms));
+        let passed = now.0.saturating_sub(state.slept_ms);
+        let told = match state.clock {
+            None => wall,
+            Some((last, at)) => wall.max(last.plus(passed.saturating_sub(at))),
+        };
+        state.clock = Some((told, passed));
+        told
+    }
+
+    /// Suspends a device; says whether it was awake. The server finds its sockets dead.
+    pub(crate) fn sleep(&mut self, device: usize, lasts_ms: u64) -> bool {
+        let now = self.now();
+        let state = &mut self.devices[device];
+        if state.engine.is_none() || state.asleep_until.is_some_and(|until| until > now) {
+            return false;
+        }
+        state.asleep_until = Some(now.plus(lasts_ms));
+        state.slept_ms += lasts_ms;
+        self.trace.line(now, format_args!("device {device} sleeps for {lasts_ms} ms"));
+        if lasts_ms > PING_TIMEOUT_MS {
+            let its = self.streams.iter().filter(|(_, stream)| stream.device == device);
+            let its: Vec<_> = its.map(|(id, _)| *id).collect();
+            for stream in its {
+                let _ = self.cut_stream(stream);
+            }
+        }
+        true
+    }
+
+    /// Until when a device sleeps, if it does.
+    pub(crate) fn asleep_until(&self, device: usize) -> Option<Millis> {
+        self.devices[device].asleep_until.filter(|until| *until > self.now())
+    }
+
+    pub(crate) fn disk_frees(&mut self, device: usize, life: u64) -> Result<(), Violation> {
+        let state = &mut self.devices[device];
+        if state.life == life && state.limit_disk(false)? {
+            let now = self.now();
+            self.trace.line(now, format_args!("the disk of device {device} has room again"));
+        }
+        Ok(())
+    }
+
+    /// A socket was closed with the wish for a pause.
+    pub(crate) fn pause(&mut self, device: usize, life: u64, conn: ConnId, topic: TopicId, pause_ms: u64) {
+        let now = self.device_now(device);
+        let state = &mut self.devices[device];
+        if state.life == life && state.conns.contains_key(&conn) {
+            let until = now.plus(pause_ms.min(MAX_RETRY_AFTER_MS));
+            state.pauses.insert(topic, (conn, until));
+        }
     }
 
     /// Something waits for the engine: a batch follows soon, or late when the device is slow.
@@ -270,7 +364,9 @@ impl World {
             |error: &dyn std::fmt::Display| Violation::new(format!("device {device} cannot open: {error}"));
         let store = Store::open(state.file(), disk::options(state.pending)).map_err(|error| fail(&error))?;
         let key = DeviceKey::from_bytes(&state.key);
-        let engine = Engine::open(store, key, now).map_err(|error| fail(&error))?;
+        let told = self.device_now(device);
+        let state = &mut self.devices[device];
+        let engine = Engine::open(store, key, told).map_err(|error| fail(&error))?;
         state.reader = Some(engine.reader().map_err(|error| fail(&error))?);
         state.engine = Some(engine);
         state.synced = disk::Synced::now(&state.file());
@@ -324,6 +420,9 @@ impl World {
         drop(engine);
         disk::remove(&old);
         state.life += 1;
+        (state.clock, state.asleep_until, state.full) = (None, None, false);
+        state.asked.clear();
+        state.pauses.clear();
         state.commands.clear();
         state.inputs.clear();
         (state.batch_due, state.wake_at) = (false, None);
@@ -345,8 +444,11 @@ impl World {
         state.batch_due = false;
         let batch = state.draw_batch(&mut self.rng);
         if batch.is_empty() {
+            self.set_wake(device);
             return Ok(());
         }
+        let told = self.device_now(device);
+        let state = &mut self.devices[device];
         let (spun_at, spun) = state.spin;
         state.spin = if spun_at == now { (now, spun + 1) } else { (now, 1) };
         ensure!(spun < MAX_BATCHES_PER_INSTANT, "device {device} spins: {spun} batches without time passing");
@@ -356,7 +458,7 @@ impl World {
         state.entropy.failing = self.faults.may_strike(Fault::Entropy, 100, &mut self.rng);
         state.entropy.failed = 0;
         let Some(engine) = state.engine.as_mut() else { return Ok(()) };
-        let handled = engine.handle(now, &mut state.entropy, batch);
+        let handled = engine.handle(told, &mut state.entropy, batch);
         state.entropy.failing = false;
         let failed = state.entropy.failed;
         self.faults.count(Fault::Entropy, failed);
@@ -364,8 +466,15 @@ impl World {
             now,
             format_args!("device {device} handles {said}{}", if failed > 0 { ", no entropy" } else { "" }),
         );
-        handled.map_err(|error| Violation::new(format!("device {device}: the engine fails: {error}")))?;
-        if synced {
+        let stored = handled.is_ok();
+        if let Err(error) = handled {
+            self.trace.line(now, format_args!("device {device}: the commit fails: {error}"));
+            ensure!(state.full, "device {device}: the engine fails: {error}");
+            self.faults.count(Fault::DiskFull, 1);
+            state.pauses.clear();
+        }
+        let state = &mut self.devices[device];
+        if synced && stored {
             let file = state.file();
             state.synced = disk::Synced::now(&file);
         }
@@ -376,8 +485,13 @@ impl World {
         for conn in opened {
             self.device_opened(device, conn);
         }
-        let state = &self.devices[device];
-        if !state.commands.is_empty() || !state.inputs.is_empty() {
+        let state = &mut self.devices[device];
+        if !stored {
+            // The driver pauses: a cause that stays must not make it spin.
+            state.batch_due = true;
+            let (life, pause) = (state.life, self.rng.skewed(10, 5_000));
+            self.after(pause, Event::DeviceBatch { device, life });
+        } else if !state.commands.is_empty() || !state.inputs.is_empty() {
             self.wish_batch(device);
         }
         self.set_wake(device);
@@ -405,10 +519,24 @@ impl World {
                     self.app_hears_event(device, &event)?;
                     continue;
                 }
-                Output::Connect { conn, request, .. } => Deferred::Connect { conn, request },
+                Output::Connect { conn, request, .. } => {
+                    let told = self.device_now(device);
+                    if let Some((_, until)) = self.devices[device].pauses.remove(&request.topic) {
+                        ensure!(
+                            told >= until,
+                            "device {device} connects {} ms before the pause that the server asked for is over",
+                            until.since(told)
+                        );
+                    }
+                    Deferred::Connect { conn, request }
+                }
                 // No connection is kept here: every packet opens its own.
                 Output::ForgetConnections => continue,
-                Output::Disconnect { conn } => Deferred::Disconnect { conn },
+                Output::Disconnect { conn } => {
+                    // Given up before it heard of the server's wish.
+                    self.devices[device].pauses.retain(|_, (asked_on, _)| *asked_on != conn);
+                    Deferred::Disconnect { conn }
+                }
                 Output::Fetch { conn, request, .. } => Deferred::Fetch { conn, request },
                 Output::Post(job) => Deferred::Post(job),
             };
@@ -456,7 +584,7 @@ impl World {
                         "device {device} reads {topic} between {after} and {before} again, {conn:?}"
                     ),
                 );
-                self.faults.count(Fault::Overflow);
+                self.faults.count(Fault::Overflow, 1);
                 self.open_stream(device, life, conn, Request::Page(request));
             }
             Deferred::Disconnect { conn } if alive => {
@@ -520,11 +648,12 @@ impl World {
         );
         self.trace.bytes(&message);
         let failing = self.faults.may_strike(Fault::Entropy, 20, &mut self.rng);
+        let told = self.device_now(device);
         let state = &mut self.devices[device];
         let Some(engine) = state.engine.as_mut() else { return };
         state.entropy.failing = failing;
         let before = state.entropy.failed;
-        let jobs = engine.triage(now, conn, message, &mut state.entropy);
+        let jobs = engine.triage(told, conn, message, &mut state.entropy);
         state.entropy.failing = false;
         self.faults.count(Fault::Entropy, state.entropy.failed - before);
         let life = state.life;
@@ -567,13 +696,13 @@ impl World {
     }
 
     pub(crate) fn device_wake(&mut self, device: usize, life: u64) {
-        let now = self.now();
+        let told = self.device_now(device);
         let state = &mut self.devices[device];
         if state.life != life || state.engine.is_none() {
             return;
         }
         state.wake_at = None;
-        if state.engine.as_ref().and_then(Engine::next_wakeup).is_some_and(|at| at <= now) {
+        if state.engine.as_ref().and_then(Engine::next_wakeup).is_some_and(|at| at <= told) {
             state.inputs.push_back(Input::Timeout);
             self.wish_batch(device);
         } else {
@@ -582,8 +711,11 @@ impl World {
     }
 
     fn set_wake(&mut self, device: usize) {
+        let (now, told) = (self.now(), self.device_now(device));
         let state = &mut self.devices[device];
         let Some(at) = state.engine.as_ref().and_then(Engine::next_wakeup) else { return };
+        // The pause is slept by a clock that nobody sets meanwhile.
+        let at = now.plus(at.since(told));
         if state.wake_at.is_some_and(|set| set <= at) {
             return;
         }
@@ -597,6 +729,7 @@ impl World {
     /// The device's platform says that the network changed.
     pub(crate) fn network_changed(&mut self, device: usize) {
         if self.devices[device].engine.is_some() {
+            self.devices[device].pauses.clear();
             self.devices[device].inputs.push_back(Input::NetworkChanged);
             self.wish_batch(device);
         }
@@ -606,7 +739,7 @@ impl World {
         &mut self,
         device: usize,
         id: CommandId,
-        result: Result<Reply, engine::CommandError>,
+        result: Result<Reply, CommandError>,
     ) -> Result<(), Violation> {
         let now = self.now();
         match result {
@@ -616,11 +749,17 @@ impl World {
                 let topic = self.model.published(device, id, operation)?;
                 self.check_durable(device, topic, operation)?;
             }
-            Ok(_) => {}
+            Ok(_) => drop(self.devices[device].asked.remove(&id)),
             Err(error) => {
                 self.trace.line(now, format_args!("device {device} refuses: {error}"));
                 self.check_refusal(device, &error)?;
                 self.model.refused(device, id);
+                let state = &mut self.devices[device];
+                if let (Some(command), CommandError::Store(_)) = (state.asked.remove(&id), &error) {
+                    let life = state.life;
+                    let pause = self.rng.skewed(100, 10_000);
+                    self.after(pause, Event::Retry { device, life, command });
+                }
             }
         }
         Ok(())

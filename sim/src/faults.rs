@@ -60,6 +60,14 @@ faults! {
     Entropy => "entropy",
     /// A device has room for a few waiting operations only, and reads what did not fit again.
     Overflow => "overflow",
+    /// A device's disk is full for a while: commits fail and are rolled back.
+    DiskFull => "disk-full",
+    /// A device's clock is set ahead or back.
+    Clock => "clock",
+    /// A device is suspended: nothing runs, then everything at once.
+    Sleep => "sleep",
+    /// The sync server asks to be left alone for a while, before or after it accepts a subscriber.
+    Busy => "busy",
 }
 
 /// A name that is no fault's.

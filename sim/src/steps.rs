@@ -14,7 +14,7 @@ use crate::violation::Violation;
 use crate::world::{Event, World};
 
 /// Kinds that strike as a step of their own, with their share among such steps.
-const LARGE: [(Fault, u64); 11] = [
+const LARGE: [(Fault, u64); 14] = [
     (Fault::Cut, 250),
     (Fault::Partition, 200),
     (Fault::DeviceCrash, 200),
@@ -26,7 +26,17 @@ const LARGE: [(Fault, u64); 11] = [
     (Fault::Eviction, 150),
     (Fault::BadServer, 200),
     (Fault::BadRelay, 150),
+    (Fault::DiskFull, 150),
+    (Fault::Clock, 120),
+    (Fault::Sleep, 150),
 ];
+
+/// Farthest a device's clock is from the time, milliseconds.
+const MAX_SKEW_MS: i64 = 48 * 3600 * 1000;
+/// Farthest it is set at once, milliseconds.
+const MAX_JUMP_MS: u64 = 24 * 3600 * 1000;
+/// Longest a device sleeps, milliseconds.
+const MAX_SLEEP_MS: u64 = 2 * 3600 * 1000;
 
 const EMOJI: [&str; 5] = ["👍", "❤️", "🎉", "👀", "🏳️‍🌈"];
 
@@ -168,9 +178,47 @@ impl World {
                 self.relays[relay].actor.script.post(times, act);
                 false
             }
-            Fault::Loss | Fault::Delay | Fault::Duplicate | Fault::Overflow | Fault::Entropy => false,
+            Fault::DiskFull => self.fill_disk(device)?,
+            Fault::Clock => self.set_clock(device),
+            Fault::Sleep => {
+                let lasts = self.rng.skewed(1_000, MAX_SLEEP_MS);
+                self.sleep(device, lasts)
+            }
+            Fault::Loss
+            | Fault::Delay
+            | Fault::Duplicate
+            | Fault::Overflow
+            | Fault::Entropy
+            | Fault::Busy => false,
         };
         Ok(u64::from(struck))
+    }
+
+    /// From now on commits fail that need room. Each one counts when it does.
+    fn fill_disk(&mut self, device: usize) -> Result<bool, Violation> {
+        if self.devices[device].limit_disk(true)? {
+            let lasts = self.rng.skewed(100, 120_000);
+            let life = self.devices[device].life;
+            self.after(lasts, Event::DiskFrees { device, life });
+        }
+        Ok(false)
+    }
+
+    /// Sets a device's clock ahead, back, or right.
+    fn set_clock(&mut self, device: usize) -> bool {
+        let jump = i64::try_from(self.rng.skewed(1_000, MAX_JUMP_MS)).unwrap_or(i64::MAX);
+        let old = self.devices[device].skew_ms;
+        let new = match self.rng.below(5) {
+            0 => 0,
+            1..=2 => old.saturating_add(jump),
+            _ => old.saturating_sub(jump),
+        };
+        let new = new.clamp(-MAX_SKEW_MS, MAX_SKEW_MS);
+        let now = self.now();
+        self.trace
+            .line(now, format_args!("the clock of device {device} is set from {old:+} ms to {new:+} ms"));
+        self.devices[device].skew_ms = new;
+        old != new
     }
 
     /// Puts a backup in place of the server's disk. Says whether it differs: one that does not is a mere crash.
@@ -293,6 +341,9 @@ impl World {
             self.after(0, Event::RelayStart { relay });
         }
         for device in 0..self.devices.len() {
+            self.devices[device].skew_ms = 0;
+            let life = self.devices[device].life;
+            self.after(0, Event::DiskFrees { device, life });
             self.after(0, Event::DeviceStart { device });
             for place in 0..self.tickets.len() {
                 let topic = self.tickets[place].topic();

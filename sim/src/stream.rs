@@ -4,6 +4,7 @@ use std::collections::VecDeque;
 
 use bytes::Bytes;
 use delta_core::identity::Millis;
+use delta_core::sync::frame::Frame;
 use delta_core::sync::history::HistoryRequest;
 use delta_core::sync::session::{ConnId, SubscribeRequest};
 use delta_topic_log::Cursor;
@@ -14,6 +15,11 @@ use crate::script::Answer;
 use crate::server::ServerOutput;
 use crate::violation::Violation;
 use crate::world::{Event, World};
+
+/// Longest pause a server asks for, milliseconds: beyond what a device believes.
+const MAX_RETRY_AFTER_MS: u64 = 20 * 60_000;
+/// The pause that a client reads from close code 1013, milliseconds.
+const TRY_AGAIN_MS: u64 = 1_000;
 
 /// Names a socket in the world.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -94,6 +100,11 @@ impl World {
             chain: request.resume.map(|(_, chain)| chain),
         };
         let topic = request.topic;
+        if self.faults.strikes(Fault::Busy, 100, &mut self.rng) {
+            let retry_after_ms = self.rng.skewed(1_000, MAX_RETRY_AFTER_MS);
+            self.push(stream, Item::Closed { retry_after_ms });
+            return Ok(());
+        }
         let answer = self.server.handle_subscribe(now, stream.0, topic, &cursor);
         match answer {
             Answer::Status(101) => self.push(stream, Item::Open),
@@ -130,7 +141,14 @@ impl World {
         let Some(state) = self.streams.get_mut(&stream) else { return };
         let Some(item) = state.to_device.pop_front() else { return };
         let (device, life, conn) = (state.device, state.life, state.conn);
+        let subscribed = match &state.request {
+            Request::Subscribe(request) => Some(request.topic),
+            Request::Page(_) => None,
+        };
         let closed = matches!(item, Item::Closed { .. });
+        if let (Item::Closed { retry_after_ms }, Some(topic)) = (&item, subscribed) {
+            self.pause(device, life, conn, topic, *retry_after_ms);
+        }
         if closed {
             self.streams.remove(&stream);
         }
@@ -189,7 +207,12 @@ impl World {
         }
         while let Some(output) = self.server.poll_output() {
             match output {
-                ServerOutput::Frame { conn, message } => self.push(StreamId(conn), Item::Message(message)),
+                ServerOutput::Frame { conn, message } => {
+                    self.push(StreamId(conn), Item::Message(message));
+                    if self.faults.may_strike(Fault::Busy, 20, &mut self.rng) {
+                        self.shed(StreamId(conn));
+                    }
+                }
                 ServerOutput::Close { conn, .. } => {
                     self.push(StreamId(conn), Item::Closed { retry_after_ms: 0 })
                 }
@@ -204,6 +227,17 @@ impl World {
             due.into_iter().for_each(|at| self.at(at, Event::ServerTimer));
         }
         Ok(())
+    }
+
+    /// The server closes a socket with 1013, after it said for how long.
+    fn shed(&mut self, stream: StreamId) {
+        let Some(Stream { cut: false, .. }) = self.streams.get(&stream) else { return };
+        self.faults.count(Fault::Busy, 1);
+        let retry_after_ms = self.rng.skewed(1_000, MAX_RETRY_AFTER_MS);
+        let slow = Frame::Slow { retry_after_ms: u32::try_from(retry_after_ms).unwrap_or(u32::MAX) };
+        self.push(stream, Item::Message(slow.encode().into()));
+        self.push(stream, Item::Closed { retry_after_ms: TRY_AGAIN_MS });
+        self.server.handle_closed(stream.0);
     }
 
     pub(crate) fn server_due(&mut self) -> Result<(), Violation> {

@@ -6,7 +6,7 @@
 use std::collections::BTreeMap;
 
 use bytes::Bytes;
-use delta_core::engine::Network;
+use delta_core::engine::{Command, Network};
 use delta_core::identity::{Millis, NodeId};
 use delta_core::ops::Ticket;
 use delta_core::store::PendingLimits;
@@ -95,6 +95,17 @@ pub(crate) enum Event {
     ServerTimer,
     Heals {
         parted: Vec<(Node, Node)>,
+    },
+    /// A device's disk has room again.
+    DiskFrees {
+        device: usize,
+        life: u64,
+    },
+    /// The app tries a command again that the database could not take.
+    Retry {
+        device: usize,
+        life: u64,
+        command: Command,
     },
 }
 
@@ -213,6 +224,10 @@ impl World {
     pub(crate) fn turn(&mut self, limit: Millis) -> Result<bool, Violation> {
         let Some(event) = self.schedule.next_until(limit) else { return Ok(false) };
         self.events += 1;
+        if let Some(wakes) = self.concerns(&event).and_then(|device| self.asleep_until(device)) {
+            self.at(wakes, event);
+            return Ok(true);
+        }
         match event {
             Event::Step => self.step()?,
             Event::DeviceStart { device } => self.start_device(device)?,
@@ -235,10 +250,35 @@ impl World {
             Event::RelayTimer { relay } => self.relay_timer(relay)?,
             Event::ServerStart => self.start_server(),
             Event::ServerTimer => self.server_due()?,
+            Event::DiskFrees { device, life } => self.disk_frees(device, life)?,
+            Event::Retry { device, life, command } => {
+                if self.devices[device].life == life {
+                    self.command(device, command);
+                }
+            }
             Event::Heals { parted } => parted.into_iter().for_each(|(a, b)| self.net.join(a, b)),
         }
         self.count_scripts();
         Ok(true)
+    }
+
+    /// The device that must be awake for this.
+    fn concerns(&self, event: &Event) -> Option<usize> {
+        match event {
+            Event::DeviceBatch { device, .. }
+            | Event::DeviceWake { device, .. }
+            | Event::DeviceJob { device, .. }
+            | Event::DeviceAct { device, .. }
+            | Event::Retry { device, .. } => Some(*device),
+            Event::PostEnds { post, .. } => match self.posts.get(post)?.sender {
+                Sender::Device { device, .. } => Some(device),
+                Sender::Relay { .. } => None,
+            },
+            Event::StreamReadable { stream } | Event::StreamLost { stream } => {
+                self.streams.get(stream).map(|stream| stream.device)
+            }
+            _ => None,
+        }
     }
 
     /// What a script says is a fault only once it is done.

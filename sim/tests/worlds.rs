@@ -73,3 +73,20 @@ fn a_fault_without_effect_is_not_counted() {
         assert!(counted.is_empty() || counted == ["none"], "seed {seed}: {}", summary.faults);
     }
 }
+
+/// A commit that fails takes everything of its batch back, and what was refused does not exist.
+#[test]
+fn case_64_a_full_disk_loses_nothing_that_was_acknowledged() {
+    play_with(&[Fault::DiskFull, Fault::DeviceCrash, Fault::Loss], &[Fault::DiskFull, Fault::DeviceCrash]);
+}
+
+#[test]
+fn a_clock_that_is_set_and_a_device_that_sleeps_lose_nothing() {
+    let kinds = [Fault::Clock, Fault::Sleep, Fault::DeviceCrash, Fault::Loss];
+    play_with(&kinds, &kinds);
+}
+
+#[test]
+fn a_busy_server_gets_the_pause_it_asks_for() {
+    play_with(&[Fault::Busy, Fault::Cut], &[Fault::Busy, Fault::Cut]);
+}

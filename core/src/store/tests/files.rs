@@ -362,6 +362,21 @@ fn case_64_a_full_disk_is_said_so_and_nothing_acknowledged_is_lost() {
 }
 
 #[test]
+fn case_64_a_limit_can_be_set_and_lifted_while_the_database_is_open() {
+    let folder = folder();
+    let mut store = open(&folder.path().join("device.db")).unwrap();
+    let grow = |store: &mut Store| {
+        let tx = store.begin(Durability::Full)?;
+        tx.set_setting("large", &[7; 100_000])?;
+        tx.commit()
+    };
+    store.limit_pages(Some(1)).unwrap();
+    assert!(matches!(grow(&mut store), Err(StoreError::DiskFull { .. })));
+    store.limit_pages(None).unwrap();
+    grow(&mut store).unwrap();
+}
+
+#[test]
 fn case_65_whatever_moment_it_was_killed_at_the_database_is_whole() {
     let (one, two) = (folder(), folder());
     let path = one.path().join("device.db");
