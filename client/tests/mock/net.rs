@@ -44,6 +44,8 @@ pub struct World {
     pub relays: Vec<RelayActor>,
     /// Path and query of every subscribe request, refused ones included.
     pub requests: Vec<String>,
+    /// What refused subscribe requests are told, seconds.
+    pub retry_after_s: u64,
     /// Packets that the client POSTed.
     pub packets: usize,
     /// Pages of history that were asked for.
@@ -86,6 +88,7 @@ impl Net {
                 server,
                 relays,
                 requests: Vec::new(),
+                retry_after_s: 1,
                 packets: 0,
                 pages: 0,
                 read_vk: None,
@@ -372,7 +375,8 @@ async fn subscribe(net: &Net, mut stream: TcpStream) -> Option<()> {
         (conn, world.server.handle_subscribe(now(), conn, topic, &cursor), outputs)
     };
     if said != Answer::Status(101) {
-        answer(&mut stream, said, "retry-after: 1\r\n", "").await?;
+        let header = format!("retry-after: {}\r\n", net.world().retry_after_s);
+        answer(&mut stream, said, &header, "").await?;
         // The request is still unread: closing now would reset the connection before the answer arrives.
         let _ = stream.read(&mut head).await;
         return None;

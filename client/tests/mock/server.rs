@@ -3,6 +3,7 @@
 use bytes::Bytes;
 use delta_client::Event;
 use delta_core::sync::frame::{Frame, SequencedOp};
+use delta_core::sync::session::Connection;
 use delta_core::topic::{Generation, Seq};
 use delta_sim::script::{Answer, FrameAct, FrameMatch, SubscribeAct};
 
@@ -128,6 +129,25 @@ async fn refused_upgrades_are_tried_again() {
     let mut a = Device::on(&net, 1, &ticket(1)).await;
     a.until_live().await;
     assert_eq!(net.world().requests.len(), 5);
+}
+
+#[tokio::test]
+async fn a_refused_upgrade_waits_as_long_as_the_server_asks() {
+    let net = Net::start().await;
+    net.world().retry_after_s = 200;
+    net.world().server.script.subscribe(1, SubscribeAct::Refuse(Answer::Status(503)));
+    let mut a = Device::on(&net, 1, &ticket(1)).await;
+    a.until(|event| matches!(event, Event::Connection { connection: Connection::Offline, .. })).await;
+    // Far beyond the longest pause of its own.
+    a.clock.forward(150_000);
+    for _ in 0..3 {
+        assert_eq!(a.client.status(a.topic).await.unwrap().connection, Connection::Offline);
+    }
+    assert_eq!(net.world().requests.len(), 1);
+    a.clock.forward(50_000);
+    a.client.status(a.topic).await.unwrap();
+    a.until_live().await;
+    assert_eq!(net.world().requests.len(), 2);
 }
 
 #[tokio::test]
