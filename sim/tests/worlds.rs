@@ -83,7 +83,7 @@ fn case_64_a_full_disk_loses_nothing_that_was_acknowledged() {
 #[test]
 fn a_clock_that_is_set_and_a_device_that_sleeps_lose_nothing() {
     let kinds = [Fault::Clock, Fault::Sleep, Fault::DeviceCrash, Fault::Loss];
-    play_with(&kinds, &kinds);
+    play_with(&kinds, &[Fault::Clock, Fault::Sleep]);
 }
 
 #[test]
