@@ -172,6 +172,7 @@ fn command_code(error: &CommandError) -> &'static str {
         CommandError::Control(_) => "control",
         CommandError::NoKey => "no_key",
         CommandError::NoNetwork => "no_network",
+        CommandError::TopicGone => "topic_gone",
         CommandError::Content(_) => "content",
         CommandError::Seal(_) => "too_large",
         CommandError::PathLength => "path_length",

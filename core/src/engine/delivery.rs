@@ -3,7 +3,7 @@
 use bytes::Bytes;
 use zeroize::Zeroizing;
 
-use super::io::{Blocked, Event, Handover, Output, PostContent, PostJob};
+use super::io::{Blocked, Event, Handover, Output, PostContent, PostJob, Unreadable};
 use super::state::{Sent, State, Topic};
 use crate::entropy::Entropy;
 use crate::identity::Millis;
@@ -16,6 +16,8 @@ use crate::topic::TopicId;
 
 /// How long an outbox waits that found no route, milliseconds.
 const BLOCKED_RETRY_MS: u64 = 30_000;
+/// Why rows are parked, as the store keeps it.
+const PARKED_GONE: &str = "topic-gone";
 /// How long an outbox waits after the random source failed, milliseconds.
 const ENTROPY_RETRY_MS: u64 = 1_000;
 /// Packets of a device on their way to an entry relay at once. On a slow uplink more would only wait for each other,
@@ -47,6 +49,17 @@ impl State {
         // While the log cannot be read nothing is known to be lost.
         for path in lost.paths.iter().filter(|_| live) {
             self.routes.report_delivery(path, false, now);
+        }
+        if topic.unreadable == Some(Unreadable::Gone) {
+            if !std::mem::replace(&mut topic.rows_parked, true) {
+                tx.outbox_park_topic(id, PARKED_GONE)?;
+            }
+            let blocked = (!topic.outbox.is_empty()).then_some(Blocked::Gone);
+            self.show_blocked(now, id, blocked, staged);
+            return Ok(());
+        }
+        if std::mem::take(&mut topic.rows_parked) {
+            tx.outbox_unpark_topic(id)?;
         }
         if topic.blocked.is_some() && topic.blocked_until.is_some_and(|until| until > now) {
             return Ok(());
@@ -178,7 +191,7 @@ impl State {
     fn show_blocked(&mut self, now: Millis, id: TopicId, blocked: Option<Blocked>, staged: &mut Vec<Output>) {
         let Some(topic) = self.topics.get_mut(&id) else { return };
         topic.blocked_until = match blocked {
-            None | Some(Blocked::NoNetwork | Blocked::ReadOnly) => None,
+            None | Some(Blocked::NoNetwork | Blocked::ReadOnly | Blocked::Gone) => None,
             Some(Blocked::Entropy) => Some(now.plus(ENTROPY_RETRY_MS)),
             Some(Blocked::Route(_)) => Some(now.plus(BLOCKED_RETRY_MS)),
         };

@@ -268,6 +268,9 @@ pub enum Blocked {
     /// The ticket allows reading only.
     #[error("the ticket of this topic allows reading only")]
     ReadOnly,
+    /// The topic was deleted or blocked: its rows are parked until the server takes it again.
+    #[error("the topic was deleted, or is blocked by the server's operator: nothing of it is sent")]
+    Gone,
     /// The random source failed; tried again soon.
     #[error("the platform's random source failed")]
     Entropy,
@@ -291,6 +294,9 @@ pub enum CommandError {
     /// The ticket allows reading only.
     #[error("the ticket of this topic allows reading only")]
     ReadOnly,
+    /// The server no longer takes anything for the topic.
+    #[error("the topic was deleted, or is blocked by the server's operator: nothing can be published in it")]
+    TopicGone,
     /// The device has as many topics as it may have.
     #[error("this device already has {} topics, the most there may be", crate::limits::MAX_TOPICS)]
     TooManyTopics,

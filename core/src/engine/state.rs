@@ -86,6 +86,8 @@ pub(super) struct Topic {
     pub(super) signals: Signals,
     /// Why the server does not let this device read.
     pub(super) unreadable: Option<Unreadable>,
+    /// The store holds its outbox rows as parked.
+    pub(super) rows_parked: bool,
     /// When operations that wait for a predecessor do so no longer.
     pub(super) overdue_at: Option<Millis>,
     pub(super) blocked: Option<Blocked>,
@@ -220,8 +222,12 @@ impl State {
         for row in store.topics()? {
             self.topics.insert(row.topic, Topic::new(row.ticket.keys(), row.cursor, now));
         }
-        for entry in store.outbox_entries()?.into_iter().filter(|entry| !entry.parked) {
+        for entry in store.outbox_entries()? {
             let Some(topic) = self.topics.get_mut(&entry.topic) else { continue };
+            if entry.parked {
+                // What the server said last; it is asked again.
+                (topic.unreadable, topic.rows_parked) = (Some(Unreadable::Gone), true);
+            }
             // A clock that went back must not stop a row for good.
             let not_before = entry.not_before.min(now.plus(RETRY_MAX_MS));
             let OutboxEntry { id, hash, len, tries, .. } = entry;
@@ -582,6 +588,10 @@ impl State {
         if topic.keys.write_key().is_none() {
             return Err(CommandError::ReadOnly);
         }
+        // A signed operation would hold a place in this device's log for ever.
+        if topic.unreadable == Some(Unreadable::Gone) {
+            return Err(CommandError::TopicGone);
+        }
         if !self.outbox_has_room(0) {
             return Err(CommandError::OutboxFull);
         }
@@ -712,6 +722,7 @@ impl Topic {
             observed: Observed::default(),
             signals: Signals::default(),
             unreadable: None,
+            rows_parked: false,
             overdue_at: None,
             blocked: None,
             blind_until: now.plus(BLIND_RETRY_MS),

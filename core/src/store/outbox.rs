@@ -225,6 +225,21 @@ impl Tx<'_> {
         self.run("UPDATE outbox SET state = 2, reason = ?2 WHERE id = ?1", params![id, reason]).map(drop)
     }
 
+    /// Parks all rows of a topic.
+    pub fn outbox_park_topic(&self, topic: TopicId, reason: &str) -> Result<(), StoreError> {
+        self.run("UPDATE outbox SET state = 2, reason = ?2 WHERE topic = ?1", params![topic.0, reason])
+            .map(drop)
+    }
+
+    /// Puts the parked rows of a topic back in the queue.
+    pub fn outbox_unpark_topic(&self, topic: TopicId) -> Result<(), StoreError> {
+        self.run(
+            "UPDATE outbox SET state = 0, reason = NULL WHERE topic = ?1 AND state = 2",
+            params![topic.0],
+        )
+        .map(drop)
+    }
+
     /// Removes a row, because its echo came or because nothing more can come of it.
     pub fn outbox_remove(&self, id: RowId) -> Result<Option<OutboxRemoved>, StoreError> {
         self.one(

@@ -4,6 +4,7 @@
 
 mod accountability;
 mod exchange;
+mod gone;
 mod refetch;
 mod signals;
 mod support;
