@@ -355,6 +355,7 @@ fn start_search(
         secret: secret.clone(),
         disk: Arc::clone(disk),
         metrics: Arc::clone(metrics),
+        damaged: search.damaged(),
     });
     Ok((search, indexer))
 }

@@ -1,7 +1,7 @@
 //! Public channels can be searched: a thread follows their logs into an index, others answer questions from it.
 //!
-//! The index is a database beside the logs (docs/adr/0007): the writing thread knows nothing of it. A question is
-//! answered from one snapshot of each: the index says which seqs, the log gives the operations. What the log no
+//! The index is a database beside the logs (docs/adr/0007): the writing thread knows nothing of it. The index says which
+//! seqs answer a question, the log gives the operations, and neither is held while the other is read. What the log no
 //! longer has is not shown, and an index that is not of this log (another chain) counts as empty.
 
 use std::collections::HashMap;
@@ -12,6 +12,7 @@ use std::thread::JoinHandle;
 use std::time::Duration;
 
 use bytes::Bytes;
+use delta_core::identity::Author;
 use delta_core::sync::frame::SequencedOp;
 use delta_core::topic::{Seq, TopicId};
 use delta_server_shell::platform;
@@ -22,7 +23,7 @@ use delta_topic_log::{
 use crate::health::Disk;
 use crate::metrics::Metrics;
 use crate::readers::{Pool, ReadError};
-use crate::store::{Channel, Index, LAST_INDEXED, Listed, Position, Sql, StoreError};
+use crate::store::{Channel, ERASE_PAGE, FIND_STEPS, Index, LAST_INDEXED, Listed, Position, Sql, StoreError};
 
 /// Threads that answer questions; apart from those that replay, so that no question holds a reader up.
 const THREADS: usize = 2;
@@ -44,6 +45,7 @@ const REST: u64 = 3;
 pub struct Search {
     pool: Pool<Searcher>,
     waiting: Arc<AtomicUsize>,
+    damaged: Arc<AtomicBool>,
 }
 
 /// One thread's connections.
@@ -51,6 +53,7 @@ pub struct Search {
 struct Searcher {
     index: Index,
     logs: Sql,
+    steps: u64,
 }
 
 /// A question that waits or is being answered.
@@ -68,9 +71,9 @@ impl Search {
     /// # Errors
     /// A database cannot be opened.
     pub fn start(index: &Path, logs: &Path) -> Result<Self, StoreError> {
-        let open = |_| Ok(Searcher { index: Index::reader(index)?, logs: Sql::reader(logs)? });
+        let open = |_| Searcher::open(index, logs);
         let searchers = (0..THREADS).map(open).collect::<Result<Vec<_>, StoreError>>()?;
-        Ok(Self { pool: Pool::start(searchers), waiting: Arc::default() })
+        Ok(Self { pool: Pool::start(searchers), waiting: Arc::default(), damaged: Arc::default() })
     }
 
     /// How many questions wait or are being answered.
@@ -78,7 +81,12 @@ impl Search {
         self.waiting.load(Ordering::Relaxed) as u64
     }
 
-    /// Answers a question; `None` when too many wait already.
+    /// To be set when the index cannot be used any more: no question is answered until the next start.
+    pub fn damaged(&self) -> Arc<AtomicBool> {
+        Arc::clone(&self.damaged)
+    }
+
+    /// Answers a question; `None` when too many wait already, when it takes too long, and when the index is damaged.
     ///
     /// # Errors
     /// A database cannot be read.
@@ -89,7 +97,8 @@ impl Search {
         query: SearchQuery,
     ) -> Result<Option<SearchPage>, ReadError> {
         let waiting = Waiting(Arc::clone(&self.waiting));
-        if self.waiting.fetch_add(1, Ordering::Relaxed) >= MAX_WAITING {
+        let many = self.waiting.fetch_add(1, Ordering::Relaxed) >= MAX_WAITING;
+        if many || self.damaged.load(Ordering::Relaxed) {
             return Ok(None);
         }
         // Counted until it is answered, also when whoever asked has gone.
@@ -97,57 +106,113 @@ impl Search {
             let _waiting = waiting;
             searcher.answer(&secret, &topic, &query)
         });
-        page.await.map(Some)
+        match page.await {
+            Err(ReadError::Store(StoreError::TooLong { .. })) => Ok(None),
+            page => page.map(Some),
+        }
     }
 }
 
 impl Searcher {
+    fn open(index: &Path, logs: &Path) -> Result<Self, StoreError> {
+        let index = Index::reader(index)?.bounded()?;
+        Ok(Self { index, logs: Sql::reader(logs)?, steps: FIND_STEPS })
+    }
+
     fn answer(
         &self,
         secret: &GenerationSecret,
         topic: &TopicId,
         query: &SearchQuery,
     ) -> Result<SearchPage, StoreError> {
-        // The index first: it never knows more than a log that is read after it.
-        self.index.snapshot(|index| self.logs.snapshot(|logs| answer(index, logs, secret, topic, query)))
+        // The index first: what it knows is in every log that is read after it.
+        let position = self.index.position(topic)?;
+        self.answer_from(position, secret, topic, query)
+    }
+
+    fn answer_from(
+        &self,
+        position: Option<Position>,
+        secret: &GenerationSecret,
+        topic: &TopicId,
+        query: &SearchQuery,
+    ) -> Result<SearchPage, StoreError> {
+        let question = self.logs.snapshot(|logs| Question::new(logs, position, secret, topic, query))?;
+        let (mut page, question) = question;
+        let Some(Question { position, between }) = question else { return Ok(page) };
+        let found = self.index.snapshot(|index| match index.position(topic)? {
+            Some(now) if now.is_same_channel(&position) => {
+                index.find(&position, query, between, self.steps).map(Some)
+            }
+            _ => Ok(None),
+        })?;
+        // Forgotten meanwhile.
+        let Some(found) = found else { return Ok(page) };
+        page.indexed = position.seq;
+        self.logs.snapshot(|logs| read(logs, topic, found, &mut page))?;
+        if !query.is_ascending() {
+            page.found.reverse();
+        }
+        Ok(page)
     }
 }
 
-fn answer(
-    index: &Index,
-    logs: &Sql,
-    secret: &GenerationSecret,
-    topic: &TopicId,
-    query: &SearchQuery,
-) -> Result<SearchPage, StoreError> {
-    let view = LogView::read(logs, secret, topic)?;
-    let mut page = SearchPage::empty(view.generation);
-    let position = match index.position(topic)? {
-        Some(position) if view.closed.is_none() && logs.facts(topic)?.is_public() => position,
-        _ => return Ok(page),
-    };
-    if view.chain_at(logs, topic, position.seq)? != Some(position.chain) {
-        return Ok(page);
+/// What to look for in the index.
+struct Question {
+    position: Position,
+    /// Seqs strictly between these.
+    between: (Seq, Seq),
+}
+
+impl Question {
+    /// The page to fill; without a question when nothing is to be found.
+    fn new(
+        logs: &Sql,
+        position: Option<Position>,
+        secret: &GenerationSecret,
+        topic: &TopicId,
+        query: &SearchQuery,
+    ) -> Result<(SearchPage, Option<Self>), StoreError> {
+        let view = LogView::read(logs, secret, topic)?;
+        let page = SearchPage::empty(view.generation);
+        let position = match position {
+            Some(position) if view.closed.is_none() && logs.facts(topic)?.is_public() => position,
+            _ => return Ok((page, None)),
+        };
+        if view.chain_at(logs, topic, position.seq)? != Some(position.chain) {
+            return Ok((page, None));
+        }
+        let (after, before) = seq_range(logs, &view, topic, &query.range)?;
+        let before = before.min(Seq(position.seq.0.saturating_add(1)));
+        Ok((page, Some(Self { position, between: (after, before) })))
     }
-    page.indexed = position.seq;
-    let (after, before) = seq_range(logs, &view, topic, &query.range)?;
-    for (seq, author) in index.find(&position, query, after, before)? {
-        let mut found = None;
+}
+
+/// Fills a page with the operations that the log still has.
+fn read(
+    logs: &Sql,
+    topic: &TopicId,
+    found: Vec<(Seq, Author)>,
+    page: &mut SearchPage,
+) -> Result<(), StoreError> {
+    if logs.facts(topic)?.closed.is_some() {
+        page.indexed = Seq(0);
+        return Ok(());
+    }
+    for (seq, author) in found {
+        let mut read = None;
         logs.ascend(topic, seq.previous(), Seq(seq.0.saturating_add(1)), &mut |stored| {
             let op = Bytes::copy_from_slice(stored.op);
-            found = Some(SequencedOp { seq: stored.seq, received: stored.received, op });
+            read = Some(SequencedOp { seq: stored.seq, received: stored.received, op });
             false
         })?;
-        if let Some(op) = found
+        if let Some(op) = read
             && !page.push(author, op)
         {
             break;
         }
     }
-    if !query.is_ascending() {
-        page.found.reverse();
-    }
-    Ok(page)
+    Ok(())
 }
 
 /// What the indexer works with.
@@ -165,6 +230,23 @@ pub struct IndexerParts {
     pub disk: Arc<Disk>,
     /// Counters.
     pub metrics: Arc<Metrics>,
+    /// Set when the index, or a log, is damaged.
+    pub damaged: Arc<AtomicBool>,
+}
+
+impl IndexerParts {
+    /// Nothing is searched until the next start; it makes an index anew that is damaged. The readers have it open
+    /// still, so they are told first.
+    fn give_up(&self, damaged: &Path, why: &str) {
+        self.damaged.store(true, Ordering::Relaxed);
+        let shown = damaged.display();
+        if self.path.as_path() == damaged {
+            tracing::error!("{shown}: {why}; searching stops, restart to make the index anew");
+            let _ = Index::remove(&self.path);
+        } else {
+            tracing::error!("{shown}: {why}; searching stops");
+        }
+    }
 }
 
 /// The running indexer.
@@ -224,11 +306,7 @@ impl Follower {
                     let rest = platform::now().since(began).saturating_mul(REST);
                     rest.max(if self.behind { 1 } else { POLL_MS })
                 }
-                Err(error @ StoreError::Damaged { .. }) => {
-                    tracing::error!("searching stops; restart to make the index anew: {error}");
-                    let _ = Index::remove(&self.parts.path);
-                    return;
-                }
+                Err(StoreError::Damaged { path, why }) => return self.parts.give_up(&path, &why),
                 Err(error) => {
                     if !std::mem::replace(&mut self.failing, true) {
                         tracing::warn!("public channels cannot be indexed now: {error}");
@@ -333,13 +411,13 @@ fn follow(
 
 /// Indexes what follows a position, up to a step's limits, and moves the position; how many operations that were.
 fn take(logs: &Sql, index: &Index, topic: &TopicId, position: &mut Position) -> Result<u64, StoreError> {
-    let (mut count, mut bytes, mut failed) = (0, 0, None);
+    let (mut count, mut bytes, mut failed, mut room) = (0, 0, None, ERASE_PAGE);
     let from = position.seq;
     logs.ascend(topic, from, LAST_INDEXED, &mut |stored| {
-        if let Some(entry) = Entry::of(topic, stored.op)
-            && let Err(error) = index.insert(position, stored.seq, &entry)
-        {
-            failed = Some(error);
+        let entry = Entry::of(topic, stored.op);
+        let inserted = entry.map_or(Ok(true), |entry| index.insert(position, stored.seq, &entry, &mut room));
+        if !inserted.as_ref().is_ok_and(|whole| *whole) {
+            failed = inserted.err();
             return false;
         }
         (position.seq, position.chain) = (stored.seq, stored.chain);

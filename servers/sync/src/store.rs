@@ -20,7 +20,7 @@ use rusqlite::{Connection, ErrorCode, OpenFlags};
 use thiserror::Error;
 
 pub use schema::SCHEMA_VERSION;
-pub use search::{Index, LAST_INDEXED, Listed, Position};
+pub use search::{ERASE_PAGE, FIND_STEPS, Index, LAST_INDEXED, Listed, Position};
 pub use topics::{Channel, TopicSize};
 pub use upkeep::Report;
 
@@ -58,6 +58,12 @@ pub enum StoreError {
         path: PathBuf,
         /// Its schema version.
         found: i64,
+    },
+    /// A question takes more than it may. Ask for less.
+    #[error("{}: the question takes too long", path.display())]
+    TooLong {
+        /// The database file.
+        path: PathBuf,
     },
     /// Anything else: permissions, a failing disk.
     #[error("{}: {source}", path.display())]
@@ -226,6 +232,7 @@ fn damaged(path: &Path, why: &str) -> StoreError {
 fn error(path: &Path, source: rusqlite::Error) -> StoreError {
     match source.sqlite_error_code() {
         Some(ErrorCode::DiskFull) => StoreError::Full { path: path.to_owned() },
+        Some(ErrorCode::OperationInterrupted) => StoreError::TooLong { path: path.to_owned() },
         Some(ErrorCode::DatabaseCorrupt | ErrorCode::NotADatabase) => damaged(path, &source.to_string()),
         _ => StoreError::Other { path: path.to_owned(), source },
     }

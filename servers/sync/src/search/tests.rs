@@ -57,6 +57,7 @@ fn parts(dir: &Path) -> IndexerParts {
         secret: secret(),
         disk: Arc::default(),
         metrics: Arc::default(),
+        damaged: Arc::default(),
     }
 }
 
@@ -75,7 +76,7 @@ impl Bench {
         }
         let parts = parts(dir.path());
         let (index, log) = (dir.path().join("search.db"), dir.path().join("topics.db"));
-        let searcher = Searcher { index: Index::reader(&index).unwrap(), logs: Sql::reader(&log).unwrap() };
+        let searcher = Searcher::open(&index, &log).unwrap();
         let authors =
             [1, 2, 3].map(|seed| Writing { key: DeviceKey::from_bytes(&[seed; 32]), last: None }).into();
         Self { _dir: dir, ticket, topic, logs, parts, searcher, authors, now: 1000 }
@@ -430,4 +431,64 @@ async fn questions_that_wait_are_bounded() {
     assert!(search.ask(secret(), bench.topic, everything()).await.unwrap().is_none());
     search.waiting.fetch_sub(1, Ordering::Relaxed);
     assert!(search.ask(secret(), bench.topic, everything()).await.unwrap().is_some());
+}
+
+/// Between the index's position and the log both went on, and the log's start has gone: what was known is answered.
+#[test]
+fn an_index_and_a_log_that_go_on_meanwhile_are_not_another_log() {
+    let mut bench = Bench::new(true);
+    for n in 0..5 {
+        bench.write(0, text(&format!("apple {n}")));
+    }
+    bench.follow();
+    let position = bench.parts.index.position(&bench.topic).unwrap();
+    for _ in 0..3 {
+        bench.write(0, text("apple"));
+        bench.follow();
+    }
+    bench.logs.evict(&bench.topic, Seq(2)).unwrap();
+    bench.logs.commit().unwrap();
+    let answer =
+        |position| bench.searcher.answer_from(position, &secret(), &bench.topic, &everything()).unwrap();
+    let page = answer(position);
+    assert_eq!((seqs(&page), page.indexed), (vec![3, 4, 5], Seq(5)));
+    // The log before the index's newest commits: the old order of reading.
+    assert_eq!(answer(None), SearchPage::empty(secret().generation(&bench.topic)));
+}
+
+/// The readers have a damaged index open still: none of them is asked. Only the damaged file is removed.
+#[tokio::test]
+async fn case_64_a_damaged_index_answers_nothing() {
+    let mut bench = Bench::new(true);
+    bench.write(0, text("apple"));
+    bench.follow();
+    let (index, log) = (bench.parts.path.clone(), bench._dir.path().join("topics.db"));
+    for (damaged, kept) in [(&log, true), (&index, false)] {
+        let search = Search::start(&index, &log).unwrap();
+        assert!(search.ask(secret(), bench.topic, everything()).await.unwrap().is_some());
+        bench.parts.damaged = search.damaged();
+        bench.parts.give_up(damaged, "a test");
+        assert!(search.ask(secret(), bench.topic, everything()).await.unwrap().is_none());
+        assert_eq!(index.exists(), kept);
+        assert!(log.exists());
+    }
+}
+
+#[tokio::test]
+async fn a_question_that_takes_too_long_is_refused() {
+    let mut bench = Bench::new(true);
+    for _ in 0..100 {
+        bench.write(0, text("apple"));
+    }
+    bench.follow();
+    let log = bench._dir.path().join("topics.db");
+    for (steps, answered) in [(0, false), (FIND_STEPS, true)] {
+        let searcher = Searcher { steps, ..Searcher::open(&bench.parts.path, &log).unwrap() };
+        let search =
+            Search { pool: Pool::start([searcher]), waiting: Arc::default(), damaged: Arc::default() };
+        for _ in 0..2 {
+            let page = search.ask(secret(), bench.topic, everything()).await.unwrap();
+            assert_eq!(page.is_some(), answered);
+        }
+    }
 }

@@ -7,6 +7,8 @@
 //! is still the one that was indexed.
 
 use std::path::Path;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use delta_core::identity::{Author, OperationId};
 use delta_core::topic::{Chain, Seq, TopicId};
@@ -18,7 +20,7 @@ use super::{Sql, StoreError, damaged, error, integer, seq_of};
 /// "DLsx": marks the file as a sync server's index.
 const APPLICATION_ID: i64 = 0x444c_7378;
 /// An index of another version is made again.
-const VERSION: i64 = 1;
+const VERSION: i64 = 2;
 const SCHEMA: &str = "
     CREATE TABLE channels (
         number INTEGER PRIMARY KEY,
@@ -36,7 +38,8 @@ const SCHEMA: &str = "
     ) STRICT;
     CREATE INDEX entries_author ON entries (author, place);
     CREATE INDEX entries_id ON entries (id);
-    CREATE INDEX entries_target ON entries (target) WHERE target IS NOT NULL;
+    CREATE INDEX entries_edits ON entries (target, author) WHERE target IS NOT NULL AND NOT erases;
+    CREATE INDEX entries_erased ON entries (target, author) WHERE target IS NOT NULL AND erases;
     CREATE VIRTUAL TABLE texts USING fts5 (
         author, text, content = '', contentless_delete = 1, tokenize = 'unicode61 remove_diacritics 2'
     );
@@ -51,6 +54,13 @@ pub const MAX_CHANNELS: i64 = (1 << (63 - SEQ_BITS)) - 1;
 const CACHE_KIB: i64 = 16 * 1024;
 /// Entries removed in one transaction.
 const REMOVE_PAGE: i64 = 1000;
+/// Edits whose words a transaction takes out at most, because their message was deleted.
+pub const ERASE_PAGE: i64 = 1000;
+/// Steps of SQLite's machine that the answer to a question may take. A page of the index of words, about a thousand
+/// entries of any channel, costs less than ten; a full answer about three thousand.
+pub const FIND_STEPS: u64 = 100_000;
+/// They are counted in these, so that counting costs nothing.
+const STEPS_AT_ONCE: i32 = 100;
 
 pub(super) const BY_WORDS: &str = "SELECT rowid FROM texts WHERE texts MATCH ?1 AND rowid > ?2 AND rowid < ?3
     ORDER BY rowid LIMIT ?4";
@@ -66,11 +76,11 @@ pub(super) const BY_PLACE_NEWEST: &str = "SELECT place FROM entries
     WHERE place > ?1 AND place < ?2 ORDER BY place DESC LIMIT ?3";
 
 pub(super) const ERASED: &str = "SELECT 1 FROM entries
-    WHERE target = ?1 AND author = ?2 AND erases AND place >= ?3 AND place <= ?4";
-pub(super) const TARGETS: &str = "SELECT place FROM entries
-    WHERE id = ?1 AND author = ?2 AND place >= ?3 AND place <= ?4
-    UNION ALL
-    SELECT place FROM entries WHERE target = ?1 AND author = ?2 AND place >= ?3 AND place <= ?4";
+    WHERE target = ?1 AND author = ?2 AND erases AND place >= ?3 AND place <= ?4 LIMIT 1";
+pub(super) const MESSAGES: &str = "SELECT place FROM entries
+    WHERE id = ?1 AND author = ?2 AND place >= ?3 AND place <= ?4 LIMIT ?5";
+pub(super) const EDITS: &str = "SELECT place FROM entries
+    WHERE target = ?1 AND author = ?2 AND NOT erases AND place >= ?3 AND place <= ?4 LIMIT ?5";
 
 /// How far a channel is indexed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -85,14 +95,19 @@ pub struct Position {
 }
 
 impl Position {
+    /// Whether both speak of the same entries.
+    pub fn is_same_channel(&self, other: &Self) -> bool {
+        self.number == other.number
+    }
+
     fn place(&self, seq: Seq) -> i64 {
         (self.number << SEQ_BITS) | integer(seq.min(LAST_INDEXED))
     }
 }
 
-/// A connection to the index.
+/// A connection to the index, and the steps that are left to what it does, where they are counted.
 #[derive(Debug)]
-pub struct Index(Sql);
+pub struct Index(Sql, Arc<AtomicU64>);
 
 impl Index {
     /// Opens the index for writing. One that is missing, damaged or of another version is made anew; tells whether
@@ -117,7 +132,22 @@ impl Index {
     /// # Errors
     /// The file cannot be opened.
     pub fn reader(path: &Path) -> Result<Self, StoreError> {
-        Sql::reader(path).map(Self)
+        Sql::reader(path).map(|sql| Self(sql, unbounded()))
+    }
+
+    /// Counts steps: one question takes at most [`FIND_STEPS`].
+    ///
+    /// # Errors
+    /// SQLite does not take it.
+    pub fn bounded(mut self) -> Result<Self, StoreError> {
+        let left = Arc::clone(&self.1);
+        let spend = move || {
+            let spent = |left: u64| left.checked_sub(STEPS_AT_ONCE.unsigned_abs().into());
+            left.fetch_update(Ordering::Relaxed, Ordering::Relaxed, spent).is_err()
+        };
+        let counted = self.0.connection.progress_handler(STEPS_AT_ONCE, Some(spend));
+        counted.map_err(|source| error(&self.0.path, source))?;
+        Ok(self)
     }
 
     /// Removes an index that is damaged; the next start makes it again from the logs.
@@ -174,7 +204,7 @@ impl Index {
             "PRAGMA journal_mode = WAL; PRAGMA synchronous = NORMAL; PRAGMA cache_size = -{CACHE_KIB};"
         );
         sql.connection.execute_batch(&pragmas).map_err(|source| sql.error(source))?;
-        Ok(Self(sql))
+        Ok(Self(sql, unbounded()))
     }
 
     /// Runs reads in one snapshot of the index.
@@ -256,12 +286,18 @@ impl Index {
         statement.execute(values).map(drop).map_err(|source| self.0.error(source))
     }
 
-    /// Puts an operation into the index.
+    /// Puts an operation into the index. `room` is how many edits may still be erased in this transaction; `false`
+    /// when they are more: the operation is to be put in again, in the next one.
     ///
     /// # Errors
     /// The index cannot be written.
-    pub fn insert(&self, position: &Position, seq: Seq, entry: &Entry) -> Result<(), StoreError> {
-        let place = position.place(seq);
+    pub fn insert(
+        &self,
+        position: &Position,
+        seq: Seq,
+        entry: &Entry,
+        room: &mut i64,
+    ) -> Result<bool, StoreError> {
         let (target, text) = match &entry.said {
             Said::Text(text) => (None, Some(text)),
             Said::Edit(target, text) => (Some(target), Some(text)),
@@ -269,24 +305,30 @@ impl Index {
             Said::Nothing => (None, None),
         };
         let erases = matches!(entry.said, Said::Delete(_));
+        let erased = match target.or(text.map(|_| &entry.id)) {
+            Some(message) => self.is_erased(position, &entry.author, message)?,
+            None => false,
+        };
+        if let Some(message) = target.filter(|_| erases && !erased)
+            && !self.erase(position, &entry.author, message, room)?
+        {
+            return Ok(false);
+        }
+        // An edit whose words are not kept is nothing to erase later.
+        let target = target.filter(|_| erases || !erased);
+        let place = position.place(seq);
         let mut row = self.0.statement(
             "INSERT INTO entries (place, author, id, target, erases) VALUES (?1, ?2, ?3, ?4, ?5)",
         )?;
         let values = params![place, &entry.author.0, &entry.id.0, target.map(|id| id.0), erases];
         row.execute(values).map_err(|source| self.0.error(source))?;
-        if let Said::Delete(target) = &entry.said {
-            return self.erase(position, &entry.author, target);
+        if let Some(text) = text.filter(|text| !erased && !text.is_empty()) {
+            let mut words =
+                self.0.statement("INSERT INTO texts (rowid, author, text) VALUES (?1, ?2, ?3)")?;
+            let values = params![place, hex::encode(entry.author.0), text];
+            words.execute(values).map_err(|source| self.0.error(source))?;
         }
-        let message = target.unwrap_or(&entry.id);
-        match text.filter(|text| !text.is_empty()) {
-            Some(text) if !self.is_erased(position, &entry.author, message)? => {
-                let mut words =
-                    self.0.statement("INSERT INTO texts (rowid, author, text) VALUES (?1, ?2, ?3)")?;
-                let values = params![place, hex::encode(entry.author.0), text];
-                words.execute(values).map(drop).map_err(|source| self.0.error(source))
-            }
-            _ => Ok(()),
-        }
+        Ok(true)
     }
 
     /// Whether an author has deleted a message of the channel.
@@ -302,18 +344,29 @@ impl Index {
         found.optional().map(|found| found.is_some()).map_err(|source| self.0.error(source))
     }
 
-    /// Takes the words of a message and of its edits out; only their author's.
-    fn erase(&self, position: &Position, author: &Author, message: &OperationId) -> Result<(), StoreError> {
-        let mut statement = self.0.statement(TARGETS)?;
+    /// Takes the words of a message and of its edits out; only their author's, and at most `room` of them. Tells
+    /// whether all are out. What is out is no target any more, so that it is never walked again.
+    fn erase(
+        &self,
+        position: &Position,
+        author: &Author,
+        message: &OperationId,
+        room: &mut i64,
+    ) -> Result<bool, StoreError> {
         let (first, last) = (position.place(Seq(0)), position.place(LAST_INDEXED));
-        let rows =
-            statement.query_map(params![&message.0, &author.0, first, last], |row| row.get::<_, i64>(0));
-        let places: Vec<i64> = rows.and_then(Iterator::collect).map_err(|source| self.0.error(source))?;
         let mut words = self.0.statement("DELETE FROM texts WHERE rowid = ?1")?;
-        for place in places {
+        let mut edit = self.0.statement("UPDATE entries SET target = NULL WHERE place = ?1")?;
+        let range = params![&message.0, &author.0, first, last, *room];
+        let (messages, edits) = (self.places(MESSAGES, range)?, self.places(EDITS, range)?);
+        for place in messages.iter().chain(&edits) {
             words.execute([place]).map_err(|source| self.0.error(source))?;
         }
-        Ok(())
+        for place in &edits {
+            edit.execute([place]).map_err(|source| self.0.error(source))?;
+        }
+        let done = (edits.len() as i64) < *room;
+        *room -= edits.len() as i64;
+        Ok(done)
     }
 
     /// Removes entries below a seq, at most a page of them; tells whether all are gone.
@@ -355,8 +408,22 @@ impl Index {
     /// the order and at most as many as the query asks for.
     ///
     /// # Errors
-    /// The index cannot be read.
+    /// The index cannot be read, or the question takes more than `steps` where they are counted.
     pub fn find(
+        &self,
+        position: &Position,
+        query: &SearchQuery,
+        (after, before): (Seq, Seq),
+        steps: u64,
+    ) -> Result<Vec<(Seq, Author)>, StoreError> {
+        self.1.store(steps, Ordering::Relaxed);
+        let found = self.look_up(position, query, after, before);
+        // What ends the snapshot is not a part of the question.
+        self.1.store(u64::MAX, Ordering::Relaxed);
+        found
+    }
+
+    fn look_up(
         &self,
         position: &Position,
         query: &SearchQuery,
@@ -406,6 +473,12 @@ impl Index {
         self.0.plan(query)
     }
 
+    /// Steps taken so far, where they are counted and nothing was looked for yet.
+    #[cfg(test)]
+    pub(super) fn steps(&self) -> u64 {
+        u64::MAX - self.1.load(Ordering::Relaxed)
+    }
+
     /// What is wrong with the structure of the file, the index of words included.
     ///
     /// # Errors
@@ -430,6 +503,10 @@ impl Index {
         });
         rows.and_then(Iterator::collect).map_err(|source| self.0.error(source))
     }
+}
+
+fn unbounded() -> Arc<AtomicU64> {
+    Arc::new(AtomicU64::new(u64::MAX))
 }
 
 /// An entry, for a check.

@@ -1,10 +1,10 @@
 //! Tests of the database: the storage contract, what is refused, migrations and plans.
 
-use delta_core::identity::{EnvelopeHash, Millis};
-use delta_core::topic::TopicId;
+use delta_core::identity::{Author, EnvelopeHash, Millis, OperationId};
+use delta_core::topic::{Chain, TopicId};
 use delta_topic_log::{
-    Closed, GenerationSecret, LogReader, LogStorage, MemoryStorage, Order, StoredOp, TopicFacts, TopicLogs,
-    Write,
+    Closed, Entry, GenerationSecret, HistoryQuery, LogReader, LogStorage, MemoryStorage, Order, Said,
+    SearchQuery, StoredOp, TopicFacts, TopicLogs, Words, Write,
 };
 
 use super::log::{WALK, WALK_BACK};
@@ -238,7 +238,8 @@ fn queries_use_the_keys() {
 #[test]
 fn searches_use_their_indexes() {
     use super::search::{
-        BY_AUTHOR, BY_AUTHOR_NEWEST, BY_PLACE, BY_PLACE_NEWEST, BY_WORDS, BY_WORDS_NEWEST, ERASED, TARGETS,
+        BY_AUTHOR, BY_AUTHOR_NEWEST, BY_PLACE, BY_PLACE_NEWEST, BY_WORDS, BY_WORDS_NEWEST, EDITS, ERASED,
+        MESSAGES,
     };
     let dir = tempfile::tempdir().unwrap();
     let (index, _) = Index::writer(&dir.path().join("index")).unwrap();
@@ -253,11 +254,99 @@ fn searches_use_their_indexes() {
         (BY_AUTHOR_NEWEST, &[author]),
         (BY_WORDS, &words),
         (BY_WORDS_NEWEST, &words),
-        (ERASED, &["INDEX entries_target (target=?"]),
-        (TARGETS, &["INDEX entries_id (id=?", "INDEX entries_target (target=?"]),
+        (ERASED, &["INDEX entries_erased (target=? AND author=? AND rowid>? AND rowid<?)"]),
+        (MESSAGES, &["INDEX entries_id (id=?"]),
+        (EDITS, &["INDEX entries_edits (target=? AND author=? AND rowid>? AND rowid<?)"]),
     ] {
         let plan = index.plan(query);
         assert!(parts.iter().all(|part| plan.contains(part)), "{query}: {plan}");
         assert!(!plan.contains("TEMP") && !plan.contains("SCAN entries"), "{query}: {plan}");
     }
+}
+
+/// Counted in steps of SQLite's machine: what came before makes no edit and no delete of a message dearer, and one
+/// delete of all of them is done in pages.
+#[test]
+fn each_edit_and_delete_of_one_message_costs_the_same() {
+    const MANY: u64 = 20_000;
+    let dir = tempfile::tempdir().unwrap();
+    let index = Index::writer(&dir.path().join("index")).unwrap().0.bounded().unwrap();
+    let position = index.add(&TOPIC, Seq(0), Chain([0; 32])).unwrap().unwrap();
+    let message = OperationId([1; 32]);
+    let entry = |seq: u64, said| {
+        let mut id = [2; 32];
+        id[..8].copy_from_slice(&seq.to_be_bytes());
+        Entry { id: OperationId(id), author: Author([3; 32]), said }
+    };
+    // Steps of the first and of the last tenth of many, and how often there was no room left.
+    let put = |first: u64, said: &dyn Fn() -> Said| {
+        let (mut marks, mut pages) = (vec![index.steps()], 0);
+        for tenth in 0..10 {
+            let some = tenth * MANY / 10..(tenth + 1) * MANY / 10;
+            let done = index.transaction(|index| {
+                for n in some {
+                    let (seq, entry) = (Seq(first + n), entry(first + n, said()));
+                    let mut room = ERASE_PAGE;
+                    while !index.insert(&position, seq, &entry, &mut room)? {
+                        assert_eq!(std::mem::replace(&mut room, ERASE_PAGE), 0);
+                        pages += 1;
+                    }
+                }
+                Ok(())
+            });
+            done.unwrap();
+            marks.push(index.steps());
+        }
+        (marks[1] - marks[0], marks[10] - marks[9], pages)
+    };
+    let edit = || Said::Edit(message, "apple".to_owned());
+    let (first, last, pages) = put(1, &edit);
+    assert!(last < 2 * first && pages == 0, "edits: {first}, {last}");
+    let (first, last, pages) = put(1 + MANY, &|| Said::Delete(message));
+    assert!(last < 2 * first, "deletes: {first}, {last}");
+    assert_eq!(pages, MANY as i64 / ERASE_PAGE);
+    let (first, last, _) = put(1 + 2 * MANY, &edit);
+    assert!(last < 2 * first, "edits of what was deleted: {first}, {last}");
+    let words = Words::parse("apple").unwrap();
+    let query = SearchQuery { words, ..SearchQuery::default() };
+    assert_eq!(index.find(&position, &query, (Seq(0), Seq::MAX), FIND_STEPS).unwrap(), []);
+    let query = SearchQuery::default();
+    assert_eq!(index.find(&position, &query, (Seq(0), Seq::MAX), FIND_STEPS).unwrap().len(), 20);
+}
+
+/// Two words that many texts of another channel have, and none has both: a walk through all of them, which counts.
+#[test]
+fn a_question_that_takes_too_long_is_ended_and_the_next_is_answered() {
+    const TEXTS: u64 = 40_000;
+    let dir = tempfile::tempdir().unwrap();
+    let index = Index::writer(&dir.path().join("index")).unwrap().0.bounded().unwrap();
+    let position = index.add(&TOPIC, Seq(0), Chain([0; 32])).unwrap().unwrap();
+    let other = index.add(&TopicId([9; 32]), Seq(0), Chain([0; 32])).unwrap().unwrap();
+    let put = |position: &Position, seq: u64, text: &str| {
+        let entry =
+            Entry { id: OperationId([1; 32]), author: Author([3; 32]), said: Said::Text(text.to_owned()) };
+        index.insert(position, Seq(seq), &entry, &mut 0)
+    };
+    index
+        .transaction(|index| {
+            for n in 1..=TEXTS {
+                put(&other, n, if n % 2 == 0 { "left" } else { "right" })?;
+            }
+            put(&position, 1, "left right")?;
+            index.advance(&position)
+        })
+        .unwrap();
+    let find = |words: &str, limit, steps| {
+        let words = Words::parse(words).unwrap();
+        let range = HistoryQuery { limit, ..HistoryQuery::default() };
+        let query = SearchQuery { words, range, author: None };
+        index.snapshot(|index| index.find(&other, &query, (Seq(0), Seq::MAX), steps))
+    };
+    for _ in 0..2 {
+        let ended = find("left right", 100, 200);
+        assert!(matches!(ended, Err(StoreError::TooLong { .. })), "{ended:?}");
+        assert_eq!(find("left right", 100, FIND_STEPS).unwrap(), []);
+    }
+    // What a page takes at most is far from the limit.
+    assert_eq!(find("left", 100, FIND_STEPS / 10).unwrap().len(), 100);
 }
