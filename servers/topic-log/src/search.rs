@@ -38,7 +38,8 @@ pub enum WordsError {
 pub struct Words(Vec<String>);
 
 impl Words {
-    /// Splits a text at white space and control characters; `None` when nothing is left.
+    /// Splits a text at white space and control characters, and passes over what has no letters and digits; `None`
+    /// when nothing is left.
     ///
     /// # Errors
     /// The text is above a limit.
@@ -47,18 +48,17 @@ impl Words {
             return Err(WordsError::TooLong);
         }
         let between = |letter: char| letter.is_whitespace() || letter.is_control();
-        let words: Vec<String> =
+        let mut words: Vec<String> =
             text.split(between).filter(|word| !word.is_empty()).map(str::to_owned).collect();
         let runs = text.split(|letter: char| !letter.is_alphanumeric()).filter(|run| !run.is_empty());
-        match words.len().max(runs.count()) {
-            0 => Ok(None),
-            1..=SEARCH_MAX_WORDS => Ok(Some(Self(words))),
-            _ => Err(WordsError::TooMany),
+        if words.len().max(runs.count()) > SEARCH_MAX_WORDS {
+            return Err(WordsError::TooMany);
         }
+        words.retain(|word| word.contains(char::is_alphanumeric));
+        Ok((!words.is_empty()).then_some(Self(words)))
     }
 
-    /// As an FTS5 expression. Every word is a quoted string, so nothing in it is an operator; a word without letters
-    /// and digits is passed over by FTS5.
+    /// As an FTS5 expression. Every word is a quoted string, so nothing in it is an operator.
     pub fn fts5(&self) -> String {
         let quoted: Vec<String> = self.0.iter().map(|word| fts5_string(word)).collect();
         quoted.join(" ")
@@ -206,7 +206,8 @@ mod tests {
             words(r#"say "hi" OR NOT (x* ^y) NEAR:z"#).unwrap().fts5(),
             r#""say" """hi""" "OR" "NOT" "(x*" "^y)" "NEAR:z""#
         );
-        for nothing in ["", " ", "\0\n"] {
+        assert_eq!(words("- a !? b-c").unwrap().fts5(), r#""a" "b-c""#);
+        for nothing in ["", " ", "\0\n", "!?", "- \" ()", "😀"] {
             assert_eq!(words(nothing), None, "{nothing:?}");
         }
     }

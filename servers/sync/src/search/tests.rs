@@ -246,7 +246,9 @@ fn nothing_in_a_text_is_an_operator_and_no_text_is_an_error() {
     }
     assert_eq!(bench.seqs("a* near"), [1]);
     assert_eq!(bench.seqs("NOT"), [0u64; 0]);
-    assert_eq!(bench.seqs("!?"), [0u64; 0]);
+    assert_eq!(bench.seqs("!?"), [1], "no word: it does not restrict");
+    assert_eq!(bench.seqs("!? near"), [1]);
+    assert_eq!(bench.seqs("!? far"), [0u64; 0]);
     let author = bench.authors[0].key.author().to_string();
     assert_eq!(bench.seqs(&author), [0u64; 0], "an author is no word");
 }
