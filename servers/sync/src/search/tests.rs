@@ -454,7 +454,7 @@ fn an_index_and_a_log_that_go_on_meanwhile_are_not_another_log() {
         |position| bench.searcher.answer_from(position, &secret(), &bench.topic, &everything()).unwrap();
     let page = answer(position);
     assert_eq!((seqs(&page), page.indexed), (vec![3, 4, 5], Seq(5)));
-    // The log before the index's newest commits: the old order of reading.
+    // Nothing was indexed yet.
     assert_eq!(answer(None), SearchPage::empty(secret().generation(&bench.topic)));
 }
 

@@ -135,7 +135,7 @@ impl Index {
         Sql::reader(path).map(|sql| Self(sql, unbounded()))
     }
 
-    /// Counts steps: one question takes at most [`FIND_STEPS`].
+    /// Counts steps from now on, so that [`Self::find`] is ended after as many as it may take.
     ///
     /// # Errors
     /// SQLite does not take it.
