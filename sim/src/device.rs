@@ -1,6 +1,6 @@
 //! A device: the engine, a driver that batches by chance, and a disk that survives a kill.
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::path::{Path, PathBuf};
 
 use bytes::Bytes;
@@ -64,6 +64,8 @@ pub(crate) struct Device {
     asked: BTreeMap<CommandId, Command>,
     /// Until when, by its own clock, the server wants to be left alone with a topic, as the socket was told.
     pauses: BTreeMap<TopicId, (ConnId, Millis)>,
+    /// Sockets the engine gave up, with the life it did so in: what they are told meanwhile nobody hears.
+    given_up: BTreeSet<(u64, ConnId)>,
     /// Stored cursors as of the last batch.
     pub cursors: BTreeMap<TopicId, Cursor>,
     /// What a power loss must leave in place.
@@ -161,6 +163,7 @@ impl Device {
             full: false,
             asked: BTreeMap::new(),
             pauses: BTreeMap::new(),
+            given_up: BTreeSet::new(),
             cursors: BTreeMap::new(),
             synced: disk::Synced::default(),
             spin: (Millis(0), 0),
@@ -335,7 +338,8 @@ impl World {
     pub(crate) fn pause(&mut self, device: usize, life: u64, conn: ConnId, topic: TopicId, pause_ms: u64) {
         let now = self.device_now(device);
         let state = &mut self.devices[device];
-        if state.life == life && state.conns.contains_key(&conn) {
+        let heard = state.conns.contains_key(&conn) && !state.given_up.contains(&(life, conn));
+        if state.life == life && heard {
             let until = now.plus(pause_ms.min(MAX_RETRY_AFTER_MS));
             state.pauses.insert(topic, (conn, until));
         }
@@ -534,7 +538,9 @@ impl World {
                 Output::ForgetConnections => continue,
                 Output::Disconnect { conn } => {
                     // Given up before it heard of the server's wish.
-                    self.devices[device].pauses.retain(|_, (asked_on, _)| *asked_on != conn);
+                    let state = &mut self.devices[device];
+                    state.pauses.retain(|_, (asked_on, _)| *asked_on != conn);
+                    state.given_up.insert((state.life, conn));
                     Deferred::Disconnect { conn }
                 }
                 Output::Fetch { conn, request, .. } => Deferred::Fetch { conn, request },

@@ -194,12 +194,19 @@ impl State {
         let mut wanted: BTreeMap<TopicId, bool> =
             old.iter().map(|(id, topic)| (*id, topic.subscribed)).collect();
         wanted.extend(subscribed.into_iter().rev());
+        let same_server = network.is_none();
         if let Some(network) = network {
             self.server_key = network.as_ref().and_then(|network| server_key(network).ok());
             self.network = network;
         }
         for (id, topic) in &mut self.topics {
             topic.subscribed = wanted.get(id).copied().unwrap_or_default();
+            // Another server's sessions are of no use.
+            if let Some(session) = old.get(id).and_then(|old| old.session.as_ref()).filter(|_| same_server) {
+                let mut session = session.clone();
+                session.restart();
+                topic.session = Some(session);
+            }
             if old.get(id).is_some_and(|old| old.shown != topic.shown) {
                 outputs.push_back(Output::Event(Event::Connection { topic: *id, connection: topic.shown }));
             }

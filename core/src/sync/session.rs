@@ -260,6 +260,14 @@ impl Session {
         self.state = State::Stopped;
     }
 
+    /// Forgets its connection, which whoever calls this closes, but not what past ones have taught it: failures, and a
+    /// pause the server asked for.
+    pub fn restart(&mut self) {
+        self.transmits.clear();
+        self.received = None;
+        self.state = State::Stopped;
+    }
+
     /// The connection in use.
     pub const fn conn(&self) -> Option<ConnId> {
         match self.state {
