@@ -325,10 +325,22 @@ fn write_text(path: &Path, text: &str) -> anyhow::Result<()> {
         let mut file = tempfile::NamedTempFile::new_in(folder)?;
         std::io::Write::write_all(&mut file, format!("{text}\n").as_bytes())?;
         readable_by_all(file.as_file())?;
+        // On the disk before it has the name: a crash leaves the old file or the new one.
+        file.as_file().sync_all()?;
         file.persist(path)?;
+        sync_folder(folder)?;
         Ok(())
     };
     write().with_context(|| path.display().to_string())
+}
+
+/// So that the new name is on the disk, too.
+fn sync_folder(folder: &Path) -> std::io::Result<()> {
+    #[cfg(unix)]
+    std::fs::File::open(folder)?.sync_all()?;
+    #[cfg(not(unix))]
+    let _ = folder;
+    Ok(())
 }
 
 /// Lists and records are public; temporary files are not.

@@ -40,7 +40,8 @@ const CONNECTIONS: usize = 32;
 /// No limit that one loopback address would reach.
 const NO_LIMITS: [&str; 2] = [
     "--limit",
-    "deliveries_per_topic_per_minute=0,connections_per_address=0,subscribes_per_second_per_address=0",
+    "deliveries_per_topic_per_minute=0,connections_per_address=0,subscribes_per_second_per_address=0,\
+     upload_bytes_per_address=0",
 ];
 
 /// What a measurement gives.

@@ -108,7 +108,10 @@ impl Front {
             return Ok(self.busy(unread(StatusCode::SERVICE_UNAVAILABLE)));
         };
         match &self.v2 {
-            Some(v2) if packet.first() == Some(&v2::VERSION) => Ok(status(v2.answer(packet, share).await)),
+            Some(v2) if packet.first() == Some(&v2::VERSION) => Ok(match v2.answer(packet, share).await {
+                StatusCode::SERVICE_UNAVAILABLE => later(status(StatusCode::SERVICE_UNAVAILABLE)),
+                code => status(code),
+            }),
             _ => Ok(self.accept(packet, share)),
         }
     }
@@ -141,10 +144,9 @@ impl Front {
         Ok(Some(packet))
     }
 
-    fn busy(&self, mut answer: Answer) -> Answer {
+    fn busy(&self, answer: Answer) -> Answer {
         self.counters.count(Event::Busy);
-        answer.headers_mut().insert(RETRY_AFTER, HeaderValue::from_static("1"));
-        answer
+        later(answer)
     }
 }
 
@@ -192,6 +194,12 @@ async fn read_frames(body: &mut Incoming, packet: &mut Vec<u8>, len: usize) -> R
         }
     }
     Ok(())
+}
+
+/// Says when to come back.
+fn later(mut answer: Answer) -> Answer {
+    answer.headers_mut().insert(RETRY_AFTER, HeaderValue::from_static("1"));
+    answer
 }
 
 /// An answer without a body.

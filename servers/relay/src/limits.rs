@@ -7,8 +7,9 @@ delta_server_shell::limits! {
     connections = 16_384;
     /// Requests per second of one address. Above it: 429. Other relays are addresses, too.
     requests_per_second_per_address = 5_000;
-    /// Bytes of bodies still on their way from one address: some thirty of the largest class. Above it: 503.
-    upload_bytes_per_address = 32 * 1024 * 1024;
+    /// Bytes of bodies still on their way from one address, one of any class at least: a small part of what all may
+    /// hold, so that a few slow addresses do not keep out the rest. Above it: 503.
+    upload_bytes_per_address = 4 * 1024 * 1024;
     /// Tunnels of one address. Above it: 429.
     tunnels_per_address = 256;
     /// Tunnels at once. Above it: 503.
@@ -28,6 +29,7 @@ mod tests {
         let mut limits = Limits::default();
         assert_eq!((limits.connections_per_address, limits.connections), (1024, 16_384));
         assert_eq!((limits.tunnels_per_address, limits.tunnels), (256, 8_192));
+        assert_eq!(limits.upload_bytes_per_address, 4_194_304);
         assert_eq!(limits.tunnel_bytes_per_second, 8_388_608);
         limits.set(&"requests_per_second_per_address=0".parse().unwrap());
         assert_eq!(limits.requests_per_second_per_address, 0);

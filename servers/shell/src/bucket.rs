@@ -2,6 +2,9 @@
 
 use delta_core::identity::Millis;
 
+/// A reading so much older than the last one is of a clock that was put back; less is a thread that came late.
+const PUT_BACK_MS: u64 = 1_000;
+
 /// Lets through a burst of `capacity`, then `capacity` per `period_ms` evenly.
 #[derive(Clone, Copy, Debug)]
 pub struct TokenBucket {
@@ -26,7 +29,8 @@ impl TokenBucket {
             return Ok(());
         }
         self.spent_ms = self.spent_ms.saturating_sub(now.since(self.at).saturating_mul(capacity));
-        self.at = self.at.max(now);
+        // From a clock that was put back on, time counts anew: nobody waits until it is where it was.
+        self.at = if self.at.since(now) > PUT_BACK_MS { now } else { self.at.max(now) };
         // One token weighs `period_ms`, one millisecond refills `capacity`.
         let room = period_ms.saturating_mul(capacity);
         let weight = count.saturating_mul(period_ms).min(room);
@@ -68,5 +72,16 @@ mod tests {
         assert_eq!(bucket.take(Millis(1000), u64::MAX, 0, 1000), Ok(()));
         assert_eq!(bucket.take(Millis(1000), 2, 2, 1000), Ok(()));
         assert_eq!(bucket.take(Millis(0), 1, 2, 1000), Err(500));
+        // A little late: its time was counted already.
+        assert_eq!(bucket.take(Millis(500), 1, 2, 1000), Err(500));
+    }
+
+    #[test]
+    fn a_clock_put_back_starts_anew() {
+        let mut bucket = TokenBucket::full(Millis(3_600_000));
+        assert_eq!(bucket.take(Millis(3_600_000), 2, 2, 1000), Ok(()));
+        assert_eq!(bucket.take(Millis(100), 1, 2, 1000), Err(500));
+        assert_eq!(bucket.take(Millis(599), 1, 2, 1000), Err(1));
+        assert_eq!(bucket.take(Millis(600), 1, 2, 1000), Ok(()));
     }
 }

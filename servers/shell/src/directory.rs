@@ -229,20 +229,29 @@ struct Read {
     fresh: bool,
     expires: Millis,
     warned: bool,
+    // The failure that was logged last: one that stays is not said at every look.
+    told: Option<String>,
 }
 
 /// A source and what it last held, good or bad.
 #[derive(Debug)]
 struct Text {
     source: Option<Source>,
-    // `None`: never looked at.
+    // `None`: never read.
     stamp: Option<Stamp>,
-    text: String,
+    // `None`: never had.
+    text: Option<String>,
 }
 
 impl Text {
-    const fn new(source: Option<Source>, text: String) -> Self {
-        Self { source, stamp: None, text }
+    const fn new(source: Option<Source>) -> Self {
+        Self { source, stamp: None, text: None }
+    }
+
+    /// Puts `text` in place of what the source holds; a file is read again at the next look.
+    fn stand_in(&mut self, text: String) {
+        self.stamp = None;
+        self.text = Some(text);
     }
 
     /// Whether the source holds something else than before. URLs are asked only when `poll` says so.
@@ -251,18 +260,23 @@ impl Text {
             Some(Source::File(path)) => {
                 // Taken before reading: what is written meanwhile is read the next time.
                 let stamp = stamp(path);
-                if self.stamp.replace(stamp) == Some(stamp) {
+                if self.stamp == Some(stamp) {
                     return Ok(false);
                 }
-                fs::read_to_string(path).map_err(|source| LoadError::Read { path: path.clone(), source })?
+                let text = fs::read_to_string(path);
+                // What is there and could not be read is tried again; what is not there has another stamp later.
+                if text.is_ok() || stamp.is_none() {
+                    self.stamp = Some(stamp);
+                }
+                text.map_err(|source| LoadError::Read { path: path.clone(), source })?
             }
             Some(Source::Url(url)) if poll => fetch(connector, url, MAX_DIRECTORY_BYTES)
                 .await
                 .map_err(|source| LoadError::Fetch { url: url.clone(), source })?,
             _ => return Ok(false),
         };
-        let other = text != self.text;
-        self.text = text;
+        let other = self.text.as_ref() != Some(&text);
+        self.text = Some(text);
         Ok(other)
     }
 }
@@ -279,10 +293,13 @@ impl Directories {
         let seen = read_seen(&folder)?;
         // Past a list's expiry clients stop; a relay that stopped as well would only lose what is on its way.
         let rules = LoadRules { seen, accept_expired_list: true };
-        let list = Text::new(Some(settings.list.clone()), String::new());
-        let records = Text::new(settings.records.clone(), NO_RECORDS.to_owned());
+        let list = Text::new(Some(settings.list.clone()));
+        let mut records = Text::new(settings.records.clone());
+        if settings.records.is_none() {
+            records.stand_in(NO_RECORDS.to_owned());
+        }
         let expires = Millis(u64::MAX);
-        let read = Read { rules, list, records, fresh: true, expires, warned: false };
+        let read = Read { rules, list, records, fresh: true, expires, warned: false, told: None };
         let this = Self {
             settings,
             folder,
@@ -340,10 +357,17 @@ impl Directories {
             );
         }
         match self.look(&mut read, poll, now).await {
-            Ok(changed) => changed,
+            Ok(changed) => {
+                read.told = None;
+                changed
+            }
             Err(error) => {
-                self.refused.fetch_add(1, Ordering::Relaxed);
-                tracing::error!("{}; the directory read before stays in use", chain(&error));
+                let error = chain(&error).to_string();
+                if poll || read.told.as_ref() != Some(&error) {
+                    self.refused.fetch_add(1, Ordering::Relaxed);
+                    tracing::error!("{error}; the directory read before stays in use");
+                }
+                read.told = Some(error);
                 false
             }
         }
@@ -352,10 +376,13 @@ impl Directories {
     async fn look(&self, read: &mut Read, poll: bool, now: Millis) -> Result<bool, LoadError> {
         read.fresh |= read.list.look(&self.connector, poll).await?;
         read.fresh |= read.records.look(&self.connector, poll).await?;
+        // Half a directory is none: the list without its records has no node.
+        let (Some(list), Some(records)) = (read.list.text.clone(), read.records.text.clone()) else {
+            return Ok(false);
+        };
         if !std::mem::take(&mut read.fresh) {
             return Ok(false);
         }
-        let (list, records) = (read.list.text.clone(), read.records.text.clone());
         self.load(read, list.clone(), records.clone(), now).await?;
         if [Some(&self.settings.list), self.settings.records.as_ref()]
             .into_iter()
@@ -380,7 +407,14 @@ impl Directories {
             return Ok(false);
         }
         let (Some(list), Some(records)) = (text(LIST_CACHE)?, text(RECORDS_CACHE)?) else { return Ok(false) };
-        self.load(read, list, records, now).await.map(|()| true)
+        self.load(read, list.clone(), records.clone(), now).await?;
+        // What one source has given is looked at with what the cache has of the other, never alone.
+        read.list.stand_in(list);
+        if self.settings.records.is_some() {
+            read.records.stand_in(records);
+        }
+        read.fresh = false;
+        Ok(true)
     }
 
     async fn load(

@@ -119,6 +119,8 @@ struct Ring {
     previous: Option<Held>,
     /// When the current key became it.
     since: Millis,
+    /// Ids that were in use before the start: those of keys that were erased then are not given to others.
+    before: Vec<u16>,
 }
 
 impl OnionKeys {
@@ -144,7 +146,7 @@ impl OnionKeys {
             (None, None) => (new_key(&path, stored.fresh_kid(), policy.capacity, entropy)?, None),
         };
         let since = if whole && stored.since != Millis(0) { stored.since } else { now };
-        let ring = Ring { current, next, previous, since };
+        let ring = Ring { current, next, previous, since, before: stored.kids() };
         store(&path, &ring)?;
         remove_strangers(&path, &ring)?;
         let set = RwLock::new(Arc::new(ring.to_set()));
@@ -189,6 +191,7 @@ impl OnionKeys {
             }
             if new.next.is_none() {
                 let taken = new.held().map(|held| held.secret.kid()).chain(kid(erased.as_ref()));
+                let taken = taken.chain(new.before.iter().copied());
                 let fresh = fresh_kid(&taken.collect::<Vec<_>>());
                 new.next = Some(new_key(&self.folder, fresh, self.policy.capacity, entropy)?);
             }
@@ -233,7 +236,7 @@ pub fn published(folder: &NodeFolder, entropy: &mut dyn Entropy) -> Result<Vec<O
     if !path.join(KEYS_FILE).exists() {
         let current = new_key(path, FIRST_KID, REPLAY_CAPACITY, entropy)?;
         current.seen.close()?;
-        store(path, &Ring { current, next: None, previous: None, since: Millis(0) })?;
+        store(path, &Ring { current, next: None, previous: None, since: Millis(0), before: Vec::new() })?;
     }
     let stored = Stored::read(path)?;
     Ok([stored.current, stored.next].iter().flatten().map(OnionSecret::public).collect())

@@ -14,6 +14,8 @@ use crate::bucket::TokenBucket;
 
 /// Buckets of addresses kept before full ones are looked for and forgotten.
 const MANY_BUCKETS: usize = 16_384;
+/// Shortest time between two such looks, milliseconds: however many addresses come, they cost little.
+const PRUNE_PAUSE_MS: u64 = 1_000;
 /// Most buckets; strangers beyond that share one.
 const MAX_BUCKETS: usize = 262_144;
 
@@ -79,15 +81,14 @@ pub struct Rates {
 #[derive(Debug)]
 struct Buckets {
     by_address: HashMap<IpAddr, TokenBucket>,
-    // Full ones are looked for when there are so many: twice as many as were left the last time, so that an address
-    // costs the same however many there are.
-    prune_at: usize,
+    // When full ones were looked for.
+    pruned: Millis,
 }
 
 impl Rates {
     /// So often a second, with as much at once; 0 for no limit.
     pub fn new(per_second: u64) -> Self {
-        let buckets = Buckets { by_address: HashMap::new(), prune_at: MANY_BUCKETS };
+        let buckets = Buckets { by_address: HashMap::new(), pruned: Millis(0) };
         Self { buckets: Mutex::new(buckets), per_second }
     }
 
@@ -100,10 +101,11 @@ impl Rates {
             return Ok(());
         }
         let mut buckets = lock(&self.buckets);
-        let Buckets { by_address, prune_at } = &mut *buckets;
-        if by_address.len() > *prune_at {
+        let Buckets { by_address, pruned } = &mut *buckets;
+        let due = now.since(*pruned) >= PRUNE_PAUSE_MS || now < *pruned;
+        if by_address.len() > MANY_BUCKETS && due {
             by_address.retain(|_, bucket| !bucket.is_full(now, self.per_second));
-            *prune_at = MANY_BUCKETS.max(2 * by_address.len());
+            *pruned = now;
         }
         let mut address = group(address);
         if by_address.len() >= MAX_BUCKETS && !by_address.contains_key(&address) {
@@ -145,8 +147,14 @@ impl FromStr for Network {
             text.split_once('/').map_or((text, None), |(address, bits)| (address, Some(bits)));
         let address: IpAddr = address.parse().map_err(|_| NetworkError)?;
         let most = if address.is_ipv4() { 32 } else { 128 };
-        let bits = bits.map_or(Ok(most), str::parse).map_err(|_| NetworkError)?;
-        if bits > most { Err(NetworkError) } else { Ok(Self { address, bits }) }
+        let bits: u8 = bits.map_or(Ok(most), str::parse).map_err(|_| NetworkError)?;
+        if bits > most {
+            return Err(NetworkError);
+        }
+        // An IPv4 address written as IPv6 is that address.
+        let canonical = address.to_canonical();
+        let mapped = if canonical.is_ipv4() { most - 32 } else { 0 };
+        Ok(Self { address: canonical, bits: bits.checked_sub(mapped).ok_or(NetworkError)? })
     }
 }
 
@@ -218,6 +226,9 @@ mod tests {
             (0..=MAX_BUCKETS as u32).map(|n| rates.take(IpAddr::from(n.to_be_bytes()), Millis(1_000)));
         assert!(refused.filter(Result::is_err).count() <= 2);
         assert_eq!(counts(), MAX_BUCKETS + 1);
+        // And an end of that.
+        rates.take(address("192.0.2.1"), Millis(3_000)).unwrap();
+        assert!(counts() <= 2, "{}", counts());
     }
 
     #[test]
@@ -229,7 +240,13 @@ mod tests {
         assert!(contains("10.0.0.0/8", "::ffff:10.0.0.1") && !contains("10.0.0.0/8", "::1"));
         assert!(contains("0.0.0.0/0", "203.0.113.9") && contains("::/0", "2001:db8::1"));
         assert!(contains("2001:db8::/32", "2001:db8:1::") && !contains("2001:db8::/32", "2001:db9::"));
-        for bad in ["", "10.0.0", "10.0.0.0/33", "::/129", "10.0.0.0/x", "relay.example"] {
+        assert!(contains("::ffff:127.0.0.1", "127.0.0.1") && !contains("::ffff:127.0.0.1", "127.0.0.2"));
+        assert!(
+            contains("::ffff:10.0.0.0/104", "10.255.0.1") && !contains("::ffff:10.0.0.0/104", "11.0.0.1")
+        );
+        for bad in
+            ["::ffff:10.0.0.0/95", "", "10.0.0", "10.0.0.0/33", "::/129", "10.0.0.0/x", "relay.example"]
+        {
             assert_eq!(bad.parse::<Network>(), Err(NetworkError), "{bad}");
         }
     }

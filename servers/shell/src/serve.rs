@@ -107,10 +107,11 @@ impl Door {
         }
         // Each proxy adds whom it heard it from: from the right, the first that is no proxy of ours. What stands left
         // of that is anybody's word.
-        let named = headers.get_all(FORWARDED_FOR).iter().filter_map(|value| HeaderValue::to_str(value).ok());
-        let named: Vec<&str> = named.flat_map(|value| value.split(',')).map(str::trim).collect();
+        let named = headers.get_all(FORWARDED_FOR).iter().map(HeaderValue::as_bytes);
+        let named: Vec<&[u8]> = named.flat_map(|value| value.split(|byte| *byte == b',')).collect();
         let mut asking = end;
         for name in named.into_iter().rev() {
+            let name = std::str::from_utf8(name).unwrap_or_default().trim();
             let Ok(address) = name.parse::<IpAddr>() else { return asking };
             asking = address;
             if !self.is_proxy(address) {
@@ -318,13 +319,17 @@ mod tests {
     use super::*;
 
     fn asking(end: &str, headers: &[&str]) -> String {
+        asking_in_bytes(end, &headers.iter().map(|value| value.as_bytes()).collect::<Vec<_>>())
+    }
+
+    fn asking_in_bytes(end: &str, headers: &[&[u8]]) -> String {
         let door = Door {
             proxies: vec!["127.0.0.1".parse().unwrap(), "10.0.0.0/8".parse().unwrap()],
             ..Door::admin()
         };
         let mut map = HeaderMap::new();
         for value in headers {
-            map.append(FORWARDED_FOR, value.parse().unwrap());
+            map.append(FORWARDED_FOR, HeaderValue::from_bytes(value).unwrap());
         }
         door.asking(end.parse().unwrap(), &map).to_string()
     }
@@ -340,6 +345,9 @@ mod tests {
         assert_eq!(asking("127.0.0.1", &["10.1.2.3"]), "10.1.2.3");
         assert_eq!(asking("127.0.0.1", &["nonsense, 10.1.2.3"]), "10.1.2.3");
         assert_eq!(asking("127.0.0.1", &["2001:db8::1"]), "2001:db8::1");
+        // What the client wrote does not hide it.
+        assert_eq!(asking_in_bytes("127.0.0.1", &[b"\xff, 198.51.100.1"]), "198.51.100.1");
+        assert_eq!(asking_in_bytes("127.0.0.1", &[b"198.51.100.1, \xff"]), "127.0.0.1");
     }
 
     #[test]

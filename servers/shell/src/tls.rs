@@ -62,29 +62,35 @@ impl Tls {
     /// Looks at the files for ever. New ones that cannot be used are refused, loudly; connections go on.
     pub async fn watch(self: Arc<Self>) {
         let mut seen = self.stamps();
+        let mut refused = None;
         loop {
             tokio::time::sleep(LOOK).await;
             let now = self.stamps();
             // Both files are replaced, one after the other: only what has stood still for a while is read.
             if now != seen {
                 tokio::time::sleep(LOOK).await;
-                seen = self.stamps();
-                self.reload();
+                let now = self.stamps();
+                match self.reload() {
+                    Ok(()) => {
+                        seen = now;
+                        tracing::info!("the certificate was read again");
+                    }
+                    // Tried again, and said once.
+                    Err(error) if refused != Some(now) => {
+                        refused = Some(now);
+                        tracing::error!("{}; the certificate read before stays in use", chain(&error));
+                    }
+                    Err(_) => {}
+                }
             }
         }
     }
 
     /// Reads the files again.
-    fn reload(&self) {
-        match read(&self.cert, &self.key) {
-            Ok(config) => {
-                *self.config.write().unwrap_or_else(PoisonError::into_inner) = config;
-                tracing::info!("the certificate was read again");
-            }
-            Err(error) => {
-                tracing::error!("{}; the certificate read before stays in use", chain(&error));
-            }
-        }
+    fn reload(&self) -> Result<(), TlsError> {
+        let config = read(&self.cert, &self.key)?;
+        *self.config.write().unwrap_or_else(PoisonError::into_inner) = config;
+        Ok(())
     }
 
     fn stamps(&self) -> [Option<SystemTime>; 2] {
@@ -133,16 +139,16 @@ mod tests {
         let first = current();
         for bad in ["", "nonsense", &pem("CERTIFICATE", b"nonsense")] {
             fs::write(&cert, bad).unwrap();
-            tls.reload();
+            assert!(tls.reload().is_err(), "{bad}");
             assert!(Arc::ptr_eq(&first, &current()), "{bad}");
         }
         // A key of somebody else.
         let root = pem("CERTIFICATE", include_bytes!("../../../client/tests/mock/tls/root.der"));
         fs::write(&cert, root).unwrap();
-        tls.reload();
+        assert!(tls.reload().is_err());
         assert!(Arc::ptr_eq(&first, &current()));
         fs::write(&cert, leaf).unwrap();
-        tls.reload();
+        tls.reload().unwrap();
         assert!(!Arc::ptr_eq(&first, &current()));
     }
 }

@@ -7,7 +7,7 @@ use std::sync::{Arc, PoisonError, RwLock};
 use delta_core::identity::Millis;
 use delta_core::onion::directory::RecordObject;
 use delta_core::topic::{Chain, Generation, Seq, SignedHead, TopicId};
-use delta_server_shell::limit::Rates;
+use delta_server_shell::limit::{Rates, Shares};
 use delta_server_shell::serve::Door;
 use delta_server_shell::{OnionKeys, platform};
 use delta_topic_log::GenerationSecret;
@@ -64,6 +64,10 @@ pub struct App {
     pub keys: Arc<OnionKeys>,
     /// Bytes in flight.
     pub budget: Arc<Budget>,
+    /// Bytes of deliveries still on their way: a part of those in flight, so that slow senders leave room for the rest.
+    pub uploads: Arc<Budget>,
+    /// The same for every address.
+    pub uploads_each: Arc<Shares>,
     /// Whether the disk takes writes.
     pub disk: Arc<Disk>,
     /// How often every address may subscribe.

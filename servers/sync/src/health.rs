@@ -46,6 +46,12 @@ impl Budget {
         self.shares.load(Ordering::Relaxed)
     }
 
+    /// A budget of a part of this one; without a limit if this one has none.
+    pub fn part(&self, divisor: u64) -> Self {
+        let limit = if self.limit == u64::MAX { self.limit } else { self.limit / divisor };
+        Self { used: AtomicU64::new(0), shares: AtomicU64::new(0), limit }
+    }
+
     /// Bytes in flight.
     pub fn used(&self) -> u64 {
         self.used.load(Ordering::Relaxed)

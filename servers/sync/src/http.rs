@@ -1,10 +1,11 @@
 //! The HTTP routes: deliveries, history, and what the server says of itself.
 
+use std::net::IpAddr;
 use std::sync::{Arc, PoisonError};
 use std::time::Duration;
 
 use axum::Router;
-use axum::body::Body;
+use axum::body::{Body, BodyDataStream};
 use axum::extract::{Path, Query, Request, State};
 use axum::http::{HeaderMap, HeaderValue, StatusCode, Uri, header};
 use axum::response::{IntoResponse, Response};
@@ -22,7 +23,7 @@ use delta_server_shell::serve::Peer;
 use delta_topic_log::{
     Cursor, HISTORY_DEFAULT_LIMIT, HISTORY_MAX_LIMIT, HistoryQuery, LogView, MAX_HAS, Write, json,
 };
-use futures_util::StreamExt;
+use futures_util::{FutureExt, StreamExt};
 use serde::Deserialize;
 use serde_json::json;
 
@@ -118,7 +119,7 @@ async fn deliver(State(app): State<Arc<App>>, request: Request) -> Result<Respon
         return Err(Refusal::new(status, "the length is no size class"));
     }
     let permit = app.admit(len).filter(|_| !app.keys.set().is_full()).ok_or_else(|| busy(&app))?;
-    let bytes = read_body(request.into_body(), len, len).await?;
+    let bytes = read_delivery(&app, request, len, len).await?;
     if bytes.len() != len {
         return Err(Refusal::bad("the body is shorter than its length"));
     }
@@ -143,8 +144,9 @@ async fn deliver_json(app: &Arc<App>, request: Request) -> Result<Response, Refu
     if len.is_some_and(|len| len > MAX_JSON) {
         return Err(too_large);
     }
-    let permit = app.admit(len.unwrap_or(MAX_JSON)).ok_or_else(|| busy(app))?;
-    let body = read_body(request.into_body(), len.unwrap_or(4096), MAX_JSON).await?;
+    let most = len.unwrap_or(MAX_JSON);
+    let permit = app.admit(most).ok_or_else(|| busy(app))?;
+    let body = read_delivery(app, request, len.unwrap_or(4096), most).await?;
     let parsed: JsonDelivery = serde_json::from_slice(&body)
         .map_err(|_| malformed(app, "the body is not {\"topic_hex\", \"op_base64\"}"))?;
     let topic =
@@ -247,7 +249,7 @@ async fn has(
     let topic = parse_topic(&topic)?;
     topics::authorise(&app, &topic, &Params::of(request.uri())?).await?;
     let length = Refusal::bad("the body is 1 to 256 hashes of 32 bytes");
-    let body = match read_body(request.into_body(), 32, MAX_HAS * 32).await {
+    let body = match read_body(request.into_body(), 32, MAX_HAS * 32, || Some(())).await {
         Ok(body) => body,
         Err(refusal) if refusal.status == StatusCode::PAYLOAD_TOO_LARGE => return Err(length),
         Err(refusal) => return Err(refusal),
@@ -310,22 +312,53 @@ fn content_length(headers: &HeaderMap) -> Option<usize> {
     headers.get(header::CONTENT_LENGTH)?.to_str().ok()?.parse().ok()
 }
 
-/// The whole body, at most `limit` bytes of it, within [`BODY_TIMEOUT`].
-async fn read_body(body: Body, expected: usize, limit: usize) -> Result<Vec<u8>, Refusal> {
-    let read = async {
-        let mut bytes = Vec::with_capacity(expected.min(limit));
-        let mut chunks = body.into_data_stream();
-        while let Some(chunk) = chunks.next().await {
-            let chunk: Bytes = chunk.map_err(|_| Refusal::bad("the body was cut off"))?;
-            if bytes.len() + chunk.len() > limit {
-                return Err(Refusal::new(StatusCode::PAYLOAD_TOO_LARGE, "the body is too long"));
-            }
-            bytes.extend_from_slice(&chunk);
+/// The body of a delivery. One that has not come with its head takes a share of what may be on its way.
+async fn read_delivery(
+    app: &App,
+    mut request: Request,
+    expected: usize,
+    limit: usize,
+) -> Result<Vec<u8>, Refusal> {
+    let peer = request.extensions_mut().remove::<Peer>().ok_or_else(|| busy(app))?;
+    let from: IpAddr = peer.address;
+    let wait = || app.uploads_each.take(from, limit as u64).zip(app.uploads.take(limit));
+    let read = read_body(request.into_body(), expected, limit, wait).await;
+    read.inspect_err(|refusal| {
+        if refusal.status == StatusCode::SERVICE_UNAVAILABLE {
+            app.metrics.refuse_load.inc();
         }
-        Ok(bytes)
-    };
+    })
+}
+
+/// The whole body, at most `limit` bytes of it, within [`BODY_TIMEOUT`]; while it waits for more it holds what `wait`
+/// gives, and is refused if that is nothing.
+async fn read_body<T>(
+    body: Body,
+    expected: usize,
+    limit: usize,
+    wait: impl FnOnce() -> Option<T>,
+) -> Result<Vec<u8>, Refusal> {
+    let mut bytes = Vec::with_capacity(expected.min(limit));
+    let mut chunks = body.into_data_stream();
+    if let Some(done) = read_chunks(&mut chunks, &mut bytes, limit).now_or_never() {
+        return done.map(|()| bytes);
+    }
+    let _held = wait().ok_or(Refusal::busy())?;
+    let reading = read_chunks(&mut chunks, &mut bytes, limit);
     let slow = Refusal::new(StatusCode::REQUEST_TIMEOUT, "the body took too long");
-    tokio::time::timeout(BODY_TIMEOUT, read).await.unwrap_or(Err(slow))
+    tokio::time::timeout(BODY_TIMEOUT, reading).await.unwrap_or(Err(slow))?;
+    Ok(bytes)
+}
+
+async fn read_chunks(chunks: &mut BodyDataStream, bytes: &mut Vec<u8>, limit: usize) -> Result<(), Refusal> {
+    while let Some(chunk) = chunks.next().await {
+        let chunk: Bytes = chunk.map_err(|_| Refusal::bad("the body was cut off"))?;
+        if bytes.len() + chunk.len() > limit {
+            return Err(Refusal::new(StatusCode::PAYLOAD_TOO_LARGE, "the body is too long"));
+        }
+        bytes.extend_from_slice(&chunk);
+    }
+    Ok(())
 }
 
 /// 64 hex digits of either case.

@@ -21,6 +21,8 @@ delta_server_shell::limits! {
     connections = 65_536;
     /// Bytes of packets and operations on their way to the disk. Above it: 503.
     bytes_in_flight = 64 * 1024 * 1024;
+    /// Bytes of deliveries still on their way from one address, one of any size at least. Above it: 503.
+    upload_bytes_per_address = 4 * 1024 * 1024;
     /// Size of the database file. Above it deliveries get 503, as with a full disk.
     database_bytes = 0;
     /// Room left on the disk below which deliveries get 503, so that the server ends no worse than full.
@@ -40,6 +42,7 @@ mod tests {
         assert_eq!(limits.subscribes_per_second_per_address, 200);
         assert_eq!(limits.searches_per_second_per_address, 20);
         assert_eq!(limits.deliveries_per_topic_per_minute, 60_000);
+        assert_eq!((limits.bytes_in_flight, limits.upload_bytes_per_address), (67_108_864, 4_194_304));
         assert_eq!((limits.signals_per_topic_per_minute, limits.disk_free_bytes), (6_000, 67_108_864));
         assert_eq!((limits.bytes_per_topic, limits.ops_per_topic, limits.max_age_days), (0, 0, 0));
         limits.set(&"ops_per_topic=5".parse().unwrap());

@@ -14,7 +14,7 @@ use delta_core::onion::directory::{NodeKind, RecordObject};
 use delta_core::onion::v3::OnionKey;
 use delta_server_shell::connect::{Connector, SystemResolver, Timeouts};
 use delta_server_shell::directory::{Directories, LoadError};
-use delta_server_shell::limit::Rates;
+use delta_server_shell::limit::{Rates, Shares};
 use delta_server_shell::program::{self, LogFormat, Stop, print};
 use delta_server_shell::serve::{Door, TurnedAway, serve};
 use delta_server_shell::tls::TlsError;
@@ -51,6 +51,8 @@ const DRAIN: Duration = Duration::from_secs(5);
 const CLOSE: Duration = Duration::from_secs(3);
 /// How often the drain looks whether it is done.
 const LOOK: Duration = Duration::from_millis(5);
+/// Deliveries still on their way may hold this part of the bytes in flight.
+const UPLOAD_PART: u64 = 2;
 /// Fewest reading threads.
 const MIN_READERS: usize = 2;
 
@@ -304,6 +306,7 @@ fn assemble(settings: &Settings, folder: &DataFolder) -> Result<Assembled, RunEr
         opening,
     };
     let (ingress, opening) = Ingress::start(parts, cores);
+    let budget = Arc::new(Budget::new(limits.bytes_in_flight));
     let (search, indexer) = start_search(folder, &secret, &disk, &metrics)?;
     let app = App {
         identity: folder.identity().clone(),
@@ -323,7 +326,9 @@ fn assemble(settings: &Settings, folder: &DataFolder) -> Result<Assembled, RunEr
         writer,
         ingress,
         keys,
-        budget: Arc::new(Budget::new(limits.bytes_in_flight)),
+        uploads: Arc::new(budget.part(UPLOAD_PART)),
+        uploads_each: Arc::new(Shares::new(limits.upload_bytes_per_address)),
+        budget,
         disk,
         subscribes: Rates::new(limits.subscribes_per_second_per_address),
         searches: Rates::new(limits.searches_per_second_per_address),

@@ -119,6 +119,40 @@ async fn case_70_connections_and_subscribes_of_one_address_are_limited() {
     assert!(refused > 0);
 }
 
+/// The stalled bodies come from 127.0.0.1, the bystander's from 127.0.0.2.
+#[cfg(target_os = "linux")]
+#[tokio::test]
+async fn case_70_bodies_that_never_come_hold_the_share_of_their_address_and_others_deliver() {
+    const SIZE: usize = 65_536;
+    let dir = tempfile::tempdir().unwrap();
+    let limits = ["--limit", "bytes_in_flight=262144,upload_bytes_per_address=65536"];
+    let server = Server::start(dir.path(), &limits);
+    let head = format!("POST /deliver HTTP/1.1\r\nHost: x\r\nContent-Length: {SIZE}\r\n\r\n");
+    let stall = async || {
+        let mut stream = tokio::net::TcpStream::connect(server.address).await.unwrap();
+        stream.write_all(&[head.as_bytes(), &[3; 100]].concat()).await.unwrap();
+        stream
+    };
+    let status = async |stream: &mut tokio::net::TcpStream| {
+        let mut status = [0; 12];
+        stream.read_exact(&mut status).await.unwrap();
+        String::from_utf8_lossy(&status).into_owned()
+    };
+    let held = stall().await;
+    let in_flight = async || server.metric("delta_sync_in_flight_bytes").await;
+    common::eventually("a stalled body", async || in_flight().await == SIZE as u64).await;
+    for _ in 0..8 {
+        assert_eq!(status(&mut stall().await).await, "HTTP/1.1 503");
+    }
+    let socket = tokio::net::TcpSocket::new_v4().unwrap();
+    socket.bind("127.0.0.2:0".parse().unwrap()).unwrap();
+    let mut bystander = socket.connect(server.address).await.unwrap();
+    bystander.write_all(&[head.as_bytes(), &[3; SIZE]].concat()).await.unwrap();
+    assert_eq!(status(&mut bystander).await, "HTTP/1.1 202");
+    drop(held);
+    common::eventually("all given back", async || in_flight().await == 0).await;
+}
+
 /// The flood comes from 127.0.0.1, the bystander from 127.0.0.2.
 #[cfg(target_os = "linux")]
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -22,7 +22,7 @@ use crate::platform;
 const EXAMPLES: &str = "\
 A node that cannot be asked keeps the record it has in the file, as long as that is valid. The file is replaced as a
 whole, so relays and web servers may read it at any time. The command fails, after writing the file, when a node is
-left without a record. Run it a few times a day.
+left without a record, and writes nothing when all are. Run it a few times a day.
 
 Examples:
   delta directory refresh --directory list.json --trust KEY --records records.json
@@ -67,6 +67,8 @@ pub fn run(options: &RefreshOptions, output: &Output) -> anyhow::Result<()> {
     let (records, problems) = runtime.block_on(collect(options))?;
     let values: Vec<Value> = records.iter().flatten().map(RecordObject::to_value).collect();
     let (found, all) = (values.len(), records.len());
+    // Whoever reads no record at all has no node left: better what the file holds.
+    ensure!(found > 0 || all == 0, "no node has a valid record, nothing is written; {}", problems.join("; "));
     super::write_text(&options.records, &Value::from(values).to_string())?;
     ensure!(found == all, "{} of {all} nodes have no valid record; {}", all - found, problems.join("; "));
     if output.is_json() {
@@ -89,8 +91,13 @@ async fn collect(options: &RefreshOptions) -> anyhow::Result<(Vec<Option<RecordO
         }
     };
     let body = trusted_list(&list, options)?;
+    let mut problems = Vec::new();
     let old = match options.records.exists() {
-        true => super::read_records(std::slice::from_ref(&options.records))?,
+        true => super::read_records(std::slice::from_ref(&options.records)).unwrap_or_else(|error| {
+            // Nothing that asking the nodes does not mend.
+            problems.push(format!("what was in the file counts as nothing: {error:#}"));
+            Vec::new()
+        }),
         false => Vec::new(),
     };
     let mut asking = JoinSet::new();
@@ -105,7 +112,7 @@ async fn collect(options: &RefreshOptions) -> anyhow::Result<(Vec<Option<RecordO
             (place, asked.ask(&connector, allow_private).await)
         });
     }
-    let (mut records, mut problems) = (vec![None; count], Vec::new());
+    let mut records = vec![None; count];
     while let Some(answer) = asking.join_next().await {
         let (place, (record, problem)) = answer?;
         if let Some(slot) = records.get_mut(place) {

@@ -291,6 +291,19 @@ fn refresh_collects_every_nodes_record_and_keeps_the_old_one_of_a_node_that_is_g
     std::fs::remove_file(&records).unwrap();
     refresh(&list).assert_failed("a node without a record");
     assert_eq!(in_file(), [(node_id(1), 6)]);
+    // A file that cannot be read is no reason to stop.
+    std::fs::write(&records, "nonsense").unwrap();
+    let done = refresh(&list);
+    assert!(done.err().contains("counts as nothing"), "{}", done.err());
+    assert_eq!(in_file(), [(node_id(1), 6)]);
+    // Where no node has a record, whoever reads the file keeps what it has.
+    first.send("nonsense".to_owned()).unwrap();
+    std::fs::write(&records, "nonsense").unwrap();
+    refresh(&list).assert_failed("no node has a record");
+    assert_eq!(std::fs::read_to_string(&records).unwrap(), "nonsense");
+    first.send(newer(1, 6).to_json()).unwrap();
+    assert_ne!(refresh(&list).code, 0);
+    assert_eq!(in_file(), [(node_id(1), 6)]);
     // A list that is not trusted changes nothing.
     folder.write("list.json", "{}");
     refresh(&list).assert_failed("no list");

@@ -178,6 +178,63 @@ async fn urls_are_fetched_when_they_are_due_and_kept_for_the_next_start() {
 }
 
 #[tokio::test]
+async fn a_start_without_its_records_alone_goes_on_with_the_ones_it_kept() {
+    let world = World::new();
+    let list = Web::start(world.list(1)).await;
+    let records = Web::start(world.records(1, &[key(1)])).await;
+    drop(world.open(list.source(), Some(records.source())).await.unwrap());
+
+    list.set(Some(world.list(2)));
+    records.set(None);
+    let kept = || fs::read_to_string(world.path("data").join(RECORDS_CACHE)).unwrap();
+    let restarted = world.open(list.source(), Some(records.source())).await.unwrap();
+    // The new list comes as soon as it is fetched again, with the records that were kept.
+    for poll in [false, true, false] {
+        restarted.refresh(poll, NOW).await;
+        assert!(restarted.view().names(&world.id(), &key(1)));
+        assert_eq!(kept(), world.records(1, &[key(1)]));
+    }
+    assert_eq!(restarted.view().directory.version(), 2);
+    records.set(Some(world.records(2, &[key(2)])));
+    assert!(restarted.refresh(true, NOW).await);
+    assert!(restarted.view().names(&world.id(), &key(2)));
+}
+
+#[tokio::test]
+async fn a_list_in_a_file_is_read_again_after_a_start_from_the_cache() {
+    let world = World::new();
+    let records = Web::start(world.records(1, &[key(1)])).await;
+    let open = || world.open(Source::File(world.path("list")), Some(records.source()));
+    world.write("list", &world.list(1));
+    drop(open().await.unwrap());
+    world.write("list", &world.list(2));
+    records.set(None);
+    let restarted = open().await.unwrap();
+    assert!(restarted.refresh(false, NOW).await);
+    assert_eq!(restarted.view().directory.version(), 2);
+    assert!(restarted.view().names(&world.id(), &key(1)));
+}
+
+#[tokio::test]
+async fn a_file_that_could_not_be_read_is_tried_again_and_said_once() {
+    let world = World::new();
+    world.write("list", &world.list(1));
+    let directories = world.open(Source::File(world.path("list")), None).await.unwrap();
+    // A folder in its place can be looked at and not read.
+    fs::remove_file(world.path("list")).unwrap();
+    fs::create_dir(world.path("list")).unwrap();
+    for _ in 0..2 {
+        assert!(!directories.refresh(false, NOW).await);
+        assert_eq!(directories.refused(), 1);
+        let text = &directories.read.lock().await.list;
+        assert_ne!(text.stamp, Some(stamp(&world.path("list"))), "it was not read");
+    }
+    fs::remove_dir(world.path("list")).unwrap();
+    world.write("list", &world.list(2));
+    assert!(directories.refresh(false, NOW).await);
+}
+
+#[tokio::test]
 async fn a_first_start_without_its_source_fails() {
     let world = World::new();
     let list = Web::start(world.list(1)).await;

@@ -227,6 +227,22 @@ fn a_key_whose_set_cannot_be_trusted_is_erased_and_its_id_not_used_again() {
 }
 
 #[test]
+fn the_id_of_a_next_key_that_was_lost_is_not_used_again() {
+    let mut node = Node::new(24);
+    let keys = node.open(START);
+    node.turn(&keys, START);
+    let [a, b] = <[_; 2]>::try_from(keys.set().published()).unwrap();
+    drop(keys);
+    fs::write(replay_path(node.folder.path(), b.kid), b"garbage").unwrap();
+    let keys = node.open(START + 1);
+    assert_eq!(keys.set().published(), std::slice::from_ref(&a));
+    assert!(node.turn(&keys, START + 1));
+    let [current, next] = <[_; 2]>::try_from(keys.set().published()).unwrap();
+    assert_eq!(current, a);
+    assert!(next.kid != a.kid && next.kid != b.kid, "records name the lost key under {}", b.kid);
+}
+
+#[test]
 fn the_keys_are_hidden_and_a_damaged_file_is_named_and_not_replaced() {
     let mut node = Node::new(24);
     drop(node.open(START));
