@@ -79,14 +79,15 @@ fn slow_senders_hold_their_own_share_of_the_memory_and_quick_ones_pass() {
         stream.write_all(&[head.as_bytes(), &[3; 100]].concat()).unwrap();
         stream
     };
-    let _held = slow(65_536);
-    // Whichever came second gets 503: nobody else holds any.
+    // Whichever came second gets 503; all are kept, so that one of them holds the share.
+    let mut held = vec![slow(65_536)];
     let refused = until("a slow sender is turned away", || {
         let mut stream = slow(65_536);
         stream.set_read_timeout(Some(std::time::Duration::from_millis(200))).unwrap();
         let mut answer = [0; 1024];
-        let len = stream.read(&mut answer).ok()?;
-        Some(String::from_utf8_lossy(&answer[..len]).into_owned())
+        let len = stream.read(&mut answer);
+        held.push(stream);
+        len.ok().map(|len| String::from_utf8_lossy(&answer[..len]).into_owned())
     });
     assert_eq!(status(&refused), 503, "{refused}");
     let packet = wrap(&[relay.hop(0), last.hop()], b"x", 1);
