@@ -60,7 +60,13 @@ impl Network {
 
     /// Waits until it ends by itself; gives its exit code and what it said.
     pub fn end(&mut self) -> (Option<i32>, String) {
-        let status = self.child.wait().unwrap();
+        // Not `wait`: that closes its input first, which ends it too.
+        let status = loop {
+            match self.child.try_wait().unwrap() {
+                Some(status) => break status,
+                None => std::thread::sleep(std::time::Duration::from_millis(5)),
+            }
+        };
         let mut said = String::new();
         self.child.stderr.take().unwrap().read_to_string(&mut said).unwrap();
         (status.code(), said)
