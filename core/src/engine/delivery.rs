@@ -43,7 +43,7 @@ impl State {
         let lost = topic.outbox.handle_timeout(now, entropy);
         tx.outbox_requeue(&lost.rows)?;
         for attempt in &lost.attempts {
-            self.end_handover(*attempt);
+            self.attempts.remove(attempt);
         }
         let Some(topic) = self.topics.get_mut(&id) else { return Ok(()) };
         // While the log cannot be read nothing is known to be lost.
@@ -51,9 +51,9 @@ impl State {
             self.routes.report_delivery(path, false, now);
         }
         if topic.unreadable == Some(Unreadable::Gone) {
-            if !std::mem::replace(&mut topic.rows_parked, true) {
-                tx.outbox_park_topic(id, PARKED_GONE)?;
-            }
+            // Every time: a packet that failed meanwhile has put its rows back in the queue.
+            tx.outbox_park_topic(id, PARKED_GONE)?;
+            topic.rows_parked = true;
             let blocked = (!topic.outbox.is_empty()).then_some(Blocked::Gone);
             self.show_blocked(now, id, blocked, staged);
             return Ok(());
@@ -87,18 +87,6 @@ impl State {
         Ok(())
     }
 
-    /// Frees a packet's place among those on their way to an entry relay, for the topic that has waited longest.
-    fn end_handover(&mut self, attempt: AttemptId) -> Option<Sent> {
-        let ended = self.attempts.remove(&attempt)?;
-        if let Some(next) = self.handover_queue.pop_front() {
-            if let Some(topic) = self.topics.get_mut(&next) {
-                topic.waits_for_handover = false;
-            }
-            self.touched.insert(next);
-        }
-        Some(ended)
-    }
-
     /// A packet's POST has ended. Taken says nothing about arrival.
     pub(super) fn posted(
         &mut self,
@@ -109,7 +97,9 @@ impl State {
         handover: Handover,
         staged: &mut Vec<Output>,
     ) -> Result<(), StoreError> {
-        let Some(Sent { topic: id, entry, is_signal }) = self.end_handover(attempt) else { return Ok(()) };
+        let Some(Sent { topic: id, entry, is_signal }) = self.attempts.remove(&attempt) else {
+            return Ok(());
+        };
         self.touched.insert(id);
         if is_signal {
             staged.push(Output::Event(Event::SignalSent { topic: id, taken: handover == Handover::Taken }));

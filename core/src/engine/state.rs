@@ -7,6 +7,7 @@ use bytes::Bytes;
 use ed25519_dalek::VerifyingKey;
 
 use super::accountability::Observed;
+use super::delivery::MAX_HANDOVERS;
 use super::ingest::PublishError;
 use super::io::{
     Blocked, Command, CommandError, CommandId, Event, Input, Network, OpenJob, OpenedBatch, OpenedWork,
@@ -357,7 +358,7 @@ impl State {
             self.schedule(id, None);
             self.touched.insert(id);
         }
-        while let Some(id) = self.touched.pop_first() {
+        while let Some(id) = self.touched.pop_first().or_else(|| self.next_for_handover()) {
             self.settle_overdue(tx, now, id, staged)?;
             self.deliver(tx, now, entropy, id, staged)?;
             self.settle_signal(now, entropy, id, staged);
@@ -372,6 +373,19 @@ impl State {
             tx.set_setting(GUARDS_SETTING, guards)?;
         }
         Ok(guards.is_some())
+    }
+
+    /// The topic that has waited longest for a place among the packets on their way, if there is one. What it does not
+    /// use goes to the next.
+    fn next_for_handover(&mut self) -> Option<TopicId> {
+        if self.attempts.len() >= MAX_HANDOVERS {
+            return None;
+        }
+        let id = self.handover_queue.pop_front()?;
+        if let Some(topic) = self.topics.get_mut(&id) {
+            topic.waits_for_handover = false;
+        }
+        Some(id)
     }
 
     /// Connections over the old network are replaced, and nothing waits any more.

@@ -227,8 +227,11 @@ impl Tx<'_> {
 
     /// Parks all rows of a topic.
     pub fn outbox_park_topic(&self, topic: TopicId, reason: &str) -> Result<(), StoreError> {
-        self.run("UPDATE outbox SET state = 2, reason = ?2 WHERE topic = ?1", params![topic.0, reason])
-            .map(drop)
+        self.run(
+            "UPDATE outbox SET state = 2, reason = ?2 WHERE topic = ?1 AND state <> 2",
+            params![topic.0, reason],
+        )
+        .map(drop)
     }
 
     /// Puts the parked rows of a topic back in the queue.

@@ -5,6 +5,7 @@
 mod accountability;
 mod exchange;
 mod gone;
+mod handovers;
 mod refetch;
 mod signals;
 mod support;
