@@ -12,9 +12,12 @@
 //! transaction, one fact** (an operation, its cursor, its outbox row and its projection never disagree).
 
 mod accountability;
+mod commands;
 mod delivery;
+mod hints;
 pub mod ingest;
 mod io;
+mod jobs;
 mod receive;
 pub mod refetch;
 mod signals;
@@ -36,9 +39,10 @@ use state::State;
 
 pub use delivery::MAX_HANDOVERS;
 pub use io::{
-    Blocked, Command, CommandError, CommandId, Event, Handover, Input, Network, OpenJob, Opened, OpenedBatch,
-    Output, PostJob, PostJobError, Reply, SeenDirectory, TopicStatus, Unreadable, Why, open,
+    Blocked, Command, CommandError, CommandId, Event, Handover, Input, Network, Output, Reply, SeenDirectory,
+    TopicStatus, Unreadable,
 };
+pub use jobs::{OpenJob, Opened, OpenedBatch, PostJob, PostJobError, Why, open};
 pub use signals::{SIGNAL_EVERY_MS, UNREADABLE_RETRY_MS};
 pub use slots::{POLL_EVERY_MS, POLLING_SOCKETS};
 

@@ -3,7 +3,8 @@
 use bytes::Bytes;
 use zeroize::Zeroizing;
 
-use super::io::{Blocked, Event, Handover, Output, PostContent, PostJob, Unreadable};
+use super::io::{Blocked, Event, Handover, Output, Unreadable};
+use super::jobs::{PostContent, PostJob};
 use super::state::{Sent, State, Topic};
 use crate::entropy::Entropy;
 use crate::identity::Millis;

@@ -2,7 +2,8 @@
 
 use super::accountability::Claim;
 use super::ingest::{self, Context, Ingested, Settled};
-use super::io::{Event, Opened, OpenedKind, OpenedStep, Output, open_envelope};
+use super::io::{Event, Output};
+use super::jobs::{Opened, OpenedKind, OpenedStep, open_envelope};
 use super::refetch::Refetch;
 use super::state::{State, Topic};
 use crate::entropy::Entropy;

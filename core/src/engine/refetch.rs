@@ -5,7 +5,8 @@
 
 use bytes::Bytes;
 
-use super::io::{Event, OpenJob, OpenedOp, OpenedPage, Output, Work};
+use super::io::{Event, Output};
+use super::jobs::{OpenJob, OpenedOp, OpenedPage, Work};
 use super::receive::{News, Reading, context};
 use super::state::State;
 use crate::entropy::Entropy;

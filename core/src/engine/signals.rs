@@ -2,7 +2,8 @@
 
 use bytes::Bytes;
 
-use super::io::{CommandError, Event, Output, PostContent, Reply, Unreadable};
+use super::io::{CommandError, Event, Output, Reply, Unreadable};
+use super::jobs::PostContent;
 use super::receive::News;
 use super::state::State;
 use crate::entropy::Entropy;

@@ -1,28 +1,25 @@
 //! What the engine keeps in memory: topics, sessions, outboxes, timers. All of it can be loaded again from the store.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
-use std::sync::Arc;
 
 use bytes::Bytes;
 use ed25519_dalek::VerifyingKey;
 
 use super::accountability::Observed;
+use super::commands::server_key;
 use super::delivery::MAX_HANDOVERS;
-use super::ingest::PublishError;
-use super::io::{
-    Blocked, Command, CommandError, CommandId, Event, Input, Network, OpenJob, OpenedBatch, OpenedWork,
-    Output, Reply, SeenDirectory, TopicStatus, TriagedStep, Unreadable, Work,
-};
+use super::hints::Hints;
+use super::io::{Blocked, Event, Input, Network, Output, Unreadable};
+use super::jobs::{OpenJob, OpenedBatch, OpenedWork, TriagedStep, Work};
+use super::receive;
 use super::refetch::{Fetching, Refetch};
 use super::signals::Signals;
 use super::slots::Slots;
-use super::{ingest, receive};
 use crate::entropy::Entropy;
-use crate::identity::{Author, EnvelopeHash, Millis, NodeId};
-use crate::limits::{MAX_OUTBOX_BYTES, MAX_OUTBOX_ROWS, MAX_TOPICS};
+use crate::identity::{Author, Millis, NodeId};
 use crate::onion::route::{Guards, Routes};
-use crate::ops::{self, Body, Content, DeviceKey, Ticket, TopicKeys};
-use crate::store::{NewOutboxRow, Origin, OutboxEntry, Store, StoreError, Tx};
+use crate::ops::{DeviceKey, TopicKeys};
+use crate::store::{OutboxEntry, Store, StoreError, Tx};
 use crate::sync::outbox::{AttemptId, Outbox, OutboxRow, RETRY_MAX_MS};
 use crate::sync::session::{ConnId, Connection, Cursor, Session, StepKind, Transmit};
 use crate::topic::TopicId;
@@ -31,10 +28,6 @@ use crate::topic::TopicId;
 const JOB_STEPS: usize = 64;
 /// Under which name the entry guards are stored.
 const GUARDS_SETTING: &str = "guards";
-/// Shortest time between two network changes that are acted on, milliseconds; the pause doubles while they keep coming.
-pub const HINT_PAUSE_MS: u64 = 1_000;
-/// Longest such pause, milliseconds.
-pub const HINT_PAUSE_MAX_MS: u64 = 30_000;
 /// How long rows that were sent before wait for the topic's log when it cannot be read, milliseconds.
 pub(super) const BLIND_RETRY_MS: u64 = 30_000;
 
@@ -42,7 +35,7 @@ pub(super) const BLIND_RETRY_MS: u64 = 30_000;
 pub(super) struct State {
     pub(super) device: DeviceKey,
     pub(super) network: Option<Network>,
-    server_key: Option<VerifyingKey>,
+    pub(super) server_key: Option<VerifyingKey>,
     pub(super) topics: BTreeMap<TopicId, Topic>,
     /// Packets whose POST is not answered yet, with their entry relay.
     pub(super) attempts: HashMap<AttemptId, Sent>,
@@ -57,9 +50,9 @@ pub(super) struct State {
     /// Topics with a packet ready for which [`super::delivery::MAX_HANDOVERS`] leaves no place, the longest waiting first.
     pub(super) handover_queue: VecDeque<TopicId>,
     hints: Hints,
-    slots: Slots,
+    pub(super) slots: Slots,
     /// What the batch at hand changed that the store does not hold, as it was before.
-    before: Before,
+    pub(super) before: Before,
     /// Topics to look at before the batch commits.
     pub(super) touched: BTreeSet<TopicId>,
     pub(super) next_conn: u64,
@@ -102,46 +95,17 @@ pub(super) struct Topic {
     pub(super) waits_for_handover: bool,
     /// Wanted, but without a socket of its own ([`Slots`]).
     parked: bool,
-    shown: Connection,
+    pub(super) shown: Connection,
     /// The `ready` of the connection in use is stored, and with it everything before it.
     pub(super) caught_up: bool,
     wakeup: Option<Millis>,
 }
 
-/// When network changes are acted on: at once, but not more often than makes sense.
-#[derive(Debug, Default)]
-struct Hints {
-    /// One is to be acted on then.
-    due: Option<Millis>,
-    /// None is acted on before.
-    not_before: Millis,
-    pause_ms: u64,
-}
-
-impl Hints {
-    fn hint(&mut self, now: Millis) {
-        // A clock that went back must not put it off for longer than ever meant.
-        let earliest = self.not_before.min(now.plus(HINT_PAUSE_MAX_MS));
-        self.due.get_or_insert(earliest.max(now));
-    }
-
-    /// Whether one is to be acted on now.
-    fn take(&mut self, now: Millis) -> bool {
-        let Some(due) = self.due.filter(|due| *due <= now) else { return false };
-        self.due = None;
-        // One that had to wait came soon after another.
-        let waited = due == self.not_before;
-        self.pause_ms = if waited { (self.pause_ms * 2).min(HINT_PAUSE_MAX_MS) } else { HINT_PAUSE_MS };
-        self.not_before = now.plus(self.pause_ms);
-        true
-    }
-}
-
 /// See [`State::before`].
 #[derive(Debug, Default)]
-struct Before {
-    subscribed: Vec<(TopicId, bool)>,
-    network: Option<Option<Network>>,
+pub(super) struct Before {
+    pub(super) subscribed: Vec<(TopicId, bool)>,
+    pub(super) network: Option<Option<Network>>,
 }
 
 impl State {
@@ -468,7 +432,7 @@ impl State {
     }
 
     /// Hands out what a session wants done on the network, and what changed for the app.
-    fn publish_session(&mut self, id: TopicId, staged: &mut Vec<Output>) {
+    pub(super) fn publish_session(&mut self, id: TopicId, staged: &mut Vec<Output>) {
         let Some(topic) = self.topics.get_mut(&id) else { return };
         let Some(session) = topic.session.as_mut() else { return };
         while let Some(transmit) = session.poll_transmit() {
@@ -525,213 +489,10 @@ impl State {
         }
         self.wakeups.extend(at.map(|at| (at, id)));
     }
-
-    fn command(
-        &mut self,
-        tx: &mut Tx<'_>,
-        now: Millis,
-        entropy: &mut dyn Entropy,
-        id: CommandId,
-        command: Command,
-        staged: &mut Vec<Output>,
-    ) -> Result<(), StoreError> {
-        let result = match command {
-            Command::OpenTopic { ticket } => self.open_topic(tx, now, ticket),
-            Command::Subscribe { topic } => self.subscribe(topic, true),
-            Command::Unsubscribe { topic } => self.subscribe(topic, false),
-            Command::Publish { topic, content } => self.publish(tx, now, topic, content, staged),
-            Command::Signal { topic, bytes } => self.signal(now, entropy, topic, bytes, staged),
-            Command::Control { topic, action } => self.control(tx, now, entropy, topic, action, staged),
-            Command::SetReadKey { topic, key } => self.set_read_key(tx, now, topic, key.as_ref()),
-            Command::Prove { topic, purpose, nonce } => self.prove(tx, topic, purpose, &nonce),
-            Command::Configure(network) => self.configure(tx, network, staged),
-            Command::Status { topic } => self.status(topic),
-        };
-        let result = match result {
-            // The database is at fault, not the command: nothing of the batch can be kept.
-            Err(CommandError::Store(error)) => match Arc::try_unwrap(error) {
-                Ok(error) => return Err(error),
-                Err(shared) => Err(CommandError::Store(shared)),
-            },
-            other => other,
-        };
-        staged.push(Output::Reply { id, result });
-        Ok(())
-    }
-
-    fn open_topic(&mut self, tx: &mut Tx<'_>, now: Millis, ticket: Ticket) -> Result<Reply, CommandError> {
-        let id = ticket.topic();
-        let known = self.topics.get(&id);
-        if known.is_none() && self.topics.len() >= MAX_TOPICS {
-            return Err(CommandError::TooManyTopics);
-        }
-        if known.is_some_and(|topic| !topic.keys.agrees_with(&ticket.keys())) {
-            return Err(CommandError::TicketConflict);
-        }
-        // Places are counted by log and epoch: two topics in one place would mix them up.
-        if known.is_none() && self.topics.values().any(|topic| topic.keys.log() == ticket.log()) {
-            return Err(CommandError::LogTaken);
-        }
-        // A read-only ticket does not take away the right to write.
-        if known.is_none_or(|topic| topic.keys.write_key().is_none()) {
-            tx.put_topic(&ticket, now)?;
-            match self.topics.get_mut(&id) {
-                Some(topic) => topic.keys = ticket.keys(),
-                None => {
-                    self.topics.insert(id, Topic::new(ticket.keys(), None, now));
-                }
-            }
-        }
-        self.touched.insert(id);
-        Ok(Reply::Topic(id))
-    }
-
-    fn subscribe(&mut self, id: TopicId, subscribed: bool) -> Result<Reply, CommandError> {
-        let topic = self.topics.get_mut(&id).ok_or(CommandError::UnknownTopic)?;
-        self.before.subscribed.push((id, topic.subscribed));
-        if subscribed {
-            self.slots.touch(id);
-        }
-        topic.subscribed = subscribed;
-        self.touched.insert(id);
-        Ok(Reply::Done)
-    }
-
-    fn publish(
-        &mut self,
-        tx: &mut Tx<'_>,
-        now: Millis,
-        id: TopicId,
-        content: Content,
-        staged: &mut Vec<Output>,
-    ) -> Result<Reply, CommandError> {
-        let topic = self.topics.get_mut(&id).ok_or(CommandError::UnknownTopic)?;
-        if topic.keys.write_key().is_none() {
-            return Err(CommandError::ReadOnly);
-        }
-        // A signed operation would hold a place in this device's log for ever.
-        if topic.unreadable == Some(Unreadable::Gone) {
-            return Err(CommandError::TopicGone);
-        }
-        if !self.outbox_has_room(0) {
-            return Err(CommandError::OutboxFull);
-        }
-        let (outbox_rows, outbox_bytes) = (self.outbox_rows, self.outbox_bytes);
-        let topic = self.topics.get_mut(&id).ok_or(CommandError::UnknownTopic)?;
-        let (keys, device) = (&topic.keys, &self.device);
-        let (log, observed) = (keys.log(), topic.observed.unsaid());
-        let (operation, envelope, row, changes) = tx.savepoint(|tx| {
-            let (seq_num, backlink) = match tx.log_head(&device.author(), &log)? {
-                None => (0, None),
-                Some(head) => (head.seq_num.checked_add(1).ok_or(PublishError::LogFull)?, Some(head.id)),
-            };
-            let body = Body { content, sent_at: Some(now), observed, auth_heads: Vec::new() };
-            let operation = ops::create(device, log, seq_num, backlink, &body)?;
-            let envelope = keys.seal(operation.header(), operation.body_bytes())?;
-            if !has_room(outbox_rows, outbox_bytes, envelope.len()) {
-                return Err(CommandError::OutboxFull);
-            }
-            let hash = EnvelopeHash::of(&envelope);
-            let changes = ingest::publish_local(tx, id, &operation, now)?;
-            let row = tx.outbox_push(&NewOutboxRow {
-                topic: id,
-                operation: operation.id(),
-                hash,
-                envelope: &envelope,
-                origin: Origin::Own,
-                not_before: now,
-            })?;
-            Ok::<_, CommandError>((operation.id(), (hash, envelope.len()), row, changes))
-        })?;
-        if observed.is_some() {
-            topic.observed.said();
-        }
-        let (hash, len) = envelope;
-        self.slots.touch(id);
-        self.add_outbox_row(id, row, hash, len, now);
-        if !changes.is_empty() {
-            staged.push(Output::Event(Event::Changed { topic: id, changes }));
-        }
-        Ok(Reply::Published(operation))
-    }
-
-    /// Whether the outbox takes an envelope of this length: what the store would refuse as a limit is asked before,
-    /// because there it would cost the whole batch.
-    pub(super) fn outbox_has_room(&self, len: usize) -> bool {
-        has_room(self.outbox_rows, self.outbox_bytes, len)
-    }
-
-    pub(super) fn add_outbox_row(
-        &mut self,
-        id: TopicId,
-        row: i64,
-        hash: EnvelopeHash,
-        len: usize,
-        now: Millis,
-    ) {
-        let Some(topic) = self.topics.get_mut(&id) else { return };
-        let len = u32::try_from(len).unwrap_or(u32::MAX);
-        topic.outbox.insert(OutboxRow { id: row, hash, len, tries: 0, not_before: now });
-        self.outbox_rows += 1;
-        self.outbox_bytes += u64::from(len);
-        self.touched.insert(id);
-    }
-
-    fn configure(
-        &mut self,
-        tx: &Tx<'_>,
-        network: Network,
-        staged: &mut Vec<Output>,
-    ) -> Result<Reply, CommandError> {
-        if !(1..=5).contains(&network.relays) {
-            return Err(CommandError::PathLength);
-        }
-        let key = server_key(&network)?;
-        tx.set_setting(&SeenDirectory::setting(&network.seen.scope), &network.seen.seen.to_bytes())?;
-        if self.before.network.is_none() {
-            self.before.network = Some(self.network.clone());
-        }
-        let same = self.network.as_ref().is_some_and(|old| old.server.id == network.server.id);
-        for (id, topic) in &mut self.topics {
-            if let Some(session) = topic.session.as_mut().filter(|_| !same) {
-                session.stop();
-            }
-            // What is blocked is looked at again, and the app told if it no longer is.
-            topic.blocked_until = None;
-            self.touched.insert(*id);
-        }
-        if !same {
-            // The old sessions' closes are handed out before the new ones are made.
-            let ids: Vec<TopicId> = self.topics.keys().copied().collect();
-            for id in ids {
-                self.publish_session(id, staged);
-                if let Some(topic) = self.topics.get_mut(&id) {
-                    topic.session = None;
-                }
-            }
-        }
-        self.network = Some(network);
-        self.server_key = Some(key);
-        Ok(Reply::Done)
-    }
-
-    fn status(&self, id: TopicId) -> Result<Reply, CommandError> {
-        let topic = self.topics.get(&id).ok_or(CommandError::UnknownTopic)?;
-        let (queued, sent) = topic.outbox.counts();
-        Ok(Reply::Status(TopicStatus {
-            connection: topic.shown,
-            cursor: topic.cursor,
-            queued,
-            sent,
-            blocked: topic.blocked.clone(),
-            unreadable: topic.unreadable,
-            round_trip_ms: topic.outbox.round_trip_ms(),
-        }))
-    }
 }
 
 impl Topic {
-    fn new(keys: TopicKeys, cursor: Option<Cursor>, now: Millis) -> Self {
+    pub(super) fn new(keys: TopicKeys, cursor: Option<Cursor>, now: Millis) -> Self {
         Self {
             keys,
             subscribed: false,
@@ -774,62 +535,6 @@ impl Topic {
     }
 }
 
-fn server_key(network: &Network) -> Result<VerifyingKey, CommandError> {
-    VerifyingKey::from_bytes(&network.server.id.0).map_err(|_| CommandError::ServerKey)
-}
-
-fn has_room(rows: usize, bytes: u64, len: usize) -> bool {
-    rows < MAX_OUTBOX_ROWS && bytes.saturating_add(len as u64) <= MAX_OUTBOX_BYTES
-}
-
 fn is_own(outbox: &Outbox, kind: &StepKind) -> bool {
     matches!(kind, StepKind::Op { hash, .. } if outbox.find(hash).is_some())
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::entropy::SeededEntropy;
-
-    fn say(text: &str, topic: TopicId) -> Command {
-        let content = Content::MessageSend { text: text.into(), reply: None, mentions: Vec::new() };
-        Command::Publish { topic, content }
-    }
-
-    #[test]
-    fn a_full_outbox_refuses_one_command_and_not_its_whole_batch() {
-        let mut store = Store::in_memory().unwrap();
-        let mut state = State::load(&mut store, DeviceKey::from_bytes(&[1; 32]), Millis(0)).unwrap();
-        let mut entropy = SeededEntropy::new([2; 32]);
-        let ticket = Ticket::generate_private(&mut entropy).unwrap();
-        let topic = ticket.topic();
-        let mut run = |state: &mut State, commands: Vec<Command>| -> Vec<Result<Reply, CommandError>> {
-            let mut tx = store.begin(crate::store::Durability::Full).unwrap();
-            let mut staged = Vec::new();
-            for command in commands {
-                let input = Input::Command { id: CommandId(0), command };
-                state.apply(&mut tx, Millis(0), &mut entropy, input, &mut staged).unwrap();
-            }
-            tx.commit().unwrap();
-            let reply = |output| match output {
-                Output::Reply { result, .. } => Some(result),
-                _ => None,
-            };
-            staged.into_iter().filter_map(reply).collect()
-        };
-        run(&mut state, vec![Command::OpenTopic { ticket }]);
-        run(&mut state, vec![say("short", topic)]);
-        let short = state.outbox_bytes;
-        // Room for exactly one more of the same length.
-        state.outbox_bytes = MAX_OUTBOX_BYTES - short;
-        let replies =
-            run(&mut state, vec![say(&"long".repeat(1000), topic), say("again", topic), say("third", topic)]);
-        assert!(matches!(replies[0], Err(CommandError::OutboxFull)), "{replies:?}");
-        assert!(matches!(replies[1], Ok(Reply::Published(_))), "at the limit: {replies:?}");
-        assert!(matches!(replies[2], Err(CommandError::OutboxFull)), "past it: {replies:?}");
-        state.outbox_bytes = 0;
-        state.outbox_rows = MAX_OUTBOX_ROWS - 1;
-        let replies = run(&mut state, vec![say("last", topic), say("one more", topic)]);
-        assert!(matches!(replies[..], [Ok(_), Err(CommandError::OutboxFull)]), "{replies:?}");
-    }
 }

@@ -1,0 +1,281 @@
+//! What the app asks for, each inside the batch's transaction.
+
+use std::sync::Arc;
+
+use ed25519_dalek::VerifyingKey;
+
+use super::ingest::{self, PublishError};
+use super::io::{
+    Command, CommandError, CommandId, Event, Network, Output, Reply, SeenDirectory, TopicStatus, Unreadable,
+};
+use super::state::{State, Topic};
+use crate::entropy::Entropy;
+use crate::identity::{EnvelopeHash, Millis};
+use crate::limits::{MAX_OUTBOX_BYTES, MAX_OUTBOX_ROWS, MAX_TOPICS};
+use crate::ops::{self, Body, Content, Ticket};
+use crate::store::{NewOutboxRow, Origin, StoreError, Tx};
+use crate::sync::outbox::OutboxRow;
+use crate::topic::TopicId;
+
+impl State {
+    pub(super) fn command(
+        &mut self,
+        tx: &mut Tx<'_>,
+        now: Millis,
+        entropy: &mut dyn Entropy,
+        id: CommandId,
+        command: Command,
+        staged: &mut Vec<Output>,
+    ) -> Result<(), StoreError> {
+        let result = match command {
+            Command::OpenTopic { ticket } => self.open_topic(tx, now, ticket),
+            Command::Subscribe { topic } => self.subscribe(topic, true),
+            Command::Unsubscribe { topic } => self.subscribe(topic, false),
+            Command::Publish { topic, content } => self.publish(tx, now, topic, content, staged),
+            Command::Signal { topic, bytes } => self.signal(now, entropy, topic, bytes, staged),
+            Command::Control { topic, action } => self.control(tx, now, entropy, topic, action, staged),
+            Command::SetReadKey { topic, key } => self.set_read_key(tx, now, topic, key.as_ref()),
+            Command::Prove { topic, purpose, nonce } => self.prove(tx, topic, purpose, &nonce),
+            Command::Configure(network) => self.configure(tx, network, staged),
+            Command::Status { topic } => self.status(topic),
+        };
+        let result = match result {
+            // The database is at fault, not the command: nothing of the batch can be kept.
+            Err(CommandError::Store(error)) => match Arc::try_unwrap(error) {
+                Ok(error) => return Err(error),
+                Err(shared) => Err(CommandError::Store(shared)),
+            },
+            other => other,
+        };
+        staged.push(Output::Reply { id, result });
+        Ok(())
+    }
+
+    fn open_topic(&mut self, tx: &mut Tx<'_>, now: Millis, ticket: Ticket) -> Result<Reply, CommandError> {
+        let id = ticket.topic();
+        let known = self.topics.get(&id);
+        if known.is_none() && self.topics.len() >= MAX_TOPICS {
+            return Err(CommandError::TooManyTopics);
+        }
+        if known.is_some_and(|topic| !topic.keys.agrees_with(&ticket.keys())) {
+            return Err(CommandError::TicketConflict);
+        }
+        // Places are counted by log and epoch: two topics in one place would mix them up.
+        if known.is_none() && self.topics.values().any(|topic| topic.keys.log() == ticket.log()) {
+            return Err(CommandError::LogTaken);
+        }
+        // A read-only ticket does not take away the right to write.
+        if known.is_none_or(|topic| topic.keys.write_key().is_none()) {
+            tx.put_topic(&ticket, now)?;
+            match self.topics.get_mut(&id) {
+                Some(topic) => topic.keys = ticket.keys(),
+                None => {
+                    self.topics.insert(id, Topic::new(ticket.keys(), None, now));
+                }
+            }
+        }
+        self.touched.insert(id);
+        Ok(Reply::Topic(id))
+    }
+
+    fn subscribe(&mut self, id: TopicId, subscribed: bool) -> Result<Reply, CommandError> {
+        let topic = self.topics.get_mut(&id).ok_or(CommandError::UnknownTopic)?;
+        self.before.subscribed.push((id, topic.subscribed));
+        if subscribed {
+            self.slots.touch(id);
+        }
+        topic.subscribed = subscribed;
+        self.touched.insert(id);
+        Ok(Reply::Done)
+    }
+
+    fn publish(
+        &mut self,
+        tx: &mut Tx<'_>,
+        now: Millis,
+        id: TopicId,
+        content: Content,
+        staged: &mut Vec<Output>,
+    ) -> Result<Reply, CommandError> {
+        let (outbox_rows, outbox_bytes) = (self.outbox_rows, self.outbox_bytes);
+        let topic = self.topics.get_mut(&id).ok_or(CommandError::UnknownTopic)?;
+        if topic.keys.write_key().is_none() {
+            return Err(CommandError::ReadOnly);
+        }
+        // A signed operation would hold a place in this device's log for ever.
+        if topic.unreadable == Some(Unreadable::Gone) {
+            return Err(CommandError::TopicGone);
+        }
+        if !has_room(outbox_rows, outbox_bytes, 0) {
+            return Err(CommandError::OutboxFull);
+        }
+        let (keys, device) = (&topic.keys, &self.device);
+        let (log, observed) = (keys.log(), topic.observed.unsaid());
+        let (operation, envelope, row, changes) = tx.savepoint(|tx| {
+            let (seq_num, backlink) = match tx.log_head(&device.author(), &log)? {
+                None => (0, None),
+                Some(head) => (head.seq_num.checked_add(1).ok_or(PublishError::LogFull)?, Some(head.id)),
+            };
+            let body = Body { content, sent_at: Some(now), observed, auth_heads: Vec::new() };
+            let operation = ops::create(device, log, seq_num, backlink, &body)?;
+            let envelope = keys.seal(operation.header(), operation.body_bytes())?;
+            if !has_room(outbox_rows, outbox_bytes, envelope.len()) {
+                return Err(CommandError::OutboxFull);
+            }
+            let hash = EnvelopeHash::of(&envelope);
+            let changes = ingest::publish_local(tx, id, &operation, now)?;
+            let row = tx.outbox_push(&NewOutboxRow {
+                topic: id,
+                operation: operation.id(),
+                hash,
+                envelope: &envelope,
+                origin: Origin::Own,
+                not_before: now,
+            })?;
+            Ok::<_, CommandError>((operation.id(), (hash, envelope.len()), row, changes))
+        })?;
+        if observed.is_some() {
+            topic.observed.said();
+        }
+        let (hash, len) = envelope;
+        self.slots.touch(id);
+        self.add_outbox_row(id, row, hash, len, now);
+        if !changes.is_empty() {
+            staged.push(Output::Event(Event::Changed { topic: id, changes }));
+        }
+        Ok(Reply::Published(operation))
+    }
+
+    /// Whether the outbox takes an envelope of this length: what the store would refuse as a limit is asked before,
+    /// because there it would cost the whole batch.
+    pub(super) fn outbox_has_room(&self, len: usize) -> bool {
+        has_room(self.outbox_rows, self.outbox_bytes, len)
+    }
+
+    pub(super) fn add_outbox_row(
+        &mut self,
+        id: TopicId,
+        row: i64,
+        hash: EnvelopeHash,
+        len: usize,
+        now: Millis,
+    ) {
+        let Some(topic) = self.topics.get_mut(&id) else { return };
+        let len = u32::try_from(len).unwrap_or(u32::MAX);
+        topic.outbox.insert(OutboxRow { id: row, hash, len, tries: 0, not_before: now });
+        self.outbox_rows += 1;
+        self.outbox_bytes += u64::from(len);
+        self.touched.insert(id);
+    }
+
+    fn configure(
+        &mut self,
+        tx: &Tx<'_>,
+        network: Network,
+        staged: &mut Vec<Output>,
+    ) -> Result<Reply, CommandError> {
+        if !(1..=5).contains(&network.relays) {
+            return Err(CommandError::PathLength);
+        }
+        let key = server_key(&network)?;
+        tx.set_setting(&SeenDirectory::setting(&network.seen.scope), &network.seen.seen.to_bytes())?;
+        if self.before.network.is_none() {
+            self.before.network = Some(self.network.clone());
+        }
+        let same = self.network.as_ref().is_some_and(|old| old.server.id == network.server.id);
+        for (id, topic) in &mut self.topics {
+            if let Some(session) = topic.session.as_mut().filter(|_| !same) {
+                session.stop();
+            }
+            // What is blocked is looked at again, and the app told if it no longer is.
+            topic.blocked_until = None;
+            self.touched.insert(*id);
+        }
+        if !same {
+            // The old sessions' closes are handed out before the new ones are made.
+            let ids: Vec<TopicId> = self.topics.keys().copied().collect();
+            for id in ids {
+                self.publish_session(id, staged);
+                if let Some(topic) = self.topics.get_mut(&id) {
+                    topic.session = None;
+                }
+            }
+        }
+        self.network = Some(network);
+        self.server_key = Some(key);
+        Ok(Reply::Done)
+    }
+
+    fn status(&self, id: TopicId) -> Result<Reply, CommandError> {
+        let topic = self.topics.get(&id).ok_or(CommandError::UnknownTopic)?;
+        let (queued, sent) = topic.outbox.counts();
+        Ok(Reply::Status(TopicStatus {
+            connection: topic.shown,
+            cursor: topic.cursor,
+            queued,
+            sent,
+            blocked: topic.blocked.clone(),
+            unreadable: topic.unreadable,
+            round_trip_ms: topic.outbox.round_trip_ms(),
+        }))
+    }
+}
+
+pub(super) fn server_key(network: &Network) -> Result<VerifyingKey, CommandError> {
+    VerifyingKey::from_bytes(&network.server.id.0).map_err(|_| CommandError::ServerKey)
+}
+
+fn has_room(rows: usize, bytes: u64, len: usize) -> bool {
+    rows < MAX_OUTBOX_ROWS && bytes.saturating_add(len as u64) <= MAX_OUTBOX_BYTES
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::io::Input;
+    use super::*;
+    use crate::entropy::SeededEntropy;
+    use crate::ops::DeviceKey;
+    use crate::store::Store;
+
+    fn say(text: &str, topic: TopicId) -> Command {
+        let content = Content::MessageSend { text: text.into(), reply: None, mentions: Vec::new() };
+        Command::Publish { topic, content }
+    }
+
+    #[test]
+    fn a_full_outbox_refuses_one_command_and_not_its_whole_batch() {
+        let mut store = Store::in_memory().unwrap();
+        let mut state = State::load(&mut store, DeviceKey::from_bytes(&[1; 32]), Millis(0)).unwrap();
+        let mut entropy = SeededEntropy::new([2; 32]);
+        let ticket = Ticket::generate_private(&mut entropy).unwrap();
+        let topic = ticket.topic();
+        let mut run = |state: &mut State, commands: Vec<Command>| -> Vec<Result<Reply, CommandError>> {
+            let mut tx = store.begin(crate::store::Durability::Full).unwrap();
+            let mut staged = Vec::new();
+            for command in commands {
+                let input = Input::Command { id: CommandId(0), command };
+                state.apply(&mut tx, Millis(0), &mut entropy, input, &mut staged).unwrap();
+            }
+            tx.commit().unwrap();
+            let reply = |output| match output {
+                Output::Reply { result, .. } => Some(result),
+                _ => None,
+            };
+            staged.into_iter().filter_map(reply).collect()
+        };
+        run(&mut state, vec![Command::OpenTopic { ticket }]);
+        run(&mut state, vec![say("short", topic)]);
+        let short = state.outbox_bytes;
+        // Room for exactly one more of the same length.
+        state.outbox_bytes = MAX_OUTBOX_BYTES - short;
+        let replies =
+            run(&mut state, vec![say(&"long".repeat(1000), topic), say("again", topic), say("third", topic)]);
+        assert!(matches!(replies[0], Err(CommandError::OutboxFull)), "{replies:?}");
+        assert!(matches!(replies[1], Ok(Reply::Published(_))), "at the limit: {replies:?}");
+        assert!(matches!(replies[2], Err(CommandError::OutboxFull)), "past it: {replies:?}");
+        state.outbox_bytes = 0;
+        state.outbox_rows = MAX_OUTBOX_ROWS - 1;
+        let replies = run(&mut state, vec![say("last", topic), say("one more", topic)]);
+        assert!(matches!(replies[..], [Ok(_), Err(CommandError::OutboxFull)]), "{replies:?}");
+    }
+}
