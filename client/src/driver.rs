@@ -81,6 +81,11 @@ impl Listeners {
         }
         last
     }
+
+    /// Tells everybody how the database is.
+    fn storage(&self, failing: Option<&EngineError>) {
+        self.0.values().flatten().for_each(|listener| listener.storage(failing.cloned()));
+    }
 }
 
 impl Drop for Listeners {
@@ -343,7 +348,11 @@ impl Driver {
     fn handle(&mut self, inputs: Vec<Input>) {
         let now = self.clock.now();
         match self.engine.handle(now, &mut self.entropy, inputs) {
-            Ok(()) => self.failures = 0,
+            Ok(()) => {
+                if std::mem::take(&mut self.failures) > 0 {
+                    self.listeners.storage(None);
+                }
+            }
             Err(error) => self.failed(&error),
         }
         self.publish_outputs();
@@ -357,6 +366,9 @@ impl Driver {
     fn failed(&mut self, error: &EngineError) {
         let pause = FIRST_PAUSE.saturating_mul(1 << self.failures.min(16)).min(MAX_PAUSE);
         tracing::warn!(%error, ?pause, "a transaction failed and was rolled back");
+        if self.failures == 0 {
+            self.listeners.storage(Some(error));
+        }
         self.failures += 1;
         self.paused_until = Some(instant() + pause);
     }

@@ -6,7 +6,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::{Context, Poll, Waker, ready};
 use std::time::{Duration, Instant};
 
-use delta_core::engine::Event;
+use delta_core::engine::{EngineError, Event};
 use delta_core::projector::Change;
 use delta_core::topic::TopicId;
 use futures_util::Stream;
@@ -30,6 +30,9 @@ pub enum Update {
         /// How many events.
         dropped: u64,
     },
+    /// The device's database takes no changes (its disk is full, say), or does again (`None`). Nothing that was
+    /// acknowledged or reported is lost; receiving and sending go on once the cause is gone.
+    Storage(Option<EngineError>),
 }
 
 /// A live subscription; dropping it ends it. An async stream of [`Update`]s that ends when the client is closed.
@@ -113,6 +116,8 @@ struct State {
     /// Until when changes are merged.
     merge_until: Option<Instant>,
     dropped: u64,
+    /// News of the database that nobody has taken yet.
+    storage: Option<Option<EngineError>>,
     closed: bool,
     waker: Option<Waker>,
 }
@@ -152,6 +157,16 @@ impl Listener {
         wake(waker);
     }
 
+    /// Tells how the database is; only the newest counts.
+    pub(crate) fn storage(&self, failing: Option<EngineError>) {
+        let waker = {
+            let mut state = self.lock();
+            state.storage = Some(failing);
+            state.waker.take()
+        };
+        wake(waker);
+    }
+
     /// Ends the subscription once what waits has been taken.
     pub(crate) fn close(&self) {
         let waker = {
@@ -167,6 +182,9 @@ impl Listener {
         if state.dropped > 0 {
             let dropped = std::mem::take(&mut state.dropped);
             return Taken::Update(Update::Lagged { dropped });
+        }
+        if let Some(failing) = state.storage.take() {
+            return Taken::Update(Update::Storage(failing));
         }
         if let Some(event) = state.waiting.pop_front() {
             return Taken::Update(Update::Event(event));
@@ -230,6 +248,7 @@ fn wake(waker: Option<Waker>) {
 mod tests {
     use delta_core::identity::{LogId, OperationId};
     use delta_core::projector::Aggregate;
+    use delta_core::store::StoreError;
     use delta_core::topic::Seq;
 
     use super::*;
@@ -261,6 +280,21 @@ mod tests {
             }
             _ => panic!("no change"),
         }
+    }
+
+    #[test]
+    fn how_the_database_is_comes_first_and_only_the_newest_counts() {
+        let listener = Listener::new(TOPIC, WINDOW);
+        let now = instant();
+        listener.push(acknowledged(1), now);
+        let full = EngineError::from(StoreError::DiskFull { path: "device.db".into() });
+        listener.storage(Some(full.clone()));
+        assert!(matches!(listener.take(now, None), Taken::Update(Update::Storage(Some(_)))));
+        assert!(matches!(listener.take(now, None), Taken::Update(Update::Event(_))));
+        listener.storage(Some(full));
+        listener.storage(None);
+        assert!(matches!(listener.take(now, None), Taken::Update(Update::Storage(None))));
+        assert!(matches!(listener.take(now, None), Taken::Nothing));
     }
 
     #[test]

@@ -12,9 +12,9 @@ use delta_core::identity::NodeId;
 use delta_core::onion::PacketClass;
 use delta_core::onion::v3::{self, Hop, OnionSecret, Peeled, Terminal};
 use divan::Bencher;
+use graviola::key_agreement::x25519::{PublicKey, StaticPrivateKey as StaticSecret};
 use hkdf::Hkdf;
 use sha2::Sha256;
-use x25519_dalek::{PublicKey, StaticSecret};
 
 /// Three relays and the server.
 const LAYERS: usize = 4;
@@ -70,7 +70,8 @@ fn build_4_layers(bencher: Bencher<'_, '_>) {
 #[divan::bench]
 fn build_4_layers_bare(bencher: Bencher<'_, '_>) {
     let secrets = secrets();
-    let keys: Vec<PublicKey> = secrets.iter().map(|secret| PublicKey::from(secret.public().public)).collect();
+    let keys: Vec<PublicKey> =
+        secrets.iter().map(|secret| PublicKey::from_array(&secret.public().public)).collect();
     let content = content();
     let build = |entropy: &mut SeededEntropy| {
         let mut body = vec![0; PacketClass::C0.size()];
@@ -79,10 +80,10 @@ fn build_4_layers_bare(bencher: Bencher<'_, '_>) {
         entropy.fill(ephemerals.as_flattened_mut()).unwrap();
         let mut tags = [Tag::default(); LAYERS];
         for ((key, ephemeral), tag) in keys.iter().zip(ephemerals).zip(&mut tags) {
-            let ephemeral = StaticSecret::from(ephemeral);
-            let public = PublicKey::from(&ephemeral);
-            let shared = ephemeral.diffie_hellman(key);
-            *tag = cipher(shared.as_bytes(), public.as_bytes())
+            let ephemeral = StaticSecret::from_array(&ephemeral);
+            let public = ephemeral.public_key();
+            let shared = ephemeral.diffie_hellman(key).unwrap();
+            *tag = cipher(&shared.0, &public.as_bytes())
                 .encrypt_in_place_detached(&[0; 12].into(), &HEADER, &mut body[..BODY])
                 .unwrap();
         }
@@ -93,9 +94,9 @@ fn build_4_layers_bare(bencher: Bencher<'_, '_>) {
     let mut ephemerals = [[0; 32]; LAYERS];
     entropy().fill(ephemerals.as_flattened_mut()).unwrap();
     for ((secret, ephemeral), tag) in secrets.iter().zip(ephemerals).zip(tags).rev() {
-        let public = PublicKey::from(&StaticSecret::from(ephemeral));
-        let shared = StaticSecret::from(*secret.to_bytes()).diffie_hellman(&public);
-        cipher(shared.as_bytes(), public.as_bytes())
+        let public = StaticSecret::from_array(&ephemeral).public_key();
+        let shared = StaticSecret::from_array(&secret.to_bytes()).diffie_hellman(&public).unwrap();
+        cipher(&shared.0, &public.as_bytes())
             .decrypt_in_place_detached(&[0; 12].into(), &HEADER, &mut body[..BODY], &tag)
             .unwrap();
     }
@@ -120,15 +121,15 @@ fn peel(bencher: Bencher<'_, '_>) {
 /// One exchange, 80 bytes of HKDF, one AEAD pass over the body.
 #[divan::bench]
 fn peel_bare(bencher: Bencher<'_, '_>) {
-    let secret = StaticSecret::from([5; 32]);
-    let epk = PublicKey::from(&StaticSecret::from([6; 32]));
+    let secret = StaticSecret::from_array(&[5; 32]);
+    let epk = StaticSecret::from_array(&[6; 32]).public_key();
     let mut sealed = vec![7; PacketClass::C0.size()];
-    let tag = cipher(secret.diffie_hellman(&epk).as_bytes(), epk.as_bytes())
+    let tag = cipher(&secret.diffie_hellman(&epk).unwrap().0, &epk.as_bytes())
         .encrypt_in_place_detached(&[0; 12].into(), &HEADER, &mut sealed[..BODY])
         .unwrap();
     let peel = |mut packet: Vec<u8>| {
-        let shared = secret.diffie_hellman(&PublicKey::from(*epk.as_bytes()));
-        cipher(shared.as_bytes(), epk.as_bytes())
+        let shared = secret.diffie_hellman(&PublicKey::from_array(&epk.as_bytes())).unwrap();
+        cipher(&shared.0, &epk.as_bytes())
             .decrypt_in_place_detached(&[0; 12].into(), &HEADER, &mut packet[..BODY], &tag)
             .unwrap();
         packet

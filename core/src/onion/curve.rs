@@ -1,4 +1,86 @@
-//! What v2 and v3 share about Curve25519: which public keys are taken at all.
+//! What v2 and v3 share about Curve25519: which public keys are taken at all, and X25519 itself (RFC 7748).
+//!
+//! One X25519 is nearly all that a layer costs. Where the processor allows it, it is computed by formally verified
+//! assembly (graviola, from s2n-bignum; docs/adr/0008), in half the time; elsewhere by curve25519-dalek. The results are the
+//! same bytes.
+
+use x25519_dalek::{PublicKey, StaticSecret};
+use zeroize::Zeroizing;
+
+/// The secret that `own` shares with `other`; `None` when it is zero, which happens only with a key of low order.
+pub(super) fn shared_secret(own: &StaticSecret, other: &PublicKey) -> Option<Zeroizing<[u8; 32]>> {
+    if fast::is_available() {
+        return fast::shared_secret(own, other);
+    }
+    let shared = own.diffie_hellman(other);
+    shared.was_contributory().then(|| Zeroizing::new(shared.to_bytes()))
+}
+
+/// The public half of a key.
+pub(super) fn public_of(own: &StaticSecret) -> PublicKey {
+    if fast::is_available() { fast::public_of(own) } else { PublicKey::from(own) }
+}
+
+#[cfg(any(target_arch = "x86_64", target_arch = "aarch64"))]
+mod fast {
+    use graviola::key_agreement::x25519;
+    use x25519_dalek::{PublicKey, StaticSecret};
+    use zeroize::Zeroizing;
+
+    /// Whether the processor has all that the library insists on: without, it panics.
+    #[cfg(target_arch = "x86_64")]
+    pub(super) fn is_available() -> bool {
+        use std::arch::is_x86_feature_detected;
+        is_x86_feature_detected!("adx")
+            && is_x86_feature_detected!("aes")
+            && is_x86_feature_detected!("avx")
+            && is_x86_feature_detected!("avx2")
+            && is_x86_feature_detected!("bmi1")
+            && is_x86_feature_detected!("bmi2")
+            && is_x86_feature_detected!("pclmulqdq")
+    }
+
+    /// Whether the processor has all that the library insists on: without, it panics.
+    #[cfg(target_arch = "aarch64")]
+    pub(super) fn is_available() -> bool {
+        use std::arch::is_aarch64_feature_detected;
+        is_aarch64_feature_detected!("neon")
+            && is_aarch64_feature_detected!("aes")
+            && is_aarch64_feature_detected!("pmull")
+            && is_aarch64_feature_detected!("sha2")
+    }
+
+    fn key(own: &StaticSecret) -> x25519::StaticPrivateKey {
+        x25519::StaticPrivateKey::from_array(&Zeroizing::new(own.to_bytes()))
+    }
+
+    pub(super) fn shared_secret(own: &StaticSecret, other: &PublicKey) -> Option<Zeroizing<[u8; 32]>> {
+        let other = x25519::PublicKey::from_array(other.as_bytes());
+        key(own).diffie_hellman(&other).ok().map(|shared| Zeroizing::new(shared.0))
+    }
+
+    pub(super) fn public_of(own: &StaticSecret) -> PublicKey {
+        PublicKey::from(key(own).public_key().as_bytes())
+    }
+}
+
+#[cfg(not(any(target_arch = "x86_64", target_arch = "aarch64")))]
+mod fast {
+    use x25519_dalek::{PublicKey, StaticSecret};
+    use zeroize::Zeroizing;
+
+    pub(super) const fn is_available() -> bool {
+        false
+    }
+
+    pub(super) const fn shared_secret(_: &StaticSecret, _: &PublicKey) -> Option<Zeroizing<[u8; 32]>> {
+        None
+    }
+
+    pub(super) fn public_of(own: &StaticSecret) -> PublicKey {
+        PublicKey::from(own)
+    }
+}
 
 /// Whether `u` is the one canonical encoding of a Montgomery u-coordinate: top bit clear and below 2²⁵⁵ − 19.
 ///
@@ -38,15 +120,29 @@ pub(super) fn is_usable_u(u: &[u8; 32]) -> bool {
 
 #[cfg(test)]
 mod tests {
+    use proptest::prelude::*;
+
     use super::*;
+
+    proptest! {
+        /// Both implementations are the same function, also on public keys no honest node has.
+        #[test]
+        fn the_fast_curve_is_the_slow_one(secret: [u8; 32], public: [u8; 32]) {
+            let (own, other) = (StaticSecret::from(secret), PublicKey::from(public));
+            let slow = own.diffie_hellman(&other);
+            let slow = slow.was_contributory().then(|| slow.to_bytes());
+            prop_assert_eq!(shared_secret(&own, &other).map(|shared| *shared), slow);
+            prop_assert_eq!(public_of(&own), PublicKey::from(&own));
+        }
+    }
 
     #[test]
     fn points_of_small_order_go_to_zero_and_others_do_not() {
-        use x25519_dalek::{PublicKey, StaticSecret};
         let reaches_zero =
             |u: [u8; 32]| !StaticSecret::from([7; 32]).diffie_hellman(&PublicKey::from(u)).was_contributory();
         for u in LOW_ORDER {
             assert!(reaches_zero(u) && is_canonical_u(&u) && !is_usable_u(&u));
+            assert!(shared_secret(&StaticSecret::from([7; 32]), &PublicKey::from(u)).is_none());
         }
         let mut base = [0; 32];
         base[0] = 9;

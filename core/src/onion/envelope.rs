@@ -7,9 +7,10 @@ use std::ops::Range;
 use chacha20poly1305::{AeadInPlace, KeyInit, XChaCha20Poly1305};
 use hkdf::Hkdf;
 use sha2::Sha256;
-use x25519_dalek::{PublicKey, SharedSecret, StaticSecret};
+use x25519_dalek::StaticSecret;
 use zeroize::Zeroizing;
 
+use super::curve::{public_of, shared_secret};
 use super::identity_key::{IdentityKey, IdentitySecret};
 
 /// Bytes before the ciphertext.
@@ -47,11 +48,8 @@ pub(super) fn seal(
     place: &mut [u8],
 ) -> Option<()> {
     let ephemeral = StaticSecret::from(*fresh.ephemeral);
-    let epk = PublicKey::from(&ephemeral);
-    let shared = ephemeral.diffie_hellman(recipient.x25519());
-    if !shared.was_contributory() {
-        return None;
-    }
+    let epk = public_of(&ephemeral);
+    let shared = shared_secret(&ephemeral, recipient.x25519())?;
     let (prefix, rest) = place.split_at_mut_checked(PREFIX)?;
     let (plaintext, tag) = rest.split_last_chunk_mut::<TAG>()?;
     let (version, keys) = prefix.split_first_mut()?;
@@ -89,8 +87,8 @@ pub(super) fn open(
     Ok((*epk, PREFIX..end))
 }
 
-fn aead(format: &Format, shared: &SharedSecret, epk: &[u8; 32]) -> Option<XChaCha20Poly1305> {
+fn aead(format: &Format, shared: &[u8; 32], epk: &[u8; 32]) -> Option<XChaCha20Poly1305> {
     let mut key = Zeroizing::new([0; 32]);
-    Hkdf::<Sha256>::new(Some(epk), shared.as_bytes()).expand(format.info, key.as_mut_slice()).ok()?;
+    Hkdf::<Sha256>::new(Some(epk), shared).expand(format.info, key.as_mut_slice()).ok()?;
     Some(XChaCha20Poly1305::new((&*key).into()))
 }

@@ -9,9 +9,10 @@ use std::fmt;
 use curve25519_dalek::edwards::CompressedEdwardsY;
 use ed25519_dalek::SigningKey;
 use thiserror::Error;
-use x25519_dalek::{PublicKey, SharedSecret, StaticSecret};
+use x25519_dalek::{PublicKey, StaticSecret};
+use zeroize::Zeroizing;
 
-use super::curve::is_canonical_u;
+use super::curve::{is_canonical_u, public_of, shared_secret};
 
 /// An Ed25519 public key is refused. Whoever handed it out is at fault; use another.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Error)]
@@ -70,13 +71,12 @@ impl IdentitySecret {
 
     /// The public half.
     pub fn public(&self) -> IdentityKey {
-        IdentityKey { x25519: PublicKey::from(&self.secret) }
+        IdentityKey { x25519: public_of(&self.secret) }
     }
 
     /// The shared secret with an ephemeral key; `None` when that key is not canonical or of small order.
-    pub(super) fn shared(&self, epk: &[u8; 32]) -> Option<SharedSecret> {
-        let shared = is_canonical_u(epk).then(|| self.secret.diffie_hellman(&PublicKey::from(*epk)))?;
-        shared.was_contributory().then_some(shared)
+    pub(super) fn shared(&self, epk: &[u8; 32]) -> Option<Zeroizing<[u8; 32]>> {
+        is_canonical_u(epk).then(|| shared_secret(&self.secret, &PublicKey::from(*epk)))?
     }
 }
 

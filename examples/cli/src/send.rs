@@ -205,7 +205,10 @@ impl Sender<'_> {
             Update::Event(Event::Delivery { blocked: Some(blocked), .. }) => {
                 self.output.note(&format!("waiting: {blocked}"));
             }
-            Update::Event(_) => {}
+            Update::Storage(Some(error)) => {
+                self.output.note(&format!("waiting: this device's database takes no changes: {error}"));
+            }
+            Update::Event(_) | Update::Storage(None) => {}
             Update::Lagged { .. } => self.missed = true,
         }
         Ok(())

@@ -116,7 +116,10 @@ impl Tail<'_> {
                 Update::Event(Event::Gap { from, to, .. }) => {
                     self.output.note(&format!("the server no longer has operations {from} to {to}"));
                 }
-                Update::Event(_) => {}
+                Update::Storage(Some(error)) => {
+                    self.output.note(&format!("this device's database takes no changes: {error}"));
+                }
+                Update::Event(_) | Update::Storage(None) => {}
             }
         }
     }

@@ -234,6 +234,11 @@ impl Topic {
         self.published.subscribe()
     }
 
+    /// How many watch; takes no lock.
+    pub fn listeners(&self) -> usize {
+        self.published.receiver_count()
+    }
+
     /// What follows a cursor.
     pub fn after(&self, cursor: Seq) -> Found {
         let published = self.published.borrow().seq;

@@ -54,6 +54,12 @@ const PING_AFTER: Duration = Duration::from_secs(60);
 const MESSAGES_PER_10_S: u64 = 200;
 /// How long to wait for a client to take notice of a close.
 const LINGER: Duration = Duration::from_secs(2);
+/// A topic with so many subscribers is crowded: each of them is written to at most once in [`PACE`] while few
+/// operations wait. A commit of one operation would otherwise cost a write, a read and two wake-ups for each of them.
+const CROWD: usize = 16;
+const PACE: Duration = Duration::from_millis(5);
+/// Operations that are not held back, however soon they come.
+const PACE_OPS: u32 = 64;
 /// Operations and bytes of one page of replay.
 const PAGE_OPS: u32 = 1024;
 const PAGE_BYTES: usize = 256 * 1024;
@@ -149,6 +155,7 @@ pub async fn serve(
         heard: Instant::now(),
         pinged: false,
         stalled: false,
+        rested: Instant::now(),
         member,
         mode,
         ws,
@@ -179,6 +186,8 @@ struct Session {
     pinged: bool,
     /// The last write took long.
     stalled: bool,
+    /// Few operations of a crowded topic wait until this instant.
+    rested: Instant,
 }
 
 impl Session {
@@ -239,12 +248,27 @@ impl Session {
                     self.send_signals().await?;
                 }
                 match self.member.topic.after(after) {
+                    Found::Frames(frames) if self.is_early(&frames) => self.rest().await,
                     Found::Frames(frames) => self.send_live(subscription, &frames).await,
                     Found::Disk if self.stalled => Err(End::Slow),
                     Found::Disk => self.send_page(subscription, after).await,
                     Found::Nothing => self.wait(subscription).await,
                 }
             }
+        }
+    }
+
+    /// Whether it is better to wait for more: see [`CROWD`].
+    fn is_early(&self, frames: &[Arc<LiveFrame>]) -> bool {
+        Instant::now() < self.rested && frames.iter().map(|frame| frame.count).sum::<u32>() < PACE_OPS
+    }
+
+    /// Lets a moment pass, but not for a client that speaks or a server that stops.
+    async fn rest(&mut self) -> Result<(), End> {
+        tokio::select! {
+            () = tokio::time::sleep_until(self.rested) => Ok(()),
+            message = self.ws.next() => self.hear(message).await,
+            _ = self.closing.changed() => Ok(()),
         }
     }
 
@@ -272,6 +296,9 @@ impl Session {
             }
         }
         self.app.metrics.pushed.add(pushed);
+        if self.member.topic.listeners() >= CROWD {
+            self.rested = Instant::now() + PACE;
+        }
         self.write(&wires).await
     }
 

@@ -12,7 +12,7 @@ use zeroize::{Zeroize, ZeroizeOnDrop, Zeroizing};
 
 use super::{AAD_LEN, ReplayTag, SLOT_LEN};
 use crate::entropy::{Entropy, EntropyError};
-use crate::onion::curve::{is_canonical_u, is_usable_u};
+use crate::onion::curve::{is_canonical_u, is_usable_u, public_of, shared_secret};
 
 /// A node's onion key: what a sender needs to make a layer for it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -42,7 +42,7 @@ impl OnionSecret {
     /// From stored bytes.
     pub fn from_bytes(kid: u16, secret: [u8; 32]) -> Self {
         let secret = StaticSecret::from(secret);
-        let public = PublicKey::from(&secret);
+        let public = public_of(&secret);
         Self { kid, secret, public }
     }
 
@@ -100,12 +100,9 @@ impl LayerKeys {
         header: &[u8; AAD_LEN],
         node: &[u8; 32],
     ) -> Option<Self> {
-        let shared = own.diffie_hellman(other);
-        if !shared.was_contributory() {
-            return None;
-        }
+        let shared = shared_secret(own, other)?;
         let mut okm = Zeroizing::new([0; 80]);
-        Hkdf::<Sha256>::new(Some(b"delta:onion:v3"), shared.as_bytes())
+        Hkdf::<Sha256>::new(Some(b"delta:onion:v3"), shared.as_slice())
             .expand_multi_info(&[b"keys", header, node], okm.as_mut_slice())
             .ok()?;
         let (aead, rest) = okm.split_first_chunk()?;

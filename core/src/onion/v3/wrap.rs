@@ -10,7 +10,7 @@ use super::{
 };
 use crate::entropy::{Entropy, SeededEntropy};
 use crate::onion::PacketClass;
-use crate::onion::curve::is_canonical_u;
+use crate::onion::curve::{is_canonical_u, public_of};
 
 /// Builds a packet of the smallest class that carries the content. `hops` lists the relays in order and the sync
 /// server last.
@@ -128,7 +128,7 @@ fn layer(class: PacketClass, hop: &Hop, ephemeral: &[u8; 32]) -> Option<Layer> {
     header[0] = VERSION;
     header[1] = class as u8;
     header[2..4].copy_from_slice(&hop.key.kid.to_be_bytes());
-    header[4..].copy_from_slice(PublicKey::from(&ephemeral).as_bytes());
+    header[4..].copy_from_slice(public_of(&ephemeral).as_bytes());
     let node = PublicKey::from(hop.key.public);
     let keys = LayerKeys::derive(&ephemeral, &node, &header, &hop.key.public)?;
     Some(Layer { header, keys })

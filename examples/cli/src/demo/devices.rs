@@ -126,6 +126,8 @@ impl Arrivals {
         let changes = match update {
             Update::Event(Event::Changed { changes, .. }) => changes,
             Update::Event(_) => return Ok(Vec::new()),
+            Update::Storage(Some(error)) => bail!("a device cannot store what it does: {error}"),
+            Update::Storage(None) => return Ok(Vec::new()),
             Update::Lagged { dropped } => bail!("the demo missed {dropped} events: it is too slow"),
         };
         let mut new = Vec::new();
