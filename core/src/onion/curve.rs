@@ -1,6 +1,6 @@
 //! What v2 and v3 share about Curve25519: which public keys are taken at all, and X25519 itself (RFC 7748).
 //!
-//! One X25519 is nearly all that a layer costs. Where the processor allows it, it is computed by formally verified
+//! One X25519 is nearly all that a layer costs. With the feature `fast-x25519`, where the processor allows it, it is computed by formally verified
 //! assembly (graviola, from s2n-bignum; docs/adr/0008), in half the time; elsewhere by curve25519-dalek. The results are the
 //! same bytes.
 
@@ -21,7 +21,7 @@ pub(super) fn public_of(own: &StaticSecret) -> PublicKey {
     if fast::is_available() { fast::public_of(own) } else { PublicKey::from(own) }
 }
 
-#[cfg(any(target_arch = "x86_64", target_arch = "aarch64"))]
+#[cfg(all(feature = "fast-x25519", any(target_arch = "x86_64", target_arch = "aarch64")))]
 mod fast {
     use graviola::key_agreement::x25519;
     use x25519_dalek::{PublicKey, StaticSecret};
@@ -64,7 +64,7 @@ mod fast {
     }
 }
 
-#[cfg(not(any(target_arch = "x86_64", target_arch = "aarch64")))]
+#[cfg(not(all(feature = "fast-x25519", any(target_arch = "x86_64", target_arch = "aarch64"))))]
 mod fast {
     use x25519_dalek::{PublicKey, StaticSecret};
     use zeroize::Zeroizing;
@@ -120,19 +120,18 @@ pub(super) fn is_usable_u(u: &[u8; 32]) -> bool {
 
 #[cfg(test)]
 mod tests {
-    use proptest::prelude::*;
-
     use super::*;
 
-    proptest! {
+    #[cfg(feature = "fast-x25519")]
+    proptest::proptest! {
         /// Both implementations are the same function, also on public keys no honest node has.
         #[test]
         fn the_fast_curve_is_the_slow_one(secret: [u8; 32], public: [u8; 32]) {
             let (own, other) = (StaticSecret::from(secret), PublicKey::from(public));
             let slow = own.diffie_hellman(&other);
             let slow = slow.was_contributory().then(|| slow.to_bytes());
-            prop_assert_eq!(shared_secret(&own, &other).map(|shared| *shared), slow);
-            prop_assert_eq!(public_of(&own), PublicKey::from(&own));
+            proptest::prop_assert_eq!(shared_secret(&own, &other).map(|shared| *shared), slow);
+            proptest::prop_assert_eq!(public_of(&own), PublicKey::from(&own));
         }
     }
 
