@@ -5,7 +5,7 @@ use std::thread::JoinHandle;
 
 use bytes::Bytes;
 use delta_core::engine::{Command, CommandError, Engine, Reply, SeenDirectory, TopicStatus};
-use delta_core::identity::{Author, OperationId};
+use delta_core::identity::{Author, NodeId, OperationId};
 use delta_core::onion::control::Action;
 use delta_core::onion::directory::{Seen, Skipped};
 use delta_core::ops::{Content, DeviceKey, Ticket};
@@ -231,12 +231,25 @@ impl Client {
         }
     }
 
+    /// The relays that this device leaves out at present, because packets over them were lost or refused. They come back
+    /// by themselves, and are used when there are too few others.
+    pub async fn avoided_relays(&self) -> Result<Vec<NodeId>, ClientError> {
+        match self.shared.inbox.command(Command::AvoidedRelays).await? {
+            Reply::AvoidedRelays(relays) => Ok(relays),
+            other => Err(unexpected(&other)),
+        }
+    }
+
     /// Runs a query on one of the read-only connections, on a blocking thread.
     pub async fn read<T: Send + 'static>(
         &self,
         query: impl FnOnce(&Reader) -> Result<T, StoreError> + Send + 'static,
     ) -> Result<T, ClientError> {
         self.shared.readers.run(query).await
+    }
+
+    pub(crate) async fn command(&self, command: Command) -> Result<Reply, ClientError> {
+        self.shared.inbox.command(command).await
     }
 
     /// The device's network changed: waiting ends now, for connections and for what is queued.
@@ -285,7 +298,7 @@ fn open_engine(
     Ok((engine, readers))
 }
 
-fn unexpected(reply: &Reply) -> ClientError {
+pub(crate) fn unexpected(reply: &Reply) -> ClientError {
     tracing::error!(?reply, "the engine answered another command");
     ClientError::EnginePanicked
 }

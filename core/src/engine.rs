@@ -18,6 +18,7 @@ mod hints;
 pub mod ingest;
 mod io;
 mod jobs;
+mod outbox;
 mod receive;
 pub mod refetch;
 mod signals;
@@ -39,8 +40,8 @@ use state::State;
 
 pub use delivery::MAX_HANDOVERS;
 pub use io::{
-    Blocked, Command, CommandError, CommandId, Event, Handover, Input, Network, Output, Reply, SeenDirectory,
-    TopicStatus, Unreadable,
+    Blocked, Cancelled, Command, CommandError, CommandId, Event, Handover, Input, Network, Output, Reply,
+    SeenDirectory, TopicStatus, Unreadable,
 };
 pub use jobs::{OpenJob, Opened, OpenedBatch, PostJob, PostJobError, Why, open};
 pub use signals::{SIGNAL_EVERY_MS, UNREADABLE_RETRY_MS};
@@ -202,8 +203,9 @@ impl Engine {
         let guards = self.state.settle(&mut tx, now, entropy, &mut staged)?;
         tx.commit()?;
         // A guard that a power cut makes forgotten after a packet went to it would be one more relay that knows this
-        // device's address. The synced commit takes the one before it along.
-        if guards
+        // device's address; an operation that then seems never to have left could be taken back, and the next one would
+        // fork the log. The synced commit takes the one before it along.
+        if (guards || self.state.first_sent)
             && durability == Durability::Normal
             && staged.iter().any(|out| matches!(out, Output::Post(_)))
         {

@@ -39,7 +39,9 @@ pub use evidence::{Equivocation, MAX_EQUIVOCATIONS};
 pub use forks::{ForkProof, LogHole};
 pub use listing::{ListedOperation, Loaded, TopicStanding};
 pub use operations::{Head, NewOperation, StoredOperation, StoredPlace};
-pub use outbox::{NewOutboxRow, Origin, OutboxCounts, OutboxEntry, OutboxRemoved};
+pub use outbox::{
+    NewOutboxRow, Origin, OutboxCounts, OutboxEntry, OutboxRemoved, OutboxRowState, QueuedOperation,
+};
 pub use pending::{
     PendingCount, PendingLimits, PendingReason, Receipt, WaitingForKey, WaitingForPredecessor,
 };

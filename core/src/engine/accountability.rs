@@ -42,6 +42,11 @@ impl Observed {
     pub(super) const fn said(&mut self) {
         self.said = true;
     }
+
+    /// The operation that said it was taken back: the next one says it.
+    pub(super) const fn unsaid_again(&mut self) {
+        self.said = false;
+    }
 }
 
 /// What an operation says its author has seen.

@@ -38,6 +38,9 @@ impl State {
             Command::Prove { topic, purpose, nonce } => self.prove(tx, topic, purpose, &nonce),
             Command::Configure(network) => self.configure(tx, network, staged),
             Command::Status { topic } => self.status(topic),
+            Command::AvoidedRelays => Ok(Reply::AvoidedRelays(self.routes.avoided(now))),
+            Command::Retry { topic } => self.retry(tx, now, topic, staged),
+            Command::Cancel { topic, operation } => self.cancel(tx, now, topic, &operation, staged),
         };
         let result = match result {
             // The database is at fault, not the command: nothing of the batch can be kept.
@@ -89,7 +92,7 @@ impl State {
         Ok(Reply::Done)
     }
 
-    fn publish(
+    pub(super) fn publish(
         &mut self,
         tx: &mut Tx<'_>,
         now: Millis,

@@ -148,6 +148,7 @@ impl State {
         if let Some(topic) = self.topics.get_mut(&id) {
             let due = topic.outbox.sent(plan, job.attempt, &path, now, 0, entropy);
             tx.outbox_sent(&plan.rows, plan.tries + 1, now, due)?;
+            self.first_sent |= plan.tries == 0;
         }
         Ok(Ok(job))
     }

@@ -8,7 +8,7 @@ use thiserror::Error;
 use super::ingest::PublishError;
 use super::jobs::{OpenedBatch, PostJob};
 use crate::entropy::EntropyError;
-use crate::identity::{Author, LogId, OperationId};
+use crate::identity::{Author, LogId, NodeId, OperationId};
 use crate::onion::control::{Action, ControlError};
 use crate::onion::directory::{Directory, Node, Seen};
 use crate::onion::route::RouteError;
@@ -140,11 +140,26 @@ pub enum Command {
     },
     /// Send over this network from now on.
     Configure(Network),
+    /// Put the parked operations of a topic back in the queue, and let those that wait for another attempt go now.
+    Retry {
+        /// The topic.
+        topic: TopicId,
+    },
+    /// Take an own operation back: one that never left this device is removed when it is the newest of its log; any
+    /// other message is deleted by a further operation.
+    Cancel {
+        /// The topic.
+        topic: TopicId,
+        /// The operation.
+        operation: OperationId,
+    },
     /// Where a topic stands.
     Status {
         /// The topic.
         topic: TopicId,
     },
+    /// Which relays are left out at present, because packets over them were lost or refused.
+    AvoidedRelays,
 }
 
 impl Command {
@@ -155,11 +170,14 @@ impl Command {
             | Self::OpenTopic { .. }
             | Self::Publish { .. }
             | Self::Control { .. }
+            | Self::Retry { .. }
+            | Self::Cancel { .. }
             | Self::SetReadKey { .. } => true,
             Self::Subscribe { .. }
             | Self::Unsubscribe { .. }
             | Self::Signal { .. }
             | Self::Prove { .. }
+            | Self::AvoidedRelays
             | Self::Status { .. } => false,
         }
     }
@@ -214,6 +232,21 @@ pub enum Reply {
     },
     /// Where a topic stands.
     Status(TopicStatus),
+    /// The relays that are left out while there are enough others.
+    AvoidedRelays(Vec<NodeId>),
+    /// So many parked operations are back in the queue.
+    Retried(u64),
+    /// An operation was taken back.
+    Cancelled(Cancelled),
+}
+
+/// How an operation was taken back.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Cancelled {
+    /// It is gone without a trace: it had never left this device.
+    Removed,
+    /// It is deleted by this further operation: it may have left this device, or others stand on it.
+    Deleted(OperationId),
 }
 
 /// Where one topic stands.
@@ -319,6 +352,17 @@ pub enum CommandError {
     /// No server is configured.
     #[error("no relays and sync server are configured: call init_sync")]
     NoNetwork,
+    /// The operation is not stored here, or belongs to another topic.
+    #[error("there is no such operation in this topic on this device")]
+    UnknownOperation,
+    /// Somebody else wrote it.
+    #[error("only what this device wrote can be taken back by it")]
+    NotOwnOperation,
+    /// It may have left this device, or others stand on it, and it is no message; or it is a delete, or deleted.
+    #[error(
+        "the operation cannot be taken back any more: only messages can be deleted; undo it by what says the opposite"
+    )]
+    NotCancellable,
     /// The outbox is full.
     #[error("the outbox is full: wait until the network took some of it")]
     OutboxFull,

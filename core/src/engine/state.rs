@@ -53,6 +53,8 @@ pub(super) struct State {
     pub(super) slots: Slots,
     /// What the batch at hand changed that the store does not hold, as it was before.
     pub(super) before: Before,
+    /// Operations leave in the batch at hand that never left before.
+    pub(super) first_sent: bool,
     /// Topics to look at before the batch commits.
     pub(super) touched: BTreeSet<TopicId>,
     pub(super) next_conn: u64,
@@ -126,6 +128,7 @@ impl State {
             hints: Hints::default(),
             slots: Slots::default(),
             before: Before::default(),
+            first_sent: false,
             touched: BTreeSet::new(),
             next_conn: 1,
             next_attempt: 1,
@@ -222,6 +225,7 @@ impl State {
     /// Before a batch: what it changes beside the store can be taken back if it is not committed.
     pub(super) fn begin(&mut self) {
         self.before = Before::default();
+        self.first_sent = false;
     }
 
     pub(super) fn triage(

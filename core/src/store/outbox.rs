@@ -58,6 +58,41 @@ pub struct OutboxEntry {
     pub parked: bool,
 }
 
+/// An operation on its way out, as an app is shown it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct QueuedOperation {
+    /// Order of arrival; never used twice.
+    pub id: RowId,
+    /// Which operation is inside.
+    pub operation: OperationId,
+    /// BLAKE3 of the envelope.
+    pub hash: EnvelopeHash,
+    /// Length of the envelope in bytes.
+    pub len: u32,
+    /// Whether this device made the row for an operation of its own; else a server lost it.
+    pub own: bool,
+    /// Where it stands.
+    pub state: OutboxRowState,
+    /// Attempts so far.
+    pub tries: u32,
+    /// Not to be sent (again) before this instant.
+    pub not_before: Millis,
+}
+
+/// Where a row stands.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum OutboxRowState {
+    /// Waiting for its turn.
+    Queued,
+    /// On its way.
+    Sent,
+    /// Nothing is tried until the reason is gone.
+    Parked {
+        /// Why: a name that stays the same in all versions.
+        reason: String,
+    },
+}
+
 /// What left the outbox.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct OutboxRemoved {
@@ -80,9 +115,20 @@ pub struct OutboxCounts {
     pub parked: u64,
 }
 
+const OWN: i64 = 1;
+const REDELIVERY: i64 = 2;
 const QUEUED: i64 = 0;
 const SENT: i64 = 1;
 const PARKED: i64 = 2;
+
+macro_rules! select_queued {
+    ($rest:literal) => {
+        concat!(
+            "SELECT id, operation, hash, length(envelope), origin, state, tries, due_ms, reason FROM outbox ",
+            $rest
+        )
+    };
+}
 
 impl Db {
     /// Every row, oldest first: how the policy's memory is filled at start.
@@ -123,6 +169,33 @@ impl Db {
             "SELECT operation FROM outbox WHERE topic = ?1 AND hash = ?2",
             params![topic.0, hash.0],
             |row| row.get(0).map(OperationId),
+        )
+    }
+
+    /// Rows of a topic after `after`, oldest first, at most `limit`.
+    pub fn outbox_rows(
+        &self,
+        topic: TopicId,
+        after: Option<RowId>,
+        limit: usize,
+    ) -> Result<Vec<QueuedOperation>, StoreError> {
+        self.all(
+            select_queued!("WHERE topic = ?1 AND id > ?2 ORDER BY id LIMIT ?3"),
+            params![topic.0, after.unwrap_or(0), int(limit as u64)],
+            queued_row,
+        )
+    }
+
+    /// The row an operation goes out in.
+    pub fn outbox_row(
+        &self,
+        topic: TopicId,
+        operation: &OperationId,
+    ) -> Result<Option<QueuedOperation>, StoreError> {
+        self.one(
+            select_queued!("WHERE topic = ?1 AND operation = ?2"),
+            params![topic.0, operation.0],
+            queued_row,
         )
     }
 
@@ -177,8 +250,8 @@ impl Tx<'_> {
             return Err(LimitReached::OutboxBytes.into());
         }
         let origin = match row.origin {
-            Origin::Own => 1,
-            Origin::Redelivery => 2,
+            Origin::Own => OWN,
+            Origin::Redelivery => REDELIVERY,
         };
         let added = self.run(
             "INSERT INTO outbox (topic, operation, hash, envelope, origin, state, due_ms)
@@ -234,13 +307,13 @@ impl Tx<'_> {
         .map(drop)
     }
 
-    /// Puts the parked rows of a topic back in the queue.
-    pub fn outbox_unpark_topic(&self, topic: TopicId) -> Result<(), StoreError> {
-        self.run(
+    /// Puts the parked rows of a topic back in the queue; gives how many.
+    pub fn outbox_unpark_topic(&self, topic: TopicId) -> Result<u64, StoreError> {
+        let rows = self.run(
             "UPDATE outbox SET state = 0, reason = NULL WHERE topic = ?1 AND state = 2",
             params![topic.0],
-        )
-        .map(drop)
+        )?;
+        Ok(rows as u64)
     }
 
     /// Removes a row, because its echo came or because nothing more can come of it.
@@ -249,11 +322,29 @@ impl Tx<'_> {
             "DELETE FROM outbox WHERE id = ?1 RETURNING operation, origin, length(envelope)",
             [id],
             |row| {
-                let origin = if row.get::<_, i64>(1)? == 1 { Origin::Own } else { Origin::Redelivery };
+                let origin = if row.get::<_, i64>(1)? == OWN { Origin::Own } else { Origin::Redelivery };
                 Ok(OutboxRemoved { operation: OperationId(row.get(0)?), origin, len: row.get(2)? })
             },
         )
     }
+}
+
+fn queued_row(row: &Row<'_>) -> rusqlite::Result<QueuedOperation> {
+    let state = match row.get(5)? {
+        QUEUED => OutboxRowState::Queued,
+        SENT => OutboxRowState::Sent,
+        _ => OutboxRowState::Parked { reason: row.get::<_, Option<String>>(8)?.unwrap_or_default() },
+    };
+    Ok(QueuedOperation {
+        id: row.get(0)?,
+        operation: OperationId(row.get(1)?),
+        hash: EnvelopeHash(row.get(2)?),
+        len: row.get(3)?,
+        own: row.get::<_, i64>(4)? == OWN,
+        state,
+        tries: row.get(6)?,
+        not_before: Millis(uint(row.get(7)?)),
+    })
 }
 
 fn entry_row(row: &Row<'_>) -> rusqlite::Result<OutboxEntry> {

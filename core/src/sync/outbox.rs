@@ -275,6 +275,16 @@ impl Outbox {
         Some(Acknowledged { id, round_trip_ms, path })
     }
 
+    /// Takes back a row that was never sent.
+    pub fn withdraw(&mut self, hash: &EnvelopeHash) {
+        let Some(id) = self.find(hash) else { return };
+        if let Some(Row { tries: 0, place: Place::Waiting(at), .. }) = self.rows.get(&id) {
+            self.fresh.remove(&(*at, id));
+            self.rows.remove(&id);
+            self.by_hash.remove(hash);
+        }
+    }
+
     /// The entry relay did not take the packet: nothing of it is on its way. Its rows wait a little, and as long as
     /// the relay asked for.
     pub fn refused(
@@ -520,6 +530,23 @@ mod tests {
             let [requeued] = outbox.refused(AttemptId(1), Millis(0), asked, &mut entropy).try_into().unwrap();
             assert_eq!(requeued.not_before, Millis(waits));
         }
+    }
+
+    #[test]
+    fn only_a_row_that_was_never_sent_is_withdrawn() {
+        let mut entropy = SeededEntropy::new([9; 32]);
+        let mut outbox = Outbox::default();
+        outbox.insert(row(1, 10));
+        let plan = outbox.plan(Millis(0), true).unwrap();
+        outbox.sent(&plan, AttemptId(1), &path(), Millis(0), 0, &mut entropy);
+        outbox.insert(row(2, 10));
+        outbox.withdraw(&hash(1));
+        outbox.withdraw(&hash(2));
+        outbox.withdraw(&hash(3));
+        assert_eq!((outbox.counts(), outbox.find(&hash(2))), ((0, 1), None));
+        outbox.refused(AttemptId(1), Millis(0), 0, &mut entropy);
+        outbox.withdraw(&hash(1));
+        assert_eq!(outbox.counts(), (1, 0), "a packet that failed may have arrived all the same");
     }
 
     #[test]

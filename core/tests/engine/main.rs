@@ -6,6 +6,7 @@ mod accountability;
 mod exchange;
 mod gone;
 mod handovers;
+mod outbox;
 mod refetch;
 mod signals;
 mod support;

@@ -3,6 +3,7 @@
 mod cluster;
 mod conversation;
 mod devices;
+mod hostile;
 mod program;
 mod report;
 mod search;
@@ -55,6 +56,10 @@ pub struct Options {
     /// Keep the data in this folder, which must not exist.
     #[arg(long, value_name = "DIR")]
     keep: Option<PathBuf>,
+    /// A fourth relay, which drops and changes nearly every packet and sends the others on twice: nothing may be lost
+    /// or doubled, and the report says what the devices did about it.
+    #[arg(long, conflicts_with = "serve")]
+    hostile_relay: bool,
     /// Only start the server and the relays, say how to reach them, and run until standard input ends.
     #[arg(long)]
     serve: bool,
@@ -76,8 +81,9 @@ pub async fn run(options: &Options, output: &Output) -> anyhow::Result<()> {
         None => temporary.path().to_path_buf(),
     };
     let (watch, mut ended) = mpsc::unbounded_channel();
-    let mut stage =
-        Stage { folder, watch, progress: progress(output, lines.len()), cluster: None, devices: None };
+    let progress = progress(output, lines.len());
+    let hostile = options.hostile_relay;
+    let mut stage = Stage { folder, watch, progress, hostile, cluster: None, devices: None };
     let playing = async {
         if options.serve { serve(&mut stage, output).await } else { play(&mut stage, &lines, output).await }
     };
@@ -108,6 +114,8 @@ struct Stage {
     folder: PathBuf,
     watch: Watch,
     progress: ProgressBar,
+    /// Whether there is a hostile relay.
+    hostile: bool,
     cluster: Option<Cluster>,
     devices: Option<[Device; 2]>,
 }
@@ -168,7 +176,7 @@ async fn play(stage: &mut Stage, lines: &[String], output: &Output) -> anyhow::R
 }
 
 async fn show(stage: &mut Stage, lines: &[String], output: &Output) -> anyhow::Result<Report> {
-    let Stage { folder, watch, progress, cluster, devices } = stage;
+    let Stage { folder, watch, progress, hostile, cluster, devices } = stage;
     let begun = instant();
     let ticket = Ticket::generate_private(&mut PlatformEntropy)?;
     let paths = [folder.join("device-a.db"), folder.join("device-b.db")];
@@ -176,7 +184,7 @@ async fn show(stage: &mut Stage, lines: &[String], output: &Output) -> anyhow::R
     let [a, b] = devices.insert(opened);
     let authors = [a.client.author().0, b.client.author().0];
     let needles = Arc::new(Needles::new(&authors, &ticket.topic().0, lines)?);
-    let cluster = cluster.insert(Cluster::prepare(folder, &needles, watch.clone()).await?);
+    let cluster = cluster.insert(Cluster::prepare(folder, &needles, watch.clone(), *hostile).await?);
     cluster.start(folder).await?;
     let (hops, sync_url) = (cluster.hops(), cluster.sync_url()?);
     a.connect(&hops, &sync_url, output).await?;
@@ -186,10 +194,16 @@ async fn show(stage: &mut Stage, lines: &[String], output: &Output) -> anyhow::R
     let (quiet, rest) = lines.split_at(Conversation::quiet_lines(lines.len()));
     let (before, rest) = rest.split_at(rest.len() * 2 / 5);
     let (broken, after) = rest.split_at(rest.len() / 3);
-    progress.set_message("one line at a time");
-    conversation.quiet(quiet).await?;
-    progress.set_message("many lines at once");
-    conversation.busy(before).await?;
+    // A hostile relay is found out by many lines at once sooner than by one after the other.
+    for part in if *hostile { [before, quiet] } else { [quiet, before] } {
+        if std::ptr::eq(part, quiet) {
+            progress.set_message("one line at a time");
+            conversation.quiet(part).await?;
+        } else {
+            progress.set_message("many lines at once");
+            conversation.busy(part).await?;
+        }
+    }
     progress.set_message("server and a relay are killed and started again");
     let kill_at = progress.position() + broken.len() as u64 / 4;
     conversation.broken(broken, outage(cluster, folder, progress, kill_at)).await?;
@@ -233,7 +247,7 @@ fn progress(output: &Output, lines: usize) -> ProgressBar {
 async fn serve(stage: &mut Stage, output: &Output) -> anyhow::Result<()> {
     let Stage { folder, watch, cluster, .. } = stage;
     let needles = Arc::new(Needles::new(&[], &[0; 32], &[])?);
-    let cluster = cluster.insert(Cluster::prepare(folder, &needles, watch.clone()).await?);
+    let cluster = cluster.insert(Cluster::prepare(folder, &needles, watch.clone(), false).await?);
     cluster.start(folder).await?;
     let (sync, list, records) = (cluster.sync_url()?, folder.join("list.json"), folder.join("records.json"));
     if output.is_json() {

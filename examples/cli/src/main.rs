@@ -7,6 +7,7 @@ mod history;
 mod input;
 mod keygen;
 mod onion;
+mod outbox;
 mod output;
 mod platform;
 mod programs;
@@ -60,6 +61,9 @@ enum Command {
     History(history::Options),
     /// Show where a device stands in a topic.
     Status(status::Options),
+    /// Look at what was not delivered yet; try again, or take it back.
+    #[command(subcommand)]
+    Outbox(outbox::Command),
     /// Describe, close or delete a public topic; see who listens.
     #[command(subcommand)]
     Topic(topic::Command),
@@ -84,6 +88,7 @@ fn main() -> ExitCode {
         Command::Tail(options) => on_runtime(tail::run(&options, &output)),
         Command::History(options) => on_runtime(history::run(&options, &output)),
         Command::Status(options) => on_runtime(status::run(&options, &output)),
+        Command::Outbox(command) => on_runtime(outbox::run(&command, &output)),
         Command::Topic(command) => on_runtime(topic::run(&command, &output)),
         Command::Relay(cli) => programs::relay(cli),
         Command::Sync(cli) => programs::sync(cli),

@@ -71,6 +71,7 @@ fn print(
             "seq": cursor.map(|cursor| cursor.seq.0),
             "queued": status.queued,
             "sent": status.sent,
+            "parked": standing.outbox.parked,
             "blocked": blocked,
             "unreadable": unreadable,
             "server_equivocates": standing.equivocations.iter().map(equivocation).collect::<Vec<_>>(),
@@ -88,6 +89,9 @@ fn print(
         None => output.line("position    nothing received yet")?,
     }
     output.line(&format!("outbox      {} queued, {} sent", status.queued, status.sent))?;
+    for (reason, rows) in &standing.parked {
+        output.line(&format!("parked      {rows} of them: {reason}"))?;
+    }
     if let Some(ms) = status.round_trip_ms {
         output.line(&format!("round trip  {ms} ms"))?;
     }

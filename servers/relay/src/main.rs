@@ -16,6 +16,7 @@ struct Program {
 
 const EXAMPLE: &str = "\
 Example:
+  delta-relay keygen --data relay
   delta-relay record --data relay --url https://relay.example --operator me > record.json
   delta-relay --data relay --listen 127.0.0.1:8080 --admin 127.0.0.1:9090 \\
       --directory list.json --records records.json --trust <key of the list's signer>

@@ -4,7 +4,9 @@ use delta_core::identity::NodeId;
 use delta_server_shell::directory::DirectorySettings;
 use delta_server_shell::keys::KeyPolicy;
 use delta_server_shell::limit::bound;
-use delta_server_shell::{DirectoryOptions, NodeOptions, NodeSettings, OptionsError, RecordOptions};
+use delta_server_shell::{
+    DirectoryOptions, KeygenOptions, NodeOptions, NodeSettings, OptionsError, RecordOptions,
+};
 
 use crate::limits::{LimitOption, Limits};
 
@@ -30,6 +32,8 @@ pub struct Cli {
 /// Everything but relaying.
 #[derive(Clone, Debug, clap::Subcommand)]
 pub enum Command {
+    /// Make a data folder with this relay's identity and first onion key; print the node id and where it is.
+    Keygen(KeygenOptions),
     /// Sign and print this relay's directory record; makes the data folder when it is missing.
     Record(RelayRecordOptions),
 }

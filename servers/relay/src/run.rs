@@ -78,6 +78,10 @@ pub enum RunError {
 /// Runs the program: a relay until SIGTERM or SIGINT, or one command.
 pub fn run(cli: Cli) -> Result<(), RunError> {
     match cli.command {
+        Some(Command::Keygen(options)) => {
+            program::log(LogFormat::Text);
+            options.make()?.iter().try_for_each(|line| Ok(program::print(line)?))
+        }
         Some(Command::Record(options)) => {
             program::log(LogFormat::Text);
             let record = options.node.sign(NodeKind::Relay, !options.no_tunnel)?;

@@ -27,6 +27,33 @@ fn key_and_records_verify_and_a_running_relay_signs_anew() {
     }
 }
 
+#[test]
+fn keygen_makes_an_identity_says_which_and_never_replaces_one() {
+    use std::os::unix::fs::PermissionsExt;
+    let dir = tempfile::tempdir().unwrap();
+    let data = dir.path().join("relay");
+    let keygen = || program().arg("keygen").arg("--data").arg(&data).output().unwrap();
+    let made = keygen();
+    assert!(made.status.success(), "{}", String::from_utf8_lossy(&made.stderr));
+    let said = String::from_utf8(made.stdout).unwrap();
+    let (node, place) = said.trim_end().split_once('\n').unwrap();
+    let mode = |path: &std::path::Path| std::fs::metadata(path).unwrap().permissions().mode() & 0o777;
+    assert_eq!((mode(&data), mode(&data.join("identity.seed"))), (0o700, 0o600));
+    assert_eq!(place, format!("data {}", data.canonicalize().unwrap().display()));
+    let seed = std::fs::read(data.join("identity.seed")).unwrap();
+    assert!(!said.contains(std::str::from_utf8(&seed).unwrap().trim()), "the secret is not printed");
+
+    let again = keygen();
+    assert_eq!((again.status.code(), again.stdout.len()), (Some(1), 0));
+    assert!(String::from_utf8(again.stderr).unwrap().contains("identity.seed is there already"));
+    assert_eq!(std::fs::read(data.join("identity.seed")).unwrap(), seed);
+
+    let record = program().args(["record", "--url", "https://relay.example", "--data"]).arg(&data).output();
+    let record = String::from_utf8(record.unwrap().stdout).unwrap();
+    let record = RecordObject::parse(record.trim()).unwrap().verify().unwrap();
+    assert_eq!((format!("node {}", record.id).as_str(), record.keys.len()), (node, 1));
+}
+
 /// Makes a stopped relay believe that its current key has been in use since 1970.
 fn age_keys(relay: &Relay) {
     let path = relay.data.join("onion-keys.json");

@@ -39,6 +39,9 @@ pub enum FileError {
     /// Another server runs on the folder.
     #[error("another server runs on {}; give each server a folder of its own", .0.display())]
     InUse(PathBuf),
+    /// There is an identity that a new one would replace.
+    #[error("{} is there already: a node's identity is never replaced; name a folder without one", .0.display())]
+    Exists(PathBuf),
     /// The random source failed.
     #[error(transparent)]
     Entropy(#[from] EntropyError),

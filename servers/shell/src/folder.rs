@@ -57,6 +57,19 @@ impl NodeFolder {
         Ok(Self { path: path.to_owned(), identity: SigningKey::from_bytes(&seed) })
     }
 
+    /// Makes the folder and an identity that nobody had before.
+    ///
+    /// # Errors
+    /// [`FileError::Exists`] when there is one, whatever is in its file.
+    pub fn make(path: &Path, entropy: &mut dyn Entropy) -> Result<Self, FileError> {
+        let seed = path.join(SEED_FILE);
+        match fs::symlink_metadata(&seed) {
+            Ok(_) => Err(FileError::Exists(seed)),
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => Self::open(path, entropy),
+            Err(source) => Err(FileError::io("look for", &seed, source)),
+        }
+    }
+
     /// Whether there is a node's folder already.
     pub fn is_one(path: &Path) -> bool {
         path.join(SEED_FILE).is_file()
@@ -137,6 +150,19 @@ mod tests {
         assert!(NodeFolder::is_one(&path));
         let mode = |name: &str| fs::metadata(path.join(name)).unwrap().permissions().mode() & 0o777;
         assert_eq!((mode(""), mode(SEED_FILE)), (0o700, 0o600));
+    }
+
+    #[test]
+    fn an_identity_is_made_once_and_never_replaced() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("relay");
+        let make = |seed: u8| NodeFolder::make(&path, &mut SeededEntropy::new([seed; 32]));
+        let made = make(1).unwrap().node_id();
+        assert!(matches!(make(2), Err(FileError::Exists(_))));
+        assert_eq!(open(&path, 3).unwrap().node_id(), made);
+        fs::write(path.join(SEED_FILE), b"nonsense").unwrap();
+        assert!(matches!(make(2), Err(FileError::Exists(_))), "a damaged one may still be restored");
+        assert_eq!(fs::read(path.join(SEED_FILE)).unwrap(), b"nonsense");
     }
 
     #[test]

@@ -28,7 +28,7 @@ pub use config::{ConfigFile, OptionsError};
 pub use file::FileError;
 pub use folder::{NodeFolder, NodeInfo};
 pub use keys::{KeySet, OnionKeys};
-pub use options::{DirectoryOptions, NodeOptions, NodeSettings, RecordOptions};
+pub use options::{DirectoryOptions, KeygenOptions, NodeOptions, NodeSettings, RecordOptions};
 pub use platform::PlatformEntropy;
 pub use program::StartError;
 pub use record::{RecordTerms, SignError};

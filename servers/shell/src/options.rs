@@ -10,6 +10,7 @@ use delta_core::onion::directory::{NodeKind, RecordObject, TrustPolicy, check_ur
 
 use crate::config::{ConfigFile, OptionsError};
 use crate::directory::{DirectorySettings, Source};
+use crate::file::FileError;
 use crate::folder::NodeFolder;
 use crate::keys::{self, KeyPolicy, MIN_ROTATE_HOURS, ROTATE_HOURS};
 use crate::limit::{Network, Shares};
@@ -21,6 +22,24 @@ use crate::tls::{Tls, TlsError};
 
 /// Seconds between two looks at a URL.
 const POLL_SECONDS: u64 = 15 * 60;
+
+/// Where to make a node's identity.
+#[derive(Clone, Debug, clap::Args)]
+pub struct KeygenOptions {
+    /// Folder of the node's identity and keys; made (mode 0700). One that holds an identity is left alone.
+    #[arg(long, env = "DELTA_DATA", value_name = "DIR")]
+    pub data: PathBuf,
+}
+
+impl KeygenOptions {
+    /// Makes the folder, the identity and the first onion key; gives what to tell the operator, line by line.
+    pub fn make(&self) -> Result<[String; 2], FileError> {
+        let folder = NodeFolder::make(&self.data, &mut PlatformEntropy)?;
+        keys::published(&folder, &mut PlatformEntropy)?;
+        let path = self.data.canonicalize().unwrap_or_else(|_| self.data.clone());
+        Ok([format!("node {}", folder.node_id()), format!("data {}", path.display())])
+    }
+}
 
 /// How to sign a record.
 #[derive(Clone, Debug, clap::Args)]

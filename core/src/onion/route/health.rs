@@ -88,6 +88,11 @@ impl Health {
         self.relays.get(node).is_some_and(|relay| relay.down_until > now || relay.score.faded(now).excludes())
     }
 
+    /// All relays that are to be left out.
+    pub(super) fn excluded(&self, now: Millis) -> impl Iterator<Item = NodeId> {
+        self.relays.keys().copied().filter(move |node| self.excludes(node, now))
+    }
+
     /// Until when the relay counts as unreachable; the epoch for one that does not.
     pub(super) fn down_until(&self, node: &NodeId) -> Millis {
         self.relays.get(node).map_or_else(Millis::default, |relay| relay.down_until)

@@ -92,6 +92,11 @@ impl Routes {
         self.health.network_changed();
     }
 
+    /// The relays that are left out at present while there are enough others.
+    pub fn avoided(&self, now: Millis) -> Vec<NodeId> {
+        self.health.excluded(now).collect()
+    }
+
     /// The guards to store, when they changed since the last call.
     pub fn take_changes(&mut self) -> Option<Vec<u8>> {
         std::mem::take(&mut self.changed).then(|| self.guards.to_bytes())

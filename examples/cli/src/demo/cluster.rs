@@ -16,12 +16,13 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 use tokio::process::Command;
 
+use super::hostile::Hostile;
 use super::program::{Program, Watch};
 use super::search::Needles;
 use super::tap::Tap;
 use crate::platform::{PlatformEntropy, now};
 
-/// Relays on every route, and in this network.
+/// Relays on every route; a hostile one comes on top.
 pub const RELAYS: usize = 3;
 /// How long a program may take until it answers.
 const START: Duration = Duration::from_secs(20);
@@ -61,12 +62,18 @@ pub struct Node {
 }
 
 impl Cluster {
-    /// Makes identities and records and signs a list of four operators. Nothing runs yet; what will and then ends
-    /// unasked is reported to `watch`.
-    pub async fn prepare(folder: &Path, needles: &Arc<Needles>, watch: Watch) -> anyhow::Result<Self> {
-        let mut nodes = vec![Node::prepare(folder, "sync", "sync server".into(), needles).await?];
-        for number in 1..=RELAYS {
-            nodes.push(Node::prepare(folder, "relay", format!("relay {number}"), needles).await?);
+    /// Makes identities and records and signs a list of them, each with an operator of its own. Nothing runs yet; what
+    /// will and then ends unasked is reported to `watch`.
+    pub async fn prepare(
+        folder: &Path,
+        needles: &Arc<Needles>,
+        watch: Watch,
+        hostile: bool,
+    ) -> anyhow::Result<Self> {
+        let mut nodes = vec![Node::prepare(folder, "sync", "sync server".into(), needles, None).await?];
+        for number in 1..=RELAYS + usize::from(hostile) {
+            let hostile = (number > RELAYS).then(Arc::<Hostile>::default);
+            nodes.push(Node::prepare(folder, "relay", format!("relay {number}"), needles, hostile).await?);
         }
         let directory = sign(&nodes)?;
         std::fs::write(folder.join("list.json"), &directory.list)?;
@@ -76,7 +83,7 @@ impl Cluster {
 
     /// Starts everything and waits until it answers.
     pub async fn start(&mut self, folder: &Path) -> anyhow::Result<()> {
-        self.run(folder, RELAYS + 1).await
+        self.run(folder, self.nodes.len()).await
     }
 
     /// The relays, as `init_sync` takes them.
@@ -100,6 +107,17 @@ impl Cluster {
     /// The server.
     pub fn server(&self) -> &Node {
         &self.nodes[0]
+    }
+
+    /// What these nodes are called.
+    pub fn names(&self, ids: &[NodeId]) -> anyhow::Result<Vec<String>> {
+        let mut names = Vec::new();
+        for node in &self.nodes {
+            if ids.contains(&node.record.verify()?.id) {
+                names.push(node.name.clone());
+            }
+        }
+        Ok(names)
     }
 
     /// All nodes, the server first.
@@ -170,9 +188,10 @@ impl Node {
         role: &'static str,
         name: String,
         needles: &Arc<Needles>,
+        hostile: Option<Arc<Hostile>>,
     ) -> anyhow::Result<Self> {
         let listen = free_address()?;
-        let tap = Tap::start(listen, Arc::clone(needles)).await?;
+        let tap = Tap::start(listen, Arc::clone(needles), hostile).await?;
         let data = folder.join(name.replace(' ', "-"));
         let log = folder.join(format!("{}.log", name.replace(' ', "-")));
         let mut command = program(role)?;

@@ -30,6 +30,7 @@ pub struct Report {
     socket_bytes: u64,
     hops: Vec<Hop>,
     memory: Vec<(String, Option<u64>)>,
+    hostile: Option<HostileRelay>,
     /// What the server's data folder shows.
     server_disk: Found,
     /// What the devices' own databases show: the search must be able to find something.
@@ -43,6 +44,63 @@ struct Hop {
     packets: Vec<(u64, u64)>,
     foreign_bodies: u64,
     found: Found,
+}
+
+/// What a hostile relay did, and what the devices did about it.
+struct HostileRelay {
+    name: String,
+    packets: u64,
+    dropped: u64,
+    tampered: u64,
+    replayed: u64,
+    /// The relays each device leaves out by now.
+    left_out: [Vec<String>; 2],
+}
+
+impl HostileRelay {
+    async fn of(cluster: &Cluster, a: &Device, b: &Device) -> anyhow::Result<Option<Self>> {
+        let hostile = cluster.nodes().iter().find_map(|node| Some((node, node.tap.hostile()?)));
+        let Some((node, hostile)) = hostile else { return Ok(None) };
+        let left_out = [a.client.avoided_relays().await?, b.client.avoided_relays().await?];
+        let [of_a, of_b] = left_out;
+        Ok(Some(Self {
+            name: node.name.clone(),
+            packets: hostile.packets(),
+            dropped: hostile.dropped.load(Ordering::Relaxed),
+            tampered: hostile.tampered.load(Ordering::Relaxed),
+            replayed: hostile.replayed.load(Ordering::Relaxed),
+            left_out: [cluster.names(&of_a)?, cluster.names(&of_b)?],
+        }))
+    }
+
+    /// Whether every device leaves it out.
+    fn is_excluded(&self) -> bool {
+        self.left_out.iter().all(|names| names.contains(&self.name))
+    }
+
+    fn did(&self) -> String {
+        let Self { packets, dropped, tampered, replayed, .. } = self;
+        format!("{packets} packets: {dropped} dropped, {tampered} changed, {replayed} sent on twice")
+    }
+
+    fn outcome(&self) -> String {
+        if self.is_excluded() {
+            return format!("both devices leave {} out", self.name);
+        }
+        let [a, b] = self.left_out.each_ref().map(|names| match names.as_slice() {
+            [] => "none".to_owned(),
+            names => names.join(", "),
+        });
+        format!("worked around by sending again over other routes (left out: A {a}; B {b})")
+    }
+
+    fn json(&self) -> Value {
+        let Self { name, packets, dropped, tampered, replayed, left_out } = self;
+        json!({
+            "name": name, "packets": packets, "dropped": dropped, "tampered": tampered, "replayed": replayed,
+            "left_out_by_device": left_out, "excluded": self.is_excluded(),
+        })
+    }
 }
 
 impl Report {
@@ -79,6 +137,7 @@ impl Report {
             socket_bytes: hops.first().map_or(0, |server| server.bytes.saturating_sub(server.packet_bytes())),
             hops,
             memory,
+            hostile: HostileRelay::of(cluster, a, b).await?,
             server_disk: Found::default(),
             device_disks: Found::default(),
         })
@@ -120,6 +179,10 @@ impl Report {
             check(relay.found.topics == 0, &format!("{} saw the topic", relay.name));
         }
         check(self.server_disk.is_clean(), "the server's disk shows an author, a kind or a text");
+        if let Some(HostileRelay { dropped, tampered, replayed, .. }) = self.hostile {
+            let busy = dropped > 0 && tampered > 0 && replayed > 0;
+            check(busy, "the hostile relay got too few packets to show anything");
+        }
         let found_at_all =
             self.device_disks.authors > 0 && self.device_disks.texts > 0 && self.device_disks.kinds > 0;
         check(found_at_all, "the search does not even find what the devices store");
@@ -155,6 +218,7 @@ impl Report {
             "socket_bytes_per_op": self.socket_bytes as f64 / self.lines as f64,
             "rss_bytes": memory,
             "hops": hops,
+            "hostile": self.hostile.as_ref().map(HostileRelay::json),
             "server_disk_clean": self.server_disk.is_clean(),
             "seconds": self.seconds,
         })
@@ -200,6 +264,10 @@ impl Report {
         }
         for hop in &self.hops {
             row(&format!("{} saw", hop.name), hop.saw());
+        }
+        if let Some(hostile) = &self.hostile {
+            row(&format!("{} was hostile", hostile.name), hostile.did());
+            row("  so", hostile.outcome());
         }
         row("the server's disk shows", describe(&self.server_disk, "topics, no sender"));
         out.trim_end().to_owned()

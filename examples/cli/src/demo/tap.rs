@@ -2,7 +2,7 @@
 //! what must not be there.
 //!
 //! The node's public address is the tap's, so what is recorded is exactly what the node gets to see. It is also the
-//! place where a hostile node can be played: whatever it would do to packets can be done here.
+//! place where a hostile node is played: whatever it would do to packets is done here.
 
 use std::collections::BTreeMap;
 use std::io;
@@ -14,11 +14,12 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::tcp::{OwnedReadHalf, OwnedWriteHalf};
 use tokio::net::{TcpListener, TcpStream};
 
+use super::hostile::{Hostile, Meddler};
 use super::search::{Found, Needles, Scanner};
 
 const BUFFER: usize = 64 * 1024;
 /// Longest request head that is looked at.
-const MAX_HEAD: usize = 16 * 1024;
+pub const MAX_HEAD: usize = 16 * 1024;
 
 /// What a tap saw.
 #[derive(Debug)]
@@ -36,23 +37,33 @@ pub struct Seen {
 pub struct Tap {
     address: SocketAddr,
     seen: Arc<Seen>,
+    hostile: Option<Arc<Hostile>>,
     task: tokio::task::JoinHandle<()>,
 }
 
 impl Tap {
     /// Listens on loopback in front of `node`.
-    pub async fn start(node: SocketAddr, needles: Arc<Needles>) -> io::Result<Self> {
+    pub async fn start(
+        node: SocketAddr,
+        needles: Arc<Needles>,
+        hostile: Option<Arc<Hostile>>,
+    ) -> io::Result<Self> {
         let listener = TcpListener::bind("127.0.0.1:0").await?;
         let address = listener.local_addr()?;
         let found = Mutex::new(Found::default());
         let seen = Arc::new(Seen { bytes: AtomicU64::new(0), bodies: Mutex::default(), found });
-        let task = tokio::spawn(accept(listener, node, needles, Arc::clone(&seen)));
-        Ok(Self { address, seen, task })
+        let task = tokio::spawn(accept(listener, node, needles, Arc::clone(&seen), hostile.clone()));
+        Ok(Self { address, seen, hostile, task })
     }
 
     /// Where others reach the node.
     pub const fn address(&self) -> SocketAddr {
         self.address
+    }
+
+    /// What it has done to packets, where it plays a hostile node.
+    pub fn hostile(&self) -> Option<&Hostile> {
+        self.hostile.as_deref()
     }
 
     /// What passed so far.
@@ -67,9 +78,16 @@ impl Drop for Tap {
     }
 }
 
-async fn accept(listener: TcpListener, node: SocketAddr, needles: Arc<Needles>, seen: Arc<Seen>) {
+async fn accept(
+    listener: TcpListener,
+    node: SocketAddr,
+    needles: Arc<Needles>,
+    seen: Arc<Seen>,
+    hostile: Option<Arc<Hostile>>,
+) {
     while let Ok((outside, _)) = listener.accept().await {
         let (needles, seen) = (Arc::clone(&needles), Arc::clone(&seen));
+        let meddler = hostile.clone().map(|hostile| Meddler::new(hostile, node));
         tokio::spawn(async move {
             // A node that is down refuses; so does its tap, by closing.
             let Ok(inside) = TcpStream::connect(node).await else { return };
@@ -78,8 +96,8 @@ async fn accept(listener: TcpListener, node: SocketAddr, needles: Arc<Needles>, 
             }
             let (from_outside, to_outside) = outside.into_split();
             let (from_inside, to_inside) = inside.into_split();
-            let request = pass(from_outside, to_inside, &needles, &seen, Some(Meter::default()));
-            let answer = pass(from_inside, to_outside, &needles, &seen, None);
+            let request = pass(from_outside, to_inside, &needles, &seen, Some(Meter::default()), meddler);
+            let answer = pass(from_inside, to_outside, &needles, &seen, None, None);
             // One direction's end ends both: a cut connection must look cut from the other side too.
             tokio::select! {
                 _ = request => {}
@@ -95,6 +113,7 @@ async fn pass(
     needles: &Needles,
     seen: &Seen,
     mut meter: Option<Meter>,
+    mut meddler: Option<Meddler>,
 ) -> io::Result<()> {
     let mut buffer = vec![0; BUFFER];
     let mut scanner = Scanner::default();
@@ -104,7 +123,10 @@ async fn pass(
         if bytes.is_empty() {
             return Ok(());
         }
-        to.write_all(bytes).await?;
+        match &mut meddler {
+            None => to.write_all(bytes).await?,
+            Some(meddler) => to.write_all(&meddler.take(bytes)).await?,
+        }
         seen.bytes.fetch_add(len as u64, Ordering::Relaxed);
         let found = scanner.scan(needles, bytes);
         if found != Found::default() {
@@ -148,29 +170,49 @@ impl Meter {
                 Self::Head(head) => {
                     let before = head.len();
                     head.extend_from_slice(bytes);
-                    let Some(end) = head.windows(4).position(|end| end == b"\r\n\r\n").map(|at| at + 4)
-                    else {
+                    let Some(end) = head_length(head) else {
                         if head.len() > MAX_HEAD {
                             *self = Self::Other;
                         }
                         return;
                     };
                     bytes = bytes.get(end - before..).unwrap_or_default();
-                    let head = String::from_utf8_lossy(head.get(..end).unwrap_or_default()).to_lowercase();
-                    let header = |name: &str| head.lines().find_map(|line| line.strip_prefix(name));
-                    let length = header("content-length:").and_then(|length| length.trim().parse().ok());
-                    *self = match length {
-                        _ if header("upgrade:").is_some() => Self::Other,
-                        Some(length) if length > 0 => {
+                    *self = match read_head(head.get(..end).unwrap_or_default()) {
+                        Head::Upgrade => Self::Other,
+                        Head::Body(0) => Self::default(),
+                        Head::Body(length) => {
                             body(length);
                             Self::Body(length)
                         }
-                        _ => Self::default(),
                     };
                 }
             }
         }
     }
+}
+
+/// What follows a request's head.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Head {
+    /// A WebSocket.
+    Upgrade,
+    /// A body of this length.
+    Body(u64),
+}
+
+/// Length of the request head at the beginning of these bytes, when it is whole.
+pub fn head_length(bytes: &[u8]) -> Option<usize> {
+    bytes.windows(4).position(|end| end == b"\r\n\r\n").map(|at| at + 4)
+}
+
+/// What a whole head says.
+pub fn read_head(head: &[u8]) -> Head {
+    let head = String::from_utf8_lossy(head).to_lowercase();
+    let header = |name: &str| head.lines().find_map(|line| line.strip_prefix(name));
+    if header("upgrade:").is_some() {
+        return Head::Upgrade;
+    }
+    Head::Body(header("content-length:").and_then(|length| length.trim().parse().ok()).unwrap_or(0))
 }
 
 #[cfg(test)]

@@ -50,6 +50,25 @@ fn it_keeps_its_promises_on_a_text_of_ones_own() {
 }
 
 #[test]
+fn a_hostile_relay_costs_no_line_and_doubles_none() {
+    let dir = tempfile::tempdir().unwrap();
+    let text: String = (0..60).map(|number| format!("This is line number {number} of a text.\n")).collect();
+    std::fs::write(dir.path().join("text"), text).unwrap();
+    let report =
+        &json_lines(delta().args(["demo", "--hostile-relay", "--input"]).arg(dir.path().join("text")))[0];
+    for (key, value) in [("published", 60), ("received", 60), ("lost", 0), ("doubled", 0), ("repeated", 0)] {
+        assert_eq!(report[key], value, "{key}: {report}");
+    }
+    assert_eq!((&report["consistent"], &report["ok"]), (&true.into(), &true.into()), "{report}");
+    let hostile = &report["hostile"];
+    assert_eq!(hostile["name"], "relay 4");
+    for deed in ["dropped", "tampered", "replayed"] {
+        assert!(hostile[deed].as_u64().unwrap() > 0, "{deed}: {report}");
+    }
+    assert!(hostile["excluded"].is_boolean() && hostile["left_out_by_device"].is_array(), "{report}");
+}
+
+#[test]
 fn a_text_it_cannot_use_is_named_with_what_to_do() {
     let dir = tempfile::tempdir().unwrap();
     let file = |name: &str, bytes: &[u8]| {

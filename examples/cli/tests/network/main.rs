@@ -3,5 +3,6 @@
 mod demo;
 mod kill;
 mod messages;
+mod outbox;
 mod support;
 mod topics;
