@@ -14,15 +14,15 @@ use delta_core::sync::proof::ReadKey;
 use delta_core::topic::TopicId;
 use tokio::runtime::Handle;
 use tokio::sync::oneshot;
-use zeroize::Zeroizing;
 
 use crate::access::{About, Server};
 use crate::config::{Config, RelayHops};
 use crate::driver::{Driver, Inbox, MAX_TOGETHER, Message, Outbound, Parts, Workers, inbox};
 use crate::error::ClientError;
+use crate::keystore::{DeviceSource, OpenedDevice, open_device};
 use crate::net::{Http, SocketContext, client_config};
 use crate::network::{Resolved, resolve, scope};
-use crate::platform::Clock;
+use crate::platform::{Clock, PlatformEntropy};
 use crate::readers::{READERS, Readers};
 use crate::subscription::{Listener, Subscription};
 
@@ -39,6 +39,7 @@ struct Shared {
     inbox: Inbox,
     readers: Readers,
     author: Author,
+    renewed: bool,
     clock: Arc<Clock>,
     http: Http,
     /// Base URL of the configured server.
@@ -63,9 +64,7 @@ impl Client {
     /// # Errors
     /// `database_locked` when another process or client has the database open; see [`ClientError::code`].
     pub async fn open(config: Config) -> Result<Self, ClientError> {
-        let Config { path, device_key, allow_plaintext, extra_roots, relays, coalesce, workers, clock } =
-            config;
-        let device_key = Zeroizing::new(device_key);
+        let Config { path, device, allow_plaintext, extra_roots, relays, coalesce, workers, clock } = config;
         let tls = client_config(&extra_roots).map_err(|error| ClientError::Tls(error.to_string()))?;
         let http =
             Http::new(tls.clone(), allow_plaintext).map_err(|error| ClientError::Tls(error.to_string()))?;
@@ -80,10 +79,10 @@ impl Client {
         let body = {
             let (clock, inbox) = (Arc::clone(&clock), inbox.clone());
             move || {
-                let engine = match open_engine(&path, &device_key, &clock) {
-                    Ok((engine, readers)) => {
+                let engine = match open_engine(&path, &device, &clock) {
+                    Ok((engine, readers, renewed)) => {
                         // Nobody waits for it any more: the call was dropped.
-                        if opened.send(Ok((engine.author(), readers))).is_err() {
+                        if opened.send(Ok((engine.author(), readers, renewed))).is_err() {
                             return;
                         }
                         engine
@@ -94,16 +93,23 @@ impl Client {
             }
         };
         let thread = spawn(body)?;
-        let (author, readers) = opening.await.unwrap_or(Err(ClientError::EnginePanicked))?;
+        let (author, readers, renewed) = opening.await.unwrap_or(Err(ClientError::EnginePanicked))?;
         let config = Settings { allow_plaintext, relays, coalesce };
         let readers = Readers::new(readers);
         let (thread, server) = (Mutex::new(Some(thread)), Mutex::default());
-        Ok(Self { shared: Arc::new(Shared { inbox, readers, author, clock, http, server, config, thread }) })
+        let shared = Shared { inbox, readers, author, renewed, clock, http, server, config, thread };
+        Ok(Self { shared: Arc::new(shared) })
     }
 
     /// This device's key, as others know it.
     pub fn author(&self) -> Author {
         self.shared.author
+    }
+
+    /// Whether the database was restored or copied, so that the keystore holds a new device key since this open: for
+    /// everyone else it is another device, which its person may have to certify and which groups have to admit.
+    pub fn renewed(&self) -> bool {
+        self.shared.renewed
     }
 
     /// Sends through these relays to this server from now on, and reads it. May be called again.
@@ -289,13 +295,19 @@ fn spawn(body: impl FnOnce() + Send + 'static) -> Result<JoinHandle<()>, ClientE
 
 fn open_engine(
     path: &std::path::Path,
-    device_key: &[u8; 32],
+    device: &DeviceSource,
     clock: &Clock,
-) -> Result<(Engine, Vec<Reader>), ClientError> {
-    let store = Store::open(path, StoreOptions::default())?;
-    let engine = Engine::open(store, DeviceKey::from_bytes(device_key), clock.now())?;
+) -> Result<(Engine, Vec<Reader>, bool), ClientError> {
+    let mut store = Store::open(path, StoreOptions::default())?;
+    let OpenedDevice { key, renewed } = match device {
+        DeviceSource::Key(seed) => OpenedDevice { key: DeviceKey::from_bytes(seed), renewed: false },
+        DeviceSource::KeyStore(keystore) => {
+            open_device(&mut store, keystore.as_ref(), clock.now(), &mut PlatformEntropy)?
+        }
+    };
+    let engine = Engine::open(store, key, clock.now())?;
     let readers = (0..READERS).map(|_| engine.reader()).collect::<Result<_, _>>()?;
-    Ok((engine, readers))
+    Ok((engine, readers, renewed))
 }
 
 pub(crate) fn unexpected(reply: &Reply) -> ClientError {

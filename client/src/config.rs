@@ -8,6 +8,7 @@ use std::time::Duration;
 use delta_core::NodeId;
 use delta_core::onion::route::DEFAULT_RELAYS;
 
+use crate::keystore::{DeviceSource, KeyStore};
 use crate::platform::{SystemClock, WallClock};
 
 /// How a client is opened.
@@ -15,8 +16,8 @@ use crate::platform::{SystemClock, WallClock};
 pub struct Config {
     /// The database file. It is made when it is missing; `<path>.lock` beside it keeps other processes out.
     pub path: PathBuf,
-    /// The device's private key (an Ed25519 seed), from the platform's keystore.
-    pub device_key: [u8; 32],
+    /// Where the device's private key is from.
+    pub device: DeviceSource,
     /// Development: also take http and ws, and addresses that are not public. Never set it in a released app.
     pub allow_plaintext: bool,
     /// Root certificates (DER) to trust beside the web's.
@@ -32,11 +33,21 @@ pub struct Config {
 }
 
 impl Config {
-    /// The defaults: encrypted only, three relays, changes merged for 50 ms.
+    /// The defaults: encrypted only, three relays, changes merged for 50 ms. The caller keeps the device's private key
+    /// (an Ed25519 seed).
     pub fn new(path: impl Into<PathBuf>, device_key: [u8; 32]) -> Self {
+        Self::with_device(path.into(), DeviceSource::Key(device_key))
+    }
+
+    /// The defaults, with the device key in the platform's keystore. A restored or copied database gets a new one.
+    pub fn with_keystore(path: impl Into<PathBuf>, keystore: Arc<dyn KeyStore>) -> Self {
+        Self::with_device(path.into(), DeviceSource::KeyStore(keystore))
+    }
+
+    fn with_device(path: PathBuf, device: DeviceSource) -> Self {
         Self {
-            path: path.into(),
-            device_key,
+            path,
+            device,
             allow_plaintext: false,
             extra_roots: Vec::new(),
             relays: DEFAULT_RELAYS,
@@ -51,6 +62,7 @@ impl fmt::Debug for Config {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Config")
             .field("path", &self.path)
+            .field("device", &self.device)
             .field("allow_plaintext", &self.allow_plaintext)
             .field("extra_roots", &self.extra_roots.len())
             .field("relays", &self.relays)

@@ -3,6 +3,7 @@
 use std::io;
 use std::sync::Arc;
 
+use delta_core::EntropyError;
 use delta_core::engine::ingest::PublishError;
 use delta_core::engine::{CommandError, EngineError, Unreadable};
 use delta_core::onion::directory::{DirectoryError, RecordError, SkipReason, SyncUrlError};
@@ -10,6 +11,8 @@ use delta_core::onion::route::MAX_RELAYS;
 use delta_core::ops::TicketError;
 use delta_core::store::StoreError;
 use thiserror::Error;
+
+use crate::keystore::KeyStoreError;
 
 /// A call failed. Nothing of it was done unless the variant says otherwise.
 #[derive(Debug, Error)]
@@ -21,6 +24,12 @@ pub enum ClientError {
     /// A command was refused.
     #[error(transparent)]
     Command(CommandError),
+    /// The keystore does not give, or take, the device's key.
+    #[error(transparent)]
+    KeyStore(#[from] KeyStoreError),
+    /// The random source failed; try again later.
+    #[error(transparent)]
+    Entropy(#[from] EntropyError),
     /// The text is no ticket. Whoever gave it is at fault.
     #[error(transparent)]
     Ticket(#[from] TicketError),
@@ -122,6 +131,10 @@ impl ClientError {
         match self {
             Self::Store(error) => store_code(error),
             Self::Command(error) => command_code(error),
+            Self::KeyStore(KeyStoreError::Denied) => "keystore_denied",
+            Self::KeyStore(KeyStoreError::Failed(_)) => "keystore_failed",
+            Self::KeyStore(KeyStoreError::Damaged(_)) => "keystore_damaged",
+            Self::Entropy(_) => "entropy",
             Self::Ticket(_) => "ticket",
             Self::SyncUrl(_) => "sync_url",
             Self::Plaintext { .. } => "plaintext",

@@ -26,6 +26,7 @@ mod client;
 mod config;
 mod driver;
 mod error;
+mod keystore;
 mod net;
 mod network;
 mod outbox;
@@ -38,5 +39,8 @@ pub use client::Client;
 pub use config::{Config, RelayHops};
 pub use delta_core::engine::{Blocked, Cancelled, CommandError, Event, TopicStatus, Unreadable};
 pub use error::{ClientError, ServerRecordError};
+pub use keystore::{
+    DEVICE_ITEM, DeviceSource, IDENTITY_ITEM, KeyStore, KeyStoreError, store_identity, stored_identity,
+};
 pub use platform::{PlatformEntropy, SystemClock, WallClock};
 pub use subscription::{MAX_MERGED_CHANGES, MAX_WAITING_EVENTS, Subscription, Update};

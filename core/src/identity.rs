@@ -1,4 +1,20 @@
-//! Names that are bytes: who signs, who relays, which operation, which envelope.
+//! Names that are bytes: who signs, who relays, which operation, which envelope. And who a person is:
+//! the words that are written down ([`Mnemonic`]), the key they stand for ([`IdentityKey`]), the devices it certifies
+//! ([`Certificate`]).
+
+mod certificate;
+mod instance;
+mod key;
+#[cfg(feature = "device")]
+mod mnemonic;
+
+pub use certificate::{Certificate, CertificateError};
+pub use instance::{Instance, Standing};
+#[cfg(feature = "device")]
+pub use key::AddressError;
+pub use key::IdentityKey;
+#[cfg(feature = "device")]
+pub use mnemonic::{Mnemonic, MnemonicError};
 
 use std::fmt;
 use std::str::FromStr;
@@ -102,6 +118,12 @@ bytes_id!(
 bytes_id!(
     /// Who signed an operation: the device's Ed25519 verifying key.
     Author,
+    32
+);
+
+bytes_id!(
+    /// Who a person is: the Ed25519 verifying key that certifies the person's devices.
+    Identity,
     32
 );
 

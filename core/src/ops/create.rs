@@ -11,7 +11,7 @@ use thiserror::Error;
 use super::body::{Body, EncodeError};
 use super::header::{Extensions, Peek};
 use super::verify::VerifiedOperation;
-use crate::identity::{Author, LogId, OperationId};
+use crate::identity::{Author, Certificate, CertificateError, LogId, OperationId};
 use crate::limits::{MAX_HEADER_FIELD, MAX_OPERATION};
 
 /// Signs `body` as operation `seq_num` of this key's log. Pure: the same arguments give the same bytes.
@@ -34,7 +34,8 @@ pub fn create(
     if bytes.len() > MAX_OPERATION {
         return Err(CreateError::TooLarge { len: bytes.len() });
     }
-    let header = sign(key, Extensions { log }, seq_num, backlink, &bytes)?;
+    let certificate = key.certificate.filter(|_| seq_num == 0);
+    let header = sign(key, Extensions { log, certificate }, seq_num, backlink, &bytes)?;
     let encoded = header.encode();
     if encoded.len() + bytes.len() > MAX_OPERATION {
         return Err(CreateError::TooLarge { len: encoded.len() + bytes.len() });
@@ -46,6 +47,7 @@ pub fn create(
         backlink,
         payload_size: header.payload_size,
         payload_hash: header.payload_hash.map(|hash| *hash.as_bytes()).unwrap_or_default(),
+        certificate,
     };
     let id = OperationId(*header.hash().as_bytes());
     Ok(VerifiedOperation::created(id, facts, encoded, bytes, body.clone()))
@@ -71,7 +73,7 @@ where
         .body(body)
         .seq_num(seq_num)
         .backlink(backlink.map(|id| Hash::from(id.0)))
-        .build(&key.0, extensions))
+        .build(&key.key, extensions))
 }
 
 /// Whether every string, array and map in `value` is within what p2panda decodes.
@@ -89,24 +91,42 @@ fn fits_header(value: &Value<'_>) -> bool {
     }
 }
 
-/// The Ed25519 key a device signs its operations with. Wiped on drop, never printed.
+/// The Ed25519 key a device signs its operations with, and what says whose device it is. Wiped on drop, never printed.
 #[derive(Clone)]
-pub struct DeviceKey(SigningKey);
+pub struct DeviceKey {
+    key: SigningKey,
+    /// Stands in the first operation of every log.
+    certificate: Option<Certificate>,
+}
 
 impl DeviceKey {
     /// From the Ed25519 seed (RFC 8032).
     pub fn from_bytes(seed: &[u8; 32]) -> Self {
-        Self(SigningKey::from_bytes(seed))
+        Self { key: SigningKey::from_bytes(seed), certificate: None }
+    }
+
+    /// The same key as a device of the identity that certifies it. (A key without certificate is its own identity.)
+    ///
+    /// # Errors
+    /// The certificate is not one for this key.
+    pub fn certified(self, certificate: Certificate) -> Result<Self, CertificateError> {
+        certificate.verify(&self.author())?;
+        Ok(Self { certificate: Some(certificate), ..self })
+    }
+
+    /// What says whose device this is.
+    pub const fn certificate(&self) -> Option<&Certificate> {
+        self.certificate.as_ref()
     }
 
     /// Signs what is no operation; the caller's message begins with a context of its own.
     pub(super) fn sign(&self, message: &[u8]) -> [u8; 64] {
-        self.0.sign(message).to_bytes()
+        self.key.sign(message).to_bytes()
     }
 
     /// The verifying half: how others know this device.
     pub fn author(&self) -> Author {
-        Author(*self.0.verifying_key().as_bytes())
+        Author(*self.key.verifying_key().as_bytes())
     }
 }
 

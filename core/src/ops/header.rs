@@ -9,19 +9,22 @@ use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
 use super::verify::Rejected;
 use crate::cbor::{array, decode, field, fields, has_tag, items, unsigned};
-use crate::identity::{Author, LogId, OperationId};
+use crate::identity::{Author, Certificate, LogId, OperationId};
 use crate::limits::{MAX_HEADER, MAX_HEADER_FIELD, MAX_OPERATION};
 
-/// Our header extension: the CBOR map {0: log id}. Unknown keys are ignored.
+/// Our header extension: the CBOR map {0: log id, 1?: device certificate}. Unknown keys are ignored.
 ///
 /// The log id stands under the signature, so an operation cannot be replayed in another conversation.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Extensions {
     /// The conversation the operation belongs to.
     pub log: LogId,
+    /// Whose device signs, in the first operation of a log, where the device is not the identity itself.
+    pub certificate: Option<Certificate>,
 }
 
 const KEY_LOG: u64 = 0;
+const KEY_CERTIFICATE: u64 = 1;
 /// Deepest nesting inside a header, as p2panda decodes it.
 const MAX_HEADER_NESTING: u16 = 64;
 const VERSION: u64 = 1;
@@ -41,6 +44,8 @@ pub struct Peek {
     pub payload_size: u32,
     /// BLAKE3 of the body.
     pub payload_hash: [u8; 32],
+    /// Whose device this is said to be; counts at `seq_num` 0 only.
+    pub certificate: Option<Certificate>,
 }
 
 /// Reads a header's fields **without checking the signature**: for cheap checks first, and for rows that were
@@ -80,10 +85,19 @@ pub fn peek(header: &[u8]) -> Result<Peek, Rejected> {
     let extensions = fields(next("extensions")?).ok_or(Rejected::HeaderField("extensions"))?;
     let log = field(extensions, KEY_LOG).ok_or(Rejected::HeaderField("log_id"))?;
     let log = bytes(log, "log_id").map(LogId)?;
+    let certificate = match field(extensions, KEY_CERTIFICATE) {
+        Some(value) => Some(certificate(value)?),
+        None => None,
+    };
     if rest.next().is_some() {
         return Err(Rejected::HeaderField("end"));
     }
-    Ok(Peek { author, log, seq_num, backlink, payload_size, payload_hash })
+    Ok(Peek { author, log, seq_num, backlink, payload_size, payload_hash, certificate })
+}
+
+fn certificate(value: &Value<'_>) -> Result<Certificate, Rejected> {
+    let bytes = bytes::<{ Certificate::LEN }>(value, "device certificate")?;
+    Certificate::from_bytes(&bytes).map_err(|_| Rejected::HeaderField("device certificate"))
 }
 
 fn bytes<const N: usize>(value: &Value<'_>, name: &'static str) -> Result<[u8; N], Rejected> {
@@ -96,8 +110,11 @@ fn number(value: &Value<'_>, name: &'static str) -> Result<u32, Rejected> {
 
 impl Serialize for Extensions {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        let mut map = serializer.serialize_map(Some(1))?;
+        let mut map = serializer.serialize_map(Some(1 + usize::from(self.certificate.is_some())))?;
         map.serialize_entry(&KEY_LOG, &Value::from(&self.log.0))?;
+        if let Some(certificate) = &self.certificate {
+            map.serialize_entry(&KEY_CERTIFICATE, &Value::from(certificate.to_bytes()))?;
+        }
         map.end()
     }
 }
@@ -119,16 +136,19 @@ impl<'de> Visitor<'de> for ExtensionsVisitor {
 
     fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Extensions, A::Error> {
         use serde::de::Error;
-        let mut log = None;
+        let (mut log, mut certificate) = (None, None);
         while let Some(Key(key)) = map.next_key()? {
             if key == Some(KEY_LOG) {
-                log = Some(map.next_value::<LogBytes>()?.0);
+                log = Some(LogId(map.next_value::<Fixed<32>>()?.0));
+            } else if key == Some(KEY_CERTIFICATE) {
+                let bytes = map.next_value::<Fixed<{ Certificate::LEN }>>()?.0;
+                certificate = Some(Certificate::from_bytes(&bytes).map_err(A::Error::custom)?);
             } else {
                 map.next_value::<IgnoredAny>()?;
             }
         }
         let log = log.ok_or_else(|| A::Error::missing_field("log id"))?;
-        Ok(Extensions { log: LogId(log) })
+        Ok(Extensions { log, certificate })
     }
 }
 
@@ -162,24 +182,25 @@ impl<'de> Visitor<'de> for KeyVisitor {
     }
 }
 
-struct LogBytes([u8; 32]);
+/// A byte string of exactly this length.
+struct Fixed<const N: usize>([u8; N]);
 
-impl<'de> Deserialize<'de> for LogBytes {
+impl<'de, const N: usize> Deserialize<'de> for Fixed<N> {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        deserializer.deserialize_bytes(LogVisitor)
+        deserializer.deserialize_bytes(FixedVisitor)
     }
 }
 
-struct LogVisitor;
+struct FixedVisitor<const N: usize>;
 
-impl Visitor<'_> for LogVisitor {
-    type Value = LogBytes;
+impl<const N: usize> Visitor<'_> for FixedVisitor<N> {
+    type Value = Fixed<N>;
 
     fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("a log id of 32 bytes")
+        write!(f, "{N} bytes")
     }
 
-    fn visit_bytes<E: serde::de::Error>(self, bytes: &[u8]) -> Result<LogBytes, E> {
-        bytes.try_into().map(LogBytes).map_err(|_| E::invalid_length(bytes.len(), &self))
+    fn visit_bytes<E: serde::de::Error>(self, bytes: &[u8]) -> Result<Fixed<N>, E> {
+        bytes.try_into().map(Fixed).map_err(|_| E::invalid_length(bytes.len(), &self))
     }
 }

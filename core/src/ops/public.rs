@@ -9,7 +9,7 @@ use thiserror::Error;
 use super::body::Body;
 use super::envelope::{EnvelopeError, open_plain};
 use super::header::Peek;
-use super::verify::{Rejected, check_unsigned};
+use super::verify::{Rejected, check_certificate, check_unsigned};
 use crate::identity::{Author, LogId, OperationId};
 use crate::topic::TopicId;
 
@@ -48,6 +48,7 @@ pub fn read_public(envelope: &[u8], topic: &TopicId) -> Result<PublicOperation, 
     if facts.backlink == Some(id) {
         return Err(Rejected::BacklinkToSelf.into());
     }
+    check_certificate(&facts)?;
     let body = Body::decode(&opened.body).map_err(Rejected::Body)?;
     Ok(PublicOperation { id, author: facts.author, body })
 }

@@ -9,11 +9,12 @@ use thiserror::Error;
 
 use super::body::{Body, BodyError};
 use super::header::{Peek, peek};
-use crate::identity::{Author, LogId, OperationId};
+use crate::identity::{Author, Certificate, LogId, OperationId};
 use crate::limits::{MAX_HEADER, MAX_OPERATION};
 
 /// Checks one operation completely, as far as it can be checked alone: lengths, the header's form, its log, the
-/// body's size and hash, then exactly one strict Ed25519 verification, then the body's form.
+/// body's size and hash, then one strict Ed25519 verification (in the first operation of a log one more where it
+/// carries a device certificate), then the body's form.
 ///
 /// Whether it continues its author's log is [`VerifiedOperation::follows`].
 #[cfg(feature = "device")]
@@ -64,7 +65,19 @@ fn check(header: &[u8], body: &[u8], log: &LogId) -> Result<(OperationId, Peek, 
     if facts.backlink == Some(id) {
         return Err(Rejected::BacklinkToSelf);
     }
+    check_certificate(&facts)?;
     Ok((id, facts, Body::decode(body)?))
+}
+
+/// The device certificate of a log's first operation must be this device's and hold. In other operations it says
+/// nothing.
+pub(super) fn check_certificate(facts: &Peek) -> Result<(), Rejected> {
+    match &facts.certificate {
+        Some(certificate) if facts.seq_num == 0 => {
+            certificate.verify(&facts.author).map_err(|_| Rejected::Certificate)
+        }
+        _ => Ok(()),
+    }
 }
 
 /// Whether the unsigned reading equals p2panda's.
@@ -130,6 +143,11 @@ impl VerifiedOperation {
     /// Its place in the author's log, from 0.
     pub const fn seq_num(&self) -> u32 {
         self.facts.seq_num
+    }
+
+    /// Whose device the author is, where this first operation of a log says so: checked.
+    pub fn certificate(&self) -> Option<&Certificate> {
+        self.facts.certificate.as_ref().filter(|_| self.facts.seq_num == 0)
     }
 
     /// The operation before it in the author's log; `None` exactly at `seq_num` 0.
@@ -264,6 +282,9 @@ pub enum Rejected {
     /// The signature does not verify (strictly).
     #[error("the signature does not verify")]
     Signature,
+    /// The device certificate is another device's, or the identity did not sign it.
+    #[error("the device certificate does not hold for this device")]
+    Certificate,
     /// An operation names itself as predecessor.
     #[error("the operation names itself as predecessor")]
     BacklinkToSelf,

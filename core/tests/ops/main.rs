@@ -3,6 +3,7 @@
 
 mod adversarial;
 mod bodies;
+mod certificates;
 mod properties;
 mod public;
 mod tickets;

@@ -3,6 +3,7 @@
 use std::num::NonZeroUsize;
 use std::path::{Path, PathBuf};
 use std::str::FromStr;
+use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::{Context, ensure};
@@ -15,6 +16,7 @@ use delta_core::sync::session::Connection;
 use delta_core::topic::TopicId;
 
 use crate::input::{Secret, read_file};
+use crate::keys::FileKeyStore;
 use crate::output::{Output, Usage};
 
 /// After this long a person is told that a command still waits.
@@ -27,8 +29,19 @@ pub struct DeviceOptions {
     #[arg(long, env = "DELTA_DB", value_name = "FILE", help_heading = "Device")]
     db: PathBuf,
     /// The device's key (`delta keygen`): 64 hex digits, or @FILE.
-    #[arg(long, env = "DELTA_KEY", value_name = "SECRET", hide_env_values = true, help_heading = "Device")]
-    key: Secret,
+    #[arg(
+        long,
+        env = "DELTA_KEY",
+        value_name = "SECRET",
+        hide_env_values = true,
+        required_unless_present = "keys",
+        help_heading = "Device"
+    )]
+    key: Option<Secret>,
+    /// A folder that keeps the device's key instead, made when it is missing. A database that was restored from a
+    /// backup or copied gets a new key. Not to be copied along with the database.
+    #[arg(long, env = "DELTA_KEYS", value_name = "DIR", conflicts_with = "key", help_heading = "Device")]
+    keys: Option<PathBuf>,
     /// The topic's ticket (`delta keygen --topic`), or @FILE.
     #[arg(
         long,
@@ -126,7 +139,10 @@ impl DeviceOptions {
     pub async fn open(&self, output: &Output) -> anyhow::Result<(Client, TopicId)> {
         // Before anything is made on this disk.
         let hops = self.network.hops()?;
-        let client = Client::open(self.config()).await?;
+        let client = Client::open(self.config()?).await?;
+        if client.renewed() {
+            output.note("the database was restored or copied: this device has a new key from now on");
+        }
         let topic = client.open_topic(&self.ticket.0).await?;
         if let Some(key) = &self.read_key {
             client.set_read_key(topic, Some(ReadKey::from_seed(*key.bytes()))).await?;
@@ -153,14 +169,18 @@ impl DeviceOptions {
         if self.has_network() {
             return self.open(output).await;
         }
-        Ok((Client::open(self.config()).await?, self.ticket.0.topic()))
+        Ok((Client::open(self.config()?).await?, self.ticket.0.topic()))
     }
 
-    fn config(&self) -> Config {
-        let mut config = Config::new(&self.db, *self.key.bytes());
+    fn config(&self) -> anyhow::Result<Config> {
+        let mut config = match (&self.key, &self.keys) {
+            (Some(key), _) => Config::new(&self.db, *key.bytes()),
+            (None, Some(folder)) => Config::with_keystore(&self.db, Arc::new(FileKeyStore::new(folder))),
+            (None, None) => return Err(Usage("--key SECRET or --keys DIR is needed".to_owned()).into()),
+        };
         config.allow_plaintext = self.network.allow_plaintext;
         config.relays = usize::from(self.network.relays);
-        config
+        Ok(config)
     }
 }
 

@@ -4,8 +4,10 @@ mod demo;
 mod device;
 mod directory;
 mod history;
+mod identity;
 mod input;
 mod keygen;
+mod keys;
 mod onion;
 mod outbox;
 mod output;
@@ -45,6 +47,9 @@ struct Cli {
 enum Command {
     /// Make a device key, a private topic or a node's keys.
     Keygen(keygen::Options),
+    /// Make, read or show who you are: 24 words and an address.
+    #[command(subcommand)]
+    Identity(identity::Command),
     /// Build and open onion packets by hand.
     #[command(subcommand)]
     Onion(onion::Command),
@@ -81,6 +86,7 @@ fn main() -> ExitCode {
     let output = Output::new(cli.json);
     let done = match cli.command {
         Command::Keygen(options) => keygen::run(&options, &output),
+        Command::Identity(command) => identity::run(command, &output),
         Command::Onion(command) => onion::run(command, &output),
         Command::Directory(command) => directory::run(command, &output),
         Command::Demo(options) => on_runtime(demo::run(&options, &output)),

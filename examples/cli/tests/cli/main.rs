@@ -2,6 +2,7 @@
 
 mod directory;
 mod history;
+mod identity;
 mod keygen;
 mod onion;
 mod programs;

@@ -1,0 +1,208 @@
+//! The platform's keystore, and which device key a database is opened with.
+//!
+//! The keystore holds what must not leave the device with a backup: the device key, and how often the database was
+//! opened with it. A database that is not the one this device wrote last gets a new device key, so that a backup or a
+//! copy never forks a log ([`delta_core::identity::Standing`]).
+
+use std::fmt;
+
+use delta_core::codec::Reader;
+use delta_core::entropy::Entropy;
+use delta_core::identity::{Certificate, Instance, Millis, Mnemonic, Standing};
+use delta_core::ops::DeviceKey;
+use delta_core::store::{Durability, Store};
+use thiserror::Error;
+use zeroize::{Zeroize, Zeroizing};
+
+use crate::error::ClientError;
+
+/// Where an app keeps secrets: the Android Keystore, the iOS Keychain, a file only the user can read.
+///
+/// Items are small and written whole: after a crash the old or the new value is there. They must not travel with a
+/// backup or to another device.
+pub trait KeyStore: Send + Sync + fmt::Debug {
+    /// The item's value; `None` when there is none.
+    fn get(&self, item: &str) -> Result<Option<Zeroizing<Vec<u8>>>, KeyStoreError>;
+
+    /// Writes an item, durably.
+    fn put(&self, item: &str, value: &[u8]) -> Result<(), KeyStoreError>;
+
+    /// Removes an item; one that is gone already is fine.
+    fn delete(&self, item: &str) -> Result<(), KeyStoreError>;
+}
+
+/// The keystore did not do what it was asked for.
+#[derive(Clone, Debug, PartialEq, Eq, Error)]
+pub enum KeyStoreError {
+    /// It does not give its secrets now: the device is locked, or the user said no. Try again when that is over.
+    #[error("the keystore denies access now: unlock the device and try again")]
+    Denied,
+    /// It cannot be used.
+    #[error("the keystore failed: {0}")]
+    Failed(String),
+    /// An item is not what was put there.
+    #[error("the keystore's item `{0}` is damaged: delete it to begin with a new device key")]
+    Damaged(&'static str),
+}
+
+/// The item with the device key: `01 | instance id[16] | opens u64 | seed[32]`, then nothing or a device certificate.
+pub const DEVICE_ITEM: &str = "delta.device";
+/// The item with a person's words: `01 | entropy[32]`. Only on devices that may certify others.
+pub const IDENTITY_ITEM: &str = "delta.identity";
+
+const VERSION: u8 = 1;
+
+/// The device key a database is opened with.
+#[derive(Debug)]
+pub(crate) struct OpenedDevice {
+    pub(crate) key: DeviceKey,
+    /// The database was restored or copied: the key is new, and what was written before was by another device.
+    pub(crate) renewed: bool,
+}
+
+/// Takes the device key from the keystore, or makes a new one where there is none or the database is another copy than
+/// the one this device wrote last.
+///
+/// # Errors
+/// A keystore that denies or fails. Nothing was published, and the next open judges alike.
+pub(crate) fn open_device(
+    store: &mut Store,
+    keystore: &dyn KeyStore,
+    now: Millis,
+    entropy: &mut dyn Entropy,
+) -> Result<OpenedDevice, ClientError> {
+    let item = keystore.get(DEVICE_ITEM)?.map(|bytes| DeviceItem::decode(&bytes)).transpose()?;
+    let database = store.setting(Instance::SETTING)?;
+    // One that cannot be read is nobody's.
+    let database = database.map(|bytes| Instance::from_bytes(&bytes).unwrap_or(NOBODYS));
+    let standing = Standing::of(database, item.as_ref().map(|item| item.instance));
+    match (standing, item) {
+        (Standing::Same(instance), Some(item)) => {
+            // The database first: a crash before the keystore is written leaves it ahead, which is no copy.
+            note_instance(store, instance)?;
+            let item = DeviceItem { instance, ..item };
+            keystore.put(DEVICE_ITEM, &item.encode())?;
+            Ok(OpenedDevice { key: item.key()?, renewed: false })
+        }
+        (standing, _) => {
+            let item = DeviceItem::generate(keystore, now, entropy)?;
+            // The keystore first: a crash before the database is written leaves two ids, so the next open makes
+            // another new key.
+            keystore.put(DEVICE_ITEM, &item.encode())?;
+            note_instance(store, item.instance)?;
+            Ok(OpenedDevice { key: item.key()?, renewed: standing != Standing::Fresh })
+        }
+    }
+}
+
+/// Reads the person's words, where this device has them.
+pub fn stored_identity(keystore: &dyn KeyStore) -> Result<Option<Mnemonic>, KeyStoreError> {
+    let Some(bytes) = keystore.get(IDENTITY_ITEM)? else { return Ok(None) };
+    match bytes.split_first() {
+        Some((&VERSION, entropy)) => {
+            let entropy = entropy.try_into().map_err(|_| KeyStoreError::Damaged(IDENTITY_ITEM))?;
+            Ok(Some(Mnemonic::from_entropy(entropy)))
+        }
+        _ => Err(KeyStoreError::Damaged(IDENTITY_ITEM)),
+    }
+}
+
+/// Keeps the person's words. Devices made from now on are certified by them; one that exists stays as it is.
+pub fn store_identity(keystore: &dyn KeyStore, mnemonic: &Mnemonic) -> Result<(), KeyStoreError> {
+    let mut bytes = Zeroizing::new(vec![VERSION]);
+    bytes.extend_from_slice(mnemonic.entropy());
+    keystore.put(IDENTITY_ITEM, &bytes)
+}
+
+/// Equal to no instance that was drawn and counted.
+const NOBODYS: Instance = Instance { id: [0; 16], opens: 0 };
+
+fn note_instance(store: &mut Store, instance: Instance) -> Result<(), ClientError> {
+    let tx = store.begin(Durability::Full)?;
+    tx.set_setting(Instance::SETTING, &instance.to_bytes())?;
+    Ok(tx.commit()?)
+}
+
+struct DeviceItem {
+    instance: Instance,
+    seed: Zeroizing<[u8; 32]>,
+    certificate: Option<Certificate>,
+}
+
+impl DeviceItem {
+    fn generate(
+        keystore: &dyn KeyStore,
+        now: Millis,
+        entropy: &mut dyn Entropy,
+    ) -> Result<Self, ClientError> {
+        let (mut id, mut seed) = ([0; 16], Zeroizing::new([0; 32]));
+        entropy.fill(&mut id)?;
+        entropy.fill(&mut *seed)?;
+        let author = DeviceKey::from_bytes(&seed).author();
+        let identity = stored_identity(keystore)?.map(|mnemonic| mnemonic.identity_key());
+        let certificate = identity.map(|identity| Certificate::sign(&identity, author, now));
+        Ok(Self { instance: Instance { id, opens: 1 }, seed, certificate })
+    }
+
+    fn key(&self) -> Result<DeviceKey, KeyStoreError> {
+        let key = DeviceKey::from_bytes(&self.seed);
+        match self.certificate {
+            None => Ok(key),
+            Some(certificate) => key.certified(certificate).map_err(|_| KeyStoreError::Damaged(DEVICE_ITEM)),
+        }
+    }
+
+    fn encode(&self) -> Zeroizing<Vec<u8>> {
+        let mut bytes = Zeroizing::new(Vec::with_capacity(1 + Instance::LEN + 32 + Certificate::LEN));
+        bytes.push(VERSION);
+        bytes.extend_from_slice(&self.instance.to_bytes());
+        bytes.extend_from_slice(&*self.seed);
+        bytes.extend(self.certificate.iter().flat_map(Certificate::to_bytes));
+        bytes
+    }
+
+    fn decode(bytes: &[u8]) -> Result<Self, KeyStoreError> {
+        let damaged = KeyStoreError::Damaged(DEVICE_ITEM);
+        let mut reader = Reader::new(bytes);
+        if reader.u8("version") != Ok(VERSION) {
+            return Err(damaged);
+        }
+        let instance = reader.bytes(Instance::LEN, "instance").ok().and_then(Instance::from_bytes);
+        let seed = reader.array("seed").map(Zeroizing::new);
+        let (Some(instance), Ok(seed)) = (instance, seed) else { return Err(damaged) };
+        let certificate = match reader.rest() {
+            [] => None,
+            rest => Some(Certificate::from_bytes(rest).map_err(|_| damaged)?),
+        };
+        Ok(Self { instance, seed, certificate })
+    }
+}
+
+/// Which key a device signs with.
+#[derive(Clone)]
+pub enum DeviceSource {
+    /// This one (an Ed25519 seed). The caller sees to it that a copied or restored database gets another.
+    Key([u8; 32]),
+    /// The one in the keystore; made there when it is missing, and made anew for a restored or copied database.
+    KeyStore(std::sync::Arc<dyn KeyStore>),
+}
+
+impl fmt::Debug for DeviceSource {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Key(_) => f.write_str("Key(..)"),
+            Self::KeyStore(keystore) => f.debug_tuple("KeyStore").field(keystore).finish(),
+        }
+    }
+}
+
+impl Drop for DeviceSource {
+    fn drop(&mut self) {
+        if let Self::Key(seed) = self {
+            seed.zeroize();
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests;
