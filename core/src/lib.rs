@@ -10,6 +10,8 @@
 #[cfg_attr(not(feature = "device"), allow(dead_code, reason = "control messages need a part of it"))]
 mod cbor;
 pub mod codec;
+#[cfg(feature = "device")]
+pub mod crypto;
 pub mod entropy;
 pub mod identity;
 pub mod limits;

@@ -20,6 +20,10 @@ pub const MAX_MENTIONS: usize = 64;
 pub const MAX_DISPLAY_NAME: usize = 64;
 /// Longest emoji of a reaction, bytes of UTF-8.
 pub const MAX_EMOJI: usize = 64;
+/// Most devices a rotation hands the next epoch to: as many parts as fit an operation.
+pub const MAX_ROTATION_PARTS: usize = 2_000;
+/// Most logs whose ends a rotation names.
+pub const MAX_ROTATION_ENDS: usize = 4_000;
 /// Largest signal (presence, typing), bytes.
 pub const MAX_SIGNAL: usize = 4096;
 /// Largest signal before it is signed and sealed, bytes: what an app can say.

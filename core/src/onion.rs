@@ -10,7 +10,7 @@
 
 mod class;
 pub mod control;
-mod curve;
+pub(crate) mod curve;
 pub mod deliver;
 pub mod directory;
 mod envelope;

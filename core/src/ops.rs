@@ -15,6 +15,7 @@ mod content;
 mod create;
 #[cfg_attr(not(feature = "device"), allow(dead_code, reason = "servers open plain envelopes only"))]
 mod envelope;
+mod handover;
 mod header;
 #[cfg(feature = "device")]
 mod keys;
@@ -30,6 +31,8 @@ pub use content::{BlobId, Content, Flaw, LimitError};
 #[cfg(feature = "device")]
 pub use create::{CreateError, DeviceKey, create};
 pub use envelope::{EnvelopeError, KeyId, OpenedEnvelope, SealError, padded_len};
+pub(crate) use handover::BLOCK_CONTENT;
+pub use handover::{BLOCK_LEN, Block, KeyBundle, LogEnd, Rotation, RotationPart, SessionId};
 pub use header::{Extensions, Peek, peek};
 #[cfg(feature = "device")]
 pub use keys::{KeyRing, TopicKeys};
@@ -37,7 +40,7 @@ pub use public::{PublicError, PublicOperation, read_public};
 #[cfg(feature = "device")]
 pub use signal::{Signal, SignalError};
 #[cfg(feature = "device")]
-pub use ticket::{Ticket, TicketError};
+pub use ticket::{NextEpochError, Ticket, TicketError};
 #[cfg(feature = "device")]
 pub use verify::verify;
 pub use verify::{ChainError, LogHead, Rejected, VerifiedOperation};

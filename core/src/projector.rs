@@ -254,6 +254,8 @@ pub fn project<'a, R: Rows + ?Sized>(fact: &Fact<'a>, rows: &R) -> Result<Projec
                 ProfileText { name, bio, avatar: *avatar, availability, public: *public },
             )
         }
+        // What they do is done where the room's topics and sessions are kept.
+        Content::RoomRotate(_) | Content::DeviceBundle(_) => Ok(Projected::default()),
         Content::Unknown { .. } => Ok(Projected::skip(Skipped::Unknown)),
         Content::Malformed { .. } => Ok(Projected::skip(Skipped::Malformed)),
     }

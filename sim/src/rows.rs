@@ -105,7 +105,10 @@ impl Rows {
             Content::ProfileSet { name, bio, availability, public, .. } => {
                 self.profiles.insert((*log, author), Profile { id, name, bio, availability, public });
             }
-            Content::Unknown { .. } | Content::Malformed { .. } => {}
+            Content::RoomRotate(_)
+            | Content::DeviceBundle(_)
+            | Content::Unknown { .. }
+            | Content::Malformed { .. } => {}
         }
     }
 

@@ -12,9 +12,10 @@ use crate::cargo;
 use crate::source::{self, Kind, Token};
 
 /// Floors of core's modules. A new module gets its floor here.
-const MODULES: [(&str, u8); 14] = [
+const MODULES: [(&str, u8); 15] = [
     ("cbor", 0),
     ("codec", 0),
+    ("crypto", 1),
     ("entropy", 0),
     ("error", 0),
     ("identity", 0),

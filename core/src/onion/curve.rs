@@ -114,7 +114,7 @@ const LOW_ORDER: [[u8; 32]; 5] = [
 ];
 
 /// Whether a public key is canonically encoded and not of small order.
-pub(super) fn is_usable_u(u: &[u8; 32]) -> bool {
+pub(crate) fn is_usable_u(u: &[u8; 32]) -> bool {
     is_canonical_u(u) && !LOW_ORDER.contains(u)
 }
 

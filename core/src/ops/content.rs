@@ -6,9 +6,12 @@ use cbor_core::{Map, Value};
 use thiserror::Error;
 
 use super::body::MAX_AUTH_HEADS;
+use super::handover::{KeyBundle, Rotation};
 use crate::cbor::{Fields, array, field, items, optional, text};
 use crate::identity::{Author, OperationId, bytes_id};
-use crate::limits::{MAX_DISPLAY_NAME, MAX_EMOJI, MAX_MENTIONS, MAX_TEXT};
+use crate::limits::{
+    MAX_DISPLAY_NAME, MAX_EMOJI, MAX_MENTIONS, MAX_ROTATION_ENDS, MAX_ROTATION_PARTS, MAX_TEXT,
+};
 
 /// What an operation says. The kinds come from a closed, versioned list (docs/wire.md).
 #[derive(Clone, PartialEq, Eq)]
@@ -61,6 +64,10 @@ pub enum Content {
         /// Whether strangers may read it; absent on the wire when false.
         public: bool,
     },
+    /// `room.rotate`: the room moves to its next epoch.
+    RoomRotate(Box<Rotation>),
+    /// `device.bundle`: with which keys others begin a session with the device that signs; replaces the one before.
+    DeviceBundle(KeyBundle),
     /// A kind this version does not know. Its bytes stay in the body; the projector skips it.
     Unknown {
         /// The kind's name.
@@ -85,7 +92,10 @@ impl fmt::Debug for Content {
                 let optional = [bio, availability].map(|text| text.as_ref().map_or(0, String::len));
                 name.len() + optional.iter().sum::<usize>()
             }
-            Self::MessageDelete { .. } | Self::Unknown { .. } => 0,
+            Self::MessageDelete { .. }
+            | Self::RoomRotate(_)
+            | Self::DeviceBundle(_)
+            | Self::Unknown { .. } => 0,
             Self::Malformed { kind, flaw } => return write!(f, "Content({kind}, {flaw})"),
         };
         // The name of an unknown kind is the author's text, too.
@@ -135,6 +145,18 @@ pub enum LimitError {
         /// Its length in bytes of UTF-8.
         len: usize,
     },
+    /// A rotation hands over to too many devices.
+    #[error("the rotation names {count} devices, at most {MAX_ROTATION_PARTS} are allowed")]
+    RotationParts {
+        /// How many.
+        count: usize,
+    },
+    /// A rotation names the ends of too many logs.
+    #[error("the rotation names the ends of {count} logs, at most {MAX_ROTATION_ENDS} are allowed")]
+    RotationEnds {
+        /// How many.
+        count: usize,
+    },
     /// Too many auth heads.
     #[error("the body cites {count} membership operations, at most {MAX_AUTH_HEADS} are allowed")]
     AuthHeads {
@@ -155,6 +177,8 @@ const MESSAGE_DELETE: &str = "message.delete";
 const REACTION_ADD: &str = "reaction.add";
 const REACTION_REMOVE: &str = "reaction.remove";
 const PROFILE_SET: &str = "profile.set";
+const ROOM_ROTATE: &str = "room.rotate";
+const DEVICE_BUNDLE: &str = "device.bundle";
 
 impl Content {
     /// The kind's name on the wire.
@@ -166,6 +190,8 @@ impl Content {
             Self::ReactionAdd { .. } => REACTION_ADD,
             Self::ReactionRemove { .. } => REACTION_REMOVE,
             Self::ProfileSet { .. } => PROFILE_SET,
+            Self::RoomRotate(_) => ROOM_ROTATE,
+            Self::DeviceBundle(_) => DEVICE_BUNDLE,
             Self::Unknown { kind } => kind,
             Self::Malformed { kind, .. } => kind,
         }
@@ -185,7 +211,11 @@ impl Content {
                 check_text(bio.as_deref().unwrap_or_default())?;
                 check_name(availability.as_deref().unwrap_or_default())
             }
-            Self::MessageDelete { .. } | Self::Unknown { .. } | Self::Malformed { .. } => Ok(()),
+            Self::RoomRotate(rotation) => rotation.check(),
+            Self::MessageDelete { .. }
+            | Self::DeviceBundle(_)
+            | Self::Unknown { .. }
+            | Self::Malformed { .. } => Ok(()),
         }
     }
 
@@ -214,6 +244,8 @@ impl Content {
                 pairs.extend(public.then_some((4, Value::from(true))));
                 pairs
             }
+            Self::RoomRotate(rotation) => return Some(rotation.payload()),
+            Self::DeviceBundle(bundle) => return Some(bundle.payload()),
             Self::Unknown { .. } | Self::Malformed { .. } => return None,
         };
         Some(Value::from(Map::from_pairs(pairs)))
@@ -233,6 +265,11 @@ impl Content {
                 payload.reaction().map(|(target, emoji)| Self::ReactionRemove { target, emoji }),
             ),
             PROFILE_SET => (PROFILE_SET, payload.profile_set()),
+            ROOM_ROTATE => {
+                let rotation = Rotation::from_payload(&payload);
+                (ROOM_ROTATE, rotation.map(|rotation| Self::RoomRotate(Box::new(rotation))))
+            }
+            DEVICE_BUNDLE => (DEVICE_BUNDLE, KeyBundle::from_payload(&payload).map(Self::DeviceBundle)),
             _ => return Self::Unknown { kind: kind.to_owned() },
         };
         parsed.unwrap_or_else(|flaw| Self::Malformed { kind, flaw })
@@ -240,10 +277,14 @@ impl Content {
 }
 
 /// A payload map, read by required and optional integer keys. Limits are checked before anything is copied.
-struct Payload<'v, 'a>(&'v Fields<'a>);
+pub(super) struct Payload<'v, 'a>(&'v Fields<'a>);
 
 impl<'v, 'a> Payload<'v, 'a> {
-    fn required<T>(&self, key: u64, parse: impl FnOnce(&'v Value<'a>) -> Option<T>) -> Result<T, Flaw> {
+    pub(super) fn required<T>(
+        &self,
+        key: u64,
+        parse: impl FnOnce(&'v Value<'a>) -> Option<T>,
+    ) -> Result<T, Flaw> {
         parse(field(self.0, key).ok_or(Flaw::Missing(key))?).ok_or(Flaw::WrongType(key))
     }
 

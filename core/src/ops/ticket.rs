@@ -17,6 +17,8 @@ use crate::identity::LogId;
 use crate::topic::{TopicId, WriteKey, WriteVerifyingKey};
 
 const LEN: usize = 1 + 32 + 4 + 32 + 32;
+/// Without log id and epoch.
+const HANDOVER: usize = LEN - 32 - 4;
 /// Letters of the text: five bits each.
 const TEXT_LEN: usize = (LEN * 8).div_ceil(5);
 
@@ -68,6 +70,41 @@ impl Ticket {
     /// A private topic from its parts (a room's next epoch, a welcome).
     pub const fn private(log: LogId, epoch: u32, write: WriteKey, secret: [u8; 32]) -> Self {
         Self { log, epoch, access: Access::Write(write), secret: Some(Secret(secret)) }
+    }
+
+    /// The same conversation's next topic: a random write seed and secret.
+    ///
+    /// # Errors
+    /// A public topic, or one at the last epoch, has none.
+    pub fn next_epoch(&self, entropy: &mut dyn Entropy) -> Result<Self, NextEpochError> {
+        let epoch = self.epoch.checked_add(1).filter(|&epoch| epoch < u32::MAX);
+        let epoch = epoch.filter(|_| !self.is_public()).ok_or(NextEpochError::None)?;
+        let fresh = Self::generate_private(entropy)?;
+        Ok(Self { log: self.log, epoch, ..fresh })
+    }
+
+    /// What makes a ticket of a known conversation and epoch: version u8 | write[32] | secret[32].
+    pub(crate) fn handover(&self) -> Zeroizing<Vec<u8>> {
+        let bytes = self.to_bytes();
+        let mut out = Zeroizing::new(Vec::with_capacity(HANDOVER));
+        out.extend(bytes.first());
+        out.extend_from_slice(bytes.get(1 + 32 + 4..).unwrap_or_default());
+        out
+    }
+
+    /// The inverse of [`Ticket::handover`], for a private topic.
+    pub(crate) fn from_handover(log: LogId, epoch: u32, bytes: &[u8]) -> Result<Self, TicketError> {
+        let mut reader = Reader::new(bytes);
+        let version = reader.u8("version")?;
+        if !matches!(version, PRIVATE_WRITE | PRIVATE_READ) {
+            return Err(TicketError::Version { found: version });
+        }
+        let mut all = Zeroizing::new(Vec::with_capacity(LEN));
+        all.push(version);
+        all.extend_from_slice(&log.0);
+        all.extend_from_slice(&epoch.to_be_bytes());
+        all.extend_from_slice(reader.rest());
+        Self::from_bytes(&all)
     }
 
     /// Reads a ticket's text. Nothing but the one canonical text of a ticket is accepted.
@@ -204,6 +241,17 @@ impl FromStr for Ticket {
     fn from_str(text: &str) -> Result<Self, Self::Err> {
         Self::parse(text)
     }
+}
+
+/// A topic has no next epoch.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Error)]
+pub enum NextEpochError {
+    /// Public topics do not move, and the last epoch is no topic's.
+    #[error("this topic has no next epoch")]
+    None,
+    /// The random source failed; try again later.
+    #[error(transparent)]
+    Entropy(#[from] EntropyError),
 }
 
 /// A text is no ticket. Whoever gave it is at fault; nothing was opened. (No variant repeats the text: it may hold

@@ -1,0 +1,132 @@
+//! Secrets between devices: two-party channels, key bundles, and the epochs of a room.
+//!
+//! A room has epochs; each has a secret, a write seed and so a topic id, a [`crate::ops::Ticket`]. When somebody leaves, a manager
+//! draws the next epoch and hands it to every remaining device over a two-party channel ([`Session`]), all in one
+//! signed operation ([`crate::ops::Rotation`]). Which epoch is current is decided by the place of that operation and
+//! the membership, never by anything in here.
+//!
+//! The channels are p2panda-encryption's ([`TwoParty`]) behind a trait of ours ([`GroupCrypto`]). That library draws
+//! from the operating system's generator while sealing, so sealing is done outside the engine and what it gives enters
+//! as input; opening draws nothing. Nothing of it sees a clock: expiry is checked here, with `now`.
+
+mod bundle;
+mod keys;
+mod message;
+mod rotation;
+mod session;
+#[cfg(test)]
+mod tests;
+mod two_party;
+
+use thiserror::Error;
+use zeroize::Zeroizing;
+
+pub use bundle::{BundleError, DeviceBundle, MAX_BUNDLE_LIFETIME_MS};
+pub use keys::{DeviceSecrets, PREKEY_GRACE_MS, PREKEY_LIFETIME_MS};
+pub use message::MAX_PAYLOAD;
+pub use rotation::{Channel, PreparedRotation, Recipient, RotationError, open_rotation, prepare_rotation};
+pub use session::Session;
+pub use two_party::TwoParty;
+
+use crate::entropy::{Entropy, EntropyError};
+use crate::identity::{Author, Millis};
+use crate::ops::{Block, KeyBundle};
+
+/// What groups need of a two-party channel. Values in, values out: nothing is kept here.
+pub trait GroupCrypto: Send + Sync + std::fmt::Debug {
+    /// Fresh secrets of a device, with a first prekey that expires [`PREKEY_LIFETIME_MS`] from now.
+    fn generate(&self, now: Millis, entropy: &mut dyn Entropy) -> Result<DeviceSecrets, CryptoError>;
+
+    /// The same secrets with a fresh prekey, without those that expired [`PREKEY_GRACE_MS`] ago.
+    fn rotate_prekey(&self, secrets: &DeviceSecrets, now: Millis) -> Result<DeviceSecrets, CryptoError>;
+
+    /// The bundle others begin with, of the newest prekey.
+    fn bundle(&self, secrets: &DeviceSecrets) -> Result<KeyBundle, CryptoError>;
+
+    /// Begins a session with a device and seals its first payload (at most [`MAX_PAYLOAD`] bytes).
+    fn begin(
+        &self,
+        secrets: &DeviceSecrets,
+        peer: &DeviceBundle,
+        payload: &[u8],
+        now: Millis,
+    ) -> Result<(Session, Block), CryptoError>;
+
+    /// Seals a further payload. The old state is not to be used again.
+    fn seal(
+        &self,
+        secrets: &DeviceSecrets,
+        session: &Session,
+        payload: &[u8],
+    ) -> Result<(Session, Block), CryptoError>;
+
+    /// Opens a block of `peer`. `session` is the one the block names, if there is one. Draws nothing. On an error the
+    /// session stands as it was.
+    fn open(
+        &self,
+        secrets: &DeviceSecrets,
+        session: Option<&Session>,
+        peer: &Author,
+        block: &Block,
+    ) -> Result<(Session, Zeroizing<Vec<u8>>), OpenError>;
+}
+
+/// Something could not be made. Nothing was used up.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Error)]
+pub enum CryptoError {
+    /// More than a block holds. The caller is at fault.
+    #[error("a block holds {MAX_PAYLOAD} bytes, not {len}")]
+    TooLong {
+        /// What was asked for.
+        len: usize,
+    },
+    /// The other device's bundle is not usable.
+    #[error(transparent)]
+    Bundle(#[from] BundleError),
+    /// The session has sealed as much as one may. Begin a new one from a fresh bundle.
+    #[error("the session is used up: begin a new one")]
+    SessionFull,
+    /// What this device stored does not read back: its database is damaged.
+    #[error("the stored key material is damaged")]
+    Damaged,
+    /// The random source failed; try again later.
+    #[error(transparent)]
+    Entropy(#[from] EntropyError),
+    /// The library failed in a way that only a bug explains.
+    #[error("the two-party channel failed for a bug in this library")]
+    Library,
+}
+
+/// A block does not open. The session stands as it was.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Error)]
+pub enum OpenError {
+    /// It was opened before: drop it.
+    #[error("this block was opened before")]
+    Duplicate,
+    /// An earlier one is missing: keep it until that one comes.
+    #[error("block {found} came before block {expected}")]
+    Early {
+        /// The one that is next.
+        expected: u32,
+        /// The one that came.
+        found: u32,
+    },
+    /// It belongs to a session that this device does not hold.
+    #[error("the session of this block is not known here")]
+    UnknownSession,
+    /// There is nothing in it for this device.
+    #[error("this device is not among those the next epoch was handed to")]
+    NoPart,
+    /// It was sealed to a prekey this device has no more: the sender used an expired bundle.
+    #[error("the prekey of this block is gone: its sender used an expired bundle")]
+    UnknownPrekey,
+    /// It is another device's session.
+    #[error("the session belongs to another device than the sender")]
+    OtherPeer,
+    /// Not sealed for this device, changed on the way, or not of the form a block has. The sender is at fault.
+    #[error("the block does not open")]
+    Forged,
+    /// What this device stored does not read back: its database is damaged.
+    #[error("the stored session is damaged")]
+    Damaged,
+}
