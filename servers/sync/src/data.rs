@@ -18,7 +18,6 @@ use delta_core::entropy::Entropy;
 use delta_server_shell::NodeFolder;
 use delta_server_shell::file::{self, FileError};
 use delta_server_shell::folder::{NODE_FILE, SEED_FILE};
-use delta_server_shell::keys::KEYS_FILE;
 use delta_topic_log::GenerationSecret;
 use thiserror::Error;
 use zeroize::Zeroizing;
@@ -88,12 +87,13 @@ impl DataFolder {
         folder.join(DATABASE_FILE)
     }
 
-    /// Copies everything but the database, the replay sets and the lock.
+    /// Copies the identity, the generation secret and what the record says. Not the onion keys: they come with a replay
+    /// set, and a copy that leaks must not open what is on its way.
     ///
     /// # Errors
     /// A file cannot be copied.
     pub fn copy_secrets(&self, to: &Path) -> Result<(), FileError> {
-        let secrets = [SEED_FILE, GENERATION_FILE, KEYS_FILE].map(|name| (name, file::SECRET));
+        let secrets = [SEED_FILE, GENERATION_FILE].map(|name| (name, file::SECRET));
         for (name, mode) in secrets.into_iter().chain([(NODE_FILE, file::PUBLIC)]) {
             if let Some(bytes) = file::read(&self.path().join(name))? {
                 file::replace(&to.join(name), &bytes, mode)?;

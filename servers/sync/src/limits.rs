@@ -26,7 +26,7 @@ delta_server_shell::limits! {
     /// Size of the database file. Above it deliveries get 503, as with a full disk.
     database_bytes = 0;
     /// Room left on the disk below which deliveries get 503, so that the server ends no worse than full.
-    disk_free_bytes = 64 * 1024 * 1024;
+    disk_free_bytes = 256 * 1024 * 1024;
 }
 
 #[cfg(test)]
@@ -43,7 +43,7 @@ mod tests {
         assert_eq!(limits.searches_per_second_per_address, 20);
         assert_eq!(limits.deliveries_per_topic_per_minute, 60_000);
         assert_eq!((limits.bytes_in_flight, limits.upload_bytes_per_address), (67_108_864, 4_194_304));
-        assert_eq!((limits.signals_per_topic_per_minute, limits.disk_free_bytes), (6_000, 67_108_864));
+        assert_eq!((limits.signals_per_topic_per_minute, limits.disk_free_bytes), (6_000, 268_435_456));
         assert_eq!((limits.bytes_per_topic, limits.ops_per_topic, limits.max_age_days), (0, 0, 0));
         limits.set(&"ops_per_topic=5".parse().unwrap());
         assert_eq!(limits.ops_per_topic, 5);

@@ -127,21 +127,56 @@ pub fn topic(data: &Path, action: TopicAction, topic: &TopicId) -> Result<String
     Ok(format!("{done} {topic}"))
 }
 
-/// Copies a data folder, also of a running server, to a new folder. The replay set is left out: a server started on
-/// the copy makes a new onion key.
+/// Copies a data folder, also of a running server, to a new folder. The onion keys are left out: a server started on
+/// the copy makes new ones.
 ///
 /// # Errors
 /// The copy is not whole.
 pub fn backup(data: &Path, to: &Path) -> Result<String, MaintainError> {
-    let folder = existing(data)?;
+    copy(&existing(data)?, to)?;
+    Ok(format!("copied to {}", to.display()))
+}
+
+/// Makes a data folder from a backup and gives it a new generation secret: its logs lack what came after the backup, so
+/// clients must take them for other logs and deliver that again. The backup stays as it is.
+///
+/// # Errors
+/// There is no new data folder.
+pub fn restore(from: &Path, data: &Path) -> Result<String, MaintainError> {
+    let make = |source| MaintainError::Make { path: data.to_owned(), source };
+    if data.exists() {
+        return Err(make(std::io::ErrorKind::AlreadyExists.into()));
+    }
+    // Under its name only when it is whole.
+    let mut part = data.as_os_str().to_owned();
+    part.push(".restoring");
+    let part = PathBuf::from(part);
+    if part.exists() {
+        fs::remove_dir_all(&part).map_err(make)?;
+    }
+    copy(&existing(from)?, &part)?;
+    let folder = DataFolder::open(&part, &mut PlatformEntropy)?;
+    {
+        let _lock = folder.lock()?;
+        let change = folder.start_generation(&mut PlatformEntropy)?;
+        Sql::writer(&folder.database(), 0)?.rechain(change.secret())?;
+        change.finish()?;
+    }
+    fs::rename(&part, data).map_err(make)?;
+    if let Some(parent) = data.parent().filter(|parent| !parent.as_os_str().is_empty()) {
+        File::open(parent).and_then(|folder| folder.sync_all()).map_err(make)?;
+    }
+    Ok(format!("restored to {}", data.display()))
+}
+
+fn copy(folder: &DataFolder, to: &Path) -> Result<(), MaintainError> {
     let make = |source| MaintainError::Make { path: to.to_owned(), source };
     DirBuilder::new().mode(0o700).create(to).map_err(make)?;
     Sql::reader(&folder.database())?.copy_to(&DataFolder::database_in(to))?;
     // After the database: a secret is never older than what it belongs to, and it changes only while no server runs.
     folder.copy_secrets(to)?;
     File::open(DataFolder::database_in(to)).and_then(|file| file.sync_all()).map_err(make)?;
-    File::open(to).and_then(|folder| folder.sync_all()).map_err(make)?;
-    Ok(format!("copied to {}", to.display()))
+    File::open(to).and_then(|folder| folder.sync_all()).map_err(make)
 }
 
 /// Writes what the server keeps of a topic to a new file. The server may be running.

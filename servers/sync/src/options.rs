@@ -37,6 +37,8 @@ pub enum Command {
     Import(ImportOptions),
     /// Copy the data folder, also of a running server.
     Backup(BackupOptions),
+    /// Make a data folder from a backup, with new generations: clients deliver again what it lacks.
+    Restore(RestoreOptions),
 }
 
 /// Whose data.
@@ -94,6 +96,17 @@ pub struct BackupOptions {
     /// The folder to make.
     #[arg(long, value_name = "DIR")]
     pub to: PathBuf,
+}
+
+/// What to restore.
+#[derive(Clone, Debug, clap::Args)]
+pub struct RestoreOptions {
+    /// The data folder to make.
+    #[arg(long, env = "DELTA_DATA", value_name = "DIR")]
+    pub data: PathBuf,
+    /// The backup.
+    #[arg(long, value_name = "DIR")]
+    pub from: PathBuf,
 }
 
 fn parse_topic(text: &str) -> Result<TopicId, String> {

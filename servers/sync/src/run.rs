@@ -112,6 +112,7 @@ pub fn run(cli: Cli) -> Result<(), RunError> {
             Ok(maintain::import(&options.data, &options.files)?.iter().try_for_each(|line| print(line))?)
         }
         Some(Command::Backup(options)) => Ok(print(&maintain::backup(&options.data, &options.to)?)?),
+        Some(Command::Restore(options)) => Ok(print(&maintain::restore(&options.from, &options.data)?)?),
         None => {
             let settings = cli.options.settle()?;
             program::log(settings.node.log_format);

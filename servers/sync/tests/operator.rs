@@ -6,7 +6,8 @@ use std::path::Path;
 use std::process::{Command, Output};
 
 use common::{Server, eventually, write_key};
-use delta_core::topic::TopicId;
+use delta_core::sync::frame::Frame;
+use delta_core::topic::{Seq, TopicId};
 
 fn run(arguments: &[&str], data: &Path) -> Output {
     let (command, rest) = arguments.split_first().unwrap();
@@ -52,6 +53,40 @@ async fn a_backup_of_a_running_server_is_whole_and_serves_the_same_logs() {
     let restored = server.head(&key.topic()).await;
     assert_eq!((server.record.id, &restored["generation"]), (before, &head["generation"]));
     assert_eq!(restored["head"], 2);
+}
+
+/// The documented way back: what came after the backup is missing, so the logs are others, and whoever followed them is
+/// told at once instead of seeing two histories under one name.
+#[tokio::test]
+async fn a_restored_server_has_the_backup_s_operations_under_new_generations() {
+    let dir = tempfile::tempdir().unwrap();
+    let [data, copy, again] = ["data", "copy", "again"].map(|name| dir.path().join(name));
+    let server = Server::start(&data, &[]);
+    let key = write_key(7);
+    server.deliver(&key, &[b"one", b"two"], 1).await;
+    server.head_reaches(&key.topic(), 2).await;
+    works(&["backup", "--to", copy.to_str().unwrap()], &data);
+    assert!(!copy.join("onion-keys.json").exists(), "what is on its way stays closed to a copy that leaks");
+    let mut before = server.subscribe(&key.topic(), "").await;
+    server.deliver(&key, &[b"three"], 2).await;
+    before.reach(3).await;
+    let identity = server.record.id;
+    server.kill();
+
+    assert!(fails(&["restore", "--from", copy.to_str().unwrap()], &data).contains("cannot make"));
+    // One that was cut off is begun anew.
+    std::fs::create_dir(dir.path().join("again.restoring")).unwrap();
+    works(&["restore", "--from", copy.to_str().unwrap()], &again);
+    assert_eq!(works(&["check"], &again), "1 topics, 2 operations, 0 problems\n");
+    let server = Server::start(&again, &[]);
+    assert_eq!(server.record.id, identity);
+    server.deliver(&key, &[b"other", b"fourth"], 3).await;
+    server.head_reaches(&key.topic(), 4).await;
+    let mut after = server.subscribe(&key.topic(), &before.query()).await.resume(&before);
+    let frames = after.ready().await;
+    assert!(matches!(frames[1], Frame::Reset { head: Seq(4), .. }), "{frames:?}");
+    assert_ne!(after.generation, before.generation);
+    assert_eq!(after.bytes(), [&b"one"[..], b"two", b"other", b"fourth"]);
 }
 
 #[tokio::test]

@@ -155,8 +155,9 @@ impl Chaos<'_> {
     async fn start(&self, limits: Option<&str>) -> anyhow::Result<Server> {
         let mut arguments = vec!["--accept-v2"];
         if self.plan.disk.is_some() {
-            // Little is kept free, so that the ballast finds the server writing; enough to start again.
-            arguments.extend(["--limit", "disk_free_bytes=16777216"]);
+            // Less than by default, so that the ballast finds the server writing; more than the write-ahead log holds,
+            // which a checkpoint moves into the database even when it fails half-way.
+            arguments.extend(["--limit", "disk_free_bytes=134217728"]);
         }
         arguments.extend(limits.into_iter().flat_map(|limits| ["--limit", limits]));
         Server::start(&self.plan.program, &self.data, &self.log, &arguments).await
