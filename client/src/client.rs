@@ -4,10 +4,10 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::JoinHandle;
 
 use bytes::Bytes;
-use delta_core::engine::{Command, CommandError, Engine, Reply, SeenDirectory, TopicStatus};
+use delta_core::engine::{Command, CommandError, Engine, Reply, TopicStatus};
 use delta_core::identity::{Author, NodeId, OperationId};
 use delta_core::onion::control::Action;
-use delta_core::onion::directory::{Seen, Skipped};
+use delta_core::onion::directory::Skipped;
 use delta_core::ops::{Content, DeviceKey, Ticket};
 use delta_core::store::{Reader, Store, StoreError, StoreOptions};
 use delta_core::sync::proof::ReadKey;
@@ -21,9 +21,9 @@ use crate::driver::{Driver, Inbox, MAX_TOGETHER, Message, Outbound, Parts, Worke
 use crate::error::ClientError;
 use crate::keystore::{DeviceSource, OpenedDevice, open_device};
 use crate::net::{Http, SocketContext, client_config};
-use crate::network::{Resolved, resolve, scope};
 use crate::platform::{Clock, PlatformEntropy};
 use crate::readers::{READERS, Readers};
+use crate::renew::Renewer;
 use crate::subscription::{Listener, Subscription};
 
 /// One device: its database, its topics, its connections. Clones share it; several clients may live in one process.
@@ -40,20 +40,12 @@ struct Shared {
     readers: Readers,
     author: Author,
     renewed: bool,
-    clock: Arc<Clock>,
     http: Http,
     /// Base URL of the configured server.
     server: Mutex<Option<String>>,
-    config: Settings,
-    thread: Mutex<Option<JoinHandle<()>>>,
-}
-
-/// What is kept of the configuration: not the key.
-#[derive(Debug)]
-struct Settings {
-    allow_plaintext: bool,
-    relays: usize,
+    renewer: Arc<Renewer>,
     coalesce: std::time::Duration,
+    thread: Mutex<Option<JoinHandle<()>>>,
 }
 
 impl Client {
@@ -64,7 +56,8 @@ impl Client {
     /// # Errors
     /// `database_locked` when another process or client has the database open; see [`ClientError::code`].
     pub async fn open(config: Config) -> Result<Self, ClientError> {
-        let Config { path, device, allow_plaintext, extra_roots, relays, coalesce, workers, clock } = config;
+        let terms = config.terms();
+        let Config { path, device, allow_plaintext, extra_roots, coalesce, workers, clock, .. } = config;
         let tls = client_config(&extra_roots).map_err(|error| ClientError::Tls(error.to_string()))?;
         let http =
             Http::new(tls.clone(), allow_plaintext).map_err(|error| ClientError::Tls(error.to_string()))?;
@@ -74,7 +67,8 @@ impl Client {
             Workers::new(threads).map_err(|error| ClientError::Threads(std::io::Error::other(error)))?;
         let clock = Arc::new(Clock::new(clock));
         let (inbox, messages) = inbox();
-        let outbound = Outbound::new(Handle::current(), http.clone(), sockets);
+        let renewer = Arc::new(Renewer::new(terms, Arc::clone(&clock)));
+        let outbound = Outbound::new(Handle::current(), http.clone(), sockets, Arc::clone(&renewer));
         let (opened, opening) = oneshot::channel();
         let body = {
             let (clock, inbox) = (Arc::clone(&clock), inbox.clone());
@@ -94,10 +88,9 @@ impl Client {
         };
         let thread = spawn(body)?;
         let (author, readers, renewed) = opening.await.unwrap_or(Err(ClientError::EnginePanicked))?;
-        let config = Settings { allow_plaintext, relays, coalesce };
         let readers = Readers::new(readers);
         let (thread, server) = (Mutex::new(Some(thread)), Mutex::default());
-        let shared = Shared { inbox, readers, author, renewed, clock, http, server, config, thread };
+        let shared = Shared { inbox, readers, author, renewed, http, server, renewer, coalesce, thread };
         Ok(Self { shared: Arc::new(shared) })
     }
 
@@ -118,6 +111,10 @@ impl Client {
     /// comes from the relays' records if it is among them, else from its `/info`. A list or record older than one this
     /// device has seen from the same signers is refused.
     ///
+    /// From then on the relays' records are renewed every day by themselves, from the entry relays' `/records` or from
+    /// [`Config::records_url`]; what was collected is kept, and used from the next start on where it is newer than
+    /// `relay_hops`.
+    ///
     /// Returns the nodes that were left out, and why. With too few usable relays left, operations stay queued and
     /// [`Client::status`] says so.
     pub async fn init_sync(
@@ -125,17 +122,11 @@ impl Client {
         relay_hops: &RelayHops,
         sync_url: &str,
     ) -> Result<Vec<Skipped>, ClientError> {
-        let Settings { relays, allow_plaintext, .. } = self.shared.config;
-        let now = self.shared.clock.now();
-        let scope = scope(relay_hops);
-        let setting = SeenDirectory::setting(&scope);
-        let stored = self.read(move |reader| reader.setting(&setting)).await?.unwrap_or_default();
-        let seen = Seen::load(&stored).map_err(|_| ClientError::SeenDamaged)?;
-        let (http, seen) = (&self.shared.http, SeenDirectory { scope, seen });
-        let Resolved { network, skipped } =
-            resolve(relay_hops, sync_url, relays, allow_plaintext, now, http, seen).await?;
-        let base = network.server.url.clone();
-        self.shared.inbox.command(Command::Configure(network)).await?;
+        let Shared { renewer, http, inbox, .. } = &*self.shared;
+        let stored = async |name: String| {
+            Ok(self.read(move |reader| reader.setting(&name)).await?.unwrap_or_default())
+        };
+        let (skipped, base) = renewer.configure(relay_hops, sync_url, stored, http, inbox).await?;
         *self.shared.server.lock().unwrap_or_else(PoisonError::into_inner) = Some(base);
         Ok(skipped)
     }
@@ -181,7 +172,7 @@ impl Client {
 
     /// Receives a topic and listens to what happens in it, until the subscription is dropped.
     pub async fn subscribe(&self, topic: TopicId) -> Result<Subscription, ClientError> {
-        let listener = Listener::new(topic, self.shared.config.coalesce);
+        let listener = Listener::new(topic, self.shared.coalesce);
         // Made first: a future that is dropped while it waits unsubscribes too.
         let subscription = Subscription::new(topic, Arc::clone(&listener), self.shared.inbox.clone());
         self.shared.inbox.listen(listener).await?;

@@ -6,9 +6,11 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use delta_core::NodeId;
+use delta_core::engine::Sending;
 use delta_core::onion::route::DEFAULT_RELAYS;
 
 use crate::keystore::{DeviceSource, KeyStore};
+use crate::network::Terms;
 use crate::platform::{SystemClock, WallClock};
 
 /// How a client is opened.
@@ -24,6 +26,18 @@ pub struct Config {
     pub extra_roots: Vec<Vec<u8>>,
     /// Relays of a route, 1 to 5.
     pub relays: usize,
+    /// Mean time between two packets that carry nothing, 1 s to 1 day; `None` for none. Each costs 4 KiB at every relay
+    /// and on this device's link, and wakes its radio; in exchange whoever watches the link cannot tell by a small
+    /// packet that something was said.
+    pub cover: Option<Duration>,
+    /// Mean time that every relay is asked to hold a packet, up to 20 s; `None` for no delay. An operation then takes
+    /// about (relays × this) longer; in exchange an observer of relays finds it harder to follow a packet by its timing.
+    pub relay_delay: Option<Duration>,
+    /// Also send to a server whose record has no onion key: over relays that have none, in packets of version 2. They
+    /// hide less (docs/wire.md, section 5). A server that once had a key is never downgraded.
+    pub accept_v2: bool,
+    /// Where the whole set of records is fetched every day, before relays are asked for theirs.
+    pub records_url: Option<String>,
     /// How long changes are merged into one event after one was passed on.
     pub coalesce: Duration,
     /// Threads that open envelopes and wrap packets; `None` for one per core.
@@ -51,10 +65,27 @@ impl Config {
             allow_plaintext: false,
             extra_roots: Vec::new(),
             relays: DEFAULT_RELAYS,
+            cover: None,
+            relay_delay: None,
+            accept_v2: false,
+            records_url: None,
             coalesce: Duration::from_millis(50),
             workers: None,
             clock: Arc::new(SystemClock),
         }
+    }
+
+    /// What of it concerns the network.
+    pub(crate) fn terms(&self) -> Terms {
+        let ms = |time: Duration| u64::try_from(time.as_millis()).unwrap_or(u64::MAX);
+        let sending = Sending {
+            cover_every_ms: self.cover.map(ms),
+            relay_delay_ms: self.relay_delay.map(ms),
+            accept_v2: self.accept_v2,
+            records_as_of: None,
+        };
+        let Self { relays, allow_plaintext, ref records_url, .. } = *self;
+        Terms { relays, allow_plaintext, sending, records_url: records_url.clone() }
     }
 }
 

@@ -291,6 +291,7 @@ impl Driver {
                 self.inputs.push(Input::Refused { conn, unreadable });
             }
             Message::Posted { attempt, handover } => self.inputs.push(Input::Posted { attempt, handover }),
+            Message::RecordsRenewed { ok } => self.inputs.push(Input::RecordsRenewed { ok }),
             Message::NetworkChanged => self.inputs.push(Input::NetworkChanged),
             Message::Close { done } => self.closing = Some(done),
             Message::WorkerPanicked => panic!("a worker panicked"),
@@ -410,6 +411,7 @@ impl Driver {
                     self.outbound.fetch(conn, &server, request, &self.inbox);
                 }
                 Output::Disconnect { conn } => self.outbound.forget(conn),
+                Output::RenewRecords { sources } => self.outbound.renew(sources, &self.inbox),
                 Output::Post(job) => self.outbound.post(job, &self.workers, &self.inbox),
                 Output::Reply { id, result } => self.reply(id, result.map_err(ClientError::from)),
                 Output::Event(event) => self.tell(event),

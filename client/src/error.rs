@@ -192,6 +192,7 @@ fn command_code(error: &CommandError) -> &'static str {
         CommandError::Content(_) => "content",
         CommandError::Seal(_) => "too_large",
         CommandError::PathLength => "path_length",
+        CommandError::Sending(_) => "sending",
         CommandError::ServerKey => "bad_server_key",
         CommandError::Entropy(_) => "entropy",
         CommandError::Store(error) => store_code(error),

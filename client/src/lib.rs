@@ -32,6 +32,7 @@ mod network;
 mod outbox;
 mod platform;
 mod readers;
+mod renew;
 mod subscription;
 
 pub use access::About;

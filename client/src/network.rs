@@ -1,18 +1,32 @@
 //! From what an app passes to `init_sync` to relays and a server that can be trusted: the list's signatures or the
 //! app's word for the relays, the pin in the sync URL for the server.
 
+use std::collections::HashMap;
 use std::sync::Arc;
 
-use delta_core::engine::{Network, SeenDirectory};
+use delta_core::NodeId;
+use delta_core::engine::{Network, Renewed, STALE_AFTER_MS, SeenDirectory, Sending};
 use delta_core::identity::Millis;
 use delta_core::onion::directory::{
-    Directory, LoadRules, Node, NodeKind, RecordObject, Seen, SkipReason, Skipped, SyncUrl, TrustPolicy,
+    Directory, DirectoryError, LoadRules, MAX_RECORDS, Node, NodeKind, NodeRecord, RecordObject, Seen,
+    SkipReason, Skipped, SyncUrl, TrustPolicy,
 };
 use delta_core::onion::route::MAX_RELAYS;
+use serde_json::Value;
 
 use crate::config::RelayHops;
 use crate::error::{ClientError, ServerRecordError};
 use crate::net::Http;
+
+/// How this client uses any network.
+#[derive(Clone, Debug)]
+pub(crate) struct Terms {
+    pub(crate) relays: usize,
+    pub(crate) allow_plaintext: bool,
+    pub(crate) sending: Sending,
+    /// Where records are renewed from before relays are asked.
+    pub(crate) records_url: Option<String>,
+}
 
 /// What `init_sync` found out.
 pub(crate) struct Resolved {
@@ -21,35 +35,43 @@ pub(crate) struct Resolved {
     pub(crate) skipped: Vec<Skipped>,
 }
 
-/// Checks the relays and the pin; asks the server for its record unless the relays' records hold it.
+/// Checks the pin; asks the server for its record unless the relays' records hold it. `before` stands in for a server
+/// that does not answer.
+#[allow(clippy::too_many_arguments, reason = "what two callers know, each from another place")]
 pub(crate) async fn resolve(
-    hops: &RelayHops,
+    (directory, skipped): (Directory, Vec<Skipped>),
     sync_url: &str,
-    relays: usize,
-    allow_plaintext: bool,
+    terms: &Terms,
+    as_of: Option<Millis>,
     now: Millis,
     http: &Http,
     mut seen: SeenDirectory,
+    before: Option<&Node>,
 ) -> Result<Resolved, ClientError> {
+    let Terms { relays, allow_plaintext, .. } = *terms;
     if relays == 0 || relays > MAX_RELAYS {
         return Err(ClientError::PathLength { relays });
     }
-    let (directory, skipped) = directory(hops, allow_plaintext, now, &seen.seen)?;
     directory.remember(&mut seen.seen);
     let server = sync_server(sync_url, allow_plaintext)?;
     let known = directory.node(&server.node).filter(|node| node.kind == NodeKind::Sync);
     let server = match known {
         Some(node) => Node { url: server.base, ..node.clone() },
-        None => {
-            let node = ask(&server, allow_plaintext, now, http, &seen.seen).await?;
-            Directory::from_nodes(0, u64::MAX, [node.clone()]).remember(&mut seen.seen);
-            node
-        }
+        None => match (ask(&server, allow_plaintext, now, http, &seen.seen).await, before) {
+            (Ok(node), _) => {
+                Directory::from_nodes(0, u64::MAX, [node.clone()]).remember(&mut seen.seen);
+                node
+            }
+            (Err(ClientError::ServerUnreachable { .. }), Some(before)) => before.clone(),
+            (Err(error), _) => return Err(error),
+        },
     };
-    if server.keys.is_empty() {
+    if server.keys.is_empty() && !terms.sending.accept_v2 {
         return Err(ClientError::ServerRecord { url: server.url, reason: ServerRecordError::NoOnionKey });
     }
-    Ok(Resolved { network: Network { directory: Arc::new(directory), server, relays, seen }, skipped })
+    let sending = Sending { records_as_of: as_of, ..terms.sending };
+    let network = Network { directory: Arc::new(directory), server, relays, seen, sending };
+    Ok(Resolved { network, skipped })
 }
 
 /// Which directories a pool or list is compared with: those of the same signers.
@@ -61,29 +83,102 @@ pub(crate) fn scope(hops: &RelayHops) -> String {
     format!("{threshold}:{}", keys.join(","))
 }
 
-fn directory(
+/// Checks the relays: the app's records and those this device collected itself, whichever are newer. Nobody who is not in
+/// the app's list or pool comes in by being collected, and nobody's operator changes.
+pub(crate) fn directory(
     hops: &RelayHops,
-    allow_private: bool,
+    renewed: Option<&Renewed>,
+    terms: &Terms,
     now: Millis,
     seen: &Seen,
 ) -> Result<(Directory, Vec<Skipped>), ClientError> {
+    let allow_private = terms.allow_plaintext;
     match hops {
         RelayHops::Directory { list, records, trusted_keys, threshold } => {
             let trust = TrustPolicy { keys: trusted_keys.clone(), threshold: *threshold, allow_private };
             let rules = LoadRules { seen: seen.clone(), ..LoadRules::default() };
-            Ok(Directory::load_with(list, records, &trust, now, &rules)?)
+            let Some(renewed) = renewed else {
+                return Ok(Directory::load_with(list, records, &trust, now, &rules)?);
+            };
+            let records = join(array(&renewed.records)?, array(records)?);
+            let (directory, mut skipped) = Directory::load_with(list, &records, &trust, now, &rules)?;
+            // A set names nodes of other lists too, and holds older records beside the app's newer ones.
+            skipped.retain(|skipped| skipped.node.is_none_or(|id| directory.node(&id).is_none()));
+            skipped.retain(|skipped| skipped.reason != SkipReason::NotListed);
+            Ok((directory, skipped))
         }
         RelayHops::Pool(objects) => {
-            let mut records = Vec::with_capacity(objects.len());
+            let mut own = Vec::with_capacity(objects.len());
+            let mut vouched = HashMap::new();
             for (index, object) in objects.iter().enumerate() {
                 let object =
                     RecordObject::parse(object).map_err(|source| ClientError::Pool { index, source })?;
-                records.push(object.to_json());
+                if let Ok(record) = object.record.parse::<NodeRecord>() {
+                    vouched.entry(record.id).or_insert(record.operator);
+                }
+                own.push(object.to_value());
             }
-            let records = format!("[{}]", records.join(","));
-            Ok(Directory::pool(&records, allow_private, now, seen)?)
+            let Some(renewed) = renewed else {
+                return Ok(Directory::pool(&join(own, Vec::new()), allow_private, now, seen)?);
+            };
+            let mut collected = array(&renewed.records)?;
+            collected.retain(|value| owner(value).is_some_and(|(id, _)| vouched.contains_key(&id)));
+            let (directory, mut skipped) = Directory::pool(&join(collected, own), allow_private, now, seen)?;
+            skipped.retain(|skipped| skipped.node.is_none_or(|id| directory.node(&id).is_none()));
+            let nodes = directory.nodes().iter().map(|node| {
+                let operator = vouched.get(&node.id).cloned().flatten();
+                Node { operator, ..node.clone() }
+            });
+            Ok((Directory::from_nodes(directory.version(), directory.expires(), nodes), skipped))
         }
     }
+}
+
+/// When the newest of the app's own records was signed, expired ones included: about when they were collected, because
+/// every node signs anew every day. `None` when there are none to speak of.
+pub(crate) fn freshest(hops: &RelayHops, terms: &Terms) -> Option<Millis> {
+    let (directory, _) = directory(hops, None, terms, Millis(0), &Seen::default()).ok()?;
+    signed_last(&directory)
+}
+
+/// Whether records tell the keys of today.
+pub(crate) fn is_fresh(directory: &Directory, now: Millis) -> bool {
+    signed_last(directory).is_some_and(|at| now.since(at) < STALE_AFTER_MS)
+}
+
+/// Where the whole set may be had when all records have expired.
+pub(crate) fn sources(hops: &RelayHops, terms: &Terms) -> Vec<String> {
+    let loaded = directory(hops, None, terms, Millis(0), &Seen::default());
+    let nodes = loaded.map(|(directory, _)| directory.relays().cloned().collect::<Vec<_>>());
+    nodes.unwrap_or_default().iter().take(MAX_RELAYS).map(|node| format!("{}/records", node.url)).collect()
+}
+
+/// Of collected records those that are used, as their nodes signed them.
+pub(crate) fn in_use(records: &str, directory: &Directory) -> String {
+    let mut values = array(records).unwrap_or_default();
+    values.retain(|value| {
+        owner(value).is_some_and(|(id, seq)| directory.node(&id).is_some_and(|node| node.seq == seq))
+    });
+    join(values, Vec::new())
+}
+
+fn signed_last(directory: &Directory) -> Option<Millis> {
+    directory.relays().map(|node| Millis(node.seq.saturating_mul(1000))).max()
+}
+
+fn array(text: &str) -> Result<Vec<Value>, ClientError> {
+    serde_json::from_str(text).map_err(|error| DirectoryError::Records(error.to_string()).into())
+}
+
+/// One text of both, as many as a text may hold.
+fn join(first: Vec<Value>, second: Vec<Value>) -> String {
+    Value::Array(first.into_iter().chain(second).take(MAX_RECORDS).collect()).to_string()
+}
+
+/// Whose record an object claims to be, and its number.
+fn owner(value: &Value) -> Option<(NodeId, u64)> {
+    let record: NodeRecord = value.get("record")?.as_str()?.parse().ok()?;
+    Some((record.id, value.get("seq")?.as_u64()?))
 }
 
 fn sync_server(sync_url: &str, allow_plaintext: bool) -> Result<SyncUrl, ClientError> {
@@ -139,6 +234,9 @@ fn pinned_record(
     let known = seen.records.get(&node.id).copied().unwrap_or_default();
     if node.seq < known.seq {
         return Err(ServerRecordError::Skipped(SkipReason::Older { got: node.seq, seen: known.seq }));
+    }
+    if known.onion && node.keys.is_empty() {
+        return Err(ServerRecordError::Skipped(SkipReason::Downgraded));
     }
     Ok(Node { url: server.base.clone(), ..node })
 }

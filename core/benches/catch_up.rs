@@ -154,6 +154,7 @@ fn catch_up(
                         server: node,
                         relays: 3,
                         seen: SeenDirectory::default(),
+                        sending: delta_core::engine::Sending::default(),
                     }),
                 ),
                 command(3, Command::Subscribe { topic: ticket.topic() }),

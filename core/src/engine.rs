@@ -14,13 +14,16 @@
 mod accountability;
 mod commands;
 mod delivery;
+mod freshness;
 mod hints;
 pub mod ingest;
 mod io;
 mod jobs;
 mod outbox;
+mod packets;
 mod receive;
 pub mod refetch;
+mod sending;
 mod signals;
 mod slots;
 mod state;
@@ -39,11 +42,17 @@ use crate::sync::session::{ConnId, FAULT_PAUSE_MS};
 use state::State;
 
 pub use delivery::MAX_HANDOVERS;
+pub use freshness::{
+    RENEW_MAX_MS, RENEW_MIN_MS, RENEW_RETRY_MAX_MS, RENEW_RETRY_MS, RENEW_TIMEOUT_MS, Renewed, STALE_AFTER_MS,
+};
 pub use io::{
     Blocked, Cancelled, Command, CommandError, CommandId, Event, Handover, Input, Network, Output, Reply,
     SeenDirectory, TopicStatus, Unreadable,
 };
 pub use jobs::{OpenJob, Opened, OpenedBatch, PostJob, PostJobError, Why, open};
+pub use sending::{
+    COVER_MAX_MS, COVER_MIN_MS, RELAY_DELAY_MAX_MS, ROUTE_DELAY_MAX_MS, Sending, SendingError,
+};
 pub use signals::{SIGNAL_EVERY_MS, UNREADABLE_RETRY_MS};
 pub use slots::{POLL_EVERY_MS, POLLING_SOCKETS};
 

@@ -535,7 +535,8 @@ impl World {
                     Deferred::Connect { conn, request }
                 }
                 // No connection is kept here: every packet opens its own.
-                Output::ForgetConnections => continue,
+                // Its records never grow old.
+                Output::ForgetConnections | Output::RenewRecords { .. } => continue,
                 Output::Disconnect { conn } => {
                     // Given up before it heard of the server's wish.
                     let state = &mut self.devices[device];
@@ -786,6 +787,7 @@ const fn say(input: &Input) -> &'static str {
         Input::Posted { handover: Handover::Taken, .. } => "taken",
         Input::Posted { .. } => "not taken",
         Input::NetworkChanged => "network changed",
+        Input::RecordsRenewed { .. } => "records renewed",
         Input::Timeout => "timeout",
     }
 }

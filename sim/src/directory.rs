@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use delta_core::engine::{Network, SeenDirectory};
+use delta_core::engine::{Network, SeenDirectory, Sending};
 use delta_core::identity::{Millis, NodeId};
 use delta_core::onion::directory::{
     Directory, ListBody, ListEntry, Node, NodeKind, NodeRecord, RecordObject, TrustPolicy, sign_list,
@@ -37,6 +37,11 @@ impl NodeIdentity {
     /// What it signs with.
     pub fn signing_key(&self) -> SigningKey {
         SigningKey::from_bytes(&self.seed)
+    }
+
+    /// The same node with another onion key.
+    pub fn with_onion_key(&self, onion: [u8; 32]) -> Self {
+        Self { seed: self.seed, onion, kid: self.kid.wrapping_add(1) }
     }
 
     /// What it peels with.
@@ -116,5 +121,11 @@ pub(crate) fn network(relays: &[NodeIdentity], server: &NodeIdentity, hops: usiz
     let record = server.record(NodeKind::Sync, "https://sync.example", "sync", now);
     let server =
         Node::from_record(&record, Some("sync".to_owned()), false, now).expect("the record is valid");
-    Network { directory: Arc::new(directory), server, relays: hops, seen: SeenDirectory::default() }
+    Network {
+        directory: Arc::new(directory),
+        server,
+        relays: hops,
+        seen: SeenDirectory::default(),
+        sending: Sending::default(),
+    }
 }

@@ -48,6 +48,13 @@ impl RelayActor {
         &self.identity
     }
 
+    /// Changes its onion key; the old one is erased.
+    pub fn change_key(&mut self, onion: [u8; 32]) {
+        self.kill();
+        self.identity = self.identity.with_onion_key(onion);
+        self.start();
+    }
+
     /// The nodes it forwards to.
     pub fn set_known(&mut self, nodes: &[NodeId]) {
         self.known = nodes.to_vec();

@@ -38,6 +38,7 @@ pub(crate) enum Message {
     Disconnected { conn: ConnId, retry_after_ms: u64 },
     Refused { conn: ConnId, unreadable: Unreadable },
     Posted { attempt: AttemptId, handover: Handover },
+    RecordsRenewed { ok: bool },
     NetworkChanged,
     Close { done: oneshot::Sender<()> },
     WorkerPanicked,

@@ -15,12 +15,14 @@ use super::inbox::{ConnectionRoom, Inbox, Message, Room};
 use super::workers::{Urgency, Workers};
 use crate::access::{Server, Unanswered};
 use crate::net::{Closed, Http, Sink, SocketContext, run};
+use crate::renew::Renewer;
 
 /// The tasks of one client. Dropping it closes its sockets.
 pub(crate) struct Outbound {
     runtime: Handle,
     http: Http,
     sockets: SocketContext,
+    renewer: Arc<Renewer>,
     /// Closed with the client: no POST outlives it.
     posts: Arc<Semaphore>,
     /// Each open socket, and each fetch, ends when its sender here is dropped.
@@ -28,9 +30,9 @@ pub(crate) struct Outbound {
 }
 
 impl Outbound {
-    pub(crate) fn new(runtime: Handle, http: Http, sockets: SocketContext) -> Self {
+    pub(crate) fn new(runtime: Handle, http: Http, sockets: SocketContext, renewer: Arc<Renewer>) -> Self {
         let posts = Arc::new(Semaphore::new(MAX_HANDOVERS));
-        Self { runtime, http, sockets, posts, open: HashMap::new() }
+        Self { runtime, http, sockets, renewer, posts, open: HashMap::new() }
     }
 
     /// Connections kept for later use lead through a network that is gone: the next packets open their own.
@@ -72,6 +74,15 @@ impl Outbound {
                 retry_after_ms = fetch(&server, &request, conn) => retry_after_ms,
             };
             server.inbox.send(Message::Disconnected { conn, retry_after_ms });
+        });
+    }
+
+    /// Collects the nodes' records anew.
+    pub(super) fn renew(&self, sources: Vec<String>, inbox: &Inbox) {
+        let (renewer, http, inbox) = (Arc::clone(&self.renewer), self.http.clone(), inbox.clone());
+        self.runtime.spawn(async move {
+            let ok = renewer.renew(sources, &http, &inbox).await;
+            inbox.send(Message::RecordsRenewed { ok });
         });
     }
 
@@ -153,7 +164,7 @@ async fn fetch(server: &Server, request: &HistoryRequest, conn: ConnId) -> u64 {
 }
 
 async fn post(job: PostJob, workers: &Workers, http: &Http) -> Handover {
-    let url = job.url.clone();
+    let (url, job_is_v2) = (job.url.clone(), job.is_v2());
     let (done, packet) = oneshot::channel();
     workers.spawn(Urgency::Outgoing, move || drop(done.send(job.wrap())));
     let packet = match packet.await {
@@ -167,7 +178,7 @@ async fn post(job: PostJob, workers: &Workers, http: &Http) -> Handover {
             return Handover::Failed;
         }
     };
-    match http.post_packet(&url, packet).await {
+    match http.post_packet(&url, packet, job_is_v2).await {
         Ok(handover) => handover,
         Err(error) => {
             tracing::debug!(error = %error.without_url(), "an entry relay did not take a packet");

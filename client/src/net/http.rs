@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use delta_core::engine::Handover;
 use delta_core::engine::refetch::FETCH_TIMEOUT_MS;
+use delta_core::onion::directory::MAX_DIRECTORY_BYTES;
 use delta_core::sync::history::MAX_PAGE;
 use reqwest::header::{ACCEPT, CONTENT_TYPE, HeaderMap, HeaderValue};
 use reqwest::redirect::Policy;
@@ -82,8 +83,14 @@ impl Http {
         Self::new(self.tls.clone(), self.allow_plaintext)
     }
 
-    /// POSTs a packet. Any 2xx says that the relay took it, which promises nothing more.
-    pub(crate) async fn post_packet(&self, url: &str, packet: Vec<u8>) -> Result<Handover, reqwest::Error> {
+    /// POSTs a packet. Any 2xx says that the relay took it, which promises nothing more. In version 2 a relay answers when
+    /// the next node has: 502 is said by one that is there, of those behind it. (Elsewhere a proxy says it of its relay.)
+    pub(crate) async fn post_packet(
+        &self,
+        url: &str,
+        packet: Vec<u8>,
+        is_v2: bool,
+    ) -> Result<Handover, reqwest::Error> {
         let octets = HeaderValue::from_static("application/octet-stream");
         let time = TOTAL_TIMEOUT + Duration::from_secs(packet.len() as u64 / MIN_UPLINK);
         let request = self.client.post(url).header(CONTENT_TYPE, octets).timeout(time).body(packet);
@@ -93,6 +100,7 @@ impl Http {
             StatusCode::TOO_MANY_REQUESTS | StatusCode::SERVICE_UNAVAILABLE => {
                 Handover::Busy { retry_after_ms: retry_after(response.headers()) }
             }
+            StatusCode::BAD_GATEWAY if is_v2 => Handover::Undelivered,
             _ => Handover::Failed,
         };
         let mut read = 0;
@@ -108,6 +116,11 @@ impl Http {
     /// The body of a small JSON answer.
     pub(crate) async fn json(&self, url: &str) -> Result<Vec<u8>, GetError> {
         self.get(self.client.get(url), MAX_JSON).await
+    }
+
+    /// The whole set of nodes' records.
+    pub(crate) async fn records(&self, url: &str) -> Result<Vec<u8>, GetError> {
+        self.get(self.client.get(url).timeout(PAGE_TIMEOUT), MAX_DIRECTORY_BYTES).await
     }
 
     /// A page of history in its binary form.

@@ -6,6 +6,7 @@ mod exchange;
 mod history;
 mod lifecycle;
 mod net;
+mod records;
 mod relays;
 mod server;
 mod signals;

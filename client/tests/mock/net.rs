@@ -48,6 +48,10 @@ pub struct World {
     pub retry_after_s: u64,
     /// Packets that the client POSTed.
     pub packets: usize,
+    /// How often a relay was asked for the set of records.
+    pub record_sets: usize,
+    /// When the nodes signed the records that relays serve; `None`: they serve none.
+    pub signed: Option<Millis>,
     /// Pages of history that were asked for.
     pub pages: usize,
     /// The key readers must prove, where one is set.
@@ -90,6 +94,8 @@ impl Net {
                 requests: Vec::new(),
                 retry_after_s: 1,
                 packets: 0,
+                record_sets: 0,
+                signed: Some(now()),
                 pages: 0,
                 read_vk: None,
                 sockets: HashMap::new(),
@@ -115,14 +121,19 @@ impl Net {
 
     /// `init_sync`'s arguments.
     pub fn hops(&self) -> RelayHops {
+        RelayHops::Pool(self.records(now()))
+    }
+
+    /// The relays' records as they were signed then.
+    pub fn records(&self, signed: Millis) -> Vec<String> {
         let world = self.world();
         let nodes = world.relays.iter().zip(&self.relays).enumerate();
         let record = |(index, (relay, address)): (usize, (&RelayActor, &SocketAddr))| {
             let operator = format!("operator {index}");
             let url = format!("http://{address}");
-            relay.identity().record(NodeKind::Relay, &url, &operator, now()).to_json()
+            relay.identity().record(NodeKind::Relay, &url, &operator, signed).to_json()
         };
-        RelayHops::Pool(nodes.map(record).collect())
+        nodes.map(record).collect()
     }
 
     /// The server's and the relays' addresses.
@@ -308,6 +319,21 @@ async fn relay(net: &Net, mut stream: TcpStream, index: usize) -> Option<()> {
     let mut buffer = Vec::new();
     loop {
         let (line, packet) = request(&mut stream, &mut buffer).await?;
+        if line == "GET /records HTTP/1.1" {
+            let signed = {
+                let mut world = net.world();
+                world.record_sets += 1;
+                world.signed
+            };
+            match signed {
+                Some(signed) => {
+                    let set = format!("[{}]", net.records(signed).join(","));
+                    answer(&mut stream, Answer::Status(200), "", &set).await?;
+                }
+                None => answer(&mut stream, Answer::Status(503), "", "").await?,
+            }
+            continue;
+        }
         assert_eq!(line, "POST /hop HTTP/1.1");
         let said = {
             let mut world = net.world();

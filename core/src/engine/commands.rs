@@ -4,10 +4,12 @@ use std::sync::Arc;
 
 use ed25519_dalek::VerifyingKey;
 
+use super::freshness::Renewed;
 use super::ingest::{self, PublishError};
 use super::io::{
     Command, CommandError, CommandId, Event, Network, Output, Reply, SeenDirectory, TopicStatus, Unreadable,
 };
+use super::sending::Cover;
 use super::state::{State, Topic};
 use crate::entropy::Entropy;
 use crate::identity::{EnvelopeHash, Millis};
@@ -36,7 +38,7 @@ impl State {
             Command::Control { topic, action } => self.control(tx, now, entropy, topic, action, staged),
             Command::SetReadKey { topic, key } => self.set_read_key(tx, now, topic, key.as_ref()),
             Command::Prove { topic, purpose, nonce } => self.prove(tx, topic, purpose, &nonce),
-            Command::Configure(network) => self.configure(tx, network, staged),
+            Command::Configure(network) => self.configure(tx, now, entropy, network, staged),
             Command::Status { topic } => self.status(topic),
             Command::AvoidedRelays => Ok(Reply::AvoidedRelays(self.routes.avoided(now))),
             Command::Retry { topic } => self.retry(tx, now, topic, staged),
@@ -174,14 +176,22 @@ impl State {
     fn configure(
         &mut self,
         tx: &Tx<'_>,
-        network: Network,
+        now: Millis,
+        entropy: &mut dyn Entropy,
+        mut network: Network,
         staged: &mut Vec<Output>,
     ) -> Result<Reply, CommandError> {
         if !(1..=5).contains(&network.relays) {
             return Err(CommandError::PathLength);
         }
+        network.sending.check()?;
         let key = server_key(&network)?;
+        if let Some(renewed) = &network.seen.renewed {
+            tx.set_setting(&Renewed::setting(&network.seen.scope), &renewed.to_bytes())?;
+        }
         tx.set_setting(&SeenDirectory::setting(&network.seen.scope), &network.seen.seen.to_bytes())?;
+        // Stored: it is not carried along from packet to packet.
+        network.seen = SeenDirectory::default();
         if self.before.network.is_none() {
             self.before.network = Some(self.network.clone());
         }
@@ -204,6 +214,9 @@ impl State {
                 }
             }
         }
+        self.freshness.configured(network.sending.records_as_of, now, entropy);
+        // The first cover packet's time is drawn anew.
+        self.cover = Cover::default();
         self.network = Some(network);
         self.server_key = Some(key);
         Ok(Reply::Done)

@@ -1,18 +1,15 @@
 //! Sending: from outbox rows to packets on fresh routes, and what becomes of them.
 
 use bytes::Bytes;
-use zeroize::Zeroizing;
 
 use super::io::{Blocked, Event, Handover, Output, Unreadable};
 use super::jobs::{PostContent, PostJob};
-use super::state::{Sent, State, Topic};
+use super::packets::Ready;
+use super::state::{Sent, SentKind, State, Topic};
 use crate::entropy::Entropy;
 use crate::identity::Millis;
-use crate::limits::MAX_CONTROL;
-use crate::onion::route::RouteRequest;
-use crate::onion::{PacketClass, deliver};
 use crate::store::{StoreError, Tx};
-use crate::sync::outbox::{AttemptId, Path, Plan};
+use crate::sync::outbox::{AttemptId, Plan};
 use crate::topic::TopicId;
 
 /// How long an outbox waits that found no route, milliseconds.
@@ -67,9 +64,13 @@ impl State {
         }
         let may_retry = live || topic.blind_until <= now;
         let mut blocked = None;
+        let alone = self.sends_v2();
         while let Some(topic) = self.topics.get_mut(&id)
-            && let Some(plan) = topic.outbox.plan(now, may_retry)
+            && let Some(mut plan) = topic.outbox.plan(now, may_retry)
         {
+            if alone {
+                plan.rows.truncate(1);
+            }
             if self.attempts.len() >= MAX_HANDOVERS {
                 if !std::mem::replace(&mut topic.waits_for_handover, true) {
                     self.handover_queue.push_back(id);
@@ -98,22 +99,26 @@ impl State {
         handover: Handover,
         staged: &mut Vec<Output>,
     ) -> Result<(), StoreError> {
-        let Some(Sent { topic: id, entry, is_signal }) = self.attempts.remove(&attempt) else {
-            return Ok(());
-        };
-        self.touched.insert(id);
-        if is_signal {
-            staged.push(Output::Event(Event::SignalSent { topic: id, taken: handover == Handover::Taken }));
+        let Some(Sent { kind, path }) = self.attempts.remove(&attempt) else { return Ok(()) };
+        if let SentKind::Signal(topic) = kind {
+            staged.push(Output::Event(Event::SignalSent { topic, taken: handover == Handover::Taken }));
         }
         // Without any topic live it may be this device that is offline: no reason to leave a guard. A relay that says
         // it is busy is there.
-        match handover {
-            Handover::Taken => self.routes.report_entry(entry, true, now),
-            Handover::Failed if self.topics.values().any(Topic::is_live) => {
-                self.routes.report_entry(entry, false, now);
+        match (handover, path.first()) {
+            (Handover::Taken, Some(entry)) => self.routes.report_entry(*entry, true, now),
+            (Handover::Failed, Some(entry)) if self.topics.values().any(Topic::is_live) => {
+                self.routes.report_entry(*entry, false, now);
             }
-            Handover::Failed | Handover::Busy { .. } => {}
+            // It is there; nobody knows who behind it is not.
+            (Handover::Undelivered, Some(entry)) => {
+                self.routes.report_entry(*entry, true, now);
+                self.routes.report_delivery(&path, false, now);
+            }
+            _ => {}
         }
+        let (SentKind::Outbox(id) | SentKind::Signal(id)) = kind else { return Ok(()) };
+        self.touched.insert(id);
         let Some(topic) = self.topics.get_mut(&id) else { return Ok(()) };
         let retry_after_ms = match handover {
             Handover::Taken => {
@@ -121,7 +126,7 @@ impl State {
                 return Ok(());
             }
             Handover::Busy { retry_after_ms } => retry_after_ms,
-            Handover::Failed => 0,
+            Handover::Failed | Handover::Undelivered => 0,
         };
         tx.outbox_requeue(&topic.outbox.refused(attempt, now, retry_after_ms, entropy))
     }
@@ -141,69 +146,32 @@ impl State {
         for row in &plan.rows {
             envelopes.extend(tx.outbox_envelope(*row)?.map(Bytes::from));
         }
-        let (job, path) = match self.packet(now, entropy, id, PostContent::Operations(envelopes), &used) {
-            Ok(made) => made,
+        let content = PostContent::Operations(envelopes);
+        let Ready { job, path, delays_ms } = match self.packet(now, entropy, id, content, &used) {
+            Ok(ready) => ready,
             Err(reason) => return Ok(Err(reason)),
         };
         if let Some(topic) = self.topics.get_mut(&id) {
-            let due = topic.outbox.sent(plan, job.attempt, &path, now, 0, entropy);
+            let due = topic.outbox.sent(plan, job.attempt, &path, now, delays_ms, entropy);
             tx.outbox_sent(&plan.rows, plan.tries + 1, now, due)?;
             self.first_sent |= plan.tries == 0;
         }
         Ok(Ok(job))
     }
 
-    /// A packet over a fresh route, and the route.
-    pub(super) fn packet(
-        &mut self,
-        now: Millis,
-        entropy: &mut dyn Entropy,
-        id: TopicId,
-        content: PostContent,
-        used: &[Path],
-    ) -> Result<(PostJob, Path), Blocked> {
-        let Some(network) = &self.network else { return Err(Blocked::NoNetwork) };
-        let Some(topic) = self.topics.get(&id) else { return Err(Blocked::NoNetwork) };
-        let Some(key) = topic.keys.write_key().cloned() else { return Err(Blocked::ReadOnly) };
-        let mut seed = Zeroizing::new([0; 32]);
-        entropy.fill(&mut *seed).map_err(|_| Blocked::Entropy)?;
-        let (server, relays) = (&network.server, network.relays);
-        let request = RouteRequest { server, relays, class: class_of(&content), avoid: &[], now };
-        let route = self.routes.pick(&network.directory, &request, used, entropy).map_err(Blocked::from)?;
-        let Some(first) = route.relays.first() else { return Err(Blocked::NoNetwork) };
-        let (entry, url, hops) = (first.id, first.packet_url(), route.hops().into());
-        let path = route.relays.iter().map(|relay| relay.id).collect();
-        let attempt = AttemptId(self.next_attempt);
-        self.next_attempt += 1;
-        let is_signal = matches!(content, PostContent::Signal(_));
-        self.attempts.insert(attempt, Sent { topic: id, entry, is_signal });
-        Ok((PostJob { attempt, entry, url, hops, key, content, seed }, path))
-    }
-
     fn show_blocked(&mut self, now: Millis, id: TopicId, blocked: Option<Blocked>, staged: &mut Vec<Output>) {
         let Some(topic) = self.topics.get_mut(&id) else { return };
         topic.blocked_until = match blocked {
-            None | Some(Blocked::NoNetwork | Blocked::ReadOnly | Blocked::Gone) => None,
+            None | Some(Blocked::NoNetwork | Blocked::ReadOnly | Blocked::Gone | Blocked::Version2) => None,
+            Some(Blocked::NotInVersion2) => None,
             Some(Blocked::Entropy) => Some(now.plus(ENTROPY_RETRY_MS)),
-            Some(Blocked::Route(_)) => Some(now.plus(BLOCKED_RETRY_MS)),
+            Some(Blocked::Route(_) | Blocked::MixedVersions { .. } | Blocked::StaleRecords { .. }) => {
+                Some(now.plus(BLOCKED_RETRY_MS))
+            }
         };
         if topic.blocked != blocked {
             topic.blocked.clone_from(&blocked);
             staged.push(Output::Event(Event::Delivery { topic: id, blocked }));
         }
     }
-}
-
-/// The class of the packet that carries this.
-fn class_of(content: &PostContent) -> PacketClass {
-    let payload = match content {
-        PostContent::Operations(envelopes) => {
-            let items: usize =
-                envelopes.iter().map(|envelope| deliver::LIST_ITEM_OVERHEAD + envelope.len()).sum();
-            if envelopes.len() == 1 { items - deliver::LIST_ITEM_OVERHEAD } else { items }
-        }
-        PostContent::Signal(envelope) => envelope.len(),
-        PostContent::Control(_) => MAX_CONTROL,
-    };
-    PacketClass::for_content(deliver::OVERHEAD + payload).unwrap_or(PacketClass::LARGEST)
 }

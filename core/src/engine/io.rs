@@ -5,10 +5,12 @@ use std::sync::Arc;
 use bytes::Bytes;
 use thiserror::Error;
 
+use super::freshness::Renewed;
 use super::ingest::PublishError;
 use super::jobs::{OpenedBatch, PostJob};
+use super::sending::{Sending, SendingError};
 use crate::entropy::EntropyError;
-use crate::identity::{Author, LogId, NodeId, OperationId};
+use crate::identity::{Author, LogId, Millis, NodeId, OperationId};
 use crate::onion::control::{Action, ControlError};
 use crate::onion::directory::{Directory, Node, Seen};
 use crate::onion::route::RouteError;
@@ -65,6 +67,12 @@ pub enum Input {
     },
     /// The device's network changed: waiting ends now.
     NetworkChanged,
+    /// The renewal of records that [`Output::RenewRecords`] asked for is over. What came of it has been configured
+    /// before.
+    RecordsRenewed {
+        /// Whether new records are in use.
+        ok: bool,
+    },
     /// The instant of [`super::Engine::next_wakeup`] has come.
     Timeout,
 }
@@ -79,6 +87,8 @@ pub enum Handover {
         /// Its Retry-After in milliseconds; 0 for none.
         retry_after_ms: u64,
     },
+    /// The relay is there, and says that a node behind it did not take the packet (version 2 alone).
+    Undelivered,
     /// No answer, or any other.
     Failed,
 }
@@ -194,6 +204,8 @@ pub struct Network {
     pub relays: usize,
     /// What has now been seen of directories, to be kept: nobody can hand out an older one later.
     pub seen: SeenDirectory,
+    /// How to send over it.
+    pub sending: Sending,
 }
 
 /// What was seen of the directories of one kind, kept under [`SeenDirectory::setting`].
@@ -203,6 +215,8 @@ pub struct SeenDirectory {
     pub scope: String,
     /// What was seen.
     pub seen: Seen,
+    /// The records in use, when this device collected them itself: the next start begins with them.
+    pub renewed: Option<Box<Renewed>>,
 }
 
 impl SeenDirectory {
@@ -297,6 +311,34 @@ pub enum Blocked {
     /// The topic was deleted or blocked: its rows are parked until the server takes it again.
     #[error("the topic was deleted, or is blocked by the server's operator: nothing of it is sent")]
     Gone,
+    /// The server takes only packets of version 2, which this app did not agree to.
+    #[error(
+        "the server takes only packets of version 2, which show position and size to every relay and the topic to the \
+         last: allow them with accept_v2, or use a server that speaks version 3"
+    )]
+    Version2,
+    /// Signals, control messages and shared packets do not exist in version 2.
+    #[error("the server takes only packets of version 2, which carry single operations and nothing else")]
+    NotInVersion2,
+    /// The other relays speak another version than the server.
+    #[error(
+        "{need} usable relays of distinct operators that speak the server's version of packets are needed, the \
+         directory has {have}; the others speak another version, and a route never mixes them"
+    )]
+    MixedVersions {
+        /// Distinct operators with a usable relay of the server's version.
+        have: usize,
+        /// Relays asked for.
+        need: usize,
+    },
+    /// The records are so old that relays have erased the keys in them. New ones are asked for.
+    #[error(
+        "the relays' records are from {as_of} (Unix epoch), and could not be renewed: their keys are no longer used"
+    )]
+    StaleRecords {
+        /// When they were collected.
+        as_of: Millis,
+    },
     /// The random source failed; tried again soon.
     #[error("the platform's random source failed")]
     Entropy,
@@ -381,6 +423,9 @@ pub enum CommandError {
     /// The path length is not 1–5.
     #[error("a route has 1 to 5 relays")]
     PathLength,
+    /// Cover or delays outside their bounds.
+    #[error(transparent)]
+    Sending(#[from] SendingError),
     /// The random source failed.
     #[error(transparent)]
     Entropy(#[from] EntropyError),
@@ -435,6 +480,12 @@ pub enum Output {
     },
     /// Build a packet and POST it to its first relay.
     Post(PostJob),
+    /// GET the whole set of records from the first of these that gives it, configure the network with it, and say
+    /// [`Input::RecordsRenewed`], also when none does.
+    RenewRecords {
+        /// URLs, none when no relay is known.
+        sources: Vec<String>,
+    },
     /// The answer to a command.
     Reply {
         /// The command.

@@ -12,6 +12,7 @@ use crate::entropy::SeededEntropy;
 use crate::identity::{EnvelopeHash, Millis, NodeId};
 use crate::onion::control::Control;
 use crate::onion::deliver::{self, DeliverError};
+use crate::onion::v2;
 use crate::onion::v3::{self, Hop, Terminal, WrapError};
 use crate::ops::{EnvelopeError, Rejected, Signal, SignalError, TopicKeys, VerifiedOperation};
 use crate::sync::frame::SequencedOp;
@@ -29,11 +30,18 @@ pub struct PostJob {
     pub entry: NodeId,
     /// Where to POST: the first relay's `/hop`.
     pub url: String,
-    pub(super) hops: Arc<[Hop]>,
-    pub(super) key: WriteKey,
-    pub(super) content: PostContent,
+    pub(super) onion: Onion,
     /// Every ephemeral key of the packet comes from it.
     pub(super) seed: Zeroizing<[u8; 32]>,
+}
+
+/// The layers of a packet and what is inside. A packet has one version from end to end.
+#[derive(Clone)]
+pub(super) enum Onion {
+    /// Signed content for a topic, or nothing: cover traffic.
+    V3 { hops: Arc<[Hop]>, content: Option<(WriteKey, PostContent)> },
+    /// One operation of a topic.
+    V2 { hops: Arc<[v2::Hop]>, topic: TopicId, envelope: Bytes },
 }
 
 /// What a packet delivers.
@@ -53,31 +61,52 @@ pub enum PostJobError {
     /// The packet cannot be wrapped.
     #[error(transparent)]
     Wrap(#[from] WrapError),
+    /// The same, of version 2.
+    #[error(transparent)]
+    WrapV2(#[from] v2::WrapError),
 }
 
 impl PostJob {
     /// Wraps the envelopes in their onion layers.
     pub fn wrap(&self) -> Result<Vec<u8>, PostJobError> {
-        let content = match &self.content {
-            PostContent::Operations(envelopes) => match envelopes.as_slice() {
-                [one] => deliver::encode_operation(&self.key, one)?,
-                many => {
-                    let many: Vec<&[u8]> = many.iter().map(AsRef::as_ref).collect();
-                    deliver::encode_list(&self.key, &many)?
-                }
-            },
-            PostContent::Signal(envelope) => deliver::encode_signal(&self.key, envelope)?,
-            PostContent::Control(control) => deliver::encode_control(&self.key, control)?,
-        };
         let mut entropy = SeededEntropy::new(*self.seed);
-        Ok(v3::wrap(&self.hops, Terminal::Deliver(&content), &mut entropy)?)
+        match &self.onion {
+            Onion::V3 { hops, content: Some((key, content)) } => {
+                let content = content.encode(key)?;
+                Ok(v3::wrap(hops, Terminal::Deliver(&content), &mut entropy)?)
+            }
+            Onion::V3 { hops, content: None } => Ok(v3::wrap(hops, Terminal::Drop, &mut entropy)?),
+            Onion::V2 { hops, topic, envelope } => Ok(v2::wrap(hops, topic, envelope, &mut entropy)?),
+        }
+    }
+
+    /// Whether it is a packet of version 2.
+    pub const fn is_v2(&self) -> bool {
+        matches!(self.onion, Onion::V2 { .. })
     }
 
     /// Operations in the packet.
     pub const fn operations(&self) -> usize {
-        match &self.content {
-            PostContent::Operations(envelopes) => envelopes.len(),
-            PostContent::Signal(_) | PostContent::Control(_) => 0,
+        match &self.onion {
+            Onion::V3 { content: Some((_, PostContent::Operations(envelopes))), .. } => envelopes.len(),
+            Onion::V3 { .. } => 0,
+            Onion::V2 { .. } => 1,
+        }
+    }
+}
+
+impl PostContent {
+    fn encode(&self, key: &WriteKey) -> Result<Vec<u8>, DeliverError> {
+        match self {
+            Self::Operations(envelopes) => match envelopes.as_slice() {
+                [one] => deliver::encode_operation(key, one),
+                many => {
+                    let many: Vec<&[u8]> = many.iter().map(AsRef::as_ref).collect();
+                    deliver::encode_list(key, &many)
+                }
+            },
+            Self::Signal(envelope) => deliver::encode_signal(key, envelope),
+            Self::Control(control) => deliver::encode_control(key, control),
         }
     }
 }

@@ -110,7 +110,7 @@ impl State {
         let Some(topic) = self.topics.get(&id) else { return Err(CommandError::UnknownTopic) };
         let sealed = Signal::seal(&self.device, &topic.keys, now, bytes)?;
         let content = PostContent::Signal(sealed.into());
-        let (job, _) = self.packet(now, entropy, id, content, &[]).map_err(CommandError::NotSent)?;
+        let job = self.packet(now, entropy, id, content, &[]).map_err(CommandError::NotSent)?.job;
         if let Some(topic) = self.topics.get_mut(&id) {
             topic.signals.sent = Some(now);
             topic.signals.waiting = None;
@@ -165,7 +165,7 @@ impl State {
         let control = Control { counter, action };
         control.encode()?;
         let content = PostContent::Control(control);
-        let (job, _) = self.packet(now, entropy, id, content, &[]).map_err(CommandError::NotSent)?;
+        let job = self.packet(now, entropy, id, content, &[]).map_err(CommandError::NotSent)?.job;
         staged.push(Output::Post(job));
         Ok(Reply::Control(counter))
     }

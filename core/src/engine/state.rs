@@ -8,19 +8,21 @@ use ed25519_dalek::VerifyingKey;
 use super::accountability::Observed;
 use super::commands::server_key;
 use super::delivery::MAX_HANDOVERS;
+use super::freshness::Freshness;
 use super::hints::Hints;
 use super::io::{Blocked, Event, Input, Network, Output, Unreadable};
 use super::jobs::{OpenJob, OpenedBatch, OpenedWork, TriagedStep, Work};
 use super::receive;
 use super::refetch::{Fetching, Refetch};
+use super::sending::Cover;
 use super::signals::Signals;
 use super::slots::Slots;
 use crate::entropy::Entropy;
-use crate::identity::{Author, Millis, NodeId};
+use crate::identity::{Author, Millis};
 use crate::onion::route::{Guards, Routes};
 use crate::ops::{DeviceKey, TopicKeys};
 use crate::store::{OutboxEntry, Store, StoreError, Tx};
-use crate::sync::outbox::{AttemptId, Outbox, OutboxRow, RETRY_MAX_MS};
+use crate::sync::outbox::{AttemptId, Outbox, OutboxRow, Path, RETRY_MAX_MS};
 use crate::sync::session::{ConnId, Connection, Cursor, Session, StepKind, Transmit};
 use crate::topic::TopicId;
 
@@ -50,6 +52,8 @@ pub(super) struct State {
     /// Topics with a packet ready for which [`super::delivery::MAX_HANDOVERS`] leaves no place, the longest waiting first.
     pub(super) handover_queue: VecDeque<TopicId>,
     hints: Hints,
+    pub(super) cover: Cover,
+    pub(super) freshness: Freshness,
     pub(super) slots: Slots,
     /// What the batch at hand changed that the store does not hold, as it was before.
     pub(super) before: Before,
@@ -62,11 +66,22 @@ pub(super) struct State {
 }
 
 /// A packet whose POST is not answered yet.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Debug)]
 pub(super) struct Sent {
-    pub(super) topic: TopicId,
-    pub(super) entry: NodeId,
-    pub(super) is_signal: bool,
+    pub(super) kind: SentKind,
+    /// Its relays, the entry first.
+    pub(super) path: Path,
+}
+
+/// What a packet is for.
+#[derive(Clone, Copy, Debug)]
+pub(super) enum SentKind {
+    /// Operations of a topic, or its control.
+    Outbox(TopicId),
+    /// A signal of a topic.
+    Signal(TopicId),
+    /// Nothing.
+    Cover,
 }
 
 #[derive(Debug)]
@@ -126,6 +141,8 @@ impl State {
             wakeups: BTreeSet::new(),
             handover_queue: VecDeque::new(),
             hints: Hints::default(),
+            cover: Cover::default(),
+            freshness: Freshness::default(),
             slots: Slots::default(),
             before: Before::default(),
             first_sent: false,
@@ -219,7 +236,9 @@ impl State {
 
     pub(super) fn next_wakeup(&self) -> Option<Millis> {
         let topics = self.wakeups.first().map(|(at, _)| *at);
-        topics.into_iter().chain(self.hints.due).chain(self.slots.poll_timeout()).min()
+        let upkeep = [self.cover.due, self.freshness.due].into_iter().flatten();
+        let upkeep = upkeep.filter(|_| !self.topics.is_empty());
+        topics.into_iter().chain(upkeep).chain(self.hints.due).chain(self.slots.poll_timeout()).min()
     }
 
     /// Before a batch: what it changes beside the store can be taken back if it is not committed.
@@ -300,6 +319,7 @@ impl State {
                 self.posted(tx, now, entropy, attempt, handover, staged)?;
             }
             Input::NetworkChanged => self.hints.hint(now),
+            Input::RecordsRenewed { ok } => self.freshness.ended(ok, now, entropy),
             Input::Timeout => {}
         }
         Ok(())
@@ -335,6 +355,8 @@ impl State {
             self.refetch(tx, now, entropy, id, staged)?;
             self.reschedule(id);
         }
+        self.settle_cover(now, entropy, staged);
+        self.renew_records(now, entropy, staged);
         // A guard is durable before the first packet goes to it.
         let guards = self.routes.take_changes();
         if let Some(guards) = &guards {
@@ -365,6 +387,7 @@ impl State {
     ) -> Result<(), StoreError> {
         staged.push(Output::ForgetConnections);
         self.routes.network_changed();
+        self.freshness.hurry(now);
         for (id, topic) in &mut self.topics {
             if let Some(session) = topic.session.as_mut() {
                 session.network_changed(now);

@@ -121,6 +121,8 @@ struct Attempt {
     due: Millis,
     /// How long its echo may take once the entry relay has it, milliseconds.
     echo_timeout_ms: u64,
+    /// What its relays were asked to wait: no part of a round trip, which says what the next packet takes.
+    delays_ms: u64,
     path: Path,
     arrived: bool,
 }
@@ -208,8 +210,8 @@ impl Outbox {
     }
 
     /// The rows of `plan` leave in packet `attempt` over `path`, whose relays add `delays_ms` by request. Its echo may
-    /// take 4 × the smoothed round trip + delays, within 8 s to 120 s, ± 25 %, from when the entry relay has taken it
-    /// ([`Self::taken`]): a slow uplink is no loss. Returns the instant at which the rows may go again should this
+    /// take 4 × the smoothed round trip + delays, within 8 s to 120 s, ± 25 %, and never less than the delays and three
+    /// quarters of 8 s, from when the entry relay has taken it ([`Self::taken`]): a slow uplink is no loss. Returns the instant at which the rows may go again should this
     /// process end before.
     pub fn sent(
         &mut self,
@@ -223,6 +225,7 @@ impl Outbox {
         let expected = self.round_trip.smoothed_ms().unwrap_or(0).saturating_mul(4).saturating_add(delays_ms);
         let timeout = expected.clamp(ECHO_TIMEOUT_MIN_MS, ECHO_TIMEOUT_MAX_MS);
         let echo_timeout_ms = timeout * 3 / 4 + jitter(timeout / 2, entropy);
+        let echo_timeout_ms = echo_timeout_ms.max(delays_ms.saturating_add(ECHO_TIMEOUT_MIN_MS * 3 / 4));
         let due = now.plus(HANDOVER_MAX_MS);
         for id in &plan.rows {
             let Some(row) = self.rows.get_mut(id) else { continue };
@@ -238,7 +241,7 @@ impl Outbox {
             row.used.push(Arc::clone(path));
         }
         let (rows, path) = (plan.rows.iter().copied().collect(), Arc::clone(path));
-        let entry = Attempt { rows, sent_at: now, due, echo_timeout_ms, path, arrived: false };
+        let entry = Attempt { rows, sent_at: now, due, echo_timeout_ms, delays_ms, path, arrived: false };
         self.attempts.insert(attempt, entry);
         self.due.insert((due, attempt));
         now.plus(echo_timeout_ms)
@@ -361,7 +364,8 @@ impl Outbox {
         entry.rows.remove(&row);
         let first = !std::mem::replace(&mut entry.arrived, true);
         let path = first.then(|| Arc::clone(&entry.path));
-        let (sent_at, due, done) = (entry.sent_at, entry.due, entry.rows.is_empty());
+        let sent_at = entry.sent_at.plus(entry.delays_ms);
+        let (due, done) = (entry.due, entry.rows.is_empty());
         if done {
             self.attempts.remove(&attempt);
             self.due.remove(&(due, attempt));
@@ -529,6 +533,26 @@ mod tests {
             outbox.sent(&plan, AttemptId(1), &path(), Millis(0), 0, &mut entropy);
             let [requeued] = outbox.refused(AttemptId(1), Millis(0), asked, &mut entropy).try_into().unwrap();
             assert_eq!(requeued.not_before, Millis(waits));
+        }
+    }
+
+    #[test]
+    fn what_relays_were_asked_to_wait_is_waited_for_and_is_no_part_of_a_round_trip() {
+        let mut entropy = SeededEntropy::new([10; 32]);
+        for delays in [0, 20_000, 60_000] {
+            for _ in 0..50 {
+                let mut outbox = Outbox::default();
+                outbox.insert(row(1, 10));
+                let plan = outbox.plan(Millis(0), true).unwrap();
+                let wait = outbox.sent(&plan, AttemptId(1), &path(), Millis(0), delays, &mut entropy).0;
+                assert!(
+                    (delays + 6_000..=(delays.max(8_000) * 5 / 4).max(delays + 6_000)).contains(&wait),
+                    "{wait}"
+                );
+                outbox.taken(AttemptId(1), Millis(0));
+                let done = outbox.acknowledge(&hash(1), Millis(delays + 30)).unwrap();
+                assert_eq!(done.round_trip_ms, Some(30));
+            }
         }
     }
 

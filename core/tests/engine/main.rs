@@ -7,6 +7,8 @@ mod exchange;
 mod gone;
 mod handovers;
 mod outbox;
+mod records;
 mod refetch;
+mod sending;
 mod signals;
 mod support;

@@ -59,6 +59,7 @@ impl World {
             server: node(NodeId(self.key.verifying_key().to_bytes()), NodeKind::Sync, 3),
             relays: 3,
             seen: SeenDirectory::default(),
+            sending: delta_core::engine::Sending::default(),
         }
     }
 

@@ -97,6 +97,18 @@ struct NetworkOptions {
     /// Relays of a route.
     #[arg(long, value_name = "N", default_value_t = 3, value_parser = clap::value_parser!(u8).range(1..=5), help_heading = "Network")]
     relays: u8,
+    /// Where the whole set of records is renewed from every day, before relays are asked for theirs.
+    #[arg(long, env = "DELTA_RECORDS_URL", value_name = "URL", help_heading = "Network")]
+    records_url: Option<String>,
+    /// Mean seconds between two packets that carry nothing; none when missing. Each costs 4 KiB at every hop.
+    #[arg(long, env = "DELTA_COVER", value_name = "SECONDS", help_heading = "Network")]
+    cover: Option<u64>,
+    /// Mean milliseconds that every relay is asked to hold a packet; none when missing. Messages take as much longer.
+    #[arg(long, env = "DELTA_RELAY_DELAY", value_name = "MS", help_heading = "Network")]
+    relay_delay: Option<u64>,
+    /// Also send to a server that takes only packets of version 2, which hide less.
+    #[arg(long, env = "DELTA_ACCEPT_V2", value_parser = clap::builder::FalseyValueParser::new(), help_heading = "Network")]
+    accept_v2: bool,
     /// Development: also take http and addresses that are not public.
     #[arg(long, env = "DELTA_ALLOW_PLAINTEXT", value_parser = clap::builder::FalseyValueParser::new(), help_heading = "Network")]
     allow_plaintext: bool,
@@ -180,6 +192,10 @@ impl DeviceOptions {
         };
         config.allow_plaintext = self.network.allow_plaintext;
         config.relays = usize::from(self.network.relays);
+        config.cover = self.network.cover.map(Duration::from_secs);
+        config.relay_delay = self.network.relay_delay.map(Duration::from_millis);
+        config.accept_v2 = self.network.accept_v2;
+        config.records_url.clone_from(&self.network.records_url);
         Ok(config)
     }
 }

@@ -1,0 +1,126 @@
+//! Configuring the engine's network, and keeping it fresh: what `init_sync` was told last is kept, so that the nodes'
+//! records can be renewed without the app. When that is due the engine decides; here it is done.
+
+use std::sync::Arc;
+
+use delta_core::engine::{Command, Network, Renewed, SeenDirectory};
+use delta_core::identity::Millis;
+use delta_core::onion::directory::{Node, Seen, Skipped};
+use tokio::sync::Mutex;
+
+use crate::config::RelayHops;
+use crate::driver::Inbox;
+use crate::error::ClientError;
+use crate::net::Http;
+use crate::network::{Resolved, Terms, directory, freshest, in_use, is_fresh, resolve, sources};
+use crate::platform::Clock;
+
+/// What `init_sync` was told, and what came of it.
+#[derive(Debug)]
+struct Configured {
+    hops: RelayHops,
+    sync_url: String,
+    scope: String,
+    seen: Seen,
+    server: Node,
+}
+
+/// Who configures the engine's network: one at a time, so that a renewal never undoes what the app asked for meanwhile.
+#[derive(Debug)]
+pub(crate) struct Renewer {
+    terms: Terms,
+    clock: Arc<Clock>,
+    current: Mutex<Option<Configured>>,
+}
+
+impl Renewer {
+    pub(crate) fn new(terms: Terms, clock: Arc<Clock>) -> Self {
+        Self { terms, clock, current: Mutex::new(None) }
+    }
+
+    /// Configures what the app asks for. `stored` gives what the database holds under a setting.
+    pub(crate) async fn configure(
+        &self,
+        hops: &RelayHops,
+        sync_url: &str,
+        stored: impl AsyncFn(String) -> Result<Vec<u8>, ClientError>,
+        http: &Http,
+        inbox: &Inbox,
+    ) -> Result<(Vec<Skipped>, String), ClientError> {
+        let mut current = self.current.lock().await;
+        let scope = crate::network::scope(hops);
+        let seen = stored(SeenDirectory::setting(&scope)).await?;
+        let seen = Seen::load(&seen).map_err(|_| ClientError::SeenDamaged)?;
+        // Damaged ones are no loss: the app brings its own, and new ones come.
+        let renewed = Renewed::load(&stored(Renewed::setting(&scope)).await?);
+        let now = self.clock.now();
+        let loaded = directory(hops, renewed.as_ref(), &self.terms, now, &seen);
+        let (loaded, renewed) = match (loaded, renewed) {
+            (Ok(loaded), renewed) => (loaded, renewed),
+            (Err(error), None) => return Err(error),
+            (Err(_), Some(_)) => (directory(hops, None, &self.terms, now, &seen)?, None),
+        };
+        let as_of = freshest(hops, &self.terms).max(renewed.map(|renewed| renewed.at));
+        let kept = SeenDirectory { scope: scope.clone(), seen, renewed: None };
+        let Resolved { network, skipped } =
+            resolve(loaded, sync_url, &self.terms, as_of, now, http, kept, None).await?;
+        let (seen, server) = (network.seen.seen.clone(), network.server.clone());
+        inbox.command(Command::Configure(network)).await?;
+        let base = server.url.clone();
+        let (hops, sync_url) = (hops.clone(), sync_url.to_owned());
+        *current = Some(Configured { hops, sync_url, scope, seen, server });
+        Ok((skipped, base))
+    }
+
+    /// Fetches the whole set of records from the first source that has a fresh one, and configures it. Whether that
+    /// was done; if not, everything stays as it was.
+    pub(crate) async fn renew(&self, mut from: Vec<String>, http: &Http, inbox: &Inbox) -> bool {
+        if let Some(url) = &self.terms.records_url {
+            from.insert(0, url.clone());
+        }
+        if from.is_empty()
+            && let Some(configured) = &*self.current.lock().await
+        {
+            // All records have expired: their relays may still be where they were.
+            from = sources(&configured.hops, &self.terms);
+        }
+        for source in from {
+            match http.records(&source).await {
+                Ok(text) => match self.take(&text, http, inbox).await {
+                    Ok(true) => return true,
+                    Ok(false) => tracing::info!(source, "records are not newer than those in use"),
+                    Err(error) => tracing::warn!(source, %error, "records are not usable"),
+                },
+                Err(error) => tracing::info!(source, %error, "records cannot be fetched"),
+            }
+        }
+        false
+    }
+
+    /// Whether these records were taken into use.
+    async fn take(&self, text: &[u8], http: &Http, inbox: &Inbox) -> Result<bool, ClientError> {
+        let mut current = self.current.lock().await;
+        let Some(configured) = current.as_mut() else { return Ok(false) };
+        let now = self.clock.now();
+        let records = String::from_utf8_lossy(text).into_owned();
+        let renewed = Renewed { at: now, records };
+        let loaded = directory(&configured.hops, Some(&renewed), &self.terms, now, &configured.seen)?;
+        if !is_fresh(&loaded.0, now) {
+            return Ok(false);
+        }
+        let renewed = Renewed { at: now, records: in_use(&renewed.records, &loaded.0) };
+        let kept = SeenDirectory {
+            scope: configured.scope.clone(),
+            seen: configured.seen.clone(),
+            renewed: Some(Box::new(renewed)),
+        };
+        let before = Some(&configured.server);
+        let as_of: Option<Millis> = Some(now);
+        let resolved =
+            resolve(loaded, &configured.sync_url, &self.terms, as_of, now, http, kept, before).await?;
+        let network: Network = resolved.network;
+        (configured.seen, configured.server) = (network.seen.seen.clone(), network.server.clone());
+        inbox.command(Command::Configure(network)).await?;
+        Ok(true)
+    }
+}
