@@ -6,3 +6,4 @@ mod messages;
 mod outbox;
 mod support;
 mod topics;
+mod v2;
