@@ -53,6 +53,7 @@ fn steps() -> Vec<Step> {
         cargo_step("clippy", "clippy --workspace --all-targets --locked -- -D warnings"),
         programs(),
         tests(),
+        dht(),
         cargo_step("doc-tests", "test --workspace --doc --locked"),
         // Not --locked: a dependency added to core would otherwise have to be locked three times.
         cargo_step("fuzz", "test --manifest-path fuzz/Cargo.toml --target-dir target"),
@@ -82,6 +83,11 @@ fn tests() -> Step {
     }
     println!("cargo-nextest is not installed: the tests run with cargo test, which is slower");
     cargo_step("tests", "test --workspace --lib --bins --tests --examples --no-fail-fast --locked")
+}
+
+/// The programs with the DHT, which no other build of them has: against a few nodes on this machine.
+fn dht() -> Step {
+    cargo_step("dht", "test -p delta-cli --features dht --test dht --locked")
 }
 
 fn simulation() -> Step {

@@ -8,6 +8,8 @@
 //! of a packet.
 
 pub mod budget;
+#[cfg(feature = "dht")]
+pub mod dht;
 pub mod forward;
 pub mod http;
 pub mod limits;

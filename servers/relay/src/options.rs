@@ -77,6 +77,10 @@ pub struct Options {
     /// The sync server version 2 operations are posted to [default: the directory's only one].
     #[arg(long, env = "DELTA_V2_SERVER", value_name = "NODE")]
     pub v2_server: Option<NodeId>,
+    /// The DHT.
+    #[cfg(feature = "dht")]
+    #[command(flatten)]
+    pub dht: crate::dht::DhtOptions,
 }
 
 /// Complete, checked options.
@@ -100,6 +104,9 @@ pub struct Settings {
     pub accept_v2: bool,
     /// Where its operations go.
     pub v2_server: Option<NodeId>,
+    /// The DHT.
+    #[cfg(feature = "dht")]
+    pub dht: crate::dht::DhtOptions,
 }
 
 impl Options {
@@ -112,6 +119,8 @@ impl Options {
         file.switch(&mut self.no_tunnel, "no-tunnel")?;
         file.switch(&mut self.accept_v2, "accept-v2")?;
         file.option(&mut self.v2_server, "v2-server")?;
+        #[cfg(feature = "dht")]
+        self.dht.fill(&mut file)?;
         let mut limits = Limits::default();
         file.values("limit")?.iter().for_each(|limit| limits.set(limit));
         self.limit.iter().for_each(|limit| limits.set(limit));
@@ -134,6 +143,8 @@ impl Options {
             tunnel: !self.no_tunnel,
             accept_v2: self.accept_v2,
             v2_server: self.v2_server,
+            #[cfg(feature = "dht")]
+            dht: self.dht,
         })
     }
 }

@@ -73,6 +73,10 @@ pub enum RunError {
     /// The system.
     #[error(transparent)]
     Start(#[from] StartError),
+    /// The DHT.
+    #[cfg(feature = "dht")]
+    #[error(transparent)]
+    Dht(#[from] delta_directory_dht::DhtError),
 }
 
 /// Runs the program: a relay until SIGTERM or SIGINT, or one command.
@@ -153,6 +157,13 @@ async fn relay(settings: Settings) -> Result<(), RunError> {
     tokio::spawn(Arc::clone(&node.directories).watch(move || records.rebuild()));
     let records = Arc::clone(&node.records);
     tokio::spawn(upkeep.run(is_known, move |record| records.set_own(record)));
+    #[cfg(feature = "dht")]
+    if let Some(dht) = settings.dht.join()? {
+        if node.records.own().is_none() {
+            tracing::warn!("--dht: without --url there is no record to publish");
+        }
+        tokio::spawn(crate::dht::publish(dht, Arc::clone(&folder), Arc::clone(&node.records)));
+    }
 
     signals.told().await;
     tracing::info!("stopping: accepted packets are forwarded for up to {} s", DRAIN.as_secs());

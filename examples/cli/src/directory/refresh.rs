@@ -52,6 +52,38 @@ pub struct RefreshOptions {
     /// Permit http and addresses that are not public.
     #[arg(long)]
     allow_private: bool,
+    #[cfg(feature = "dht")]
+    #[command(flatten)]
+    dht: delta_relay::dht::DhtOptions,
+}
+
+/// Where nodes are looked up that cannot be asked where they were.
+#[derive(Clone)]
+struct Lookup {
+    #[cfg(feature = "dht")]
+    dht: Option<delta_directory_dht::Dht>,
+}
+
+impl Lookup {
+    fn new(options: &RefreshOptions) -> anyhow::Result<Self> {
+        #[cfg(feature = "dht")]
+        return Ok(Self { dht: options.dht.join()? });
+        #[cfg(not(feature = "dht"))]
+        {
+            let _ = options;
+            Ok(Self {})
+        }
+    }
+
+    /// Where the node says that it is now. Only the place: what it says of its keys it is asked itself.
+    async fn url(&self, node: NodeId) -> Option<String> {
+        #[cfg(feature = "dht")]
+        if let Some(dht) = &self.dht {
+            return dht.resolve(node).await.ok()?.record().url.clone();
+        }
+        let _ = node;
+        None
+    }
 }
 
 /// Whom to ask: a node of the list, and where.
@@ -102,14 +134,16 @@ async fn collect(options: &RefreshOptions) -> anyhow::Result<(Vec<Option<RecordO
     };
     let mut asking = JoinSet::new();
     let (connector, at_once) = (Arc::new(connector), Arc::new(Semaphore::new(AT_ONCE)));
+    let lookup = Lookup::new(options)?;
     let count = body.nodes.len();
     for (place, entry) in body.nodes.into_iter().enumerate() {
         let asked = Asked::new(entry, &old, options.allow_private);
         let (connector, at_once, allow_private) =
             (Arc::clone(&connector), Arc::clone(&at_once), options.allow_private);
+        let lookup = lookup.clone();
         asking.spawn(async move {
             let _permit = at_once.acquire().await;
-            (place, asked.ask(&connector, allow_private).await)
+            (place, asked.ask(&connector, &lookup, allow_private).await)
         });
     }
     let mut records = vec![None; count];
@@ -148,6 +182,7 @@ impl Asked {
     async fn ask(
         self,
         connector: &Connector<SystemResolver>,
+        lookup: &Lookup,
         allow_private: bool,
     ) -> (Option<RecordObject>, Option<String>) {
         let mut problem = "no permitted URL is known".to_owned();
@@ -155,6 +190,15 @@ impl Asked {
             match self.ask_at(connector, url, allow_private).await {
                 Ok(record) => return (Some(record), None),
                 Err(error) => problem = format!("{url}: {error:#}"),
+            }
+        }
+        if let Some(url) = lookup.url(self.entry.id).await
+            && !self.urls.contains(&url)
+            && check_url(&url, allow_private).is_ok()
+        {
+            match self.ask_at(connector, &url, allow_private).await {
+                Ok(record) => return (Some(record), None),
+                Err(error) => problem = format!("{url} (from the DHT): {error:#}"),
             }
         }
         let old = self.old.filter(is_current);
