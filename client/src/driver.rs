@@ -434,7 +434,7 @@ impl Driver {
     }
 
     fn tell(&self, event: Event) {
-        let Some(listeners) = self.listeners.0.get(&topic_of(&event)) else { return };
+        let Some(listeners) = self.listeners.0.get(&event.topic()) else { return };
         let now = instant();
         let Some((last, others)) = listeners.split_last() else { return };
         for listener in others {
@@ -450,22 +450,5 @@ struct Obituary(Inbox);
 impl Drop for Obituary {
     fn drop(&mut self) {
         self.0.stopped(if std::thread::panicking() { Stopped::Panicked } else { Stopped::Closed });
-    }
-}
-
-const fn topic_of(event: &Event) -> TopicId {
-    match event {
-        Event::Changed { topic, .. }
-        | Event::Acknowledged { topic, .. }
-        | Event::Connection { topic, .. }
-        | Event::Reset { topic }
-        | Event::Gap { topic, .. }
-        | Event::ServerFault { topic, .. }
-        | Event::ServerEquivocates { topic, .. }
-        | Event::Signal { topic, .. }
-        | Event::SignalSent { topic, .. }
-        | Event::Readable { topic, .. }
-        | Event::Forked { topic, .. }
-        | Event::Delivery { topic, .. } => *topic,
     }
 }

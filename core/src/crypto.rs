@@ -117,6 +117,9 @@ pub enum OpenError {
     /// There is nothing in it for this device.
     #[error("this device is not among those the next epoch was handed to")]
     NoPart,
+    /// This device has no room for another topic.
+    #[error("this device has as many topics as it may have")]
+    TooManyTopics,
     /// It was sealed to a prekey this device has no more: the sender used an expired bundle.
     #[error("the prekey of this block is gone: its sender used an expired bundle")]
     UnknownPrekey,

@@ -23,6 +23,7 @@ mod outbox;
 mod packets;
 mod receive;
 pub mod refetch;
+mod rotation;
 mod sending;
 mod signals;
 mod slots;
@@ -150,7 +151,23 @@ impl Engine {
 
     /// The next thing for the driver to do, in order. `None`: nothing until the next input.
     pub fn poll_output(&mut self) -> Option<Output> {
-        self.outputs.pop_front()
+        loop {
+            return Some(match self.outputs.pop_front()? {
+                // A closed topic's connection says nothing about the conversation any more.
+                Output::Event(
+                    Event::Connection { topic, .. }
+                    | Event::Readable { topic, .. }
+                    | Event::Delivery { topic, .. },
+                ) if self.state.has_moved(topic) => continue,
+                // Wherever a conversation has moved, the app knows it by the topic it opened.
+                Output::Event(mut event) => {
+                    let topic = event.topic_mut();
+                    *topic = self.state.known_as(*topic);
+                    Output::Event(event)
+                }
+                other => other,
+            });
+        }
     }
 
     /// When to send [`Input::Timeout`].

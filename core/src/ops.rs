@@ -31,6 +31,7 @@ pub use content::{BlobId, Content, Flaw, LimitError};
 #[cfg(feature = "device")]
 pub use create::{CreateError, DeviceKey, create};
 pub use envelope::{EnvelopeError, KeyId, OpenedEnvelope, SealError, padded_len};
+#[cfg(feature = "device")]
 pub(crate) use handover::BLOCK_CONTENT;
 pub use handover::{BLOCK_LEN, Block, KeyBundle, LogEnd, Rotation, RotationPart, SessionId};
 pub use header::{Extensions, Peek, peek};

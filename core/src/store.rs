@@ -19,6 +19,7 @@ mod pending;
 mod positions;
 mod queries;
 mod read_model;
+mod rotation;
 mod schema;
 mod topics;
 mod tx;
@@ -46,6 +47,7 @@ pub use pending::{
     PendingCount, PendingLimits, PendingReason, Receipt, WaitingForKey, WaitingForPredecessor,
 };
 pub use queries::{MessageEdit, MessageRow, Page, ProfileRow, ReactionRow};
+pub use rotation::{StoredRotation, TopicClose};
 pub use schema::SCHEMA_VERSION;
 pub use topics::{SeqRange, TopicRow};
 pub use tx::{Durability, Tx};

@@ -35,7 +35,7 @@ impl Channel<'_> {
 }
 
 /// A rotation to be published, with what is to be stored in the same transaction.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub struct PreparedRotation {
     /// What to say in the old topic.
     pub rotation: Rotation,

@@ -30,19 +30,28 @@ impl State {
         staged: &mut Vec<Output>,
     ) -> Result<(), StoreError> {
         let result = match command {
-            Command::OpenTopic { ticket } => self.open_topic(tx, now, ticket),
+            Command::OpenTopic { ticket } => self.open_topic(tx, now, ticket, staged),
             Command::Subscribe { topic } => self.subscribe(topic, true),
             Command::Unsubscribe { topic } => self.subscribe(topic, false),
-            Command::Publish { topic, content } => self.publish(tx, now, topic, content, staged),
-            Command::Signal { topic, bytes } => self.signal(now, entropy, topic, bytes, staged),
+            Command::Publish { topic, content } => {
+                self.publish(tx, now, self.current(topic), content, staged)
+            }
+            Command::Signal { topic, bytes } => self.signal(now, entropy, self.current(topic), bytes, staged),
+            Command::SetRotators { topic, devices } => self.set_rotators(tx, now, topic, &devices, staged),
+            Command::PublishBundle { topic, secrets } => {
+                self.publish_bundle(tx, now, self.current(topic), &secrets, staged)
+            }
+            Command::Rotate { topic, prepared } => self.rotate(tx, now, topic, *prepared, staged),
             Command::Control { topic, action } => self.control(tx, now, entropy, topic, action, staged),
             Command::SetReadKey { topic, key } => self.set_read_key(tx, now, topic, key.as_ref()),
             Command::Prove { topic, purpose, nonce } => self.prove(tx, topic, purpose, &nonce),
             Command::Configure(network) => self.configure(tx, now, entropy, network, staged),
-            Command::Status { topic } => self.status(topic),
+            Command::Status { topic } => self.status(self.current(topic)),
             Command::AvoidedRelays => Ok(Reply::AvoidedRelays(self.routes.avoided(now))),
-            Command::Retry { topic } => self.retry(tx, now, topic, staged),
-            Command::Cancel { topic, operation } => self.cancel(tx, now, topic, &operation, staged),
+            Command::Retry { topic } => self.retry(tx, now, self.current(topic), staged),
+            Command::Cancel { topic, operation } => {
+                self.cancel(tx, now, self.current(topic), &operation, staged)
+            }
         };
         let result = match result {
             // The database is at fault, not the command: nothing of the batch can be kept.
@@ -56,8 +65,18 @@ impl State {
         Ok(())
     }
 
-    fn open_topic(&mut self, tx: &mut Tx<'_>, now: Millis, ticket: Ticket) -> Result<Reply, CommandError> {
+    fn open_topic(
+        &mut self,
+        tx: &mut Tx<'_>,
+        now: Millis,
+        ticket: Ticket,
+        staged: &mut Vec<Output>,
+    ) -> Result<Reply, CommandError> {
         let id = ticket.topic();
+        // The key that a conversation waits for.
+        if !self.topics.contains_key(&id) && self.take_key(tx, now, &ticket, staged)? {
+            return Ok(Reply::Topic(self.known_as(id)));
+        }
         let known = self.topics.get(&id);
         if known.is_none() && self.topics.len() >= MAX_TOPICS {
             return Err(CommandError::TooManyTopics);
@@ -73,24 +92,31 @@ impl State {
         if known.is_none_or(|topic| topic.keys.write_key().is_none()) {
             tx.put_topic(&ticket, now)?;
             match self.topics.get_mut(&id) {
-                Some(topic) => topic.keys = ticket.keys(),
+                Some(topic) => {
+                    topic.keys = ticket.keys();
+                    // What waited for the right to write.
+                    self.take_key(tx, now, &ticket, staged)?;
+                }
                 None => {
                     self.topics.insert(id, Topic::new(ticket.keys(), None, now));
                 }
             }
         }
         self.touched.insert(id);
-        Ok(Reply::Topic(id))
+        Ok(Reply::Topic(self.known_as(id)))
     }
 
     fn subscribe(&mut self, id: TopicId, subscribed: bool) -> Result<Reply, CommandError> {
-        let topic = self.topics.get_mut(&id).ok_or(CommandError::UnknownTopic)?;
-        self.before.subscribed.push((id, topic.subscribed));
-        if subscribed {
-            self.slots.touch(id);
+        let known_as = self.topics.get(&id).ok_or(CommandError::UnknownTopic)?.known_as;
+        // Closed topics too: what a server loses of them is delivered again.
+        for (id, topic) in self.topics.iter_mut().filter(|(_, topic)| topic.known_as == known_as) {
+            self.before.subscribed.push((*id, topic.subscribed));
+            if subscribed {
+                self.slots.touch(*id);
+            }
+            topic.subscribed = subscribed;
+            self.touched.insert(*id);
         }
-        topic.subscribed = subscribed;
-        self.touched.insert(id);
         Ok(Reply::Done)
     }
 
@@ -110,6 +136,9 @@ impl State {
         // A signed operation would hold a place in this device's log for ever.
         if topic.unreadable == Some(Unreadable::Gone) {
             return Err(CommandError::TopicGone);
+        }
+        if topic.closed.is_some() {
+            return Err(CommandError::TopicClosed);
         }
         if !has_room(outbox_rows, outbox_bytes, 0) {
             return Err(CommandError::OutboxFull);

@@ -56,6 +56,11 @@ impl State {
             self.show_blocked(now, id, blocked, staged);
             return Ok(());
         }
+        if topic.closed.is_some() && !topic.outbox.is_empty() && self.is_stuck(id) {
+            self.show_blocked(now, id, Some(Blocked::Closed), staged);
+            return Ok(());
+        }
+        let Some(topic) = self.topics.get_mut(&id) else { return Ok(()) };
         if std::mem::take(&mut topic.rows_parked) {
             tx.outbox_unpark_topic(id)?;
         }
@@ -163,7 +168,7 @@ impl State {
         let Some(topic) = self.topics.get_mut(&id) else { return };
         topic.blocked_until = match blocked {
             None | Some(Blocked::NoNetwork | Blocked::ReadOnly | Blocked::Gone | Blocked::Version2) => None,
-            Some(Blocked::NotInVersion2) => None,
+            Some(Blocked::NotInVersion2 | Blocked::Closed) => None,
             Some(Blocked::Entropy) => Some(now.plus(ENTROPY_RETRY_MS)),
             Some(Blocked::Route(_) | Blocked::MixedVersions { .. } | Blocked::StaleRecords { .. }) => {
                 Some(now.plus(BLOCKED_RETRY_MS))

@@ -5,7 +5,10 @@
 //! predecessor is there, waits when it is not, or stands as an anchor where the predecessor cannot come
 //! (docs/wire.md, "Logs"). A fork ends a log at the place the second branch appears at; see [`forks`].
 
+mod close;
 mod forks;
+
+pub use close::close;
 
 #[cfg(test)]
 mod tests;
@@ -276,7 +279,7 @@ pub struct Settled {
 }
 
 impl Context {
-    fn receipt(&self) -> Receipt {
+    pub(super) fn receipt(&self) -> Receipt {
         let Self { topic, epoch, generation, resets, seq, received, .. } = *self;
         Receipt { topic, generation, place: Place { epoch, resets, seq }, received }
     }

@@ -9,6 +9,7 @@ use super::freshness::Renewed;
 use super::ingest::PublishError;
 use super::jobs::{OpenedBatch, PostJob};
 use super::sending::{Sending, SendingError};
+use crate::crypto::{CryptoError, DeviceSecrets, OpenError, PreparedRotation};
 use crate::entropy::EntropyError;
 use crate::identity::{Author, LogId, Millis, NodeId, OperationId};
 use crate::onion::control::{Action, ControlError};
@@ -163,6 +164,27 @@ pub enum Command {
         /// The operation.
         operation: OperationId,
     },
+    /// Name the devices that may close the topics of a conversation. They replace those named before.
+    SetRotators {
+        /// The topic, opened before.
+        topic: TopicId,
+        /// The devices.
+        devices: Vec<Author>,
+    },
+    /// Keep fresh X25519 secrets of this device, and publish their key bundle.
+    PublishBundle {
+        /// The topic, opened before with a ticket that may write.
+        topic: TopicId,
+        /// The secrets.
+        secrets: Box<DeviceSecrets>,
+    },
+    /// Publish a rotation that was prepared outside, because preparing it draws randomness.
+    Rotate {
+        /// The topic to close.
+        topic: TopicId,
+        /// From [`crate::crypto::prepare_rotation`].
+        prepared: Box<PreparedRotation>,
+    },
     /// Where a topic stands.
     Status {
         /// The topic.
@@ -179,6 +201,9 @@ impl Command {
             Self::Configure(_)
             | Self::OpenTopic { .. }
             | Self::Publish { .. }
+            | Self::SetRotators { .. }
+            | Self::PublishBundle { .. }
+            | Self::Rotate { .. }
             | Self::Control { .. }
             | Self::Retry { .. }
             | Self::Cancel { .. }
@@ -339,6 +364,9 @@ pub enum Blocked {
         /// When they were collected.
         as_of: Millis,
     },
+    /// The topic closed: the conversation goes on in another one, of which this device has no key, or may not write.
+    #[error("the conversation moved on to a topic in which this device cannot write")]
+    Closed,
     /// The random source failed; tried again soon.
     #[error("the platform's random source failed")]
     Entropy,
@@ -374,6 +402,20 @@ pub enum CommandError {
     /// A ticket for another topic that claims the conversation of one that is open.
     #[error("the ticket claims a conversation that is already open in another topic")]
     LogTaken,
+    /// The conversation moved on to a topic of which this device has no key.
+    #[error(
+        "the conversation moved on to a topic of which this device has no key: wait for it, or ask a manager"
+    )]
+    TopicClosed,
+    /// This device was not named as one that may.
+    #[error("this device may not rotate the keys of this conversation")]
+    NotRotator,
+    /// Something happened since the rotation was prepared.
+    #[error("the rotation was prepared from an older state: prepare it again")]
+    StaleRotation,
+    /// Key material is damaged, or cannot be made now.
+    #[error(transparent)]
+    Crypto(#[from] CryptoError),
     /// The signal is too long, or empty.
     #[error(transparent)]
     Signal(#[from] SignalError),
@@ -561,6 +603,38 @@ pub enum Event {
         /// In which log.
         log: LogId,
     },
+    /// The topic closed: what stands in it from now on is ignored.
+    Closed {
+        /// Which topic.
+        topic: TopicId,
+        /// Who closed it.
+        rotator: Author,
+        /// Where the conversation goes on.
+        successor: TopicId,
+    },
+    /// The conversation goes on in another topic, opened by itself; it keeps its name for the app.
+    Moved {
+        /// The topic as the app knows it.
+        topic: TopicId,
+        /// Where it lives now.
+        successor: TopicId,
+    },
+    /// The conversation goes on in a topic of which this device has no key (yet): it was removed, or the key is late.
+    AwaitingKey {
+        /// Which topic.
+        topic: TopicId,
+        /// Where the conversation goes on.
+        successor: TopicId,
+        /// Why there is no key.
+        why: OpenError,
+    },
+    /// A rotation of this device came after the one that closed the topic: whatever it was for is to be done again.
+    RotationLost {
+        /// Which topic.
+        topic: TopicId,
+        /// The rotation.
+        operation: OperationId,
+    },
     /// Somebody sent a signal. It is stored nowhere.
     Signal {
         /// Which topic.
@@ -589,4 +663,49 @@ pub enum Event {
         /// Why not, if not.
         blocked: Option<Blocked>,
     },
+}
+
+impl Event {
+    /// The topic it is about.
+    pub fn topic(&self) -> TopicId {
+        match self {
+            Self::Changed { topic, .. }
+            | Self::Acknowledged { topic, .. }
+            | Self::Connection { topic, .. }
+            | Self::Reset { topic }
+            | Self::Gap { topic, .. }
+            | Self::ServerFault { topic, .. }
+            | Self::ServerEquivocates { topic, .. }
+            | Self::Forked { topic, .. }
+            | Self::Closed { topic, .. }
+            | Self::Moved { topic, .. }
+            | Self::AwaitingKey { topic, .. }
+            | Self::RotationLost { topic, .. }
+            | Self::Signal { topic, .. }
+            | Self::SignalSent { topic, .. }
+            | Self::Readable { topic, .. }
+            | Self::Delivery { topic, .. } => *topic,
+        }
+    }
+
+    pub(super) fn topic_mut(&mut self) -> &mut TopicId {
+        match self {
+            Self::Changed { topic, .. }
+            | Self::Acknowledged { topic, .. }
+            | Self::Connection { topic, .. }
+            | Self::Reset { topic }
+            | Self::Gap { topic, .. }
+            | Self::ServerFault { topic, .. }
+            | Self::ServerEquivocates { topic, .. }
+            | Self::Forked { topic, .. }
+            | Self::Closed { topic, .. }
+            | Self::Moved { topic, .. }
+            | Self::AwaitingKey { topic, .. }
+            | Self::RotationLost { topic, .. }
+            | Self::Signal { topic, .. }
+            | Self::SignalSent { topic, .. }
+            | Self::Readable { topic, .. }
+            | Self::Delivery { topic, .. } => topic,
+        }
+    }
 }

@@ -54,7 +54,7 @@ impl Redelivery {
 /// What one batch brought, merged into as few events as possible.
 #[derive(Default)]
 pub(super) struct News {
-    changes: Vec<Change>,
+    pub(super) changes: Vec<Change>,
     acknowledged: Vec<(OperationId, Seq)>,
     pub(super) events: Vec<Event>,
     /// What authors say to have seen, to be compared once the log up to here is written down.
@@ -224,6 +224,21 @@ impl State {
         news: &mut News,
     ) -> Result<bool, StoreError> {
         let (id, now) = (context.topic, context.now);
+        let mut opened = opened;
+        // What stands after the close is not part of the log, and acknowledges nothing.
+        if self.is_closed_before(context) {
+            let Some(topic) = self.topics.get(&id) else { return Ok(true) };
+            if let Opened::Own { envelope } = opened {
+                opened = open_envelope(&topic.keys, envelope);
+            }
+            if let Opened::Verified(operation) = &opened
+                && self.comes_after_close(tx, context, operation)?
+            {
+                Self::ignore_after_close(tx, id)?;
+                return Ok(true);
+            }
+        }
+        let mut rotation = None;
         let Some(topic) = self.topics.get_mut(&id) else { return Ok(true) };
         let mut own = None;
         if let Some(row) = topic.outbox.find(&hash)
@@ -251,10 +266,15 @@ impl State {
             (Opened::Own { .. }, None) => return Ok(true),
             (Opened::Verified(operation), None) => {
                 news.claims.extend(Claim::of(context, &operation));
-                match reading {
+                let ingested = match reading {
                     Reading::First => ingest::ingest(tx, context, &operation)?,
                     Reading::Again => ingest::ingest_again(tx, context, &operation)?,
+                };
+                if !matches!(ingested, Ingested::Refused(_)) {
+                    Self::learn(tx, &operation)?;
+                    rotation = Some(operation);
                 }
+                ingested
             }
             (Opened::Rejected(why), None) => {
                 topic.rejected = topic.rejected.saturating_add(1);
@@ -283,6 +303,12 @@ impl State {
                 topic.rejected = topic.rejected.saturating_add(1);
                 tx.count_dropped(id, why.code())?;
             }
+        }
+        let receipt = context.receipt();
+        match (rotation, own) {
+            (Some(operation), _) => self.take_rotation(tx, &receipt, &operation, news, now)?,
+            (None, Some(operation)) => self.own_was_placed(tx, &receipt, &operation, news, now)?,
+            (None, None) => {}
         }
         Ok(true)
     }

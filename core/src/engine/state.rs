@@ -14,6 +14,7 @@ use super::io::{Blocked, Event, Input, Network, Output, Unreadable};
 use super::jobs::{OpenJob, OpenedBatch, OpenedWork, TriagedStep, Work};
 use super::receive;
 use super::refetch::{Fetching, Refetch};
+use super::rotation::Closed;
 use super::sending::Cover;
 use super::signals::Signals;
 use super::slots::Slots;
@@ -95,6 +96,12 @@ pub(super) struct Topic {
     pub(super) refetch: Refetch,
     pub(super) observed: Observed,
     pub(super) signals: Signals,
+    /// How it closed: the log goes on in another topic.
+    pub(super) closed: Option<Closed>,
+    /// The topic by which the app knows the conversation.
+    pub(super) known_as: TopicId,
+    /// A rotation of this device has no place yet.
+    pub(super) rotates: bool,
     /// Why the server does not let this device read.
     pub(super) unreadable: Option<Unreadable>,
     /// The store holds its outbox rows as parked.
@@ -214,9 +221,10 @@ impl State {
         for row in store.topics()? {
             self.topics.insert(row.topic, Topic::new(row.ticket.keys(), row.cursor, now));
         }
+        self.load_closes(store)?;
         for entry in store.outbox_entries()? {
             let Some(topic) = self.topics.get_mut(&entry.topic) else { continue };
-            if entry.parked {
+            if entry.parked && topic.closed.is_none() {
                 // What the server said last; it is asked again.
                 (topic.unreadable, topic.rows_parked) = (Some(Unreadable::Gone), true);
             }
@@ -520,6 +528,7 @@ impl State {
 
 impl Topic {
     pub(super) fn new(keys: TopicKeys, cursor: Option<Cursor>, now: Millis) -> Self {
+        let known_as = keys.topic();
         Self {
             keys,
             subscribed: false,
@@ -530,6 +539,9 @@ impl Topic {
             refetch: Refetch::default(),
             observed: Observed::default(),
             signals: Signals::default(),
+            closed: None,
+            known_as,
+            rotates: false,
             unreadable: None,
             rows_parked: false,
             overdue_at: None,

@@ -10,6 +10,7 @@ pub(super) const APPLICATION_ID: u32 = 0x444c_5441;
 pub(super) const MIGRATIONS: &[&str] = &[
     include_str!("../../../migrations/0001_device.sql"),
     include_str!("../../../migrations/0002_accountability.sql"),
+    include_str!("../../../migrations/0003_rotation.sql"),
 ];
 
 /// The newest schema version.

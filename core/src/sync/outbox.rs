@@ -278,6 +278,26 @@ impl Outbox {
         Some(Acknowledged { id, round_trip_ms, path })
     }
 
+    /// Forgets a row, wherever it is; nothing is learned about the packet it may be in.
+    pub fn forget(&mut self, hash: &EnvelopeHash) {
+        let Some(id) = self.by_hash.remove(hash) else { return };
+        let Some(row) = self.rows.remove(&id) else { return };
+        match row.place {
+            Place::Waiting(at) => {
+                self.queue(row.tries).remove(&(at, id));
+            }
+            Place::InFlight(attempt) => {
+                let Some(entry) = self.attempts.get_mut(&attempt) else { return };
+                entry.rows.remove(&id);
+                if entry.rows.is_empty() {
+                    let due = entry.due;
+                    self.attempts.remove(&attempt);
+                    self.due.remove(&(due, attempt));
+                }
+            }
+        }
+    }
+
     /// Takes back a row that was never sent.
     pub fn withdraw(&mut self, hash: &EnvelopeHash) {
         let Some(id) = self.find(hash) else { return };

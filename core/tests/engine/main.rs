@@ -9,6 +9,7 @@ mod handovers;
 mod outbox;
 mod records;
 mod refetch;
+mod rotation;
 mod sending;
 mod signals;
 mod support;

@@ -1,0 +1,55 @@
+//! What stands in a topic after the place it closed at goes: the same as if it had come after the close was known.
+
+use super::publish_local;
+use crate::identity::{Author, LogId, Millis, OperationId};
+use crate::ops::VerifiedOperation;
+use crate::projector::Change;
+use crate::store::{StoreError, StoredPlace, TopicClose, Tx};
+
+/// Takes out what was stored or waits after the close, except what `covers` names. This device's own operations stay
+/// in its log without a place, and are given back: they have to be sent again.
+pub fn close(
+    tx: &Tx<'_>,
+    at: &TopicClose,
+    log: &LogId,
+    device: &Author,
+    covers: impl Fn(&Author, u32, &OperationId) -> bool,
+) -> Result<(Vec<Change>, Vec<VerifiedOperation>), StoreError> {
+    tx.remove_pending_after(at.topic, at.resets, at.seq)?;
+    let (mut changes, mut own) = (Vec::new(), Vec::new());
+    for (author, lowest) in tx.authors_after(at.topic, at.resets, at.seq)? {
+        let is_after = |stored: &StoredPlace| {
+            let place = stored.place;
+            let here = place.epoch.checked_add(1) == Some(at.epoch) && place.resets == at.resets;
+            here && place.seq > at.seq && !covers(&author, stored.seq_num, &stored.id)
+        };
+        let stored = tx.places(&author, log, lowest, u32::MAX)?;
+        let Some(first) = stored.iter().position(is_after) else { continue };
+        changes.extend(tx.rows_of(&author, log)?);
+        for stored in stored.iter().skip(first) {
+            let bytes = tx.operation_bytes(&stored.id)?;
+            let after = is_after(stored);
+            let waiting = tx.take_out(&author, log, stored)?;
+            if author == *device {
+                // Its log has no holes, whatever the server made of it.
+                let operation =
+                    bytes.and_then(|(header, body)| VerifiedOperation::from_store(&header, &body).ok());
+                own.extend(operation);
+            } else if let Some(waiting) = waiting.filter(|_| !after) {
+                tx.await_predecessor(&waiting.receipt, &waiting.operation())?;
+            }
+        }
+        let ended = tx.log_end(&author, log)?.is_some();
+        tx.recount_head(&author, log, ended)?;
+        tx.recount_holes(&author, log)?;
+        tx.rebuild_log(&author, log)?;
+        changes.extend(tx.rows_of(&author, log)?);
+    }
+    for operation in &own {
+        // A log that a fork ended takes nothing: then there is nothing to be sent either.
+        if let Ok(again) = publish_local(tx, at.topic, operation, Millis(0)) {
+            changes.extend(again);
+        }
+    }
+    Ok((Change::merge(changes), own))
+}

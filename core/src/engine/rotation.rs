@@ -1,0 +1,487 @@
+//! Topics that close: the first rotation that counts, by its place, ends a topic, and its log goes on in the next.
+//!
+//! The app notices nothing: it goes on naming the conversation by the topic it opened, and events name that one. What
+//! was not acknowledged before the close keeps its signed operation and gets one new envelope. What stands in the
+//! closed topic after that place is ignored, whoever wrote it, unless the rotation itself names it as part of a log.
+//!
+//! Whether a rotation counts is asked in one place, [`State::may_rotate`].
+
+use std::collections::BTreeSet;
+use std::collections::btree_map::Entry;
+
+use super::ingest::{self, Context};
+use super::io::{CommandError, Event, Output, Reply};
+use super::receive::News;
+use super::state::{State, Topic};
+use crate::crypto::{DeviceSecrets, GroupCrypto, OpenError, PreparedRotation, TwoParty, open_rotation};
+use crate::identity::{Author, EnvelopeHash, Millis, OperationId};
+use crate::limits::MAX_TOPICS;
+use crate::ops::{Body, Content, LogEnd, Rotation, Ticket, VerifiedOperation};
+use crate::store::{NewOutboxRow, Origin, Receipt, StoreError, StoredRotation, TopicClose, Tx};
+use crate::topic::TopicId;
+
+/// Why the rows of a closed topic are parked, as the store keeps it.
+const PARKED_CLOSED: &str = "topic-closed";
+/// Under which name what comes after a close is counted.
+const AFTER_CLOSE: &str = "topic-closed";
+/// Rows moved to the next topic in one look.
+const MOVED_ROWS: usize = 256;
+
+/// How a topic ended.
+#[derive(Clone, Debug)]
+pub(super) struct Closed {
+    pub(super) at: TopicClose,
+    /// By author.
+    ends: Vec<LogEnd>,
+}
+
+impl Closed {
+    pub(super) const fn new(at: TopicClose, ends: Vec<LogEnd>) -> Self {
+        Self { at, ends }
+    }
+
+    /// Whether a place in the topic comes after the close. In a later copy of the log everything does: what counts
+    /// there was counted before, or is named by the rotation.
+    const fn precedes(&self, context: &Context) -> bool {
+        let TopicClose { resets, seq, .. } = self.at;
+        context.resets > resets || (context.resets == resets && context.seq.0 > seq.0)
+    }
+
+    /// Whether the rotation names the operation as part of its author's log.
+    fn covers(&self, author: &Author, seq_num: u32, id: &OperationId) -> bool {
+        let Ok(index) = self.ends.binary_search_by_key(author, |end| end.author) else { return false };
+        self.ends
+            .get(index)
+            .is_some_and(|end| seq_num < end.seq_num || (seq_num == end.seq_num && end.id == *id))
+    }
+}
+
+impl State {
+    /// Whether a rotation by this device counts. The seam for membership: today the devices that the app named
+    /// ([`super::Command::SetRotators`]) may rotate.
+    fn may_rotate(tx: &Tx<'_>, topic: &Topic, rotator: &Author) -> Result<bool, StoreError> {
+        tx.is_rotator(&topic.keys.log(), rotator)
+    }
+
+    /// The topic in which the conversation of `id` lives now, as far as this device has the keys.
+    pub(super) fn current(&self, id: TopicId) -> TopicId {
+        let mut at = id;
+        // Epochs rise, so this ends.
+        while let Some(closed) = self.topics.get(&at).and_then(|topic| topic.closed.as_ref())
+            && self.topics.get(&closed.at.successor).is_some_and(|next| next.keys.epoch() == closed.at.epoch)
+        {
+            at = closed.at.successor;
+        }
+        at
+    }
+
+    /// The topic by which the app knows the conversation of `id`.
+    pub(super) fn known_as(&self, id: TopicId) -> TopicId {
+        self.topics.get(&id).map_or(id, |topic| topic.known_as)
+    }
+
+    /// At start: which topics are closed, and by which names the app knows the others.
+    pub(super) fn load_closes(&mut self, store: &crate::store::Store) -> Result<(), StoreError> {
+        for at in store.topic_closes()? {
+            let rotation = store.rotations(at.topic)?.into_iter().find(|it| it.operation == at.operation);
+            let ends = rotation.and_then(|it| read(&it.body)).map_or_else(Vec::new, |it| it.ends);
+            if let Some(topic) = self.topics.get_mut(&at.topic) {
+                topic.closed = Some(Closed::new(at, ends));
+            }
+        }
+        for id in store.unplaced_rotations()? {
+            if let Some(topic) = self.topics.get_mut(&id) {
+                topic.rotates = true;
+            }
+        }
+        // In the order of their epochs, so that each finds its predecessor's name.
+        let mut closed: Vec<(u32, TopicId)> =
+            self.topics.iter().map(|(id, it)| (it.keys.epoch(), *id)).collect();
+        closed.sort_unstable();
+        for (_, id) in closed {
+            let Some(topic) = self.topics.get(&id) else { continue };
+            let known_as = topic.known_as;
+            let Some(next) = topic.closed.as_ref().map(|closed| closed.at.successor) else { continue };
+            if let Some(next) = self.topics.get_mut(&next) {
+                next.known_as = known_as;
+            }
+        }
+        Ok(())
+    }
+
+    /// Keeps what an operation says about devices: certificates and key bundles.
+    pub(super) fn learn(tx: &Tx<'_>, operation: &VerifiedOperation) -> Result<(), StoreError> {
+        if let Some(certificate) = operation.certificate() {
+            tx.put_certificate(certificate)?;
+        }
+        if let Content::DeviceBundle(bundle) = &operation.body().content {
+            tx.put_device_bundle(operation, bundle.expires)?;
+        }
+        Ok(())
+    }
+
+    /// Names the devices that may close the topics of a conversation, and judges anew what stands there.
+    pub(super) fn set_rotators(
+        &mut self,
+        tx: &mut Tx<'_>,
+        now: Millis,
+        id: TopicId,
+        devices: &[Author],
+        staged: &mut Vec<Output>,
+    ) -> Result<Reply, CommandError> {
+        let id = self.current(id);
+        let topic = self.topics.get(&id).ok_or(CommandError::UnknownTopic)?;
+        tx.set_rotators(&topic.keys.log(), devices)?;
+        let mut news = News::default();
+        self.judge_rotations(tx, now, id, &mut news)?;
+        news.tell(tx, id, staged)?;
+        Ok(Reply::Done)
+    }
+
+    /// Keeps fresh X25519 secrets and publishes their bundle.
+    pub(super) fn publish_bundle(
+        &mut self,
+        tx: &mut Tx<'_>,
+        now: Millis,
+        id: TopicId,
+        secrets: &DeviceSecrets,
+        staged: &mut Vec<Output>,
+    ) -> Result<Reply, CommandError> {
+        let bundle = TwoParty.bundle(secrets)?;
+        let bytes = secrets.to_bytes()?;
+        let reply = self.publish(tx, now, id, Content::DeviceBundle(bundle), staged)?;
+        tx.put_device_secrets(&bytes)?;
+        Ok(reply)
+    }
+
+    /// Publishes a rotation that was prepared from the state at hand. It counts once it stands in the topic, before
+    /// any other.
+    pub(super) fn rotate(
+        &mut self,
+        tx: &mut Tx<'_>,
+        now: Millis,
+        id: TopicId,
+        prepared: PreparedRotation,
+        staged: &mut Vec<Output>,
+    ) -> Result<Reply, CommandError> {
+        let id = self.current(id);
+        let PreparedRotation { rotation, ticket, sessions, left_out: _ } = prepared;
+        let topic = self.topics.get(&id).ok_or(CommandError::UnknownTopic)?;
+        let (log, epoch) = (topic.keys.log(), topic.keys.epoch());
+        if ticket.log() != log
+            || ticket.epoch() != rotation.epoch
+            || epoch.checked_add(1) != Some(rotation.epoch)
+        {
+            return Err(CommandError::StaleRotation);
+        }
+        if !Self::may_rotate(tx, topic, &self.device.author())? {
+            return Err(CommandError::NotRotator);
+        }
+        for session in &sessions {
+            let before = tx.session(session.id)?.map_or((0, 0), |stored| (stored.sealed, stored.opened));
+            if before != (session.sealed.saturating_sub(1), session.opened) {
+                return Err(CommandError::StaleRotation);
+            }
+        }
+        let reply = self.publish(tx, now, id, Content::RoomRotate(Box::new(rotation)), staged)?;
+        let Reply::Published(operation) = &reply else { return Ok(reply) };
+        for session in &sessions {
+            tx.put_session(session, now)?;
+        }
+        if let Some((header, body)) = tx.operation_bytes(operation)?
+            && let Ok(operation) = VerifiedOperation::from_store(&header, &body)
+        {
+            tx.put_own_rotation(id, &operation, &ticket)?;
+        }
+        if let Some(topic) = self.topics.get_mut(&id) {
+            topic.rotates = true;
+        }
+        Ok(reply)
+    }
+
+    /// Whether what is to be sent in a topic has nowhere to go: it closed, and where the log goes on this device has no
+    /// key, or may not write.
+    pub(super) fn is_stuck(&self, id: TopicId) -> bool {
+        let closed = self.topics.get(&id).and_then(|topic| topic.closed.as_ref());
+        closed.is_some_and(|closed| {
+            self.topics.get(&closed.at.successor).is_none_or(|next| next.keys.write_key().is_none())
+        })
+    }
+
+    /// Whether the log goes on in another topic that is open here: what the app hears is that one's news.
+    pub(super) fn has_moved(&self, id: TopicId) -> bool {
+        self.current(id) != id
+    }
+
+    /// Whether what stands at this place is ignored because the topic closed before it.
+    pub(super) fn comes_after_close(
+        &self,
+        tx: &Tx<'_>,
+        context: &Context,
+        operation: &VerifiedOperation,
+    ) -> Result<bool, StoreError> {
+        let closed = self.topics.get(&context.topic).and_then(|topic| topic.closed.as_ref());
+        let Some(closed) = closed.filter(|closed| closed.precedes(context)) else { return Ok(false) };
+        if closed.covers(&operation.author(), operation.seq_num(), &operation.id()) {
+            return Ok(false);
+        }
+        // Placed before, and read again from a later copy of the log.
+        Ok(!tx.place_of(&operation.id())?.is_some_and(|stored| stored.place.is_placed()))
+    }
+
+    /// Whether the topic closed before this place.
+    pub(super) fn is_closed_before(&self, context: &Context) -> bool {
+        let closed = self.topics.get(&context.topic).and_then(|topic| topic.closed.as_ref());
+        closed.is_some_and(|closed| closed.precedes(context))
+    }
+
+    /// Counts what came after the close.
+    pub(super) fn ignore_after_close(tx: &Tx<'_>, id: TopicId) -> Result<(), StoreError> {
+        tx.count_dropped(id, AFTER_CLOSE)
+    }
+
+    /// A rotation stands at a place of its topic: notes it, and looks whether it closes the topic.
+    pub(super) fn take_rotation(
+        &mut self,
+        tx: &Tx<'_>,
+        receipt: &Receipt,
+        operation: &VerifiedOperation,
+        news: &mut News,
+        now: Millis,
+    ) -> Result<(), StoreError> {
+        if !matches!(operation.body().content, Content::RoomRotate(_)) {
+            return Ok(());
+        }
+        tx.place_rotation(receipt, &operation.id(), &operation.author(), operation.body_bytes())?;
+        self.judge_rotations(tx, now, receipt.topic, news)
+    }
+
+    /// An own operation was placed: if it is a rotation, as [`Self::take_rotation`].
+    pub(super) fn own_was_placed(
+        &mut self,
+        tx: &Tx<'_>,
+        receipt: &Receipt,
+        operation: &OperationId,
+        news: &mut News,
+        now: Millis,
+    ) -> Result<(), StoreError> {
+        if !self.topics.get(&receipt.topic).is_some_and(|topic| topic.rotates) {
+            return Ok(());
+        }
+        let Some((header, body)) = tx.operation_bytes(operation)? else { return Ok(()) };
+        let Ok(operation) = VerifiedOperation::from_store(&header, &body) else { return Ok(()) };
+        self.take_rotation(tx, receipt, &operation, news, now)
+    }
+
+    /// The first rotation of a topic that counts, by place, closes it.
+    pub(super) fn judge_rotations(
+        &mut self,
+        tx: &Tx<'_>,
+        now: Millis,
+        id: TopicId,
+        news: &mut News,
+    ) -> Result<(), StoreError> {
+        // Once closed a topic stays closed: its successor is remembered across resets.
+        let Some(topic) = self.topics.get(&id).filter(|topic| topic.closed.is_none()) else { return Ok(()) };
+        let next_epoch = topic.keys.epoch().checked_add(1);
+        for found in tx.rotations(id)? {
+            let Some(rotation) = read(&found.body) else { continue };
+            if Some(rotation.epoch) != next_epoch || rotation.topic == id {
+                continue;
+            }
+            if Self::may_rotate(tx, topic, &found.rotator)? {
+                return self.close_topic(tx, now, id, &found, rotation, news);
+            }
+        }
+        Ok(())
+    }
+
+    fn close_topic(
+        &mut self,
+        tx: &Tx<'_>,
+        now: Millis,
+        id: TopicId,
+        found: &StoredRotation,
+        rotation: Rotation,
+        news: &mut News,
+    ) -> Result<(), StoreError> {
+        let StoredRotation { operation, rotator, generation, resets, seq, .. } = *found;
+        let (successor, epoch) = (rotation.topic, rotation.epoch);
+        let at = TopicClose { topic: id, operation, generation, resets, seq, successor, epoch };
+        tx.put_topic_close(&at)?;
+        let Some(topic) = self.topics.get_mut(&id) else { return Ok(()) };
+        let log = topic.keys.log();
+        let closed = Closed::new(at, rotation.ends.clone());
+        // Judged late: what stands after it was taken in, and goes.
+        let covers = |author: &Author, seq_num, id: &OperationId| closed.covers(author, seq_num, id);
+        let (changes, own) = ingest::close(tx, &at, &log, &self.device.author(), covers)?;
+        news.changes.extend(changes);
+        topic.closed = Some(closed);
+        topic.rotates = false;
+        news.events.push(Event::Closed { topic: id, rotator, successor });
+        let lost = tx.remove_lost_rotations(id, &operation)?;
+        news.events.extend(lost.into_iter().map(|operation| Event::RotationLost { topic: id, operation }));
+        for operation in own {
+            self.send_again(tx, now, id, &operation)?;
+        }
+        let ticket = match tx.rotation_ticket(&operation)? {
+            // Before a session is used up: the key can come again by another way.
+            _ if self.topics.len() >= MAX_TOPICS => {
+                let why = OpenError::TooManyTopics;
+                news.events.push(Event::AwaitingKey { topic: id, successor, why });
+                None
+            }
+            Some(ticket) => Some(ticket),
+            None => self.open_part(tx, now, id, &rotator, &rotation, news)?,
+        };
+        match ticket {
+            Some(ticket) => self.move_on(tx, now, id, &ticket, news),
+            None => tx.outbox_park_topic(id, PARKED_CLOSED),
+        }
+    }
+
+    /// Takes what a rotation hands to this device. `None`: nothing that opens; the key may come by another way.
+    fn open_part(
+        &self,
+        tx: &Tx<'_>,
+        now: Millis,
+        id: TopicId,
+        rotator: &Author,
+        rotation: &Rotation,
+        news: &mut News,
+    ) -> Result<Option<Ticket>, StoreError> {
+        let Some(topic) = self.topics.get(&id) else { return Ok(None) };
+        let (device, log) = (self.device.author(), topic.keys.log());
+        let opened = match (tx.device_secrets()?, rotation.part(&device)) {
+            (Some(secrets), Some(block)) => {
+                let session = tx.session(block.session)?;
+                open_rotation(&TwoParty, &secrets, session.as_ref(), rotator, (log, rotation), &device)
+            }
+            (None, Some(_)) => Err(OpenError::UnknownPrekey),
+            (_, None) => Err(OpenError::NoPart),
+        };
+        match opened {
+            Ok((session, ticket)) => {
+                tx.put_session(&session, now)?;
+                Ok(Some(ticket))
+            }
+            Err(why) => {
+                news.events.push(Event::AwaitingKey { topic: id, successor: rotation.topic, why });
+                Ok(None)
+            }
+        }
+    }
+
+    /// A ticket of the topic that a closed one moved to, by whatever way it came. Whether it is one.
+    pub(super) fn take_key(
+        &mut self,
+        tx: &Tx<'_>,
+        now: Millis,
+        ticket: &Ticket,
+        staged: &mut Vec<Output>,
+    ) -> Result<bool, CommandError> {
+        let from = self.topics.iter().find_map(|(id, topic)| {
+            let closed = topic.closed.as_ref().filter(|_| topic.keys.log() == ticket.log())?;
+            (closed.at.successor == ticket.topic() && closed.at.epoch == ticket.epoch()).then_some(*id)
+        });
+        let Some(from) = from else { return Ok(false) };
+        if self.topics.len() >= MAX_TOPICS && !self.topics.contains_key(&ticket.topic()) {
+            return Err(CommandError::TooManyTopics);
+        }
+        let mut news = News::default();
+        self.move_on(tx, now, from, ticket, &mut news)?;
+        news.tell(tx, from, staged)?;
+        Ok(true)
+    }
+
+    /// The log goes on in the next topic: opened, followed as this one was, with what was not acknowledged here.
+    fn move_on(
+        &mut self,
+        tx: &Tx<'_>,
+        now: Millis,
+        from: TopicId,
+        ticket: &Ticket,
+        news: &mut News,
+    ) -> Result<(), StoreError> {
+        let to = ticket.topic();
+        let Some(old) = self.topics.get(&from) else { return Ok(()) };
+        let (subscribed, known_as) = (old.subscribed, old.known_as);
+        if let Entry::Vacant(place) = self.topics.entry(to) {
+            tx.put_topic(ticket, now)?;
+            let topic = place.insert(Topic::new(ticket.keys(), None, now));
+            (topic.subscribed, topic.known_as) = (subscribed, known_as);
+        }
+        self.move_rows(tx, now, from, to)?;
+        self.slots.touch(to);
+        self.touched.extend([from, to]);
+        news.events.push(Event::Moved { topic: from, successor: to });
+        Ok(())
+    }
+
+    /// Every own row of a closed topic gets one new envelope in the next.
+    fn move_rows(&mut self, tx: &Tx<'_>, now: Millis, from: TopicId, to: TopicId) -> Result<(), StoreError> {
+        let Some(keys) = self.topics.get(&to).map(|topic| topic.keys.clone()) else { return Ok(()) };
+        // A reader's rows wait where they are, should it ever be allowed to write.
+        if keys.write_key().is_none() {
+            return tx.outbox_park_topic(from, PARKED_CLOSED);
+        }
+        let (mut after, mut seen) = (None, BTreeSet::new());
+        loop {
+            let rows = tx.outbox_rows(from, after, MOVED_ROWS)?;
+            let Some(last) = rows.last() else { break };
+            after = Some(last.id);
+            for row in rows.iter().filter(|row| row.own && seen.insert(row.operation)) {
+                let Some((header, body)) = tx.operation_bytes(&row.operation)? else { continue };
+                let Ok(envelope) = keys.seal(&header, &body) else { continue };
+                tx.outbox_remove(row.id)?;
+                if let Some(topic) = self.topics.get_mut(&from) {
+                    topic.outbox.forget(&row.hash);
+                }
+                self.outbox_rows = self.outbox_rows.saturating_sub(1);
+                self.outbox_bytes = self.outbox_bytes.saturating_sub(u64::from(row.len));
+                self.queue(tx, now, to, row.operation, &envelope)?;
+            }
+        }
+        tx.outbox_unpark_topic(from).map(drop)
+    }
+
+    /// An own operation that was acknowledged after the close was not: it waits to be sent again.
+    fn send_again(
+        &mut self,
+        tx: &Tx<'_>,
+        now: Millis,
+        id: TopicId,
+        operation: &VerifiedOperation,
+    ) -> Result<(), StoreError> {
+        let Some(topic) = self.topics.get(&id) else { return Ok(()) };
+        let Ok(envelope) = topic.keys.seal(operation.header(), operation.body_bytes()) else { return Ok(()) };
+        // With a full outbox its log stands still, visibly: it stays without a place.
+        let known = topic.outbox.find(&EnvelopeHash::of(&envelope)).is_some();
+        if known || !self.outbox_has_room(envelope.len()) {
+            return Ok(());
+        }
+        self.queue(tx, now, id, operation.id(), &envelope)
+    }
+
+    fn queue(
+        &mut self,
+        tx: &Tx<'_>,
+        now: Millis,
+        topic: TopicId,
+        operation: OperationId,
+        envelope: &[u8],
+    ) -> Result<(), StoreError> {
+        let (hash, origin) = (EnvelopeHash::of(envelope), Origin::Own);
+        let row =
+            tx.outbox_push(&NewOutboxRow { topic, operation, hash, envelope, origin, not_before: now })?;
+        self.add_outbox_row(topic, row, hash, envelope.len(), now);
+        Ok(())
+    }
+}
+
+fn read(body: &[u8]) -> Option<Rotation> {
+    match Body::decode(body).ok()?.content {
+        Content::RoomRotate(rotation) => Some(*rotation),
+        _ => None,
+    }
+}

@@ -1,0 +1,356 @@
+//! Topics that close, the next ones, and the two-party sessions and bundles that carry their secrets. Which rotation
+//! closes a topic is decided in [`crate::engine`].
+
+use rusqlite::{Row, params};
+use zeroize::Zeroizing;
+
+use super::db::{Db, int, uint};
+use super::error::StoreError;
+use super::pending::Receipt;
+use super::tx::Tx;
+use crate::crypto::{DeviceBundle, DeviceSecrets, Session};
+use crate::identity::{Author, Certificate, Identity, LogId, Millis, OperationId};
+use crate::ops::{LogEnd, SessionId, Ticket, VerifiedOperation};
+use crate::projector::Place;
+use crate::topic::{Generation, Seq, TopicId};
+
+/// The rotation that closed a topic.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct TopicClose {
+    /// The topic.
+    pub topic: TopicId,
+    /// The operation that closed it.
+    pub operation: OperationId,
+    /// In which copy of the topic's log that was seen.
+    pub generation: Generation,
+    /// After how many resets.
+    pub resets: u32,
+    /// Its place there.
+    pub seq: Seq,
+    /// Where the log goes on.
+    pub successor: TopicId,
+    /// The successor's epoch.
+    pub epoch: u32,
+}
+
+/// A rotation that stands in a topic.
+#[derive(Clone)]
+pub struct StoredRotation {
+    /// The operation.
+    pub operation: OperationId,
+    /// Who signed it.
+    pub rotator: Author,
+    /// In which copy of the log it stands.
+    pub generation: Generation,
+    /// After how many resets.
+    pub resets: u32,
+    /// Its place.
+    pub seq: Seq,
+    /// The operation's body.
+    pub body: Vec<u8>,
+}
+
+/// Under which name this device's X25519 secrets are kept.
+const DEVICE_SECRETS: &str = "device-secrets";
+
+impl Db {
+    /// All topics that closed.
+    pub fn topic_closes(&self) -> Result<Vec<TopicClose>, StoreError> {
+        self.all(
+            "SELECT topic, operation, generation, resets, seq, successor, epoch FROM topic_close ORDER BY topic",
+            [],
+            close_row,
+        )
+    }
+
+    /// The rotations that stand in a topic, in the order of their places.
+    pub fn rotations(&self, topic: TopicId) -> Result<Vec<StoredRotation>, StoreError> {
+        self.all(
+            "SELECT operation, rotator, generation, resets, seq, body FROM rotation
+             WHERE topic = ?1 AND resets IS NOT NULL ORDER BY resets, seq",
+            [topic.0],
+            |row| {
+                Ok(StoredRotation {
+                    operation: OperationId(row.get(0)?),
+                    rotator: Author(row.get(1)?),
+                    generation: Generation(row.get(2)?),
+                    resets: row.get(3)?,
+                    seq: Seq(uint(row.get(4)?)),
+                    body: row.get(5)?,
+                })
+            },
+        )
+    }
+
+    /// Topics in which a rotation of this device has no place yet.
+    pub(crate) fn unplaced_rotations(&self) -> Result<Vec<TopicId>, StoreError> {
+        self.all(
+            "SELECT DISTINCT topic FROM rotation WHERE ticket IS NOT NULL AND resets IS NULL",
+            [],
+            |row| row.get(0).map(TopicId),
+        )
+    }
+
+    /// What a rotation of this device hands over.
+    pub(crate) fn rotation_ticket(&self, operation: &OperationId) -> Result<Option<Ticket>, StoreError> {
+        let text = self.one("SELECT ticket FROM rotation WHERE operation = ?1", [operation.0], |row| {
+            row.get::<_, Option<Vec<u8>>>(0).map(|text| text.map(Zeroizing::new))
+        })?;
+        let Some(text) = text.flatten() else { return Ok(None) };
+        let parsed = std::str::from_utf8(&text).ok().and_then(|text| Ticket::parse(text).ok());
+        parsed.map(Some).ok_or_else(|| self.damaged("a rotation's ticket does not parse"))
+    }
+
+    /// Whether a device may close the topics of a log.
+    pub fn is_rotator(&self, log: &LogId, device: &Author) -> Result<bool, StoreError> {
+        let found =
+            self.one("SELECT 1 FROM rotator WHERE log = ?1 AND device = ?2", [log.0, device.0], |_| Ok(()))?;
+        Ok(found.is_some())
+    }
+
+    /// The last operation of each author's log that a server has placed: what a rotation names.
+    pub fn log_ends(&self, log: &LogId) -> Result<Vec<LogEnd>, StoreError> {
+        self.all(
+            "SELECT author, seq_num, hash FROM heads h WHERE log = ?1 AND pos < ?2
+             UNION ALL
+             SELECT h.author, o.seq_num, o.hash FROM heads h JOIN operations o
+                 ON o.author = h.author AND o.log = h.log AND o.seq_num =
+                    (SELECT max(p.seq_num) FROM operations p
+                     WHERE p.author = h.author AND p.log = h.log AND p.place IS NOT NULL)
+             WHERE h.log = ?1 AND h.pos = ?2
+             ORDER BY 1",
+            params![log.0, Place::UNPLACED.to_bytes()],
+            |row| {
+                Ok(LogEnd { author: Author(row.get(0)?), seq_num: row.get(1)?, id: OperationId(row.get(2)?) })
+            },
+        )
+    }
+
+    /// A two-party session.
+    pub fn session(&self, id: SessionId) -> Result<Option<Session>, StoreError> {
+        let state = self.one("SELECT state FROM two_party WHERE session = ?1", [id.0], |row| {
+            row.get(0).map(Zeroizing::new)
+        })?;
+        state.map(|state: Zeroizing<Vec<u8>>| self.parse_session(&state)).transpose()
+    }
+
+    /// The session with a device that was used last.
+    pub fn session_with(&self, peer: &Author) -> Result<Option<Session>, StoreError> {
+        let state = self.one(
+            "SELECT state FROM two_party WHERE peer = ?1 ORDER BY used_ms DESC LIMIT 1",
+            [peer.0],
+            |row| row.get(0).map(Zeroizing::new),
+        )?;
+        state.map(|state: Zeroizing<Vec<u8>>| self.parse_session(&state)).transpose()
+    }
+
+    fn parse_session(&self, state: &[u8]) -> Result<Session, StoreError> {
+        Session::from_bytes(state).map_err(|_| self.damaged("a two-party session does not parse"))
+    }
+
+    /// This device's X25519 secrets.
+    pub fn device_secrets(&self) -> Result<Option<DeviceSecrets>, StoreError> {
+        let Some(bytes) = self.setting(DEVICE_SECRETS)?.map(Zeroizing::new) else { return Ok(None) };
+        let secrets = DeviceSecrets::from_bytes(&bytes);
+        secrets.map(Some).map_err(|_| self.damaged("this device's key material does not parse"))
+    }
+
+    /// The key bundle of a device that is good for longest. Not checked for its time.
+    pub fn device_bundle(&self, device: &Author) -> Result<Option<DeviceBundle>, StoreError> {
+        let stored =
+            self.one("SELECT header, body FROM device_bundle WHERE device = ?1", [device.0], |row| {
+                Ok((row.get::<_, Vec<u8>>(0)?, row.get::<_, Vec<u8>>(1)?))
+            })?;
+        let Some((header, body)) = stored else { return Ok(None) };
+        let operation = VerifiedOperation::from_store(&header, &body).ok();
+        let bundle = operation.as_ref().and_then(DeviceBundle::of);
+        bundle.map(Some).ok_or_else(|| self.damaged("a key bundle does not parse"))
+    }
+
+    /// Whose device this is, as its certificate says. Without one a device is its own identity.
+    pub fn identity_of(&self, device: &Author) -> Result<Identity, StoreError> {
+        let found =
+            self.one("SELECT identity FROM device_identity WHERE device = ?1", [device.0], |row| row.get(0))?;
+        Ok(Identity(found.unwrap_or(device.0)))
+    }
+
+    /// The devices an identity has certified, as far as they were seen.
+    pub fn devices_of(&self, identity: &Identity) -> Result<Vec<Author>, StoreError> {
+        self.all(
+            "SELECT device FROM device_identity WHERE identity = ?1 ORDER BY device",
+            [identity.0],
+            |row| row.get(0).map(Author),
+        )
+    }
+
+    fn damaged(&self, detail: &str) -> StoreError {
+        StoreError::Corrupt { path: self.file().path(), detail: detail.to_owned() }
+    }
+}
+
+impl Tx<'_> {
+    /// Notes that a topic closed; an earlier note gives way.
+    pub(crate) fn put_topic_close(&self, close: &TopicClose) -> Result<(), StoreError> {
+        self.run(
+            "INSERT INTO topic_close (topic, operation, generation, resets, seq, successor, epoch)
+             VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7)
+             ON CONFLICT (topic) DO UPDATE SET operation = excluded.operation, generation = excluded.generation,
+                 resets = excluded.resets, seq = excluded.seq, successor = excluded.successor, epoch = excluded.epoch",
+            params![
+                close.topic.0,
+                close.operation.0,
+                close.generation.0,
+                close.resets,
+                int(close.seq.0),
+                close.successor.0,
+                close.epoch
+            ],
+        )
+        .map(drop)
+    }
+
+    /// Keeps a rotation of this device that has no place yet, with what it hands over.
+    pub(crate) fn put_own_rotation(
+        &self,
+        topic: TopicId,
+        operation: &VerifiedOperation,
+        ticket: &Ticket,
+    ) -> Result<(), StoreError> {
+        let text = Zeroizing::new(ticket.to_string());
+        self.run(
+            "INSERT INTO rotation (operation, topic, rotator, body, ticket) VALUES (?1, ?2, ?3, ?4, ?5)",
+            params![operation.id().0, topic.0, operation.author().0, operation.body_bytes(), text.as_bytes()],
+        )
+        .map(drop)
+    }
+
+    /// Forgets this device's rotations of a topic that another one closed.
+    pub(crate) fn remove_lost_rotations(
+        &self,
+        topic: TopicId,
+        closed_by: &OperationId,
+    ) -> Result<Vec<OperationId>, StoreError> {
+        self.all(
+            "DELETE FROM rotation WHERE topic = ?1 AND ticket IS NOT NULL AND operation <> ?2 RETURNING operation",
+            [topic.0, closed_by.0],
+            |row| row.get(0).map(OperationId),
+        )
+    }
+
+    /// Notes where a rotation stands; the first place in a copy of the log counts.
+    pub(crate) fn place_rotation(
+        &self,
+        receipt: &Receipt,
+        operation: &OperationId,
+        rotator: &Author,
+        body: &[u8],
+    ) -> Result<(), StoreError> {
+        self.run(
+            "INSERT INTO rotation (operation, topic, rotator, generation, resets, seq, body)
+             VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7)
+             ON CONFLICT (operation) DO UPDATE SET generation = excluded.generation, resets = excluded.resets,
+                 seq = excluded.seq WHERE rotation.resets IS NULL",
+            params![
+                operation.0,
+                receipt.topic.0,
+                rotator.0,
+                receipt.generation.0,
+                receipt.place.resets,
+                int(receipt.place.seq.0),
+                body
+            ],
+        )
+        .map(drop)
+    }
+
+    /// The devices that may close the topics of a log, from now on.
+    pub(crate) fn set_rotators(&self, log: &LogId, devices: &[Author]) -> Result<(), StoreError> {
+        self.run("DELETE FROM rotator WHERE log = ?1", [log.0])?;
+        for device in devices {
+            self.run("INSERT OR IGNORE INTO rotator (log, device) VALUES (?1, ?2)", [log.0, device.0])?;
+        }
+        Ok(())
+    }
+
+    /// Keeps a session as it is now.
+    pub(crate) fn put_session(&self, session: &Session, now: Millis) -> Result<(), StoreError> {
+        let state = session.to_bytes();
+        self.run(
+            "INSERT INTO two_party (session, peer, used_ms, state) VALUES (?1, ?2, ?3, ?4)
+             ON CONFLICT (session) DO UPDATE SET used_ms = excluded.used_ms, state = excluded.state",
+            params![session.id.0, session.peer.0, int(now.0), &state[..]],
+        )
+        .map(drop)
+    }
+
+    /// Keeps this device's X25519 secrets.
+    pub(crate) fn put_device_secrets(&self, bytes: &[u8]) -> Result<(), StoreError> {
+        self.set_setting(DEVICE_SECRETS, bytes)
+    }
+
+    /// Keeps a device's bundle, if it is good for longer than the one before.
+    pub(crate) fn put_device_bundle(
+        &self,
+        operation: &VerifiedOperation,
+        expires: Millis,
+    ) -> Result<(), StoreError> {
+        self.run(
+            "INSERT INTO device_bundle (device, expires_ms, header, body) VALUES (?1, ?2, ?3, ?4)
+             ON CONFLICT (device) DO UPDATE SET expires_ms = excluded.expires_ms, header = excluded.header,
+                 body = excluded.body WHERE excluded.expires_ms > device_bundle.expires_ms",
+            params![operation.author().0, int(expires.0), operation.header(), operation.body_bytes()],
+        )
+        .map(drop)
+    }
+
+    /// Keeps whose device this is. The first certificate stands: a device does not change hands.
+    pub(crate) fn put_certificate(&self, certificate: &Certificate) -> Result<(), StoreError> {
+        self.run(
+            "INSERT OR IGNORE INTO device_identity (device, identity, certificate) VALUES (?1, ?2, ?3)",
+            params![certificate.device.0, certificate.identity.0, certificate.to_bytes()],
+        )
+        .map(drop)
+    }
+
+    /// For each author with operations in a topic after a place, the lowest number among them.
+    pub(crate) fn authors_after(
+        &self,
+        topic: TopicId,
+        resets: u32,
+        seq: Seq,
+    ) -> Result<Vec<(Author, u32)>, StoreError> {
+        self.all(
+            "SELECT o.author, min(o.seq_num) FROM placement p CROSS JOIN operations o
+                 ON substr(o.hash, 1, 8) = substr(p.operation, 1, 8) AND o.hash = p.operation
+             WHERE p.topic = ?1 AND p.resets = ?2 AND p.seq > ?3 GROUP BY o.author ORDER BY o.author",
+            params![topic.0, resets, int(seq.0)],
+            |row| Ok((Author(row.get(0)?), row.get(1)?)),
+        )
+    }
+
+    /// Removes what waits in a topic after a place.
+    pub(crate) fn remove_pending_after(
+        &self,
+        topic: TopicId,
+        resets: u32,
+        seq: Seq,
+    ) -> Result<(), StoreError> {
+        self.run(
+            "DELETE FROM pending WHERE topic = ?1 AND resets = ?2 AND seq > ?3",
+            params![topic.0, resets, int(seq.0)],
+        )
+        .map(drop)
+    }
+}
+
+fn close_row(row: &Row<'_>) -> rusqlite::Result<TopicClose> {
+    Ok(TopicClose {
+        topic: TopicId(row.get(0)?),
+        operation: OperationId(row.get(1)?),
+        generation: Generation(row.get(2)?),
+        resets: row.get(3)?,
+        seq: Seq(uint(row.get(4)?)),
+        successor: TopicId(row.get(5)?),
+        epoch: row.get(6)?,
+    })
+}
