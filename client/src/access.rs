@@ -134,9 +134,16 @@ impl Unanswered {
     /// The server's wish, 0 for none.
     pub(crate) const fn retry_after_ms(&self) -> u64 {
         match self {
-            Self::Get(GetError::Status { retry_after_ms, .. }) => *retry_after_ms,
+            Self::Get(GetError::Status { retry_after_ms, .. } | GetError::Tunnel { retry_after_ms, .. }) => {
+                *retry_after_ms
+            }
             _ => 0,
         }
+    }
+
+    /// Whether the relay of a tunnel is to blame.
+    pub(crate) const fn is_tunnels(&self) -> bool {
+        matches!(self, Self::Get(GetError::Tunnel { .. }))
     }
 }
 

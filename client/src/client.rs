@@ -59,9 +59,8 @@ impl Client {
         let terms = config.terms();
         let Config { path, device, allow_plaintext, extra_roots, coalesce, workers, clock, .. } = config;
         let tls = client_config(&extra_roots).map_err(|error| ClientError::Tls(error.to_string()))?;
-        let http =
-            Http::new(tls.clone(), allow_plaintext).map_err(|error| ClientError::Tls(error.to_string()))?;
         let sockets = SocketContext { tls: Arc::new(tls), allow_plaintext };
+        let http = Http::new(sockets.clone()).map_err(|error| ClientError::Tls(error.to_string()))?;
         let threads = workers.unwrap_or(0);
         let workers =
             Workers::new(threads).map_err(|error| ClientError::Threads(std::io::Error::other(error)))?;
@@ -203,21 +202,26 @@ impl Client {
         self.shared.inbox.command(Command::SetReadKey { topic, key }).await.map(drop)
     }
 
-    /// What the server says of a topic's control messages. Asked for directly, like the topic itself.
+    /// What the server says of a topic's control messages. Asked for the way the topic is read.
     pub async fn about(&self, topic: TopicId) -> Result<About, ClientError> {
-        self.server()?.about(topic).await
+        self.server(topic).await?.about(topic).await
     }
 
-    /// How many connections listen to a topic, for those who may write to it. The server is asked directly: it learns
-    /// that this address has the topic's write key.
+    /// How many connections listen to a topic, for those who may write to it. Asked for the way the topic is read: the
+    /// server learns that whoever asks from that address has the topic's write key.
     pub async fn subscribers(&self, topic: TopicId) -> Result<u64, ClientError> {
-        self.server()?.subscribers(topic).await
+        self.server(topic).await?.subscribers(topic).await
     }
 
-    fn server(&self) -> Result<Server, ClientError> {
+    /// The server, and the way this topic is read.
+    async fn server(&self, topic: TopicId) -> Result<Server, ClientError> {
         let base = self.shared.server.lock().unwrap_or_else(PoisonError::into_inner).clone();
         let base = base.ok_or(ClientError::Command(CommandError::NoNetwork))?;
-        Ok(Server { http: self.shared.http.clone(), inbox: self.shared.inbox.clone(), base })
+        let via = match self.shared.inbox.command(Command::Tunnel { topic }).await? {
+            Reply::Tunnel(via) => via.map(|tunnel| tunnel.url),
+            other => return Err(unexpected(&other)),
+        };
+        Ok(Server { http: self.shared.http.through(via), inbox: self.shared.inbox.clone(), base })
     }
 
     /// Where a topic stands.

@@ -38,6 +38,12 @@ pub struct Config {
     pub accept_v2: bool,
     /// Where the whole set of records is fetched every day, before relays are asked for theirs.
     pub records_url: Option<String>,
+    /// Read through tunnels where relays offer them, so that the sync server sees a relay's address instead of this
+    /// device's.
+    pub hidden_reading: bool,
+    /// Before sending again what seems lost, look through the tunnel of a further relay whether the server has it: one
+    /// that hides an echo to see what is sent twice then learns nothing. A lost packet takes 5–60 s longer.
+    pub look_before_retry: bool,
     /// How long changes are merged into one event after one was passed on.
     pub coalesce: Duration,
     /// Threads that open envelopes and wrap packets; `None` for one per core.
@@ -47,8 +53,8 @@ pub struct Config {
 }
 
 impl Config {
-    /// The defaults: encrypted only, three relays, changes merged for 50 ms. The caller keeps the device's private key
-    /// (an Ed25519 seed).
+    /// The defaults: encrypted only, three relays, reading through tunnels, changes merged for 50 ms. The caller keeps the
+    /// device's private key (an Ed25519 seed).
     pub fn new(path: impl Into<PathBuf>, device_key: [u8; 32]) -> Self {
         Self::with_device(path.into(), DeviceSource::Key(device_key))
     }
@@ -69,6 +75,8 @@ impl Config {
             relay_delay: None,
             accept_v2: false,
             records_url: None,
+            hidden_reading: true,
+            look_before_retry: true,
             coalesce: Duration::from_millis(50),
             workers: None,
             clock: Arc::new(SystemClock),
@@ -84,8 +92,9 @@ impl Config {
             accept_v2: self.accept_v2,
             records_as_of: None,
         };
-        let Self { relays, allow_plaintext, ref records_url, .. } = *self;
-        Terms { relays, allow_plaintext, sending, records_url: records_url.clone() }
+        let Self { relays, allow_plaintext, hidden_reading, look_before_retry, ref records_url, .. } = *self;
+        let records_url = records_url.clone();
+        Terms { relays, allow_plaintext, hidden_reading, look_before_retry, sending, records_url }
     }
 }
 
@@ -97,6 +106,7 @@ impl fmt::Debug for Config {
             .field("allow_plaintext", &self.allow_plaintext)
             .field("extra_roots", &self.extra_roots.len())
             .field("relays", &self.relays)
+            .field("hidden_reading", &self.hidden_reading)
             .finish_non_exhaustive()
     }
 }

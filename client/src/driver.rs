@@ -31,7 +31,7 @@ pub(crate) use inbox::{Inbox, MAX_TOGETHER, Message, inbox};
 pub(crate) use outbound::Outbound;
 pub(crate) use workers::Workers;
 
-use inbox::{Room, Stopped};
+use inbox::{End, Room, Stopped};
 use lanes::Lanes;
 
 /// Operations stored in one transaction of an ingest slice: about 5 ms, the longest a command waits for it.
@@ -63,7 +63,7 @@ enum Waiter {
 /// What a connection brought, in its order.
 enum Incoming {
     Frame { conn: ConnId, message: bytes::Bytes, room: Room },
-    End { conn: ConnId, retry_after_ms: u64 },
+    End(End),
 }
 
 /// Who listens to which topic. However the thread ends, their subscriptions end with it.
@@ -97,7 +97,7 @@ impl Drop for Listeners {
 /// What a frame's jobs opened, with the room the frame holds; or the end of its connection.
 enum Received {
     Batch(OpenedBatch, Arc<Room>),
-    End { conn: ConnId, retry_after_ms: u64 },
+    End(End),
 }
 
 /// The thread's state.
@@ -282,9 +282,9 @@ impl Driver {
             Message::Opened { ticket, batch, room } => {
                 self.lanes.finish(ticket, Received::Batch(batch, room), &mut self.received);
             }
-            Message::Disconnected { conn, retry_after_ms } => {
-                self.outbound.forget(conn);
-                self.incoming.push_back(Incoming::End { conn, retry_after_ms });
+            Message::Ended(end) => {
+                self.outbound.forget(end.conn);
+                self.incoming.push_back(Incoming::End(end));
             }
             Message::Refused { conn, unreadable } => {
                 self.outbound.forget(conn);
@@ -335,9 +335,7 @@ impl Driver {
                     inputs.push(Input::Opened(batch));
                     rooms.push(room);
                 }
-                Some(Received::End { conn, retry_after_ms }) => {
-                    inputs.push(Input::Disconnected { conn, retry_after_ms });
-                }
+                Some(Received::End(end)) => inputs.push(end.into()),
                 None => break,
             }
         }
@@ -390,9 +388,9 @@ impl Driver {
                     }
                 }
                 // What came before the end is stored before it.
-                Incoming::End { conn, retry_after_ms } => {
-                    let ticket = self.lanes.start(conn);
-                    self.lanes.finish(ticket, Received::End { conn, retry_after_ms }, &mut self.received);
+                Incoming::End(end) => {
+                    let ticket = self.lanes.start(end.conn);
+                    self.lanes.finish(ticket, Received::End(end), &mut self.received);
                 }
             }
         }
@@ -403,12 +401,12 @@ impl Driver {
     fn publish_outputs(&mut self) {
         while let Some(output) = self.engine.poll_output() {
             match output {
-                Output::Connect { conn, server, request } => {
-                    self.outbound.connect(conn, &server, request, &self.inbox);
+                Output::Connect { conn, server, via, request } => {
+                    self.outbound.connect(conn, &server, via, request, &self.inbox);
                 }
                 Output::ForgetConnections => self.outbound.forget_kept(),
-                Output::Fetch { conn, server, request } => {
-                    self.outbound.fetch(conn, &server, request, &self.inbox);
+                Output::Fetch { conn, server, via, request } => {
+                    self.outbound.fetch(conn, &server, via, request, &self.inbox);
                 }
                 Output::Disconnect { conn } => self.outbound.forget(conn),
                 Output::RenewRecords { sources } => self.outbound.renew(sources, &self.inbox),

@@ -38,7 +38,9 @@ mod subscription;
 pub use access::About;
 pub use client::Client;
 pub use config::{Config, RelayHops};
-pub use delta_core::engine::{Blocked, Cancelled, CommandError, Event, TopicStatus, Unreadable};
+pub use delta_core::engine::{
+    Blocked, Cancelled, CommandError, DirectReading, Event, ReadPath, TopicStatus, Unreadable,
+};
 pub use error::{ClientError, ServerRecordError};
 pub use keystore::{
     DEVICE_ITEM, DeviceSource, IDENTITY_ITEM, KeyStore, KeyStoreError, store_identity, stored_identity,

@@ -3,6 +3,7 @@
 mod http;
 mod socket;
 mod tls;
+mod tunnel;
 
 pub(crate) use http::{GetError, Http};
 pub(crate) use socket::{Closed, Sink, SocketContext, run};

@@ -23,6 +23,8 @@ use crate::net::Http;
 pub(crate) struct Terms {
     pub(crate) relays: usize,
     pub(crate) allow_plaintext: bool,
+    pub(crate) hidden_reading: bool,
+    pub(crate) look_before_retry: bool,
     pub(crate) sending: Sending,
     /// Where records are renewed from before relays are asked.
     pub(crate) records_url: Option<String>,
@@ -48,7 +50,7 @@ pub(crate) async fn resolve(
     mut seen: SeenDirectory,
     before: Option<&Node>,
 ) -> Result<Resolved, ClientError> {
-    let Terms { relays, allow_plaintext, .. } = *terms;
+    let Terms { relays, allow_plaintext, hidden_reading, look_before_retry, .. } = *terms;
     if relays == 0 || relays > MAX_RELAYS {
         return Err(ClientError::PathLength { relays });
     }
@@ -70,7 +72,8 @@ pub(crate) async fn resolve(
         return Err(ClientError::ServerRecord { url: server.url, reason: ServerRecordError::NoOnionKey });
     }
     let sending = Sending { records_as_of: as_of, ..terms.sending };
-    let network = Network { directory: Arc::new(directory), server, relays, seen, sending };
+    let (directory, hide_reading) = (Arc::new(directory), hidden_reading);
+    let network = Network { directory, server, relays, hide_reading, look_before_retry, seen, sending };
     Ok(Resolved { network, skipped })
 }
 

@@ -153,6 +153,8 @@ fn catch_up(
                         directory,
                         server: node,
                         relays: 3,
+                        hide_reading: false,
+                        look_before_retry: false,
                         seen: SeenDirectory::default(),
                         sending: delta_core::engine::Sending::default(),
                     }),

@@ -19,6 +19,7 @@ mod hints;
 pub mod ingest;
 mod io;
 mod jobs;
+pub mod look;
 mod outbox;
 mod packets;
 mod receive;
@@ -28,6 +29,7 @@ mod sending;
 mod signals;
 mod slots;
 mod state;
+mod tunnels;
 
 use std::collections::VecDeque;
 use std::sync::Arc;
@@ -47,8 +49,8 @@ pub use freshness::{
     RENEW_MAX_MS, RENEW_MIN_MS, RENEW_RETRY_MAX_MS, RENEW_RETRY_MS, RENEW_TIMEOUT_MS, Renewed, STALE_AFTER_MS,
 };
 pub use io::{
-    Blocked, Cancelled, Command, CommandError, CommandId, Event, Handover, Input, Network, Output, Reply,
-    SeenDirectory, TopicStatus, Unreadable,
+    Blocked, Cancelled, Command, CommandError, CommandId, DirectReading, Event, Handover, Input, Network,
+    Output, ReadPath, Reply, SeenDirectory, TopicStatus, Unreadable,
 };
 pub use jobs::{OpenJob, Opened, OpenedBatch, PostJob, PostJobError, Why, open};
 pub use sending::{

@@ -71,6 +71,14 @@ impl World {
             News::ServerEquivocates { equivocation, .. } if !self.faults.struck(Fault::ServerRollback) => {
                 return Err(Violation::new(format!("device {device} sees two histories: {equivocation:?}")));
             }
+            News::FalseReset { old, new, .. } if !self.faults.struck(Fault::ServerRollback) => {
+                return Err(Violation::new(format!("device {device} sees two logs: {old:?} and {new:?}")));
+            }
+            News::ServerWithholds { topic, seq } => {
+                self.trace.line(now, format_args!("device {device}: {seq} of {} is kept back", short(topic)));
+                let misbehaves = self.faults.strength(Fault::Withhold) > 0;
+                self.faults.count(Fault::Withhold, u64::from(misbehaves));
+            }
             News::Changed { topic, changes } => {
                 self.trace.line(
                     now,

@@ -8,13 +8,13 @@ use delta_core::engine::{
     self, Command, CommandError, CommandId, Engine, Handover, Input, OpenJob, Output, PostJob, Reply,
 };
 use delta_core::entropy::{Entropy, EntropyError};
-use delta_core::identity::{Author, Millis};
+use delta_core::identity::{Author, Millis, NodeId};
 use delta_core::ops::{DeviceKey, Ticket};
 use delta_core::store::{PendingLimits, Reader, Store};
 use delta_core::sync::history::HistoryRequest;
 use delta_core::sync::outbox::AttemptId;
 use delta_core::sync::session::{ConnId, Cursor, MAX_RETRY_AFTER_MS, SubscribeRequest};
-use delta_core::topic::TopicId;
+use delta_core::topic::{Seq, TopicId};
 
 use crate::disk;
 use crate::faults::Fault;
@@ -103,8 +103,8 @@ enum Slot {
 /// What a device is about to do when it may die.
 #[derive(Debug)]
 pub(crate) enum Deferred {
-    Connect { conn: ConnId, request: SubscribeRequest },
-    Fetch { conn: ConnId, request: HistoryRequest },
+    Connect { conn: ConnId, via: Option<NodeId>, request: SubscribeRequest },
+    Fetch { conn: ConnId, via: Option<NodeId>, request: HistoryRequest },
     Disconnect { conn: ConnId },
     Post(PostJob),
 }
@@ -228,7 +228,7 @@ impl Device {
             match state.slots.pop_front() {
                 Some(Slot::Job { done: Some(input), .. }) => self.inputs.push_back(input),
                 Some(Slot::Input(input)) => {
-                    closed |= matches!(input, Input::Disconnected { .. });
+                    closed |= matches!(input, Input::Disconnected { .. } | Input::TunnelFailed { .. });
                     self.inputs.push_back(input);
                 }
                 _ => break,
@@ -523,7 +523,7 @@ impl World {
                     self.app_hears_event(device, &event)?;
                     continue;
                 }
-                Output::Connect { conn, request, .. } => {
+                Output::Connect { conn, via, request, .. } => {
                     let told = self.device_now(device);
                     if let Some((_, until)) = self.devices[device].pauses.remove(&request.topic) {
                         ensure!(
@@ -532,7 +532,7 @@ impl World {
                             until.since(told)
                         );
                     }
-                    Deferred::Connect { conn, request }
+                    Deferred::Connect { conn, via: via.map(|tunnel| tunnel.relay), request }
                 }
                 // No connection is kept here: every packet opens its own.
                 // Its records never grow old.
@@ -544,7 +544,9 @@ impl World {
                     state.given_up.insert((state.life, conn));
                     Deferred::Disconnect { conn }
                 }
-                Output::Fetch { conn, request, .. } => Deferred::Fetch { conn, request },
+                Output::Fetch { conn, via, request, .. } => {
+                    Deferred::Fetch { conn, via: via.map(|tunnel| tunnel.relay), request }
+                }
                 Output::Post(job) => Deferred::Post(job),
             };
             let delay = self.rng.below(6);
@@ -571,28 +573,31 @@ impl World {
                 let attempt = job.attempt;
                 self.post(Sender::Device { device, life, attempt }, Node::Device(device), to, packet.into());
             }
-            Deferred::Connect { conn, request } if alive => {
+            Deferred::Connect { conn, via, request } if alive => {
+                let via = self.carrier(device, via)?;
                 self.trace.line(
                     now,
                     format_args!(
-                        "device {device} connects {conn:?} to {} since {}",
+                        "device {device} connects {conn:?} to {} since {} through {via:?}",
                         short(&request.topic),
                         request.since
                     ),
                 );
-                self.open_stream(device, life, conn, Request::Subscribe(request));
+                self.open_stream(device, life, conn, via, Request::Subscribe(request));
             }
-            Deferred::Fetch { conn, request } if alive => {
+            Deferred::Fetch { conn, via, request } if alive => {
+                let via = self.carrier(device, via)?;
                 let HistoryRequest { topic, after, before, .. } = request;
                 let topic = short(&topic);
                 self.trace.line(
                     now,
                     format_args!(
-                        "device {device} reads {topic} between {after} and {before} again, {conn:?}"
+                        "device {device} reads {topic} between {after} and {before}, {conn:?} through {via:?}"
                     ),
                 );
-                self.faults.count(Fault::Overflow, 1);
-                self.open_stream(device, life, conn, Request::Page(request));
+                // A look asks for all there is.
+                self.faults.count(Fault::Overflow, u64::from(before < Seq::MAX));
+                self.open_stream(device, life, conn, via, Request::Page(request));
             }
             Deferred::Disconnect { conn } if alive => {
                 self.trace.line(now, format_args!("device {device} closes {conn:?}"));
@@ -603,6 +608,14 @@ impl World {
             Deferred::Connect { .. } | Deferred::Fetch { .. } | Deferred::Disconnect { .. } => {}
         }
         Ok(())
+    }
+
+    /// The relay that carries a device's stream. Here every relay offers tunnels, so there must be one.
+    fn carrier(&self, device: usize, via: Option<NodeId>) -> Result<Option<usize>, Violation> {
+        match via.and_then(|relay| self.node(&relay)) {
+            Some(Node::Relay(relay)) => Ok(Some(relay)),
+            other => Err(Violation::new(format!("device {device} reads through {other:?}"))),
+        }
     }
 
     pub(crate) fn device_posted(&mut self, device: usize, life: u64, attempt: AttemptId, taken: bool) {
@@ -631,6 +644,10 @@ impl World {
             Item::Closed { retry_after_ms } => {
                 self.trace.line(now, format_args!("device {device} loses {conn:?}"));
                 socket.slots.push_back(Slot::Input(Input::Disconnected { conn, retry_after_ms }));
+            }
+            Item::TunnelLost => {
+                self.trace.line(now, format_args!("device {device} loses the tunnel of {conn:?}"));
+                socket.slots.push_back(Slot::Input(Input::TunnelFailed { conn, retry_after_ms: 0 }));
             }
         }
         state.flush(conn);
@@ -783,6 +800,7 @@ const fn say(input: &Input) -> &'static str {
         Input::Opened(_) => "opened",
         Input::Connected { .. } => "connected",
         Input::Disconnected { .. } => "disconnected",
+        Input::TunnelFailed { .. } => "tunnel failed",
         Input::Refused { .. } => "refused",
         Input::Posted { handover: Handover::Taken, .. } => "taken",
         Input::Posted { .. } => "not taken",

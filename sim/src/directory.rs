@@ -51,6 +51,22 @@ impl NodeIdentity {
 
     /// Its signed record: reachable at `url`, valid from `now` for longer than any test.
     pub fn record(&self, kind: NodeKind, url: &str, operator: &str, now: Millis) -> RecordObject {
+        self.sign_record(kind, url, operator, now, false)
+    }
+
+    /// The record of a relay that offers tunnels.
+    pub fn tunnel_record(&self, url: &str, operator: &str, now: Millis) -> RecordObject {
+        self.sign_record(NodeKind::Relay, url, operator, now, true)
+    }
+
+    fn sign_record(
+        &self,
+        kind: NodeKind,
+        url: &str,
+        operator: &str,
+        now: Millis,
+        tunnel: bool,
+    ) -> RecordObject {
         let record = NodeRecord {
             kind,
             id: self.id(),
@@ -59,7 +75,7 @@ impl NodeIdentity {
             expires: now.0 / 1000 + VALID_S,
             max_class: Some(4),
             operator: Some(operator.to_owned()),
-            tunnel: false,
+            tunnel,
         };
         RecordObject::sign(&self.signing_key(), &record, now.0 / 1000).expect("a node signs its own record")
     }
@@ -97,7 +113,7 @@ pub fn texts(relays: &[(&NodeIdentity, String)], now: Millis) -> DirectoryTexts 
     let records: Vec<String> = relays
         .iter()
         .enumerate()
-        .map(|(place, (node, url))| node.record(NodeKind::Relay, url, &operator(place), now).to_json())
+        .map(|(place, (node, url))| node.tunnel_record(url, &operator(place), now).to_json())
         .collect();
     DirectoryTexts {
         list: sign_list(
@@ -125,6 +141,8 @@ pub(crate) fn network(relays: &[NodeIdentity], server: &NodeIdentity, hops: usiz
         directory: Arc::new(directory),
         server,
         relays: hops,
+        hide_reading: true,
+        look_before_retry: true,
         seen: SeenDirectory::default(),
         sending: Sending::default(),
     }

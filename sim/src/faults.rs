@@ -68,6 +68,8 @@ faults! {
     Sleep => "sleep",
     /// The sync server asks to be left alone for a while, before or after it accepts a subscriber.
     Busy => "busy",
+    /// The sync server hides an operation from the device that sent it, which finds out by a look.
+    Withhold => "withhold",
 }
 
 /// A name that is no fault's.

@@ -241,6 +241,12 @@ impl ServerActor {
         }
     }
 
+    /// Tells a socket nothing more, and leaves it open. Says whether it told it anything so far.
+    pub fn mute(&mut self, conn: u64) -> bool {
+        let State::Up(up) = &mut self.state else { return false };
+        up.subscribers.get_mut(&conn).is_some_and(|one| !std::mem::replace(&mut one.hung, true))
+    }
+
     /// A message from a client, which clients never send: closed with 1008 or 1002 (docs/wire.md, section 9).
     pub fn handle_message(&mut self, conn: u64, first_byte: Option<u8>) {
         let code = if matches!(first_byte, Some(2 | 6)) { 1008 } else { 1002 };

@@ -9,12 +9,13 @@ use crate::faults::Fault;
 use crate::net::Node;
 use crate::rng::Rng;
 use crate::script::{Answer, FrameAct, FrameMatch, PageAct, PostAct, SubscribeAct};
+use crate::stream::{Stream, StreamId};
 use crate::trace::short;
 use crate::violation::Violation;
 use crate::world::{Event, World};
 
 /// Kinds that strike as a step of their own, with their share among such steps.
-const LARGE: [(Fault, u64); 14] = [
+const LARGE: [(Fault, u64); 15] = [
     (Fault::Cut, 250),
     (Fault::Partition, 200),
     (Fault::DeviceCrash, 200),
@@ -29,6 +30,7 @@ const LARGE: [(Fault, u64); 14] = [
     (Fault::DiskFull, 150),
     (Fault::Clock, 120),
     (Fault::Sleep, 150),
+    (Fault::Withhold, 200),
 ];
 
 /// Farthest a device's clock is from the time, milliseconds.
@@ -184,6 +186,10 @@ impl World {
                 let lasts = self.rng.skewed(1_000, MAX_SLEEP_MS);
                 self.sleep(device, lasts)
             }
+            Fault::Withhold => {
+                self.withhold();
+                false
+            }
             Fault::Loss
             | Fault::Delay
             | Fault::Duplicate
@@ -192,6 +198,18 @@ impl World {
             | Fault::Busy => false,
         };
         Ok(u64::from(struck))
+    }
+
+    /// The server tells one socket nothing more, and the device behind it says something. It counts when the device
+    /// finds out that its echo is kept back.
+    fn withhold(&mut self) {
+        let subscribed = |(id, stream): (&StreamId, &Stream)| Some((*id, stream.device, stream.topic()?));
+        let streams: Vec<_> = self.streams.iter().filter_map(subscribed).collect();
+        let Some((stream, device, topic)) = self.rng.pick(&streams).copied() else { return };
+        if self.server.mute(stream.0) {
+            let content = self.content(device, topic);
+            self.command(device, Command::Publish { topic, content });
+        }
     }
 
     /// From now on commits fail that need room. Each one counts when it does.
@@ -259,7 +277,7 @@ impl World {
         let cut: Vec<_> = self
             .streams
             .iter()
-            .filter(|(_, stream)| self.net.is_blocked(Node::Device(stream.device), Node::Server))
+            .filter(|(_, stream)| self.is_cut_off(stream.device, stream.via))
             .map(|(id, _)| *id)
             .collect();
         for stream in cut {

@@ -7,6 +7,7 @@ use delta_core::identity::Millis;
 use delta_core::sync::frame::Frame;
 use delta_core::sync::history::HistoryRequest;
 use delta_core::sync::session::{ConnId, SubscribeRequest};
+use delta_core::topic::TopicId;
 use delta_topic_log::Cursor;
 
 use crate::faults::Fault;
@@ -31,6 +32,8 @@ pub(crate) struct Stream {
     pub device: usize,
     pub life: u64,
     pub conn: ConnId,
+    /// The relay that carries it.
+    pub via: Option<usize>,
     request: Request,
     /// On the way to the device.
     to_device: VecDeque<Item>,
@@ -54,26 +57,68 @@ pub(crate) enum Request {
 pub(crate) enum Item {
     Open,
     Message(Bytes),
-    Closed { retry_after_ms: u64 },
+    Closed {
+        retry_after_ms: u64,
+    },
+    /// The relay that carried it is gone, or the way through it.
+    TunnelLost,
+}
+
+impl Stream {
+    /// The topic it is subscribed to.
+    pub(crate) const fn topic(&self) -> Option<TopicId> {
+        match &self.request {
+            Request::Subscribe(request) => Some(request.topic),
+            Request::Page(_) => None,
+        }
+    }
 }
 
 impl World {
-    /// A device opens a socket.
-    pub(crate) fn open_stream(&mut self, device: usize, life: u64, conn: ConnId, request: Request) {
+    /// A device opens a socket, directly or through a tunnel.
+    pub(crate) fn open_stream(
+        &mut self,
+        device: usize,
+        life: u64,
+        conn: ConnId,
+        via: Option<usize>,
+        request: Request,
+    ) {
         let stream = StreamId(self.next_stream);
         self.next_stream += 1;
         let now = self.now();
-        let state = Stream { device, life, conn, request, to_device: VecDeque::new(), last: now, cut: false };
+        let to_device = VecDeque::new();
+        let state = Stream { device, life, conn, via, request, to_device, last: now, cut: false };
         self.streams.insert(stream, state);
         self.devices[device].bind(conn, stream);
-        let (a, b) = (Node::Device(device), Node::Server);
-        if self.net.is_blocked(a, b) || self.faults.strikes(Fault::Loss, 150, &mut self.rng) {
+        if self.is_cut_off(device, via) || self.faults.strikes(Fault::Loss, 150, &mut self.rng) {
             let after = if self.rng.chance(500) { HTTP_TIMEOUT_MS } else { 20 };
             self.after(after, Event::StreamLost { stream });
             return;
         }
-        let latency = self.net.latency(a, b, &mut self.faults, &mut self.rng);
+        let latency = self.way(device, via);
         self.after(latency, Event::StreamArrives { stream });
+    }
+
+    /// Whether nothing passes between a device and the server.
+    pub(crate) fn is_cut_off(&self, device: usize, via: Option<usize>) -> bool {
+        let (device, server) = (Node::Device(device), Node::Server);
+        match via {
+            None => self.net.is_blocked(device, server),
+            Some(relay) => {
+                let carries = self.relays[relay].actor.is_up();
+                let relay = Node::Relay(relay);
+                !carries || self.net.is_blocked(device, relay) || self.net.is_blocked(relay, server)
+            }
+        }
+    }
+
+    /// How long one message takes.
+    fn way(&mut self, device: usize, via: Option<usize>) -> u64 {
+        let stops = [Some(Node::Device(device)), via.map(Node::Relay), Some(Node::Server)];
+        let stops: Vec<Node> = stops.into_iter().flatten().collect();
+        let legs = stops.windows(2).filter_map(|leg| Some((*leg.first()?, *leg.last()?)));
+        legs.map(|(a, b)| self.net.latency(a, b, &mut self.faults, &mut self.rng)).sum()
     }
 
     /// The request reaches the server.
@@ -121,13 +166,13 @@ impl World {
         if state.cut {
             return;
         }
-        let path = (Node::Device(state.device), Node::Server);
-        if self.net.is_blocked(path.0, path.1) {
+        let (device, via) = (state.device, state.via);
+        if self.is_cut_off(device, via) {
             // What is sent into a partition never arrives: TCP gives up, the pings find out.
             let _ = self.cut_stream(stream);
             return;
         }
-        let latency = self.net.latency(path.0, path.1, &mut self.faults, &mut self.rng);
+        let latency = self.way(device, via);
         let now = self.now();
         let Some(state) = self.streams.get_mut(&stream) else { return };
         state.last = state.last.max(now.plus(latency));
@@ -141,10 +186,7 @@ impl World {
         let Some(state) = self.streams.get_mut(&stream) else { return };
         let Some(item) = state.to_device.pop_front() else { return };
         let (device, life, conn) = (state.device, state.life, state.conn);
-        let subscribed = match &state.request {
-            Request::Subscribe(request) => Some(request.topic),
-            Request::Page(_) => None,
-        };
+        let subscribed = state.topic();
         let closed = matches!(item, Item::Closed { .. });
         if let (Item::Closed { retry_after_ms }, Some(topic)) = (&item, subscribed) {
             self.pause(device, life, conn, topic, *retry_after_ms);
@@ -176,19 +218,30 @@ impl World {
     /// The device's end finds out.
     pub(crate) fn stream_lost(&mut self, stream: StreamId) {
         if let Some(state) = self.streams.remove(&stream) {
-            self.device_receives(state.device, state.life, state.conn, Item::Closed { retry_after_ms: 0 });
+            let item = match state.via {
+                Some(_) => Item::TunnelLost,
+                None => Item::Closed { retry_after_ms: 0 },
+            };
+            self.device_receives(state.device, state.life, state.conn, item);
         }
     }
 
     /// The device closes its end, or dies.
     pub(crate) fn close_stream(&mut self, stream: StreamId) {
         if let Some(state) = self.streams.remove(&stream) {
-            let path = (Node::Device(state.device), Node::Server);
-            let after = match self.net.is_blocked(path.0, path.1) {
+            let after = match self.is_cut_off(state.device, state.via) {
                 true => PING_TIMEOUT_MS,
-                false => self.net.latency(path.0, path.1, &mut self.faults, &mut self.rng),
+                false => self.way(state.device, state.via),
             };
             self.after(after, Event::StreamForgotten { stream });
+        }
+    }
+
+    /// The tunnels of a relay break with it.
+    pub(crate) fn cut_tunnels(&mut self, relay: usize) {
+        let its = self.streams.iter().filter(|(_, stream)| stream.via == Some(relay));
+        for stream in its.map(|(id, _)| *id).collect::<Vec<_>>() {
+            let _ = self.cut_stream(stream);
         }
     }
 

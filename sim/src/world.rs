@@ -392,6 +392,7 @@ impl World {
         self.trace.line(self.schedule.now(), format_args!("relay {relay} is killed for {down_ms} ms"));
         self.relays[relay].actor.kill();
         self.relays[relay].life += 1;
+        self.cut_tunnels(relay);
         self.after(down_ms, Event::RelayStart { relay });
         true
     }

@@ -90,3 +90,9 @@ fn a_clock_that_is_set_and_a_device_that_sleeps_lose_nothing() {
 fn a_busy_server_gets_the_pause_it_asks_for() {
     play_with(&[Fault::Busy, Fault::Cut], &[Fault::Busy, Fault::Cut]);
 }
+
+/// The device looks through a tunnel before it sends again, and finds its operation in the log.
+#[test]
+fn case_38_an_echo_kept_back_from_its_sender_is_found_by_a_look() {
+    play_with(&[Fault::Withhold], &[Fault::Withhold]);
+}

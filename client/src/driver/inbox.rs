@@ -4,7 +4,7 @@ use std::sync::mpsc::{self, Receiver, Sender};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use bytes::Bytes;
-use delta_core::engine::{Command, Handover, OpenedBatch, Reply, Unreadable};
+use delta_core::engine::{Command, Handover, Input, OpenedBatch, Reply, Unreadable};
 use delta_core::sync::outbox::AttemptId;
 use delta_core::sync::session::ConnId;
 use delta_core::topic::TopicId;
@@ -35,13 +35,32 @@ pub(crate) enum Message {
     Connected { conn: ConnId },
     Frame { conn: ConnId, message: Bytes, room: Room },
     Opened { ticket: Ticket, batch: OpenedBatch, room: Arc<Room> },
-    Disconnected { conn: ConnId, retry_after_ms: u64 },
+    Ended(End),
     Refused { conn: ConnId, unreadable: Unreadable },
     Posted { attempt: AttemptId, handover: Handover },
     RecordsRenewed { ok: bool },
     NetworkChanged,
     Close { done: oneshot::Sender<()> },
     WorkerPanicked,
+}
+
+/// How a connection, or an exchange, came to its end.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct End {
+    pub(crate) conn: ConnId,
+    pub(crate) retry_after_ms: u64,
+    /// The relay of its tunnel is to blame.
+    pub(crate) tunnel_failed: bool,
+}
+
+impl From<End> for Input {
+    fn from(end: End) -> Self {
+        let End { conn, retry_after_ms, tunnel_failed } = end;
+        match tunnel_failed {
+            true => Self::TunnelFailed { conn, retry_after_ms },
+            false => Self::Disconnected { conn, retry_after_ms },
+        }
+    }
 }
 
 /// The room a frame holds until it is stored.

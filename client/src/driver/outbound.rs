@@ -5,13 +5,14 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use delta_core::engine::{Handover, MAX_HANDOVERS, PostJob, Unreadable};
+use delta_core::onion::route::Tunnel;
 use delta_core::sync::history::HistoryRequest;
 use delta_core::sync::proof::Purpose;
 use delta_core::sync::session::{ConnId, SubscribeRequest};
 use tokio::runtime::Handle;
 use tokio::sync::{Semaphore, oneshot};
 
-use super::inbox::{ConnectionRoom, Inbox, Message, Room};
+use super::inbox::{ConnectionRoom, End, Inbox, Message, Room};
 use super::workers::{Urgency, Workers};
 use crate::access::{Server, Unanswered};
 use crate::net::{Closed, Http, Sink, SocketContext, run};
@@ -44,18 +45,27 @@ impl Outbound {
     }
 
     /// Opens a WebSocket to the server at this base URL and reads it.
-    pub(super) fn connect(&mut self, conn: ConnId, server: &str, request: SubscribeRequest, inbox: &Inbox) {
+    pub(super) fn connect(
+        &mut self,
+        conn: ConnId,
+        server: &str,
+        via: Option<Tunnel>,
+        request: SubscribeRequest,
+        inbox: &Inbox,
+    ) {
         let (cancel, cancelled) = oneshot::channel();
         self.open.insert(conn, cancel);
         let sink = EngineSink { conn, room: inbox.connection_room(), inbox: inbox.clone() };
-        let (context, server) = (self.sockets.clone(), self.server(server, inbox));
+        let via = via.map(|tunnel| tunnel.url);
+        let (context, server) = (self.sockets.clone(), self.server(server, via.clone(), inbox));
         self.runtime.spawn(async move {
-            let message = match socket(&context, &server, &request, cancelled, &sink).await {
+            let message = match socket(&context, &server, via.as_deref(), &request, cancelled, &sink).await {
                 None => return,
                 Some(Ended::Refused(unreadable)) => Message::Refused { conn, unreadable },
-                Some(Ended::Closed(Closed { retry_after_ms, why, .. })) => {
+                Some(Ended::Closed(Closed { retry_after_ms, by_server, why, .. })) => {
                     tracing::debug!(conn = conn.0, %why, "a topic's connection ended");
-                    Message::Disconnected { conn, retry_after_ms }
+                    let tunnel_failed = via.is_some() && !by_server;
+                    Message::Ended(End { conn, retry_after_ms, tunnel_failed })
                 }
             };
             server.inbox.send(message);
@@ -63,17 +73,24 @@ impl Outbound {
     }
 
     /// Asks the server at this base URL for a page of history.
-    pub(super) fn fetch(&mut self, conn: ConnId, server: &str, request: HistoryRequest, inbox: &Inbox) {
+    pub(super) fn fetch(
+        &mut self,
+        conn: ConnId,
+        server: &str,
+        via: Option<Tunnel>,
+        request: HistoryRequest,
+        inbox: &Inbox,
+    ) {
         let (cancel, cancelled) = oneshot::channel();
         self.open.insert(conn, cancel);
-        let server = self.server(server, inbox);
+        let server = self.server(server, via.map(|tunnel| tunnel.url), inbox);
         self.runtime.spawn(async move {
-            let retry_after_ms = tokio::select! {
+            let end = tokio::select! {
                 biased;
                 _ = cancelled => return,
-                retry_after_ms = fetch(&server, &request, conn) => retry_after_ms,
+                end = fetch(&server, &request, conn) => end,
             };
-            server.inbox.send(Message::Disconnected { conn, retry_after_ms });
+            server.inbox.send(Message::Ended(end));
         });
     }
 
@@ -86,8 +103,8 @@ impl Outbound {
         });
     }
 
-    fn server(&self, base: &str, inbox: &Inbox) -> Server {
-        Server { http: self.http.clone(), inbox: inbox.clone(), base: base.to_owned() }
+    fn server(&self, base: &str, via: Option<Arc<str>>, inbox: &Inbox) -> Server {
+        Server { http: self.http.through(via), inbox: inbox.clone(), base: base.to_owned() }
     }
 
     /// Closes a WebSocket or gives up a fetch, if it is still open.
@@ -124,12 +141,13 @@ enum Ended {
 async fn socket(
     context: &SocketContext,
     server: &Server,
+    via: Option<&str>,
     request: &SubscribeRequest,
     mut cancelled: oneshot::Receiver<()>,
     sink: &EngineSink,
 ) -> Option<Ended> {
     let url = server.url(&request.path());
-    let closed = run(context, &url, &mut cancelled, sink).await?;
+    let closed = run(context, &url, via, &mut cancelled, sink).await?;
     match closed.status {
         Some(401) => {}
         Some(410) => return Some(Ended::Refused(Unreadable::Gone)),
@@ -140,25 +158,25 @@ async fn socket(
         Err(Unanswered::Unreadable(unreadable)) => return Some(Ended::Refused(unreadable)),
         Err(Unanswered::Get(_) | Unanswered::Client(_)) => return Some(Ended::Closed(closed)),
     };
-    let closed = run(context, &format!("{url}&{proof}"), &mut cancelled, sink).await?;
+    let closed = run(context, &format!("{url}&{proof}"), via, &mut cancelled, sink).await?;
     Some(match closed.status {
         Some(401) => Ended::Refused(Unreadable::WrongReadKey),
         _ => Ended::Closed(closed),
     })
 }
 
-/// Hands a page to the engine's thread, if there is one; gives how long the server wants us to wait.
-async fn fetch(server: &Server, request: &HistoryRequest, conn: ConnId) -> u64 {
+/// Hands a page to the engine's thread, if there is one.
+async fn fetch(server: &Server, request: &HistoryRequest, conn: ConnId) -> End {
     match server.read(request.topic, &request.path(), async |http, url| http.page(url).await).await {
         Ok(page) => {
             if let Some(room) = server.inbox.connection_room().reserve(page.len()).await {
                 server.inbox.send(Message::Frame { conn, message: page.into(), room });
             }
-            0
+            End { conn, retry_after_ms: 0, tunnel_failed: false }
         }
         Err(error) => {
             tracing::debug!(conn = conn.0, ?error, "a page of history did not come");
-            error.retry_after_ms()
+            End { conn, retry_after_ms: error.retry_after_ms(), tunnel_failed: error.is_tunnels() }
         }
     }
 }

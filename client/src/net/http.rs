@@ -1,15 +1,24 @@
 //! HTTP: packets to entry relays, and what a server answers to a GET.
 
+use std::sync::Arc;
 use std::time::Duration;
 
+use bytes::Bytes;
 use delta_core::engine::Handover;
 use delta_core::engine::refetch::FETCH_TIMEOUT_MS;
 use delta_core::onion::directory::MAX_DIRECTORY_BYTES;
 use delta_core::sync::history::MAX_PAGE;
-use reqwest::header::{ACCEPT, CONTENT_TYPE, HeaderMap, HeaderValue};
+use http_body_util::{BodyExt, Empty};
+use hyper::body::Incoming;
+use hyper::{Request, Response};
+use hyper_util::rt::TokioIo;
+use reqwest::header::{ACCEPT, CONTENT_TYPE, HOST, HeaderMap, HeaderValue};
 use reqwest::redirect::Policy;
 use reqwest::{RequestBuilder, StatusCode};
 use thiserror::Error;
+
+use super::socket::SocketContext;
+use super::tunnel::{self, TunnelError};
 
 /// Time to open a TCP and TLS connection.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(3);
@@ -32,8 +41,9 @@ const PAGE_TIMEOUT: Duration = Duration::from_millis(FETCH_TIMEOUT_MS / 2);
 #[derive(Clone, Debug)]
 pub(crate) struct Http {
     client: reqwest::Client,
-    tls: rustls::ClientConfig,
-    allow_plaintext: bool,
+    sockets: SocketContext,
+    /// The tunnel that GETs go through, each on a connection of its own.
+    via: Option<Arc<str>>,
 }
 
 /// A GET got no answer that can be used.
@@ -51,6 +61,19 @@ pub(crate) enum GetError {
     TooLong(usize),
     #[error("its answer is not what it should be")]
     Malformed,
+    /// The relay of a tunnel, or the way through it, is to blame.
+    #[error("nothing came through the tunnel: {why}")]
+    Tunnel {
+        /// The relay's wish, 0 for none.
+        retry_after_ms: u64,
+        why: String,
+    },
+}
+
+impl From<TunnelError> for GetError {
+    fn from(error: TunnelError) -> Self {
+        Self::Tunnel { retry_after_ms: error.retry_after_ms, why: error.why }
+    }
 }
 
 impl GetError {
@@ -58,16 +81,16 @@ impl GetError {
     pub(crate) const fn status(&self) -> Option<StatusCode> {
         match self {
             Self::Status { status, .. } => Some(*status),
-            Self::Http(_) | Self::TooLong(_) | Self::Malformed => None,
+            Self::Http(_) | Self::TooLong(_) | Self::Malformed | Self::Tunnel { .. } => None,
         }
     }
 }
 
 impl Http {
-    pub(crate) fn new(tls: rustls::ClientConfig, allow_plaintext: bool) -> Result<Self, reqwest::Error> {
+    pub(crate) fn new(sockets: SocketContext) -> Result<Self, reqwest::Error> {
         let client = reqwest::Client::builder()
-            .tls_backend_preconfigured(tls.clone())
-            .https_only(!allow_plaintext)
+            .tls_backend_preconfigured(rustls::ClientConfig::clone(&sockets.tls))
+            .https_only(!sockets.allow_plaintext)
             .no_proxy()
             .redirect(Policy::none())
             .connect_timeout(CONNECT_TIMEOUT)
@@ -75,12 +98,17 @@ impl Http {
             .pool_max_idle_per_host(IDLE_PER_HOST)
             .tcp_nodelay(true)
             .build()?;
-        Ok(Self { client, tls, allow_plaintext })
+        Ok(Self { client, sockets, via: None })
+    }
+
+    /// The same, with GETs through the tunnel at this URL of a relay.
+    pub(crate) fn through(&self, via: Option<Arc<str>>) -> Self {
+        Self { via, ..self.clone() }
     }
 
     /// The same without any kept connection.
     pub(crate) fn renewed(&self) -> Result<Self, reqwest::Error> {
-        Self::new(self.tls.clone(), self.allow_plaintext)
+        Self::new(self.sockets.clone())
     }
 
     /// POSTs a packet. Any 2xx says that the relay took it, which promises nothing more. In version 2 a relay answers when
@@ -115,7 +143,10 @@ impl Http {
 
     /// The body of a small JSON answer.
     pub(crate) async fn json(&self, url: &str) -> Result<Vec<u8>, GetError> {
-        self.get(self.client.get(url), MAX_JSON).await
+        match &self.via {
+            Some(via) => self.get_through(via, url, None, TOTAL_TIMEOUT, MAX_JSON).await,
+            None => self.get(self.client.get(url), MAX_JSON).await,
+        }
     }
 
     /// The whole set of nodes' records.
@@ -126,8 +157,50 @@ impl Http {
     /// A page of history in its binary form.
     pub(crate) async fn page(&self, url: &str) -> Result<Vec<u8>, GetError> {
         let octets = HeaderValue::from_static("application/octet-stream");
+        if let Some(via) = &self.via {
+            return self.get_through(via, url, Some(octets), PAGE_TIMEOUT, MAX_PAGE).await;
+        }
         let request = self.client.get(url).header(ACCEPT, octets).timeout(PAGE_TIMEOUT);
         self.get(request, MAX_PAGE).await
+    }
+
+    /// One GET through a tunnel of its own.
+    async fn get_through(
+        &self,
+        via: &str,
+        url: &str,
+        accept: Option<HeaderValue>,
+        time: Duration,
+        limit: usize,
+    ) -> Result<Vec<u8>, GetError> {
+        let getting = async {
+            let url = reqwest::Url::parse(url).map_err(TunnelError::because)?;
+            let host = url.host_str().ok_or_else(|| TunnelError::because("the server's URL has no host"))?;
+            let sealed = url.scheme() == "https";
+            if !sealed && !self.sockets.allow_plaintext {
+                return Err(TunnelError::because("the server's URL is not https").into());
+            }
+            let stream = tunnel::open(&self.sockets, via).await?;
+            let stream = tunnel::secure(&self.sockets, stream, sealed.then_some(host)).await?;
+            let (mut sender, connection) = hyper::client::conn::http1::handshake(TokioIo::new(stream))
+                .await
+                .map_err(TunnelError::because)?;
+            let request = tunnel_request(&url, host, accept)?;
+            let exchange = async {
+                let response = sender.send_request(request).await.map_err(TunnelError::because)?;
+                body(response, limit).await
+            };
+            // Nobody waits for the connection's end: it is dropped with the answer.
+            let mut exchange = std::pin::pin!(exchange);
+            let mut connection = std::pin::pin!(connection);
+            tokio::select! {
+                answer = &mut exchange => answer,
+                _ = &mut connection => exchange.await,
+            }
+        };
+        tokio::time::timeout(time, getting)
+            .await
+            .unwrap_or_else(|_| Err(TunnelError::because("no answer in time").into()))
     }
 
     async fn get(&self, request: RequestBuilder, limit: usize) -> Result<Vec<u8>, GetError> {
@@ -145,6 +218,43 @@ impl Http {
         }
         Ok(body)
     }
+}
+
+fn tunnel_request(
+    url: &reqwest::Url,
+    host: &str,
+    accept: Option<HeaderValue>,
+) -> Result<Request<Empty<Bytes>>, TunnelError> {
+    let authority = url.port().map_or_else(|| host.to_owned(), |port| format!("{host}:{port}"));
+    let path = url.query().map_or_else(|| url.path().to_owned(), |query| format!("{}?{query}", url.path()));
+    let mut request = Request::get(path).header(HOST, authority);
+    if let Some(accept) = accept {
+        request = request.header(ACCEPT, accept);
+    }
+    request.body(Empty::new()).map_err(TunnelError::because)
+}
+
+async fn body(response: Response<Incoming>, limit: usize) -> Result<Vec<u8>, GetError> {
+    let status = response.status();
+    if !status.is_success() {
+        let retry_after_ms = retry_after(response.headers());
+        // Too many from one address is a matter of the relay's address.
+        return Err(match status {
+            StatusCode::TOO_MANY_REQUESTS => {
+                GetError::Tunnel { retry_after_ms, why: "the server hears too much from the relay".into() }
+            }
+            _ => GetError::Status { status, retry_after_ms },
+        });
+    }
+    let (mut incoming, mut body) = (response.into_body(), Vec::new());
+    while let Some(frame) = incoming.frame().await {
+        let Ok(chunk) = frame.map_err(TunnelError::because)?.into_data() else { continue };
+        if body.len() + chunk.len() > limit {
+            return Err(GetError::TooLong(limit));
+        }
+        body.extend_from_slice(&chunk);
+    }
+    Ok(body)
 }
 
 /// Retry-After in whole seconds, as milliseconds; its date form is not used by our servers and not read.

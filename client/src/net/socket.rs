@@ -10,6 +10,7 @@ use bytes::Bytes;
 use delta_core::sync::frame::MAX_FRAME;
 use delta_core::sync::session::CONNECT_TIMEOUT_MS;
 use futures_util::{SinkExt, StreamExt};
+use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::TcpStream;
 use tokio::sync::oneshot;
 use tokio::time::{Instant, MissedTickBehavior, interval_at, timeout};
@@ -20,9 +21,12 @@ use tokio_tungstenite::tungstenite::http::HeaderValue;
 use tokio_tungstenite::tungstenite::protocol::{
     CloseFrame, Message, WebSocketConfig, frame::coding::CloseCode,
 };
-use tokio_tungstenite::{Connector, MaybeTlsStream, WebSocketStream, connect_async_tls_with_config};
+use tokio_tungstenite::{
+    Connector, MaybeTlsStream, WebSocketStream, client_async_tls_with_config, connect_async_tls_with_config,
+};
 
 use super::http::retry_after;
+use super::tunnel::{self, TunnelError, TunnelStream};
 
 /// The frames this client speaks.
 const SUBPROTOCOL: &str = "delta.sync.2";
@@ -39,6 +43,8 @@ const READ_BUFFER: usize = 16 * 1024;
 const WRITE_BUFFER: usize = 1024;
 /// Pause after close 1013 without a `slow` frame that says how long, milliseconds.
 const TRY_AGAIN_MS: u64 = 1_000;
+/// An address asks too often, or has too many connections.
+const TOO_MANY_REQUESTS: u16 = 429;
 
 /// Why a socket ended.
 #[derive(Debug)]
@@ -47,13 +53,22 @@ pub(crate) struct Closed {
     pub(crate) retry_after_ms: u64,
     /// What the upgrade was answered with instead.
     pub(crate) status: Option<u16>,
+    /// The server said so itself: the relay of a tunnel is not to blame.
+    pub(crate) by_server: bool,
     /// For the log and `status`.
     pub(crate) why: String,
 }
 
 impl Closed {
     fn because(why: impl Into<String>) -> Self {
-        Self { retry_after_ms: 0, status: None, why: why.into() }
+        Self { retry_after_ms: 0, status: None, by_server: false, why: why.into() }
+    }
+}
+
+impl From<TunnelError> for Closed {
+    fn from(error: TunnelError) -> Self {
+        let TunnelError { retry_after_ms, why } = error;
+        Self { retry_after_ms, ..Self::because(format!("no tunnel: {why}")) }
     }
 }
 
@@ -76,43 +91,73 @@ pub(crate) struct SocketContext {
     pub(crate) allow_plaintext: bool,
 }
 
-/// Connects to `url` and reads until the connection ends or `cancel` resolves (also by being dropped). `None` when it
-/// was cancelled.
+/// Connects to `url`, directly or through the tunnel at `via`, and reads until the connection ends or `cancel` resolves
+/// (also by being dropped). `None` when it was cancelled.
 pub(crate) async fn run<S: Sink>(
     context: &SocketContext,
     url: &str,
+    via: Option<&str>,
+    cancel: &mut oneshot::Receiver<()>,
+    sink: &S,
+) -> Option<Closed> {
+    match via {
+        None => open_and_read(direct(context, url), cancel, sink).await,
+        Some(via) => open_and_read(tunnelled(context, url, via), cancel, sink).await,
+    }
+}
+
+async fn open_and_read<S: Sink, T: AsyncRead + AsyncWrite + Unpin>(
+    connecting: impl Future<Output = Result<WebSocketStream<T>, Closed>>,
     cancel: &mut oneshot::Receiver<()>,
     sink: &S,
 ) -> Option<Closed> {
     let socket = tokio::select! {
         biased;
         _ = &mut *cancel => return None,
-        socket = connect(context, url) => match socket {
-            Ok(socket) => socket,
-            Err(closed) => return Some(closed),
+        socket = timeout(CONNECT_TIMEOUT, connecting) => match socket {
+            Ok(Ok(socket)) => socket,
+            Ok(Err(closed)) => return Some(closed),
+            Err(_) => {
+                let limit = CONNECT_TIMEOUT.as_secs();
+                return Some(Closed::because(format!("no connection within {limit} s")));
+            }
         },
     };
     sink.connected();
     read(socket, cancel, sink).await
 }
 
-type Socket = WebSocketStream<MaybeTlsStream<TcpStream>>;
+async fn direct(
+    context: &SocketContext,
+    url: &str,
+) -> Result<WebSocketStream<MaybeTlsStream<TcpStream>>, Closed> {
+    let (request, connector) = (http_request(context, url)?, connector(context));
+    let connecting = connect_async_tls_with_config(request, Some(config()), true, Some(connector));
+    connecting.await.map(|(socket, _response)| socket).map_err(connect_error)
+}
 
-async fn connect(context: &SocketContext, url: &str) -> Result<Socket, Closed> {
-    let request = http_request(context, url)?;
-    let config = WebSocketConfig::default()
+async fn tunnelled(
+    context: &SocketContext,
+    url: &str,
+    via: &str,
+) -> Result<WebSocketStream<MaybeTlsStream<TunnelStream>>, Closed> {
+    let (request, connector) = (http_request(context, url)?, connector(context));
+    let stream = tunnel::open(context, via).await?;
+    let connecting = client_async_tls_with_config(request, stream, Some(config()), Some(connector));
+    connecting.await.map(|(socket, _response)| socket).map_err(connect_error)
+}
+
+fn connector(context: &SocketContext) -> Connector {
+    Connector::Rustls(Arc::clone(&context.tls))
+}
+
+fn config() -> WebSocketConfig {
+    WebSocketConfig::default()
         .read_buffer_size(READ_BUFFER)
         .write_buffer_size(0)
         .max_write_buffer_size(WRITE_BUFFER)
         .max_message_size(Some(MAX_FRAME))
-        .max_frame_size(Some(MAX_FRAME));
-    let connector = Connector::Rustls(Arc::clone(&context.tls));
-    let connecting = connect_async_tls_with_config(request, Some(config), true, Some(connector));
-    match timeout(CONNECT_TIMEOUT, connecting).await {
-        Ok(Ok((socket, _response))) => Ok(socket),
-        Ok(Err(error)) => Err(connect_error(error)),
-        Err(_) => Err(Closed::because(format!("no connection within {} s", CONNECT_TIMEOUT.as_secs()))),
-    }
+        .max_frame_size(Some(MAX_FRAME))
 }
 
 fn http_request(context: &SocketContext, url: &str) -> Result<Request, Closed> {
@@ -125,7 +170,7 @@ fn http_request(context: &SocketContext, url: &str) -> Result<Request, Closed> {
 }
 
 /// `https` becomes `wss`; `http` becomes `ws` where plaintext is allowed.
-fn websocket_url(url: &str, allow_plaintext: bool) -> Option<String> {
+pub(super) fn websocket_url(url: &str, allow_plaintext: bool) -> Option<String> {
     if let Some(rest) = url.strip_prefix("https://") {
         return Some(format!("wss://{rest}"));
     }
@@ -138,10 +183,16 @@ fn connect_error(error: WsError) -> Closed {
         WsError::Http(response) => (Some(response.status().as_u16()), retry_after(response.headers())),
         _ => (None, 0),
     };
-    Closed { retry_after_ms, status, why: error.to_string() }
+    // Too many from one address is a matter of the relay's address.
+    let by_server = status.is_some_and(|status| status != TOO_MANY_REQUESTS);
+    Closed { retry_after_ms, status, by_server, why: error.to_string() }
 }
 
-async fn read<S: Sink>(mut socket: Socket, cancel: &mut oneshot::Receiver<()>, sink: &S) -> Option<Closed> {
+async fn read<S: Sink, T: AsyncRead + AsyncWrite + Unpin>(
+    mut socket: WebSocketStream<T>,
+    cancel: &mut oneshot::Receiver<()>,
+    sink: &S,
+) -> Option<Closed> {
     let mut pings = interval_at(Instant::now() + PING_EVERY, PING_EVERY);
     pings.set_missed_tick_behavior(MissedTickBehavior::Delay);
     let mut unanswered = 0;
@@ -186,17 +237,20 @@ async fn read<S: Sink>(mut socket: Socket, cancel: &mut oneshot::Receiver<()>, s
 }
 
 fn closed_by(frame: Option<CloseFrame>) -> Closed {
-    let Some(frame) = frame else { return Closed::because("the server closed the connection") };
+    let Some(frame) = frame else {
+        return Closed { by_server: true, ..Closed::because("the server closed the connection") };
+    };
     let retry_after_ms = if frame.code == CloseCode::Again { TRY_AGAIN_MS } else { 0 };
     Closed {
         retry_after_ms,
         status: None,
+        by_server: true,
         why: format!("the server closed the connection with code {}", u16::from(frame.code)),
     }
 }
 
 /// Says goodbye and waits a moment, so that the server sees a close and not a cut.
-async fn close(mut socket: Socket) {
+async fn close<T: AsyncRead + AsyncWrite + Unpin>(mut socket: WebSocketStream<T>) {
     let goodbye = async {
         socket.close(None).await?;
         while let Some(message) = socket.next().await {

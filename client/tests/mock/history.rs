@@ -78,3 +78,19 @@ async fn pages_that_do_not_come_or_are_spoilt_are_asked_for_again() {
     a.until(|event| matches!(event, Event::ServerFault { fault: Fault::Decode(_), .. })).await;
     a.until(|event| matches!(event, Event::ServerFault { fault: Fault::History(_), .. })).await;
 }
+
+#[tokio::test]
+async fn the_topic_and_its_pages_come_through_tunnels_each_through_one_of_its_own() {
+    let (net, ticket) = (Net::start().await, ticket(1));
+    let count = plant_reversed(&net, &ticket);
+    net.world().offers_tunnels = true;
+    // Two relays cut what they are asked for; the third carries it.
+    net.world().cut_tunnels = 2;
+    let mut a = Device::on(&net, 1, &ticket).await;
+    a.until_live().await;
+    net.world().cut_tunnels = 1;
+    until_complete(&mut a, count).await;
+    let world = net.world();
+    assert!(world.pages > 0 && world.cut_tunnels == 0);
+    assert_eq!(world.tunnels, world.requests.len() + world.pages, "nothing was read directly");
+}

@@ -54,6 +54,12 @@ pub struct World {
     pub signed: Option<Millis>,
     /// Pages of history that were asked for.
     pub pages: usize,
+    /// Relays say that they offer tunnels.
+    pub offers_tunnels: bool,
+    /// Tunnels that were opened.
+    pub tunnels: usize,
+    /// The next tunnels that are asked for and cut.
+    pub cut_tunnels: usize,
     /// The key readers must prove, where one is set.
     pub read_vk: Option<[u8; 32]>,
     sockets: HashMap<u64, mpsc::UnboundedSender<ServerOutput>>,
@@ -97,6 +103,9 @@ impl Net {
                 record_sets: 0,
                 signed: Some(now()),
                 pages: 0,
+                offers_tunnels: false,
+                tunnels: 0,
+                cut_tunnels: 0,
                 read_vk: None,
                 sockets: HashMap::new(),
                 next_conn: 1,
@@ -131,7 +140,11 @@ impl Net {
         let record = |(index, (relay, address)): (usize, (&RelayActor, &SocketAddr))| {
             let operator = format!("operator {index}");
             let url = format!("http://{address}");
-            relay.identity().record(NodeKind::Relay, &url, &operator, signed).to_json()
+            let record = match world.offers_tunnels {
+                true => relay.identity().tunnel_record(&url, &operator, signed),
+                false => relay.identity().record(NodeKind::Relay, &url, &operator, signed),
+            };
+            record.to_json()
         };
         nodes.map(record).collect()
     }
@@ -316,6 +329,11 @@ async fn answer(stream: &mut TcpStream, answer: Answer, headers: &str, body: &st
 }
 
 async fn relay(net: &Net, mut stream: TcpStream, index: usize) -> Option<()> {
+    let mut start = [0; 8];
+    while stream.peek(&mut start).await.ok()? < start.len() {}
+    if &start == b"GET /tun" {
+        return tunnel(net, stream).await;
+    }
     let mut buffer = Vec::new();
     loop {
         let (line, packet) = request(&mut stream, &mut buffer).await?;
@@ -342,6 +360,34 @@ async fn relay(net: &Net, mut stream: TcpStream, index: usize) -> Option<()> {
         };
         net.stirred.notify_one();
         answer(&mut stream, said, "", "").await?;
+    }
+}
+
+/// Carries bytes between a client and the server.
+async fn tunnel(net: &Net, stream: TcpStream) -> Option<()> {
+    {
+        let mut world = net.world();
+        if let Some(left) = world.cut_tunnels.checked_sub(1) {
+            world.cut_tunnels = left;
+            return None;
+        }
+        world.tunnels += 1;
+    }
+    let mut far = TcpStream::connect(net.server).await.ok()?;
+    let mut near = tokio_tungstenite::accept_async(stream).await.ok()?;
+    let mut buffer = vec![0; 16 * 1024];
+    loop {
+        tokio::select! {
+            message = near.next() => match message?.ok()? {
+                Message::Binary(bytes) => far.write_all(&bytes).await.ok()?,
+                Message::Ping(_) | Message::Pong(_) => {}
+                _ => return None,
+            },
+            read = far.read(&mut buffer) => match read.ok()? {
+                0 => return near.close(None).await.ok(),
+                len => near.send(Message::binary(buffer[..len].to_vec())).await.ok()?,
+            },
+        }
     }
 }
 

@@ -46,12 +46,13 @@ impl State {
             Command::SetReadKey { topic, key } => self.set_read_key(tx, now, topic, key.as_ref()),
             Command::Prove { topic, purpose, nonce } => self.prove(tx, topic, purpose, &nonce),
             Command::Configure(network) => self.configure(tx, now, entropy, network, staged),
-            Command::Status { topic } => self.status(self.current(topic)),
+            Command::Status { topic } => self.status(self.current(topic), now),
             Command::AvoidedRelays => Ok(Reply::AvoidedRelays(self.routes.avoided(now))),
             Command::Retry { topic } => self.retry(tx, now, self.current(topic), staged),
             Command::Cancel { topic, operation } => {
                 self.cancel(tx, now, self.current(topic), &operation, staged)
             }
+            Command::Tunnel { topic } => Ok(Reply::Tunnel(self.tunnel_for(self.current(topic), now))),
         };
         let result = match result {
             // The database is at fault, not the command: nothing of the batch can be kept.
@@ -224,7 +225,9 @@ impl State {
         if self.before.network.is_none() {
             self.before.network = Some(self.network.clone());
         }
-        let same = self.network.as_ref().is_some_and(|old| old.server.id == network.server.id);
+        let same = self.network.as_ref().is_some_and(|old| {
+            old.server.id == network.server.id && old.hide_reading == network.hide_reading
+        });
         for (id, topic) in &mut self.topics {
             if let Some(session) = topic.session.as_mut().filter(|_| !same) {
                 session.stop();
@@ -251,7 +254,7 @@ impl State {
         Ok(Reply::Done)
     }
 
-    fn status(&self, id: TopicId) -> Result<Reply, CommandError> {
+    fn status(&self, id: TopicId, now: Millis) -> Result<Reply, CommandError> {
         let topic = self.topics.get(&id).ok_or(CommandError::UnknownTopic)?;
         let (queued, sent) = topic.outbox.counts();
         Ok(Reply::Status(TopicStatus {
@@ -261,6 +264,7 @@ impl State {
             sent,
             blocked: topic.blocked.clone(),
             unreadable: topic.unreadable,
+            read_path: self.read_path(id, now),
             round_trip_ms: topic.outbox.round_trip_ms(),
         }))
     }

@@ -43,11 +43,14 @@ impl State {
         for attempt in &lost.attempts {
             self.attempts.remove(attempt);
         }
-        let Some(topic) = self.topics.get_mut(&id) else { return Ok(()) };
         // While the log cannot be read nothing is known to be lost.
         for path in lost.paths.iter().filter(|_| live) {
             self.routes.report_delivery(path, false, now);
         }
+        if live && !lost.rows.is_empty() {
+            self.wish_look(now, entropy, id);
+        }
+        let Some(topic) = self.topics.get_mut(&id) else { return Ok(()) };
         if topic.unreadable == Some(Unreadable::Gone) {
             // Every time: a packet that failed meanwhile has put its rows back in the queue.
             tx.outbox_park_topic(id, PARKED_GONE)?;
@@ -67,7 +70,7 @@ impl State {
         if topic.blocked.is_some() && topic.blocked_until.is_some_and(|until| until > now) {
             return Ok(());
         }
-        let may_retry = live || topic.blind_until <= now;
+        let may_retry = if live { !topic.look.holds_retries() } else { topic.blind_until <= now };
         let mut blocked = None;
         let alone = self.sends_v2();
         while let Some(topic) = self.topics.get_mut(&id)

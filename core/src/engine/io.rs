@@ -14,7 +14,7 @@ use crate::entropy::EntropyError;
 use crate::identity::{Author, LogId, Millis, NodeId, OperationId};
 use crate::onion::control::{Action, ControlError};
 use crate::onion::directory::{Directory, Node, Seen};
-use crate::onion::route::RouteError;
+use crate::onion::route::{RouteError, Tunnel};
 use crate::ops::{Content, CreateError, SealError, Signal, SignalError, Ticket};
 use crate::projector::Change;
 use crate::store::{Equivocation, StoreError};
@@ -50,6 +50,14 @@ pub enum Input {
         /// Which.
         conn: ConnId,
         /// The server's Retry-After in milliseconds; 0 for none.
+        retry_after_ms: u64,
+    },
+    /// The relay of a tunnel could not be reached or refused it, or the tunnel broke, or what came through it was not
+    /// the server's: instead of [`Input::Disconnected`], also for a fetch.
+    TunnelFailed {
+        /// Which connection.
+        conn: ConnId,
+        /// The relay's Retry-After in milliseconds; 0 for none.
         retry_after_ms: u64,
     },
     /// The server refused a WebSocket for good reasons: instead of [`Input::Disconnected`].
@@ -192,6 +200,11 @@ pub enum Command {
     },
     /// Which relays are left out at present, because packets over them were lost or refused.
     AvoidedRelays,
+    /// Through which tunnel to ask the configured server about a topic now.
+    Tunnel {
+        /// The topic.
+        topic: TopicId,
+    },
 }
 
 impl Command {
@@ -213,7 +226,8 @@ impl Command {
             | Self::Signal { .. }
             | Self::Prove { .. }
             | Self::AvoidedRelays
-            | Self::Status { .. } => false,
+            | Self::Status { .. }
+            | Self::Tunnel { .. } => false,
         }
     }
 }
@@ -227,6 +241,11 @@ pub struct Network {
     pub server: Node,
     /// Relays per route, 1–5.
     pub relays: usize,
+    /// Read through tunnels where relays offer them, so that the server does not see who reads.
+    pub hide_reading: bool,
+    /// Look through another tunnel before sending again what was lost ([`super::look`]): it costs a lost packet up to
+    /// a minute.
+    pub look_before_retry: bool,
     /// What has now been seen of directories, to be kept: nobody can hand out an older one later.
     pub seen: SeenDirectory,
     /// How to send over it.
@@ -271,6 +290,8 @@ pub enum Reply {
     },
     /// Where a topic stands.
     Status(TopicStatus),
+    /// Through which tunnel; `None`: directly ([`TopicStatus::read_path`] says why).
+    Tunnel(Option<Tunnel>),
     /// The relays that are left out while there are enough others.
     AvoidedRelays(Vec<NodeId>),
     /// So many parked operations are back in the queue.
@@ -303,8 +324,36 @@ pub struct TopicStatus {
     pub blocked: Option<Blocked>,
     /// Why the server does not let this device read, if it does not.
     pub unreadable: Option<Unreadable>,
+    /// Who sees that this device reads; `None` while no network is configured.
+    pub read_path: Option<ReadPath>,
     /// Smoothed round trip of deliveries, milliseconds.
     pub round_trip_ms: Option<u64>,
+}
+
+/// Who sees that this device reads a topic.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ReadPath {
+    /// The server sees the address of a relay.
+    Tunnel {
+        /// Which relay.
+        relay: NodeId,
+        /// Whether the relay sees nothing but the server it leads to. `false`: the server has no certificate (in a
+        /// network for tests), so the relay can read which topic it is.
+        sealed: bool,
+    },
+    /// The server sees this device's address.
+    Direct(DirectReading),
+}
+
+/// Why a topic is read without a tunnel.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Error)]
+pub enum DirectReading {
+    /// The app wants it so.
+    #[error("reading through tunnels is switched off")]
+    SwitchedOff,
+    /// No relay of the directory can carry it.
+    #[error("no relay of another operator than the server's offers tunnels")]
+    NotOffered,
 }
 
 /// Why a server does not let this device read a topic. Tried again from time to time.
@@ -500,6 +549,8 @@ pub enum Output {
         conn: ConnId,
         /// Base URL of the server.
         server: Arc<str>,
+        /// Through which tunnel; `None`: directly.
+        via: Option<Tunnel>,
         /// What to ask for.
         request: SubscribeRequest,
     },
@@ -517,6 +568,8 @@ pub enum Output {
         conn: ConnId,
         /// Base URL of the server.
         server: Arc<str>,
+        /// Through which tunnel, on a connection of its own; `None`: directly.
+        via: Option<Tunnel>,
         /// What to ask for.
         request: HistoryRequest,
     },
@@ -593,6 +646,25 @@ pub enum Event {
         topic: TopicId,
         /// Both heads, and who says it.
         equivocation: Box<Equivocation>,
+    },
+    /// An operation of this device stands in the topic log, as another view of it shows, and was not sent to this
+    /// device although it is connected: the server, or the relay that carries the topic, keeps it back. It counts as
+    /// acknowledged, and the topic is read anew. (`server_withholds`)
+    ServerWithholds {
+        /// Which topic.
+        topic: TopicId,
+        /// Where it stands.
+        seq: Seq,
+    },
+    /// The server told this device that its log is another one, and shows the old one to others. Nothing is delivered
+    /// again. (`server_equivocates`)
+    FalseReset {
+        /// Which topic.
+        topic: TopicId,
+        /// Where this device stood in the log that is still there.
+        old: Cursor,
+        /// Where it stands in the one it was told of.
+        new: Cursor,
     },
     /// An author signed two operations for one place in a log. What was positioned before the second stays.
     Forked {
@@ -676,6 +748,8 @@ impl Event {
             | Self::Gap { topic, .. }
             | Self::ServerFault { topic, .. }
             | Self::ServerEquivocates { topic, .. }
+            | Self::ServerWithholds { topic, .. }
+            | Self::FalseReset { topic, .. }
             | Self::Forked { topic, .. }
             | Self::Closed { topic, .. }
             | Self::Moved { topic, .. }
@@ -697,6 +771,8 @@ impl Event {
             | Self::Gap { topic, .. }
             | Self::ServerFault { topic, .. }
             | Self::ServerEquivocates { topic, .. }
+            | Self::ServerWithholds { topic, .. }
+            | Self::FalseReset { topic, .. }
             | Self::Forked { topic, .. }
             | Self::Closed { topic, .. }
             | Self::Moved { topic, .. }

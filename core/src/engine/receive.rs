@@ -174,6 +174,7 @@ impl State {
                 news.events.push(Event::Reset { topic: id });
                 tx.remove_old_refetches(id, cursor.resets)?;
                 if let Some(topic) = self.topics.get_mut(&id) {
+                    topic.before_reset = topic.cursor;
                     topic.redelivery = Redelivery::Unknown;
                     topic.refetch = Refetch::default();
                 }
@@ -196,6 +197,8 @@ impl State {
                 self.plan_redelivery(tx, now, entropy, id, &cursor)?;
                 if let Some(topic) = self.topics.get_mut(&id) {
                     topic.caught_up = true;
+                    let relay = topic.tunnel.as_ref().map(|tunnel| tunnel.relay);
+                    relay.iter().for_each(|relay| self.tunnels.worked(relay));
                     topic.observed.verified(&cursor, &head);
                     topic.refetch.hurry(now);
                     topic.await_predecessors(tx, id, now)?;
@@ -368,6 +371,7 @@ impl State {
             let spread = jitter(REDELIVERY_MAX_MS - REDELIVERY_MIN_MS, entropy);
             Redelivery::Due { at: now.plus(REDELIVERY_MIN_MS + spread), missing }
         };
+        topic.look_after_reset(now);
         Ok(())
     }
 
@@ -386,7 +390,7 @@ impl State {
             return Ok(());
         };
         // Not live: the next `ready` looks again. Until then no timer runs for it.
-        if *at > now || !live {
+        if *at > now || !live || topic.look.holds_redelivery() {
             return Ok(());
         }
         *at = now.plus(1 + jitter(REDELIVERY_PAUSE_MS, entropy));

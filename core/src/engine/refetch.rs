@@ -10,7 +10,7 @@ use super::jobs::{OpenJob, OpenedOp, OpenedPage, Work};
 use super::receive::{News, Reading, context};
 use super::state::State;
 use crate::entropy::Entropy;
-use crate::identity::Millis;
+use crate::identity::{Millis, NodeId};
 use crate::store::{SeqRange, StoreError, Tx};
 use crate::sync::backoff::{doubled, jitter};
 use crate::sync::history::{HistoryPage, HistoryRequest};
@@ -60,7 +60,9 @@ impl Refetch {
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Fetching {
     pub(super) conn: ConnId,
-    topic: TopicId,
+    pub(super) topic: TopicId,
+    /// The relay of its tunnel.
+    pub(super) relay: Option<NodeId>,
     generation: Generation,
     range: SeqRange,
     deadline: Millis,
@@ -112,13 +114,15 @@ impl State {
         };
         range.to = range.to.min(Seq(range.from.0.saturating_add(u64::from(FETCH_LIMIT) - 1)));
         let server = network.server.url.as_str().into();
+        let via = self.tunnel_for(id, now);
         let conn = ConnId(self.next_conn);
         self.next_conn += 1;
         let before = Seq(range.to.0.saturating_add(1));
         let request = HistoryRequest { topic: id, after: range.from.previous(), before, limit: FETCH_LIMIT };
         let deadline = now.plus(FETCH_TIMEOUT_MS);
-        self.fetching = Some(Fetching { conn, topic: id, generation, range, deadline });
-        staged.push(Output::Fetch { conn, server, request });
+        let relay = via.as_ref().map(|via| via.relay);
+        self.fetching = Some(Fetching { conn, topic: id, relay, generation, range, deadline });
+        staged.push(Output::Fetch { conn, server, via, request });
         Ok(())
     }
 

@@ -12,6 +12,7 @@ use super::freshness::Freshness;
 use super::hints::Hints;
 use super::io::{Blocked, Event, Input, Network, Output, Unreadable};
 use super::jobs::{OpenJob, OpenedBatch, OpenedWork, TriagedStep, Work};
+use super::look::Look;
 use super::receive;
 use super::refetch::{Fetching, Refetch};
 use super::rotation::Closed;
@@ -20,7 +21,7 @@ use super::signals::Signals;
 use super::slots::Slots;
 use crate::entropy::Entropy;
 use crate::identity::{Author, Millis};
-use crate::onion::route::{Guards, Routes};
+use crate::onion::route::{Guards, Routes, Tunnel, Tunnels};
 use crate::ops::{DeviceKey, TopicKeys};
 use crate::store::{OutboxEntry, Store, StoreError, Tx};
 use crate::sync::outbox::{AttemptId, Outbox, OutboxRow, Path, RETRY_MAX_MS};
@@ -31,6 +32,8 @@ use crate::topic::TopicId;
 const JOB_STEPS: usize = 64;
 /// Under which name the entry guards are stored.
 const GUARDS_SETTING: &str = "guards";
+/// From which secret of the device the topics' orders of relays are drawn.
+const TUNNEL_CONTEXT: &str = "delta tunnel order v1";
 /// How long rows that were sent before wait for the topic's log when it cannot be read, milliseconds.
 pub(super) const BLIND_RETRY_MS: u64 = 30_000;
 
@@ -43,10 +46,11 @@ pub(super) struct State {
     /// Packets whose POST is not answered yet, with their entry relay.
     pub(super) attempts: HashMap<AttemptId, Sent>,
     pub(super) routes: Routes,
+    pub(super) tunnels: Tunnels,
     pub(super) outbox_rows: usize,
     pub(super) outbox_bytes: u64,
     /// Ordered, so that the same inputs give the same outputs.
-    conns: BTreeMap<ConnId, TopicId>,
+    pub(super) conns: BTreeMap<ConnId, TopicId>,
     /// The page of history on its way: one at a time.
     pub(super) fetching: Option<Fetching>,
     wakeups: BTreeSet<(Millis, TopicId)>,
@@ -91,6 +95,11 @@ pub(super) struct Topic {
     pub(super) subscribed: bool,
     pub(super) cursor: Option<Cursor>,
     pub(super) session: Option<Session>,
+    /// The tunnel of its connection; `None`: it reads directly.
+    pub(super) tunnel: Option<Tunnel>,
+    pub(super) look: Look,
+    /// Where it stood before the last reset of this process.
+    pub(super) before_reset: Option<Cursor>,
     pub(super) outbox: Outbox,
     pub(super) redelivery: receive::Redelivery,
     pub(super) refetch: Refetch,
@@ -134,6 +143,7 @@ pub(super) struct Before {
 
 impl State {
     pub(super) fn load(store: &mut Store, device: DeviceKey, now: Millis) -> Result<Self, StoreError> {
+        let tunnels = Tunnels::new(device.derive(TUNNEL_CONTEXT));
         let mut state = Self {
             device,
             network: None,
@@ -141,6 +151,7 @@ impl State {
             topics: BTreeMap::new(),
             attempts: HashMap::new(),
             routes: Routes::default(),
+            tunnels,
             outbox_rows: 0,
             outbox_bytes: 0,
             conns: BTreeMap::new(),
@@ -267,6 +278,9 @@ impl State {
             return self.triage_page(now, message, entropy, outputs);
         }
         let Some(id) = self.conns.get(&conn).copied() else { return Vec::new() };
+        if self.triage_look(now, conn, id, &message) {
+            return Vec::new();
+        }
         let Some(topic) = self.topics.get_mut(&id) else { return Vec::new() };
         let Some(session) = topic.session.as_mut() else { return Vec::new() };
         let (outbox, keys) = (&topic.outbox, &topic.keys);
@@ -313,11 +327,11 @@ impl State {
                 }
             }
             Input::Disconnected { conn, retry_after_ms } => {
-                if let Some((_, session)) = self.session_of(conn) {
-                    session.handle_disconnected(now, conn, retry_after_ms, entropy);
-                }
-                self.conns.remove(&conn);
-                self.fetch_ended(now, conn, retry_after_ms, entropy);
+                self.disconnected(now, conn, retry_after_ms, entropy);
+            }
+            Input::TunnelFailed { conn, retry_after_ms } => {
+                let pause_ms = self.tunnel_failed(now, conn, retry_after_ms);
+                self.disconnected(now, conn, pause_ms, entropy);
             }
             Input::Refused { conn, unreadable } => {
                 self.refused(now, conn, unreadable, entropy, staged);
@@ -331,6 +345,17 @@ impl State {
             Input::Timeout => {}
         }
         Ok(())
+    }
+
+    /// A connection or an exchange is over.
+    fn disconnected(&mut self, now: Millis, conn: ConnId, retry_after_ms: u64, entropy: &mut dyn Entropy) {
+        if let Some((_, session)) = self.session_of(conn) {
+            session.handle_disconnected(now, conn, retry_after_ms, entropy);
+        }
+        if let Some(id) = self.conns.remove(&conn) {
+            self.look_ended(id, conn);
+        }
+        self.fetch_ended(now, conn, retry_after_ms, entropy);
     }
 
     /// Brings every touched topic and every topic whose time has come up to date, then publishes what its session
@@ -360,6 +385,7 @@ impl State {
             self.settle_signal(now, entropy, id, staged);
             self.drive_session(now, entropy, id, staged);
             self.publish_session(id, staged);
+            self.look(tx, now, entropy, id, staged)?;
             self.refetch(tx, now, entropy, id, staged)?;
             self.reschedule(id);
         }
@@ -396,6 +422,7 @@ impl State {
         staged.push(Output::ForgetConnections);
         self.routes.network_changed();
         self.freshness.hurry(now);
+        self.tunnels.network_changed();
         for (id, topic) in &mut self.topics {
             if let Some(session) = topic.session.as_mut() {
                 session.network_changed(now);
@@ -436,13 +463,22 @@ impl State {
         let fresh = ConnId(self.next_conn);
         if let Some(fault) = session.handle_timeout(now, topic.cursor, fresh, entropy) {
             staged.push(Output::Event(Event::ServerFault { topic: id, fault }));
+            // Silence may as well be the relay's.
+            let relay = topic.tunnel.as_ref().map(|tunnel| tunnel.relay);
+            relay.into_iter().for_each(|relay| self.tunnels.failed(relay, 0, now));
         }
-        if session.conn() == Some(fresh) {
+        let conn = session.conn();
+        if conn == Some(fresh) {
             self.next_conn += 1;
             topic.rejected = 0;
             topic.caught_up = false;
+            let tunnel = self.tunnel_to_connect(id, now, entropy);
+            if let Some(topic) = self.topics.get_mut(&id) {
+                topic.tunnel = tunnel;
+            }
         }
-        let waits = session.conn().is_none();
+        let Some(topic) = self.topics.get_mut(&id) else { return };
+        let waits = conn.is_none();
         if self.slots.is_polling(&id) && (waits || topic.is_live()) {
             self.slots.polled(id, now);
             if let Some(session) = topic.session.as_mut() {
@@ -475,7 +511,8 @@ impl State {
                 Transmit::Connect { conn, request } => {
                     let Some(network) = &self.network else { continue };
                     self.conns.insert(conn, id);
-                    Output::Connect { conn, server: network.server.url.as_str().into(), request }
+                    let (server, via) = (network.server.url.as_str().into(), topic.tunnel.clone());
+                    Output::Connect { conn, server, via, request }
                 }
                 Transmit::Close { conn } => {
                     self.conns.remove(&conn);
@@ -504,16 +541,17 @@ impl State {
         let outbox = match (topic.blocked.is_some(), live) {
             (true, _) => topic.blocked_until,
             (false, _) if topic.waits_for_handover => topic.outbox.poll_due(),
+            (false, true) if topic.look.holds_retries() => topic.outbox.poll_timeout(false),
             (false, true) => topic.outbox.poll_timeout(true),
             (false, false) => {
                 let blind = topic.outbox.poll_timeout(true).map(|at| at.max(topic.blind_until));
                 blind.into_iter().chain(topic.outbox.poll_timeout(false)).min()
             }
         };
-        let redelivery = topic.redelivery.poll_timeout().filter(|_| live);
+        let redelivery = topic.redelivery.poll_timeout().filter(|_| live && !topic.look.holds_redelivery());
         let refetch = self.refetch_due(id);
         let at = session.into_iter().chain(outbox).chain(redelivery).chain(topic.overdue_at).chain(refetch);
-        let at = at.chain(topic.signals.poll_timeout()).min();
+        let at = at.chain(topic.signals.poll_timeout()).chain(topic.look.poll_timeout()).min();
         self.schedule(id, at);
     }
 
@@ -534,6 +572,9 @@ impl Topic {
             subscribed: false,
             cursor,
             session: None,
+            tunnel: None,
+            look: Look::default(),
+            before_reset: None,
             outbox: Outbox::default(),
             redelivery: receive::Redelivery::default(),
             refetch: Refetch::default(),

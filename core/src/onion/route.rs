@@ -8,6 +8,7 @@ mod draw;
 mod guard;
 mod health;
 mod routes;
+mod tunnel;
 
 use thiserror::Error;
 
@@ -24,6 +25,7 @@ pub use guard::{
 };
 pub use health::{DOWN_FIRST_MS, DOWN_MAX_MS, HEALTH_HALF_LIFE_MS, REFUSALS_UNTIL_DOWN};
 pub use routes::Routes;
+pub use tunnel::{TUNNEL_PAUSE_MAX_MS, TUNNEL_PAUSE_MIN_MS, Tunnel, TunnelRequest, Tunnels};
 
 /// Relays of a route unless configured otherwise.
 pub const DEFAULT_RELAYS: usize = 3;

@@ -124,6 +124,11 @@ impl DeviceKey {
         self.key.sign(message).to_bytes()
     }
 
+    /// A secret of this device's for another purpose, named by the context.
+    pub(crate) fn derive(&self, context: &'static str) -> [u8; 32] {
+        blake3::derive_key(context, self.key.as_bytes())
+    }
+
     /// The verifying half: how others know this device.
     pub fn author(&self) -> Author {
         Author(*self.key.verifying_key().as_bytes())

@@ -58,9 +58,25 @@ impl World {
             directory: Arc::new(Directory::from_nodes(1, u64::MAX, (0..relays).map(relay))),
             server: node(NodeId(self.key.verifying_key().to_bytes()), NodeKind::Sync, 3),
             relays: 3,
+            hide_reading: true,
+            look_before_retry: true,
             seen: SeenDirectory::default(),
             sending: delta_core::engine::Sending::default(),
         }
+    }
+
+    /// The same with three relays that offer tunnels, and `more` that do nothing else.
+    pub fn tunnel_network(&self, more: u8) -> Network {
+        let network = self.network(3);
+        let relays: Vec<Node> = network.directory.relays().cloned().collect();
+        let extra = (0..more).map(|index| Node {
+            id: NodeId([index + 100; 32]),
+            operator: Some(format!("tunnels {index}")),
+            keys: Vec::new(),
+            ..relays[0].clone()
+        });
+        let relays = relays.iter().cloned().chain(extra).map(|node| Node { tunnel: true, ..node });
+        Network { directory: Arc::new(Directory::from_nodes(1, u64::MAX, relays)), ..network }
     }
 
     /// Carries a packet through its relays and appends what it delivers, once. Gives how many were new.
@@ -145,6 +161,9 @@ pub struct Device {
     pub ticket: Ticket,
     /// The last connection asked for.
     pub connect: Option<(ConnId, SubscribeRequest)>,
+    /// The relays that carry the last connection and the last page.
+    pub via: Option<NodeId>,
+    pub fetch_via: Option<NodeId>,
     /// The connection in use.
     pub conn: Option<ConnId>,
     /// The last page asked for.
@@ -162,6 +181,8 @@ impl Device {
             next: 0,
             ticket: ticket.clone(),
             connect: None,
+            via: None,
+            fetch_via: None,
             conn: None,
             fetch: None,
         }
@@ -174,9 +195,13 @@ impl Device {
     }
 
     pub fn join(&mut self, world: &World) {
+        self.join_network(world.network(3));
+    }
+
+    pub fn join_network(&mut self, network: Network) {
         let topic = self.ticket.topic();
         self.command(Command::OpenTopic { ticket: self.ticket.clone() }).unwrap();
-        self.command(Command::Configure(world.network(3))).unwrap();
+        self.command(Command::Configure(network)).unwrap();
         self.command(Command::Subscribe { topic }).unwrap();
     }
 
@@ -189,8 +214,14 @@ impl Device {
         let outputs: Vec<_> = std::iter::from_fn(|| self.engine.poll_output()).collect();
         for output in &outputs {
             match output {
-                Output::Connect { conn, request, .. } => self.connect = Some((*conn, request.clone())),
-                Output::Fetch { conn, request, .. } => self.fetch = Some((*conn, *request)),
+                Output::Connect { conn, request, via, .. } => {
+                    self.connect = Some((*conn, request.clone()));
+                    self.via = via.as_ref().map(|via| via.relay);
+                }
+                Output::Fetch { conn, request, via, .. } => {
+                    self.fetch = Some((*conn, *request));
+                    self.fetch_via = via.as_ref().map(|via| via.relay);
+                }
                 _ => {}
             }
         }

@@ -8,6 +8,7 @@ mod packet;
 mod route;
 mod sealed;
 mod support;
+mod tunnels;
 mod v2;
 mod v3_adversarial;
 mod v3_properties;

@@ -44,7 +44,9 @@ const DRAIN: Duration = Duration::from_secs(60);
 const HELP: &str = "\
 Everything happens on loopback, with its data in a temporary folder, and is gone afterwards. Half-way the sync
 server and one relay are killed (SIGKILL) and started again. Exit code 0 only when no line is lost or doubled, both
-devices end alike, and neither the wire nor the server's disk shows an author, a kind of operation or a text.";
+devices end alike, neither the wire nor the server's disk shows an author, a kind of operation or a text, and both
+devices read through tunnels: the server sees a relay's address. (Nothing here has a certificate, so that all of it
+can be looked at; with TLS the relay of a tunnel sees no topic.)";
 
 /// Show the main job: two devices talk through three relays and a sync server.
 #[derive(clap::Args)]

@@ -109,6 +109,9 @@ struct NetworkOptions {
     /// Also send to a server that takes only packets of version 2, which hide less.
     #[arg(long, env = "DELTA_ACCEPT_V2", value_parser = clap::builder::FalseyValueParser::new(), help_heading = "Network")]
     accept_v2: bool,
+    /// Read directly, also where relays offer tunnels: the sync server then sees this device's address.
+    #[arg(long, env = "DELTA_DIRECT_READING", value_parser = clap::builder::FalseyValueParser::new(), help_heading = "Network")]
+    direct_reading: bool,
     /// Development: also take http and addresses that are not public.
     #[arg(long, env = "DELTA_ALLOW_PLAINTEXT", value_parser = clap::builder::FalseyValueParser::new(), help_heading = "Network")]
     allow_plaintext: bool,
@@ -196,6 +199,7 @@ impl DeviceOptions {
         config.relay_delay = self.network.relay_delay.map(Duration::from_millis);
         config.accept_v2 = self.network.accept_v2;
         config.records_url.clone_from(&self.network.records_url);
+        config.hidden_reading = !self.network.direct_reading;
         Ok(config)
     }
 }

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use anyhow::Context;
-use delta_client::{Client, TopicStatus};
+use delta_client::{Client, DirectReading, ReadPath, TopicStatus};
 use delta_core::ops::ObservedHead;
 use delta_core::store::{Equivocation, TopicStanding};
 use delta_core::topic::TopicId;
@@ -74,6 +74,7 @@ fn print(
             "parked": standing.outbox.parked,
             "blocked": blocked,
             "unreadable": unreadable,
+            "reading": status.read_path.as_ref().map(reading),
             "server_equivocates": standing.equivocations.iter().map(equivocation).collect::<Vec<_>>(),
             "round_trip_ms": status.round_trip_ms,
         }));
@@ -92,6 +93,9 @@ fn print(
     for (reason, rows) in &standing.parked {
         output.line(&format!("parked      {rows} of them: {reason}"))?;
     }
+    if let Some(path) = status.read_path {
+        output.line(&format!("reading     {}", describe(path)))?;
+    }
     if let Some(ms) = status.round_trip_ms {
         output.line(&format!("round trip  {ms} ms"))?;
     }
@@ -109,6 +113,35 @@ fn print(
         ))?;
     }
     Ok(())
+}
+
+/// Who sees that this device reads, in words.
+fn describe(path: ReadPath) -> String {
+    match path {
+        ReadPath::Tunnel { relay, sealed: true } => {
+            format!("hidden: the server sees relay {relay}, the relay sees no topic")
+        }
+        ReadPath::Tunnel { relay, sealed: false } => format!(
+            "hidden from the server, which sees relay {relay}; it has no certificate, so the relay can see the topic"
+        ),
+        ReadPath::Direct(why) => format!("direct, the server sees this device's address: {why}"),
+    }
+}
+
+/// The same for programs.
+pub fn reading(path: &ReadPath) -> Value {
+    match path {
+        ReadPath::Tunnel { relay, sealed } => {
+            json!({ "hidden": true, "relay": relay.to_string(), "sealed": sealed })
+        }
+        ReadPath::Direct(why) => {
+            let why = match why {
+                DirectReading::SwitchedOff => "switched-off",
+                DirectReading::NotOffered => "not-offered",
+            };
+            json!({ "hidden": false, "why": why })
+        }
+    }
 }
 
 fn equivocation(found: &Equivocation) -> Value {

@@ -110,6 +110,14 @@ impl Tail<'_> {
                 Update::Event(Event::ServerEquivocates { .. }) => {
                     self.output.note("the server has shown somebody another history: see `delta status`");
                 }
+                Update::Event(Event::ServerWithholds { seq, .. }) => self.output.note(&format!(
+                    "the server, or the relay that carries the topic, keeps back what this device said at {seq}"
+                )),
+                Update::Event(Event::FalseReset { old, .. }) => self.output.note(&format!(
+                    "the server says that its log was reset, and shows the old one (this device had read {} of it) \
+                     to others",
+                    old.seq
+                )),
                 Update::Event(Event::Readable { unreadable: Some(unreadable), .. }) => {
                     self.output.note(&unreadable.to_string());
                 }

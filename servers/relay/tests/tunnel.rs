@@ -4,22 +4,14 @@ mod support;
 
 use std::io;
 use std::net::SocketAddr;
-use std::sync::Arc;
 use std::time::Duration;
 
-use base64::Engine;
-use base64::engine::general_purpose::STANDARD;
-use clap::Parser;
 use delta_core::identity::NodeId;
 use delta_core::onion::directory::NodeKind;
-use delta_sync::data::DataFolder;
-use delta_sync::run::Server;
 use futures_util::{SinkExt, StreamExt};
-use rustls::pki_types::CertificateDer;
-use support::{Net, PATIENCE, Played, Relay, get};
+use support::{Net, PATIENCE, Played, Relay, get, sync};
 use tokio::io::{AsyncReadExt, AsyncWriteExt, DuplexStream};
 use tokio::net::{TcpListener, TcpStream};
-use tokio_rustls::TlsConnector;
 use tokio_tungstenite::tungstenite::client::IntoClientRequest;
 use tokio_tungstenite::tungstenite::{Error, Message};
 use tokio_tungstenite::{WebSocketStream, client_async};
@@ -136,64 +128,16 @@ async fn bytes_pass_both_ways_in_order_and_the_end_of_the_stream_is_told() {
     assert_eq!(close_code(&mut socket).await, 1000);
 }
 
-#[derive(Parser)]
-struct SyncProgram {
-    #[command(flatten)]
-    options: delta_sync::Options,
-}
-
-/// A real sync server that speaks TLS for `localhost`.
-async fn tls_server(net: &Net) -> Server {
-    let pem = |name: &str, kind: &str, der: &[u8]| {
-        let path = net.folder.path().join(name);
-        let text = format!("-----BEGIN {kind}-----\n{}\n-----END {kind}-----\n", STANDARD.encode(der));
-        std::fs::write(&path, text).unwrap();
-        path.to_str().unwrap().to_owned()
-    };
-    let cert = pem("cert.pem", "CERTIFICATE", include_bytes!("../../../client/tests/mock/tls/leaf.der"));
-    let key = pem("key.pem", "PRIVATE KEY", include_bytes!("../../../client/tests/mock/tls/leaf-key.der"));
-    let address = support::free_address();
-    let data = net.folder.path().join("server");
-    let (listen, url) = (address.to_string(), format!("https://localhost:{}", address.port()));
-    let args = [
-        "delta-sync",
-        "--allow-private",
-        "--listen",
-        &listen,
-        "--url",
-        &url,
-        "--data",
-        data.to_str().unwrap(),
-    ];
-    let args = args.into_iter().chain(["--tls-cert", &cert, "--tls-key", &key]);
-    let settings = SyncProgram::parse_from(args).options.settle().unwrap();
-    let folder = DataFolder::open(&data, &mut delta_server_shell::PlatformEntropy).unwrap();
-    Server::start(&settings, folder).await.unwrap()
-}
-
-fn tls_client() -> TlsConnector {
-    let mut roots = rustls::RootCertStore::empty();
-    let root = include_bytes!("../../../client/tests/mock/tls/root.der");
-    roots.add(CertificateDer::from(&root[..])).unwrap();
-    let config =
-        rustls::ClientConfig::builder_with_provider(Arc::new(rustls::crypto::ring::default_provider()))
-            .with_safe_default_protocol_versions()
-            .unwrap()
-            .with_root_certificates(roots)
-            .with_no_client_auth();
-    TlsConnector::from(Arc::new(config))
-}
-
 #[tokio::test(flavor = "multi_thread")]
 async fn a_topic_is_read_through_a_tunnel_and_the_relay_sees_tls_alone() {
     let net = Net::new();
-    let server = tls_server(&net).await;
+    let server = sync::start(&net, true, sync::behind(None)).await;
     let record = server.record().unwrap();
     let mut relay = net.relay("relay");
     net.write(1, &[relay.record.clone(), record.clone()]);
     relay.start(&net);
     let bytes = stream(open_to(&relay, record.verify().unwrap().id).await);
-    let inside = tls_client().connect("localhost".try_into().unwrap(), bytes).await.unwrap();
+    let inside = sync::tls_client().connect("localhost".try_into().unwrap(), bytes).await.unwrap();
     let mut request = format!("wss://localhost/topic/{}", "ab".repeat(32)).into_client_request().unwrap();
     request.headers_mut().insert("Sec-WebSocket-Protocol", "delta.sync.2".parse().unwrap());
     let (mut topic, _) = client_async(request, inside).await.unwrap();

@@ -29,6 +29,7 @@ pub const fn bound(limit: u64) -> u64 {
 pub struct Shares {
     held: Mutex<HashMap<IpAddr, u64>>,
     each: u64,
+    exempt: Vec<Network>,
 }
 
 /// A part of an address's share; given back when dropped.
@@ -42,16 +43,23 @@ pub struct Share {
 impl Shares {
     /// Each address may hold so much; 0 for no limit.
     pub fn new(each: u64) -> Self {
-        Self { held: Mutex::default(), each: bound(each) }
+        Self { held: Mutex::default(), each: bound(each), exempt: Vec::new() }
+    }
+
+    /// These addresses may hold as much as they like: many people stand behind them.
+    #[must_use]
+    pub fn exempting(self, exempt: &[Network]) -> Self {
+        Self { exempt: exempt.to_vec(), ..self }
     }
 
     /// Takes a part; `None` when the address would hold too much. One part always fits.
     pub fn take(self: &Arc<Self>, address: IpAddr, amount: u64) -> Option<Share> {
+        let limited = !self.exempt.iter().any(|network| network.contains(address));
         let address = group(address);
         let mut held = lock(&self.held);
         let before = held.get(&address).copied().unwrap_or(0);
         let after = before.saturating_add(amount);
-        if before > 0 && after > self.each {
+        if limited && before > 0 && after > self.each {
             return None;
         }
         held.insert(address, after);
@@ -76,6 +84,7 @@ impl Drop for Share {
 pub struct Rates {
     buckets: Mutex<Buckets>,
     per_second: u64,
+    exempt: Vec<Network>,
 }
 
 #[derive(Debug)]
@@ -89,7 +98,13 @@ impl Rates {
     /// So often a second, with as much at once; 0 for no limit.
     pub fn new(per_second: u64) -> Self {
         let buckets = Buckets { by_address: HashMap::new(), pruned: Millis(0) };
-        Self { buckets: Mutex::new(buckets), per_second }
+        Self { buckets: Mutex::new(buckets), per_second, exempt: Vec::new() }
+    }
+
+    /// These addresses may do it as often as they like: many people stand behind them.
+    #[must_use]
+    pub fn exempting(self, exempt: &[Network]) -> Self {
+        Self { exempt: exempt.to_vec(), ..self }
     }
 
     /// Counts one time.
@@ -97,7 +112,7 @@ impl Rates {
     /// # Errors
     /// It was too often; wait that many milliseconds.
     pub fn take(&self, address: IpAddr, now: Millis) -> Result<(), u64> {
-        if self.per_second == 0 {
+        if self.per_second == 0 || self.exempt.iter().any(|network| network.contains(address)) {
             return Ok(());
         }
         let mut buckets = lock(&self.buckets);
@@ -210,6 +225,21 @@ mod tests {
         assert_eq!(rates.take(b, Millis(334)), Ok(()));
         let endless = Rates::new(0);
         assert!((0..10_000).all(|_| endless.take(a, Millis(0)).is_ok()));
+    }
+
+    #[test]
+    fn addresses_that_many_stand_behind_are_not_limited_and_others_are() {
+        let exempt = ["192.0.2.0/24".parse().unwrap()];
+        let shares = Arc::new(Shares::new(2).exempting(&exempt));
+        let [relay, other] = ["192.0.2.7", "198.51.100.1"].map(address);
+        let held: Vec<_> = (0..100).map(|_| shares.take(relay, 1).unwrap()).collect();
+        let of_other = [shares.take(other, 1).unwrap(), shares.take(other, 1).unwrap()];
+        assert!(shares.take(other, 1).is_none());
+        drop((held, of_other));
+        let rates = Rates::new(1).exempting(&exempt);
+        assert!((0..100).all(|_| rates.take(relay, Millis(0)).is_ok()));
+        assert_eq!(rates.take(other, Millis(0)), Ok(()));
+        assert!(rates.take(other, Millis(0)).is_err());
     }
 
     #[test]

@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use delta_core::topic::TopicId;
 use delta_server_shell::directory::DirectorySettings;
 use delta_server_shell::keys::KeyPolicy;
+use delta_server_shell::limit::Network;
 use delta_server_shell::{DirectoryOptions, NodeOptions, NodeSettings, OptionsError, RecordOptions};
 
 use crate::limits::{LimitOption, Limits};
@@ -126,6 +127,10 @@ pub struct Options {
     /// A limit as name=value, 0 for none; may be repeated. Names and values are in /info.
     #[arg(long, env = "DELTA_LIMIT", value_name = "NAME=VALUE", value_delimiter = ',')]
     pub limit: Vec<LimitOption>,
+    /// Relays that carry many readers here and deliver for many: addresses, or networks as address/bits. What every
+    /// other address may use does not bound them; the limits of the whole server do.
+    #[arg(long, env = "DELTA_TRUSTED_RELAYS", value_name = "ADDR", value_delimiter = ',')]
+    pub trusted_relays: Vec<Network>,
     /// Take unsigned operations as JSON from version 2 relays.
     #[arg(long, env = "DELTA_ACCEPT_V2", value_parser = clap::builder::FalseyValueParser::new())]
     pub accept_v2: bool,
@@ -148,6 +153,8 @@ pub struct Settings {
     pub keys: KeyPolicy,
     /// All limits.
     pub limits: Limits,
+    /// Addresses that no limit by address holds for.
+    pub trusted_relays: Vec<Network>,
     /// Whether unsigned JSON deliveries are taken.
     pub accept_v2: bool,
     /// Whether operations are taken on the WebSocket.
@@ -164,6 +171,7 @@ impl Options {
     pub fn settle(mut self) -> Result<Settings, OptionsError> {
         let mut file = self.node.fill()?;
         self.directory.fill(&mut file)?;
+        file.list(&mut self.trusted_relays, "trusted-relays")?;
         file.switch(&mut self.accept_v2, "accept-v2")?;
         file.switch(&mut self.accept_direct_publish, "accept-direct-publish")?;
         file.switch(&mut self.read_proof, "read-proof")?;
@@ -176,6 +184,7 @@ impl Options {
             directory: self.directory.settle(self.node.allow_private)?,
             node: self.node.settle()?,
             limits,
+            trusted_relays: self.trusted_relays,
             accept_v2: self.accept_v2,
             accept_direct_publish: self.accept_direct_publish,
             read_proof: self.read_proof,

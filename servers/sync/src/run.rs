@@ -241,10 +241,13 @@ impl Server {
 /// Who may come in on the public address.
 fn door(settings: &Settings, metrics: &Arc<Metrics>) -> Result<Door, TlsError> {
     let (limits, metrics) = (settings.limits, Arc::clone(metrics));
-    settings.node.door(limits.connections, limits.connections_per_address, move |why| match why {
-        TurnedAway::Full => metrics.refuse_load.inc(),
-        TurnedAway::TooMany => metrics.refuse_rate.inc(),
-    })
+    let door =
+        settings.node.door(limits.connections, limits.connections_per_address, move |why| match why {
+            TurnedAway::Full => metrics.refuse_load.inc(),
+            TurnedAway::TooMany => metrics.refuse_rate.inc(),
+        })?;
+    let each = Shares::new(limits.connections_per_address).exempting(&settings.trusted_relays);
+    Ok(Door { each: Arc::new(each), ..door })
 }
 
 /// Routes as a plain HTTP service.
@@ -309,6 +312,7 @@ fn assemble(settings: &Settings, folder: &DataFolder) -> Result<Assembled, RunEr
     let (ingress, opening) = Ingress::start(parts, cores);
     let budget = Arc::new(Budget::new(limits.bytes_in_flight));
     let (search, indexer) = start_search(folder, &secret, &disk, &metrics)?;
+    let relays = &settings.trusted_relays;
     let app = App {
         identity: folder.identity().clone(),
         secret,
@@ -328,11 +332,11 @@ fn assemble(settings: &Settings, folder: &DataFolder) -> Result<Assembled, RunEr
         ingress,
         keys,
         uploads: Arc::new(budget.part(UPLOAD_PART)),
-        uploads_each: Arc::new(Shares::new(limits.upload_bytes_per_address)),
+        uploads_each: Arc::new(Shares::new(limits.upload_bytes_per_address).exempting(relays)),
         budget,
         disk,
-        subscribes: Rates::new(limits.subscribes_per_second_per_address),
-        searches: Rates::new(limits.searches_per_second_per_address),
+        subscribes: Rates::new(limits.subscribes_per_second_per_address).exempting(relays),
+        searches: Rates::new(limits.searches_per_second_per_address).exempting(relays),
         door: Arc::new(door(settings, &metrics)?),
         metrics,
         database: folder.database(),

@@ -119,6 +119,28 @@ async fn case_70_connections_and_subscribes_of_one_address_are_limited() {
     assert!(refused > 0);
 }
 
+/// Many readers come from the address of a relay that carries them.
+#[tokio::test]
+async fn a_trusted_relay_is_not_bound_by_what_one_address_may_use() {
+    let dir = tempfile::tempdir().unwrap();
+    let limits = "connections_per_address=5,subscribes_per_second_per_address=5";
+    let server = Server::start(dir.path(), &["--limit", limits, "--trusted-relays", "127.0.0.0/8"]);
+    let mut open = Vec::new();
+    for index in 0..50 {
+        open.push(server.try_subscribe(&TopicId([index; 32]), "").await.unwrap());
+    }
+    for client in &mut open {
+        client.ready().await;
+    }
+    drop((open, server));
+    let server = Server::start(dir.path(), &["--limit", limits, "--trusted-relays", "192.0.2.7"]);
+    let mut refused = 0;
+    for _ in 0..20 {
+        refused += usize::from(server.try_subscribe(&TopicId([5; 32]), "").await.is_err());
+    }
+    assert!(refused >= 10, "another address is: {refused} refused");
+}
+
 /// The stalled bodies come from 127.0.0.1, the bystander's from 127.0.0.2.
 #[cfg(target_os = "linux")]
 #[tokio::test]

@@ -214,6 +214,11 @@ impl Node {
         in_time.or_else(|_| bail!("{} does not answer within {} s", self.name, START.as_secs()))
     }
 
+    /// Whether this is its id.
+    pub fn is(&self, id: &NodeId) -> bool {
+        self.record.verify().is_ok_and(|record| record.id == *id)
+    }
+
     /// The process, while it runs.
     pub fn pid(&self) -> Option<u32> {
         self.program.as_ref().and_then(Program::pid)

@@ -8,6 +8,7 @@ use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
 use anyhow::Context;
+use delta_client::ReadPath;
 use delta_core::onion::PacketClass;
 use serde_json::{Value, json};
 
@@ -15,6 +16,7 @@ use super::cluster::{Cluster, Node};
 use super::conversation::Measured;
 use super::devices::{Device, Holding};
 use super::search::{Found, Needles};
+use crate::status::reading;
 
 /// Everything the demo reports.
 pub struct Report {
@@ -29,6 +31,8 @@ pub struct Report {
     wire_bytes: u64,
     socket_bytes: u64,
     hops: Vec<Hop>,
+    /// Who sees that the devices read, and what carries it is called.
+    reading: [(Option<ReadPath>, String); 2],
     memory: Vec<(String, Option<u64>)>,
     hostile: Option<HostileRelay>,
     /// What the server's data folder shows.
@@ -122,6 +126,7 @@ impl Report {
         let at_server = head.saturating_sub(lines.len() as u64);
         let doubled = at_server + holdings.iter().map(doubles).sum::<u64>();
         let hops: Vec<Hop> = cluster.nodes().iter().map(Hop::of).collect();
+        let reading = [reads(a, cluster).await?, reads(b, cluster).await?];
         let mut memory = vec![("demo with both devices".to_owned(), resident(std::process::id()))];
         memory.extend(cluster.nodes().iter().map(|node| (node.name.clone(), node.pid().and_then(resident))));
         Ok(Self {
@@ -136,6 +141,7 @@ impl Report {
             wire_bytes: hops.iter().map(|hop| hop.bytes).sum(),
             socket_bytes: hops.first().map_or(0, |server| server.bytes.saturating_sub(server.packet_bytes())),
             hops,
+            reading,
             memory,
             hostile: HostileRelay::of(cluster, a, b).await?,
             server_disk: Found::default(),
@@ -171,6 +177,7 @@ impl Report {
         check(self.consistent, "the devices' logs or rows differ");
         check(self.published.iter().sum::<u64>() == self.lines, "not every line was published");
         check(self.received == [self.published[1], self.published[0]], "not every line was received");
+        check(self.reads_hidden(), "a device reads directly, although relays offer tunnels");
         for hop in &self.hops {
             check(hop.found.is_clean(), &format!("{} saw an author, a kind or a text", hop.name));
             check(hop.foreign_bodies == 0, &format!("{} saw a packet of no constant size", hop.name));
@@ -217,11 +224,18 @@ impl Report {
             "wire_bytes_per_op": self.wire_bytes as f64 / self.lines as f64,
             "socket_bytes_per_op": self.socket_bytes as f64 / self.lines as f64,
             "rss_bytes": memory,
+            "hidden_reading": self.reads_hidden(),
+            "reading": self.reading.iter().map(|(path, _)| path.as_ref().map(reading)).collect::<Vec<_>>(),
             "hops": hops,
             "hostile": self.hostile.as_ref().map(HostileRelay::json),
             "server_disk_clean": self.server_disk.is_clean(),
             "seconds": self.seconds,
         })
+    }
+
+    /// Whether the server sees neither device's address.
+    fn reads_hidden(&self) -> bool {
+        self.reading.iter().all(|(path, _)| matches!(path, Some(ReadPath::Tunnel { .. })))
     }
 
     /// Lines of the busy part, outage not included.
@@ -269,6 +283,22 @@ impl Report {
             row(&format!("{} was hostile", hostile.name), hostile.did());
             row("  so", hostile.outcome());
         }
+        for (device, (path, carrier)) in ["A", "B"].into_iter().zip(&self.reading) {
+            let how = match path {
+                Some(ReadPath::Tunnel { sealed: true, .. }) => {
+                    format!("through {carrier}, which sees no topic; the server sees {carrier}")
+                }
+                // The demo's servers have no certificates, so that all of this can be looked at.
+                Some(ReadPath::Tunnel { sealed: false, .. }) => {
+                    format!(
+                        "through {carrier}: the server sees {carrier}; no TLS here, so {carrier} can see the topic"
+                    )
+                }
+                Some(ReadPath::Direct(why)) => format!("directly: {why}"),
+                None => "not at all".to_owned(),
+            };
+            row(&format!("device {device} reads"), how);
+        }
         row("the server's disk shows", describe(&self.server_disk, "topics, no sender"));
         out.trim_end().to_owned()
     }
@@ -315,6 +345,17 @@ impl Hop {
             "authors": authors, "kinds": kinds, "texts": texts, "topics": topics,
         })
     }
+}
+
+/// How a device reads, and the name of the relay that carries it.
+async fn reads(device: &Device, cluster: &Cluster) -> anyhow::Result<(Option<ReadPath>, String)> {
+    let path = device.client.status(device.topic).await?.read_path;
+    let relay = match path {
+        Some(ReadPath::Tunnel { relay, .. }) => Some(relay),
+        _ => None,
+    };
+    let carrier = cluster.nodes().iter().find(|node| relay.is_some_and(|relay| node.is(&relay)));
+    Ok((path, carrier.map_or_else(String::new, |node| node.name.clone())))
 }
 
 fn describe(found: &Found, clean: &str) -> String {

@@ -44,6 +44,7 @@ fn it_keeps_its_promises_on_a_text_of_ones_own() {
         assert_eq!(report[key], value, "{key}: {report}");
     }
     assert_eq!((&report["consistent"], &report["ok"]), (&true.into(), &true.into()), "{report}");
+    assert_eq!(report["hidden_reading"], true, "{report}");
     for key in ["p50_ms", "p99_ms", "ops_per_s"] {
         assert!(report[key].as_f64().unwrap() > 0.0, "{key}: {report}");
     }

@@ -32,6 +32,21 @@ fn what_one_process_sends_another_prints() {
 }
 
 #[test]
+fn status_says_whether_reading_is_hidden() {
+    let network = Network::start();
+    let a = network.device("a", &ticket());
+    json_lines(&mut a.command(&["send", "hello"]));
+    let hidden = &json_lines(&mut a.command(&["status"]))[0]["reading"];
+    assert_eq!((&hidden["hidden"], &hidden["sealed"]), (&true.into(), &false.into()), "{hidden}");
+    assert_eq!(hidden["relay"].as_str().unwrap().len(), 64);
+    let direct = &json_lines(&mut a.command(&["status", "--direct-reading"]))[0];
+    assert_eq!(direct["reading"], serde_json::json!({ "hidden": false, "why": "switched-off" }));
+    assert_eq!(direct["connection"], "live");
+    let offline = &json_lines(a.command(&["status"]).env_remove("DELTA_SYNC"))[0];
+    assert_eq!(offline["reading"], Value::Null);
+}
+
+#[test]
 fn what_was_stored_offline_goes_out_with_the_next_command() {
     let network = Network::start();
     let ticket = ticket();

@@ -1,0 +1,335 @@
+//! Looking at a topic's log from elsewhere: through a tunnel on a relay that no socket of this device uses.
+//!
+//! *Before a retry*: a server that hides an echo from its sender alone, and then sees the same envelope delivered a
+//! second time, has found the sender. So an author looks first whether the envelope is there. It reads what anyone
+//! reads (`ops` after its cursor), one topic on a connection of its own, after a random pause, because only an author
+//! has reason to ask. Without such a relay it skips the look: sending again is safe, if not as quiet.
+//!
+//! *After a reset*: a server that tells one device that its log is gone, while others still read it, wants to see what
+//! the device delivers again.
+
+use bytes::Bytes;
+
+use super::io::{Event, Output};
+use super::jobs::Opened;
+use super::receive::{News, Reading, Redelivery, context};
+use super::state::{State, Topic};
+use crate::entropy::Entropy;
+use crate::identity::{EnvelopeHash, Millis, NodeId};
+use crate::store::{StoreError, Tx};
+use crate::sync::backoff::jitter;
+use crate::sync::frame::SequencedOp;
+use crate::sync::history::{HistoryPage, HistoryRequest};
+use crate::sync::session::{ConnId, Cursor};
+use crate::topic::{Chain, Seq, TopicId};
+
+/// Shortest pause before a look, milliseconds.
+pub const LOOK_MIN_MS: u64 = 5_000;
+/// Longest pause before a look, milliseconds.
+pub const LOOK_MAX_MS: u64 = 60_000;
+/// How long a look may take, milliseconds; then it is done without.
+pub const LOOK_TIMEOUT_MS: u64 = 30_000;
+/// How long an echo may still take after a look has found the envelope, milliseconds: it may be on its way.
+pub const ECHO_GRACE_MS: u64 = 10_000;
+/// Operations asked for.
+pub const LOOK_LIMIT: u16 = 256;
+/// How far back before the cursor the old log is compared after a reset.
+pub const LOOK_BACK: u64 = 16;
+
+/// A look of one topic.
+#[derive(Debug, Default)]
+pub(super) enum Look {
+    #[default]
+    None,
+    Due {
+        at: Millis,
+        purpose: Purpose,
+    },
+    Asking {
+        conn: ConnId,
+        relay: NodeId,
+        purpose: Purpose,
+        after: Seq,
+        deadline: Millis,
+    },
+    /// Envelopes of this device stand above the cursor.
+    Found {
+        at: Millis,
+        resets: u32,
+        ops: Vec<SequencedOp>,
+    },
+    /// What another view shows after a reset, to be compared with what is stored.
+    Seen {
+        old: Cursor,
+        after: Seq,
+        page: HistoryPage,
+    },
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Purpose {
+    /// Rows are about to be sent again.
+    Retry,
+    /// The log was reset; this is where the device stood in the old one.
+    Reset(Cursor),
+}
+
+impl Look {
+    /// Nothing is sent again before it is over.
+    pub(super) const fn holds_retries(&self) -> bool {
+        matches!(
+            self,
+            Self::Due { purpose: Purpose::Retry, .. }
+                | Self::Asking { purpose: Purpose::Retry, .. }
+                | Self::Found { .. }
+        )
+    }
+
+    /// Nothing is delivered again before it is over.
+    pub(super) const fn holds_redelivery(&self) -> bool {
+        !matches!(self, Self::None) && !self.holds_retries()
+    }
+
+    pub(super) const fn poll_timeout(&self) -> Option<Millis> {
+        match self {
+            Self::None => None,
+            Self::Due { at, .. } | Self::Found { at, .. } => Some(*at),
+            Self::Asking { deadline, .. } => Some(*deadline),
+            Self::Seen { .. } => Some(Millis(0)),
+        }
+    }
+
+    pub(super) const fn conn(&self) -> Option<ConnId> {
+        match self {
+            Self::Asking { conn, .. } => Some(*conn),
+            _ => None,
+        }
+    }
+
+    /// The relay it goes through now.
+    pub(super) const fn relay(&self) -> Option<NodeId> {
+        match self {
+            Self::Asking { relay, .. } => Some(*relay),
+            _ => None,
+        }
+    }
+}
+
+impl Topic {
+    /// After a reset the old log is looked for, if it is known where this device stood in it.
+    pub(super) fn look_after_reset(&mut self, now: Millis) {
+        let Redelivery::Due { .. } = self.redelivery else { return };
+        if let (Some(old), Look::None | Look::Due { .. } | Look::Found { .. }) =
+            (self.before_reset, &self.look)
+            && old.seq > Seq(0)
+        {
+            self.look = Look::Due { at: now, purpose: Purpose::Reset(old) };
+        }
+    }
+}
+
+impl State {
+    /// Rows were lost on their way, or their echo is kept back: the topic looks before it sends them again.
+    pub(super) fn wish_look(&mut self, now: Millis, entropy: &mut dyn Entropy, id: TopicId) {
+        let wanted = self.network.as_ref().is_some_and(|network| network.look_before_retry);
+        if !wanted || self.fresh_tunnel(id, true, now).is_none() {
+            return;
+        }
+        let Some(topic) = self.topics.get_mut(&id) else { return };
+        if let Look::None = topic.look {
+            let at = now.plus(LOOK_MIN_MS + jitter(LOOK_MAX_MS - LOOK_MIN_MS, entropy));
+            topic.look = Look::Due { at, purpose: Purpose::Retry };
+        }
+    }
+
+    /// Does what is due of a topic's look.
+    pub(super) fn look(
+        &mut self,
+        tx: &mut Tx<'_>,
+        now: Millis,
+        entropy: &mut dyn Entropy,
+        id: TopicId,
+        staged: &mut Vec<Output>,
+    ) -> Result<(), StoreError> {
+        let Some(topic) = self.topics.get_mut(&id) else { return Ok(()) };
+        let over = topic.look.poll_timeout().is_some_and(|at| at <= now);
+        // What was seen on a connection that has gone is seen again on the next one, from the cursor on.
+        if !topic.is_live() || (over && topic.look.conn().is_some()) {
+            if let Some(conn) = topic.look.conn() {
+                staged.push(Output::Disconnect { conn });
+                self.conns.remove(&conn);
+            }
+            self.end_look(id);
+        }
+        if !over {
+            return Ok(());
+        }
+        let Some(topic) = self.topics.get_mut(&id) else { return Ok(()) };
+        match std::mem::take(&mut topic.look) {
+            Look::Due { purpose, .. } => self.ask(now, id, purpose, staged),
+            Look::Found { resets, ops, .. } => self.found(tx, now, entropy, id, resets, ops, staged)?,
+            Look::Seen { old, after, page } => self.compare(tx, id, &old, after, &page, staged)?,
+            Look::None | Look::Asking { .. } => {}
+        }
+        self.touched.insert(id);
+        Ok(())
+    }
+
+    fn ask(&mut self, now: Millis, id: TopicId, purpose: Purpose, staged: &mut Vec<Output>) {
+        let retry = purpose == Purpose::Retry;
+        let via = self.fresh_tunnel(id, retry, now);
+        let (Some(via), Some(network)) = (via, &self.network) else { return };
+        let Some(topic) = self.topics.get_mut(&id) else { return };
+        let (queued, sent) = topic.outbox.counts();
+        let after = match (purpose, topic.cursor) {
+            (Purpose::Retry, Some(cursor)) if queued + sent > 0 => cursor.seq,
+            (Purpose::Retry, _) => return,
+            (Purpose::Reset(old), _) => Seq(old.seq.0.saturating_sub(LOOK_BACK)),
+        };
+        let conn = ConnId(self.next_conn);
+        self.next_conn += 1;
+        self.conns.insert(conn, id);
+        let deadline = now.plus(LOOK_TIMEOUT_MS);
+        topic.look = Look::Asking { conn, relay: via.relay, purpose, after, deadline };
+        let request = HistoryRequest { topic: id, after, before: Seq::MAX, limit: LOOK_LIMIT };
+        let server = network.server.url.as_str().into();
+        staged.push(Output::Fetch { conn, server, via: Some(via), request });
+    }
+
+    /// Takes a message if it is the page that a look asked for.
+    pub(super) fn triage_look(&mut self, now: Millis, conn: ConnId, id: TopicId, message: &Bytes) -> bool {
+        let Some(topic) = self.topics.get_mut(&id) else { return false };
+        let Look::Asking { conn: asking, relay, purpose, after, .. } = topic.look else { return false };
+        if asking != conn {
+            return false;
+        }
+        self.tunnels.worked(&relay);
+        let page = HistoryPage::decode(message).ok().filter(|page| follows(page, after));
+        topic.look = match (page, purpose, topic.cursor) {
+            (Some(page), Purpose::Reset(old), _) => Look::Seen { old, after, page },
+            (Some(page), Purpose::Retry, Some(cursor)) if page.generation == cursor.generation => {
+                let outbox = &topic.outbox;
+                let is_own = |op: &SequencedOp| outbox.find(&EnvelopeHash::of(&op.op)).is_some();
+                let ops: Vec<_> = page.ops.into_iter().filter(is_own).collect();
+                match ops.is_empty() {
+                    true => Look::None,
+                    false => Look::Found { at: now.plus(ECHO_GRACE_MS), resets: cursor.resets, ops },
+                }
+            }
+            // What is no answer says nothing.
+            _ => Look::None,
+        };
+        self.touched.insert(id);
+        self.reschedule(id);
+        true
+    }
+
+    /// The exchange of a look is over; without a page it has shown nothing.
+    pub(super) fn look_ended(&mut self, id: TopicId, conn: ConnId) {
+        if self.topics.get(&id).is_some_and(|topic| topic.look.conn() == Some(conn)) {
+            self.end_look(id);
+        }
+    }
+
+    /// What waited for it may go on.
+    fn end_look(&mut self, id: TopicId) {
+        if let Some(topic) = self.topics.get_mut(&id)
+            && !matches!(topic.look, Look::None)
+        {
+            topic.look = Look::None;
+            self.touched.insert(id);
+        }
+    }
+
+    /// What was found and has still not come was kept back: it is acknowledged, and the topic read anew.
+    #[allow(clippy::too_many_arguments, reason = "the engine's usual ones, and what was found")]
+    fn found(
+        &mut self,
+        tx: &mut Tx<'_>,
+        now: Millis,
+        entropy: &mut dyn Entropy,
+        id: TopicId,
+        resets: u32,
+        ops: Vec<SequencedOp>,
+        staged: &mut Vec<Output>,
+    ) -> Result<(), StoreError> {
+        let mut news = News::default();
+        let mut first = None;
+        for SequencedOp { seq, received, op } in ops {
+            let Some(topic) = self.topics.get(&id) else { return Ok(()) };
+            let hash = EnvelopeHash::of(&op);
+            let Some(cursor) = topic.cursor.filter(|cursor| cursor.resets == resets && cursor.seq < seq)
+            else {
+                continue;
+            };
+            if topic.outbox.find(&hash).is_none() {
+                continue;
+            }
+            let context = context(topic, id, &Cursor { seq, ..cursor }, received, now);
+            let opened = Opened::Own { envelope: op };
+            self.take_operation(tx, &context, hash, opened, Reading::First, &mut news)?;
+            first.get_or_insert(seq);
+        }
+        if let Some(seq) = first
+            && let Some(topic) = self.topics.get_mut(&id)
+        {
+            news.events.push(Event::ServerWithholds { topic: id, seq });
+            // Through another relay the server does not know whom it wants to hide it from.
+            let relay = topic.tunnel.as_ref().map(|tunnel| tunnel.relay);
+            relay.into_iter().for_each(|relay| self.tunnels.failed(relay, 0, now));
+            if let Some(session) = topic.session.as_mut()
+                && let Some(conn) = session.conn()
+            {
+                session.give_up(now, conn, entropy);
+                topic.caught_up = false;
+            }
+            self.publish_session(id, staged);
+        }
+        news.tell(tx, id, staged)
+    }
+
+    /// Compares another view of the log with the one this device knew before the reset.
+    fn compare(
+        &mut self,
+        tx: &Tx<'_>,
+        id: TopicId,
+        old: &Cursor,
+        after: Seq,
+        page: &HistoryPage,
+        staged: &mut Vec<Output>,
+    ) -> Result<(), StoreError> {
+        let base = tx.chain_at(id, &old.generation, old.resets, after)?;
+        let Some(topic) = self.topics.get_mut(&id) else { return Ok(()) };
+        let Some(new) = topic.cursor else { return Ok(()) };
+        if shows(page, old, after, base, &new) {
+            topic.redelivery = Redelivery::Done { resets: new.resets };
+            staged.push(Output::Event(Event::FalseReset { topic: id, old: *old, new }));
+        }
+        topic.before_reset = None;
+        Ok(())
+    }
+}
+
+/// Whether a page has no holes from the first operation above `after` that is still kept.
+fn follows(page: &HistoryPage, after: Seq) -> bool {
+    let mut next = after.next().map(|next| next.max(page.tail));
+    page.ops.iter().all(|op| {
+        let follows = next == Some(op.seq) && op.seq <= page.head;
+        next = op.seq.next();
+        follows
+    })
+}
+
+/// Whether the page is of the log as this device knew it up to `old`.
+fn shows(page: &HistoryPage, old: &Cursor, after: Seq, base: Option<Chain>, new: &Cursor) -> bool {
+    if page.generation != old.generation || page.head < old.seq {
+        return false;
+    }
+    let starts = page.ops.first().map(|op| op.seq) == after.next();
+    let Some(base) = base.filter(|_| starts) else {
+        // Evicted, or not kept here: then only that it is the old copy, and not the new one, says something.
+        return page.generation != new.generation;
+    };
+    let known = page.ops.iter().take_while(|op| op.seq <= old.seq);
+    known.fold(base, |chain, op| chain.next(op.seq, &EnvelopeHash::of(&op.op))) == old.chain
+}
