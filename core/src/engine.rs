@@ -80,6 +80,8 @@ pub struct Engine {
     store: Store,
     state: State,
     outputs: VecDeque<Output>,
+    /// Everything committed is synced to the disk.
+    synced: bool,
     /// Memory must be made from the store again after a rollback, before anything else: at the latest at this instant.
     stale: Option<Millis>,
 }
@@ -88,7 +90,7 @@ impl Engine {
     /// Starts from what the store holds. Nothing is sent before [`Command::Configure`].
     pub fn open(mut store: Store, device: DeviceKey, now: Millis) -> Result<Self, EngineError> {
         let state = State::load(&mut store, device, now)?;
-        Ok(Self { store, state, outputs: VecDeque::new(), stale: None })
+        Ok(Self { store, state, outputs: VecDeque::new(), synced: true, stale: None })
     }
 
     /// This device's key, as others know it.
@@ -180,6 +182,12 @@ impl Engine {
         }
     }
 
+    /// Whether everything committed so far survives a power cut. What does not can be fetched again: nothing of this
+    /// device's own left before it was synced.
+    pub const fn is_synced(&self) -> bool {
+        self.synced
+    }
+
     /// A read-only view of the database for queries, usable on any thread beside the engine.
     pub fn reader(&self) -> Result<Reader, StoreError> {
         self.store.reader()
@@ -230,6 +238,7 @@ impl Engine {
         }
         let guards = self.state.settle(&mut tx, now, entropy, &mut staged)?;
         tx.commit()?;
+        self.synced = durability == Durability::Full;
         // A guard that a power cut makes forgotten after a packet went to it would be one more relay that knows this
         // device's address; an operation that then seems never to have left could be taken back, and the next one would
         // fork the log. The synced commit takes the one before it along.
@@ -238,6 +247,7 @@ impl Engine {
             && staged.iter().any(|out| matches!(out, Output::Post(_)))
         {
             self.store.begin(Durability::Full)?.commit()?;
+            self.synced = true;
         }
         Ok(staged)
     }

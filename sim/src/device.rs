@@ -278,6 +278,9 @@ impl World {
         if let Command::Publish { topic, content } = &command {
             self.model.issue(device, id, *topic, content.clone());
         } else {
+            if let Command::Cancel { topic, operation } = &command {
+                self.model.take_back(device, id, *topic, *operation);
+            }
             // What is wanted of a connection may begin it anew.
             state.pauses.clear();
             state.asked.insert(id, command.clone());
@@ -457,7 +460,6 @@ impl World {
         state.spin = if spun_at == now { (now, spun + 1) } else { (now, 1) };
         ensure!(spun < MAX_BATCHES_PER_INSTANT, "device {device} spins: {spun} batches without time passing");
         let opened: Vec<ConnId> = batch.iter().filter_map(connected).collect();
-        let synced = batch.iter().any(|input| matches!(input, Input::Command { .. }));
         let said = batch.iter().map(say).collect::<Vec<_>>().join(", ");
         state.entropy.failing = self.faults.may_strike(Fault::Entropy, 100, &mut self.rng);
         state.entropy.failed = 0;
@@ -470,7 +472,7 @@ impl World {
             now,
             format_args!("device {device} handles {said}{}", if failed > 0 { ", no entropy" } else { "" }),
         );
-        let stored = handled.is_ok();
+        let (stored, synced) = (handled.is_ok(), engine.is_synced());
         if let Err(error) = handled {
             self.trace.line(now, format_args!("device {device}: the commit fails: {error}"));
             ensure!(state.full, "device {device}: the engine fails: {error}");
@@ -547,7 +549,10 @@ impl World {
                 Output::Fetch { conn, via, request, .. } => {
                     Deferred::Fetch { conn, via: via.map(|tunnel| tunnel.relay), request }
                 }
-                Output::Post(job) => Deferred::Post(job),
+                Output::Post(job) => {
+                    self.faults.count(Fault::Private, u64::from(job.operations() == 0));
+                    Deferred::Post(job)
+                }
             };
             let delay = self.rng.below(6);
             self.after(delay, Event::DeviceAct { device, life, act });
@@ -773,10 +778,19 @@ impl World {
                 let topic = self.model.published(device, id, operation)?;
                 self.check_durable(device, topic, operation)?;
             }
+            Ok(Reply::Cancelled(how)) => {
+                self.devices[device].asked.remove(&id);
+                self.trace.line(now, format_args!("device {device} took something back: {how:?}"));
+                if let Some((topic, delete)) = self.model.taken_back(device, id, how)? {
+                    self.check_durable(device, topic, delete)?;
+                }
+            }
             Ok(_) => drop(self.devices[device].asked.remove(&id)),
             Err(error) => {
                 self.trace.line(now, format_args!("device {device} refuses: {error}"));
-                self.check_refusal(device, &error)?;
+                if !self.model.may_not_take_back(device, id, &error) {
+                    self.check_refusal(device, &error)?;
+                }
                 self.model.refused(device, id);
                 let state = &mut self.devices[device];
                 if let (Some(command), CommandError::Store(_)) = (state.asked.remove(&id), &error) {
@@ -796,6 +810,7 @@ const fn say(input: &Input) -> &'static str {
         Input::Command { command: Command::Publish { .. }, .. } => "publish",
         Input::Command { command: Command::Subscribe { .. }, .. } => "subscribe",
         Input::Command { command: Command::Unsubscribe { .. }, .. } => "unsubscribe",
+        Input::Command { command: Command::Cancel { .. }, .. } => "cancel",
         Input::Command { .. } => "command",
         Input::Opened(_) => "opened",
         Input::Connected { .. } => "connected",

@@ -70,6 +70,8 @@ faults! {
     Busy => "busy",
     /// The sync server hides an operation from the device that sent it, which finds out by a look.
     Withhold => "withhold",
+    /// Devices send cover and ask relays to hold their packets.
+    Private => "private",
 }
 
 /// A name that is no fault's.

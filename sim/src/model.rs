@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use delta_core::engine::CommandId;
+use delta_core::engine::{Cancelled, CommandError, CommandId};
 use delta_core::identity::{Author, EnvelopeHash, OperationId};
 use delta_core::ops::{Content, Ticket, TopicKeys};
 use delta_core::topic::TopicId;
@@ -50,6 +50,8 @@ pub(crate) struct TopicModel {
 pub(crate) struct Model {
     pub topics: BTreeMap<TopicId, TopicModel>,
     pub authors: BTreeMap<Author, usize>,
+    /// What is to be taken back, by device and command.
+    taking_back: BTreeMap<(usize, CommandId), (TopicId, OperationId)>,
 }
 
 impl Model {
@@ -66,6 +68,52 @@ impl Model {
         Self {
             topics: topics.collect(),
             authors: devices.iter().map(|device| (device.author(), device.index())).collect(),
+            taking_back: BTreeMap::new(),
+        }
+    }
+
+    /// The app wants an operation taken back.
+    pub(crate) fn take_back(&mut self, device: usize, command: CommandId, topic: TopicId, id: OperationId) {
+        self.taking_back.insert((device, command), (topic, id));
+    }
+
+    /// The engine answered how it took it back: with the delete that it published, or without a trace.
+    pub(crate) fn taken_back(
+        &mut self,
+        device: usize,
+        command: CommandId,
+        how: Cancelled,
+    ) -> Result<Option<(TopicId, OperationId)>, Violation> {
+        let Some((topic, id)) = self.taking_back.remove(&(device, command)) else {
+            return Err(Violation::new(format!(
+                "device {device} takes back for {command:?}, which nobody gave"
+            )));
+        };
+        match how {
+            Cancelled::Deleted(delete) => {
+                self.issue(device, command, topic, Content::MessageDelete { target: id });
+                self.published(device, command, delete)?;
+                Ok(Some((topic, delete)))
+            }
+            Cancelled::Removed => {
+                let Some(model) = self.topics.get_mut(&topic) else { return Ok(None) };
+                ensure!(!model.seen_outside.contains_key(&id), "{id} was removed, and others have seen it");
+                model.issued.retain(|_, issued| issued.answer != Answered::Published(id));
+                model.published.retain(|(_, published, _)| *published != id);
+                Ok(None)
+            }
+        }
+    }
+
+    /// Whether an operation could not be taken back for a good reason. (Others are told through `refused`.)
+    pub(crate) fn may_not_take_back(&self, device: usize, command: CommandId, error: &CommandError) -> bool {
+        let Some((topic, id)) = self.taking_back.get(&(device, command)) else { return false };
+        let known = |model: &TopicModel| model.published.iter().any(|(_, published, _)| published == id);
+        match error {
+            CommandError::NotCancellable => true,
+            // Asked twice: the first time it was removed.
+            CommandError::UnknownOperation => !self.topics.get(topic).is_some_and(known),
+            _ => false,
         }
     }
 
@@ -96,11 +144,27 @@ impl Model {
 
     /// The engine refused it: nothing of it may exist.
     pub(crate) fn refused(&mut self, device: usize, command: CommandId) {
+        self.taking_back.remove(&(device, command));
         self.topics.values_mut().for_each(|model| drop(model.issued.remove(&(device, command))));
     }
 
     /// The device died: what was not answered never will be.
     pub(crate) fn died(&mut self, device: usize) {
+        // It may be there, be gone, or be deleted by one more operation.
+        let (gone, kept) =
+            std::mem::take(&mut self.taking_back).into_iter().partition(|((by, _), _)| *by == device);
+        self.taking_back = kept;
+        let gone: BTreeMap<(usize, CommandId), (TopicId, OperationId)> = gone;
+        for (command, (topic, id)) in gone {
+            let Some(model) = self.topics.get_mut(&topic) else { continue };
+            for issued in model.issued.values_mut().filter(|issued| issued.answer == Answered::Published(id))
+            {
+                issued.answer = Answered::Never;
+            }
+            model.published.retain(|(_, published, _)| *published != id);
+            let content = Content::MessageDelete { target: id };
+            model.issued.insert(command, Issued { content, answer: Answered::Never });
+        }
         for issued in self.issued_mut(device) {
             if issued.answer == Answered::NotYet {
                 issued.answer = Answered::Never;

@@ -1,6 +1,6 @@
 //! What is done to the world: what apps want, and the large faults.
 
-use delta_core::engine::Command;
+use delta_core::engine::{Command, Sending};
 use delta_core::identity::OperationId;
 use delta_core::ops::{Content, Ticket};
 use delta_core::topic::{Generation, Seq, TopicId};
@@ -55,6 +55,13 @@ impl World {
                 self.network_changed(device);
             }
             85 => self.backup(),
+            86..=87 => self.take_back(),
+            88 => {
+                let device = self.rng.index(self.devices.len());
+                if let Some(topic) = self.topic() {
+                    self.command(device, Command::Retry { topic });
+                }
+            }
             _ => self.large_fault()?,
         }
         let gap = match self.rng.below(10) {
@@ -73,6 +80,20 @@ impl World {
         for _ in 0..count {
             let content = self.content(device, topic);
             self.command(device, Command::Publish { topic, content });
+        }
+    }
+
+    /// An app takes something back, mostly what it has just said.
+    fn take_back(&mut self) {
+        let device = self.rng.index(self.devices.len());
+        let Some(topic) = self.topic() else { return };
+        let said = self.model.topics.get(&topic).map_or(&[][..], |model| &model.published);
+        let own: Vec<OperationId> =
+            said.iter().filter(|(by, ..)| *by == device).map(|(_, id, _)| *id).collect();
+        let newest = self.rng.chance(700);
+        let operation = if newest { own.last().copied() } else { self.rng.pick(&own).copied() };
+        if let Some(operation) = operation {
+            self.command(device, Command::Cancel { topic, operation });
         }
     }
 
@@ -195,6 +216,7 @@ impl World {
             | Fault::Duplicate
             | Fault::Overflow
             | Fault::Entropy
+            | Fault::Private
             | Fault::Busy => false,
         };
         Ok(u64::from(struck))
@@ -347,6 +369,7 @@ impl World {
         let now = self.now();
         self.trace.line(now, format_args!("everything works again"));
         self.faults.heal();
+        self.network.sending = Sending::default();
         self.net.join_all();
         self.server.script.clear();
         // A server that hung or withheld the last word would go on doing so on the sockets it has.
@@ -363,6 +386,8 @@ impl World {
             let life = self.devices[device].life;
             self.after(0, Event::DiskFrees { device, life });
             self.after(0, Event::DeviceStart { device });
+            // No more cover: nothing would ever come to rest.
+            self.command(device, Command::Configure(self.network.clone()));
             for place in 0..self.tickets.len() {
                 let topic = self.tickets[place].topic();
                 self.devices[device].wanted[place] = true;

@@ -6,7 +6,7 @@
 use std::collections::BTreeMap;
 
 use bytes::Bytes;
-use delta_core::engine::{Command, Network};
+use delta_core::engine::{COVER_MIN_MS, Command, Network, RELAY_DELAY_MAX_MS, Sending};
 use delta_core::identity::{Millis, NodeId};
 use delta_core::ops::Ticket;
 use delta_core::store::PendingLimits;
@@ -158,6 +158,16 @@ pub struct World {
     pub(crate) events: u64,
 }
 
+/// How the devices of a run send.
+fn sending(config: &Config, faults: &Faults) -> Sending {
+    let mut rng = Rng::new(config.seed, "sending");
+    let (cover, delay) = (rng.skewed(COVER_MIN_MS, 60_000), rng.skewed(1, RELAY_DELAY_MAX_MS));
+    if faults.strength(Fault::Private) == 0 {
+        return Sending::default();
+    }
+    Sending { cover_every_ms: Some(cover), relay_delay_ms: Some(delay), ..Sending::default() }
+}
+
 impl World {
     /// The world of a configuration, before anything happened. Databases are made below `folder`.
     pub fn new(config: Config, folder: &std::path::Path, print: bool) -> Self {
@@ -167,7 +177,8 @@ impl World {
         let mut keys = Rng::new(config.seed, "keys");
         let server = NodeIdentity::generate(&mut keys);
         let relays: Vec<_> = (0..sizes.relays).map(|_| NodeIdentity::generate(&mut keys)).collect();
-        let network = directory::network(&relays, &server, 3.min(sizes.relays), START);
+        let mut network = directory::network(&relays, &server, 3.min(sizes.relays), START);
+        network.sending = sending(&config, &faults);
         let tickets: Vec<Ticket> = (0..sizes.topics).map(|_| ticket(&mut keys)).collect();
         let devices = devices(&config, &sizes, &tickets, folder, &mut keys, &faults);
         let mut world = Self {

@@ -96,3 +96,16 @@ fn a_busy_server_gets_the_pause_it_asks_for() {
 fn case_38_an_echo_kept_back_from_its_sender_is_found_by_a_look() {
     play_with(&[Fault::Withhold], &[Fault::Withhold]);
 }
+
+#[test]
+fn what_apps_take_back_is_gone_or_deleted_and_forks_nobodys_log() {
+    play_with(
+        &[Fault::PowerLoss, Fault::DeviceCrash, Fault::Partition],
+        &[Fault::PowerLoss, Fault::Partition],
+    );
+}
+
+#[test]
+fn cover_and_delays_lose_and_double_nothing() {
+    play_with(&[Fault::Private, Fault::Loss, Fault::DeviceCrash], &[Fault::Private, Fault::Loss]);
+}
