@@ -6,7 +6,7 @@ use std::net::IpAddr;
 use std::pin::{Pin, pin};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::task::{Context, Poll};
+use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
 use hyper::body::{Body, Incoming};
@@ -18,6 +18,7 @@ use hyper_util::rt::{TokioIo, TokioTimer};
 use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt, ReadBuf};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::watch;
+use tokio::time::Sleep;
 use tokio_rustls::server::TlsStream;
 
 use crate::limit::{Network, Share, Shares, bound};
@@ -27,6 +28,8 @@ use crate::tls::Tls;
 const HEAD_TIMEOUT: Duration = Duration::from_secs(75);
 /// Largest request head; also the buffer for bodies in transit.
 const MAX_HEAD: usize = 64 * 1024;
+/// A peer that takes nothing of an answer for this long is cut.
+pub const WRITE_STALL: Duration = Duration::from_secs(60);
 /// Pause after the system could not accept (no file handles left).
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 /// Where a reverse proxy says who is before it.
@@ -144,13 +147,35 @@ pub struct Peer {
     pub place: Arc<Place>,
 }
 
-/// What an upgraded connection runs on.
+/// What a connection runs on, also after an upgrade. A peer that takes not one byte of what is to be written for
+/// [`WRITE_STALL`] is cut.
 #[derive(Debug)]
-pub enum Io {
+pub struct Io {
+    stream: Stream,
+    /// How long nothing may be taken.
+    patience: Duration,
+    /// While nothing could be written: until when.
+    stalled: Option<Pin<Box<Sleep>>>,
+}
+
+#[derive(Debug)]
+enum Stream {
     /// TCP alone.
     Plain(TcpStream),
     /// TLS over it.
     Tls(Box<TlsStream<TcpStream>>),
+}
+
+impl Io {
+    fn watched(&mut self, cx: &mut Context<'_>, written: Poll<io::Result<usize>>) -> Poll<io::Result<usize>> {
+        if written.is_ready() {
+            self.stalled = None;
+            return written;
+        }
+        let stalled = self.stalled.get_or_insert_with(|| Box::pin(tokio::time::sleep(self.patience)));
+        ready!(stalled.as_mut().poll(cx));
+        Poll::Ready(Err(io::ErrorKind::TimedOut.into()))
+    }
 }
 
 /// Serves connections until `stop` turns true. Connections that are open then finish their request by themselves:
@@ -231,14 +256,15 @@ async fn serve_one<S, B>(
     if stream.set_nodelay(true).is_err() {
         return;
     }
-    let io = match &door.tls {
-        None => Io::Plain(stream),
+    let stream = match &door.tls {
+        None => Stream::Plain(stream),
         // A handshake that fails is that peer's business, and nothing to log.
         Some(tls) => match tls.accept(stream).await {
-            Ok(stream) => Io::Tls(Box::new(stream)),
+            Ok(stream) => Stream::Tls(Box::new(stream)),
             Err(_) => return,
         },
     };
+    let io = Io { stream, patience: WRITE_STALL, stalled: None };
     let end = peer.address;
     let date = door.date;
     let service = service_fn(move |mut request: Request<Incoming>| {
@@ -266,12 +292,12 @@ async fn serve_one<S, B>(
 /// Calls the same function of either stream.
 macro_rules! either {
     ($self:ident, $stream:ident => $call:expr) => {
-        match $self.get_mut() {
-            Self::Plain($stream) => {
+        match &mut $self.stream {
+            Stream::Plain($stream) => {
                 let $stream = Pin::new($stream);
                 $call
             }
-            Self::Tls($stream) => {
+            Stream::Tls($stream) => {
                 let $stream = Pin::new(&mut **$stream);
                 $call
             }
@@ -280,43 +306,71 @@ macro_rules! either {
 }
 
 impl AsyncRead for Io {
-    fn poll_read(self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+    fn poll_read(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buf: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
         either!(self, stream => stream.poll_read(cx, buf))
     }
 }
 
 impl AsyncWrite for Io {
-    fn poll_write(self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
-        either!(self, stream => stream.poll_write(cx, buf))
+    fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
+        let written = either!(self, stream => stream.poll_write(cx, buf));
+        self.watched(cx, written)
     }
 
     fn poll_write_vectored(
-        self: Pin<&mut Self>,
+        mut self: Pin<&mut Self>,
         cx: &mut Context<'_>,
         bufs: &[io::IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
-        either!(self, stream => stream.poll_write_vectored(cx, bufs))
+        let written = either!(self, stream => stream.poll_write_vectored(cx, bufs));
+        self.watched(cx, written)
     }
 
     fn is_write_vectored(&self) -> bool {
-        match self {
-            Self::Plain(stream) => stream.is_write_vectored(),
-            Self::Tls(stream) => stream.is_write_vectored(),
+        match &self.stream {
+            Stream::Plain(stream) => stream.is_write_vectored(),
+            Stream::Tls(stream) => stream.is_write_vectored(),
         }
     }
 
-    fn poll_flush(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         either!(self, stream => stream.poll_flush(cx))
     }
 
-    fn poll_shutdown(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         either!(self, stream => stream.poll_shutdown(cx))
     }
 }
 
 #[cfg(test)]
 mod tests {
+    use tokio::io::AsyncReadExt;
+
     use super::*;
+
+    #[tokio::test]
+    async fn a_peer_that_takes_nothing_is_cut_and_one_that_reads_is_not() {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let write = async |patience: Duration, len: usize| {
+            let mut peer = TcpStream::connect(listener.local_addr().unwrap()).await.unwrap();
+            let (stream, _) = listener.accept().await.unwrap();
+            let mut io = Io { stream: Stream::Plain(stream), patience, stalled: None };
+            let writing = tokio::spawn(async move { io.write_all(&vec![7; len]).await });
+            if patience == WRITE_STALL {
+                let mut all = Vec::new();
+                peer.read_to_end(&mut all).await.unwrap();
+                assert_eq!(all.len(), len);
+            }
+            writing.await.unwrap().map_err(|error| error.kind())
+        };
+        // More than both systems' buffers hold.
+        assert_eq!(write(Duration::from_millis(50), 64 << 20).await, Err(io::ErrorKind::TimedOut));
+        assert_eq!(write(WRITE_STALL, 64 << 20).await, Ok(()));
+    }
 
     fn asking(end: &str, headers: &[&str]) -> String {
         asking_in_bytes(end, &headers.iter().map(|value| value.as_bytes()).collect::<Vec<_>>())

@@ -68,10 +68,16 @@ pub struct App {
     pub uploads: Arc<Budget>,
     /// The same for every address.
     pub uploads_each: Arc<Shares>,
+    /// Bytes of history on their way to clients.
+    pub downloads: Arc<Budget>,
+    /// The same for every address.
+    pub downloads_each: Arc<Shares>,
     /// Whether the disk takes writes.
     pub disk: Arc<Disk>,
     /// How often every address may subscribe.
     pub subscribes: Rates,
+    /// How often every address may ask about topics.
+    pub reads: Rates,
     /// How often every address may search.
     pub searches: Rates,
     /// Whom the public address lets in.

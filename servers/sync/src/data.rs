@@ -34,6 +34,9 @@ pub enum DataError {
     /// A file of it.
     #[error(transparent)]
     File(#[from] FileError),
+    /// A command about a database that is not there. Nothing is made in its place.
+    #[error("{} is missing: no server has run on this folder, or it was moved away", .0.display())]
+    NoDatabase(PathBuf),
     /// The database is there, the generation secret that belongs to it is not.
     #[error("{} is missing, but the database it belongs to is there; restore both from one backup", .0.display())]
     GenerationLost(PathBuf),
@@ -137,23 +140,54 @@ impl DataFolder {
         if mark.exists() { Ok(()) } else { Ok(file::replace(&mark, b"", 0o600)?) }
     }
 
+    fn finished(&self) -> Result<(), DataError> {
+        match self.path().join(IMPORT_FILE).exists() {
+            true => Err(DataError::ImportUnfinished(self.path().to_owned())),
+            false => Ok(()),
+        }
+    }
+
+    /// Whether the database is there with all that belongs to it.
+    ///
+    /// # Errors
+    /// It is not; nothing was changed.
+    pub fn whole(&self) -> Result<(), DataError> {
+        self.finished()?;
+        let (database, secret) = (self.database(), self.path().join(GENERATION_FILE));
+        let (log, mark) = (self.beside_database("-wal"), self.beside_database(OPEN_SUFFIX));
+        if !database.exists() {
+            Err(DataError::NoDatabase(database))
+        } else if !secret.exists() {
+            Err(DataError::GenerationLost(secret))
+        } else if mark.exists() && !log.exists() {
+            Err(DataError::LogMissing { log, database, mark })
+        } else {
+            Ok(())
+        }
+    }
+
+    /// The generation secret of a database that is there. Changes nothing.
+    ///
+    /// # Errors
+    /// The database is not whole, or the secret cannot be read.
+    pub fn existing_generation(&self) -> Result<GenerationSecret, DataError> {
+        self.whole()?;
+        let path = self.path().join(GENERATION_FILE);
+        let text = file::read(&path)?.ok_or_else(|| DataError::GenerationLost(path.clone()))?;
+        Ok(GenerationSecret::from_bytes(*file::parse_secret(&path, text.trim_ascii())?))
+    }
+
     /// The generation secret; made when there is no database yet, so that a wiped server has new generations.
     ///
     /// # Errors
     /// The file is damaged, or missing although the database is there.
     pub fn generation_secret(&self, entropy: &mut dyn Entropy) -> Result<GenerationSecret, DataError> {
-        if self.path().join(IMPORT_FILE).exists() {
-            return Err(DataError::ImportUnfinished(self.path().to_owned()));
-        }
         let path = self.path().join(GENERATION_FILE);
-        if self.database().exists() && !path.exists() {
-            return Err(DataError::GenerationLost(path));
-        }
         let (log, mark) = (self.beside_database("-wal"), self.beside_database(OPEN_SUFFIX));
-        if self.database().exists() && mark.exists() && !log.exists() {
-            return Err(DataError::LogMissing { log, database: self.database(), mark });
-        }
-        if !self.database().exists() {
+        self.finished()?;
+        if self.database().exists() {
+            self.whole()?;
+        } else {
             // A fresh log under an old generation would look like the old log cut short; and a write-ahead log left
             // behind would be played into the new database.
             for stale in [path.clone(), log, self.beside_database("-shm"), mark] {

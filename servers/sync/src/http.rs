@@ -4,12 +4,12 @@ use std::net::IpAddr;
 use std::sync::{Arc, PoisonError};
 use std::time::Duration;
 
-use axum::Router;
 use axum::body::{Body, BodyDataStream};
 use axum::extract::{Path, Query, Request, State};
 use axum::http::{HeaderMap, HeaderValue, StatusCode, Uri, header};
 use axum::response::{IntoResponse, Response};
 use axum::routing::{get, post};
+use axum::{Extension, Router};
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use bytes::Bytes;
@@ -28,6 +28,7 @@ use serde::Deserialize;
 use serde_json::json;
 
 use crate::app::App;
+use crate::download;
 use crate::readers::ReadError;
 use crate::socket;
 use crate::topics;
@@ -170,7 +171,7 @@ async fn deliver_json(app: &Arc<App>, request: Request) -> Result<Response, Refu
             Err(Refusal::rate(retry_after_ms))
         }
         Err(Refused::Malformed) => Err(malformed(app, "the operation is malformed")),
-        Err(Refused::Storage | Refused::Stopping) => Err(busy(app)),
+        Err(Refused::TooManyTopics | Refused::Storage | Refused::Stopping) => Err(busy(app)),
     }
 }
 
@@ -210,11 +211,13 @@ async fn subscribe(
 async fn ops(
     State(app): State<Arc<App>>,
     Path(topic): Path<String>,
+    Extension(peer): Extension<Peer>,
     uri: Uri,
     headers: HeaderMap,
 ) -> Result<Response, Refusal> {
     let topic = parse_topic(&topic)?;
     let params = Params::of(&uri)?;
+    charge_read(&app, &peer)?;
     let query = parse_history(&params, HISTORY_DEFAULT_LIMIT, HISTORY_MAX_LIMIT)?;
     topics::authorise(&app, &topic, &params).await?;
     let secret = app.secret.clone();
@@ -223,20 +226,31 @@ async fn ops(
         delta_topic_log::history(sql, &view, &topic, &query)
     };
     let page = app.readers.run(read).await?;
-    Ok(page_response(&headers, || page.encode(), || json::page(&page)))
+    page_response(&app, &peer, &headers, || page.encode(), || json::page(&page))
+}
+
+/// A question about a topic counts for its address.
+pub(crate) fn charge_read(app: &App, peer: &Peer) -> Result<(), Refusal> {
+    app.reads.take(peer.address, platform::now()).map_err(|retry_after_ms| {
+        app.metrics.refuse_rate.inc();
+        Refusal::rate(retry_after_ms)
+    })
 }
 
 /// A page in bytes where the client asks for them, else in JSON.
 pub(crate) fn page_response(
+    app: &App,
+    peer: &Peer,
     headers: &HeaderMap,
     bytes: impl FnOnce() -> Vec<u8>,
     json: impl FnOnce() -> String,
-) -> Response {
+) -> Result<Response, Refusal> {
     let accept = headers.get(header::ACCEPT).map_or(&b""[..], HeaderValue::as_bytes);
-    if accept.to_ascii_lowercase().windows(OCTETS.len()).any(|part| part == OCTETS.as_bytes()) {
-        return ([(header::CONTENT_TYPE, OCTETS)], bytes()).into_response();
-    }
-    ([(header::CONTENT_TYPE, "application/json")], json()).into_response()
+    let wants_bytes = accept.to_ascii_lowercase().windows(OCTETS.len()).any(|part| part == OCTETS.as_bytes());
+    let (kind, page) =
+        if wants_bytes { (OCTETS, bytes()) } else { ("application/json", json().into_bytes()) };
+    let body = download::body(app, peer.address, page).ok_or_else(|| busy(app))?;
+    Ok(([(header::CONTENT_TYPE, kind)], body).into_response())
 }
 
 const OCTETS: &str = "application/octet-stream";
@@ -247,6 +261,8 @@ async fn has(
     request: Request,
 ) -> Result<Response, Refusal> {
     let topic = parse_topic(&topic)?;
+    let peer = request.extensions().get::<Peer>().ok_or_else(|| busy(&app))?;
+    charge_read(&app, peer)?;
     topics::authorise(&app, &topic, &Params::of(request.uri())?).await?;
     let length = Refusal::bad("the body is 1 to 256 hashes of 32 bytes");
     let body = match read_body(request.into_body(), 32, MAX_HAS * 32, || Some(())).await {
@@ -264,8 +280,14 @@ async fn has(
     Ok(([(header::CONTENT_TYPE, OCTETS)], answer).into_response())
 }
 
-async fn head(State(app): State<Arc<App>>, Path(topic): Path<String>, uri: Uri) -> Result<Response, Refusal> {
+async fn head(
+    State(app): State<Arc<App>>,
+    Path(topic): Path<String>,
+    Extension(peer): Extension<Peer>,
+    uri: Uri,
+) -> Result<Response, Refusal> {
     let topic = parse_topic(&topic)?;
+    charge_read(&app, &peer)?;
     topics::authorise(&app, &topic, &Params::of(&uri)?).await?;
     let secret = app.secret.clone();
     let view = app.readers.run(move |sql| LogView::read(sql, &secret, &topic)).await?;

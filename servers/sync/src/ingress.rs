@@ -2,6 +2,7 @@
 //! hands the operations to the writer. Whatever fails here is counted and told to nobody.
 
 use std::collections::HashMap;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::JoinHandle;
@@ -122,7 +123,11 @@ impl Ingress {
             std::thread::spawn(move || {
                 let mut packets = Vec::with_capacity(SHARE);
                 while queue.take(&mut packets, SHARE) {
-                    parts.handle(&mut packets);
+                    // What is in a packet is anybody's: a bug there must not end the thread.
+                    if catch_unwind(AssertUnwindSafe(|| parts.handle(&mut packets))).is_err() {
+                        tracing::error!("opening packets panicked: this is a bug");
+                        packets.clear();
+                    }
                 }
             })
         };

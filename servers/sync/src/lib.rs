@@ -9,6 +9,7 @@
 
 pub mod app;
 pub mod data;
+pub mod download;
 pub mod export;
 pub mod health;
 pub mod http;
@@ -21,6 +22,7 @@ pub mod options;
 pub mod proof;
 pub mod queue;
 pub mod readers;
+pub mod retention;
 pub mod run;
 pub mod search;
 pub mod socket;

@@ -17,12 +17,22 @@ delta_server_shell::limits! {
     ops_per_topic = 0;
     /// Days operations are kept; older ones are evicted.
     max_age_days = 0;
+    /// Topics with operations. Operations of a further one are dropped, or get 503.
+    topics = 1_000_000;
+    /// Bytes of a message a subscriber may send. Above it the socket is closed.
+    frame_bytes = 64 * 1024;
     /// Connections at once, over all addresses. Above it: 503.
     connections = 65_536;
     /// Bytes of packets and operations on their way to the disk. Above it: 503.
     bytes_in_flight = 64 * 1024 * 1024;
     /// Bytes of deliveries still on their way from one address, one of any size at least. Above it: 503.
     upload_bytes_per_address = 4 * 1024 * 1024;
+    /// Bytes of history and search answers on their way to one address, one of any size at least. Above it: 503.
+    download_bytes_per_address = 16 * 1024 * 1024;
+    /// Bytes of such answers on their way to all. Above it: 503.
+    download_bytes = 256 * 1024 * 1024;
+    /// Questions about topics (`ops`, `has`, `head`, `about`) per second of one address. Above it: 429.
+    reads_per_second_per_address = 200;
     /// Size of the database file. Above it deliveries get 503, as with a full disk.
     database_bytes = 0;
     /// Room left on the disk below which deliveries get 503, so that the server ends no worse than full.
@@ -44,6 +54,10 @@ mod tests {
         assert_eq!(limits.deliveries_per_topic_per_minute, 60_000);
         assert_eq!((limits.bytes_in_flight, limits.upload_bytes_per_address), (67_108_864, 4_194_304));
         assert_eq!((limits.signals_per_topic_per_minute, limits.disk_free_bytes), (6_000, 268_435_456));
+        assert_eq!((limits.topics, limits.frame_bytes), (1_000_000, 65_536));
+        assert_eq!((limits.download_bytes, limits.download_bytes_per_address), (268_435_456, 16_777_216));
+        assert_eq!(limits.reads_per_second_per_address, 200);
+        assert_eq!((limits.connections, limits.database_bytes), (65_536, 0));
         assert_eq!((limits.bytes_per_topic, limits.ops_per_topic, limits.max_age_days), (0, 0, 0));
         limits.set(&"ops_per_topic=5".parse().unwrap());
         assert_eq!(limits.ops_per_topic, 5);

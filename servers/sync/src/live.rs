@@ -20,6 +20,8 @@ use crate::wire::{self, Wire};
 pub const LIVE_OPS: usize = 1000;
 /// Bytes in a topic's live buffer.
 pub const LIVE_BYTES: usize = 4 * 1024 * 1024;
+/// Bytes a subscriber takes from it at once, or one frame: what it holds while it writes is no longer counted.
+pub const WRITE_BYTES: usize = 256 * 1024;
 /// Signals in a topic's live buffer: a subscriber that lags further misses some, which is what signals are for.
 pub const LIVE_SIGNALS: usize = 16;
 /// Bytes in all live buffers; above it each topic keeps only its newest frame.
@@ -249,7 +251,13 @@ impl Topic {
         let start = ring.frames.partition_point(|frame| frame.last <= cursor);
         match ring.frames.get(start) {
             Some(frame) if frame.first.previous() == cursor => {
-                Found::Frames(ring.frames.iter().skip(start).cloned().collect())
+                let mut bytes = 0;
+                let fits = |frame: &&Arc<LiveFrame>| {
+                    let is_first = bytes == 0;
+                    bytes += frame.frame.len();
+                    is_first || bytes <= WRITE_BYTES
+                };
+                Found::Frames(ring.frames.iter().skip(start).take_while(fits).cloned().collect())
             }
             _ => Found::Disk,
         }
@@ -415,6 +423,19 @@ mod tests {
     }
 
     #[test]
+    fn a_subscriber_takes_at_most_so_much_at_once_and_one_frame_in_any_case() {
+        let live = Arc::new(Live::new(Arc::default()));
+        let member = live.join(ID);
+        for seq in 1..=10 {
+            publish(&live, seq..=seq, 60_000);
+        }
+        assert_eq!(spans(&member.topic.after(Seq(0))), [(1, 1), (2, 2), (3, 3), (4, 4)]);
+        assert_eq!(spans(&member.topic.after(Seq(4))).len(), 4);
+        publish(&live, 11..=11, WRITE_BYTES + 1);
+        assert_eq!(spans(&member.topic.after(Seq(10))), [(11, 11)]);
+    }
+
+    #[test]
     fn a_subscriber_gets_the_signals_after_its_place_and_at_most_the_newest_16() {
         let metrics = Arc::new(Metrics::default());
         let live = Arc::new(Live::new(Arc::clone(&metrics)));
@@ -465,11 +486,8 @@ mod tests {
         for seq in 1002..=1006 {
             publish(&live, seq..=seq, 1024 * 1024);
         }
-        assert_eq!(
-            spans(&member.topic.after(Seq(1003))).len(),
-            3,
-            "a fourth would pass 4 MiB with its header"
-        );
+        assert_eq!(lock(&member.topic.ring).frames.len(), 3, "a fourth would pass 4 MiB with its header");
+        assert_eq!(spans(&member.topic.after(Seq(1003))), [(1004, 1004)]);
         assert!(metrics.live_bytes.get() <= LIVE_BYTES as u64);
         drop(member);
         assert_eq!(metrics.live_bytes.get(), 0);

@@ -5,6 +5,7 @@ use std::io::{BufReader, BufWriter, Write as _};
 use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 
+use delta_core::identity::Millis;
 use delta_core::topic::TopicId;
 use delta_server_shell::{FileError, NodeFolder, PlatformEntropy};
 use delta_topic_log::{
@@ -14,6 +15,8 @@ use thiserror::Error;
 
 use crate::data::{DataError, DataFolder};
 use crate::export::{self, ExportError, Exported, Header};
+use crate::limits::Limits;
+use crate::retention::Retention;
 use crate::search;
 use crate::store::{Index, Report, Sql, StoreError};
 
@@ -52,6 +55,9 @@ pub enum MaintainError {
     /// The topic was deleted here; that is for good.
     #[error("the topic {0} was deleted on this server")]
     Deleted(TopicId),
+    /// The topic is blocked here.
+    #[error("the topic {0} is blocked on this server: unblock it first")]
+    Blocked(TopicId),
     /// The check found something.
     #[error(
         "the check found {0} problems: restore a backup, or export what is whole and import it elsewhere"
@@ -83,7 +89,7 @@ fn existing(data: &Path) -> Result<DataFolder, MaintainError> {
 /// It cannot be checked at all.
 pub fn check(data: &Path) -> Result<Report, MaintainError> {
     let folder = existing(data)?;
-    let secret = folder.generation_secret(&mut PlatformEntropy)?;
+    let secret = folder.existing_generation()?;
     let sql = Sql::reader(&folder.database())?;
     let mut report = sql.snapshot(|sql| sql.check(&secret))?;
     report.problems.extend(check_index(&folder.index(), &sql, &secret)?);
@@ -111,7 +117,7 @@ fn check_index(path: &Path, sql: &Sql, secret: &GenerationSecret) -> Result<Vec<
 /// Nothing was changed.
 pub fn topic(data: &Path, action: TopicAction, topic: &TopicId) -> Result<String, MaintainError> {
     let folder = existing(data)?;
-    let secret = folder.generation_secret(&mut PlatformEntropy)?;
+    let secret = folder.existing_generation()?;
     let storage = Sql::writer(&folder.database(), 0)?;
     // One that nobody has written to yet can be blocked, too.
     let state = storage.state(topic)?.unwrap_or(LogState::EMPTY);
@@ -124,6 +130,12 @@ pub fn topic(data: &Path, action: TopicAction, topic: &TopicId) -> Result<String
     };
     logs.set_closed(topic, closed)?;
     logs.commit()?;
+    // A large log goes in rounds, between which a running server goes on.
+    let mut retention = Retention::new(Limits::default());
+    retention.closed([*topic]);
+    while retention.is_busy() {
+        retention.round(Millis(0), &mut logs)?;
+    }
     Ok(format!("{done} {topic}"))
 }
 
@@ -159,7 +171,9 @@ pub fn restore(from: &Path, data: &Path) -> Result<String, MaintainError> {
     {
         let _lock = folder.lock()?;
         let change = folder.start_generation(&mut PlatformEntropy)?;
-        Sql::writer(&folder.database(), 0)?.rechain(change.secret())?;
+        let mut sql = Sql::writer(&folder.database(), 0)?;
+        sql.rechain(change.secret())?;
+        sql.empty_log()?;
         change.finish()?;
     }
     fs::rename(&part, data).map_err(make)?;
@@ -170,6 +184,7 @@ pub fn restore(from: &Path, data: &Path) -> Result<String, MaintainError> {
 }
 
 fn copy(folder: &DataFolder, to: &Path) -> Result<(), MaintainError> {
+    folder.whole()?;
     let make = |source| MaintainError::Make { path: to.to_owned(), source };
     DirBuilder::new().mode(0o700).create(to).map_err(make)?;
     Sql::reader(&folder.database())?.copy_to(&DataFolder::database_in(to))?;
@@ -185,14 +200,17 @@ fn copy(folder: &DataFolder, to: &Path) -> Result<(), MaintainError> {
 /// The file is not whole and was removed.
 pub fn export(data: &Path, topic: &TopicId, to: &Path) -> Result<String, MaintainError> {
     let folder = existing(data)?;
+    folder.whole()?;
     let sql = Sql::reader(&folder.database())?;
     let make = |source| MaintainError::Make { path: to.to_owned(), source };
     let file = OpenOptions::new().write(true).create_new(true).mode(0o600).open(to).map_err(make)?;
     let write = || -> Result<u64, MaintainError> {
         let mut out = BufWriter::new(&file);
         let count = sql.snapshot(|sql| {
-            if sql.state(topic)?.is_none() {
-                return Ok(Err(MaintainError::UnknownTopic(*topic)));
+            match sql.state(topic)?.map(|state| state.closed) {
+                None => return Ok(Err(MaintainError::UnknownTopic(*topic))),
+                Some(Some(Closed::Deleted)) => return Ok(Err(MaintainError::Deleted(*topic))),
+                Some(_) => {}
             }
             Ok(export::write(sql, topic, &mut out).map_err(MaintainError::from))
         })??;
@@ -214,12 +232,21 @@ pub fn export(data: &Path, topic: &TopicId, to: &Path) -> Result<String, Maintai
 /// # Errors
 /// The folder refuses to be served until an import has run to its end.
 pub fn import(data: &Path, files: &[PathBuf]) -> Result<Vec<String>, MaintainError> {
-    for path in files {
-        // Nothing is touched before every file is known to be whole.
-        export::read(&mut open(path)?, |_, _| Ok::<_, MaintainError>(()))?;
-    }
+    // Nothing is touched before every file is known to be whole, and to be of a topic that may come back.
+    let headers = files.iter().map(|path| export::read(&mut open(path)?, |_, _| Ok::<_, MaintainError>(())));
+    let headers = headers.collect::<Result<Vec<Header>, MaintainError>>()?;
     let folder = DataFolder::open(data, &mut PlatformEntropy)?;
     let _lock = folder.lock()?;
+    if folder.database().exists() {
+        let sql = Sql::reader(&folder.database())?;
+        for Header { topic, .. } in &headers {
+            match sql.state(topic)?.and_then(|state| state.closed) {
+                Some(Closed::Deleted) => return Err(MaintainError::Deleted(*topic)),
+                Some(Closed::Blocked) => return Err(MaintainError::Blocked(*topic)),
+                None => {}
+            }
+        }
+    }
     let change = folder.start_generation(&mut PlatformEntropy)?;
     let mut storage = Sql::writer(&folder.database(), 0)?;
     storage.rechain(change.secret())?;
@@ -229,6 +256,7 @@ pub fn import(data: &Path, files: &[PathBuf]) -> Result<Vec<String>, MaintainErr
         let header = take(&mut logs, path)?;
         lines.push(format!("imported {} operations of {}", header.count, header.topic));
     }
+    logs.storage().empty_log()?;
     change.finish()?;
     Ok(lines)
 }

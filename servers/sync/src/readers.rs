@@ -1,5 +1,6 @@
 //! Reading on threads of their own: each has connections of its own, so replay never waits for the writer.
 
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::Path;
 use std::sync::Arc;
 
@@ -55,7 +56,12 @@ impl<C: Send + 'static> Pool<C> {
                 let mut jobs = Vec::new();
                 // One at a time: a page may take long, and another thread may be free.
                 while queue.take(&mut jobs, 1) {
-                    jobs.drain(..).for_each(|job| job(&owned));
+                    for job in jobs.drain(..) {
+                        // A bug costs the one who met it its answer, not everybody a thread.
+                        if catch_unwind(AssertUnwindSafe(|| job(&owned))).is_err() {
+                            tracing::error!("a read panicked: this is a bug");
+                        }
+                    }
                 }
             });
         }
@@ -100,5 +106,18 @@ impl Readers {
         read: impl FnOnce(&Sql) -> Result<T, StoreError> + Send + 'static,
     ) -> Result<T, ReadError> {
         self.0.run(move |sql| sql.snapshot(read)).await
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn a_job_that_panics_costs_its_own_answer_only() {
+        let pool = Pool::start([1]);
+        let panics = pool.run(|_| -> Result<(), StoreError> { panic!("on purpose") }).await;
+        assert!(matches!(panics, Err(ReadError::Stopped)));
+        assert_eq!(pool.run(|owned| Ok(owned + 1)).await.unwrap(), 2);
     }
 }

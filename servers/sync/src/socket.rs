@@ -14,6 +14,7 @@ use bytes::Bytes;
 use delta_core::sync::frame::{Frame, OpsWriter, SUBPROTOCOL};
 use delta_core::topic::{Chain, Seq, TopicId};
 use delta_server_shell::bucket::TokenBucket;
+use delta_server_shell::limit::bound;
 use delta_server_shell::platform;
 use delta_server_shell::serve::Io;
 use delta_server_shell::websocket::{self, Accept};
@@ -35,15 +36,15 @@ use crate::live::{Found, LiveFrame, Membership, Published};
 use crate::store::{Sql, StoreError};
 use crate::wire::{self, Wire};
 
-/// Largest client message; clients send next to nothing.
-pub const MAX_CLIENT_MESSAGE: usize = 64 * 1024;
-/// The same where clients may publish directly: an operation of 1 MiB in base64.
+/// Largest client message where clients may publish directly: an operation of 1 MiB in base64.
 pub const MAX_DIRECT_MESSAGE: usize = 2 * 1024 * 1024;
 /// Buffers of the WebSocket library, three for each socket: it reads what clients send and writes pongs, next to
 /// nothing. Four times as much doubles the memory of an idle socket.
 const BUFFER: usize = 1024;
 /// A socket that takes not one byte for this long is dropped.
 const NO_PROGRESS: Duration = Duration::from_secs(30);
+/// Bytes a second that a socket takes at least, or it is dropped.
+const LEAST_RATE: usize = 1024;
 /// A subscriber that fell off the live buffer while a write took this long is too slow.
 const STALL: Duration = Duration::from_secs(1);
 /// What a slow subscriber is told to wait, milliseconds.
@@ -131,7 +132,10 @@ pub async fn serve(
     reader: ReaderKey,
 ) {
     let Ok(parts) = upgraded.downcast::<TokioIo<Io>>() else { return };
-    let max = if app.accept_direct_publish { MAX_DIRECT_MESSAGE } else { MAX_CLIENT_MESSAGE };
+    let max = match usize::try_from(bound(app.limits.frame_bytes)).unwrap_or(usize::MAX) {
+        max if app.accept_direct_publish => max.max(MAX_DIRECT_MESSAGE),
+        max => max,
+    };
     let config = WebSocketConfig::default()
         .read_buffer_size(BUFFER)
         .write_buffer_size(BUFFER)
@@ -451,6 +455,16 @@ impl Session {
     }
 
     async fn write(&mut self, wires: &[Wire]) -> Result<(), End> {
+        let len: usize = wires.iter().map(|wire| wire.header().len() + wire.payload().len()).sum();
+        // A client that takes a byte now and then must not hold what it does not read for ever.
+        let most = NO_PROGRESS + Duration::from_secs((len / LEAST_RATE) as u64);
+        match timeout(most, self.write_all(wires)).await {
+            Ok(written) => written,
+            Err(_) => Err(End::Gone),
+        }
+    }
+
+    async fn write_all(&mut self, wires: &[Wire]) -> Result<(), End> {
         self.guard_flush().await?;
         let mut slices: Vec<IoSlice<'_>> = wires
             .iter()
@@ -486,7 +500,11 @@ impl Session {
                 _ => return Err(End::Gone),
             }
         }
-        Ok(())
+        // TLS may have taken what the network has not: without this it would wait for the next write.
+        match timeout(NO_PROGRESS, self.ws.get_mut().flush()).await {
+            Ok(Ok(())) => Ok(()),
+            Ok(Err(_)) | Err(_) => Err(End::Gone),
+        }
     }
 
     async fn finish(mut self, end: End) {

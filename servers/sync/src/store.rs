@@ -172,6 +172,8 @@ impl Sql {
     /// # Errors
     /// The disk is full or failing; the log stays, nothing is lost.
     pub fn empty_log(&self) -> Result<(), StoreError> {
+        // A reader that stays (a backup) would be waited for: what it reads stays in the log.
+        self.connection.busy_timeout(std::time::Duration::ZERO).map_err(|source| self.error(source))?;
         let mut statement = self.statement("PRAGMA wal_checkpoint(TRUNCATE)")?;
         statement.query_row([], |_| Ok(())).map_err(|source| self.error(source))
     }

@@ -19,7 +19,7 @@ use delta_topic_log::{
 use serde_json::json;
 
 use crate::app::App;
-use crate::http::{Params, Refusal, busy, page_response, parse_history, parse_topic};
+use crate::http::{Params, Refusal, busy, charge_read, page_response, parse_history, parse_topic};
 use crate::socket::ReaderKey;
 
 /// A refusal to serve a topic that was deleted or blocked.
@@ -81,9 +81,11 @@ pub async fn nonce(State(app): State<Arc<App>>, Path(topic): Path<String>) -> Re
 pub async fn about(
     State(app): State<Arc<App>>,
     Path(topic): Path<String>,
+    Extension(peer): Extension<Peer>,
     uri: Uri,
 ) -> Result<Response, Refusal> {
     let topic = parse_topic(&topic)?;
+    charge_read(&app, &peer)?;
     authorise(&app, &topic, &Params::of(&uri)?).await?;
     let facts = app.readers.run(move |sql| sql.facts(&topic)).await?;
     let described = facts.metadata.and_then(|payload| Control::decode(&payload).ok());
@@ -109,6 +111,9 @@ pub async fn subscribers(
     if TopicId::of(&WriteVerifyingKey(key)) != topic {
         return Err(Refusal::bad("write_vk is not the topic's"));
     }
+    if app.live.is_closed(&topic) {
+        return Err(closed(&app));
+    }
     prove(&app, Purpose::Count, &key, &topic, &params)?;
     Ok(axum::Json(json!({ "subscribers": app.live.subscribers(&topic) })).into_response())
 }
@@ -131,7 +136,7 @@ pub async fn search(
     authorise(&app, &topic, &params).await?;
     let page = app.search.ask(app.secret.clone(), topic, query).await?.ok_or_else(|| busy(&app))?;
     app.metrics.searches.inc();
-    Ok(page_response(&headers, || page.encode(), || frames::search_page(&page)))
+    page_response(&app, &peer, &headers, || page.encode(), || frames::search_page(&page))
 }
 
 fn parse_search(params: &Params) -> Result<SearchQuery, Refusal> {

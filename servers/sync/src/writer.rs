@@ -1,7 +1,7 @@
 //! The one thread that writes: whatever waits is appended in one transaction and committed together, so a sync of
 //! the disk costs a batch, not an operation. Only after the commit is anyone told.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::HashMap;
 use std::ops::Range;
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -15,7 +15,7 @@ use delta_core::onion::control::Control;
 use delta_core::topic::{Seq, TopicId};
 use delta_server_shell::bucket::TokenBucket;
 use delta_server_shell::platform;
-use delta_topic_log::{AppendError, Closed, ControlRefused, Controlled, LogReader, Placed, TopicLogs, Write};
+use delta_topic_log::{AppendError, ControlRefused, Controlled, Placed, TopicLogs, Write};
 use thiserror::Error;
 use tokio::sync::oneshot;
 
@@ -24,6 +24,7 @@ use crate::ingress::Opening;
 use crate::limits::Limits;
 use crate::live::{Fresh, Live};
 use crate::metrics::Metrics;
+use crate::retention::Retention;
 use crate::store::{Sql, StoreError};
 
 /// Most operations of one commit.
@@ -45,14 +46,9 @@ const CHECKPOINT_BYTES: usize = 32 * 1024 * 1024;
 const CHECKPOINT_COMMITS: usize = 1_000;
 /// How often the disk and the operator's changes are looked at.
 const LOOK_EVERY_MS: u64 = 1_000;
-/// How often retention is looked after.
-const RETENTION_EVERY_MS: u64 = 1_000;
-/// How often topics nobody writes to are looked after.
-const SWEEP_EVERY_MS: u64 = 3_600_000;
 /// Buckets of topics kept before full ones are forgotten.
 const MAX_BUCKETS: usize = 65_536;
 const MINUTE_MS: u64 = 60_000;
-const DAY_MS: u64 = 24 * 60 * MINUTE_MS;
 
 /// Operations of one topic to append.
 #[derive(Debug)]
@@ -78,6 +74,9 @@ pub enum Refused {
     /// An unsigned write to a topic that has had a signed one.
     #[error("the topic takes signed writes only")]
     SignedTopic,
+    /// The server has as many topics as it takes.
+    #[error("the server takes no new topics")]
+    TooManyTopics,
     /// The topic was deleted or blocked.
     #[error("the topic is closed")]
     Closed,
@@ -178,8 +177,12 @@ pub struct WriterParts {
 pub fn start(parts: WriterParts) -> Result<(Writer, JoinHandle<()>), StoreError> {
     let (sender, commands) = mpsc::channel();
     let checkpoints = Checkpoints::start(Sql::writer(&parts.database, 0)?);
-    let retains = [parts.limits.bytes_per_topic, parts.limits.ops_per_topic, parts.limits.max_age_days];
-    parts.live.set_closed(parts.logs.storage().closed_topics()?);
+    let closed = parts.logs.storage().closed_topics()?;
+    let mut retention = Retention::new(parts.limits);
+    // A deletion may have been cut off.
+    retention.closed(closed.iter().copied());
+    parts.live.set_closed(closed);
+    let topics = if parts.limits.topics > 0 { parts.logs.storage().count_topics()? } else { 0 };
     let thread = Thread {
         data_version: parts.logs.storage().data_version()?,
         looked_at: Millis(0),
@@ -187,15 +190,28 @@ pub fn start(parts: WriterParts) -> Result<(Writer, JoinHandle<()>), StoreError>
         parts,
         commands,
         checkpoints,
-        retains: retains.iter().any(|limit| *limit > 0),
-        touched: HashSet::new(),
-        retained_at: Millis(0),
-        swept_at: Millis(0),
+        retention,
+        topics,
+        fresh_topics: 0,
         buckets: HashMap::new(),
         placed: Vec::new(),
     };
-    let handle = std::thread::spawn(move || thread.run());
+    let handle = std::thread::spawn(move || {
+        // Without its writer the server would take deliveries and lose them: better that it is started again.
+        let _guard = AbortOnPanic;
+        thread.run();
+    });
     Ok((Writer(sender), handle))
+}
+
+struct AbortOnPanic;
+
+impl Drop for AbortOnPanic {
+    fn drop(&mut self) {
+        if std::thread::panicking() {
+            std::process::abort();
+        }
+    }
 }
 
 struct Thread {
@@ -207,11 +223,11 @@ struct Thread {
     data_version: i64,
     looked_at: Millis,
     checkpoints: Checkpoints,
-    retains: bool,
-    /// Topics written to since retention was last looked after.
-    touched: HashSet<TopicId>,
-    retained_at: Millis,
-    swept_at: Millis,
+    retention: Retention,
+    /// Topics with operations, counted where there is a limit.
+    topics: u64,
+    /// Those that the commit at hand begins.
+    fresh_topics: u64,
     buckets: HashMap<(TopicId, bool), TokenBucket>,
     placed: Vec<Placed>,
 }
@@ -242,7 +258,8 @@ impl Thread {
         if let Some(held) = self.held.take() {
             return Some(held);
         }
-        match self.commands.recv_timeout(Duration::from_millis(LOOK_EVERY_MS)) {
+        let wait = Duration::from_millis(if self.retention.is_busy() { 0 } else { LOOK_EVERY_MS });
+        match self.commands.recv_timeout(wait) {
             Ok(command) => Some(command),
             Err(mpsc::RecvTimeoutError::Timeout) => None,
             Err(mpsc::RecvTimeoutError::Disconnected) => Some(Command::Stop),
@@ -270,6 +287,7 @@ impl Thread {
             Ok(Controlled::Deleted) => {
                 metrics.controls.inc();
                 self.parts.live.close(topic);
+                self.retention.closed([*topic]);
             }
             Err(ControlRefused::Storage(error)) => {
                 metrics.drop_storage.inc();
@@ -280,20 +298,7 @@ impl Thread {
             Err(ControlRefused::Closed) => metrics.drop_closed.inc(),
             Err(ControlRefused::Old(_) | ControlRefused::NotPublic) => metrics.drop_control.inc(),
         }
-    }
-
-    /// A topic deleted from outside may have taken operations since: they go, too.
-    fn empty_deleted(&mut self, closed: &[TopicId]) {
-        let logs = &mut self.parts.logs;
-        for topic in closed {
-            let emptied = logs.state(topic).and_then(|state| match state.closed {
-                Some(Closed::Deleted) => logs.evict(topic, state.head),
-                _ => Ok(()),
-            });
-            if let Err(error) = emptied.and_then(|()| logs.commit()) {
-                tracing::warn!("cannot empty a deleted topic: {error}");
-            }
-        }
+        self.checkpoints.after_commit(self.parts.logs.storage(), 1, 0);
     }
 
     /// Looks at what changes without a command: room on the disk, and what the operator did to topics from outside.
@@ -310,7 +315,8 @@ impl Thread {
                 Ok(closed) => {
                     self.data_version = version;
                     self.parts.logs.reload();
-                    self.empty_deleted(&closed);
+                    // One deleted from outside may have taken operations since: they go, too.
+                    self.retention.closed(closed.iter().copied());
                     self.parts.live.set_closed(closed);
                 }
                 Err(error) => tracing::warn!("cannot read which topics are closed: {error}"),
@@ -351,6 +357,7 @@ impl Thread {
     fn commit(&mut self, batch: &mut Vec<Append>) {
         let now = platform::now();
         self.placed.clear();
+        self.fresh_topics = 0;
         let staged: Result<Vec<_>, StoreError> = batch.iter().map(|append| self.stage(now, append)).collect();
         let committed = staged.and_then(|outcomes| self.parts.logs.commit().map(|()| outcomes));
         let failing = committed.is_err();
@@ -360,6 +367,7 @@ impl Thread {
                 if news {
                     tracing::info!("storing works again");
                 }
+                self.topics += self.fresh_topics;
                 self.tell(batch, &outcomes);
                 outcomes
             }
@@ -383,11 +391,18 @@ impl Thread {
         if let Err(retry_after_ms) = self.charge(now, &append.topic, signed, append.ops.len() as u64) {
             return Ok(Err(Refused::Rate { retry_after_ms }));
         }
+        let begins = self.parts.limits.topics > 0 && self.parts.logs.state(&append.topic)?.head == Seq(0);
+        if begins && self.topics + self.fresh_topics >= self.parts.limits.topics {
+            return Ok(Err(Refused::TooManyTopics));
+        }
         let ops: Vec<&[u8]> = append.ops.iter().map(Bytes::as_ref).collect();
         let start = self.placed.len();
         let appended = self.parts.logs.append(now, &append.topic, &ops, append.write, &mut self.placed);
         match appended {
-            Ok(()) => Ok(Ok(start..self.placed.len())),
+            Ok(()) => {
+                self.fresh_topics += u64::from(begins);
+                Ok(Ok(start..self.placed.len()))
+            }
             Err(AppendError::Empty | AppendError::TooLarge(_)) => Ok(Err(Refused::Malformed)),
             Err(AppendError::Closed) => Ok(Err(Refused::Closed)),
             Err(AppendError::SignedTopic) => Ok(Err(Refused::SignedTopic)),
@@ -421,9 +436,7 @@ impl Thread {
                 let Placed { seq, received, chain, .. } = *place;
                 fresh.push(Fresh { topic: append.topic, seq, received, chain, op: op.clone() });
             }
-            if self.retains {
-                self.touched.insert(append.topic);
-            }
+            self.retention.wrote(append.topic);
         }
         let metrics = &self.parts.metrics;
         metrics.committed(batch.len());
@@ -440,7 +453,7 @@ impl Thread {
         match outcome {
             _ if append.write == Write::Unsigned => {}
             Ok(_) => {}
-            Err(Refused::Rate { .. }) => metrics.drop_quota.inc(),
+            Err(Refused::Rate { .. } | Refused::TooManyTopics) => metrics.drop_quota.inc(),
             Err(Refused::Storage | Refused::Stopping) => metrics.drop_storage.inc(),
             Err(Refused::Closed) => metrics.drop_closed.inc(),
             Err(Refused::Malformed | Refused::SignedTopic) => metrics.drop_content.inc(),
@@ -452,65 +465,22 @@ impl Thread {
         }
     }
 
-    /// Evicts what the limits no longer keep.
+    /// Evicts a little of what the limits no longer keep.
     fn retain(&mut self) {
         let now = platform::now();
-        if !self.retains || now.since(self.retained_at) < RETENTION_EVERY_MS {
+        if !self.retention.is_due(now) {
             return;
         }
-        self.retained_at = now;
-        if now.since(self.swept_at) >= SWEEP_EVERY_MS {
-            self.swept_at = now;
-            if let Err(error) = self.touch_all() {
-                tracing::warn!("retention cannot list the topics: {error}");
+        match self.retention.round(now, &mut self.parts.logs) {
+            Ok(evicted) if evicted.ops > 0 => {
+                self.parts.metrics.evicted.inc();
+                let count = |number| usize::try_from(number).unwrap_or(usize::MAX);
+                let (ops, bytes) = (count(evicted.ops), count(evicted.bytes));
+                self.checkpoints.after_commit(self.parts.logs.storage(), ops, bytes);
             }
+            Ok(_) => {}
+            Err(error) => tracing::warn!("retention cannot evict: {error}"),
         }
-        for topic in std::mem::take(&mut self.touched) {
-            let evicted = self.evict_due(now, &topic).and_then(|()| self.parts.logs.commit());
-            if let Err(error) = evicted {
-                tracing::warn!("retention cannot evict: {error}");
-                return;
-            }
-        }
-    }
-
-    fn touch_all(&mut self) -> Result<(), StoreError> {
-        let mut topic = TopicId([0; 32]);
-        while let Some(next) = self.parts.logs.storage().topic_after(&topic)? {
-            self.touched.insert(next);
-            topic = next;
-        }
-        Ok(())
-    }
-
-    fn evict_due(&mut self, now: Millis, topic: &TopicId) -> Result<(), StoreError> {
-        let state = self.parts.logs.state(topic)?;
-        let limits = self.parts.limits;
-        let storage = self.parts.logs.storage();
-        let mut up_to = Seq(0);
-        if limits.ops_per_topic > 0 {
-            up_to = up_to.max(Seq(state.head.0.saturating_sub(limits.ops_per_topic)));
-        }
-        if limits.bytes_per_topic > 0 {
-            up_to = up_to.max(storage.evict_for_bytes(topic, limits.bytes_per_topic)?);
-        }
-        if limits.max_age_days > 0 {
-            let oldest = Millis(now.0.saturating_sub(limits.max_age_days.saturating_mul(DAY_MS)));
-            // Receive times never decrease along a log: the expired ones are at its beginning.
-            let mut seq = up_to.max(state.tail.previous());
-            while let Some(next) = seq.next().filter(|next| *next <= state.head) {
-                match storage.mark(topic, next)? {
-                    Some((_, received)) if received < oldest => seq = next,
-                    _ => break,
-                }
-            }
-            up_to = up_to.max(seq);
-        }
-        if up_to >= state.tail {
-            self.parts.logs.evict(topic, up_to)?;
-            self.parts.metrics.evicted.inc();
-        }
-        Ok(())
     }
 }
 

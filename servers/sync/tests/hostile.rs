@@ -11,6 +11,9 @@ use futures_util::{SinkExt, StreamExt};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio_tungstenite::tungstenite::{self, Message};
 
+/// The default of the limit `frame_bytes`.
+const FRAME_BYTES: usize = 65_536;
+
 #[tokio::test]
 async fn case_70_an_oversized_message_is_closed_with_1009_without_reading_it() {
     let dir = tempfile::tempdir().unwrap();
@@ -27,8 +30,8 @@ async fn case_70_an_oversized_message_is_closed_with_1009_without_reading_it() {
         }
     }
     assert!(matches!(code, Some(1009) | None), "{code:?}");
-    let at_limit = Message::text("x".repeat(delta_sync::socket::MAX_CLIENT_MESSAGE));
-    let past_limit = Message::text("x".repeat(delta_sync::socket::MAX_CLIENT_MESSAGE + 1));
+    let at_limit = Message::text("x".repeat(FRAME_BYTES));
+    let past_limit = Message::text("x".repeat(FRAME_BYTES + 1));
     for (message, code) in [(at_limit, 1002), (past_limit, 1009)] {
         let mut client = server.subscribe(&topic, "").await;
         client.ready().await;

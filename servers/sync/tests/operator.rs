@@ -89,6 +89,64 @@ async fn a_restored_server_has_the_backup_s_operations_under_new_generations() {
     assert_eq!(after.bytes(), [&b"one"[..], b"two", b"other", b"fourth"]);
 }
 
+/// A command that looks must not make or remove anything, whatever is missing.
+#[tokio::test]
+async fn commands_about_a_database_that_is_moved_away_leave_the_rest_as_it_is() {
+    let dir = tempfile::tempdir().unwrap();
+    let data = dir.path().join("data");
+    let server = Server::start(&data, &[]);
+    let key = write_key(8);
+    server.deliver(&key, &[b"one"], 1).await;
+    server.head_reaches(&key.topic(), 1).await;
+    server.kill();
+    let aside = dir.path().join("topics.db");
+    std::fs::rename(data.join("topics.db"), &aside).unwrap();
+    let files = || {
+        let names = std::fs::read_dir(&data).unwrap().map(|entry| entry.unwrap().file_name());
+        names.collect::<std::collections::BTreeSet<_>>()
+    };
+    let (before, id, copy) = (files(), key.topic().to_string(), dir.path().join("copy"));
+    let to = copy.to_str().unwrap();
+    for command in [&["check"][..], &["topic", "block", &id], &["export", "--topic", &id, "--to", to]] {
+        assert!(fails(command, &data).contains("topics.db is missing"), "{command:?}");
+    }
+    assert!(fails(&["backup", "--to", to], &data).contains("topics.db is missing"));
+    assert_eq!(files(), before);
+    std::fs::rename(&aside, data.join("topics.db")).unwrap();
+    assert_eq!(works(&["check"], &data), "1 topics, 1 operations, 0 problems\n");
+    // Nor is a copy made of a database whose newest operations are missing.
+    std::fs::remove_file(data.join("topics.db-wal")).unwrap();
+    assert!(fails(&["check"], &data).contains("topics.db-wal is missing"));
+    let again = dir.path().join("again");
+    assert!(fails(&["backup", "--to", again.to_str().unwrap()], &data).contains("topics.db-wal is missing"));
+}
+
+/// What was deleted or blocked here does not come back with an import, and an import that is refused changes nothing.
+#[tokio::test]
+async fn an_import_does_not_bring_back_what_is_closed() {
+    let dir = tempfile::tempdir().unwrap();
+    let data = dir.path().join("data");
+    let server = Server::start(&data, &[]);
+    let key = write_key(9);
+    server.deliver(&key, &[b"one"], 1).await;
+    server.head_reaches(&key.topic(), 1).await;
+    assert!(server.terminate().success());
+    let (id, file) = (key.topic().to_string(), dir.path().join("file"));
+    let file = file.to_str().unwrap();
+    works(&["export", "--topic", &id, "--to", file], &data);
+    for (action, says) in [("block", "unblock it first"), ("delete", "was deleted")] {
+        works(&["topic", action, &id], &data);
+        assert!(fails(&["import", file], &data).contains(says), "{action}");
+        works(&["check"], &data);
+    }
+    let other = dir.path().join("other");
+    assert!(
+        fails(&["export", "--topic", &id, "--to", other.to_str().unwrap()], &data).contains("was deleted")
+    );
+    let server = Server::start(&data, &[]);
+    answers(&server, &key.topic(), 410).await;
+}
+
 #[tokio::test]
 async fn a_running_server_follows_what_the_operator_does_to_a_topic() {
     let dir = tempfile::tempdir().unwrap();

@@ -1,11 +1,15 @@
 //! Control of public topics: what their write key's holders say about them.
 
 use delta_core::onion::control::{Action, Control};
-use delta_core::topic::TopicId;
+use delta_core::topic::{Seq, TopicId};
 use thiserror::Error;
 
 use crate::logs::TopicLogs;
 use crate::storage::{Closed, LogStorage, TopicFacts};
+
+/// Operations that a deletion evicts in its own commit. The rest of a larger log is evicted afterwards, by and by: whoever
+/// stores it must not make everybody wait. Nothing of a deleted topic is shown in any case.
+pub const DELETED_AT_ONCE: u64 = 1024;
 
 /// A control message was refused; nothing changed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Error)]
@@ -53,7 +57,8 @@ impl<S: LogStorage> TopicLogs<S> {
         staged
     }
 
-    /// Stages what an operator decides: a deleted topic loses its operations, a blocked one keeps them.
+    /// Stages what an operator decides: a deleted topic loses its operations (those beyond [`DELETED_AT_ONCE`] by
+    /// [`evict`](TopicLogs::evict), which is the caller's), a blocked one keeps them.
     ///
     /// # Errors
     /// The storage failed; everything since the last commit is undone.
@@ -69,10 +74,17 @@ impl<S: LogStorage> TopicLogs<S> {
         let head = self.state(topic)?.head;
         let mut facts = TopicFacts { closed, ..self.storage().facts(topic)? };
         if closed == Some(Closed::Deleted) {
-            self.try_evict(topic, head)?;
+            let up_to = self.at_once(topic, head)?;
+            self.try_evict(topic, up_to)?;
             facts = TopicFacts { counter: facts.counter, closed, ..TopicFacts::default() };
         }
         self.stage_facts(topic, &facts)
+    }
+
+    /// Up to where a deletion evicts in its own commit.
+    fn at_once(&mut self, topic: &TopicId, head: Seq) -> Result<Seq, S::Error> {
+        let tail = self.state(topic)?.tail;
+        Ok(head.min(Seq(tail.previous().0.saturating_add(DELETED_AT_ONCE))))
     }
 
     fn stage_control(
@@ -105,7 +117,8 @@ impl<S: LogStorage> TopicLogs<S> {
                     closed: Some(Closed::Deleted),
                     ..TopicFacts::default()
                 };
-                self.try_evict(topic, state.head).map_err(ControlRefused::Storage)?;
+                let up_to = self.at_once(topic, state.head).map_err(ControlRefused::Storage)?;
+                self.try_evict(topic, up_to).map_err(ControlRefused::Storage)?;
                 Controlled::Deleted
             }
         };

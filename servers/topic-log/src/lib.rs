@@ -15,7 +15,7 @@ mod search;
 mod storage;
 mod subscription;
 
-pub use control::{ControlRefused, Controlled};
+pub use control::{ControlRefused, Controlled, DELETED_AT_ONCE};
 pub use generation::GenerationSecret;
 pub use history::{
     HISTORY_DEFAULT_LIMIT, HISTORY_MAX_BYTES, HISTORY_MAX_LIMIT, HistoryPage, HistoryQuery, MAX_HAS, has,

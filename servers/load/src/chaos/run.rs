@@ -22,6 +22,8 @@ const TERM: Duration = Duration::from_secs(10);
 const GATHER: Duration = Duration::from_secs(30);
 /// After the faults the server must take deliveries again within this time.
 const RECOVERY: Duration = Duration::from_secs(30);
+/// A run as long as this must have seen every kind of fault.
+const ALL_FAULTS_AFTER: Duration = Duration::from_secs(120);
 const PUBLISHERS: usize = 4;
 const FOLLOWERS_PER_TOPIC: usize = 2;
 
@@ -79,7 +81,7 @@ pub async fn run(plan: &Plan) -> anyhow::Result<Report> {
     drop(users);
     chaos.terminate(last).await?;
     chaos.look_at_everything().await?;
-    Ok(report(&world, folder))
+    Ok(report(plan, &world, folder))
 }
 
 fn users(world: &Arc<World>) -> JoinSet<()> {
@@ -98,7 +100,7 @@ fn users(world: &Arc<World>) -> JoinSet<()> {
     users
 }
 
-fn report(world: &World, folder: tempfile::TempDir) -> Report {
+fn report(plan: &Plan, world: &World, folder: tempfile::TempDir) -> Report {
     let Notes { mut counts, mut wrong } = world.notes().clone();
     let history = world.history();
     counts.insert("operations somebody was told of", history.told() as u64);
@@ -111,6 +113,14 @@ fn report(world: &World, folder: tempfile::TempDir) -> Report {
     for needed in ["deliveries answered with a seq", "packets taken", "operations received"] {
         if counts.get(needed).is_none_or(|count| *count == 0) {
             wrong.push(format!("nothing was tested: no {needed}"));
+        }
+    }
+    // Short runs may miss some.
+    if plan.duration >= ALL_FAULTS_AFTER {
+        for needed in ["kills", "terminations", "full disks", "wipes", "slow readers", "deliveries refused"] {
+            if counts.get(needed).is_none_or(|count| *count == 0) {
+                wrong.push(format!("nothing was tested: no {needed}"));
+            }
         }
     }
     let folder = (!wrong.is_empty()).then(|| folder.keep());

@@ -74,8 +74,8 @@ fn sqlite_keeps_the_storage_contract() {
             assert_eq!(seqs(&disk, after, before, up), seqs(memory, after, before, up));
         }
     }
-    assert_eq!(disk.topic_after(&TopicId([0; 32])).unwrap(), Some(TOPIC));
-    assert_eq!(disk.topic_after(&TOPIC).unwrap(), None);
+    assert_eq!(disk.topic_after(None).unwrap(), Some(TOPIC));
+    assert_eq!(disk.topic_after(Some(&TOPIC)).unwrap(), None);
     assert_eq!(disk.evict_for_bytes(&TOPIC, 12).unwrap(), Seq(0), "four of three bytes each are kept");
     assert_eq!(disk.evict_for_bytes(&TOPIC, 11).unwrap(), Seq(3));
     assert_eq!(disk.evict_for_bytes(&TOPIC, 7).unwrap(), Seq(4));

@@ -37,15 +37,29 @@ pub struct Channel {
 }
 
 impl Sql {
-    /// The next topic after `after` in byte order.
+    /// The next topic after `after` in byte order, or the first.
     ///
     /// # Errors
     /// The database cannot be read.
-    pub fn topic_after(&self, after: &TopicId) -> Result<Option<TopicId>, StoreError> {
+    pub fn topic_after(&self, after: Option<&TopicId>) -> Result<Option<TopicId>, StoreError> {
         let mut statement =
             self.statement("SELECT topic FROM operations WHERE topic > ?1 ORDER BY topic LIMIT 1")?;
-        let row = statement.query_row([&after.0], |row| row.get(0).map(TopicId)).optional();
+        // Before every id stands the empty one.
+        let after = after.map_or(&[][..], |topic| &topic.0);
+        let row = statement.query_row([after], |row| row.get(0).map(TopicId)).optional();
         row.map_err(|source| self.error(source))
+    }
+
+    /// How many topics have had operations; a walk over all topics.
+    ///
+    /// # Errors
+    /// The database cannot be read.
+    pub fn count_topics(&self) -> Result<u64, StoreError> {
+        let (mut topic, mut count) = (None, 0);
+        while let Some(next) = self.topic_after(topic.as_ref())? {
+            (topic, count) = (Some(next), count + 1);
+        }
+        Ok(count)
     }
 
     /// The topics that keep most bytes, most first; a walk over all topics.
@@ -54,8 +68,8 @@ impl Sql {
     /// The database cannot be read.
     pub fn largest_topics(&self, count: usize) -> Result<Vec<TopicSize>, StoreError> {
         let mut largest: Vec<TopicSize> = Vec::new();
-        let mut topic = TopicId([0; 32]);
-        while let Some(next) = self.topic_after(&topic)? {
+        let mut topic = None;
+        while let Some(next) = self.topic_after(topic.as_ref())? {
             let state = self.state(&next)?.unwrap_or(LogState::EMPTY);
             let operations = (state.head.0 + 1).saturating_sub(state.tail.0);
             if operations > 0 {
@@ -64,7 +78,7 @@ impl Sql {
                 largest.insert(place, TopicSize { topic: next, operations, bytes });
                 largest.truncate(count);
             }
-            topic = next;
+            topic = Some(next);
         }
         Ok(largest)
     }
@@ -117,7 +131,10 @@ impl Sql {
     }
 
     /// Bytes of a topic's operations up to and with a seq; only differences from the tail on mean something.
-    fn bytes_up_to(&self, topic: &TopicId, seq: Seq) -> Result<u64, StoreError> {
+    ///
+    /// # Errors
+    /// The database cannot be read.
+    pub fn bytes_up_to(&self, topic: &TopicId, seq: Seq) -> Result<u64, StoreError> {
         let mut statement = self.statement("SELECT total FROM operations WHERE topic = ?1 AND seq = ?2")?;
         let total = statement.query_row(params![&topic.0, integer(seq)], |row| row.get::<_, i64>(0));
         let total = total.optional().map_err(|source| self.error(source))?;

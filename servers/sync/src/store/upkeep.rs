@@ -41,11 +41,11 @@ impl Sql {
     /// The database cannot be read at all.
     pub fn check(&self, secret: &GenerationSecret) -> Result<Report, StoreError> {
         let mut report = Report { problems: self.integrity()?, ..Report::default() };
-        let mut topic = TopicId([0; 32]);
-        while let Some(next) = self.topic_after(&topic)? {
+        let mut topic = None;
+        while let Some(next) = self.topic_after(topic.as_ref())? {
             report.topics += 1;
             self.check_topic(secret, &next, &mut report)?;
-            topic = next;
+            topic = Some(next);
         }
         Ok(report)
     }
@@ -136,8 +136,8 @@ impl Sql {
     }
 
     fn try_rechain(&self, secret: &GenerationSecret) -> Result<(), StoreError> {
-        let mut topic = TopicId([0; 32]);
-        while let Some(next) = self.topic_after(&topic)? {
+        let mut topic = None;
+        while let Some(next) = self.topic_after(topic.as_ref())? {
             let mut chain = Chain::start(&next, &secret.generation(&next));
             let mut seq = Seq(0);
             loop {
@@ -154,7 +154,7 @@ impl Sql {
                     break;
                 }
             }
-            topic = next;
+            topic = Some(next);
         }
         Ok(())
     }
