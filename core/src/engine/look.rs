@@ -304,8 +304,9 @@ impl State {
         if shows(page, old, after, base, &new) {
             topic.redelivery = Redelivery::Done { resets: new.resets };
             staged.push(Output::Event(Event::FalseReset { topic: id, old: *old, new }));
+        } else {
+            topic.before_reset = None;
         }
-        topic.before_reset = None;
         Ok(())
     }
 }

@@ -174,7 +174,8 @@ impl State {
                 news.events.push(Event::Reset { topic: id });
                 tx.remove_old_refetches(id, cursor.resets)?;
                 if let Some(topic) = self.topics.get_mut(&id) {
-                    topic.before_reset = topic.cursor;
+                    // The first of several that are not settled yet: what came between may have been made up.
+                    topic.before_reset = topic.before_reset.or(topic.cursor);
                     topic.redelivery = Redelivery::Unknown;
                     topic.refetch = Refetch::default();
                 }
@@ -366,6 +367,7 @@ impl State {
         }
         let missing = tx.missing_after_reset(id, &cursor.generation, cursor.resets)?;
         topic.redelivery = if missing.is_empty() {
+            topic.before_reset = None;
             Redelivery::Done { resets: cursor.resets }
         } else {
             let spread = jitter(REDELIVERY_MAX_MS - REDELIVERY_MIN_MS, entropy);
@@ -407,6 +409,7 @@ impl State {
         if chunk.is_empty() && topic.outbox.is_empty() {
             *missing = tx.missing_after_reset(id, &cursor.generation, cursor.resets)?;
             if missing.is_empty() {
+                topic.before_reset = None;
                 topic.redelivery = Redelivery::Done { resets: cursor.resets };
             }
         }

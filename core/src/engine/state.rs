@@ -98,7 +98,7 @@ pub(super) struct Topic {
     /// The tunnel of its connection; `None`: it reads directly.
     pub(super) tunnel: Option<Tunnel>,
     pub(super) look: Look,
-    /// Where it stood before the last reset of this process.
+    /// Where it stood before the first of the resets that are not settled yet.
     pub(super) before_reset: Option<Cursor>,
     pub(super) outbox: Outbox,
     pub(super) redelivery: receive::Redelivery,

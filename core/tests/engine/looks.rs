@@ -4,6 +4,7 @@ use delta_core::engine::look::{ECHO_GRACE_MS, LOOK_BACK, LOOK_MAX_MS, LOOK_MIN_M
 use delta_core::engine::{Event, Input, Output, PostJob};
 use delta_core::identity::{Millis, OperationId};
 use delta_core::store::Store;
+use delta_core::sync::frame::Frame;
 use delta_core::sync::history::HistoryRequest;
 use delta_core::sync::session::ConnId;
 use delta_core::topic::{Generation, Seq};
@@ -159,26 +160,30 @@ fn a_look_ends_with_the_connection_it_was_to_explain() {
 }
 
 /// A device that has read a log of 30 operations and is told of another one.
-fn reset(generation: Generation, kept: usize) -> (Device, World, World, Vec<Output>) {
+fn reset(generation: Generation, kept: usize) -> (Device, World, World) {
     let mut world = World::new(ticket().topic());
     let mut writer = Writer::new([9; 32], &ticket());
     world.log = (0..30).map(|number| writer.say(&number.to_string())).collect();
     let mut device = Device::new(1, Store::in_memory().unwrap(), &ticket());
     device.join_network(world.tunnel_network(2));
-    let (conn, _) = device.catch_up(&world);
+    device.catch_up(&world);
     let mut other = World { generation, ..World::new(ticket().topic()) };
     other.log = world.log[..kept].to_vec();
+    reset_to(&mut device, &other);
+    (device, world, other)
+}
+
+/// The connection ends, and the next one says that the log is another.
+fn reset_to(device: &mut Device, other: &World) {
+    let conn = device.conn.unwrap();
     device.handle(vec![Input::Disconnected { conn, retry_after_ms: 0 }]).unwrap();
     let (conn, _) = device.connection();
     device.conn = Some(conn);
     device.handle(vec![Input::Connected { conn }]).unwrap();
-    let head = Seq(kept as u64);
-    let mut outputs = Vec::new();
-    let reset = delta_core::sync::frame::Frame::Reset { generation, head };
+    let reset = Frame::Reset { generation: other.generation, head: Seq(other.log.len() as u64) };
     for frame in [other.hello(), reset].into_iter().chain(other.ops(0)).chain([other.ready()]) {
-        outputs.extend(device.frame(conn, &frame));
+        device.frame(conn, &frame);
     }
-    (device, world, other, outputs)
 }
 
 /// Lets ten minutes pass; gives what was sent and said.
@@ -200,7 +205,7 @@ fn false_resets(outputs: &[Output]) -> usize {
 fn case_51_a_false_reset_is_reported_and_nothing_is_delivered_again() {
     // Another generation, and the same one put back, as the server says.
     for (generation, kept) in [(Generation([2; 16]), 0), (Generation([1; 16]), 10)] {
-        let (mut device, world, _, _) = reset(generation, kept);
+        let (mut device, world, _) = reset(generation, kept);
         let (conn, request) = device.fetch.take().expect("it looks at once");
         assert_eq!(request.after, Seq(30 - LOOK_BACK));
         assert!(device.fetch_via.is_some_and(|relay| Some(relay) != device.via), "from elsewhere");
@@ -213,9 +218,25 @@ fn case_51_a_false_reset_is_reported_and_nothing_is_delivered_again() {
 }
 
 #[test]
+fn case_51_false_resets_one_after_the_other_bring_nothing_either() {
+    let (mut device, world, other) = reset(Generation([2; 16]), 0);
+    for generation in [3, 4] {
+        let (conn, request) = device.fetch.take().expect("it looks at once");
+        let outputs = device.page(conn, &world.page(&request).encode());
+        assert_eq!(false_resets(&outputs), 1);
+        reset_to(&mut device, &World { generation: Generation([generation; 16]), ..World::new(other.topic) });
+    }
+    let (conn, request) =
+        device.fetch.take().expect("it looks for the log it knew, not for what was made up");
+    let mut outputs = device.page(conn, &world.page(&request).encode());
+    outputs.extend(ten_minutes(&mut device));
+    assert!(false_resets(&outputs) == 1 && posts(outputs).is_empty());
+}
+
+#[test]
 fn case_51_a_true_reset_brings_the_operations_back() {
     for (generation, kept) in [(Generation([2; 16]), 0), (Generation([1; 16]), 10)] {
-        let (mut device, _, mut other, _) = reset(generation, kept);
+        let (mut device, _, mut other) = reset(generation, kept);
         let (conn, request) = device.fetch.take().expect("it looks at once");
         let mut outputs = device.page(conn, &other.page(&request).encode());
         outputs.extend(ten_minutes(&mut device));
@@ -227,7 +248,7 @@ fn case_51_a_true_reset_brings_the_operations_back() {
 
 #[test]
 fn a_reset_that_cannot_be_looked_into_is_believed() {
-    let (mut device, _, mut other, _) = reset(Generation([2; 16]), 0);
+    let (mut device, _, mut other) = reset(Generation([2; 16]), 0);
     let began = device.now;
     let (conn, _) = device.fetch.take().unwrap();
     let mut outputs = device.handle(vec![Input::TunnelFailed { conn, retry_after_ms: 0 }]).unwrap();
