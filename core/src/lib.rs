@@ -5,7 +5,7 @@
 //! (operations, store, engine); without it only what servers share with devices: wire formats, onion packets,
 //! topic keys, and reading the operations of public topics.
 //!
-//! Imports point down only: engine → store → sync, projector → ops, onion, topic → cbor, codec, identity, limits.
+//! Imports point down only: engine → store → sync, space, projector → ops, onion, topic → cbor, codec, identity, limits.
 
 #[cfg_attr(not(feature = "device"), allow(dead_code, reason = "control messages need a part of it"))]
 mod cbor;
@@ -26,6 +26,8 @@ pub mod engine;
 pub mod ops;
 #[cfg(feature = "device")]
 pub mod projector;
+#[cfg(feature = "device")]
+pub mod space;
 #[cfg(feature = "device")]
 pub mod store;
 

@@ -30,8 +30,17 @@ pub const MAX_SIGNAL: usize = 4096;
 pub const MAX_SIGNAL_BODY: usize = 3840;
 /// Largest control message of a public topic, bytes.
 pub const MAX_CONTROL: usize = 4096;
-/// Longest description of a public topic, bytes of UTF-8.
+/// Longest description of a public topic, a space or a room, welcome text or reason, bytes of UTF-8.
 pub const MAX_DESCRIPTION: usize = 2048;
+/// Most members of a space.
+pub const MAX_MEMBERS: usize = 1000;
+/// Most rooms of a space that are not deleted.
+pub const MAX_ROOMS: usize = 1000;
+/// Most membership operations of a space that are settled together because some of them were made without knowing of
+/// the others: what bounds the work for one operation.
+pub const MAX_CONCURRENT: usize = 512;
+/// Most membership operations of one member that nobody has built on yet and that count all the same.
+pub const MAX_LOOSE_ENDS: usize = 8;
 /// Most operations in one binary `ops` frame or one shared packet.
 pub const MAX_BATCH: usize = 256;
 /// Most operation bytes in one binary `ops` frame, unless a single operation is larger.

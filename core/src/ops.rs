@@ -19,6 +19,7 @@ mod handover;
 mod header;
 #[cfg(feature = "device")]
 mod keys;
+mod membership;
 mod public;
 #[cfg(feature = "device")]
 mod signal;
@@ -37,6 +38,9 @@ pub use handover::{BLOCK_LEN, Block, KeyBundle, LogEnd, Rotation, RotationPart, 
 pub use header::{Extensions, Peek, peek};
 #[cfg(feature = "device")]
 pub use keys::{KeyRing, TopicKeys};
+pub use membership::{
+    Action, FAMILIES, Hidden, InviteTerms, Level, RoomKeys, RoomText, SpaceText, room_id, space_id,
+};
 pub use public::{PublicError, PublicOperation, read_public};
 #[cfg(feature = "device")]
 pub use signal::{Signal, SignalError};

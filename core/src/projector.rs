@@ -256,6 +256,11 @@ pub fn project<'a, R: Rows + ?Sized>(fact: &Fact<'a>, rows: &R) -> Result<Projec
         }
         // What they do is done where the room's topics and sessions are kept.
         Content::RoomRotate(_) | Content::DeviceBundle(_) => Ok(Projected::default()),
+        // A space's own matters are no single operation's: the store has them from the whole graph.
+        Content::Membership(_)
+        | Content::InviteClaim { .. }
+        | Content::JoinRequest { .. }
+        | Content::ReadSet { .. } => Ok(Projected::default()),
         Content::Unknown { .. } => Ok(Projected::skip(Skipped::Unknown)),
         Content::Malformed { .. } => Ok(Projected::skip(Skipped::Malformed)),
     }

@@ -105,8 +105,13 @@ impl Rows {
             Content::ProfileSet { name, bio, availability, public, .. } => {
                 self.profiles.insert((*log, author), Profile { id, name, bio, availability, public });
             }
+            // No spaces here: these topics are judged by nobody.
             Content::RoomRotate(_)
             | Content::DeviceBundle(_)
+            | Content::Membership(_)
+            | Content::InviteClaim { .. }
+            | Content::JoinRequest { .. }
+            | Content::ReadSet { .. }
             | Content::Unknown { .. }
             | Content::Malformed { .. } => {}
         }

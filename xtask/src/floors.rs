@@ -1,6 +1,6 @@
 //! The floors: imports point down only (ARCHITECTURE.md).
 //!
-//!     6 bindings, examples, xtask · 5 client, servers, sim · 4 engine, the servers' logic · 3 store · 2 sync, projector
+//!     6 bindings, examples, xtask · 5 client, servers, sim · 4 engine, the servers' logic · 3 store · 2 sync, space, projector
 //!     1 ops, onion, topic · 0 cbor, codec, entropy, identity, limits, error
 //!
 //! Between crates the manifests are read, inside `core` every `crate::…` and `super::…` path.
@@ -24,6 +24,7 @@ const MODULES: [(&str, u8); 15] = [
     ("ops", 1),
     ("topic", 1),
     ("projector", 2),
+    ("space", 2),
     ("sync", 2),
     ("store", 3),
     ("engine", 4),

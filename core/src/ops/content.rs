@@ -7,10 +7,12 @@ use thiserror::Error;
 
 use super::body::MAX_AUTH_HEADS;
 use super::handover::{KeyBundle, Rotation};
+use super::membership::{Action, check_description, description};
 use crate::cbor::{Fields, array, field, items, optional, text};
-use crate::identity::{Author, OperationId, bytes_id};
+use crate::identity::{Author, LogId, OperationId, bytes_id};
 use crate::limits::{
-    MAX_DISPLAY_NAME, MAX_EMOJI, MAX_MENTIONS, MAX_ROTATION_ENDS, MAX_ROTATION_PARTS, MAX_TEXT,
+    MAX_DESCRIPTION, MAX_DISPLAY_NAME, MAX_EMOJI, MAX_MENTIONS, MAX_ROTATION_ENDS, MAX_ROTATION_PARTS,
+    MAX_TEXT,
 };
 
 /// What an operation says. The kinds come from a closed, versioned list (docs/wire.md).
@@ -68,6 +70,27 @@ pub enum Content {
     RoomRotate(Box<Rotation>),
     /// `device.bundle`: with which keys others begin a session with the device that signs; replaces the one before.
     DeviceBundle(KeyBundle),
+    /// A kind of a space's membership graph.
+    Membership(Box<Action>),
+    /// `invite.claim`: somebody who is no member yet answers an invitation.
+    InviteClaim {
+        /// The operation that made the invitation.
+        invite: OperationId,
+        /// MAC with the invitation's token over who claims it ([`crate::space::claim_mac`]).
+        mac: [u8; 32],
+    },
+    /// `member.request`: somebody who is no member asks to be added.
+    JoinRequest {
+        /// What they say, at most [`MAX_DESCRIPTION`] bytes.
+        text: Option<String>,
+    },
+    /// `read.set`: how far the author has read a conversation. Of one's own devices only.
+    ReadSet {
+        /// The conversation.
+        log: LogId,
+        /// The last message read.
+        message: OperationId,
+    },
     /// A kind this version does not know. Its bytes stay in the body; the projector skips it.
     Unknown {
         /// The kind's name.
@@ -92,9 +115,13 @@ impl fmt::Debug for Content {
                 let optional = [bio, availability].map(|text| text.as_ref().map_or(0, String::len));
                 name.len() + optional.iter().sum::<usize>()
             }
+            Self::Membership(action) => action.text_len(),
+            Self::JoinRequest { text } => text.as_ref().map_or(0, String::len),
             Self::MessageDelete { .. }
             | Self::RoomRotate(_)
             | Self::DeviceBundle(_)
+            | Self::InviteClaim { .. }
+            | Self::ReadSet { .. }
             | Self::Unknown { .. } => 0,
             Self::Malformed { kind, flaw } => return write!(f, "Content({kind}, {flaw})"),
         };
@@ -157,6 +184,12 @@ pub enum LimitError {
         /// How many.
         count: usize,
     },
+    /// A description, welcome text or reason is too long.
+    #[error("the description has {len} bytes, at most {MAX_DESCRIPTION} are allowed")]
+    Description {
+        /// Its length in bytes of UTF-8.
+        len: usize,
+    },
     /// Too many auth heads.
     #[error("the body cites {count} membership operations, at most {MAX_AUTH_HEADS} are allowed")]
     AuthHeads {
@@ -179,6 +212,9 @@ const REACTION_REMOVE: &str = "reaction.remove";
 const PROFILE_SET: &str = "profile.set";
 const ROOM_ROTATE: &str = "room.rotate";
 const DEVICE_BUNDLE: &str = "device.bundle";
+const INVITE_CLAIM: &str = "invite.claim";
+const MEMBER_REQUEST: &str = "member.request";
+const READ_SET: &str = "read.set";
 
 impl Content {
     /// The kind's name on the wire.
@@ -192,6 +228,10 @@ impl Content {
             Self::ProfileSet { .. } => PROFILE_SET,
             Self::RoomRotate(_) => ROOM_ROTATE,
             Self::DeviceBundle(_) => DEVICE_BUNDLE,
+            Self::Membership(action) => action.kind(),
+            Self::InviteClaim { .. } => INVITE_CLAIM,
+            Self::JoinRequest { .. } => MEMBER_REQUEST,
+            Self::ReadSet { .. } => READ_SET,
             Self::Unknown { kind } => kind,
             Self::Malformed { kind, .. } => kind,
         }
@@ -212,8 +252,12 @@ impl Content {
                 check_name(availability.as_deref().unwrap_or_default())
             }
             Self::RoomRotate(rotation) => rotation.check(),
+            Self::Membership(action) => action.check(),
+            Self::JoinRequest { text } => check_description(text.as_deref()),
             Self::MessageDelete { .. }
             | Self::DeviceBundle(_)
+            | Self::InviteClaim { .. }
+            | Self::ReadSet { .. }
             | Self::Unknown { .. }
             | Self::Malformed { .. } => Ok(()),
         }
@@ -246,6 +290,10 @@ impl Content {
             }
             Self::RoomRotate(rotation) => return Some(rotation.payload()),
             Self::DeviceBundle(bundle) => return Some(bundle.payload()),
+            Self::Membership(action) => action.pairs(),
+            Self::InviteClaim { invite, mac } => vec![id(invite), (1, Value::from(*mac))],
+            Self::JoinRequest { text } => text.iter().map(|text| (0, Value::from(text))).collect(),
+            Self::ReadSet { log, message } => vec![(0, Value::from(log.0)), (1, Value::from(message.0))],
             Self::Unknown { .. } | Self::Malformed { .. } => return None,
         };
         Some(Value::from(Map::from_pairs(pairs)))
@@ -270,7 +318,15 @@ impl Content {
                 (ROOM_ROTATE, rotation.map(|rotation| Self::RoomRotate(Box::new(rotation))))
             }
             DEVICE_BUNDLE => (DEVICE_BUNDLE, KeyBundle::from_payload(&payload).map(Self::DeviceBundle)),
-            _ => return Self::Unknown { kind: kind.to_owned() },
+            INVITE_CLAIM => (INVITE_CLAIM, payload.invite_claim()),
+            MEMBER_REQUEST => {
+                (MEMBER_REQUEST, description(&payload, 0).map(|text| Self::JoinRequest { text }))
+            }
+            READ_SET => (READ_SET, payload.read_set()),
+            _ => match Action::read(kind, &payload) {
+                Some((kind, action)) => (kind, action.map(|action| Self::Membership(Box::new(action)))),
+                None => return Self::Unknown { kind: kind.to_owned() },
+            },
         };
         parsed.unwrap_or_else(|flaw| Self::Malformed { kind, flaw })
     }
@@ -288,7 +344,7 @@ impl<'v, 'a> Payload<'v, 'a> {
         parse(field(self.0, key).ok_or(Flaw::Missing(key))?).ok_or(Flaw::WrongType(key))
     }
 
-    fn optional<T>(
+    pub(super) fn optional<T>(
         &self,
         key: u64,
         parse: impl FnOnce(&'v Value<'a>) -> Option<T>,
@@ -296,8 +352,21 @@ impl<'v, 'a> Payload<'v, 'a> {
         optional(self.0, key, parse).map_err(|()| Flaw::WrongType(key))
     }
 
-    fn id(&self, key: u64) -> Result<OperationId, Flaw> {
+    pub(super) fn id(&self, key: u64) -> Result<OperationId, Flaw> {
         self.required(key, array).map(OperationId)
+    }
+
+    /// True only when it is there.
+    pub(super) fn flag(&self, key: u64) -> Result<bool, Flaw> {
+        Ok(self.optional(key, boolean)?.unwrap_or(false))
+    }
+
+    fn invite_claim(&self) -> Result<Content, Flaw> {
+        Ok(Content::InviteClaim { invite: self.id(0)?, mac: self.required(1, array)? })
+    }
+
+    fn read_set(&self) -> Result<Content, Flaw> {
+        Ok(Content::ReadSet { log: self.required(0, array).map(LogId)?, message: self.id(1)? })
     }
 
     fn text(&self, key: u64) -> Result<String, Flaw> {
@@ -334,7 +403,7 @@ impl<'v, 'a> Payload<'v, 'a> {
         let avatar = self.optional(2, array)?.map(BlobId);
         let availability = self.optional(3, text)?;
         check_name(availability.unwrap_or_default())?;
-        let public = self.optional(4, boolean)?.unwrap_or(false);
+        let public = self.flag(4)?;
         Ok(Content::ProfileSet {
             name: name.to_owned(),
             bio: bio.map(str::to_owned),
@@ -360,7 +429,7 @@ const fn check_mentions(count: usize) -> Result<(), LimitError> {
     if count > MAX_MENTIONS { Err(LimitError::Mentions { count }) } else { Ok(()) }
 }
 
-fn check_name(name: &str) -> Result<(), LimitError> {
+pub(super) fn check_name(name: &str) -> Result<(), LimitError> {
     let chars = name.chars().count();
     if chars > MAX_DISPLAY_NAME { Err(LimitError::Name { chars }) } else { Ok(()) }
 }

@@ -47,6 +47,9 @@ enum Access {
 struct Secret([u8; 32]);
 
 impl Ticket {
+    /// Bytes of every ticket.
+    pub(crate) const LEN: usize = LEN;
+
     /// A fresh private topic: random log id, write seed and secret, epoch 0.
     pub fn generate_private(entropy: &mut dyn Entropy) -> Result<Self, EntropyError> {
         let mut random = Zeroizing::new([[0; 32]; 3]);
@@ -120,7 +123,7 @@ impl Ticket {
         Self::from_bytes(&bytes)
     }
 
-    fn from_bytes(bytes: &[u8]) -> Result<Self, TicketError> {
+    pub(crate) fn from_bytes(bytes: &[u8]) -> Result<Self, TicketError> {
         let mut reader = Reader::new(bytes);
         let version = reader.u8("version")?;
         let log = LogId(reader.array("log_id")?);
@@ -147,7 +150,7 @@ impl Ticket {
         Ok(ticket)
     }
 
-    fn to_bytes(&self) -> Zeroizing<Vec<u8>> {
+    pub(crate) fn to_bytes(&self) -> Zeroizing<Vec<u8>> {
         let mut bytes = Zeroizing::new(Vec::with_capacity(LEN));
         bytes.push(match (&self.access, self.is_public()) {
             (Access::Write(_), false) => PRIVATE_WRITE,

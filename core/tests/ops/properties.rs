@@ -4,8 +4,8 @@ use cbor_core::{Map, Value};
 use delta_core::entropy::SeededEntropy;
 use delta_core::identity::{Author, LogId, Millis, OperationId};
 use delta_core::ops::{
-    BlobId, Body, Content, DeviceKey, KeyRing, ObservedHead, Rejected, Ticket, VerifiedOperation, create,
-    peek, verify,
+    Action, BlobId, Body, Content, DeviceKey, Hidden, InviteTerms, KeyRing, Level, ObservedHead, Rejected,
+    RoomKeys, RoomText, SpaceText, Ticket, VerifiedOperation, create, peek, verify,
 };
 use delta_core::topic::{Chain, Generation, Seq, WriteKey};
 use proptest::collection::vec;
@@ -20,10 +20,85 @@ fn id() -> impl Strategy<Value = OperationId> {
     any::<[u8; 32]>().prop_map(OperationId)
 }
 
-fn content() -> impl Strategy<Value = Content> {
+fn bytes() -> impl Strategy<Value = [u8; 32]> {
+    any::<[u8; 32]>()
+}
+
+fn level() -> impl Strategy<Value = Level> {
+    (0..4u64).prop_map(|number| Level::from_number(number).unwrap())
+}
+
+fn space_text() -> impl Strategy<Value = SpaceText> {
+    let blob = || option::of(bytes().prop_map(BlobId));
+    let (name, text) = (|| ".{0,16}", || option::of(".{0,100}"));
+    (name(), option::of(name()), text(), blob(), blob(), text(), any::<bool>(), any::<bool>()).prop_map(
+        |(name, label, description, avatar, cover, welcome, public, history)| SpaceText {
+            name,
+            label,
+            description,
+            avatar,
+            cover,
+            welcome,
+            public,
+            history,
+        },
+    )
+}
+
+fn room_text() -> impl Strategy<Value = RoomText> {
+    (".{0,16}", option::of(".{0,100}"), option::of(any::<u64>()))
+        .prop_map(|(name, description, cooldown)| RoomText { name, description, cooldown })
+}
+
+fn action() -> BoxedStrategy<Action> {
+    let who = || bytes().prop_map(Author);
+    let room = || bytes().prop_map(LogId);
+    let members = prop_oneof![
+        (who(), level(), option::of(id()), option::of(id()))
+            .prop_map(|(member, level, invite, claim)| Action::Add { member, level, invite, claim }),
+        who().prop_map(|member| Action::Remove { member }),
+        (who(), level()).prop_map(|(member, level)| Action::Promote { member, level }),
+        (who(), level()).prop_map(|(member, level)| Action::Demote { member, level }),
+        Just(Action::Leave),
+        who().prop_map(|member| Action::Transfer { member }),
+        (who(), option::of(".{0,100}")).prop_map(|(member, reason)| Action::Ban { member, reason }),
+        who().prop_map(|member| Action::Unban { member }),
+        (who(), option::of(any::<u64>().prop_map(Millis)))
+            .prop_map(|(member, until)| Action::Mute { member, until }),
+        who().prop_map(|member| Action::Unmute { member }),
+    ]
+    .boxed();
+    let rest = prop_oneof![
+        (bytes(), space_text()).prop_map(|(nonce, about)| Action::SpaceCreate { nonce, about }),
+        space_text().prop_map(|about| Action::SpaceUpdate { about }),
+        Just(Action::SpaceDelete),
+        (bytes(), level(), option::of(any::<u64>().prop_map(Millis)), any::<bool>()).prop_map(
+            |(token, level, expires, once)| {
+                Action::InviteCreate(InviteTerms { token: Hidden(token), level, expires, once })
+            }
+        ),
+        id().prop_map(|invite| Action::InviteRevoke { invite }),
+        (bytes(), room_text(), bytes(), bytes()).prop_map(|(nonce, about, write, secret)| {
+            let keys = RoomKeys { write: Hidden(write), secret: Hidden(secret) };
+            Action::RoomCreate { nonce, about, keys }
+        }),
+        (room(), room_text()).prop_map(|(room, about)| Action::RoomUpdate { room, about }),
+        room().prop_map(|room| Action::RoomArchive { room }),
+        room().prop_map(|room| Action::RoomUnarchive { room }),
+        room().prop_map(|room| Action::RoomDelete { room }),
+    ]
+    .boxed();
+    prop_oneof![members, rest].boxed()
+}
+
+fn content() -> BoxedStrategy<Content> {
     let text = || ".{0,200}";
     let short = || ".{1,16}";
     prop_oneof![
+        action().prop_map(|action| Content::Membership(Box::new(action))),
+        (id(), bytes()).prop_map(|(invite, mac)| Content::InviteClaim { invite, mac }),
+        option::of(text()).prop_map(|text| Content::JoinRequest { text }),
+        (bytes(), id()).prop_map(|(log, message)| Content::ReadSet { log: LogId(log), message }),
         (text(), option::of(id()), vec(any::<[u8; 32]>().prop_map(Author), 0..5))
             .prop_map(|(text, reply, mentions)| Content::MessageSend { text, reply, mentions }),
         (id(), text()).prop_map(|(target, text)| Content::MessageEdit { target, text }),
@@ -45,6 +120,7 @@ fn content() -> impl Strategy<Value = Content> {
                 public
             }),
     ]
+    .boxed()
 }
 
 fn observed() -> impl Strategy<Value = ObservedHead> {

@@ -1,0 +1,242 @@
+//! The graph itself: what is known of each operation, and what is true right after it.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+
+use super::rules::Refusal;
+use super::state::{Change, Register, State};
+use crate::identity::{Author, LogId, OperationId};
+use crate::limits::MAX_CONCURRENT;
+use crate::ops::{Action, Level};
+
+/// How many operations a walk passes before it meets a whole state: what bounds a look at one point of the graph.
+const SNAPSHOT_EVERY: u8 = 64;
+
+/// A membership operation, as it goes into the graph.
+#[derive(Clone, Debug)]
+pub struct Entry {
+    /// The operation.
+    pub id: OperationId,
+    /// Who signed it.
+    pub author: Author,
+    /// Its number in the author's log.
+    pub seq_num: u32,
+    /// What its author had seen.
+    pub heads: Vec<OperationId>,
+    /// What it says.
+    pub statement: Statement,
+}
+
+/// What a membership operation says.
+#[derive(Clone, Debug)]
+pub enum Statement {
+    /// A kind this version knows.
+    Action(Action),
+    /// A kind this version does not know.
+    Unknown,
+    /// A known kind whose payload breaks its rules.
+    Malformed,
+}
+
+/// What became of a membership operation. It never changes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Verdict {
+    /// It stands in the graph. (Whether it has an effect is up to what was done without knowing of it.)
+    Accepted,
+    /// It counts for nothing.
+    Refused(Refusal),
+    /// A manager did something this version does not understand: the space stands still here.
+    Suspends,
+}
+
+#[derive(Debug)]
+pub(super) struct Node {
+    pub(super) author: Author,
+    /// Without duplicates.
+    pub(super) heads: Vec<OperationId>,
+    pub(super) action: Option<Action>,
+    pub(super) verdict: Verdict,
+    /// The `space.create` it goes back to.
+    pub(super) root: OperationId,
+    /// Above that of every operation before it.
+    pub(super) rank: u32,
+    base: Base,
+    pub(super) changes: Vec<Change>,
+    members: usize,
+}
+
+/// What the changes of a node are made to.
+#[derive(Debug)]
+enum Base {
+    Parent(OperationId, u8),
+    Whole(Arc<State>),
+}
+
+/// Every judged operation of one space.
+#[derive(Debug, Default)]
+pub(super) struct Graph {
+    pub(super) nodes: BTreeMap<OperationId, Node>,
+}
+
+/// A point of the graph to look at: right after one operation, or where several are settled.
+#[derive(Clone, Debug)]
+pub(super) enum Point {
+    After(OperationId),
+    Settled(Arc<State>),
+}
+
+impl Graph {
+    pub(super) fn action(&self, id: OperationId) -> Option<&Action> {
+        self.nodes.get(&id)?.action.as_ref()
+    }
+
+    /// Puts a judged operation in.
+    pub(super) fn put(&mut self, entry: Entry, verdict: Verdict, point: Point, changes: Vec<Change>) {
+        let heads: Vec<_> = BTreeSet::from_iter(entry.heads).into_iter().collect();
+        let before = heads.iter().filter_map(|head| self.nodes.get(head));
+        let rank = before.clone().map(|node| node.rank.saturating_add(1)).max().unwrap_or(0);
+        let root = before.map(|node| node.root).next().unwrap_or(entry.id);
+        let members = self.count(&point, &changes);
+        let action = match entry.statement {
+            Statement::Action(action) => Some(action),
+            Statement::Unknown | Statement::Malformed => None,
+        };
+        let base = match point {
+            Point::Settled(state) => Base::Whole(state),
+            Point::After(parent) => match self.nodes.get(&parent).map(|node| &node.base) {
+                Some(Base::Parent(_, depth)) if *depth >= SNAPSHOT_EVERY => {
+                    Base::Whole(self.state_after(parent))
+                }
+                Some(Base::Parent(_, depth)) => Base::Parent(parent, depth + 1),
+                _ => Base::Parent(parent, 1),
+            },
+        };
+        let author = entry.author;
+        self.nodes
+            .insert(entry.id, Node { author, heads, action, verdict, root, rank, base, changes, members });
+    }
+
+    fn count(&self, point: &Point, changes: &[Change]) -> usize {
+        let count = |members: usize, change: &Change| match change {
+            Change::Level(who, Some(_)) if self.level(point, *who).is_none() => members + 1,
+            Change::Level(who, None) if self.level(point, *who).is_some() => members.saturating_sub(1),
+            _ => members,
+        };
+        changes.iter().fold(self.members(point), count)
+    }
+
+    pub(super) fn members(&self, point: &Point) -> usize {
+        match point {
+            Point::After(id) => self.nodes.get(id).map_or(0, |node| node.members),
+            Point::Settled(state) => state.levels.len(),
+        }
+    }
+
+    /// The rooms that are not deleted.
+    pub(super) fn rooms(&self, state: &State) -> Vec<LogId> {
+        let deleted = |room| {
+            let shelf = state.registers.get(&Register::RoomShelf(room));
+            shelf.is_some_and(|id| matches!(self.action(*id), Some(Action::RoomDelete { .. })))
+        };
+        let rooms = state.registers.keys().filter_map(|register| match register {
+            Register::Room(room) if !deleted(*room) => Some(*room),
+            _ => None,
+        });
+        rooms.collect()
+    }
+
+    /// Everything at a point.
+    pub(super) fn state(&self, point: &Point) -> Arc<State> {
+        match point {
+            Point::After(id) => self.state_after(*id),
+            Point::Settled(state) => Arc::clone(state),
+        }
+    }
+
+    pub(super) fn level(&self, point: &Point, who: Author) -> Option<Level> {
+        let found = self.find(point, |change| match change {
+            Change::Level(other, level) if *other == who => Some(*level),
+            _ => None,
+        });
+        found.unwrap_or_else(|state| state.and_then(|state| state.levels.get(&who).copied()))
+    }
+
+    pub(super) fn register(&self, point: &Point, register: Register) -> Option<OperationId> {
+        let found = self.find(point, |change| match change {
+            Change::Register(other, id) if *other == register => Some(Some(*id)),
+            _ => None,
+        });
+        found.unwrap_or_else(|state| state.and_then(|state| state.registers.get(&register).copied()))
+    }
+
+    /// What the last change that `pick` knows made of it, or the whole state below all changes.
+    fn find<'a, T>(
+        &'a self,
+        point: &'a Point,
+        pick: impl Fn(&Change) -> Option<T>,
+    ) -> Result<T, Option<&'a State>> {
+        let mut at = match point {
+            Point::Settled(state) => return Err(Some(state)),
+            Point::After(id) => *id,
+        };
+        while let Some(node) = self.nodes.get(&at) {
+            if let Some(found) = node.changes.iter().rev().find_map(&pick) {
+                return Ok(found);
+            }
+            match &node.base {
+                Base::Parent(parent, _) => at = *parent,
+                Base::Whole(state) => return Err(Some(state)),
+            }
+        }
+        Err(None)
+    }
+
+    /// Everything right after an operation.
+    pub(super) fn state_after(&self, id: OperationId) -> Arc<State> {
+        let mut at = id;
+        let mut path = Vec::new();
+        let mut whole = Arc::default();
+        while let Some(node) = self.nodes.get(&at) {
+            path.push(&node.changes);
+            match &node.base {
+                Base::Parent(parent, _) => at = *parent,
+                Base::Whole(state) => {
+                    whole = Arc::clone(state);
+                    break;
+                }
+            }
+        }
+        if path.iter().any(|changes| !changes.is_empty()) {
+            let state = Arc::make_mut(&mut whole);
+            path.into_iter().rev().flatten().for_each(|change| state.apply(*change));
+        }
+        whole
+    }
+
+    /// What lies between some operations and the last one that all of them, and all between, build on: that one, and
+    /// the others with every operation after those before it.
+    ///
+    /// # Errors
+    /// There is more of it than [`MAX_CONCURRENT`].
+    pub(super) fn window(&self, heads: &[OperationId]) -> Result<(OperationId, Vec<OperationId>), Refusal> {
+        let ranked = |id: &OperationId| self.nodes.get(id).map(|node| (node.rank, *id));
+        let mut queue: BTreeSet<_> = heads.iter().filter_map(ranked).collect();
+        let mut window = Vec::new();
+        // Highest rank first: an operation's turn comes after that of everything built on it. When one alone is left,
+        // everything taken out came after it, and everything else before.
+        while let Some((_, id)) = queue.pop_last() {
+            if queue.is_empty() {
+                window.reverse();
+                return Ok((id, window));
+            }
+            window.push(id);
+            if window.len() > MAX_CONCURRENT {
+                return Err(Refusal::TooConcurrent);
+            }
+            queue.extend(
+                self.nodes.get(&id).into_iter().flat_map(|node| node.heads.iter()).filter_map(ranked),
+            );
+        }
+        Err(Refusal::Heads)
+    }
+}

@@ -1,0 +1,322 @@
+//! The membership of one space: operations in, judgements out.
+
+use std::cell::RefCell;
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+
+use super::graph::{Entry, Graph, Point, Statement, Verdict};
+use super::resolve::settle;
+use super::rules::{Refusal, View};
+use super::state::{Register, Standing, State};
+use crate::identity::{Author, LogId, OperationId};
+use crate::limits::MAX_LOOSE_ENDS;
+use crate::ops::{Action, Level, MAX_AUTH_HEADS, room_id, space_id};
+
+/// Settled points kept for the next look.
+const SETTLED: usize = 64;
+
+/// Points where several heads are settled, by these.
+type Settled = BTreeMap<Vec<OperationId>, Result<Arc<State>, Refusal>>;
+
+/// Everything known about the membership of one space.
+#[derive(Debug)]
+pub struct Membership {
+    pub(super) space: LogId,
+    pub(super) graph: Graph,
+    /// What waits, by an operation it cites.
+    waiting: BTreeMap<OperationId, Vec<Entry>>,
+    /// Accepted operations that no accepted one cites.
+    ends: BTreeSet<OperationId>,
+    suspended: BTreeSet<OperationId>,
+    settled: RefCell<Settled>,
+}
+
+/// What an operation in a space's log or one of its rooms counts for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Judgement {
+    /// It counts.
+    Counts {
+        /// Its author was a manager.
+        manager: bool,
+    },
+    /// It is ignored everywhere.
+    Ignored,
+    /// It cites an operation that is not known, or not understood, here.
+    Waits(OperationId),
+}
+
+/// A line of the audit log.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Audited {
+    /// The operation.
+    pub id: OperationId,
+    /// Above that of everything it builds on.
+    pub rank: u32,
+    /// Who did it.
+    pub author: Author,
+    /// Its kind.
+    pub kind: &'static str,
+    /// Whom it is about.
+    pub subject: Option<Author>,
+}
+
+impl Membership {
+    /// Nothing known yet.
+    pub fn new(space: LogId) -> Self {
+        Self {
+            space,
+            graph: Graph::default(),
+            waiting: BTreeMap::new(),
+            ends: BTreeSet::new(),
+            suspended: BTreeSet::new(),
+            settled: RefCell::default(),
+        }
+    }
+
+    /// Takes an operation. Gives what was judged by that: it, and what waited for it; nothing if it waits itself.
+    pub fn insert(&mut self, entry: Entry) -> Vec<(OperationId, Verdict)> {
+        let mut ready = vec![entry];
+        let mut judged = Vec::new();
+        while let Some(entry) = ready.pop() {
+            if self.graph.nodes.contains_key(&entry.id) {
+                continue;
+            }
+            if let Some(missing) = entry.heads.iter().find(|head| !self.is_judged(head)) {
+                let waiting = self.waiting.entry(*missing).or_default();
+                if waiting.iter().all(|other| other.id != entry.id) {
+                    waiting.push(entry);
+                }
+                continue;
+            }
+            let id = entry.id;
+            judged.push((id, self.judge_entry(entry)));
+            ready.extend(self.waiting.remove(&id).unwrap_or_default());
+        }
+        judged
+    }
+
+    /// Whether an operation may be cited: it is known, and what it did is understood.
+    pub fn is_judged(&self, id: &OperationId) -> bool {
+        self.graph.nodes.get(id).is_some_and(|node| node.verdict != Verdict::Suspends)
+    }
+
+    fn judge_entry(&mut self, entry: Entry) -> Verdict {
+        let id = entry.id;
+        let (verdict, point, changes) = match self.decide(&entry) {
+            Ok((verdict, point)) => {
+                let view = View { graph: &self.graph, space: self.space, point: &point };
+                let changes = match &entry.statement {
+                    Statement::Action(action) => view.changes(id, entry.author, action),
+                    Statement::Unknown | Statement::Malformed => Vec::new(),
+                };
+                (verdict, point, changes)
+            }
+            Err(refusal) => (Verdict::Refused(refusal), Point::Settled(Arc::default()), Vec::new()),
+        };
+        match verdict {
+            Verdict::Accepted => {
+                for head in &entry.heads {
+                    self.ends.remove(head);
+                }
+                self.ends.insert(id);
+            }
+            Verdict::Suspends => drop(self.suspended.insert(id)),
+            Verdict::Refused(_) => {}
+        }
+        self.graph.put(entry, verdict, point, changes);
+        verdict
+    }
+
+    fn decide(&self, entry: &Entry) -> Result<(Verdict, Point), Refusal> {
+        if entry.heads.is_empty() {
+            let Statement::Action(Action::SpaceCreate { nonce, .. }) = &entry.statement else {
+                return Err(Refusal::Heads);
+            };
+            if entry.seq_num != 0 || space_id(entry.author, nonce) != self.space {
+                return Err(Refusal::NotTheCreation);
+            }
+            return Ok((Verdict::Accepted, Point::Settled(Arc::default())));
+        }
+        let point = self.point(&entry.heads)?;
+        let view = View { graph: &self.graph, space: self.space, point: &point };
+        match &entry.statement {
+            Statement::Malformed => return Err(Refusal::Malformed),
+            Statement::Action(action) => view.check(entry.author, action)?,
+            // From whoever could do nothing it is nothing: else anybody who may write could stop the space.
+            Statement::Unknown if view.level(entry.author) != Some(Level::Manage) => {
+                return Err(Refusal::NotAllowed);
+            }
+            Statement::Unknown => return Ok((Verdict::Suspends, point)),
+        }
+        Ok((Verdict::Accepted, point))
+    }
+
+    /// The point of the graph that heads, all judged, name together.
+    pub(super) fn point(&self, heads: &[OperationId]) -> Result<Point, Refusal> {
+        let nodes = heads.iter().map(|head| self.graph.nodes.get(head).ok_or(Refusal::Heads));
+        let nodes = nodes.collect::<Result<Vec<_>, _>>()?;
+        let first = nodes.first().ok_or(Refusal::Heads)?;
+        if nodes.iter().any(|node| node.verdict != Verdict::Accepted || node.root != first.root) {
+            return Err(Refusal::Heads);
+        }
+        match heads {
+            [head] => Ok(Point::After(*head)),
+            heads => self.settled(heads).map(Point::Settled),
+        }
+    }
+
+    fn settled(&self, heads: &[OperationId]) -> Result<Arc<State>, Refusal> {
+        let key: Vec<_> = BTreeSet::from_iter(heads.iter().copied()).into_iter().collect();
+        if let Some(known) = self.settled.borrow().get(&key) {
+            return known.clone();
+        }
+        let state = settle(&self.graph, self.space, &key);
+        let mut settled = self.settled.borrow_mut();
+        if settled.len() >= SETTLED {
+            settled.clear();
+        }
+        settled.insert(key, state.clone());
+        state
+    }
+
+    /// What an operation that cites `heads` counts for, in the space itself or in one of its rooms.
+    pub fn judge(&self, author: Author, heads: &[OperationId], room: Option<LogId>) -> Judgement {
+        if let Some(missing) = heads.iter().find(|head| !self.is_judged(head)) {
+            return Judgement::Waits(*missing);
+        }
+        let Ok(point) = self.point(heads) else { return Judgement::Ignored };
+        let view = View { graph: &self.graph, space: self.space, point: &point };
+        let standing = standing(&view, author);
+        let open = room.is_none_or(|room| view.room_open(room));
+        if standing.may_write() && open && !view.is_deleted() {
+            Judgement::Counts { manager: standing.may_manage() }
+        } else {
+            Judgement::Ignored
+        }
+    }
+
+    /// The operations that make up what is current: of each member at most [`MAX_LOOSE_ENDS`] that nobody has built
+    /// on, and of them as many as can be settled together. Every device that knows the same operations takes the same.
+    fn current_heads(&self) -> Vec<OperationId> {
+        let root = self.first_root();
+        let mut of_author = BTreeMap::<Author, usize>::new();
+        let mut heads = Vec::new();
+        for id in &self.ends {
+            let Some(node) = self.graph.nodes.get(id).filter(|node| Some(node.root) == root) else {
+                continue;
+            };
+            let count = of_author.entry(node.author).or_default();
+            if *count < MAX_LOOSE_ENDS {
+                *count += 1;
+                heads.push(*id);
+            }
+        }
+        if self.graph.window(&heads).is_ok() {
+            return heads;
+        }
+        let mut settled = Vec::new();
+        for head in heads {
+            settled.push(head);
+            if self.graph.window(&settled).is_err() {
+                settled.pop();
+            }
+        }
+        settled
+    }
+
+    /// Of two creations by a creator whose log has two branches, the one with the lower id.
+    fn first_root(&self) -> Option<OperationId> {
+        self.ends.iter().filter_map(|id| self.graph.nodes.get(id)).map(|node| node.root).min()
+    }
+
+    /// The space as it is now; `None` before its creation is known.
+    pub fn current(&self) -> Option<Arc<State>> {
+        match self.current_heads().as_slice() {
+            [] => None,
+            [head] => Some(self.graph.state_after(*head)),
+            heads => self.settled(heads).ok(),
+        }
+    }
+
+    /// What an operation made now cites: what is current, at most [`MAX_AUTH_HEADS`] of it, the author's own first.
+    pub fn cite(&self, author: Author) -> Vec<OperationId> {
+        let mut heads = self.current_heads();
+        heads.sort_by_key(|id| {
+            let node = self.graph.nodes.get(id);
+            let own = node.is_some_and(|node| node.author == author);
+            (!own, std::cmp::Reverse(node.map(|node| node.rank)), *id)
+        });
+        heads.truncate(MAX_AUTH_HEADS);
+        heads
+    }
+
+    /// How somebody stands now, as one who cites [`Membership::cite`] does.
+    pub fn standing(&self, who: Author) -> Standing {
+        match self.point(&self.cite(who)) {
+            Ok(point) => standing(&View { graph: &self.graph, space: self.space, point: &point }, who),
+            Err(_) => Standing::default(),
+        }
+    }
+
+    /// How somebody stands in a state of this space.
+    pub fn standing_in(&self, state: &State, who: Author) -> Standing {
+        let decided = |register: Register| state.registers.get(&register).and_then(|id| self.action(*id));
+        Standing {
+            level: state.levels.get(&who).copied(),
+            muted: matches!(decided(Register::Mute(who)), Some(Action::Mute { .. })),
+            banned: matches!(decided(Register::Ban(who)), Some(Action::Ban { .. })),
+        }
+    }
+
+    /// Whether an action by `author` would count now.
+    pub fn allows(&self, author: Author, action: &Action) -> Result<(), Refusal> {
+        let point = self.point(&self.cite(author))?;
+        View { graph: &self.graph, space: self.space, point: &point }.check(author, action)
+    }
+
+    /// The action behind an id, if it stands in the graph.
+    pub fn action(&self, id: OperationId) -> Option<&Action> {
+        self.graph.action(id)
+    }
+
+    /// What was made of an operation; `None` while it waits or is not known.
+    pub fn verdict(&self, id: OperationId) -> Option<Verdict> {
+        self.graph.nodes.get(&id).map(|node| node.verdict)
+    }
+
+    /// The rooms of a state that are not deleted.
+    pub fn rooms(&self, state: &State) -> Vec<LogId> {
+        self.graph.rooms(state)
+    }
+
+    /// Every room that was ever made here: it belongs to this space whatever became of it.
+    pub fn all_rooms(&self) -> impl Iterator<Item = LogId> + '_ {
+        let accepted = self.graph.nodes.values().filter(|node| node.verdict == Verdict::Accepted);
+        accepted.filter_map(|node| match &node.action {
+            Some(Action::RoomCreate { nonce, .. }) => Some(room_id(self.space, nonce)),
+            _ => None,
+        })
+    }
+
+    /// Whether a newer version is needed to follow the space: a manager did what this one does not understand.
+    pub fn is_suspended(&self) -> bool {
+        !self.suspended.is_empty()
+    }
+
+    /// One line of the audit log, for an accepted operation.
+    pub fn audit(&self, id: OperationId) -> Option<Audited> {
+        let node = self.graph.nodes.get(&id).filter(|node| node.verdict == Verdict::Accepted)?;
+        let action = node.action.as_ref()?;
+        let (rank, author) = (node.rank, node.author);
+        Some(Audited { id, rank, author, kind: action.kind(), subject: action.subject() })
+    }
+
+    /// How many operations are judged, and how many wait.
+    pub fn counts(&self) -> (usize, usize) {
+        (self.graph.nodes.len(), self.waiting.values().map(Vec::len).sum())
+    }
+}
+
+fn standing(view: &View<'_>, who: Author) -> Standing {
+    Standing { level: view.level(who), muted: view.is_muted(who), banned: view.is_banned(who) }
+}

@@ -1,0 +1,5 @@
+mod invites;
+mod model;
+mod orders;
+mod rules;
+mod support;
