@@ -31,6 +31,8 @@ pub struct Fact<'a> {
     pub place: Place,
     /// When a server received it, by the server's clock.
     pub received: Option<Millis>,
+    /// Its author was a manager of the space where it was said, at the operations it cites.
+    pub manager: bool,
     /// What it says.
     pub said: Said<'a>,
 }
@@ -78,6 +80,8 @@ pub trait Rows {
         author: Author,
         log: LogId,
     ) -> Result<Option<(u32, OperationId)>, Self::Error>;
+    /// Of the deletes of `target` in this log by managers, the one with the lowest id.
+    fn manager_delete(&self, target: OperationId, log: LogId) -> Result<Option<OperationId>, Self::Error>;
     /// The seq_num that decided this author's reaction so far.
     fn reaction(
         &self,
@@ -203,6 +207,12 @@ pub enum Aggregate {
     Reaction,
     /// Profiles; ids are the authors.
     Profile,
+    /// Spaces; ids are their log ids.
+    Space,
+    /// Rooms of a space; ids are their log ids.
+    Room,
+    /// Members of a space, and those who ask to be; ids are the authors.
+    Member,
 }
 
 /// Rows of the read model that changed: what an app queries again.

@@ -21,6 +21,8 @@ mod queries;
 mod read_model;
 mod rotation;
 mod schema;
+mod space_rows;
+mod spaces;
 mod topics;
 mod tx;
 
@@ -49,6 +51,8 @@ pub use pending::{
 pub use queries::{MessageEdit, MessageRow, Page, ProfileRow, ReactionRow};
 pub use rotation::{StoredRotation, TopicClose};
 pub use schema::SCHEMA_VERSION;
+pub use space_rows::{AuditRow, InviteRow, MemberRow, RequestRow, RoomRow, RoomState, SpaceRow, Unread};
+pub use spaces::Belongs;
 pub use topics::{SeqRange, TopicRow};
 pub use tx::{Durability, Tx};
 

@@ -64,8 +64,8 @@ pub(super) fn send<'a, R: Rows + ?Sized>(
     if waiting != Waiting::default() {
         writes.push(Write::DropForeign { target: id, author, log });
     }
-    let delete = if waiting.deletes { rows.first_delete(id, author, log)? } else { None };
-    if let Some((_, delete)) = delete {
+    let delete = if waiting.deletes { deleted_by(rows, id, author, log)? } else { None };
+    if let Some(delete) = delete {
         writes.push(Write::PutMessage { text: None, edit: None, deleted_by: Some(delete) });
         writes.push(Write::EraseBody(Erased::Message));
         writes.push(Write::DropEdits { target: id });
@@ -79,7 +79,7 @@ pub(super) fn send<'a, R: Rows + ?Sized>(
 /// A message whose body is gone already: its tombstone. The delete may be projected before or after it.
 pub(super) fn erased<'a, R: Rows + ?Sized>(fact: &Fact<'a>, rows: &R) -> Result<Projected<'a>, R::Error> {
     let Fact { id, author, log, .. } = *fact;
-    let deleted_by = rows.first_delete(id, author, log)?.map(|(_, delete)| delete);
+    let deleted_by = deleted_by(rows, id, author, log)?;
     let writes = vec![
         Write::DropForeign { target: id, author, log },
         Write::PutMessage { text: None, edit: None, deleted_by },
@@ -123,15 +123,32 @@ pub(super) fn delete<'a, R: Rows + ?Sized>(
     let Some(message) = rows.message(target)? else {
         return Ok(Projected { writes: vec![put], ..Projected::default() });
     };
-    if !owns(fact, &message) {
+    let first = rows.first_delete(target, message.author, message.log)?;
+    let deleted_by = if owns(fact, &message) {
+        match first {
+            Some((seq_num, id)) if seq_num < fact.seq_num => id,
+            _ => fact.id,
+        }
+    } else if fact.manager && fact.log == message.log {
+        let other = rows.manager_delete(target, fact.log)?.map_or(fact.id, |other| other.min(fact.id));
+        first.map_or(other, |(_, own)| own)
+    } else {
         return Ok(Projected::skip(Skipped::NotAllowed));
-    }
-    let first = rows.first_delete(target, fact.author, fact.log)?;
-    let deleted_by = match first {
-        Some((seq_num, id)) if seq_num < fact.seq_num => id,
-        _ => fact.id,
     };
     Ok(changed(vec![put, Write::Tombstone { target, message, deleted_by }], target))
+}
+
+/// The delete that stands: the author's own first one, else that of the managers' with the lowest id.
+fn deleted_by<R: Rows + ?Sized>(
+    rows: &R,
+    target: OperationId,
+    author: Author,
+    log: LogId,
+) -> Result<Option<OperationId>, R::Error> {
+    match rows.first_delete(target, author, log)? {
+        Some((_, own)) => Ok(Some(own)),
+        None => rows.manager_delete(target, log),
+    }
 }
 
 /// Edits and deletes are the author's, in the log the message is in.

@@ -28,6 +28,8 @@ pub struct Membership {
     /// Accepted operations that no accepted one cites.
     ends: BTreeSet<OperationId>,
     suspended: BTreeSet<OperationId>,
+    /// Accepted, and not asked for by [`Membership::take_accepted`] yet.
+    fresh: Vec<OperationId>,
     settled: RefCell<Settled>,
 }
 
@@ -69,6 +71,7 @@ impl Membership {
             waiting: BTreeMap::new(),
             ends: BTreeSet::new(),
             suspended: BTreeSet::new(),
+            fresh: Vec::new(),
             settled: RefCell::default(),
         }
     }
@@ -119,6 +122,7 @@ impl Membership {
                     self.ends.remove(head);
                 }
                 self.ends.insert(id);
+                self.fresh.push(id);
             }
             Verdict::Suspends => drop(self.suspended.insert(id)),
             Verdict::Refused(_) => {}
@@ -301,6 +305,11 @@ impl Membership {
     /// Whether a newer version is needed to follow the space: a manager did what this one does not understand.
     pub fn is_suspended(&self) -> bool {
         !self.suspended.is_empty()
+    }
+
+    /// What was accepted since this was asked last.
+    pub fn take_accepted(&mut self) -> Vec<OperationId> {
+        std::mem::take(&mut self.fresh)
     }
 
     /// One line of the audit log, for an accepted operation.

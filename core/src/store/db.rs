@@ -1,5 +1,6 @@
 //! One SQLite connection: every statement is cached, every error names the file.
 
+use std::cell::RefCell;
 use std::fmt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -9,6 +10,7 @@ use rusqlite::{CachedStatement, Connection, OpenFlags, OptionalExtension, Params
 
 use super::error::StoreError;
 use super::pending::PendingLimits;
+use super::spaces::Spaces;
 use crate::identity::Millis;
 
 /// A connection to the device database and every query on it. [`super::Store`], [`super::Tx`] and
@@ -18,6 +20,8 @@ pub struct Db {
     file: DbFile,
     /// How much may wait.
     pub(super) pending: PendingLimits,
+    /// What the writer knows of spaces.
+    pub(super) spaces: RefCell<Spaces>,
 }
 
 /// The file behind a connection, or the name of a database that lives in memory.
@@ -59,7 +63,7 @@ impl Db {
         // Without it a statement near a partial index is compiled again whenever a value is bound to it.
         conn.set_db_config(DbConfig::SQLITE_DBCONFIG_ENABLE_QPSG, true).map_err(fail)?;
         conn.busy_timeout(std::time::Duration::from_millis(BUSY_MS)).map_err(fail)?;
-        Ok(Self { conn, file: file.clone(), pending: PendingLimits::default() })
+        Ok(Self { conn, file: file.clone(), pending: PendingLimits::default(), spaces: RefCell::default() })
     }
 
     pub(super) fn file(&self) -> &DbFile {

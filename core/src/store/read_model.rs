@@ -7,6 +7,7 @@ use rusqlite::params;
 use super::db::{Db, int, millis};
 use super::error::StoreError;
 use super::operations::{Entry, NewOperation};
+use super::spaces::Judged;
 use super::tx::{Kept, Tx};
 use crate::identity::{Author, LogId, Millis, OperationId};
 use crate::ops::Body;
@@ -76,6 +77,15 @@ impl Rows for Db {
         )
     }
 
+    fn manager_delete(&self, target: OperationId, log: LogId) -> Result<Option<OperationId>, StoreError> {
+        let id = self.one(
+            "SELECT min(id) FROM message_delete WHERE target = ?1 AND log = ?2 AND manager",
+            [target.0, log.0],
+            |row| row.get::<_, Option<[u8; 32]>>(0),
+        )?;
+        Ok(id.flatten().map(OperationId))
+    }
+
     fn reaction(
         &self,
         target: OperationId,
@@ -104,6 +114,13 @@ impl Tx<'_> {
         entry: Entry,
         fact: &Fact<'_>,
     ) -> Result<(Option<Change>, Option<Skipped>), StoreError> {
+        let manager = match self.judge(entry, fact)? {
+            Judged::Counts { manager } => manager,
+            Judged::Taken(change) => return Ok((change, None)),
+            Judged::Ignored => return Ok((None, Some(Skipped::NotAllowed))),
+            Judged::Waits => return Ok((None, None)),
+        };
+        let fact = &Fact { manager, ..*fact };
         let Projected { writes, changed, skipped } = projector::project(fact, self.deref())?;
         for write in &writes {
             self.apply(entry, fact, write)?;
@@ -136,9 +153,9 @@ impl Tx<'_> {
                 ],
             ),
             Write::PutDelete { target } => self.run(
-                "INSERT INTO message_delete (target, author, log, seq_num, id) VALUES (?1, ?2, ?3, ?4, ?5)
-                 ON CONFLICT DO NOTHING",
-                params![target.0, author.0, log.0, seq_num, id.0],
+                "INSERT INTO message_delete (target, author, log, seq_num, id, manager)
+                 VALUES (?1, ?2, ?3, ?4, ?5, ?6) ON CONFLICT DO NOTHING",
+                params![target.0, author.0, log.0, seq_num, id.0, fact.manager],
             ),
             Write::Tombstone { target, message, deleted_by } => {
                 self.bury(*target, message, *deleted_by)?;
@@ -252,7 +269,7 @@ impl Tx<'_> {
     fn drop_foreign(&self, target: OperationId, author: &Author, log: &LogId) -> Result<(), StoreError> {
         for sql in [
             "DELETE FROM message_edit WHERE target = ?1 AND NOT (author = ?2 AND log = ?3)",
-            "DELETE FROM message_delete WHERE target = ?1 AND NOT (author = ?2 AND log = ?3)",
+            "DELETE FROM message_delete WHERE target = ?1 AND NOT ((author = ?2 OR manager) AND log = ?3)",
         ] {
             self.run(sql, [target.0, author.0, log.0])?;
         }
@@ -264,15 +281,16 @@ impl Tx<'_> {
         for table in ["message", "message_edit", "message_delete", "reaction", "profile"] {
             self.run(&format!("DELETE FROM {table}"), [])?;
         }
+        self.find_spaces()?;
         let mut after = (Vec::new(), Vec::new(), -1);
         loop {
             let page = self.all(
                 "SELECT entry, author, log, seq_num, hash, pos, received_ms, erased, body FROM operations
                  WHERE (author, log, seq_num) > (?1, ?2, ?3) ORDER BY author, log, seq_num LIMIT ?4",
                 params![after.0, after.1, after.2, PAGE as i64],
-                stored_fact,
+                StoredFact::read,
             )?;
-            let Some(last) = page.last() else { return Ok(()) };
+            let Some(last) = page.last() else { return self.write_spaces() };
             after = (last.author.0.to_vec(), last.log.0.to_vec(), i64::from(last.seq_num));
             for row in &page {
                 self.project_stored(row)?;
@@ -280,8 +298,16 @@ impl Tx<'_> {
         }
     }
 
-    /// The same for what one author said in one log: every row it could have touched is keyed by the author.
+    /// The same for what one author said in one log, of which operations were taken out.
     pub(crate) fn rebuild_log(&self, author: &Author, log: &LogId) -> Result<(), StoreError> {
+        match self.belongs(log)? {
+            Some(belongs) if !belongs.room => self.judge_space_again(*log),
+            _ => self.project_log(author, log),
+        }
+    }
+
+    /// Projects all that one author said in one log: every row it could have touched is keyed by the author.
+    pub(super) fn project_log(&self, author: &Author, log: &LogId) -> Result<(), StoreError> {
         self.run(
             "DELETE FROM message WHERE entry IN (SELECT entry FROM operations WHERE author = ?1 AND log = ?2)",
             [author.0, log.0],
@@ -289,13 +315,17 @@ impl Tx<'_> {
         for table in ["message_edit", "message_delete", "reaction", "profile"] {
             self.run(&format!("DELETE FROM {table} WHERE author = ?1 AND log = ?2"), [author.0, log.0])?;
         }
+        self.run(
+            "DELETE FROM unjudged WHERE entry IN (SELECT entry FROM operations WHERE author = ?1 AND log = ?2)",
+            [author.0, log.0],
+        )?;
         let mut from = Some(0);
         while let Some(start) = from {
             let page = self.all(
                 "SELECT entry, author, log, seq_num, hash, pos, received_ms, erased, body FROM operations
                  WHERE author = ?1 AND log = ?2 AND seq_num >= ?3 ORDER BY seq_num LIMIT ?4",
                 params![author.0, log.0, start, PAGE as i64],
-                stored_fact,
+                StoredFact::read,
             )?;
             from = page.last().and_then(|last| last.seq_num.checked_add(1));
             for row in &page {
@@ -316,10 +346,10 @@ impl Tx<'_> {
     ) -> Result<(Option<Change>, Option<Skipped>), StoreError> {
         let (said, place) = (Said::Body(body), position);
         let NewOperation { id, author, log, seq_num, .. } = *op;
-        self.project(entry, &Fact { id, author, log, seq_num, place, received, said })
+        self.project(entry, &Fact { id, author, log, seq_num, place, received, manager: false, said })
     }
 
-    fn project_stored(&self, row: &StoredFact) -> Result<(), StoreError> {
+    pub(super) fn project_stored(&self, row: &StoredFact) -> Result<Option<Change>, StoreError> {
         let body;
         let said = match (&row.body, row.erased) {
             (Some(bytes), _) => match Body::decode(bytes) {
@@ -337,11 +367,12 @@ impl Tx<'_> {
             (None, _) => Said::Erased(Erased::Other),
         };
         let StoredFact { entry, id, author, log, seq_num, place, received, .. } = *row;
-        self.project(entry, &Fact { id, author, log, seq_num, place, received, said }).map(drop)
+        let fact = Fact { id, author, log, seq_num, place, received, manager: false, said };
+        Ok(self.project(entry, &fact)?.0)
     }
 }
 
-struct StoredFact {
+pub(super) struct StoredFact {
     entry: Entry,
     id: OperationId,
     author: Author,
@@ -353,16 +384,19 @@ struct StoredFact {
     body: Option<Vec<u8>>,
 }
 
-fn stored_fact(row: &rusqlite::Row<'_>) -> rusqlite::Result<StoredFact> {
-    Ok(StoredFact {
-        entry: Entry(row.get(0)?),
-        author: Author(row.get(1)?),
-        log: LogId(row.get(2)?),
-        seq_num: row.get(3)?,
-        id: OperationId(row.get(4)?),
-        place: Place::from_bytes(row.get(5)?),
-        received: millis(row.get(6)?),
-        erased: row.get(7)?,
-        body: row.get(8)?,
-    })
+impl StoredFact {
+    /// Of the columns entry, author, log, seq_num, hash, pos, received_ms, erased, body.
+    pub(super) fn read(row: &rusqlite::Row<'_>) -> rusqlite::Result<Self> {
+        Ok(Self {
+            entry: Entry(row.get(0)?),
+            author: Author(row.get(1)?),
+            log: LogId(row.get(2)?),
+            seq_num: row.get(3)?,
+            id: OperationId(row.get(4)?),
+            place: Place::from_bytes(row.get(5)?),
+            received: millis(row.get(6)?),
+            erased: row.get(7)?,
+            body: row.get(8)?,
+        })
+    }
 }

@@ -11,6 +11,7 @@ pub(super) const MIGRATIONS: &[&str] = &[
     include_str!("../../../migrations/0001_device.sql"),
     include_str!("../../../migrations/0002_accountability.sql"),
     include_str!("../../../migrations/0003_rotation.sql"),
+    include_str!("../../../migrations/0004_spaces.sql"),
 ];
 
 /// The newest schema version.

@@ -71,6 +71,7 @@ impl<'a> Tx<'a> {
     /// [`Tx::settle_positions`] before, to learn what changed.
     pub fn commit(mut self) -> Result<(), StoreError> {
         self.settle_positions()?;
+        self.write_spaces()?;
         self.write_heads()?;
         let count = match (&self.lock, self.durability) {
             (Some(_), Durability::Full) => Some(self.count_commit()?),
@@ -112,12 +113,16 @@ impl<'a> Tx<'a> {
         &self,
         work: impl FnOnce(&Self) -> Result<T, E>,
     ) -> Result<T, E> {
+        // What it may undo is not to take along what came before it.
+        self.write_spaces()?;
         // SQLite finds the innermost savepoint of a name, so nesting needs no names.
         self.db.run("SAVEPOINT work", [])?;
         let logs = self.logs.borrow().clone();
+        let (changes, news) = self.spaces.borrow().told();
         let result = work(self);
         if result.is_err() {
             self.logs.replace(logs);
+            self.spaces.borrow_mut().forget(changes, news);
             // Fails only when SQLite has rolled the whole transaction back: then the first error says why.
             let _ = self.db.run("ROLLBACK TO work", []);
             let _ = self.db.run("RELEASE work", []);
@@ -149,6 +154,7 @@ impl Drop for Tx<'_> {
         if !self.done {
             // Fails only when SQLite has rolled back by itself already (disk full, I/O error).
             let _ = self.db.run("ROLLBACK", []);
+            self.db.spaces.borrow_mut().forget(Vec::new(), Default::default());
         }
     }
 }

@@ -1,0 +1,352 @@
+//! What spaces decide about rows: which operations count, which wait to be judged, and the rows of the spaces
+//! themselves. The judging is [`crate::space`]'s; the graph of a space is read from its operations when it is first
+//! needed, and kept until the transaction after which it can be trusted no more.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use rusqlite::params;
+
+use super::error::StoreError;
+use super::operations::Entry as RowEntry;
+use super::read_model::StoredFact;
+use super::tx::Tx;
+use crate::identity::{Author, LogId, OperationId};
+use crate::ops::{Action, Body, Content, FAMILIES, Ticket, peek, space_id};
+use crate::projector::{Aggregate, Change, Fact, Said};
+use crate::space::{Entry, Judgement, Membership, Statement, Verdict};
+use crate::topic::WriteKey;
+
+/// What a log is to a space.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Belongs {
+    /// Which space judges it.
+    pub space: LogId,
+    /// Whether it is a room; otherwise it is the space's own log.
+    pub room: bool,
+}
+
+/// What is known of spaces beside their rows.
+#[derive(Debug, Default)]
+pub(super) struct Spaces {
+    logs: BTreeMap<LogId, Option<Belongs>>,
+    graphs: BTreeMap<LogId, Membership>,
+    /// Their rows are to be written.
+    dirty: BTreeSet<LogId>,
+    /// What changed by operations that came before.
+    changes: Vec<Change>,
+    /// What the engine has not looked at since it changed.
+    news: BTreeSet<LogId>,
+}
+
+impl Spaces {
+    /// Forgets what an undone transaction may have put in.
+    pub(super) fn forget(&mut self, changes: Vec<Change>, news: BTreeSet<LogId>) {
+        *self = Self { changes, news, ..Self::default() };
+    }
+
+    pub(super) fn told(&self) -> (Vec<Change>, BTreeSet<LogId>) {
+        (self.changes.clone(), self.news.clone())
+    }
+}
+
+/// What becomes of an operation before the projector sees it.
+pub(super) enum Judged {
+    /// The projector has it.
+    Counts { manager: bool },
+    /// It was about the space itself; done.
+    Taken(Option<Change>),
+    /// Ignored everywhere.
+    Ignored,
+    /// Kept until what it cites is there.
+    Waits,
+}
+
+/// What an operation is in a space's graph; `None`: nothing.
+fn statement(content: &Content) -> Option<Statement> {
+    match content {
+        Content::Membership(action) => Some(Statement::Action((**action).clone())),
+        Content::Unknown { kind } if FAMILIES.iter().any(|family| kind.starts_with(family)) => {
+            Some(Statement::Unknown)
+        }
+        Content::Malformed { kind, .. } if Action::KINDS.contains(kind) => Some(Statement::Malformed),
+        _ => None,
+    }
+}
+
+fn graph_entry(id: OperationId, author: Author, seq_num: u32, body: &Body) -> Option<Entry> {
+    let statement = statement(&body.content)?;
+    Some(Entry { id, author, seq_num, heads: body.auth_heads.clone(), statement })
+}
+
+/// Whether an operation makes the log it stands in a space.
+fn founds(author: Author, log: LogId, seq_num: u32, body: &Body) -> bool {
+    let Content::Membership(action) = &body.content else { return false };
+    let Action::SpaceCreate { nonce, .. } = &**action else { return false };
+    seq_num == 0 && body.auth_heads.is_empty() && space_id(author, nonce) == log
+}
+
+impl Tx<'_> {
+    /// Which space judges a log; `None`: nobody does.
+    pub fn belongs(&self, log: &LogId) -> Result<Option<Belongs>, StoreError> {
+        if let Some(known) = self.spaces.borrow().logs.get(log) {
+            return Ok(*known);
+        }
+        let found = self.space_of(log)?;
+        self.spaces.borrow_mut().logs.insert(*log, found);
+        Ok(found)
+    }
+
+    /// The graph of a space.
+    pub(super) fn graph<T>(
+        &self,
+        space: LogId,
+        work: impl FnOnce(&mut Membership) -> T,
+    ) -> Result<T, StoreError> {
+        if !self.spaces.borrow().graphs.contains_key(&space) {
+            let graph = self.read_graph(space)?;
+            self.spaces.borrow_mut().graphs.insert(space, graph);
+        }
+        let mut spaces = self.spaces.borrow_mut();
+        Ok(work(spaces.graphs.entry(space).or_insert_with(|| Membership::new(space))))
+    }
+
+    fn read_graph(&self, space: LogId) -> Result<Membership, StoreError> {
+        let mut graph = Membership::new(space);
+        for author in self.authors_of(&space)? {
+            for op in self.log_entries(&author, &space, 0, u32::MAX, usize::MAX)? {
+                let Some(Ok(body)) = op.body.as_deref().map(Body::decode) else { continue };
+                if let Some(entry) = graph_entry(op.id, author, op.seq_num, &body) {
+                    graph.insert(entry);
+                }
+            }
+            // Both branches of a forked log stand in the graph.
+            let Some(proof) = self.fork_proof(&author, &space)? else { continue };
+            let ((id, header), Some(body)) = (&proof.second, &proof.second_body) else { continue };
+            if let (Ok(peek), Ok(body)) = (peek(header), Body::decode(body))
+                && let Some(entry) = graph_entry(*id, author, peek.seq_num, &body)
+            {
+                graph.insert(entry);
+            }
+        }
+        Ok(graph)
+    }
+
+    /// Everybody who wrote in a log.
+    fn authors_of(&self, log: &LogId) -> Result<Vec<Author>, StoreError> {
+        self.write_heads()?;
+        Ok(self.log_heads(log)?.into_iter().map(|head| head.author).collect())
+    }
+
+    /// Judges an operation where a space has a say.
+    pub(super) fn judge(&self, entry: RowEntry, fact: &Fact<'_>) -> Result<Judged, StoreError> {
+        let Said::Body(body) = fact.said else { return Ok(Judged::Counts { manager: false }) };
+        let Fact { id, author, log, seq_num, .. } = *fact;
+        let Some(Belongs { space, room }) = self.belongs(&log)? else {
+            if founds(author, log, seq_num, body) {
+                self.found(log)?;
+                return Ok(Judged::Taken(None));
+            }
+            return Ok(Judged::Counts { manager: false });
+        };
+        if !room {
+            if let Some(entry) = graph_entry(id, author, seq_num, body) {
+                self.graph(space, |graph| graph.insert(entry))?;
+                self.follow(space)?;
+                return Ok(Judged::Taken(None));
+            }
+            if self.put_request(space, fact, body)? {
+                self.spaces.borrow_mut().news.insert(space);
+                return Ok(Judged::Taken(Some(Change {
+                    log,
+                    aggregate: Aggregate::Member,
+                    ids: vec![author.0],
+                })));
+            }
+        }
+        let judgement =
+            self.graph(space, |graph| graph.judge(author, &body.auth_heads, room.then_some(log)))?;
+        Ok(match judgement {
+            Judgement::Counts { manager } => Judged::Counts { manager },
+            Judgement::Ignored => Judged::Ignored,
+            Judgement::Waits(head) => {
+                self.run(
+                    "INSERT INTO unjudged (space, head, entry, log) VALUES (?1, ?2, ?3, ?4)
+                     ON CONFLICT DO NOTHING",
+                    params![space.0, head.0, entry.0, log.0],
+                )?;
+                Judged::Waits
+            }
+        })
+    }
+
+    fn put_request(&self, space: LogId, fact: &Fact<'_>, body: &Body) -> Result<bool, StoreError> {
+        let (invite, mac, text) = match &body.content {
+            Content::InviteClaim { invite, mac } => (Some(invite.0), Some(*mac), None),
+            Content::JoinRequest { text } => (None, None, text.as_deref()),
+            _ => return Ok(false),
+        };
+        self.run(
+            "INSERT INTO request (space, id, author, invite, mac, text) VALUES (?1, ?2, ?3, ?4, ?5, ?6)
+             ON CONFLICT DO NOTHING",
+            params![space.0, fact.id.0, fact.author.0, invite, mac, text],
+        )?;
+        Ok(true)
+    }
+
+    /// A log turns out to be a space: all that is stored of it is judged.
+    fn found(&self, space: LogId) -> Result<(), StoreError> {
+        self.put_space_log(space, Belongs { space, room: false })?;
+        self.judge_log_again(&space)?;
+        self.follow(space)
+    }
+
+    fn put_space_log(&self, log: LogId, belongs: Belongs) -> Result<(), StoreError> {
+        self.run(
+            "INSERT INTO space_log (log, space, room) VALUES (?1, ?2, ?3) ON CONFLICT DO NOTHING",
+            params![log.0, belongs.space.0, belongs.room],
+        )?;
+        self.spaces.borrow_mut().logs.insert(log, Some(belongs));
+        Ok(())
+    }
+
+    fn judge_log_again(&self, log: &LogId) -> Result<(), StoreError> {
+        for author in self.authors_of(log)? {
+            self.project_log(&author, log)?;
+        }
+        Ok(())
+    }
+
+    /// A space's graph grew: its new rooms are judged by it, and so is what waited for that.
+    fn follow(&self, space: LogId) -> Result<(), StoreError> {
+        self.note_rooms(space, true)?;
+        let heads = self.all("SELECT DISTINCT head FROM unjudged WHERE space = ?1", [space.0], |row| {
+            row.get(0).map(OperationId)
+        })?;
+        for head in heads {
+            if !self.graph(space, |graph| graph.is_judged(&head))? {
+                continue;
+            }
+            let entries = self.all(
+                "DELETE FROM unjudged WHERE space = ?1 AND head = ?2 RETURNING entry",
+                [space.0, head.0],
+                |row| row.get(0).map(RowEntry),
+            )?;
+            for entry in entries {
+                let change = self.project_entry(entry)?;
+                self.spaces.borrow_mut().changes.extend(change);
+            }
+        }
+        let mut spaces = self.spaces.borrow_mut();
+        spaces.dirty.insert(space);
+        Ok(())
+    }
+
+    fn note_rooms(&self, space: LogId, again: bool) -> Result<(), StoreError> {
+        for room in self.graph(space, |graph| graph.all_rooms().collect::<Vec<_>>())? {
+            if self.belongs(&room)?.is_none() {
+                self.put_space_log(room, Belongs { space, room: true })?;
+                if again {
+                    self.judge_log_again(&room)?;
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// Before everything is projected anew: which logs are spaces and rooms.
+    pub(super) fn find_spaces(&self) -> Result<(), StoreError> {
+        for table in ["space_log", "space", "member", "room", "invite", "audit", "request", "unjudged"] {
+            self.run(&format!("DELETE FROM {table}"), [])?;
+        }
+        let (changes, news) = self.spaces.borrow().told();
+        self.spaces.borrow_mut().forget(changes, news);
+        let first = self.all(
+            "SELECT author, log, body FROM operations WHERE seq_num = 0 AND body IS NOT NULL",
+            [],
+            |row| Ok((Author(row.get(0)?), LogId(row.get(1)?), row.get::<_, Vec<u8>>(2)?)),
+        )?;
+        for (author, log, body) in first {
+            if Body::decode(&body).is_ok_and(|body| founds(author, log, 0, &body)) {
+                self.put_space_log(log, Belongs { space: log, room: false })?;
+                self.note_rooms(log, false)?;
+                self.spaces.borrow_mut().dirty.insert(log);
+            }
+        }
+        Ok(())
+    }
+
+    /// A fork took operations out of a space's log: everything the space judges is judged again.
+    pub(super) fn judge_space_again(&self, space: LogId) -> Result<(), StoreError> {
+        {
+            let mut spaces = self.spaces.borrow_mut();
+            spaces.graphs.remove(&space);
+            spaces.dirty.insert(space);
+        }
+        self.run("DELETE FROM audit WHERE space = ?1", [space.0])?;
+        let logs =
+            self.all("SELECT log FROM space_log WHERE space = ?1", [space.0], |row| row.get(0).map(LogId))?;
+        for log in logs {
+            self.judge_log_again(&log)?;
+        }
+        self.follow(space)
+    }
+
+    /// Writes the rows of spaces that changed; gives what an app would query again.
+    pub fn settle_spaces(&self) -> Result<Vec<Change>, StoreError> {
+        self.write_spaces()?;
+        Ok(std::mem::take(&mut self.spaces.borrow_mut().changes))
+    }
+
+    /// The same, and the changes are kept for who asks next.
+    pub(super) fn write_spaces(&self) -> Result<(), StoreError> {
+        loop {
+            let Some(space) = self.spaces.borrow_mut().dirty.pop_first() else { return Ok(()) };
+            let changes = self.write_space(space)?;
+            let mut spaces = self.spaces.borrow_mut();
+            spaces.changes.extend(changes);
+            spaces.news.insert(space);
+        }
+    }
+
+    /// Spaces that changed since this was asked last.
+    pub fn take_space_news(&self) -> BTreeSet<LogId> {
+        std::mem::take(&mut self.spaces.borrow_mut().news)
+    }
+
+    /// Looks at the graph of a space.
+    pub fn look_at_space<T>(
+        &self,
+        space: LogId,
+        look: impl FnOnce(&Membership) -> T,
+    ) -> Result<T, StoreError> {
+        self.graph(space, |graph| look(graph))
+    }
+
+    /// What opens the rooms of a space that are not deleted.
+    pub fn room_tickets(&self, space: LogId) -> Result<Vec<Ticket>, StoreError> {
+        self.graph(space, |graph| {
+            let Some(state) = graph.current() else { return Vec::new() };
+            let ticket = |room: LogId| {
+                let id = *state.registers.get(&crate::space::Register::Room(room))?;
+                let Action::RoomCreate { keys, .. } = graph.action(id)? else { return None };
+                Some(Ticket::private(room, 0, WriteKey::from_seed(keys.write.0), keys.secret.0))
+            };
+            graph.rooms(&state).into_iter().filter_map(ticket).collect()
+        })
+    }
+
+    /// What became of a membership operation.
+    pub fn verdict(&self, space: LogId, id: OperationId) -> Result<Option<Verdict>, StoreError> {
+        self.graph(space, |graph| graph.verdict(id))
+    }
+
+    fn project_entry(&self, entry: RowEntry) -> Result<Option<Change>, StoreError> {
+        let fact = self.one(
+            "SELECT entry, author, log, seq_num, hash, pos, received_ms, erased, body FROM operations
+             WHERE entry = ?1",
+            [entry.0],
+            StoredFact::read,
+        )?;
+        fact.map_or(Ok(None), |fact| self.project_stored(&fact))
+    }
+}
