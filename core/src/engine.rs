@@ -28,6 +28,7 @@ mod rotation;
 mod sending;
 mod signals;
 mod slots;
+mod spaces;
 mod state;
 mod tunnels;
 

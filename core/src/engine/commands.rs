@@ -10,6 +10,7 @@ use super::io::{
     Command, CommandError, CommandId, Event, Network, Output, Reply, SeenDirectory, TopicStatus, Unreadable,
 };
 use super::sending::Cover;
+use super::spaces::cited;
 use super::state::{State, Topic};
 use crate::entropy::Entropy;
 use crate::identity::{EnvelopeHash, Millis};
@@ -47,6 +48,14 @@ impl State {
             Command::Prove { topic, purpose, nonce } => self.prove(tx, topic, purpose, &nonce),
             Command::Configure(network) => self.configure(tx, now, entropy, network, staged),
             Command::Status { topic } => self.status(self.current(topic), now),
+            Command::CreateSpace { about } => self.create_space(tx, now, entropy, about, staged),
+            Command::CreateRoom { space, about } => self.create_room(tx, now, entropy, space, about, staged),
+            Command::CreateInvite { space, level, expires, once } => {
+                self.create_invite(tx, now, entropy, (space, level, expires, once), staged)
+            }
+            Command::AcceptInvite { invite } => self.accept_invite(tx, now, &invite, staged),
+            Command::Act { space, action } => self.act(tx, now, space, *action, staged),
+            Command::SetRead { log, upto } => self.set_read(tx, log, &upto),
             Command::AvoidedRelays => Ok(Reply::AvoidedRelays(self.routes.avoided(now))),
             Command::Retry { topic } => self.retry(tx, now, self.current(topic), staged),
             Command::Cancel { topic, operation } => {
@@ -66,7 +75,7 @@ impl State {
         Ok(())
     }
 
-    fn open_topic(
+    pub(super) fn open_topic(
         &mut self,
         tx: &mut Tx<'_>,
         now: Millis,
@@ -151,7 +160,8 @@ impl State {
                 None => (0, None),
                 Some(head) => (head.seq_num.checked_add(1).ok_or(PublishError::LogFull)?, Some(head.id)),
             };
-            let body = Body { content, sent_at: Some(now), observed, auth_heads: Vec::new() };
+            let auth_heads = cited(tx, device.author(), &log, &content)?;
+            let body = Body { content, sent_at: Some(now), observed, auth_heads };
             let operation = ops::create(device, log, seq_num, backlink, &body)?;
             let envelope = keys.seal(operation.header(), operation.body_bytes())?;
             if !has_room(outbox_rows, outbox_bytes, envelope.len()) {

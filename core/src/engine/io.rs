@@ -15,8 +15,11 @@ use crate::identity::{Author, LogId, Millis, NodeId, OperationId};
 use crate::onion::control::{Action, ControlError};
 use crate::onion::directory::{Directory, Node, Seen};
 use crate::onion::route::{RouteError, Tunnel};
-use crate::ops::{Content, CreateError, SealError, Signal, SignalError, Ticket};
-use crate::projector::Change;
+use crate::ops::{
+    self, Content, CreateError, Level, RoomText, SealError, Signal, SignalError, SpaceText, Ticket,
+};
+use crate::projector::{Change, Position};
+use crate::space::{Invite, Refusal};
 use crate::store::{Equivocation, StoreError};
 use crate::sync::history::HistoryRequest;
 use crate::sync::outbox::AttemptId;
@@ -198,6 +201,48 @@ pub enum Command {
         /// The topic.
         topic: TopicId,
     },
+    /// Make a space; this device is its first manager.
+    CreateSpace {
+        /// What it says about itself.
+        about: SpaceText,
+    },
+    /// Make a room in a space.
+    CreateRoom {
+        /// The space's log id.
+        space: LogId,
+        /// What it says about itself.
+        about: RoomText,
+    },
+    /// Make an invitation to a space.
+    CreateInvite {
+        /// The space's log id.
+        space: LogId,
+        /// The level whoever comes with it gets.
+        level: Level,
+        /// When it expires, by this device's clock.
+        expires: Option<Millis>,
+        /// Whether it admits one person only.
+        once: bool,
+    },
+    /// Open the space of an invitation, and claim it.
+    AcceptInvite {
+        /// The invitation.
+        invite: Box<Invite>,
+    },
+    /// Change a space, its rooms or its members.
+    Act {
+        /// The space's log id.
+        space: LogId,
+        /// What to do.
+        action: Box<ops::Action>,
+    },
+    /// Note how far a conversation has been read. It is this device's business alone.
+    SetRead {
+        /// The conversation.
+        log: LogId,
+        /// The last message read.
+        upto: Position,
+    },
     /// Which relays are left out at present, because packets over them were lost or refused.
     AvoidedRelays,
     /// Through which tunnel to ask the configured server about a topic now.
@@ -220,12 +265,18 @@ impl Command {
             | Self::Control { .. }
             | Self::Retry { .. }
             | Self::Cancel { .. }
+            | Self::CreateSpace { .. }
+            | Self::CreateRoom { .. }
+            | Self::CreateInvite { .. }
+            | Self::AcceptInvite { .. }
+            | Self::Act { .. }
             | Self::SetReadKey { .. } => true,
             Self::Subscribe { .. }
             | Self::Unsubscribe { .. }
             | Self::Signal { .. }
             | Self::Prove { .. }
             | Self::AvoidedRelays
+            | Self::SetRead { .. }
             | Self::Status { .. }
             | Self::Tunnel { .. } => false,
         }
@@ -290,6 +341,15 @@ pub enum Reply {
     },
     /// Where a topic stands.
     Status(TopicStatus),
+    /// A space or room is open on this device.
+    Space {
+        /// Its log id.
+        space: LogId,
+        /// Where it lives now.
+        topic: TopicId,
+    },
+    /// The invitation was made.
+    Invite(Box<Invite>),
     /// Through which tunnel; `None`: directly ([`TopicStatus::read_path`] says why).
     Tunnel(Option<Tunnel>),
     /// The relays that are left out while there are enough others.
@@ -496,6 +556,23 @@ pub enum CommandError {
         "the operation cannot be taken back any more: only messages can be deleted; undo it by what says the opposite"
     )]
     NotCancellable,
+    /// The conversation is no space.
+    #[error("this conversation is no space, or is not known as one on this device yet")]
+    NotASpace,
+    /// The space would not count it.
+    #[error("the space does not allow this: {0}")]
+    Refused(Refusal),
+    /// The device's person may not write there.
+    #[error(
+        "this device may not write here: it is no member, may only read, is muted, or the room is closed"
+    )]
+    MayNotWrite,
+    /// A manager of the space did what this version does not understand.
+    #[error("a newer version of the app is needed to take part in this space")]
+    UpdateRequired,
+    /// Nobody could manage the space any more.
+    #[error("the last manager cannot leave the others: make somebody else a manager first (transfer)")]
+    LastManager,
     /// The outbox is full.
     #[error("the outbox is full: wait until the network took some of it")]
     OutboxFull,

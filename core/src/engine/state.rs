@@ -370,6 +370,7 @@ impl State {
         if self.hints.take(now) {
             self.network_changed(tx, now, staged)?;
         }
+        self.tend_spaces(tx, now, staged)?;
         while let Some(id) = self.slots.poll(now) {
             self.touched.insert(id);
         }

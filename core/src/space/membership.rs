@@ -30,6 +30,8 @@ pub struct Membership {
     suspended: BTreeSet<OperationId>,
     /// Accepted, and not asked for by [`Membership::take_accepted`] yet.
     fresh: Vec<OperationId>,
+    /// Claims that an accepted operation answers.
+    answered: BTreeSet<OperationId>,
     settled: RefCell<Settled>,
 }
 
@@ -72,6 +74,7 @@ impl Membership {
             ends: BTreeSet::new(),
             suspended: BTreeSet::new(),
             fresh: Vec::new(),
+            answered: BTreeSet::new(),
             settled: RefCell::default(),
         }
     }
@@ -123,6 +126,9 @@ impl Membership {
                 }
                 self.ends.insert(id);
                 self.fresh.push(id);
+                if let Statement::Action(Action::Add { claim: Some(claim), .. }) = &entry.statement {
+                    self.answered.insert(*claim);
+                }
             }
             Verdict::Suspends => drop(self.suspended.insert(id)),
             Verdict::Refused(_) => {}
@@ -305,6 +311,11 @@ impl Membership {
     /// Whether a newer version is needed to follow the space: a manager did what this one does not understand.
     pub fn is_suspended(&self) -> bool {
         !self.suspended.is_empty()
+    }
+
+    /// Whether somebody was added for a claim already, whatever became of them: a claim is answered once.
+    pub fn is_answered(&self, claim: OperationId) -> bool {
+        self.answered.contains(&claim)
     }
 
     /// What was accepted since this was asked last.

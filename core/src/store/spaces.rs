@@ -146,7 +146,11 @@ impl Tx<'_> {
                 self.found(log)?;
                 return Ok(Judged::Taken(None));
             }
-            return Ok(Judged::Counts { manager: false });
+            // What cites a space's operations is judged by that space, once it is known which.
+            return match body.auth_heads.first() {
+                Some(head) => self.wait(log, *head, entry, log),
+                None => Ok(Judged::Counts { manager: false }),
+            };
         };
         if !room {
             if let Some(entry) = graph_entry(id, author, seq_num, body) {
@@ -163,20 +167,29 @@ impl Tx<'_> {
                 })));
             }
         }
+        // Only managers move a room to its next topic.
+        let needs_manager = matches!(body.content, Content::RoomRotate(_));
         let judgement =
             self.graph(space, |graph| graph.judge(author, &body.auth_heads, room.then_some(log)))?;
-        Ok(match judgement {
-            Judgement::Counts { manager } => Judged::Counts { manager },
-            Judgement::Ignored => Judged::Ignored,
-            Judgement::Waits(head) => {
-                self.run(
-                    "INSERT INTO unjudged (space, head, entry, log) VALUES (?1, ?2, ?3, ?4)
-                     ON CONFLICT DO NOTHING",
-                    params![space.0, head.0, entry.0, log.0],
-                )?;
-                Judged::Waits
-            }
-        })
+        match judgement {
+            Judgement::Counts { manager } if manager || !needs_manager => Ok(Judged::Counts { manager }),
+            Judgement::Counts { .. } | Judgement::Ignored => Ok(Judged::Ignored),
+            Judgement::Waits(head) => self.wait(space, head, entry, log),
+        }
+    }
+
+    fn wait(
+        &self,
+        space: LogId,
+        head: OperationId,
+        entry: RowEntry,
+        log: LogId,
+    ) -> Result<Judged, StoreError> {
+        self.run(
+            "INSERT INTO unjudged (space, head, entry, log) VALUES (?1, ?2, ?3, ?4) ON CONFLICT DO NOTHING",
+            params![space.0, head.0, entry.0, log.0],
+        )?;
+        Ok(Judged::Waits)
     }
 
     fn put_request(&self, space: LogId, fact: &Fact<'_>, body: &Body) -> Result<bool, StoreError> {

@@ -3,4 +3,5 @@
 mod forks;
 mod logs;
 mod read_model;
+mod spaces;
 pub(crate) mod support;

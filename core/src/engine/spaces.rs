@@ -1,0 +1,276 @@
+//! Spaces as a device takes part in them: what its operations cite, which rooms it opens, whom it lets in.
+
+use std::sync::Arc;
+
+use zeroize::Zeroizing;
+
+use super::io::{CommandError, Event, Output, Reply};
+use super::state::State;
+use crate::entropy::Entropy;
+use crate::identity::{Author, LogId, Millis, OperationId};
+use crate::ops::{
+    Action, Body, Content, CreateError, Hidden, InviteTerms, Level, RoomKeys, RoomText, SpaceText, Ticket,
+    room_id, space_id,
+};
+use crate::projector::{Change, Position};
+use crate::space::{Invite, Judgement, Membership, claim_mac, verify_claim};
+use crate::store::{StoreError, Tx};
+use crate::topic::{TopicId, WriteKey};
+
+/// Most rounds in which what a device does about a space changes that space again.
+const ROUNDS: usize = 4;
+
+/// What an operation cites, when a space has a say where it is published.
+///
+/// # Errors
+/// It would not count: it is not even signed.
+pub(super) fn cited(
+    tx: &Tx<'_>,
+    author: Author,
+    log: &LogId,
+    content: &Content,
+) -> Result<Vec<OperationId>, CommandError> {
+    let Some(belongs) = tx.belongs(log)? else {
+        return match content {
+            Content::Membership(action) if !matches!(**action, Action::SpaceCreate { .. }) => {
+                Err(CommandError::NotASpace)
+            }
+            _ => Ok(Vec::new()),
+        };
+    };
+    if belongs.room && matches!(content, Content::Membership(_)) {
+        return Err(CommandError::NotASpace);
+    }
+    if matches!(content, Content::InviteClaim { .. } | Content::JoinRequest { .. }) {
+        return Ok(Vec::new());
+    }
+    tx.look_at_space(belongs.space, |graph| {
+        if graph.is_suspended() {
+            return Err(CommandError::UpdateRequired);
+        }
+        let heads = graph.cite(author);
+        if let Content::Membership(action) = content {
+            if matches!(**action, Action::Leave) && is_last_manager(graph, author) {
+                return Err(CommandError::LastManager);
+            }
+            graph.allows(author, action).map_err(CommandError::Refused)?;
+            return Ok(heads);
+        }
+        match graph.judge(author, &heads, belongs.room.then_some(*log)) {
+            Judgement::Counts { .. } => Ok(heads),
+            Judgement::Ignored | Judgement::Waits(_) => Err(CommandError::MayNotWrite),
+        }
+    })?
+}
+
+/// Whether nobody could manage the space any more, and somebody would be left in it.
+fn is_last_manager(graph: &Membership, author: Author) -> bool {
+    let Some(state) = graph.current() else { return false };
+    let managers = state.levels.iter().filter(|(_, level)| **level == Level::Manage);
+    state.levels.len() > 1 && managers.map(|(who, _)| *who).eq([author])
+}
+
+fn random(entropy: &mut dyn Entropy) -> Result<Zeroizing<[u8; 32]>, CommandError> {
+    let mut bytes = Zeroizing::new([0; 32]);
+    entropy.fill(&mut *bytes)?;
+    Ok(bytes)
+}
+
+impl State {
+    /// The topic a conversation lives in now.
+    pub(super) fn topic_of(&self, log: LogId) -> Result<TopicId, CommandError> {
+        let topics = self.topics.iter().filter(|(_, topic)| topic.keys.log() == log);
+        let newest = topics.max_by_key(|(_, topic)| topic.keys.epoch());
+        newest.map(|(id, _)| *id).ok_or(CommandError::UnknownTopic)
+    }
+
+    pub(super) fn create_space(
+        &mut self,
+        tx: &mut Tx<'_>,
+        now: Millis,
+        entropy: &mut dyn Entropy,
+        about: SpaceText,
+        staged: &mut Vec<Output>,
+    ) -> Result<Reply, CommandError> {
+        let nonce = *random(entropy)?;
+        let (write, secret) = (random(entropy)?, random(entropy)?);
+        let space = space_id(self.author(), &nonce);
+        let ticket = Ticket::private(space, 0, WriteKey::from_seed(*write), *secret);
+        let create = Content::Membership(Box::new(Action::SpaceCreate { nonce, about }));
+        // Before a topic is opened for it: texts may be too long.
+        Body::new(create.clone()).encode().map_err(CreateError::from)?;
+        self.open_topic(tx, now, ticket, staged)?;
+        let topic = self.topic_of(space)?;
+        self.publish(tx, now, topic, create, staged)?;
+        Ok(Reply::Space { space, topic })
+    }
+
+    pub(super) fn create_room(
+        &mut self,
+        tx: &mut Tx<'_>,
+        now: Millis,
+        entropy: &mut dyn Entropy,
+        space: LogId,
+        about: RoomText,
+        staged: &mut Vec<Output>,
+    ) -> Result<Reply, CommandError> {
+        let nonce = *random(entropy)?;
+        let keys = RoomKeys { write: Hidden(*random(entropy)?), secret: Hidden(*random(entropy)?) };
+        self.act(tx, now, space, Action::RoomCreate { nonce, about, keys }, staged)?;
+        let room = room_id(space, &nonce);
+        self.tend_spaces(tx, now, staged)?;
+        Ok(Reply::Space { space: room, topic: self.topic_of(room)? })
+    }
+
+    pub(super) fn create_invite(
+        &mut self,
+        tx: &mut Tx<'_>,
+        now: Millis,
+        entropy: &mut dyn Entropy,
+        (space, level, expires, once): (LogId, Level, Option<Millis>, bool),
+        staged: &mut Vec<Output>,
+    ) -> Result<Reply, CommandError> {
+        let token = Hidden(*random(entropy)?);
+        let terms = InviteTerms { token: token.clone(), level, expires, once };
+        let ticket = tx.topic(self.topic_of(space)?)?.ok_or(CommandError::UnknownTopic)?.ticket;
+        match self.act(tx, now, space, Action::InviteCreate(terms), staged)? {
+            Reply::Published(id) => Ok(Reply::Invite(Box::new(Invite { ticket, id, token }))),
+            other => Ok(other),
+        }
+    }
+
+    /// Opens the space of an invitation and claims it.
+    pub(super) fn accept_invite(
+        &mut self,
+        tx: &mut Tx<'_>,
+        now: Millis,
+        invite: &Invite,
+        staged: &mut Vec<Output>,
+    ) -> Result<Reply, CommandError> {
+        let (space, author) = (invite.ticket.log(), self.author());
+        self.open_topic(tx, now, invite.ticket.clone(), staged)?;
+        let topic = self.topic_of(space)?;
+        let mac = claim_mac(&invite.token, space, invite.id, author, author);
+        let claim = Content::InviteClaim { invite: invite.id, mac };
+        self.publish(tx, now, topic, claim, staged)?;
+        Ok(Reply::Space { space, topic })
+    }
+
+    /// Does something in a space.
+    pub(super) fn act(
+        &mut self,
+        tx: &mut Tx<'_>,
+        now: Millis,
+        space: LogId,
+        action: Action,
+        staged: &mut Vec<Output>,
+    ) -> Result<Reply, CommandError> {
+        let topic = self.topic_of(space)?;
+        self.publish(tx, now, topic, Content::Membership(Box::new(action)), staged)
+    }
+
+    pub(super) fn set_read(&self, tx: &Tx<'_>, log: LogId, upto: &Position) -> Result<Reply, CommandError> {
+        tx.set_read(&log, upto)?;
+        Ok(Reply::Done)
+    }
+
+    /// Does what is due in spaces that changed: opens their rooms, lets in who claims an invitation of this device.
+    pub(super) fn tend_spaces(
+        &mut self,
+        tx: &mut Tx<'_>,
+        now: Millis,
+        staged: &mut Vec<Output>,
+    ) -> Result<(), StoreError> {
+        for _ in 0..ROUNDS {
+            let changes = tx.settle_spaces()?;
+            self.tell_changes(tx, changes, staged)?;
+            let spaces = tx.take_space_news();
+            if spaces.is_empty() {
+                break;
+            }
+            for space in spaces {
+                self.open_rooms(tx, now, space, staged)?;
+                self.answer_claims(tx, now, space, staged)?;
+            }
+        }
+        Ok(())
+    }
+
+    /// What changed by operations in a space's log, told in the topic of the space.
+    fn tell_changes(
+        &self,
+        tx: &Tx<'_>,
+        changes: Vec<Change>,
+        staged: &mut Vec<Output>,
+    ) -> Result<(), StoreError> {
+        for change in Change::merge(changes) {
+            let space = tx.belongs(&change.log)?.map_or(change.log, |belongs| belongs.space);
+            let topics = [self.topic_of(change.log).ok(), self.topic_of(space).ok()];
+            if let Some(topic) = topics.into_iter().flatten().next() {
+                staged.push(Output::Event(Event::Changed { topic, changes: vec![change] }));
+            }
+        }
+        Ok(())
+    }
+
+    /// Rooms of which this device may read. One that cannot be opened (there are as many topics as there may be) is
+    /// tried again when the space changes.
+    fn open_rooms(
+        &mut self,
+        tx: &mut Tx<'_>,
+        now: Millis,
+        space: LogId,
+        staged: &mut Vec<Output>,
+    ) -> Result<(), StoreError> {
+        let author = self.author();
+        if tx.look_at_space(space, |graph| graph.standing(author))?.level < Some(Level::Read) {
+            return Ok(());
+        }
+        for ticket in tx.room_tickets(space)? {
+            if self.topic_of(ticket.log()).is_ok() {
+                continue;
+            }
+            store_error(self.open_topic(tx, now, ticket, staged))?;
+        }
+        Ok(())
+    }
+
+    /// Lets in whoever claims an invitation that this device made: one device answers, and not all managers' at once.
+    fn answer_claims(
+        &mut self,
+        tx: &mut Tx<'_>,
+        now: Millis,
+        space: LogId,
+        staged: &mut Vec<Output>,
+    ) -> Result<(), StoreError> {
+        let author = self.author();
+        for request in tx.requests(&space)? {
+            let Some((invite, mac)) = request.claim else { continue };
+            let add = tx.look_at_space(space, |graph| {
+                let Some(Action::InviteCreate(terms)) = graph.action(invite) else { return None };
+                let own = graph.audit(invite).is_some_and(|line| line.author == author);
+                let expired = terms.expires.is_some_and(|at| at <= now);
+                let expected = claim_mac(&terms.token, space, invite, request.author, request.author);
+                if !own || expired || !verify_claim(&mac, &expected) || graph.is_answered(request.id) {
+                    return None;
+                }
+                let (member, level) = (request.author, terms.level);
+                let add = Action::Add { member, level, invite: Some(invite), claim: Some(request.id) };
+                graph.allows(author, &add).is_ok().then_some(add)
+            })?;
+            let Some(add) = add else { continue };
+            // What cannot be published now is tried again when the space changes.
+            store_error(self.act(tx, now, space, add, staged))?;
+        }
+        Ok(())
+    }
+}
+
+/// What the batch must fail with. Other errors are nobody's: nothing was asked for.
+fn store_error(result: Result<Reply, CommandError>) -> Result<(), StoreError> {
+    match result {
+        // It was just made, so nobody else holds it.
+        Err(CommandError::Store(error)) => Arc::try_unwrap(error).map_or(Ok(()), Err),
+        Ok(_) | Err(_) => Ok(()),
+    }
+}
