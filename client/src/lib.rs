@@ -33,6 +33,7 @@ mod outbox;
 mod platform;
 mod readers;
 mod renew;
+mod spaces;
 mod subscription;
 
 pub use access::About;

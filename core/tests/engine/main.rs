@@ -13,5 +13,6 @@ mod refetch;
 mod rotation;
 mod sending;
 mod signals;
+mod spaces;
 mod support;
 mod tunnels;

@@ -25,6 +25,35 @@ const PATIENCE: Duration = Duration::from_secs(5);
 /// Which device, which topic, which network.
 #[derive(clap::Args)]
 pub struct DeviceOptions {
+    #[command(flatten)]
+    base: Base,
+    /// The topic's ticket (`delta keygen --topic`), or @FILE.
+    #[arg(
+        long,
+        env = "DELTA_TICKET",
+        value_name = "TICKET",
+        hide_env_values = true,
+        required_unless_present = "room",
+        help_heading = "Device"
+    )]
+    ticket: Option<TicketArgument>,
+    /// Instead: the id of a room, or space, that this device knows (`delta room list`).
+    #[arg(long, value_name = "ID", help_heading = "Device")]
+    room: Option<LogId>,
+    /// The topic's read key, where its server asks readers for a proof: 64 hex digits, or @FILE. It is kept.
+    #[arg(
+        long,
+        env = "DELTA_READ_KEY",
+        value_name = "SECRET",
+        hide_env_values = true,
+        help_heading = "Device"
+    )]
+    read_key: Option<Secret>,
+}
+
+/// Which device, which network.
+#[derive(clap::Args)]
+pub struct Base {
     /// The device's database; made when it is missing.
     #[arg(long, env = "DELTA_DB", value_name = "FILE", help_heading = "Device")]
     db: PathBuf,
@@ -42,24 +71,6 @@ pub struct DeviceOptions {
     /// backup or copied gets a new key. Not to be copied along with the database.
     #[arg(long, env = "DELTA_KEYS", value_name = "DIR", conflicts_with = "key", help_heading = "Device")]
     keys: Option<PathBuf>,
-    /// The topic's ticket (`delta keygen --topic`), or @FILE.
-    #[arg(
-        long,
-        env = "DELTA_TICKET",
-        value_name = "TICKET",
-        hide_env_values = true,
-        help_heading = "Device"
-    )]
-    ticket: TicketArgument,
-    /// The topic's read key, where its server asks readers for a proof: 64 hex digits, or @FILE. It is kept.
-    #[arg(
-        long,
-        env = "DELTA_READ_KEY",
-        value_name = "SECRET",
-        hide_env_values = true,
-        help_heading = "Device"
-    )]
-    read_key: Option<Secret>,
     #[command(flatten)]
     network: NetworkOptions,
 }
@@ -141,33 +152,35 @@ impl FromStr for TicketArgument {
 
 impl DeviceOptions {
     /// The conversation the topic belongs to.
-    pub const fn log(&self) -> LogId {
-        self.ticket.0.log()
+    pub fn log(&self) -> LogId {
+        let of_ticket = self.ticket.as_ref().map(|ticket| ticket.0.log());
+        // One of the two is given.
+        self.room.or(of_ticket).unwrap_or(LogId([0; 32]))
     }
 
     /// Whether a network is given.
     pub fn has_network(&self) -> bool {
-        self.network.sync.is_some()
+        self.base.has_network()
     }
 
     /// Opens the device and its topic, and connects it if a network is given.
     pub async fn open(&self, output: &Output) -> anyhow::Result<(Client, TopicId)> {
         // Before anything is made on this disk.
-        let hops = self.network.hops()?;
-        let client = Client::open(self.config()?).await?;
-        if client.renewed() {
-            output.note("the database was restored or copied: this device has a new key from now on");
-        }
-        let topic = client.open_topic(&self.ticket.0).await?;
+        let hops = self.base.network.hops()?;
+        let client = self.base.start(output).await?;
+        let topic = match (&self.room, &self.ticket) {
+            (None, Some(ticket)) => client.open_topic(&ticket.0).await?,
+            _ => self.known(&client).await?,
+        };
         if let Some(key) = &self.read_key {
             client.set_read_key(topic, Some(ReadKey::from_seed(*key.bytes()))).await?;
         }
-        if let Some((hops, sync)) = hops {
-            for skipped in client.init_sync(&hops, sync).await? {
-                output.note(&format!("{skipped}"));
-            }
-        }
+        connect(&client, hops, output).await?;
         Ok((client, topic))
+    }
+
+    async fn known(&self, client: &Client) -> anyhow::Result<TopicId> {
+        client.topic_of(self.log()).await.context("this device does not know the room")
     }
 
     /// Like [`Self::open`] for commands that are nothing without a network.
@@ -180,11 +193,49 @@ impl DeviceOptions {
 
     /// Opens a device that exists; its topic only when there is a network to connect it to.
     pub async fn look(&self, output: &Output) -> anyhow::Result<(Client, TopicId)> {
-        ensure!(self.db.exists(), "there is no database at {}", self.db.display());
+        ensure!(self.base.db.exists(), "there is no database at {}", self.base.db.display());
         if self.has_network() {
             return self.open(output).await;
         }
-        Ok((Client::open(self.config()?).await?, self.ticket.0.topic()))
+        let client = Client::open(self.base.config()?).await?;
+        let topic = match (&self.room, &self.ticket) {
+            (None, Some(ticket)) => ticket.0.topic(),
+            _ => self.known(&client).await?,
+        };
+        Ok((client, topic))
+    }
+}
+
+async fn connect(client: &Client, hops: Option<(RelayHops, &str)>, output: &Output) -> anyhow::Result<()> {
+    if let Some((hops, sync)) = hops {
+        for skipped in client.init_sync(&hops, sync).await? {
+            output.note(&format!("{skipped}"));
+        }
+    }
+    Ok(())
+}
+
+impl Base {
+    /// Whether a network is given.
+    pub fn has_network(&self) -> bool {
+        self.network.sync.is_some()
+    }
+
+    /// Opens the device, and connects it if a network is given.
+    pub async fn open(&self, output: &Output) -> anyhow::Result<Client> {
+        // Before anything is made on this disk.
+        let hops = self.network.hops()?;
+        let client = self.start(output).await?;
+        connect(&client, hops, output).await?;
+        Ok(client)
+    }
+
+    async fn start(&self, output: &Output) -> anyhow::Result<Client> {
+        let client = Client::open(self.config()?).await?;
+        if client.renewed() {
+            output.note("the database was restored or copied: this device has a new key from now on");
+        }
+        Ok(client)
     }
 
     fn config(&self) -> anyhow::Result<Config> {

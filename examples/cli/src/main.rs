@@ -14,6 +14,7 @@ mod output;
 mod platform;
 mod programs;
 mod send;
+mod space;
 mod status;
 mod tail;
 mod topic;
@@ -62,6 +63,18 @@ enum Command {
     Send(send::Options),
     /// Print messages as they come.
     Tail(tail::Options),
+    /// Make and look at spaces.
+    #[command(subcommand)]
+    Space(space::SpaceCommand),
+    /// Make and look at the rooms of a space.
+    #[command(subcommand)]
+    Room(space::RoomCommand),
+    /// Add, remove and look at the members of a space.
+    #[command(subcommand)]
+    Member(space::MemberCommand),
+    /// Make and accept invitations to spaces.
+    #[command(subcommand)]
+    Invite(space::InviteCommand),
     /// Search the history of a public channel.
     History(history::Options),
     /// Show where a device stands in a topic.
@@ -92,6 +105,10 @@ fn main() -> ExitCode {
         Command::Demo(options) => on_runtime(demo::run(&options, &output)),
         Command::Send(options) => on_runtime(send::run(&options, &output)),
         Command::Tail(options) => on_runtime(tail::run(&options, &output)),
+        Command::Space(command) => on_runtime(space::run_space(&command, &output)),
+        Command::Room(command) => on_runtime(space::run_room(&command, &output)),
+        Command::Member(command) => on_runtime(space::run_member(&command, &output)),
+        Command::Invite(command) => on_runtime(space::run_invite(&command, &output)),
         Command::History(options) => on_runtime(history::run(&options, &output)),
         Command::Status(options) => on_runtime(status::run(&options, &output)),
         Command::Outbox(command) => on_runtime(outbox::run(&command, &output)),

@@ -74,13 +74,19 @@ impl Network {
 
     /// A new device in a topic.
     pub fn device(&self, name: &str, ticket: &str) -> Device {
+        let mut device = self.stranger(name);
+        device.environment.push(("DELTA_TICKET", ticket.to_owned()));
+        device
+    }
+
+    /// A new device.
+    pub fn stranger(&self, name: &str) -> Device {
         let seed = json_lines(delta().arg("keygen"))[0]["seed"].as_str().unwrap().to_owned();
         let fact = |name: &str| self.facts[name].as_str().unwrap().to_owned();
         let database = self.dir.path().join(format!("{name}.db"));
         let environment = vec![
             ("DELTA_DB", database.display().to_string()),
             ("DELTA_KEY", seed),
-            ("DELTA_TICKET", ticket.to_owned()),
             ("DELTA_ALLOW_PLAINTEXT", "1".to_owned()),
             ("DELTA_SYNC", fact("sync")),
             ("DELTA_DIRECTORY", fact("directory")),

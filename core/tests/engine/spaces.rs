@@ -1,0 +1,237 @@
+//! Devices in a space: what they cite, what they refuse to sign, whom they let in.
+
+use delta_core::engine::{Command, CommandError, Handover, Input, Output, Reply};
+use delta_core::identity::{Author, LogId, Millis, OperationId};
+use delta_core::ops::{Action, Body, Content, Hidden, Level, RoomText, SpaceText};
+use delta_core::space::{Invite, Refusal};
+use delta_core::store::{MemberRow, Store};
+use delta_core::topic::TopicId;
+
+use crate::support::{Device, World, ticket};
+
+fn alone(seed: u8) -> Device {
+    Device::new(seed, Store::in_memory().unwrap(), &ticket())
+}
+
+fn opened(reply: Reply) -> (LogId, TopicId) {
+    match reply {
+        Reply::Space { space, topic } => (space, topic),
+        other => panic!("{other:?}"),
+    }
+}
+
+fn space(device: &mut Device) -> (LogId, TopicId) {
+    let about = SpaceText { name: "Garden".into(), ..SpaceText::default() };
+    opened(device.command(Command::CreateSpace { about }).unwrap())
+}
+
+fn room(device: &mut Device, space: LogId) -> (LogId, TopicId) {
+    let about = RoomText { name: "Shed".into(), ..RoomText::default() };
+    opened(device.command(Command::CreateRoom { space, about }).unwrap())
+}
+
+fn act(device: &mut Device, space: LogId, action: Action) -> Result<Reply, CommandError> {
+    device.command(Command::Act { space, action: Box::new(action) })
+}
+
+fn say(device: &mut Device, topic: TopicId, text: &str) -> Result<Reply, CommandError> {
+    let content = Content::MessageSend { text: text.into(), reply: None, mentions: vec![] };
+    device.command(Command::Publish { topic, content })
+}
+
+fn invitation(device: &mut Device, space: LogId, expires: Option<Millis>, once: bool) -> Invite {
+    let level = Level::Write;
+    match device.command(Command::CreateInvite { space, level, expires, once }).unwrap() {
+        Reply::Invite(invite) => *invite,
+        other => panic!("{other:?}"),
+    }
+}
+
+fn members(device: &Device, space: LogId) -> Vec<MemberRow> {
+    device.engine.reader().unwrap().members(&space).unwrap()
+}
+
+fn add(member: Author) -> Action {
+    Action::Add { member, level: Level::Write, invite: None, claim: None }
+}
+
+fn cited(device: &Device, id: OperationId) -> Vec<OperationId> {
+    let operation = device.engine.reader().unwrap().operation(&id).unwrap().unwrap();
+    Body::decode(&operation.body.unwrap()).unwrap().auth_heads
+}
+
+/// Packets reach the server, and their senders hear of it; gives the answer to a command, if there was one.
+fn deliver(device: &mut Device, world: &mut World, outputs: Vec<Output>) -> Option<Reply> {
+    let (mut answer, mut packets) = (None, Vec::new());
+    for output in outputs {
+        match output {
+            Output::Reply { result, .. } => answer = Some(result.unwrap()),
+            Output::Post(job) => packets.push(job),
+            _ => {}
+        }
+    }
+    for job in packets {
+        world.carry(&job);
+        let taken = Input::Posted { attempt: job.attempt, handover: Handover::Taken };
+        let outputs = device.handle(vec![taken]).unwrap();
+        deliver(device, world, outputs);
+    }
+    answer
+}
+
+/// Runs a command of a device that is online.
+fn run(device: &mut Device, world: &mut World, command: Command) -> Reply {
+    let input = device.input(command);
+    let outputs = device.handle(vec![input]).unwrap();
+    deliver(device, world, outputs).expect("every command is answered")
+}
+
+/// Brings a device up to date with the world, and the world with the device.
+fn meet(device: &mut Device, world: &mut World) {
+    if let Some(conn) = device.conn.take() {
+        device.handle(vec![Input::Disconnected { conn, retry_after_ms: 0 }]).unwrap();
+    }
+    let (_, outputs) = device.catch_up(world);
+    deliver(device, world, outputs);
+}
+
+/// Goes online.
+fn join(device: &mut Device, world: &mut World) {
+    run(device, world, Command::Configure(world.network(3)));
+    let topic = device.ticket.topic();
+    run(device, world, Command::Subscribe { topic });
+    meet(device, world);
+}
+
+/// A space that is on a server, with what the device that made it does in it first.
+fn founded(first: impl FnOnce(&mut Device, LogId)) -> (Device, World, LogId) {
+    let mut device = alone(1);
+    let (space, topic) = space(&mut device);
+    device.ticket = device.engine.reader().unwrap().topic(topic).unwrap().unwrap().ticket;
+    first(&mut device, space);
+    let mut world = World::new(topic);
+    join(&mut device, &mut world);
+    (device, world, space)
+}
+
+/// Claims an invitation on a new device.
+fn claim(seed: u8, invite: &Invite, world: &mut World) -> Device {
+    let mut device = alone(seed);
+    device.ticket = invite.ticket.clone();
+    device.command(Command::AcceptInvite { invite: Box::new(invite.clone()) }).unwrap();
+    join(&mut device, world);
+    device
+}
+
+#[test]
+fn what_is_published_in_a_space_and_its_rooms_cites_what_this_device_knows() {
+    let mut device = alone(1);
+    let (space, _) = space(&mut device);
+    let (room, topic) = room(&mut device, space);
+    let Reply::Published(message) = say(&mut device, topic, "hello").unwrap() else { panic!("published") };
+    let reader = device.engine.reader().unwrap();
+    let made = reader.room(&room).unwrap().unwrap().about;
+    assert_eq!(cited(&device, message), [made]);
+    assert_eq!(cited(&device, made), [reader.space(&space).unwrap().unwrap().about]);
+    assert_eq!(reader.messages(&room, delta_core::store::Page::Newest, 9).unwrap().len(), 1);
+    let plain = alone(2);
+    assert_eq!(plain.engine.reader().unwrap().spaces().unwrap(), []);
+}
+
+#[test]
+fn what_would_not_count_is_not_signed() {
+    let mut device = alone(1);
+    let (space, topic) = space(&mut device);
+    let (room, in_room) = room(&mut device, space);
+    let other = Author([7; 32]);
+    let operations = |device: &Device| device.engine.reader().unwrap().count_operations().unwrap();
+    let before = operations(&device);
+    let refused = act(&mut device, space, Action::Remove { member: other }).unwrap_err();
+    assert!(matches!(refused, CommandError::Refused(Refusal::Member)), "{refused}");
+    let membership = Content::Membership(Box::new(add(other)));
+    let publish = |topic, content| Command::Publish { topic, content };
+    let refused = device.command(publish(in_room, membership.clone())).unwrap_err();
+    assert!(matches!(refused, CommandError::NotASpace), "{refused}");
+    let ticket = device.ticket.clone();
+    let plain = ticket.topic();
+    device.command(Command::OpenTopic { ticket }).unwrap();
+    assert!(matches!(device.command(publish(plain, membership)), Err(CommandError::NotASpace)));
+    assert!(matches!(act(&mut device, room, add(other)), Err(CommandError::NotASpace)));
+    let too_long = SpaceText { name: "x".repeat(65), ..SpaceText::default() };
+    let refused = device.command(Command::CreateSpace { about: too_long }).unwrap_err();
+    assert!(matches!(refused, CommandError::Content(_)), "{refused}");
+    assert_eq!(operations(&device), before);
+
+    act(&mut device, space, Action::RoomArchive { room }).unwrap();
+    assert!(matches!(say(&mut device, in_room, "late"), Err(CommandError::MayNotWrite)));
+    act(&mut device, space, add(other)).unwrap();
+    assert!(matches!(act(&mut device, space, Action::Leave), Err(CommandError::LastManager)));
+    act(&mut device, space, Action::Transfer { member: other }).unwrap();
+    act(&mut device, space, Action::Leave).unwrap();
+    assert!(matches!(say(&mut device, topic, "gone"), Err(CommandError::MayNotWrite)));
+}
+
+#[test]
+fn a_command_of_a_batch_that_fails_leaves_the_spaces_of_the_others() {
+    let mut device = alone(1);
+    let (space, _) = space(&mut device);
+    let (one, two) = (Author([7; 32]), Author([8; 32]));
+    let inputs = [one, one, two].map(|member| {
+        let action = Box::new(add(member));
+        device.input(Command::Act { space, action })
+    });
+    device.handle(inputs.into()).unwrap();
+    assert_eq!(members(&device, space).len(), 3);
+}
+
+#[test]
+fn whoever_claims_an_invitation_is_let_in_once_by_the_device_that_made_it() {
+    let mut made = None;
+    let (mut alice, mut world, space) = founded(|alice, space| {
+        made = Some((invitation(alice, space, None, true), room(alice, space)));
+    });
+    let (invite, (_, in_room)) = made.unwrap();
+    let mut bob = claim(2, &invite, &mut world);
+    let mut carol = claim(3, &invite, &mut world);
+    meet(&mut alice, &mut world);
+    assert_eq!(members(&alice, space).len(), 2, "one of the two");
+    meet(&mut alice, &mut world);
+    assert_eq!(members(&alice, space).len(), 2);
+    for device in [&mut bob, &mut carol] {
+        meet(device, &mut world);
+        assert_eq!(members(device, space), members(&alice, space));
+    }
+    // Who is a member has the room, and writes in it.
+    let is_member =
+        |device: &Device| members(&alice, space).iter().any(|row| row.author == device.engine.author());
+    for device in [&mut bob, &mut carol] {
+        match say(device, in_room, "hi") {
+            Ok(_) => assert!(is_member(device)),
+            Err(error) => {
+                assert!(!is_member(device) && matches!(error, CommandError::UnknownTopic), "{error}")
+            }
+        }
+    }
+}
+
+#[test]
+fn a_claim_too_late_with_a_wrong_token_or_answered_before_lets_nobody_in() {
+    let mut made = None;
+    let (mut alice, mut world, space) = founded(|alice, space| {
+        let expired = invitation(alice, space, Some(Millis(1)), false);
+        made = Some((expired, invitation(alice, space, None, false)));
+    });
+    let (expired, good) = made.unwrap();
+    let forged = Invite { token: Hidden([9; 32]), ..good.clone() };
+    claim(2, &expired, &mut world);
+    claim(3, &forged, &mut world);
+    let bob = claim(4, &good, &mut world);
+    meet(&mut alice, &mut world);
+    let added: Vec<_> = members(&alice, space).into_iter().map(|row| row.author).collect();
+    let mut expected = [alice.engine.author(), bob.engine.author()];
+    expected.sort_unstable();
+    assert_eq!(added, expected);
+    act(&mut alice, space, Action::Remove { member: bob.engine.author() }).unwrap();
+    act(&mut alice, space, Action::SpaceUpdate { about: SpaceText::default() }).unwrap();
+    assert_eq!(members(&alice, space).len(), 1, "an old claim is not answered again");
+}

@@ -1,0 +1,476 @@
+//! `delta space`, `room`, `member` and `invite`: people in spaces.
+
+use std::time::Duration;
+
+use anyhow::{Context, ensure};
+use delta_client::{Client, SystemClock, WallClock};
+use delta_core::identity::{Author, LogId};
+use delta_core::ops::{Action, Level, RoomText, SpaceText};
+use delta_core::space::Invite;
+use delta_core::store::RoomState;
+use delta_core::topic::TopicId;
+use serde_json::{Value, json};
+
+use crate::device::{Base, until_live};
+use crate::output::Output;
+
+const EXAMPLES: &str = "\
+Examples:
+  delta space create --db a.db --key @a.key --sync URL#KEY --records records.json --name Garden
+  delta room create … --space ID --name Shed
+  delta invite create … --space ID --once
+  delta invite accept … INVITATION        on another device
+  delta member list … --space ID          on the first: lets in who claimed
+  delta send … --room ID hello
+
+A command waits until the server has what it published; without a network it stays in the outbox.";
+
+/// Make and look at spaces.
+#[derive(clap::Subcommand)]
+#[command(after_help = EXAMPLES)]
+pub enum SpaceCommand {
+    /// Make a space; this device manages it.
+    Create(CreateSpace),
+    /// The spaces of this device.
+    List(Plain),
+    /// What a space says of itself, its rooms and members.
+    Show(OfSpace),
+    /// What happened in a space, newest first.
+    Audit(OfSpace),
+}
+
+/// Make and look at rooms.
+#[derive(clap::Subcommand)]
+#[command(after_help = EXAMPLES)]
+pub enum RoomCommand {
+    /// Make a room.
+    Create(CreateRoom),
+    /// The rooms of a space.
+    List(OfSpace),
+    /// Make a room one to be read only.
+    Archive(OfRoom),
+    /// Take messages again.
+    Unarchive(OfRoom),
+    /// Delete a room.
+    Delete(OfRoom),
+}
+
+/// Add, remove and look at members.
+#[derive(clap::Subcommand)]
+#[command(after_help = EXAMPLES)]
+pub enum MemberCommand {
+    /// The members of a space.
+    List(OfSpace),
+    /// Add somebody.
+    Add(Leveled),
+    /// Give somebody a higher level.
+    Promote(Leveled),
+    /// Give somebody a lower level.
+    Demote(Leveled),
+    /// Remove somebody.
+    Remove(OfMember),
+    /// Remove somebody and let nobody add them.
+    Ban(OfMember),
+    /// Allow a banned one to be added.
+    Unban(OfMember),
+    /// Ignore what somebody writes for now.
+    Mute(OfMember),
+    /// No longer.
+    Unmute(OfMember),
+    /// Make somebody a manager, and write only oneself.
+    Transfer(OfMember),
+    /// Leave the space.
+    Leave(OfSpace),
+}
+
+/// Make and accept invitations.
+#[derive(clap::Subcommand)]
+#[command(after_help = EXAMPLES)]
+pub enum InviteCommand {
+    /// Print an invitation. It is a secret.
+    Create(CreateInvite),
+    /// Claim an invitation.
+    Accept(AcceptInvite),
+}
+
+/// The device and nothing else.
+#[derive(clap::Args)]
+pub struct Plain {
+    #[command(flatten)]
+    base: Base,
+}
+
+/// One space.
+#[derive(clap::Args)]
+pub struct OfSpace {
+    #[command(flatten)]
+    base: Base,
+    /// The space's id.
+    #[arg(long, value_name = "ID")]
+    space: LogId,
+    /// Seconds to wait for the server.
+    #[arg(long, value_name = "SECONDS", default_value_t = 60)]
+    timeout: u64,
+}
+
+/// Texts of a new space.
+#[derive(clap::Args)]
+pub struct CreateSpace {
+    #[command(flatten)]
+    base: Base,
+    /// At most 64 characters.
+    #[arg(long)]
+    name: String,
+    /// At most 2048 bytes.
+    #[arg(long)]
+    description: Option<String>,
+    /// Seconds to wait for the server.
+    #[arg(long, value_name = "SECONDS", default_value_t = 60)]
+    timeout: u64,
+}
+
+/// Texts of a new room.
+#[derive(clap::Args)]
+pub struct CreateRoom {
+    #[command(flatten)]
+    of: OfSpace,
+    /// At most 64 characters.
+    #[arg(long)]
+    name: String,
+}
+
+/// One room.
+#[derive(clap::Args)]
+pub struct OfRoom {
+    #[command(flatten)]
+    of: OfSpace,
+    /// The room's id.
+    #[arg(long, value_name = "ID")]
+    room: LogId,
+}
+
+/// One person.
+#[derive(clap::Args)]
+pub struct OfMember {
+    #[command(flatten)]
+    of: OfSpace,
+    /// Their key, 64 hex digits.
+    #[arg(long, value_name = "KEY")]
+    member: Author,
+}
+
+/// One person and a level.
+#[derive(clap::Args)]
+pub struct Leveled {
+    #[command(flatten)]
+    of: OfMember,
+    /// pull, read, write or manage.
+    #[arg(long, value_parser = level)]
+    level: Level,
+}
+
+/// The terms of an invitation.
+#[derive(clap::Args)]
+pub struct CreateInvite {
+    #[command(flatten)]
+    of: OfSpace,
+    /// The level whoever comes with it gets: pull, read, write or manage.
+    #[arg(long, value_parser = level, default_value = "write")]
+    level: Level,
+    /// It admits one person only.
+    #[arg(long)]
+    once: bool,
+    /// It is good for this many seconds.
+    #[arg(long, value_name = "SECONDS")]
+    expires: Option<u64>,
+}
+
+/// An invitation.
+#[derive(clap::Args)]
+pub struct AcceptInvite {
+    #[command(flatten)]
+    base: Base,
+    /// Its text.
+    invitation: Invite,
+    /// Seconds to wait for the server.
+    #[arg(long, value_name = "SECONDS", default_value_t = 60)]
+    timeout: u64,
+}
+
+fn level(text: &str) -> Result<Level, String> {
+    let found = Level::ALL.into_iter().find(|level| level.name() == text);
+    found.ok_or_else(|| "one of pull, read, write, manage".to_owned())
+}
+
+/// Runs one of `delta space`.
+pub async fn run_space(command: &SpaceCommand, output: &Output) -> anyhow::Result<()> {
+    match command {
+        SpaceCommand::Create(options) => {
+            let client = options.base.open(output).await?;
+            let (name, description) = (options.name.clone(), options.description.clone());
+            let about = SpaceText { name, description, ..SpaceText::default() };
+            let done = async {
+                let (space, topic) = client.create_space(about).await?;
+                let at = At { client: &client, base: &options.base, output, timeout: options.timeout };
+                at.deliver(topic).await?;
+                created(output, "space", space)
+            };
+            close(&client, done.await).await
+        }
+        SpaceCommand::List(Plain { base }) => {
+            let client = base.open(output).await?;
+            let rows = client.read(|reader| reader.spaces()).await;
+            close(&client, rows.map_err(Into::into)).await?.into_iter().try_for_each(|row| {
+                let (id, name) = (row.space.to_string(), row.text.name);
+                print(output, &format!("{id}  {name}"), json!({ "space": id, "name": name }))
+            })
+        }
+        SpaceCommand::Show(of) => at_space(of, output, async |at| at.show().await).await,
+        SpaceCommand::Audit(of) => at_space(of, output, async |at| at.audit().await).await,
+    }
+}
+
+/// Runs one of `delta room`.
+pub async fn run_room(command: &RoomCommand, output: &Output) -> anyhow::Result<()> {
+    let (OfRoom { of, room }, action) = match command {
+        RoomCommand::List(of) => return at_space(of, output, async |at| at.rooms().await).await,
+        RoomCommand::Create(CreateRoom { of, name }) => {
+            let about = RoomText { name: name.clone(), ..RoomText::default() };
+            return at_space(of, output, async |at| {
+                let (room, _) = at.at.client.create_room(of.space, about.clone()).await?;
+                at.at.deliver(at.topic).await?;
+                created(output, "room", room)
+            })
+            .await;
+        }
+        RoomCommand::Archive(of) => (of, Action::RoomArchive { room: of.room }),
+        RoomCommand::Unarchive(of) => (of, Action::RoomUnarchive { room: of.room }),
+        RoomCommand::Delete(of) => (of, Action::RoomDelete { room: of.room }),
+    };
+    output.note(&format!("room {room}"));
+    act(of, output, action).await
+}
+
+/// Runs one of `delta member`.
+pub async fn run_member(command: &MemberCommand, output: &Output) -> anyhow::Result<()> {
+    let one = |of: &OfMember| of.member;
+    let (of, action) = match command {
+        MemberCommand::List(of) => return at_space(of, output, async |at| at.members().await).await,
+        MemberCommand::Leave(of) => (of, Action::Leave),
+        MemberCommand::Add(Leveled { of, level }) => {
+            (&of.of, Action::Add { member: one(of), level: *level, invite: None, claim: None })
+        }
+        MemberCommand::Promote(Leveled { of, level }) => {
+            (&of.of, Action::Promote { member: one(of), level: *level })
+        }
+        MemberCommand::Demote(Leveled { of, level }) => {
+            (&of.of, Action::Demote { member: one(of), level: *level })
+        }
+        MemberCommand::Remove(of) => (&of.of, Action::Remove { member: one(of) }),
+        MemberCommand::Ban(of) => (&of.of, Action::Ban { member: one(of), reason: None }),
+        MemberCommand::Unban(of) => (&of.of, Action::Unban { member: one(of) }),
+        MemberCommand::Mute(of) => (&of.of, Action::Mute { member: one(of), until: None }),
+        MemberCommand::Unmute(of) => (&of.of, Action::Unmute { member: one(of) }),
+        MemberCommand::Transfer(of) => (&of.of, Action::Transfer { member: one(of) }),
+    };
+    act(of, output, action).await
+}
+
+/// Runs one of `delta invite`.
+pub async fn run_invite(command: &InviteCommand, output: &Output) -> anyhow::Result<()> {
+    match command {
+        InviteCommand::Create(options) => {
+            let CreateInvite { of, level, once, expires } = options;
+            let expires = expires.map(|seconds| SystemClock.now().plus(seconds.saturating_mul(1000)));
+            at_space(of, output, async |at| {
+                let invite = at.at.client.create_invite(of.space, *level, expires, *once).await?;
+                at.at.deliver(at.topic).await?;
+                let text = invite.to_string();
+                print(output, &text, json!({ "invitation": text, "invite": invite.id.to_string() }))
+            })
+            .await
+        }
+        InviteCommand::Accept(AcceptInvite { base, invitation, timeout }) => {
+            let client = base.open(output).await?;
+            let done = async {
+                let (space, topic) = client.accept_invite(invitation.clone()).await?;
+                At { client: &client, base, output, timeout: *timeout }.deliver(topic).await?;
+                output.note("claimed; whoever made the invitation lets you in when they are online");
+                created(output, "space", space)
+            };
+            close(&client, done.await).await
+        }
+    }
+}
+
+async fn act(of: &OfSpace, output: &Output, action: Action) -> anyhow::Result<()> {
+    at_space(of, output, async |at| {
+        let operation = at.at.client.act(of.space, action.clone()).await?;
+        at.at.deliver(at.topic).await?;
+        created(output, "operation", operation)
+    })
+    .await
+}
+
+/// A device, and how long it waits.
+struct At<'a> {
+    client: &'a Client,
+    base: &'a Base,
+    output: &'a Output,
+    timeout: u64,
+}
+
+/// The same in a space.
+struct AtSpace<'a> {
+    at: At<'a>,
+    space: LogId,
+    topic: TopicId,
+}
+
+/// Opens the device, brings the space up to date if there is a network, and does something there.
+async fn at_space(
+    of: &OfSpace,
+    output: &Output,
+    work: impl AsyncFnOnce(&AtSpace<'_>) -> anyhow::Result<()>,
+) -> anyhow::Result<()> {
+    let OfSpace { base, space, timeout } = of;
+    let client = base.open(output).await?;
+    let done = async {
+        let topic = client.topic_of(*space).await.context("this device does not know the space")?;
+        let at =
+            AtSpace { at: At { client: &client, base, output, timeout: *timeout }, space: *space, topic };
+        at.at.catch_up(topic).await?;
+        // Whoever claimed an invitation of this device was let in meanwhile.
+        at.at.deliver(topic).await?;
+        work(&at).await
+    };
+    close(&client, done.await).await
+}
+
+async fn close<T>(client: &Client, done: anyhow::Result<T>) -> anyhow::Result<T> {
+    let closed = client.close().await;
+    let done = done?;
+    closed?;
+    Ok(done)
+}
+
+/// How often an outbox is looked at.
+const LOOK: Duration = Duration::from_millis(20);
+
+impl At<'_> {
+    async fn catch_up(&self, topic: TopicId) -> anyhow::Result<()> {
+        if !self.base.has_network() {
+            return Ok(());
+        }
+        let mut updates = self.client.subscribe(topic).await?;
+        let live = until_live(self.client, topic, &mut updates, self.output);
+        let in_time = tokio::time::timeout(Duration::from_secs(self.timeout), live).await;
+        in_time.with_context(|| format!("the space was not caught up within {} s", self.timeout))?
+    }
+
+    /// Waits until the server has what was published.
+    async fn deliver(&self, topic: TopicId) -> anyhow::Result<()> {
+        if !self.base.has_network() {
+            return Ok(());
+        }
+        let delivered = async {
+            loop {
+                let status = self.client.status(topic).await?;
+                if status.queued + status.sent == 0 {
+                    return Ok(());
+                }
+                tokio::time::sleep(LOOK).await;
+            }
+        };
+        let in_time = tokio::time::timeout(Duration::from_secs(self.timeout), delivered).await;
+        in_time.unwrap_or_else(|_| {
+            anyhow::bail!("not confirmed within {} s; it stays in this device's outbox", self.timeout)
+        })
+    }
+}
+
+impl AtSpace<'_> {
+    async fn show(&self) -> anyhow::Result<()> {
+        let (space, output) = (self.space, self.at.output);
+        let row = self.at.client.read(move |reader| reader.space(&space)).await?;
+        let Some(row) = row else {
+            ensure!(!output.is_json(), "the space's creation has not arrived yet");
+            return output.line("the space's creation has not arrived yet");
+        };
+        let state = match (row.deleted, row.update_required) {
+            (true, _) => "deleted",
+            (_, true) => "a newer version is needed",
+            _ => "open",
+        };
+        let (name, description) = (row.text.name, row.text.description);
+        print(
+            output,
+            &format!("{name}  ({state})"),
+            json!({ "space": space.to_string(), "name": name, "description": description, "state": state }),
+        )?;
+        self.rooms().await?;
+        self.members().await
+    }
+
+    async fn rooms(&self) -> anyhow::Result<()> {
+        let space = self.space;
+        let me = self.at.client.author();
+        let rows = self.at.client.read(move |reader| {
+            let rooms = reader.rooms(&space)?.into_iter();
+            rooms.map(|row| Ok((reader.unread(&row.room, &me)?, row))).collect::<Result<Vec<_>, _>>()
+        });
+        rows.await?.into_iter().try_for_each(|(unread, row)| {
+            let state = match row.state {
+                RoomState::Open => "open",
+                RoomState::Archived => "archived",
+                RoomState::Deleted => "deleted",
+            };
+            let (id, name) = (row.room.to_string(), row.text.name);
+            let line = format!("{id}  {name}  {state}  {} unread", unread.messages);
+            let value = json!({
+                "room": id, "name": name, "state": state,
+                "unread": unread.messages, "mentions": unread.mentions,
+            });
+            print(self.at.output, &line, value)
+        })
+    }
+
+    async fn members(&self) -> anyhow::Result<()> {
+        let space = self.space;
+        let rows = self.at.client.read(move |reader| reader.members(&space)).await?;
+        rows.into_iter().try_for_each(|row| {
+            let (author, standing) = (row.author.to_string(), row.standing);
+            let level = standing.level.map(Level::name);
+            let remarks = [(standing.muted, "  muted"), (standing.banned, "  banned")];
+            let remarks: String = remarks.into_iter().filter(|(is, _)| *is).map(|(_, text)| text).collect();
+            let line = format!("{author}  {}{remarks}", level.unwrap_or("-"));
+            let value = json!({
+                "member": author, "level": level, "muted": standing.muted, "banned": standing.banned,
+            });
+            print(self.at.output, &line, value)
+        })
+    }
+
+    async fn audit(&self) -> anyhow::Result<()> {
+        let space = self.space;
+        let rows = self.at.client.read(move |reader| reader.audit(&space, None, 1000)).await?;
+        rows.into_iter().try_for_each(|row| {
+            let (author, kind) = (row.author.to_string(), row.kind);
+            let subject = row.subject.map(|subject| subject.to_string());
+            let line = format!("{author}  {kind}  {}", subject.as_deref().unwrap_or(""));
+            let value = json!({
+                "operation": row.id.to_string(), "author": author, "kind": kind, "subject": subject,
+            });
+            print(self.at.output, line.trim_end(), value)
+        })
+    }
+}
+
+fn created(output: &Output, what: &str, id: impl std::fmt::Display) -> anyhow::Result<()> {
+    let id = id.to_string();
+    print(output, &id, json!({ what: id }))
+}
+
+fn print(output: &Output, line: &str, value: Value) -> anyhow::Result<()> {
+    if output.is_json() { output.value(&value) } else { output.line(line) }
+}

@@ -1,0 +1,70 @@
+//! Two people in a space, over real relays and a real server.
+
+use serde_json::Value;
+
+use crate::support::{Device, Network, json_lines, texts};
+
+fn one(device: &Device, arguments: &[&str]) -> Value {
+    let lines = json_lines(&mut device.command(arguments));
+    lines.into_iter().next().unwrap_or_else(|| panic!("{arguments:?} printed nothing"))
+}
+
+fn id(device: &Device, what: &str, arguments: &[&str]) -> String {
+    one(device, arguments)[what].as_str().unwrap().to_owned()
+}
+
+fn levels(device: &Device, space: &str) -> Vec<String> {
+    let members = json_lines(&mut device.command(&["member", "list", "--space", space]));
+    members.iter().map(|member| member["level"].as_str().unwrap_or("-").to_owned()).collect()
+}
+
+fn room_texts(device: &Device, room: &str) -> Vec<String> {
+    let messages = json_lines(&mut device.command(&["tail", "--once", "--last", "100", "--room", room]));
+    texts(&messages).into_iter().map(str::to_owned).collect()
+}
+
+#[test]
+fn somebody_comes_by_invitation_writes_and_is_removed() {
+    let network = Network::start();
+    let (a, b) = (network.stranger("a"), network.stranger("b"));
+    let space = id(&a, "space", &["space", "create", "--name", "Garden"]);
+    let room = id(&a, "room", &["room", "create", "--space", &space, "--name", "Shed"]);
+    let invite = ["invite", "create", "--space", &space, "--once"];
+    let invitation = id(&a, "invitation", &invite);
+    json_lines(&mut a.command(&["send", "--room", &room, "hello"]));
+
+    assert_eq!(id(&b, "space", &["invite", "accept", &invitation]), space);
+    let mut early = b.command(&["send", "--room", &room, "too early"]);
+    assert!(!early.output().unwrap().status.success(), "no member yet, and no room");
+    // The one who made the invitation comes online.
+    assert_eq!(levels(&a, &space).len(), 2);
+    let mut seen = levels(&b, &space);
+    seen.sort_unstable();
+    assert_eq!(seen, ["manage", "write"]);
+    let shown = json_lines(&mut b.command(&["space", "show", "--space", &space]));
+    assert_eq!((&shown[0]["name"], &shown[1]["name"]), (&"Garden".into(), &"Shed".into()));
+
+    json_lines(&mut b.command(&["send", "--room", &room, "hi"]));
+    assert_eq!(room_texts(&a, &room), ["hello", "hi"]);
+    assert_eq!(room_texts(&b, &room), ["hello", "hi"]);
+    let refused = b.command(&["room", "create", "--space", &space, "--name", "Mine"]).output().unwrap();
+    assert!(String::from_utf8(refused.stderr).unwrap().contains("no right"), "a writer manages nothing");
+
+    let members = json_lines(&mut a.command(&["member", "list", "--space", &space]));
+    let writer = members.iter().find(|member| member["level"] == "write").unwrap();
+    let key = writer["member"].as_str().unwrap();
+    json_lines(&mut a.command(&["member", "remove", "--space", &space, "--member", key]));
+    // It has not heard of it: what it writes is from before, for everybody alike.
+    json_lines(&mut b.command(&["send", "--room", &room, "still here?"]));
+    assert_eq!(levels(&b, &space), ["manage"]);
+    let gone = b.command(&["send", "--room", &room, "now?"]).output().unwrap();
+    assert!(String::from_utf8(gone.stderr).unwrap().contains("may not write"));
+    assert_eq!(room_texts(&a, &room), ["hello", "hi", "still here?"]);
+    let audit = json_lines(&mut a.command(&["space", "audit", "--space", &space]));
+    let kinds: Vec<_> = audit.iter().map(|line| line["kind"].as_str().unwrap()).collect();
+    assert_eq!(kinds, ["member.remove", "member.add", "invite.create", "room.create", "space.create"]);
+    // The invitation was for one.
+    let c = network.stranger("c");
+    json_lines(&mut c.command(&["invite", "accept", &invitation]));
+    assert_eq!(levels(&a, &space), ["manage"]);
+}
