@@ -58,11 +58,11 @@ impl Client {
         self.command(Command::SetRead { log, upto }).await.map(drop)
     }
 
-    /// The topic a conversation lives in now.
+    /// The topic by which this device knows a conversation, wherever it lives now.
     pub async fn topic_of(&self, log: LogId) -> Result<TopicId, ClientError> {
         let topics = self.read(move |reader| reader.topics_of_log(log)).await?;
-        let newest = topics.last().map(|(_, topic)| *topic);
-        newest.ok_or(ClientError::Command(CommandError::UnknownTopic))
+        let first = topics.first().map(|(_, topic)| *topic);
+        first.ok_or(ClientError::Command(CommandError::UnknownTopic))
     }
 }
 

@@ -17,6 +17,7 @@ use crate::crypto::{DeviceSecrets, GroupCrypto, OpenError, PreparedRotation, Two
 use crate::identity::{Author, EnvelopeHash, Millis, OperationId};
 use crate::limits::MAX_TOPICS;
 use crate::ops::{Body, Content, LogEnd, Rotation, Ticket, VerifiedOperation};
+use crate::space::Judgement;
 use crate::store::{NewOutboxRow, Origin, Receipt, StoreError, StoredRotation, TopicClose, Tx};
 use crate::topic::TopicId;
 
@@ -57,10 +58,19 @@ impl Closed {
 }
 
 impl State {
-    /// Whether a rotation by this device counts. The seam for membership: today the devices that the app named
-    /// ([`super::Command::SetRotators`]) may rotate.
-    fn may_rotate(tx: &Tx<'_>, topic: &Topic, rotator: &Author) -> Result<bool, StoreError> {
-        tx.is_rotator(&topic.keys.log(), rotator)
+    /// Whether a rotation by this device, which cites `heads`, counts: in a space a manager's does. Elsewhere the
+    /// devices that the app named ([`super::Command::SetRotators`]) may rotate.
+    fn may_rotate(
+        tx: &Tx<'_>,
+        topic: &Topic,
+        rotator: &Author,
+        heads: &[OperationId],
+    ) -> Result<bool, StoreError> {
+        let log = topic.keys.log();
+        let Some(belongs) = tx.belongs(&log)? else { return tx.is_rotator(&log, rotator) };
+        tx.look_at_space(belongs.space, |graph| {
+            graph.judge(*rotator, heads, None) == Judgement::Counts { manager: true }
+        })
     }
 
     /// The topic in which the conversation of `id` lives now, as far as this device has the keys.
@@ -174,7 +184,12 @@ impl State {
         {
             return Err(CommandError::StaleRotation);
         }
-        if !Self::may_rotate(tx, topic, &self.device.author())? {
+        let author = self.device.author();
+        let heads = match tx.belongs(&log)? {
+            Some(belongs) => tx.look_at_space(belongs.space, |graph| graph.cite(author))?,
+            None => Vec::new(),
+        };
+        if !Self::may_rotate(tx, topic, &author, &heads)? {
             return Err(CommandError::NotRotator);
         }
         for session in &sessions {
@@ -289,7 +304,8 @@ impl State {
             if Some(rotation.epoch) != next_epoch || rotation.topic == id {
                 continue;
             }
-            if Self::may_rotate(tx, topic, &found.rotator)? {
+            let heads = Body::decode(&found.body).map(|body| body.auth_heads).unwrap_or_default();
+            if Self::may_rotate(tx, topic, &found.rotator, &heads)? {
                 return self.close_topic(tx, now, id, &found, rotation, news);
             }
         }

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use zeroize::Zeroizing;
 
 use super::io::{CommandError, Event, Output, Reply};
+use super::receive::News;
 use super::state::State;
 use crate::entropy::Entropy;
 use crate::identity::{Author, LogId, Millis, OperationId};
@@ -56,9 +57,11 @@ pub(super) fn cited(
             graph.allows(author, action).map_err(CommandError::Refused)?;
             return Ok(heads);
         }
-        match graph.judge(author, &heads, belongs.room.then_some(*log)) {
-            Judgement::Counts { .. } => Ok(heads),
-            Judgement::Ignored | Judgement::Waits(_) => Err(CommandError::MayNotWrite),
+        // A room that takes no messages moves all the same, and only managers move it.
+        let rotation = matches!(content, Content::RoomRotate(_));
+        match graph.judge(author, &heads, (belongs.room && !rotation).then_some(*log)) {
+            Judgement::Counts { manager } if manager || !rotation => Ok(heads),
+            _ => Err(CommandError::MayNotWrite),
         }
     })?
 }
@@ -191,6 +194,7 @@ impl State {
             for space in spaces {
                 self.open_rooms(tx, now, space, staged)?;
                 self.answer_claims(tx, now, space, staged)?;
+                self.judge_closes(tx, now, space, staged)?;
             }
         }
         Ok(())
@@ -208,6 +212,25 @@ impl State {
             let topics = [self.topic_of(change.log).ok(), self.topic_of(space).ok()];
             if let Some(topic) = topics.into_iter().flatten().next() {
                 staged.push(Output::Event(Event::Changed { topic, changes: vec![change] }));
+            }
+        }
+        Ok(())
+    }
+
+    /// Rotations that cite what has just come.
+    fn judge_closes(
+        &mut self,
+        tx: &mut Tx<'_>,
+        now: Millis,
+        space: LogId,
+        staged: &mut Vec<Output>,
+    ) -> Result<(), StoreError> {
+        let ids: Vec<_> = self.topics.iter().map(|(id, topic)| (*id, topic.keys.log())).collect();
+        for (id, log) in ids {
+            if tx.belongs(&log)?.is_some_and(|belongs| belongs.space == space) {
+                let mut news = News::default();
+                self.judge_rotations(tx, now, id, &mut news)?;
+                news.tell(tx, id, staged)?;
             }
         }
         Ok(())

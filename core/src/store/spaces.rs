@@ -167,10 +167,10 @@ impl Tx<'_> {
                 })));
             }
         }
-        // Only managers move a room to its next topic.
+        // Only managers move a room to its next topic, also one that takes no messages.
         let needs_manager = matches!(body.content, Content::RoomRotate(_));
-        let judgement =
-            self.graph(space, |graph| graph.judge(author, &body.auth_heads, room.then_some(log)))?;
+        let room = (room && !needs_manager).then_some(log);
+        let judgement = self.graph(space, |graph| graph.judge(author, &body.auth_heads, room))?;
         match judgement {
             Judgement::Counts { manager } if manager || !needs_manager => Ok(Judged::Counts { manager }),
             Judgement::Counts { .. } | Judgement::Ignored => Ok(Judged::Ignored),
