@@ -213,6 +213,25 @@ impl Graph {
         whole
     }
 
+    /// Of these operations, those that none of the others builds on: citing what another cited one knows adds nothing,
+    /// and anybody who may write could make it cost.
+    pub(super) fn last_of(&self, heads: &[OperationId]) -> Vec<OperationId> {
+        let mut last: BTreeSet<_> = heads.iter().copied().collect();
+        let rank = |id: &OperationId| self.nodes.get(id).map_or(0, |node| node.rank);
+        let lowest = heads.iter().map(rank).min().unwrap_or(0);
+        let mut open: Vec<_> = if last.len() > 1 { heads.to_vec() } else { Vec::new() };
+        let mut seen = BTreeSet::new();
+        while let Some(id) = open.pop() {
+            for before in self.nodes.get(&id).into_iter().flat_map(|node| &node.heads) {
+                if rank(before) >= lowest && seen.insert(*before) {
+                    last.remove(before);
+                    open.push(*before);
+                }
+            }
+        }
+        last.into_iter().collect()
+    }
+
     /// What lies between some operations and the last one that all of them, and all between, build on: that one, and
     /// the others with every operation after those before it.
     ///

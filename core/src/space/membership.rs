@@ -169,23 +169,22 @@ impl Membership {
         if nodes.iter().any(|node| node.verdict != Verdict::Accepted || node.root != first.root) {
             return Err(Refusal::Heads);
         }
-        match heads {
+        match self.graph.last_of(heads).as_slice() {
             [head] => Ok(Point::After(*head)),
             heads => self.settled(heads).map(Point::Settled),
         }
     }
 
     fn settled(&self, heads: &[OperationId]) -> Result<Arc<State>, Refusal> {
-        let key: Vec<_> = BTreeSet::from_iter(heads.iter().copied()).into_iter().collect();
-        if let Some(known) = self.settled.borrow().get(&key) {
+        if let Some(known) = self.settled.borrow().get(heads) {
             return known.clone();
         }
-        let state = settle(&self.graph, self.space, &key);
+        let state = settle(&self.graph, self.space, heads);
         let mut settled = self.settled.borrow_mut();
         if settled.len() >= SETTLED {
             settled.clear();
         }
-        settled.insert(key, state.clone());
+        settled.insert(heads.to_vec(), state.clone());
         state
     }
 

@@ -283,6 +283,22 @@ fn too_much_done_at_the_same_time_cannot_be_joined_and_stops_nothing() {
 }
 
 #[test]
+fn citing_what_another_cited_operation_knows_adds_nothing() {
+    let mut space = Space::new();
+    space.done(0, add(1, Level::Manage));
+    let old = space.done(0, add(2, Level::Write));
+    // More than could be settled: nothing is, because one of the two builds on the other.
+    for number in 0..MAX_CONCURRENT {
+        let member = crate::identity::Author(id(10_000 + number).0);
+        space.done(0, Action::Add { member, level: Level::Read, invite: None, claim: None });
+    }
+    let new = space.done(1, Action::Demote { member: who(2), level: Level::Read });
+    assert_eq!(space.members.judge(who(2), &[old], None), COUNTS);
+    assert_eq!(space.members.judge(who(2), &[old, new], None), Judgement::Ignored);
+    assert_eq!(space.at(&[new, old, id(0)], 1, add(3, Level::Read)).1, Verdict::Accepted);
+}
+
+#[test]
 fn who_never_builds_on_what_they_did_counts_so_often() {
     let mut space = Space::new();
     let base = space.done(0, add(1, Level::Manage));
