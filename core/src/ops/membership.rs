@@ -69,7 +69,7 @@ impl fmt::Debug for Hidden {
 }
 
 /// What a space says about itself. Replaced whole.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Default, PartialEq, Eq)]
 pub struct SpaceText {
     /// Its name, at most [`crate::limits::MAX_DISPLAY_NAME`] characters.
     pub name: String,
@@ -90,7 +90,7 @@ pub struct SpaceText {
 }
 
 /// What a room says about itself. Replaced whole.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Default, PartialEq, Eq)]
 pub struct RoomText {
     /// Its name, at most [`crate::limits::MAX_DISPLAY_NAME`] characters.
     pub name: String,
@@ -123,7 +123,7 @@ pub struct InviteTerms {
 }
 
 /// One operation of a space's membership graph.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, PartialEq, Eq)]
 pub enum Action {
     /// `space.create`: the first operation of its author's log; the author is the first manager.
     SpaceCreate {
@@ -238,6 +238,35 @@ pub enum Action {
         /// The room's log id.
         room: LogId,
     },
+}
+
+/// Shows what is done to whom, and how much text there is, not what it says.
+impl fmt::Debug for Action {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let level = match self {
+            Self::Add { level, .. } | Self::Promote { level, .. } | Self::Demote { level, .. } => Some(level),
+            _ => None,
+        };
+        f.debug_struct(self.kind())
+            .field("subject", &self.subject())
+            .field("level", &level)
+            .field("bytes", &self.text_len())
+            .finish_non_exhaustive()
+    }
+}
+
+/// Shows nothing of what it says.
+impl fmt::Debug for SpaceText {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("SpaceText").finish_non_exhaustive()
+    }
+}
+
+/// Shows nothing of what it says.
+impl fmt::Debug for RoomText {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("RoomText").finish_non_exhaustive()
+    }
 }
 
 /// Kinds that begin like this belong to the membership of a space: an unknown one is not skipped there.

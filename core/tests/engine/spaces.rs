@@ -1,13 +1,13 @@
 //! Devices in a space: what they cite, what they refuse to sign, whom they let in.
 
-use delta_core::engine::{Command, CommandError, Handover, Input, Output, Reply};
+use delta_core::engine::{Command, CommandError, Event, Handover, Input, Output, Reply};
 use delta_core::identity::{Author, LogId, Millis, OperationId};
-use delta_core::ops::{Action, Body, Content, Hidden, Level, RoomText, SpaceText};
+use delta_core::ops::{Action, Body, Content, DeviceKey, Hidden, Level, RoomText, Rotation, SpaceText};
 use delta_core::space::{Invite, Refusal};
 use delta_core::store::{MemberRow, Store};
 use delta_core::topic::TopicId;
 
-use crate::support::{Device, World, ticket};
+use crate::support::{Device, World, Writer, ticket};
 
 fn alone(seed: u8) -> Device {
     Device::new(seed, Store::in_memory().unwrap(), &ticket())
@@ -234,4 +234,40 @@ fn a_claim_too_late_with_a_wrong_token_or_answered_before_lets_nobody_in() {
     act(&mut alice, space, Action::Remove { member: bob.engine.author() }).unwrap();
     act(&mut alice, space, Action::SpaceUpdate { about: SpaceText::default() }).unwrap();
     assert_eq!(members(&alice, space).len(), 1, "an old claim is not answered again");
+}
+
+/// Rotations of the space's topic by devices 2 (a writer), 3 (removed) and 4 (a manager), in this order.
+#[test]
+fn a_spaces_topic_is_closed_by_its_managers_and_by_nobody_else() {
+    let of = |seed: u8| DeviceKey::from_bytes(&[seed; 32]).author();
+    let mut heads = Vec::new();
+    let (mut alice, mut world, space) = founded(|alice, space| {
+        act(alice, space, add(of(2))).unwrap();
+        let manager =
+            |seed| Action::Add { member: of(seed), level: Level::Manage, invite: None, claim: None };
+        act(alice, space, manager(3)).unwrap();
+        act(alice, space, manager(4)).unwrap();
+        act(alice, space, Action::Remove { member: of(3) }).unwrap();
+        let newest = alice.engine.reader().unwrap().audit(&space, None, 1).unwrap();
+        heads = newest.into_iter().map(|row| row.id).collect();
+    });
+    let mut rotate = |alice: &mut Device, seed: u8, heads: &[OperationId]| {
+        let rotation = Rotation { epoch: 1, topic: TopicId([seed; 32]), parts: Vec::new(), ends: Vec::new() };
+        let mut body = Body::new(Content::RoomRotate(Box::new(rotation)));
+        body.auth_heads = heads.to_vec();
+        world.log.push(Writer::new([seed; 32], &alice.ticket).write(body));
+        if let Some(conn) = alice.conn.take() {
+            alice.handle(vec![Input::Disconnected { conn, retry_after_ms: 0 }]).unwrap();
+        }
+        let (_, outputs) = alice.catch_up(&world);
+        outputs.into_iter().find_map(|output| match output {
+            Output::Event(Event::Closed { rotator, .. }) => Some(rotator),
+            _ => None,
+        })
+    };
+    assert_eq!(rotate(&mut alice, 2, &heads), None, "a writer");
+    assert_eq!(rotate(&mut alice, 3, &heads), None, "removed");
+    assert_eq!(rotate(&mut alice, 5, &[]), None, "a stranger who cites nothing");
+    assert_eq!(rotate(&mut alice, 4, &heads), Some(of(4)));
+    assert_eq!(members(&alice, space).len(), 3);
 }

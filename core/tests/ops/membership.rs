@@ -234,9 +234,10 @@ fn a_spaces_id_is_its_creators_and_a_rooms_its_spaces() {
 }
 
 #[test]
-fn secrets_are_not_printed() {
+fn neither_secrets_nor_texts_are_printed() {
     for (action, ..) in table() {
         let shown = format!("{action:?} {:?}", Content::Membership(Box::new(action.clone())));
+        assert!(!shown.contains("Garden") && !shown.contains("club"), "{shown}");
         assert!(!shown.contains("[8, 8") && !shown.contains("[9, 9"), "{shown}");
         if matches!(action, Action::InviteCreate(_)) {
             assert!(!shown.contains("[5, 5"), "{shown}");
