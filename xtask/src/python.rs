@@ -43,7 +43,7 @@ fn failed(why: &str) -> Outcome {
 }
 
 /// The environment's Python, with the packages installed; made again when the requirements change.
-fn environment() -> Result<PathBuf, String> {
+pub fn environment() -> Result<PathBuf, String> {
     let target = cargo::programs("debug")?;
     let folder = target.parent().ok_or("no target folder")?.join(ENVIRONMENT);
     let python = folder.join(if cfg!(windows) { "Scripts/python.exe" } else { "bin/python" });
@@ -62,7 +62,8 @@ fn environment() -> Result<PathBuf, String> {
     Ok(python)
 }
 
-fn run(program: &Path, arguments: &[&str]) -> Result<(), String> {
+/// Runs a program from the root of the repository.
+pub fn run(program: &Path, arguments: &[&str]) -> Result<(), String> {
     println!("$ {} {}", program.display(), arguments.join(" "));
     let status = Command::new(program).args(arguments).current_dir(cargo::root()).status();
     match status {
