@@ -24,7 +24,7 @@ pub const CHECKS: &[Check] = &[
         case_70_a_slow_reader_is_let_go_and_others_are_unaffected,
         "10, 9.3",
         Always,
-        "A slow reader holds a bounded buffer, then gets slow (in binary) and close 1013; it can come back.",
+        "A slow reader misses nothing: it gets the rest later, or slow (in binary) and close 1013 and can come back. Others are unaffected.",
     ),
     check!(
         case_70_pings_do_not_disturb_others,

@@ -33,6 +33,47 @@ async fn case_39_a_hundred_duplicate_deliveries_are_one_entry_one_push_one_seq()
     assert_eq!(server.head(&key.topic()).await["head"], 2);
 }
 
+/// Deliveries that wait for the disk together share a commit; each is answered only after its own.
+#[tokio::test]
+async fn deliveries_at_once_share_commits() {
+    const TOGETHER: usize = 200;
+    let dir = tempfile::tempdir().unwrap();
+    let server = Server::start(dir.path(), &["--accept-v2"]);
+    let topic = TopicId([9; 32]);
+    let all = (0..TOGETHER).map(|n| {
+        let (server, op) = (&server, vec![n as u8, 1, 2]);
+        async move { server.deliver_json(&topic, &op).await.unwrap().status }
+    });
+    let statuses = futures_util::future::join_all(all).await;
+    assert_eq!(statuses, [200; TOGETHER]);
+    assert_eq!(server.metric("delta_sync_operations_stored_total").await, TOGETHER as u64);
+    let commits = server.metric("delta_sync_commits_total").await;
+    assert!((1..TOGETHER as u64).contains(&commits), "{commits}");
+}
+
+/// Past the limit no topic begins, in either way of writing; those that are there go on.
+#[tokio::test]
+async fn topics_have_a_limit() {
+    let dir = tempfile::tempdir().unwrap();
+    let args = ["--accept-v2", "--limit", "topics=2"];
+    let server = Server::start(dir.path(), &args);
+    let deliver = async |server: &Server, topic: u8, op: &[u8]| {
+        server.deliver_json(&TopicId([topic; 32]), op).await.unwrap().status
+    };
+    assert_eq!(deliver(&server, 1, b"one").await, 200);
+    assert_eq!(deliver(&server, 2, b"one").await, 200, "at the limit");
+    assert_eq!(deliver(&server, 3, b"one").await, 503, "past it");
+    assert_eq!(deliver(&server, 1, b"two").await, 200);
+    let key = write_key(1);
+    server.deliver(&key, &[b"signed"], 1).await;
+    server.metric_reaches("delta_sync_packets_dropped_total{reason=\"quota\"}", 1).await;
+    server.kill();
+    // Counted again after a restart.
+    let server = Server::start(dir.path(), &args);
+    assert_eq!(deliver(&server, 3, b"one").await, 503);
+    assert_eq!(deliver(&server, 2, b"two").await, 200);
+}
+
 #[tokio::test]
 async fn case_02_the_same_packet_twice_is_taken_once() {
     let dir = tempfile::tempdir().unwrap();

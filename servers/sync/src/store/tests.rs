@@ -33,6 +33,26 @@ where
     found
 }
 
+/// A kill leaves what was written in the system's memory: only this shows that a commit is on the disk when it is told.
+#[test]
+fn a_commit_is_synced_before_it_is_told() {
+    let dir = tempfile::tempdir().unwrap();
+    let sql = Sql::writer(&dir.path().join("db"), 0).unwrap();
+    let pragma = |name: &str| -> String {
+        let text = format!("PRAGMA {name}");
+        sql.connection.query_row(&text, [], |row| row.get::<_, rusqlite::types::Value>(0)).map_or_else(
+            |error| error.to_string(),
+            |value| match value {
+                rusqlite::types::Value::Text(text) => text,
+                rusqlite::types::Value::Integer(number) => number.to_string(),
+                other => format!("{other:?}"),
+            },
+        )
+    };
+    // FULL syncs the log at every commit (sqlite.org/pragma.html#pragma_synchronous); fullfsync is Apple's.
+    assert_eq!([pragma("journal_mode"), pragma("synchronous"), pragma("fullfsync")], ["wal", "2", "1"]);
+}
+
 /// The same steps on SQLite and in memory give the same answers.
 #[test]
 fn sqlite_keeps_the_storage_contract() {
