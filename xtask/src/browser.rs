@@ -76,7 +76,8 @@ fn look_in(folder: &Path, browser: &str) -> Result<Vec<String>, String> {
         problems.push("the page shows a whole topic id".to_owned());
     }
     let url = format!("http://{}/", server.admin);
-    problems.extend(python::environment().and_then(|python| python::run(&python, &[DRIVE, browser, &url])).err());
+    problems
+        .extend(python::environment().and_then(|python| python::run(&python, &[DRIVE, browser, &url])).err());
     if !problems.is_empty() {
         problems.push(format!("the page as the browser has it:\n{page}"));
     }
