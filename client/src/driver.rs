@@ -45,6 +45,8 @@ const FIRST_PAUSE: Duration = Duration::from_millis(100);
 const MAX_PAUSE: Duration = Duration::from_secs(5);
 /// How long a timer that is due waits for what was received before it.
 const TIMER_PATIENCE: Duration = Duration::from_millis(250);
+/// Messages brought into the index in one transaction: few, somebody may want something meanwhile.
+const INDEX_AT_ONCE: usize = 500;
 /// Silence after which the write-ahead log is moved into the database file.
 const CHECKPOINT_AFTER: Duration = Duration::from_secs(2);
 /// Length of the write-ahead log at which it is moved without waiting for silence.
@@ -258,8 +260,16 @@ impl Driver {
 
     /// Nothing came for a while: the time for upkeep.
     fn silence(&mut self, lasted: Duration) {
-        if lasted >= CHECKPOINT_AFTER && self.unmoved > 0 {
-            self.checkpoint();
+        if lasted < CHECKPOINT_AFTER || self.unmoved == 0 {
+            return;
+        }
+        match self.engine.index_texts(INDEX_AT_ONCE) {
+            Ok(true) => {}
+            Ok(false) => self.checkpoint(),
+            Err(error) => {
+                tracing::warn!(%error, "messages could not be brought into the index; tried again later");
+                self.checkpoint();
+            }
         }
     }
 

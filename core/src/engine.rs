@@ -194,6 +194,14 @@ impl Engine {
         self.store.reader()
     }
 
+    /// Brings at most `limit` messages into the index for search; whether there are more. Call it when idle.
+    pub fn index_texts(&mut self, limit: usize) -> Result<bool, StoreError> {
+        let tx = self.store.begin(Durability::Normal)?;
+        let more = tx.index_texts(limit)?;
+        tx.commit()?;
+        Ok(more)
+    }
+
     /// Moves the write-ahead log into the database file: call it when idle, or when the log has grown.
     pub fn checkpoint(&mut self) -> Result<(), StoreError> {
         self.store.checkpoint().map(|_| ())

@@ -32,6 +32,8 @@ pub const MAX_SIGNAL_BODY: usize = 3840;
 pub const MAX_CONTROL: usize = 4096;
 /// Longest description of a public topic, a space or a room, welcome text or reason, bytes of UTF-8.
 pub const MAX_DESCRIPTION: usize = 2048;
+/// Most words a search looks for.
+pub const MAX_SEARCH_WORDS: usize = 16;
 /// Most members of a space.
 pub const MAX_MEMBERS: usize = 1000;
 /// Most rooms of a space that are not deleted.

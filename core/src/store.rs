@@ -21,6 +21,7 @@ mod queries;
 mod read_model;
 mod rotation;
 mod schema;
+mod search;
 mod space_rows;
 mod spaces;
 mod topics;
@@ -51,6 +52,7 @@ pub use pending::{
 pub use queries::{MessageEdit, MessageRow, Page, ProfileRow, ReactionRow};
 pub use rotation::{StoredRotation, TopicClose};
 pub use schema::SCHEMA_VERSION;
+pub use search::{Found, Search};
 pub use space_rows::{AuditRow, InviteRow, MemberRow, RequestRow, RoomRow, RoomState, SpaceRow, Unread};
 pub use spaces::Belongs;
 pub use topics::{SeqRange, TopicRow};

@@ -164,6 +164,33 @@ pub(super) const ONE: &str = message!(
     "operations o JOIN message m ON m.entry = o.entry WHERE substr(o.hash, 1, 8) = substr(?1, 1, 8) AND o.hash = ?1"
 );
 
+/// The columns of a message, and its entry after them; filtered by log, author and time of receipt (?1 to ?4).
+macro_rules! search {
+    ($from:literal, $rest:literal) => {
+        concat!(
+            "SELECT m.id, m.log, m.author, m.seq_num, m.pos, ifnull(m.edited_text, m.text), m.reply, m.mentions, \
+             m.edit, m.edited_ms, m.deleted_by, m.sent_ms, m.received_ms, m.entry FROM ",
+            $from,
+            " m.text IS NOT NULL AND (?1 IS NULL OR m.log = ?1) AND (?2 IS NULL OR m.author = ?2)
+             AND (?3 IS NULL OR m.received_ms >= ?3) AND (?4 IS NULL OR m.received_ms < ?4) ",
+            $rest
+        )
+    };
+}
+
+pub(super) const SEARCH: &str = search!(
+    "text_index f CROSS JOIN message m ON m.entry = f.rowid WHERE text_index MATCH ?6 AND",
+    "AND NOT EXISTS (SELECT 1 FROM text_due WHERE entry = f.rowid) ORDER BY f.rowid DESC LIMIT ?5"
+);
+/// What changed since it was indexed.
+pub(super) const SEARCH_DUE: &str = search!(
+    "text_due d CROSS JOIN message m ON m.entry = d.entry WHERE d.entry <= (SELECT entry FROM text_upto) AND",
+    "ORDER BY d.entry DESC LIMIT ?5"
+);
+/// What is not indexed yet.
+pub(super) const SEARCH_TAIL: &str =
+    search!("message m WHERE m.entry > (SELECT entry FROM text_upto) AND", "ORDER BY m.entry DESC LIMIT ?5");
+
 impl Db {
     /// A page of at most `limit` messages of a conversation, oldest first, tombstones included.
     pub fn messages(&self, log: &LogId, page: Page, limit: usize) -> Result<Vec<MessageRow>, StoreError> {
@@ -239,7 +266,7 @@ impl Db {
     }
 }
 
-fn message_row(row: &Row<'_>) -> rusqlite::Result<MessageRow> {
+pub(super) fn message_row(row: &Row<'_>) -> rusqlite::Result<MessageRow> {
     let id = |column| Ok::<_, rusqlite::Error>(row.get::<_, Option<[u8; 32]>>(column)?.map(OperationId));
     let place = Place::from_bytes(row.get(4)?);
     let mentions = row.get::<_, Option<Vec<u8>>>(7)?.unwrap_or_default();

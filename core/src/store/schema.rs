@@ -12,6 +12,7 @@ pub(super) const MIGRATIONS: &[&str] = &[
     include_str!("../../../migrations/0002_accountability.sql"),
     include_str!("../../../migrations/0003_rotation.sql"),
     include_str!("../../../migrations/0004_spaces.sql"),
+    include_str!("../../../migrations/0005_search.sql"),
 ];
 
 /// The newest schema version.

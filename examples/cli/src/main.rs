@@ -13,6 +13,7 @@ mod outbox;
 mod output;
 mod platform;
 mod programs;
+mod search;
 mod send;
 mod space;
 mod status;
@@ -75,6 +76,8 @@ enum Command {
     /// Make and accept invitations to spaces.
     #[command(subcommand)]
     Invite(space::InviteCommand),
+    /// Search the messages of this device.
+    Search(search::Options),
     /// Search the history of a public channel.
     History(history::Options),
     /// Show where a device stands in a topic.
@@ -109,6 +112,7 @@ fn main() -> ExitCode {
         Command::Room(command) => on_runtime(space::run_room(&command, &output)),
         Command::Member(command) => on_runtime(space::run_member(&command, &output)),
         Command::Invite(command) => on_runtime(space::run_invite(&command, &output)),
+        Command::Search(options) => on_runtime(search::run(&options, &output)),
         Command::History(options) => on_runtime(history::run(&options, &output)),
         Command::Status(options) => on_runtime(status::run(&options, &output)),
         Command::Outbox(command) => on_runtime(outbox::run(&command, &output)),

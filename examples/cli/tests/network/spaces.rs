@@ -47,6 +47,8 @@ fn somebody_comes_by_invitation_writes_and_is_removed() {
     json_lines(&mut b.command(&["send", "--room", &room, "hi"]));
     assert_eq!(room_texts(&a, &room), ["hello", "hi"]);
     assert_eq!(room_texts(&b, &room), ["hello", "hi"]);
+    let found = json_lines(&mut a.command(&["search", "HI", "--room", &room]));
+    assert_eq!(texts(&found), ["hi"]);
     let refused = b.command(&["room", "create", "--space", &space, "--name", "Mine"]).output().unwrap();
     assert!(String::from_utf8(refused.stderr).unwrap().contains("no right"), "a writer manages nothing");
 

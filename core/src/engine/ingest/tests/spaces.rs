@@ -14,8 +14,8 @@ use crate::ops::{
 use crate::projector::Aggregate;
 use crate::space::{Entry, Judgement, Membership, Standing, Statement};
 use crate::store::{
-    AuditRow, Durability, InviteRow, MemberRow, MessageRow, Page, ReactionRow, RequestRow, RoomRow, SpaceRow,
-    Store, Tx, Unread,
+    AuditRow, Durability, InviteRow, MemberRow, MessageRow, Page, ReactionRow, RequestRow, RoomRow, Search,
+    SpaceRow, Store, Tx, Unread,
 };
 use crate::topic::{Generation, Seq, WriteKey};
 
@@ -490,5 +490,58 @@ proptest! {
         prop_assert_eq!(&device.view(), &view);
         device.write(|tx| tx.rebuild().unwrap());
         prop_assert_eq!(&device.view(), &view);
+    }
+}
+
+#[test]
+fn search_finds_words_with_and_without_the_index() {
+    let mut world = World::peopled();
+    let one = world.say(2, "Red apples, and a pear");
+    let two = world.say(0, "red wine");
+    world.say(0, "redder than apples");
+    let mut device = Device::with(&world);
+    let find = |device: &Device, search: &Search| -> Vec<OperationId> {
+        device.store.search(search, 10).unwrap().into_iter().map(|found| found.message.id).collect()
+    };
+    let for_words = |words: &str| Search { words: words.into(), ..Search::default() };
+    let check = |device: &Device| {
+        assert_eq!(find(device, &for_words("RED")), [two, one]);
+        assert_eq!(find(device, &for_words("apples red!")), [one]);
+        assert_eq!(find(device, &for_words("ed")), []);
+        assert_eq!(find(device, &for_words("\"* - OR ")), [], "no word of `or`");
+        assert_eq!(find(device, &for_words("...")), []);
+        assert_eq!(find(device, &Search { author: Some(who(2)), ..for_words("red") }), [one]);
+        assert_eq!(find(device, &Search { log: Some(space()), ..for_words("red") }), []);
+        assert_eq!(find(device, &Search { log: Some(room()), ..for_words("red") }), [two, one]);
+        let since = |ms| Search { since: Some(Millis(ms)), ..for_words("red") };
+        let until = |ms| Search { until: Some(Millis(ms)), ..for_words("red") };
+        assert_eq!(find(device, &since(50_002)), [two]);
+        assert_eq!(find(device, &until(50_002)), [one]);
+        let found = device.store.search(&for_words("pear"), 1).unwrap();
+        assert_eq!(found[0].excerpt, "Red apples, and a pear");
+    };
+    check(&device);
+    assert!(device.write(|tx| tx.index_texts(2).unwrap()), "one more");
+    check(&device);
+    assert!(!device.write(|tx| tx.index_texts(9).unwrap()));
+    check(&device);
+    // What changes afterwards is found as it is, before and after the index has followed.
+    world.tell(2, room(), Content::MessageEdit { target: one, text: "green pears".into() });
+    world.tell(0, room(), Content::MessageDelete { target: two });
+    for written in world.written.iter().rev().take(2).collect::<Vec<_>>().into_iter().rev() {
+        device.receive(written);
+    }
+    for _ in 0..2 {
+        assert_eq!(find(&device, &for_words("red")), []);
+        assert_eq!(find(&device, &for_words("green")), [one]);
+        device.write(|tx| tx.index_texts(9).unwrap());
+    }
+    device.write(|tx| tx.rebuild().unwrap());
+    for _ in 0..2 {
+        assert_eq!(
+            (find(&device, &for_words("red")), find(&device, &for_words("green"))),
+            (vec![], vec![one])
+        );
+        while device.write(|tx| tx.index_texts(2).unwrap()) {}
     }
 }

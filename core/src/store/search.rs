@@ -1,0 +1,131 @@
+//! Search over messages: an index that follows when the writer is idle, and a look at what it has not reached yet.
+
+use std::collections::BTreeSet;
+
+use rusqlite::params;
+
+use super::db::{Db, int};
+use super::error::StoreError;
+use super::queries::{MessageRow, SEARCH, SEARCH_DUE, SEARCH_TAIL, message_row};
+use super::tx::Tx;
+use crate::identity::{Author, LogId, Millis};
+use crate::limits::MAX_SEARCH_WORDS;
+
+/// Newest messages looked at beside the index.
+const TAIL: i64 = 10_000;
+/// Longest excerpt, characters.
+const EXCERPT: usize = 120;
+
+/// What to search for.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Search {
+    /// Words that all occur; upper and lower case are the same. Of more than [`MAX_SEARCH_WORDS`] the first count.
+    pub words: String,
+    /// Only in this conversation.
+    pub log: Option<LogId>,
+    /// Only by this author.
+    pub author: Option<Author>,
+    /// Only received at this time or later, by the server's clock.
+    pub since: Option<Millis>,
+    /// Only received earlier than this.
+    pub until: Option<Millis>,
+}
+
+/// A message that was found.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Found {
+    /// The message.
+    pub message: MessageRow,
+    /// Its text around the first word that was looked for, at most 120 characters.
+    pub excerpt: String,
+}
+
+impl Db {
+    /// Messages with all the words, at most `limit`, those that came last to this device first. Without a word nothing
+    /// is found.
+    pub fn search(&self, search: &Search, limit: usize) -> Result<Vec<Found>, StoreError> {
+        let wanted: BTreeSet<String> = words(&search.words).take(MAX_SEARCH_WORDS).collect();
+        if wanted.is_empty() {
+            return Ok(Vec::new());
+        }
+        let quoted: Vec<String> = wanted.iter().map(|word| format!("\"{word}\"")).collect();
+        let (log, author) = (search.log.map(|log| log.0), search.author.map(|author| author.0));
+        let times = [search.since, search.until].map(|at| at.map(|at| int(at.0)));
+        let [since, until] = times;
+        let limit_sql = int(limit as u64);
+        let row = |row: &rusqlite::Row<'_>| Ok((row.get::<_, i64>(13)?, message_row(row)?));
+        let mut rows =
+            self.all(SEARCH, params![log, author, since, until, limit_sql, quoted.join(" ")], row)?;
+        let has_all = |message: &MessageRow| {
+            let text: BTreeSet<_> = words(message.text.as_deref().unwrap_or_default()).collect();
+            wanted.is_subset(&text)
+        };
+        for sql in [SEARCH_DUE, SEARCH_TAIL] {
+            let beside = self.all(sql, params![log, author, since, until, TAIL], row)?;
+            rows.extend(beside.into_iter().filter(|(_, message)| has_all(message)));
+        }
+        rows.sort_by_key(|(entry, _)| std::cmp::Reverse(*entry));
+        rows.truncate(limit);
+        let found = |(_, message): (i64, MessageRow)| {
+            let excerpt = excerpt(message.text.as_deref().unwrap_or_default(), &wanted);
+            Found { message, excerpt }
+        };
+        Ok(rows.into_iter().map(found).collect())
+    }
+}
+
+impl Tx<'_> {
+    /// Brings at most `limit` messages into the index; whether there are more.
+    pub fn index_texts(&self, limit: usize) -> Result<bool, StoreError> {
+        let limit_sql = int(limit as u64);
+        let due = self.all("SELECT entry FROM text_due LIMIT ?1", [limit_sql], |row| row.get::<_, i64>(0))?;
+        for entry in &due {
+            self.run("DELETE FROM text_index WHERE rowid = ?1", [entry])?;
+            self.run(
+                "INSERT INTO text_index (rowid, text)
+                 SELECT entry, ifnull(edited_text, text) FROM message WHERE entry = ?1 AND text IS NOT NULL
+                   AND entry <= (SELECT entry FROM text_upto)",
+                [entry],
+            )?;
+            self.run("DELETE FROM text_due WHERE entry = ?1", [entry])?;
+        }
+        let fresh = self.all(
+            "SELECT entry FROM message WHERE entry > (SELECT entry FROM text_upto) ORDER BY entry LIMIT ?1",
+            [limit_sql],
+            |row| row.get::<_, i64>(0),
+        )?;
+        for entry in &fresh {
+            self.run(
+                "INSERT INTO text_index (rowid, text)
+                 SELECT entry, ifnull(edited_text, text) FROM message WHERE entry = ?1 AND text IS NOT NULL",
+                [entry],
+            )?;
+        }
+        if let Some(last) = fresh.last() {
+            self.run("UPDATE text_upto SET entry = ?1", [last])?;
+        }
+        Ok(due.len() == limit || fresh.len() == limit)
+    }
+}
+
+/// The words of a text as the index has them: letters and digits, in lower case.
+fn words(text: &str) -> impl Iterator<Item = String> + '_ {
+    text.split(|letter: char| !letter.is_alphanumeric())
+        .filter(|word| !word.is_empty())
+        .map(str::to_lowercase)
+}
+
+/// The text around the first of the words.
+fn excerpt(text: &str, wanted: &BTreeSet<String>) -> String {
+    let mut place = 0;
+    for word in text.split(|letter: char| !letter.is_alphanumeric()) {
+        if wanted.contains(&word.to_lowercase()) {
+            break;
+        }
+        // The word and the one character that ended it.
+        place += word.chars().count() + 1;
+    }
+    let length = text.chars().count();
+    let start = if place >= length { 0 } else { place.saturating_sub(EXCERPT / 4) };
+    text.chars().skip(start).take(EXCERPT).collect()
+}
