@@ -19,13 +19,13 @@ CREATE TABLE text_due (
 
 CREATE TRIGGER message_text_added AFTER INSERT ON message
     WHEN new.entry <= (SELECT entry FROM text_upto) BEGIN
-    INSERT OR IGNORE INTO text_due VALUES (new.entry);
+    INSERT INTO text_due VALUES (new.entry) ON CONFLICT DO NOTHING;
 END;
 
 CREATE TRIGGER message_text_changed AFTER UPDATE OF text, edited_text ON message BEGIN
-    INSERT OR IGNORE INTO text_due VALUES (new.entry);
+    INSERT INTO text_due VALUES (new.entry) ON CONFLICT DO NOTHING;
 END;
 
 CREATE TRIGGER message_text_removed AFTER DELETE ON message BEGIN
-    INSERT OR IGNORE INTO text_due VALUES (old.entry);
+    INSERT INTO text_due VALUES (old.entry) ON CONFLICT DO NOTHING;
 END;

@@ -1,6 +1,7 @@
 //! Search over messages: an index that follows when the writer is idle, and a look at what it has not reached yet.
 
 use std::collections::BTreeSet;
+use std::fmt;
 
 use rusqlite::params;
 
@@ -17,7 +18,7 @@ const TAIL: i64 = 10_000;
 const EXCERPT: usize = 120;
 
 /// What to search for.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Default, PartialEq, Eq)]
 pub struct Search {
     /// Words that all occur; upper and lower case are the same. Of more than [`MAX_SEARCH_WORDS`] the first count.
     pub words: String,
@@ -31,13 +32,27 @@ pub struct Search {
     pub until: Option<Millis>,
 }
 
+/// Shows nothing of what is looked for.
+impl fmt::Debug for Search {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Search").field("log", &self.log).finish_non_exhaustive()
+    }
+}
+
 /// A message that was found.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, PartialEq, Eq)]
 pub struct Found {
     /// The message.
     pub message: MessageRow,
     /// Its text around the first word that was looked for, at most 120 characters.
     pub excerpt: String,
+}
+
+/// Names the message and shows nothing of its content.
+impl fmt::Debug for Found {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Found").field("message", &self.message).finish_non_exhaustive()
+    }
 }
 
 impl Db {

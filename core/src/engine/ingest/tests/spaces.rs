@@ -7,6 +7,7 @@ use proptest::sample::Index;
 
 use crate::engine::ingest::{Context, Ingested, ingest};
 use crate::identity::{Author, LogId, Millis, OperationId};
+use crate::limits::MAX_SEARCH_WORDS;
 use crate::ops::{
     self, Action, Body, Content, DeviceKey, Hidden, InviteTerms, Level, RoomKeys, RoomText, SpaceText,
     Ticket, VerifiedOperation, room_id, space_id,
@@ -399,6 +400,21 @@ fn an_undone_command_leaves_no_trace_in_what_is_known_of_a_space() {
     assert_eq!(device.view(), view);
     device.receive(&written);
     assert_eq!(device.store.members(&space()).unwrap().len(), 5);
+}
+
+#[test]
+fn search_looks_for_so_many_words() {
+    let mut world = World::peopled();
+    let all: Vec<String> = (0..MAX_SEARCH_WORDS).map(|number| format!("word{number}")).collect();
+    world.say(2, &all.join(" "));
+    let device = Device::with(&world);
+    let count = |words: &[&[String]]| {
+        let search = Search { words: words.concat().join(" "), ..Search::default() };
+        device.store.search(&search, 10).unwrap().len()
+    };
+    let absent = ["absent".to_owned()];
+    assert_eq!(count(&[&all[1..], &absent]), 0, "the last that counts");
+    assert_eq!(count(&[&all, &absent]), 1, "one too many is not looked for");
 }
 
 /// One deed: who, what, to whom, and which earlier moment its author's knowledge is from (none: everything).
