@@ -40,6 +40,7 @@ struct Shared {
     readers: Readers,
     author: Author,
     renewed: bool,
+    clock: Arc<Clock>,
     http: Http,
     /// Base URL of the configured server.
     server: Mutex<Option<String>>,
@@ -89,13 +90,18 @@ impl Client {
         let (author, readers, renewed) = opening.await.unwrap_or(Err(ClientError::EnginePanicked))?;
         let readers = Readers::new(readers);
         let (thread, server) = (Mutex::new(Some(thread)), Mutex::default());
-        let shared = Shared { inbox, readers, author, renewed, http, server, renewer, coalesce, thread };
+        let shared =
+            Shared { inbox, readers, author, renewed, clock, http, server, renewer, coalesce, thread };
         Ok(Self { shared: Arc::new(shared) })
     }
 
     /// This device's key, as others know it.
     pub fn author(&self) -> Author {
         self.shared.author
+    }
+
+    pub(crate) fn now(&self) -> delta_core::identity::Millis {
+        self.shared.clock.now()
     }
 
     /// Whether the database was restored or copied, so that the keystore holds a new device key since this open: for

@@ -1,11 +1,13 @@
 //! Everything a call can fail with: who is at fault, what to do next, and a code that never changes.
 
 use std::io;
+use std::path::PathBuf;
 use std::sync::Arc;
 
 use delta_core::EntropyError;
 use delta_core::engine::ingest::PublishError;
 use delta_core::engine::{CommandError, EngineError, Unreadable};
+use delta_core::export::ExportError;
 use delta_core::onion::directory::{DirectoryError, RecordError, SkipReason, SyncUrlError};
 use delta_core::onion::route::MAX_RELAYS;
 use delta_core::ops::TicketError;
@@ -30,6 +32,17 @@ pub enum ClientError {
     /// The random source failed; try again later.
     #[error(transparent)]
     Entropy(#[from] EntropyError),
+    /// An export cannot be read: another passphrase, a damaged file, or none at all.
+    #[error(transparent)]
+    Export(#[from] ExportError),
+    /// A file cannot be read or written.
+    #[error("{}: {source}", path.display())]
+    File {
+        /// Which.
+        path: PathBuf,
+        /// What the system said.
+        source: io::Error,
+    },
     /// The text is no ticket. Whoever gave it is at fault.
     #[error(transparent)]
     Ticket(#[from] TicketError),
@@ -135,6 +148,13 @@ impl ClientError {
             Self::KeyStore(KeyStoreError::Failed(_)) => "keystore_failed",
             Self::KeyStore(KeyStoreError::Damaged(_)) => "keystore_damaged",
             Self::Entropy(_) => "entropy",
+            Self::Export(ExportError::NotAnExport) => "export_not_one",
+            Self::Export(ExportError::Version { .. }) => "export_newer",
+            Self::Export(ExportError::Cost { .. }) => "export_cost",
+            Self::Export(ExportError::Passphrase) => "export_passphrase",
+            Self::Export(ExportError::Damaged) => "export_damaged",
+            Self::Export(ExportError::Entropy(_)) => "entropy",
+            Self::File { .. } => "io",
             Self::Ticket(_) => "ticket",
             Self::SyncUrl(_) => "sync_url",
             Self::Plaintext { .. } => "plaintext",
@@ -191,6 +211,7 @@ fn command_code(error: &CommandError) -> &'static str {
         CommandError::NotRotator => "not_rotator",
         CommandError::StaleRotation => "stale_rotation",
         CommandError::Crypto(_) => "crypto",
+        CommandError::Rotation(_) => "rotation",
         CommandError::Signal(_) => "signal",
         CommandError::NotSent(_) => "not_sent",
         CommandError::NotPublic => "not_public",

@@ -79,7 +79,7 @@ pub(crate) fn open_device(
     match (standing, item) {
         (Standing::Same(instance), Some(item)) => {
             // The database first: a crash before the keystore is written leaves it ahead, which is no copy.
-            note_instance(store, instance)?;
+            note_instance(store, instance, false)?;
             let item = DeviceItem { instance, ..item };
             keystore.put(DEVICE_ITEM, &item.encode())?;
             Ok(OpenedDevice { key: item.key()?, renewed: false })
@@ -89,8 +89,9 @@ pub(crate) fn open_device(
             // The keystore first: a crash before the database is written leaves two ids, so the next open makes
             // another new key.
             keystore.put(DEVICE_ITEM, &item.encode())?;
-            note_instance(store, item.instance)?;
-            Ok(OpenedDevice { key: item.key()?, renewed: standing != Standing::Fresh })
+            let renewed = standing != Standing::Fresh;
+            note_instance(store, item.instance, renewed)?;
+            Ok(OpenedDevice { key: item.key()?, renewed })
         }
     }
 }
@@ -117,8 +118,12 @@ pub fn store_identity(keystore: &dyn KeyStore, mnemonic: &Mnemonic) -> Result<()
 /// Equal to no instance that was drawn and counted.
 const NOBODYS: Instance = Instance { id: [0; 16], opens: 0 };
 
-fn note_instance(store: &mut Store, instance: Instance) -> Result<(), ClientError> {
+fn note_instance(store: &mut Store, instance: Instance, renewed: bool) -> Result<(), ClientError> {
     let tx = store.begin(Durability::Full)?;
+    if renewed {
+        // Two devices that went on with one session would use its keys twice.
+        tx.forget_sessions()?;
+    }
     tx.set_setting(Instance::SETTING, &instance.to_bytes())?;
     Ok(tx.commit()?)
 }
@@ -205,4 +210,4 @@ impl Drop for DeviceSource {
 }
 
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;

@@ -26,6 +26,7 @@ mod client;
 mod config;
 mod driver;
 mod error;
+mod export;
 mod keystore;
 mod net;
 mod network;
@@ -33,6 +34,7 @@ mod outbox;
 mod platform;
 mod readers;
 mod renew;
+mod rotation;
 mod spaces;
 mod subscription;
 
@@ -43,8 +45,10 @@ pub use delta_core::engine::{
     Blocked, Cancelled, CommandError, DirectReading, Event, ReadPath, TopicStatus, Unreadable,
 };
 pub use error::{ClientError, ServerRecordError};
+pub use export::{export_database, import};
 pub use keystore::{
     DEVICE_ITEM, DeviceSource, IDENTITY_ITEM, KeyStore, KeyStoreError, store_identity, stored_identity,
 };
 pub use platform::{PlatformEntropy, SystemClock, WallClock};
+pub use rotation::{Remaining, Rotated};
 pub use subscription::{MAX_MERGED_CHANGES, MAX_WAITING_EVENTS, Subscription, Update};

@@ -10,6 +10,7 @@
 //! as input; opening draws nothing. Nothing of it sees a clock: expiry is checked here, with `now`.
 
 mod bundle;
+mod direct;
 mod keys;
 mod message;
 mod rotation;
@@ -22,6 +23,7 @@ use thiserror::Error;
 use zeroize::Zeroizing;
 
 pub use bundle::{BundleError, DeviceBundle, MAX_BUNDLE_LIFETIME_MS};
+pub use direct::{Direct, DirectError, OpenedDirect, seal_direct};
 pub use keys::{DeviceSecrets, PREKEY_GRACE_MS, PREKEY_LIFETIME_MS};
 pub use message::MAX_PAYLOAD;
 pub use rotation::{Channel, PreparedRotation, Recipient, RotationError, open_rotation, prepare_rotation};
@@ -83,6 +85,9 @@ pub enum CryptoError {
     /// The other device's bundle is not usable.
     #[error(transparent)]
     Bundle(#[from] BundleError),
+    /// No bundle of the other device was ever seen.
+    #[error("no key bundle of this device is known: it has to publish one")]
+    NoBundle,
     /// The session has sealed as much as one may. Begin a new one from a fresh bundle.
     #[error("the session is used up: begin a new one")]
     SessionFull,

@@ -13,6 +13,8 @@ pub mod codec;
 #[cfg(feature = "device")]
 pub mod crypto;
 pub mod entropy;
+#[cfg(feature = "device")]
+pub mod export;
 pub mod identity;
 pub mod limits;
 

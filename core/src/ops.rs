@@ -18,6 +18,8 @@ mod envelope;
 mod handover;
 mod header;
 #[cfg(feature = "device")]
+mod inbox;
+#[cfg(feature = "device")]
 mod keys;
 mod membership;
 mod public;
@@ -33,9 +35,13 @@ pub use content::{BlobId, Content, Flaw, LimitError};
 pub use create::{CreateError, DeviceKey, create};
 pub use envelope::{EnvelopeError, KeyId, OpenedEnvelope, SealError, padded_len};
 #[cfg(feature = "device")]
+pub(crate) use envelope::{split_padded, write_padded};
+#[cfg(feature = "device")]
 pub(crate) use handover::BLOCK_CONTENT;
 pub use handover::{BLOCK_LEN, Block, KeyBundle, LogEnd, Rotation, RotationPart, SessionId};
 pub use header::{Extensions, Peek, peek};
+#[cfg(feature = "device")]
+pub use inbox::{InboxError, inbox_log, open_inbox, seal_inbox};
 #[cfg(feature = "device")]
 pub use keys::{KeyRing, TopicKeys};
 pub use membership::{

@@ -18,6 +18,7 @@ const MODULES: [(&str, u8); 16] = [
     ("crypto", 1),
     ("entropy", 0),
     ("error", 0),
+    ("export", 1),
     ("identity", 0),
     ("limits", 0),
     ("onion", 1),

@@ -12,7 +12,7 @@ use super::*;
 
 /// A keystore in memory that fails when it is told to.
 #[derive(Debug, Default)]
-struct Memory {
+pub(crate) struct Memory {
     items: Mutex<HashMap<String, Vec<u8>>>,
     denies_get: Mutex<bool>,
     denies_put: Mutex<bool>,

@@ -5,7 +5,10 @@ use proptest::prelude::*;
 use super::*;
 use crate::entropy::SeededEntropy;
 use crate::identity::{LogId, OperationId};
-use crate::ops::{BLOCK_LEN, Body, Content, DeviceKey, LogEnd, Rotation, Ticket, create};
+use crate::ops::{
+    BLOCK_LEN, Body, Content, DeviceKey, InboxError, LogEnd, Rotation, Ticket, VerifiedOperation, create,
+    inbox_log, open_inbox, padded_len, seal_inbox, write_padded,
+};
 
 const NOW: Millis = Millis(1_800_000_000_000);
 const DAY: u64 = 24 * 3_600_000;
@@ -393,4 +396,128 @@ proptest! {
         let refused = TwoParty.seal(&pair.a.secrets, &pair.at_a, &vec![0; len]);
         prop_assert_eq!(refused.unwrap_err(), CryptoError::TooLong { len });
     }
+}
+
+const THREAD: LogId = LogId([6; 32]);
+
+fn message(device: &Device, seq_num: u32, backlink: Option<OperationId>, text: &str) -> VerifiedOperation {
+    let content = Content::MessageSend { text: text.into(), reply: None, mentions: vec![] };
+    create(&device.key, THREAD, seq_num, backlink, &Body::new(content)).unwrap()
+}
+
+fn direct(from: &Device, channel: Channel<'_>, operation: &VerifiedOperation) -> (Session, Vec<u8>) {
+    seal_direct(&TwoParty, &from.secrets, channel, operation, NOW, &mut SeededEntropy::new([3; 32])).unwrap()
+}
+
+#[test]
+fn direct_messages_travel_as_whole_operations_in_order_once() {
+    let (a, b) = (Device::new(1), Device::new(2));
+    let first = message(&a, 0, None, "one");
+    let second = message(&a, 1, Some(first.id()), "two");
+    let (at_a, one) = direct(&a, Channel::Bundle(&b.bundle()), &first);
+    let (_, two) = direct(&a, Channel::Session(&at_a), &second);
+    let (one, two) = (Direct::parse(&one).unwrap(), Direct::parse(&two).unwrap());
+    assert_eq!((one.session(), one.index(), two.index()), (two.session(), 0, 1));
+    let early = two.open(&TwoParty, &b.secrets, None, &THREAD).unwrap_err();
+    assert_eq!(early, DirectError::Open(OpenError::UnknownSession));
+    let OpenedDirect { session, operation } = one.open(&TwoParty, &b.secrets, None, &THREAD).unwrap();
+    assert_eq!((session.peer, operation), (a.author(), first));
+    let again = one.open(&TwoParty, &b.secrets, Some(&session), &THREAD).unwrap_err();
+    assert_eq!(again, DirectError::Open(OpenError::Duplicate));
+    let opened = two.open(&TwoParty, &b.secrets, Some(&session), &THREAD).unwrap();
+    assert_eq!(opened.operation, second);
+    // Another's operation in a session that stands, and one for another conversation.
+    let mallory = Device::new(9);
+    let (_, envelope) = direct(&a, Channel::Session(&at_a), &message(&mallory, 0, None, "not mine"));
+    let refused = Direct::parse(&envelope).unwrap().open(&TwoParty, &b.secrets, Some(&session), &THREAD);
+    assert_eq!(refused.unwrap_err(), DirectError::Open(OpenError::OtherPeer));
+    let refused = two.open(&TwoParty, &b.secrets, Some(&session), &LogId([7; 32]));
+    assert!(matches!(refused.unwrap_err(), DirectError::Operation(_)));
+}
+
+#[test]
+fn a_changed_direct_envelope_opens_nothing() {
+    let (a, b) = (Device::new(1), Device::new(2));
+    let (_, envelope) = direct(&a, Channel::Bundle(&b.bundle()), &message(&a, 0, None, "hello"));
+    for place in [0, 1, 9, 13, 30, 300, BLOCK_LEN, BLOCK_LEN + 1, envelope.len() - 1] {
+        let mut changed = envelope.clone();
+        changed[place] ^= 1;
+        let opened = Direct::parse(&changed)
+            .and_then(|direct| direct.open(&TwoParty, &b.secrets, None, &THREAD).map(|_| ()));
+        assert!(opened.is_err(), "byte {place}");
+    }
+    for len in [0, 1, BLOCK_LEN, BLOCK_LEN + TAG, envelope.len() - 1] {
+        let opened = Direct::parse(&envelope[..len])
+            .and_then(|direct| direct.open(&TwoParty, &b.secrets, None, &THREAD).map(|_| ()));
+        assert!(opened.is_err(), "{len} bytes");
+    }
+    let stranger = Device::new(3);
+    let opened = Direct::parse(&envelope).unwrap().open(&TwoParty, &stranger.secrets, None, &THREAD);
+    assert_eq!(opened.unwrap_err(), DirectError::Open(OpenError::UnknownPrekey));
+}
+
+/// 04 and the tag: what an envelope 04 has beside block and padded plaintext.
+const TAG: usize = 16;
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(16))]
+
+    #[test]
+    fn the_length_of_every_sealed_envelope_tells_the_padded_size_alone(len in 0usize..4000, begun in any::<bool>()) {
+        let (a, b) = (Device::new(1), Device::new(2));
+        let operation = message(&a, 0, None, &"x".repeat(len));
+        let padded = padded_len(6 + operation.header().len() + operation.body_bytes().len());
+        let session = begun.then(|| direct(&a, Channel::Bundle(&b.bundle()), &operation).0);
+        let bundle = b.bundle();
+        let channel = session.as_ref().map_or(Channel::Bundle(&bundle), Channel::Session);
+        let (_, envelope) = direct(&a, channel, &operation);
+        prop_assert_eq!(envelope.len(), 1 + BLOCK_LEN + padded + TAG);
+
+        let log = inbox_log(&a.author(), &b.author());
+        let content = Content::MessageSend { text: "x".repeat(len), reply: None, mentions: vec![] };
+        let operation = create(&a.key, log, 0, None, &Body::new(content)).unwrap();
+        let padded = padded_len(6 + operation.header().len() + operation.body_bytes().len());
+        let envelope = seal_inbox(&operation, &b.author(), &mut SeededEntropy::new([4; 32])).unwrap();
+        // 01 | ephemeral key | nonce | sender, padded plaintext | tag.
+        prop_assert_eq!(envelope.len(), 1 + 32 + 24 + 32 + padded + TAG);
+        let name = a.author().0;
+        prop_assert!(!envelope.windows(32).any(|window| window == name), "the sender is not to be seen");
+        prop_assert_eq!(open_inbox(&b.key, envelope).unwrap(), operation);
+    }
+}
+
+#[test]
+fn an_inbox_takes_only_what_was_signed_for_it_by_who_seals() {
+    let (a, b, c) = (Device::new(1), Device::new(2), Device::new(3));
+    let log = inbox_log(&a.author(), &b.author());
+    assert_ne!(log, inbox_log(&b.author(), &a.author()));
+    let body = Body::new(Content::MessageDelete { target: OperationId([1; 32]) });
+    let operation = create(&a.key, log, 0, None, &body).unwrap();
+    let seal = |operation: &VerifiedOperation, to: &Device| {
+        seal_inbox(operation, &to.author(), &mut SeededEntropy::new([4; 32]))
+    };
+    assert_eq!(seal(&operation, &c), Err(InboxError::OtherLog));
+    let envelope = seal(&operation, &b).unwrap();
+    assert_eq!(open_inbox(&b.key, envelope.clone()).unwrap().author(), a.author());
+    assert!(matches!(open_inbox(&c.key, envelope.clone()), Err(InboxError::Open(_))));
+    for place in 0..envelope.len() {
+        let mut changed = envelope.clone();
+        changed[place] ^= 1;
+        assert!(open_inbox(&b.key, changed).is_err(), "byte {place}");
+    }
+    // What a device got in its inbox, passed on to another's under its own name or the author's.
+    let mut padded = Vec::new();
+    write_padded(&mut padded, operation.header(), operation.body_bytes()).unwrap();
+    let to_c = crate::onion::IdentityKey::from_ed25519(&c.author().0).unwrap();
+    for (sender, refused) in [(b.author(), "another sender"), (a.author(), "another log")] {
+        let passed_on =
+            crate::onion::sealed::seal(&sender, &to_c, &padded, &mut SeededEntropy::new([4; 32])).unwrap();
+        assert!(open_inbox(&c.key, passed_on).is_err(), "{refused}");
+    }
+    // Unpadded, as other uses of sealed sender have it.
+    let plain = [operation.header(), operation.body_bytes()].concat();
+    let to_b = crate::onion::IdentityKey::from_ed25519(&b.author().0).unwrap();
+    let unpadded =
+        crate::onion::sealed::seal(&a.author(), &to_b, &plain, &mut SeededEntropy::new([4; 32])).unwrap();
+    assert!(open_inbox(&b.key, unpadded).is_err());
 }

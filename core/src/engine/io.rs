@@ -9,7 +9,7 @@ use super::freshness::Renewed;
 use super::ingest::PublishError;
 use super::jobs::{OpenedBatch, PostJob};
 use super::sending::{Sending, SendingError};
-use crate::crypto::{CryptoError, DeviceSecrets, OpenError, PreparedRotation};
+use crate::crypto::{CryptoError, DeviceSecrets, OpenError, PreparedRotation, RotationError};
 use crate::entropy::EntropyError;
 use crate::identity::{Author, LogId, Millis, NodeId, OperationId};
 use crate::onion::control::{Action, ControlError};
@@ -522,6 +522,9 @@ pub enum CommandError {
     /// Something happened since the rotation was prepared.
     #[error("the rotation was prepared from an older state: prepare it again")]
     StaleRotation,
+    /// The conversation's keys cannot be rotated.
+    #[error(transparent)]
+    Rotation(#[from] RotationError),
     /// Key material is damaged, or cannot be made now.
     #[error(transparent)]
     Crypto(#[from] CryptoError),

@@ -13,6 +13,7 @@ use super::header::{Extensions, Peek};
 use super::verify::VerifiedOperation;
 use crate::identity::{Author, Certificate, CertificateError, LogId, OperationId};
 use crate::limits::{MAX_HEADER_FIELD, MAX_OPERATION};
+use crate::onion::IdentitySecret;
 
 /// Signs `body` as operation `seq_num` of this key's log. Pure: the same arguments give the same bytes.
 ///
@@ -127,6 +128,11 @@ impl DeviceKey {
     /// A secret of this device's for another purpose, named by the context.
     pub(crate) fn derive(&self, context: &'static str) -> [u8; 32] {
         blake3::derive_key(context, self.key.as_bytes())
+    }
+
+    /// The key that envelopes for this device's inbox are sealed to.
+    pub(super) fn inbox_secret(&self) -> IdentitySecret {
+        IdentitySecret::from_seed(self.key.as_bytes())
     }
 
     /// The verifying half: how others know this device.

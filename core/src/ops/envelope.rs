@@ -109,17 +109,12 @@ impl SealKeys {
 
     /// 03 | key_id | nonce | XChaCha20-Poly1305(header_len | body_len | header | body | zeros).
     pub(super) fn seal(&self, topic: &TopicId, header: &[u8], body: &[u8]) -> Result<Vec<u8>, SealError> {
-        let header_len = checked_header_len(header, body)?;
         let padded = padded_len(LENGTHS + header.len() + body.len());
         let mut out = Vec::with_capacity(SEALED_HEAD + padded + TAG_LEN);
         out.push(SEALED);
         out.extend_from_slice(&self.id);
         out.extend_from_slice(&[0; NONCE_LEN]);
-        out.extend_from_slice(&header_len);
-        out.extend_from_slice(&(body.len() as u32).to_be_bytes());
-        out.extend_from_slice(header);
-        out.extend_from_slice(body);
-        out.resize(SEALED_HEAD + padded, 0);
+        write_padded(&mut out, header, body)?;
 
         let (head, plaintext) = out.split_at_mut(SEALED_HEAD);
         let nonce = self.nonce_of(plaintext);
@@ -151,8 +146,20 @@ impl SealKeys {
     }
 }
 
+/// Appends header_len | body_len | header | body | zeros: what envelopes 01, 03 and 04 seal.
+pub(crate) fn write_padded(out: &mut Vec<u8>, header: &[u8], body: &[u8]) -> Result<(), SealError> {
+    let header_len = checked_header_len(header, body)?;
+    let end = out.len() + padded_len(LENGTHS + header.len() + body.len());
+    out.extend_from_slice(&header_len);
+    out.extend_from_slice(&(body.len() as u32).to_be_bytes());
+    out.extend_from_slice(header);
+    out.extend_from_slice(body);
+    out.resize(end, 0);
+    Ok(())
+}
+
 /// Takes header and body out of a padded plaintext that is exactly as long as its content wants it.
-fn split_padded(plaintext: Bytes) -> Result<OpenedEnvelope, EnvelopeError> {
+pub(crate) fn split_padded(plaintext: Bytes) -> Result<OpenedEnvelope, EnvelopeError> {
     let mut reader = Reader::new(&plaintext);
     let header_len = usize::from(reader.u16("header_len")?);
     let body_len = reader.u32("body_len")? as usize;

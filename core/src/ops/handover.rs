@@ -23,6 +23,7 @@ pub(crate) const BLOCK_CONTENT: usize = 416;
 pub struct SessionId(pub [u8; 8]);
 
 impl SessionId {
+    #[cfg(feature = "device")]
     pub(crate) fn of(content: &[u8; BLOCK_CONTENT]) -> Self {
         let [a, b, c, d, e, f, g, h, ..] = blake3::derive_key("delta two-party session v1", content);
         Self([a, b, c, d, e, f, g, h])

@@ -119,6 +119,20 @@ impl Db {
         self.conn.execute_batch(sql).map_err(|source| self.fail(source))
     }
 
+    /// Writes everything that is committed now into a new database (an empty file, or none).
+    pub fn copy_to(&self, path: &Path) -> Result<(), StoreError> {
+        let name = path.to_str().ok_or_else(|| StoreError::Io {
+            path: path.to_path_buf(),
+            source: std::io::ErrorKind::InvalidInput.into(),
+        })?;
+        // It keeps a reader from writing any database, the new one too; this one was opened for reading alone.
+        let query_only: i64 = self.pragma("PRAGMA query_only")?;
+        self.batch("PRAGMA query_only = OFF")?;
+        let copied = self.run("VACUUM INTO ?1", [name]).map(drop);
+        self.batch(&format!("PRAGMA query_only = {query_only}"))?;
+        copied
+    }
+
     /// One value of a pragma.
     pub(super) fn pragma<T: rusqlite::types::FromSql>(&self, sql: &str) -> Result<T, StoreError> {
         self.conn.query_row(sql, [], |row| row.get(0)).map_err(|source| self.fail(source))

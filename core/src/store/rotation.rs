@@ -288,6 +288,12 @@ impl Tx<'_> {
         self.set_setting(DEVICE_SECRETS, bytes)
     }
 
+    /// Forgets this device's X25519 secrets and sessions: another copy of the database goes on with them.
+    pub fn forget_sessions(&self) -> Result<(), StoreError> {
+        self.run("DELETE FROM setting WHERE name = ?1", [DEVICE_SECRETS])?;
+        self.run("DELETE FROM two_party", []).map(drop)
+    }
+
     /// Keeps a device's bundle, if it is good for longer than the one before.
     pub(crate) fn put_device_bundle(
         &self,

@@ -3,6 +3,7 @@
 mod demo;
 mod device;
 mod directory;
+mod export;
 mod history;
 mod identity;
 mod input;
@@ -52,6 +53,10 @@ enum Command {
     /// Make, read or show who you are: 24 words and an address.
     #[command(subcommand)]
     Identity(identity::Command),
+    /// Write a device's database, and your words, into one file that a passphrase opens.
+    Export(export::ExportOptions),
+    /// Read such a file into a new database.
+    Import(export::ImportOptions),
     /// Build and open onion packets by hand.
     #[command(subcommand)]
     Onion(onion::Command),
@@ -103,6 +108,8 @@ fn main() -> ExitCode {
     let done = match cli.command {
         Command::Keygen(options) => keygen::run(&options, &output),
         Command::Identity(command) => identity::run(command, &output),
+        Command::Export(options) => export::export(&options, &output),
+        Command::Import(options) => export::import(&options, &output),
         Command::Onion(command) => onion::run(command, &output),
         Command::Directory(command) => directory::run(command, &output),
         Command::Demo(options) => on_runtime(demo::run(&options, &output)),

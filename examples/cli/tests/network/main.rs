@@ -4,6 +4,7 @@ mod demo;
 mod kill;
 mod messages;
 mod outbox;
+mod rotation;
 mod spaces;
 mod support;
 mod topics;

@@ -72,6 +72,16 @@ impl Network {
         (status.code(), said)
     }
 
+    /// What a client needs to know: `sync`, `directory`, `records`, `trust`.
+    pub fn fact(&self, name: &str) -> &str {
+        self.facts[name].as_str().unwrap()
+    }
+
+    /// A folder that goes with the network.
+    pub fn folder(&self) -> &std::path::Path {
+        self.dir.path()
+    }
+
     /// A new device in a topic.
     pub fn device(&self, name: &str, ticket: &str) -> Device {
         let mut device = self.stranger(name);

@@ -1,0 +1,269 @@
+//! Export and import: a device's database, and a person's words where they are at hand, in one sealed file.
+//!
+//! Device keys are not in it: they stay in the keystore. Whoever opens an imported database gets a new device key, and
+//! X25519 secrets and sessions of its own.
+
+use std::fs::{File, OpenOptions};
+use std::io::{Read, Write};
+use std::path::{Path, PathBuf};
+
+use delta_core::export::{
+    CHUNK, CHUNK_OVERHEAD, Chunks, Cost, ExportError, HEADER_LEN, SECTION_HEAD, Section,
+};
+use delta_core::identity::Mnemonic;
+use delta_core::store::{Store, StoreError, StoreOptions};
+use zeroize::Zeroizing;
+
+use crate::client::Client;
+use crate::error::ClientError;
+use crate::platform::PlatformEntropy;
+
+impl Client {
+    /// Writes the database as it is now, and these words, into a new file that the passphrase opens. Takes a second
+    /// for the passphrase, and memory for two chunks, whatever the size.
+    ///
+    /// # Errors
+    /// A file that exists is not written over.
+    pub async fn export(
+        &self,
+        path: impl Into<PathBuf>,
+        passphrase: impl Into<String>,
+        words: Option<Mnemonic>,
+    ) -> Result<(), ClientError> {
+        let (path, passphrase) = (path.into(), Zeroizing::new(passphrase.into()));
+        let exported = self.read(move |reader| {
+            Ok(write_copy(&path, &passphrase, words.as_ref(), |copy| reader.copy_to(copy)))
+        });
+        exported.await?
+    }
+}
+
+/// [`Client::export`] of a database that no client has open.
+///
+/// # Errors
+/// `database_locked` while one has.
+pub fn export_database(
+    database: impl AsRef<Path>,
+    path: impl AsRef<Path>,
+    passphrase: &str,
+    words: Option<&Mnemonic>,
+) -> Result<(), ClientError> {
+    let store = Store::open(database.as_ref(), StoreOptions { create: false, ..StoreOptions::default() })?;
+    write_copy(path.as_ref(), passphrase, words, |copy| store.copy_to(copy))?;
+    Ok(store.close()?)
+}
+
+/// Reads an export into a new database; gives the words that were in it. Nothing is at `database` unless all of it
+/// could be read.
+///
+/// # Errors
+/// `export_passphrase`, `export_damaged` and others of their kind; a database that exists is not written over.
+pub fn import(
+    path: impl AsRef<Path>,
+    passphrase: &str,
+    database: impl AsRef<Path>,
+) -> Result<Option<Mnemonic>, ClientError> {
+    let (path, database) = (path.as_ref(), database.as_ref());
+    if database.exists() {
+        return Err(io(database)(std::io::ErrorKind::AlreadyExists.into()));
+    }
+    let copy = Removed(tempfile_beside(database));
+    let words = read(path, passphrase, &copy.0)?;
+    // It is one, whole, and not newer than this program.
+    let store = Store::open(&copy.0, StoreOptions { create: false, ..StoreOptions::default() })?;
+    store.check()?;
+    store.close()?;
+    std::fs::rename(&copy.0, database).map_err(io(database))?;
+    Ok(words)
+}
+
+/// Makes a copy of a database beside the export, as secret as the database, seals it and removes it.
+fn write_copy(
+    path: &Path,
+    passphrase: &str,
+    words: Option<&Mnemonic>,
+    copy_to: impl FnOnce(&Path) -> Result<(), StoreError>,
+) -> Result<(), ClientError> {
+    if path.exists() {
+        return Err(io(path)(std::io::ErrorKind::AlreadyExists.into()));
+    }
+    let copy = tempfile_beside(path);
+    // SQLite writes into an empty file as it is.
+    private_file(&copy)?;
+    let copy = Removed(copy);
+    copy_to(&copy.0)?;
+    write(path, &copy.0, passphrase, words, Cost::default())
+}
+
+fn write(
+    path: &Path,
+    database: &Path,
+    passphrase: &str,
+    words: Option<&Mnemonic>,
+    cost: Cost,
+) -> Result<(), ClientError> {
+    let (header, mut chunks) = Chunks::create(passphrase, cost, &mut PlatformEntropy)?;
+    let mut source = File::open(database).map_err(io(database))?;
+    let len = source.metadata().map_err(io(database))?.len();
+    let mut out = private_file(path)?;
+    let unfinished = Removed(path.to_path_buf());
+    out.write_all(&header).map_err(io(path))?;
+    let mut pending = Zeroizing::new(Vec::with_capacity(2 * CHUNK));
+    if let Some(words) = words {
+        pending.extend_from_slice(&Section::Identity.head(32));
+        pending.extend_from_slice(words.entropy());
+    }
+    pending.extend_from_slice(&Section::Database.head(len));
+    let mut left = len;
+    loop {
+        let wanted = (CHUNK as u64).saturating_sub(pending.len() as u64).min(left);
+        left -= wanted;
+        Read::by_ref(&mut source).take(wanted).read_to_end(&mut pending).map_err(io(database))?;
+        let last = left == 0 && pending.len() <= CHUNK;
+        let end = pending.len().min(CHUNK);
+        let rest = pending.split_off(end);
+        let mut chunk = std::mem::replace(&mut *pending, rest);
+        chunks.seal(&mut chunk, last)?;
+        out.write_all(&chunk).map_err(io(path))?;
+        if last {
+            break;
+        }
+    }
+    out.sync_all().map_err(io(path))?;
+    unfinished.keep();
+    Ok(())
+}
+
+fn read(path: &Path, passphrase: &str, database: &Path) -> Result<Option<Mnemonic>, ClientError> {
+    let mut source = File::open(path).map_err(io(path))?;
+    let mut header = Vec::with_capacity(HEADER_LEN);
+    Read::by_ref(&mut source).take(HEADER_LEN as u64).read_to_end(&mut header).map_err(io(path))?;
+    let mut chunks = Chunks::open(passphrase, &header)?;
+    let mut opened = Opened { source, path, chunks: &mut chunks, ahead: Vec::new(), ended: false };
+    opened.ahead = opened.sealed()?;
+    let mut content = Zeroizing::new(Vec::new());
+    let mut words = None;
+    let left = loop {
+        opened.fill(&mut content, SECTION_HEAD)?;
+        let head = take(&mut content, SECTION_HEAD)?;
+        let head = <[u8; SECTION_HEAD]>::try_from(head.as_slice()).map_err(|_| ExportError::Damaged)?;
+        match Section::parse(&head).ok_or(ExportError::Damaged)? {
+            (Section::Identity, _) if words.is_none() => {
+                opened.fill(&mut content, 32)?;
+                let entropy = take(&mut content, 32)?;
+                let entropy = entropy.as_slice().try_into().map_err(|_| ExportError::Damaged)?;
+                words = Some(Mnemonic::from_entropy(entropy));
+            }
+            (Section::Identity, _) => return Err(ExportError::Damaged.into()),
+            (Section::Database, len) => break len,
+        }
+    };
+    let mut out = private_file(database)?;
+    let mut left = left;
+    loop {
+        left = left.checked_sub(content.len() as u64).ok_or(ExportError::Damaged)?;
+        out.write_all(&content).map_err(io(database))?;
+        content.clear();
+        if !opened.next(&mut content)? {
+            break;
+        }
+    }
+    if left != 0 {
+        return Err(ExportError::Damaged.into());
+    }
+    out.sync_all().map_err(io(database))?;
+    Ok(words)
+}
+
+/// The chunks of a file, one at a time. One is read ahead: which is the last is known by the end of the file.
+struct Opened<'a> {
+    source: File,
+    path: &'a Path,
+    chunks: &'a mut Chunks,
+    ahead: Vec<u8>,
+    ended: bool,
+}
+
+impl Opened<'_> {
+    fn sealed(&mut self) -> Result<Vec<u8>, ClientError> {
+        let mut chunk = Vec::with_capacity(CHUNK + CHUNK_OVERHEAD);
+        let most = (CHUNK + CHUNK_OVERHEAD) as u64;
+        Read::by_ref(&mut self.source).take(most).read_to_end(&mut chunk).map_err(io(self.path))?;
+        Ok(chunk)
+    }
+
+    /// Adds the next chunk's content; `false` when there is none.
+    fn next(&mut self, content: &mut Vec<u8>) -> Result<bool, ClientError> {
+        if self.ended {
+            return Ok(false);
+        }
+        let ahead = self.sealed()?;
+        self.ended = ahead.is_empty();
+        let mut chunk = Zeroizing::new(std::mem::replace(&mut self.ahead, ahead));
+        self.chunks.unseal(&mut chunk, self.ended)?;
+        content.extend_from_slice(&chunk);
+        Ok(true)
+    }
+
+    fn fill(&mut self, content: &mut Vec<u8>, len: usize) -> Result<(), ClientError> {
+        while content.len() < len {
+            if !self.next(content)? {
+                return Err(ExportError::Damaged.into());
+            }
+        }
+        Ok(())
+    }
+}
+
+fn take(content: &mut Vec<u8>, len: usize) -> Result<Zeroizing<Vec<u8>>, ClientError> {
+    if content.len() < len {
+        return Err(ExportError::Damaged.into());
+    }
+    Ok(Zeroizing::new(content.drain(..len).collect()))
+}
+
+/// A new file that only its owner reads.
+fn private_file(path: &Path) -> Result<File, ClientError> {
+    let mut options = OpenOptions::new();
+    options.write(true).create_new(true);
+    #[cfg(unix)]
+    std::os::unix::fs::OpenOptionsExt::mode(&mut options, 0o600);
+    options.open(path).map_err(io(path))
+}
+
+fn tempfile_beside(path: &Path) -> PathBuf {
+    let mut name = path.file_name().unwrap_or_default().to_os_string();
+    name.push(".part");
+    path.with_file_name(name)
+}
+
+/// Removes a file when it is dropped, with what SQLite and the lock leave beside it.
+struct Removed(PathBuf);
+
+impl Removed {
+    fn keep(mut self) {
+        self.0 = PathBuf::new();
+    }
+}
+
+impl Drop for Removed {
+    fn drop(&mut self) {
+        if self.0.as_os_str().is_empty() {
+            return;
+        }
+        for suffix in ["", "-wal", "-shm", ".lock"] {
+            let mut name = self.0.clone().into_os_string();
+            name.push(suffix);
+            // Gone already is fine, and nothing better can be done about the rest.
+            let _ = std::fs::remove_file(name);
+        }
+    }
+}
+
+fn io(path: &Path) -> impl FnOnce(std::io::Error) -> ClientError {
+    let path = path.to_path_buf();
+    move |source| ClientError::File { path, source }
+}
+
+#[cfg(test)]
+mod tests;
