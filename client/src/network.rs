@@ -37,8 +37,16 @@ pub(crate) struct Resolved {
     pub(crate) skipped: Vec<Skipped>,
 }
 
-/// Checks the pin; asks the server for its record unless the relays' records hold it. `before` stands in for a server
-/// that does not answer.
+/// What is known of the server from elsewhere.
+#[derive(Clone, Copy, Default)]
+pub(crate) struct Known<'a> {
+    /// A collected set of records, which may hold the server's: then it need not be asked, and does not learn who asks.
+    pub(crate) collected: Option<&'a str>,
+    /// What it said before, should it not answer.
+    pub(crate) before: Option<&'a Node>,
+}
+
+/// Checks the pin; asks the server for its record unless it is among the relays'.
 #[allow(clippy::too_many_arguments, reason = "what two callers know, each from another place")]
 pub(crate) async fn resolve(
     (directory, skipped): (Directory, Vec<Skipped>),
@@ -48,7 +56,7 @@ pub(crate) async fn resolve(
     now: Millis,
     http: &Http,
     mut seen: SeenDirectory,
-    before: Option<&Node>,
+    from: Known<'_>,
 ) -> Result<Resolved, ClientError> {
     let Terms { relays, allow_plaintext, hidden_reading, look_before_retry, .. } = *terms;
     if relays == 0 || relays > MAX_RELAYS {
@@ -57,17 +65,17 @@ pub(crate) async fn resolve(
     directory.remember(&mut seen.seen);
     let server = sync_server(sync_url, allow_plaintext)?;
     let known = directory.node(&server.node).filter(|node| node.kind == NodeKind::Sync);
-    let server = match known {
-        Some(node) => Node { url: server.base, ..node.clone() },
-        None => match (ask(&server, allow_plaintext, now, http, &seen.seen).await, before) {
-            (Ok(node), _) => {
-                Directory::from_nodes(0, u64::MAX, [node.clone()]).remember(&mut seen.seen);
-                node
-            }
+    let known = known.map(|node| Node { url: server.base.clone(), ..node.clone() });
+    let collected = || collected_record(from.collected?, &server, allow_plaintext, now, &seen.seen);
+    let server = match known.or_else(collected) {
+        Some(node) => node,
+        None => match (ask(&server, allow_plaintext, now, http, &seen.seen).await, from.before) {
+            (Ok(node), _) => node,
             (Err(ClientError::ServerUnreachable { .. }), Some(before)) => before.clone(),
             (Err(error), _) => return Err(error),
         },
     };
+    Directory::from_nodes(0, u64::MAX, [server.clone()]).remember(&mut seen.seen);
     if server.keys.is_empty() && !terms.sending.accept_v2 {
         return Err(ClientError::ServerRecord { url: server.url, reason: ServerRecordError::NoOnionKey });
     }
@@ -156,12 +164,14 @@ pub(crate) fn sources(hops: &RelayHops, terms: &Terms) -> Vec<String> {
     nodes.unwrap_or_default().iter().take(MAX_RELAYS).map(|node| format!("{}/records", node.url)).collect()
 }
 
-/// Of collected records those that are used, as their nodes signed them.
-pub(crate) fn in_use(records: &str, directory: &Directory) -> String {
+/// Of collected records those that are used, as their nodes signed them: the relays' and the server's.
+pub(crate) fn in_use(records: &str, directory: &Directory, server: &Node) -> String {
     let mut values = array(records).unwrap_or_default();
-    values.retain(|value| {
-        owner(value).is_some_and(|(id, seq)| directory.node(&id).is_some_and(|node| node.seq == seq))
-    });
+    let used = |id: &NodeId, seq: u64| {
+        let listed = directory.node(id).is_some_and(|node| node.seq == seq);
+        listed || (*id == server.id && seq == server.seq)
+    };
+    values.retain(|value| owner(value).is_some_and(|(id, seq)| used(&id, seq)));
     join(values, Vec::new())
 }
 
@@ -221,8 +231,36 @@ fn pinned_record(
     now: Millis,
     seen: &Seen,
 ) -> Result<Node, ServerRecordError> {
-    let mut info: serde_json::Value = serde_json::from_slice(info).map_err(|_| ServerRecordError::Info)?;
-    let object = info.get_mut("record").map(serde_json::Value::take).ok_or(ServerRecordError::Info)?;
+    let mut info: Value = serde_json::from_slice(info).map_err(|_| ServerRecordError::Info)?;
+    let object = info.get_mut("record").map(Value::take).ok_or(ServerRecordError::Info)?;
+    pinned(object, server, allow_private, now, seen)
+}
+
+/// The newest record of the pinned server in a collected set, if there is one that tells its keys of today.
+fn collected_record(
+    records: &str,
+    server: &SyncUrl,
+    allow_private: bool,
+    now: Millis,
+    seen: &Seen,
+) -> Option<Node> {
+    let of_server = array(records).ok()?.into_iter().filter(|value| {
+        owner(value).is_some_and(|(id, seq)| {
+            id == server.node && now.since(Millis(seq.saturating_mul(1000))) < STALE_AFTER_MS
+        })
+    });
+    of_server
+        .filter_map(|value| pinned(value, server, allow_private, now, seen).ok())
+        .max_by_key(|node| node.seq)
+}
+
+fn pinned(
+    object: Value,
+    server: &SyncUrl,
+    allow_private: bool,
+    now: Millis,
+    seen: &Seen,
+) -> Result<Node, ServerRecordError> {
     let object = RecordObject::from_value(object)?;
     let record = object.verify()?;
     if record.id != server.node {

@@ -3,8 +3,7 @@
 
 use std::sync::Arc;
 
-use delta_core::engine::{Command, Network, Renewed, SeenDirectory};
-use delta_core::identity::Millis;
+use delta_core::engine::{Command, Renewed, SeenDirectory};
 use delta_core::onion::directory::{Node, Seen, Skipped};
 use tokio::sync::Mutex;
 
@@ -12,7 +11,7 @@ use crate::config::RelayHops;
 use crate::driver::Inbox;
 use crate::error::ClientError;
 use crate::net::Http;
-use crate::network::{Resolved, Terms, directory, freshest, in_use, is_fresh, resolve, sources};
+use crate::network::{Known, Resolved, Terms, directory, freshest, in_use, is_fresh, resolve, sources};
 use crate::platform::Clock;
 
 /// What `init_sync` was told, and what came of it.
@@ -60,10 +59,12 @@ impl Renewer {
             (Err(error), None) => return Err(error),
             (Err(_), Some(_)) => (directory(hops, None, &self.terms, now, &seen)?, None),
         };
-        let as_of = freshest(hops, &self.terms).max(renewed.map(|renewed| renewed.at));
+        let as_of = freshest(hops, &self.terms).max(renewed.as_ref().map(|renewed| renewed.at));
+        let collected = renewed.as_ref().map(|renewed| renewed.records.as_str());
+        let known = Known { collected, before: None };
         let kept = SeenDirectory { scope: scope.clone(), seen, renewed: None };
         let Resolved { network, skipped } =
-            resolve(loaded, sync_url, &self.terms, as_of, now, http, kept, None).await?;
+            resolve(loaded, sync_url, &self.terms, as_of, now, http, kept, known).await?;
         let (seen, server) = (network.seen.seen.clone(), network.server.clone());
         inbox.command(Command::Configure(network)).await?;
         let base = server.url.clone();
@@ -108,17 +109,14 @@ impl Renewer {
         if !is_fresh(&loaded.0, now) {
             return Ok(false);
         }
-        let renewed = Renewed { at: now, records: in_use(&renewed.records, &loaded.0) };
-        let kept = SeenDirectory {
-            scope: configured.scope.clone(),
-            seen: configured.seen.clone(),
-            renewed: Some(Box::new(renewed)),
-        };
-        let before = Some(&configured.server);
-        let as_of: Option<Millis> = Some(now);
-        let resolved =
-            resolve(loaded, &configured.sync_url, &self.terms, as_of, now, http, kept, before).await?;
-        let network: Network = resolved.network;
+        let kept =
+            SeenDirectory { scope: configured.scope.clone(), seen: configured.seen.clone(), renewed: None };
+        let known = Known { collected: Some(&renewed.records), before: Some(&configured.server) };
+        let sync_url = &configured.sync_url;
+        let resolved = resolve(loaded, sync_url, &self.terms, Some(now), now, http, kept, known).await?;
+        let mut network = resolved.network;
+        let records = in_use(&renewed.records, &network.directory, &network.server);
+        network.seen.renewed = Some(Box::new(Renewed { at: now, records }));
         (configured.seen, configured.server) = (network.seen.seen.clone(), network.server.clone());
         inbox.command(Command::Configure(network)).await?;
         Ok(true)

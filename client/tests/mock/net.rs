@@ -48,6 +48,8 @@ pub struct World {
     pub retry_after_s: u64,
     /// Packets that the client POSTed.
     pub packets: usize,
+    /// How often the server was asked for its record.
+    pub infos: usize,
     /// How often a relay was asked for the set of records.
     pub record_sets: usize,
     /// When the nodes signed the records that relays serve; `None`: they serve none.
@@ -100,6 +102,7 @@ impl Net {
                 requests: Vec::new(),
                 retry_after_s: 1,
                 packets: 0,
+                infos: 0,
                 record_sets: 0,
                 signed: Some(now()),
                 pages: 0,
@@ -131,6 +134,12 @@ impl Net {
     /// `init_sync`'s arguments.
     pub fn hops(&self) -> RelayHops {
         RelayHops::Pool(self.records(now()))
+    }
+
+    /// The server's record as it was signed then.
+    pub fn server_record(&self, signed: Millis) -> String {
+        let url = format!("http://{}", self.server);
+        self.world().server.identity().record(NodeKind::Sync, &url, "server", signed).to_json()
     }
 
     /// The relays' records as they were signed then.
@@ -345,7 +354,9 @@ async fn relay(net: &Net, mut stream: TcpStream, index: usize) -> Option<()> {
             };
             match signed {
                 Some(signed) => {
-                    let set = format!("[{}]", net.records(signed).join(","));
+                    let mut records = net.records(signed);
+                    records.push(net.server_record(signed));
+                    let set = format!("[{}]", records.join(","));
                     answer(&mut stream, Answer::Status(200), "", &set).await?;
                 }
                 None => answer(&mut stream, Answer::Status(503), "", "").await?,
@@ -401,6 +412,7 @@ async fn server(net: &Net, mut stream: TcpStream) -> Option<()> {
         let mut buffer = Vec::new();
         let (line, _) = request(&mut stream, &mut buffer).await?;
         assert_eq!(line, "GET /info HTTP/1.1");
+        net.world().infos += 1;
         let url = format!("http://{}", net.server);
         let record = net.world().server.identity().record(NodeKind::Sync, &url, "server", now()).to_json();
         let info = format!("{{\"record\":{record},\"protocol\":[1,2]}}");

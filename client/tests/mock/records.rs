@@ -44,6 +44,7 @@ async fn a_device_that_runs_for_days_follows_its_relays_keys() {
     }
     assert_eq!(a.texts().await.len(), 4);
     assert_eq!(net.head(&a.topic), 4, "and nothing twice");
+    assert_eq!(net.world().infos, 1, "the server is not asked for what the relays have of it");
 }
 
 #[tokio::test]
@@ -64,6 +65,7 @@ async fn old_records_of_an_app_are_renewed_before_anything_is_sent_and_the_new_o
     let id = a.say("still with today's keys").await;
     a.until_acknowledged(id).await;
     assert_eq!(net.world().record_sets, 1);
+    assert_eq!(net.world().infos, 1, "the server's record was kept, too");
 }
 
 #[tokio::test]

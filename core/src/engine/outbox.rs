@@ -101,7 +101,7 @@ impl State {
 
 impl QueuedOperation {
     /// Whether no packet ever held it.
-    const fn never_sent(&self) -> bool {
+    pub(super) const fn never_sent(&self) -> bool {
         self.own && self.tries == 0 && !matches!(self.state, OutboxRowState::Sent)
     }
 }

@@ -19,6 +19,7 @@ use crate::limits::MAX_TOPICS;
 use crate::ops::{Body, Content, LogEnd, Rotation, Ticket, VerifiedOperation};
 use crate::space::Judgement;
 use crate::store::{NewOutboxRow, Origin, Receipt, StoreError, StoredRotation, TopicClose, Tx};
+use crate::sync::outbox::Requeued;
 use crate::topic::TopicId;
 
 /// Why the rows of a closed topic are parked, as the store keeps it.
@@ -455,7 +456,7 @@ impl State {
                 }
                 self.outbox_rows = self.outbox_rows.saturating_sub(1);
                 self.outbox_bytes = self.outbox_bytes.saturating_sub(u64::from(row.len));
-                self.queue(tx, now, to, row.operation, &envelope)?;
+                self.queue(tx, now, to, row.operation, &envelope, !row.never_sent())?;
             }
         }
         tx.outbox_unpark_topic(from).map(drop)
@@ -476,9 +477,11 @@ impl State {
         if known || !self.outbox_has_room(envelope.len()) {
             return Ok(());
         }
-        self.queue(tx, now, id, operation.id(), &envelope)
+        self.queue(tx, now, id, operation.id(), &envelope, true)
     }
 
+    /// `has_left`: a packet held the operation, in an envelope of an earlier topic. It is never taken back then: the
+    /// next one would fork the log.
     fn queue(
         &mut self,
         tx: &Tx<'_>,
@@ -486,10 +489,14 @@ impl State {
         topic: TopicId,
         operation: OperationId,
         envelope: &[u8],
+        has_left: bool,
     ) -> Result<(), StoreError> {
         let (hash, origin) = (EnvelopeHash::of(envelope), Origin::Own);
         let row =
             tx.outbox_push(&NewOutboxRow { topic, operation, hash, envelope, origin, not_before: now })?;
+        if has_left {
+            tx.outbox_requeue(&[Requeued { id: row, tries: 1, not_before: now }])?;
+        }
         self.add_outbox_row(topic, row, hash, envelope.len(), now);
         Ok(())
     }

@@ -5,7 +5,9 @@ use std::collections::BTreeMap;
 use delta_core::crypto::{
     Channel, DeviceSecrets, GroupCrypto, OpenError, PreparedRotation, Recipient, TwoParty, prepare_rotation,
 };
-use delta_core::engine::{Blocked, Command, CommandError, Event, Handover, Input, Output, PostJob, Reply};
+use delta_core::engine::{
+    Blocked, Cancelled, Command, CommandError, Event, Handover, Input, Output, PostJob, Reply,
+};
 use delta_core::entropy::SeededEntropy;
 use delta_core::identity::{Author, OperationId};
 use delta_core::onion::deliver;
@@ -434,6 +436,29 @@ fn what_was_not_acknowledged_before_the_close_gets_one_new_envelope() {
     assert_eq!(acknowledged, ids, "each once");
     assert_eq!(group.net.world(group.current().topic()).log.len(), 2, "one new envelope each");
     assert_eq!(group.friend.reader().outbox_size().unwrap().0, 0);
+}
+
+#[test]
+fn what_left_in_a_closed_topic_is_not_taken_back_as_if_it_never_had() {
+    let mut group = Group::new();
+    group.friend.hold = true;
+    let left = group.friend.say(&mut group.net, "left");
+    // From now on it finds no route: what it queues in the next topic stays there.
+    let two = group.net.world(group.ticket.topic()).network(2);
+    group.friend.command(&mut group.net, Command::Configure(two)).unwrap();
+    let friend = group.friend.author();
+    group.rotate(&[friend]).unwrap();
+    group.settle();
+    let topic = group.ticket.topic();
+    let cancel = Command::Cancel { topic, operation: left };
+    let Ok(Reply::Cancelled(Cancelled::Deleted(_))) = group.friend.command(&mut group.net, cancel) else {
+        panic!("others may have it");
+    };
+    let new = group.friend.say(&mut group.net, "a slip");
+    let cancel = Command::Cancel { topic, operation: new };
+    let Ok(Reply::Cancelled(Cancelled::Removed)) = group.friend.command(&mut group.net, cancel) else {
+        panic!("nobody has it");
+    };
 }
 
 #[test]
