@@ -1,5 +1,6 @@
 //! The object an app holds.
 
+use std::path::PathBuf;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::JoinHandle;
 
@@ -20,6 +21,7 @@ use crate::config::{Config, RelayHops};
 use crate::driver::{Driver, Inbox, MAX_TOGETHER, Message, Outbound, Parts, Workers, inbox};
 use crate::error::ClientError;
 use crate::keystore::{DeviceSource, OpenedDevice, open_device};
+use crate::lifecycle::Lifecycle;
 use crate::net::{Http, SocketContext, client_config};
 use crate::platform::{Clock, PlatformEntropy};
 use crate::readers::{READERS, Readers};
@@ -31,13 +33,15 @@ use crate::subscription::{Listener, Subscription};
 /// Dropping the last clone without [`Client::close`] stops it in the background; nothing durable is lost.
 #[derive(Clone, Debug)]
 pub struct Client {
-    shared: Arc<Shared>,
+    pub(crate) shared: Arc<Shared>,
 }
 
 #[derive(Debug)]
-struct Shared {
-    inbox: Inbox,
-    readers: Readers,
+pub(crate) struct Shared {
+    pub(crate) inbox: Inbox,
+    pub(crate) readers: Readers,
+    pub(crate) lifecycle: Lifecycle,
+    pub(crate) path: PathBuf,
     author: Author,
     renewed: bool,
     clock: Arc<Clock>,
@@ -68,30 +72,46 @@ impl Client {
         let clock = Arc::new(Clock::new(clock));
         let (inbox, messages) = inbox();
         let renewer = Arc::new(Renewer::new(terms, Arc::clone(&clock)));
-        let outbound = Outbound::new(Handle::current(), http.clone(), sockets, Arc::clone(&renewer));
+        // Not the same connections: those for packets and pages are closed with a suspend.
+        let outbound = http.renewed().map_err(|error| ClientError::Tls(error.to_string()))?;
+        let outbound = Outbound::new(Handle::current(), outbound, sockets, Arc::clone(&renewer));
+        let database = path.clone();
         let (opened, opening) = oneshot::channel();
         let body = {
             let (clock, inbox) = (Arc::clone(&clock), inbox.clone());
             move || {
-                let engine = match open_engine(&path, &device, &clock) {
+                let (engine, readers) = match open_engine(&path, &device, &clock) {
                     Ok((engine, readers, renewed)) => {
+                        let readers = Readers::new(readers);
                         // Nobody waits for it any more: the call was dropped.
-                        if opened.send(Ok((engine.author(), readers, renewed))).is_err() {
+                        if opened.send(Ok((engine.author(), readers.clone(), renewed))).is_err() {
                             return;
                         }
-                        engine
+                        (engine, readers)
                     }
                     Err(error) => return drop(opened.send(Err(error))),
                 };
-                Driver::new(Parts { engine, clock, messages, inbox, workers, outbound }).run();
+                Driver::new(Parts { engine, clock, messages, inbox, workers, outbound, path, readers }).run();
             }
         };
         let thread = spawn(body)?;
         let (author, readers, renewed) = opening.await.unwrap_or(Err(ClientError::EnginePanicked))?;
-        let readers = Readers::new(readers);
         let (thread, server) = (Mutex::new(Some(thread)), Mutex::default());
-        let shared =
-            Shared { inbox, readers, author, renewed, clock, http, server, renewer, coalesce, thread };
+        let (lifecycle, path) = (Lifecycle::default(), database);
+        let shared = Shared {
+            inbox,
+            readers,
+            lifecycle,
+            path,
+            author,
+            renewed,
+            clock,
+            http,
+            server,
+            renewer,
+            coalesce,
+            thread,
+        };
         Ok(Self { shared: Arc::new(shared) })
     }
 
@@ -127,11 +147,8 @@ impl Client {
         relay_hops: &RelayHops,
         sync_url: &str,
     ) -> Result<Vec<Skipped>, ClientError> {
-        let Shared { renewer, http, inbox, .. } = &*self.shared;
-        let stored = async |name: String| {
-            Ok(self.read(move |reader| reader.setting(&name)).await?.unwrap_or_default())
-        };
-        let (skipped, base) = renewer.configure(relay_hops, sync_url, stored, http, inbox).await?;
+        let Shared { renewer, readers, http, inbox, .. } = &*self.shared;
+        let (skipped, base) = renewer.configure(relay_hops, sync_url, readers, http, inbox).await?;
         *self.shared.server.lock().unwrap_or_else(PoisonError::into_inner) = Some(base);
         Ok(skipped)
     }
@@ -149,6 +166,22 @@ impl Client {
     /// A future that was polled once and is then dropped may or may not have published.
     pub async fn publish(&self, topic: TopicId, content: Content) -> Result<OperationId, ClientError> {
         match self.shared.inbox.command(Command::Publish { topic, content }).await? {
+            Reply::Published(operation) => Ok(operation),
+            other => Err(unexpected(&other)),
+        }
+    }
+
+    /// As [`Client::publish`], at most once for a `key` the app chose (1 to
+    /// [`MAX_IDEMPOTENCY_KEY`](delta_core::limits::MAX_IDEMPOTENCY_KEY) bytes): repeated, also after the app was killed
+    /// and whatever is asked for then, it gives the operation of the first call.
+    pub async fn publish_once(
+        &self,
+        topic: TopicId,
+        content: Content,
+        key: impl Into<Bytes>,
+    ) -> Result<OperationId, ClientError> {
+        let command = Command::PublishOnce { topic, content, key: key.into() };
+        match self.shared.inbox.command(command).await? {
             Reply::Published(operation) => Ok(operation),
             other => Err(unexpected(&other)),
         }
@@ -217,6 +250,10 @@ impl Client {
     /// server learns that whoever asks from that address has the topic's write key.
     pub async fn subscribers(&self, topic: TopicId) -> Result<u64, ClientError> {
         self.server(topic).await?.subscribers(topic).await
+    }
+
+    pub(crate) fn has_network(&self) -> bool {
+        self.shared.server.lock().unwrap_or_else(PoisonError::into_inner).is_some()
     }
 
     /// The server, and the way this topic is read.

@@ -9,9 +9,11 @@
 mod inbox;
 mod lanes;
 mod outbound;
+mod sleep;
 mod workers;
 
 use std::collections::{HashMap, VecDeque};
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::mpsc::{Receiver, RecvTimeoutError};
 use std::time::{Duration, Instant};
@@ -25,10 +27,12 @@ use tokio::sync::oneshot;
 
 use crate::error::ClientError;
 use crate::platform::{Clock, PlatformEntropy, instant, until};
+use crate::readers::Readers;
 use crate::subscription::Listener;
 
 pub(crate) use inbox::{Inbox, MAX_TOGETHER, Message, inbox};
 pub(crate) use outbound::Outbound;
+pub(crate) use sleep::Done;
 pub(crate) use workers::Workers;
 
 use inbox::{End, Room, Stopped};
@@ -113,6 +117,9 @@ pub(crate) struct Driver {
     inbox: Inbox,
     workers: Workers,
     outbound: Outbound,
+    /// What is opened again after a sleep.
+    path: PathBuf,
+    readers: Readers,
     listeners: Listeners,
     waiters: HashMap<CommandId, Waiter>,
     next_command: u64,
@@ -130,6 +137,7 @@ pub(crate) struct Driver {
     /// Transactions since the last checkpoint.
     unmoved: u32,
     closing: Option<oneshot::Sender<()>>,
+    suspending: Option<Done>,
 }
 
 /// What the thread is made of.
@@ -140,11 +148,13 @@ pub(crate) struct Parts {
     pub(crate) inbox: Inbox,
     pub(crate) workers: Workers,
     pub(crate) outbound: Outbound,
+    pub(crate) path: PathBuf,
+    pub(crate) readers: Readers,
 }
 
 impl Driver {
     pub(crate) fn new(parts: Parts) -> Self {
-        let Parts { engine, clock, messages, inbox, workers, outbound } = parts;
+        let Parts { engine, clock, messages, inbox, workers, outbound, path, readers } = parts;
         Self {
             _obituary: Obituary(inbox.clone()),
             engine,
@@ -154,6 +164,8 @@ impl Driver {
             inbox,
             workers,
             outbound,
+            path,
+            readers,
             listeners: Listeners::default(),
             waiters: HashMap::new(),
             next_command: 0,
@@ -166,21 +178,31 @@ impl Driver {
             due_since: None,
             unmoved: 0,
             closing: None,
+            suspending: None,
         }
     }
 
-    /// Runs until [`Message::Close`], then closes the engine.
+    /// Runs until [`Message::Close`], then closes the engine. [`Message::Suspend`] makes it sleep in between.
     pub(crate) fn run(mut self) {
-        self.publish_outputs();
-        while self.closing.is_none() {
-            self.take_messages();
-            self.turn();
+        loop {
+            self.publish_outputs();
+            while self.closing.is_none() && self.suspending.is_none() {
+                self.take_messages();
+                self.turn();
+            }
+            // What was accepted before is still done; its answers go out below.
+            while !self.inputs.is_empty() && self.failures == 0 {
+                self.store_inputs();
+            }
+            self.outbound.close();
+            match self.suspending.take() {
+                Some(done) if self.closing.is_none() => match self.sleep(done) {
+                    Some(woken) => self = woken,
+                    None => return,
+                },
+                _ => break,
+            }
         }
-        // What was accepted before the close is still done; its answers go out below.
-        while !self.inputs.is_empty() && self.failures == 0 {
-            self.store_inputs();
-        }
-        self.outbound.close();
         drop(std::mem::take(&mut self.listeners));
         if let Err(error) = self.engine.close() {
             tracing::warn!(%error, "the database did not close cleanly; what was committed is safe");
@@ -303,6 +325,9 @@ impl Driver {
             Message::Posted { attempt, handover } => self.inputs.push(Input::Posted { attempt, handover }),
             Message::RecordsRenewed { ok } => self.inputs.push(Input::RecordsRenewed { ok }),
             Message::NetworkChanged => self.inputs.push(Input::NetworkChanged),
+            Message::Suspend { done } => self.suspending = Some(done),
+            Message::Resume { done } => drop(done.send(Ok(()))),
+            Message::NextWork { reply } => drop(reply.send(self.engine.next_work())),
             Message::Close { done } => self.closing = Some(done),
             Message::WorkerPanicked => panic!("a worker panicked"),
         }

@@ -101,6 +101,9 @@ pub enum ClientError {
     /// The operating system gave no thread.
     #[error("no thread can be started: {0}")]
     Threads(io::Error),
+    /// The client is suspended: no file is open. Call [`Client::resume`](crate::Client::resume) first.
+    #[error("the client is suspended: resume it first")]
+    Suspended,
     /// The client was closed. Open a new one.
     #[error("the client is closed: open it again")]
     Closed,
@@ -169,6 +172,7 @@ impl ClientError {
             Self::SeenDamaged => "database_corrupt",
             Self::Tls(_) => "tls",
             Self::Threads(_) => "threads",
+            Self::Suspended => "suspended",
             Self::Closed => "closed",
             Self::EnginePanicked => "engine_panicked",
             Self::QueryPanicked => "query_panicked",
@@ -212,6 +216,7 @@ fn command_code(error: &CommandError) -> &'static str {
         CommandError::StaleRotation => "stale_rotation",
         CommandError::Crypto(_) => "crypto",
         CommandError::Rotation(_) => "rotation",
+        CommandError::IdempotencyKey { .. } => "idempotency_key",
         CommandError::Signal(_) => "signal",
         CommandError::NotSent(_) => "not_sent",
         CommandError::NotPublic => "not_public",

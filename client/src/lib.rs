@@ -27,7 +27,9 @@ mod config;
 mod driver;
 mod error;
 mod export;
+mod fault;
 mod keystore;
+mod lifecycle;
 mod net;
 mod network;
 mod outbox;
@@ -46,9 +48,11 @@ pub use delta_core::engine::{
 };
 pub use error::{ClientError, ServerRecordError};
 pub use export::{export_database, import};
+pub use fault::{Code, Fault};
 pub use keystore::{
     DEVICE_ITEM, DeviceSource, IDENTITY_ITEM, KeyStore, KeyStoreError, store_identity, stored_identity,
 };
+pub use lifecycle::{RunSummary, Statistics};
 pub use platform::{PlatformEntropy, SystemClock, WallClock};
 pub use rotation::{Remaining, Rotated};
 pub use subscription::{MAX_MERGED_CHANGES, MAX_WAITING_EVENTS, Subscription, Update};

@@ -1,6 +1,6 @@
 //! Queries: a few read-only connections, each used by one blocking thread at a time, beside the engine's writer.
 
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use delta_core::store::{Reader, StoreError};
 use tokio::sync::Semaphore;
@@ -14,13 +14,27 @@ pub(crate) const READERS: usize = 2;
 #[derive(Clone, Debug)]
 pub(crate) struct Readers {
     idle: Arc<Mutex<Vec<Reader>>>,
+    gate: Arc<Mutex<Gate>>,
+}
+
+/// Who may run a query.
+#[derive(Debug)]
+struct Gate {
+    /// Closed while there are no connections.
     permits: Arc<Semaphore>,
+    suspended: bool,
+}
+
+impl Gate {
+    fn why(&self) -> ClientError {
+        if self.suspended { ClientError::Suspended } else { ClientError::Closed }
+    }
 }
 
 impl Readers {
     pub(crate) fn new(readers: Vec<Reader>) -> Self {
-        let permits = Arc::new(Semaphore::new(readers.len()));
-        Self { idle: Arc::new(Mutex::new(readers)), permits }
+        let gate = Gate { permits: Arc::new(Semaphore::new(readers.len())), suspended: false };
+        Self { idle: Arc::new(Mutex::new(readers)), gate: Arc::new(Mutex::new(gate)) }
     }
 
     /// Runs a query on a blocking thread. Dropping the future lets a query that has begun run to its end.
@@ -28,7 +42,8 @@ impl Readers {
         &self,
         query: impl FnOnce(&Reader) -> Result<T, StoreError> + Send + 'static,
     ) -> Result<T, ClientError> {
-        let permit = Arc::clone(&self.permits).acquire_owned().await.map_err(|_| ClientError::Closed)?;
+        let permits = Arc::clone(&self.gate().permits);
+        let permit = permits.acquire_owned().await.map_err(|_| self.gate().why())?;
         let idle = Arc::clone(&self.idle);
         let query = move || {
             // Dropped last: whoever waits for a permit finds the connection.
@@ -43,10 +58,32 @@ impl Readers {
 
     /// Takes no further query, waits for those that run and closes the connections.
     pub(crate) async fn close(&self) {
+        self.end(false).await;
+    }
+
+    /// As [`Readers::close`], until [`Readers::reopen`].
+    pub(crate) async fn suspend(&self) {
+        self.end(true).await;
+    }
+
+    /// After [`Readers::suspend`]: these take queries from now on.
+    pub(crate) fn reopen(&self, readers: Vec<Reader>) {
+        let permits = Arc::new(Semaphore::new(readers.len()));
+        *self.idle.lock().unwrap_or_else(PoisonError::into_inner) = readers;
+        *self.gate() = Gate { permits, suspended: false };
+    }
+
+    async fn end(&self, suspended: bool) {
+        let permits = Arc::clone(&self.gate().permits);
         let all = u32::try_from(READERS).unwrap_or(u32::MAX);
-        let _all = self.permits.acquire_many(all).await;
-        self.permits.close();
+        let _all = permits.acquire_many(all).await;
+        self.gate().suspended = suspended;
+        permits.close();
         self.idle.lock().unwrap_or_else(PoisonError::into_inner).clear();
+    }
+
+    fn gate(&self) -> MutexGuard<'_, Gate> {
+        self.gate.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 

@@ -13,6 +13,7 @@ use crate::error::ClientError;
 use crate::net::Http;
 use crate::network::{Known, Resolved, Terms, directory, freshest, in_use, is_fresh, resolve, sources};
 use crate::platform::Clock;
+use crate::readers::Readers;
 
 /// What `init_sync` was told, and what came of it.
 #[derive(Debug)]
@@ -22,6 +23,11 @@ struct Configured {
     scope: String,
     seen: Seen,
     server: Node,
+}
+
+/// What the database holds under a setting; nothing is empty.
+async fn stored(readers: &Readers, name: String) -> Result<Vec<u8>, ClientError> {
+    Ok(readers.run(move |reader| reader.setting(&name)).await?.unwrap_or_default())
 }
 
 /// Who configures the engine's network: one at a time, so that a renewal never undoes what the app asked for meanwhile.
@@ -37,21 +43,21 @@ impl Renewer {
         Self { terms, clock, current: Mutex::new(None) }
     }
 
-    /// Configures what the app asks for. `stored` gives what the database holds under a setting.
+    /// Configures what the app asks for, with what the database holds of it.
     pub(crate) async fn configure(
         &self,
         hops: &RelayHops,
         sync_url: &str,
-        stored: impl AsyncFn(String) -> Result<Vec<u8>, ClientError>,
+        readers: &Readers,
         http: &Http,
         inbox: &Inbox,
     ) -> Result<(Vec<Skipped>, String), ClientError> {
         let mut current = self.current.lock().await;
         let scope = crate::network::scope(hops);
-        let seen = stored(SeenDirectory::setting(&scope)).await?;
+        let seen = stored(readers, SeenDirectory::setting(&scope)).await?;
         let seen = Seen::load(&seen).map_err(|_| ClientError::SeenDamaged)?;
         // Damaged ones are no loss: the app brings its own, and new ones come.
-        let renewed = Renewed::load(&stored(Renewed::setting(&scope)).await?);
+        let renewed = Renewed::load(&stored(readers, Renewed::setting(&scope)).await?);
         let now = self.clock.now();
         let loaded = directory(hops, renewed.as_ref(), &self.terms, now, &seen);
         let (loaded, renewed) = match (loaded, renewed) {

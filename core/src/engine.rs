@@ -27,6 +27,7 @@ pub mod refetch;
 mod rotation;
 mod sending;
 mod signals;
+mod sleep;
 mod slots;
 mod spaces;
 mod state;
@@ -58,6 +59,7 @@ pub use sending::{
     COVER_MAX_MS, COVER_MIN_MS, RELAY_DELAY_MAX_MS, ROUTE_DELAY_MAX_MS, Sending, SendingError,
 };
 pub use signals::{SIGNAL_EVERY_MS, UNREADABLE_RETRY_MS};
+pub use sleep::Asleep;
 pub use slots::{POLL_EVERY_MS, POLLING_SOCKETS};
 
 /// A batch could not be committed. It was rolled back whole: its commands are answered with the error, its

@@ -68,6 +68,8 @@ pub const MAX_DIRECTORY_NODES: usize = 1000;
 pub const MAX_URL: usize = 255;
 /// Longest forward URL in a v2 packet, bytes.
 pub const MAX_URL_V2: usize = 512;
+/// Longest key that makes a publish happen once, bytes.
+pub const MAX_IDEMPOTENCY_KEY: usize = 64;
 /// Packets of one topic in flight at once.
 pub const OUTBOX_WINDOW: usize = 8;
 /// Most outbox rows a fresh operation runs ahead of the oldest unacknowledged one: fewer than receivers keep waiting

@@ -2,7 +2,7 @@
 //!
 //! `cargo deny check` looks deeper (advisories, sources); this runs everywhere, with cargo alone.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 use crate::cargo;
 
@@ -67,8 +67,12 @@ fn duplicates(deny: &str) -> Result<Vec<String>, String> {
     let known = skipped(deny);
     let tree =
         cargo::output(&cargo::line("tree --workspace --locked -d --depth 0 --prefix none --format {p}"))?;
-    let found: BTreeSet<&str> = tree.lines().filter_map(|line| line.split_whitespace().next()).collect();
-    let unknown = found.into_iter().filter(|name| !known.contains(name));
+    // One version built twice, for a program that runs while building and for the library, is listed too.
+    let versions: BTreeSet<(&str, &str)> = tree.lines().filter_map(|line| line.split_once(' ')).collect();
+    let mut found = BTreeMap::new();
+    versions.iter().for_each(|(name, _)| *found.entry(*name).or_insert(0) += 1);
+    let unknown =
+        found.into_iter().filter(|(name, count)| *count > 1 && !known.contains(name)).map(|(name, _)| name);
     Ok(unknown
         .map(|name| format!("{name}: two versions in the tree, and no reason for it in deny.toml"))
         .collect())

@@ -34,7 +34,7 @@ const MODULES: [(&str, u8); 17] = [
 ];
 
 /// The crates: folder, package, floor.
-pub const CRATES: [(&str, &str, u8); 15] = [
+pub const CRATES: [(&str, &str, u8); 16] = [
     ("core", "delta-core", 4),
     ("servers/relay-core", "delta-relay-core", 4),
     ("servers/replay", "delta-replay", 4),
@@ -48,6 +48,7 @@ pub const CRATES: [(&str, &str, u8); 15] = [
     ("sim", "delta-sim", 5),
     ("conformance", "delta-conformance", 6),
     ("examples/cli", "delta-cli", 6),
+    ("bindings/bindgen", "delta-bindgen", 6),
     ("bindings/ffi", "delta-ffi", 6),
     ("xtask", "xtask", 6),
 ];

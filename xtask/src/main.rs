@@ -8,6 +8,7 @@
 
 mod bans;
 mod bench;
+mod bindings;
 mod browser;
 mod cargo;
 mod dependencies;
@@ -36,6 +37,7 @@ Commands:
   chaos  [--minutes N] [--seed S]      a sync server under kills, full disks and wipes, held to what it said (see --help)
   bench  [NAME [ARGUMENTS]]            the benchmarks, or those whose name holds NAME; ends with a table of ratios
   soak   [PACKETS]                     100,000 packets through three relays: all arrive, memory stays flat
+  bindings                             writes Kotlin, Swift and Python from bindings/ffi anew
   fmt                                  formats every crate
   help                                 this text
 
@@ -77,6 +79,7 @@ fn main() -> ExitCode {
         "chaos" => tasks::chaos(rest),
         "bench" => bench::run(rest),
         "soak" => tasks::soak(rest),
+        "bindings" => bindings::write(),
         "fmt" => tasks::fmt(rest),
         other => Err(Failure::Usage(format!("unknown command `{other}`"))),
     };

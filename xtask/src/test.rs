@@ -1,7 +1,7 @@
 //! `cargo xtask test`: everything CI runs, in the order that finds the cheap mistakes first.
 
 use crate::steps::{Action, Outcome, Step, not_here, run_all, run_cargo};
-use crate::{Failure, bans, browser, cargo, dependencies, floors, links, python};
+use crate::{Failure, bans, bindings, browser, cargo, dependencies, floors, links, python};
 
 /// The simulation CI runs: a few worlds, always the same, well under a minute. `cargo xtask sim --seeds 200` looks
 /// further.
@@ -61,6 +61,9 @@ fn steps() -> Vec<Step> {
         Step { name: "conformance", action: Action::Program("delta-conformance", String::new()) },
         Step { name: "chaos", action: Action::Program("delta-chaos", CHAOS.to_owned()) },
         Step { name: "python", action: Action::Work(python::client) },
+        Step { name: "bindings", action: Action::Work(bindings::compare) },
+        Step { name: "binding-python", action: Action::Work(bindings::python) },
+        Step { name: "binding-kotlin", action: Action::Work(bindings::kotlin) },
         Step { name: "browser", action: Action::Check(browser::problems) },
         cargo_step("storage-free-core", "build -p delta-core --no-default-features --locked"),
         cargo_step("storage-free-topic-log", "build -p delta-topic-log --locked"),

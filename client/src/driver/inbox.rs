@@ -5,12 +5,14 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use bytes::Bytes;
 use delta_core::engine::{Command, Handover, Input, OpenedBatch, Reply, Unreadable};
+use delta_core::identity::Millis;
 use delta_core::sync::outbox::AttemptId;
 use delta_core::sync::session::ConnId;
 use delta_core::topic::TopicId;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, oneshot};
 
 use super::lanes::Ticket;
+use super::sleep::Done;
 use super::workers::{Urgency, Workers};
 use crate::error::ClientError;
 use crate::subscription::Listener;
@@ -40,6 +42,9 @@ pub(crate) enum Message {
     Posted { attempt: AttemptId, handover: Handover },
     RecordsRenewed { ok: bool },
     NetworkChanged,
+    Suspend { done: Done },
+    Resume { done: Done },
+    NextWork { reply: oneshot::Sender<Option<Millis>> },
     Close { done: oneshot::Sender<()> },
     WorkerPanicked,
 }

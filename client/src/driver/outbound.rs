@@ -26,6 +26,8 @@ pub(crate) struct Outbound {
     renewer: Arc<Renewer>,
     /// Closed with the client: no POST outlives it.
     posts: Arc<Semaphore>,
+    /// Never has a permit: to wait for one is to wait for its close, when POSTs on their way are given up.
+    ended: Arc<Semaphore>,
     /// Each open socket, and each fetch, ends when its sender here is dropped.
     open: HashMap<ConnId, oneshot::Sender<()>>,
 }
@@ -33,7 +35,8 @@ pub(crate) struct Outbound {
 impl Outbound {
     pub(crate) fn new(runtime: Handle, http: Http, sockets: SocketContext, renewer: Arc<Renewer>) -> Self {
         let posts = Arc::new(Semaphore::new(MAX_HANDOVERS));
-        Self { runtime, http, sockets, renewer, posts, open: HashMap::new() }
+        let ended = Arc::new(Semaphore::new(0));
+        Self { runtime, http, sockets, renewer, posts, ended, open: HashMap::new() }
     }
 
     /// Connections kept for later use lead through a network that is gone: the next packets open their own.
@@ -97,8 +100,13 @@ impl Outbound {
     /// Collects the nodes' records anew.
     pub(super) fn renew(&self, sources: Vec<String>, inbox: &Inbox) {
         let (renewer, http, inbox) = (Arc::clone(&self.renewer), self.http.clone(), inbox.clone());
+        let ended = Arc::clone(&self.ended);
         self.runtime.spawn(async move {
-            let ok = renewer.renew(sources, &http, &inbox).await;
+            let ok = tokio::select! {
+                biased;
+                _ = ended.acquire() => return,
+                ok = renewer.renew(sources, &http, &inbox) => ok,
+            };
             inbox.send(Message::RecordsRenewed { ok });
         });
     }
@@ -114,20 +122,32 @@ impl Outbound {
 
     /// Wraps a packet and POSTs it.
     pub(super) fn post(&self, job: PostJob, workers: &Workers, inbox: &Inbox) {
-        let (posts, http) = (Arc::clone(&self.posts), self.http.clone());
+        let (posts, http, ended) = (Arc::clone(&self.posts), self.http.clone(), Arc::clone(&self.ended));
         let (workers, inbox) = (workers.clone(), inbox.clone());
         self.runtime.spawn(async move {
             let Ok(_permit) = posts.acquire_owned().await else { return };
             let attempt = job.attempt;
-            let handover = post(job, &workers, &http).await;
+            let handover = tokio::select! {
+                biased;
+                _ = ended.acquire() => return,
+                handover = post(job, &workers, &http) => handover,
+            };
             inbox.send(Message::Posted { attempt, handover });
         });
     }
 
-    /// Closes every socket.
+    /// Closes every socket and gives up every POST: a row whose packet may have left is sent again.
     pub(super) fn close(&mut self) {
         self.open.clear();
         self.posts.close();
+        self.ended.close();
+        self.forget_kept();
+    }
+
+    /// After [`Outbound::close`]: new sockets and POSTs may be opened.
+    pub(super) fn reopen(&mut self) {
+        self.posts = Arc::new(Semaphore::new(MAX_HANDOVERS));
+        self.ended = Arc::new(Semaphore::new(0));
     }
 }
 

@@ -10,4 +10,5 @@ mod records;
 mod relays;
 mod server;
 mod signals;
+mod suspend;
 mod tls;

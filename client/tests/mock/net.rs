@@ -158,6 +158,17 @@ impl Net {
         nodes.map(record).collect()
     }
 
+    /// `init_sync`'s arguments for the same relays and server, all of them said to be at another address.
+    pub fn said_to_be_at(&self, address: SocketAddr) -> (RelayHops, String) {
+        let (world, url) = (self.world(), format!("http://{address}"));
+        let relays = world.relays.iter().enumerate().map(|(index, relay)| {
+            relay.identity().record(NodeKind::Relay, &url, &format!("operator {index}"), now()).to_json()
+        });
+        let server = world.server.identity().record(NodeKind::Sync, &url, "server", now()).to_json();
+        let sync_url = format!("{url}#{}", world.server.identity().id());
+        (RelayHops::Pool(relays.chain([server]).collect()), sync_url)
+    }
+
     /// The server's and the relays' addresses.
     pub fn addresses(&self) -> (SocketAddr, Vec<SocketAddr>) {
         (self.server, self.relays.clone())

@@ -14,7 +14,7 @@ use super::spaces::cited;
 use super::state::{State, Topic};
 use crate::entropy::Entropy;
 use crate::identity::{EnvelopeHash, Millis};
-use crate::limits::{MAX_OUTBOX_BYTES, MAX_OUTBOX_ROWS, MAX_TOPICS};
+use crate::limits::{MAX_IDEMPOTENCY_KEY, MAX_OUTBOX_BYTES, MAX_OUTBOX_ROWS, MAX_TOPICS};
 use crate::ops::{self, Body, Content, Ticket};
 use crate::store::{NewOutboxRow, Origin, StoreError, Tx};
 use crate::sync::outbox::OutboxRow;
@@ -36,6 +36,9 @@ impl State {
             Command::Unsubscribe { topic } => self.subscribe(topic, false),
             Command::Publish { topic, content } => {
                 self.publish(tx, now, self.current(topic), content, staged)
+            }
+            Command::PublishOnce { topic, content, key } => {
+                self.publish_once(tx, now, self.current(topic), content, &key, staged)
             }
             Command::Signal { topic, bytes } => self.signal(now, entropy, self.current(topic), bytes, staged),
             Command::SetRotators { topic, devices } => self.set_rotators(tx, now, topic, &devices, staged),
@@ -191,6 +194,29 @@ impl State {
         Ok(Reply::Published(operation))
     }
 
+    /// The key and the operation are one fact: they commit together.
+    fn publish_once(
+        &mut self,
+        tx: &mut Tx<'_>,
+        now: Millis,
+        id: TopicId,
+        content: Content,
+        key: &[u8],
+        staged: &mut Vec<Output>,
+    ) -> Result<Reply, CommandError> {
+        if key.is_empty() || key.len() > MAX_IDEMPOTENCY_KEY {
+            return Err(CommandError::IdempotencyKey { len: key.len() });
+        }
+        if let Some(operation) = tx.idempotent(key)? {
+            return Ok(Reply::Published(operation));
+        }
+        let reply = self.publish(tx, now, id, content, staged)?;
+        if let Reply::Published(operation) = &reply {
+            tx.remember_idempotent(key, operation, now)?;
+        }
+        Ok(reply)
+    }
+
     /// Whether the outbox takes an envelope of this length: what the store would refuse as a limit is asked before,
     /// because there it would cost the whole batch.
     pub(super) fn outbox_has_room(&self, len: usize) -> bool {
@@ -336,5 +362,50 @@ mod tests {
         state.outbox_rows = MAX_OUTBOX_ROWS - 1;
         let replies = run(&mut state, vec![say("last", topic), say("one more", topic)]);
         assert!(matches!(replies[..], [Ok(_), Err(CommandError::OutboxFull)]), "{replies:?}");
+    }
+    #[test]
+    fn a_publish_with_a_key_happens_once_also_after_a_reopen() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("device.db");
+        let ticket = Ticket::generate_private(&mut SeededEntropy::new([2; 32])).unwrap();
+        let (topic, mut first) = (ticket.topic(), None);
+        let once = |text: &str, key: Vec<u8>| {
+            let content = Content::MessageSend { text: text.into(), reply: None, mentions: Vec::new() };
+            Command::PublishOnce { topic, content, key: key.into() }
+        };
+        for _ in 0..2 {
+            let store = Store::open(&path, crate::store::StoreOptions::default()).unwrap();
+            let device = DeviceKey::from_bytes(&[1; 32]);
+            let mut engine = super::super::Engine::open(store, device, Millis(0)).unwrap();
+            let mut entropy = SeededEntropy::new([3; 32]);
+            let longest = vec![7; MAX_IDEMPOTENCY_KEY];
+            let commands = [
+                Command::OpenTopic { ticket: ticket.clone() },
+                once("hello", longest.clone()),
+                once("something else", longest.clone()),
+                once("too short", Vec::new()),
+                once("too long", vec![7; MAX_IDEMPOTENCY_KEY + 1]),
+            ];
+            let inputs = commands.into_iter().zip(0..);
+            let inputs = inputs.map(|(command, id)| Input::Command { id: CommandId(id), command }).collect();
+            engine.handle(Millis(0), &mut entropy, inputs).unwrap();
+            let mut replies = Vec::new();
+            while let Some(output) = engine.poll_output() {
+                if let Output::Reply { result, .. } = output {
+                    replies.push(result);
+                }
+            }
+            let [_, Ok(Reply::Published(hello)), Ok(Reply::Published(again)), short, long] = &replies[..]
+            else {
+                panic!("{replies:?}")
+            };
+            assert_eq!(hello, again);
+            assert_eq!(*first.get_or_insert(*hello), *hello, "also in the next life");
+            for refused in [short, long] {
+                assert!(matches!(refused, Err(CommandError::IdempotencyKey { .. })), "{refused:?}");
+            }
+            assert_eq!(engine.reader().unwrap().count_operations().unwrap(), 1);
+            engine.close().unwrap();
+        }
     }
 }

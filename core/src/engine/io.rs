@@ -130,6 +130,16 @@ pub enum Command {
         /// What it says.
         content: Content,
     },
+    /// As [`Command::Publish`], at most once for a key: again (also after a restart) it gives the first operation, whatever
+    /// the topic and content are now.
+    PublishOnce {
+        /// The topic, opened before with a ticket that may write.
+        topic: TopicId,
+        /// What it says.
+        content: Content,
+        /// Chosen by the app, 1 to [`crate::limits::MAX_IDEMPOTENCY_KEY`] bytes.
+        key: Bytes,
+    },
     /// Send a signal: now, or when the last one is long enough ago; then the latest one goes.
     Signal {
         /// The topic, opened before with a ticket that may write.
@@ -262,6 +272,7 @@ impl Command {
             | Self::SetRotators { .. }
             | Self::PublishBundle { .. }
             | Self::Rotate { .. }
+            | Self::PublishOnce { .. }
             | Self::Control { .. }
             | Self::Retry { .. }
             | Self::Cancel { .. }
@@ -576,6 +587,12 @@ pub enum CommandError {
     /// Nobody could manage the space any more.
     #[error("the last manager cannot leave the others: make somebody else a manager first (transfer)")]
     LastManager,
+    /// The key that is to make a publish happen once is empty or too long.
+    #[error("the key of a publish has {len} bytes, 1 to {} are allowed", crate::limits::MAX_IDEMPOTENCY_KEY)]
+    IdempotencyKey {
+        /// Its length.
+        len: usize,
+    },
     /// The outbox is full.
     #[error("the outbox is full: wait until the network took some of it")]
     OutboxFull,

@@ -1,7 +1,7 @@
 //! Envelopes on their way out, first in, first out, until their echo acknowledges them. When a row is sent and
 //! when it is tried again is decided in [`crate::sync::outbox`]; here it is written down.
 
-use rusqlite::{Row, params};
+use rusqlite::{Params, Row, params};
 
 use super::db::{Db, int, uint};
 use super::error::{LimitReached, StoreError};
@@ -201,11 +201,16 @@ impl Db {
 
     /// Rows of a topic by state.
     pub fn outbox_counts(&self, topic: TopicId) -> Result<OutboxCounts, StoreError> {
-        let rows = self.all(
-            "SELECT state, count(*) FROM outbox WHERE topic = ?1 GROUP BY state",
-            [topic.0],
-            |row| Ok((row.get::<_, i64>(0)?, uint(row.get(1)?))),
-        )?;
+        self.counts("SELECT state, count(*) FROM outbox WHERE topic = ?1 GROUP BY state", [topic.0])
+    }
+
+    /// Rows of all topics by state.
+    pub fn outbox_totals(&self) -> Result<OutboxCounts, StoreError> {
+        self.counts("SELECT state, count(*) FROM outbox GROUP BY state", [])
+    }
+
+    fn counts(&self, sql: &str, params: impl Params) -> Result<OutboxCounts, StoreError> {
+        let rows = self.all(sql, params, |row| Ok((row.get::<_, i64>(0)?, uint(row.get(1)?))))?;
         let mut counts = OutboxCounts::default();
         for (state, count) in rows {
             match state {

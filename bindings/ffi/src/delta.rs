@@ -1,0 +1,244 @@
+//! The object an app holds.
+
+use std::sync::Arc;
+use std::time::{Duration, SystemTime};
+
+use delta_client::{Client, ClientError};
+use delta_core::engine::CommandError;
+use delta_core::identity::{Author, LogId, OperationId};
+use delta_core::ops;
+use delta_core::topic::TopicId;
+
+use crate::error::DeltaError;
+use crate::event::Event;
+use crate::keystore::{Adapter, Keystore};
+use crate::log::{self, LogSink};
+use crate::message::{Content, Message, MessagePage, Reaction, time};
+use crate::records::{Config, RelayHops, RunSummary, Statistics, TopicStatus};
+use crate::runtime::{Caller, Runtime, on, on_blocking};
+use crate::subscription::{EventListener, Queues, Subscription, wait};
+use crate::ticket;
+
+/// Most messages of one page.
+const MAX_PAGE: u32 = 1000;
+
+/// One device: its database, its topics, its connections. Several may live in one process, each with a database of its
+/// own; a database can be opened again as soon as `close` has returned.
+///
+/// Calls may come from any thread, also at once. A call that is cancelled may or may not have happened; nothing is left
+/// half done.
+#[derive(Debug, uniffi::Object)]
+pub struct Delta {
+    client: Client,
+    caller: Caller,
+    queues: Arc<Queues>,
+    /// Last: what the others still do ends with it.
+    runtime: Runtime,
+}
+
+#[uniffi::export]
+impl Delta {
+    /// Opens (or makes) the database. The device's key comes from the keystore, where it is put on the first open.
+    /// Nothing is sent before `init_sync`.
+    #[uniffi::constructor(default(log = None))]
+    pub async fn open(
+        config: Config,
+        keystore: Arc<dyn Keystore>,
+        log: Option<Arc<dyn LogSink>>,
+    ) -> Result<Arc<Self>, DeltaError> {
+        let runtime = Runtime::start()?;
+        let caller = Caller::start("delta-events")?;
+        if let Some(log) = log {
+            on_blocking(runtime.handle(), move || log::set(log)).await?;
+        }
+        let config = config.into_client(Arc::new(Adapter(keystore)));
+        let client = on(runtime.handle(), Client::open(config)).await?;
+        Ok(Arc::new(Self { client, caller, queues: Arc::default(), runtime }))
+    }
+
+    /// This device's key, as others know it.
+    pub fn author(&self) -> Author {
+        self.client.author()
+    }
+
+    /// Whether the database was restored from a backup or copied, so that the keystore holds a new device key since this
+    /// open: for everyone else it is another device.
+    pub fn renewed(&self) -> bool {
+        self.client.renewed()
+    }
+
+    /// Sends through these relays to this server from now on, and reads it. May be called again. `sync_url` is
+    /// `<base>#<ed25519 hex>`: whatever the server says of itself must be signed by that key.
+    ///
+    /// Returns, for people, the nodes that were left out and why. With too few usable relays left, operations stay
+    /// queued and `status` says so.
+    pub async fn init_sync(
+        &self,
+        relay_hops: RelayHops,
+        sync_url: String,
+    ) -> Result<Vec<String>, DeltaError> {
+        let hops = relay_hops.into();
+        let skipped = self.on(async move |client| client.init_sync(&hops, &sync_url).await).await?;
+        Ok(skipped.iter().map(ToString::to_string).collect())
+    }
+
+    /// Opens a topic from its ticket; again is harmless. It stays open across restarts.
+    pub async fn open_topic(&self, ticket: String) -> Result<TopicId, DeltaError> {
+        let ticket = ticket::parse(&ticket)?;
+        self.on(async move |client| client.open_topic(&ticket).await).await
+    }
+
+    /// The topics that are open.
+    pub async fn topics(&self) -> Result<Vec<TopicId>, DeltaError> {
+        let rows = self.on(async |client| client.read(|reader| reader.topics()).await).await?;
+        Ok(rows.iter().map(|row| row.topic).collect())
+    }
+
+    /// Signs and stores an operation and queues it for sending; returns once it is durable on this device. With a `key`
+    /// (1 to 64 bytes, chosen by the app) it happens once: repeated, also after the app was killed, it gives the
+    /// operation of the first call.
+    #[uniffi::method(default(key = None))]
+    pub async fn publish(
+        &self,
+        topic: TopicId,
+        content: Content,
+        key: Option<Vec<u8>>,
+    ) -> Result<OperationId, DeltaError> {
+        let content: ops::Content = content.into();
+        match key {
+            Some(key) => self.on(async move |client| client.publish_once(topic, content, key).await).await,
+            None => self.on(async move |client| client.publish(topic, content).await).await,
+        }
+    }
+
+    /// Receives a topic. With a listener its events are pushed to it; without one they wait for
+    /// `Subscription.next_events` or `next_events`.
+    #[uniffi::method(default(listener = None))]
+    pub async fn subscribe(
+        &self,
+        topic: TopicId,
+        listener: Option<Arc<dyn EventListener>>,
+    ) -> Result<Arc<Subscription>, DeltaError> {
+        let subscription = self.on(async move |client| client.subscribe(topic).await).await?;
+        let runtime = self.runtime.handle();
+        Ok(Arc::new(match listener {
+            Some(listener) => Subscription::pushed(runtime, subscription, listener, self.caller.clone()),
+            None => Subscription::fetched(runtime, subscription, &self.queues),
+        }))
+    }
+
+    /// The next events, at most `max`, of all subscriptions without a listener. Waits for the first until `deadline`
+    /// (from now); an empty list means that nothing happened. A call that is cancelled loses no event.
+    pub async fn next_events(&self, max: u32, deadline: Duration) -> Vec<Event> {
+        let queues = Arc::clone(&self.queues);
+        wait(self.runtime.handle(), deadline, async move { queues.until_ready().await }).await;
+        self.queues.take(max as usize)
+    }
+
+    /// A page of a topic's messages, oldest first, tombstones included; at most 1000.
+    pub async fn messages(
+        &self,
+        topic: TopicId,
+        page: MessagePage,
+        limit: u32,
+    ) -> Result<Vec<Message>, DeltaError> {
+        let limit = limit.min(MAX_PAGE) as usize;
+        let log = self.log(topic).await?;
+        let rows = self
+            .on(async move |client| {
+                client.read(move |reader| reader.messages(&log, page.into(), limit)).await
+            })
+            .await?;
+        Ok(rows.into_iter().map(Into::into).collect())
+    }
+
+    /// One message.
+    pub async fn message(&self, id: OperationId) -> Result<Option<Message>, DeltaError> {
+        let row = self.on(async move |client| client.read(move |reader| reader.message(&id)).await).await?;
+        Ok(row.map(Into::into))
+    }
+
+    /// The reactions that stand on one message, by emoji, then author.
+    pub async fn reactions(&self, message: OperationId) -> Result<Vec<Reaction>, DeltaError> {
+        let rows =
+            self.on(async move |client| client.read(move |reader| reader.reactions(&message)).await).await?;
+        Ok(rows.into_iter().map(Into::into).collect())
+    }
+
+    /// Sends a signal (presence, typing: 1 to 3840 bytes) to whoever listens to the topic now. Nobody stores it; at
+    /// most one in five seconds leaves for a topic, the latest.
+    pub async fn signal(&self, topic: TopicId, bytes: Vec<u8>) -> Result<(), DeltaError> {
+        self.on(async move |client| client.signal(topic, bytes).await).await
+    }
+
+    /// Where a topic stands.
+    pub async fn status(&self, topic: TopicId) -> Result<TopicStatus, DeltaError> {
+        let (status, (standing, head)) = self
+            .on(async move |client| {
+                let status = client.status(topic).await?;
+                let stored =
+                    client.read(move |reader| Ok((reader.standing(topic)?, reader.signed_head(topic)?)));
+                Ok::<_, ClientError>((status, stored.await?))
+            })
+            .await?;
+        Ok(TopicStatus::new(status, standing, head))
+    }
+
+    /// What the device holds.
+    pub async fn statistics(&self) -> Result<Statistics, DeltaError> {
+        Ok(self.on(async |client| client.statistics().await).await?.into())
+    }
+
+    /// Tell it when the device's network changed: waiting ends, connections are made anew, the outbox is drained. As
+    /// often as the platform likes: it never storms.
+    pub fn network_changed(&self) {
+        self.client.network_changed();
+    }
+
+    /// For the background: when it returns, no database or lock file is open and nothing wakes. Subscriptions stay and
+    /// go on after `resume`; other calls are refused with the code `suspended`.
+    pub async fn suspend(&self) -> Result<(), DeltaError> {
+        self.on(async |client| client.suspend().await).await
+    }
+
+    /// Goes on after `suspend`.
+    pub async fn resume(&self) -> Result<(), DeltaError> {
+        self.on(async |client| client.resume().await).await
+    }
+
+    /// A background fetch, also while suspended: reads every topic to its end and sends what is queued, and is back
+    /// within `deadline` (from now) whatever the network does. Call `init_sync` before.
+    pub async fn run_once(&self, deadline: Duration) -> Result<RunSummary, DeltaError> {
+        Ok(self.on(async move |client| client.run_once(deadline).await).await?.into())
+    }
+
+    /// When something queued is due to be sent (again): for WorkManager or BGTaskScheduler. Nothing when nothing waits.
+    pub async fn next_wakeup_at(&self) -> Result<Option<SystemTime>, DeltaError> {
+        Ok(self.on(async |client| client.next_wakeup_at().await).await?.map(time))
+    }
+
+    /// Finishes what was accepted, closes sockets and database. Calls after it are refused with the code `closed`;
+    /// again is harmless. The database can be opened again at once.
+    pub async fn close(&self) -> Result<(), DeltaError> {
+        self.on(async |client| client.close().await).await
+    }
+}
+
+impl Delta {
+    async fn on<T: Send + 'static, F>(
+        &self,
+        work: impl FnOnce(Client) -> F + Send + 'static,
+    ) -> Result<T, DeltaError>
+    where
+        F: Future<Output = Result<T, ClientError>> + Send + 'static,
+    {
+        on(self.runtime.handle(), work(self.client.clone())).await
+    }
+
+    /// The conversation that lives in a topic.
+    async fn log(&self, topic: TopicId) -> Result<LogId, DeltaError> {
+        let row = self.on(async move |client| client.read(move |reader| reader.topic(topic)).await).await?;
+        let row = row.ok_or(ClientError::Command(CommandError::UnknownTopic))?;
+        Ok(row.ticket.log())
+    }
+}

@@ -1,0 +1,99 @@
+//! The threads of one [`Delta`](crate::Delta): a tokio runtime for its work, a thread for its listeners.
+
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::mpsc;
+
+use delta_client::ClientError;
+use tokio::runtime::Handle;
+use tokio::task::JoinHandle;
+
+use crate::error::DeltaError;
+
+/// Threads of the runtime: it only waits for sockets and hands on.
+const RUNTIME_THREADS: usize = 2;
+
+type Job = Box<dyn FnOnce() + Send>;
+
+/// A tokio runtime that may be dropped anywhere, on its own threads too.
+#[derive(Debug)]
+pub(crate) struct Runtime {
+    runtime: Option<tokio::runtime::Runtime>,
+    handle: Handle,
+}
+
+impl Runtime {
+    pub(crate) fn start() -> Result<Self, DeltaError> {
+        let runtime = tokio::runtime::Builder::new_multi_thread()
+            .worker_threads(RUNTIME_THREADS)
+            .thread_name("delta-io")
+            .enable_all()
+            .build()
+            .map_err(ClientError::Threads)?;
+        let handle = runtime.handle().clone();
+        Ok(Self { runtime: Some(runtime), handle })
+    }
+
+    pub(crate) const fn handle(&self) -> &Handle {
+        &self.handle
+    }
+}
+
+impl Drop for Runtime {
+    fn drop(&mut self) {
+        if let Some(runtime) = self.runtime.take() {
+            runtime.shutdown_background();
+        }
+    }
+}
+
+/// Does the work on the runtime. It goes on to its end when this future is dropped.
+pub(crate) async fn on<T, E>(
+    runtime: &Handle,
+    work: impl Future<Output = Result<T, E>> + Send + 'static,
+) -> Result<T, DeltaError>
+where
+    T: Send + 'static,
+    E: Into<DeltaError> + Send + 'static,
+{
+    joined(runtime.spawn(work)).await?.map_err(Into::into)
+}
+
+/// As [`on`], on a thread that may wait: for the app's keystore, for files.
+pub(crate) async fn on_blocking<T: Send + 'static>(
+    runtime: &Handle,
+    work: impl FnOnce() -> Result<T, DeltaError> + Send + 'static,
+) -> Result<T, DeltaError> {
+    joined(runtime.spawn_blocking(work)).await?
+}
+
+async fn joined<T>(handle: JoinHandle<T>) -> Result<T, DeltaError> {
+    handle.await.map_err(|error| match error.is_panic() {
+        true => DeltaError::panicked(),
+        false => ClientError::Closed.into(),
+    })
+}
+
+/// A thread that calls the app: listeners one after the other, log sinks on another. It ends with its last sender.
+#[derive(Clone, Debug)]
+pub(crate) struct Caller {
+    jobs: mpsc::Sender<Job>,
+}
+
+impl Caller {
+    pub(crate) fn start(name: &str) -> Result<Self, DeltaError> {
+        let (jobs, waiting) = mpsc::channel::<Job>();
+        let body = move || {
+            for job in waiting {
+                // The app's code is called through UniFFI, which turns what it throws into errors.
+                drop(catch_unwind(AssertUnwindSafe(job)));
+            }
+        };
+        std::thread::Builder::new().name(name.to_owned()).spawn(body).map_err(ClientError::Threads)?;
+        Ok(Self { jobs })
+    }
+
+    /// Runs a job after those before it.
+    pub(crate) fn call(&self, job: impl FnOnce() + Send + 'static) {
+        drop(self.jobs.send(Box::new(job)));
+    }
+}

@@ -1,0 +1,37 @@
+package delta
+
+/** Bytes as a value: compared by content, printed as lower-case hex. */
+public sealed class Id(public val bytes: ByteArray) {
+    override fun equals(other: Any?): Boolean =
+        this === other || (other is Id && other::class == this::class && bytes.contentEquals(other.bytes))
+
+    override fun hashCode(): Int = bytes.contentHashCode()
+
+    override fun toString(): String = bytes.joinToString("") { "%02x".format(it) }
+
+    public companion object {
+        /** The bytes that lower-case or upper-case hex stands for. */
+        public fun bytes(hex: String): ByteArray {
+            require(hex.length % 2 == 0) { "hex digits come in pairs" }
+            return ByteArray(hex.length / 2) { hex.substring(2 * it, 2 * it + 2).toInt(16).toByte() }
+        }
+    }
+}
+
+/** Where a conversation lives on a server, 32 bytes. */
+public class TopicId(bytes: ByteArray) : Id(bytes)
+
+/** Names an operation (a message, say), 32 bytes. */
+public class OperationId(bytes: ByteArray) : Id(bytes)
+
+/** Who signs: a device's Ed25519 key, 32 bytes. */
+public class Author(bytes: ByteArray) : Id(bytes)
+
+/** Stable name of a conversation, 32 bytes. */
+public class LogId(bytes: ByteArray) : Id(bytes)
+
+/** A relay's or sync server's Ed25519 key, 32 bytes. */
+public class NodeId(bytes: ByteArray) : Id(bytes)
+
+/** Where a message is shown. To be handed back for the page before or after it. */
+public class Position(bytes: ByteArray) : Id(bytes)

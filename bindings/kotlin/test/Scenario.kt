@@ -1,0 +1,148 @@
+package delta.test
+
+import delta.ffi.DeltaException
+import delta.ffi.LogLevel
+import delta.ffi.LogSink
+import delta.ffi.generateTicket
+import java.util.concurrent.CopyOnWriteArrayList
+import kotlin.test.assertEquals
+import kotlin.test.assertFalse
+import kotlin.test.assertNotNull
+import kotlin.test.assertNull
+import kotlin.test.assertTrue
+import kotlin.time.Duration.Companion.milliseconds
+import kotlin.time.Duration.Companion.seconds
+import kotlin.time.TimeSource
+import kotlinx.coroutines.async
+import kotlinx.coroutines.coroutineScope
+import kotlinx.coroutines.flow.first
+import kotlinx.coroutines.flow.map
+import kotlinx.coroutines.flow.take
+import kotlinx.coroutines.flow.toList
+import kotlinx.coroutines.launch
+
+/** What every language runs, against real relays and a real sync server. */
+fun scenario(network: Network): List<Test> = listOf(
+    Test("two devices talk, go offline, come back, suspend, resume and close") {
+        Folder().use { folder -> talk(network, folder) }
+    },
+    Test("follow gives each message once, in order") {
+        Folder().use { folder ->
+            val ticket = generateTicket()
+            val (alice, topic) = folder.joined(network, "alice", ticket)
+            val (bob, _) = folder.joined(network, "bob", ticket)
+            val texts = List(20) { "line $it" }
+            coroutineScope {
+                val reading = async { bob.follow(topic).take(texts.size).map { it.text }.toList() }
+                texts.forEach { alice.send(topic, it) }
+                assertEquals<List<String?>>(texts, reading.await())
+            }
+        }
+    },
+    Test("run once while suspended fetches, sends and goes back to sleep") {
+        Folder().use { folder -> runOnce(network, folder) }
+    },
+    Test("run once ends within its deadline while nobody answers") {
+        Folder().use { folder ->
+            val (alice, _) = folder.joined(network, "alice", generateTicket())
+            alice.suspend()
+            network.halt()
+            val start = TimeSource.Monotonic.markNow()
+            val summary = try { alice.runOnce(3.seconds) } finally { network.goOn() }
+            // The promise is what is checked here, not a speed.
+            assertTrue(start.elapsedNow() < 3.seconds)
+            assertFalse(summary.complete)
+            assertEquals(1uL to 0uL, summary.topics to summary.caughtUp)
+            assertEquals(0 to 0, holders(folder.database("alice")))
+        }
+    },
+    Test("case_66 logs show no key and no text") {
+        Folder().use { folder -> quiet(network, folder) }
+    },
+)
+
+private suspend fun talk(network: Network, folder: Folder) = coroutineScope {
+    val ticket = generateTicket()
+    val (alice, topic) = folder.joined(network, "alice", ticket)
+    val (bob, same) = folder.joined(network, "bob", ticket)
+    assertEquals(topic, same)
+    val heard = listOf(alice, bob).map { device -> launch { device.events(topic).collect {} } }
+    val sent = alice.send(topic, "hello")
+    bob.untilTexts(topic, "hello")
+    val message = bob.messages(topic).single()
+    assertEquals(sent to alice.author, message.id to message.author)
+    // Offline: what is said meanwhile waits, and arrives once.
+    network.halt()
+    try {
+        alice.networkChanged()
+        alice.send(topic, "while away")
+        val outbox = alice.status(topic).outbox
+        assertEquals(1uL, outbox.queued + outbox.sent)
+    } finally {
+        network.goOn()
+    }
+    alice.networkChanged()
+    bob.untilTexts(topic, "hello", "while away")
+    // Suspended: nothing is held.
+    alice.suspend()
+    assertEquals(0 to 0, holders(folder.database("alice")))
+    refused(DeltaException.State::class, "suspended") { alice.send(topic, "too late") }
+    bob.send(topic, "good night")
+    alice.resume()
+    assertTrue(holders(folder.database("alice")).first > 0)
+    alice.untilTexts(topic, "hello", "while away", "good night")
+    val statistics = alice.statistics()
+    assertEquals(1uL to 3uL, statistics.topics to statistics.operations)
+    alice.close()
+    alice.shutdown()
+    assertEquals(0 to 0, holders(folder.database("alice")))
+    bob.close()
+    // The flows end with their devices.
+    heard.forEach { it.join() }
+}
+
+private suspend fun runOnce(network: Network, folder: Folder) = coroutineScope {
+    val ticket = generateTicket()
+    val (alice, topic) = folder.joined(network, "alice", ticket)
+    val (bob, _) = folder.joined(network, "bob", ticket)
+    bob.send(topic, "queued on bob")
+    bob.suspend()
+    assertNotNull(bob.nextWakeupAt())
+    alice.send(topic, "for bob")
+    val hearing = launch { alice.events(topic).collect {} }
+    until { alice.status(topic).outbox.run { queued + sent } == 0uL }
+    val summary = bob.runOnce(PATIENCE_MS.milliseconds)
+    assertTrue(summary.complete, "$summary")
+    assertEquals(0 to 0, holders(folder.database("bob")))
+    assertNull(bob.nextWakeupAt())
+    alice.untilTexts(topic, "queued on bob", "for bob")
+    hearing.cancel()
+}
+
+private suspend fun quiet(network: Network, folder: Folder) = coroutineScope {
+    val lines = CopyOnWriteArrayList<String>()
+    val sink = object : LogSink {
+        override fun level() = LogLevel.TRACE
+        override fun log(level: LogLevel, target: String, message: String) {
+            lines += message
+        }
+    }
+    val ticket = generateTicket()
+    val device = folder.open("loud", log = sink)
+    device.initSync(network.hops(), network.syncUrl)
+    val topic = device.openTopic(ticket)
+    // What a listener throws is the app's own text; that it failed is logged.
+    val failing = device.subscribe(topic, object : delta.ffi.EventListener {
+        override fun onEvent(event: delta.ffi.Event): Unit = error("a bug of the app")
+    })
+    device.send(topic, "a very private text")
+    device.untilTexts(topic, "a very private text")
+    until { lines.isNotEmpty() }
+    failing.cancel()
+    device.close()
+    val secret = checkNotNull(folder.keystore.get("delta.device")).copyOfRange(25, 57)
+    val said = lines.joinToString("\n")
+    for (hidden in listOf(secret.joinToString("") { "%02x".format(it) }, ticket, "a very private text")) {
+        assertFalse(hidden in said)
+    }
+}

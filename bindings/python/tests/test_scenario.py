@@ -1,0 +1,222 @@
+"""The scenario that every language runs, against real relays and a real sync server."""
+
+import asyncio
+import os
+import tempfile
+import unittest
+from datetime import timedelta
+from pathlib import Path
+
+import delta
+from network import Network, other_process
+
+#: Reaching it is a failure, never a pass.
+PATIENCE = 120
+
+#: Who holds a lock on a file or has it open, asked from another process.
+HOLDERS = """
+import os, sys
+path = os.path.realpath(sys.argv[1])
+names = {path + suffix for suffix in ("", "-wal", "-shm", ".lock")}
+inodes = {str(os.stat(name).st_ino) for name in names if os.path.exists(name)}
+locks = [line for line in open("/proc/locks") if line.split()[5].split(":")[2] in inodes] if os.path.exists("/proc/locks") else []
+opened = []
+for fd in os.listdir(f"/proc/{sys.argv[2]}/fd"):
+    try:
+        if os.readlink(f"/proc/{sys.argv[2]}/fd/{fd}") in names:
+            opened.append(fd)
+    except OSError:
+        pass
+wal = os.path.getsize(path + "-wal") if os.path.exists(path + "-wal") else 0
+print(len(locks), len(opened), wal)
+"""
+
+
+def holders(database: Path) -> tuple[int, int, int]:
+    """Locks on the database's files, files of it that this process has open, bytes of its write-ahead log."""
+    locks, opened, wal = other_process(HOLDERS, str(database), str(os.getpid())).split()
+    return int(locks), int(opened), int(wal)
+
+
+class Scenario(unittest.IsolatedAsyncioTestCase):
+    @classmethod
+    def setUpClass(cls):
+        cls.network = Network()
+        cls.addClassCleanup(cls.network.close)
+
+    def setUp(self):
+        folder = tempfile.TemporaryDirectory()
+        self.addCleanup(folder.cleanup)
+        self.folder = Path(folder.name)
+        self.ticket = delta.generate_ticket()
+
+    async def device(self, name: str, keystore: delta.Keystore | None = None) -> delta.Device:
+        device = await delta.open(
+            self.folder / f"{name}.db", keystore or delta.MemoryKeystore(), allow_plaintext=True, merge_changes_ms=0
+        )
+        self.addAsyncCleanup(device.close)
+        return device
+
+    async def joined(self, name: str) -> tuple[delta.Device, bytes]:
+        device = await self.device(name)
+        self.assertEqual(await device.init_sync(self.network.hops(), self.network.sync_url), [])
+        return device, await device.open_topic(self.ticket)
+
+    async def until(self, condition) -> None:
+        async def poll():
+            while not await condition():
+                await asyncio.sleep(0.02)
+
+        await asyncio.wait_for(poll(), PATIENCE)
+
+    async def until_texts(self, device: delta.Device, topic: bytes, *texts: str) -> None:
+        async def there():
+            shown = [message.text for message in await device.messages(topic) if message.acknowledged]
+            return sorted(shown) == sorted(texts)
+
+        await self.until(there)
+
+    async def test_two_devices_talk_go_offline_come_back_suspend_resume_and_close(self):
+        alice, topic = await self.joined("alice")
+        bob, same = await self.joined("bob")
+        self.assertEqual(topic, same)
+        # Kept: a subscription ends with whoever holds it.
+        kept = [await device.subscribe(topic) for device in (alice, bob)]
+        sent = await alice.send(topic, "hello")
+        await self.until_texts(bob, topic, "hello")
+        [message] = await bob.messages(topic)
+        self.assertEqual((message.id, message.author), (sent, alice.author))
+
+        # Offline: what is said meanwhile waits, and arrives once.
+        self.network.halt()
+        try:
+            alice.network_changed()
+            await alice.send(topic, "while away")
+            status = await alice.status(topic)
+            self.assertEqual(status.outbox.queued + status.outbox.sent, 1)
+        finally:
+            self.network.go_on()
+        alice.network_changed()
+        await self.until_texts(bob, topic, "hello", "while away")
+
+        # Suspended: nothing is held; the other process looks.
+        await alice.suspend()
+        self.assertEqual(holders(self.folder / "alice.db"), (0, 0, 0))
+        with self.assertRaises(delta.DeltaError.State) as refused:
+            await alice.send(topic, "too late")
+        self.assertEqual(refused.exception.code, "suspended")
+        await bob.send(topic, "good night")
+        await alice.suspend()
+        await alice.resume()
+        self.assertGreater(holders(self.folder / "alice.db")[0], 0)
+        await self.until_texts(alice, topic, "hello", "while away", "good night")
+
+        statistics = await alice.statistics()
+        self.assertEqual((statistics.topics, statistics.operations), (1, 3))
+        self.assertEqual(len(kept), 2)
+        await alice.close()
+        await alice.close()
+        self.assertEqual(holders(self.folder / "alice.db"), (0, 0, 0))
+
+    async def test_follow_gives_each_message_once_in_order(self):
+        alice, topic = await self.joined("alice")
+        bob, _ = await self.joined("bob")
+        texts = [f"line {number}" for number in range(20)]
+
+        async def read():
+            seen = []
+            async for message in bob.follow(topic):
+                seen.append(message.text)
+                if len(seen) == len(texts):
+                    return seen
+
+        reading = asyncio.create_task(read())
+        for text in texts:
+            await alice.send(topic, text)
+        self.assertEqual(await asyncio.wait_for(reading, PATIENCE), texts)
+
+    async def test_run_once_while_suspended_fetches_and_goes_back_to_sleep(self):
+        alice, topic = await self.joined("alice")
+        bob, _ = await self.joined("bob")
+        await bob.send(topic, "queued on bob")
+        await bob.suspend()
+        self.assertIsNotNone(await bob.next_wakeup_at())
+        await alice.send(topic, "for bob")
+        kept = await alice.subscribe(topic)
+
+        async def delivered():
+            return (await alice.status(topic)).outbox.queued + (await alice.status(topic)).outbox.sent == 0
+
+        await self.until(delivered)
+        summary = await bob.run_once(timedelta(seconds=PATIENCE))
+        self.assertTrue(summary.complete, summary)
+        self.assertEqual(summary.received, 2)
+        self.assertEqual(holders(self.folder / "bob.db"), (0, 0, 0))
+        self.assertIsNone(await bob.next_wakeup_at())
+        await self.until_texts(alice, topic, "queued on bob", "for bob")
+        kept.cancel()
+
+    async def test_run_once_ends_within_its_deadline_while_nobody_answers(self):
+        alice, topic = await self.joined("alice")
+        await alice.suspend()
+        loop = asyncio.get_running_loop()
+        self.network.halt()
+        try:
+            before = loop.time()
+            summary = await alice.run_once(timedelta(seconds=3))
+            took = loop.time() - before
+        finally:
+            self.network.go_on()
+        self.assertFalse(summary.complete)
+        self.assertEqual((summary.topics, summary.caught_up), (1, 0))
+        # The promise is what is checked here, not a speed.
+        self.assertLess(took, 3.0)
+        self.assertEqual(holders(self.folder / "alice.db"), (0, 0, 0))
+
+    async def test_a_key_makes_a_publish_happen_once(self):
+        alice, topic = await self.joined("alice")
+        first = await alice.send(topic, "once", key=b"key")
+        self.assertEqual(await alice.send(topic, "once", key=b"key"), first)
+        self.assertEqual((await alice.statistics()).operations, 1)
+        with self.assertRaises(delta.DeltaError.Argument) as refused:
+            await alice.send(topic, "x", key=b"")
+        self.assertEqual(refused.exception.code, "idempotency_key")
+
+    async def test_case_66_logs_and_errors_show_no_key_and_no_text(self):
+        lines = []
+
+        class Sink(delta.LogSink):
+            def level(self):
+                return delta.LogLevel.TRACE
+
+            def log(self, level, target, message):
+                lines.append(message)
+
+        keystore = delta.MemoryKeystore()
+        device = await delta.open(self.folder / "loud.db", keystore, log=Sink(), allow_plaintext=True)
+        self.addAsyncCleanup(device.close)
+        await device.init_sync(self.network.hops(), self.network.sync_url)
+        topic = await device.open_topic(self.ticket)
+        # What a listener throws is the app's own text; that it failed is logged.
+        kept = await device.subscribe(topic, lambda event: event.no_such_field)
+        await device.send(topic, "a very private text")
+        self.network.halt()
+        device.network_changed()
+        self.network.go_on()
+        device.network_changed()
+        await self.until_texts(device, topic, "a very private text")
+        with self.assertRaises(delta.DeltaError) as refused:
+            await device.open_topic(self.ticket[:-1] + "!")
+        kept.cancel()
+        await device.close()
+        said = "\n".join(lines + [str(refused.exception), repr(refused.exception)])
+        self.assertTrue(lines)
+        # The item is a version, an instance, a count, then the seed.
+        secret = keystore.get("delta.device")[25:57]
+        self.assertEqual(len(secret), 32)
+        for hidden in (secret.hex(), self.ticket, self.ticket[:30], "a very private text", repr(list(secret))):
+            self.assertNotIn(hidden, said)
+
+
+if __name__ == "__main__":
+    unittest.main()

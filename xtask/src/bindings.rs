@@ -1,0 +1,135 @@
+//! The bindings: written from the built library, compared with what is checked in, and tested in their languages.
+
+mod kotlin;
+
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use crate::steps::Outcome;
+use crate::{Failure, cargo};
+
+/// What the generator writes, and where it lies in the repository.
+const FILES: [(&str, &str); 5] = [
+    ("kotlin/delta/ffi/delta_ffi.kt", "bindings/kotlin/src/delta/ffi/delta_ffi.kt"),
+    ("swift/DeltaFFI.swift", "bindings/swift/Sources/DeltaFFI/DeltaFFI.swift"),
+    ("swift/CDelta.h", "bindings/swift/Sources/CDelta/CDelta.h"),
+    ("swift/CDelta.modulemap", "bindings/swift/Sources/CDelta/module.modulemap"),
+    ("python/delta_ffi.py", "bindings/python/delta/delta_ffi.py"),
+];
+const CONFIG: &str = "uniffi.toml";
+const PYTHON: &str = "bindings/python";
+
+/// Writes the bindings anew.
+pub fn write() -> Result<(), Failure> {
+    let generated = generate().map_err(Failure::Failed)?;
+    for (from, to) in FILES {
+        let to = cargo::root().join(to);
+        copy(&generated.join(from), &to).map_err(Failure::Failed)?;
+        println!("{}", to.display());
+    }
+    Ok(())
+}
+
+/// Whether what is checked in is what would be written now.
+pub fn compare() -> Outcome {
+    outcome(generate().and_then(|generated| {
+        let differs = |from: &str, to: &str| {
+            std::fs::read(generated.join(from)).ok() != std::fs::read(cargo::root().join(to)).ok()
+        };
+        let stale: Vec<&str> =
+            FILES.iter().filter(|(from, to)| differs(from, to)).map(|(_, to)| *to).collect();
+        match stale.as_slice() {
+            [] => Ok(()),
+            _ => {
+                Err(format!("not what bindings/ffi says now: {}\nrun cargo xtask bindings", stale.join(", ")))
+            }
+        }
+    }))
+}
+
+/// The Python tests, with the library beside the module.
+pub fn python() -> Outcome {
+    outcome(test_python())
+}
+
+fn test_python() -> Result<(), String> {
+    build()?;
+    let programs = cargo::programs("debug")?;
+    let place = folder()?.join("python");
+    for entry in read_dir(&cargo::root().join(PYTHON).join("delta"))? {
+        if entry.extension().is_some_and(|extension| extension == "py") {
+            copy(&entry, &place.join("delta").join(entry.file_name().unwrap_or_default()))?;
+        }
+    }
+    copy(&library()?, &place.join("delta").join(library_name()))?;
+    let tests = format!("{PYTHON}/tests");
+    let mut command = Command::new(if cfg!(windows) { "python" } else { "python3" });
+    command.args(["-W", "error::ResourceWarning", "-m", "unittest", "discover", "-v", "-s", &tests]);
+    command.env("PYTHONPATH", &place).env("PYTHONDONTWRITEBYTECODE", "1").env("DELTA_PROGRAMS", programs);
+    run(&mut command)
+}
+
+/// The Kotlin tests on the JVM.
+pub fn kotlin() -> Outcome {
+    outcome(kotlin::test())
+}
+
+/// The library and the generator's program, then the generator.
+fn generate() -> Result<PathBuf, String> {
+    build()?;
+    let place = folder()?.join("generated");
+    let program = cargo::programs("debug")?.join(format!("delta-bindgen{}", std::env::consts::EXE_SUFFIX));
+    let mut command = Command::new(program);
+    run(command.arg(library()?).arg(CONFIG).arg(&place))?;
+    Ok(place)
+}
+
+/// Not stripped: the generator reads the library's metadata.
+fn build() -> Result<(), String> {
+    let words = cargo::line("build --quiet --locked -p delta-ffi -p delta-bindgen");
+    run(&mut cargo::command(&words))
+}
+
+fn folder() -> Result<PathBuf, String> {
+    let programs = cargo::programs("debug")?;
+    Ok(programs.parent().ok_or("no target folder")?.join("bindings"))
+}
+
+fn library() -> Result<PathBuf, String> {
+    Ok(cargo::programs("debug")?.join(library_name()))
+}
+
+fn library_name() -> String {
+    format!("{}delta_ffi{}", std::env::consts::DLL_PREFIX, std::env::consts::DLL_SUFFIX)
+}
+
+fn read_dir(folder: &Path) -> Result<Vec<PathBuf>, String> {
+    let entries = std::fs::read_dir(folder).map_err(|error| format!("{}: {error}", folder.display()))?;
+    Ok(entries.flatten().map(|entry| entry.path()).collect())
+}
+
+fn copy(from: &Path, to: &Path) -> Result<(), String> {
+    let copied =
+        to.parent().map_or(Ok(()), std::fs::create_dir_all).and_then(|()| std::fs::copy(from, to).map(drop));
+    copied.map_err(|error| format!("{} to {}: {error}", from.display(), to.display()))
+}
+
+fn run(command: &mut Command) -> Result<(), String> {
+    let shown = format!("{command:?}");
+    println!("$ {shown}");
+    match command.current_dir(cargo::root()).status() {
+        Ok(status) if status.success() => Ok(()),
+        Ok(status) => Err(format!("{shown} ended with {status}")),
+        Err(error) => Err(format!("{shown} did not start: {error}")),
+    }
+}
+
+fn outcome(result: Result<(), String>) -> Outcome {
+    match result {
+        Ok(()) => Outcome::Passed,
+        Err(why) => {
+            println!("{why}");
+            Outcome::Failed
+        }
+    }
+}
