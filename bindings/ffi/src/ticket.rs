@@ -27,11 +27,7 @@ pub fn generate_ticket(public: bool) -> Result<String, DeltaError> {
         true => Ticket::generate_public(&mut PlatformEntropy),
         false => Ticket::generate_private(&mut PlatformEntropy),
     };
-    let failed = |error: delta_core::EntropyError| DeltaError::Device {
-        code: "entropy".to_owned(),
-        reason: error.to_string(),
-    };
-    Ok(ticket.map_err(failed)?.to_string())
+    Ok(ticket.map_err(ClientError::from)?.to_string())
 }
 
 /// The same ticket without the right to write.

@@ -3798,6 +3798,242 @@ class Event:
             return True
 
     @dataclass
+    class SERVER_WITHHOLDS:
+        """
+        The server kept the echo of an own operation from this device; it was found in the log another way.
+"""
+        
+        def __init__(self, topic:TopicId, seq:int):
+            self.topic = topic
+            
+            """
+        Which topic.
+"""
+        
+            self.seq = seq
+            
+            """
+        Where it stands.
+"""
+        
+            pass
+
+    
+            
+            
+    
+        def __str__(self):
+            return "Event.SERVER_WITHHOLDS(topic={}, seq={})".format(self.topic, self.seq)
+        def __eq__(self, other):
+            if not isinstance(other, Event):
+                return NotImplemented
+            if not other.is_SERVER_WITHHOLDS():
+                return False
+            if self.topic != other.topic:
+                return False
+            if self.seq != other.seq:
+                return False
+            return True
+
+    @dataclass
+    class FALSE_RESET:
+        """
+        The server told this device that its log is another one, and shows the old one to others.
+"""
+        
+        def __init__(self, topic:TopicId):
+            self.topic = topic
+            
+            """
+        Which topic.
+"""
+        
+            pass
+
+    
+            
+            
+    
+        def __str__(self):
+            return "Event.FALSE_RESET(topic={})".format(self.topic)
+        def __eq__(self, other):
+            if not isinstance(other, Event):
+                return NotImplemented
+            if not other.is_FALSE_RESET():
+                return False
+            if self.topic != other.topic:
+                return False
+            return True
+
+    @dataclass
+    class TOPIC_CLOSED:
+        """
+        The topic closed: the conversation goes on in another one.
+"""
+        
+        def __init__(self, topic:TopicId, rotator:Author, successor:TopicId):
+            self.topic = topic
+            
+            """
+        Which topic.
+"""
+        
+            self.rotator = rotator
+            
+            """
+        Who closed it.
+"""
+        
+            self.successor = successor
+            
+            """
+        Where the conversation goes on.
+"""
+        
+            pass
+
+    
+            
+            
+    
+        def __str__(self):
+            return "Event.TOPIC_CLOSED(topic={}, rotator={}, successor={})".format(self.topic, self.rotator, self.successor)
+        def __eq__(self, other):
+            if not isinstance(other, Event):
+                return NotImplemented
+            if not other.is_TOPIC_CLOSED():
+                return False
+            if self.topic != other.topic:
+                return False
+            if self.rotator != other.rotator:
+                return False
+            if self.successor != other.successor:
+                return False
+            return True
+
+    @dataclass
+    class MOVED:
+        """
+        The conversation goes on in another topic, opened by itself; it keeps its name for the app.
+"""
+        
+        def __init__(self, topic:TopicId, successor:TopicId):
+            self.topic = topic
+            
+            """
+        The topic as the app knows it.
+"""
+        
+            self.successor = successor
+            
+            """
+        Where it lives now.
+"""
+        
+            pass
+
+    
+            
+            
+    
+        def __str__(self):
+            return "Event.MOVED(topic={}, successor={})".format(self.topic, self.successor)
+        def __eq__(self, other):
+            if not isinstance(other, Event):
+                return NotImplemented
+            if not other.is_MOVED():
+                return False
+            if self.topic != other.topic:
+                return False
+            if self.successor != other.successor:
+                return False
+            return True
+
+    @dataclass
+    class AWAITING_KEY:
+        """
+        The conversation goes on in a topic of which this device has no key (yet): it was removed, or the key is late.
+"""
+        
+        def __init__(self, topic:TopicId, successor:TopicId, reason:str):
+            self.topic = topic
+            
+            """
+        Which topic.
+"""
+        
+            self.successor = successor
+            
+            """
+        Where the conversation goes on.
+"""
+        
+            self.reason = reason
+            
+            """
+        Why there is no key, for people.
+"""
+        
+            pass
+
+    
+            
+            
+    
+        def __str__(self):
+            return "Event.AWAITING_KEY(topic={}, successor={}, reason={})".format(self.topic, self.successor, self.reason)
+        def __eq__(self, other):
+            if not isinstance(other, Event):
+                return NotImplemented
+            if not other.is_AWAITING_KEY():
+                return False
+            if self.topic != other.topic:
+                return False
+            if self.successor != other.successor:
+                return False
+            if self.reason != other.reason:
+                return False
+            return True
+
+    @dataclass
+    class ROTATION_LOST:
+        """
+        A rotation of this device came too late: whatever it was for is to be done again.
+"""
+        
+        def __init__(self, topic:TopicId, operation:OperationId):
+            self.topic = topic
+            
+            """
+        Which topic.
+"""
+        
+            self.operation = operation
+            
+            """
+        The rotation.
+"""
+        
+            pass
+
+    
+            
+            
+    
+        def __str__(self):
+            return "Event.ROTATION_LOST(topic={}, operation={})".format(self.topic, self.operation)
+        def __eq__(self, other):
+            if not isinstance(other, Event):
+                return NotImplemented
+            if not other.is_ROTATION_LOST():
+                return False
+            if self.topic != other.topic:
+                return False
+            if self.operation != other.operation:
+                return False
+            return True
+
+    @dataclass
     class FORKED:
         """
         An author signed two operations for one place in a log.
@@ -4141,6 +4377,30 @@ class Event:
         return isinstance(self, Event.SERVER_EQUIVOCATES)
     def is_server_equivocates(self) -> bool:
         return isinstance(self, Event.SERVER_EQUIVOCATES)
+    def is_SERVER_WITHHOLDS(self) -> bool:
+        return isinstance(self, Event.SERVER_WITHHOLDS)
+    def is_server_withholds(self) -> bool:
+        return isinstance(self, Event.SERVER_WITHHOLDS)
+    def is_FALSE_RESET(self) -> bool:
+        return isinstance(self, Event.FALSE_RESET)
+    def is_false_reset(self) -> bool:
+        return isinstance(self, Event.FALSE_RESET)
+    def is_TOPIC_CLOSED(self) -> bool:
+        return isinstance(self, Event.TOPIC_CLOSED)
+    def is_topic_closed(self) -> bool:
+        return isinstance(self, Event.TOPIC_CLOSED)
+    def is_MOVED(self) -> bool:
+        return isinstance(self, Event.MOVED)
+    def is_moved(self) -> bool:
+        return isinstance(self, Event.MOVED)
+    def is_AWAITING_KEY(self) -> bool:
+        return isinstance(self, Event.AWAITING_KEY)
+    def is_awaiting_key(self) -> bool:
+        return isinstance(self, Event.AWAITING_KEY)
+    def is_ROTATION_LOST(self) -> bool:
+        return isinstance(self, Event.ROTATION_LOST)
+    def is_rotation_lost(self) -> bool:
+        return isinstance(self, Event.ROTATION_LOST)
     def is_FORKED(self) -> bool:
         return isinstance(self, Event.FORKED)
     def is_forked(self) -> bool:
@@ -4185,6 +4445,12 @@ Event.RESET = type("Event.RESET", (Event.RESET, Event,), {})  # type: ignore
 Event.GAP = type("Event.GAP", (Event.GAP, Event,), {})  # type: ignore
 Event.SERVER_FAULT = type("Event.SERVER_FAULT", (Event.SERVER_FAULT, Event,), {})  # type: ignore
 Event.SERVER_EQUIVOCATES = type("Event.SERVER_EQUIVOCATES", (Event.SERVER_EQUIVOCATES, Event,), {})  # type: ignore
+Event.SERVER_WITHHOLDS = type("Event.SERVER_WITHHOLDS", (Event.SERVER_WITHHOLDS, Event,), {})  # type: ignore
+Event.FALSE_RESET = type("Event.FALSE_RESET", (Event.FALSE_RESET, Event,), {})  # type: ignore
+Event.TOPIC_CLOSED = type("Event.TOPIC_CLOSED", (Event.TOPIC_CLOSED, Event,), {})  # type: ignore
+Event.MOVED = type("Event.MOVED", (Event.MOVED, Event,), {})  # type: ignore
+Event.AWAITING_KEY = type("Event.AWAITING_KEY", (Event.AWAITING_KEY, Event,), {})  # type: ignore
+Event.ROTATION_LOST = type("Event.ROTATION_LOST", (Event.ROTATION_LOST, Event,), {})  # type: ignore
 Event.FORKED = type("Event.FORKED", (Event.FORKED, Event,), {})  # type: ignore
 Event.SIGNAL = type("Event.SIGNAL", (Event.SIGNAL, Event,), {})  # type: ignore
 Event.SIGNAL_SENT = type("Event.SIGNAL_SENT", (Event.SIGNAL_SENT, Event,), {})  # type: ignore
@@ -4239,43 +4505,74 @@ class _UniffiFfiConverterTypeEvent(_UniffiConverterRustBuffer):
                 _UniffiFfiConverterTypeOperationId.read(buf),
             )
         if variant == 8:
+            return Event.SERVER_WITHHOLDS(
+                _UniffiFfiConverterTypeTopicId.read(buf),
+                _UniffiFfiConverterUInt64.read(buf),
+            )
+        if variant == 9:
+            return Event.FALSE_RESET(
+                _UniffiFfiConverterTypeTopicId.read(buf),
+            )
+        if variant == 10:
+            return Event.TOPIC_CLOSED(
+                _UniffiFfiConverterTypeTopicId.read(buf),
+                _UniffiFfiConverterTypeAuthor.read(buf),
+                _UniffiFfiConverterTypeTopicId.read(buf),
+            )
+        if variant == 11:
+            return Event.MOVED(
+                _UniffiFfiConverterTypeTopicId.read(buf),
+                _UniffiFfiConverterTypeTopicId.read(buf),
+            )
+        if variant == 12:
+            return Event.AWAITING_KEY(
+                _UniffiFfiConverterTypeTopicId.read(buf),
+                _UniffiFfiConverterTypeTopicId.read(buf),
+                _UniffiFfiConverterString.read(buf),
+            )
+        if variant == 13:
+            return Event.ROTATION_LOST(
+                _UniffiFfiConverterTypeTopicId.read(buf),
+                _UniffiFfiConverterTypeOperationId.read(buf),
+            )
+        if variant == 14:
             return Event.FORKED(
                 _UniffiFfiConverterTypeTopicId.read(buf),
                 _UniffiFfiConverterTypeAuthor.read(buf),
                 _UniffiFfiConverterTypeLogId.read(buf),
             )
-        if variant == 9:
+        if variant == 15:
             return Event.SIGNAL(
                 _UniffiFfiConverterTypeTopicId.read(buf),
                 _UniffiFfiConverterTypeAuthor.read(buf),
                 _UniffiFfiConverterBytes.read(buf),
             )
-        if variant == 10:
+        if variant == 16:
             return Event.SIGNAL_SENT(
                 _UniffiFfiConverterTypeTopicId.read(buf),
                 _UniffiFfiConverterBoolean.read(buf),
             )
-        if variant == 11:
+        if variant == 17:
             return Event.READABLE(
                 _UniffiFfiConverterTypeTopicId.read(buf),
                 _UniffiFfiConverterOptionalTypeTrouble.read(buf),
             )
-        if variant == 12:
+        if variant == 18:
             return Event.DELIVERY(
                 _UniffiFfiConverterTypeTopicId.read(buf),
                 _UniffiFfiConverterOptionalTypeTrouble.read(buf),
             )
-        if variant == 13:
+        if variant == 19:
             return Event.STORAGE(
                 _UniffiFfiConverterTypeTopicId.read(buf),
                 _UniffiFfiConverterOptionalTypeTrouble.read(buf),
             )
-        if variant == 14:
+        if variant == 20:
             return Event.LAGGED(
                 _UniffiFfiConverterTypeTopicId.read(buf),
                 _UniffiFfiConverterUInt64.read(buf),
             )
-        if variant == 15:
+        if variant == 21:
             return Event.CLOSED(
                 _UniffiFfiConverterTypeTopicId.read(buf),
             )
@@ -4311,6 +4608,31 @@ class _UniffiFfiConverterTypeEvent(_UniffiConverterRustBuffer):
         if value.is_SERVER_EQUIVOCATES():
             _UniffiFfiConverterTypeTopicId.check_lower(value.topic)
             _UniffiFfiConverterTypeAuthor.check_lower(value.author)
+            _UniffiFfiConverterTypeOperationId.check_lower(value.operation)
+            return
+        if value.is_SERVER_WITHHOLDS():
+            _UniffiFfiConverterTypeTopicId.check_lower(value.topic)
+            _UniffiFfiConverterUInt64.check_lower(value.seq)
+            return
+        if value.is_FALSE_RESET():
+            _UniffiFfiConverterTypeTopicId.check_lower(value.topic)
+            return
+        if value.is_TOPIC_CLOSED():
+            _UniffiFfiConverterTypeTopicId.check_lower(value.topic)
+            _UniffiFfiConverterTypeAuthor.check_lower(value.rotator)
+            _UniffiFfiConverterTypeTopicId.check_lower(value.successor)
+            return
+        if value.is_MOVED():
+            _UniffiFfiConverterTypeTopicId.check_lower(value.topic)
+            _UniffiFfiConverterTypeTopicId.check_lower(value.successor)
+            return
+        if value.is_AWAITING_KEY():
+            _UniffiFfiConverterTypeTopicId.check_lower(value.topic)
+            _UniffiFfiConverterTypeTopicId.check_lower(value.successor)
+            _UniffiFfiConverterString.check_lower(value.reason)
+            return
+        if value.is_ROTATION_LOST():
+            _UniffiFfiConverterTypeTopicId.check_lower(value.topic)
             _UniffiFfiConverterTypeOperationId.check_lower(value.operation)
             return
         if value.is_FORKED():
@@ -4380,38 +4702,63 @@ class _UniffiFfiConverterTypeEvent(_UniffiConverterRustBuffer):
             _UniffiFfiConverterTypeTopicId.write(value.topic, buf)
             _UniffiFfiConverterTypeAuthor.write(value.author, buf)
             _UniffiFfiConverterTypeOperationId.write(value.operation, buf)
-        if value.is_FORKED():
+        if value.is_SERVER_WITHHOLDS():
             buf.write_i32(8)
+            _UniffiFfiConverterTypeTopicId.write(value.topic, buf)
+            _UniffiFfiConverterUInt64.write(value.seq, buf)
+        if value.is_FALSE_RESET():
+            buf.write_i32(9)
+            _UniffiFfiConverterTypeTopicId.write(value.topic, buf)
+        if value.is_TOPIC_CLOSED():
+            buf.write_i32(10)
+            _UniffiFfiConverterTypeTopicId.write(value.topic, buf)
+            _UniffiFfiConverterTypeAuthor.write(value.rotator, buf)
+            _UniffiFfiConverterTypeTopicId.write(value.successor, buf)
+        if value.is_MOVED():
+            buf.write_i32(11)
+            _UniffiFfiConverterTypeTopicId.write(value.topic, buf)
+            _UniffiFfiConverterTypeTopicId.write(value.successor, buf)
+        if value.is_AWAITING_KEY():
+            buf.write_i32(12)
+            _UniffiFfiConverterTypeTopicId.write(value.topic, buf)
+            _UniffiFfiConverterTypeTopicId.write(value.successor, buf)
+            _UniffiFfiConverterString.write(value.reason, buf)
+        if value.is_ROTATION_LOST():
+            buf.write_i32(13)
+            _UniffiFfiConverterTypeTopicId.write(value.topic, buf)
+            _UniffiFfiConverterTypeOperationId.write(value.operation, buf)
+        if value.is_FORKED():
+            buf.write_i32(14)
             _UniffiFfiConverterTypeTopicId.write(value.topic, buf)
             _UniffiFfiConverterTypeAuthor.write(value.author, buf)
             _UniffiFfiConverterTypeLogId.write(value.log, buf)
         if value.is_SIGNAL():
-            buf.write_i32(9)
+            buf.write_i32(15)
             _UniffiFfiConverterTypeTopicId.write(value.topic, buf)
             _UniffiFfiConverterTypeAuthor.write(value.author, buf)
             _UniffiFfiConverterBytes.write(value.bytes, buf)
         if value.is_SIGNAL_SENT():
-            buf.write_i32(10)
+            buf.write_i32(16)
             _UniffiFfiConverterTypeTopicId.write(value.topic, buf)
             _UniffiFfiConverterBoolean.write(value.taken, buf)
         if value.is_READABLE():
-            buf.write_i32(11)
+            buf.write_i32(17)
             _UniffiFfiConverterTypeTopicId.write(value.topic, buf)
             _UniffiFfiConverterOptionalTypeTrouble.write(value.trouble, buf)
         if value.is_DELIVERY():
-            buf.write_i32(12)
+            buf.write_i32(18)
             _UniffiFfiConverterTypeTopicId.write(value.topic, buf)
             _UniffiFfiConverterOptionalTypeTrouble.write(value.trouble, buf)
         if value.is_STORAGE():
-            buf.write_i32(13)
+            buf.write_i32(19)
             _UniffiFfiConverterTypeTopicId.write(value.topic, buf)
             _UniffiFfiConverterOptionalTypeTrouble.write(value.trouble, buf)
         if value.is_LAGGED():
-            buf.write_i32(14)
+            buf.write_i32(20)
             _UniffiFfiConverterTypeTopicId.write(value.topic, buf)
             _UniffiFfiConverterUInt64.write(value.dropped, buf)
         if value.is_CLOSED():
-            buf.write_i32(15)
+            buf.write_i32(21)
             _UniffiFfiConverterTypeTopicId.write(value.topic, buf)
 
 

@@ -19,7 +19,9 @@ import os, sys
 path = os.path.realpath(sys.argv[1])
 names = {path + suffix for suffix in ("", "-wal", "-shm", ".lock")}
 inodes = {str(os.stat(name).st_ino) for name in names if os.path.exists(name)}
-locks = [line for line in open("/proc/locks") if line.split()[5].split(":")[2] in inodes] if os.path.exists("/proc/locks") else []
+# A field of a line is device:device:inode (proc_locks(5)); lines of those who wait have one field more.
+places = [part.split(":")[2] for line in open("/proc/locks") for part in line.split() if part.count(":") == 2]
+locks = [place for place in places if place in inodes]
 opened = []
 for fd in os.listdir(f"/proc/{sys.argv[2]}/fd"):
     try:

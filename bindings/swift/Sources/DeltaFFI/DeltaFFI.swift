@@ -4230,6 +4230,75 @@ public enum Event: Equatable, Hashable {
          */operation: OperationId
     )
     /**
+     * The server kept the echo of an own operation from this device; it was found in the log another way.
+     */
+    case serverWithholds(
+        /**
+         * Which topic.
+         */topic: TopicId, 
+        /**
+         * Where it stands.
+         */seq: UInt64
+    )
+    /**
+     * The server told this device that its log is another one, and shows the old one to others.
+     */
+    case falseReset(
+        /**
+         * Which topic.
+         */topic: TopicId
+    )
+    /**
+     * The topic closed: the conversation goes on in another one.
+     */
+    case topicClosed(
+        /**
+         * Which topic.
+         */topic: TopicId, 
+        /**
+         * Who closed it.
+         */rotator: Author, 
+        /**
+         * Where the conversation goes on.
+         */successor: TopicId
+    )
+    /**
+     * The conversation goes on in another topic, opened by itself; it keeps its name for the app.
+     */
+    case moved(
+        /**
+         * The topic as the app knows it.
+         */topic: TopicId, 
+        /**
+         * Where it lives now.
+         */successor: TopicId
+    )
+    /**
+     * The conversation goes on in a topic of which this device has no key (yet): it was removed, or the key is late.
+     */
+    case awaitingKey(
+        /**
+         * Which topic.
+         */topic: TopicId, 
+        /**
+         * Where the conversation goes on.
+         */successor: TopicId, 
+        /**
+         * Why there is no key, for people.
+         */reason: String
+    )
+    /**
+     * A rotation of this device came too late: whatever it was for is to be done again.
+     */
+    case rotationLost(
+        /**
+         * Which topic.
+         */topic: TopicId, 
+        /**
+         * The rotation.
+         */operation: OperationId
+    )
+    /**
      * An author signed two operations for one place in a log.
      */
     case forked(
@@ -4362,28 +4431,46 @@ public struct FfiConverterTypeEvent: FfiConverterRustBuffer {
         case 7: return .serverEquivocates(topic: try FfiConverterTypeTopicId.read(from: &buf), author: try FfiConverterTypeAuthor.read(from: &buf), operation: try FfiConverterTypeOperationId.read(from: &buf)
         )
         
-        case 8: return .forked(topic: try FfiConverterTypeTopicId.read(from: &buf), author: try FfiConverterTypeAuthor.read(from: &buf), log: try FfiConverterTypeLogId.read(from: &buf)
+        case 8: return .serverWithholds(topic: try FfiConverterTypeTopicId.read(from: &buf), seq: try FfiConverterUInt64.read(from: &buf)
         )
         
-        case 9: return .signal(topic: try FfiConverterTypeTopicId.read(from: &buf), author: try FfiConverterTypeAuthor.read(from: &buf), bytes: try FfiConverterData.read(from: &buf)
+        case 9: return .falseReset(topic: try FfiConverterTypeTopicId.read(from: &buf)
         )
         
-        case 10: return .signalSent(topic: try FfiConverterTypeTopicId.read(from: &buf), taken: try FfiConverterBool.read(from: &buf)
+        case 10: return .topicClosed(topic: try FfiConverterTypeTopicId.read(from: &buf), rotator: try FfiConverterTypeAuthor.read(from: &buf), successor: try FfiConverterTypeTopicId.read(from: &buf)
         )
         
-        case 11: return .readable(topic: try FfiConverterTypeTopicId.read(from: &buf), trouble: try FfiConverterOptionTypeTrouble.read(from: &buf)
+        case 11: return .moved(topic: try FfiConverterTypeTopicId.read(from: &buf), successor: try FfiConverterTypeTopicId.read(from: &buf)
         )
         
-        case 12: return .delivery(topic: try FfiConverterTypeTopicId.read(from: &buf), trouble: try FfiConverterOptionTypeTrouble.read(from: &buf)
+        case 12: return .awaitingKey(topic: try FfiConverterTypeTopicId.read(from: &buf), successor: try FfiConverterTypeTopicId.read(from: &buf), reason: try FfiConverterString.read(from: &buf)
         )
         
-        case 13: return .storage(topic: try FfiConverterTypeTopicId.read(from: &buf), trouble: try FfiConverterOptionTypeTrouble.read(from: &buf)
+        case 13: return .rotationLost(topic: try FfiConverterTypeTopicId.read(from: &buf), operation: try FfiConverterTypeOperationId.read(from: &buf)
         )
         
-        case 14: return .lagged(topic: try FfiConverterTypeTopicId.read(from: &buf), dropped: try FfiConverterUInt64.read(from: &buf)
+        case 14: return .forked(topic: try FfiConverterTypeTopicId.read(from: &buf), author: try FfiConverterTypeAuthor.read(from: &buf), log: try FfiConverterTypeLogId.read(from: &buf)
         )
         
-        case 15: return .closed(topic: try FfiConverterTypeTopicId.read(from: &buf)
+        case 15: return .signal(topic: try FfiConverterTypeTopicId.read(from: &buf), author: try FfiConverterTypeAuthor.read(from: &buf), bytes: try FfiConverterData.read(from: &buf)
+        )
+        
+        case 16: return .signalSent(topic: try FfiConverterTypeTopicId.read(from: &buf), taken: try FfiConverterBool.read(from: &buf)
+        )
+        
+        case 17: return .readable(topic: try FfiConverterTypeTopicId.read(from: &buf), trouble: try FfiConverterOptionTypeTrouble.read(from: &buf)
+        )
+        
+        case 18: return .delivery(topic: try FfiConverterTypeTopicId.read(from: &buf), trouble: try FfiConverterOptionTypeTrouble.read(from: &buf)
+        )
+        
+        case 19: return .storage(topic: try FfiConverterTypeTopicId.read(from: &buf), trouble: try FfiConverterOptionTypeTrouble.read(from: &buf)
+        )
+        
+        case 20: return .lagged(topic: try FfiConverterTypeTopicId.read(from: &buf), dropped: try FfiConverterUInt64.read(from: &buf)
+        )
+        
+        case 21: return .closed(topic: try FfiConverterTypeTopicId.read(from: &buf)
         )
         
         default: throw UniffiInternalError.unexpectedEnumCase
@@ -4438,52 +4525,89 @@ public struct FfiConverterTypeEvent: FfiConverterRustBuffer {
             FfiConverterTypeOperationId.write(operation, into: &buf)
             
         
-        case let .forked(topic,author,log):
+        case let .serverWithholds(topic,seq):
             writeInt(&buf, Int32(8))
+            FfiConverterTypeTopicId.write(topic, into: &buf)
+            FfiConverterUInt64.write(seq, into: &buf)
+            
+        
+        case let .falseReset(topic):
+            writeInt(&buf, Int32(9))
+            FfiConverterTypeTopicId.write(topic, into: &buf)
+            
+        
+        case let .topicClosed(topic,rotator,successor):
+            writeInt(&buf, Int32(10))
+            FfiConverterTypeTopicId.write(topic, into: &buf)
+            FfiConverterTypeAuthor.write(rotator, into: &buf)
+            FfiConverterTypeTopicId.write(successor, into: &buf)
+            
+        
+        case let .moved(topic,successor):
+            writeInt(&buf, Int32(11))
+            FfiConverterTypeTopicId.write(topic, into: &buf)
+            FfiConverterTypeTopicId.write(successor, into: &buf)
+            
+        
+        case let .awaitingKey(topic,successor,reason):
+            writeInt(&buf, Int32(12))
+            FfiConverterTypeTopicId.write(topic, into: &buf)
+            FfiConverterTypeTopicId.write(successor, into: &buf)
+            FfiConverterString.write(reason, into: &buf)
+            
+        
+        case let .rotationLost(topic,operation):
+            writeInt(&buf, Int32(13))
+            FfiConverterTypeTopicId.write(topic, into: &buf)
+            FfiConverterTypeOperationId.write(operation, into: &buf)
+            
+        
+        case let .forked(topic,author,log):
+            writeInt(&buf, Int32(14))
             FfiConverterTypeTopicId.write(topic, into: &buf)
             FfiConverterTypeAuthor.write(author, into: &buf)
             FfiConverterTypeLogId.write(log, into: &buf)
             
         
         case let .signal(topic,author,bytes):
-            writeInt(&buf, Int32(9))
+            writeInt(&buf, Int32(15))
             FfiConverterTypeTopicId.write(topic, into: &buf)
             FfiConverterTypeAuthor.write(author, into: &buf)
             FfiConverterData.write(bytes, into: &buf)
             
         
         case let .signalSent(topic,taken):
-            writeInt(&buf, Int32(10))
+            writeInt(&buf, Int32(16))
             FfiConverterTypeTopicId.write(topic, into: &buf)
             FfiConverterBool.write(taken, into: &buf)
             
         
         case let .readable(topic,trouble):
-            writeInt(&buf, Int32(11))
+            writeInt(&buf, Int32(17))
             FfiConverterTypeTopicId.write(topic, into: &buf)
             FfiConverterOptionTypeTrouble.write(trouble, into: &buf)
             
         
         case let .delivery(topic,trouble):
-            writeInt(&buf, Int32(12))
+            writeInt(&buf, Int32(18))
             FfiConverterTypeTopicId.write(topic, into: &buf)
             FfiConverterOptionTypeTrouble.write(trouble, into: &buf)
             
         
         case let .storage(topic,trouble):
-            writeInt(&buf, Int32(13))
+            writeInt(&buf, Int32(19))
             FfiConverterTypeTopicId.write(topic, into: &buf)
             FfiConverterOptionTypeTrouble.write(trouble, into: &buf)
             
         
         case let .lagged(topic,dropped):
-            writeInt(&buf, Int32(14))
+            writeInt(&buf, Int32(20))
             FfiConverterTypeTopicId.write(topic, into: &buf)
             FfiConverterUInt64.write(dropped, into: &buf)
             
         
         case let .closed(topic):
-            writeInt(&buf, Int32(15))
+            writeInt(&buf, Int32(21))
             FfiConverterTypeTopicId.write(topic, into: &buf)
             
         }

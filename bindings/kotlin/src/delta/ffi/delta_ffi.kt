@@ -5766,6 +5766,124 @@ sealed class Event {
     }
     
     /**
+     * The server kept the echo of an own operation from this device; it was found in the log another way.
+     */
+    data class ServerWithholds(
+        /**
+         * Which topic.
+         */
+        val `topic`: delta.ffi.TopicId, 
+        /**
+         * Where it stands.
+         */
+        val `seq`: kotlin.ULong) : Event()
+        
+    {
+        
+
+        companion object
+    }
+    
+    /**
+     * The server told this device that its log is another one, and shows the old one to others.
+     */
+    data class FalseReset(
+        /**
+         * Which topic.
+         */
+        val `topic`: delta.ffi.TopicId) : Event()
+        
+    {
+        
+
+        companion object
+    }
+    
+    /**
+     * The topic closed: the conversation goes on in another one.
+     */
+    data class TopicClosed(
+        /**
+         * Which topic.
+         */
+        val `topic`: delta.ffi.TopicId, 
+        /**
+         * Who closed it.
+         */
+        val `rotator`: delta.ffi.Author, 
+        /**
+         * Where the conversation goes on.
+         */
+        val `successor`: delta.ffi.TopicId) : Event()
+        
+    {
+        
+
+        companion object
+    }
+    
+    /**
+     * The conversation goes on in another topic, opened by itself; it keeps its name for the app.
+     */
+    data class Moved(
+        /**
+         * The topic as the app knows it.
+         */
+        val `topic`: delta.ffi.TopicId, 
+        /**
+         * Where it lives now.
+         */
+        val `successor`: delta.ffi.TopicId) : Event()
+        
+    {
+        
+
+        companion object
+    }
+    
+    /**
+     * The conversation goes on in a topic of which this device has no key (yet): it was removed, or the key is late.
+     */
+    data class AwaitingKey(
+        /**
+         * Which topic.
+         */
+        val `topic`: delta.ffi.TopicId, 
+        /**
+         * Where the conversation goes on.
+         */
+        val `successor`: delta.ffi.TopicId, 
+        /**
+         * Why there is no key, for people.
+         */
+        val `reason`: kotlin.String) : Event()
+        
+    {
+        
+
+        companion object
+    }
+    
+    /**
+     * A rotation of this device came too late: whatever it was for is to be done again.
+     */
+    data class RotationLost(
+        /**
+         * Which topic.
+         */
+        val `topic`: delta.ffi.TopicId, 
+        /**
+         * The rotation.
+         */
+        val `operation`: delta.ffi.OperationId) : Event()
+        
+    {
+        
+
+        companion object
+    }
+    
+    /**
      * An author signed two operations for one place in a log.
      */
     data class Forked(
@@ -5967,37 +6085,62 @@ public object FfiConverterTypeEvent : FfiConverterRustBuffer<Event>{
                 FfiConverterTypeAuthor.read(buf),
                 FfiConverterTypeOperationId.read(buf),
                 )
-            8 -> Event.Forked(
+            8 -> Event.ServerWithholds(
+                FfiConverterTypeTopicId.read(buf),
+                FfiConverterULong.read(buf),
+                )
+            9 -> Event.FalseReset(
+                FfiConverterTypeTopicId.read(buf),
+                )
+            10 -> Event.TopicClosed(
+                FfiConverterTypeTopicId.read(buf),
+                FfiConverterTypeAuthor.read(buf),
+                FfiConverterTypeTopicId.read(buf),
+                )
+            11 -> Event.Moved(
+                FfiConverterTypeTopicId.read(buf),
+                FfiConverterTypeTopicId.read(buf),
+                )
+            12 -> Event.AwaitingKey(
+                FfiConverterTypeTopicId.read(buf),
+                FfiConverterTypeTopicId.read(buf),
+                FfiConverterString.read(buf),
+                )
+            13 -> Event.RotationLost(
+                FfiConverterTypeTopicId.read(buf),
+                FfiConverterTypeOperationId.read(buf),
+                )
+            14 -> Event.Forked(
                 FfiConverterTypeTopicId.read(buf),
                 FfiConverterTypeAuthor.read(buf),
                 FfiConverterTypeLogId.read(buf),
                 )
-            9 -> Event.Signal(
+            15 -> Event.Signal(
                 FfiConverterTypeTopicId.read(buf),
                 FfiConverterTypeAuthor.read(buf),
                 FfiConverterByteArray.read(buf),
                 )
-            10 -> Event.SignalSent(
+            16 -> Event.SignalSent(
                 FfiConverterTypeTopicId.read(buf),
                 FfiConverterBoolean.read(buf),
                 )
-            11 -> Event.Readable(
+            17 -> Event.Readable(
                 FfiConverterTypeTopicId.read(buf),
                 FfiConverterOptionalTypeTrouble.read(buf),
                 )
-            12 -> Event.Delivery(
+            18 -> Event.Delivery(
                 FfiConverterTypeTopicId.read(buf),
                 FfiConverterOptionalTypeTrouble.read(buf),
                 )
-            13 -> Event.Storage(
+            19 -> Event.Storage(
                 FfiConverterTypeTopicId.read(buf),
                 FfiConverterOptionalTypeTrouble.read(buf),
                 )
-            14 -> Event.Lagged(
+            20 -> Event.Lagged(
                 FfiConverterTypeTopicId.read(buf),
                 FfiConverterULong.read(buf),
                 )
-            15 -> Event.Closed(
+            21 -> Event.Closed(
                 FfiConverterTypeTopicId.read(buf),
                 )
             else -> throw RuntimeException("invalid enum value, something is very wrong!!")
@@ -6060,6 +6203,55 @@ public object FfiConverterTypeEvent : FfiConverterRustBuffer<Event>{
                 4UL
                 + FfiConverterTypeTopicId.allocationSize(value.`topic`)
                 + FfiConverterTypeAuthor.allocationSize(value.`author`)
+                + FfiConverterTypeOperationId.allocationSize(value.`operation`)
+            )
+        }
+        is Event.ServerWithholds -> {
+            // Add the size for the Int that specifies the variant plus the size needed for all fields
+            (
+                4UL
+                + FfiConverterTypeTopicId.allocationSize(value.`topic`)
+                + FfiConverterULong.allocationSize(value.`seq`)
+            )
+        }
+        is Event.FalseReset -> {
+            // Add the size for the Int that specifies the variant plus the size needed for all fields
+            (
+                4UL
+                + FfiConverterTypeTopicId.allocationSize(value.`topic`)
+            )
+        }
+        is Event.TopicClosed -> {
+            // Add the size for the Int that specifies the variant plus the size needed for all fields
+            (
+                4UL
+                + FfiConverterTypeTopicId.allocationSize(value.`topic`)
+                + FfiConverterTypeAuthor.allocationSize(value.`rotator`)
+                + FfiConverterTypeTopicId.allocationSize(value.`successor`)
+            )
+        }
+        is Event.Moved -> {
+            // Add the size for the Int that specifies the variant plus the size needed for all fields
+            (
+                4UL
+                + FfiConverterTypeTopicId.allocationSize(value.`topic`)
+                + FfiConverterTypeTopicId.allocationSize(value.`successor`)
+            )
+        }
+        is Event.AwaitingKey -> {
+            // Add the size for the Int that specifies the variant plus the size needed for all fields
+            (
+                4UL
+                + FfiConverterTypeTopicId.allocationSize(value.`topic`)
+                + FfiConverterTypeTopicId.allocationSize(value.`successor`)
+                + FfiConverterString.allocationSize(value.`reason`)
+            )
+        }
+        is Event.RotationLost -> {
+            // Add the size for the Int that specifies the variant plus the size needed for all fields
+            (
+                4UL
+                + FfiConverterTypeTopicId.allocationSize(value.`topic`)
                 + FfiConverterTypeOperationId.allocationSize(value.`operation`)
             )
         }
@@ -6176,52 +6368,89 @@ public object FfiConverterTypeEvent : FfiConverterRustBuffer<Event>{
                 FfiConverterTypeOperationId.write(value.`operation`, buf)
                 Unit
             }
-            is Event.Forked -> {
+            is Event.ServerWithholds -> {
                 buf.putInt(8)
+                FfiConverterTypeTopicId.write(value.`topic`, buf)
+                FfiConverterULong.write(value.`seq`, buf)
+                Unit
+            }
+            is Event.FalseReset -> {
+                buf.putInt(9)
+                FfiConverterTypeTopicId.write(value.`topic`, buf)
+                Unit
+            }
+            is Event.TopicClosed -> {
+                buf.putInt(10)
+                FfiConverterTypeTopicId.write(value.`topic`, buf)
+                FfiConverterTypeAuthor.write(value.`rotator`, buf)
+                FfiConverterTypeTopicId.write(value.`successor`, buf)
+                Unit
+            }
+            is Event.Moved -> {
+                buf.putInt(11)
+                FfiConverterTypeTopicId.write(value.`topic`, buf)
+                FfiConverterTypeTopicId.write(value.`successor`, buf)
+                Unit
+            }
+            is Event.AwaitingKey -> {
+                buf.putInt(12)
+                FfiConverterTypeTopicId.write(value.`topic`, buf)
+                FfiConverterTypeTopicId.write(value.`successor`, buf)
+                FfiConverterString.write(value.`reason`, buf)
+                Unit
+            }
+            is Event.RotationLost -> {
+                buf.putInt(13)
+                FfiConverterTypeTopicId.write(value.`topic`, buf)
+                FfiConverterTypeOperationId.write(value.`operation`, buf)
+                Unit
+            }
+            is Event.Forked -> {
+                buf.putInt(14)
                 FfiConverterTypeTopicId.write(value.`topic`, buf)
                 FfiConverterTypeAuthor.write(value.`author`, buf)
                 FfiConverterTypeLogId.write(value.`log`, buf)
                 Unit
             }
             is Event.Signal -> {
-                buf.putInt(9)
+                buf.putInt(15)
                 FfiConverterTypeTopicId.write(value.`topic`, buf)
                 FfiConverterTypeAuthor.write(value.`author`, buf)
                 FfiConverterByteArray.write(value.`bytes`, buf)
                 Unit
             }
             is Event.SignalSent -> {
-                buf.putInt(10)
+                buf.putInt(16)
                 FfiConverterTypeTopicId.write(value.`topic`, buf)
                 FfiConverterBoolean.write(value.`taken`, buf)
                 Unit
             }
             is Event.Readable -> {
-                buf.putInt(11)
+                buf.putInt(17)
                 FfiConverterTypeTopicId.write(value.`topic`, buf)
                 FfiConverterOptionalTypeTrouble.write(value.`trouble`, buf)
                 Unit
             }
             is Event.Delivery -> {
-                buf.putInt(12)
+                buf.putInt(18)
                 FfiConverterTypeTopicId.write(value.`topic`, buf)
                 FfiConverterOptionalTypeTrouble.write(value.`trouble`, buf)
                 Unit
             }
             is Event.Storage -> {
-                buf.putInt(13)
+                buf.putInt(19)
                 FfiConverterTypeTopicId.write(value.`topic`, buf)
                 FfiConverterOptionalTypeTrouble.write(value.`trouble`, buf)
                 Unit
             }
             is Event.Lagged -> {
-                buf.putInt(14)
+                buf.putInt(20)
                 FfiConverterTypeTopicId.write(value.`topic`, buf)
                 FfiConverterULong.write(value.`dropped`, buf)
                 Unit
             }
             is Event.Closed -> {
-                buf.putInt(15)
+                buf.putInt(21)
                 FfiConverterTypeTopicId.write(value.`topic`, buf)
                 Unit
             }
