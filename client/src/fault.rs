@@ -54,6 +54,11 @@ const fn of_command(error: &CommandError) -> Fault {
         | CommandError::OutboxFull
         | CommandError::UnknownOperation
         | CommandError::TopicClosed
+        | CommandError::NotASpace
+        | CommandError::Refused(_)
+        | CommandError::MayNotWrite
+        | CommandError::UpdateRequired
+        | CommandError::LastManager
         | CommandError::NotRotator
         | CommandError::StaleRotation
         | CommandError::NotOwnOperation

@@ -175,7 +175,8 @@ pub struct Change {
     pub log: LogId,
     /// What kind.
     pub kind: ChangedKind,
-    /// Which: ids of messages; for reactions, of the messages they belong to; for profiles, the authors.
+    /// Which: ids of messages; for reactions, of the messages they belong to; for profiles, the
+    /// authors; otherwise of the space, the rooms, the members.
     pub ids: Vec<Vec<u8>>,
 }
 
@@ -188,6 +189,12 @@ pub enum ChangedKind {
     Reaction,
     /// Profiles.
     Profile,
+    /// A space itself.
+    Space,
+    /// Rooms of a space.
+    Room,
+    /// Members of a space.
+    Member,
 }
 
 impl From<projector::Change> for Change {
@@ -196,6 +203,9 @@ impl From<projector::Change> for Change {
             Aggregate::Message => ChangedKind::Message,
             Aggregate::Reaction => ChangedKind::Reaction,
             Aggregate::Profile => ChangedKind::Profile,
+            Aggregate::Space => ChangedKind::Space,
+            Aggregate::Room => ChangedKind::Room,
+            Aggregate::Member => ChangedKind::Member,
         };
         Self { log: change.log, kind, ids: change.ids.iter().map(|id| id.to_vec()).collect() }
     }

@@ -1427,6 +1427,21 @@ class ChangedKind(enum.Enum):
     Profiles.
 """
     
+    SPACE = 3
+    """
+    A space itself.
+"""
+    
+    ROOM = 4
+    """
+    Rooms of a space.
+"""
+    
+    MEMBER = 5
+    """
+    Members of a space.
+"""
+    
 
 
 class _UniffiFfiConverterTypeChangedKind(_UniffiConverterRustBuffer):
@@ -1439,6 +1454,12 @@ class _UniffiFfiConverterTypeChangedKind(_UniffiConverterRustBuffer):
             return ChangedKind.REACTION
         if variant == 3:
             return ChangedKind.PROFILE
+        if variant == 4:
+            return ChangedKind.SPACE
+        if variant == 5:
+            return ChangedKind.ROOM
+        if variant == 6:
+            return ChangedKind.MEMBER
         raise InternalError("Raw enum value doesn't match any cases")
 
     @staticmethod
@@ -1448,6 +1469,12 @@ class _UniffiFfiConverterTypeChangedKind(_UniffiConverterRustBuffer):
         if value == ChangedKind.REACTION:
             return
         if value == ChangedKind.PROFILE:
+            return
+        if value == ChangedKind.SPACE:
+            return
+        if value == ChangedKind.ROOM:
+            return
+        if value == ChangedKind.MEMBER:
             return
         raise ValueError(value)
 
@@ -1459,6 +1486,12 @@ class _UniffiFfiConverterTypeChangedKind(_UniffiConverterRustBuffer):
             buf.write_i32(2)
         if value == ChangedKind.PROFILE:
             buf.write_i32(3)
+        if value == ChangedKind.SPACE:
+            buf.write_i32(4)
+        if value == ChangedKind.ROOM:
+            buf.write_i32(5)
+        if value == ChangedKind.MEMBER:
+            buf.write_i32(6)
 
 
 

@@ -15,6 +15,8 @@ use crate::store::{Store, StoreError};
 #[derive(Debug)]
 pub struct Asleep {
     state: State,
+    /// The log was moved into the database, which syncs it.
+    synced: bool,
 }
 
 impl Engine {
@@ -27,7 +29,8 @@ impl Engine {
         let Self { store, mut state, .. } = self;
         // What the last batch changed is committed: nothing of it is to be taken back.
         state.begin();
-        (Asleep { state }, store.close())
+        let closed = store.close();
+        (Asleep { state, synced: closed.is_ok() }, closed)
     }
 
     /// When something that waits to be sent is due, whether or not anything is connected. `None`: nothing waits.
@@ -40,8 +43,8 @@ impl Asleep {
     /// Goes on with the same database, opened again. Connections start over at once from the stored cursors: hand in
     /// [`super::Input::NetworkChanged`] next.
     pub fn wake(self, store: Store, now: Millis) -> Engine {
-        let Self { state } = self;
-        let mut engine = Engine { store, state, outputs: VecDeque::new(), stale: Some(now) };
+        let Self { state, synced } = self;
+        let mut engine = Engine { store, state, outputs: VecDeque::new(), synced, stale: Some(now) };
         // If the store cannot be read now, the next batch tries again before anything else.
         if engine.refresh(now).is_ok() {
             engine.state.connect_all(now);

@@ -2275,7 +2275,8 @@ public struct Change: Equatable, Hashable {
      */
     public let kind: ChangedKind
     /**
-     * Which: ids of messages; for reactions, of the messages they belong to; for profiles, the authors.
+     * Which: ids of messages; for reactions, of the messages they belong to; for profiles, the
+     * authors; otherwise of the space, the rooms, the members.
      */
     public let ids: [Data]
 
@@ -2289,7 +2290,8 @@ public struct Change: Equatable, Hashable {
          * What kind.
          */kind: ChangedKind, 
         /**
-         * Which: ids of messages; for reactions, of the messages they belong to; for profiles, the authors.
+         * Which: ids of messages; for reactions, of the messages they belong to; for profiles, the
+         * authors; otherwise of the space, the rooms, the members.
          */ids: [Data]) {
         self.log = log
         self.kind = kind
@@ -3569,6 +3571,18 @@ public enum ChangedKind: Equatable, Hashable {
      * Profiles.
      */
     case profile
+    /**
+     * A space itself.
+     */
+    case space
+    /**
+     * Rooms of a space.
+     */
+    case room
+    /**
+     * Members of a space.
+     */
+    case member
 
 
 
@@ -3596,6 +3610,12 @@ public struct FfiConverterTypeChangedKind: FfiConverterRustBuffer {
         
         case 3: return .profile
         
+        case 4: return .space
+        
+        case 5: return .room
+        
+        case 6: return .member
+        
         default: throw UniffiInternalError.unexpectedEnumCase
         }
     }
@@ -3614,6 +3634,18 @@ public struct FfiConverterTypeChangedKind: FfiConverterRustBuffer {
         
         case .profile:
             writeInt(&buf, Int32(3))
+        
+        
+        case .space:
+            writeInt(&buf, Int32(4))
+        
+        
+        case .room:
+            writeInt(&buf, Int32(5))
+        
+        
+        case .member:
+            writeInt(&buf, Int32(6))
         
         }
     }

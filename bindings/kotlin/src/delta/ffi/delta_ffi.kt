@@ -4040,7 +4040,8 @@ data class Change (
     val `kind`: ChangedKind
     , 
     /**
-     * Which: ids of messages; for reactions, of the messages they belong to; for profiles, the authors.
+     * Which: ids of messages; for reactions, of the messages they belong to; for profiles, the
+     * authors; otherwise of the space, the rooms, the members.
      */
     val `ids`: List<kotlin.ByteArray>
     
@@ -4966,7 +4967,19 @@ enum class ChangedKind {
     /**
      * Profiles.
      */
-    PROFILE;
+    PROFILE,
+    /**
+     * A space itself.
+     */
+    SPACE,
+    /**
+     * Rooms of a space.
+     */
+    ROOM,
+    /**
+     * Members of a space.
+     */
+    MEMBER;
 
     
 
