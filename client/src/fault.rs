@@ -28,7 +28,9 @@ impl ClientError {
     pub fn fault(&self) -> Fault {
         match self {
             Self::Command(error) => of_command(error),
-            Self::Store(_) | Self::SeenDamaged | Self::Threads(_) | Self::Entropy(_) => Fault::Device,
+            Self::Store(_) | Self::SeenDamaged | Self::Threads(_) | Self::Entropy(_) | Self::File { .. } => {
+                Fault::Device
+            }
             Self::KeyStore(_) => Fault::KeyStore,
             Self::Ticket(_)
             | Self::SyncUrl(_)
@@ -36,7 +38,8 @@ impl ClientError {
             | Self::Directory(_)
             | Self::Pool { .. }
             | Self::PathLength { .. }
-            | Self::Tls(_) => Fault::Caller,
+            | Self::Tls(_)
+            | Self::Export(_) => Fault::Caller,
             Self::Unreadable(_) | Self::Suspended | Self::Closed => Fault::State,
             Self::ServerUnreachable { .. } => Fault::Network,
             Self::ServerRecord { .. } => Fault::Server,
