@@ -95,8 +95,24 @@ pub(crate) fn scope(hops: &RelayHops) -> String {
 }
 
 /// Checks the relays: the app's records and those this device collected itself, whichever are newer. Nobody who is not in
-/// the app's list or pool comes in by being collected, and nobody's operator changes.
+/// the app's list or pool comes in by being collected, and nobody's operator changes. Relays whose records have expired
+/// stay, behind the others: no route goes over them, but what was read through tunnels is never read directly because a
+/// device slept for a week.
 pub(crate) fn directory(
+    hops: &RelayHops,
+    renewed: Option<&Renewed>,
+    terms: &Terms,
+    now: Millis,
+    seen: &Seen,
+) -> Result<(Directory, Vec<Skipped>), ClientError> {
+    let (current, skipped) = valid_at(hops, renewed, terms, now, seen)?;
+    let expired = valid_at(hops, renewed, terms, Millis(0), seen)?.0;
+    // Of two with one id the first counts.
+    let nodes = current.nodes().iter().chain(expired.relays()).cloned();
+    Ok((Directory::from_nodes(current.version(), current.expires(), nodes), skipped))
+}
+
+fn valid_at(
     hops: &RelayHops,
     renewed: Option<&Renewed>,
     terms: &Terms,

@@ -8,6 +8,8 @@ use crate::device::{Device, ticket};
 use crate::net::{Net, now};
 
 const HOUR_MS: u64 = 3_600_000;
+/// Longer than the mock network's records hold.
+const EXPIRED_MS: u64 = 401 * 24 * HOUR_MS;
 
 /// Every relay has a new key and has erased the old one; its record says so.
 fn rotate(net: &Net, seed: u8, signed: Millis) {
@@ -106,4 +108,32 @@ async fn who_is_not_in_the_apps_pool_does_not_come_in_with_a_set_of_records() {
     assert_eq!(net.world().packets, 0);
     a.join(&net).await;
     a.until_acknowledged(id).await;
+}
+
+#[tokio::test]
+async fn a_device_whose_records_have_all_expired_reads_through_tunnels_or_not_at_all() {
+    let net = Net::start().await;
+    net.world().offers_tunnels = true;
+    let long_ago = Millis(now().0 - EXPIRED_MS);
+    let old = RelayHops::Pool(net.records(long_ago));
+    // Relays have nothing newer, at first.
+    net.world().signed = Some(long_ago);
+    let mut a = Device::offline(1, &ticket(1)).await;
+    let skipped = a.client.init_sync(&old, &net.sync_url()).await.unwrap();
+    assert_eq!(skipped.len(), 3, "they are in no route: {skipped:?}");
+    a.until_live().await;
+    {
+        let world = net.world();
+        assert!(world.tunnels > 0);
+        assert_eq!(world.requests.len(), world.tunnels, "the server sees no address but the relays'");
+    }
+    net.world().signed = Some(now());
+    let asked = net.world().record_sets;
+    a.clock.forward(RENEW_RETRY_MAX_MS);
+    a.client.status(a.topic).await.unwrap();
+    until_record_sets(&net, asked + 1).await;
+    let id = a.say("with today's keys").await;
+    a.until_acknowledged(id).await;
+    let world = net.world();
+    assert!(world.requests.len() <= world.tunnels);
 }

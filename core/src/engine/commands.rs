@@ -15,6 +15,7 @@ use super::state::{State, Topic};
 use crate::entropy::Entropy;
 use crate::identity::{EnvelopeHash, Millis};
 use crate::limits::{MAX_IDEMPOTENCY_KEY, MAX_OUTBOX_BYTES, MAX_OUTBOX_ROWS, MAX_TOPICS};
+use crate::onion::route::Tunnels;
 use crate::ops::{self, Body, Content, Ticket};
 use crate::store::{NewOutboxRow, Origin, StoreError, Tx};
 use crate::sync::outbox::OutboxRow;
@@ -264,22 +265,26 @@ impl State {
         let same = self.network.as_ref().is_some_and(|old| {
             old.server.id == network.server.id && old.hide_reading == network.hide_reading
         });
+        // What is read directly because no relay offered tunnels goes through one as soon as one does.
+        let hides = network.hide_reading && Tunnels::are_offered(&network.directory, &network.server);
+        let mut closed = Vec::new();
         for (id, topic) in &mut self.topics {
-            if let Some(session) = topic.session.as_mut().filter(|_| !same) {
+            let is_direct = topic.tunnel.is_none();
+            if let Some(session) = topic.session.as_mut()
+                && (!same || (hides && is_direct && session.conn().is_some()))
+            {
                 session.stop();
+                closed.push(*id);
             }
             // What is blocked is looked at again, and the app told if it no longer is.
             topic.blocked_until = None;
             self.touched.insert(*id);
         }
-        if !same {
-            // The old sessions' closes are handed out before the new ones are made.
-            let ids: Vec<TopicId> = self.topics.keys().copied().collect();
-            for id in ids {
-                self.publish_session(id, staged);
-                if let Some(topic) = self.topics.get_mut(&id) {
-                    topic.session = None;
-                }
+        // The old sessions' closes are handed out before the new ones are made.
+        for id in closed {
+            self.publish_session(id, staged);
+            if let Some(topic) = self.topics.get_mut(&id) {
+                topic.session = None;
             }
         }
         self.freshness.configured(network.sending.records_as_of, now, entropy);

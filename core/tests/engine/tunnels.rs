@@ -1,6 +1,6 @@
 //! Reading through tunnels: which relay, and what happens when it fails.
 
-use delta_core::engine::{Command, DirectReading, Input, Network, ReadPath, Reply};
+use delta_core::engine::{Command, DirectReading, Input, Network, Output, ReadPath, Reply};
 use delta_core::identity::NodeId;
 use delta_core::onion::directory::{Directory, Node};
 use delta_core::onion::route::TUNNEL_PAUSE_MIN_MS;
@@ -170,4 +170,22 @@ fn pages_of_history_come_through_a_tunnel_too_and_by_another_relay_when_it_fails
     assert!(device.fetch_via.is_some_and(|relay| relay != first));
     device.read_again(&world);
     assert_eq!(device.texts().len(), 8);
+}
+
+#[test]
+fn what_was_read_directly_goes_through_a_tunnel_as_soon_as_one_is_offered() {
+    let world = world();
+    let mut device = device(&world, world.network(3));
+    let (direct, _) = device.catch_up(&world);
+    assert_eq!(device.via, None, "nobody offers tunnels");
+    let input = device.input(Command::Configure(world.tunnel_network(2)));
+    let outputs = device.handle(vec![input]).unwrap();
+    let closed = |output: &Output| matches!(output, Output::Disconnect { conn } if *conn == direct);
+    assert!(outputs.iter().any(closed));
+    let (tunnelled, _) = device.catch_up(&world);
+    assert!(device.via.is_some());
+    // The same records once more change nothing.
+    let input = device.input(Command::Configure(world.tunnel_network(2)));
+    let outputs = device.handle(vec![input]).unwrap();
+    assert!(!outputs.iter().any(|output| matches!(output, Output::Disconnect { .. })), "{tunnelled:?}");
 }

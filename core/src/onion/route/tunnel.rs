@@ -88,9 +88,16 @@ impl Tunnels {
 
     /// The tunnel for a connection of the topic now. `None` when no relay offers one.
     pub fn choose(&self, directory: &Directory, request: &TunnelRequest<'_>) -> Option<Tunnel> {
-        let relay = offering(directory, request).min_by_key(|relay| self.rank(directory, request, relay))?;
+        let relays = offering(directory, request.server);
+        let relays = relays.filter(|relay| !request.never.contains(&relay.id));
+        let relay = relays.min_by_key(|relay| self.rank(directory, request, relay))?;
         let url = format!("{}/tunnel?to={}", relay.url, request.server.id).into();
         Some(Tunnel { relay: relay.id, url })
+    }
+
+    /// Whether any relay offers tunnels to the server.
+    pub fn are_offered(directory: &Directory, server: &Node) -> bool {
+        offering(directory, server).next().is_some()
     }
 
     /// Whether a relay has failed and its pause is not over.
@@ -157,14 +164,9 @@ impl Tunnels {
 }
 
 /// The relays that may carry it: none of the server's operator.
-fn offering<'d>(directory: &'d Directory, request: &TunnelRequest<'_>) -> impl Iterator<Item = &'d Node> {
-    let TunnelRequest { server, never, .. } = *request;
-    directory.relays().filter(move |relay| {
-        relay.tunnel
-            && relay.id != server.id
-            && relay.operator != server.operator
-            && !never.contains(&relay.id)
-    })
+fn offering<'d>(directory: &'d Directory, server: &Node) -> impl Iterator<Item = &'d Node> {
+    let (id, operator) = (server.id, server.operator.clone());
+    directory.relays().filter(move |relay| relay.tunnel && relay.id != id && relay.operator != operator)
 }
 
 impl fmt::Debug for Tunnels {
