@@ -1,7 +1,7 @@
 //! Handing a conversation on to new keys, without those who are to leave.
 
 use delta_core::crypto::{
-    Channel, CryptoError, GroupCrypto, PreparedRotation, Recipient, TwoParty, prepare_rotation,
+    CryptoError, GroupCrypto, PreparedRotation, Recipient, Rotator, TwoParty, prepare_rotation,
 };
 use delta_core::engine::{Command, CommandError, Reply};
 use delta_core::identity::{Author, Millis, OperationId};
@@ -29,7 +29,7 @@ pub struct Remaining {
 pub struct Rotated {
     /// Its operation. The conversation moves once that stands in the topic, before any other rotation.
     pub operation: OperationId,
-    /// Devices that get no key with it: no session with them stands, and no usable key bundle is known.
+    /// Devices that get no key with it: no usable key bundle of theirs is known.
     pub left_out: Vec<Author>,
 }
 
@@ -79,7 +79,7 @@ impl Client {
     }
 }
 
-/// Seals the next epoch for every device, over the session that stands or from its bundle.
+/// Seals the next epoch for every device, from its bundle.
 fn prepare(
     reader: &Reader,
     topic: TopicId,
@@ -95,22 +95,19 @@ fn prepare(
     };
     let Some(current) = reader.topic(current)? else { return refused(CommandError::UnknownTopic) };
     let Some(secrets) = reader.device_secrets()? else { return refused(CommandError::NoKey) };
-    let (mut sessions, mut bundles, mut unknown) = (Vec::new(), Vec::new(), Vec::new());
+    let (mut bundles, mut unknown) = (Vec::new(), Vec::new());
     for to in remaining.iter().filter(|to| to.device != author) {
-        match (reader.session_with(&to.device)?, reader.device_bundle(&to.device)?) {
-            (Some(session), _) => sessions.push((session, to.may_write)),
-            (None, Some(bundle)) => bundles.push((bundle, to.may_write)),
-            (None, None) => unknown.push((to.device, CryptoError::NoBundle)),
+        match reader.device_bundle(&to.device)? {
+            Some(bundle) => bundles.push((bundle, to.may_write)),
+            None => unknown.push((to.device, CryptoError::NoBundle)),
         }
     }
-    let over = sessions.iter().map(|(session, may_write)| (Channel::Session(session), *may_write));
-    let new = bundles.iter().map(|(bundle, may_write)| (Channel::Bundle(bundle), *may_write));
     let recipients: Vec<Recipient<'_>> =
-        over.chain(new).map(|(channel, may_write)| Recipient { channel, may_write }).collect();
+        bundles.iter().map(|(bundle, may_write)| Recipient { bundle, may_write: *may_write }).collect();
     let ends = reader.log_ends(&log)?;
-    let mut entropy = PlatformEntropy;
+    let (mut entropy, rotator) = (PlatformEntropy, Rotator { device: author, secrets: &secrets });
     let prepared =
-        prepare_rotation(&TwoParty, &secrets, &current.ticket, &recipients, ends, now, &mut entropy);
+        prepare_rotation(&TwoParty, rotator, &current.ticket, &recipients, ends, now, &mut entropy);
     Ok(match prepared {
         Ok(mut prepared) => {
             prepared.left_out.extend(unknown);

@@ -10,6 +10,7 @@
 //! as input; opening draws nothing. Nothing of it sees a clock: expiry is checked here, with `now`.
 
 mod bundle;
+mod context;
 mod direct;
 mod keys;
 mod message;
@@ -19,15 +20,16 @@ mod session;
 mod tests;
 mod two_party;
 
-use thiserror::Error;
-use zeroize::Zeroizing;
-
 pub use bundle::{BundleError, DeviceBundle, MAX_BUNDLE_LIFETIME_MS};
-pub use direct::{Direct, DirectError, OpenedDirect, seal_direct};
+pub use context::{Context, Opened, Purpose};
+pub use direct::{Channel, Direct, DirectError, OpenedDirect, seal_direct};
 pub use keys::{DeviceSecrets, PREKEY_GRACE_MS, PREKEY_LIFETIME_MS};
 pub use message::MAX_PAYLOAD;
-pub use rotation::{Channel, PreparedRotation, Recipient, RotationError, open_rotation, prepare_rotation};
+pub use rotation::{
+    IncomingRotation, PreparedRotation, Recipient, RotationError, Rotator, open_rotation, prepare_rotation,
+};
 pub use session::Session;
+use thiserror::Error;
 pub use two_party::TwoParty;
 
 use crate::entropy::{Entropy, EntropyError};
@@ -50,6 +52,7 @@ pub trait GroupCrypto: Send + Sync + std::fmt::Debug {
         &self,
         secrets: &DeviceSecrets,
         peer: &DeviceBundle,
+        context: &Context,
         payload: &[u8],
         now: Millis,
     ) -> Result<(Session, Block), CryptoError>;
@@ -59,18 +62,19 @@ pub trait GroupCrypto: Send + Sync + std::fmt::Debug {
         &self,
         secrets: &DeviceSecrets,
         session: &Session,
+        context: &Context,
         payload: &[u8],
     ) -> Result<(Session, Block), CryptoError>;
 
-    /// Opens a block of `peer`. `session` is the one the block names, if there is one. Draws nothing. On an error the
-    /// session stands as it was.
+    /// Opens a block of `peer`. `session` is the one of that peer which the block names, if there is one (sessions are
+    /// known by peer and id). Draws nothing. On an error the session stands as it was.
     fn open(
         &self,
         secrets: &DeviceSecrets,
         session: Option<&Session>,
         peer: &Author,
         block: &Block,
-    ) -> Result<(Session, Zeroizing<Vec<u8>>), OpenError>;
+    ) -> Result<Opened, OpenError>;
 }
 
 /// Something could not be made. Nothing was used up.
@@ -122,6 +126,17 @@ pub enum OpenError {
     /// There is nothing in it for this device.
     #[error("this device is not among those the next epoch was handed to")]
     NoPart,
+    /// The rotation's epoch is not the one after this. The sender is at fault.
+    #[error("the rotation leads to epoch {found}, and {expected} is next")]
+    WrongEpoch {
+        /// The one that is next.
+        expected: u32,
+        /// The one it names.
+        found: u32,
+    },
+    /// The topic it leads to is known here already: others hold its keys. The sender is at fault.
+    #[error("the rotation leads to a topic that is not new")]
+    OldTopic,
     /// This device has no room for another topic.
     #[error("this device has as many topics as it may have")]
     TooManyTopics,
@@ -131,7 +146,8 @@ pub enum OpenError {
     /// It is another device's session.
     #[error("the session belongs to another device than the sender")]
     OtherPeer,
-    /// Not sealed for this device, changed on the way, or not of the form a block has. The sender is at fault.
+    /// Not sealed for this device, or not for the message it stands in; changed on the way, or not of the form a block
+    /// has. The sender is at fault.
     #[error("the block does not open")]
     Forged,
     /// What this device stored does not read back: its database is damaged.

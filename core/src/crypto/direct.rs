@@ -1,6 +1,6 @@
 //! Envelope 04: a whole signed operation for one device, over a two-party session.
 //!
-//! `04 | block[428] | ciphertext | tag[16]`: the block carries a fresh key of 32 bytes, under which XChaCha20-Poly1305
+//! `04 | block[443] | ciphertext | tag[16]`: the block carries a fresh key of 32 bytes, under which XChaCha20-Poly1305
 //! (nonce zero: the key seals once) seals the padded plaintext of envelope 03, with everything before it as additional
 //! data. So the length tells nothing but the padded size, whatever the session has been through.
 
@@ -12,7 +12,7 @@ use chacha20poly1305::{XChaCha20Poly1305, XNonce};
 use thiserror::Error;
 use zeroize::Zeroizing;
 
-use super::{Channel, CryptoError, DeviceSecrets, GroupCrypto, OpenError, Session};
+use super::{Context, CryptoError, DeviceBundle, DeviceSecrets, GroupCrypto, OpenError, Purpose, Session};
 use crate::entropy::Entropy;
 use crate::identity::{Author, LogId, Millis};
 use crate::limits::MAX_ENVELOPE;
@@ -49,6 +49,24 @@ pub enum DirectError {
     Operation(#[from] Rejected),
 }
 
+/// A channel to a device.
+#[derive(Clone, Copy, Debug)]
+pub enum Channel<'a> {
+    /// A session that stands.
+    Session(&'a Session),
+    /// A new one, from the device's bundle.
+    Bundle(&'a DeviceBundle),
+}
+
+impl Channel<'_> {
+    const fn device(&self) -> Author {
+        match self {
+            Self::Session(session) => session.peer,
+            Self::Bundle(bundle) => bundle.device(),
+        }
+    }
+}
+
 /// Seals an operation for one device; gives the session after it. The sender keeps the envelope.
 pub fn seal_direct(
     crypto: &dyn GroupCrypto,
@@ -62,9 +80,10 @@ pub fn seal_direct(
     entropy.fill(&mut *key).map_err(CryptoError::from)?;
     let mut plaintext = Vec::new();
     write_padded(&mut plaintext, operation.header(), operation.body_bytes())?;
+    let context = context(operation, channel.device());
     let (session, block) = match channel {
-        Channel::Session(session) => crypto.seal(secrets, session, &*key)?,
-        Channel::Bundle(bundle) => crypto.begin(secrets, bundle, &*key, now)?,
+        Channel::Session(session) => crypto.seal(secrets, session, &context, &*key)?,
+        Channel::Bundle(bundle) => crypto.begin(secrets, bundle, &context, &*key, now)?,
     };
     let head = [&[KIND][..], &block.to_bytes()].concat();
     let cipher = XChaCha20Poly1305::new((&*key).into());
@@ -72,6 +91,11 @@ pub fn seal_direct(
         .encrypt_in_place_detached(&XNonce::default(), &head, &mut plaintext)
         .map_err(|_| CryptoError::Library)?;
     Ok((session, [&head[..], &plaintext, &tag].concat()))
+}
+
+const fn context(operation: &VerifiedOperation, recipient: Author) -> Context {
+    let (log, sender) = (operation.log(), operation.author());
+    Context { purpose: Purpose::Direct, log, epoch: 0, sender, recipient }
 }
 
 /// An envelope 04 before it is opened: which session it needs.
@@ -112,20 +136,21 @@ impl<'a> Direct<'a> {
         self.block.index
     }
 
-    /// Opens and verifies. `session` is the one of this name, `None` where none is known: then this may be its first
+    /// Opens and verifies, on `device`. `session` is the one of this name, `None` where none is known: then this may be its first
     /// message, and the device that signed what is inside is the session's from now on. On an error nothing changed:
     /// the stored session stands.
     pub fn open(
         &self,
         crypto: &dyn GroupCrypto,
-        secrets: &DeviceSecrets,
+        (device, secrets): (Author, &DeviceSecrets),
         session: Option<&Session>,
         log: &LogId,
     ) -> Result<OpenedDirect, DirectError> {
         // Of a first message the sender is known once it is open.
         let peer = session.map_or(Author([0; 32]), |session| session.peer);
-        let (mut after, key) = crypto.open(secrets, session, &peer, &self.block)?;
-        let key = <[u8; 32]>::try_from(&key[..]).map(Zeroizing::new).map_err(|_| OpenError::Forged)?;
+        let block = crypto.open(secrets, session, &peer, &self.block)?;
+        let key =
+            <[u8; 32]>::try_from(block.unchecked()).map(Zeroizing::new).map_err(|_| OpenError::Forged)?;
         let (ciphertext, tag) = self.sealed.split_last_chunk::<TAG_LEN>().ok_or(DirectError::Form)?;
         let mut plaintext = ciphertext.to_vec();
         XChaCha20Poly1305::new((&*key).into())
@@ -136,6 +161,7 @@ impl<'a> Direct<'a> {
         if session.is_some() && operation.author() != peer {
             return Err(OpenError::OtherPeer.into());
         }
+        let (mut after, _) = block.check(&context(&operation, device))?;
         after.peer = operation.author();
         Ok(OpenedDirect { session: after, operation })
     }

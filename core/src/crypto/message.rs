@@ -1,6 +1,6 @@
 //! Blocks: what one two-party message looks like on the wire. All have the same length, whatever they carry.
 //!
-//! `session id[8] | index u32 | form u8 | len u16 | fields | ciphertext[len] | zeros`, 428 bytes. Form 01 (the first of a
+//! `session id[8] | index u32 | form u8 | fields | ciphertext[334] | zeros`, 443 bytes. Form 01 (the first of a
 //! session, X3DH): sender's identity key[32], prekey[32], ephemeral key[32]. Form 02 (HPKE to the key that the sender
 //! handed over last): encapsulated key[32]. Form 03 (HPKE to a key of the receiver's own): number u64, encapsulated
 //! key[32].
@@ -18,8 +18,10 @@ use crate::ops::{BLOCK_CONTENT as CONTENT, Block, SessionId};
 /// Most bytes a block carries.
 pub const MAX_PAYLOAD: usize = 65;
 
-/// Form and length.
-const HEAD: usize = 3;
+/// The form.
+const HEAD: usize = 1;
+/// The library's plaintext, which [`Context::pack`](super::Context) gives one length, and the tag.
+const CIPHERTEXT: usize = 318 + 16;
 
 const FIRST: u8 = 1;
 const RECEIVED: u8 = 2;
@@ -74,49 +76,41 @@ fn encode(message: &TwoPartyMessage) -> Result<Box<[u8; CONTENT]>, CryptoError> 
     let mut out = Vec::with_capacity(CONTENT);
     let ciphertext = match (&shape.key_used, &shape.ciphertext) {
         (KeyUsed::PreKey, TwoPartyCiphertext::PreKey(first)) => {
-            head(&mut out, FIRST, &first.ciphertext)?;
+            out.push(FIRST);
             for key in [&first.identity_key, &first.prekey_id, &first.ephemeral_key] {
                 out.extend_from_slice(key.as_bytes());
             }
             &first.ciphertext
         }
         (KeyUsed::ReceivedKey, TwoPartyCiphertext::Hpke(sealed)) => {
-            head(&mut out, RECEIVED, &sealed.ciphertext)?;
+            out.push(RECEIVED);
             out.extend_from_slice(&sealed.kem_output);
             &sealed.ciphertext
         }
         (KeyUsed::OwnKey(number), TwoPartyCiphertext::Hpke(sealed)) => {
-            head(&mut out, OWN, &sealed.ciphertext)?;
+            out.push(OWN);
             out.extend_from_slice(&number.to_be_bytes());
             out.extend_from_slice(&sealed.kem_output);
             &sealed.ciphertext
         }
         _ => return Err(CryptoError::Library),
     };
-    out.extend_from_slice(ciphertext);
-    if out.len() > CONTENT {
+    if ciphertext.len() != CIPHERTEXT {
         return Err(CryptoError::Library);
     }
+    out.extend_from_slice(ciphertext);
     out.resize(CONTENT, 0);
     out.into_boxed_slice().try_into().map_err(|_| CryptoError::Library)
-}
-
-fn head(out: &mut Vec<u8>, form: u8, ciphertext: &[u8]) -> Result<(), CryptoError> {
-    let len = u16::try_from(ciphertext.len()).map_err(|_| CryptoError::Library)?;
-    out.push(form);
-    out.extend_from_slice(&len.to_be_bytes());
-    Ok(())
 }
 
 fn decode(content: &[u8]) -> Option<Shape> {
     let mut reader = Reader::new(content);
     let form = reader.u8("form").ok()?;
-    let len = usize::from(reader.u16("len").ok()?);
     let mut key = || reader.array::<32>("key").ok().filter(is_usable_u);
     let shape = match form {
         FIRST => {
             let (identity, prekey, ephemeral) = (key()?, key()?, key()?);
-            let ciphertext = reader.bytes(len, "ciphertext").ok()?.to_vec();
+            let ciphertext = reader.bytes(CIPHERTEXT, "ciphertext").ok()?.to_vec();
             Shape {
                 ciphertext: TwoPartyCiphertext::PreKey(X3dhCiphertext {
                     identity_key: PublicKey::from_bytes(identity),
@@ -130,14 +124,14 @@ fn decode(content: &[u8]) -> Option<Shape> {
         }
         RECEIVED => {
             let kem_output = key()?.to_vec();
-            let ciphertext = reader.bytes(len, "ciphertext").ok()?.to_vec();
+            let ciphertext = reader.bytes(CIPHERTEXT, "ciphertext").ok()?.to_vec();
             let ciphertext = TwoPartyCiphertext::Hpke(HpkeCiphertext { kem_output, ciphertext });
             Shape { ciphertext, key_used: KeyUsed::ReceivedKey }
         }
         OWN => {
             let number = reader.u64("number").ok()?;
             let kem_output = reader.array::<32>("key").ok().filter(is_usable_u)?.to_vec();
-            let ciphertext = reader.bytes(len, "ciphertext").ok()?.to_vec();
+            let ciphertext = reader.bytes(CIPHERTEXT, "ciphertext").ok()?.to_vec();
             let ciphertext = TwoPartyCiphertext::Hpke(HpkeCiphertext { kem_output, ciphertext });
             Shape { ciphertext, key_used: KeyUsed::OwnKey(number) }
         }

@@ -1,37 +1,32 @@
 //! A room's next epoch: drawn, handed to each remaining device, taken.
+//!
+//! Every part begins from the device's bundle and is the only block of its session: rotations are lost, withheld and
+//! overtaken, and none of that may cost a device the next one.
 
 use thiserror::Error;
 
-use super::{CryptoError, DeviceBundle, DeviceSecrets, GroupCrypto, OpenError, Session};
+use super::{Context, CryptoError, DeviceBundle, DeviceSecrets, GroupCrypto, OpenError, Purpose};
 use crate::entropy::Entropy;
 use crate::identity::{Author, LogId, Millis};
 use crate::ops::{LogEnd, NextEpochError, Rotation, RotationPart, Ticket};
+use crate::topic::TopicId;
 
 /// A device that stays, and how to reach it.
 #[derive(Clone, Copy, Debug)]
 pub struct Recipient<'a> {
-    /// Over which channel.
-    pub channel: Channel<'a>,
+    /// What it published last.
+    pub bundle: &'a DeviceBundle,
     /// Whether it gets the write seed; readers never do.
     pub may_write: bool,
 }
 
-/// A channel to a device.
+/// The device that rotates.
 #[derive(Clone, Copy, Debug)]
-pub enum Channel<'a> {
-    /// A session that stands.
-    Session(&'a Session),
-    /// A new one, from the device's bundle.
-    Bundle(&'a DeviceBundle),
-}
-
-impl Channel<'_> {
-    const fn device(&self) -> Author {
-        match self {
-            Self::Session(session) => session.peer,
-            Self::Bundle(bundle) => bundle.device(),
-        }
-    }
+pub struct Rotator<'a> {
+    /// Which.
+    pub device: Author,
+    /// Its secrets.
+    pub secrets: &'a DeviceSecrets,
 }
 
 /// A rotation to be published, with what is to be stored in the same transaction.
@@ -41,8 +36,6 @@ pub struct PreparedRotation {
     pub rotation: Rotation,
     /// What opens the new topic.
     pub ticket: Ticket,
-    /// The sessions after it.
-    pub sessions: Vec<Session>,
     /// Devices that could not be reached: they will have to ask for the epoch.
     pub left_out: Vec<(Author, CryptoError)>,
 }
@@ -55,14 +48,14 @@ pub enum RotationError {
     Epoch(#[from] NextEpochError),
 }
 
-/// Draws the next epoch and seals it for each of `recipients` (the rotator's own device is not among them). One that
-/// cannot be reached does not hold up the others: removing somebody must not wait for a device with an old bundle.
+/// Draws the next epoch and seals it for each of `recipients`, once (the rotator itself needs no part). One that cannot
+/// be reached does not hold up the others: removing somebody must not wait for a device with an old bundle.
 ///
 /// # Errors
 /// There is no next epoch.
 pub fn prepare_rotation(
     crypto: &dyn GroupCrypto,
-    secrets: &DeviceSecrets,
+    rotator: Rotator<'_>,
     current: &Ticket,
     recipients: &[Recipient<'_>],
     mut ends: Vec<LogEnd>,
@@ -71,47 +64,66 @@ pub fn prepare_rotation(
 ) -> Result<PreparedRotation, RotationError> {
     let ticket = current.next_epoch(entropy)?;
     let (writers, readers) = (ticket.handover(), ticket.read_only().handover());
-    let (mut parts, mut sessions, mut left_out) = (Vec::new(), Vec::new(), Vec::new());
-    for recipient in recipients {
-        let payload = if recipient.may_write { &writers } else { &readers };
-        let sealed = match recipient.channel {
-            Channel::Session(session) => crypto.seal(secrets, session, payload),
-            Channel::Bundle(bundle) => crypto.begin(secrets, bundle, payload, now),
-        };
-        let device = recipient.channel.device();
-        match sealed {
-            Ok((session, block)) => {
-                parts.push(RotationPart { device, block });
-                sessions.push(session);
-            }
+    let (log, epoch, topic, sender) = (ticket.log(), ticket.epoch(), ticket.topic(), rotator.device);
+    let mut recipients: Vec<&Recipient<'_>> =
+        recipients.iter().filter(|recipient| recipient.bundle.device() != sender).collect();
+    recipients.sort_by_key(|recipient| recipient.bundle.device());
+    recipients.dedup_by_key(|recipient| recipient.bundle.device());
+    let (mut parts, mut left_out) = (Vec::new(), Vec::new());
+    for Recipient { bundle, may_write } in recipients {
+        let payload = if *may_write { &writers } else { &readers };
+        let device = bundle.device();
+        let context = Context { purpose: Purpose::Rotation, log, epoch, sender, recipient: device };
+        match crypto.begin(rotator.secrets, bundle, &context, payload, now) {
+            Ok((_, block)) => parts.push(RotationPart { device, block }),
             Err(error) => left_out.push((device, error)),
         }
     }
-    parts.sort_by_key(|part| part.device);
-    parts.dedup_by_key(|part| part.device);
     ends.sort_by_key(|end| end.author);
-    let rotation = Rotation { epoch: ticket.epoch(), topic: ticket.topic(), parts, ends };
-    Ok(PreparedRotation { rotation, ticket, sessions, left_out })
+    let rotation = Rotation { epoch, topic, parts, ends, commitment: ticket.commitment(&sender) };
+    Ok(PreparedRotation { rotation, ticket, left_out })
 }
 
-/// Takes the part of a rotation that is for this device: the session after it, and what opens the new topic.
+/// A rotation that came, and where.
+#[derive(Clone, Copy, Debug)]
+pub struct IncomingRotation<'a> {
+    /// What it says.
+    pub rotation: &'a Rotation,
+    /// Who signed it.
+    pub rotator: Author,
+    /// Of which log.
+    pub log: LogId,
+    /// The log's epoch up to now.
+    pub epoch: u32,
+}
+
+/// Takes the part of a rotation that is for this device: what opens the new topic. `is_old` says of a topic whether
+/// others may hold its keys already.
 ///
 /// # Errors
-/// The part does not open, or what is in it is not the topic the rotation names: [`OpenError::Forged`].
+/// The part does not open, or what is in it is not what the rotation promises to everybody: [`OpenError::Forged`].
 pub fn open_rotation(
     crypto: &dyn GroupCrypto,
     secrets: &DeviceSecrets,
-    session: Option<&Session>,
-    rotator: &Author,
-    (log, rotation): (LogId, &Rotation),
+    IncomingRotation { rotation, rotator, log, epoch }: IncomingRotation<'_>,
     device: &Author,
-) -> Result<(Session, Ticket), OpenError> {
+    is_old: impl Fn(&TopicId) -> bool,
+) -> Result<Ticket, OpenError> {
+    let (expected, found) = (epoch.saturating_add(1), rotation.epoch);
+    if expected != found {
+        return Err(OpenError::WrongEpoch { expected, found });
+    }
+    if is_old(&rotation.topic) {
+        return Err(OpenError::OldTopic);
+    }
     let block = rotation.part(device).ok_or(OpenError::NoPart)?;
-    let (session, payload) = crypto.open(secrets, session, rotator, block)?;
-    let ticket = Ticket::from_handover(log, rotation.epoch, &payload).map_err(|_| OpenError::Forged)?;
-    // Whatever is in the part: only the topic that everybody moves to.
-    if ticket.topic() != rotation.topic {
+    let context =
+        Context { purpose: Purpose::Rotation, log, epoch: found, sender: rotator, recipient: *device };
+    let (_, payload) = crypto.open(secrets, None, &rotator, block)?.check(&context)?;
+    let ticket = Ticket::from_handover(log, found, &payload).map_err(|_| OpenError::Forged)?;
+    // Whatever is in the part: only the topic that everybody moves to, with the secret that everybody gets.
+    if ticket.topic() != rotation.topic || ticket.commitment(&rotator) != rotation.commitment {
         return Err(OpenError::Forged);
     }
-    Ok((session, ticket))
+    Ok(ticket)
 }

@@ -17,8 +17,8 @@ use zeroize::Zeroizing;
 use super::bundle::any_time;
 use super::keys::Prekey;
 use super::{
-    CryptoError, DeviceBundle, DeviceSecrets, GroupCrypto, MAX_PAYLOAD, OpenError, PREKEY_GRACE_MS,
-    PREKEY_LIFETIME_MS, Session,
+    Context, CryptoError, DeviceBundle, DeviceSecrets, GroupCrypto, MAX_PAYLOAD, OpenError, Opened,
+    PREKEY_GRACE_MS, PREKEY_LIFETIME_MS, Session,
 };
 use crate::entropy::{Entropy, EntropyError};
 use crate::identity::{Author, Millis};
@@ -67,13 +67,14 @@ impl GroupCrypto for TwoParty {
         &self,
         secrets: &DeviceSecrets,
         peer: &DeviceBundle,
+        context: &Context,
         payload: &[u8],
         now: Millis,
     ) -> Result<(Session, Block), CryptoError> {
-        check_length(payload)?;
+        let payload = packed(context, payload, 1)?;
         peer.bundle().verify(now)?;
         let bundle = peer.bundle().library().ok_or(CryptoError::Library)?;
-        let (state, message) = send(LongTermTwoParty::init_to_send(bundle), &secrets.identity, payload)?;
+        let (state, message) = send(LongTermTwoParty::init_to_send(bundle), &secrets.identity, &payload)?;
         let block = Block::new(None, 0, &message)?;
         let session =
             Session { id: block.session, peer: peer.device(), sealed: 1, opened: 0, state: stored(&state)? };
@@ -84,12 +85,13 @@ impl GroupCrypto for TwoParty {
         &self,
         secrets: &DeviceSecrets,
         session: &Session,
+        context: &Context,
         payload: &[u8],
     ) -> Result<(Session, Block), CryptoError> {
-        check_length(payload)?;
         let sealed = session.sealed.checked_add(1).ok_or(CryptoError::SessionFull)?;
+        let payload = packed(context, payload, sealed)?;
         let state: State = decode_cbor(&session.state[..]).map_err(|_| CryptoError::Damaged)?;
-        let (state, message) = send(state, &secrets.identity, payload)?;
+        let (state, message) = send(state, &secrets.identity, &payload)?;
         let block = Block::new(Some(session.id), session.sealed, &message)?;
         Ok((Session { sealed, state: stored(&state)?, ..session.clone() }, block))
     }
@@ -100,7 +102,7 @@ impl GroupCrypto for TwoParty {
         session: Option<&Session>,
         peer: &Author,
         block: &Block,
-    ) -> Result<(Session, Zeroizing<Vec<u8>>), OpenError> {
+    ) -> Result<Opened, OpenError> {
         let (before, state, manager) = match session {
             None if block.begins() => {
                 let prekey = block.prekey().ok_or(OpenError::Forged)?;
@@ -126,7 +128,7 @@ impl GroupCrypto for TwoParty {
         let (state, payload) = receive(state, manager.clone(), message)?;
         let state = stored(&state).map_err(|_| OpenError::Damaged)?;
         let opened = before.opened.checked_add(1).ok_or(OpenError::Forged)?;
-        Ok((Session { opened, state, ..before }, payload))
+        Opened::unpack(Session { opened, state, ..before }, &payload).ok_or(OpenError::Forged)
     }
 }
 
@@ -146,8 +148,12 @@ fn check_turn(session: &Session, peer: &Author, block: &Block) -> Result<(), Ope
     if found > expected { Err(OpenError::Early { expected, found }) } else { Ok(()) }
 }
 
-const fn check_length(payload: &[u8]) -> Result<(), CryptoError> {
-    if payload.len() > MAX_PAYLOAD { Err(CryptoError::TooLong { len: payload.len() }) } else { Ok(()) }
+/// `next_index`: the library numbers the keys it hands out from 1, one for each block.
+fn packed(context: &Context, payload: &[u8], next_index: u32) -> Result<Zeroizing<Vec<u8>>, CryptoError> {
+    if payload.len() > MAX_PAYLOAD {
+        return Err(CryptoError::TooLong { len: payload.len() });
+    }
+    context.pack(payload, next_index).ok_or(CryptoError::Library)
 }
 
 fn fresh_prekey(identity: &KeyManagerState, now: Millis) -> Result<Prekey, CryptoError> {

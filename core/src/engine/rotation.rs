@@ -13,7 +13,9 @@ use super::ingest::{self, Context};
 use super::io::{CommandError, Event, Output, Reply};
 use super::receive::News;
 use super::state::{State, Topic};
-use crate::crypto::{DeviceSecrets, GroupCrypto, OpenError, PreparedRotation, TwoParty, open_rotation};
+use crate::crypto::{
+    DeviceSecrets, GroupCrypto, IncomingRotation, OpenError, PreparedRotation, TwoParty, open_rotation,
+};
 use crate::identity::{Author, EnvelopeHash, Millis, OperationId};
 use crate::limits::MAX_TOPICS;
 use crate::ops::{Body, Content, LogEnd, Rotation, Ticket, VerifiedOperation};
@@ -176,7 +178,7 @@ impl State {
         staged: &mut Vec<Output>,
     ) -> Result<Reply, CommandError> {
         let id = self.current(id);
-        let PreparedRotation { rotation, ticket, sessions, left_out: _ } = prepared;
+        let PreparedRotation { rotation, ticket, left_out: _ } = prepared;
         let topic = self.topics.get(&id).ok_or(CommandError::UnknownTopic)?;
         let (log, epoch) = (topic.keys.log(), topic.keys.epoch());
         if ticket.log() != log
@@ -193,17 +195,8 @@ impl State {
         if !Self::may_rotate(tx, topic, &author, &heads)? {
             return Err(CommandError::NotRotator);
         }
-        for session in &sessions {
-            let before = tx.session(session.id)?.map_or((0, 0), |stored| (stored.sealed, stored.opened));
-            if before != (session.sealed.saturating_sub(1), session.opened) {
-                return Err(CommandError::StaleRotation);
-            }
-        }
         let reply = self.publish(tx, now, id, Content::RoomRotate(Box::new(rotation)), staged)?;
         let Reply::Published(operation) = &reply else { return Ok(reply) };
-        for session in &sessions {
-            tx.put_session(session, now)?;
-        }
         if let Some((header, body)) = tx.operation_bytes(operation)?
             && let Ok(operation) = VerifiedOperation::from_store(&header, &body)
         {
@@ -342,14 +335,14 @@ impl State {
             self.send_again(tx, now, id, &operation)?;
         }
         let ticket = match tx.rotation_ticket(&operation)? {
-            // Before a session is used up: the key can come again by another way.
+            // The key can come again by another way.
             _ if self.topics.len() >= MAX_TOPICS => {
                 let why = OpenError::TooManyTopics;
                 news.events.push(Event::AwaitingKey { topic: id, successor, why });
                 None
             }
             Some(ticket) => Some(ticket),
-            None => self.open_part(tx, now, id, &rotator, &rotation, news)?,
+            None => self.open_part(tx, id, rotator, &rotation, news)?,
         };
         match ticket {
             Some(ticket) => self.move_on(tx, now, id, &ticket, news),
@@ -361,27 +354,27 @@ impl State {
     fn open_part(
         &self,
         tx: &Tx<'_>,
-        now: Millis,
         id: TopicId,
-        rotator: &Author,
+        rotator: Author,
         rotation: &Rotation,
         news: &mut News,
     ) -> Result<Option<Ticket>, StoreError> {
         let Some(topic) = self.topics.get(&id) else { return Ok(None) };
-        let (device, log) = (self.device.author(), topic.keys.log());
+        let device = self.device.author();
+        let incoming =
+            IncomingRotation { rotation, rotator, log: topic.keys.log(), epoch: topic.keys.epoch() };
+        // The very topic may be open here by another way; any other place has it from before.
+        let is_old = |topic: &TopicId| {
+            let keys = self.topics.get(topic).map(|known| &known.keys);
+            keys.is_some_and(|keys| (keys.log(), keys.epoch()) != (incoming.log, rotation.epoch))
+        };
         let opened = match (tx.device_secrets()?, rotation.part(&device)) {
-            (Some(secrets), Some(block)) => {
-                let session = tx.session(block.session)?;
-                open_rotation(&TwoParty, &secrets, session.as_ref(), rotator, (log, rotation), &device)
-            }
+            (Some(secrets), Some(_)) => open_rotation(&TwoParty, &secrets, incoming, &device, is_old),
             (None, Some(_)) => Err(OpenError::UnknownPrekey),
             (_, None) => Err(OpenError::NoPart),
         };
         match opened {
-            Ok((session, ticket)) => {
-                tx.put_session(&session, now)?;
-                Ok(Some(ticket))
-            }
+            Ok(ticket) => Ok(Some(ticket)),
             Err(why) => {
                 news.events.push(Event::AwaitingKey { topic: id, successor: rotation.topic, why });
                 Ok(None)

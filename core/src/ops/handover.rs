@@ -15,7 +15,7 @@ use crate::topic::TopicId;
 /// Length of a block, bytes.
 pub const BLOCK_LEN: usize = 8 + 4 + BLOCK_CONTENT;
 /// Bytes of a block after session and index.
-pub(crate) const BLOCK_CONTENT: usize = 416;
+pub(crate) const BLOCK_CONTENT: usize = 431;
 
 /// Names a two-party session: the first 8 bytes of derive("delta two-party session v1", content of its first block). So
 /// nobody can begin another session under a name that was seen.
@@ -47,7 +47,7 @@ pub struct Block {
 }
 
 impl Block {
-    /// session id[8] | index u32 | content[416].
+    /// session id[8] | index u32 | content[431].
     pub fn to_bytes(&self) -> Vec<u8> {
         [&self.session.0[..], &self.index.to_be_bytes(), &self.content[..]].concat()
     }
@@ -119,6 +119,8 @@ pub struct Rotation {
     pub parts: Vec<RotationPart>,
     /// Where each log ended as the rotator saw it, by author; at most [`MAX_ROTATION_ENDS`].
     pub ends: Vec<LogEnd>,
+    /// To the ticket that is handed over: everybody gets the same, from this rotator, for this log and epoch.
+    pub commitment: [u8; 32],
 }
 
 /// What a rotation hands to one device.
@@ -190,6 +192,7 @@ impl Rotation {
             (1, Value::from(self.topic.0)),
             (2, Value::from(self.parts.iter().map(part).collect::<Vec<_>>())),
             (3, Value::from(self.ends.iter().map(end).collect::<Vec<_>>())),
+            (4, Value::from(self.commitment)),
         ]))
     }
 
@@ -202,6 +205,7 @@ impl Rotation {
         let topic = payload.required(1, array).map(TopicId)?;
         let parts = payload.required(2, items)?;
         let ends = payload.required(3, items)?;
+        let commitment = payload.required(4, array)?;
         if parts.len() > MAX_ROTATION_PARTS {
             return Err(LimitError::RotationParts { count: parts.len() }.into());
         }
@@ -216,7 +220,7 @@ impl Rotation {
         if !ends.is_sorted_by(|a, b| a.author < b.author) {
             return Err(Flaw::WrongType(3));
         }
-        Ok(Self { epoch, topic, parts, ends })
+        Ok(Self { epoch, topic, parts, ends, commitment })
     }
 }
 
@@ -254,6 +258,7 @@ mod tests {
             topic: TopicId([8; 32]),
             parts: (0..parts).map(part).collect(),
             ends: (0..ends).map(end).collect(),
+            commitment: [9; 32],
         }
     }
 

@@ -13,7 +13,7 @@ use zeroize::{Zeroize, ZeroizeOnDrop, Zeroizing};
 use super::keys::TopicKeys;
 use crate::codec::{DecodeError, Reader};
 use crate::entropy::{Entropy, EntropyError};
-use crate::identity::LogId;
+use crate::identity::{Author, LogId};
 use crate::topic::{TopicId, WriteKey, WriteVerifyingKey};
 
 const LEN: usize = 1 + 32 + 4 + 32 + 32;
@@ -93,6 +93,15 @@ impl Ticket {
         out.extend(bytes.first());
         out.extend_from_slice(bytes.get(1 + 32 + 4..).unwrap_or_default());
         out
+    }
+
+    /// What a rotation says of the ticket it hands over, so that all who get one get the same, and a copy of a part of
+    /// it is worth nothing under another name or in another log.
+    pub(crate) fn commitment(&self, rotator: &Author) -> [u8; 32] {
+        let mut hasher = blake3::Hasher::new_derive_key("delta epoch commitment v1");
+        hasher.update(self.secret.as_ref().map_or(&[], |secret| &secret.0[..]));
+        hasher.update(&self.topic().0).update(&self.log.0).update(&self.epoch.to_be_bytes());
+        *hasher.update(&rotator.0).finalize().as_bytes()
     }
 
     /// The inverse of [`Ticket::handover`], for a private topic.

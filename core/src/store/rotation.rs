@@ -126,21 +126,10 @@ impl Db {
         )
     }
 
-    /// A two-party session.
-    pub fn session(&self, id: SessionId) -> Result<Option<Session>, StoreError> {
-        let state = self.one("SELECT state FROM two_party WHERE session = ?1", [id.0], |row| {
-            row.get(0).map(Zeroizing::new)
-        })?;
-        state.map(|state: Zeroizing<Vec<u8>>| self.parse_session(&state)).transpose()
-    }
-
-    /// The session with a device that was used last.
-    pub fn session_with(&self, peer: &Author) -> Result<Option<Session>, StoreError> {
-        let state = self.one(
-            "SELECT state FROM two_party WHERE peer = ?1 ORDER BY used_ms DESC LIMIT 1",
-            [peer.0],
-            |row| row.get(0).map(Zeroizing::new),
-        )?;
+    /// A two-party session with a device. Others may use the same name for theirs.
+    pub fn session(&self, peer: &Author, id: SessionId) -> Result<Option<Session>, StoreError> {
+        let sql = "SELECT state FROM two_party WHERE peer = ?1 AND session = ?2";
+        let state = self.one(sql, [&peer.0[..], &id.0], |row| row.get(0).map(Zeroizing::new))?;
         state.map(|state: Zeroizing<Vec<u8>>| self.parse_session(&state)).transpose()
     }
 
@@ -273,11 +262,11 @@ impl Tx<'_> {
     }
 
     /// Keeps a session as it is now.
-    pub(crate) fn put_session(&self, session: &Session, now: Millis) -> Result<(), StoreError> {
+    pub fn put_session(&self, session: &Session, now: Millis) -> Result<(), StoreError> {
         let state = session.to_bytes();
         self.run(
             "INSERT INTO two_party (session, peer, used_ms, state) VALUES (?1, ?2, ?3, ?4)
-             ON CONFLICT (session) DO UPDATE SET used_ms = excluded.used_ms, state = excluded.state",
+             ON CONFLICT (peer, session) DO UPDATE SET used_ms = excluded.used_ms, state = excluded.state",
             params![session.id.0, session.peer.0, int(now.0), &state[..]],
         )
         .map(drop)

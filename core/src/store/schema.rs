@@ -13,6 +13,7 @@ pub(super) const MIGRATIONS: &[&str] = &[
     include_str!("../../../migrations/0003_rotation.sql"),
     include_str!("../../../migrations/0004_spaces.sql"),
     include_str!("../../../migrations/0005_search.sql"),
+    include_str!("../../../migrations/0006_session_peers.sql"),
 ];
 
 /// The newest schema version.

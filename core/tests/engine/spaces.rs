@@ -252,7 +252,8 @@ fn a_spaces_topic_is_closed_by_its_managers_and_by_nobody_else() {
         heads = newest.into_iter().map(|row| row.id).collect();
     });
     let mut rotate = |alice: &mut Device, seed: u8, heads: &[OperationId]| {
-        let rotation = Rotation { epoch: 1, topic: TopicId([seed; 32]), parts: Vec::new(), ends: Vec::new() };
+        let (topic, commitment) = (TopicId([seed; 32]), [0; 32]);
+        let rotation = Rotation { epoch: 1, topic, parts: Vec::new(), ends: Vec::new(), commitment };
         let mut body = Body::new(Content::RoomRotate(Box::new(rotation)));
         body.auth_heads = heads.to_vec();
         world.log.push(Writer::new([seed; 32], &alice.ticket).write(body));

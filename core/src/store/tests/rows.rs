@@ -1,13 +1,14 @@
 //! Topics, cursors, outbox and pending: what goes in comes out, up to the limits and not past them.
 
+use crate::crypto::Session;
 use crate::engine::ingest::tests_support::{Device, LOG, Writer, ticket};
 use crate::engine::ingest::{Context, Ingested, await_key, ingest};
-use crate::identity::{EnvelopeHash, Millis, OperationId};
+use crate::identity::{Author, EnvelopeHash, Millis, OperationId};
 use crate::limits::{
     MAX_OUTBOX_BYTES, MAX_OUTBOX_ROWS, MAX_PENDING_BYTES, MAX_PENDING_KEY_BYTES, MAX_PENDING_PER_AUTHOR,
     MAX_TOPICS,
 };
-use crate::ops::{Ticket, VerifiedOperation};
+use crate::ops::{SessionId, Ticket, VerifiedOperation};
 use crate::projector::Place;
 use crate::store::{
     Durability, LimitReached, NewOutboxRow, Origin, OutboxCounts, PendingReason, Receipt, SeqRange, Store,
@@ -215,4 +216,21 @@ fn settings_and_idempotency_keys_are_remembered() {
     assert_eq!(store.setting("instance").unwrap().as_deref(), Some(b"2".as_slice()));
     assert_eq!(store.idempotent(b"key").unwrap(), Some(OperationId([1; 32])));
     assert_eq!(store.idempotent(b"other").unwrap(), None);
+}
+
+#[test]
+fn two_devices_may_use_one_name_for_their_sessions() {
+    let mut store = Store::in_memory().unwrap();
+    let session = |peer: u8, opened: u8| {
+        let fields = [&[1][..], &[7; 8], &[peer; 32], &[0; 4], &[0, 0, 0, opened], b"state"].concat();
+        Session::from_bytes(&fields).unwrap()
+    };
+    let tx = store.begin(Durability::Full).unwrap();
+    for (peer, opened) in [(1, 1), (2, 2), (1, 3)] {
+        tx.put_session(&session(peer, opened), Millis(1)).unwrap();
+    }
+    tx.commit().unwrap();
+    let stored = |peer| store.session(&Author([peer; 32]), SessionId([7; 8])).unwrap();
+    assert_eq!((stored(1), stored(2)), (Some(session(1, 3)), Some(session(2, 2))));
+    assert_eq!(stored(3), None);
 }
