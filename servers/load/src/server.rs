@@ -79,6 +79,9 @@ impl Server {
     /// # Errors
     /// The system refuses.
     pub fn kill(mut self) -> anyhow::Result<()> {
+        if self.ended()?.is_some() {
+            return Ok(());
+        }
         self.process.0.kill()?;
         self.process.0.wait()?;
         Ok(())

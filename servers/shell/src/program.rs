@@ -59,7 +59,10 @@ impl FromStr for LogFormat {
 /// Logs to standard error; `RUST_LOG` decides what, information and worse by default. A second call changes nothing.
 pub fn log(format: LogFormat) {
     let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new("info"));
-    let lines = tracing_subscriber::fmt().with_env_filter(filter).with_writer(io::stderr);
+    // A line that cannot be written (the log's disk is full) is lost. By default the library says so on standard error,
+    // which fails for the same reason, and panics.
+    let lines =
+        tracing_subscriber::fmt().with_env_filter(filter).with_writer(io::stderr).log_internal_errors(false);
     // Fails only where a log was chosen before.
     let _ = match format {
         LogFormat::Text => lines.try_init(),

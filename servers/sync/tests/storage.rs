@@ -6,6 +6,7 @@ use std::path::Path;
 use std::process::Command;
 
 use common::{Server, write_key};
+use delta_core::topic::TopicId;
 
 const OPS: u64 = 60;
 
@@ -141,4 +142,18 @@ async fn case_40_killed_between_send_and_acknowledgement_gives_one_entry() {
         assert_eq!(client.bytes(), expected);
         server.kill();
     }
+}
+
+/// A log that cannot be written (its disk is full) costs lines of it, and nothing else.
+#[tokio::test]
+async fn case_64_a_log_on_a_full_disk_stops_nothing() {
+    let dir = tempfile::tempdir().unwrap();
+    // Every write to it fails as on a full disk (full(4)).
+    let server = Server::start_logged(dir.path(), std::path::Path::new("/dev/full"), &["--accept-v2"]);
+    let topic = TopicId([3; 32]);
+    for n in 1..=3u8 {
+        assert_eq!(server.deliver_json(&topic, &[n]).await.unwrap().status, 200);
+    }
+    server.head_reaches(&topic, 3).await;
+    assert!(server.terminate().success());
 }

@@ -186,7 +186,7 @@ impl Chaos<'_> {
     }
 
     /// The disk is short for a while, perhaps.
-    async fn shortage(&mut self, server: Server) -> anyhow::Result<Server> {
+    async fn shortage(&mut self, mut server: Server) -> anyhow::Result<Server> {
         let (ballast, database) = (self.data.with_file_name("ballast"), self.database());
         match Shortage::roll(&mut self.dice, self.plan.disk.is_some()) {
             Shortage::None => return Ok(server),
@@ -195,8 +195,8 @@ impl Chaos<'_> {
         }
         self.world.count("full disks", 1);
         tokio::time::sleep(self.dice.pause(100, 1_500)).await;
-        // Sometimes the server does not live to see room again.
-        if self.dice.percent(70) {
+        // Sometimes the server does not live to see room again; but not by its own doing.
+        if server.ended()?.is_none() && self.dice.percent(70) {
             server.limit_files(None)?;
             let _ = std::fs::remove_file(&ballast);
             tokio::time::sleep(self.dice.pause(100, 1_000)).await;
