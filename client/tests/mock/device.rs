@@ -113,7 +113,7 @@ impl Device {
     }
 
     /// Takes the events that are there, so that a long test does not lag behind.
-    fn drain(&mut self) {
+    pub fn drain(&mut self) {
         while let Some(update) = self.updates.try_next() {
             self.took(Some(update));
         }
