@@ -121,8 +121,10 @@ const NOBODYS: Instance = Instance { id: [0; 16], opens: 0 };
 fn note_instance(store: &mut Store, instance: Instance, renewed: bool) -> Result<(), ClientError> {
     let tx = store.begin(Durability::Full)?;
     if renewed {
-        // Two devices that went on with one session would use its keys twice.
+        // Two devices that went on with one session would use its keys twice; and the other one may have given the
+        // numbers of what waits here to other operations: sent from here, they would fork its log.
         tx.forget_sessions()?;
+        tx.forget_unsent()?;
     }
     tx.set_setting(Instance::SETTING, &instance.to_bytes())?;
     Ok(tx.commit()?)

@@ -4,9 +4,11 @@ use std::collections::HashMap;
 use std::path::Path;
 use std::sync::{Arc, Mutex};
 
+use delta_core::engine::ingest::publish_local;
 use delta_core::entropy::SeededEntropy;
-use delta_core::identity::Author;
-use delta_core::store::StoreOptions;
+use delta_core::identity::{Author, EnvelopeHash, OperationId};
+use delta_core::ops::{Body, Content, Ticket, create};
+use delta_core::store::{NewOutboxRow, Origin, StoreOptions};
 
 use super::*;
 
@@ -93,6 +95,70 @@ fn a_copy_on_another_device_gets_a_key_of_its_own_and_the_original_keeps_its() {
     let (third, renewed) = open(&dir.path().join("again.db"), &there, 3).unwrap();
     assert!(renewed && third != first && third != second);
     assert_eq!(open(&path, &here, 4).unwrap(), (first, false));
+}
+
+/// Queues an operation as its device does; `tries`: packets that held it.
+fn queue(
+    path: &Path,
+    key: &DeviceKey,
+    seq_num: u32,
+    backlink: Option<OperationId>,
+    tries: u32,
+) -> OperationId {
+    let mut store = Store::open(path, StoreOptions::default()).unwrap();
+    let ticket = Ticket::generate_private(&mut SeededEntropy::new([6; 32])).unwrap();
+    let content = Content::MessageSend { text: "waits".into(), reply: None, mentions: vec![] };
+    let operation = create(key, ticket.log(), seq_num, backlink, &Body::new(content)).unwrap();
+    let keys = ticket.keys();
+    let envelope = keys.seal(operation.header(), operation.body_bytes()).unwrap();
+    let tx = store.begin(Durability::Full).unwrap();
+    tx.put_topic(&ticket, Millis(1)).unwrap();
+    publish_local(&tx, ticket.topic(), &operation, Millis(1)).unwrap();
+    let row = tx
+        .outbox_push(&NewOutboxRow {
+            topic: ticket.topic(),
+            operation: operation.id(),
+            hash: EnvelopeHash::of(&envelope),
+            envelope: &envelope,
+            origin: Origin::Own,
+            not_before: Millis(1),
+        })
+        .unwrap();
+    if tries > 0 {
+        tx.outbox_sent(&[row], tries, Millis(1), Millis(2)).unwrap();
+    }
+    tx.commit().unwrap();
+    store.close().unwrap();
+    operation.id()
+}
+
+#[test]
+fn a_copy_never_sends_what_its_original_may_have_taken_back() {
+    let dir = tempfile::tempdir().unwrap();
+    let (path, copied) = (dir.path().join("device.db"), dir.path().join("copied.db"));
+    let (here, there) = (Memory::default(), Memory::default());
+    let (author, _) = open(&path, &here, 1).unwrap();
+    let item = here.get(DEVICE_ITEM).unwrap().unwrap();
+    let key = DeviceItem::decode(&item).unwrap().key().unwrap();
+    let sent = queue(&path, &key, 0, None, 1);
+    let waits = queue(&path, &key, 1, Some(sent), 0);
+    let newest = queue(&path, &key, 2, Some(waits), 0);
+    copy(&path, &copied);
+    assert!(open(&copied, &there, 2).unwrap().1);
+    let mut store = Store::open(&copied, StoreOptions::default()).unwrap();
+    assert_eq!(store.outbox_size().unwrap().0, 1, "others may have it: the same bytes again do no harm");
+    let log = store.operation(&sent).unwrap().unwrap().log;
+    let head = store.begin(Durability::Full).unwrap().head(&author, &log).unwrap();
+    assert_eq!(head.unwrap().id, sent);
+    for gone in [waits, newest] {
+        assert!(store.operation(&gone).unwrap().is_none());
+    }
+    store.close().unwrap();
+    // The original has all of it.
+    assert_eq!(open(&path, &here, 3).unwrap(), (author, false));
+    let store = Store::open(&path, StoreOptions::default()).unwrap();
+    assert_eq!(store.outbox_size().unwrap().0, 3);
+    assert!(store.operation(&newest).unwrap().is_some());
 }
 
 #[test]

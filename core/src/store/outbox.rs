@@ -1,10 +1,13 @@
 //! Envelopes on their way out, first in, first out, until their echo acknowledges them. When a row is sent and
 //! when it is tried again is decided in [`crate::sync::outbox`]; here it is written down.
 
+use std::collections::BTreeSet;
+
 use rusqlite::{Params, Row, params};
 
 use super::db::{Db, int, uint};
 use super::error::{LimitReached, StoreError};
+use super::operations::StoredOperation;
 use super::tx::Tx;
 use crate::identity::{EnvelopeHash, Millis, OperationId};
 use crate::limits::{MAX_OUTBOX_BYTES, MAX_OUTBOX_ROWS};
@@ -296,6 +299,35 @@ impl Tx<'_> {
             )?;
         }
         Ok(())
+    }
+
+    /// Takes back every own operation that no packet ever held: the database went on elsewhere, where its number may be
+    /// another operation's by now. Gives how many.
+    pub fn forget_unsent(&self) -> Result<u64, StoreError> {
+        let rows = self.all(
+            "SELECT id, operation FROM outbox WHERE origin = ?1 AND tries = 0 AND state <> ?2 ORDER BY id DESC",
+            [OWN, SENT],
+            |row| Ok((row.get::<_, RowId>(0)?, OperationId(row.get(1)?))),
+        )?;
+        let (mut logs, mut count) = (BTreeSet::new(), 0);
+        for (id, operation) in rows {
+            let Some(stored) = self.operation(&operation)? else { continue };
+            let StoredOperation { author, log, seq_num, .. } = stored;
+            // With a later one that was sent its number is taken for good.
+            if self.head(&author, &log)?.is_none_or(|head| head.id != operation) {
+                continue;
+            }
+            self.outbox_remove(id)?;
+            self.run("DELETE FROM rotation WHERE operation = ?1 AND resets IS NULL", [operation.0])?;
+            self.remove_operation(&author, &log, seq_num)?;
+            self.recount_head(&author, &log, false)?;
+            logs.insert((author, log));
+            count += 1;
+        }
+        for (author, log) in logs {
+            self.rebuild_log(&author, &log)?;
+        }
+        Ok(count)
     }
 
     /// Parks a row: nothing is tried until it is requeued.
