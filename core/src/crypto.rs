@@ -41,7 +41,8 @@ pub trait GroupCrypto: Send + Sync + std::fmt::Debug {
     /// Fresh secrets of a device, with a first prekey that expires [`PREKEY_LIFETIME_MS`] from now.
     fn generate(&self, now: Millis, entropy: &mut dyn Entropy) -> Result<DeviceSecrets, CryptoError>;
 
-    /// The same secrets with a fresh prekey, without those that expired [`PREKEY_GRACE_MS`] ago.
+    /// The same secrets with a fresh prekey, without older ones that expired [`PREKEY_GRACE_MS`] ago; the one before it
+    /// stays until the next time.
     fn rotate_prekey(&self, secrets: &DeviceSecrets, now: Millis) -> Result<DeviceSecrets, CryptoError>;
 
     /// The bundle others begin with, of the newest prekey.
@@ -67,13 +68,15 @@ pub trait GroupCrypto: Send + Sync + std::fmt::Debug {
     ) -> Result<(Session, Block), CryptoError>;
 
     /// Opens a block of `peer`. `session` is the one of that peer which the block names, if there is one (sessions are
-    /// known by peer and id). Draws nothing. On an error the session stands as it was.
+    /// known by peer and id). A prekey that expired [`PREKEY_GRACE_MS`] before `now` opens nothing. Draws nothing. On an
+    /// error the session stands as it was.
     fn open(
         &self,
         secrets: &DeviceSecrets,
         session: Option<&Session>,
         peer: &Author,
         block: &Block,
+        now: Millis,
     ) -> Result<Opened, OpenError>;
 }
 

@@ -145,10 +145,11 @@ impl<'a> Direct<'a> {
         (device, secrets): (Author, &DeviceSecrets),
         session: Option<&Session>,
         log: &LogId,
+        now: Millis,
     ) -> Result<OpenedDirect, DirectError> {
         // Of a first message the sender is known once it is open.
         let peer = session.map_or(Author([0; 32]), |session| session.peer);
-        let block = crypto.open(secrets, session, &peer, &self.block)?;
+        let block = crypto.open(secrets, session, &peer, &self.block, now)?;
         let key =
             <[u8; 32]>::try_from(block.unchecked()).map(Zeroizing::new).map_err(|_| OpenError::Forged)?;
         let (ciphertext, tag) = self.sealed.split_last_chunk::<TAG_LEN>().ok_or(DirectError::Form)?;

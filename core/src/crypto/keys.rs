@@ -32,6 +32,13 @@ pub(super) struct Prekey {
     pub(super) state: KeyManagerState,
 }
 
+impl Prekey {
+    /// Whether first messages to it are still opened.
+    pub(super) const fn opens(&self, now: Millis) -> bool {
+        self.expires_ms.saturating_add(PREKEY_GRACE_MS) > now.0
+    }
+}
+
 impl DeviceSecrets {
     /// The encoded form, secrets included.
     pub fn to_bytes(&self) -> Result<Zeroizing<Vec<u8>>, CryptoError> {
@@ -44,14 +51,17 @@ impl DeviceSecrets {
         if secrets.prekeys.is_empty() { Err(CryptoError::Damaged) } else { Ok(secrets) }
     }
 
-    /// Whether the newest prekey's time is more than half over: publish a fresh one.
+    /// Whether the newest prekey's time is more than half over, or longer than any may be (it was made while the clock
+    /// was ahead, and nobody takes it): publish a fresh one.
     pub fn wants_rotation(&self, now: Millis) -> bool {
         let left = self.prekeys.last().map_or(0, |prekey| Millis(prekey.expires_ms).since(now));
-        left < PREKEY_LIFETIME_MS / 2
+        !(PREKEY_LIFETIME_MS / 2..=PREKEY_LIFETIME_MS).contains(&left)
     }
 
-    pub(super) fn prekey(&self, key: &[u8; 32]) -> Option<&KeyManagerState> {
-        self.prekeys.iter().find(|prekey| prekey.key == *key).map(|prekey| &prekey.state)
+    /// The state with this prekey, until its time and the grace are over.
+    pub(super) fn prekey(&self, key: &[u8; 32], now: Millis) -> Option<&KeyManagerState> {
+        let found = self.prekeys.iter().find(|prekey| prekey.key == *key);
+        found.filter(|prekey| prekey.opens(now)).map(|prekey| &prekey.state)
     }
 }
 

@@ -95,6 +95,8 @@ pub struct IncomingRotation<'a> {
     pub log: LogId,
     /// The log's epoch up to now.
     pub epoch: u32,
+    /// The time.
+    pub now: Millis,
 }
 
 /// Takes the part of a rotation that is for this device: what opens the new topic. `is_old` says of a topic whether
@@ -105,7 +107,7 @@ pub struct IncomingRotation<'a> {
 pub fn open_rotation(
     crypto: &dyn GroupCrypto,
     secrets: &DeviceSecrets,
-    IncomingRotation { rotation, rotator, log, epoch }: IncomingRotation<'_>,
+    IncomingRotation { rotation, rotator, log, epoch, now }: IncomingRotation<'_>,
     device: &Author,
     is_old: impl Fn(&TopicId) -> bool,
 ) -> Result<Ticket, OpenError> {
@@ -119,7 +121,7 @@ pub fn open_rotation(
     let block = rotation.part(device).ok_or(OpenError::NoPart)?;
     let context =
         Context { purpose: Purpose::Rotation, log, epoch: found, sender: rotator, recipient: *device };
-    let (_, payload) = crypto.open(secrets, None, &rotator, block)?.check(&context)?;
+    let (_, payload) = crypto.open(secrets, None, &rotator, block, now)?.check(&context)?;
     let ticket = Ticket::from_handover(log, found, &payload).map_err(|_| OpenError::Forged)?;
     // Whatever is in the part: only the topic that everybody moves to, with the secret that everybody gets.
     if ticket.topic() != rotation.topic || ticket.commitment(&rotator) != rotation.commitment {

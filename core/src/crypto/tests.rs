@@ -61,7 +61,7 @@ fn open(
     peer: &Author,
     block: &Block,
 ) -> Result<(Session, Vec<u8>), OpenError> {
-    let opened = TwoParty.open(&at.secrets, session, peer, block)?.check(&talk(*peer, at.author()));
+    let opened = TwoParty.open(&at.secrets, session, peer, block, NOW)?.check(&talk(*peer, at.author()));
     opened.map(|(session, payload)| (session, payload.to_vec()))
 }
 
@@ -193,7 +193,7 @@ fn a_stolen_state_opens_nothing_any_more_after_one_exchange() {
     let from = pair.a.author();
     let thief = |block: &Block| {
         let session = Session { opened: block.index, ..stolen_session.clone() };
-        TwoParty.open(&stolen_secrets, Some(&session), &from, block).map(|_| ())
+        TwoParty.open(&stolen_secrets, Some(&session), &from, block, NOW).map(|_| ())
     };
     // Both sides have sent once since: the keys of what follows were made after the theft.
     let answer = pair.b_says(b"still here");
@@ -261,6 +261,31 @@ fn prekeys_rotate_and_their_secrets_go_after_a_while() {
 }
 
 #[test]
+fn a_prekey_opens_nothing_once_its_time_and_the_grace_are_over_also_without_a_fresh_one() {
+    let (a, b) = (Device::new(1), Device::new(2));
+    let (_, block) = begin(&a, &b.bundle(), b"on its way", NOW).unwrap();
+    let opened = |now| TwoParty.open(&b.secrets, None, &a.author(), &block, now).map(|_| ());
+    let end = NOW.plus(PREKEY_LIFETIME_MS + PREKEY_GRACE_MS);
+    assert_eq!(opened(Millis(end.0 - 1)), Ok(()));
+    assert_eq!(opened(end), Err(OpenError::UnknownPrekey));
+}
+
+#[test]
+fn a_clock_that_was_far_ahead_costs_neither_the_bundle_nor_what_is_on_its_way() {
+    let (a, mut b) = (Device::new(1), Device::new(2));
+    let (_, block) = begin(&a, &b.bundle(), b"on its way", NOW).unwrap();
+    b.secrets = TwoParty.rotate_prekey(&b.secrets, NOW.plus(365 * DAY)).unwrap();
+    assert!(open(&b, None, &a.author(), &block).is_ok());
+    // The clock is right again: nobody takes the new bundle, so it is renewed at once.
+    let refused = begin(&a, &b.bundle(), b"hi", NOW).unwrap_err();
+    assert_eq!(refused, CryptoError::Bundle(BundleError::TooLong));
+    assert!(b.secrets.wants_rotation(NOW));
+    b.secrets = TwoParty.rotate_prekey(&b.secrets, NOW).unwrap();
+    assert!(!b.secrets.wants_rotation(NOW));
+    assert!(begin(&a, &b.bundle(), b"hi", NOW).is_ok());
+}
+
+#[test]
 fn case_66_key_material_is_not_in_debug_texts() {
     let pair = Pair::new();
     let shown = format!("{:?} {:?} {:?}", pair.at_a, pair.b.secrets, pair.a.bundle());
@@ -312,7 +337,7 @@ impl Room {
 
     fn incoming<'a>(&self, rotation: &'a Rotation) -> IncomingRotation<'a> {
         let (rotator, log, epoch) = (self.rotator.author(), self.ticket.log(), self.ticket.epoch());
-        IncomingRotation { rotation, rotator, log, epoch }
+        IncomingRotation { rotation, rotator, log, epoch, now: NOW }
     }
 
     fn open_as(&self, device: &Device, incoming: IncomingRotation<'_>) -> Result<Ticket, OpenError> {
@@ -342,7 +367,7 @@ fn a_removed_member_with_every_secret_it_ever_had_reads_and_writes_nothing_new()
     assert_eq!(room.open(&room.removed, &rotation).unwrap_err(), OpenError::NoPart);
     // Nor with the parts of others.
     for part in &rotation.parts {
-        let opened = TwoParty.open(&room.removed.secrets, None, &room.rotator.author(), &part.block);
+        let opened = TwoParty.open(&room.removed.secrets, None, &room.rotator.author(), &part.block, NOW);
         assert_eq!(opened.unwrap_err(), OpenError::UnknownPrekey);
     }
     let key = &room.writer.key;
@@ -559,11 +584,11 @@ proptest! {
         let mut block = Block::from_bytes(&bytes).unwrap();
         block.session = SessionId::of(&block.content);
         block.index = 0;
-        let opened = TwoParty.open(&pair.b.secrets, None, &pair.a.author(), &block);
+        let opened = TwoParty.open(&pair.b.secrets, None, &pair.a.author(), &block, NOW);
         let refused = if form == 1 { OpenError::Forged } else { OpenError::UnknownSession };
         prop_assert_eq!(opened.unwrap_err(), refused);
         (block.session, block.index) = (pair.at_b.id, pair.at_b.opened);
-        let opened = TwoParty.open(&pair.b.secrets, Some(&pair.at_b), &pair.a.author(), &block);
+        let opened = TwoParty.open(&pair.b.secrets, Some(&pair.at_b), &pair.a.author(), &block, NOW);
         prop_assert_eq!(opened.unwrap_err(), OpenError::Forged);
     }
 
@@ -597,22 +622,27 @@ fn direct_messages_travel_as_whole_operations_in_order_once() {
     let (_, two) = direct(&a, Channel::Session(&at_a), &second);
     let (one, two) = (Direct::parse(&one).unwrap(), Direct::parse(&two).unwrap());
     assert_eq!((one.session(), one.index(), two.index()), (two.session(), 0, 1));
-    let early = two.open(&TwoParty, (b.author(), &b.secrets), None, &THREAD).unwrap_err();
+    let early = two.open(&TwoParty, (b.author(), &b.secrets), None, &THREAD, NOW).unwrap_err();
     assert_eq!(early, DirectError::Open(OpenError::UnknownSession));
     let OpenedDirect { session, operation } =
-        one.open(&TwoParty, (b.author(), &b.secrets), None, &THREAD).unwrap();
+        one.open(&TwoParty, (b.author(), &b.secrets), None, &THREAD, NOW).unwrap();
     assert_eq!((session.peer, operation), (a.author(), first));
-    let again = one.open(&TwoParty, (b.author(), &b.secrets), Some(&session), &THREAD).unwrap_err();
+    let again = one.open(&TwoParty, (b.author(), &b.secrets), Some(&session), &THREAD, NOW).unwrap_err();
     assert_eq!(again, DirectError::Open(OpenError::Duplicate));
-    let opened = two.open(&TwoParty, (b.author(), &b.secrets), Some(&session), &THREAD).unwrap();
+    let opened = two.open(&TwoParty, (b.author(), &b.secrets), Some(&session), &THREAD, NOW).unwrap();
     assert_eq!(opened.operation, second);
     // Another's operation in a session that stands, and one for another conversation.
     let mallory = Device::new(9);
     let (_, envelope) = direct(&a, Channel::Session(&at_a), &message(&mallory, 0, None, "not mine"));
-    let refused =
-        Direct::parse(&envelope).unwrap().open(&TwoParty, (b.author(), &b.secrets), Some(&session), &THREAD);
+    let refused = Direct::parse(&envelope).unwrap().open(
+        &TwoParty,
+        (b.author(), &b.secrets),
+        Some(&session),
+        &THREAD,
+        NOW,
+    );
     assert_eq!(refused.unwrap_err(), DirectError::Open(OpenError::OtherPeer));
-    let refused = two.open(&TwoParty, (b.author(), &b.secrets), Some(&session), &LogId([7; 32]));
+    let refused = two.open(&TwoParty, (b.author(), &b.secrets), Some(&session), &LogId([7; 32]), NOW);
     assert!(matches!(refused.unwrap_err(), DirectError::Operation(_)));
 }
 
@@ -623,13 +653,15 @@ fn a_changed_direct_envelope_opens_nothing() {
     for place in [0, 1, 9, 13, 30, 300, BLOCK_LEN, BLOCK_LEN + 1, envelope.len() - 1] {
         let mut changed = envelope.clone();
         changed[place] ^= 1;
-        let opened = Direct::parse(&changed)
-            .and_then(|direct| direct.open(&TwoParty, (b.author(), &b.secrets), None, &THREAD).map(|_| ()));
+        let opened = Direct::parse(&changed).and_then(|direct| {
+            direct.open(&TwoParty, (b.author(), &b.secrets), None, &THREAD, NOW).map(|_| ())
+        });
         assert!(opened.is_err(), "byte {place}");
     }
     for len in [0, 1, BLOCK_LEN, BLOCK_LEN + TAG, envelope.len() - 1] {
-        let opened = Direct::parse(&envelope[..len])
-            .and_then(|direct| direct.open(&TwoParty, (b.author(), &b.secrets), None, &THREAD).map(|_| ()));
+        let opened = Direct::parse(&envelope[..len]).and_then(|direct| {
+            direct.open(&TwoParty, (b.author(), &b.secrets), None, &THREAD, NOW).map(|_| ())
+        });
         assert!(opened.is_err(), "{len} bytes");
     }
     let stranger = Device::new(3);
@@ -638,6 +670,7 @@ fn a_changed_direct_envelope_opens_nothing() {
         (stranger.author(), &stranger.secrets),
         None,
         &THREAD,
+        NOW,
     );
     assert_eq!(opened.unwrap_err(), DirectError::Open(OpenError::UnknownPrekey));
 }

@@ -18,7 +18,7 @@ use super::bundle::any_time;
 use super::keys::Prekey;
 use super::{
     Context, CryptoError, DeviceBundle, DeviceSecrets, GroupCrypto, MAX_PAYLOAD, OpenError, Opened,
-    PREKEY_GRACE_MS, PREKEY_LIFETIME_MS, Session,
+    PREKEY_LIFETIME_MS, Session,
 };
 use crate::entropy::{Entropy, EntropyError};
 use crate::identity::{Author, Millis};
@@ -45,9 +45,10 @@ impl GroupCrypto for TwoParty {
 
     fn rotate_prekey(&self, secrets: &DeviceSecrets, now: Millis) -> Result<DeviceSecrets, CryptoError> {
         let fresh = fresh_prekey(&secrets.identity, now)?;
-        let kept = |prekey: &&Prekey| Millis(prekey.expires_ms).plus(PREKEY_GRACE_MS) > now;
-        let mut prekeys: Vec<Prekey> = secrets.prekeys.iter().filter(kept).cloned().collect();
-        prekeys.push(fresh);
+        // The newest stays whatever the clock says: one that is far ahead must not throw away what is in use.
+        let (newest, older) = secrets.prekeys.split_last().ok_or(CryptoError::Damaged)?;
+        let mut prekeys: Vec<Prekey> = older.iter().filter(|prekey| prekey.opens(now)).cloned().collect();
+        prekeys.extend([newest.clone(), fresh]);
         Ok(DeviceSecrets { identity: secrets.identity.clone(), prekeys })
     }
 
@@ -102,11 +103,12 @@ impl GroupCrypto for TwoParty {
         session: Option<&Session>,
         peer: &Author,
         block: &Block,
+        now: Millis,
     ) -> Result<Opened, OpenError> {
         let (before, state, manager) = match session {
             None if block.begins() => {
                 let prekey = block.prekey().ok_or(OpenError::Forged)?;
-                let manager = secrets.prekey(&prekey).ok_or(OpenError::UnknownPrekey)?;
+                let manager = secrets.prekey(&prekey, now).ok_or(OpenError::UnknownPrekey)?;
                 let state = LongTermTwoParty::init_to_receive();
                 let fresh = Session {
                     id: block.session,

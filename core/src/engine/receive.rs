@@ -275,7 +275,7 @@ impl State {
                     Reading::Again => ingest::ingest_again(tx, context, &operation)?,
                 };
                 if !matches!(ingested, Ingested::Refused(_)) {
-                    Self::learn(tx, &operation)?;
+                    Self::learn(tx, &operation, now)?;
                     rotation = Some(operation);
                 }
                 ingested

@@ -123,12 +123,12 @@ impl State {
     }
 
     /// Keeps what an operation says about devices: certificates and key bundles.
-    pub(super) fn learn(tx: &Tx<'_>, operation: &VerifiedOperation) -> Result<(), StoreError> {
+    pub(super) fn learn(tx: &Tx<'_>, operation: &VerifiedOperation, now: Millis) -> Result<(), StoreError> {
         if let Some(certificate) = operation.certificate() {
             tx.put_certificate(certificate)?;
         }
         if let Content::DeviceBundle(bundle) = &operation.body().content {
-            tx.put_device_bundle(operation, bundle.expires)?;
+            tx.put_device_bundle(operation, bundle.expires, now)?;
         }
         Ok(())
     }
@@ -342,7 +342,7 @@ impl State {
                 None
             }
             Some(ticket) => Some(ticket),
-            None => self.open_part(tx, id, rotator, &rotation, news)?,
+            None => self.open_part(tx, now, id, rotator, &rotation, news)?,
         };
         match ticket {
             Some(ticket) => self.move_on(tx, now, id, &ticket, news),
@@ -354,6 +354,7 @@ impl State {
     fn open_part(
         &self,
         tx: &Tx<'_>,
+        now: Millis,
         id: TopicId,
         rotator: Author,
         rotation: &Rotation,
@@ -361,8 +362,8 @@ impl State {
     ) -> Result<Option<Ticket>, StoreError> {
         let Some(topic) = self.topics.get(&id) else { return Ok(None) };
         let device = self.device.author();
-        let incoming =
-            IncomingRotation { rotation, rotator, log: topic.keys.log(), epoch: topic.keys.epoch() };
+        let (log, epoch) = (topic.keys.log(), topic.keys.epoch());
+        let incoming = IncomingRotation { rotation, rotator, log, epoch, now };
         // The very topic may be open here by another way; any other place has it from before.
         let is_old = |topic: &TopicId| {
             let keys = self.topics.get(topic).map(|known| &known.keys);

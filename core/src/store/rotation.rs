@@ -8,7 +8,7 @@ use super::db::{Db, int, uint};
 use super::error::StoreError;
 use super::pending::Receipt;
 use super::tx::Tx;
-use crate::crypto::{DeviceBundle, DeviceSecrets, Session};
+use crate::crypto::{DeviceBundle, DeviceSecrets, MAX_BUNDLE_LIFETIME_MS, Session};
 use crate::identity::{Author, Certificate, Identity, LogId, Millis, OperationId};
 use crate::ops::{LogEnd, SessionId, Ticket, VerifiedOperation};
 use crate::projector::Place;
@@ -283,17 +283,27 @@ impl Tx<'_> {
         self.run("DELETE FROM two_party", []).map(drop)
     }
 
-    /// Keeps a device's bundle, if it is good for longer than the one before.
+    /// Keeps a device's bundle, if it is good for longer than the one before; one that claims more than any may gives
+    /// way to every other.
     pub(crate) fn put_device_bundle(
         &self,
         operation: &VerifiedOperation,
         expires: Millis,
+        now: Millis,
     ) -> Result<(), StoreError> {
+        let longest = now.plus(MAX_BUNDLE_LIFETIME_MS);
         self.run(
             "INSERT INTO device_bundle (device, expires_ms, header, body) VALUES (?1, ?2, ?3, ?4)
              ON CONFLICT (device) DO UPDATE SET expires_ms = excluded.expires_ms, header = excluded.header,
-                 body = excluded.body WHERE excluded.expires_ms > device_bundle.expires_ms",
-            params![operation.author().0, int(expires.0), operation.header(), operation.body_bytes()],
+                 body = excluded.body WHERE device_bundle.expires_ms > ?5
+                 OR (excluded.expires_ms > device_bundle.expires_ms AND excluded.expires_ms <= ?5)",
+            params![
+                operation.author().0,
+                int(expires.0),
+                operation.header(),
+                operation.body_bytes(),
+                int(longest.0)
+            ],
         )
         .map(drop)
     }

@@ -234,3 +234,26 @@ fn two_devices_may_use_one_name_for_their_sessions() {
     assert_eq!((stored(1), stored(2)), (Some(session(1, 3)), Some(session(2, 2))));
     assert_eq!(stored(3), None);
 }
+
+#[test]
+fn a_bundle_that_claims_too_much_gives_way_and_takes_nobodys_place() {
+    let key = crate::ops::DeviceKey::from_bytes(&[1; 32]);
+    let (now, day) = (Millis(1_800_000_000_000), 24 * 3_600_000);
+    let mut store = Store::in_memory().unwrap();
+    let tx = store.begin(Durability::Full).unwrap();
+    let put = |seq_num, days: u64| {
+        let expires = now.plus(days * day);
+        let keys = crate::ops::KeyBundle { identity: [1; 32], prekey: [2; 32], signature: [3; 64], expires };
+        let body = crate::ops::Body::new(crate::ops::Content::DeviceBundle(keys));
+        let before = (seq_num > 0).then_some(OperationId([9; 32]));
+        let operation = crate::ops::create(&key, LOG, seq_num, before, &body).unwrap();
+        tx.put_device_bundle(&operation, expires, now).unwrap();
+        let kept = tx.device_bundle(&key.author()).unwrap().unwrap();
+        kept.bundle().expires.since(now) / day
+    };
+    assert_eq!(put(0, 400), 400, "while there is no other");
+    assert_eq!(put(1, 60), 60);
+    assert_eq!(put(2, 91), 60);
+    assert_eq!(put(3, 59), 60);
+    assert_eq!(put(4, 61), 61);
+}
