@@ -209,18 +209,19 @@ async fn post(job: PostJob, workers: &Workers, http: &Http) -> Handover {
         Ok(Ok(packet)) => packet,
         Ok(Err(error)) => {
             tracing::warn!(%error, "a packet could not be built; its operations stay queued");
-            return Handover::Failed;
+            return Handover::Unreached;
         }
         Err(_) => {
             tracing::error!("building a packet panicked; its operations stay queued");
-            return Handover::Failed;
+            return Handover::Unreached;
         }
     };
     match http.post_packet(&url, packet, job_is_v2).await {
         Ok(handover) => handover,
         Err(error) => {
+            let unreached = error.is_connect();
             tracing::debug!(error = %error.without_url(), "an entry relay did not take a packet");
-            Handover::Failed
+            if unreached { Handover::Unreached } else { Handover::Failed }
         }
     }
 }

@@ -520,7 +520,7 @@ async fn history(net: &Net, mut stream: TcpStream, path: &str) -> Option<()> {
     let wanted = HistoryRequest {
         topic: of.parse().unwrap(),
         after: Seq(query["after"]),
-        before: Seq(query["before"]),
+        before: query.get("before").map_or(Seq::MAX, |before| Seq(*before)),
         limit: query["limit"].try_into().unwrap(),
     };
     let page = {

@@ -9,7 +9,7 @@ use super::state::{Sent, SentKind, State, Topic};
 use crate::entropy::Entropy;
 use crate::identity::Millis;
 use crate::store::{StoreError, Tx};
-use crate::sync::outbox::{AttemptId, Plan};
+use crate::sync::outbox::{AttemptId, Plan, Retries};
 use crate::topic::TopicId;
 
 /// How long an outbox waits that found no route, milliseconds.
@@ -47,9 +47,6 @@ impl State {
         for path in lost.paths.iter().filter(|_| live) {
             self.routes.report_delivery(path, false, now);
         }
-        if live && !lost.rows.is_empty() {
-            self.wish_look(now, entropy, id);
-        }
         let Some(topic) = self.topics.get_mut(&id) else { return Ok(()) };
         if topic.unreadable == Some(Unreadable::Gone) {
             // Every time: a packet that failed meanwhile has put its rows back in the queue.
@@ -70,12 +67,20 @@ impl State {
         if topic.blocked.is_some() && topic.blocked_until.is_some_and(|until| until > now) {
             return Ok(());
         }
-        let may_retry = if live { !topic.look.holds_retries() } else { topic.blind_until <= now };
+        let may_retry = !topic.look.holds_retries() && (live || topic.blind_until <= now);
+        let mut retries = if may_retry { Retries::Looked } else { Retries::None };
         let mut blocked = None;
         let alone = self.sends_v2();
-        while let Some(topic) = self.topics.get_mut(&id)
-            && let Some(mut plan) = topic.outbox.plan(now, may_retry)
-        {
+        while let Some(topic) = self.topics.get_mut(&id) {
+            let Some(mut plan) = topic.outbox.plan(now, retries) else {
+                // Where nobody can look, sending again is safe, if not as quiet.
+                let waits = retries == Retries::Looked && topic.outbox.wants_look(now);
+                if waits && !self.wish_look(now, entropy, id) {
+                    retries = Retries::All;
+                    continue;
+                }
+                break;
+            };
             if alone {
                 plan.rows.truncate(1);
             }
@@ -115,7 +120,9 @@ impl State {
         // it is busy is there.
         match (handover, path.first()) {
             (Handover::Taken, Some(entry)) => self.routes.report_entry(*entry, true, now),
-            (Handover::Failed, Some(entry)) if self.topics.values().any(Topic::is_live) => {
+            (Handover::Failed | Handover::Unreached, Some(entry))
+                if self.topics.values().any(Topic::is_live) =>
+            {
                 self.routes.report_entry(*entry, false, now);
             }
             // It is there; nobody knows who behind it is not.
@@ -135,6 +142,9 @@ impl State {
             }
             Handover::Busy { retry_after_ms } => retry_after_ms,
             Handover::Failed | Handover::Undelivered => 0,
+            Handover::Unreached => {
+                return tx.outbox_requeue(&topic.outbox.unreached(attempt, now, entropy));
+            }
         };
         tx.outbox_requeue(&topic.outbox.refused(attempt, now, retry_after_ms, entropy))
     }

@@ -101,7 +101,9 @@ pub enum Handover {
     },
     /// The relay is there, and says that a node behind it did not take the packet (version 2 alone).
     Undelivered,
-    /// No answer, or any other.
+    /// It could not be connected to: nothing of the packet has left this device.
+    Unreached,
+    /// No answer, or any other. The packet may be on its way all the same.
     Failed,
 }
 

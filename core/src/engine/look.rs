@@ -3,7 +3,9 @@
 //! *Before a retry*: a server that hides an echo from its sender alone, and then sees the same envelope delivered a
 //! second time, has found the sender. So an author looks first whether the envelope is there. It reads what anyone
 //! reads (`ops` after its cursor), one topic on a connection of its own, after a random pause, because only an author
-//! has reason to ask. Without such a relay it skips the look: sending again is safe, if not as quiet.
+//! has reason to ask. It looks for every row that may have arrived, however its packet or its process ended, and
+//! whether or not its own connection is up. Without such a relay it skips the look: sending again is safe, if not as
+//! quiet.
 //!
 //! *After a reset*: a server that tells one device that its log is gone, while others still read it, wants to see what
 //! the device delivers again.
@@ -33,6 +35,8 @@ pub const LOOK_TIMEOUT_MS: u64 = 30_000;
 pub const ECHO_GRACE_MS: u64 = 10_000;
 /// Operations asked for.
 pub const LOOK_LIMIT: u16 = 256;
+/// Relays through which a look is tried before it is done without an answer: one refusal must not end it.
+pub const MAX_LOOKS: usize = 3;
 /// How far back before the cursor the old log is compared after a reset.
 pub const LOOK_BACK: u64 = 16;
 
@@ -77,17 +81,21 @@ pub(super) enum Purpose {
 impl Look {
     /// Nothing is sent again before it is over.
     pub(super) const fn holds_retries(&self) -> bool {
+        !matches!(self, Self::None)
+    }
+
+    /// Nothing is delivered again before it is over.
+    pub(super) const fn holds_redelivery(&self) -> bool {
+        !matches!(self, Self::None) && !self.is_for_retry()
+    }
+
+    const fn is_for_retry(&self) -> bool {
         matches!(
             self,
             Self::Due { purpose: Purpose::Retry, .. }
                 | Self::Asking { purpose: Purpose::Retry, .. }
                 | Self::Found { .. }
         )
-    }
-
-    /// Nothing is delivered again before it is over.
-    pub(super) const fn holds_redelivery(&self) -> bool {
-        !matches!(self, Self::None) && !self.holds_retries()
     }
 
     pub(super) const fn poll_timeout(&self) -> Option<Millis> {
@@ -119,27 +127,31 @@ impl Topic {
     /// After a reset the old log is looked for, if it is known where this device stood in it.
     pub(super) fn look_after_reset(&mut self, now: Millis) {
         let Redelivery::Due { .. } = self.redelivery else { return };
-        if let (Some(old), Look::None | Look::Due { .. } | Look::Found { .. }) =
-            (self.before_reset, &self.look)
-            && old.seq > Seq(0)
-        {
+        let free = self.look.is_for_retry() || matches!(self.look, Look::None | Look::Due { .. });
+        if let Some(old) = self.before_reset.filter(|old| free && old.seq > Seq(0)) {
+            self.looked_through.clear();
             self.look = Look::Due { at: now, purpose: Purpose::Reset(old) };
         }
     }
 }
 
 impl State {
-    /// Rows were lost on their way, or their echo is kept back: the topic looks before it sends them again.
-    pub(super) fn wish_look(&mut self, now: Millis, entropy: &mut dyn Entropy, id: TopicId) {
+    /// Rows may have arrived, and are to be sent again: the topic looks before that. `false`: it cannot.
+    pub(super) fn wish_look(&mut self, now: Millis, entropy: &mut dyn Entropy, id: TopicId) -> bool {
         let wanted = self.network.as_ref().is_some_and(|network| network.look_before_retry);
-        if !wanted || self.fresh_tunnel(id, true, now).is_none() {
-            return;
+        let Some(topic) = self.topics.get_mut(&id) else { return false };
+        if !matches!(topic.look, Look::None) {
+            return true;
         }
-        let Some(topic) = self.topics.get_mut(&id) else { return };
-        if let Look::None = topic.look {
-            let at = now.plus(LOOK_MIN_MS + jitter(LOOK_MAX_MS - LOOK_MIN_MS, entropy));
+        topic.looked_through.clear();
+        if !wanted || topic.cursor.is_none() || self.fresh_tunnel(id, true, now).is_none() {
+            return false;
+        }
+        let at = now.plus(LOOK_MIN_MS + jitter(LOOK_MAX_MS - LOOK_MIN_MS, entropy));
+        if let Some(topic) = self.topics.get_mut(&id) {
             topic.look = Look::Due { at, purpose: Purpose::Retry };
         }
+        true
     }
 
     /// Does what is due of a topic's look.
@@ -153,13 +165,14 @@ impl State {
     ) -> Result<(), StoreError> {
         let Some(topic) = self.topics.get_mut(&id) else { return Ok(()) };
         let over = topic.look.poll_timeout().is_some_and(|at| at <= now);
-        // What was seen on a connection that has gone is seen again on the next one, from the cursor on.
-        if !topic.is_live() || (over && topic.look.conn().is_some()) {
+        // A reset is told anew by the next connection; what may have arrived is looked for without any.
+        let stays = topic.is_live() || topic.look.is_for_retry();
+        if !stays || (over && topic.look.conn().is_some()) {
             if let Some(conn) = topic.look.conn() {
                 staged.push(Output::Disconnect { conn });
                 self.conns.remove(&conn);
             }
-            self.end_look(id);
+            if stays { self.unanswered(now, id) } else { self.end_look(id) }
         }
         if !over {
             return Ok(());
@@ -191,6 +204,10 @@ impl State {
         self.conns.insert(conn, id);
         let deadline = now.plus(LOOK_TIMEOUT_MS);
         topic.look = Look::Asking { conn, relay: via.relay, purpose, after, deadline };
+        topic.looked_through.push(via.relay);
+        if retry {
+            topic.outbox.looked();
+        }
         let request = HistoryRequest { topic: id, after, before: Seq::MAX, limit: LOOK_LIMIT };
         let server = network.server.url.as_str().into();
         staged.push(Output::Fetch { conn, server, via: Some(via), request });
@@ -205,29 +222,47 @@ impl State {
         }
         self.tunnels.worked(&relay);
         let page = HistoryPage::decode(message).ok().filter(|page| follows(page, after));
-        topic.look = match (page, purpose, topic.cursor) {
-            (Some(page), Purpose::Reset(old), _) => Look::Seen { old, after, page },
+        let answer = match (page, purpose, topic.cursor) {
+            (Some(page), Purpose::Reset(old), _) => Some(Look::Seen { old, after, page }),
             (Some(page), Purpose::Retry, Some(cursor)) if page.generation == cursor.generation => {
                 let outbox = &topic.outbox;
                 let is_own = |op: &SequencedOp| outbox.find(&EnvelopeHash::of(&op.op)).is_some();
                 let ops: Vec<_> = page.ops.into_iter().filter(is_own).collect();
-                match ops.is_empty() {
+                Some(match ops.is_empty() {
                     true => Look::None,
                     false => Look::Found { at: now.plus(ECHO_GRACE_MS), resets: cursor.resets, ops },
-                }
+                })
             }
             // What is no answer says nothing.
-            _ => Look::None,
+            _ => None,
         };
+        match answer {
+            Some(look) => topic.look = look,
+            None => self.unanswered(now, id),
+        }
         self.touched.insert(id);
         self.reschedule(id);
         true
     }
 
     /// The exchange of a look is over; without a page it has shown nothing.
-    pub(super) fn look_ended(&mut self, id: TopicId, conn: ConnId) {
+    pub(super) fn look_ended(&mut self, now: Millis, id: TopicId, conn: ConnId) {
         if self.topics.get(&id).is_some_and(|topic| topic.look.conn() == Some(conn)) {
-            self.end_look(id);
+            self.unanswered(now, id);
+        }
+    }
+
+    /// A look has brought nothing: it is tried through another relay, a few times.
+    fn unanswered(&mut self, now: Millis, id: TopicId) {
+        let Some(topic) = self.topics.get_mut(&id) else { return };
+        let Look::Asking { purpose, .. } = std::mem::take(&mut topic.look) else { return };
+        self.touched.insert(id);
+        let again = topic.looked_through.len() < MAX_LOOKS;
+        if again
+            && self.fresh_tunnel(id, purpose == Purpose::Retry, now).is_some()
+            && let Some(topic) = self.topics.get_mut(&id)
+        {
+            topic.look = Look::Due { at: now, purpose };
         }
     }
 
@@ -270,8 +305,10 @@ impl State {
             self.take_operation(tx, &context, hash, opened, Reading::First, &mut news)?;
             first.get_or_insert(seq);
         }
+        // Without a connection nothing was kept back on it.
         if let Some(seq) = first
             && let Some(topic) = self.topics.get_mut(&id)
+            && topic.is_live()
         {
             news.events.push(Event::ServerWithholds { topic: id, seq });
             // Through another relay the server does not know whom it wants to hide it from.

@@ -20,7 +20,7 @@ use super::sending::Cover;
 use super::signals::Signals;
 use super::slots::Slots;
 use crate::entropy::Entropy;
-use crate::identity::{Author, Millis};
+use crate::identity::{Author, Millis, NodeId};
 use crate::onion::route::{Guards, Routes, Tunnel, Tunnels};
 use crate::ops::{DeviceKey, TopicKeys};
 use crate::store::{OutboxEntry, Store, StoreError, Tx};
@@ -98,6 +98,8 @@ pub(super) struct Topic {
     /// The tunnel of its connection; `None`: it reads directly.
     pub(super) tunnel: Option<Tunnel>,
     pub(super) look: Look,
+    /// Relays through which the look at hand was tried.
+    pub(super) looked_through: Vec<NodeId>,
     /// Where it stood before the first of the resets that are not settled yet.
     pub(super) before_reset: Option<Cursor>,
     pub(super) outbox: Outbox,
@@ -353,7 +355,7 @@ impl State {
             session.handle_disconnected(now, conn, retry_after_ms, entropy);
         }
         if let Some(id) = self.conns.remove(&conn) {
-            self.look_ended(id, conn);
+            self.look_ended(now, id, conn);
         }
         self.fetch_ended(now, conn, retry_after_ms, entropy);
     }
@@ -542,7 +544,7 @@ impl State {
         let outbox = match (topic.blocked.is_some(), live) {
             (true, _) => topic.blocked_until,
             (false, _) if topic.waits_for_handover => topic.outbox.poll_due(),
-            (false, true) if topic.look.holds_retries() => topic.outbox.poll_timeout(false),
+            (false, _) if topic.look.holds_retries() => topic.outbox.poll_timeout(false),
             (false, true) => topic.outbox.poll_timeout(true),
             (false, false) => {
                 let blind = topic.outbox.poll_timeout(true).map(|at| at.max(topic.blind_until));
@@ -575,6 +577,7 @@ impl Topic {
             session: None,
             tunnel: None,
             look: Look::default(),
+            looked_through: Vec::new(),
             before_reset: None,
             outbox: Outbox::default(),
             redelivery: receive::Redelivery::default(),

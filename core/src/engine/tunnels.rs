@@ -43,11 +43,12 @@ impl State {
             let tunnel = topic.tunnel.as_ref().filter(|_| topic.session.as_ref().is_some_and(has_conn));
             tunnel.map(|tunnel| tunnel.relay).into_iter().chain(topic.look.relay())
         }));
+        used.extend(self.topics.get(&id).into_iter().flat_map(|topic| &topic.looked_through));
         if spare_guards {
             used.extend(&guards);
         }
-        let tunnel = self.choose_tunnel(id, &guards, &used, now)?;
-        (!self.tunnels.is_paused(&tunnel.relay, now)).then_some(tunnel)
+        // One that has just failed comes last, but it comes: a server that keeps silent could pause them all.
+        self.choose_tunnel(id, &guards, &used, now)
     }
 
     fn choose_tunnel(

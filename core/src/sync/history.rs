@@ -24,7 +24,7 @@ pub struct HistoryRequest {
     pub topic: TopicId,
     /// Only above this seq.
     pub after: Seq,
-    /// Only below this seq.
+    /// Only below this seq; [`Seq::MAX`] for all.
     pub before: Seq,
     /// Most operations, 1 to [`HISTORY_MAX_LIMIT`].
     pub limit: u16,
@@ -34,7 +34,11 @@ impl HistoryRequest {
     /// The path and query below the server's base URL.
     pub fn path(&self) -> String {
         let Self { topic, after, before, limit } = self;
-        format!("/topic/{topic}/ops?after={after}&before={before}&limit={limit}")
+        match *before {
+            // Whoever follows a log asks like this.
+            Seq::MAX => format!("/topic/{topic}/ops?after={after}&limit={limit}"),
+            before => format!("/topic/{topic}/ops?after={after}&before={before}&limit={limit}"),
+        }
     }
 }
 
@@ -141,6 +145,8 @@ mod tests {
         let request = HistoryRequest { topic, after: Seq(4), before: Seq(9), limit: 4 };
         let expected = format!("/topic/{}/ops?after=4&before=9&limit=4", "aa".repeat(32));
         assert_eq!(request.path(), expected);
+        let request = HistoryRequest { before: Seq::MAX, ..request };
+        assert_eq!(request.path(), format!("/topic/{}/ops?after=4&limit=4", "aa".repeat(32)));
     }
 
     #[test]

@@ -57,6 +57,17 @@ pub struct OutboxRow {
     pub not_before: Millis,
 }
 
+/// Which rows may go that were sent before.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Retries {
+    /// None.
+    None,
+    /// Those that surely have not arrived, or were looked for.
+    Looked,
+    /// All.
+    All,
+}
+
 /// The rows for one packet, oldest first.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Plan {
@@ -104,6 +115,8 @@ struct Row {
     len: u32,
     tries: u32,
     place: Place,
+    /// It may have arrived, and was not looked for since.
+    unlooked: bool,
     /// Paths of earlier attempts, the latest last.
     used: Vec<Path>,
 }
@@ -150,7 +163,9 @@ impl Outbox {
         self.by_hash.insert(row.hash, row.id);
         self.queue(row.tries).insert((row.not_before, row.id));
         let place = Place::Waiting(row.not_before);
-        self.rows.insert(row.id, Row { len: row.len, tries: row.tries, place, used: Vec::new() });
+        // What was sent before this process began may have arrived.
+        let (tries, unlooked) = (row.tries, row.tries > 0);
+        self.rows.insert(row.id, Row { len: row.len, tries, place, unlooked, used: Vec::new() });
     }
 
     /// The row whose envelope has this hash.
@@ -175,15 +190,18 @@ impl Outbox {
     }
 
     /// The rows of the next packet, if the window has room and something may go now. Rows that have left
-    /// before are held back unless `allow_retries`: without the topic's log at hand nobody knows whether they
-    /// arrived. A row that was tried before goes alone.
-    pub fn plan(&self, now: Millis, allow_retries: bool) -> Option<Plan> {
+    /// before are held back as `retries` says: nobody knows whether they arrived. A row that was tried before goes
+    /// alone.
+    pub fn plan(&self, now: Millis, retries: Retries) -> Option<Plan> {
         if self.attempts.len() >= OUTBOX_WINDOW {
             return None;
         }
-        if let Some(&(not_before, id)) = self.again.first().filter(|_| allow_retries)
-            && not_before <= now
-        {
+        let again = match retries {
+            Retries::None => None,
+            Retries::Looked => self.due_again(now).find(|id| !self.is_unlooked(*id)),
+            Retries::All => self.due_again(now).next(),
+        };
+        if let Some(id) = again {
             let tries = self.rows.get(&id)?.tries;
             return Some(Plan { rows: vec![id], tries });
         }
@@ -202,6 +220,28 @@ impl Outbox {
             rows.push(id);
         }
         (!rows.is_empty()).then_some(Plan { rows, tries: 0 })
+    }
+
+    /// Whether a row could go again, but for the question whether it has arrived.
+    pub fn wants_look(&self, now: Millis) -> bool {
+        self.due_again(now).any(|id| self.is_unlooked(id))
+    }
+
+    /// All that waits for a further attempt is being looked for.
+    pub fn looked(&mut self) {
+        for (_, id) in &self.again {
+            if let Some(row) = self.rows.get_mut(id) {
+                row.unlooked = false;
+            }
+        }
+    }
+
+    fn due_again(&self, now: Millis) -> impl Iterator<Item = RowId> {
+        self.again.iter().take_while(move |(at, _)| *at <= now).map(|(_, id)| *id)
+    }
+
+    fn is_unlooked(&self, id: RowId) -> bool {
+        self.rows.get(&id).is_some_and(|row| row.unlooked)
     }
 
     /// The paths that earlier attempts of the plan's rows took, the latest last.
@@ -308,8 +348,8 @@ impl Outbox {
         }
     }
 
-    /// The entry relay did not take the packet: nothing of it is on its way. Its rows wait a little, and as long as
-    /// the relay asked for.
+    /// The entry relay did not take the packet, or so it says. Its rows wait a little, and as long as the relay asked
+    /// for.
     pub fn refused(
         &mut self,
         attempt: AttemptId,
@@ -319,6 +359,19 @@ impl Outbox {
     ) -> Vec<Requeued> {
         let floor_ms = retry_after_ms.min(BUSY_MAX_MS);
         self.end_attempt(attempt, now, REFUSED_RETRY_MS, floor_ms, entropy).0
+    }
+
+    /// The entry relay could not be connected to: nothing of the packet has left this device.
+    pub fn unreached(&mut self, attempt: AttemptId, now: Millis, entropy: &mut dyn Entropy) -> Vec<Requeued> {
+        let rows = self.attempts.get(&attempt).map(|entry| entry.rows.clone()).unwrap_or_default();
+        let surely = rows.into_iter().filter(|id| !self.is_unlooked(*id)).collect::<Vec<_>>();
+        let requeued = self.refused(attempt, now, 0, entropy);
+        for id in surely {
+            if let Some(row) = self.rows.get_mut(&id) {
+                row.unlooked = false;
+            }
+        }
+        requeued
     }
 
     /// Packets whose echo did not come in time count as lost; their rows go back to waiting.
@@ -357,7 +410,7 @@ impl Outbox {
         self.due.first().map(|(at, _)| *at)
     }
 
-    /// When to call [`Self::handle_timeout`] or [`Self::plan`] (with the same `allow_retries`) next.
+    /// When to call [`Self::handle_timeout`] or [`Self::plan`] (with [`Retries::None`] unless `allow_retries`) next.
     pub fn poll_timeout(&self, allow_retries: bool) -> Option<Millis> {
         let due = self.poll_due();
         let open = self.attempts.len() < OUTBOX_WINDOW;
@@ -414,6 +467,7 @@ impl Outbox {
             };
             let not_before = now.plus(jitter(cap, entropy).max(floor_ms));
             row.place = Place::Waiting(not_before);
+            row.unlooked = true;
             self.again.insert((not_before, id));
             requeued.push(Requeued { id, tries: row.tries, not_before });
         }
@@ -445,13 +499,13 @@ mod tests {
         for id in 1..=300 {
             outbox.insert(row(id, 100));
         }
-        let plan = outbox.plan(Millis(0), true).unwrap();
+        let plan = outbox.plan(Millis(0), Retries::All).unwrap();
         assert_eq!(plan.rows, (1..=256).collect::<Vec<_>>());
 
         let mut outbox = Outbox::default();
         outbox.insert(row(1, 150_000));
         outbox.insert(row(2, 60_000));
-        assert_eq!(outbox.plan(Millis(0), true).unwrap().rows, [1]);
+        assert_eq!(outbox.plan(Millis(0), Retries::All).unwrap().rows, [1]);
     }
 
     #[test]
@@ -462,13 +516,13 @@ mod tests {
             outbox.insert(row(id, MAX_SHARED_BYTES as u32));
         }
         for attempt in 1..=8 {
-            let plan = outbox.plan(Millis(0), true).unwrap();
+            let plan = outbox.plan(Millis(0), Retries::All).unwrap();
             outbox.sent(&plan, AttemptId(attempt), &path(), Millis(0), 0, &mut entropy);
         }
-        assert_eq!(outbox.plan(Millis(0), true), None);
+        assert_eq!(outbox.plan(Millis(0), Retries::All), None);
         let done = outbox.acknowledge(&hash(3), Millis(40)).unwrap();
         assert_eq!(done, Acknowledged { id: 3, round_trip_ms: Some(40), path: Some(path()) });
-        assert_eq!(outbox.plan(Millis(0), true).unwrap().rows, [9]);
+        assert_eq!(outbox.plan(Millis(0), Retries::All).unwrap().rows, [9]);
     }
 
     #[test]
@@ -477,7 +531,7 @@ mod tests {
         let mut outbox = Outbox::default();
         outbox.insert(row(1, 10));
         outbox.insert(row(2, 10));
-        let plan = outbox.plan(Millis(0), true).unwrap();
+        let plan = outbox.plan(Millis(0), Retries::All).unwrap();
         let stored = outbox.sent(&plan, AttemptId(1), &path(), Millis(0), 0, &mut entropy);
         assert!((6_000..=10_000).contains(&stored.0), "{stored}");
         assert_eq!(outbox.poll_due(), Some(Millis(HANDOVER_MAX_MS)), "a slow uplink is no loss");
@@ -488,8 +542,8 @@ mod tests {
         let lost = outbox.handle_timeout(due, &mut entropy);
         assert_eq!(lost.rows.iter().map(|row| (row.id, row.tries)).collect::<Vec<_>>(), [(1, 1), (2, 1)]);
         assert_eq!((lost.paths, lost.attempts), (vec![path()], vec![AttemptId(1)]));
-        assert_eq!(outbox.plan(due, false), None, "without the log at hand nothing is sent twice");
-        let again = outbox.plan(due, true).unwrap();
+        assert_eq!(outbox.plan(due, Retries::None), None, "without the log at hand nothing is sent twice");
+        let again = outbox.plan(due, Retries::All).unwrap();
         assert_eq!(again, Plan { rows: vec![1], tries: 1 });
         assert_eq!(outbox.used(&again), [path()]);
     }
@@ -502,7 +556,7 @@ mod tests {
         let mut now = Millis(0);
         let mut delays = Vec::new();
         for attempt in 1..=20 {
-            let plan = outbox.plan(now, true).unwrap();
+            let plan = outbox.plan(now, Retries::All).unwrap();
             outbox.sent(&plan, AttemptId(attempt), &path(), now, 0, &mut entropy);
             outbox.taken(AttemptId(attempt), now);
             now = outbox.poll_due().unwrap();
@@ -513,10 +567,10 @@ mod tests {
         assert_eq!(delays[..3], [0, 0, 0]);
         assert!(delays.iter().all(|delay| *delay <= RETRY_MAX_MS));
         assert!(delays.iter().any(|delay| *delay > 60_000), "{delays:?}");
-        outbox.sent(&outbox.plan(now, true).unwrap(), AttemptId(99), &path(), now, 0, &mut entropy);
+        outbox.sent(&outbox.plan(now, Retries::All).unwrap(), AttemptId(99), &path(), now, 0, &mut entropy);
         outbox.refused(AttemptId(99), now, 0, &mut entropy);
         assert!(outbox.hurry(now).len() <= 1);
-        assert!(outbox.plan(now, true).is_some(), "a changed network ends the wait");
+        assert!(outbox.plan(now, Retries::All).is_some(), "a changed network ends the wait");
     }
 
     #[test]
@@ -524,18 +578,18 @@ mod tests {
         let mut entropy = SeededEntropy::new([7; 32]);
         let mut outbox = Outbox::default();
         outbox.insert(row(1, 10));
-        let plan = outbox.plan(Millis(0), true).unwrap();
+        let plan = outbox.plan(Millis(0), Retries::All).unwrap();
         outbox.sent(&plan, AttemptId(1), &path(), Millis(0), 0, &mut entropy);
         outbox.taken(AttemptId(1), Millis(0));
         outbox.insert(row(1 + OUTBOX_RUN_AHEAD, 10));
         outbox.insert(row(2 + OUTBOX_RUN_AHEAD, 10));
-        let plan = outbox.plan(Millis(0), true).unwrap();
+        let plan = outbox.plan(Millis(0), Retries::All).unwrap();
         assert_eq!(plan.rows, [1 + OUTBOX_RUN_AHEAD], "the one past the limit stays");
         outbox.sent(&plan, AttemptId(2), &path(), Millis(0), 0, &mut entropy);
-        assert_eq!(outbox.plan(Millis(0), true), None);
+        assert_eq!(outbox.plan(Millis(0), Retries::All), None);
         assert_eq!(outbox.poll_timeout(true), outbox.poll_due(), "and wakes nobody");
         outbox.acknowledge(&hash(1), Millis(5));
-        assert_eq!(outbox.plan(Millis(5), true).unwrap().rows, [2 + OUTBOX_RUN_AHEAD]);
+        assert_eq!(outbox.plan(Millis(5), Retries::All).unwrap().rows, [2 + OUTBOX_RUN_AHEAD]);
     }
 
     #[test]
@@ -549,7 +603,7 @@ mod tests {
             let mut entropy = SeededEntropy::new([8; 32]);
             let mut outbox = Outbox::default();
             outbox.insert(row(1, 10));
-            let plan = outbox.plan(Millis(0), true).unwrap();
+            let plan = outbox.plan(Millis(0), Retries::All).unwrap();
             outbox.sent(&plan, AttemptId(1), &path(), Millis(0), 0, &mut entropy);
             let [requeued] = outbox.refused(AttemptId(1), Millis(0), asked, &mut entropy).try_into().unwrap();
             assert_eq!(requeued.not_before, Millis(waits));
@@ -563,7 +617,7 @@ mod tests {
             for _ in 0..50 {
                 let mut outbox = Outbox::default();
                 outbox.insert(row(1, 10));
-                let plan = outbox.plan(Millis(0), true).unwrap();
+                let plan = outbox.plan(Millis(0), Retries::All).unwrap();
                 let wait = outbox.sent(&plan, AttemptId(1), &path(), Millis(0), delays, &mut entropy).0;
                 assert!(
                     (delays + 6_000..=(delays.max(8_000) * 5 / 4).max(delays + 6_000)).contains(&wait),
@@ -581,7 +635,7 @@ mod tests {
         let mut entropy = SeededEntropy::new([9; 32]);
         let mut outbox = Outbox::default();
         outbox.insert(row(1, 10));
-        let plan = outbox.plan(Millis(0), true).unwrap();
+        let plan = outbox.plan(Millis(0), Retries::All).unwrap();
         outbox.sent(&plan, AttemptId(1), &path(), Millis(0), 0, &mut entropy);
         outbox.insert(row(2, 10));
         outbox.withdraw(&hash(1));
@@ -598,11 +652,11 @@ mod tests {
         let mut entropy = SeededEntropy::new([6; 32]);
         let mut outbox = Outbox::default();
         outbox.insert(row(1, 10));
-        let plan = outbox.plan(Millis(0), true).unwrap();
+        let plan = outbox.plan(Millis(0), Retries::All).unwrap();
         let due = outbox.sent(&plan, AttemptId(1), &path(), Millis(0), 0, &mut entropy);
         outbox.taken(AttemptId(1), Millis(0));
         outbox.handle_timeout(due, &mut entropy);
-        let plan = outbox.plan(due, true).unwrap();
+        let plan = outbox.plan(due, Retries::All).unwrap();
         outbox.sent(&plan, AttemptId(2), &path(), due, 0, &mut entropy);
         assert_eq!(
             outbox.acknowledge(&hash(1), due),
@@ -611,5 +665,35 @@ mod tests {
         assert_eq!(outbox.acknowledge(&hash(1), due), None);
         assert!(outbox.is_empty());
         assert_eq!(outbox.poll_timeout(true), None);
+    }
+
+    #[test]
+    fn what_may_have_arrived_waits_for_a_look_and_what_never_left_does_not() {
+        let mut entropy = SeededEntropy::new([9; 32]);
+        type End = fn(&mut Outbox, Millis, &mut SeededEntropy);
+        let refused: End = |outbox, now, entropy| drop(outbox.refused(AttemptId(1), now, 0, entropy));
+        let lost: End = |outbox, _, entropy| drop(outbox.handle_timeout(Millis(HANDOVER_MAX_MS), entropy));
+        let unreached: End = |outbox, now, entropy| drop(outbox.unreached(AttemptId(1), now, entropy));
+        let late = Millis(2 * HANDOVER_MAX_MS);
+        for (end, may_have_arrived) in [(refused, true), (lost, true), (unreached, false)] {
+            let mut outbox = Outbox::default();
+            outbox.insert(row(1, 100));
+            let plan = outbox.plan(Millis(0), Retries::None).unwrap();
+            outbox.sent(&plan, AttemptId(1), &path(), Millis(0), 0, &mut entropy);
+            end(&mut outbox, Millis(1), &mut entropy);
+            assert_eq!(outbox.wants_look(late), may_have_arrived);
+            assert_eq!(outbox.plan(late, Retries::Looked).is_none(), may_have_arrived);
+            assert!(outbox.plan(late, Retries::All).is_some());
+            outbox.looked();
+            assert!(outbox.plan(late, Retries::Looked).is_some());
+        }
+        // What was sent by an earlier process.
+        let mut outbox = Outbox::default();
+        outbox.insert(OutboxRow { tries: 1, ..row(1, 100) });
+        assert!(outbox.wants_look(late));
+        let plan = outbox.plan(late, Retries::All).unwrap();
+        outbox.sent(&plan, AttemptId(2), &path(), late, 0, &mut entropy);
+        outbox.unreached(AttemptId(2), late, &mut entropy);
+        assert!(outbox.wants_look(late.plus(RETRY_MAX_MS)), "the first packet may still have arrived");
     }
 }

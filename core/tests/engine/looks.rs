@@ -1,9 +1,11 @@
 //! The look before a retry, and the look after a reset.
 
-use delta_core::engine::look::{ECHO_GRACE_MS, LOOK_BACK, LOOK_MAX_MS, LOOK_MIN_MS, LOOK_TIMEOUT_MS};
-use delta_core::engine::{Event, Input, Output, PostJob};
+use delta_core::engine::look::{
+    ECHO_GRACE_MS, LOOK_BACK, LOOK_MAX_MS, LOOK_MIN_MS, LOOK_TIMEOUT_MS, MAX_LOOKS,
+};
+use delta_core::engine::{Event, Handover, Input, Output, PostJob};
 use delta_core::identity::{Millis, OperationId};
-use delta_core::store::Store;
+use delta_core::store::{Store, StoreOptions};
 use delta_core::sync::frame::Frame;
 use delta_core::sync::history::HistoryRequest;
 use delta_core::sync::session::ConnId;
@@ -21,11 +23,15 @@ fn live(more: u8) -> (Device, World) {
 
 /// Publishes, and the entry relay takes the packet.
 fn publish(device: &mut Device, text: &str) -> PostJob {
+    hand_over(device, text, Handover::Taken)
+}
+
+/// Publishes; gives the packet, of whose POST this came.
+fn hand_over(device: &mut Device, text: &str, handover: Handover) -> PostJob {
     let command = device.say(text);
     let input = device.input(command);
     let outputs = device.handle(vec![input]).unwrap();
     let [job] = posts(outputs).try_into().unwrap();
-    let handover = delta_core::engine::Handover::Taken;
     device.handle(vec![Input::Posted { attempt: job.attempt, handover }]).unwrap();
     job
 }
@@ -122,12 +128,21 @@ fn what_a_look_does_not_find_is_sent_in_a_new_packet() {
     for (end, what) in
         [(empty, "empty"), (garbage, "garbage"), (none, "none"), (silence, "silence"), (other, "another log")]
     {
-        let (mut device, mut world) = live(2);
+        let (mut device, mut world) = live(3);
         publish(&mut device, "lost on its way");
         let (posted, page) = until_it_acts(&mut device);
         assert!(posted.is_empty());
         let (conn, request) = page.unwrap();
-        let outputs = end(&mut device, &world, conn, &request);
+        // One that brings no answer is tried through another relay first.
+        let mut relays = vec![device.fetch_via];
+        let mut outputs = end(&mut device, &world, conn, &request);
+        while let Some((conn, request)) = device.fetch.take() {
+            assert!(!relays.contains(&device.fetch_via), "{what}");
+            relays.push(device.fetch_via);
+            outputs.extend(end(&mut device, &world, conn, &request));
+        }
+        assert_eq!(relays.len() > 1, what != "empty", "{what}");
+        assert!(relays.len() <= MAX_LOOKS);
         let [job] = posts(outputs).try_into().unwrap_or_else(|_| panic!("{what}"));
         assert_eq!(world.carry(&job), 1);
         device.frame(device.conn.unwrap(), &world.ops(0)[0].clone());
@@ -145,18 +160,102 @@ fn without_a_relay_that_no_socket_uses_the_look_is_left_out() {
 }
 
 #[test]
-fn a_look_ends_with_the_connection_it_was_to_explain() {
+fn a_look_goes_on_without_the_connection_and_a_replay_that_tells_all_accuses_nobody() {
     let (mut device, mut world) = live(2);
     let job = publish(&mut device, "seen on the next connection");
     world.carry(&job);
     let (_, page) = until_it_acts(&mut device);
-    let (looking, _) = page.unwrap();
-    let conn = device.conn.unwrap();
-    let outputs = device.handle(vec![Input::Disconnected { conn, retry_after_ms: 0 }]).unwrap();
-    let closed = |output: &Output| matches!(output, Output::Disconnect { conn } if *conn == looking);
-    assert!(outputs.iter().any(closed));
+    let (looking, request) = page.unwrap();
+    lose(&mut device);
     let (_, outputs) = device.catch_up(&world);
     assert_eq!(acknowledged(&outputs).len(), 1);
+    let mut outputs = device.page(looking, &world.page(&request).encode());
+    outputs.extend(ten_minutes(&mut device));
+    assert!(withheld(&outputs).is_empty() && posts(outputs).is_empty());
+}
+
+fn lose(device: &mut Device) {
+    let conn = device.conn.unwrap();
+    device.handle(vec![Input::Disconnected { conn, retry_after_ms: 0 }]).unwrap();
+}
+
+/// The packet has arrived; the first thing the device does is a look, which finds it, and nothing is sent again.
+fn looks_first(device: &mut Device, world: &World, what: &str) {
+    let (posted, page) = until_it_acts(device);
+    assert!(posted.is_empty(), "{what}: it looks before it sends again");
+    let (conn, request) = page.unwrap();
+    assert_eq!((request.after, request.before), (Seq(0), Seq::MAX), "{what}");
+    assert!(device.fetch_via.is_some(), "{what}");
+    let mut outputs = device.page(conn, &world.page(&request).encode());
+    outputs.extend(device.wake());
+    while device.status().queued + device.status().sent > 0 {
+        outputs.extend(device.wake());
+    }
+    assert!(posts(outputs).is_empty(), "{what}");
+}
+
+#[test]
+fn case_38_a_relay_that_forwards_and_says_that_it_failed_brings_no_second_copy() {
+    let handovers = [Handover::Failed, Handover::Undelivered, Handover::Busy { retry_after_ms: 1_000 }];
+    for handover in handovers {
+        let (mut device, mut world) = live(2);
+        let job = hand_over(&mut device, "forwarded all the same", handover);
+        assert_eq!(world.carry(&job), 1);
+        looks_first(&mut device, &world, &format!("{handover:?}"));
+    }
+}
+
+#[test]
+fn what_never_left_the_device_is_sent_again_without_a_look() {
+    let (mut device, _) = live(2);
+    hand_over(&mut device, "connection refused", Handover::Unreached);
+    let (posted, page) = until_it_acts(&mut device);
+    assert!(posted.len() == 1 && page.is_none());
+}
+
+#[test]
+fn case_38_after_a_restart_what_was_sent_before_it_is_looked_for() {
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("device.sqlite");
+    let open = || Store::open(&path, StoreOptions::default()).unwrap();
+    let mut world = World::new(ticket().topic());
+    let mut device = Device::new(1, open(), &ticket());
+    device.join_network(world.tunnel_network(2));
+    device.catch_up(&world);
+    let job = publish(&mut device, "sent by the process before");
+    world.carry(&job);
+    let now = device.now;
+    drop(device);
+    let mut device = Device::new(1, open(), &ticket());
+    device.now = now;
+    device.join_network(world.tunnel_network(2));
+    // The server leaves it out of the replay, too.
+    device.catch_up(&World::new(world.topic));
+    looks_first(&mut device, &world, "restart");
+}
+
+#[test]
+fn case_38_a_server_that_leaves_it_out_of_the_next_replay_sees_no_second_copy() {
+    let (mut device, mut world) = live(2);
+    let job = publish(&mut device, "hidden in the replay");
+    world.carry(&job);
+    lose(&mut device);
+    // Long past every timeout.
+    device.now = device.now.plus(20_000);
+    let empty = World::new(world.topic);
+    let (_, outputs) = device.catch_up(&empty);
+    assert!(posts(outputs).is_empty());
+    looks_first(&mut device, &world, "replay");
+}
+
+#[test]
+fn case_38_a_server_that_does_not_let_its_reader_back_sees_no_second_copy() {
+    let (mut device, mut world) = live(2);
+    let job = publish(&mut device, "hidden by silence");
+    world.carry(&job);
+    lose(&mut device);
+    // The connection never comes; the log cannot be read but by a look.
+    looks_first(&mut device, &world, "not live");
 }
 
 /// A device that has read a log of 30 operations and is told of another one.
@@ -247,11 +346,32 @@ fn case_51_a_true_reset_brings_the_operations_back() {
 }
 
 #[test]
+fn case_51_a_server_that_refuses_a_look_is_found_out_by_the_next() {
+    let (mut device, world, _) = reset(Generation([2; 16]), 0);
+    let (conn, _) = device.fetch.take().unwrap();
+    device.handle(vec![Input::Disconnected { conn, retry_after_ms: 0 }]).unwrap();
+    let (conn, request) = device.fetch.take().expect("it asks through another relay");
+    let mut outputs = device.page(conn, &world.page(&request).encode());
+    outputs.extend(ten_minutes(&mut device));
+    assert_eq!(false_resets(&outputs), 1);
+    assert!(posts(outputs).is_empty());
+}
+
+#[test]
 fn a_reset_that_cannot_be_looked_into_is_believed() {
     let (mut device, _, mut other) = reset(Generation([2; 16]), 0);
     let began = device.now;
-    let (conn, _) = device.fetch.take().unwrap();
-    let mut outputs = device.handle(vec![Input::TunnelFailed { conn, retry_after_ms: 0 }]).unwrap();
+    let mut outputs = Vec::new();
+    let mut relays = Vec::new();
+    while let Some((conn, _)) = device.fetch.take() {
+        assert!(posts(outputs).is_empty());
+        relays.push(device.fetch_via.unwrap());
+        // The server refuses: no fault of the relay.
+        outputs = device.handle(vec![Input::Disconnected { conn, retry_after_ms: 0 }]).unwrap();
+    }
+    assert_eq!(relays.len(), MAX_LOOKS, "one refusal does not end it");
+    relays.dedup();
+    assert_eq!(relays.len(), MAX_LOOKS, "each through another relay");
     outputs.extend(ten_minutes(&mut device));
     assert!(posts(outputs).iter().map(|job| other.carry(job)).sum::<usize>() > 0);
     assert!(device.now > Millis(began.0 + 10_000));
