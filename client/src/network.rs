@@ -1,7 +1,7 @@
 //! From what an app passes to `init_sync` to relays and a server that can be trusted: the list's signatures or the
 //! app's word for the relays, the pin in the sync URL for the server.
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::Arc;
 
 use delta_core::NodeId;
@@ -9,7 +9,7 @@ use delta_core::engine::{Network, Renewed, STALE_AFTER_MS, SeenDirectory, Sendin
 use delta_core::identity::Millis;
 use delta_core::onion::directory::{
     Directory, DirectoryError, LoadRules, MAX_RECORDS, Node, NodeKind, NodeRecord, RecordObject, Seen,
-    SkipReason, Skipped, SyncUrl, TrustPolicy,
+    SignedList, SkipReason, Skipped, SyncUrl, TrustPolicy,
 };
 use delta_core::onion::route::MAX_RELAYS;
 use serde_json::Value;
@@ -108,8 +108,20 @@ pub(crate) fn directory(
     let (current, skipped) = valid_at(hops, renewed, terms, now, seen)?;
     let expired = valid_at(hops, renewed, terms, Millis(0), seen)?.0;
     // Of two with one id the first counts.
-    let nodes = current.nodes().iter().chain(expired.relays()).cloned();
+    let nodes = current.nodes().iter().chain(expired.relays()).cloned().map(as_fresh_as_its_keys);
     Ok((Directory::from_nodes(current.version(), current.expires(), nodes), skipped))
+}
+
+/// A relay's record counts as long as the keys in it may: who signs anew every day and has not for two has gone, or is
+/// kept from this device, whatever others have signed meanwhile.
+fn as_fresh_as_its_keys(node: Node) -> Node {
+    match node.kind {
+        NodeKind::Relay => {
+            let expires = node.expires.min(node.seq.saturating_add(STALE_AFTER_MS / 1000));
+            Node { expires, ..node }
+        }
+        NodeKind::Sync => node,
+    }
 }
 
 fn valid_at(
@@ -127,7 +139,7 @@ fn valid_at(
             let Some(renewed) = renewed else {
                 return Ok(Directory::load_with(list, records, &trust, now, &rules)?);
             };
-            let records = join(array(&renewed.records)?, array(records)?);
+            let records = join(array(records)?, array(&renewed.records)?);
             let (directory, mut skipped) = Directory::load_with(list, &records, &trust, now, &rules)?;
             // A set names nodes of other lists too, and holds older records beside the app's newer ones.
             skipped.retain(|skipped| skipped.node.is_none_or(|id| directory.node(&id).is_none()));
@@ -150,7 +162,7 @@ fn valid_at(
             };
             let mut collected = array(&renewed.records)?;
             collected.retain(|value| owner(value).is_some_and(|(id, _)| vouched.contains_key(&id)));
-            let (directory, mut skipped) = Directory::pool(&join(collected, own), allow_private, now, seen)?;
+            let (directory, mut skipped) = Directory::pool(&join(own, collected), allow_private, now, seen)?;
             skipped.retain(|skipped| skipped.node.is_none_or(|id| directory.node(&id).is_none()));
             let nodes = directory.nodes().iter().map(|node| {
                 let operator = vouched.get(&node.id).cloned().flatten();
@@ -161,16 +173,72 @@ fn valid_at(
     }
 }
 
-/// When the newest of the app's own records was signed, expired ones included: about when they were collected, because
-/// every node signs anew every day. `None` when there are none to speak of.
+/// When the app's own records were signed, expired ones included: about when they were collected, because every node
+/// signs anew every day. One node's clock, right or wrong, does not decide it. `None` when there are none to speak of.
 pub(crate) fn freshest(hops: &RelayHops, terms: &Terms) -> Option<Millis> {
     let (directory, _) = directory(hops, None, terms, Millis(0), &Seen::default()).ok()?;
-    signed_last(&directory)
+    signed_last(&directory, terms.relays)
 }
 
-/// Whether records tell the keys of today.
-pub(crate) fn is_fresh(directory: &Directory, now: Millis) -> bool {
-    signed_last(directory).is_some_and(|at| now.since(at) < STALE_AFTER_MS)
+/// Records from elsewhere: of each node that is wanted the newest that it has signed. Nothing else is kept, so that
+/// junk neither fills the database nor leaves no room for what is good.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Collected(BTreeMap<NodeId, (u64, Value)>);
+
+impl Collected {
+    /// Adds a set.
+    pub(crate) fn add(&mut self, records: &str, wanted: &BTreeSet<NodeId>) -> Result<(), ClientError> {
+        for value in array(records)? {
+            let Some((id, seq)) = owner(&value).filter(|(id, _)| wanted.contains(id)) else { continue };
+            let is_newer = self.0.get(&id).is_none_or(|(known, _)| *known < seq);
+            let is_signed = |value: &Value| {
+                RecordObject::from_value(value.clone()).is_ok_and(|object| object.verify().is_ok())
+            };
+            if is_newer && is_signed(&value) {
+                self.0.insert(id, (seq, value));
+            }
+        }
+        Ok(())
+    }
+
+    /// As a text.
+    pub(crate) fn text(&self) -> String {
+        join(self.0.values().map(|(_, value)| value.clone()).collect(), Vec::new())
+    }
+
+    /// Whether this alone tells the keys of today: of as many operators as a route has relays, or of all there are. One
+    /// relay's own record, which is always new, says nothing about the others'.
+    pub(crate) fn is_fresh(&self, directory: &Directory, relays: usize, now: Millis) -> bool {
+        let fresh = |node: &&Node| {
+            let seq = self.0.get(&node.id).map(|(seq, _)| Millis(seq.saturating_mul(1000)));
+            seq.is_some_and(|at| now.since(at) < STALE_AFTER_MS)
+        };
+        let operators = |nodes: &mut dyn Iterator<Item = &Node>| {
+            nodes.map(|node| node.operator.clone()).collect::<BTreeSet<_>>().len()
+        };
+        let all = operators(&mut directory.relays());
+        all > 0 && operators(&mut directory.relays().filter(fresh)) >= relays.min(all)
+    }
+}
+
+/// Whose records are of use: those the list or the pool names, and the server.
+pub(crate) fn wanted(hops: &RelayHops, server: NodeId) -> BTreeSet<NodeId> {
+    let id = |node: &Value| node.get("a")?.as_str()?.parse().ok();
+    let listed =
+        |body: &Value| body.get("nodes")?.as_array().map(|nodes| nodes.iter().filter_map(id).collect());
+    let named: Vec<NodeId> = match hops {
+        // Its signatures are checked wherever it is used.
+        RelayHops::Directory { list, .. } => {
+            let list = SignedList::parse(list).ok();
+            let body = list.and_then(|list| serde_json::from_slice(&list.signed).ok());
+            body.as_ref().and_then(listed).unwrap_or_default()
+        }
+        RelayHops::Pool(objects) => {
+            let objects = objects.iter().filter_map(|object| serde_json::from_str(object).ok());
+            objects.filter_map(|object| Some(owner(&object)?.0)).collect()
+        }
+    };
+    named.into_iter().chain([server]).collect()
 }
 
 /// Where the whole set may be had when all records have expired.
@@ -191,8 +259,17 @@ pub(crate) fn in_use(records: &str, directory: &Directory, server: &Node) -> Str
     join(values, Vec::new())
 }
 
-fn signed_last(directory: &Directory) -> Option<Millis> {
-    directory.relays().map(|node| Millis(node.seq.saturating_mul(1000))).max()
+/// Since when the records of as many operators as a route has relays, or of all there are, are no older.
+fn signed_last(directory: &Directory, relays: usize) -> Option<Millis> {
+    let mut newest: BTreeMap<Option<&str>, u64> = BTreeMap::new();
+    for node in directory.relays() {
+        let seq = newest.entry(node.operator.as_deref()).or_default();
+        *seq = node.seq.max(*seq);
+    }
+    let mut newest: Vec<u64> = newest.into_values().collect();
+    newest.sort_unstable_by_key(|seq| std::cmp::Reverse(*seq));
+    let place = relays.min(newest.len()).checked_sub(1)?;
+    newest.get(place).map(|seq| Millis(seq.saturating_mul(1000)))
 }
 
 fn array(text: &str) -> Result<Vec<Value>, ClientError> {

@@ -11,7 +11,9 @@ use crate::config::RelayHops;
 use crate::driver::Inbox;
 use crate::error::ClientError;
 use crate::net::Http;
-use crate::network::{Known, Resolved, Terms, directory, freshest, in_use, is_fresh, resolve, sources};
+use crate::network::{
+    Collected, Known, Resolved, Terms, directory, freshest, in_use, resolve, sources, wanted,
+};
 use crate::platform::Clock;
 use crate::readers::Readers;
 
@@ -23,6 +25,8 @@ struct Configured {
     scope: String,
     seen: Seen,
     server: Node,
+    /// What was collected before, as it is kept.
+    collected: String,
 }
 
 /// What the database holds under a setting; nothing is empty.
@@ -75,12 +79,13 @@ impl Renewer {
         inbox.command(Command::Configure(network)).await?;
         let base = server.url.clone();
         let (hops, sync_url) = (hops.clone(), sync_url.to_owned());
-        *current = Some(Configured { hops, sync_url, scope, seen, server });
+        let collected = renewed.map(|renewed| renewed.records).unwrap_or_else(|| "[]".to_owned());
+        *current = Some(Configured { hops, sync_url, scope, seen, server, collected });
         Ok((skipped, base))
     }
 
-    /// Fetches the whole set of records from the first source that has a fresh one, and configures it. Whether that
-    /// was done; if not, everything stays as it was.
+    /// Fetches the whole set of records from one source after the other until together they have a fresh one, and
+    /// configures it. Whether that was done; if not, everything stays as it was.
     pub(crate) async fn renew(&self, mut from: Vec<String>, http: &Http, inbox: &Inbox) -> bool {
         if let Some(url) = &self.terms.records_url {
             from.insert(0, url.clone());
@@ -91,11 +96,12 @@ impl Renewer {
             // All records have expired: their relays may still be where they were.
             from = sources(&configured.hops, &self.terms);
         }
+        let mut fetched = Collected::default();
         for source in from {
             match http.records(&source).await {
-                Ok(text) => match self.take(&text, http, inbox).await {
+                Ok(text) => match self.take(&text, &mut fetched, http, inbox).await {
                     Ok(true) => return true,
-                    Ok(false) => tracing::info!(source, "records are not newer than those in use"),
+                    Ok(false) => tracing::info!(source, "too few records are new"),
                     Err(error) => tracing::warn!(source, %error, "records are not usable"),
                 },
                 Err(error) => tracing::info!(source, %error, "records cannot be fetched"),
@@ -105,14 +111,24 @@ impl Renewer {
     }
 
     /// Whether these records were taken into use.
-    async fn take(&self, text: &[u8], http: &Http, inbox: &Inbox) -> Result<bool, ClientError> {
+    async fn take(
+        &self,
+        text: &[u8],
+        fetched: &mut Collected,
+        http: &Http,
+        inbox: &Inbox,
+    ) -> Result<bool, ClientError> {
         let mut current = self.current.lock().await;
         let Some(configured) = current.as_mut() else { return Ok(false) };
         let now = self.clock.now();
-        let records = String::from_utf8_lossy(text).into_owned();
-        let renewed = Renewed { at: now, records };
+        let wanted = wanted(&configured.hops, configured.server.id);
+        fetched.add(&String::from_utf8_lossy(text), &wanted)?;
+        // Whom no source speaks of keeps the record that was collected before.
+        let mut joined = fetched.clone();
+        joined.add(&configured.collected, &wanted)?;
+        let renewed = Renewed { at: now, records: joined.text() };
         let loaded = directory(&configured.hops, Some(&renewed), &self.terms, now, &configured.seen)?;
-        if !is_fresh(&loaded.0, now) {
+        if !fetched.is_fresh(&loaded.0, self.terms.relays, now) {
             return Ok(false);
         }
         let kept =
@@ -122,6 +138,7 @@ impl Renewer {
         let resolved = resolve(loaded, sync_url, &self.terms, Some(now), now, http, kept, known).await?;
         let mut network = resolved.network;
         let records = in_use(&renewed.records, &network.directory, &network.server);
+        configured.collected.clone_from(&records);
         network.seen.renewed = Some(Box::new(Renewed { at: now, records }));
         (configured.seen, configured.server) = (network.seen.seen.clone(), network.server.clone());
         inbox.command(Command::Configure(network)).await?;

@@ -137,3 +137,49 @@ async fn a_device_whose_records_have_all_expired_reads_through_tunnels_or_not_at
     let world = net.world();
     assert!(world.requests.len() <= world.tunnels);
 }
+
+fn set(records: &[String]) -> String {
+    format!("[{}]", records.join(","))
+}
+
+#[tokio::test]
+async fn one_relays_own_new_record_does_not_make_a_set_new() {
+    let net = Net::start().await;
+    let long_ago = Millis(now().0 - STALE_AFTER_MS - HOUR_MS);
+    let old = net.records(long_ago);
+    rotate(&net, 50, now());
+    // New or from the future: it is one relay's word about itself.
+    for signed in [now(), now().plus(10 * STALE_AFTER_MS)] {
+        let mut mixed = old.clone();
+        mixed[0] = net.records(signed).remove(0);
+        net.world().served = Some(set(&mixed));
+        let mut a = Device::offline(1, &ticket(1)).await;
+        a.client.init_sync(&RelayHops::Pool(old.clone()), &net.sync_url()).await.unwrap();
+        let id = a.say("waits").await;
+        let asked = net.world().record_sets;
+        a.clock.forward(RENEW_RETRY_MAX_MS);
+        a.client.status(a.topic).await.unwrap();
+        until_record_sets(&net, asked.max(1) + 1).await;
+        assert_eq!(net.head(&a.topic), 0);
+        net.world().served = None;
+        a.clock.forward(RENEW_RETRY_MAX_MS);
+        a.client.status(a.topic).await.unwrap();
+        a.until_acknowledged_in_time(id).await;
+        net.wipe();
+    }
+}
+
+#[tokio::test]
+async fn junk_before_the_records_pushes_none_of_them_out() {
+    let net = Net::start().await;
+    let old = RelayHops::Pool(net.records(Millis(now().0 - STALE_AFTER_MS - HOUR_MS)));
+    rotate(&net, 60, now());
+    let junk = r#"{"record":"v=1","seq":1,"sig":"00"}"#.to_owned();
+    let mut served = vec![junk; delta_core::onion::directory::MAX_RECORDS];
+    served.extend(net.records(now()));
+    net.world().served = Some(set(&served));
+    let mut a = Device::offline(1, &ticket(1)).await;
+    a.client.init_sync(&old, &net.sync_url()).await.unwrap();
+    let id = a.say("with today's keys").await;
+    a.until_acknowledged(id).await;
+}
