@@ -15,7 +15,7 @@ use tokio_tungstenite::tungstenite::{Error, Message};
 use crate::failure::{Checked, Failure, ensure, equal};
 use crate::frame::{self, Frame, Head, Hello, Item};
 use crate::http::Stream;
-use crate::target::{Target, WAIT};
+use crate::target::{TRIES, Target, WAIT, pause};
 use crate::topic::Topic;
 use crate::view::View;
 
@@ -97,16 +97,26 @@ impl Socket {
         if let Some(protocols) = ask.protocols {
             request.headers_mut().insert("Sec-WebSocket-Protocol", HeaderValue::from_static(protocols));
         }
-        let opened = tokio::time::timeout(WAIT, async {
-            let stream = target.base.connect(ask.receive_buffer).await.map_err(Error::Io)?;
-            let config = WebSocketConfig::default().read_buffer_size(8 * 1024);
-            tokio_tungstenite::client_async_with_config(request, stream, Some(config)).await
-        });
-        let (inner, response) = match opened.await {
-            Ok(Ok(opened)) => opened,
-            Ok(Err(Error::Http(response))) => return Err(failure(response.status().to_string())),
-            Ok(Err(error)) => return Err(failure(error.to_string())),
-            Err(_) => return Err(failure(format!("nothing within {WAIT:?}"))),
+        let mut tries = 1;
+        let (inner, response) = loop {
+            let request = request.clone();
+            let opened = tokio::time::timeout(WAIT, async {
+                let stream = target.base.connect(ask.receive_buffer).await.map_err(Error::Io)?;
+                let config = WebSocketConfig::default().read_buffer_size(8 * 1024);
+                tokio_tungstenite::client_async_with_config(request, stream, Some(config)).await
+            });
+            match opened.await {
+                Ok(Ok(opened)) => break opened,
+                // Busy: asked again like any other request.
+                Ok(Err(Error::Http(response))) if response.status() == 429 && tries < TRIES => {
+                    let asked = response.headers().get("Retry-After");
+                    pause(asked.and_then(|value| value.to_str().ok())).await?;
+                    tries += 1;
+                }
+                Ok(Err(Error::Http(response))) => return Err(failure(response.status().to_string())),
+                Ok(Err(error)) => return Err(failure(error.to_string())),
+                Err(_) => return Err(failure(format!("nothing within {WAIT:?}"))),
+            }
         };
         let protocol = response.headers().get("Sec-WebSocket-Protocol");
         let protocol = protocol.and_then(|value| value.to_str().ok()).map(str::to_owned);
