@@ -14,6 +14,7 @@
 mod accountability;
 mod commands;
 mod delivery;
+mod event;
 mod freshness;
 mod hints;
 pub mod ingest;
@@ -24,6 +25,7 @@ mod outbox;
 mod packets;
 mod receive;
 pub mod refetch;
+mod refusal;
 mod rotation;
 mod sending;
 mod signals;
@@ -47,14 +49,16 @@ use crate::sync::session::{ConnId, FAULT_PAUSE_MS};
 use state::State;
 
 pub use delivery::MAX_HANDOVERS;
+pub use event::Event;
 pub use freshness::{
     RENEW_MAX_MS, RENEW_MIN_MS, RENEW_RETRY_MAX_MS, RENEW_RETRY_MS, RENEW_TIMEOUT_MS, Renewed, STALE_AFTER_MS,
 };
 pub use io::{
-    Blocked, Cancelled, Command, CommandError, CommandId, DirectReading, Event, Handover, Input, Network,
-    Output, ReadPath, Reply, SeenDirectory, TopicStatus, Unreadable,
+    Cancelled, Command, CommandId, DirectReading, Handover, Input, Network, Output, ReadPath, Reply,
+    SeenDirectory, TopicStatus,
 };
 pub use jobs::{OpenJob, Opened, OpenedBatch, PostJob, PostJobError, Why, open};
+pub use refusal::{Blocked, CommandError, Unreadable};
 pub use sending::{
     COVER_MAX_MS, COVER_MIN_MS, RELAY_DELAY_MAX_MS, ROUTE_DELAY_MAX_MS, Sending, SendingError,
 };

@@ -4,7 +4,7 @@
 //! is judged by what these and everything before them say, and by nothing else. So a judgement, once made, never
 //! changes, and devices agree whatever order operations arrive in; one whose heads are not known yet waits.
 //! [`Membership`] holds the graph. Operations made without knowing of each other are settled by p2panda-auth's
-//! strong-remove rules ([`resolve`]); docs/adr/0010-membership-at-cited-heads.md says why it is done this way.
+//! strong-remove rules (`resolve`); docs/adr/0010-membership-at-cited-heads.md says why it is done this way.
 
 mod graph;
 mod invite;

@@ -4,8 +4,8 @@
 //! A difference means that the server keeps two histories under one generation (or was put back to an older state
 //! without a new one), or that the author lies: the observed head is signed by the author, not by the server.
 
+use super::event::Event;
 use super::ingest::Context;
-use super::io::Event;
 use super::receive::News;
 use crate::identity::{Author, OperationId};
 use crate::ops::ObservedHead;

@@ -4,11 +4,11 @@ use std::sync::Arc;
 
 use ed25519_dalek::VerifyingKey;
 
+use super::event::Event;
 use super::freshness::Renewed;
 use super::ingest::{self, PublishError};
-use super::io::{
-    Command, CommandError, CommandId, Event, Network, Output, Reply, SeenDirectory, TopicStatus, Unreadable,
-};
+use super::io::{Command, CommandId, Network, Output, Reply, SeenDirectory, TopicStatus};
+use super::refusal::{CommandError, Unreadable};
 use super::sending::Cover;
 use super::spaces::cited;
 use super::state::{State, Topic};

@@ -2,9 +2,11 @@
 
 use bytes::Bytes;
 
-use super::io::{Blocked, Event, Handover, Output, Unreadable};
+use super::event::Event;
+use super::io::{Handover, Output};
 use super::jobs::{PostContent, PostJob};
 use super::packets::Ready;
+use super::refusal::{Blocked, Unreadable};
 use super::state::{Sent, SentKind, State, Topic};
 use crate::entropy::Entropy;
 use crate::identity::Millis;

@@ -3,7 +3,7 @@
 //!
 //! The rows that come out do not depend on the order operations arrive in: an operation continues its log when its
 //! predecessor is there, waits when it is not, or stands as an anchor where the predecessor cannot come
-//! (docs/wire.md, "Logs"). A fork ends a log at the place the second branch appears at; see [`forks`].
+//! (docs/wire.md, "Logs"). A fork ends a log at the place the second branch appears at; see `forks`.
 
 mod close;
 mod forks;

@@ -12,7 +12,8 @@
 
 use bytes::Bytes;
 
-use super::io::{Event, Output};
+use super::event::Event;
+use super::io::Output;
 use super::jobs::Opened;
 use super::receive::{News, Reading, Redelivery, context};
 use super::state::{State, Topic};

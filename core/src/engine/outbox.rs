@@ -1,6 +1,8 @@
 //! What an app may do about operations on their way out: put parked ones back in the queue, take one back.
 
-use super::io::{Cancelled, CommandError, Event, Output, Reply, Unreadable};
+use super::event::Event;
+use super::io::{Cancelled, Output, Reply};
+use super::refusal::{CommandError, Unreadable};
 use super::state::State;
 use crate::identity::{Millis, OperationId};
 use crate::ops::{Body, Content};

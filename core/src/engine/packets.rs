@@ -3,8 +3,9 @@
 use bytes::Bytes;
 use zeroize::Zeroizing;
 
-use super::io::{Blocked, Network, Output};
+use super::io::{Network, Output};
 use super::jobs::{Onion, PostContent, PostJob};
+use super::refusal::Blocked;
 use super::state::{Sent, SentKind, State};
 use crate::entropy::{Entropy, EntropyError};
 use crate::identity::{Millis, NodeId};

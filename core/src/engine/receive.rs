@@ -1,8 +1,9 @@
 //! Receiving: opened steps become rows, in the server's order; what a reset lost is delivered again.
 
 use super::accountability::Claim;
+use super::event::Event;
 use super::ingest::{self, Context, Ingested, Settled};
-use super::io::{Event, Output};
+use super::io::Output;
 use super::jobs::{Opened, OpenedKind, OpenedStep, open_envelope};
 use super::refetch::Refetch;
 use super::state::{State, Topic};

@@ -5,7 +5,8 @@
 
 use bytes::Bytes;
 
-use super::io::{Event, Output};
+use super::event::Event;
+use super::io::Output;
 use super::jobs::{OpenJob, OpenedOp, OpenedPage, Work};
 use super::receive::{News, Reading, context};
 use super::state::State;

@@ -9,9 +9,11 @@
 use std::collections::BTreeSet;
 use std::collections::btree_map::Entry;
 
+use super::event::Event;
 use super::ingest::{self, Context};
-use super::io::{CommandError, Event, Output, Reply};
+use super::io::{Output, Reply};
 use super::receive::News;
+use super::refusal::CommandError;
 use super::state::{State, Topic};
 use crate::crypto::{
     DeviceSecrets, GroupCrypto, IncomingRotation, OpenError, PreparedRotation, TwoParty, open_rotation,

@@ -2,9 +2,11 @@
 
 use bytes::Bytes;
 
-use super::io::{CommandError, Event, Output, Reply, Unreadable};
+use super::event::Event;
+use super::io::{Output, Reply};
 use super::jobs::PostContent;
 use super::receive::News;
+use super::refusal::{CommandError, Unreadable};
 use super::state::State;
 use crate::entropy::Entropy;
 use crate::identity::{Author, Millis};

@@ -6,7 +6,7 @@
 use std::collections::VecDeque;
 
 use super::Engine;
-use super::io::Unreadable;
+use super::refusal::Unreadable;
 use super::state::State;
 use crate::identity::Millis;
 use crate::store::{Store, StoreError};

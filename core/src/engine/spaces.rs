@@ -4,8 +4,10 @@ use std::sync::Arc;
 
 use zeroize::Zeroizing;
 
-use super::io::{CommandError, Event, Output, Reply};
+use super::event::Event;
+use super::io::{Output, Reply};
 use super::receive::News;
+use super::refusal::CommandError;
 use super::state::State;
 use crate::entropy::Entropy;
 use crate::identity::{Author, LogId, Millis, OperationId};

@@ -48,7 +48,7 @@ impl Instance {
     /// Under which name the database keeps it.
     pub const SETTING: &'static str = "instance";
 
-    /// id[16] | opens u64.
+    /// `id[16] | opens u64`.
     pub fn to_bytes(self) -> [u8; Self::LEN] {
         let mut out = [0; Self::LEN];
         let (id, opens) = out.split_at_mut(16);

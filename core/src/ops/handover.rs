@@ -47,7 +47,7 @@ pub struct Block {
 }
 
 impl Block {
-    /// session id[8] | index u32 | content[431].
+    /// `session id[8] | index u32 | content[431]`.
     pub fn to_bytes(&self) -> Vec<u8> {
         [&self.session.0[..], &self.index.to_be_bytes(), &self.content[..]].concat()
     }
