@@ -39,6 +39,7 @@ mod renew;
 mod rotation;
 mod spaces;
 mod subscription;
+mod values;
 
 pub use access::About;
 pub use client::Client;

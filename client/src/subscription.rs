@@ -263,10 +263,7 @@ mod tests {
             id
         };
         let ids = ids.into_iter().map(id).collect();
-        Event::Changed {
-            topic: TOPIC,
-            changes: vec![Change { log: LogId([2; 32]), aggregate: Aggregate::Message, ids }],
-        }
+        Event::Changed { topic: TOPIC, changes: vec![Change::new(LogId([2; 32]), Aggregate::Message, ids)] }
     }
 
     fn acknowledged(seq: u64) -> Event {

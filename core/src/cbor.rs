@@ -47,6 +47,14 @@ pub(crate) fn array<const N: usize>(value: &Value<'_>) -> Option<[u8; N]> {
     }
 }
 
+/// A byte string of any length.
+pub(crate) fn bytes<'v>(value: &'v Value<'_>) -> Option<&'v [u8]> {
+    match value {
+        Value::ByteString(bytes) => Some(bytes),
+        _ => None,
+    }
+}
+
 /// A text string.
 pub(crate) fn text<'v>(value: &'v Value<'_>) -> Option<&'v str> {
     match value {

@@ -20,6 +20,7 @@ mod hints;
 pub mod ingest;
 mod io;
 mod jobs;
+mod key_values;
 pub mod look;
 mod outbox;
 mod packets;

@@ -32,6 +32,16 @@ pub const MAX_SIGNAL_BODY: usize = 3840;
 pub const MAX_CONTROL: usize = 4096;
 /// Longest description of a public topic, a space or a room, welcome text or reason, bytes of UTF-8.
 pub const MAX_DESCRIPTION: usize = 2048;
+/// Longest name of a collection of key-values, bytes of UTF-8.
+pub const MAX_COLLECTION: usize = 64;
+/// Longest key of a key-value, bytes of UTF-8.
+pub const MAX_KEY: usize = 256;
+/// Largest value of a key-value, bytes.
+pub const MAX_VALUE: usize = 64 * 1024;
+/// Most operations that a key-value replaces by name.
+pub const MAX_REPLACED: usize = 64;
+/// How far ahead of a device's clock the time of a key-value may be for the device to follow it, milliseconds.
+pub const MAX_AHEAD_MS: u64 = 60 * 60 * 1000;
 /// Most words a search looks for.
 pub const MAX_SEARCH_WORDS: usize = 16;
 /// Most members of a space.

@@ -19,6 +19,7 @@ mod handover;
 mod header;
 #[cfg(feature = "device")]
 mod inbox;
+mod key_value;
 #[cfg(feature = "device")]
 mod keys;
 mod membership;
@@ -42,6 +43,7 @@ pub use handover::{BLOCK_LEN, Block, KeyBundle, LogEnd, Rotation, RotationPart, 
 pub use header::{Extensions, Peek, peek};
 #[cfg(feature = "device")]
 pub use inbox::{InboxError, inbox_log, open_inbox, seal_inbox};
+pub use key_value::{HybridTime, KeyValue, ValueKey};
 #[cfg(feature = "device")]
 pub use keys::{KeyRing, TopicKeys};
 pub use membership::{

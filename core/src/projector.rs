@@ -4,13 +4,16 @@
 //! here yet is kept as a row and applied when it comes, conflicts of one author are decided by its own seq_num,
 //! never by arrival. Applying [`Write`]s and the lookups behind [`Rows`] are the store's.
 
+mod key_value;
 mod message;
 mod position;
 mod profile;
 mod reaction;
 
+use std::collections::{BTreeMap, BTreeSet};
+
 use crate::identity::{Author, LogId, Millis, OperationId};
-use crate::ops::{Body, Content};
+use crate::ops::{Body, Content, HybridTime, KeyValue, ValueKey};
 
 pub use message::{EditRow, MessageKey, MessageText, Waiting};
 pub use position::{Place, Position};
@@ -92,6 +95,14 @@ pub trait Rows {
     ) -> Result<Option<u32>, Self::Error>;
     /// The seq_num that decided this author's profile in this log so far.
     fn profile(&self, author: Author, log: LogId) -> Result<Option<u32>, Self::Error>;
+    /// The operation that stands for a key, deletes included.
+    fn standing_value(
+        &self,
+        log: LogId,
+        at: &ValueKey,
+    ) -> Result<Option<(HybridTime, OperationId)>, Self::Error>;
+    /// Whether an operation about a key was replaced by name.
+    fn is_replaced(&self, log: LogId, at: &ValueKey, id: OperationId) -> Result<bool, Self::Error>;
 }
 
 /// One change of the read model.
@@ -163,6 +174,10 @@ pub enum Write<'a> {
     },
     /// An author's profile, replaced whole by this operation.
     PutProfile(ProfileText<'a>),
+    /// What was written to a key, and what that replaces.
+    PutVersion(&'a KeyValue),
+    /// Another operation stands for a key now.
+    SettleValue(&'a KeyValue),
 }
 
 /// What an operation does to the read model.
@@ -172,6 +187,8 @@ pub struct Projected<'a> {
     pub writes: Vec<Write<'a>>,
     /// What an app would query again.
     pub changed: Option<(Aggregate, [u8; 32])>,
+    /// Which key, where it is a key's value.
+    pub key: Option<&'a ValueKey>,
     /// Set when the operation is kept but says nothing to this version.
     pub skipped: Option<Skipped>,
 }
@@ -213,6 +230,8 @@ pub enum Aggregate {
     Room,
     /// Members of a space, and those who ask to be; ids are the authors.
     Member,
+    /// Values of keys ([`Change::keys`] names them); ids are the operations that changed them.
+    KeyValue,
 }
 
 /// Rows of the read model that changed: what an app queries again.
@@ -224,20 +243,32 @@ pub struct Change {
     pub aggregate: Aggregate,
     /// Which ones (see [`Aggregate`]).
     pub ids: Vec<[u8; 32]>,
+    /// Which keys, of [`Aggregate::KeyValue`]; empty otherwise.
+    pub keys: Vec<ValueKey>,
 }
 
 impl Change {
+    /// Rows that have ids.
+    pub const fn new(log: LogId, aggregate: Aggregate, ids: Vec<[u8; 32]>) -> Self {
+        Self { log, aggregate, ids, keys: Vec::new() }
+    }
+
     /// Joins changes of the same conversation and kind; each id once.
     pub fn merge(changes: Vec<Self>) -> Vec<Self> {
         if changes.len() <= 1 && changes.iter().all(|change| change.ids.len() == 1) {
             return changes;
         }
-        let mut merged = std::collections::BTreeMap::<_, std::collections::BTreeSet<_>>::new();
+        let mut merged = BTreeMap::<_, (BTreeSet<_>, BTreeSet<_>)>::new();
         for change in changes {
-            merged.entry((change.log, change.aggregate)).or_default().extend(change.ids);
+            let (ids, keys) = merged.entry((change.log, change.aggregate)).or_default();
+            ids.extend(change.ids);
+            keys.extend(change.keys);
         }
-        let rows = merged.into_iter();
-        rows.map(|((log, aggregate), ids)| Self { log, aggregate, ids: ids.into_iter().collect() }).collect()
+        let rows = merged.into_iter().map(|((log, aggregate), (ids, keys))| {
+            let (ids, keys) = (ids.into_iter().collect(), keys.into_iter().collect());
+            Self { log, aggregate, ids, keys }
+        });
+        rows.collect()
     }
 }
 
@@ -264,6 +295,7 @@ pub fn project<'a, R: Rows + ?Sized>(fact: &Fact<'a>, rows: &R) -> Result<Projec
                 ProfileText { name, bio, avatar: *avatar, availability, public: *public },
             )
         }
+        Content::KeyValue(write) => key_value::set(fact, rows, write),
         // What they do is done where the room's topics and sessions are kept.
         Content::RoomRotate(_) | Content::DeviceBundle(_) => Ok(Projected::default()),
         // A space's own matters are no single operation's: the store has them from the whole graph.

@@ -9,6 +9,7 @@ mod db;
 mod error;
 mod evidence;
 mod forks;
+mod key_values;
 mod listing;
 mod lock;
 mod logs;
@@ -41,6 +42,7 @@ pub use db::Db;
 pub use error::{LimitReached, StoreError};
 pub use evidence::{Equivocation, MAX_EQUIVOCATIONS};
 pub use forks::{ForkProof, LogHole};
+pub use key_values::{ValuePage, ValueRow};
 pub use listing::{ListedOperation, Loaded, TopicStanding};
 pub use operations::{Head, NewOperation, StoredOperation, StoredPlace};
 pub use outbox::{

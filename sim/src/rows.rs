@@ -113,6 +113,7 @@ impl Rows {
             | Content::JoinRequest { .. }
             | Content::ReadSet { .. }
             | Content::Unknown { .. }
+            | Content::KeyValue(_)
             | Content::Malformed { .. } => {}
         }
     }

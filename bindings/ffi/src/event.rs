@@ -176,8 +176,19 @@ pub struct Change {
     /// What kind.
     pub kind: ChangedKind,
     /// Which: ids of messages; for reactions, of the messages they belong to; for profiles, the
-    /// authors; otherwise of the space, the rooms, the members.
+    /// authors; otherwise of the space, the rooms, the members, the operations that changed the keys.
     pub ids: Vec<Vec<u8>>,
+    /// Which keys, where they are values of keys; empty otherwise.
+    pub keys: Vec<ValueKey>,
+}
+
+/// A key in a collection.
+#[derive(Clone, Debug, uniffi::Record)]
+pub struct ValueKey {
+    /// The collection.
+    pub collection: String,
+    /// The key.
+    pub key: String,
 }
 
 /// Kinds of rows.
@@ -195,6 +206,8 @@ pub enum ChangedKind {
     Room,
     /// Members of a space.
     Member,
+    /// Values of keys.
+    KeyValue,
 }
 
 impl From<projector::Change> for Change {
@@ -206,8 +219,11 @@ impl From<projector::Change> for Change {
             Aggregate::Space => ChangedKind::Space,
             Aggregate::Room => ChangedKind::Room,
             Aggregate::Member => ChangedKind::Member,
+            Aggregate::KeyValue => ChangedKind::KeyValue,
         };
-        Self { log: change.log, kind, ids: change.ids.iter().map(|id| id.to_vec()).collect() }
+        let keys = change.keys.into_iter();
+        let keys = keys.map(|at| ValueKey { collection: at.collection, key: at.key }).collect();
+        Self { log: change.log, kind, ids: change.ids.iter().map(|id| id.to_vec()).collect(), keys }
     }
 }
 

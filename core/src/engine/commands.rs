@@ -60,6 +60,9 @@ impl State {
             Command::AcceptInvite { invite } => self.accept_invite(tx, now, &invite, staged),
             Command::Act { space, action } => self.act(tx, now, space, *action, staged),
             Command::SetRead { log, upto } => self.set_read(tx, log, &upto),
+            Command::PutValue { topic, at, value } => {
+                self.put_value(tx, now, self.current(topic), at, value, staged)
+            }
             Command::AvoidedRelays => Ok(Reply::AvoidedRelays(self.routes.avoided(now))),
             Command::Retry { topic } => self.retry(tx, now, self.current(topic), staged),
             Command::Cancel { topic, operation } => {

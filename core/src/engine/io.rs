@@ -12,7 +12,7 @@ use crate::identity::{Author, LogId, Millis, NodeId, OperationId};
 use crate::onion::control::Action;
 use crate::onion::directory::{Directory, Node, Seen};
 use crate::onion::route::Tunnel;
-use crate::ops::{self, Content, Level, RoomText, SpaceText, Ticket};
+use crate::ops::{self, Content, Level, RoomText, SpaceText, Ticket, ValueKey};
 use crate::projector::Position;
 use crate::space::Invite;
 use crate::sync::history::HistoryRequest;
@@ -251,6 +251,15 @@ pub enum Command {
         /// The last message read.
         upto: Position,
     },
+    /// Set the value of a key, or delete it.
+    PutValue {
+        /// The topic, opened before with a ticket that may write.
+        topic: TopicId,
+        /// Where.
+        at: ValueKey,
+        /// What; `None` to delete.
+        value: Option<Bytes>,
+    },
     /// Which relays are left out at present, because packets over them were lost or refused.
     AvoidedRelays,
     /// Through which tunnel to ask the configured server about a topic now.
@@ -279,6 +288,7 @@ impl Command {
             | Self::CreateInvite { .. }
             | Self::AcceptInvite { .. }
             | Self::Act { .. }
+            | Self::PutValue { .. }
             | Self::SetReadKey { .. } => true,
             Self::Subscribe { .. }
             | Self::Unsubscribe { .. }

@@ -117,6 +117,7 @@ const fn can_be_undone(content: &Content) -> bool {
             | Content::ReactionAdd { .. }
             | Content::ReactionRemove { .. }
             | Content::ProfileSet { .. }
+            | Content::KeyValue(_)
     )
 }
 
@@ -131,7 +132,7 @@ fn remove_newest(
     if matches!(content, Content::MessageSend { .. }) {
         tx.remove_operation(author, log, *seq_num)?;
         tx.recount_head(author, log, false)?;
-        return Ok(vec![Change { log: *log, aggregate: Aggregate::Message, ids: vec![id.0] }]);
+        return Ok(vec![Change::new(*log, Aggregate::Message, vec![id.0])]);
     }
     let mut changes = tx.rows_of(author, log)?;
     tx.remove_operation(author, log, *seq_num)?;

@@ -7,12 +7,13 @@ use thiserror::Error;
 
 use super::body::MAX_AUTH_HEADS;
 use super::handover::{KeyBundle, Rotation};
+use super::key_value::{KV_DELETE, KV_PUT, KeyValue};
 use super::membership::{Action, check_description, description};
 use crate::cbor::{Fields, array, field, items, optional, text};
 use crate::identity::{Author, LogId, OperationId, bytes_id};
 use crate::limits::{
-    MAX_DESCRIPTION, MAX_DISPLAY_NAME, MAX_EMOJI, MAX_MENTIONS, MAX_ROTATION_ENDS, MAX_ROTATION_PARTS,
-    MAX_TEXT,
+    MAX_COLLECTION, MAX_DESCRIPTION, MAX_DISPLAY_NAME, MAX_EMOJI, MAX_KEY, MAX_MENTIONS, MAX_REPLACED,
+    MAX_ROTATION_ENDS, MAX_ROTATION_PARTS, MAX_TEXT, MAX_VALUE,
 };
 
 /// What an operation says. The kinds come from a closed, versioned list (docs/wire.md).
@@ -91,6 +92,8 @@ pub enum Content {
         /// The last message read.
         message: OperationId,
     },
+    /// `kv.put` or `kv.delete`: the value of a key, or that it has none any more.
+    KeyValue(Box<KeyValue>),
     /// A kind this version does not know. Its bytes stay in the body; the projector skips it.
     Unknown {
         /// The kind's name.
@@ -117,6 +120,7 @@ impl fmt::Debug for Content {
             }
             Self::Membership(action) => action.text_len(),
             Self::JoinRequest { text } => text.as_ref().map_or(0, String::len),
+            Self::KeyValue(write) => write.text_len(),
             Self::MessageDelete { .. }
             | Self::RoomRotate(_)
             | Self::DeviceBundle(_)
@@ -190,6 +194,36 @@ pub enum LimitError {
         /// Its length in bytes of UTF-8.
         len: usize,
     },
+    /// The name of a collection is empty or too long.
+    #[error("the collection's name has {len} bytes, 1 to {MAX_COLLECTION} are allowed")]
+    Collection {
+        /// Its length in bytes of UTF-8.
+        len: usize,
+    },
+    /// A key is empty or too long.
+    #[error("the key has {len} bytes, 1 to {MAX_KEY} are allowed")]
+    Key {
+        /// Its length in bytes of UTF-8.
+        len: usize,
+    },
+    /// A value is too large.
+    #[error("the value has {len} bytes, at most {MAX_VALUE} are allowed")]
+    Value {
+        /// Its length in bytes.
+        len: usize,
+    },
+    /// Too many operations are replaced.
+    #[error("{count} operations are replaced, at most {MAX_REPLACED} may be")]
+    Replaced {
+        /// How many.
+        count: usize,
+    },
+    /// A hybrid logical time is past the end.
+    #[error("the hybrid logical time {time} is not below 2^63")]
+    Time {
+        /// Its number.
+        time: u64,
+    },
     /// Too many auth heads.
     #[error("the body cites {count} membership operations, at most {MAX_AUTH_HEADS} are allowed")]
     AuthHeads {
@@ -232,6 +266,7 @@ impl Content {
             Self::InviteClaim { .. } => INVITE_CLAIM,
             Self::JoinRequest { .. } => MEMBER_REQUEST,
             Self::ReadSet { .. } => READ_SET,
+            Self::KeyValue(write) => write.kind(),
             Self::Unknown { kind } => kind,
             Self::Malformed { kind, .. } => kind,
         }
@@ -254,6 +289,7 @@ impl Content {
             Self::RoomRotate(rotation) => rotation.check(),
             Self::Membership(action) => action.check(),
             Self::JoinRequest { text } => check_description(text.as_deref()),
+            Self::KeyValue(write) => write.check(),
             Self::MessageDelete { .. }
             | Self::DeviceBundle(_)
             | Self::InviteClaim { .. }
@@ -290,6 +326,7 @@ impl Content {
             }
             Self::RoomRotate(rotation) => return Some(rotation.payload()),
             Self::DeviceBundle(bundle) => return Some(bundle.payload()),
+            Self::KeyValue(write) => return Some(write.payload()),
             Self::Membership(action) => action.pairs(),
             Self::InviteClaim { invite, mac } => vec![id(invite), (1, Value::from(*mac))],
             Self::JoinRequest { text } => text.iter().map(|text| (0, Value::from(text))).collect(),
@@ -323,6 +360,8 @@ impl Content {
                 (MEMBER_REQUEST, description(&payload, 0).map(|text| Self::JoinRequest { text }))
             }
             READ_SET => (READ_SET, payload.read_set()),
+            KV_PUT => (KV_PUT, key_value(KeyValue::put_from(&payload))),
+            KV_DELETE => (KV_DELETE, key_value(KeyValue::delete_from(&payload))),
             _ => match Action::read(kind, &payload) {
                 Some((kind, action)) => (kind, action.map(|action| Self::Membership(Box::new(action)))),
                 None => return Self::Unknown { kind: kind.to_owned() },
@@ -412,6 +451,10 @@ impl<'v, 'a> Payload<'v, 'a> {
             public,
         })
     }
+}
+
+fn key_value(write: Result<KeyValue, Flaw>) -> Result<Content, Flaw> {
+    write.map(|write| Content::KeyValue(Box::new(write)))
 }
 
 fn boolean(value: &Value<'_>) -> Option<bool> {

@@ -157,5 +157,5 @@ fn owns(fact: &Fact<'_>, message: &MessageKey) -> bool {
 }
 
 fn changed(writes: Vec<Write<'_>>, id: OperationId) -> Projected<'_> {
-    Projected { writes, changed: Some((Aggregate::Message, id.0)), skipped: None }
+    Projected { writes, changed: Some((Aggregate::Message, id.0)), ..Projected::default() }
 }

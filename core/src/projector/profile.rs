@@ -27,5 +27,5 @@ pub(super) fn set<'a, R: Rows + ?Sized>(
         return Ok(Projected::default());
     }
     let changed = Some((Aggregate::Profile, fact.author.0));
-    Ok(Projected { writes: vec![Write::PutProfile(profile)], changed, skipped: None })
+    Ok(Projected { writes: vec![Write::PutProfile(profile)], changed, ..Projected::default() })
 }

@@ -19,5 +19,6 @@ pub(super) fn set<'a, R: Rows + ?Sized>(
         return Ok(Projected::default());
     }
     let changed = message.map(|_| (Aggregate::Reaction, target.0));
-    Ok(Projected { writes: vec![Write::PutReaction { target, emoji, active }], changed, skipped: None })
+    let writes = vec![Write::PutReaction { target, emoji, active }];
+    Ok(Projected { writes, changed, ..Projected::default() })
 }

@@ -225,8 +225,10 @@ impl Tx<'_> {
     /// Everything in the read model that an author's operations in a log decide.
     pub(crate) fn rows_of(&self, author: &Author, log: &LogId) -> Result<Vec<Change>, StoreError> {
         let ids = |sql| self.all(sql, [author.0, log.0], |row| row.get::<_, [u8; 32]>(0));
-        let change = |aggregate, ids| Change { log: *log, aggregate, ids };
+        let change = |aggregate, ids| Change::new(*log, aggregate, ids);
+        let keys = self.keys_of(author, log)?;
         let changes = vec![
+            Change { keys, ..change(Aggregate::KeyValue, Vec::new()) },
             change(
                 Aggregate::Message,
                 ids("SELECT m.id FROM operations o JOIN message m ON m.entry = o.entry
@@ -235,7 +237,7 @@ impl Tx<'_> {
             change(Aggregate::Reaction, ids("SELECT target FROM reaction WHERE author = ?1 AND log = ?2")?),
             change(Aggregate::Profile, ids("SELECT author FROM profile WHERE author = ?1 AND log = ?2")?),
         ];
-        Ok(changes.into_iter().filter(|change| !change.ids.is_empty()).collect())
+        Ok(changes.into_iter().filter(|change| !change.ids.is_empty() || !change.keys.is_empty()).collect())
     }
 
     /// Keeps the proof that ended a log; an earlier one gives way.

@@ -31,7 +31,7 @@ impl Tx<'_> {
             self.settle_log(&author, &log, from, last, messages.entry(log).or_default())?;
         }
         let moved = messages.into_iter().filter(|(_, ids)| !ids.is_empty());
-        Ok(moved.map(|(log, ids)| Change { log, aggregate: Aggregate::Message, ids }).collect())
+        Ok(moved.map(|(log, ids)| Change::new(log, Aggregate::Message, ids)).collect())
     }
 
     fn settle_log(

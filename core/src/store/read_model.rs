@@ -10,7 +10,7 @@ use super::operations::{Entry, NewOperation};
 use super::spaces::Judged;
 use super::tx::{Kept, Tx};
 use crate::identity::{Author, LogId, Millis, OperationId};
-use crate::ops::Body;
+use crate::ops::{Body, HybridTime, ValueKey};
 use crate::projector::{
     self, Change, EditRow, Erased, Fact, MessageKey, MessageText, Place, ProfileText, Projected, Rows, Said,
     Skipped, Waiting, Write,
@@ -105,6 +105,18 @@ impl Rows for Db {
             row.get(0)
         })
     }
+
+    fn standing_value(
+        &self,
+        log: LogId,
+        at: &ValueKey,
+    ) -> Result<Option<(HybridTime, OperationId)>, StoreError> {
+        Ok(self.standing_values(&log, at, 1)?.pop())
+    }
+
+    fn is_replaced(&self, log: LogId, at: &ValueKey, id: OperationId) -> Result<bool, StoreError> {
+        self.was_replaced(&log, at, &id)
+    }
 }
 
 impl Tx<'_> {
@@ -121,11 +133,14 @@ impl Tx<'_> {
             Judged::Waits => return Ok((None, None)),
         };
         let fact = &Fact { manager, ..*fact };
-        let Projected { writes, changed, skipped } = projector::project(fact, self.deref())?;
+        let Projected { writes, changed, key, skipped } = projector::project(fact, self.deref())?;
         for write in &writes {
             self.apply(entry, fact, write)?;
         }
-        let change = changed.map(|(aggregate, id)| Change { log: fact.log, aggregate, ids: vec![id] });
+        let change = changed.map(|(aggregate, id)| Change {
+            keys: key.cloned().into_iter().collect(),
+            ..Change::new(fact.log, aggregate, vec![id])
+        });
         Ok((change, skipped))
     }
 
@@ -172,6 +187,8 @@ impl Tx<'_> {
                 params![target.0, author.0, log.0, emoji, seq_num, id.0, active],
             ),
             Write::PutProfile(profile) => self.put_profile(fact, profile),
+            Write::PutVersion(write) => return self.put_version(entry, fact, write),
+            Write::SettleValue(write) => return self.settle_value(&log, &write.at, Some((id, write))),
         }
         .map(drop)
     }
@@ -281,6 +298,7 @@ impl Tx<'_> {
         for table in ["message", "message_edit", "message_delete", "reaction", "profile"] {
             self.run(&format!("DELETE FROM {table}"), [])?;
         }
+        self.forget_values()?;
         self.find_spaces()?;
         let mut after = (Vec::new(), Vec::new(), -1);
         loop {
@@ -315,6 +333,7 @@ impl Tx<'_> {
         for table in ["message_edit", "message_delete", "reaction", "profile"] {
             self.run(&format!("DELETE FROM {table} WHERE author = ?1 AND log = ?2"), [author.0, log.0])?;
         }
+        let keys = self.forget_versions(author, log)?;
         self.run(
             "DELETE FROM unjudged WHERE entry IN (SELECT entry FROM operations WHERE author = ?1 AND log = ?2)",
             [author.0, log.0],
@@ -332,7 +351,7 @@ impl Tx<'_> {
                 self.project_stored(row)?;
             }
         }
-        Ok(())
+        keys.iter().try_for_each(|at| self.settle_value(log, at, None))
     }
 
     /// Projects an operation that was just stored, or whose body came back.

@@ -310,7 +310,7 @@ impl Tx<'_> {
         ];
         self.write_invites(space, &current.invites)?;
         let changed = changes.into_iter().filter(|(_, ids)| !ids.is_empty());
-        Ok(changed.map(|(aggregate, ids)| Change { log: space, aggregate, ids }).collect())
+        Ok(changed.map(|(aggregate, ids)| Change::new(space, aggregate, ids)).collect())
     }
 
     fn write_about(&self, space: LogId, about: Option<SpaceRow>) -> Result<Vec<[u8; 32]>, StoreError> {

@@ -160,11 +160,7 @@ impl Tx<'_> {
             }
             if self.put_request(space, fact, body)? {
                 self.spaces.borrow_mut().news.insert(space);
-                return Ok(Judged::Taken(Some(Change {
-                    log,
-                    aggregate: Aggregate::Member,
-                    ids: vec![author.0],
-                })));
+                return Ok(Judged::Taken(Some(Change::new(log, Aggregate::Member, vec![author.0]))));
             }
         }
         // Only managers move a room to its next topic, also one that takes no messages.

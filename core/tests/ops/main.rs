@@ -4,6 +4,7 @@
 mod adversarial;
 mod bodies;
 mod certificates;
+mod key_values;
 mod membership;
 mod properties;
 mod public;

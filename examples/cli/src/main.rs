@@ -9,6 +9,7 @@ mod identity;
 mod input;
 mod keygen;
 mod keys;
+mod kv;
 mod onion;
 mod outbox;
 mod output;
@@ -81,6 +82,9 @@ enum Command {
     /// Make and accept invitations to spaces.
     #[command(subcommand)]
     Invite(space::InviteCommand),
+    /// Keep values under keys, with everybody in a room.
+    #[command(subcommand)]
+    Kv(kv::Command),
     /// Search the messages of this device.
     Search(search::Options),
     /// Search the history of a public channel.
@@ -119,6 +123,7 @@ fn main() -> ExitCode {
         Command::Room(command) => on_runtime(space::run_room(&command, &output)),
         Command::Member(command) => on_runtime(space::run_member(&command, &output)),
         Command::Invite(command) => on_runtime(space::run_invite(&command, &output)),
+        Command::Kv(command) => on_runtime(kv::run(&command, &output)),
         Command::Search(options) => on_runtime(search::run(&options, &output)),
         Command::History(options) => on_runtime(history::run(&options, &output)),
         Command::Status(options) => on_runtime(status::run(&options, &output)),

@@ -211,7 +211,12 @@ pub async fn run_space(command: &SpaceCommand, output: &Output) -> anyhow::Resul
             let about = SpaceText { name, description, ..SpaceText::default() };
             let done = async {
                 let (space, topic) = client.create_space(about).await?;
-                let at = At { client: &client, base: &options.base, output, timeout: options.timeout };
+                let at = At {
+                    client: &client,
+                    online: options.base.has_network(),
+                    output,
+                    timeout: options.timeout,
+                };
                 at.deliver(topic).await?;
                 created(output, "space", space)
             };
@@ -294,7 +299,8 @@ pub async fn run_invite(command: &InviteCommand, output: &Output) -> anyhow::Res
             let client = base.open(output).await?;
             let done = async {
                 let (space, topic) = client.accept_invite(invitation.clone()).await?;
-                At { client: &client, base, output, timeout: *timeout }.deliver(topic).await?;
+                let online = base.has_network();
+                At { client: &client, online, output, timeout: *timeout }.deliver(topic).await?;
                 output.note("claimed; whoever made the invitation lets you in when they are online");
                 created(output, "space", space)
             };
@@ -313,11 +319,15 @@ async fn act(of: &OfSpace, output: &Output, action: Action) -> anyhow::Result<()
 }
 
 /// A device, and how long it waits.
-struct At<'a> {
-    client: &'a Client,
-    base: &'a Base,
-    output: &'a Output,
-    timeout: u64,
+pub struct At<'a> {
+    /// The device.
+    pub client: &'a Client,
+    /// Whether it has a network.
+    pub online: bool,
+    /// Where remarks go.
+    pub output: &'a Output,
+    /// Seconds.
+    pub timeout: u64,
 }
 
 /// The same in a space.
@@ -337,8 +347,11 @@ async fn at_space(
     let client = base.open(output).await?;
     let done = async {
         let topic = client.topic_of(*space).await.context("this device does not know the space")?;
-        let at =
-            AtSpace { at: At { client: &client, base, output, timeout: *timeout }, space: *space, topic };
+        let at = AtSpace {
+            at: At { client: &client, online: base.has_network(), output, timeout: *timeout },
+            space: *space,
+            topic,
+        };
         at.at.catch_up(topic).await?;
         // Whoever claimed an invitation of this device was let in meanwhile.
         at.at.deliver(topic).await?;
@@ -347,7 +360,8 @@ async fn at_space(
     close(&client, done.await).await
 }
 
-async fn close<T>(client: &Client, done: anyhow::Result<T>) -> anyhow::Result<T> {
+/// Closes the device, whatever came of it.
+pub async fn close<T>(client: &Client, done: anyhow::Result<T>) -> anyhow::Result<T> {
     let closed = client.close().await;
     let done = done?;
     closed?;
@@ -358,19 +372,20 @@ async fn close<T>(client: &Client, done: anyhow::Result<T>) -> anyhow::Result<T>
 const LOOK: Duration = Duration::from_millis(20);
 
 impl At<'_> {
-    async fn catch_up(&self, topic: TopicId) -> anyhow::Result<()> {
-        if !self.base.has_network() {
+    /// Waits until what the server has is here.
+    pub async fn catch_up(&self, topic: TopicId) -> anyhow::Result<()> {
+        if !self.online {
             return Ok(());
         }
         let mut updates = self.client.subscribe(topic).await?;
         let live = until_live(self.client, topic, &mut updates, self.output);
         let in_time = tokio::time::timeout(Duration::from_secs(self.timeout), live).await;
-        in_time.with_context(|| format!("the space was not caught up within {} s", self.timeout))?
+        in_time.with_context(|| format!("not caught up with the server within {} s", self.timeout))?
     }
 
     /// Waits until the server has what was published.
-    async fn deliver(&self, topic: TopicId) -> anyhow::Result<()> {
-        if !self.base.has_network() {
+    pub async fn deliver(&self, topic: TopicId) -> anyhow::Result<()> {
+        if !self.online {
             return Ok(());
         }
         let delivered = async {
@@ -471,6 +486,7 @@ fn created(output: &Output, what: &str, id: impl std::fmt::Display) -> anyhow::R
     print(output, &id, json!({ what: id }))
 }
 
-fn print(output: &Output, line: &str, value: Value) -> anyhow::Result<()> {
+/// One result, for people or for programs.
+pub fn print(output: &Output, line: &str, value: Value) -> anyhow::Result<()> {
     if output.is_json() { output.value(&value) } else { output.line(line) }
 }

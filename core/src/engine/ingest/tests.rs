@@ -1,6 +1,7 @@
 //! What becomes of operations, whatever order they come in.
 
 mod forks;
+mod key_values;
 mod logs;
 mod read_model;
 mod spaces;

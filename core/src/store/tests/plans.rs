@@ -7,7 +7,8 @@ use std::collections::BTreeSet;
 use crate::engine::ingest::tests_support::{Device, LOG, Writer, ticket};
 use crate::engine::ingest::{place, publish_local, settle_overdue, settle_ready};
 use crate::identity::{EnvelopeHash, Millis, OperationId};
-use crate::store::{NewOutboxRow, Origin, Page};
+use crate::ops::{Content, HybridTime, KeyValue, ValueKey};
+use crate::store::{NewOutboxRow, Origin, Page, ValuePage};
 use crate::sync::outbox::Requeued;
 use crate::topic::{Generation, Seq};
 
@@ -56,6 +57,7 @@ fn work() -> Device {
         tx.waiting_for_key(topic, &[1; 8], 8).unwrap();
         tx.missing_after_reset(topic, &Generation([1; 16]), 1).unwrap();
     });
+    key_values(&mut device);
     fork(&mut device);
     let middle = device.messages()[1].position;
     for page in [Page::Newest, Page::Before(middle), Page::After(middle)] {
@@ -69,6 +71,24 @@ fn work() -> Device {
     device.store.log_heads(&LOG).unwrap();
     device.store.standing(topic).unwrap();
     device
+}
+
+/// Values of keys, one of which is replaced by name, and one of which goes with its log.
+fn key_values(device: &mut Device) {
+    let (mut ada, mut ben) = (Writer::new(6), Writer::new(7));
+    let at = ValueKey::new("collection", "key");
+    let write = |writer: &mut Writer, replaces| {
+        let (at, value, time) = (at.clone(), Some(b"value".to_vec()), HybridTime::MAX);
+        writer.write(Content::KeyValue(Box::new(KeyValue { at, value, time, replaces })))
+    };
+    let first = write(&mut ada, Vec::new());
+    let (start, mut branch) = (ben.say("start"), ben.branch());
+    let over = write(&mut ben, vec![first.id()]);
+    for (seq, op) in [(50, &first), (51, &start), (53, &over), (52, &branch.say("second branch"))] {
+        device.receive(seq, op);
+    }
+    device.store.value(&LOG, &at).unwrap().unwrap();
+    device.store.values(&LOG, "collection", &ValuePage::default(), 50).unwrap();
 }
 
 /// A log that ends, with everything in it that has a row, and one that waits too long.

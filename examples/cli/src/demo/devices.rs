@@ -172,7 +172,7 @@ mod tests {
         let mut arrivals = Arrivals::default();
         let mut told = |ids: &[u8]| {
             let ids = ids.iter().map(|id| [*id; 32]).collect();
-            let changes = vec![Change { log, aggregate: Aggregate::Message, ids }];
+            let changes = vec![Change::new(log, Aggregate::Message, ids)];
             arrivals.take(Update::Event(Event::Changed { topic, changes }), instant()).unwrap().len()
         };
         assert_eq!((told(&[1, 2]), told(&[2, 3]), told(&[2])), (2, 1, 0));

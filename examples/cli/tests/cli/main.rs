@@ -20,6 +20,7 @@ fn every_subcommand_has_help_with_examples() {
         &["directory", "sign", "--help"],
         &["directory", "show", "--help"],
         &["history", "--help"],
+        &["kv", "--help"],
     ] {
         let done = delta(command, b"");
         assert_eq!(done.code, 0, "{command:?}");

@@ -23,6 +23,25 @@ fn room_texts(device: &Device, room: &str) -> Vec<String> {
     texts(&messages).into_iter().map(str::to_owned).collect()
 }
 
+/// What one puts, the other gets; what it deletes is gone for both.
+fn values_are_shared(a: &Device, b: &Device, room: &str) {
+    let at = ["--room", room, "plants"];
+    let kv = |device: &Device, verb: &str, rest: &[&str]| {
+        json_lines(&mut device.command(&[&["kv", verb], &at[..], rest].concat()))
+    };
+    kv(a, "put", &["bed/1", "beans"]);
+    kv(b, "put", &["bed/2", "peas"]);
+    kv(b, "put", &["bed/1", "leeks"]);
+    assert_eq!(kv(a, "get", &["bed/1"])[0]["value"], "leeks");
+    let listed = kv(a, "list", &["--prefix", "bed/"]);
+    let pairs: Vec<_> = listed.iter().map(|row| (row["key"].clone(), row["value"].clone())).collect();
+    assert_eq!(pairs, [("bed/1".into(), "leeks".into()), ("bed/2".into(), "peas".into())]);
+    assert_eq!(kv(a, "list", &["--after", "bed/1"])[0]["key"], "bed/2");
+    kv(a, "delete", &["bed/1"]);
+    let mut gone = b.command(&[&["kv", "get"], &at[..], &["bed/1"]].concat());
+    assert_eq!(gone.output().unwrap().status.code(), Some(1));
+}
+
 #[test]
 fn somebody_comes_by_invitation_writes_and_is_removed() {
     let network = Network::start();
@@ -49,6 +68,7 @@ fn somebody_comes_by_invitation_writes_and_is_removed() {
     assert_eq!(room_texts(&b, &room), ["hello", "hi"]);
     let found = json_lines(&mut a.command(&["search", "HI", "--room", &room]));
     assert_eq!(texts(&found), ["hi"]);
+    values_are_shared(&a, &b, &room);
     let refused = b.command(&["room", "create", "--space", &space, "--name", "Mine"]).output().unwrap();
     assert!(String::from_utf8(refused.stderr).unwrap().contains("no right"), "a writer manages nothing");
 

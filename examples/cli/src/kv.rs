@@ -1,0 +1,160 @@
+//! `delta kv`: values under keys that a conversation's members keep together.
+
+use anyhow::{Context, ensure};
+use delta_core::ops::ValueKey;
+use delta_core::store::{ValuePage, ValueRow};
+use delta_core::topic::TopicId;
+use serde_json::{Value, json};
+
+use crate::device::DeviceOptions;
+use crate::output::Output;
+use crate::space::{At, close, print};
+
+const EXAMPLES: &str = "\
+Examples:
+  delta kv put … --room ID settings colour green
+  delta kv get … --room ID settings colour
+  delta kv list … --room ID settings --prefix theme/
+  delta kv delete … --room ID settings colour
+
+Of two values the one that was written last counts, on every device the same one, whatever their clocks say. A
+command waits until the server has what it wrote; without a network it stays in the outbox.";
+
+/// Keep values under keys, with everybody in a room.
+#[derive(clap::Subcommand)]
+#[command(after_help = EXAMPLES)]
+pub enum Command {
+    /// Set the value of a key.
+    Put(Put),
+    /// Print the value of a key; exit code 1 when it has none.
+    Get(OfKey),
+    /// Delete a key.
+    Delete(OfKey),
+    /// Print keys and values, by key.
+    List(List),
+}
+
+/// Which device and conversation.
+#[derive(clap::Args)]
+pub struct Place {
+    #[command(flatten)]
+    device: DeviceOptions,
+    /// Seconds to wait for the server.
+    #[arg(long, value_name = "SECONDS", default_value_t = 60)]
+    timeout: u64,
+    /// The collection, at most 64 bytes.
+    collection: String,
+}
+
+/// One key.
+#[derive(clap::Args)]
+pub struct OfKey {
+    #[command(flatten)]
+    place: Place,
+    /// The key, at most 256 bytes.
+    key: String,
+}
+
+/// A key and its value.
+#[derive(clap::Args)]
+pub struct Put {
+    #[command(flatten)]
+    of: OfKey,
+    /// The value, at most 64 KiB.
+    value: String,
+}
+
+/// Which keys.
+#[derive(clap::Args)]
+pub struct List {
+    #[command(flatten)]
+    place: Place,
+    /// Only keys that begin so.
+    #[arg(long, default_value = "")]
+    prefix: String,
+    /// Only keys after this one: the last of the page before.
+    #[arg(long, value_name = "KEY")]
+    after: Option<String>,
+    /// Most keys.
+    #[arg(long, value_name = "N", default_value_t = 100)]
+    limit: u16,
+}
+
+/// Runs one of `delta kv`.
+pub async fn run(command: &Command, output: &Output) -> anyhow::Result<()> {
+    match command {
+        Command::Put(Put { of, value }) => write(of, Some(value), output).await,
+        Command::Delete(of) => write(of, None, output).await,
+        Command::Get(of) => {
+            let OfKey { place, key } = of;
+            let at = ValueKey::new(&place.collection, key);
+            in_room(place, output, async |room, topic| {
+                let row = room.client.value(topic, at.clone()).await?;
+                let row = row.with_context(|| format!("{key} has no value in {}", place.collection))?;
+                if output.is_json() { output.value(&object(&row)) } else { output.line(&text(&row.value)) }
+            })
+            .await
+        }
+        Command::List(List { place, prefix, after, limit }) => {
+            let page = ValuePage { prefix: prefix.clone(), after: after.clone() };
+            in_room(place, output, async |room, topic| {
+                let limit = usize::from(*limit);
+                let rows = room.client.values(topic, &place.collection, page.clone(), limit).await?;
+                rows.iter().try_for_each(|row| {
+                    print(output, &format!("{}  {}", row.at.key, text(&row.value)), object(row))
+                })
+            })
+            .await
+        }
+    }
+}
+
+async fn write(of: &OfKey, value: Option<&String>, output: &Output) -> anyhow::Result<()> {
+    let OfKey { place, key } = of;
+    let at = ValueKey::new(&place.collection, key);
+    in_room(place, output, async |room, topic| {
+        let operation = match value {
+            Some(value) => room.client.put_value(topic, at.clone(), value.clone()).await?,
+            None => room.client.delete_value(topic, at.clone()).await?,
+        };
+        room.deliver(topic).await?;
+        let operation = operation.to_string();
+        print(output, &operation, json!({ "operation": operation }))
+    })
+    .await
+}
+
+/// Opens the device, brings the conversation up to date if there is a network, and does something there.
+async fn in_room(
+    place: &Place,
+    output: &Output,
+    work: impl AsyncFnOnce(&At<'_>, TopicId) -> anyhow::Result<()>,
+) -> anyhow::Result<()> {
+    ensure!(!place.collection.is_empty(), "the collection has no name");
+    let (client, topic) = place.device.open(output).await?;
+    let at = At { client: &client, online: place.device.has_network(), output, timeout: place.timeout };
+    let done = async {
+        at.catch_up(topic).await?;
+        work(&at, topic).await
+    };
+    close(&client, done.await).await
+}
+
+fn text(value: &[u8]) -> String {
+    match std::str::from_utf8(value) {
+        Ok(text) if !text.contains(char::is_control) => text.to_owned(),
+        _ => format!("0x{}", hex::encode(value)),
+    }
+}
+
+fn object(row: &ValueRow) -> Value {
+    json!({
+        "collection": row.at.collection,
+        "key": row.at.key,
+        "value": std::str::from_utf8(&row.value).ok(),
+        "value_hex": hex::encode(&row.value),
+        "author": row.author.to_string(),
+        "operation": row.id.to_string(),
+        "time_ms": row.time.millis().0,
+    })
+}
