@@ -1,6 +1,8 @@
 //! The bindings: written from the built library, compared with what is checked in, and tested in their languages.
 
 mod kotlin;
+mod swift;
+pub mod typescript;
 
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -74,6 +76,16 @@ pub fn kotlin() -> Outcome {
     outcome(kotlin::test())
 }
 
+/// The React Native package: its types, its tests over a mocked module, and over the Android one on the JVM.
+pub fn typescript() -> Outcome {
+    outcome(typescript::test())
+}
+
+/// The Swift tests in a Debian 13 root.
+pub fn swift() -> Outcome {
+    outcome(swift::test())
+}
+
 /// The library and the generator's program, then the generator.
 fn generate() -> Result<PathBuf, String> {
     build()?;
@@ -114,10 +126,16 @@ fn copy(from: &Path, to: &Path) -> Result<(), String> {
     copied.map_err(|error| format!("{} to {}: {error}", from.display(), to.display()))
 }
 
+/// Runs a command in the repository's root.
 fn run(command: &mut Command) -> Result<(), String> {
+    run_there(command.current_dir(cargo::root()))
+}
+
+/// Runs a command in its own folder.
+fn run_there(command: &mut Command) -> Result<(), String> {
     let shown = format!("{command:?}");
     println!("$ {shown}");
-    match command.current_dir(cargo::root()).status() {
+    match command.status() {
         Ok(status) if status.success() => Ok(()),
         Ok(status) => Err(format!("{shown} ended with {status}")),
         Err(error) => Err(format!("{shown} did not start: {error}")),

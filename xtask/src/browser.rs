@@ -41,7 +41,7 @@ pub fn problems() -> Vec<String> {
 }
 
 fn look() -> Result<Vec<String>, String> {
-    let browser = browser()?;
+    let browser = installed()?;
     let folder = std::env::temp_dir().join(format!("delta-browser-{}", std::process::id()));
     std::fs::create_dir_all(&folder).map_err(|error| format!("{}: {error}", folder.display()))?;
     let problems = look_in(&folder, browser);
@@ -101,7 +101,7 @@ fn expected() -> Vec<(&'static str, String)> {
 }
 
 /// The browser's name; installs it where apt and the rights for it are there.
-fn browser() -> Result<&'static str, String> {
+pub fn installed() -> Result<&'static str, String> {
     const NAME: &str = "chromium";
     if works(NAME, &["--version"]) {
         return Ok(NAME);

@@ -14,7 +14,9 @@ mod cargo;
 mod dependencies;
 mod floors;
 mod links;
+mod packages;
 mod python;
+mod sample_app;
 mod source;
 mod steps;
 mod tasks;
@@ -28,7 +30,8 @@ cargo xtask: the commands of this repository
 Usage: cargo xtask <COMMAND> [ARGUMENTS]
 
 Commands:
-  test   [--only STEP] [--list]        everything CI runs; ends with a table and `N passed, N failed`
+  test   [--only STEP] [--list]        what CI runs; ends with a table and `N passed, N failed`
+         [--swift]                     the Swift bindings, in a Debian 13 root that it makes once (as root)
   demo   [ARGUMENTS]                   builds the programs (release) and runs `delta demo ARGUMENTS`
   sim    [--seed S] [--steps N]        one simulation; prints the seed when it fails
          [--seeds N]                   many seeds, one after another

@@ -1,16 +1,20 @@
-//! `cargo xtask test`: everything CI runs, in the order that finds the cheap mistakes first.
+//! `cargo xtask test`: everything CI runs, in the order that finds the cheap mistakes first. Swift, which needs root and
+//! a minute or two the first time, is a run of its own: `cargo xtask test --swift`.
 
 use crate::steps::{Action, Outcome, Step, not_here, run_all, run_cargo};
-use crate::{Failure, bans, bindings, browser, cargo, dependencies, floors, links, python};
+use crate::{Failure, bans, bindings, browser, cargo, dependencies, floors, links, python, sample_app};
 
 /// The simulation CI runs: a few worlds, always the same, well under a minute. `cargo xtask sim --seeds 200` looks
 /// further.
 const SIMULATION: &str = "--seed 1 --seeds 8 --steps 400";
 
+/// The step that runs in a root of its own.
+const SWIFT: &str = "binding-swift";
+
 /// The chaos run CI does: long enough for every fault a few times. `cargo xtask chaos --minutes 10` looks further.
 const CHAOS: &str = "--seed 1 --seconds 25";
 
-/// Runs all steps, or with `--only STEP` one.
+/// Runs all steps, or with `--only STEP` one, or with `--swift` the one that needs root.
 pub fn run(arguments: &[String]) -> Result<(), Failure> {
     let mut steps = steps();
     match arguments.iter().map(String::as_str).collect::<Vec<_>>().as_slice() {
@@ -20,6 +24,9 @@ pub fn run(arguments: &[String]) -> Result<(), Failure> {
                 println!("{}", step.name);
             }
             return Ok(());
+        }
+        ["--swift"] | ["--only", SWIFT] => {
+            steps = vec![programs(), Step { name: SWIFT, action: Action::Work(bindings::swift) }];
         }
         ["--only", name] => {
             steps.retain(|step| step.name == *name);
@@ -64,6 +71,8 @@ fn steps() -> Vec<Step> {
         Step { name: "bindings", action: Action::Work(bindings::compare) },
         Step { name: "binding-python", action: Action::Work(bindings::python) },
         Step { name: "binding-kotlin", action: Action::Work(bindings::kotlin) },
+        Step { name: "binding-typescript", action: Action::Work(bindings::typescript) },
+        Step { name: "sample-app", action: Action::Work(sample_app::screens) },
         Step { name: "browser", action: Action::Check(browser::problems) },
         cargo_step("storage-free-core", "build -p delta-core --no-default-features --locked"),
         cargo_step("storage-free-topic-log", "build -p delta-topic-log --locked"),

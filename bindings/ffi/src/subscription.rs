@@ -45,6 +45,9 @@ impl Subscription {
     /// Ends it. An event that is just being handed over may still arrive. Again is harmless.
     pub fn cancel(&self) {
         self.task.abort();
+        if let Some(queue) = &self.queue {
+            queue.end();
+        }
     }
 
     /// The next events, at most `max`, oldest first. Waits for the first until `deadline` (from now); an empty list
@@ -123,7 +126,7 @@ async fn fetch(mut subscription: delta_client::Subscription, queue: Arc<Queue>) 
         queue.until(|| queue.has_room()).await;
     }
     queue.push(Event::Closed { topic });
-    queue.lock().ended = true;
+    queue.end();
 }
 
 /// The queues of all subscriptions without a listener, for [`Delta::next_events`](crate::Delta::next_events).
@@ -187,6 +190,12 @@ struct State {
 impl Queue {
     fn push(&self, event: Event) {
         self.lock().events.push_back(event);
+        self.stir();
+    }
+
+    /// Nothing comes any more.
+    fn end(&self) {
+        self.lock().ended = true;
         self.stir();
     }
 

@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use super::{build, folder, library, read_dir, run};
-use crate::cargo;
+use crate::{cargo, packages};
 
 /// npm's package of the compiler: it brings kotlinc, coroutines and kotlin-test.
 const COMPILER: &str = "kotlin-compiler@2.4.20";
@@ -21,40 +21,74 @@ const MAIN: &str = "delta.test.MainKt";
 /// Compiles the bindings with their tests and runs them against real servers.
 pub fn test() -> Result<(), String> {
     build()?;
-    system_packages()?;
-    let place = folder()?.join("kotlin");
-    let compiler = compiler(&place)?;
-    let jar = |name: &str| compiler.join("lib").join(name);
-    let libraries = [
-        jar("kotlin-stdlib.jar"),
-        jar("kotlin-test.jar"),
-        jar("kotlinx-coroutines-core-jvm.jar"),
-        PathBuf::from(JNA),
-    ];
-    let classes = place.join("classes");
-    compile(&compiler, &libraries, &classes)?;
-
-    let library = library()?;
-    let natives = library.parent().unwrap_or(Path::new("."));
-    let mut command = Command::new("java");
-    command.arg(HEAP).arg(property("jna.library.path", natives));
+    let kotlin = Kotlin::installed()?;
+    let classes = folder()?.join("kotlin/classes");
+    let mut sources = Vec::new();
+    for folder in SOURCES {
+        sources.extend(files(folder, "kt")?);
+    }
+    kotlin.compile(&sources, &classes)?;
+    let mut command = kotlin.java(&[&classes])?;
     command.arg(property("delta.programs", &cargo::programs("debug")?));
     command.arg(property("delta.vectors", &cargo::root().join("core/tests/vectors")));
-    command.arg("-classpath").arg(path_list(libraries.iter().chain([&classes])));
     run(command.arg(MAIN))
 }
 
-fn compile(compiler: &Path, libraries: &[PathBuf], classes: &Path) -> Result<(), String> {
-    let mut command = Command::new("java");
-    command.arg(HEAP).arg("-classpath").arg(compiler.join("lib/kotlin-compiler.jar"));
-    command.arg("org.jetbrains.kotlin.cli.jvm.K2JVMCompiler").args(["-no-stdlib", "-no-reflect", "-nowarn"]);
-    command.args(["-jvm-target", "17"]);
-    command.arg("-classpath").arg(path_list(libraries.iter())).arg("-d").arg(classes);
-    for folder in SOURCES {
-        let files = read_dir(&cargo::root().join(folder))?;
-        command.args(files.into_iter().filter(|path| path.extension().is_some_and(|end| end == "kt")));
+/// The files of a folder of the repository whose names end so.
+pub(super) fn files(folder: &str, end: &str) -> Result<Vec<PathBuf>, String> {
+    let mut files = read_dir(&cargo::root().join(folder))?;
+    files.retain(|path| path.extension().is_some_and(|found| found == end));
+    Ok(files)
+}
+
+/// A compiler with the libraries that what it makes needs.
+pub(super) struct Kotlin {
+    compiler: PathBuf,
+    libraries: [PathBuf; 4],
+}
+
+impl Kotlin {
+    /// Fetched where it is not there yet.
+    pub(super) fn installed() -> Result<Self, String> {
+        packages::needed(PACKAGES, || !Path::new(JNA).is_file() || !TOOLS.into_iter().all(packages::has))?;
+        let compiler = compiler(&folder()?.join("kotlin"))?;
+        let jar = |name: &str| compiler.join("lib").join(name);
+        let libraries = [
+            jar("kotlin-stdlib.jar"),
+            jar("kotlin-test.jar"),
+            jar("kotlinx-coroutines-core-jvm.jar"),
+            PathBuf::from(JNA),
+        ];
+        Ok(Self { compiler, libraries })
     }
-    run(&mut command)
+
+    /// Sources may be of Java as well, to be looked at only.
+    pub(super) fn compile(&self, sources: &[PathBuf], classes: &Path) -> Result<(), String> {
+        let mut command = Command::new("java");
+        command.arg(HEAP).arg("-classpath").arg(self.compiler.join("lib/kotlin-compiler.jar"));
+        command.arg("org.jetbrains.kotlin.cli.jvm.K2JVMCompiler").args([
+            "-no-stdlib",
+            "-no-reflect",
+            "-nowarn",
+        ]);
+        command.args(["-jvm-target", "17"]);
+        command.arg("-classpath").arg(path_list(self.libraries.iter())).arg("-d").arg(classes);
+        run(command.args(sources))
+    }
+
+    /// What starts a program of these classes, with the library found.
+    pub(super) fn java(&self, classes: &[&PathBuf]) -> Result<Command, String> {
+        let library = library()?;
+        let natives = library.parent().unwrap_or(Path::new("."));
+        let mut command = Command::new("java");
+        command.arg(HEAP).arg(property("jna.library.path", natives));
+        command.arg("-classpath").arg(self.classpath(classes));
+        Ok(command)
+    }
+
+    pub(super) fn classpath(&self, classes: &[&PathBuf]) -> std::ffi::OsString {
+        path_list(self.libraries.iter().chain(classes.iter().copied()))
+    }
 }
 
 /// The compiler's folder; fetched once.
@@ -69,25 +103,6 @@ fn compiler(place: &Path) -> Result<PathBuf, String> {
         run(command.arg(place).arg(COMPILER))?;
     }
     Ok(folder)
-}
-
-/// Installs what is missing where that may be done here; otherwise says the one command.
-fn system_packages() -> Result<(), String> {
-    let found = |tool: &str| Command::new(tool).arg("--version").output().is_ok();
-    let missing = || !Path::new(JNA).is_file() || !TOOLS.into_iter().all(found);
-    if !missing() {
-        return Ok(());
-    }
-    let install = format!("apt-get install --yes --no-install-recommends {PACKAGES}");
-    let root = Command::new("id").arg("-u").output().is_ok_and(|id| id.stdout.trim_ascii() == b"0");
-    if root && Path::new("/etc/debian_version").is_file() {
-        run(Command::new("sh").args(["-c", &install]))?;
-    }
-    if missing() {
-        Err(format!("Java, npm or JNA are missing. Install them: sudo {install}"))
-    } else {
-        Ok(())
-    }
 }
 
 fn property(name: &str, value: &Path) -> String {

@@ -6151,29 +6151,35 @@ fileprivate struct FfiConverterSequenceTypeTopicId: FfiConverterRustBuffer {
 }
 
 
+
+
 /**
  * Who signs: a device's Ed25519 key, 32 bytes.
  */
-public typealias Author = Data
 
 #if swift(>=5.8)
 @_documentation(visibility: private)
 #endif
 public struct FfiConverterTypeAuthor: FfiConverter {
+
     public static func read(from buf: inout (data: Data, offset: Data.Index)) throws -> Author {
-        return try FfiConverterData.read(from: &buf)
+        let builtinValue = try FfiConverterData.read(from: &buf)
+        return Author(builtinValue)
     }
 
     public static func write(_ value: Author, into buf: inout [UInt8]) {
-        return FfiConverterData.write(value, into: &buf)
+        let builtinValue = value.bytes
+        return FfiConverterData.write(builtinValue, into: &buf)
     }
 
     public static func lift(_ value: RustBuffer) throws -> Author {
-        return try FfiConverterData.lift(value)
+        let builtinValue = try FfiConverterData.lift(value)
+        return Author(builtinValue)
     }
 
     public static func lower(_ value: Author) -> RustBuffer {
-        return FfiConverterData.lower(value)
+        let builtinValue = value.bytes
+        return FfiConverterData.lower(builtinValue)
     }
 }
 
@@ -6194,29 +6200,35 @@ public func FfiConverterTypeAuthor_lower(_ value: Author) -> RustBuffer {
 
 
 
+
+
 /**
  * Stable name of a conversation, 32 bytes.
  */
-public typealias LogId = Data
 
 #if swift(>=5.8)
 @_documentation(visibility: private)
 #endif
 public struct FfiConverterTypeLogId: FfiConverter {
+
     public static func read(from buf: inout (data: Data, offset: Data.Index)) throws -> LogId {
-        return try FfiConverterData.read(from: &buf)
+        let builtinValue = try FfiConverterData.read(from: &buf)
+        return LogId(builtinValue)
     }
 
     public static func write(_ value: LogId, into buf: inout [UInt8]) {
-        return FfiConverterData.write(value, into: &buf)
+        let builtinValue = value.bytes
+        return FfiConverterData.write(builtinValue, into: &buf)
     }
 
     public static func lift(_ value: RustBuffer) throws -> LogId {
-        return try FfiConverterData.lift(value)
+        let builtinValue = try FfiConverterData.lift(value)
+        return LogId(builtinValue)
     }
 
     public static func lower(_ value: LogId) -> RustBuffer {
-        return FfiConverterData.lower(value)
+        let builtinValue = value.bytes
+        return FfiConverterData.lower(builtinValue)
     }
 }
 
@@ -6237,29 +6249,35 @@ public func FfiConverterTypeLogId_lower(_ value: LogId) -> RustBuffer {
 
 
 
+
+
 /**
  * A relay's or sync server's Ed25519 key, 32 bytes.
  */
-public typealias NodeId = Data
 
 #if swift(>=5.8)
 @_documentation(visibility: private)
 #endif
 public struct FfiConverterTypeNodeId: FfiConverter {
+
     public static func read(from buf: inout (data: Data, offset: Data.Index)) throws -> NodeId {
-        return try FfiConverterData.read(from: &buf)
+        let builtinValue = try FfiConverterData.read(from: &buf)
+        return NodeId(builtinValue)
     }
 
     public static func write(_ value: NodeId, into buf: inout [UInt8]) {
-        return FfiConverterData.write(value, into: &buf)
+        let builtinValue = value.bytes
+        return FfiConverterData.write(builtinValue, into: &buf)
     }
 
     public static func lift(_ value: RustBuffer) throws -> NodeId {
-        return try FfiConverterData.lift(value)
+        let builtinValue = try FfiConverterData.lift(value)
+        return NodeId(builtinValue)
     }
 
     public static func lower(_ value: NodeId) -> RustBuffer {
-        return FfiConverterData.lower(value)
+        let builtinValue = value.bytes
+        return FfiConverterData.lower(builtinValue)
     }
 }
 
@@ -6280,29 +6298,35 @@ public func FfiConverterTypeNodeId_lower(_ value: NodeId) -> RustBuffer {
 
 
 
+
+
 /**
  * Names an operation (a message, say), 32 bytes.
  */
-public typealias OperationId = Data
 
 #if swift(>=5.8)
 @_documentation(visibility: private)
 #endif
 public struct FfiConverterTypeOperationId: FfiConverter {
+
     public static func read(from buf: inout (data: Data, offset: Data.Index)) throws -> OperationId {
-        return try FfiConverterData.read(from: &buf)
+        let builtinValue = try FfiConverterData.read(from: &buf)
+        return OperationId(builtinValue)
     }
 
     public static func write(_ value: OperationId, into buf: inout [UInt8]) {
-        return FfiConverterData.write(value, into: &buf)
+        let builtinValue = value.bytes
+        return FfiConverterData.write(builtinValue, into: &buf)
     }
 
     public static func lift(_ value: RustBuffer) throws -> OperationId {
-        return try FfiConverterData.lift(value)
+        let builtinValue = try FfiConverterData.lift(value)
+        return OperationId(builtinValue)
     }
 
     public static func lower(_ value: OperationId) -> RustBuffer {
-        return FfiConverterData.lower(value)
+        let builtinValue = value.bytes
+        return FfiConverterData.lower(builtinValue)
     }
 }
 
@@ -6323,29 +6347,35 @@ public func FfiConverterTypeOperationId_lower(_ value: OperationId) -> RustBuffe
 
 
 
+
+
 /**
  * Where a message is shown. To be handed back for the page before or after it; its bytes mean nothing else.
  */
-public typealias Position = Data
 
 #if swift(>=5.8)
 @_documentation(visibility: private)
 #endif
 public struct FfiConverterTypePosition: FfiConverter {
+
     public static func read(from buf: inout (data: Data, offset: Data.Index)) throws -> Position {
-        return try FfiConverterData.read(from: &buf)
+        let builtinValue = try FfiConverterData.read(from: &buf)
+        return Position(builtinValue)
     }
 
     public static func write(_ value: Position, into buf: inout [UInt8]) {
-        return FfiConverterData.write(value, into: &buf)
+        let builtinValue = value.bytes
+        return FfiConverterData.write(builtinValue, into: &buf)
     }
 
     public static func lift(_ value: RustBuffer) throws -> Position {
-        return try FfiConverterData.lift(value)
+        let builtinValue = try FfiConverterData.lift(value)
+        return Position(builtinValue)
     }
 
     public static func lower(_ value: Position) -> RustBuffer {
-        return FfiConverterData.lower(value)
+        let builtinValue = value.bytes
+        return FfiConverterData.lower(builtinValue)
     }
 }
 
@@ -6366,29 +6396,35 @@ public func FfiConverterTypePosition_lower(_ value: Position) -> RustBuffer {
 
 
 
+
+
 /**
  * Where a conversation lives on a server, 32 bytes.
  */
-public typealias TopicId = Data
 
 #if swift(>=5.8)
 @_documentation(visibility: private)
 #endif
 public struct FfiConverterTypeTopicId: FfiConverter {
+
     public static func read(from buf: inout (data: Data, offset: Data.Index)) throws -> TopicId {
-        return try FfiConverterData.read(from: &buf)
+        let builtinValue = try FfiConverterData.read(from: &buf)
+        return TopicId(builtinValue)
     }
 
     public static func write(_ value: TopicId, into buf: inout [UInt8]) {
-        return FfiConverterData.write(value, into: &buf)
+        let builtinValue = value.bytes
+        return FfiConverterData.write(builtinValue, into: &buf)
     }
 
     public static func lift(_ value: RustBuffer) throws -> TopicId {
-        return try FfiConverterData.lift(value)
+        let builtinValue = try FfiConverterData.lift(value)
+        return TopicId(builtinValue)
     }
 
     public static func lower(_ value: TopicId) -> RustBuffer {
-        return FfiConverterData.lower(value)
+        let builtinValue = value.bytes
+        return FfiConverterData.lower(builtinValue)
     }
 }
 

@@ -1,0 +1,84 @@
+package delta.reactnative
+
+import android.security.keystore.KeyGenParameterSpec
+import android.security.keystore.KeyProperties
+import delta.ffi.Keystore
+import delta.ffi.KeystoreException
+import java.io.File
+import java.io.FileOutputStream
+import java.security.GeneralSecurityException
+import java.security.KeyStore
+import javax.crypto.AEADBadTagException
+import javax.crypto.Cipher
+import javax.crypto.KeyGenerator
+import javax.crypto.SecretKey
+import javax.crypto.spec.GCMParameterSpec
+
+/**
+ * Secrets in files beside the database, each sealed with AES-GCM by a key that never leaves the Android Keystore. The files
+ * are in the folder that is not backed up, and are worth nothing on another phone.
+ */
+internal class AndroidKeystore(private val place: File) : Keystore {
+    override fun get(item: String): ByteArray? = guarded {
+        val file = file(item)
+        if (!file.exists()) return@guarded null
+        val sealed = file.readBytes()
+        if (sealed.size < NONCE) throw KeystoreException.Failed("the item $item is damaged")
+        val cipher = Cipher.getInstance(CIPHER)
+        cipher.init(Cipher.DECRYPT_MODE, key(), GCMParameterSpec(TAG_BITS, sealed, 0, NONCE))
+        cipher.updateAAD(item.toByteArray())
+        cipher.doFinal(sealed, NONCE, sealed.size - NONCE)
+    }
+
+    override fun put(item: String, value: ByteArray): Unit = guarded {
+        val cipher = Cipher.getInstance(CIPHER)
+        // The keystore itself draws the nonce.
+        cipher.init(Cipher.ENCRYPT_MODE, key())
+        cipher.updateAAD(item.toByteArray())
+        val written = File(file(item).path + ".new")
+        FileOutputStream(written).use {
+            it.write(cipher.iv + cipher.doFinal(value))
+            it.fd.sync()
+        }
+        if (!written.renameTo(file(item))) throw KeystoreException.Failed("the item $item cannot be written")
+    }
+
+    override fun delete(item: String) {
+        file(item).delete()
+    }
+
+    private fun file(item: String) = File("${place.path}.$item")
+
+    private fun key(): SecretKey = synchronized(AndroidKeystore::class) {
+        val store = KeyStore.getInstance(PROVIDER).apply { load(null) }
+        (store.getKey(ALIAS, null) as? SecretKey) ?: KeyGenerator.getInstance(KeyProperties.KEY_ALGORITHM_AES, PROVIDER).run {
+            val purposes = KeyProperties.PURPOSE_ENCRYPT or KeyProperties.PURPOSE_DECRYPT
+            init(
+                KeyGenParameterSpec.Builder(ALIAS, purposes)
+                    .setBlockModes(KeyProperties.BLOCK_MODE_GCM)
+                    .setEncryptionPaddings(KeyProperties.ENCRYPTION_PADDING_NONE)
+                    .setKeySize(KEY_BITS)
+                    .build(),
+            )
+            generateKey()
+        }
+    }
+
+    private fun <T> guarded(call: () -> T): T = try {
+        call()
+    } catch (error: AEADBadTagException) {
+        throw KeystoreException.Failed("an item is damaged, or from another phone: $error")
+    } catch (error: GeneralSecurityException) {
+        // Before the first unlock after a start the keystore gives no key.
+        throw KeystoreException.Denied("the Android Keystore gives no key now: $error")
+    }
+
+    private companion object {
+        const val PROVIDER = "AndroidKeyStore"
+        const val ALIAS = "delta"
+        const val CIPHER = "AES/GCM/NoPadding"
+        const val NONCE = 12
+        const val TAG_BITS = 128
+        const val KEY_BITS = 256
+    }
+}

@@ -1,0 +1,5 @@
+#import <DeltaSpec/DeltaSpec.h>
+
+/// Hands every call on to DeltaModuleBridge (Swift).
+@interface DeltaModule : NativeDeltaSpecBase <NativeDeltaSpec>
+@end

@@ -1,0 +1,199 @@
+/** What screens are made of. Each hook shows what is on this device now and follows it. */
+import { createContext, useCallback, useContext, useEffect, useMemo, useRef, useState } from 'react';
+import type { ReactNode } from 'react';
+import { AppState } from 'react-native';
+import { Device, PAGE } from './device';
+import { asDeltaError } from './errors';
+import type { DeltaError } from './errors';
+import type { Connection, Event, Message, OperationId, TopicId, TopicStatus, Trouble } from './types';
+
+/** Most messages that `useMessages` shows; a page of the bindings is no longer. */
+export const MOST_SHOWN = 1000;
+
+const Current = createContext<Device | null>(null);
+
+/** Gives the hooks below it their device. */
+export function DeviceProvider({ device, children }: { device: Device; children: ReactNode }) {
+  return <Current.Provider value={device}>{children}</Current.Provider>;
+}
+
+/** The device of the nearest provider. */
+export function useDevice(): Device {
+  const device = useContext(Current);
+  if (!device) throw new Error('hooks of Delta are used below a <DeviceProvider>');
+  return device;
+}
+
+/** What `useMessages` shows. */
+export type Messages = {
+  /** Oldest first. */
+  messages: Message[];
+  /** Until the first page is here. */
+  loading: boolean;
+  error: DeltaError | null;
+  /** Whether older ones may be there. */
+  hasOlder: boolean;
+  loadOlder: () => void;
+};
+
+/** The newest messages of a room (its topic), and older ones as they are asked for. */
+export function useMessages(room: TopicId, page = PAGE): Messages {
+  const device = useDevice();
+  // Of the room it was asked for: another room begins anew.
+  const [asked, setAsked] = useState({ room, pages: 1 });
+  const pages = asked.room === room ? asked.pages : 1;
+  const limit = Math.min(page * pages, MOST_SHOWN);
+  const read = useCallback(() => device.messages(room, { kind: 'newest' }, limit), [device, room, limit]);
+  const { value, error } = useQuery(room, read, shows);
+  const messages = value ?? NONE;
+  const hasOlder = messages.length === limit && limit < MOST_SHOWN;
+  const loadOlder = useCallback(() => setAsked({ room, pages: pages + 1 }), [room, pages]);
+  return { messages, loading: value === null && error === null, error, hasOlder, loadOlder };
+}
+
+/** Sends to a room: resolves when the message is safe on this device, whether or not there is a network. */
+export function useSend(room: TopicId): (text: string, reply?: OperationId) => Promise<OperationId> {
+  const device = useDevice();
+  return useCallback((text, reply) => device.send(room, text, reply === undefined ? {} : { reply }), [device, room]);
+}
+
+/** Where a topic stands, or null until that is known. */
+export function useStatus(topic: TopicId): { status: TopicStatus | null; error: DeltaError | null } {
+  const device = useDevice();
+  const read = useCallback(() => device.status(topic), [device, topic]);
+  const { value, error } = useQuery(topic, read, always);
+  return { status: value, error };
+}
+
+/** The connection of a topic. */
+export function useConnection(topic: TopicId): Connection {
+  return useStatus(topic).status?.connection ?? 'offline';
+}
+
+/** What `useOutbox` shows. */
+export type OutboxState = {
+  queued: number;
+  sent: number;
+  parked: number;
+  /** All three. */
+  waiting: number;
+  /** Why nothing is sent, if nothing can be. */
+  trouble: Trouble | null;
+};
+
+/** Own operations of a topic that no server has taken yet. */
+export function useOutbox(topic: TopicId): OutboxState {
+  const { status } = useStatus(topic);
+  return useMemo(() => {
+    const { queued, sent, parked } = status?.outbox ?? { queued: 0, sent: 0, parked: 0 };
+    return { queued, sent, parked, waiting: queued + sent + parked, trouble: status?.blocked ?? null };
+  }, [status]);
+}
+
+/** The topics of this device; `reload` after one was opened. */
+export function useTopics(): { topics: TopicId[]; error: DeltaError | null; reload: () => void } {
+  const device = useDevice();
+  const [topics, setTopics] = useState<TopicId[]>([]);
+  const [error, setError] = useState<DeltaError | null>(null);
+  const [round, setRound] = useState(0);
+  useEffect(() => {
+    let wanted = true;
+    device.topics().then(
+      (found) => wanted && (setTopics(found), setError(null)),
+      (failed: unknown) => wanted && setError(asDeltaError(failed)),
+    );
+    return () => {
+      wanted = false;
+    };
+  }, [device, round]);
+  return { topics, error, reload: useCallback(() => setRound((before) => before + 1), []) };
+}
+
+/**
+ * Suspends the device while the app is in the background, after a last run of at most `lastRun` milliseconds, and resumes
+ * it at the front. Says what went wrong, if anything did.
+ */
+export function useLifecycle(device: Device, lastRun = 5000): DeltaError | null {
+  const [error, setError] = useState<DeltaError | null>(null);
+  useEffect(() => {
+    // One after the other: a quick switch there and back ends at the front.
+    let last: Promise<unknown> = Promise.resolve();
+    let state = AppState.currentState;
+    const follow = (next: string) => {
+      if (next === state || next === 'inactive') return;
+      state = next as typeof state;
+      last = last.then(() => change(device, next, () => state === next, lastRun)).then(
+        () => setError(null),
+        (failed: unknown) => setError(asDeltaError(failed)),
+      );
+    };
+    const heard = AppState.addEventListener('change', follow);
+    return () => heard.remove();
+  }, [device, lastRun]);
+  return error;
+}
+
+async function change(device: Device, next: string, still: () => boolean, lastRun: number): Promise<void> {
+  if (next === 'active') return device.resume();
+  if (!still()) return;
+  try {
+    await device.runOnce(lastRun);
+  } catch (failed) {
+    // Without a network there is nothing to run; what counts is that the files are let go of.
+    if (asDeltaError(failed).code !== 'no_network') throw failed;
+  }
+  await device.suspend();
+}
+
+const NONE: Message[] = [];
+
+/** Whether a list of messages may look different now. */
+function shows(event: Event): boolean {
+  return event.kind === 'changed' || event.kind === 'acknowledged' || resets(event);
+}
+
+/** Whether anything may. */
+function always(event: Event): boolean {
+  return event.kind !== 'signal' && event.kind !== 'signalSent';
+}
+
+function resets(event: Event): boolean {
+  return event.kind === 'reset' || event.kind === 'lagged' || event.kind === 'moved';
+}
+
+/** Asks again after each event that matters; one question at a time, and one more when something came meanwhile. */
+function useQuery<T>(topic: TopicId, read: () => Promise<T>, matters: (event: Event) => boolean) {
+  const device = useDevice();
+  const [answer, setAnswer] = useState<{ topic: TopicId; value: T | null; error: DeltaError | null } | null>(null);
+  const ask = useRef<() => void>(() => {});
+  useEffect(() => {
+    let wanted = true;
+    let asking = false;
+    let again = false;
+    const told = (value: T | null, error: DeltaError | null) => {
+      if (!wanted) return;
+      setAnswer((before) => ({ topic, value: value ?? (before?.topic === topic ? before.value : null), error }));
+      asking = false;
+      if (again) ask.current();
+    };
+    ask.current = () => {
+      again = asking;
+      if (asking || !wanted) return;
+      asking = true;
+      read().then(
+        (value) => told(value, null),
+        (error: unknown) => told(null, asDeltaError(error)),
+      );
+    };
+    ask.current();
+    return () => {
+      wanted = false;
+    };
+  }, [read, topic]);
+  useEffect(() => {
+    const failed = (error: DeltaError) => setAnswer((before) => ({ topic, value: before?.value ?? null, error }));
+    return device.listen(topic, (event) => matters(event) && ask.current(), failed);
+  }, [device, topic, matters]);
+  // An answer for another topic is none.
+  return answer?.topic === topic ? answer : { value: null, error: null };
+}

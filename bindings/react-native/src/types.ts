@@ -1,0 +1,104 @@
+/** The values of the facade. Ids are strings of hex that the compiler keeps apart. */
+import type {
+  NativeConfig,
+  NativeMessage,
+  NativeReaction,
+  NativeRunSummary,
+  NativeStatistics,
+  NativeTicketFacts,
+  NativeTopicStatus,
+  NativeTrouble,
+} from './NativeDelta';
+
+declare const id: unique symbol;
+type Id<Name extends string> = string & { readonly [id]: Name };
+
+/** Where a conversation lives on a server. */
+export type TopicId = Id<'topic'>;
+/** Names an operation (a message, say). */
+export type OperationId = Id<'operation'>;
+/** Who signs: a device's key. */
+export type Author = Id<'author'>;
+/** Stable name of a conversation. */
+export type LogId = Id<'log'>;
+/** A relay's or sync server's key. */
+export type NodeId = Id<'node'>;
+/** Where a message is shown. */
+export type Position = Id<'position'>;
+
+/** How a device is opened. */
+export type Config = NativeConfig;
+
+/** The relays to send through: those of a signed list, or records the app itself vouches for. */
+export type RelayHops =
+  | { kind: 'directory'; list: string; records: string; trustedKeys: readonly NodeId[]; threshold: number }
+  | { kind: 'pool'; records: readonly string[] };
+
+/** What to publish. */
+export type Content =
+  | { kind: 'messageSend'; text: string; reply?: OperationId; mentions?: readonly Author[] }
+  | { kind: 'messageEdit'; target: OperationId; text: string }
+  | { kind: 'messageDelete'; target: OperationId }
+  | { kind: 'reactionAdd'; target: OperationId; emoji: string }
+  | { kind: 'reactionRemove'; target: OperationId; emoji: string }
+  | { kind: 'profileSet'; name: string; bio?: string; availability?: string; public?: boolean };
+
+/** A message as it stands: the newest edit applied, or a tombstone. */
+export type Message = Omit<NativeMessage, 'id' | 'author' | 'position' | 'reply' | 'mentions'> & {
+  id: OperationId;
+  author: Author;
+  position: Position;
+  reply?: OperationId;
+  mentions: Author[];
+};
+
+/** A reaction that stands. */
+export type Reaction = Omit<NativeReaction, 'id' | 'author'> & { id: OperationId; author: Author };
+
+/** Which messages to read. The page itself is always oldest first. */
+export type Page = { kind: 'newest' } | { kind: 'before' | 'after'; position: Position };
+
+/** Where a topic's connection stands. */
+export type Connection = 'offline' | 'parked' | 'connecting' | 'replaying' | 'live';
+
+/** Something that stands in the way, without being the fault of a call. */
+export type Trouble = NativeTrouble;
+
+/** Where one topic stands. */
+export type TopicStatus = Omit<NativeTopicStatus, 'connection'> & { connection: Connection };
+/** What a device holds. */
+export type Statistics = NativeStatistics;
+/** What a background run did. */
+export type RunSummary = NativeRunSummary;
+/** What a ticket says of itself. */
+export type TicketFacts = Omit<NativeTicketFacts, 'topic' | 'log'> & { topic: TopicId; log: LogId };
+
+/** Kinds of rows. */
+export type ChangedKind = 'message' | 'reaction' | 'profile' | 'space' | 'room' | 'member';
+/** Rows of one kind that changed. */
+export type Change = { log: LogId; kind: ChangedKind; ids: string[] };
+
+/** News of a topic. What it names is already durable on this device. */
+export type Event = { topic: TopicId } & (
+  | { kind: 'changed'; changes: Change[] }
+  | { kind: 'acknowledged'; operation: OperationId; seq: number }
+  | { kind: 'connectionChanged'; connection: Connection }
+  | { kind: 'reset' }
+  | { kind: 'gap'; first: number; last: number }
+  | { kind: 'serverFault'; reason: string }
+  | { kind: 'serverEquivocates'; author: Author; operation: OperationId }
+  | { kind: 'serverWithholds'; seq: number }
+  | { kind: 'falseReset' }
+  | { kind: 'topicClosed'; rotator: Author; successor: TopicId }
+  | { kind: 'moved'; successor: TopicId }
+  | { kind: 'awaitingKey'; successor: TopicId; reason: string }
+  | { kind: 'rotationLost'; operation: OperationId }
+  | { kind: 'forked'; author: Author; log: LogId }
+  | { kind: 'signal'; author: Author; bytes: string }
+  | { kind: 'signalSent'; taken: boolean }
+  | { kind: 'readable'; trouble?: Trouble }
+  | { kind: 'delivery'; trouble?: Trouble }
+  | { kind: 'storage'; trouble?: Trouble }
+  | { kind: 'lagged'; dropped: number }
+  | { kind: 'closed' }
+);

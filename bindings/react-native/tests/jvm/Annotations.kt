@@ -1,0 +1,5 @@
+package javax.annotation
+
+public annotation class Nonnull
+
+public annotation class Nullable

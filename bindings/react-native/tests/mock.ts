@@ -1,0 +1,206 @@
+/** A native module in memory. It implements `Spec`, so that the compiler holds it to the shape of the real ones. */
+import type {
+  NativeConfig,
+  NativeContent,
+  NativeEvent,
+  NativeMessage,
+  NativePage,
+  NativeTopicStatus,
+  Spec,
+} from '../src/NativeDelta';
+
+type Listener = (event: NativeEvent) => void;
+type Unsaid = Omit<NativeEvent, 'subscription'>;
+
+/** What the native modules reject with. */
+export function rejection(kind: string, code: string): Error {
+  const reason = `because of ${code}`;
+  return Object.assign(new Error(reason), { code, userInfo: { kind, code, reason } });
+}
+
+export class MockModule implements Spec {
+  readonly calls: string[] = [];
+  readonly subscriptions = new Map<number, string>();
+  readonly open_ = new Set<number>();
+  messages_: NativeMessage[] = [];
+  topics_: string[] = [];
+  status_: NativeTopicStatus = {
+    connection: 'offline',
+    cursor: 0,
+    gaps: [],
+    outbox: { queued: 0, sent: 0, parked: 0, parkedReasons: [] },
+    pending: { key: 0, predecessor: 0, bytes: 0 },
+  };
+  /** What the next call of this name fails with. */
+  readonly failures = new Map<string, Error>();
+  /** Calls of these names wait until they are let go. */
+  readonly held = new Map<string, (() => void)[]>();
+  private readonly listeners = new Set<Listener>();
+  private number = 0;
+
+  // Of what it returns the facade calls `remove` alone.
+  readonly onEvent = ((listener: Listener) => {
+    this.listeners.add(listener);
+    return { remove: () => void this.listeners.delete(listener) };
+  }) as Spec['onEvent'];
+
+  /** How many hear events. */
+  get hearing(): number {
+    return this.listeners.size;
+  }
+
+  /** Tells every subscription of the topic. */
+  emit(event: Unsaid): void {
+    for (const [subscription, topic] of this.subscriptions) {
+      if (topic === event.topic) this.listeners.forEach((listener) => listener({ subscription, ...event }));
+    }
+  }
+
+  /** Lets every held call of this name go. */
+  release(name: string): void {
+    const waiting = this.held.get(name) ?? [];
+    this.held.delete(name);
+    waiting.forEach((go) => go());
+  }
+
+  async open(config: NativeConfig) {
+    await this.called('open');
+    this.number += 1;
+    this.open_.add(this.number);
+    return { device: this.number, author: `author of ${config.name}`, renewed: false };
+  }
+
+  async close(device: number) {
+    await this.called('close');
+    this.open_.delete(device);
+    for (const [subscription, topic] of [...this.subscriptions]) {
+      this.listeners.forEach((listener) => listener({ subscription, kind: 'closed', topic }));
+    }
+    this.subscriptions.clear();
+  }
+
+  async initSync() {
+    await this.called('initSync');
+    return [];
+  }
+
+  async openTopic(_: number, ticket: string) {
+    await this.called('openTopic');
+    this.topics_.push(ticket);
+    return ticket;
+  }
+
+  async topics() {
+    await this.called('topics');
+    return [...this.topics_];
+  }
+
+  async publish(_: number, topic: string, content: NativeContent, key: string | null) {
+    await this.called(`publish ${JSON.stringify([content, key])}`, 'publish');
+    const id = `message ${this.messages_.length}`;
+    this.messages_.push(message(id, content.text ?? ''));
+    this.status_ = { ...this.status_, outbox: { ...this.status_.outbox, queued: this.status_.outbox.queued + 1 } };
+    this.emit({ kind: 'changed', topic, changes: [{ log: 'log', kind: 'message', ids: [id] }] });
+    return id;
+  }
+
+  async subscribe(_: number, topic: string) {
+    await this.called('subscribe');
+    this.number += 1;
+    this.subscriptions.set(this.number, topic);
+    return this.number;
+  }
+
+  unsubscribe(subscription: number) {
+    this.calls.push('unsubscribe');
+    this.subscriptions.delete(subscription);
+  }
+
+  async messages(_: number, __: string, page: NativePage, limit: number) {
+    await this.called(`messages ${page.kind} ${limit}`, 'messages');
+    return this.messages_.slice(-limit);
+  }
+
+  async message(_: number, id: string) {
+    await this.called('message');
+    return this.messages_.find((one) => one.id === id) ?? null;
+  }
+
+  async reactions() {
+    await this.called('reactions');
+    return [];
+  }
+
+  async signal() {
+    await this.called('signal');
+  }
+
+  async status() {
+    await this.called('status');
+    return this.status_;
+  }
+
+  async statistics() {
+    await this.called('statistics');
+    return { topics: 0, operations: 0, queued: 0, sent: 0, parked: 0, outboxBytes: 0, storedBytes: 0 };
+  }
+
+  networkChanged() {
+    this.calls.push('networkChanged');
+  }
+
+  async suspend() {
+    await this.called('suspend');
+  }
+
+  async resume() {
+    await this.called('resume');
+  }
+
+  async runOnce(_: number, deadline: number) {
+    await this.called(`runOnce ${deadline}`, 'runOnce');
+    return { complete: true, topics: 0, caughtUp: 0, received: 0, waiting: 0 };
+  }
+
+  async nextWakeupAt(): Promise<number | null> {
+    await this.called('nextWakeupAt');
+    return 1_700_000_000_000;
+  }
+
+  async generateTicket(isPublic: boolean) {
+    await this.called('generateTicket');
+    return isPublic ? 'public ticket' : 'ticket';
+  }
+
+  async readOnlyTicket(ticket: string) {
+    await this.called('readOnlyTicket');
+    return `${ticket}, to read`;
+  }
+
+  async ticketFacts() {
+    await this.called('ticketFacts');
+    return { topic: 'topic', log: 'log', canWrite: true, public: false };
+  }
+
+  async generateMnemonic() {
+    await this.called('generateMnemonic');
+    return 'words';
+  }
+
+  async importMnemonic() {
+    await this.called('importMnemonic');
+  }
+
+  private async called(shown: string, name = shown): Promise<void> {
+    this.calls.push(shown);
+    const failure = this.failures.get(name);
+    this.failures.delete(name);
+    if (failure) throw failure;
+    const held = this.held.get(name);
+    if (held) await new Promise<void>((go) => held.push(go));
+  }
+}
+
+export function message(id: string, text: string): NativeMessage {
+  return { id, author: 'somebody', position: id, text, mentions: [], acknowledged: false, deleted: false };
+}

@@ -1,0 +1,26 @@
+/**
+ * Bundles the tests and runs them. `node tests/run.mjs` from this folder, with the packages of package.json found from here
+ * and the bridge's command line in DELTA_BRIDGE, if it is there (`cargo xtask test --only binding-typescript`).
+ */
+import { spawnSync } from 'node:child_process';
+import { readdirSync, rmSync } from 'node:fs';
+import { join } from 'node:path';
+import { build } from 'esbuild';
+
+const out = join(process.cwd(), 'built');
+rmSync(out, { recursive: true, force: true });
+const tests = readdirSync('tests').filter((name) => /\.test\.tsx?$/.test(name));
+await build({
+  entryPoints: tests.map((name) => join('tests', name)),
+  outdir: out,
+  outExtension: { '.js': '.mjs' },
+  bundle: true,
+  platform: 'node',
+  format: 'esm',
+  packages: 'external',
+  alias: { 'react-native': './tests/stand-in/react-native.ts' },
+  logLevel: 'error',
+});
+const built = tests.map((name) => join(out, name.replace(/\.tsx?$/, '.mjs')));
+const { status } = spawnSync(process.execPath, ['--test', ...built], { stdio: 'inherit' });
+process.exit(status ?? 1);

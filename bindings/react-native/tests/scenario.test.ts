@@ -1,0 +1,217 @@
+/** What every language runs, against real relays and a real sync server: the facade over the Android module on the JVM. */
+import assert from 'node:assert/strict';
+import { spawn } from 'node:child_process';
+import { mkdtempSync, readdirSync, readFileSync, readlinkSync, rmSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { createInterface } from 'node:readline';
+import { after, before, test } from 'node:test';
+import { Device, DeltaError, generateMnemonic, generateTicket, importMnemonic, readOnlyTicket, ticketFacts } from '../src';
+import type { Event, RelayHops, TopicId } from '../src';
+import { Bridge } from './bridge';
+import { setModule } from './stand-in/react-native';
+
+/** Reaching it is a failure, never a pass. */
+const timeout = 120_000;
+
+type Facts = { sync: string; directory: string; records: string; trust: string; pids: Record<string, number> };
+
+let folder: string;
+let servers: ReturnType<typeof spawn>;
+let facts: Facts;
+let bridge: Bridge;
+
+before(async () => {
+  folder = mkdtempSync(join(tmpdir(), 'delta-'));
+  const program = join(process.env.DELTA_PROGRAMS ?? '', 'delta');
+  servers = spawn(program, ['demo', '--serve', '--json', '--keep', join(folder, 'network')], {
+    stdio: ['pipe', 'pipe', 'inherit'],
+  });
+  facts = await new Promise((told) => createInterface(servers.stdout!).once('line', (line) => told(JSON.parse(line))));
+  bridge = new Bridge(join(folder, 'app'));
+  setModule(bridge.module);
+});
+
+after(async () => {
+  await bridge?.close();
+  const ended = new Promise((done) => servers.once('exit', done));
+  servers.stdin?.end();
+  await ended;
+  rmSync(folder, { recursive: true });
+});
+
+function hops(): RelayHops {
+  const [list, records] = [readFileSync(facts.directory, 'utf8'), readFileSync(facts.records, 'utf8')];
+  return { kind: 'directory', list, records, trustedKeys: [facts.trust as never], threshold: 1 };
+}
+
+/** All of them hang, or go on. */
+function signal(name: 'SIGSTOP' | 'SIGCONT'): void {
+  Object.values(facts.pids).forEach((pid) => process.kill(pid, name));
+}
+
+const open = (name: string) => Device.open({ name, allowPlaintext: true, mergeChangesMs: 0 });
+
+async function joined(name: string, ticket: string): Promise<[Device, TopicId]> {
+  const device = await open(name);
+  assert.deepEqual(await device.initSync(hops(), facts.sync), []);
+  return [device, await device.openTopic(ticket)];
+}
+
+async function until(condition: () => Promise<boolean>): Promise<void> {
+  while (!(await condition())) await new Promise((done) => setTimeout(done, 20));
+}
+
+const untilTexts = (device: Device, topic: TopicId, ...texts: string[]) =>
+  until(async () => {
+    const shown = (await device.messages(topic)).filter((one) => one.acknowledged).map((one) => one.text);
+    return JSON.stringify(shown.sort()) === JSON.stringify(texts.sort());
+  });
+
+async function refused(call: Promise<unknown>, kind: string, code: string): Promise<void> {
+  await assert.rejects(call, (error: unknown) => {
+    assert.ok(error instanceof DeltaError, String(error));
+    assert.deepEqual([error.kind, error.code], [kind, code]);
+    assert.ok(error.reason);
+    return true;
+  });
+}
+
+/** Processes that have a file of the database open. */
+function holders(name: string): string[] {
+  const path = join(folder, 'app', 'delta', `${name}.db`);
+  const files = (pid: string) => {
+    try {
+      return readdirSync(`/proc/${pid}/fd`).map((fd) => {
+        try {
+          return readlinkSync(`/proc/${pid}/fd/${fd}`);
+        } catch {
+          return '';
+        }
+      });
+    } catch {
+      return [];
+    }
+  };
+  const pids = readdirSync('/proc').filter((pid) => /^\d+$/.test(pid));
+  return pids.filter((pid) => files(pid).some((file) => file.startsWith(path)));
+}
+
+test('two devices talk, go offline, come back, suspend, resume and close', { timeout }, async () => {
+  const ticket = await generateTicket();
+  const [[alice, topic], [bob, same]] = [await joined('alice', ticket), await joined('bob', ticket)];
+  assert.equal(topic, same);
+  const heard: Event[] = [];
+  const stops = [alice.listen(topic, (event) => heard.push(event)), bob.listen(topic, () => {})];
+  const sent = await alice.send(topic, 'hello');
+  await untilTexts(bob, topic, 'hello');
+  const [received] = await bob.messages(topic);
+  assert.deepEqual([received?.id, received?.author], [sent, alice.author]);
+  assert.ok(heard.some((event) => event.kind === 'changed' && event.changes.some((change) => change.ids.includes(sent))));
+  assert.ok(heard.some((event) => event.kind === 'connectionChanged' && event.connection === 'live'));
+
+  // Offline: what is said meanwhile waits, and arrives once.
+  signal('SIGSTOP');
+  try {
+    alice.networkChanged();
+    await alice.send(topic, 'while away');
+    const { outbox } = await alice.status(topic);
+    assert.equal(outbox.queued + outbox.sent, 1);
+  } finally {
+    signal('SIGCONT');
+  }
+  alice.networkChanged();
+  await untilTexts(bob, topic, 'hello', 'while away');
+
+  // Suspended: nothing is held.
+  await alice.suspend();
+  assert.deepEqual(holders('alice'), []);
+  await refused(alice.send(topic, 'too late'), 'state', 'suspended');
+  await bob.send(topic, 'good night');
+  await alice.resume();
+  assert.equal(holders('alice').length, 1);
+  await untilTexts(alice, topic, 'hello', 'while away', 'good night');
+  const { topics, operations } = await alice.statistics();
+  assert.deepEqual([topics, operations], [1, 3]);
+
+  await bob.suspend();
+  const summary = await bob.runOnce(timeout);
+  assert.ok(summary.complete, JSON.stringify(summary));
+  assert.equal(await bob.nextWakeupAt(), null);
+  await alice.close();
+  await alice.close();
+  assert.deepEqual(holders('alice'), []);
+  await until(async () => heard.at(-1)?.kind === 'closed');
+  stops.forEach((stop) => stop());
+  await bob.close();
+});
+
+test('case_69 a reload closes everything, and the databases open again at once', { timeout }, async () => {
+  const before = await open('reloaded');
+  await refused(open('reloaded'), 'device', 'database_locked');
+  const topic = await before.openTopic(await generateTicket());
+  before.listen(topic, () => {});
+  await before.send(topic, 'kept');
+  await bridge.reload();
+  assert.deepEqual(holders('reloaded'), []);
+  const again = await open('reloaded');
+  assert.deepEqual([again.author, again.renewed], [before.author, false]);
+  assert.deepEqual((await again.messages(topic)).map((one) => one.text), ['kept']);
+  await again.close();
+});
+
+test('case_67 what cannot be used is refused with its code', { timeout }, async () => {
+  const device = await open('misused');
+  const topic = await device.openTopic(await generateTicket());
+  await refused(device.openTopic('no ticket'), 'argument', 'ticket');
+  await refused(device.send('abc' as TopicId, 'x'), 'argument', 'id');
+  await refused(device.send('abcd' as TopicId, 'x'), 'argument', 'id');
+  await refused(device.send('00'.repeat(32) as TopicId, 'x'), 'state', 'unknown_topic');
+  await refused(device.send(topic, 'x'.repeat(64 * 1024 + 1)), 'argument', 'content');
+  await refused(device.runOnce(1000), 'state', 'no_network');
+  await refused(device.signal(topic, '%'), 'argument', 'native');
+  await refused(device.publish(topic, { kind: 'nonsense' } as never), 'argument', 'native');
+  for (const name of ['', '../up', 'x'.repeat(65)]) await refused(open(name), 'argument', 'name');
+  const reader = await device.openTopic(await readOnlyTicket(await generateTicket()));
+  await refused(device.send(reader, 'x'), 'state', 'read_only');
+  assert.equal((await device.statistics()).operations, 0);
+  await device.close();
+  await refused(device.send(topic, 'late'), 'state', 'closed');
+  device.networkChanged();
+});
+
+test('messages are edited, taken back, reacted to, paged, and published once with a key', { timeout }, async () => {
+  const device = await open('paged');
+  const ticket = await generateTicket();
+  const topic = await device.openTopic(ticket);
+  assert.deepEqual([(await ticketFacts(ticket)).topic, (await ticketFacts(ticket)).canWrite], [topic, true]);
+  const ids = [];
+  for (let number = 0; number < 10; number += 1) ids.push(await device.send(topic, `line ${number} "ü\n👍`));
+  const [first, second] = [ids[0]!, ids[1]!];
+  await device.publish(topic, { kind: 'messageEdit', target: first, text: 'corrected' });
+  await device.publish(topic, { kind: 'messageDelete', target: second });
+  await device.publish(topic, { kind: 'reactionAdd', target: first, emoji: '👍' });
+  await device.publish(topic, { kind: 'profileSet', name: 'Alice' });
+  const newest = await device.messages(topic, { kind: 'newest' }, 4);
+  assert.deepEqual(newest.map((one) => one.id), ids.slice(6));
+  assert.equal(newest[0]?.text, 'line 6 "ü\n👍');
+  const earlier = await device.messages(topic, { kind: 'before', position: newest[0]!.position }, 100);
+  assert.deepEqual(earlier.map((one) => one.id), ids.slice(0, 6));
+  const later = await device.messages(topic, { kind: 'after', position: earlier[5]!.position }, 2);
+  assert.deepEqual(later.map((one) => one.id), ids.slice(6, 8));
+  assert.deepEqual([earlier[0]?.text, earlier[1]?.text, earlier[1]?.deleted], ['corrected', undefined, true]);
+  const reactions = await device.reactions(first);
+  assert.deepEqual(reactions.map((one) => [one.emoji, one.author]), [['👍', device.author]]);
+  assert.equal((await device.message(first))?.text, 'corrected');
+  const once = await device.send(topic, 'once', { key: 'a2V5' });
+  assert.equal(await device.send(topic, 'once', { key: 'a2V5' }), once);
+  await device.close();
+});
+
+test('a person\'s words go into the keystore of a database', { timeout }, async () => {
+  const words = await generateMnemonic();
+  assert.equal(words.split(' ').length, 24);
+  await importMnemonic('certified', words);
+  await refused(importMnemonic('certified', 'no words'), 'argument', 'mnemonic');
+  await (await open('certified')).close();
+});

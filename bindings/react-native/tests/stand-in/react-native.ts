@@ -1,0 +1,36 @@
+/** What the facade asks of React Native, for tests without it: a module that tests put there, and an app state they change. */
+
+type Listener = (state: string) => void;
+
+let module: unknown;
+const listeners = new Set<Listener>();
+
+/** What `TurboModuleRegistry` gives from now on. */
+export function setModule(made: unknown): void {
+  module = made;
+}
+
+export const TurboModuleRegistry = {
+  getEnforcing(): unknown {
+    // A test's module is not there yet when the facade is imported.
+    const get = (_: object, name: PropertyKey) => {
+      const found: unknown = Reflect.get(module as object, name);
+      return typeof found === 'function' ? found.bind(module) : found;
+    };
+    return new Proxy({}, { get });
+  },
+};
+
+export const AppState = {
+  currentState: 'active',
+  addEventListener(_: 'change', listener: Listener) {
+    listeners.add(listener);
+    return { remove: () => void listeners.delete(listener) };
+  },
+};
+
+/** The app goes to the background, or comes back. */
+export function moveApp(state: string): void {
+  AppState.currentState = state;
+  listeners.forEach((listener) => listener(state));
+}
