@@ -9,7 +9,7 @@ Pod::Spec.new do |s|
   s.version = package['version']
   s.summary = package['description']
   s.license = package['license']
-  s.homepage = 'https://github.com/delta-project/delta'
+  s.homepage = 'https://delta.invalid'
   s.authors = 'The Delta contributors'
   s.source = { path: '.' }
   s.platforms = { ios: '16.0' }

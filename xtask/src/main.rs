@@ -14,7 +14,9 @@ mod cargo;
 mod dependencies;
 mod floors;
 mod links;
+mod notices;
 mod packages;
+mod packaging;
 mod python;
 mod sample_app;
 mod source;
@@ -41,6 +43,7 @@ Commands:
   bench  [NAME [ARGUMENTS]]            the benchmarks, or those whose name holds NAME; ends with a table of ratios
   soak   [PACKETS]                     100,000 packets through three relays: all arrive, memory stays flat
   bindings                             writes Kotlin, Swift and Python from bindings/ffi anew
+  notices                              writes the licences of what apps ship anew
   fmt                                  formats every crate
   help                                 this text
 
@@ -83,6 +86,7 @@ fn main() -> ExitCode {
         "bench" => bench::run(rest),
         "soak" => tasks::soak(rest),
         "bindings" => bindings::write(),
+        "notices" => notices::write(),
         "fmt" => tasks::fmt(rest),
         other => Err(Failure::Usage(format!("unknown command `{other}`"))),
     };

@@ -2,7 +2,10 @@
 //! a minute or two the first time, is a run of its own: `cargo xtask test --swift`.
 
 use crate::steps::{Action, Outcome, Step, not_here, run_all, run_cargo};
-use crate::{Failure, bans, bindings, browser, cargo, dependencies, floors, links, python, sample_app};
+use crate::{
+    Failure, bans, bindings, browser, cargo, dependencies, floors, links, notices, packaging, python,
+    sample_app,
+};
 
 /// The simulation CI runs: a few worlds, always the same, well under a minute. `cargo xtask sim --seeds 200` looks
 /// further.
@@ -57,6 +60,7 @@ fn steps() -> Vec<Step> {
         Step { name: "sql", action: Action::Check(bans::sql_outside_the_store) },
         Step { name: "links", action: Action::Check(links::problems) },
         Step { name: "dependencies", action: Action::Check(dependencies::problems) },
+        Step { name: "notices", action: Action::Check(notices::problems) },
         cargo_step("clippy", "clippy --workspace --all-targets --locked -- -D warnings"),
         programs(),
         tests(),
@@ -72,6 +76,7 @@ fn steps() -> Vec<Step> {
         Step { name: "binding-python", action: Action::Work(bindings::python) },
         Step { name: "binding-kotlin", action: Action::Work(bindings::kotlin) },
         Step { name: "binding-typescript", action: Action::Work(bindings::typescript) },
+        Step { name: "packaging", action: Action::Check(packaging::problems) },
         Step { name: "sample-app", action: Action::Work(sample_app::screens) },
         Step { name: "browser", action: Action::Check(browser::problems) },
         cargo_step("storage-free-core", "build -p delta-core --no-default-features --locked"),

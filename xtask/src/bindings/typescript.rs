@@ -32,6 +32,7 @@ const REACT: [&str; 4] = [
 ];
 const REACT_SOURCES: &str = "node_modules/react-native/ReactAndroid/src/main/java/com/facebook";
 const SPEC: &str = "java/delta/reactnative/NativeDeltaSpec.java";
+const CLASSES: &str = "classes";
 const BRIDGE: &str = "delta.reactnative.test.BridgeKt";
 
 /// Checks the package and runs its tests.
@@ -84,9 +85,20 @@ pub fn node(place: &Path, folder: &Path, words: &[&str]) -> Result<(), String> {
     run_there(Command::new("node").arg(place.join(program)).args(arguments).current_dir(folder))
 }
 
+/// The compiled Kotlin bindings, with the module; those of the last run, if there was one.
+pub fn classes() -> Result<PathBuf, String> {
+    let place = installed()?;
+    let classes = place.join(CLASSES);
+    if !classes.is_dir() {
+        let package = mirrored(PACKAGE, &place)?;
+        bridge(&place, &package)?;
+    }
+    Ok(classes)
+}
+
 /// The Android module on the JVM: compiled against the spec that React Native's generator writes now.
 fn bridge(place: &Path, package: &Path) -> Result<String, String> {
-    let (kotlin, spec, classes) = (Kotlin::installed()?, place.join("spec"), place.join("classes"));
+    let (kotlin, spec, classes) = (Kotlin::installed()?, place.join("spec"), place.join(CLASSES));
     run_there(Command::new("node").arg("tests/spec.mjs").arg(&spec).current_dir(package))?;
     let mut sources = vec![spec.join(SPEC)];
     for (folder, end) in SOURCES {

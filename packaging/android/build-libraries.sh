@@ -1,0 +1,31 @@
+#!/usr/bin/env bash
+# libdelta_ffi.so for Android into target/android/jniLibs. Needs rustup, cargo-ndk and an NDK (r27 or later).
+set -euo pipefail
+cd "$(dirname "$0")/../.."
+
+abis=(arm64-v8a armeabi-v7a x86_64)
+targets=(aarch64-linux-android armv7-linux-androideabi x86_64-linux-android)
+# java.time, which the bindings use, is there from API 26 on.
+api=26
+out=target/android/jniLibs
+# Devices with pages of 16 KB load only libraries whose segments are aligned to them.
+page=16384
+
+command -v cargo-ndk >/dev/null || { echo "cargo-ndk is missing. Install it: cargo install cargo-ndk" >&2; exit 1; }
+[ -d "${ANDROID_NDK_HOME:-}" ] || { echo "ANDROID_NDK_HOME names no NDK" >&2; exit 1; }
+rustup target add "${targets[@]}"
+
+# p2panda declares Rust 1.96 and compiles unchanged on 1.95 (CONTRIBUTING.md).
+older=()
+rustc --version | grep -q ' 1\.95\.' && older=(--ignore-rust-version)
+rm -rf "$out"
+RUSTFLAGS="-C link-arg=-Wl,-z,max-page-size=$page" cargo ndk \
+    "${abis[@]/#/--target=}" --platform "$api" --output-dir "$out" \
+    build --package delta-ffi --profile mobile --locked "${older[@]}"
+
+readelf=$(find "$ANDROID_NDK_HOME/toolchains/llvm/prebuilt" -name llvm-readelf | head -n 1)
+for abi in "${abis[@]}"; do
+    library=$out/$abi/libdelta_ffi.so
+    packaging/android/check-alignment.sh "$library" "$page" "${readelf:-readelf}"
+    printf '%s: %d bytes\n' "$library" "$(stat -c %s "$library")"
+done
