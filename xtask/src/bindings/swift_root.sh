@@ -36,6 +36,10 @@ run)
     inside sh -c 'exec swiftc -typecheck -swift-version 6 -warnings-as-errors -I /scratch/debug/Modules \
         -Xcc -fmodule-map-file=/delta/bindings/swift/Sources/CDelta/module.modulemap \
         /delta/bindings/react-native/ios/*.swift'
+    # What the first page of the documentation shows.
+    sed -n '/^[[:punct:]]\{3\}swift$/,/^[[:punct:]]\{3\}$/p' "$3/docs/getting-started-swift.md" | sed '1d;$d' > "$root/tmp/hello.swift"
+    inside swiftc -typecheck -parse-as-library -swift-version 6 -I /scratch/debug/Modules \
+        -Xcc -fmodule-map-file=/delta/bindings/swift/Sources/CDelta/module.modulemap /tmp/hello.swift
     inside DELTA_PROGRAMS=/programs DELTA_VECTORS=/delta/core/tests/vectors LD_LIBRARY_PATH=/programs \
         /scratch/debug/DeltaScenario
     ;;
