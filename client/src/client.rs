@@ -42,6 +42,7 @@ pub(crate) struct Shared {
     pub(crate) readers: Readers,
     pub(crate) lifecycle: Lifecycle,
     pub(crate) path: PathBuf,
+    pub(crate) device: DeviceSource,
     author: Author,
     renewed: bool,
     clock: Arc<Clock>,
@@ -75,7 +76,7 @@ impl Client {
         // Not the same connections: those for packets and pages are closed with a suspend.
         let outbound = http.renewed().map_err(|error| ClientError::Tls(error.to_string()))?;
         let outbound = Outbound::new(Handle::current(), outbound, sockets, Arc::clone(&renewer));
-        let database = path.clone();
+        let (database, source) = (path.clone(), device.clone());
         let (opened, opening) = oneshot::channel();
         let body = {
             let (clock, inbox) = (Arc::clone(&clock), inbox.clone());
@@ -97,12 +98,13 @@ impl Client {
         let thread = spawn(body)?;
         let (author, readers, renewed) = opening.await.unwrap_or(Err(ClientError::EnginePanicked))?;
         let (thread, server) = (Mutex::new(Some(thread)), Mutex::default());
-        let (lifecycle, path) = (Lifecycle::default(), database);
+        let (lifecycle, path, device) = (Lifecycle::default(), database, source);
         let shared = Shared {
             inbox,
             readers,
             lifecycle,
             path,
+            device,
             author,
             renewed,
             clock,

@@ -11,6 +11,7 @@ use delta_core::export::ExportError;
 use delta_core::onion::directory::{DirectoryError, RecordError, SkipReason, SyncUrlError};
 use delta_core::onion::route::MAX_RELAYS;
 use delta_core::ops::TicketError;
+use delta_core::push::{PushError, SnapshotError};
 use delta_core::store::StoreError;
 use thiserror::Error;
 
@@ -35,6 +36,12 @@ pub enum ClientError {
     /// An export cannot be read: another passphrase, a damaged file, or none at all.
     #[error(transparent)]
     Export(#[from] ExportError),
+    /// A key snapshot cannot be made or read.
+    #[error(transparent)]
+    Snapshot(#[from] SnapshotError),
+    /// A pushed envelope gives no preview.
+    #[error(transparent)]
+    Push(#[from] PushError),
     /// A file cannot be read or written.
     #[error("{}: {source}", path.display())]
     File {
@@ -90,6 +97,18 @@ pub enum ClientError {
         url: String,
         /// Why not.
         reason: ServerRecordError,
+    },
+    /// The record that the server shows of itself has expired by this device's clock: the clock is wrong, or the server
+    /// has not signed anew for days.
+    #[error(
+        "the record of the sync server at {url} expired {} minutes ago by this device's clock: set the clock; if it is right, \
+         the server's operator has to look", .ahead_ms / 60_000
+    )]
+    ClockSkew {
+        /// Its base URL.
+        url: String,
+        /// How far the clock is ahead at least, milliseconds.
+        ahead_ms: u64,
     },
     /// What this device has seen of directories is damaged: an old one could no longer be told from a new one. The
     /// database's file is at fault; restore it, or begin with a new one.
@@ -157,6 +176,13 @@ impl ClientError {
             Self::Export(ExportError::Passphrase) => "export_passphrase",
             Self::Export(ExportError::Damaged) => "export_damaged",
             Self::Export(ExportError::Entropy(_)) => "entropy",
+            Self::Snapshot(SnapshotError::NotOne) => "snapshot_not_one",
+            Self::Snapshot(SnapshotError::Version { .. }) => "snapshot_newer",
+            Self::Snapshot(SnapshotError::Damaged | SnapshotError::TooLarge) => "snapshot_damaged",
+            Self::Snapshot(SnapshotError::Entropy(_)) => "entropy",
+            Self::Push(PushError::NoKey) => "push_no_key",
+            Self::Push(PushError::NeedsDatabase) => "push_needs_app",
+            Self::Push(PushError::Envelope(_) | PushError::Operation(_)) => "push_damaged",
             Self::File { .. } => "io",
             Self::Ticket(_) => "ticket",
             Self::SyncUrl(_) => "sync_url",
@@ -169,6 +195,7 @@ impl ClientError {
             Self::Unreadable(Unreadable::NoReadKey) => "no_read_key",
             Self::Unreadable(Unreadable::WrongReadKey) => "wrong_read_key",
             Self::Unreadable(Unreadable::Gone) => "topic_gone",
+            Self::ClockSkew { .. } => "clock_skew",
             Self::SeenDamaged => "database_corrupt",
             Self::Tls(_) => "tls",
             Self::Threads(_) => "threads",
@@ -203,6 +230,7 @@ fn command_code(error: &CommandError) -> &'static str {
         CommandError::TicketConflict => "ticket_conflict",
         CommandError::LogTaken => "log_taken",
         CommandError::NotASpace => "not_a_space",
+        CommandError::RoomOfSpace => "room_of_space",
         CommandError::Refused(_) => "not_allowed",
         CommandError::MayNotWrite => "may_not_write",
         CommandError::UpdateRequired => "update_required",

@@ -15,7 +15,9 @@ use delta_core::store::{Store, StoreError, StoreOptions};
 use zeroize::Zeroizing;
 
 use crate::client::Client;
+use crate::config::Config;
 use crate::error::ClientError;
+use crate::keystore::{DeviceSource, store_identity};
 use crate::platform::PlatformEntropy;
 
 impl Client {
@@ -35,6 +37,26 @@ impl Client {
             Ok(write_copy(&path, &passphrase, words.as_ref(), |copy| reader.copy_to(copy)))
         });
         exported.await?
+    }
+
+    /// Reads an export into a new database ([`import`]), keeps the person's words in the keystore where the export has
+    /// them and the configuration a keystore, and opens it.
+    pub async fn import(
+        config: Config,
+        export: impl Into<PathBuf>,
+        passphrase: impl Into<String>,
+    ) -> Result<Self, ClientError> {
+        let (export, passphrase) = (export.into(), Zeroizing::new(passphrase.into()));
+        let (database, device) = (config.path.clone(), config.device.clone());
+        let read = move || {
+            let words = import(export, &passphrase, database)?;
+            if let (Some(words), DeviceSource::KeyStore(keystore)) = (words, &device) {
+                store_identity(keystore.as_ref(), &words)?;
+            }
+            Ok::<_, ClientError>(())
+        };
+        tokio::task::spawn_blocking(read).await.unwrap_or(Err(ClientError::QueryPanicked))?;
+        Self::open(config).await
     }
 }
 

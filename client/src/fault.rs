@@ -1,6 +1,7 @@
 //! Who is at fault when a call fails.
 
 use delta_core::engine::{Blocked, CommandError};
+use delta_core::push::PushError;
 
 use crate::error::ClientError;
 
@@ -28,9 +29,12 @@ impl ClientError {
     pub fn fault(&self) -> Fault {
         match self {
             Self::Command(error) => of_command(error),
-            Self::Store(_) | Self::SeenDamaged | Self::Threads(_) | Self::Entropy(_) | Self::File { .. } => {
-                Fault::Device
-            }
+            Self::Store(_)
+            | Self::ClockSkew { .. }
+            | Self::SeenDamaged
+            | Self::Threads(_)
+            | Self::Entropy(_)
+            | Self::File { .. } => Fault::Device,
             Self::KeyStore(_) => Fault::KeyStore,
             Self::Ticket(_)
             | Self::SyncUrl(_)
@@ -39,8 +43,13 @@ impl ClientError {
             | Self::Pool { .. }
             | Self::PathLength { .. }
             | Self::Tls(_)
-            | Self::Export(_) => Fault::Caller,
-            Self::Unreadable(_) | Self::Suspended | Self::Closed => Fault::State,
+            | Self::Export(_)
+            | Self::Snapshot(_)
+            | Self::Push(PushError::Envelope(_) | PushError::Operation(_)) => Fault::Caller,
+            Self::Push(PushError::NoKey | PushError::NeedsDatabase)
+            | Self::Unreadable(_)
+            | Self::Suspended
+            | Self::Closed => Fault::State,
             Self::ServerUnreachable { .. } => Fault::Network,
             Self::ServerRecord { .. } => Fault::Server,
             Self::EnginePanicked | Self::QueryPanicked => Fault::Bug,
@@ -58,6 +67,7 @@ const fn of_command(error: &CommandError) -> Fault {
         | CommandError::UnknownOperation
         | CommandError::TopicClosed
         | CommandError::NotASpace
+        | CommandError::RoomOfSpace
         | CommandError::Refused(_)
         | CommandError::MayNotWrite
         | CommandError::UpdateRequired

@@ -124,7 +124,7 @@ fn note_instance(store: &mut Store, instance: Instance, renewed: bool) -> Result
         // Two devices that went on with one session would use its keys twice; and the other one may have given the
         // numbers of what waits here to other operations: sent from here, they would fork its log.
         tx.forget_sessions()?;
-        tx.forget_unsent()?;
+        tx.forget_unsent(None)?;
     }
     tx.set_setting(Instance::SETTING, &instance.to_bytes())?;
     Ok(tx.commit()?)

@@ -34,10 +34,12 @@ mod net;
 mod network;
 mod outbox;
 mod platform;
+mod push;
 mod readers;
 mod renew;
 mod rotation;
 mod spaces;
+mod storage;
 mod subscription;
 mod values;
 
@@ -45,7 +47,7 @@ pub use access::About;
 pub use client::Client;
 pub use config::{Config, RelayHops};
 pub use delta_core::engine::{
-    Blocked, Cancelled, CommandError, DirectReading, Event, ReadPath, TopicStatus, Unreadable,
+    Blocked, Cancelled, ClockSkew, CommandError, DirectReading, Event, ReadPath, TopicStatus, Unreadable,
 };
 pub use error::{ClientError, ServerRecordError};
 pub use export::{export_database, import};
@@ -55,5 +57,6 @@ pub use keystore::{
 };
 pub use lifecycle::{RunSummary, Statistics};
 pub use platform::{PlatformEntropy, SystemClock, WallClock};
+pub use push::{PUSH_ITEM, open_snapshot};
 pub use rotation::{Remaining, Rotated};
 pub use subscription::{MAX_MERGED_CHANGES, MAX_WAITING_EVENTS, Subscription, Update};

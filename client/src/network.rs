@@ -313,8 +313,14 @@ async fn ask(
         .json(&format!("{}/info", server.base))
         .await
         .map_err(|error| ClientError::ServerUnreachable { url: url(), reason: with_causes(&error) })?;
-    pinned_record(&info, server, allow_private, now, seen)
-        .map_err(|reason| ClientError::ServerRecord { url: url(), reason })
+    pinned_record(&info, server, allow_private, now, seen).map_err(|reason| match reason {
+        // It is signed anew every day, and was fetched just now.
+        ServerRecordError::Skipped(SkipReason::Expired { expires }) => {
+            let ahead_ms = now.since(Millis(expires.saturating_mul(1000)));
+            ClientError::ClockSkew { url: url(), ahead_ms }
+        }
+        reason => ClientError::ServerRecord { url: url(), reason },
+    })
 }
 
 fn pinned_record(

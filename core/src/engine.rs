@@ -12,6 +12,7 @@
 //! transaction, one fact** (an operation, its cursor, its outbox row and its projection never disagree).
 
 mod accountability;
+mod clock;
 mod commands;
 mod delivery;
 mod event;
@@ -34,6 +35,7 @@ mod sleep;
 mod slots;
 mod spaces;
 mod state;
+mod storage;
 mod tunnels;
 
 use std::collections::VecDeque;
@@ -49,6 +51,7 @@ use crate::store::{Durability, Reader, Store, StoreError};
 use crate::sync::session::{ConnId, FAULT_PAUSE_MS};
 use state::State;
 
+pub use clock::{ClockSkew, MAX_CLOCK_SKEW_MS};
 pub use delivery::MAX_HANDOVERS;
 pub use event::Event;
 pub use freshness::{
@@ -66,6 +69,7 @@ pub use sending::{
 pub use signals::{SIGNAL_EVERY_MS, UNREADABLE_RETRY_MS};
 pub use sleep::Asleep;
 pub use slots::{POLL_EVERY_MS, POLLING_SOCKETS};
+pub use storage::PRUNE_STEP;
 
 /// A batch could not be committed. It was rolled back whole: its commands are answered with the error, its
 /// connections start over from the stored cursors, nothing acknowledged is lost.
@@ -144,6 +148,11 @@ impl Engine {
         match self.commit(now, entropy, inputs, durability) {
             Ok(staged) => {
                 self.outputs.extend(staged);
+                if std::mem::take(&mut self.state.wiped) {
+                    // Memory is made from what is left, by the path of a cold open; where that fails, before the next batch.
+                    self.stale = Some(now);
+                    let _ = self.refresh(now);
+                }
                 Ok(())
             }
             Err(error) => {

@@ -29,6 +29,8 @@ pub mod ops;
 #[cfg(feature = "device")]
 pub mod projector;
 #[cfg(feature = "device")]
+pub mod push;
+#[cfg(feature = "device")]
 pub mod space;
 #[cfg(feature = "device")]
 pub mod store;

@@ -25,6 +25,7 @@ mod schema;
 mod search;
 mod space_rows;
 mod spaces;
+mod storage;
 mod topics;
 mod tx;
 
@@ -57,6 +58,7 @@ pub use schema::SCHEMA_VERSION;
 pub use search::{Found, Search};
 pub use space_rows::{AuditRow, InviteRow, MemberRow, RequestRow, RoomRow, RoomState, SpaceRow, Unread};
 pub use spaces::Belongs;
+pub use storage::{LogUse, PruneAt, Pruned, StorageUse};
 pub use topics::{SeqRange, TopicRow};
 pub use tx::{Durability, Tx};
 

@@ -12,7 +12,7 @@ use crate::cargo;
 use crate::source::{self, Kind, Token};
 
 /// Floors of core's modules. A new module gets its floor here.
-const MODULES: [(&str, u8); 17] = [
+const MODULES: [(&str, u8); 18] = [
     ("cbor", 0),
     ("codec", 0),
     ("crypto", 1),
@@ -25,6 +25,7 @@ const MODULES: [(&str, u8); 17] = [
     ("ops", 1),
     ("topic", 1),
     ("projector", 2),
+    ("push", 2),
     ("space", 2),
     ("sync", 2),
     ("store", 3),

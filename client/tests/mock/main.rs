@@ -10,5 +10,6 @@ mod records;
 mod relays;
 mod server;
 mod signals;
+mod storage;
 mod suspend;
 mod tls;

@@ -68,6 +68,8 @@ impl State {
             Command::Cancel { topic, operation } => {
                 self.cancel(tx, now, self.current(topic), &operation, staged)
             }
+            Command::Prune { topic, before, at } => self.prune(tx, topic, before, at, staged),
+            Command::Wipe { topic } => self.wipe(tx, topic),
             Command::Tunnel { topic } => Ok(Reply::Tunnel(self.tunnel_for(self.current(topic), now))),
         };
         let result = match result {
@@ -308,6 +310,7 @@ impl State {
             sent,
             blocked: topic.blocked.clone(),
             unreadable: topic.unreadable,
+            clock_skew: self.clock_skew,
             read_path: self.read_path(id, now),
             round_trip_ms: topic.outbox.round_trip_ms(),
         }))

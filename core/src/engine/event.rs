@@ -1,5 +1,6 @@
 //! What an app is told. Everything it names is durable.
 
+use super::clock::ClockSkew;
 use super::refusal::{Blocked, Unreadable};
 use crate::crypto::OpenError;
 use crate::identity::{Author, LogId, OperationId};
@@ -145,6 +146,14 @@ pub enum Event {
         /// Why not, if not.
         unreadable: Option<Unreadable>,
     },
+    /// This device's clock and the server's are far apart, or no longer. Records expire by this device's: with a wrong one
+    /// there may soon be no route.
+    ClockSkew {
+        /// Through which topic this was noticed; it concerns all.
+        topic: TopicId,
+        /// How far; `None`: no longer.
+        skew: Option<ClockSkew>,
+    },
     /// Sending stopped or can go on.
     Delivery {
         /// Which topic.
@@ -174,6 +183,7 @@ macro_rules! topic_of {
             | Event::RotationLost { topic, .. }
             | Event::Signal { topic, .. }
             | Event::SignalSent { topic, .. }
+            | Event::ClockSkew { topic, .. }
             | Event::Readable { topic, .. }
             | Event::Delivery { topic, .. } => topic,
         }

@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use super::clock::ClockSkew;
 use super::event::Event;
 use super::freshness::Renewed;
 use super::jobs::{OpenedBatch, PostJob};
@@ -15,6 +16,7 @@ use crate::onion::route::Tunnel;
 use crate::ops::{self, Content, Level, RoomText, SpaceText, Ticket, ValueKey};
 use crate::projector::Position;
 use crate::space::Invite;
+use crate::store::{PruneAt, Pruned};
 use crate::sync::history::HistoryRequest;
 use crate::sync::outbox::AttemptId;
 use crate::sync::proof::{Purpose, ReadKey};
@@ -267,6 +269,20 @@ pub enum Command {
         /// The topic.
         topic: TopicId,
     },
+    /// Erase old messages of a topic from this device: one step of it.
+    Prune {
+        /// Which topic.
+        topic: TopicId,
+        /// Received before this instant, by the server's clock.
+        before: Millis,
+        /// Where the step before ended.
+        at: Option<PruneAt>,
+    },
+    /// Remove a conversation from this device with everything of it; a space with its rooms.
+    Wipe {
+        /// Which topic.
+        topic: TopicId,
+    },
 }
 
 impl Command {
@@ -289,7 +305,9 @@ impl Command {
             | Self::AcceptInvite { .. }
             | Self::Act { .. }
             | Self::PutValue { .. }
-            | Self::SetReadKey { .. } => true,
+            | Self::SetReadKey { .. }
+            | Self::Prune { .. }
+            | Self::Wipe { .. } => true,
             Self::Subscribe { .. }
             | Self::Unsubscribe { .. }
             | Self::Signal { .. }
@@ -377,6 +395,8 @@ pub enum Reply {
     Retried(u64),
     /// An operation was taken back.
     Cancelled(Cancelled),
+    /// What a step of a pruning did.
+    Pruned(Pruned),
 }
 
 /// How an operation was taken back.
@@ -403,6 +423,8 @@ pub struct TopicStatus {
     pub blocked: Option<Blocked>,
     /// Why the server does not let this device read, if it does not.
     pub unreadable: Option<Unreadable>,
+    /// How far this device's clock is from the server's, where that is too far.
+    pub clock_skew: Option<ClockSkew>,
     /// Who sees that this device reads; `None` while no network is configured.
     pub read_path: Option<ReadPath>,
     /// Smoothed round trip of deliveries, milliseconds.

@@ -161,6 +161,9 @@ pub enum CommandError {
     /// The conversation is no space.
     #[error("this conversation is no space, or is not known as one on this device yet")]
     NotASpace,
+    /// A room goes with its space.
+    #[error("this is a room of a space: wipe the space, or prune the room")]
+    RoomOfSpace,
     /// The space would not count it.
     #[error("the space does not allow this: {0}")]
     Refused(Refusal),

@@ -6,6 +6,7 @@ use bytes::Bytes;
 use ed25519_dalek::VerifyingKey;
 
 use super::accountability::Observed;
+use super::clock::ClockSkew;
 use super::commands::server_key;
 use super::delivery::MAX_HANDOVERS;
 use super::event::Event;
@@ -66,6 +67,10 @@ pub(super) struct State {
     pub(super) before: Before,
     /// Operations leave in the batch at hand that never left before.
     pub(super) first_sent: bool,
+    /// How far the clock is from the server's, as the app was told.
+    pub(super) clock_skew: Option<ClockSkew>,
+    /// The batch at hand wiped a conversation.
+    pub(super) wiped: bool,
     /// Topics to look at before the batch commits.
     pub(super) touched: BTreeSet<TopicId>,
     pub(super) next_conn: u64,
@@ -168,6 +173,8 @@ impl State {
             slots: Slots::default(),
             before: Before::default(),
             first_sent: false,
+            clock_skew: None,
+            wiped: false,
             touched: BTreeSet::new(),
             next_conn: 1,
             next_attempt: 1,
@@ -268,6 +275,7 @@ impl State {
     pub(super) fn begin(&mut self) {
         self.before = Before::default();
         self.first_sent = false;
+        self.wiped = false;
     }
 
     pub(super) fn triage(
@@ -301,10 +309,14 @@ impl State {
             }
             Err(fault) => outputs.push_back(Output::Event(Event::ServerFault { topic: id, fault })),
         }
+        let server_time = session.take_server_time();
         let mut staged = Vec::new();
         self.publish_session(id, &mut staged);
         outputs.extend(staged);
         self.reschedule(id);
+        if let Some(server) = server_time {
+            self.heard_clock(now, id, server, outputs);
+        }
         jobs
     }
 
@@ -560,7 +572,7 @@ impl State {
         self.schedule(id, at);
     }
 
-    fn schedule(&mut self, id: TopicId, at: Option<Millis>) {
+    pub(super) fn schedule(&mut self, id: TopicId, at: Option<Millis>) {
         let Some(topic) = self.topics.get_mut(&id) else { return };
         if let Some(old) = std::mem::replace(&mut topic.wakeup, at) {
             self.wakeups.remove(&(old, id));

@@ -100,6 +100,12 @@ impl Tx<'_> {
         Ok(())
     }
 
+    /// Nothing of a conversation is as it was.
+    pub(super) fn forget_log(&self, log: &LogId) {
+        self.logs.borrow_mut().retain(|(_, known), _| known != log);
+        self.moved.borrow_mut().retain(|(_, known), _| known != log);
+    }
+
     fn known(&self, author: &Author, log: &LogId) -> Result<Known, StoreError> {
         if let Some(known) = self.logs.borrow().get(&(*author, *log)) {
             return Ok(*known);

@@ -92,7 +92,7 @@ pub struct StoredPlace {
     pub place: Place,
     /// Where it is shown.
     pub position: Place,
-    /// Whether its body was erased.
+    /// Whether its body was erased, and is taken again where it comes again. (A pruned one is not.)
     pub erased: bool,
 }
 
@@ -112,7 +112,7 @@ pub struct Head {
 macro_rules! select_place {
     ($rest:literal) => {
         concat!(
-            "SELECT hash, seq_num, backlink, first, place, pos, body IS NULL, author, log FROM operations ",
+            "SELECT hash, seq_num, backlink, first, place, pos, body IS NULL AND erased <> 4, author, log FROM operations ",
             $rest
         )
     };

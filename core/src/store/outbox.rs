@@ -9,7 +9,7 @@ use super::db::{Db, int, uint};
 use super::error::{LimitReached, StoreError};
 use super::operations::StoredOperation;
 use super::tx::Tx;
-use crate::identity::{EnvelopeHash, Millis, OperationId};
+use crate::identity::{EnvelopeHash, LogId, Millis, OperationId};
 use crate::limits::{MAX_OUTBOX_BYTES, MAX_OUTBOX_ROWS};
 use crate::sync::outbox::{Requeued, RowId};
 use crate::topic::TopicId;
@@ -302,8 +302,8 @@ impl Tx<'_> {
     }
 
     /// Takes back every own operation that no packet ever held: the database went on elsewhere, where its number may be
-    /// another operation's by now. Gives how many.
-    pub fn forget_unsent(&self) -> Result<u64, StoreError> {
+    /// another operation's by now, or the conversation is going. Gives how many.
+    pub fn forget_unsent(&self, only: Option<&LogId>) -> Result<u64, StoreError> {
         let rows = self.all(
             "SELECT id, operation FROM outbox WHERE origin = ?1 AND tries = 0 AND state <> ?2 ORDER BY id DESC",
             [OWN, SENT],
@@ -313,6 +313,9 @@ impl Tx<'_> {
         for (id, operation) in rows {
             let Some(stored) = self.operation(&operation)? else { continue };
             let StoredOperation { author, log, seq_num, .. } = stored;
+            if only.is_some_and(|only| *only != log) {
+                continue;
+            }
             // With a later one that was sent its number is taken for good.
             if self.head(&author, &log)?.is_none_or(|head| head.id != operation) {
                 continue;

@@ -255,6 +255,16 @@ impl Db {
         )
     }
 
+    /// What authors call themselves in one conversation, at most `limit` of them.
+    pub fn names(&self, log: &LogId, limit: usize) -> Result<Vec<(Author, String)>, StoreError> {
+        self.all(
+            "SELECT heads.author, profile.name FROM heads JOIN profile USING (author, log)
+             WHERE heads.log = ?1 ORDER BY heads.author LIMIT ?2",
+            params![log.0, int(limit as u64)],
+            |row| Ok((Author(row.get(0)?), row.get(1)?)),
+        )
+    }
+
     /// An author's profiles in all conversations.
     pub fn profiles(&self, author: &Author) -> Result<Vec<ProfileRow>, StoreError> {
         self.all(

@@ -322,6 +322,24 @@ impl Tx<'_> {
         std::mem::take(&mut self.spaces.borrow_mut().news)
     }
 
+    /// The logs that a space judges, its own first.
+    pub fn logs_of_space(&self, space: &LogId) -> Result<Vec<LogId>, StoreError> {
+        self.all("SELECT log FROM space_log WHERE space = ?1 ORDER BY room, log", [space.0], |row| {
+            row.get(0).map(LogId)
+        })
+    }
+
+    /// These conversations are gone: graphs are read anew, and nothing is told of them.
+    pub(super) fn forget_spaces(&self, logs: &[LogId]) {
+        let mut spaces = self.spaces.borrow_mut();
+        let (mut changes, mut news) = spaces.told();
+        changes.retain(|change| !logs.contains(&change.log));
+        news.retain(|space| !logs.contains(space));
+        let dirty = spaces.dirty.iter().copied().filter(|space| !logs.contains(space)).collect();
+        spaces.forget(changes, news);
+        spaces.dirty = dirty;
+    }
+
     /// Looks at the graph of a space.
     pub fn look_at_space<T>(
         &self,

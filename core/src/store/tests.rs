@@ -3,6 +3,7 @@
 mod files;
 mod plans;
 mod rows;
+mod storage;
 mod traits;
 
 pub(in crate::store) use plans::record;

@@ -225,6 +225,8 @@ pub struct Session {
     /// No connection before this instant, also when the topic is left and wanted again meanwhile.
     not_before: Millis,
     transmits: VecDeque<Transmit>,
+    /// What the last hello said of the server's clock, until it is asked for.
+    server_time: Option<Millis>,
 }
 
 impl Session {
@@ -239,6 +241,7 @@ impl Session {
             retry_floor_ms: 0,
             not_before: Millis(0),
             transmits: VecDeque::new(),
+            server_time: None,
         }
     }
 
@@ -389,6 +392,11 @@ impl Session {
         }
     }
 
+    /// The server's clock, once for each hello.
+    pub fn take_server_time(&mut self) -> Option<Millis> {
+        self.server_time.take()
+    }
+
     /// The next thing to do on the network.
     pub fn poll_transmit(&mut self) -> Option<Transmit> {
         self.transmits.pop_front()
@@ -425,7 +433,10 @@ impl Session {
         steps: &mut Vec<Step>,
     ) -> Result<Phase, Fault> {
         match (phase, frame) {
-            (Phase::AwaitHello, Frame::Hello { generation, head, .. }) => self.hello(generation, head),
+            (Phase::AwaitHello, Frame::Hello { generation, head, server_time, .. }) => {
+                self.server_time = Some(server_time);
+                self.hello(generation, head)
+            }
             (Phase::AwaitHello, _) => Err(Fault::Unexpected("a frame before hello")),
             (_, Frame::Hello { .. }) => Err(Fault::Unexpected("a second hello")),
             (Phase::AwaitReset(expected), Frame::Reset { generation, head }) if generation == expected => {

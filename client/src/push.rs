@@ -1,0 +1,144 @@
+//! Key snapshots for notification extensions.
+
+use delta_core::entropy::Entropy;
+use delta_core::push::{KeySnapshot, MAX_NAMES, SnapshotWriter};
+use delta_core::store::{Reader, StoreError, TopicRow};
+use zeroize::Zeroizing;
+
+use crate::client::Client;
+use crate::error::ClientError;
+use crate::keystore::{DeviceSource, KeyStore, KeyStoreError};
+use crate::platform::PlatformEntropy;
+
+/// The item with the key that snapshots are sealed with: `01 | key[32]`. The extension must be able to read it, and
+/// needs no other.
+pub const PUSH_ITEM: &str = "delta.push";
+
+const VERSION: u8 = 1;
+
+impl Client {
+    /// What a notification extension needs to open the envelopes that pushes bring: write it to a file that the
+    /// extension can read, again whenever the app goes to the background. Sealed with a key that this device's keystore
+    /// keeps under [`PUSH_ITEM`]; see [`open_snapshot`].
+    ///
+    /// # Errors
+    /// `keystore_failed` without a keystore.
+    pub async fn key_snapshot(&self) -> Result<Vec<u8>, ClientError> {
+        let DeviceSource::KeyStore(keystore) = &self.shared.device else {
+            return Err(KeyStoreError::Failed("none is configured".to_owned()).into());
+        };
+        let (keystore, mut writer) = (keystore.clone(), SnapshotWriter::new(self.author(), self.now()));
+        let written = self.read(move |reader| {
+            for row in reader.topics()? {
+                add(reader, &row, &mut writer)?;
+            }
+            Ok(writer)
+        });
+        let writer = written.await?;
+        let seal = move || {
+            let key = push_key(keystore.as_ref())?;
+            Ok(writer.seal(&key, &mut PlatformEntropy)?)
+        };
+        tokio::task::spawn_blocking(seal).await.unwrap_or(Err(ClientError::QueryPanicked))
+    }
+}
+
+/// Opens a snapshot in the extension's process, with the keystore that has [`PUSH_ITEM`].
+pub fn open_snapshot(sealed: &[u8], keystore: &dyn KeyStore) -> Result<KeySnapshot, ClientError> {
+    let key = keystore.get(PUSH_ITEM)?.ok_or(KeyStoreError::Failed(format!("it has no {PUSH_ITEM}")))?;
+    let key = decode(&key)?;
+    Ok(KeySnapshot::open(sealed, &key)?)
+}
+
+fn add(reader: &Reader, row: &TopicRow, writer: &mut SnapshotWriter) -> Result<(), StoreError> {
+    let log = row.ticket.log();
+    let known_as = reader.topics_of_log(log)?.first().map_or(row.topic, |(_, topic)| *topic);
+    let belongs = reader.space_of(&log)?;
+    let (title, writers) = match belongs {
+        None => (None, None),
+        Some(belongs) => {
+            let title = match belongs.room {
+                true => reader.room(&log)?.map(|room| room.text.name),
+                false => reader.space(&log)?.map(|space| space.text.name),
+            };
+            let members = reader.members(&belongs.space)?.into_iter();
+            let writers: Vec<_> =
+                members.filter(|member| member.standing.may_write()).map(|member| member.author).collect();
+            (title, Some(writers))
+        }
+    };
+    let names = reader.names(&log, MAX_NAMES)?;
+    let names = names.iter().map(|(author, name)| (*author, name.as_str()));
+    writer.add(known_as, &row.ticket, title.as_deref(), writers.as_deref(), names);
+    Ok(())
+}
+
+/// The key in the keystore; made there when it is missing.
+fn push_key(keystore: &dyn KeyStore) -> Result<Zeroizing<[u8; 32]>, ClientError> {
+    if let Some(item) = keystore.get(PUSH_ITEM)? {
+        return Ok(decode(&item)?);
+    }
+    let mut item = Zeroizing::new([VERSION; 33]);
+    if let Some((_, key)) = item.split_first_mut() {
+        PlatformEntropy.fill(key)?;
+    }
+    keystore.put(PUSH_ITEM, &*item)?;
+    Ok(decode(&*item)?)
+}
+
+fn decode(item: &[u8]) -> Result<Zeroizing<[u8; 32]>, KeyStoreError> {
+    match item.split_first() {
+        Some((&VERSION, key)) => {
+            key.try_into().map(Zeroizing::new).map_err(|_| KeyStoreError::Damaged(PUSH_ITEM))
+        }
+        _ => Err(KeyStoreError::Damaged(PUSH_ITEM)),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use delta_core::ops::Content;
+    use delta_core::push::{PreviewSaid, decrypt_push};
+
+    use super::*;
+    use crate::config::Config;
+    use crate::keystore::tests::Memory;
+
+    #[tokio::test]
+    async fn an_extension_reads_what_the_app_could_and_needs_no_database() {
+        let (dir, keystore) = (tempfile::tempdir().unwrap(), Arc::new(Memory::default()));
+        let config = Config::with_keystore(dir.path().join("device.db"), keystore.clone());
+        let client = Client::open(config).await.unwrap();
+        let ticket =
+            delta_core::ops::Ticket::generate_private(&mut delta_core::entropy::SeededEntropy::new([5; 32]));
+        let topic = client.open_topic(&ticket.unwrap()).await.unwrap();
+        let profile = Content::ProfileSet {
+            name: "Ada".into(),
+            bio: None,
+            avatar: None,
+            availability: None,
+            public: false,
+        };
+        client.publish(topic, profile).await.unwrap();
+        let hello = Content::MessageSend { text: "hello".into(), reply: None, mentions: Vec::new() };
+        let id = client.publish(topic, hello).await.unwrap();
+        let envelope = client.read(move |reader| {
+            let row = reader.outbox_row(topic, &id)?.unwrap();
+            reader.outbox_envelope(row.id)
+        });
+        let envelope = envelope.await.unwrap().unwrap();
+        let sealed = client.key_snapshot().await.unwrap();
+        client.close().await.unwrap();
+        dir.close().unwrap();
+
+        let snapshot = open_snapshot(&sealed, keystore.as_ref()).unwrap();
+        let preview = decrypt_push(&envelope, &snapshot).unwrap();
+        assert_eq!((preview.topic, preview.operation), (topic, id));
+        assert_eq!(preview.name.as_deref(), Some("Ada"));
+        assert_eq!(preview.said, PreviewSaid::Message { text: "hello".into(), mentions: false });
+        let error = open_snapshot(&sealed, &Memory::default()).unwrap_err();
+        assert_eq!(error.code(), "keystore_failed");
+    }
+}
