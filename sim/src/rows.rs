@@ -179,6 +179,7 @@ pub(crate) fn say(news: &News) -> String {
     match news {
         News::Connection { topic, connection } => format!("{} is {connection:?}", short(topic)),
         News::Reset { topic } => format!("{} is reset", short(topic)),
+        News::ClockSkew { skew, .. } => format!("the clock is off: {skew:?}"),
         News::Gap { topic, from, to } => format!("{} has a gap {from}–{to}", short(topic)),
         News::ServerFault { topic, fault } => format!("{}: server fault: {fault}", short(topic)),
         News::Delivery { topic, blocked: Some(blocked) } => format!("{} is blocked: {blocked}", short(topic)),

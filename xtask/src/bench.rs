@@ -4,13 +4,15 @@
 //! do without, measured in the same run, says much. So each row sets one benchmark against its peer. The fastest
 //! sample counts: on a machine with other work it is the one that was disturbed least. Nothing fails here: whether
 //! a figure is good enough is for whoever reads the table.
+//!
+//! `bindings` is on its own: it needs Python, the JVM and the library as it ships.
 
 use std::collections::BTreeMap;
 use std::io::{BufRead, BufReader};
 use std::process::Stdio;
 
 use crate::floors::CRATES;
-use crate::{Failure, cargo};
+use crate::{Failure, bindings, cargo};
 
 /// The benchmarks beside sphinx-packet: a workspace of their own, so that its dependencies stay out of ours.
 const SPHINX: &str =
@@ -55,6 +57,11 @@ const ROWS: [Row; 9] = [
 pub fn run(arguments: &[String]) -> Result<(), Failure> {
     let (filter, more) =
         arguments.split_first().map_or(("", arguments), |(name, more)| (name.as_str(), more));
+    if filter == "bindings" {
+        let output = bindings::bench().map_err(Failure::Failed)?;
+        print!("\n{}", table(&output));
+        return Ok(());
+    }
     let chosen: Vec<_> = programs().into_iter().filter(|(name, _)| name.contains(filter)).collect();
     if chosen.is_empty() {
         return Err(Failure::Usage(format!("no benchmark is called `{filter}`")));

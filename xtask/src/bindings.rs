@@ -11,12 +11,13 @@ use crate::steps::Outcome;
 use crate::{Failure, cargo};
 
 /// What the generator writes, and where it lies in the repository.
-const FILES: [(&str, &str); 5] = [
+const FILES: [(&str, &str); 6] = [
     ("kotlin/delta/ffi/delta_ffi.kt", "bindings/kotlin/src/delta/ffi/delta_ffi.kt"),
     ("swift/DeltaFFI.swift", "bindings/swift/Sources/DeltaFFI/DeltaFFI.swift"),
     ("swift/CDelta.h", "bindings/swift/Sources/CDelta/CDelta.h"),
     ("swift/CDelta.modulemap", "bindings/swift/Sources/CDelta/module.modulemap"),
     ("python/delta_ffi.py", "bindings/python/delta/delta_ffi.py"),
+    ("api.md", "docs/api.md"),
 ];
 const CONFIG: &str = "uniffi.toml";
 const PYTHON: &str = "bindings/python";
@@ -56,19 +57,48 @@ pub fn python() -> Outcome {
 
 fn test_python() -> Result<(), String> {
     build()?;
-    let programs = cargo::programs("debug")?;
+    let place = place_python(&library()?)?;
+    let tests = format!("{PYTHON}/tests");
+    let mut command = python_command(&place);
+    command.args(["-W", "error::ResourceWarning", "-m", "unittest", "discover", "-v", "-s", &tests]);
+    run(command.env("DELTA_PROGRAMS", cargo::programs("debug")?))
+}
+
+/// The module with this library beside it.
+fn place_python(library: &Path) -> Result<PathBuf, String> {
     let place = folder()?.join("python");
     for entry in read_dir(&cargo::root().join(PYTHON).join("delta"))? {
         if entry.extension().is_some_and(|extension| extension == "py") {
             copy(&entry, &place.join("delta").join(entry.file_name().unwrap_or_default()))?;
         }
     }
-    copy(&library()?, &place.join("delta").join(library_name()))?;
-    let tests = format!("{PYTHON}/tests");
+    copy(library, &place.join("delta").join(library_name()))?;
+    Ok(place)
+}
+
+fn python_command(place: &Path) -> Command {
     let mut command = Command::new(if cfg!(windows) { "python" } else { "python3" });
-    command.args(["-W", "error::ResourceWarning", "-m", "unittest", "discover", "-v", "-s", &tests]);
-    command.env("PYTHONPATH", &place).env("PYTHONDONTWRITEBYTECODE", "1").env("DELTA_PROGRAMS", programs);
-    run(&mut command)
+    command.env("PYTHONPATH", place).env("PYTHONDONTWRITEBYTECODE", "1");
+    command
+}
+
+/// What the languages cost, with the library as it ships in an app; gives what the benchmarks print.
+pub fn bench() -> Result<String, String> {
+    run(&mut cargo::command(&cargo::line("build --quiet --locked --profile mobile -p delta-ffi")))?;
+    let library = cargo::programs("mobile")?.join(library_name());
+    let place = place_python(&library)?;
+    let python = output(python_command(&place).arg(format!("{PYTHON}/bench.py")))?;
+    Ok(python + &output(&mut kotlin::program(&library, &["--bench"])?)?)
+}
+
+fn output(command: &mut Command) -> Result<String, String> {
+    let shown = format!("{command:?}");
+    println!("$ {shown}");
+    let output = command.current_dir(cargo::root()).stderr(std::process::Stdio::inherit()).output();
+    let output = output.map_err(|error| format!("{shown} did not start: {error}"))?;
+    let printed = String::from_utf8_lossy(&output.stdout).into_owned();
+    print!("{printed}");
+    if output.status.success() { Ok(printed) } else { Err(format!("{shown} ended with {}", output.status)) }
 }
 
 /// The Kotlin tests on the JVM.

@@ -19,6 +19,7 @@ mod packages;
 mod packaging;
 mod python;
 mod sample_app;
+mod size;
 mod source;
 mod steps;
 mod tasks;
@@ -42,8 +43,9 @@ Commands:
   chaos  [--minutes N] [--seed S]      a sync server under kills, full disks and wipes, held to what it said (see --help)
   bench  [NAME [ARGUMENTS]]            the benchmarks, or those whose name holds NAME; ends with a table of ratios
   soak   [PACKETS]                     100,000 packets through three relays: all arrive, memory stays flat
-  bindings                             writes Kotlin, Swift and Python from bindings/ffi anew
   notices                              writes the licences of what apps ship anew
+  bindings                             writes Kotlin, Swift, Python and docs/api.md from bindings/ffi anew
+  size                                 builds the library as it ships in an app; its size by crate into docs/size.md
   fmt                                  formats every crate
   help                                 this text
 
@@ -87,6 +89,7 @@ fn main() -> ExitCode {
         "soak" => tasks::soak(rest),
         "bindings" => bindings::write(),
         "notices" => notices::write(),
+        "size" => size::run(),
         "fmt" => tasks::fmt(rest),
         other => Err(Failure::Usage(format!("unknown command `{other}`"))),
     };

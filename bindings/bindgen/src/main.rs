@@ -1,8 +1,10 @@
 //! `delta-bindgen LIBRARY CONFIG FOLDER`: writes the Kotlin, Swift and Python of a built `delta-ffi` into
-//! FOLDER/{kotlin,swift,python}. `cargo xtask bindings` runs it.
+//! FOLDER/{kotlin,swift,python}, and their reference into FOLDER/api.md. `cargo xtask bindings` runs it.
 //!
 //! The library must not be stripped: what is generated is read from its metadata. Nothing is asked of cargo or the
 //! network.
+
+mod reference;
 
 use anyhow::{Context, ensure};
 use camino::Utf8PathBuf;
@@ -34,5 +36,8 @@ fn main() -> anyhow::Result<()> {
         };
         generate(options).with_context(|| format!("{name} cannot be generated from {library}"))?;
     }
+    let metadata = uniffi_bindgen::macro_metadata::extract_from_library(library)?;
+    let page = folder.join("api.md");
+    std::fs::write(&page, reference::page(&metadata)).with_context(|| format!("{page} cannot be written"))?;
     Ok(())
 }

@@ -1,4 +1,10 @@
-//! The object an app holds.
+//! The object an app holds: how it is opened, what it sends and hears, its lifecycle. What it is asked beside lies in
+//! [`reading`], [`spaces`], [`outbox`] and [`storage`].
+
+mod outbox;
+mod reading;
+mod spaces;
+mod storage;
 
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
@@ -7,19 +13,20 @@ use delta_client::{Client, ClientError};
 use delta_core::engine::CommandError;
 use delta_core::identity::{Author, LogId, OperationId};
 use delta_core::ops;
+use delta_core::store::{Reader, StoreError};
 use delta_core::topic::TopicId;
 
 use crate::error::DeltaError;
 use crate::event::Event;
 use crate::keystore::{Adapter, Keystore};
 use crate::log::{self, LogSink};
-use crate::message::{Content, Message, MessagePage, Reaction, time};
-use crate::records::{Config, RelayHops, RunSummary, Statistics, TopicStatus};
+use crate::message::{Content, time};
+use crate::records::{Config, RelayHops, RunSummary, TopicStatus};
 use crate::runtime::{Caller, Runtime, on, on_blocking};
 use crate::subscription::{EventListener, Queues, Subscription, wait};
 use crate::ticket;
 
-/// Most messages of one page.
+/// Most rows of one page.
 const MAX_PAGE: u32 = 1000;
 
 /// One device: its database, its topics, its connections. Several may live in one process, each with a database of its
@@ -46,14 +53,22 @@ impl Delta {
         keystore: Arc<dyn Keystore>,
         log: Option<Arc<dyn LogSink>>,
     ) -> Result<Arc<Self>, DeltaError> {
-        let runtime = Runtime::start()?;
-        let caller = Caller::start("delta-events")?;
-        if let Some(log) = log {
-            on_blocking(runtime.handle(), move || log::set(log)).await?;
-        }
-        let config = config.into_client(Arc::new(Adapter(keystore)));
-        let client = on(runtime.handle(), Client::open(config)).await?;
-        Ok(Arc::new(Self { client, caller, queues: Arc::default(), runtime }))
+        Self::start(config, keystore, log, Client::open).await
+    }
+
+    /// Reads an export into a new database, keeps the person's words in the keystore where the export has them, and
+    /// opens it. The device gets a key of its own: for everyone else it is another device. With a wrong passphrase, a
+    /// damaged file, or a database at the path already, nothing is written.
+    #[uniffi::constructor(default(log = None))]
+    pub async fn import_from(
+        export: String,
+        passphrase: String,
+        config: Config,
+        keystore: Arc<dyn Keystore>,
+        log: Option<Arc<dyn LogSink>>,
+    ) -> Result<Arc<Self>, DeltaError> {
+        let import = async move |config| Client::import(config, export, passphrase).await;
+        Self::start(config, keystore, log, import).await
     }
 
     /// This device's key, as others know it.
@@ -90,7 +105,7 @@ impl Delta {
 
     /// The topics that are open.
     pub async fn topics(&self) -> Result<Vec<TopicId>, DeltaError> {
-        let rows = self.on(async |client| client.read(|reader| reader.topics()).await).await?;
+        let rows = self.query(|reader| reader.topics()).await?;
         Ok(rows.iter().map(|row| row.topic).collect())
     }
 
@@ -135,36 +150,6 @@ impl Delta {
         self.queues.take(max as usize)
     }
 
-    /// A page of a topic's messages, oldest first, tombstones included; at most 1000.
-    pub async fn messages(
-        &self,
-        topic: TopicId,
-        page: MessagePage,
-        limit: u32,
-    ) -> Result<Vec<Message>, DeltaError> {
-        let limit = limit.min(MAX_PAGE) as usize;
-        let log = self.log(topic).await?;
-        let rows = self
-            .on(async move |client| {
-                client.read(move |reader| reader.messages(&log, page.into(), limit)).await
-            })
-            .await?;
-        Ok(rows.into_iter().map(Into::into).collect())
-    }
-
-    /// One message.
-    pub async fn message(&self, id: OperationId) -> Result<Option<Message>, DeltaError> {
-        let row = self.on(async move |client| client.read(move |reader| reader.message(&id)).await).await?;
-        Ok(row.map(Into::into))
-    }
-
-    /// The reactions that stand on one message, by emoji, then author.
-    pub async fn reactions(&self, message: OperationId) -> Result<Vec<Reaction>, DeltaError> {
-        let rows =
-            self.on(async move |client| client.read(move |reader| reader.reactions(&message)).await).await?;
-        Ok(rows.into_iter().map(Into::into).collect())
-    }
-
     /// Sends a signal (presence, typing: 1 to 3840 bytes) to whoever listens to the topic now. Nobody stores it; at
     /// most one in five seconds leaves for a topic, the latest.
     pub async fn signal(&self, topic: TopicId, bytes: Vec<u8>) -> Result<(), DeltaError> {
@@ -182,11 +167,6 @@ impl Delta {
             })
             .await?;
         Ok(TopicStatus::new(status, standing, head))
-    }
-
-    /// What the device holds.
-    pub async fn statistics(&self) -> Result<Statistics, DeltaError> {
-        Ok(self.on(async |client| client.statistics().await).await?.into())
     }
 
     /// Tell it when the device's network changed: waiting ends, connections are made anew, the outbox is drained. As
@@ -225,6 +205,25 @@ impl Delta {
 }
 
 impl Delta {
+    async fn start<F>(
+        config: Config,
+        keystore: Arc<dyn Keystore>,
+        log: Option<Arc<dyn LogSink>>,
+        open: impl FnOnce(delta_client::Config) -> F,
+    ) -> Result<Arc<Self>, DeltaError>
+    where
+        F: Future<Output = Result<Client, ClientError>> + Send + 'static,
+    {
+        let runtime = Runtime::start()?;
+        let caller = Caller::start("delta-events")?;
+        if let Some(log) = log {
+            on_blocking(runtime.handle(), move || log::set(log)).await?;
+        }
+        let config = config.into_client(Arc::new(Adapter(keystore)));
+        let client = on(runtime.handle(), open(config)).await?;
+        Ok(Arc::new(Self { client, caller, queues: Arc::default(), runtime }))
+    }
+
     async fn on<T: Send + 'static, F>(
         &self,
         work: impl FnOnce(Client) -> F + Send + 'static,
@@ -235,9 +234,16 @@ impl Delta {
         on(self.runtime.handle(), work(self.client.clone())).await
     }
 
+    async fn query<T: Send + 'static>(
+        &self,
+        query: impl FnOnce(&Reader) -> Result<T, StoreError> + Send + 'static,
+    ) -> Result<T, DeltaError> {
+        self.on(async move |client| client.read(query).await).await
+    }
+
     /// The conversation that lives in a topic.
     async fn log(&self, topic: TopicId) -> Result<LogId, DeltaError> {
-        let row = self.on(async move |client| client.read(move |reader| reader.topic(topic)).await).await?;
+        let row = self.query(move |reader| reader.topic(topic)).await?;
         let row = row.ok_or(ClientError::Command(CommandError::UnknownTopic))?;
         Ok(row.ticket.log())
     }

@@ -6,7 +6,7 @@ use delta_core::identity::{Author, LogId, OperationId};
 use delta_core::projector::{self, Aggregate};
 use delta_core::topic::TopicId;
 
-use crate::records::{Connection, Trouble};
+use crate::records::{ClockSkew, Connection, Trouble};
 
 /// News of a topic. What it names is already durable on this device.
 #[derive(Clone, Debug, uniffi::Enum)]
@@ -147,6 +147,14 @@ pub enum Event {
         /// Why not, if not.
         trouble: Option<Trouble>,
     },
+    /// This device's clock and the server's are more than ten minutes apart, or no longer. Records of relays expire by this
+    /// device's: with a wrong one there may soon be no route. Ask the person to set it.
+    ClockSkew {
+        /// The topic this was heard through; it concerns all.
+        topic: TopicId,
+        /// How far; nothing when they agree again.
+        skew: Option<ClockSkew>,
+    },
     /// The device's database takes no changes (its disk is full, say), or does again. Nothing that was reported is lost.
     Storage {
         /// The topic this was heard through; it concerns all.
@@ -276,6 +284,7 @@ impl From<engine::Event> for Event {
             News::Readable { topic, unreadable } => {
                 Self::Readable { topic, trouble: unreadable.map(Trouble::unreadable) }
             }
+            News::ClockSkew { topic, skew } => Self::ClockSkew { topic, skew: skew.map(Into::into) },
             News::Delivery { topic, blocked } => {
                 Self::Delivery { topic, trouble: blocked.as_ref().map(Trouble::blocked) }
             }

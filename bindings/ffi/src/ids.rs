@@ -1,7 +1,8 @@
 //! Ids cross as bytes of a fixed length. A value of another length is refused with the code `id`.
 
 use delta_core::NodeId;
-use delta_core::identity::{Author, LogId, OperationId};
+use delta_core::identity::{Author, Identity, LogId, OperationId};
+use delta_core::ops::BlobId;
 use delta_core::projector::{Place, Position};
 use delta_core::topic::TopicId;
 
@@ -53,6 +54,22 @@ uniffi::custom_type!(
     remote,
     lower: |id| id.0.to_vec(),
     try_lift: |bytes| Ok(id(&bytes, "a node id")?),
+});
+
+uniffi::custom_type!(
+    /// Who a person is: the Ed25519 key that certifies their devices, 32 bytes.
+    Identity, Vec<u8>, {
+    remote,
+    lower: |id| id.0.to_vec(),
+    try_lift: |bytes| Ok(id(&bytes, "an identity")?),
+});
+
+uniffi::custom_type!(
+    /// Names a blob, 32 bytes.
+    BlobId, Vec<u8>, {
+    remote,
+    lower: |id| id.0.to_vec(),
+    try_lift: |bytes| Ok(id(&bytes, "a blob id")?),
 });
 
 uniffi::custom_type!(

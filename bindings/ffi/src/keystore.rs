@@ -3,11 +3,8 @@
 use std::fmt;
 use std::sync::Arc;
 
-use delta_client::{ClientError, KeyStore, KeyStoreError, PlatformEntropy, store_identity};
-use delta_core::identity::Mnemonic;
+use delta_client::{KeyStore, KeyStoreError};
 use zeroize::Zeroizing;
-
-use crate::error::DeltaError;
 
 /// Keeps secrets: the Android Keystore, the iOS Keychain, a file only the user can read. Items are small and written
 /// whole, and must not travel with a backup or to another device. Called from a thread of its own; it may take its time.
@@ -55,22 +52,6 @@ impl From<KeystoreError> for KeyStoreError {
             KeystoreError::Failed { reason } => Self::Failed(reason),
         }
     }
-}
-
-/// 24 fresh words (BIP-39) that stand for a person. Whoever has them is that person: show them once, keep them nowhere.
-#[uniffi::export]
-pub fn generate_mnemonic() -> Result<String, DeltaError> {
-    let mnemonic = Mnemonic::generate(&mut PlatformEntropy).map_err(ClientError::from)?;
-    Ok(mnemonic.words().to_string())
-}
-
-/// Keeps a person's words in the keystore: a device whose key is made from now on is certified by them, one that exists
-/// stays as it is. The keystore is called on the caller's thread.
-#[uniffi::export]
-pub fn import_mnemonic(keystore: Arc<dyn Keystore>, words: String) -> Result<(), DeltaError> {
-    let words = Zeroizing::new(words);
-    let mnemonic: Mnemonic = words.parse().map_err(|error| DeltaError::argument("mnemonic", error))?;
-    store_identity(&Adapter(keystore), &mnemonic).map_err(|error| ClientError::from(error).into())
 }
 
 /// The app's keystore as the client knows it.

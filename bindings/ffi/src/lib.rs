@@ -7,26 +7,39 @@
 mod delta;
 mod error;
 mod event;
+mod held;
+mod identity;
 mod ids;
 mod keystore;
 mod log;
 mod message;
 mod onion;
+mod push;
 mod records;
 mod runtime;
+mod space;
 mod subscription;
 mod ticket;
 
 pub use delta::Delta;
 pub use error::{DeltaError, ListenerError};
 pub use event::{Change, ChangedKind, Event};
-pub use keystore::{Keystore, KeystoreError, generate_mnemonic, import_mnemonic};
+pub use held::{Cancelled, OutboxRow, OutboxState, Statistics, StorageUse, TopicUse};
+pub use identity::{
+    generate_mnemonic, identity_address, import_mnemonic, mnemonic_identity, parse_address, stored_mnemonic,
+};
+pub use keystore::{Keystore, KeystoreError};
 pub use log::{LogLevel, LogSink};
-pub use message::{Content, Message, MessagePage, Reaction};
+pub use message::{Content, Found, Message, MessagePage, Profile, Reaction, SearchWords, Unread, Version};
 pub use onion::{OnionHop, OnionLayer, OnionSecret, OnionTarget, build_onion_packet, peel_onion_layer};
+pub use push::{KeySnapshot, Preview, PreviewSaid, decrypt_push};
 pub use records::{
-    Config, Connection, GapRow, Outbox, ParkedRows, Pending, RelayHops, RunSummary, Statistics, TopicStatus,
+    ClockSkew, Config, Connection, GapRow, Outbox, ParkedRows, Pending, RelayHops, RunSummary, TopicStatus,
     Trouble,
+};
+pub use space::{
+    AuditLine, Invitation, JoinRequest, Level, Member, Place, Room, RoomState, RoomText, Space, SpaceAction,
+    SpaceText,
 };
 pub use subscription::{EventListener, Subscription};
 pub use ticket::{TicketFacts, generate_ticket, read_only_ticket, ticket_facts};

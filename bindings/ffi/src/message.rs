@@ -2,10 +2,11 @@
 
 use std::time::{Duration, SystemTime};
 
-use delta_core::identity::{Author, Millis, OperationId};
-use delta_core::ops;
+use delta_core::identity::{Author, LogId, Millis, OperationId};
+use delta_core::ops::{self, BlobId};
 use delta_core::projector::Position;
-use delta_core::store::{self, MessageRow, ReactionRow};
+use delta_core::store::{self, MessageEdit, MessageRow, ProfileRow, ReactionRow};
+use delta_core::topic::TopicId;
 
 /// What to publish: the kind of operation and its payload.
 #[derive(Clone, uniffi::Enum)]
@@ -54,6 +55,9 @@ pub enum Content {
         /// About the author.
         #[uniffi(default = None)]
         bio: Option<String>,
+        /// Picture.
+        #[uniffi(default = None)]
+        avatar: Option<BlobId>,
         /// Free text such as "away".
         #[uniffi(default = None)]
         availability: Option<String>,
@@ -71,8 +75,8 @@ impl From<Content> for ops::Content {
             Content::MessageDelete { target } => Self::MessageDelete { target },
             Content::ReactionAdd { target, emoji } => Self::ReactionAdd { target, emoji },
             Content::ReactionRemove { target, emoji } => Self::ReactionRemove { target, emoji },
-            Content::ProfileSet { name, bio, availability, public } => {
-                Self::ProfileSet { name, bio, avatar: None, availability, public }
+            Content::ProfileSet { name, bio, avatar, availability, public } => {
+                Self::ProfileSet { name, bio, avatar, availability, public }
             }
         }
     }
@@ -167,10 +171,117 @@ impl From<ReactionRow> for Reaction {
     }
 }
 
+/// One text of a message, as sent or as edited.
+#[derive(Clone, uniffi::Record)]
+pub struct Version {
+    /// The operation.
+    pub id: OperationId,
+    /// The text.
+    pub text: String,
+    /// When it was written, by the sender's clock.
+    pub sent_at: Option<SystemTime>,
+}
+
+impl From<MessageEdit> for Version {
+    fn from(row: MessageEdit) -> Self {
+        Self { id: row.id, text: row.text, sent_at: row.sent_at.map(time) }
+    }
+}
+
+/// What somebody says about themselves in one conversation.
+#[derive(Clone, uniffi::Record)]
+pub struct Profile {
+    /// Who.
+    pub author: Author,
+    /// In which conversation.
+    pub log: LogId,
+    /// Display name.
+    pub name: String,
+    /// About the author.
+    pub bio: Option<String>,
+    /// Picture.
+    pub avatar: Option<BlobId>,
+    /// Free text such as "away".
+    pub availability: Option<String>,
+    /// Whether strangers may read it.
+    pub public: bool,
+}
+
+impl From<ProfileRow> for Profile {
+    fn from(row: ProfileRow) -> Self {
+        let ProfileRow { author, log, name, bio, avatar, availability, public, .. } = row;
+        Self { author, log, name, bio, avatar, availability, public }
+    }
+}
+
+/// What to search for.
+#[derive(Clone, uniffi::Record)]
+pub struct SearchWords {
+    /// Words that all occur; upper and lower case are the same. Of more than 16 the first count.
+    pub words: String,
+    /// Only in this topic.
+    #[uniffi(default = None)]
+    pub topic: Option<TopicId>,
+    /// Only by this author.
+    #[uniffi(default = None)]
+    pub author: Option<Author>,
+    /// Only received at this time or later, by the server's clock.
+    #[uniffi(default = None)]
+    pub since: Option<SystemTime>,
+    /// Only received earlier than this.
+    #[uniffi(default = None)]
+    pub until: Option<SystemTime>,
+}
+
+impl SearchWords {
+    pub(crate) fn within(self, log: Option<LogId>) -> store::Search {
+        let Self { words, author, since, until, .. } = self;
+        store::Search { words, log, author, since: since.map(millis), until: until.map(millis) }
+    }
+}
+
+/// A message that was found.
+#[derive(Clone, uniffi::Record)]
+pub struct Found {
+    /// The message.
+    pub message: Message,
+    /// Its conversation.
+    pub log: LogId,
+    /// Its text around the first word that was looked for, at most 120 characters.
+    pub excerpt: String,
+}
+
+impl From<store::Found> for Found {
+    fn from(found: store::Found) -> Self {
+        Self { log: found.message.log, message: found.message.into(), excerpt: found.excerpt }
+    }
+}
+
+/// What of a conversation has not been read.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, uniffi::Record)]
+pub struct Unread {
+    /// Messages of others after the marker.
+    pub messages: u64,
+    /// Those of them that mention this device's person.
+    pub mentions: u64,
+}
+
+impl From<store::Unread> for Unread {
+    fn from(store::Unread { messages, mentions }: store::Unread) -> Self {
+        Self { messages, mentions }
+    }
+}
+
 /// Latest instant that is passed on: beyond it platforms' date types differ. 9999-12-31.
 const MAX_MILLIS: u64 = 253_402_300_799_000;
 
 /// An instant as the languages know it. A clock's nonsense becomes the last day of the year 9999.
 pub(crate) fn time(millis: Millis) -> SystemTime {
     SystemTime::UNIX_EPOCH + Duration::from_millis(millis.0.min(MAX_MILLIS))
+}
+
+/// As [`time`], back. What lies before 1970 is its first instant.
+pub(crate) fn millis(time: SystemTime) -> Millis {
+    let since = time.duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
+    Millis(u64::try_from(since.as_millis()).unwrap_or(u64::MAX))
 }

@@ -144,6 +144,19 @@ impl Trouble {
     }
 }
 
+/// How far this device's clock is from the server's.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, uniffi::Record)]
+pub struct ClockSkew {
+    /// Milliseconds that this device's clock is ahead; less than 0: behind.
+    pub ahead_ms: i64,
+}
+
+impl From<delta_client::ClockSkew> for ClockSkew {
+    fn from(delta_client::ClockSkew { ahead_ms }: delta_client::ClockSkew) -> Self {
+        Self { ahead_ms }
+    }
+}
+
 /// Where one topic stands.
 #[derive(Clone, Debug, PartialEq, Eq, uniffi::Record)]
 pub struct TopicStatus {
@@ -163,6 +176,8 @@ pub struct TopicStatus {
     pub blocked: Option<Trouble>,
     /// Why the server does not let this device read, if it does not.
     pub unreadable: Option<Trouble>,
+    /// How far this device's clock is from the server's, where that is more than ten minutes.
+    pub clock_skew: Option<ClockSkew>,
     /// Smoothed time from sending to the echo, milliseconds.
     pub round_trip_ms: Option<u64>,
 }
@@ -229,6 +244,7 @@ impl TopicStatus {
             },
             blocked: status.blocked.as_ref().map(Trouble::blocked),
             unreadable: status.unreadable.map(Trouble::unreadable),
+            clock_skew: status.clock_skew.map(Into::into),
             round_trip_ms: status.round_trip_ms,
         }
     }
@@ -239,33 +255,6 @@ impl Outbox {
         let OutboxCounts { queued, sent, parked: all } = counts;
         let reasons = parked.into_iter().map(|(reason, count)| ParkedRows { reason, count });
         Self { queued, sent, parked: all, parked_reasons: reasons.collect() }
-    }
-}
-
-/// What a device holds.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, uniffi::Record)]
-pub struct Statistics {
-    /// Topics that are open.
-    pub topics: u64,
-    /// Operations stored.
-    pub operations: u64,
-    /// Own operations waiting for their turn.
-    pub queued: u64,
-    /// Own operations on their way.
-    pub sent: u64,
-    /// Own operations that nothing is tried for.
-    pub parked: u64,
-    /// Bytes of these three.
-    pub outbox_bytes: u64,
-    /// Length of the database and its write-ahead log.
-    pub stored_bytes: u64,
-}
-
-impl From<delta_client::Statistics> for Statistics {
-    fn from(statistics: delta_client::Statistics) -> Self {
-        let delta_client::Statistics { topics, operations, outbox, outbox_bytes, stored_bytes } = statistics;
-        let OutboxCounts { queued, sent, parked } = outbox;
-        Self { topics, operations, queued, sent, parked, outbox_bytes, stored_bytes }
     }
 }
 

@@ -97,3 +97,31 @@ impl Caller {
         drop(self.jobs.send(Box::new(job)));
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_panic_in_a_call_is_an_error_of_that_call_alone() {
+        let runtime = Runtime::start().unwrap();
+        let panics = async { std::panic::resume_unwind(Box::new("a bug")) };
+        let call = on::<(), DeltaError>(runtime.handle(), panics);
+        let error = runtime.handle().block_on(call).unwrap_err();
+        assert!(matches!(&error, DeltaError::Bug { code, .. } if code == "engine_panicked"), "{error:?}");
+        let blocking = || -> Result<(), DeltaError> { std::panic::resume_unwind(Box::new("a bug")) };
+        let error = runtime.handle().block_on(on_blocking(runtime.handle(), blocking)).unwrap_err();
+        assert!(matches!(error, DeltaError::Bug { .. }), "{error:?}");
+        let next = runtime.handle().block_on(on::<_, DeltaError>(runtime.handle(), async { Ok(7) }));
+        assert_eq!(next.unwrap(), 7);
+    }
+
+    #[test]
+    fn a_panic_in_the_apps_code_does_not_end_the_thread_that_calls_it() {
+        let caller = Caller::start("test").unwrap();
+        let (heard, hearing) = mpsc::channel();
+        caller.call(|| std::panic::resume_unwind(Box::new("the app's bug")));
+        caller.call(move || heard.send(()).unwrap());
+        hearing.recv().unwrap();
+    }
+}

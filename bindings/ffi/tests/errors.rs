@@ -1,32 +1,40 @@
 //! docs/errors.md has every code that a call, an event or a status can carry, and no other.
 
 use std::collections::BTreeSet;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
-/// Where codes are given out, and what stands before one there.
-const GIVEN: [(&str, &str); 8] = [
-    ("client/src/error.rs", "=> \""),
-    ("client/src/fault.rs", "=> \""),
-    ("bindings/ffi/src/delta.rs", "argument(\""),
-    ("bindings/ffi/src/ids.rs", "argument(\""),
-    ("bindings/ffi/src/keystore.rs", "argument(\""),
-    ("bindings/ffi/src/log.rs", "argument(\""),
-    ("bindings/ffi/src/onion.rs", "argument(\""),
-    ("bindings/ffi/src/subscription.rs", "argument(\""),
-];
+/// Where the codes of errors and troubles are named: `=> "…"` there.
+const NAMED: [&str; 2] = ["client/src/error.rs", "client/src/fault.rs"];
+/// Below which every `argument("…")` names one.
+const FFI: &str = "bindings/ffi/src";
+
+fn root() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("../..")
+}
 
 fn read(path: &str) -> String {
-    let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("../..");
-    std::fs::read_to_string(root.join(path)).unwrap_or_else(|error| panic!("{path}: {error}"))
+    std::fs::read_to_string(root().join(path)).unwrap_or_else(|error| panic!("{path}: {error}"))
+}
+
+/// Every source file below a folder.
+fn sources(folder: &Path) -> Vec<String> {
+    let entries = std::fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().path());
+    entries
+        .flat_map(|path| match path.is_dir() {
+            true => sources(&path),
+            false => vec![std::fs::read_to_string(path).unwrap()],
+        })
+        .collect()
 }
 
 #[test]
 fn every_code_is_in_the_documentation_and_no_other() {
     let mut given = BTreeSet::new();
-    for (path, before) in GIVEN {
-        let text = read(path);
+    let mut take = |text: &str, before: &str| {
         given.extend(text.split(before).skip(1).filter_map(|rest| rest.split('"').next()).map(str::to_owned));
-    }
+    };
+    NAMED.iter().for_each(|path| take(&read(path), "=> \""));
+    sources(&root().join(FFI)).iter().for_each(|text| take(text, "argument(\""));
     assert!(given.contains("closed") && given.contains("no_route") && given.contains("onion"), "{given:?}");
     let text = read("docs/errors.md");
     let rows = text.lines().filter_map(|line| line.strip_prefix("| `")?.split('`').next());

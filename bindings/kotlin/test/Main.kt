@@ -11,10 +11,14 @@ const val LEAKS_MS = 1_500_000L
 
 /** Runs the tests whose name holds the argument, one after the other; says how each ended. */
 fun main(arguments: Array<String>) {
+    if (arguments.contentEquals(arrayOf("--bench"))) {
+        runBlocking { bench() }
+        exitProcess(0)
+    }
     val network = Network()
     var failed = 0
     try {
-        val tests = scenario(network) + misuse() + onion() + leaks()
+        val tests = scenario(network) + features(network) + misuse() + onion() + leaks()
         for ((name, patience, test) in tests.filter { test -> arguments.all { it in test.name } }) {
             val why = runCatching { runBlocking { withTimeout(patience) { test() } } }.exceptionOrNull()
             println("$name ... ${if (why == null) "ok" else "FAILED"}")

@@ -527,27 +527,63 @@ def _uniffi_check_contract_api_version(lib):
 def _uniffi_check_api_checksums(lib):
     if lib.uniffi_delta_ffi_checksum_func_build_onion_packet() != 15053:
         raise InternalError("UniFFI API checksum mismatch: try cleaning and rebuilding your project")
-    if lib.uniffi_delta_ffi_checksum_func_generate_mnemonic() != 14156:
+    if lib.uniffi_delta_ffi_checksum_func_decrypt_push() != 18080:
+        raise InternalError("UniFFI API checksum mismatch: try cleaning and rebuilding your project")
+    if lib.uniffi_delta_ffi_checksum_func_generate_mnemonic() != 48038:
         raise InternalError("UniFFI API checksum mismatch: try cleaning and rebuilding your project")
     if lib.uniffi_delta_ffi_checksum_func_generate_ticket() != 61726:
         raise InternalError("UniFFI API checksum mismatch: try cleaning and rebuilding your project")
-    if lib.uniffi_delta_ffi_checksum_func_import_mnemonic() != 10204:
+    if lib.uniffi_delta_ffi_checksum_func_identity_address() != 43561:
+        raise InternalError("UniFFI API checksum mismatch: try cleaning and rebuilding your project")
+    if lib.uniffi_delta_ffi_checksum_func_import_mnemonic() != 6873:
+        raise InternalError("UniFFI API checksum mismatch: try cleaning and rebuilding your project")
+    if lib.uniffi_delta_ffi_checksum_func_mnemonic_identity() != 7415:
+        raise InternalError("UniFFI API checksum mismatch: try cleaning and rebuilding your project")
+    if lib.uniffi_delta_ffi_checksum_func_parse_address() != 44809:
         raise InternalError("UniFFI API checksum mismatch: try cleaning and rebuilding your project")
     if lib.uniffi_delta_ffi_checksum_func_peel_onion_layer() != 52981:
         raise InternalError("UniFFI API checksum mismatch: try cleaning and rebuilding your project")
     if lib.uniffi_delta_ffi_checksum_func_read_only_ticket() != 42967:
         raise InternalError("UniFFI API checksum mismatch: try cleaning and rebuilding your project")
+    if lib.uniffi_delta_ffi_checksum_func_stored_mnemonic() != 52454:
+        raise InternalError("UniFFI API checksum mismatch: try cleaning and rebuilding your project")
     if lib.uniffi_delta_ffi_checksum_func_ticket_facts() != 1534:
+        raise InternalError("UniFFI API checksum mismatch: try cleaning and rebuilding your project")
+    if lib.uniffi_delta_ffi_checksum_method_delta_accept_invitation() != 35503:
+        raise InternalError("UniFFI API checksum mismatch: try cleaning and rebuilding your project")
+    if lib.uniffi_delta_ffi_checksum_method_delta_audit_log() != 31198:
         raise InternalError("UniFFI API checksum mismatch: try cleaning and rebuilding your project")
     if lib.uniffi_delta_ffi_checksum_method_delta_author() != 54379:
         raise InternalError("UniFFI API checksum mismatch: try cleaning and rebuilding your project")
+    if lib.uniffi_delta_ffi_checksum_method_delta_cancel() != 34535:
+        raise InternalError("UniFFI API checksum mismatch: try cleaning and rebuilding your project")
+    if lib.uniffi_delta_ffi_checksum_method_delta_change_space() != 46654:
+        raise InternalError("UniFFI API checksum mismatch: try cleaning and rebuilding your project")
     if lib.uniffi_delta_ffi_checksum_method_delta_close() != 16937:
+        raise InternalError("UniFFI API checksum mismatch: try cleaning and rebuilding your project")
+    if lib.uniffi_delta_ffi_checksum_method_delta_create_invitation() != 63993:
+        raise InternalError("UniFFI API checksum mismatch: try cleaning and rebuilding your project")
+    if lib.uniffi_delta_ffi_checksum_method_delta_create_room() != 50457:
+        raise InternalError("UniFFI API checksum mismatch: try cleaning and rebuilding your project")
+    if lib.uniffi_delta_ffi_checksum_method_delta_create_space() != 23215:
+        raise InternalError("UniFFI API checksum mismatch: try cleaning and rebuilding your project")
+    if lib.uniffi_delta_ffi_checksum_method_delta_export() != 48713:
         raise InternalError("UniFFI API checksum mismatch: try cleaning and rebuilding your project")
     if lib.uniffi_delta_ffi_checksum_method_delta_init_sync() != 47956:
         raise InternalError("UniFFI API checksum mismatch: try cleaning and rebuilding your project")
-    if lib.uniffi_delta_ffi_checksum_method_delta_message() != 27201:
+    if lib.uniffi_delta_ffi_checksum_method_delta_invitations() != 53531:
         raise InternalError("UniFFI API checksum mismatch: try cleaning and rebuilding your project")
-    if lib.uniffi_delta_ffi_checksum_method_delta_messages() != 27513:
+    if lib.uniffi_delta_ffi_checksum_method_delta_join_requests() != 46494:
+        raise InternalError("UniFFI API checksum mismatch: try cleaning and rebuilding your project")
+    if lib.uniffi_delta_ffi_checksum_method_delta_key_snapshot() != 22706:
+        raise InternalError("UniFFI API checksum mismatch: try cleaning and rebuilding your project")
+    if lib.uniffi_delta_ffi_checksum_method_delta_members() != 21483:
+        raise InternalError("UniFFI API checksum mismatch: try cleaning and rebuilding your project")
+    if lib.uniffi_delta_ffi_checksum_method_delta_message() != 18248:
+        raise InternalError("UniFFI API checksum mismatch: try cleaning and rebuilding your project")
+    if lib.uniffi_delta_ffi_checksum_method_delta_message_history() != 7925:
+        raise InternalError("UniFFI API checksum mismatch: try cleaning and rebuilding your project")
+    if lib.uniffi_delta_ffi_checksum_method_delta_messages() != 58505:
         raise InternalError("UniFFI API checksum mismatch: try cleaning and rebuilding your project")
     if lib.uniffi_delta_ffi_checksum_method_delta_network_changed() != 24822:
         raise InternalError("UniFFI API checksum mismatch: try cleaning and rebuilding your project")
@@ -557,21 +593,43 @@ def _uniffi_check_api_checksums(lib):
         raise InternalError("UniFFI API checksum mismatch: try cleaning and rebuilding your project")
     if lib.uniffi_delta_ffi_checksum_method_delta_open_topic() != 19155:
         raise InternalError("UniFFI API checksum mismatch: try cleaning and rebuilding your project")
+    if lib.uniffi_delta_ffi_checksum_method_delta_outbox() != 60607:
+        raise InternalError("UniFFI API checksum mismatch: try cleaning and rebuilding your project")
+    if lib.uniffi_delta_ffi_checksum_method_delta_profile() != 50318:
+        raise InternalError("UniFFI API checksum mismatch: try cleaning and rebuilding your project")
+    if lib.uniffi_delta_ffi_checksum_method_delta_profiles() != 15107:
+        raise InternalError("UniFFI API checksum mismatch: try cleaning and rebuilding your project")
+    if lib.uniffi_delta_ffi_checksum_method_delta_prune() != 19449:
+        raise InternalError("UniFFI API checksum mismatch: try cleaning and rebuilding your project")
     if lib.uniffi_delta_ffi_checksum_method_delta_publish() != 64666:
         raise InternalError("UniFFI API checksum mismatch: try cleaning and rebuilding your project")
-    if lib.uniffi_delta_ffi_checksum_method_delta_reactions() != 4587:
+    if lib.uniffi_delta_ffi_checksum_method_delta_reactions() != 8856:
         raise InternalError("UniFFI API checksum mismatch: try cleaning and rebuilding your project")
     if lib.uniffi_delta_ffi_checksum_method_delta_renewed() != 30268:
         raise InternalError("UniFFI API checksum mismatch: try cleaning and rebuilding your project")
     if lib.uniffi_delta_ffi_checksum_method_delta_resume() != 37876:
         raise InternalError("UniFFI API checksum mismatch: try cleaning and rebuilding your project")
+    if lib.uniffi_delta_ffi_checksum_method_delta_retry() != 7363:
+        raise InternalError("UniFFI API checksum mismatch: try cleaning and rebuilding your project")
+    if lib.uniffi_delta_ffi_checksum_method_delta_rooms() != 4113:
+        raise InternalError("UniFFI API checksum mismatch: try cleaning and rebuilding your project")
     if lib.uniffi_delta_ffi_checksum_method_delta_run_once() != 27578:
+        raise InternalError("UniFFI API checksum mismatch: try cleaning and rebuilding your project")
+    if lib.uniffi_delta_ffi_checksum_method_delta_search() != 31398:
+        raise InternalError("UniFFI API checksum mismatch: try cleaning and rebuilding your project")
+    if lib.uniffi_delta_ffi_checksum_method_delta_set_read() != 40874:
         raise InternalError("UniFFI API checksum mismatch: try cleaning and rebuilding your project")
     if lib.uniffi_delta_ffi_checksum_method_delta_signal() != 50303:
         raise InternalError("UniFFI API checksum mismatch: try cleaning and rebuilding your project")
-    if lib.uniffi_delta_ffi_checksum_method_delta_statistics() != 55510:
+    if lib.uniffi_delta_ffi_checksum_method_delta_space() != 16604:
+        raise InternalError("UniFFI API checksum mismatch: try cleaning and rebuilding your project")
+    if lib.uniffi_delta_ffi_checksum_method_delta_spaces() != 57650:
+        raise InternalError("UniFFI API checksum mismatch: try cleaning and rebuilding your project")
+    if lib.uniffi_delta_ffi_checksum_method_delta_statistics() != 39723:
         raise InternalError("UniFFI API checksum mismatch: try cleaning and rebuilding your project")
     if lib.uniffi_delta_ffi_checksum_method_delta_status() != 59069:
+        raise InternalError("UniFFI API checksum mismatch: try cleaning and rebuilding your project")
+    if lib.uniffi_delta_ffi_checksum_method_delta_storage_use() != 2372:
         raise InternalError("UniFFI API checksum mismatch: try cleaning and rebuilding your project")
     if lib.uniffi_delta_ffi_checksum_method_delta_subscribe() != 48585:
         raise InternalError("UniFFI API checksum mismatch: try cleaning and rebuilding your project")
@@ -579,9 +637,21 @@ def _uniffi_check_api_checksums(lib):
         raise InternalError("UniFFI API checksum mismatch: try cleaning and rebuilding your project")
     if lib.uniffi_delta_ffi_checksum_method_delta_topics() != 37841:
         raise InternalError("UniFFI API checksum mismatch: try cleaning and rebuilding your project")
+    if lib.uniffi_delta_ffi_checksum_method_delta_unread() != 33417:
+        raise InternalError("UniFFI API checksum mismatch: try cleaning and rebuilding your project")
+    if lib.uniffi_delta_ffi_checksum_method_delta_wipe() != 57599:
+        raise InternalError("UniFFI API checksum mismatch: try cleaning and rebuilding your project")
+    if lib.uniffi_delta_ffi_checksum_method_delta_wipe_topic() != 51881:
+        raise InternalError("UniFFI API checksum mismatch: try cleaning and rebuilding your project")
+    if lib.uniffi_delta_ffi_checksum_constructor_delta_import_from() != 30964:
+        raise InternalError("UniFFI API checksum mismatch: try cleaning and rebuilding your project")
     if lib.uniffi_delta_ffi_checksum_constructor_delta_open() != 18935:
         raise InternalError("UniFFI API checksum mismatch: try cleaning and rebuilding your project")
     if lib.uniffi_delta_ffi_checksum_method_eventlistener_on_event() != 20246:
+        raise InternalError("UniFFI API checksum mismatch: try cleaning and rebuilding your project")
+    if lib.uniffi_delta_ffi_checksum_method_keysnapshot_taken_at() != 10712:
+        raise InternalError("UniFFI API checksum mismatch: try cleaning and rebuilding your project")
+    if lib.uniffi_delta_ffi_checksum_constructor_keysnapshot_open() != 55591:
         raise InternalError("UniFFI API checksum mismatch: try cleaning and rebuilding your project")
     if lib.uniffi_delta_ffi_checksum_method_keystore_get() != 33234:
         raise InternalError("UniFFI API checksum mismatch: try cleaning and rebuilding your project")
@@ -631,36 +701,90 @@ _UniffiLib.ffi_delta_ffi_uniffi_contract_version.restype = ctypes.c_uint32
 _UniffiLib.uniffi_delta_ffi_checksum_func_build_onion_packet.argtypes = (
 )
 _UniffiLib.uniffi_delta_ffi_checksum_func_build_onion_packet.restype = ctypes.c_uint16
+_UniffiLib.uniffi_delta_ffi_checksum_func_decrypt_push.argtypes = (
+)
+_UniffiLib.uniffi_delta_ffi_checksum_func_decrypt_push.restype = ctypes.c_uint16
 _UniffiLib.uniffi_delta_ffi_checksum_func_generate_mnemonic.argtypes = (
 )
 _UniffiLib.uniffi_delta_ffi_checksum_func_generate_mnemonic.restype = ctypes.c_uint16
 _UniffiLib.uniffi_delta_ffi_checksum_func_generate_ticket.argtypes = (
 )
 _UniffiLib.uniffi_delta_ffi_checksum_func_generate_ticket.restype = ctypes.c_uint16
+_UniffiLib.uniffi_delta_ffi_checksum_func_identity_address.argtypes = (
+)
+_UniffiLib.uniffi_delta_ffi_checksum_func_identity_address.restype = ctypes.c_uint16
 _UniffiLib.uniffi_delta_ffi_checksum_func_import_mnemonic.argtypes = (
 )
 _UniffiLib.uniffi_delta_ffi_checksum_func_import_mnemonic.restype = ctypes.c_uint16
+_UniffiLib.uniffi_delta_ffi_checksum_func_mnemonic_identity.argtypes = (
+)
+_UniffiLib.uniffi_delta_ffi_checksum_func_mnemonic_identity.restype = ctypes.c_uint16
+_UniffiLib.uniffi_delta_ffi_checksum_func_parse_address.argtypes = (
+)
+_UniffiLib.uniffi_delta_ffi_checksum_func_parse_address.restype = ctypes.c_uint16
 _UniffiLib.uniffi_delta_ffi_checksum_func_peel_onion_layer.argtypes = (
 )
 _UniffiLib.uniffi_delta_ffi_checksum_func_peel_onion_layer.restype = ctypes.c_uint16
 _UniffiLib.uniffi_delta_ffi_checksum_func_read_only_ticket.argtypes = (
 )
 _UniffiLib.uniffi_delta_ffi_checksum_func_read_only_ticket.restype = ctypes.c_uint16
+_UniffiLib.uniffi_delta_ffi_checksum_func_stored_mnemonic.argtypes = (
+)
+_UniffiLib.uniffi_delta_ffi_checksum_func_stored_mnemonic.restype = ctypes.c_uint16
 _UniffiLib.uniffi_delta_ffi_checksum_func_ticket_facts.argtypes = (
 )
 _UniffiLib.uniffi_delta_ffi_checksum_func_ticket_facts.restype = ctypes.c_uint16
+_UniffiLib.uniffi_delta_ffi_checksum_method_delta_accept_invitation.argtypes = (
+)
+_UniffiLib.uniffi_delta_ffi_checksum_method_delta_accept_invitation.restype = ctypes.c_uint16
+_UniffiLib.uniffi_delta_ffi_checksum_method_delta_audit_log.argtypes = (
+)
+_UniffiLib.uniffi_delta_ffi_checksum_method_delta_audit_log.restype = ctypes.c_uint16
 _UniffiLib.uniffi_delta_ffi_checksum_method_delta_author.argtypes = (
 )
 _UniffiLib.uniffi_delta_ffi_checksum_method_delta_author.restype = ctypes.c_uint16
+_UniffiLib.uniffi_delta_ffi_checksum_method_delta_cancel.argtypes = (
+)
+_UniffiLib.uniffi_delta_ffi_checksum_method_delta_cancel.restype = ctypes.c_uint16
+_UniffiLib.uniffi_delta_ffi_checksum_method_delta_change_space.argtypes = (
+)
+_UniffiLib.uniffi_delta_ffi_checksum_method_delta_change_space.restype = ctypes.c_uint16
 _UniffiLib.uniffi_delta_ffi_checksum_method_delta_close.argtypes = (
 )
 _UniffiLib.uniffi_delta_ffi_checksum_method_delta_close.restype = ctypes.c_uint16
+_UniffiLib.uniffi_delta_ffi_checksum_method_delta_create_invitation.argtypes = (
+)
+_UniffiLib.uniffi_delta_ffi_checksum_method_delta_create_invitation.restype = ctypes.c_uint16
+_UniffiLib.uniffi_delta_ffi_checksum_method_delta_create_room.argtypes = (
+)
+_UniffiLib.uniffi_delta_ffi_checksum_method_delta_create_room.restype = ctypes.c_uint16
+_UniffiLib.uniffi_delta_ffi_checksum_method_delta_create_space.argtypes = (
+)
+_UniffiLib.uniffi_delta_ffi_checksum_method_delta_create_space.restype = ctypes.c_uint16
+_UniffiLib.uniffi_delta_ffi_checksum_method_delta_export.argtypes = (
+)
+_UniffiLib.uniffi_delta_ffi_checksum_method_delta_export.restype = ctypes.c_uint16
 _UniffiLib.uniffi_delta_ffi_checksum_method_delta_init_sync.argtypes = (
 )
 _UniffiLib.uniffi_delta_ffi_checksum_method_delta_init_sync.restype = ctypes.c_uint16
+_UniffiLib.uniffi_delta_ffi_checksum_method_delta_invitations.argtypes = (
+)
+_UniffiLib.uniffi_delta_ffi_checksum_method_delta_invitations.restype = ctypes.c_uint16
+_UniffiLib.uniffi_delta_ffi_checksum_method_delta_join_requests.argtypes = (
+)
+_UniffiLib.uniffi_delta_ffi_checksum_method_delta_join_requests.restype = ctypes.c_uint16
+_UniffiLib.uniffi_delta_ffi_checksum_method_delta_key_snapshot.argtypes = (
+)
+_UniffiLib.uniffi_delta_ffi_checksum_method_delta_key_snapshot.restype = ctypes.c_uint16
+_UniffiLib.uniffi_delta_ffi_checksum_method_delta_members.argtypes = (
+)
+_UniffiLib.uniffi_delta_ffi_checksum_method_delta_members.restype = ctypes.c_uint16
 _UniffiLib.uniffi_delta_ffi_checksum_method_delta_message.argtypes = (
 )
 _UniffiLib.uniffi_delta_ffi_checksum_method_delta_message.restype = ctypes.c_uint16
+_UniffiLib.uniffi_delta_ffi_checksum_method_delta_message_history.argtypes = (
+)
+_UniffiLib.uniffi_delta_ffi_checksum_method_delta_message_history.restype = ctypes.c_uint16
 _UniffiLib.uniffi_delta_ffi_checksum_method_delta_messages.argtypes = (
 )
 _UniffiLib.uniffi_delta_ffi_checksum_method_delta_messages.restype = ctypes.c_uint16
@@ -676,6 +800,18 @@ _UniffiLib.uniffi_delta_ffi_checksum_method_delta_next_wakeup_at.restype = ctype
 _UniffiLib.uniffi_delta_ffi_checksum_method_delta_open_topic.argtypes = (
 )
 _UniffiLib.uniffi_delta_ffi_checksum_method_delta_open_topic.restype = ctypes.c_uint16
+_UniffiLib.uniffi_delta_ffi_checksum_method_delta_outbox.argtypes = (
+)
+_UniffiLib.uniffi_delta_ffi_checksum_method_delta_outbox.restype = ctypes.c_uint16
+_UniffiLib.uniffi_delta_ffi_checksum_method_delta_profile.argtypes = (
+)
+_UniffiLib.uniffi_delta_ffi_checksum_method_delta_profile.restype = ctypes.c_uint16
+_UniffiLib.uniffi_delta_ffi_checksum_method_delta_profiles.argtypes = (
+)
+_UniffiLib.uniffi_delta_ffi_checksum_method_delta_profiles.restype = ctypes.c_uint16
+_UniffiLib.uniffi_delta_ffi_checksum_method_delta_prune.argtypes = (
+)
+_UniffiLib.uniffi_delta_ffi_checksum_method_delta_prune.restype = ctypes.c_uint16
 _UniffiLib.uniffi_delta_ffi_checksum_method_delta_publish.argtypes = (
 )
 _UniffiLib.uniffi_delta_ffi_checksum_method_delta_publish.restype = ctypes.c_uint16
@@ -688,18 +824,39 @@ _UniffiLib.uniffi_delta_ffi_checksum_method_delta_renewed.restype = ctypes.c_uin
 _UniffiLib.uniffi_delta_ffi_checksum_method_delta_resume.argtypes = (
 )
 _UniffiLib.uniffi_delta_ffi_checksum_method_delta_resume.restype = ctypes.c_uint16
+_UniffiLib.uniffi_delta_ffi_checksum_method_delta_retry.argtypes = (
+)
+_UniffiLib.uniffi_delta_ffi_checksum_method_delta_retry.restype = ctypes.c_uint16
+_UniffiLib.uniffi_delta_ffi_checksum_method_delta_rooms.argtypes = (
+)
+_UniffiLib.uniffi_delta_ffi_checksum_method_delta_rooms.restype = ctypes.c_uint16
 _UniffiLib.uniffi_delta_ffi_checksum_method_delta_run_once.argtypes = (
 )
 _UniffiLib.uniffi_delta_ffi_checksum_method_delta_run_once.restype = ctypes.c_uint16
+_UniffiLib.uniffi_delta_ffi_checksum_method_delta_search.argtypes = (
+)
+_UniffiLib.uniffi_delta_ffi_checksum_method_delta_search.restype = ctypes.c_uint16
+_UniffiLib.uniffi_delta_ffi_checksum_method_delta_set_read.argtypes = (
+)
+_UniffiLib.uniffi_delta_ffi_checksum_method_delta_set_read.restype = ctypes.c_uint16
 _UniffiLib.uniffi_delta_ffi_checksum_method_delta_signal.argtypes = (
 )
 _UniffiLib.uniffi_delta_ffi_checksum_method_delta_signal.restype = ctypes.c_uint16
+_UniffiLib.uniffi_delta_ffi_checksum_method_delta_space.argtypes = (
+)
+_UniffiLib.uniffi_delta_ffi_checksum_method_delta_space.restype = ctypes.c_uint16
+_UniffiLib.uniffi_delta_ffi_checksum_method_delta_spaces.argtypes = (
+)
+_UniffiLib.uniffi_delta_ffi_checksum_method_delta_spaces.restype = ctypes.c_uint16
 _UniffiLib.uniffi_delta_ffi_checksum_method_delta_statistics.argtypes = (
 )
 _UniffiLib.uniffi_delta_ffi_checksum_method_delta_statistics.restype = ctypes.c_uint16
 _UniffiLib.uniffi_delta_ffi_checksum_method_delta_status.argtypes = (
 )
 _UniffiLib.uniffi_delta_ffi_checksum_method_delta_status.restype = ctypes.c_uint16
+_UniffiLib.uniffi_delta_ffi_checksum_method_delta_storage_use.argtypes = (
+)
+_UniffiLib.uniffi_delta_ffi_checksum_method_delta_storage_use.restype = ctypes.c_uint16
 _UniffiLib.uniffi_delta_ffi_checksum_method_delta_subscribe.argtypes = (
 )
 _UniffiLib.uniffi_delta_ffi_checksum_method_delta_subscribe.restype = ctypes.c_uint16
@@ -709,12 +866,30 @@ _UniffiLib.uniffi_delta_ffi_checksum_method_delta_suspend.restype = ctypes.c_uin
 _UniffiLib.uniffi_delta_ffi_checksum_method_delta_topics.argtypes = (
 )
 _UniffiLib.uniffi_delta_ffi_checksum_method_delta_topics.restype = ctypes.c_uint16
+_UniffiLib.uniffi_delta_ffi_checksum_method_delta_unread.argtypes = (
+)
+_UniffiLib.uniffi_delta_ffi_checksum_method_delta_unread.restype = ctypes.c_uint16
+_UniffiLib.uniffi_delta_ffi_checksum_method_delta_wipe.argtypes = (
+)
+_UniffiLib.uniffi_delta_ffi_checksum_method_delta_wipe.restype = ctypes.c_uint16
+_UniffiLib.uniffi_delta_ffi_checksum_method_delta_wipe_topic.argtypes = (
+)
+_UniffiLib.uniffi_delta_ffi_checksum_method_delta_wipe_topic.restype = ctypes.c_uint16
+_UniffiLib.uniffi_delta_ffi_checksum_constructor_delta_import_from.argtypes = (
+)
+_UniffiLib.uniffi_delta_ffi_checksum_constructor_delta_import_from.restype = ctypes.c_uint16
 _UniffiLib.uniffi_delta_ffi_checksum_constructor_delta_open.argtypes = (
 )
 _UniffiLib.uniffi_delta_ffi_checksum_constructor_delta_open.restype = ctypes.c_uint16
 _UniffiLib.uniffi_delta_ffi_checksum_method_eventlistener_on_event.argtypes = (
 )
 _UniffiLib.uniffi_delta_ffi_checksum_method_eventlistener_on_event.restype = ctypes.c_uint16
+_UniffiLib.uniffi_delta_ffi_checksum_method_keysnapshot_taken_at.argtypes = (
+)
+_UniffiLib.uniffi_delta_ffi_checksum_method_keysnapshot_taken_at.restype = ctypes.c_uint16
+_UniffiLib.uniffi_delta_ffi_checksum_constructor_keysnapshot_open.argtypes = (
+)
+_UniffiLib.uniffi_delta_ffi_checksum_constructor_keysnapshot_open.restype = ctypes.c_uint16
 _UniffiLib.uniffi_delta_ffi_checksum_method_keystore_get.argtypes = (
 )
 _UniffiLib.uniffi_delta_ffi_checksum_method_keystore_get.restype = ctypes.c_uint16
@@ -746,6 +921,12 @@ _UniffiLib.uniffi_delta_ffi_fn_func_build_onion_packet.argtypes = (
     ctypes.POINTER(_UniffiRustCallStatus),
 )
 _UniffiLib.uniffi_delta_ffi_fn_func_build_onion_packet.restype = _UniffiRustBuffer
+_UniffiLib.uniffi_delta_ffi_fn_func_decrypt_push.argtypes = (
+    _UniffiRustBuffer,
+    ctypes.c_uint64,
+    ctypes.POINTER(_UniffiRustCallStatus),
+)
+_UniffiLib.uniffi_delta_ffi_fn_func_decrypt_push.restype = _UniffiRustBuffer
 _UniffiLib.uniffi_delta_ffi_fn_func_generate_mnemonic.argtypes = (
     ctypes.POINTER(_UniffiRustCallStatus),
 )
@@ -755,12 +936,27 @@ _UniffiLib.uniffi_delta_ffi_fn_func_generate_ticket.argtypes = (
     ctypes.POINTER(_UniffiRustCallStatus),
 )
 _UniffiLib.uniffi_delta_ffi_fn_func_generate_ticket.restype = _UniffiRustBuffer
+_UniffiLib.uniffi_delta_ffi_fn_func_identity_address.argtypes = (
+    _UniffiRustBuffer,
+    ctypes.POINTER(_UniffiRustCallStatus),
+)
+_UniffiLib.uniffi_delta_ffi_fn_func_identity_address.restype = _UniffiRustBuffer
 _UniffiLib.uniffi_delta_ffi_fn_func_import_mnemonic.argtypes = (
     ctypes.c_uint64,
     _UniffiRustBuffer,
     ctypes.POINTER(_UniffiRustCallStatus),
 )
 _UniffiLib.uniffi_delta_ffi_fn_func_import_mnemonic.restype = None
+_UniffiLib.uniffi_delta_ffi_fn_func_mnemonic_identity.argtypes = (
+    _UniffiRustBuffer,
+    ctypes.POINTER(_UniffiRustCallStatus),
+)
+_UniffiLib.uniffi_delta_ffi_fn_func_mnemonic_identity.restype = _UniffiRustBuffer
+_UniffiLib.uniffi_delta_ffi_fn_func_parse_address.argtypes = (
+    _UniffiRustBuffer,
+    ctypes.POINTER(_UniffiRustCallStatus),
+)
+_UniffiLib.uniffi_delta_ffi_fn_func_parse_address.restype = _UniffiRustBuffer
 _UniffiLib.uniffi_delta_ffi_fn_func_peel_onion_layer.argtypes = (
     _UniffiRustBuffer,
     _UniffiRustBuffer,
@@ -772,31 +968,110 @@ _UniffiLib.uniffi_delta_ffi_fn_func_read_only_ticket.argtypes = (
     ctypes.POINTER(_UniffiRustCallStatus),
 )
 _UniffiLib.uniffi_delta_ffi_fn_func_read_only_ticket.restype = _UniffiRustBuffer
+_UniffiLib.uniffi_delta_ffi_fn_func_stored_mnemonic.argtypes = (
+    ctypes.c_uint64,
+    ctypes.POINTER(_UniffiRustCallStatus),
+)
+_UniffiLib.uniffi_delta_ffi_fn_func_stored_mnemonic.restype = _UniffiRustBuffer
 _UniffiLib.uniffi_delta_ffi_fn_func_ticket_facts.argtypes = (
     _UniffiRustBuffer,
     ctypes.POINTER(_UniffiRustCallStatus),
 )
 _UniffiLib.uniffi_delta_ffi_fn_func_ticket_facts.restype = _UniffiRustBuffer
+_UniffiLib.uniffi_delta_ffi_fn_method_delta_accept_invitation.argtypes = (
+    ctypes.c_uint64,
+    _UniffiRustBuffer,
+)
+_UniffiLib.uniffi_delta_ffi_fn_method_delta_accept_invitation.restype = ctypes.c_uint64
+_UniffiLib.uniffi_delta_ffi_fn_method_delta_audit_log.argtypes = (
+    ctypes.c_uint64,
+    _UniffiRustBuffer,
+    ctypes.c_uint32,
+    _UniffiRustBuffer,
+)
+_UniffiLib.uniffi_delta_ffi_fn_method_delta_audit_log.restype = ctypes.c_uint64
 _UniffiLib.uniffi_delta_ffi_fn_method_delta_author.argtypes = (
     ctypes.c_uint64,
     ctypes.POINTER(_UniffiRustCallStatus),
 )
 _UniffiLib.uniffi_delta_ffi_fn_method_delta_author.restype = _UniffiRustBuffer
+_UniffiLib.uniffi_delta_ffi_fn_method_delta_cancel.argtypes = (
+    ctypes.c_uint64,
+    _UniffiRustBuffer,
+    _UniffiRustBuffer,
+)
+_UniffiLib.uniffi_delta_ffi_fn_method_delta_cancel.restype = ctypes.c_uint64
+_UniffiLib.uniffi_delta_ffi_fn_method_delta_change_space.argtypes = (
+    ctypes.c_uint64,
+    _UniffiRustBuffer,
+    _UniffiRustBuffer,
+)
+_UniffiLib.uniffi_delta_ffi_fn_method_delta_change_space.restype = ctypes.c_uint64
 _UniffiLib.uniffi_delta_ffi_fn_method_delta_close.argtypes = (
     ctypes.c_uint64,
 )
 _UniffiLib.uniffi_delta_ffi_fn_method_delta_close.restype = ctypes.c_uint64
+_UniffiLib.uniffi_delta_ffi_fn_method_delta_create_invitation.argtypes = (
+    ctypes.c_uint64,
+    _UniffiRustBuffer,
+    _UniffiRustBuffer,
+    _UniffiRustBuffer,
+    ctypes.c_int8,
+)
+_UniffiLib.uniffi_delta_ffi_fn_method_delta_create_invitation.restype = ctypes.c_uint64
+_UniffiLib.uniffi_delta_ffi_fn_method_delta_create_room.argtypes = (
+    ctypes.c_uint64,
+    _UniffiRustBuffer,
+    _UniffiRustBuffer,
+)
+_UniffiLib.uniffi_delta_ffi_fn_method_delta_create_room.restype = ctypes.c_uint64
+_UniffiLib.uniffi_delta_ffi_fn_method_delta_create_space.argtypes = (
+    ctypes.c_uint64,
+    _UniffiRustBuffer,
+)
+_UniffiLib.uniffi_delta_ffi_fn_method_delta_create_space.restype = ctypes.c_uint64
+_UniffiLib.uniffi_delta_ffi_fn_method_delta_export.argtypes = (
+    ctypes.c_uint64,
+    _UniffiRustBuffer,
+    _UniffiRustBuffer,
+    _UniffiRustBuffer,
+)
+_UniffiLib.uniffi_delta_ffi_fn_method_delta_export.restype = ctypes.c_uint64
 _UniffiLib.uniffi_delta_ffi_fn_method_delta_init_sync.argtypes = (
     ctypes.c_uint64,
     _UniffiRustBuffer,
     _UniffiRustBuffer,
 )
 _UniffiLib.uniffi_delta_ffi_fn_method_delta_init_sync.restype = ctypes.c_uint64
+_UniffiLib.uniffi_delta_ffi_fn_method_delta_invitations.argtypes = (
+    ctypes.c_uint64,
+    _UniffiRustBuffer,
+)
+_UniffiLib.uniffi_delta_ffi_fn_method_delta_invitations.restype = ctypes.c_uint64
+_UniffiLib.uniffi_delta_ffi_fn_method_delta_join_requests.argtypes = (
+    ctypes.c_uint64,
+    _UniffiRustBuffer,
+)
+_UniffiLib.uniffi_delta_ffi_fn_method_delta_join_requests.restype = ctypes.c_uint64
+_UniffiLib.uniffi_delta_ffi_fn_method_delta_key_snapshot.argtypes = (
+    ctypes.c_uint64,
+)
+_UniffiLib.uniffi_delta_ffi_fn_method_delta_key_snapshot.restype = ctypes.c_uint64
+_UniffiLib.uniffi_delta_ffi_fn_method_delta_members.argtypes = (
+    ctypes.c_uint64,
+    _UniffiRustBuffer,
+)
+_UniffiLib.uniffi_delta_ffi_fn_method_delta_members.restype = ctypes.c_uint64
 _UniffiLib.uniffi_delta_ffi_fn_method_delta_message.argtypes = (
     ctypes.c_uint64,
     _UniffiRustBuffer,
 )
 _UniffiLib.uniffi_delta_ffi_fn_method_delta_message.restype = ctypes.c_uint64
+_UniffiLib.uniffi_delta_ffi_fn_method_delta_message_history.argtypes = (
+    ctypes.c_uint64,
+    _UniffiRustBuffer,
+)
+_UniffiLib.uniffi_delta_ffi_fn_method_delta_message_history.restype = ctypes.c_uint64
 _UniffiLib.uniffi_delta_ffi_fn_method_delta_messages.argtypes = (
     ctypes.c_uint64,
     _UniffiRustBuffer,
@@ -824,6 +1099,30 @@ _UniffiLib.uniffi_delta_ffi_fn_method_delta_open_topic.argtypes = (
     _UniffiRustBuffer,
 )
 _UniffiLib.uniffi_delta_ffi_fn_method_delta_open_topic.restype = ctypes.c_uint64
+_UniffiLib.uniffi_delta_ffi_fn_method_delta_outbox.argtypes = (
+    ctypes.c_uint64,
+    _UniffiRustBuffer,
+    ctypes.c_uint32,
+    _UniffiRustBuffer,
+)
+_UniffiLib.uniffi_delta_ffi_fn_method_delta_outbox.restype = ctypes.c_uint64
+_UniffiLib.uniffi_delta_ffi_fn_method_delta_profile.argtypes = (
+    ctypes.c_uint64,
+    _UniffiRustBuffer,
+    _UniffiRustBuffer,
+)
+_UniffiLib.uniffi_delta_ffi_fn_method_delta_profile.restype = ctypes.c_uint64
+_UniffiLib.uniffi_delta_ffi_fn_method_delta_profiles.argtypes = (
+    ctypes.c_uint64,
+    _UniffiRustBuffer,
+)
+_UniffiLib.uniffi_delta_ffi_fn_method_delta_profiles.restype = ctypes.c_uint64
+_UniffiLib.uniffi_delta_ffi_fn_method_delta_prune.argtypes = (
+    ctypes.c_uint64,
+    _UniffiRustBuffer,
+    _UniffiRustBuffer,
+)
+_UniffiLib.uniffi_delta_ffi_fn_method_delta_prune.restype = ctypes.c_uint64
 _UniffiLib.uniffi_delta_ffi_fn_method_delta_publish.argtypes = (
     ctypes.c_uint64,
     _UniffiRustBuffer,
@@ -845,17 +1144,48 @@ _UniffiLib.uniffi_delta_ffi_fn_method_delta_resume.argtypes = (
     ctypes.c_uint64,
 )
 _UniffiLib.uniffi_delta_ffi_fn_method_delta_resume.restype = ctypes.c_uint64
+_UniffiLib.uniffi_delta_ffi_fn_method_delta_retry.argtypes = (
+    ctypes.c_uint64,
+    _UniffiRustBuffer,
+)
+_UniffiLib.uniffi_delta_ffi_fn_method_delta_retry.restype = ctypes.c_uint64
+_UniffiLib.uniffi_delta_ffi_fn_method_delta_rooms.argtypes = (
+    ctypes.c_uint64,
+    _UniffiRustBuffer,
+)
+_UniffiLib.uniffi_delta_ffi_fn_method_delta_rooms.restype = ctypes.c_uint64
 _UniffiLib.uniffi_delta_ffi_fn_method_delta_run_once.argtypes = (
     ctypes.c_uint64,
     _UniffiRustBuffer,
 )
 _UniffiLib.uniffi_delta_ffi_fn_method_delta_run_once.restype = ctypes.c_uint64
+_UniffiLib.uniffi_delta_ffi_fn_method_delta_search.argtypes = (
+    ctypes.c_uint64,
+    _UniffiRustBuffer,
+    ctypes.c_uint32,
+)
+_UniffiLib.uniffi_delta_ffi_fn_method_delta_search.restype = ctypes.c_uint64
+_UniffiLib.uniffi_delta_ffi_fn_method_delta_set_read.argtypes = (
+    ctypes.c_uint64,
+    _UniffiRustBuffer,
+    _UniffiRustBuffer,
+)
+_UniffiLib.uniffi_delta_ffi_fn_method_delta_set_read.restype = ctypes.c_uint64
 _UniffiLib.uniffi_delta_ffi_fn_method_delta_signal.argtypes = (
     ctypes.c_uint64,
     _UniffiRustBuffer,
     _UniffiRustBuffer,
 )
 _UniffiLib.uniffi_delta_ffi_fn_method_delta_signal.restype = ctypes.c_uint64
+_UniffiLib.uniffi_delta_ffi_fn_method_delta_space.argtypes = (
+    ctypes.c_uint64,
+    _UniffiRustBuffer,
+)
+_UniffiLib.uniffi_delta_ffi_fn_method_delta_space.restype = ctypes.c_uint64
+_UniffiLib.uniffi_delta_ffi_fn_method_delta_spaces.argtypes = (
+    ctypes.c_uint64,
+)
+_UniffiLib.uniffi_delta_ffi_fn_method_delta_spaces.restype = ctypes.c_uint64
 _UniffiLib.uniffi_delta_ffi_fn_method_delta_statistics.argtypes = (
     ctypes.c_uint64,
 )
@@ -865,6 +1195,10 @@ _UniffiLib.uniffi_delta_ffi_fn_method_delta_status.argtypes = (
     _UniffiRustBuffer,
 )
 _UniffiLib.uniffi_delta_ffi_fn_method_delta_status.restype = ctypes.c_uint64
+_UniffiLib.uniffi_delta_ffi_fn_method_delta_storage_use.argtypes = (
+    ctypes.c_uint64,
+)
+_UniffiLib.uniffi_delta_ffi_fn_method_delta_storage_use.restype = ctypes.c_uint64
 _UniffiLib.uniffi_delta_ffi_fn_method_delta_subscribe.argtypes = (
     ctypes.c_uint64,
     _UniffiRustBuffer,
@@ -879,6 +1213,28 @@ _UniffiLib.uniffi_delta_ffi_fn_method_delta_topics.argtypes = (
     ctypes.c_uint64,
 )
 _UniffiLib.uniffi_delta_ffi_fn_method_delta_topics.restype = ctypes.c_uint64
+_UniffiLib.uniffi_delta_ffi_fn_method_delta_unread.argtypes = (
+    ctypes.c_uint64,
+    _UniffiRustBuffer,
+)
+_UniffiLib.uniffi_delta_ffi_fn_method_delta_unread.restype = ctypes.c_uint64
+_UniffiLib.uniffi_delta_ffi_fn_method_delta_wipe.argtypes = (
+    ctypes.c_uint64,
+)
+_UniffiLib.uniffi_delta_ffi_fn_method_delta_wipe.restype = ctypes.c_uint64
+_UniffiLib.uniffi_delta_ffi_fn_method_delta_wipe_topic.argtypes = (
+    ctypes.c_uint64,
+    _UniffiRustBuffer,
+)
+_UniffiLib.uniffi_delta_ffi_fn_method_delta_wipe_topic.restype = ctypes.c_uint64
+_UniffiLib.uniffi_delta_ffi_fn_constructor_delta_import_from.argtypes = (
+    _UniffiRustBuffer,
+    _UniffiRustBuffer,
+    _UniffiRustBuffer,
+    ctypes.c_uint64,
+    _UniffiRustBuffer,
+)
+_UniffiLib.uniffi_delta_ffi_fn_constructor_delta_import_from.restype = ctypes.c_uint64
 _UniffiLib.uniffi_delta_ffi_fn_constructor_delta_open.argtypes = (
     _UniffiRustBuffer,
     ctypes.c_uint64,
@@ -891,6 +1247,17 @@ _UniffiLib.uniffi_delta_ffi_fn_method_eventlistener_on_event.argtypes = (
     ctypes.POINTER(_UniffiRustCallStatus),
 )
 _UniffiLib.uniffi_delta_ffi_fn_method_eventlistener_on_event.restype = None
+_UniffiLib.uniffi_delta_ffi_fn_method_keysnapshot_taken_at.argtypes = (
+    ctypes.c_uint64,
+    ctypes.POINTER(_UniffiRustCallStatus),
+)
+_UniffiLib.uniffi_delta_ffi_fn_method_keysnapshot_taken_at.restype = _UniffiRustBuffer
+_UniffiLib.uniffi_delta_ffi_fn_constructor_keysnapshot_open.argtypes = (
+    _UniffiRustBuffer,
+    ctypes.c_uint64,
+    ctypes.POINTER(_UniffiRustCallStatus),
+)
+_UniffiLib.uniffi_delta_ffi_fn_constructor_keysnapshot_open.restype = ctypes.c_uint64
 _UniffiLib.uniffi_delta_ffi_fn_method_keystore_get.argtypes = (
     ctypes.c_uint64,
     _UniffiRustBuffer,
@@ -959,6 +1326,16 @@ _UniffiLib.uniffi_delta_ffi_fn_free_eventlistener.argtypes = (
     ctypes.POINTER(_UniffiRustCallStatus),
 )
 _UniffiLib.uniffi_delta_ffi_fn_free_eventlistener.restype = None
+_UniffiLib.uniffi_delta_ffi_fn_clone_keysnapshot.argtypes = (
+    ctypes.c_uint64,
+    ctypes.POINTER(_UniffiRustCallStatus),
+)
+_UniffiLib.uniffi_delta_ffi_fn_clone_keysnapshot.restype = ctypes.c_uint64
+_UniffiLib.uniffi_delta_ffi_fn_free_keysnapshot.argtypes = (
+    ctypes.c_uint64,
+    ctypes.POINTER(_UniffiRustCallStatus),
+)
+_UniffiLib.uniffi_delta_ffi_fn_free_keysnapshot.restype = None
 _UniffiLib.uniffi_delta_ffi_fn_clone_keystore.argtypes = (
     ctypes.c_uint64,
     ctypes.POINTER(_UniffiRustCallStatus),
@@ -1353,6 +1730,19 @@ async def _uniffi_rust_call_async(rust_future, ffi_poll, ffi_complete, ffi_free,
 # Public interface members begin here.
 
 
+class _UniffiFfiConverterUInt32(_UniffiConverterPrimitiveInt):
+    CLASS_NAME = "u32"
+    VALUE_MIN = 0
+    VALUE_MAX = 2**32
+
+    @staticmethod
+    def read(buf):
+        return buf.read_u32()
+
+    @staticmethod
+    def write(value, buf):
+        buf.write_u32(value)
+
 class _UniffiFfiConverterBytes(_UniffiConverterRustBuffer):
     @staticmethod
     def read(buf):
@@ -1372,6 +1762,178 @@ class _UniffiFfiConverterBytes(_UniffiConverterRustBuffer):
     def write(value, buf):
         buf.write_i32(len(value))
         buf.write(value)
+
+
+class _UniffiFfiConverterTypeOperationId:
+    @staticmethod
+    def write(value, buf):
+        _UniffiFfiConverterBytes.write(value, buf)
+
+    @staticmethod
+    def read(buf):
+        return _UniffiFfiConverterBytes.read(buf)
+
+    @staticmethod
+    def lift(value):
+        return _UniffiFfiConverterBytes.lift(value)
+
+    @staticmethod
+    def check_lower(value):
+        return _UniffiFfiConverterBytes.check_lower(value)
+
+    @staticmethod
+    def lower(value):
+        return _UniffiFfiConverterBytes.lower(value)
+
+
+OperationId = bytes
+"""
+Names an operation (a message, say), 32 bytes.
+"""
+
+
+
+class _UniffiFfiConverterTypeAuthor:
+    @staticmethod
+    def write(value, buf):
+        _UniffiFfiConverterBytes.write(value, buf)
+
+    @staticmethod
+    def read(buf):
+        return _UniffiFfiConverterBytes.read(buf)
+
+    @staticmethod
+    def lift(value):
+        return _UniffiFfiConverterBytes.lift(value)
+
+    @staticmethod
+    def check_lower(value):
+        return _UniffiFfiConverterBytes.check_lower(value)
+
+    @staticmethod
+    def lower(value):
+        return _UniffiFfiConverterBytes.lower(value)
+
+
+Author = bytes
+"""
+Who signs: a device's Ed25519 key, 32 bytes.
+"""
+
+
+class _UniffiFfiConverterString:
+    @staticmethod
+    def check_lower(value):
+        if not isinstance(value, str):
+            raise TypeError("argument must be str, not {}".format(type(value).__name__))
+        return value
+
+    @staticmethod
+    def read(buf):
+        size = buf.read_i32()
+        if size < 0:
+            raise InternalError("Unexpected negative string length")
+        utf8_bytes = buf.read(size)
+        return utf8_bytes.decode("utf-8")
+
+    @staticmethod
+    def write(value, buf):
+        utf8_bytes = value.encode("utf-8")
+        buf.write_i32(len(utf8_bytes))
+        buf.write(utf8_bytes)
+
+    @staticmethod
+    def lift(buf):
+        with buf.consume_with_stream() as stream:
+            return stream.read(stream.remaining()).decode("utf-8")
+
+    @staticmethod
+    def lower(value):
+        with _UniffiRustBuffer.alloc_with_builder() as builder:
+            builder.write(value.encode("utf-8"))
+            return builder.finalize()
+
+class _UniffiFfiConverterOptionalTypeAuthor(_UniffiConverterRustBuffer):
+    @classmethod
+    def check_lower(cls, value):
+        if value is not None:
+            _UniffiFfiConverterTypeAuthor.check_lower(value)
+
+    @classmethod
+    def write(cls, value, buf):
+        if value is None:
+            buf.write_u8(0)
+            return
+
+        buf.write_u8(1)
+        _UniffiFfiConverterTypeAuthor.write(value, buf)
+
+    @classmethod
+    def read(cls, buf):
+        flag = buf.read_u8()
+        if flag == 0:
+            return None
+        elif flag == 1:
+            return _UniffiFfiConverterTypeAuthor.read(buf)
+        else:
+            raise InternalError("Unexpected flag byte for optional type")
+
+@dataclass
+class AuditLine:
+    """
+    A line of a space's audit log.
+"""
+    def __init__(self, *, rank:int, id:OperationId, author:Author, kind:str, subject:typing.Optional[Author]):
+        self.rank = rank
+        self.id = id
+        self.author = author
+        self.kind = kind
+        self.subject = subject
+        
+        
+
+    
+    def __str__(self):
+        return "AuditLine(rank={}, id={}, author={}, kind={}, subject={})".format(self.rank, self.id, self.author, self.kind, self.subject)
+    def __eq__(self, other):
+        if self.rank != other.rank:
+            return False
+        if self.id != other.id:
+            return False
+        if self.author != other.author:
+            return False
+        if self.kind != other.kind:
+            return False
+        if self.subject != other.subject:
+            return False
+        return True
+
+class _UniffiFfiConverterTypeAuditLine(_UniffiConverterRustBuffer):
+    @staticmethod
+    def read(buf):
+        return AuditLine(
+            rank=_UniffiFfiConverterUInt32.read(buf),
+            id=_UniffiFfiConverterTypeOperationId.read(buf),
+            author=_UniffiFfiConverterTypeAuthor.read(buf),
+            kind=_UniffiFfiConverterString.read(buf),
+            subject=_UniffiFfiConverterOptionalTypeAuthor.read(buf),
+        )
+
+    @staticmethod
+    def check_lower(value):
+        _UniffiFfiConverterUInt32.check_lower(value.rank)
+        _UniffiFfiConverterTypeOperationId.check_lower(value.id)
+        _UniffiFfiConverterTypeAuthor.check_lower(value.author)
+        _UniffiFfiConverterString.check_lower(value.kind)
+        _UniffiFfiConverterOptionalTypeAuthor.check_lower(value.subject)
+
+    @staticmethod
+    def write(value, buf):
+        _UniffiFfiConverterUInt32.write(value.rank, buf)
+        _UniffiFfiConverterTypeOperationId.write(value.id, buf)
+        _UniffiFfiConverterTypeAuthor.write(value.author, buf)
+        _UniffiFfiConverterString.write(value.kind, buf)
+        _UniffiFfiConverterOptionalTypeAuthor.write(value.subject, buf)
 
 
 class _UniffiFfiConverterTypeLogId:
@@ -1442,6 +2004,11 @@ class ChangedKind(enum.Enum):
     Members of a space.
 """
     
+    KEY_VALUE = 6
+    """
+    Values of keys.
+"""
+    
 
 
 class _UniffiFfiConverterTypeChangedKind(_UniffiConverterRustBuffer):
@@ -1460,6 +2027,8 @@ class _UniffiFfiConverterTypeChangedKind(_UniffiConverterRustBuffer):
             return ChangedKind.ROOM
         if variant == 6:
             return ChangedKind.MEMBER
+        if variant == 7:
+            return ChangedKind.KEY_VALUE
         raise InternalError("Raw enum value doesn't match any cases")
 
     @staticmethod
@@ -1475,6 +2044,8 @@ class _UniffiFfiConverterTypeChangedKind(_UniffiConverterRustBuffer):
         if value == ChangedKind.ROOM:
             return
         if value == ChangedKind.MEMBER:
+            return
+        if value == ChangedKind.KEY_VALUE:
             return
         raise ValueError(value)
 
@@ -1492,6 +2063,8 @@ class _UniffiFfiConverterTypeChangedKind(_UniffiConverterRustBuffer):
             buf.write_i32(5)
         if value == ChangedKind.MEMBER:
             buf.write_i32(6)
+        if value == ChangedKind.KEY_VALUE:
+            buf.write_i32(7)
 
 
 
@@ -1519,26 +2092,91 @@ class _UniffiFfiConverterSequenceBytes(_UniffiConverterRustBuffer):
         ]
 
 @dataclass
-class Change:
+class ValueKey:
     """
-    Rows of one kind that changed.
+    A key in a collection.
 """
-    def __init__(self, *, log:LogId, kind:ChangedKind, ids:typing.List[bytes]):
-        self.log = log
-        self.kind = kind
-        self.ids = ids
+    def __init__(self, *, collection:str, key:str):
+        self.collection = collection
+        self.key = key
         
         
 
     
     def __str__(self):
-        return "Change(log={}, kind={}, ids={})".format(self.log, self.kind, self.ids)
+        return "ValueKey(collection={}, key={})".format(self.collection, self.key)
+    def __eq__(self, other):
+        if self.collection != other.collection:
+            return False
+        if self.key != other.key:
+            return False
+        return True
+
+class _UniffiFfiConverterTypeValueKey(_UniffiConverterRustBuffer):
+    @staticmethod
+    def read(buf):
+        return ValueKey(
+            collection=_UniffiFfiConverterString.read(buf),
+            key=_UniffiFfiConverterString.read(buf),
+        )
+
+    @staticmethod
+    def check_lower(value):
+        _UniffiFfiConverterString.check_lower(value.collection)
+        _UniffiFfiConverterString.check_lower(value.key)
+
+    @staticmethod
+    def write(value, buf):
+        _UniffiFfiConverterString.write(value.collection, buf)
+        _UniffiFfiConverterString.write(value.key, buf)
+
+class _UniffiFfiConverterSequenceTypeValueKey(_UniffiConverterRustBuffer):
+    @classmethod
+    def check_lower(cls, value):
+        for item in value:
+            _UniffiFfiConverterTypeValueKey.check_lower(item)
+
+    @classmethod
+    def write(cls, value, buf):
+        items = len(value)
+        buf.write_i32(items)
+        for item in value:
+            _UniffiFfiConverterTypeValueKey.write(item, buf)
+
+    @classmethod
+    def read(cls, buf):
+        count = buf.read_i32()
+        if count < 0:
+            raise InternalError("Unexpected negative sequence length")
+
+        return [
+            _UniffiFfiConverterTypeValueKey.read(buf) for i in range(count)
+        ]
+
+@dataclass
+class Change:
+    """
+    Rows of one kind that changed.
+"""
+    def __init__(self, *, log:LogId, kind:ChangedKind, ids:typing.List[bytes], keys:typing.List[ValueKey]):
+        self.log = log
+        self.kind = kind
+        self.ids = ids
+        self.keys = keys
+        
+        
+
+    
+    def __str__(self):
+        return "Change(log={}, kind={}, ids={}, keys={})".format(self.log, self.kind, self.ids, self.keys)
     def __eq__(self, other):
         if self.log != other.log:
             return False
         if self.kind != other.kind:
             return False
         if self.ids != other.ids:
+            return False
+        if self.keys != other.keys:
             return False
         return True
 
@@ -1549,6 +2187,7 @@ class _UniffiFfiConverterTypeChange(_UniffiConverterRustBuffer):
             log=_UniffiFfiConverterTypeLogId.read(buf),
             kind=_UniffiFfiConverterTypeChangedKind.read(buf),
             ids=_UniffiFfiConverterSequenceBytes.read(buf),
+            keys=_UniffiFfiConverterSequenceTypeValueKey.read(buf),
         )
 
     @staticmethod
@@ -1556,44 +2195,60 @@ class _UniffiFfiConverterTypeChange(_UniffiConverterRustBuffer):
         _UniffiFfiConverterTypeLogId.check_lower(value.log)
         _UniffiFfiConverterTypeChangedKind.check_lower(value.kind)
         _UniffiFfiConverterSequenceBytes.check_lower(value.ids)
+        _UniffiFfiConverterSequenceTypeValueKey.check_lower(value.keys)
 
     @staticmethod
     def write(value, buf):
         _UniffiFfiConverterTypeLogId.write(value.log, buf)
         _UniffiFfiConverterTypeChangedKind.write(value.kind, buf)
         _UniffiFfiConverterSequenceBytes.write(value.ids, buf)
+        _UniffiFfiConverterSequenceTypeValueKey.write(value.keys, buf)
 
-class _UniffiFfiConverterString:
-    @staticmethod
-    def check_lower(value):
-        if not isinstance(value, str):
-            raise TypeError("argument must be str, not {}".format(type(value).__name__))
-        return value
+class _UniffiFfiConverterInt64(_UniffiConverterPrimitiveInt):
+    CLASS_NAME = "i64"
+    VALUE_MIN = -2**63
+    VALUE_MAX = 2**63
 
     @staticmethod
     def read(buf):
-        size = buf.read_i32()
-        if size < 0:
-            raise InternalError("Unexpected negative string length")
-        utf8_bytes = buf.read(size)
-        return utf8_bytes.decode("utf-8")
+        return buf.read_i64()
 
     @staticmethod
     def write(value, buf):
-        utf8_bytes = value.encode("utf-8")
-        buf.write_i32(len(utf8_bytes))
-        buf.write(utf8_bytes)
+        buf.write_i64(value)
+
+@dataclass
+class ClockSkew:
+    """
+    How far this device's clock is from the server's.
+"""
+    def __init__(self, *, ahead_ms:int):
+        self.ahead_ms = ahead_ms
+        
+        
+
+    
+    def __str__(self):
+        return "ClockSkew(ahead_ms={})".format(self.ahead_ms)
+    def __eq__(self, other):
+        if self.ahead_ms != other.ahead_ms:
+            return False
+        return True
+
+class _UniffiFfiConverterTypeClockSkew(_UniffiConverterRustBuffer):
+    @staticmethod
+    def read(buf):
+        return ClockSkew(
+            ahead_ms=_UniffiFfiConverterInt64.read(buf),
+        )
 
     @staticmethod
-    def lift(buf):
-        with buf.consume_with_stream() as stream:
-            return stream.read(stream.remaining()).decode("utf-8")
+    def check_lower(value):
+        _UniffiFfiConverterInt64.check_lower(value.ahead_ms)
 
     @staticmethod
-    def lower(value):
-        with _UniffiRustBuffer.alloc_with_builder() as builder:
-            builder.write(value.encode("utf-8"))
-            return builder.finalize()
+    def write(value, buf):
+        _UniffiFfiConverterInt64.write(value.ahead_ms, buf)
 
 class _UniffiFfiConverterBoolean:
     @classmethod
@@ -1615,19 +2270,6 @@ class _UniffiFfiConverterBoolean:
     @classmethod
     def write(cls, value, buf):
         buf.write_u8(value)
-
-class _UniffiFfiConverterUInt32(_UniffiConverterPrimitiveInt):
-    CLASS_NAME = "u32"
-    VALUE_MIN = 0
-    VALUE_MAX = 2**32
-
-    @staticmethod
-    def read(buf):
-        return buf.read_u32()
-
-    @staticmethod
-    def write(value, buf):
-        buf.write_u32(value)
 
 # The Duration type.
 Duration = datetime.timedelta
@@ -1831,116 +2473,6 @@ class _UniffiFfiConverterTypeConfig(_UniffiConverterRustBuffer):
         _UniffiFfiConverterOptionalString.write(value.records_url, buf)
         _UniffiFfiConverterUInt32.write(value.merge_changes_ms, buf)
         _UniffiFfiConverterOptionalUInt32.write(value.workers, buf)
-
-class _UniffiFfiConverterUInt64(_UniffiConverterPrimitiveInt):
-    CLASS_NAME = "u64"
-    VALUE_MIN = 0
-    VALUE_MAX = 2**64
-
-    @staticmethod
-    def read(buf):
-        return buf.read_u64()
-
-    @staticmethod
-    def write(value, buf):
-        buf.write_u64(value)
-
-@dataclass
-class GapRow:
-    """
-    Seqs `first..=last` that are gone.
-"""
-    def __init__(self, *, first:int, last:int):
-        self.first = first
-        self.last = last
-        
-        
-
-    
-    def __str__(self):
-        return "GapRow(first={}, last={})".format(self.first, self.last)
-    def __eq__(self, other):
-        if self.first != other.first:
-            return False
-        if self.last != other.last:
-            return False
-        return True
-
-class _UniffiFfiConverterTypeGapRow(_UniffiConverterRustBuffer):
-    @staticmethod
-    def read(buf):
-        return GapRow(
-            first=_UniffiFfiConverterUInt64.read(buf),
-            last=_UniffiFfiConverterUInt64.read(buf),
-        )
-
-    @staticmethod
-    def check_lower(value):
-        _UniffiFfiConverterUInt64.check_lower(value.first)
-        _UniffiFfiConverterUInt64.check_lower(value.last)
-
-    @staticmethod
-    def write(value, buf):
-        _UniffiFfiConverterUInt64.write(value.first, buf)
-        _UniffiFfiConverterUInt64.write(value.last, buf)
-
-
-class _UniffiFfiConverterTypeOperationId:
-    @staticmethod
-    def write(value, buf):
-        _UniffiFfiConverterBytes.write(value, buf)
-
-    @staticmethod
-    def read(buf):
-        return _UniffiFfiConverterBytes.read(buf)
-
-    @staticmethod
-    def lift(value):
-        return _UniffiFfiConverterBytes.lift(value)
-
-    @staticmethod
-    def check_lower(value):
-        return _UniffiFfiConverterBytes.check_lower(value)
-
-    @staticmethod
-    def lower(value):
-        return _UniffiFfiConverterBytes.lower(value)
-
-
-OperationId = bytes
-"""
-Names an operation (a message, say), 32 bytes.
-"""
-
-
-
-class _UniffiFfiConverterTypeAuthor:
-    @staticmethod
-    def write(value, buf):
-        _UniffiFfiConverterBytes.write(value, buf)
-
-    @staticmethod
-    def read(buf):
-        return _UniffiFfiConverterBytes.read(buf)
-
-    @staticmethod
-    def lift(value):
-        return _UniffiFfiConverterBytes.lift(value)
-
-    @staticmethod
-    def check_lower(value):
-        return _UniffiFfiConverterBytes.check_lower(value)
-
-    @staticmethod
-    def lower(value):
-        return _UniffiFfiConverterBytes.lower(value)
-
-
-Author = bytes
-"""
-Who signs: a device's Ed25519 key, 32 bytes.
-"""
-
 
 
 class _UniffiFfiConverterTypePosition:
@@ -2175,6 +2707,358 @@ class _UniffiFfiConverterTypeMessage(_UniffiConverterRustBuffer):
         _UniffiFfiConverterBoolean.write(value.deleted, buf)
 
 @dataclass
+class Found:
+    """
+    A message that was found.
+"""
+    def __init__(self, *, message:Message, log:LogId, excerpt:str):
+        self.message = message
+        self.log = log
+        self.excerpt = excerpt
+        
+        
+
+    
+    def __str__(self):
+        return "Found(message={}, log={}, excerpt={})".format(self.message, self.log, self.excerpt)
+    def __eq__(self, other):
+        if self.message != other.message:
+            return False
+        if self.log != other.log:
+            return False
+        if self.excerpt != other.excerpt:
+            return False
+        return True
+
+class _UniffiFfiConverterTypeFound(_UniffiConverterRustBuffer):
+    @staticmethod
+    def read(buf):
+        return Found(
+            message=_UniffiFfiConverterTypeMessage.read(buf),
+            log=_UniffiFfiConverterTypeLogId.read(buf),
+            excerpt=_UniffiFfiConverterString.read(buf),
+        )
+
+    @staticmethod
+    def check_lower(value):
+        _UniffiFfiConverterTypeMessage.check_lower(value.message)
+        _UniffiFfiConverterTypeLogId.check_lower(value.log)
+        _UniffiFfiConverterString.check_lower(value.excerpt)
+
+    @staticmethod
+    def write(value, buf):
+        _UniffiFfiConverterTypeMessage.write(value.message, buf)
+        _UniffiFfiConverterTypeLogId.write(value.log, buf)
+        _UniffiFfiConverterString.write(value.excerpt, buf)
+
+class _UniffiFfiConverterUInt64(_UniffiConverterPrimitiveInt):
+    CLASS_NAME = "u64"
+    VALUE_MIN = 0
+    VALUE_MAX = 2**64
+
+    @staticmethod
+    def read(buf):
+        return buf.read_u64()
+
+    @staticmethod
+    def write(value, buf):
+        buf.write_u64(value)
+
+@dataclass
+class GapRow:
+    """
+    Seqs `first..=last` that are gone.
+"""
+    def __init__(self, *, first:int, last:int):
+        self.first = first
+        self.last = last
+        
+        
+
+    
+    def __str__(self):
+        return "GapRow(first={}, last={})".format(self.first, self.last)
+    def __eq__(self, other):
+        if self.first != other.first:
+            return False
+        if self.last != other.last:
+            return False
+        return True
+
+class _UniffiFfiConverterTypeGapRow(_UniffiConverterRustBuffer):
+    @staticmethod
+    def read(buf):
+        return GapRow(
+            first=_UniffiFfiConverterUInt64.read(buf),
+            last=_UniffiFfiConverterUInt64.read(buf),
+        )
+
+    @staticmethod
+    def check_lower(value):
+        _UniffiFfiConverterUInt64.check_lower(value.first)
+        _UniffiFfiConverterUInt64.check_lower(value.last)
+
+    @staticmethod
+    def write(value, buf):
+        _UniffiFfiConverterUInt64.write(value.first, buf)
+        _UniffiFfiConverterUInt64.write(value.last, buf)
+
+
+
+
+
+
+class Level(enum.Enum):
+    """
+    What a member may do. Each level includes those before it.
+"""
+    
+    PULL = 0
+    """
+    May fetch what others wrote, without the keys to read it.
+"""
+    
+    READ = 1
+    """
+    May read.
+"""
+    
+    WRITE = 2
+    """
+    May write messages.
+"""
+    
+    MANAGE = 3
+    """
+    May change the space, its rooms and its members.
+"""
+    
+
+
+class _UniffiFfiConverterTypeLevel(_UniffiConverterRustBuffer):
+    @staticmethod
+    def read(buf):
+        variant = buf.read_i32()
+        if variant == 1:
+            return Level.PULL
+        if variant == 2:
+            return Level.READ
+        if variant == 3:
+            return Level.WRITE
+        if variant == 4:
+            return Level.MANAGE
+        raise InternalError("Raw enum value doesn't match any cases")
+
+    @staticmethod
+    def check_lower(value):
+        if value == Level.PULL:
+            return
+        if value == Level.READ:
+            return
+        if value == Level.WRITE:
+            return
+        if value == Level.MANAGE:
+            return
+        raise ValueError(value)
+
+    @staticmethod
+    def write(value, buf):
+        if value == Level.PULL:
+            buf.write_i32(1)
+        if value == Level.READ:
+            buf.write_i32(2)
+        if value == Level.WRITE:
+            buf.write_i32(3)
+        if value == Level.MANAGE:
+            buf.write_i32(4)
+
+
+
+@dataclass
+class Invitation:
+    """
+    An invitation that is not revoked.
+"""
+    def __init__(self, *, id:OperationId, level:Level, expires:typing.Optional[Timestamp], once:bool, used:bool):
+        self.id = id
+        self.level = level
+        self.expires = expires
+        self.once = once
+        self.used = used
+        
+        
+
+    
+    def __str__(self):
+        return "Invitation(id={}, level={}, expires={}, once={}, used={})".format(self.id, self.level, self.expires, self.once, self.used)
+    def __eq__(self, other):
+        if self.id != other.id:
+            return False
+        if self.level != other.level:
+            return False
+        if self.expires != other.expires:
+            return False
+        if self.once != other.once:
+            return False
+        if self.used != other.used:
+            return False
+        return True
+
+class _UniffiFfiConverterTypeInvitation(_UniffiConverterRustBuffer):
+    @staticmethod
+    def read(buf):
+        return Invitation(
+            id=_UniffiFfiConverterTypeOperationId.read(buf),
+            level=_UniffiFfiConverterTypeLevel.read(buf),
+            expires=_UniffiFfiConverterOptionalTimestamp.read(buf),
+            once=_UniffiFfiConverterBoolean.read(buf),
+            used=_UniffiFfiConverterBoolean.read(buf),
+        )
+
+    @staticmethod
+    def check_lower(value):
+        _UniffiFfiConverterTypeOperationId.check_lower(value.id)
+        _UniffiFfiConverterTypeLevel.check_lower(value.level)
+        _UniffiFfiConverterOptionalTimestamp.check_lower(value.expires)
+        _UniffiFfiConverterBoolean.check_lower(value.once)
+        _UniffiFfiConverterBoolean.check_lower(value.used)
+
+    @staticmethod
+    def write(value, buf):
+        _UniffiFfiConverterTypeOperationId.write(value.id, buf)
+        _UniffiFfiConverterTypeLevel.write(value.level, buf)
+        _UniffiFfiConverterOptionalTimestamp.write(value.expires, buf)
+        _UniffiFfiConverterBoolean.write(value.once, buf)
+        _UniffiFfiConverterBoolean.write(value.used, buf)
+
+@dataclass
+class JoinRequest:
+    """
+    Somebody who asks to be let in.
+"""
+    def __init__(self, *, id:OperationId, author:Author, invitation:typing.Optional[OperationId], text:typing.Optional[str]):
+        self.id = id
+        self.author = author
+        self.invitation = invitation
+        self.text = text
+        
+        
+
+    
+    def __str__(self):
+        return "JoinRequest(id={}, author={}, invitation={}, text={})".format(self.id, self.author, self.invitation, self.text)
+    def __eq__(self, other):
+        if self.id != other.id:
+            return False
+        if self.author != other.author:
+            return False
+        if self.invitation != other.invitation:
+            return False
+        if self.text != other.text:
+            return False
+        return True
+
+class _UniffiFfiConverterTypeJoinRequest(_UniffiConverterRustBuffer):
+    @staticmethod
+    def read(buf):
+        return JoinRequest(
+            id=_UniffiFfiConverterTypeOperationId.read(buf),
+            author=_UniffiFfiConverterTypeAuthor.read(buf),
+            invitation=_UniffiFfiConverterOptionalTypeOperationId.read(buf),
+            text=_UniffiFfiConverterOptionalString.read(buf),
+        )
+
+    @staticmethod
+    def check_lower(value):
+        _UniffiFfiConverterTypeOperationId.check_lower(value.id)
+        _UniffiFfiConverterTypeAuthor.check_lower(value.author)
+        _UniffiFfiConverterOptionalTypeOperationId.check_lower(value.invitation)
+        _UniffiFfiConverterOptionalString.check_lower(value.text)
+
+    @staticmethod
+    def write(value, buf):
+        _UniffiFfiConverterTypeOperationId.write(value.id, buf)
+        _UniffiFfiConverterTypeAuthor.write(value.author, buf)
+        _UniffiFfiConverterOptionalTypeOperationId.write(value.invitation, buf)
+        _UniffiFfiConverterOptionalString.write(value.text, buf)
+
+class _UniffiFfiConverterOptionalTypeLevel(_UniffiConverterRustBuffer):
+    @classmethod
+    def check_lower(cls, value):
+        if value is not None:
+            _UniffiFfiConverterTypeLevel.check_lower(value)
+
+    @classmethod
+    def write(cls, value, buf):
+        if value is None:
+            buf.write_u8(0)
+            return
+
+        buf.write_u8(1)
+        _UniffiFfiConverterTypeLevel.write(value, buf)
+
+    @classmethod
+    def read(cls, buf):
+        flag = buf.read_u8()
+        if flag == 0:
+            return None
+        elif flag == 1:
+            return _UniffiFfiConverterTypeLevel.read(buf)
+        else:
+            raise InternalError("Unexpected flag byte for optional type")
+
+@dataclass
+class Member:
+    """
+    A member of a space, or somebody banned from it.
+"""
+    def __init__(self, *, author:Author, level:typing.Optional[Level], muted:bool, banned:bool):
+        self.author = author
+        self.level = level
+        self.muted = muted
+        self.banned = banned
+        
+        
+
+    
+    def __str__(self):
+        return "Member(author={}, level={}, muted={}, banned={})".format(self.author, self.level, self.muted, self.banned)
+    def __eq__(self, other):
+        if self.author != other.author:
+            return False
+        if self.level != other.level:
+            return False
+        if self.muted != other.muted:
+            return False
+        if self.banned != other.banned:
+            return False
+        return True
+
+class _UniffiFfiConverterTypeMember(_UniffiConverterRustBuffer):
+    @staticmethod
+    def read(buf):
+        return Member(
+            author=_UniffiFfiConverterTypeAuthor.read(buf),
+            level=_UniffiFfiConverterOptionalTypeLevel.read(buf),
+            muted=_UniffiFfiConverterBoolean.read(buf),
+            banned=_UniffiFfiConverterBoolean.read(buf),
+        )
+
+    @staticmethod
+    def check_lower(value):
+        _UniffiFfiConverterTypeAuthor.check_lower(value.author)
+        _UniffiFfiConverterOptionalTypeLevel.check_lower(value.level)
+        _UniffiFfiConverterBoolean.check_lower(value.muted)
+        _UniffiFfiConverterBoolean.check_lower(value.banned)
+
+    @staticmethod
+    def write(value, buf):
+        _UniffiFfiConverterTypeAuthor.write(value.author, buf)
+        _UniffiFfiConverterOptionalTypeLevel.write(value.level, buf)
+        _UniffiFfiConverterBoolean.write(value.muted, buf)
+        _UniffiFfiConverterBoolean.write(value.banned, buf)
+
+@dataclass
 class ParkedRows:
     """
     Why some operations are parked.
@@ -2287,6 +3171,229 @@ class _UniffiFfiConverterTypeOutbox(_UniffiConverterRustBuffer):
         _UniffiFfiConverterUInt64.write(value.parked, buf)
         _UniffiFfiConverterSequenceTypeParkedRows.write(value.parked_reasons, buf)
 
+
+
+
+
+
+class OutboxState:
+    """
+    Where an operation on its way stands.
+"""
+    def __init__(self):
+        raise RuntimeError("OutboxState cannot be instantiated directly")
+
+    # Each enum variant is a nested class of the enum itself.
+    @dataclass
+    class QUEUED:
+        """
+        Waiting for its turn.
+"""
+        
+        def __init__(self, ):
+            pass
+
+    
+            
+            
+    
+        def __str__(self):
+            return "OutboxState.QUEUED()".format()
+        def __eq__(self, other):
+            if not isinstance(other, OutboxState):
+                return NotImplemented
+            if not other.is_QUEUED():
+                return False
+            return True
+
+    @dataclass
+    class SENT:
+        """
+        On its way.
+"""
+        
+        def __init__(self, ):
+            pass
+
+    
+            
+            
+    
+        def __str__(self):
+            return "OutboxState.SENT()".format()
+        def __eq__(self, other):
+            if not isinstance(other, OutboxState):
+                return NotImplemented
+            if not other.is_SENT():
+                return False
+            return True
+
+    @dataclass
+    class PARKED:
+        """
+        Nothing is tried until the reason is gone, or `retry` is called.
+"""
+        
+        def __init__(self, reason:str):
+            self.reason = reason
+            
+            """
+        Stable name.
+"""
+        
+            pass
+
+    
+            
+            
+    
+        def __str__(self):
+            return "OutboxState.PARKED(reason={})".format(self.reason)
+        def __eq__(self, other):
+            if not isinstance(other, OutboxState):
+                return NotImplemented
+            if not other.is_PARKED():
+                return False
+            if self.reason != other.reason:
+                return False
+            return True
+
+    
+
+    # For each variant, we have `is_NAME` and `is_name` methods for easily checking
+    # whether an instance is that variant.
+    def is_QUEUED(self) -> bool:
+        return isinstance(self, OutboxState.QUEUED)
+    def is_queued(self) -> bool:
+        return isinstance(self, OutboxState.QUEUED)
+    def is_SENT(self) -> bool:
+        return isinstance(self, OutboxState.SENT)
+    def is_sent(self) -> bool:
+        return isinstance(self, OutboxState.SENT)
+    def is_PARKED(self) -> bool:
+        return isinstance(self, OutboxState.PARKED)
+    def is_parked(self) -> bool:
+        return isinstance(self, OutboxState.PARKED)
+    
+
+# Now, a little trick - we make each nested variant class be a subclass of the main
+# enum class, so that method calls and instance checks etc will work intuitively.
+# We might be able to do this a little more neatly with a metaclass, but this'll do.
+OutboxState.QUEUED = type("OutboxState.QUEUED", (OutboxState.QUEUED, OutboxState,), {})  # type: ignore
+OutboxState.SENT = type("OutboxState.SENT", (OutboxState.SENT, OutboxState,), {})  # type: ignore
+OutboxState.PARKED = type("OutboxState.PARKED", (OutboxState.PARKED, OutboxState,), {})  # type: ignore
+
+
+
+
+class _UniffiFfiConverterTypeOutboxState(_UniffiConverterRustBuffer):
+    @staticmethod
+    def read(buf):
+        variant = buf.read_i32()
+        if variant == 1:
+            return OutboxState.QUEUED(
+            )
+        if variant == 2:
+            return OutboxState.SENT(
+            )
+        if variant == 3:
+            return OutboxState.PARKED(
+                _UniffiFfiConverterString.read(buf),
+            )
+        raise InternalError("Raw enum value doesn't match any cases")
+
+    @staticmethod
+    def check_lower(value):
+        if value.is_QUEUED():
+            return
+        if value.is_SENT():
+            return
+        if value.is_PARKED():
+            _UniffiFfiConverterString.check_lower(value.reason)
+            return
+        raise ValueError(value)
+
+    @staticmethod
+    def write(value, buf):
+        if value.is_QUEUED():
+            buf.write_i32(1)
+        if value.is_SENT():
+            buf.write_i32(2)
+        if value.is_PARKED():
+            buf.write_i32(3)
+            _UniffiFfiConverterString.write(value.reason, buf)
+
+
+
+@dataclass
+class OutboxRow:
+    """
+    An operation on its way out.
+"""
+    def __init__(self, *, row:int, operation:OperationId, bytes:int, own:bool, state:OutboxState, tries:int, not_before:Timestamp):
+        self.row = row
+        self.operation = operation
+        self.bytes = bytes
+        self.own = own
+        self.state = state
+        self.tries = tries
+        self.not_before = not_before
+        
+        
+
+    
+    def __str__(self):
+        return "OutboxRow(row={}, operation={}, bytes={}, own={}, state={}, tries={}, not_before={})".format(self.row, self.operation, self.bytes, self.own, self.state, self.tries, self.not_before)
+    def __eq__(self, other):
+        if self.row != other.row:
+            return False
+        if self.operation != other.operation:
+            return False
+        if self.bytes != other.bytes:
+            return False
+        if self.own != other.own:
+            return False
+        if self.state != other.state:
+            return False
+        if self.tries != other.tries:
+            return False
+        if self.not_before != other.not_before:
+            return False
+        return True
+
+class _UniffiFfiConverterTypeOutboxRow(_UniffiConverterRustBuffer):
+    @staticmethod
+    def read(buf):
+        return OutboxRow(
+            row=_UniffiFfiConverterInt64.read(buf),
+            operation=_UniffiFfiConverterTypeOperationId.read(buf),
+            bytes=_UniffiFfiConverterUInt32.read(buf),
+            own=_UniffiFfiConverterBoolean.read(buf),
+            state=_UniffiFfiConverterTypeOutboxState.read(buf),
+            tries=_UniffiFfiConverterUInt32.read(buf),
+            not_before=_UniffiFfiConverterTimestamp.read(buf),
+        )
+
+    @staticmethod
+    def check_lower(value):
+        _UniffiFfiConverterInt64.check_lower(value.row)
+        _UniffiFfiConverterTypeOperationId.check_lower(value.operation)
+        _UniffiFfiConverterUInt32.check_lower(value.bytes)
+        _UniffiFfiConverterBoolean.check_lower(value.own)
+        _UniffiFfiConverterTypeOutboxState.check_lower(value.state)
+        _UniffiFfiConverterUInt32.check_lower(value.tries)
+        _UniffiFfiConverterTimestamp.check_lower(value.not_before)
+
+    @staticmethod
+    def write(value, buf):
+        _UniffiFfiConverterInt64.write(value.row, buf)
+        _UniffiFfiConverterTypeOperationId.write(value.operation, buf)
+        _UniffiFfiConverterUInt32.write(value.bytes, buf)
+        _UniffiFfiConverterBoolean.write(value.own, buf)
+        _UniffiFfiConverterTypeOutboxState.write(value.state, buf)
+        _UniffiFfiConverterUInt32.write(value.tries, buf)
+        _UniffiFfiConverterTimestamp.write(value.not_before, buf)
+
 @dataclass
 class Pending:
     """
@@ -2332,6 +3439,572 @@ class _UniffiFfiConverterTypePending(_UniffiConverterRustBuffer):
         _UniffiFfiConverterUInt64.write(value.predecessor, buf)
         _UniffiFfiConverterUInt64.write(value.bytes, buf)
 
+
+class _UniffiFfiConverterTypeTopicId:
+    @staticmethod
+    def write(value, buf):
+        _UniffiFfiConverterBytes.write(value, buf)
+
+    @staticmethod
+    def read(buf):
+        return _UniffiFfiConverterBytes.read(buf)
+
+    @staticmethod
+    def lift(value):
+        return _UniffiFfiConverterBytes.lift(value)
+
+    @staticmethod
+    def check_lower(value):
+        return _UniffiFfiConverterBytes.check_lower(value)
+
+    @staticmethod
+    def lower(value):
+        return _UniffiFfiConverterBytes.lower(value)
+
+
+TopicId = bytes
+"""
+Where a conversation lives on a server, 32 bytes.
+"""
+
+
+@dataclass
+class Place:
+    """
+    A space or room that was made or joined.
+"""
+    def __init__(self, *, log:LogId, topic:TopicId):
+        self.log = log
+        self.topic = topic
+        
+        
+
+    
+    def __str__(self):
+        return "Place(log={}, topic={})".format(self.log, self.topic)
+    def __eq__(self, other):
+        if self.log != other.log:
+            return False
+        if self.topic != other.topic:
+            return False
+        return True
+
+class _UniffiFfiConverterTypePlace(_UniffiConverterRustBuffer):
+    @staticmethod
+    def read(buf):
+        return Place(
+            log=_UniffiFfiConverterTypeLogId.read(buf),
+            topic=_UniffiFfiConverterTypeTopicId.read(buf),
+        )
+
+    @staticmethod
+    def check_lower(value):
+        _UniffiFfiConverterTypeLogId.check_lower(value.log)
+        _UniffiFfiConverterTypeTopicId.check_lower(value.topic)
+
+    @staticmethod
+    def write(value, buf):
+        _UniffiFfiConverterTypeLogId.write(value.log, buf)
+        _UniffiFfiConverterTypeTopicId.write(value.topic, buf)
+
+
+
+
+
+
+class PreviewSaid:
+    """
+    What an operation says, as far as a notification is concerned.
+"""
+    def __init__(self):
+        raise RuntimeError("PreviewSaid cannot be instantiated directly")
+
+    # Each enum variant is a nested class of the enum itself.
+    @dataclass
+    class MESSAGE:
+        """
+        A message.
+"""
+        
+        def __init__(self, text:str, mentions:bool):
+            self.text = text
+            
+            """
+        Its text.
+"""
+        
+            self.mentions = mentions
+            
+            """
+        Whether it mentions this device.
+"""
+        
+            pass
+
+    
+            
+            
+    
+        def __str__(self):
+            return "PreviewSaid.MESSAGE(text={}, mentions={})".format(self.text, self.mentions)
+        def __eq__(self, other):
+            if not isinstance(other, PreviewSaid):
+                return NotImplemented
+            if not other.is_MESSAGE():
+                return False
+            if self.text != other.text:
+                return False
+            if self.mentions != other.mentions:
+                return False
+            return True
+
+    @dataclass
+    class EDIT:
+        """
+        A message was edited.
+"""
+        
+        def __init__(self, target:OperationId, text:str):
+            self.target = target
+            
+            """
+        Which.
+"""
+        
+            self.text = text
+            
+            """
+        Its new text.
+"""
+        
+            pass
+
+    
+            
+            
+    
+        def __str__(self):
+            return "PreviewSaid.EDIT(target={}, text={})".format(self.target, self.text)
+        def __eq__(self, other):
+            if not isinstance(other, PreviewSaid):
+                return NotImplemented
+            if not other.is_EDIT():
+                return False
+            if self.target != other.target:
+                return False
+            if self.text != other.text:
+                return False
+            return True
+
+    @dataclass
+    class DELETE:
+        """
+        A message was taken back: a notification about it should go.
+"""
+        
+        def __init__(self, target:OperationId):
+            self.target = target
+            
+            """
+        Which.
+"""
+        
+            pass
+
+    
+            
+            
+    
+        def __str__(self):
+            return "PreviewSaid.DELETE(target={})".format(self.target)
+        def __eq__(self, other):
+            if not isinstance(other, PreviewSaid):
+                return NotImplemented
+            if not other.is_DELETE():
+                return False
+            if self.target != other.target:
+                return False
+            return True
+
+    @dataclass
+    class REACTION:
+        """
+        Somebody reacted to a message.
+"""
+        
+        def __init__(self, target:OperationId, emoji:str):
+            self.target = target
+            
+            """
+        Which.
+"""
+        
+            self.emoji = emoji
+            
+            """
+        With what.
+"""
+        
+            pass
+
+    
+            
+            
+    
+        def __str__(self):
+            return "PreviewSaid.REACTION(target={}, emoji={})".format(self.target, self.emoji)
+        def __eq__(self, other):
+            if not isinstance(other, PreviewSaid):
+                return NotImplemented
+            if not other.is_REACTION():
+                return False
+            if self.target != other.target:
+                return False
+            if self.emoji != other.emoji:
+                return False
+            return True
+
+    @dataclass
+    class OTHER:
+        """
+        Something else: nothing to notify about.
+"""
+        
+        def __init__(self, ):
+            pass
+
+    
+            
+            
+    
+        def __str__(self):
+            return "PreviewSaid.OTHER()".format()
+        def __eq__(self, other):
+            if not isinstance(other, PreviewSaid):
+                return NotImplemented
+            if not other.is_OTHER():
+                return False
+            return True
+
+    
+
+    # For each variant, we have `is_NAME` and `is_name` methods for easily checking
+    # whether an instance is that variant.
+    def is_MESSAGE(self) -> bool:
+        return isinstance(self, PreviewSaid.MESSAGE)
+    def is_message(self) -> bool:
+        return isinstance(self, PreviewSaid.MESSAGE)
+    def is_EDIT(self) -> bool:
+        return isinstance(self, PreviewSaid.EDIT)
+    def is_edit(self) -> bool:
+        return isinstance(self, PreviewSaid.EDIT)
+    def is_DELETE(self) -> bool:
+        return isinstance(self, PreviewSaid.DELETE)
+    def is_delete(self) -> bool:
+        return isinstance(self, PreviewSaid.DELETE)
+    def is_REACTION(self) -> bool:
+        return isinstance(self, PreviewSaid.REACTION)
+    def is_reaction(self) -> bool:
+        return isinstance(self, PreviewSaid.REACTION)
+    def is_OTHER(self) -> bool:
+        return isinstance(self, PreviewSaid.OTHER)
+    def is_other(self) -> bool:
+        return isinstance(self, PreviewSaid.OTHER)
+    
+
+# Now, a little trick - we make each nested variant class be a subclass of the main
+# enum class, so that method calls and instance checks etc will work intuitively.
+# We might be able to do this a little more neatly with a metaclass, but this'll do.
+PreviewSaid.MESSAGE = type("PreviewSaid.MESSAGE", (PreviewSaid.MESSAGE, PreviewSaid,), {})  # type: ignore
+PreviewSaid.EDIT = type("PreviewSaid.EDIT", (PreviewSaid.EDIT, PreviewSaid,), {})  # type: ignore
+PreviewSaid.DELETE = type("PreviewSaid.DELETE", (PreviewSaid.DELETE, PreviewSaid,), {})  # type: ignore
+PreviewSaid.REACTION = type("PreviewSaid.REACTION", (PreviewSaid.REACTION, PreviewSaid,), {})  # type: ignore
+PreviewSaid.OTHER = type("PreviewSaid.OTHER", (PreviewSaid.OTHER, PreviewSaid,), {})  # type: ignore
+
+
+
+
+class _UniffiFfiConverterTypePreviewSaid(_UniffiConverterRustBuffer):
+    @staticmethod
+    def read(buf):
+        variant = buf.read_i32()
+        if variant == 1:
+            return PreviewSaid.MESSAGE(
+                _UniffiFfiConverterString.read(buf),
+                _UniffiFfiConverterBoolean.read(buf),
+            )
+        if variant == 2:
+            return PreviewSaid.EDIT(
+                _UniffiFfiConverterTypeOperationId.read(buf),
+                _UniffiFfiConverterString.read(buf),
+            )
+        if variant == 3:
+            return PreviewSaid.DELETE(
+                _UniffiFfiConverterTypeOperationId.read(buf),
+            )
+        if variant == 4:
+            return PreviewSaid.REACTION(
+                _UniffiFfiConverterTypeOperationId.read(buf),
+                _UniffiFfiConverterString.read(buf),
+            )
+        if variant == 5:
+            return PreviewSaid.OTHER(
+            )
+        raise InternalError("Raw enum value doesn't match any cases")
+
+    @staticmethod
+    def check_lower(value):
+        if value.is_MESSAGE():
+            _UniffiFfiConverterString.check_lower(value.text)
+            _UniffiFfiConverterBoolean.check_lower(value.mentions)
+            return
+        if value.is_EDIT():
+            _UniffiFfiConverterTypeOperationId.check_lower(value.target)
+            _UniffiFfiConverterString.check_lower(value.text)
+            return
+        if value.is_DELETE():
+            _UniffiFfiConverterTypeOperationId.check_lower(value.target)
+            return
+        if value.is_REACTION():
+            _UniffiFfiConverterTypeOperationId.check_lower(value.target)
+            _UniffiFfiConverterString.check_lower(value.emoji)
+            return
+        if value.is_OTHER():
+            return
+        raise ValueError(value)
+
+    @staticmethod
+    def write(value, buf):
+        if value.is_MESSAGE():
+            buf.write_i32(1)
+            _UniffiFfiConverterString.write(value.text, buf)
+            _UniffiFfiConverterBoolean.write(value.mentions, buf)
+        if value.is_EDIT():
+            buf.write_i32(2)
+            _UniffiFfiConverterTypeOperationId.write(value.target, buf)
+            _UniffiFfiConverterString.write(value.text, buf)
+        if value.is_DELETE():
+            buf.write_i32(3)
+            _UniffiFfiConverterTypeOperationId.write(value.target, buf)
+        if value.is_REACTION():
+            buf.write_i32(4)
+            _UniffiFfiConverterTypeOperationId.write(value.target, buf)
+            _UniffiFfiConverterString.write(value.emoji, buf)
+        if value.is_OTHER():
+            buf.write_i32(5)
+
+
+
+@dataclass
+class Preview:
+    """
+    What a notification may show of one operation.
+"""
+    def __init__(self, *, topic:TopicId, log:LogId, title:typing.Optional[str], operation:OperationId, author:Author, name:typing.Optional[str], own:bool, may_write:bool, sent_at:typing.Optional[Timestamp], said:PreviewSaid):
+        self.topic = topic
+        self.log = log
+        self.title = title
+        self.operation = operation
+        self.author = author
+        self.name = name
+        self.own = own
+        self.may_write = may_write
+        self.sent_at = sent_at
+        self.said = said
+        
+        
+
+    
+    def __str__(self):
+        return "Preview(topic={}, log={}, title={}, operation={}, author={}, name={}, own={}, may_write={}, sent_at={}, said={})".format(self.topic, self.log, self.title, self.operation, self.author, self.name, self.own, self.may_write, self.sent_at, self.said)
+    def __eq__(self, other):
+        if self.topic != other.topic:
+            return False
+        if self.log != other.log:
+            return False
+        if self.title != other.title:
+            return False
+        if self.operation != other.operation:
+            return False
+        if self.author != other.author:
+            return False
+        if self.name != other.name:
+            return False
+        if self.own != other.own:
+            return False
+        if self.may_write != other.may_write:
+            return False
+        if self.sent_at != other.sent_at:
+            return False
+        if self.said != other.said:
+            return False
+        return True
+
+class _UniffiFfiConverterTypePreview(_UniffiConverterRustBuffer):
+    @staticmethod
+    def read(buf):
+        return Preview(
+            topic=_UniffiFfiConverterTypeTopicId.read(buf),
+            log=_UniffiFfiConverterTypeLogId.read(buf),
+            title=_UniffiFfiConverterOptionalString.read(buf),
+            operation=_UniffiFfiConverterTypeOperationId.read(buf),
+            author=_UniffiFfiConverterTypeAuthor.read(buf),
+            name=_UniffiFfiConverterOptionalString.read(buf),
+            own=_UniffiFfiConverterBoolean.read(buf),
+            may_write=_UniffiFfiConverterBoolean.read(buf),
+            sent_at=_UniffiFfiConverterOptionalTimestamp.read(buf),
+            said=_UniffiFfiConverterTypePreviewSaid.read(buf),
+        )
+
+    @staticmethod
+    def check_lower(value):
+        _UniffiFfiConverterTypeTopicId.check_lower(value.topic)
+        _UniffiFfiConverterTypeLogId.check_lower(value.log)
+        _UniffiFfiConverterOptionalString.check_lower(value.title)
+        _UniffiFfiConverterTypeOperationId.check_lower(value.operation)
+        _UniffiFfiConverterTypeAuthor.check_lower(value.author)
+        _UniffiFfiConverterOptionalString.check_lower(value.name)
+        _UniffiFfiConverterBoolean.check_lower(value.own)
+        _UniffiFfiConverterBoolean.check_lower(value.may_write)
+        _UniffiFfiConverterOptionalTimestamp.check_lower(value.sent_at)
+        _UniffiFfiConverterTypePreviewSaid.check_lower(value.said)
+
+    @staticmethod
+    def write(value, buf):
+        _UniffiFfiConverterTypeTopicId.write(value.topic, buf)
+        _UniffiFfiConverterTypeLogId.write(value.log, buf)
+        _UniffiFfiConverterOptionalString.write(value.title, buf)
+        _UniffiFfiConverterTypeOperationId.write(value.operation, buf)
+        _UniffiFfiConverterTypeAuthor.write(value.author, buf)
+        _UniffiFfiConverterOptionalString.write(value.name, buf)
+        _UniffiFfiConverterBoolean.write(value.own, buf)
+        _UniffiFfiConverterBoolean.write(value.may_write, buf)
+        _UniffiFfiConverterOptionalTimestamp.write(value.sent_at, buf)
+        _UniffiFfiConverterTypePreviewSaid.write(value.said, buf)
+
+
+class _UniffiFfiConverterTypeBlobId:
+    @staticmethod
+    def write(value, buf):
+        _UniffiFfiConverterBytes.write(value, buf)
+
+    @staticmethod
+    def read(buf):
+        return _UniffiFfiConverterBytes.read(buf)
+
+    @staticmethod
+    def lift(value):
+        return _UniffiFfiConverterBytes.lift(value)
+
+    @staticmethod
+    def check_lower(value):
+        return _UniffiFfiConverterBytes.check_lower(value)
+
+    @staticmethod
+    def lower(value):
+        return _UniffiFfiConverterBytes.lower(value)
+
+
+BlobId = bytes
+"""
+Names a blob, 32 bytes.
+"""
+
+
+class _UniffiFfiConverterOptionalTypeBlobId(_UniffiConverterRustBuffer):
+    @classmethod
+    def check_lower(cls, value):
+        if value is not None:
+            _UniffiFfiConverterTypeBlobId.check_lower(value)
+
+    @classmethod
+    def write(cls, value, buf):
+        if value is None:
+            buf.write_u8(0)
+            return
+
+        buf.write_u8(1)
+        _UniffiFfiConverterTypeBlobId.write(value, buf)
+
+    @classmethod
+    def read(cls, buf):
+        flag = buf.read_u8()
+        if flag == 0:
+            return None
+        elif flag == 1:
+            return _UniffiFfiConverterTypeBlobId.read(buf)
+        else:
+            raise InternalError("Unexpected flag byte for optional type")
+
+@dataclass
+class Profile:
+    """
+    What somebody says about themselves in one conversation.
+"""
+    def __init__(self, *, author:Author, log:LogId, name:str, bio:typing.Optional[str], avatar:typing.Optional[BlobId], availability:typing.Optional[str], public:bool):
+        self.author = author
+        self.log = log
+        self.name = name
+        self.bio = bio
+        self.avatar = avatar
+        self.availability = availability
+        self.public = public
+        
+        
+
+    
+    def __str__(self):
+        return "Profile(author={}, log={}, name={}, bio={}, avatar={}, availability={}, public={})".format(self.author, self.log, self.name, self.bio, self.avatar, self.availability, self.public)
+    def __eq__(self, other):
+        if self.author != other.author:
+            return False
+        if self.log != other.log:
+            return False
+        if self.name != other.name:
+            return False
+        if self.bio != other.bio:
+            return False
+        if self.avatar != other.avatar:
+            return False
+        if self.availability != other.availability:
+            return False
+        if self.public != other.public:
+            return False
+        return True
+
+class _UniffiFfiConverterTypeProfile(_UniffiConverterRustBuffer):
+    @staticmethod
+    def read(buf):
+        return Profile(
+            author=_UniffiFfiConverterTypeAuthor.read(buf),
+            log=_UniffiFfiConverterTypeLogId.read(buf),
+            name=_UniffiFfiConverterString.read(buf),
+            bio=_UniffiFfiConverterOptionalString.read(buf),
+            avatar=_UniffiFfiConverterOptionalTypeBlobId.read(buf),
+            availability=_UniffiFfiConverterOptionalString.read(buf),
+            public=_UniffiFfiConverterBoolean.read(buf),
+        )
+
+    @staticmethod
+    def check_lower(value):
+        _UniffiFfiConverterTypeAuthor.check_lower(value.author)
+        _UniffiFfiConverterTypeLogId.check_lower(value.log)
+        _UniffiFfiConverterString.check_lower(value.name)
+        _UniffiFfiConverterOptionalString.check_lower(value.bio)
+        _UniffiFfiConverterOptionalTypeBlobId.check_lower(value.avatar)
+        _UniffiFfiConverterOptionalString.check_lower(value.availability)
+        _UniffiFfiConverterBoolean.check_lower(value.public)
+
+    @staticmethod
+    def write(value, buf):
+        _UniffiFfiConverterTypeAuthor.write(value.author, buf)
+        _UniffiFfiConverterTypeLogId.write(value.log, buf)
+        _UniffiFfiConverterString.write(value.name, buf)
+        _UniffiFfiConverterOptionalString.write(value.bio, buf)
+        _UniffiFfiConverterOptionalTypeBlobId.write(value.avatar, buf)
+        _UniffiFfiConverterOptionalString.write(value.availability, buf)
+        _UniffiFfiConverterBoolean.write(value.public, buf)
+
 @dataclass
 class Reaction:
     """
@@ -2376,6 +4049,224 @@ class _UniffiFfiConverterTypeReaction(_UniffiConverterRustBuffer):
         _UniffiFfiConverterString.write(value.emoji, buf)
         _UniffiFfiConverterTypeAuthor.write(value.author, buf)
         _UniffiFfiConverterTypeOperationId.write(value.id, buf)
+
+class _UniffiFfiConverterOptionalTypeTopicId(_UniffiConverterRustBuffer):
+    @classmethod
+    def check_lower(cls, value):
+        if value is not None:
+            _UniffiFfiConverterTypeTopicId.check_lower(value)
+
+    @classmethod
+    def write(cls, value, buf):
+        if value is None:
+            buf.write_u8(0)
+            return
+
+        buf.write_u8(1)
+        _UniffiFfiConverterTypeTopicId.write(value, buf)
+
+    @classmethod
+    def read(cls, buf):
+        flag = buf.read_u8()
+        if flag == 0:
+            return None
+        elif flag == 1:
+            return _UniffiFfiConverterTypeTopicId.read(buf)
+        else:
+            raise InternalError("Unexpected flag byte for optional type")
+
+class _UniffiFfiConverterOptionalUInt64(_UniffiConverterRustBuffer):
+    @classmethod
+    def check_lower(cls, value):
+        if value is not None:
+            _UniffiFfiConverterUInt64.check_lower(value)
+
+    @classmethod
+    def write(cls, value, buf):
+        if value is None:
+            buf.write_u8(0)
+            return
+
+        buf.write_u8(1)
+        _UniffiFfiConverterUInt64.write(value, buf)
+
+    @classmethod
+    def read(cls, buf):
+        flag = buf.read_u8()
+        if flag == 0:
+            return None
+        elif flag == 1:
+            return _UniffiFfiConverterUInt64.read(buf)
+        else:
+            raise InternalError("Unexpected flag byte for optional type")
+
+@dataclass
+class RoomText:
+    """
+    What a room says about itself. Replaced whole.
+"""
+    def __init__(self, *, name:str, description:typing.Optional[str] = _DEFAULT, cooldown:typing.Optional[int] = _DEFAULT):
+        self.name = name
+        if description is _DEFAULT:
+            self.description = None
+        else:
+            self.description = description
+        if cooldown is _DEFAULT:
+            self.cooldown = None
+        else:
+            self.cooldown = cooldown
+        
+        
+
+    
+    def __str__(self):
+        return "RoomText(name={}, description={}, cooldown={})".format(self.name, self.description, self.cooldown)
+    def __eq__(self, other):
+        if self.name != other.name:
+            return False
+        if self.description != other.description:
+            return False
+        if self.cooldown != other.cooldown:
+            return False
+        return True
+
+class _UniffiFfiConverterTypeRoomText(_UniffiConverterRustBuffer):
+    @staticmethod
+    def read(buf):
+        return RoomText(
+            name=_UniffiFfiConverterString.read(buf),
+            description=_UniffiFfiConverterOptionalString.read(buf),
+            cooldown=_UniffiFfiConverterOptionalUInt64.read(buf),
+        )
+
+    @staticmethod
+    def check_lower(value):
+        _UniffiFfiConverterString.check_lower(value.name)
+        _UniffiFfiConverterOptionalString.check_lower(value.description)
+        _UniffiFfiConverterOptionalUInt64.check_lower(value.cooldown)
+
+    @staticmethod
+    def write(value, buf):
+        _UniffiFfiConverterString.write(value.name, buf)
+        _UniffiFfiConverterOptionalString.write(value.description, buf)
+        _UniffiFfiConverterOptionalUInt64.write(value.cooldown, buf)
+
+
+
+
+
+
+class RoomState(enum.Enum):
+    """
+    Whether a room takes messages.
+"""
+    
+    OPEN = 0
+    """
+    It does.
+"""
+    
+    ARCHIVED = 1
+    """
+    To be read only.
+"""
+    
+    DELETED = 2
+    """
+    Gone.
+"""
+    
+
+
+class _UniffiFfiConverterTypeRoomState(_UniffiConverterRustBuffer):
+    @staticmethod
+    def read(buf):
+        variant = buf.read_i32()
+        if variant == 1:
+            return RoomState.OPEN
+        if variant == 2:
+            return RoomState.ARCHIVED
+        if variant == 3:
+            return RoomState.DELETED
+        raise InternalError("Raw enum value doesn't match any cases")
+
+    @staticmethod
+    def check_lower(value):
+        if value == RoomState.OPEN:
+            return
+        if value == RoomState.ARCHIVED:
+            return
+        if value == RoomState.DELETED:
+            return
+        raise ValueError(value)
+
+    @staticmethod
+    def write(value, buf):
+        if value == RoomState.OPEN:
+            buf.write_i32(1)
+        if value == RoomState.ARCHIVED:
+            buf.write_i32(2)
+        if value == RoomState.DELETED:
+            buf.write_i32(3)
+
+
+
+@dataclass
+class Room:
+    """
+    A room.
+"""
+    def __init__(self, *, room:LogId, space:LogId, topic:typing.Optional[TopicId], about:RoomText, state:RoomState):
+        self.room = room
+        self.space = space
+        self.topic = topic
+        self.about = about
+        self.state = state
+        
+        
+
+    
+    def __str__(self):
+        return "Room(room={}, space={}, topic={}, about={}, state={})".format(self.room, self.space, self.topic, self.about, self.state)
+    def __eq__(self, other):
+        if self.room != other.room:
+            return False
+        if self.space != other.space:
+            return False
+        if self.topic != other.topic:
+            return False
+        if self.about != other.about:
+            return False
+        if self.state != other.state:
+            return False
+        return True
+
+class _UniffiFfiConverterTypeRoom(_UniffiConverterRustBuffer):
+    @staticmethod
+    def read(buf):
+        return Room(
+            room=_UniffiFfiConverterTypeLogId.read(buf),
+            space=_UniffiFfiConverterTypeLogId.read(buf),
+            topic=_UniffiFfiConverterOptionalTypeTopicId.read(buf),
+            about=_UniffiFfiConverterTypeRoomText.read(buf),
+            state=_UniffiFfiConverterTypeRoomState.read(buf),
+        )
+
+    @staticmethod
+    def check_lower(value):
+        _UniffiFfiConverterTypeLogId.check_lower(value.room)
+        _UniffiFfiConverterTypeLogId.check_lower(value.space)
+        _UniffiFfiConverterOptionalTypeTopicId.check_lower(value.topic)
+        _UniffiFfiConverterTypeRoomText.check_lower(value.about)
+        _UniffiFfiConverterTypeRoomState.check_lower(value.state)
+
+    @staticmethod
+    def write(value, buf):
+        _UniffiFfiConverterTypeLogId.write(value.room, buf)
+        _UniffiFfiConverterTypeLogId.write(value.space, buf)
+        _UniffiFfiConverterOptionalTypeTopicId.write(value.topic, buf)
+        _UniffiFfiConverterTypeRoomText.write(value.about, buf)
+        _UniffiFfiConverterTypeRoomState.write(value.state, buf)
 
 @dataclass
 class RunSummary:
@@ -2433,6 +4324,222 @@ class _UniffiFfiConverterTypeRunSummary(_UniffiConverterRustBuffer):
         _UniffiFfiConverterUInt64.write(value.caught_up, buf)
         _UniffiFfiConverterUInt64.write(value.received, buf)
         _UniffiFfiConverterUInt64.write(value.waiting, buf)
+
+@dataclass
+class SearchWords:
+    """
+    What to search for.
+"""
+    def __init__(self, *, words:str, topic:typing.Optional[TopicId] = _DEFAULT, author:typing.Optional[Author] = _DEFAULT, since:typing.Optional[Timestamp] = _DEFAULT, until:typing.Optional[Timestamp] = _DEFAULT):
+        self.words = words
+        if topic is _DEFAULT:
+            self.topic = None
+        else:
+            self.topic = topic
+        if author is _DEFAULT:
+            self.author = None
+        else:
+            self.author = author
+        if since is _DEFAULT:
+            self.since = None
+        else:
+            self.since = since
+        if until is _DEFAULT:
+            self.until = None
+        else:
+            self.until = until
+        
+        
+
+    
+    def __str__(self):
+        return "SearchWords(words={}, topic={}, author={}, since={}, until={})".format(self.words, self.topic, self.author, self.since, self.until)
+    def __eq__(self, other):
+        if self.words != other.words:
+            return False
+        if self.topic != other.topic:
+            return False
+        if self.author != other.author:
+            return False
+        if self.since != other.since:
+            return False
+        if self.until != other.until:
+            return False
+        return True
+
+class _UniffiFfiConverterTypeSearchWords(_UniffiConverterRustBuffer):
+    @staticmethod
+    def read(buf):
+        return SearchWords(
+            words=_UniffiFfiConverterString.read(buf),
+            topic=_UniffiFfiConverterOptionalTypeTopicId.read(buf),
+            author=_UniffiFfiConverterOptionalTypeAuthor.read(buf),
+            since=_UniffiFfiConverterOptionalTimestamp.read(buf),
+            until=_UniffiFfiConverterOptionalTimestamp.read(buf),
+        )
+
+    @staticmethod
+    def check_lower(value):
+        _UniffiFfiConverterString.check_lower(value.words)
+        _UniffiFfiConverterOptionalTypeTopicId.check_lower(value.topic)
+        _UniffiFfiConverterOptionalTypeAuthor.check_lower(value.author)
+        _UniffiFfiConverterOptionalTimestamp.check_lower(value.since)
+        _UniffiFfiConverterOptionalTimestamp.check_lower(value.until)
+
+    @staticmethod
+    def write(value, buf):
+        _UniffiFfiConverterString.write(value.words, buf)
+        _UniffiFfiConverterOptionalTypeTopicId.write(value.topic, buf)
+        _UniffiFfiConverterOptionalTypeAuthor.write(value.author, buf)
+        _UniffiFfiConverterOptionalTimestamp.write(value.since, buf)
+        _UniffiFfiConverterOptionalTimestamp.write(value.until, buf)
+
+@dataclass
+class SpaceText:
+    """
+    What a space says about itself. Replaced whole.
+"""
+    def __init__(self, *, name:str, label:typing.Optional[str] = _DEFAULT, description:typing.Optional[str] = _DEFAULT, welcome:typing.Optional[str] = _DEFAULT, avatar:typing.Optional[BlobId] = _DEFAULT, cover:typing.Optional[BlobId] = _DEFAULT, public:bool = False, history:bool = False):
+        self.name = name
+        if label is _DEFAULT:
+            self.label = None
+        else:
+            self.label = label
+        if description is _DEFAULT:
+            self.description = None
+        else:
+            self.description = description
+        if welcome is _DEFAULT:
+            self.welcome = None
+        else:
+            self.welcome = welcome
+        if avatar is _DEFAULT:
+            self.avatar = None
+        else:
+            self.avatar = avatar
+        if cover is _DEFAULT:
+            self.cover = None
+        else:
+            self.cover = cover
+        self.public = public
+        self.history = history
+        
+        
+
+    
+    def __str__(self):
+        return "SpaceText(name={}, label={}, description={}, welcome={}, avatar={}, cover={}, public={}, history={})".format(self.name, self.label, self.description, self.welcome, self.avatar, self.cover, self.public, self.history)
+    def __eq__(self, other):
+        if self.name != other.name:
+            return False
+        if self.label != other.label:
+            return False
+        if self.description != other.description:
+            return False
+        if self.welcome != other.welcome:
+            return False
+        if self.avatar != other.avatar:
+            return False
+        if self.cover != other.cover:
+            return False
+        if self.public != other.public:
+            return False
+        if self.history != other.history:
+            return False
+        return True
+
+class _UniffiFfiConverterTypeSpaceText(_UniffiConverterRustBuffer):
+    @staticmethod
+    def read(buf):
+        return SpaceText(
+            name=_UniffiFfiConverterString.read(buf),
+            label=_UniffiFfiConverterOptionalString.read(buf),
+            description=_UniffiFfiConverterOptionalString.read(buf),
+            welcome=_UniffiFfiConverterOptionalString.read(buf),
+            avatar=_UniffiFfiConverterOptionalTypeBlobId.read(buf),
+            cover=_UniffiFfiConverterOptionalTypeBlobId.read(buf),
+            public=_UniffiFfiConverterBoolean.read(buf),
+            history=_UniffiFfiConverterBoolean.read(buf),
+        )
+
+    @staticmethod
+    def check_lower(value):
+        _UniffiFfiConverterString.check_lower(value.name)
+        _UniffiFfiConverterOptionalString.check_lower(value.label)
+        _UniffiFfiConverterOptionalString.check_lower(value.description)
+        _UniffiFfiConverterOptionalString.check_lower(value.welcome)
+        _UniffiFfiConverterOptionalTypeBlobId.check_lower(value.avatar)
+        _UniffiFfiConverterOptionalTypeBlobId.check_lower(value.cover)
+        _UniffiFfiConverterBoolean.check_lower(value.public)
+        _UniffiFfiConverterBoolean.check_lower(value.history)
+
+    @staticmethod
+    def write(value, buf):
+        _UniffiFfiConverterString.write(value.name, buf)
+        _UniffiFfiConverterOptionalString.write(value.label, buf)
+        _UniffiFfiConverterOptionalString.write(value.description, buf)
+        _UniffiFfiConverterOptionalString.write(value.welcome, buf)
+        _UniffiFfiConverterOptionalTypeBlobId.write(value.avatar, buf)
+        _UniffiFfiConverterOptionalTypeBlobId.write(value.cover, buf)
+        _UniffiFfiConverterBoolean.write(value.public, buf)
+        _UniffiFfiConverterBoolean.write(value.history, buf)
+
+@dataclass
+class Space:
+    """
+    A space.
+"""
+    def __init__(self, *, space:LogId, topic:typing.Optional[TopicId], about:SpaceText, deleted:bool, update_required:bool):
+        self.space = space
+        self.topic = topic
+        self.about = about
+        self.deleted = deleted
+        self.update_required = update_required
+        
+        
+
+    
+    def __str__(self):
+        return "Space(space={}, topic={}, about={}, deleted={}, update_required={})".format(self.space, self.topic, self.about, self.deleted, self.update_required)
+    def __eq__(self, other):
+        if self.space != other.space:
+            return False
+        if self.topic != other.topic:
+            return False
+        if self.about != other.about:
+            return False
+        if self.deleted != other.deleted:
+            return False
+        if self.update_required != other.update_required:
+            return False
+        return True
+
+class _UniffiFfiConverterTypeSpace(_UniffiConverterRustBuffer):
+    @staticmethod
+    def read(buf):
+        return Space(
+            space=_UniffiFfiConverterTypeLogId.read(buf),
+            topic=_UniffiFfiConverterOptionalTypeTopicId.read(buf),
+            about=_UniffiFfiConverterTypeSpaceText.read(buf),
+            deleted=_UniffiFfiConverterBoolean.read(buf),
+            update_required=_UniffiFfiConverterBoolean.read(buf),
+        )
+
+    @staticmethod
+    def check_lower(value):
+        _UniffiFfiConverterTypeLogId.check_lower(value.space)
+        _UniffiFfiConverterOptionalTypeTopicId.check_lower(value.topic)
+        _UniffiFfiConverterTypeSpaceText.check_lower(value.about)
+        _UniffiFfiConverterBoolean.check_lower(value.deleted)
+        _UniffiFfiConverterBoolean.check_lower(value.update_required)
+
+    @staticmethod
+    def write(value, buf):
+        _UniffiFfiConverterTypeLogId.write(value.space, buf)
+        _UniffiFfiConverterOptionalTypeTopicId.write(value.topic, buf)
+        _UniffiFfiConverterTypeSpaceText.write(value.about, buf)
+        _UniffiFfiConverterBoolean.write(value.deleted, buf)
+        _UniffiFfiConverterBoolean.write(value.update_required, buf)
 
 @dataclass
 class Statistics:
@@ -2503,34 +4610,124 @@ class _UniffiFfiConverterTypeStatistics(_UniffiConverterRustBuffer):
         _UniffiFfiConverterUInt64.write(value.outbox_bytes, buf)
         _UniffiFfiConverterUInt64.write(value.stored_bytes, buf)
 
+@dataclass
+class TopicUse:
+    """
+    What one conversation holds.
+"""
+    def __init__(self, *, log:LogId, topic:typing.Optional[TopicId], operations:int, bytes:int):
+        self.log = log
+        self.topic = topic
+        self.operations = operations
+        self.bytes = bytes
+        
+        
 
-class _UniffiFfiConverterTypeTopicId:
-    @staticmethod
-    def write(value, buf):
-        _UniffiFfiConverterBytes.write(value, buf)
+    
+    def __str__(self):
+        return "TopicUse(log={}, topic={}, operations={}, bytes={})".format(self.log, self.topic, self.operations, self.bytes)
+    def __eq__(self, other):
+        if self.log != other.log:
+            return False
+        if self.topic != other.topic:
+            return False
+        if self.operations != other.operations:
+            return False
+        if self.bytes != other.bytes:
+            return False
+        return True
 
+class _UniffiFfiConverterTypeTopicUse(_UniffiConverterRustBuffer):
     @staticmethod
     def read(buf):
-        return _UniffiFfiConverterBytes.read(buf)
-
-    @staticmethod
-    def lift(value):
-        return _UniffiFfiConverterBytes.lift(value)
+        return TopicUse(
+            log=_UniffiFfiConverterTypeLogId.read(buf),
+            topic=_UniffiFfiConverterOptionalTypeTopicId.read(buf),
+            operations=_UniffiFfiConverterUInt64.read(buf),
+            bytes=_UniffiFfiConverterUInt64.read(buf),
+        )
 
     @staticmethod
     def check_lower(value):
-        return _UniffiFfiConverterBytes.check_lower(value)
+        _UniffiFfiConverterTypeLogId.check_lower(value.log)
+        _UniffiFfiConverterOptionalTypeTopicId.check_lower(value.topic)
+        _UniffiFfiConverterUInt64.check_lower(value.operations)
+        _UniffiFfiConverterUInt64.check_lower(value.bytes)
 
     @staticmethod
-    def lower(value):
-        return _UniffiFfiConverterBytes.lower(value)
+    def write(value, buf):
+        _UniffiFfiConverterTypeLogId.write(value.log, buf)
+        _UniffiFfiConverterOptionalTypeTopicId.write(value.topic, buf)
+        _UniffiFfiConverterUInt64.write(value.operations, buf)
+        _UniffiFfiConverterUInt64.write(value.bytes, buf)
 
+class _UniffiFfiConverterSequenceTypeTopicUse(_UniffiConverterRustBuffer):
+    @classmethod
+    def check_lower(cls, value):
+        for item in value:
+            _UniffiFfiConverterTypeTopicUse.check_lower(item)
 
-TopicId = bytes
+    @classmethod
+    def write(cls, value, buf):
+        items = len(value)
+        buf.write_i32(items)
+        for item in value:
+            _UniffiFfiConverterTypeTopicUse.write(item, buf)
+
+    @classmethod
+    def read(cls, buf):
+        count = buf.read_i32()
+        if count < 0:
+            raise InternalError("Unexpected negative sequence length")
+
+        return [
+            _UniffiFfiConverterTypeTopicUse.read(buf) for i in range(count)
+        ]
+
+@dataclass
+class StorageUse:
+    """
+    What the database takes on the disk.
 """
-Where a conversation lives on a server, 32 bytes.
-"""
+    def __init__(self, *, file_bytes:int, free_bytes:int, topics:typing.List[TopicUse]):
+        self.file_bytes = file_bytes
+        self.free_bytes = free_bytes
+        self.topics = topics
+        
+        
 
+    
+    def __str__(self):
+        return "StorageUse(file_bytes={}, free_bytes={}, topics={})".format(self.file_bytes, self.free_bytes, self.topics)
+    def __eq__(self, other):
+        if self.file_bytes != other.file_bytes:
+            return False
+        if self.free_bytes != other.free_bytes:
+            return False
+        if self.topics != other.topics:
+            return False
+        return True
+
+class _UniffiFfiConverterTypeStorageUse(_UniffiConverterRustBuffer):
+    @staticmethod
+    def read(buf):
+        return StorageUse(
+            file_bytes=_UniffiFfiConverterUInt64.read(buf),
+            free_bytes=_UniffiFfiConverterUInt64.read(buf),
+            topics=_UniffiFfiConverterSequenceTypeTopicUse.read(buf),
+        )
+
+    @staticmethod
+    def check_lower(value):
+        _UniffiFfiConverterUInt64.check_lower(value.file_bytes)
+        _UniffiFfiConverterUInt64.check_lower(value.free_bytes)
+        _UniffiFfiConverterSequenceTypeTopicUse.check_lower(value.topics)
+
+    @staticmethod
+    def write(value, buf):
+        _UniffiFfiConverterUInt64.write(value.file_bytes, buf)
+        _UniffiFfiConverterUInt64.write(value.free_bytes, buf)
+        _UniffiFfiConverterSequenceTypeTopicUse.write(value.topics, buf)
 
 @dataclass
 class TicketFacts:
@@ -2665,31 +4862,6 @@ class _UniffiFfiConverterTypeConnection(_UniffiConverterRustBuffer):
 
 
 
-class _UniffiFfiConverterOptionalUInt64(_UniffiConverterRustBuffer):
-    @classmethod
-    def check_lower(cls, value):
-        if value is not None:
-            _UniffiFfiConverterUInt64.check_lower(value)
-
-    @classmethod
-    def write(cls, value, buf):
-        if value is None:
-            buf.write_u8(0)
-            return
-
-        buf.write_u8(1)
-        _UniffiFfiConverterUInt64.write(value, buf)
-
-    @classmethod
-    def read(cls, buf):
-        flag = buf.read_u8()
-        if flag == 0:
-            return None
-        elif flag == 1:
-            return _UniffiFfiConverterUInt64.read(buf)
-        else:
-            raise InternalError("Unexpected flag byte for optional type")
-
 class _UniffiFfiConverterSequenceTypeGapRow(_UniffiConverterRustBuffer):
     @classmethod
     def check_lower(cls, value):
@@ -2777,12 +4949,37 @@ class _UniffiFfiConverterOptionalTypeTrouble(_UniffiConverterRustBuffer):
         else:
             raise InternalError("Unexpected flag byte for optional type")
 
+class _UniffiFfiConverterOptionalTypeClockSkew(_UniffiConverterRustBuffer):
+    @classmethod
+    def check_lower(cls, value):
+        if value is not None:
+            _UniffiFfiConverterTypeClockSkew.check_lower(value)
+
+    @classmethod
+    def write(cls, value, buf):
+        if value is None:
+            buf.write_u8(0)
+            return
+
+        buf.write_u8(1)
+        _UniffiFfiConverterTypeClockSkew.write(value, buf)
+
+    @classmethod
+    def read(cls, buf):
+        flag = buf.read_u8()
+        if flag == 0:
+            return None
+        elif flag == 1:
+            return _UniffiFfiConverterTypeClockSkew.read(buf)
+        else:
+            raise InternalError("Unexpected flag byte for optional type")
+
 @dataclass
 class TopicStatus:
     """
     Where one topic stands.
 """
-    def __init__(self, *, connection:Connection, cursor:int, head:typing.Optional[int], gaps:typing.List[GapRow], outbox:Outbox, pending:Pending, blocked:typing.Optional[Trouble], unreadable:typing.Optional[Trouble], round_trip_ms:typing.Optional[int]):
+    def __init__(self, *, connection:Connection, cursor:int, head:typing.Optional[int], gaps:typing.List[GapRow], outbox:Outbox, pending:Pending, blocked:typing.Optional[Trouble], unreadable:typing.Optional[Trouble], clock_skew:typing.Optional[ClockSkew], round_trip_ms:typing.Optional[int]):
         self.connection = connection
         self.cursor = cursor
         self.head = head
@@ -2791,13 +4988,14 @@ class TopicStatus:
         self.pending = pending
         self.blocked = blocked
         self.unreadable = unreadable
+        self.clock_skew = clock_skew
         self.round_trip_ms = round_trip_ms
         
         
 
     
     def __str__(self):
-        return "TopicStatus(connection={}, cursor={}, head={}, gaps={}, outbox={}, pending={}, blocked={}, unreadable={}, round_trip_ms={})".format(self.connection, self.cursor, self.head, self.gaps, self.outbox, self.pending, self.blocked, self.unreadable, self.round_trip_ms)
+        return "TopicStatus(connection={}, cursor={}, head={}, gaps={}, outbox={}, pending={}, blocked={}, unreadable={}, clock_skew={}, round_trip_ms={})".format(self.connection, self.cursor, self.head, self.gaps, self.outbox, self.pending, self.blocked, self.unreadable, self.clock_skew, self.round_trip_ms)
     def __eq__(self, other):
         if self.connection != other.connection:
             return False
@@ -2815,6 +5013,8 @@ class TopicStatus:
             return False
         if self.unreadable != other.unreadable:
             return False
+        if self.clock_skew != other.clock_skew:
+            return False
         if self.round_trip_ms != other.round_trip_ms:
             return False
         return True
@@ -2831,6 +5031,7 @@ class _UniffiFfiConverterTypeTopicStatus(_UniffiConverterRustBuffer):
             pending=_UniffiFfiConverterTypePending.read(buf),
             blocked=_UniffiFfiConverterOptionalTypeTrouble.read(buf),
             unreadable=_UniffiFfiConverterOptionalTypeTrouble.read(buf),
+            clock_skew=_UniffiFfiConverterOptionalTypeClockSkew.read(buf),
             round_trip_ms=_UniffiFfiConverterOptionalUInt64.read(buf),
         )
 
@@ -2844,6 +5045,7 @@ class _UniffiFfiConverterTypeTopicStatus(_UniffiConverterRustBuffer):
         _UniffiFfiConverterTypePending.check_lower(value.pending)
         _UniffiFfiConverterOptionalTypeTrouble.check_lower(value.blocked)
         _UniffiFfiConverterOptionalTypeTrouble.check_lower(value.unreadable)
+        _UniffiFfiConverterOptionalTypeClockSkew.check_lower(value.clock_skew)
         _UniffiFfiConverterOptionalUInt64.check_lower(value.round_trip_ms)
 
     @staticmethod
@@ -2856,7 +5058,212 @@ class _UniffiFfiConverterTypeTopicStatus(_UniffiConverterRustBuffer):
         _UniffiFfiConverterTypePending.write(value.pending, buf)
         _UniffiFfiConverterOptionalTypeTrouble.write(value.blocked, buf)
         _UniffiFfiConverterOptionalTypeTrouble.write(value.unreadable, buf)
+        _UniffiFfiConverterOptionalTypeClockSkew.write(value.clock_skew, buf)
         _UniffiFfiConverterOptionalUInt64.write(value.round_trip_ms, buf)
+
+@dataclass
+class Unread:
+    """
+    What of a conversation has not been read.
+"""
+    def __init__(self, *, messages:int, mentions:int):
+        self.messages = messages
+        self.mentions = mentions
+        
+        
+
+    
+    def __str__(self):
+        return "Unread(messages={}, mentions={})".format(self.messages, self.mentions)
+    def __eq__(self, other):
+        if self.messages != other.messages:
+            return False
+        if self.mentions != other.mentions:
+            return False
+        return True
+
+class _UniffiFfiConverterTypeUnread(_UniffiConverterRustBuffer):
+    @staticmethod
+    def read(buf):
+        return Unread(
+            messages=_UniffiFfiConverterUInt64.read(buf),
+            mentions=_UniffiFfiConverterUInt64.read(buf),
+        )
+
+    @staticmethod
+    def check_lower(value):
+        _UniffiFfiConverterUInt64.check_lower(value.messages)
+        _UniffiFfiConverterUInt64.check_lower(value.mentions)
+
+    @staticmethod
+    def write(value, buf):
+        _UniffiFfiConverterUInt64.write(value.messages, buf)
+        _UniffiFfiConverterUInt64.write(value.mentions, buf)
+
+@dataclass
+class Version:
+    """
+    One text of a message, as sent or as edited.
+"""
+    def __init__(self, *, id:OperationId, text:str, sent_at:typing.Optional[Timestamp]):
+        self.id = id
+        self.text = text
+        self.sent_at = sent_at
+        
+        
+
+    
+    def __str__(self):
+        return "Version(id={}, text={}, sent_at={})".format(self.id, self.text, self.sent_at)
+    def __eq__(self, other):
+        if self.id != other.id:
+            return False
+        if self.text != other.text:
+            return False
+        if self.sent_at != other.sent_at:
+            return False
+        return True
+
+class _UniffiFfiConverterTypeVersion(_UniffiConverterRustBuffer):
+    @staticmethod
+    def read(buf):
+        return Version(
+            id=_UniffiFfiConverterTypeOperationId.read(buf),
+            text=_UniffiFfiConverterString.read(buf),
+            sent_at=_UniffiFfiConverterOptionalTimestamp.read(buf),
+        )
+
+    @staticmethod
+    def check_lower(value):
+        _UniffiFfiConverterTypeOperationId.check_lower(value.id)
+        _UniffiFfiConverterString.check_lower(value.text)
+        _UniffiFfiConverterOptionalTimestamp.check_lower(value.sent_at)
+
+    @staticmethod
+    def write(value, buf):
+        _UniffiFfiConverterTypeOperationId.write(value.id, buf)
+        _UniffiFfiConverterString.write(value.text, buf)
+        _UniffiFfiConverterOptionalTimestamp.write(value.sent_at, buf)
+
+
+
+
+
+
+class Cancelled:
+    """
+    How an operation was taken back.
+"""
+    def __init__(self):
+        raise RuntimeError("Cancelled cannot be instantiated directly")
+
+    # Each enum variant is a nested class of the enum itself.
+    @dataclass
+    class REMOVED:
+        """
+        It is gone without a trace: it had never left this device.
+"""
+        
+        def __init__(self, ):
+            pass
+
+    
+            
+            
+    
+        def __str__(self):
+            return "Cancelled.REMOVED()".format()
+        def __eq__(self, other):
+            if not isinstance(other, Cancelled):
+                return NotImplemented
+            if not other.is_REMOVED():
+                return False
+            return True
+
+    @dataclass
+    class DELETED:
+        """
+        It is deleted by a further operation: others may see it until that arrives.
+"""
+        
+        def __init__(self, operation:OperationId):
+            self.operation = operation
+            
+            """
+        That operation.
+"""
+        
+            pass
+
+    
+            
+            
+    
+        def __str__(self):
+            return "Cancelled.DELETED(operation={})".format(self.operation)
+        def __eq__(self, other):
+            if not isinstance(other, Cancelled):
+                return NotImplemented
+            if not other.is_DELETED():
+                return False
+            if self.operation != other.operation:
+                return False
+            return True
+
+    
+
+    # For each variant, we have `is_NAME` and `is_name` methods for easily checking
+    # whether an instance is that variant.
+    def is_REMOVED(self) -> bool:
+        return isinstance(self, Cancelled.REMOVED)
+    def is_removed(self) -> bool:
+        return isinstance(self, Cancelled.REMOVED)
+    def is_DELETED(self) -> bool:
+        return isinstance(self, Cancelled.DELETED)
+    def is_deleted(self) -> bool:
+        return isinstance(self, Cancelled.DELETED)
+    
+
+# Now, a little trick - we make each nested variant class be a subclass of the main
+# enum class, so that method calls and instance checks etc will work intuitively.
+# We might be able to do this a little more neatly with a metaclass, but this'll do.
+Cancelled.REMOVED = type("Cancelled.REMOVED", (Cancelled.REMOVED, Cancelled,), {})  # type: ignore
+Cancelled.DELETED = type("Cancelled.DELETED", (Cancelled.DELETED, Cancelled,), {})  # type: ignore
+
+
+
+
+class _UniffiFfiConverterTypeCancelled(_UniffiConverterRustBuffer):
+    @staticmethod
+    def read(buf):
+        variant = buf.read_i32()
+        if variant == 1:
+            return Cancelled.REMOVED(
+            )
+        if variant == 2:
+            return Cancelled.DELETED(
+                _UniffiFfiConverterTypeOperationId.read(buf),
+            )
+        raise InternalError("Raw enum value doesn't match any cases")
+
+    @staticmethod
+    def check_lower(value):
+        if value.is_REMOVED():
+            return
+        if value.is_DELETED():
+            _UniffiFfiConverterTypeOperationId.check_lower(value.operation)
+            return
+        raise ValueError(value)
+
+    @staticmethod
+    def write(value, buf):
+        if value.is_REMOVED():
+            buf.write_i32(1)
+        if value.is_DELETED():
+            buf.write_i32(2)
+            _UniffiFfiConverterTypeOperationId.write(value.operation, buf)
+
+
 
 
 
@@ -3073,7 +5480,7 @@ class Content:
         Replaces one's whole profile in this conversation.
 """
         
-        def __init__(self, name:str, bio:typing.Optional[str] = _DEFAULT, availability:typing.Optional[str] = _DEFAULT, public:bool = False):
+        def __init__(self, name:str, bio:typing.Optional[str] = _DEFAULT, avatar:typing.Optional[BlobId] = _DEFAULT, availability:typing.Optional[str] = _DEFAULT, public:bool = False):
             self.name = name
             
             """
@@ -3087,6 +5494,15 @@ class Content:
             
             """
         About the author.
+"""
+        
+            if avatar is _DEFAULT:
+                self.avatar = None
+            else:
+                self.avatar = avatar
+            
+            """
+        Picture.
 """
         
             if availability is _DEFAULT:
@@ -3111,7 +5527,7 @@ class Content:
             
     
         def __str__(self):
-            return "Content.PROFILE_SET(name={}, bio={}, availability={}, public={})".format(self.name, self.bio, self.availability, self.public)
+            return "Content.PROFILE_SET(name={}, bio={}, avatar={}, availability={}, public={})".format(self.name, self.bio, self.avatar, self.availability, self.public)
         def __eq__(self, other):
             if not isinstance(other, Content):
                 return NotImplemented
@@ -3120,6 +5536,8 @@ class Content:
             if self.name != other.name:
                 return False
             if self.bio != other.bio:
+                return False
+            if self.avatar != other.avatar:
                 return False
             if self.availability != other.availability:
                 return False
@@ -3203,6 +5621,7 @@ class _UniffiFfiConverterTypeContent(_UniffiConverterRustBuffer):
             return Content.PROFILE_SET(
                 _UniffiFfiConverterString.read(buf),
                 _UniffiFfiConverterOptionalString.read(buf),
+                _UniffiFfiConverterOptionalTypeBlobId.read(buf),
                 _UniffiFfiConverterOptionalString.read(buf),
                 _UniffiFfiConverterBoolean.read(buf),
             )
@@ -3233,6 +5652,7 @@ class _UniffiFfiConverterTypeContent(_UniffiConverterRustBuffer):
         if value.is_PROFILE_SET():
             _UniffiFfiConverterString.check_lower(value.name)
             _UniffiFfiConverterOptionalString.check_lower(value.bio)
+            _UniffiFfiConverterOptionalTypeBlobId.check_lower(value.avatar)
             _UniffiFfiConverterOptionalString.check_lower(value.availability)
             _UniffiFfiConverterBoolean.check_lower(value.public)
             return
@@ -3264,6 +5684,7 @@ class _UniffiFfiConverterTypeContent(_UniffiConverterRustBuffer):
             buf.write_i32(6)
             _UniffiFfiConverterString.write(value.name, buf)
             _UniffiFfiConverterOptionalString.write(value.bio, buf)
+            _UniffiFfiConverterOptionalTypeBlobId.write(value.avatar, buf)
             _UniffiFfiConverterOptionalString.write(value.availability, buf)
             _UniffiFfiConverterBoolean.write(value.public, buf)
 
@@ -4273,6 +6694,45 @@ class Event:
             return True
 
     @dataclass
+    class CLOCK_SKEW:
+        """
+        This device's clock and the server's are more than ten minutes apart, or no longer. Records of relays expire by this
+        device's: with a wrong one there may soon be no route. Ask the person to set it.
+"""
+        
+        def __init__(self, topic:TopicId, skew:typing.Optional[ClockSkew]):
+            self.topic = topic
+            
+            """
+        The topic this was heard through; it concerns all.
+"""
+        
+            self.skew = skew
+            
+            """
+        How far; nothing when they agree again.
+"""
+        
+            pass
+
+    
+            
+            
+    
+        def __str__(self):
+            return "Event.CLOCK_SKEW(topic={}, skew={})".format(self.topic, self.skew)
+        def __eq__(self, other):
+            if not isinstance(other, Event):
+                return NotImplemented
+            if not other.is_CLOCK_SKEW():
+                return False
+            if self.topic != other.topic:
+                return False
+            if self.skew != other.skew:
+                return False
+            return True
+
+    @dataclass
     class STORAGE:
         """
         The device's database takes no changes (its disk is full, say), or does again. Nothing that was reported is lost.
@@ -4454,6 +6914,10 @@ class Event:
         return isinstance(self, Event.DELIVERY)
     def is_delivery(self) -> bool:
         return isinstance(self, Event.DELIVERY)
+    def is_CLOCK_SKEW(self) -> bool:
+        return isinstance(self, Event.CLOCK_SKEW)
+    def is_clock_skew(self) -> bool:
+        return isinstance(self, Event.CLOCK_SKEW)
     def is_STORAGE(self) -> bool:
         return isinstance(self, Event.STORAGE)
     def is_storage(self) -> bool:
@@ -4489,6 +6953,7 @@ Event.SIGNAL = type("Event.SIGNAL", (Event.SIGNAL, Event,), {})  # type: ignore
 Event.SIGNAL_SENT = type("Event.SIGNAL_SENT", (Event.SIGNAL_SENT, Event,), {})  # type: ignore
 Event.READABLE = type("Event.READABLE", (Event.READABLE, Event,), {})  # type: ignore
 Event.DELIVERY = type("Event.DELIVERY", (Event.DELIVERY, Event,), {})  # type: ignore
+Event.CLOCK_SKEW = type("Event.CLOCK_SKEW", (Event.CLOCK_SKEW, Event,), {})  # type: ignore
 Event.STORAGE = type("Event.STORAGE", (Event.STORAGE, Event,), {})  # type: ignore
 Event.LAGGED = type("Event.LAGGED", (Event.LAGGED, Event,), {})  # type: ignore
 Event.CLOSED = type("Event.CLOSED", (Event.CLOSED, Event,), {})  # type: ignore
@@ -4596,16 +7061,21 @@ class _UniffiFfiConverterTypeEvent(_UniffiConverterRustBuffer):
                 _UniffiFfiConverterOptionalTypeTrouble.read(buf),
             )
         if variant == 19:
+            return Event.CLOCK_SKEW(
+                _UniffiFfiConverterTypeTopicId.read(buf),
+                _UniffiFfiConverterOptionalTypeClockSkew.read(buf),
+            )
+        if variant == 20:
             return Event.STORAGE(
                 _UniffiFfiConverterTypeTopicId.read(buf),
                 _UniffiFfiConverterOptionalTypeTrouble.read(buf),
             )
-        if variant == 20:
+        if variant == 21:
             return Event.LAGGED(
                 _UniffiFfiConverterTypeTopicId.read(buf),
                 _UniffiFfiConverterUInt64.read(buf),
             )
-        if variant == 21:
+        if variant == 22:
             return Event.CLOSED(
                 _UniffiFfiConverterTypeTopicId.read(buf),
             )
@@ -4689,6 +7159,10 @@ class _UniffiFfiConverterTypeEvent(_UniffiConverterRustBuffer):
         if value.is_DELIVERY():
             _UniffiFfiConverterTypeTopicId.check_lower(value.topic)
             _UniffiFfiConverterOptionalTypeTrouble.check_lower(value.trouble)
+            return
+        if value.is_CLOCK_SKEW():
+            _UniffiFfiConverterTypeTopicId.check_lower(value.topic)
+            _UniffiFfiConverterOptionalTypeClockSkew.check_lower(value.skew)
             return
         if value.is_STORAGE():
             _UniffiFfiConverterTypeTopicId.check_lower(value.topic)
@@ -4782,16 +7256,20 @@ class _UniffiFfiConverterTypeEvent(_UniffiConverterRustBuffer):
             buf.write_i32(18)
             _UniffiFfiConverterTypeTopicId.write(value.topic, buf)
             _UniffiFfiConverterOptionalTypeTrouble.write(value.trouble, buf)
-        if value.is_STORAGE():
+        if value.is_CLOCK_SKEW():
             buf.write_i32(19)
+            _UniffiFfiConverterTypeTopicId.write(value.topic, buf)
+            _UniffiFfiConverterOptionalTypeClockSkew.write(value.skew, buf)
+        if value.is_STORAGE():
+            buf.write_i32(20)
             _UniffiFfiConverterTypeTopicId.write(value.topic, buf)
             _UniffiFfiConverterOptionalTypeTrouble.write(value.trouble, buf)
         if value.is_LAGGED():
-            buf.write_i32(20)
+            buf.write_i32(21)
             _UniffiFfiConverterTypeTopicId.write(value.topic, buf)
             _UniffiFfiConverterUInt64.write(value.dropped, buf)
         if value.is_CLOSED():
-            buf.write_i32(21)
+            buf.write_i32(22)
             _UniffiFfiConverterTypeTopicId.write(value.topic, buf)
 
 
@@ -6195,6 +8673,983 @@ class _UniffiFfiConverterTypeRelayHops(_UniffiConverterRustBuffer):
 
 
 
+
+
+
+
+
+class SpaceAction:
+    """
+    A change of a space, its rooms or its members.
+"""
+    def __init__(self):
+        raise RuntimeError("SpaceAction cannot be instantiated directly")
+
+    # Each enum variant is a nested class of the enum itself.
+    @dataclass
+    class UPDATE:
+        """
+        The space says this about itself from now on.
+"""
+        
+        def __init__(self, about:SpaceText):
+            self.about = about
+            
+            """
+        All of it.
+"""
+        
+            pass
+
+    
+            
+            
+    
+        def __str__(self):
+            return "SpaceAction.UPDATE(about={})".format(self.about)
+        def __eq__(self, other):
+            if not isinstance(other, SpaceAction):
+                return NotImplemented
+            if not other.is_UPDATE():
+                return False
+            if self.about != other.about:
+                return False
+            return True
+
+    @dataclass
+    class DELETE:
+        """
+        Nothing in the space counts any more.
+"""
+        
+        def __init__(self, ):
+            pass
+
+    
+            
+            
+    
+        def __str__(self):
+            return "SpaceAction.DELETE()".format()
+        def __eq__(self, other):
+            if not isinstance(other, SpaceAction):
+                return NotImplemented
+            if not other.is_DELETE():
+                return False
+            return True
+
+    @dataclass
+    class ADD:
+        """
+        Adds somebody.
+"""
+        
+        def __init__(self, member:Author, level:Level):
+            self.member = member
+            
+            """
+        Who.
+"""
+        
+            self.level = level
+            
+            """
+        With which level.
+"""
+        
+            pass
+
+    
+            
+            
+    
+        def __str__(self):
+            return "SpaceAction.ADD(member={}, level={})".format(self.member, self.level)
+        def __eq__(self, other):
+            if not isinstance(other, SpaceAction):
+                return NotImplemented
+            if not other.is_ADD():
+                return False
+            if self.member != other.member:
+                return False
+            if self.level != other.level:
+                return False
+            return True
+
+    @dataclass
+    class REMOVE:
+        """
+        Removes a member; rooms change their keys.
+"""
+        
+        def __init__(self, member:Author):
+            self.member = member
+            
+            """
+        Who.
+"""
+        
+            pass
+
+    
+            
+            
+    
+        def __str__(self):
+            return "SpaceAction.REMOVE(member={})".format(self.member)
+        def __eq__(self, other):
+            if not isinstance(other, SpaceAction):
+                return NotImplemented
+            if not other.is_REMOVE():
+                return False
+            if self.member != other.member:
+                return False
+            return True
+
+    @dataclass
+    class PROMOTE:
+        """
+        Gives a member a higher level.
+"""
+        
+        def __init__(self, member:Author, level:Level):
+            self.member = member
+            
+            """
+        Who.
+"""
+        
+            self.level = level
+            
+            """
+        The new level.
+"""
+        
+            pass
+
+    
+            
+            
+    
+        def __str__(self):
+            return "SpaceAction.PROMOTE(member={}, level={})".format(self.member, self.level)
+        def __eq__(self, other):
+            if not isinstance(other, SpaceAction):
+                return NotImplemented
+            if not other.is_PROMOTE():
+                return False
+            if self.member != other.member:
+                return False
+            if self.level != other.level:
+                return False
+            return True
+
+    @dataclass
+    class DEMOTE:
+        """
+        Gives a member a lower level.
+"""
+        
+        def __init__(self, member:Author, level:Level):
+            self.member = member
+            
+            """
+        Who.
+"""
+        
+            self.level = level
+            
+            """
+        The new level.
+"""
+        
+            pass
+
+    
+            
+            
+    
+        def __str__(self):
+            return "SpaceAction.DEMOTE(member={}, level={})".format(self.member, self.level)
+        def __eq__(self, other):
+            if not isinstance(other, SpaceAction):
+                return NotImplemented
+            if not other.is_DEMOTE():
+                return False
+            if self.member != other.member:
+                return False
+            if self.level != other.level:
+                return False
+            return True
+
+    @dataclass
+    class LEAVE:
+        """
+        This person leaves. The last one who manages the space names another first (`Transfer`).
+"""
+        
+        def __init__(self, ):
+            pass
+
+    
+            
+            
+    
+        def __str__(self):
+            return "SpaceAction.LEAVE()".format()
+        def __eq__(self, other):
+            if not isinstance(other, SpaceAction):
+                return NotImplemented
+            if not other.is_LEAVE():
+                return False
+            return True
+
+    @dataclass
+    class TRANSFER:
+        """
+        Another member becomes a manager, and this person may write only.
+"""
+        
+        def __init__(self, member:Author):
+            self.member = member
+            
+            """
+        Who.
+"""
+        
+            pass
+
+    
+            
+            
+    
+        def __str__(self):
+            return "SpaceAction.TRANSFER(member={})".format(self.member)
+        def __eq__(self, other):
+            if not isinstance(other, SpaceAction):
+                return NotImplemented
+            if not other.is_TRANSFER():
+                return False
+            if self.member != other.member:
+                return False
+            return True
+
+    @dataclass
+    class BAN:
+        """
+        Removes somebody, who cannot be added again.
+"""
+        
+        def __init__(self, member:Author, reason:typing.Optional[str] = _DEFAULT):
+            self.member = member
+            
+            """
+        Who.
+"""
+        
+            if reason is _DEFAULT:
+                self.reason = None
+            else:
+                self.reason = reason
+            
+            """
+        Why, at most 2048 bytes.
+"""
+        
+            pass
+
+    
+            
+            
+    
+        def __str__(self):
+            return "SpaceAction.BAN(member={}, reason={})".format(self.member, self.reason)
+        def __eq__(self, other):
+            if not isinstance(other, SpaceAction):
+                return NotImplemented
+            if not other.is_BAN():
+                return False
+            if self.member != other.member:
+                return False
+            if self.reason != other.reason:
+                return False
+            return True
+
+    @dataclass
+    class UNBAN:
+        """
+        Ends a ban.
+"""
+        
+        def __init__(self, member:Author):
+            self.member = member
+            
+            """
+        Who.
+"""
+        
+            pass
+
+    
+            
+            
+    
+        def __str__(self):
+            return "SpaceAction.UNBAN(member={})".format(self.member)
+        def __eq__(self, other):
+            if not isinstance(other, SpaceAction):
+                return NotImplemented
+            if not other.is_UNBAN():
+                return False
+            if self.member != other.member:
+                return False
+            return True
+
+    @dataclass
+    class MUTE:
+        """
+        A member may not write for now.
+"""
+        
+        def __init__(self, member:Author, until:typing.Optional[Timestamp] = _DEFAULT):
+            self.member = member
+            
+            """
+        Who.
+"""
+        
+            if until is _DEFAULT:
+                self.until = None
+            else:
+                self.until = until
+            
+            """
+        When it ends; nothing: when it is ended.
+"""
+        
+            pass
+
+    
+            
+            
+    
+        def __str__(self):
+            return "SpaceAction.MUTE(member={}, until={})".format(self.member, self.until)
+        def __eq__(self, other):
+            if not isinstance(other, SpaceAction):
+                return NotImplemented
+            if not other.is_MUTE():
+                return False
+            if self.member != other.member:
+                return False
+            if self.until != other.until:
+                return False
+            return True
+
+    @dataclass
+    class UNMUTE:
+        """
+        Ends a mute.
+"""
+        
+        def __init__(self, member:Author):
+            self.member = member
+            
+            """
+        Who.
+"""
+        
+            pass
+
+    
+            
+            
+    
+        def __str__(self):
+            return "SpaceAction.UNMUTE(member={})".format(self.member)
+        def __eq__(self, other):
+            if not isinstance(other, SpaceAction):
+                return NotImplemented
+            if not other.is_UNMUTE():
+                return False
+            if self.member != other.member:
+                return False
+            return True
+
+    @dataclass
+    class REVOKE_INVITATION:
+        """
+        An invitation admits nobody any more.
+"""
+        
+        def __init__(self, invitation:OperationId):
+            self.invitation = invitation
+            
+            """
+        The operation that made it.
+"""
+        
+            pass
+
+    
+            
+            
+    
+        def __str__(self):
+            return "SpaceAction.REVOKE_INVITATION(invitation={})".format(self.invitation)
+        def __eq__(self, other):
+            if not isinstance(other, SpaceAction):
+                return NotImplemented
+            if not other.is_REVOKE_INVITATION():
+                return False
+            if self.invitation != other.invitation:
+                return False
+            return True
+
+    @dataclass
+    class UPDATE_ROOM:
+        """
+        A room says this about itself from now on.
+"""
+        
+        def __init__(self, room:LogId, about:RoomText):
+            self.room = room
+            
+            """
+        Which.
+"""
+        
+            self.about = about
+            
+            """
+        All of it.
+"""
+        
+            pass
+
+    
+            
+            
+    
+        def __str__(self):
+            return "SpaceAction.UPDATE_ROOM(room={}, about={})".format(self.room, self.about)
+        def __eq__(self, other):
+            if not isinstance(other, SpaceAction):
+                return NotImplemented
+            if not other.is_UPDATE_ROOM():
+                return False
+            if self.room != other.room:
+                return False
+            if self.about != other.about:
+                return False
+            return True
+
+    @dataclass
+    class ARCHIVE_ROOM:
+        """
+        A room can be read only.
+"""
+        
+        def __init__(self, room:LogId):
+            self.room = room
+            
+            """
+        Which.
+"""
+        
+            pass
+
+    
+            
+            
+    
+        def __str__(self):
+            return "SpaceAction.ARCHIVE_ROOM(room={})".format(self.room)
+        def __eq__(self, other):
+            if not isinstance(other, SpaceAction):
+                return NotImplemented
+            if not other.is_ARCHIVE_ROOM():
+                return False
+            if self.room != other.room:
+                return False
+            return True
+
+    @dataclass
+    class UNARCHIVE_ROOM:
+        """
+        A room takes messages again.
+"""
+        
+        def __init__(self, room:LogId):
+            self.room = room
+            
+            """
+        Which.
+"""
+        
+            pass
+
+    
+            
+            
+    
+        def __str__(self):
+            return "SpaceAction.UNARCHIVE_ROOM(room={})".format(self.room)
+        def __eq__(self, other):
+            if not isinstance(other, SpaceAction):
+                return NotImplemented
+            if not other.is_UNARCHIVE_ROOM():
+                return False
+            if self.room != other.room:
+                return False
+            return True
+
+    @dataclass
+    class DELETE_ROOM:
+        """
+        A room is gone.
+"""
+        
+        def __init__(self, room:LogId):
+            self.room = room
+            
+            """
+        Which.
+"""
+        
+            pass
+
+    
+            
+            
+    
+        def __str__(self):
+            return "SpaceAction.DELETE_ROOM(room={})".format(self.room)
+        def __eq__(self, other):
+            if not isinstance(other, SpaceAction):
+                return NotImplemented
+            if not other.is_DELETE_ROOM():
+                return False
+            if self.room != other.room:
+                return False
+            return True
+
+    
+
+    # For each variant, we have `is_NAME` and `is_name` methods for easily checking
+    # whether an instance is that variant.
+    def is_UPDATE(self) -> bool:
+        return isinstance(self, SpaceAction.UPDATE)
+    def is_update(self) -> bool:
+        return isinstance(self, SpaceAction.UPDATE)
+    def is_DELETE(self) -> bool:
+        return isinstance(self, SpaceAction.DELETE)
+    def is_delete(self) -> bool:
+        return isinstance(self, SpaceAction.DELETE)
+    def is_ADD(self) -> bool:
+        return isinstance(self, SpaceAction.ADD)
+    def is_add(self) -> bool:
+        return isinstance(self, SpaceAction.ADD)
+    def is_REMOVE(self) -> bool:
+        return isinstance(self, SpaceAction.REMOVE)
+    def is_remove(self) -> bool:
+        return isinstance(self, SpaceAction.REMOVE)
+    def is_PROMOTE(self) -> bool:
+        return isinstance(self, SpaceAction.PROMOTE)
+    def is_promote(self) -> bool:
+        return isinstance(self, SpaceAction.PROMOTE)
+    def is_DEMOTE(self) -> bool:
+        return isinstance(self, SpaceAction.DEMOTE)
+    def is_demote(self) -> bool:
+        return isinstance(self, SpaceAction.DEMOTE)
+    def is_LEAVE(self) -> bool:
+        return isinstance(self, SpaceAction.LEAVE)
+    def is_leave(self) -> bool:
+        return isinstance(self, SpaceAction.LEAVE)
+    def is_TRANSFER(self) -> bool:
+        return isinstance(self, SpaceAction.TRANSFER)
+    def is_transfer(self) -> bool:
+        return isinstance(self, SpaceAction.TRANSFER)
+    def is_BAN(self) -> bool:
+        return isinstance(self, SpaceAction.BAN)
+    def is_ban(self) -> bool:
+        return isinstance(self, SpaceAction.BAN)
+    def is_UNBAN(self) -> bool:
+        return isinstance(self, SpaceAction.UNBAN)
+    def is_unban(self) -> bool:
+        return isinstance(self, SpaceAction.UNBAN)
+    def is_MUTE(self) -> bool:
+        return isinstance(self, SpaceAction.MUTE)
+    def is_mute(self) -> bool:
+        return isinstance(self, SpaceAction.MUTE)
+    def is_UNMUTE(self) -> bool:
+        return isinstance(self, SpaceAction.UNMUTE)
+    def is_unmute(self) -> bool:
+        return isinstance(self, SpaceAction.UNMUTE)
+    def is_REVOKE_INVITATION(self) -> bool:
+        return isinstance(self, SpaceAction.REVOKE_INVITATION)
+    def is_revoke_invitation(self) -> bool:
+        return isinstance(self, SpaceAction.REVOKE_INVITATION)
+    def is_UPDATE_ROOM(self) -> bool:
+        return isinstance(self, SpaceAction.UPDATE_ROOM)
+    def is_update_room(self) -> bool:
+        return isinstance(self, SpaceAction.UPDATE_ROOM)
+    def is_ARCHIVE_ROOM(self) -> bool:
+        return isinstance(self, SpaceAction.ARCHIVE_ROOM)
+    def is_archive_room(self) -> bool:
+        return isinstance(self, SpaceAction.ARCHIVE_ROOM)
+    def is_UNARCHIVE_ROOM(self) -> bool:
+        return isinstance(self, SpaceAction.UNARCHIVE_ROOM)
+    def is_unarchive_room(self) -> bool:
+        return isinstance(self, SpaceAction.UNARCHIVE_ROOM)
+    def is_DELETE_ROOM(self) -> bool:
+        return isinstance(self, SpaceAction.DELETE_ROOM)
+    def is_delete_room(self) -> bool:
+        return isinstance(self, SpaceAction.DELETE_ROOM)
+    
+
+# Now, a little trick - we make each nested variant class be a subclass of the main
+# enum class, so that method calls and instance checks etc will work intuitively.
+# We might be able to do this a little more neatly with a metaclass, but this'll do.
+SpaceAction.UPDATE = type("SpaceAction.UPDATE", (SpaceAction.UPDATE, SpaceAction,), {})  # type: ignore
+SpaceAction.DELETE = type("SpaceAction.DELETE", (SpaceAction.DELETE, SpaceAction,), {})  # type: ignore
+SpaceAction.ADD = type("SpaceAction.ADD", (SpaceAction.ADD, SpaceAction,), {})  # type: ignore
+SpaceAction.REMOVE = type("SpaceAction.REMOVE", (SpaceAction.REMOVE, SpaceAction,), {})  # type: ignore
+SpaceAction.PROMOTE = type("SpaceAction.PROMOTE", (SpaceAction.PROMOTE, SpaceAction,), {})  # type: ignore
+SpaceAction.DEMOTE = type("SpaceAction.DEMOTE", (SpaceAction.DEMOTE, SpaceAction,), {})  # type: ignore
+SpaceAction.LEAVE = type("SpaceAction.LEAVE", (SpaceAction.LEAVE, SpaceAction,), {})  # type: ignore
+SpaceAction.TRANSFER = type("SpaceAction.TRANSFER", (SpaceAction.TRANSFER, SpaceAction,), {})  # type: ignore
+SpaceAction.BAN = type("SpaceAction.BAN", (SpaceAction.BAN, SpaceAction,), {})  # type: ignore
+SpaceAction.UNBAN = type("SpaceAction.UNBAN", (SpaceAction.UNBAN, SpaceAction,), {})  # type: ignore
+SpaceAction.MUTE = type("SpaceAction.MUTE", (SpaceAction.MUTE, SpaceAction,), {})  # type: ignore
+SpaceAction.UNMUTE = type("SpaceAction.UNMUTE", (SpaceAction.UNMUTE, SpaceAction,), {})  # type: ignore
+SpaceAction.REVOKE_INVITATION = type("SpaceAction.REVOKE_INVITATION", (SpaceAction.REVOKE_INVITATION, SpaceAction,), {})  # type: ignore
+SpaceAction.UPDATE_ROOM = type("SpaceAction.UPDATE_ROOM", (SpaceAction.UPDATE_ROOM, SpaceAction,), {})  # type: ignore
+SpaceAction.ARCHIVE_ROOM = type("SpaceAction.ARCHIVE_ROOM", (SpaceAction.ARCHIVE_ROOM, SpaceAction,), {})  # type: ignore
+SpaceAction.UNARCHIVE_ROOM = type("SpaceAction.UNARCHIVE_ROOM", (SpaceAction.UNARCHIVE_ROOM, SpaceAction,), {})  # type: ignore
+SpaceAction.DELETE_ROOM = type("SpaceAction.DELETE_ROOM", (SpaceAction.DELETE_ROOM, SpaceAction,), {})  # type: ignore
+
+
+
+
+class _UniffiFfiConverterTypeSpaceAction(_UniffiConverterRustBuffer):
+    @staticmethod
+    def read(buf):
+        variant = buf.read_i32()
+        if variant == 1:
+            return SpaceAction.UPDATE(
+                _UniffiFfiConverterTypeSpaceText.read(buf),
+            )
+        if variant == 2:
+            return SpaceAction.DELETE(
+            )
+        if variant == 3:
+            return SpaceAction.ADD(
+                _UniffiFfiConverterTypeAuthor.read(buf),
+                _UniffiFfiConverterTypeLevel.read(buf),
+            )
+        if variant == 4:
+            return SpaceAction.REMOVE(
+                _UniffiFfiConverterTypeAuthor.read(buf),
+            )
+        if variant == 5:
+            return SpaceAction.PROMOTE(
+                _UniffiFfiConverterTypeAuthor.read(buf),
+                _UniffiFfiConverterTypeLevel.read(buf),
+            )
+        if variant == 6:
+            return SpaceAction.DEMOTE(
+                _UniffiFfiConverterTypeAuthor.read(buf),
+                _UniffiFfiConverterTypeLevel.read(buf),
+            )
+        if variant == 7:
+            return SpaceAction.LEAVE(
+            )
+        if variant == 8:
+            return SpaceAction.TRANSFER(
+                _UniffiFfiConverterTypeAuthor.read(buf),
+            )
+        if variant == 9:
+            return SpaceAction.BAN(
+                _UniffiFfiConverterTypeAuthor.read(buf),
+                _UniffiFfiConverterOptionalString.read(buf),
+            )
+        if variant == 10:
+            return SpaceAction.UNBAN(
+                _UniffiFfiConverterTypeAuthor.read(buf),
+            )
+        if variant == 11:
+            return SpaceAction.MUTE(
+                _UniffiFfiConverterTypeAuthor.read(buf),
+                _UniffiFfiConverterOptionalTimestamp.read(buf),
+            )
+        if variant == 12:
+            return SpaceAction.UNMUTE(
+                _UniffiFfiConverterTypeAuthor.read(buf),
+            )
+        if variant == 13:
+            return SpaceAction.REVOKE_INVITATION(
+                _UniffiFfiConverterTypeOperationId.read(buf),
+            )
+        if variant == 14:
+            return SpaceAction.UPDATE_ROOM(
+                _UniffiFfiConverterTypeLogId.read(buf),
+                _UniffiFfiConverterTypeRoomText.read(buf),
+            )
+        if variant == 15:
+            return SpaceAction.ARCHIVE_ROOM(
+                _UniffiFfiConverterTypeLogId.read(buf),
+            )
+        if variant == 16:
+            return SpaceAction.UNARCHIVE_ROOM(
+                _UniffiFfiConverterTypeLogId.read(buf),
+            )
+        if variant == 17:
+            return SpaceAction.DELETE_ROOM(
+                _UniffiFfiConverterTypeLogId.read(buf),
+            )
+        raise InternalError("Raw enum value doesn't match any cases")
+
+    @staticmethod
+    def check_lower(value):
+        if value.is_UPDATE():
+            _UniffiFfiConverterTypeSpaceText.check_lower(value.about)
+            return
+        if value.is_DELETE():
+            return
+        if value.is_ADD():
+            _UniffiFfiConverterTypeAuthor.check_lower(value.member)
+            _UniffiFfiConverterTypeLevel.check_lower(value.level)
+            return
+        if value.is_REMOVE():
+            _UniffiFfiConverterTypeAuthor.check_lower(value.member)
+            return
+        if value.is_PROMOTE():
+            _UniffiFfiConverterTypeAuthor.check_lower(value.member)
+            _UniffiFfiConverterTypeLevel.check_lower(value.level)
+            return
+        if value.is_DEMOTE():
+            _UniffiFfiConverterTypeAuthor.check_lower(value.member)
+            _UniffiFfiConverterTypeLevel.check_lower(value.level)
+            return
+        if value.is_LEAVE():
+            return
+        if value.is_TRANSFER():
+            _UniffiFfiConverterTypeAuthor.check_lower(value.member)
+            return
+        if value.is_BAN():
+            _UniffiFfiConverterTypeAuthor.check_lower(value.member)
+            _UniffiFfiConverterOptionalString.check_lower(value.reason)
+            return
+        if value.is_UNBAN():
+            _UniffiFfiConverterTypeAuthor.check_lower(value.member)
+            return
+        if value.is_MUTE():
+            _UniffiFfiConverterTypeAuthor.check_lower(value.member)
+            _UniffiFfiConverterOptionalTimestamp.check_lower(value.until)
+            return
+        if value.is_UNMUTE():
+            _UniffiFfiConverterTypeAuthor.check_lower(value.member)
+            return
+        if value.is_REVOKE_INVITATION():
+            _UniffiFfiConverterTypeOperationId.check_lower(value.invitation)
+            return
+        if value.is_UPDATE_ROOM():
+            _UniffiFfiConverterTypeLogId.check_lower(value.room)
+            _UniffiFfiConverterTypeRoomText.check_lower(value.about)
+            return
+        if value.is_ARCHIVE_ROOM():
+            _UniffiFfiConverterTypeLogId.check_lower(value.room)
+            return
+        if value.is_UNARCHIVE_ROOM():
+            _UniffiFfiConverterTypeLogId.check_lower(value.room)
+            return
+        if value.is_DELETE_ROOM():
+            _UniffiFfiConverterTypeLogId.check_lower(value.room)
+            return
+        raise ValueError(value)
+
+    @staticmethod
+    def write(value, buf):
+        if value.is_UPDATE():
+            buf.write_i32(1)
+            _UniffiFfiConverterTypeSpaceText.write(value.about, buf)
+        if value.is_DELETE():
+            buf.write_i32(2)
+        if value.is_ADD():
+            buf.write_i32(3)
+            _UniffiFfiConverterTypeAuthor.write(value.member, buf)
+            _UniffiFfiConverterTypeLevel.write(value.level, buf)
+        if value.is_REMOVE():
+            buf.write_i32(4)
+            _UniffiFfiConverterTypeAuthor.write(value.member, buf)
+        if value.is_PROMOTE():
+            buf.write_i32(5)
+            _UniffiFfiConverterTypeAuthor.write(value.member, buf)
+            _UniffiFfiConverterTypeLevel.write(value.level, buf)
+        if value.is_DEMOTE():
+            buf.write_i32(6)
+            _UniffiFfiConverterTypeAuthor.write(value.member, buf)
+            _UniffiFfiConverterTypeLevel.write(value.level, buf)
+        if value.is_LEAVE():
+            buf.write_i32(7)
+        if value.is_TRANSFER():
+            buf.write_i32(8)
+            _UniffiFfiConverterTypeAuthor.write(value.member, buf)
+        if value.is_BAN():
+            buf.write_i32(9)
+            _UniffiFfiConverterTypeAuthor.write(value.member, buf)
+            _UniffiFfiConverterOptionalString.write(value.reason, buf)
+        if value.is_UNBAN():
+            buf.write_i32(10)
+            _UniffiFfiConverterTypeAuthor.write(value.member, buf)
+        if value.is_MUTE():
+            buf.write_i32(11)
+            _UniffiFfiConverterTypeAuthor.write(value.member, buf)
+            _UniffiFfiConverterOptionalTimestamp.write(value.until, buf)
+        if value.is_UNMUTE():
+            buf.write_i32(12)
+            _UniffiFfiConverterTypeAuthor.write(value.member, buf)
+        if value.is_REVOKE_INVITATION():
+            buf.write_i32(13)
+            _UniffiFfiConverterTypeOperationId.write(value.invitation, buf)
+        if value.is_UPDATE_ROOM():
+            buf.write_i32(14)
+            _UniffiFfiConverterTypeLogId.write(value.room, buf)
+            _UniffiFfiConverterTypeRoomText.write(value.about, buf)
+        if value.is_ARCHIVE_ROOM():
+            buf.write_i32(15)
+            _UniffiFfiConverterTypeLogId.write(value.room, buf)
+        if value.is_UNARCHIVE_ROOM():
+            buf.write_i32(16)
+            _UniffiFfiConverterTypeLogId.write(value.room, buf)
+        if value.is_DELETE_ROOM():
+            buf.write_i32(17)
+            _UniffiFfiConverterTypeLogId.write(value.room, buf)
+
+
+
+
+class _UniffiFfiConverterTypeIdentity:
+    @staticmethod
+    def write(value, buf):
+        _UniffiFfiConverterBytes.write(value, buf)
+
+    @staticmethod
+    def read(buf):
+        return _UniffiFfiConverterBytes.read(buf)
+
+    @staticmethod
+    def lift(value):
+        return _UniffiFfiConverterBytes.lift(value)
+
+    @staticmethod
+    def check_lower(value):
+        return _UniffiFfiConverterBytes.check_lower(value)
+
+    @staticmethod
+    def lower(value):
+        return _UniffiFfiConverterBytes.lower(value)
+
+
+Identity = bytes
+"""
+Who a person is: the Ed25519 key that certifies their devices, 32 bytes.
+"""
+
+
+class _UniffiFfiConverterSequenceTypeAuditLine(_UniffiConverterRustBuffer):
+    @classmethod
+    def check_lower(cls, value):
+        for item in value:
+            _UniffiFfiConverterTypeAuditLine.check_lower(item)
+
+    @classmethod
+    def write(cls, value, buf):
+        items = len(value)
+        buf.write_i32(items)
+        for item in value:
+            _UniffiFfiConverterTypeAuditLine.write(item, buf)
+
+    @classmethod
+    def read(cls, buf):
+        count = buf.read_i32()
+        if count < 0:
+            raise InternalError("Unexpected negative sequence length")
+
+        return [
+            _UniffiFfiConverterTypeAuditLine.read(buf) for i in range(count)
+        ]
+
+class _UniffiFfiConverterSequenceTypeInvitation(_UniffiConverterRustBuffer):
+    @classmethod
+    def check_lower(cls, value):
+        for item in value:
+            _UniffiFfiConverterTypeInvitation.check_lower(item)
+
+    @classmethod
+    def write(cls, value, buf):
+        items = len(value)
+        buf.write_i32(items)
+        for item in value:
+            _UniffiFfiConverterTypeInvitation.write(item, buf)
+
+    @classmethod
+    def read(cls, buf):
+        count = buf.read_i32()
+        if count < 0:
+            raise InternalError("Unexpected negative sequence length")
+
+        return [
+            _UniffiFfiConverterTypeInvitation.read(buf) for i in range(count)
+        ]
+
+class _UniffiFfiConverterSequenceTypeJoinRequest(_UniffiConverterRustBuffer):
+    @classmethod
+    def check_lower(cls, value):
+        for item in value:
+            _UniffiFfiConverterTypeJoinRequest.check_lower(item)
+
+    @classmethod
+    def write(cls, value, buf):
+        items = len(value)
+        buf.write_i32(items)
+        for item in value:
+            _UniffiFfiConverterTypeJoinRequest.write(item, buf)
+
+    @classmethod
+    def read(cls, buf):
+        count = buf.read_i32()
+        if count < 0:
+            raise InternalError("Unexpected negative sequence length")
+
+        return [
+            _UniffiFfiConverterTypeJoinRequest.read(buf) for i in range(count)
+        ]
+
+class _UniffiFfiConverterSequenceTypeMember(_UniffiConverterRustBuffer):
+    @classmethod
+    def check_lower(cls, value):
+        for item in value:
+            _UniffiFfiConverterTypeMember.check_lower(item)
+
+    @classmethod
+    def write(cls, value, buf):
+        items = len(value)
+        buf.write_i32(items)
+        for item in value:
+            _UniffiFfiConverterTypeMember.write(item, buf)
+
+    @classmethod
+    def read(cls, buf):
+        count = buf.read_i32()
+        if count < 0:
+            raise InternalError("Unexpected negative sequence length")
+
+        return [
+            _UniffiFfiConverterTypeMember.read(buf) for i in range(count)
+        ]
+
 class _UniffiFfiConverterOptionalTypeMessage(_UniffiConverterRustBuffer):
     @classmethod
     def check_lower(cls, value):
@@ -6219,6 +9674,29 @@ class _UniffiFfiConverterOptionalTypeMessage(_UniffiConverterRustBuffer):
             return _UniffiFfiConverterTypeMessage.read(buf)
         else:
             raise InternalError("Unexpected flag byte for optional type")
+
+class _UniffiFfiConverterSequenceTypeVersion(_UniffiConverterRustBuffer):
+    @classmethod
+    def check_lower(cls, value):
+        for item in value:
+            _UniffiFfiConverterTypeVersion.check_lower(item)
+
+    @classmethod
+    def write(cls, value, buf):
+        items = len(value)
+        buf.write_i32(items)
+        for item in value:
+            _UniffiFfiConverterTypeVersion.write(item, buf)
+
+    @classmethod
+    def read(cls, buf):
+        count = buf.read_i32()
+        if count < 0:
+            raise InternalError("Unexpected negative sequence length")
+
+        return [
+            _UniffiFfiConverterTypeVersion.read(buf) for i in range(count)
+        ]
 
 class _UniffiFfiConverterSequenceTypeMessage(_UniffiConverterRustBuffer):
     @classmethod
@@ -6264,6 +9742,102 @@ class _UniffiFfiConverterSequenceTypeEvent(_UniffiConverterRustBuffer):
 
         return [
             _UniffiFfiConverterTypeEvent.read(buf) for i in range(count)
+        ]
+
+class _UniffiFfiConverterOptionalInt64(_UniffiConverterRustBuffer):
+    @classmethod
+    def check_lower(cls, value):
+        if value is not None:
+            _UniffiFfiConverterInt64.check_lower(value)
+
+    @classmethod
+    def write(cls, value, buf):
+        if value is None:
+            buf.write_u8(0)
+            return
+
+        buf.write_u8(1)
+        _UniffiFfiConverterInt64.write(value, buf)
+
+    @classmethod
+    def read(cls, buf):
+        flag = buf.read_u8()
+        if flag == 0:
+            return None
+        elif flag == 1:
+            return _UniffiFfiConverterInt64.read(buf)
+        else:
+            raise InternalError("Unexpected flag byte for optional type")
+
+class _UniffiFfiConverterSequenceTypeOutboxRow(_UniffiConverterRustBuffer):
+    @classmethod
+    def check_lower(cls, value):
+        for item in value:
+            _UniffiFfiConverterTypeOutboxRow.check_lower(item)
+
+    @classmethod
+    def write(cls, value, buf):
+        items = len(value)
+        buf.write_i32(items)
+        for item in value:
+            _UniffiFfiConverterTypeOutboxRow.write(item, buf)
+
+    @classmethod
+    def read(cls, buf):
+        count = buf.read_i32()
+        if count < 0:
+            raise InternalError("Unexpected negative sequence length")
+
+        return [
+            _UniffiFfiConverterTypeOutboxRow.read(buf) for i in range(count)
+        ]
+
+class _UniffiFfiConverterOptionalTypeProfile(_UniffiConverterRustBuffer):
+    @classmethod
+    def check_lower(cls, value):
+        if value is not None:
+            _UniffiFfiConverterTypeProfile.check_lower(value)
+
+    @classmethod
+    def write(cls, value, buf):
+        if value is None:
+            buf.write_u8(0)
+            return
+
+        buf.write_u8(1)
+        _UniffiFfiConverterTypeProfile.write(value, buf)
+
+    @classmethod
+    def read(cls, buf):
+        flag = buf.read_u8()
+        if flag == 0:
+            return None
+        elif flag == 1:
+            return _UniffiFfiConverterTypeProfile.read(buf)
+        else:
+            raise InternalError("Unexpected flag byte for optional type")
+
+class _UniffiFfiConverterSequenceTypeProfile(_UniffiConverterRustBuffer):
+    @classmethod
+    def check_lower(cls, value):
+        for item in value:
+            _UniffiFfiConverterTypeProfile.check_lower(item)
+
+    @classmethod
+    def write(cls, value, buf):
+        items = len(value)
+        buf.write_i32(items)
+        for item in value:
+            _UniffiFfiConverterTypeProfile.write(item, buf)
+
+    @classmethod
+    def read(cls, buf):
+        count = buf.read_i32()
+        if count < 0:
+            raise InternalError("Unexpected negative sequence length")
+
+        return [
+            _UniffiFfiConverterTypeProfile.read(buf) for i in range(count)
         ]
 
 class _UniffiFfiConverterOptionalBytes(_UniffiConverterRustBuffer):
@@ -6312,6 +9886,100 @@ class _UniffiFfiConverterSequenceTypeReaction(_UniffiConverterRustBuffer):
 
         return [
             _UniffiFfiConverterTypeReaction.read(buf) for i in range(count)
+        ]
+
+class _UniffiFfiConverterSequenceTypeRoom(_UniffiConverterRustBuffer):
+    @classmethod
+    def check_lower(cls, value):
+        for item in value:
+            _UniffiFfiConverterTypeRoom.check_lower(item)
+
+    @classmethod
+    def write(cls, value, buf):
+        items = len(value)
+        buf.write_i32(items)
+        for item in value:
+            _UniffiFfiConverterTypeRoom.write(item, buf)
+
+    @classmethod
+    def read(cls, buf):
+        count = buf.read_i32()
+        if count < 0:
+            raise InternalError("Unexpected negative sequence length")
+
+        return [
+            _UniffiFfiConverterTypeRoom.read(buf) for i in range(count)
+        ]
+
+class _UniffiFfiConverterSequenceTypeFound(_UniffiConverterRustBuffer):
+    @classmethod
+    def check_lower(cls, value):
+        for item in value:
+            _UniffiFfiConverterTypeFound.check_lower(item)
+
+    @classmethod
+    def write(cls, value, buf):
+        items = len(value)
+        buf.write_i32(items)
+        for item in value:
+            _UniffiFfiConverterTypeFound.write(item, buf)
+
+    @classmethod
+    def read(cls, buf):
+        count = buf.read_i32()
+        if count < 0:
+            raise InternalError("Unexpected negative sequence length")
+
+        return [
+            _UniffiFfiConverterTypeFound.read(buf) for i in range(count)
+        ]
+
+class _UniffiFfiConverterOptionalTypeSpace(_UniffiConverterRustBuffer):
+    @classmethod
+    def check_lower(cls, value):
+        if value is not None:
+            _UniffiFfiConverterTypeSpace.check_lower(value)
+
+    @classmethod
+    def write(cls, value, buf):
+        if value is None:
+            buf.write_u8(0)
+            return
+
+        buf.write_u8(1)
+        _UniffiFfiConverterTypeSpace.write(value, buf)
+
+    @classmethod
+    def read(cls, buf):
+        flag = buf.read_u8()
+        if flag == 0:
+            return None
+        elif flag == 1:
+            return _UniffiFfiConverterTypeSpace.read(buf)
+        else:
+            raise InternalError("Unexpected flag byte for optional type")
+
+class _UniffiFfiConverterSequenceTypeSpace(_UniffiConverterRustBuffer):
+    @classmethod
+    def check_lower(cls, value):
+        for item in value:
+            _UniffiFfiConverterTypeSpace.check_lower(item)
+
+    @classmethod
+    def write(cls, value, buf):
+        items = len(value)
+        buf.write_i32(items)
+        for item in value:
+            _UniffiFfiConverterTypeSpace.write(item, buf)
+
+    @classmethod
+    def read(cls, buf):
+        count = buf.read_i32()
+        if count < 0:
+            raise InternalError("Unexpected negative sequence length")
+
+        return [
+            _UniffiFfiConverterTypeSpace.read(buf) for i in range(count)
         ]
 
 
@@ -6652,15 +10320,60 @@ class DeltaProtocol(typing.Protocol):
     half done.
 """
     
+    async def accept_invitation(self, invitation: str) -> Place:
+        """
+        Opens the space of an invitation and claims it. Whoever made it has to be online for the claim to be answered;
+        until then `members` does not name this device.
+"""
+        raise NotImplementedError
+    async def audit_log(self, space: LogId,limit: int,before: typing.Union[object, typing.Optional[int]] = _DEFAULT) -> typing.List[AuditLine]:
+        """
+        What happened in a space, newest first, at most 1000 lines: those below `before`, the newest without it.
+"""
+        raise NotImplementedError
     def author(self, ) -> Author:
         """
         This device's key, as others know it.
+"""
+        raise NotImplementedError
+    async def cancel(self, topic: TopicId,operation: OperationId) -> Cancelled:
+        """
+        Takes back an operation of this device: removed, when it never left; otherwise, if it is a message, deleted by a
+        further operation. Anything else is refused with the code `not_cancellable`.
+"""
+        raise NotImplementedError
+    async def change_space(self, space: LogId,action: SpaceAction) -> OperationId:
+        """
+        Changes a space, its rooms or its members. What the space would not count is refused with the code
+        `not_allowed`, and nothing is signed.
 """
         raise NotImplementedError
     async def close(self, ) -> None:
         """
         Finishes what was accepted, closes sockets and database. Calls after it are refused with the code `closed`;
         again is harmless. The database can be opened again at once.
+"""
+        raise NotImplementedError
+    async def create_invitation(self, space: LogId,level: Level,expires: typing.Union[object, typing.Optional[Timestamp]] = _DEFAULT,once: bool = False) -> str:
+        """
+        Makes an invitation and gives its text, for a link or QR code. Whoever has it may claim it: hand it over as you
+        would a key. This device lets in who does, when it is online.
+"""
+        raise NotImplementedError
+    async def create_room(self, space: LogId,about: RoomText) -> Place:
+        """
+        Makes a room in a space and opens it.
+"""
+        raise NotImplementedError
+    async def create_space(self, about: SpaceText) -> Place:
+        """
+        Makes a space, with this device as its first manager.
+"""
+        raise NotImplementedError
+    async def export(self, path: str,passphrase: str,words: typing.Union[object, typing.Optional[str]] = _DEFAULT) -> None:
+        """
+        Writes the database as it is now, with a person's words if they are passed, into a new file that the passphrase
+        opens. Device keys are not in it. Takes a second for the passphrase; an existing file is not written over.
 """
         raise NotImplementedError
     async def init_sync(self, relay_hops: RelayHops,sync_url: str) -> typing.List[str]:
@@ -6672,9 +10385,36 @@ class DeltaProtocol(typing.Protocol):
         queued and `status` says so.
 """
         raise NotImplementedError
+    async def invitations(self, space: LogId) -> typing.List[Invitation]:
+        """
+        The invitations of a space that are not revoked. Their texts are with whoever made them.
+"""
+        raise NotImplementedError
+    async def join_requests(self, space: LogId) -> typing.List[JoinRequest]:
+        """
+        Who asks to be let in. A manager answers with `SpaceAction.Add`.
+"""
+        raise NotImplementedError
+    async def key_snapshot(self, ) -> bytes:
+        """
+        What a notification extension needs to open what pushes bring ([`decrypt_push`](crate::decrypt_push)): write it to
+        a file that the extension can read, again whenever the app goes to the background. It has keys to read topics
+        with, sealed with a key of the keystore's (item `delta.push`).
+"""
+        raise NotImplementedError
+    async def members(self, space: LogId) -> typing.List[Member]:
+        """
+        Members of a space, and whoever is banned from it.
+"""
+        raise NotImplementedError
     async def message(self, id: OperationId) -> typing.Optional[Message]:
         """
         One message.
+"""
+        raise NotImplementedError
+    async def message_history(self, id: OperationId) -> typing.List[Version]:
+        """
+        Every text a message had, as sent first; nothing for a tombstone.
 """
         raise NotImplementedError
     async def messages(self, topic: TopicId,page: MessagePage,limit: int) -> typing.List[Message]:
@@ -6704,6 +10444,29 @@ class DeltaProtocol(typing.Protocol):
         Opens a topic from its ticket; again is harmless. It stays open across restarts.
 """
         raise NotImplementedError
+    async def outbox(self, topic: TopicId,limit: int,after: typing.Union[object, typing.Optional[int]] = _DEFAULT) -> typing.List[OutboxRow]:
+        """
+        Operations of a topic that are not acknowledged yet, oldest first: at most `limit` (1000) of those after row
+        `after`.
+"""
+        raise NotImplementedError
+    async def profile(self, topic: TopicId,author: Author) -> typing.Optional[Profile]:
+        """
+        An author's profile in one conversation.
+"""
+        raise NotImplementedError
+    async def profiles(self, author: Author) -> typing.List[Profile]:
+        """
+        An author's profiles in all conversations.
+"""
+        raise NotImplementedError
+    async def prune(self, topic: TopicId,before: Timestamp) -> int:
+        """
+        Erases a topic's messages that a server received before this instant from this device, with what was said about
+        them, and says how many there were. Others keep them; they do not come back here. A call that is cancelled leaves
+        the rest: calling again goes on.
+"""
+        raise NotImplementedError
     async def publish(self, topic: TopicId,content: Content,key: typing.Union[object, typing.Optional[bytes]] = _DEFAULT) -> OperationId:
         """
         Signs and stores an operation and queues it for sending; returns once it is durable on this device. With a `key`
@@ -6727,16 +10490,47 @@ class DeltaProtocol(typing.Protocol):
         Goes on after `suspend`.
 """
         raise NotImplementedError
+    async def retry(self, topic: TopicId) -> int:
+        """
+        Puts the parked operations of a topic back in the queue and says how many there were; those that wait for
+        another attempt go now.
+"""
+        raise NotImplementedError
+    async def rooms(self, space: LogId) -> typing.List[Room]:
+        """
+        The rooms of a space, archived and deleted ones included.
+"""
+        raise NotImplementedError
     async def run_once(self, deadline: Duration) -> RunSummary:
         """
         A background fetch, also while suspended: reads every topic to its end and sends what is queued, and is back
         within `deadline` (from now) whatever the network does. Call `init_sync` before.
 """
         raise NotImplementedError
+    async def search(self, search: SearchWords,limit: int) -> typing.List[Found]:
+        """
+        Messages with all the words, those that came last first; at most 1000. Without a word nothing is found.
+"""
+        raise NotImplementedError
+    async def set_read(self, topic: TopicId,upto: Position) -> None:
+        """
+        Notes how far a topic was read: up to this message's position. It never goes back.
+"""
+        raise NotImplementedError
     async def signal(self, topic: TopicId,bytes: bytes) -> None:
         """
         Sends a signal (presence, typing: 1 to 3840 bytes) to whoever listens to the topic now. Nobody stores it; at
         most one in five seconds leaves for a topic, the latest.
+"""
+        raise NotImplementedError
+    async def space(self, space: LogId) -> typing.Optional[Space]:
+        """
+        One space.
+"""
+        raise NotImplementedError
+    async def spaces(self, ) -> typing.List[Space]:
+        """
+        The spaces this device knows.
 """
         raise NotImplementedError
     async def statistics(self, ) -> Statistics:
@@ -6747,6 +10541,12 @@ class DeltaProtocol(typing.Protocol):
     async def status(self, topic: TopicId) -> TopicStatus:
         """
         Where a topic stands.
+"""
+        raise NotImplementedError
+    async def storage_use(self, ) -> StorageUse:
+        """
+        What the database takes, conversation by conversation, the largest first. Reads every operation's length: for a
+        settings page, not for every frame.
 """
         raise NotImplementedError
     async def subscribe(self, topic: TopicId,listener: typing.Union[object, typing.Optional[EventListener]] = _DEFAULT) -> Subscription:
@@ -6766,6 +10566,23 @@ class DeltaProtocol(typing.Protocol):
         The topics that are open.
 """
         raise NotImplementedError
+    async def unread(self, topic: TopicId) -> Unread:
+        """
+        What of a topic's messages has not been read, counted from `set_read`.
+"""
+        raise NotImplementedError
+    async def wipe(self, ) -> None:
+        """
+        Closes the object and removes everything: the device's key and the person's words from the keystore, then the
+        database. Should it fail in the middle, call it again.
+"""
+        raise NotImplementedError
+    async def wipe_topic(self, topic: TopicId) -> None:
+        """
+        Removes a topic's conversation from this device, a space with its rooms: keys, messages, what was queued. Others
+        keep what they have and hear nothing of it: leave a space first. Opened again from its ticket, it is read again.
+"""
+        raise NotImplementedError
 
 class Delta(DeltaProtocol):
     """
@@ -6777,6 +10594,42 @@ class Delta(DeltaProtocol):
 """
     
     _handle: ctypes.c_uint64
+    @classmethod
+    async def import_from(cls, export: str,passphrase: str,config: Config,keystore: Keystore,log: typing.Union[object, typing.Optional[LogSink]] = _DEFAULT) -> Delta:
+        """
+        Reads an export into a new database, keeps the person's words in the keystore where the export has them, and
+        opens it. The device gets a key of its own: for everyone else it is another device. With a wrong passphrase, a
+        damaged file, or a database at the path already, nothing is written.
+"""
+        
+        _UniffiFfiConverterString.check_lower(export)
+
+        _UniffiFfiConverterString.check_lower(passphrase)
+
+        _UniffiFfiConverterTypeConfig.check_lower(config)
+
+        _UniffiFfiConverterTypeKeystore.check_lower(keystore)
+
+        if log is _DEFAULT:
+            log = None
+        _UniffiFfiConverterOptionalTypeLogSink.check_lower(log)
+        _uniffi_lowered_args = (
+            _UniffiFfiConverterString.lower(export),
+            _UniffiFfiConverterString.lower(passphrase),
+            _UniffiFfiConverterTypeConfig.lower(config),
+            _UniffiFfiConverterTypeKeystore.lower(keystore),
+            _UniffiFfiConverterOptionalTypeLogSink.lower(log),
+        )
+        _uniffi_lift_return = _UniffiFfiConverterTypeDelta.lift
+        _uniffi_error_converter = _UniffiFfiConverterTypeDeltaError
+        return await _uniffi_rust_call_async(
+            _UniffiLib.uniffi_delta_ffi_fn_constructor_delta_import_from(*_uniffi_lowered_args),
+            _UniffiLib.ffi_delta_ffi_rust_future_poll_u64,
+            _UniffiLib.ffi_delta_ffi_rust_future_complete_u64,
+            _UniffiLib.ffi_delta_ffi_rust_future_free_u64,
+            _uniffi_lift_return,
+            _uniffi_error_converter,
+        )
     @classmethod
     async def open(cls, config: Config,keystore: Keystore,log: typing.Union[object, typing.Optional[LogSink]] = _DEFAULT) -> Delta:
         """
@@ -6827,6 +10680,55 @@ class Delta(DeltaProtocol):
         inst = cls.__new__(cls)
         inst._handle = handle
         return inst
+    async def accept_invitation(self, invitation: str) -> Place:
+        """
+        Opens the space of an invitation and claims it. Whoever made it has to be online for the claim to be answered;
+        until then `members` does not name this device.
+"""
+        
+        _UniffiFfiConverterString.check_lower(invitation)
+        _uniffi_lowered_args = (
+            self._uniffi_clone_handle(),
+            _UniffiFfiConverterString.lower(invitation),
+        )
+        _uniffi_lift_return = _UniffiFfiConverterTypePlace.lift
+        _uniffi_error_converter = _UniffiFfiConverterTypeDeltaError
+        return await _uniffi_rust_call_async(
+            _UniffiLib.uniffi_delta_ffi_fn_method_delta_accept_invitation(*_uniffi_lowered_args),
+            _UniffiLib.ffi_delta_ffi_rust_future_poll_rust_buffer,
+            _UniffiLib.ffi_delta_ffi_rust_future_complete_rust_buffer,
+            _UniffiLib.ffi_delta_ffi_rust_future_free_rust_buffer,
+            _uniffi_lift_return,
+            _uniffi_error_converter,
+        )
+    async def audit_log(self, space: LogId,limit: int,before: typing.Union[object, typing.Optional[int]] = _DEFAULT) -> typing.List[AuditLine]:
+        """
+        What happened in a space, newest first, at most 1000 lines: those below `before`, the newest without it.
+"""
+        
+        _UniffiFfiConverterTypeLogId.check_lower(space)
+
+        _UniffiFfiConverterUInt32.check_lower(limit)
+
+        if before is _DEFAULT:
+            before = None
+        _UniffiFfiConverterOptionalUInt32.check_lower(before)
+        _uniffi_lowered_args = (
+            self._uniffi_clone_handle(),
+            _UniffiFfiConverterTypeLogId.lower(space),
+            _UniffiFfiConverterUInt32.lower(limit),
+            _UniffiFfiConverterOptionalUInt32.lower(before),
+        )
+        _uniffi_lift_return = _UniffiFfiConverterSequenceTypeAuditLine.lift
+        _uniffi_error_converter = _UniffiFfiConverterTypeDeltaError
+        return await _uniffi_rust_call_async(
+            _UniffiLib.uniffi_delta_ffi_fn_method_delta_audit_log(*_uniffi_lowered_args),
+            _UniffiLib.ffi_delta_ffi_rust_future_poll_rust_buffer,
+            _UniffiLib.ffi_delta_ffi_rust_future_complete_rust_buffer,
+            _UniffiLib.ffi_delta_ffi_rust_future_free_rust_buffer,
+            _uniffi_lift_return,
+            _uniffi_error_converter,
+        )
     def author(self, ) -> Author:
         """
         This device's key, as others know it.
@@ -6842,6 +10744,54 @@ class Delta(DeltaProtocol):
             *_uniffi_lowered_args,
         )
         return _uniffi_lift_return(_uniffi_ffi_result)
+    async def cancel(self, topic: TopicId,operation: OperationId) -> Cancelled:
+        """
+        Takes back an operation of this device: removed, when it never left; otherwise, if it is a message, deleted by a
+        further operation. Anything else is refused with the code `not_cancellable`.
+"""
+        
+        _UniffiFfiConverterTypeTopicId.check_lower(topic)
+
+        _UniffiFfiConverterTypeOperationId.check_lower(operation)
+        _uniffi_lowered_args = (
+            self._uniffi_clone_handle(),
+            _UniffiFfiConverterTypeTopicId.lower(topic),
+            _UniffiFfiConverterTypeOperationId.lower(operation),
+        )
+        _uniffi_lift_return = _UniffiFfiConverterTypeCancelled.lift
+        _uniffi_error_converter = _UniffiFfiConverterTypeDeltaError
+        return await _uniffi_rust_call_async(
+            _UniffiLib.uniffi_delta_ffi_fn_method_delta_cancel(*_uniffi_lowered_args),
+            _UniffiLib.ffi_delta_ffi_rust_future_poll_rust_buffer,
+            _UniffiLib.ffi_delta_ffi_rust_future_complete_rust_buffer,
+            _UniffiLib.ffi_delta_ffi_rust_future_free_rust_buffer,
+            _uniffi_lift_return,
+            _uniffi_error_converter,
+        )
+    async def change_space(self, space: LogId,action: SpaceAction) -> OperationId:
+        """
+        Changes a space, its rooms or its members. What the space would not count is refused with the code
+        `not_allowed`, and nothing is signed.
+"""
+        
+        _UniffiFfiConverterTypeLogId.check_lower(space)
+
+        _UniffiFfiConverterTypeSpaceAction.check_lower(action)
+        _uniffi_lowered_args = (
+            self._uniffi_clone_handle(),
+            _UniffiFfiConverterTypeLogId.lower(space),
+            _UniffiFfiConverterTypeSpaceAction.lower(action),
+        )
+        _uniffi_lift_return = _UniffiFfiConverterTypeOperationId.lift
+        _uniffi_error_converter = _UniffiFfiConverterTypeDeltaError
+        return await _uniffi_rust_call_async(
+            _UniffiLib.uniffi_delta_ffi_fn_method_delta_change_space(*_uniffi_lowered_args),
+            _UniffiLib.ffi_delta_ffi_rust_future_poll_rust_buffer,
+            _UniffiLib.ffi_delta_ffi_rust_future_complete_rust_buffer,
+            _UniffiLib.ffi_delta_ffi_rust_future_free_rust_buffer,
+            _uniffi_lift_return,
+            _uniffi_error_converter,
+        )
     async def close(self, ) -> None:
         """
         Finishes what was accepted, closes sockets and database. Calls after it are refused with the code `closed`;
@@ -6854,6 +10804,110 @@ class Delta(DeltaProtocol):
         _uniffi_error_converter = _UniffiFfiConverterTypeDeltaError
         return await _uniffi_rust_call_async(
             _UniffiLib.uniffi_delta_ffi_fn_method_delta_close(*_uniffi_lowered_args),
+            _UniffiLib.ffi_delta_ffi_rust_future_poll_void,
+            _UniffiLib.ffi_delta_ffi_rust_future_complete_void,
+            _UniffiLib.ffi_delta_ffi_rust_future_free_void,
+            _uniffi_lift_return,
+            _uniffi_error_converter,
+        )
+    async def create_invitation(self, space: LogId,level: Level,expires: typing.Union[object, typing.Optional[Timestamp]] = _DEFAULT,once: bool = False) -> str:
+        """
+        Makes an invitation and gives its text, for a link or QR code. Whoever has it may claim it: hand it over as you
+        would a key. This device lets in who does, when it is online.
+"""
+        
+        _UniffiFfiConverterTypeLogId.check_lower(space)
+
+        _UniffiFfiConverterTypeLevel.check_lower(level)
+
+        if expires is _DEFAULT:
+            expires = None
+        _UniffiFfiConverterOptionalTimestamp.check_lower(expires)
+
+        _UniffiFfiConverterBoolean.check_lower(once)
+        _uniffi_lowered_args = (
+            self._uniffi_clone_handle(),
+            _UniffiFfiConverterTypeLogId.lower(space),
+            _UniffiFfiConverterTypeLevel.lower(level),
+            _UniffiFfiConverterOptionalTimestamp.lower(expires),
+            _UniffiFfiConverterBoolean.lower(once),
+        )
+        _uniffi_lift_return = _UniffiFfiConverterString.lift
+        _uniffi_error_converter = _UniffiFfiConverterTypeDeltaError
+        return await _uniffi_rust_call_async(
+            _UniffiLib.uniffi_delta_ffi_fn_method_delta_create_invitation(*_uniffi_lowered_args),
+            _UniffiLib.ffi_delta_ffi_rust_future_poll_rust_buffer,
+            _UniffiLib.ffi_delta_ffi_rust_future_complete_rust_buffer,
+            _UniffiLib.ffi_delta_ffi_rust_future_free_rust_buffer,
+            _uniffi_lift_return,
+            _uniffi_error_converter,
+        )
+    async def create_room(self, space: LogId,about: RoomText) -> Place:
+        """
+        Makes a room in a space and opens it.
+"""
+        
+        _UniffiFfiConverterTypeLogId.check_lower(space)
+
+        _UniffiFfiConverterTypeRoomText.check_lower(about)
+        _uniffi_lowered_args = (
+            self._uniffi_clone_handle(),
+            _UniffiFfiConverterTypeLogId.lower(space),
+            _UniffiFfiConverterTypeRoomText.lower(about),
+        )
+        _uniffi_lift_return = _UniffiFfiConverterTypePlace.lift
+        _uniffi_error_converter = _UniffiFfiConverterTypeDeltaError
+        return await _uniffi_rust_call_async(
+            _UniffiLib.uniffi_delta_ffi_fn_method_delta_create_room(*_uniffi_lowered_args),
+            _UniffiLib.ffi_delta_ffi_rust_future_poll_rust_buffer,
+            _UniffiLib.ffi_delta_ffi_rust_future_complete_rust_buffer,
+            _UniffiLib.ffi_delta_ffi_rust_future_free_rust_buffer,
+            _uniffi_lift_return,
+            _uniffi_error_converter,
+        )
+    async def create_space(self, about: SpaceText) -> Place:
+        """
+        Makes a space, with this device as its first manager.
+"""
+        
+        _UniffiFfiConverterTypeSpaceText.check_lower(about)
+        _uniffi_lowered_args = (
+            self._uniffi_clone_handle(),
+            _UniffiFfiConverterTypeSpaceText.lower(about),
+        )
+        _uniffi_lift_return = _UniffiFfiConverterTypePlace.lift
+        _uniffi_error_converter = _UniffiFfiConverterTypeDeltaError
+        return await _uniffi_rust_call_async(
+            _UniffiLib.uniffi_delta_ffi_fn_method_delta_create_space(*_uniffi_lowered_args),
+            _UniffiLib.ffi_delta_ffi_rust_future_poll_rust_buffer,
+            _UniffiLib.ffi_delta_ffi_rust_future_complete_rust_buffer,
+            _UniffiLib.ffi_delta_ffi_rust_future_free_rust_buffer,
+            _uniffi_lift_return,
+            _uniffi_error_converter,
+        )
+    async def export(self, path: str,passphrase: str,words: typing.Union[object, typing.Optional[str]] = _DEFAULT) -> None:
+        """
+        Writes the database as it is now, with a person's words if they are passed, into a new file that the passphrase
+        opens. Device keys are not in it. Takes a second for the passphrase; an existing file is not written over.
+"""
+        
+        _UniffiFfiConverterString.check_lower(path)
+
+        _UniffiFfiConverterString.check_lower(passphrase)
+
+        if words is _DEFAULT:
+            words = None
+        _UniffiFfiConverterOptionalString.check_lower(words)
+        _uniffi_lowered_args = (
+            self._uniffi_clone_handle(),
+            _UniffiFfiConverterString.lower(path),
+            _UniffiFfiConverterString.lower(passphrase),
+            _UniffiFfiConverterOptionalString.lower(words),
+        )
+        _uniffi_lift_return = lambda val: None
+        _uniffi_error_converter = _UniffiFfiConverterTypeDeltaError
+        return await _uniffi_rust_call_async(
+            _UniffiLib.uniffi_delta_ffi_fn_method_delta_export(*_uniffi_lowered_args),
             _UniffiLib.ffi_delta_ffi_rust_future_poll_void,
             _UniffiLib.ffi_delta_ffi_rust_future_complete_void,
             _UniffiLib.ffi_delta_ffi_rust_future_free_void,
@@ -6887,6 +10941,85 @@ class Delta(DeltaProtocol):
             _uniffi_lift_return,
             _uniffi_error_converter,
         )
+    async def invitations(self, space: LogId) -> typing.List[Invitation]:
+        """
+        The invitations of a space that are not revoked. Their texts are with whoever made them.
+"""
+        
+        _UniffiFfiConverterTypeLogId.check_lower(space)
+        _uniffi_lowered_args = (
+            self._uniffi_clone_handle(),
+            _UniffiFfiConverterTypeLogId.lower(space),
+        )
+        _uniffi_lift_return = _UniffiFfiConverterSequenceTypeInvitation.lift
+        _uniffi_error_converter = _UniffiFfiConverterTypeDeltaError
+        return await _uniffi_rust_call_async(
+            _UniffiLib.uniffi_delta_ffi_fn_method_delta_invitations(*_uniffi_lowered_args),
+            _UniffiLib.ffi_delta_ffi_rust_future_poll_rust_buffer,
+            _UniffiLib.ffi_delta_ffi_rust_future_complete_rust_buffer,
+            _UniffiLib.ffi_delta_ffi_rust_future_free_rust_buffer,
+            _uniffi_lift_return,
+            _uniffi_error_converter,
+        )
+    async def join_requests(self, space: LogId) -> typing.List[JoinRequest]:
+        """
+        Who asks to be let in. A manager answers with `SpaceAction.Add`.
+"""
+        
+        _UniffiFfiConverterTypeLogId.check_lower(space)
+        _uniffi_lowered_args = (
+            self._uniffi_clone_handle(),
+            _UniffiFfiConverterTypeLogId.lower(space),
+        )
+        _uniffi_lift_return = _UniffiFfiConverterSequenceTypeJoinRequest.lift
+        _uniffi_error_converter = _UniffiFfiConverterTypeDeltaError
+        return await _uniffi_rust_call_async(
+            _UniffiLib.uniffi_delta_ffi_fn_method_delta_join_requests(*_uniffi_lowered_args),
+            _UniffiLib.ffi_delta_ffi_rust_future_poll_rust_buffer,
+            _UniffiLib.ffi_delta_ffi_rust_future_complete_rust_buffer,
+            _UniffiLib.ffi_delta_ffi_rust_future_free_rust_buffer,
+            _uniffi_lift_return,
+            _uniffi_error_converter,
+        )
+    async def key_snapshot(self, ) -> bytes:
+        """
+        What a notification extension needs to open what pushes bring ([`decrypt_push`](crate::decrypt_push)): write it to
+        a file that the extension can read, again whenever the app goes to the background. It has keys to read topics
+        with, sealed with a key of the keystore's (item `delta.push`).
+"""
+        _uniffi_lowered_args = (
+            self._uniffi_clone_handle(),
+        )
+        _uniffi_lift_return = _UniffiFfiConverterBytes.lift
+        _uniffi_error_converter = _UniffiFfiConverterTypeDeltaError
+        return await _uniffi_rust_call_async(
+            _UniffiLib.uniffi_delta_ffi_fn_method_delta_key_snapshot(*_uniffi_lowered_args),
+            _UniffiLib.ffi_delta_ffi_rust_future_poll_rust_buffer,
+            _UniffiLib.ffi_delta_ffi_rust_future_complete_rust_buffer,
+            _UniffiLib.ffi_delta_ffi_rust_future_free_rust_buffer,
+            _uniffi_lift_return,
+            _uniffi_error_converter,
+        )
+    async def members(self, space: LogId) -> typing.List[Member]:
+        """
+        Members of a space, and whoever is banned from it.
+"""
+        
+        _UniffiFfiConverterTypeLogId.check_lower(space)
+        _uniffi_lowered_args = (
+            self._uniffi_clone_handle(),
+            _UniffiFfiConverterTypeLogId.lower(space),
+        )
+        _uniffi_lift_return = _UniffiFfiConverterSequenceTypeMember.lift
+        _uniffi_error_converter = _UniffiFfiConverterTypeDeltaError
+        return await _uniffi_rust_call_async(
+            _UniffiLib.uniffi_delta_ffi_fn_method_delta_members(*_uniffi_lowered_args),
+            _UniffiLib.ffi_delta_ffi_rust_future_poll_rust_buffer,
+            _UniffiLib.ffi_delta_ffi_rust_future_complete_rust_buffer,
+            _UniffiLib.ffi_delta_ffi_rust_future_free_rust_buffer,
+            _uniffi_lift_return,
+            _uniffi_error_converter,
+        )
     async def message(self, id: OperationId) -> typing.Optional[Message]:
         """
         One message.
@@ -6901,6 +11034,26 @@ class Delta(DeltaProtocol):
         _uniffi_error_converter = _UniffiFfiConverterTypeDeltaError
         return await _uniffi_rust_call_async(
             _UniffiLib.uniffi_delta_ffi_fn_method_delta_message(*_uniffi_lowered_args),
+            _UniffiLib.ffi_delta_ffi_rust_future_poll_rust_buffer,
+            _UniffiLib.ffi_delta_ffi_rust_future_complete_rust_buffer,
+            _UniffiLib.ffi_delta_ffi_rust_future_free_rust_buffer,
+            _uniffi_lift_return,
+            _uniffi_error_converter,
+        )
+    async def message_history(self, id: OperationId) -> typing.List[Version]:
+        """
+        Every text a message had, as sent first; nothing for a tombstone.
+"""
+        
+        _UniffiFfiConverterTypeOperationId.check_lower(id)
+        _uniffi_lowered_args = (
+            self._uniffi_clone_handle(),
+            _UniffiFfiConverterTypeOperationId.lower(id),
+        )
+        _uniffi_lift_return = _UniffiFfiConverterSequenceTypeVersion.lift
+        _uniffi_error_converter = _UniffiFfiConverterTypeDeltaError
+        return await _uniffi_rust_call_async(
+            _UniffiLib.uniffi_delta_ffi_fn_method_delta_message_history(*_uniffi_lowered_args),
             _UniffiLib.ffi_delta_ffi_rust_future_poll_rust_buffer,
             _UniffiLib.ffi_delta_ffi_rust_future_complete_rust_buffer,
             _UniffiLib.ffi_delta_ffi_rust_future_free_rust_buffer,
@@ -7010,6 +11163,103 @@ class Delta(DeltaProtocol):
             _uniffi_lift_return,
             _uniffi_error_converter,
         )
+    async def outbox(self, topic: TopicId,limit: int,after: typing.Union[object, typing.Optional[int]] = _DEFAULT) -> typing.List[OutboxRow]:
+        """
+        Operations of a topic that are not acknowledged yet, oldest first: at most `limit` (1000) of those after row
+        `after`.
+"""
+        
+        _UniffiFfiConverterTypeTopicId.check_lower(topic)
+
+        _UniffiFfiConverterUInt32.check_lower(limit)
+
+        if after is _DEFAULT:
+            after = None
+        _UniffiFfiConverterOptionalInt64.check_lower(after)
+        _uniffi_lowered_args = (
+            self._uniffi_clone_handle(),
+            _UniffiFfiConverterTypeTopicId.lower(topic),
+            _UniffiFfiConverterUInt32.lower(limit),
+            _UniffiFfiConverterOptionalInt64.lower(after),
+        )
+        _uniffi_lift_return = _UniffiFfiConverterSequenceTypeOutboxRow.lift
+        _uniffi_error_converter = _UniffiFfiConverterTypeDeltaError
+        return await _uniffi_rust_call_async(
+            _UniffiLib.uniffi_delta_ffi_fn_method_delta_outbox(*_uniffi_lowered_args),
+            _UniffiLib.ffi_delta_ffi_rust_future_poll_rust_buffer,
+            _UniffiLib.ffi_delta_ffi_rust_future_complete_rust_buffer,
+            _UniffiLib.ffi_delta_ffi_rust_future_free_rust_buffer,
+            _uniffi_lift_return,
+            _uniffi_error_converter,
+        )
+    async def profile(self, topic: TopicId,author: Author) -> typing.Optional[Profile]:
+        """
+        An author's profile in one conversation.
+"""
+        
+        _UniffiFfiConverterTypeTopicId.check_lower(topic)
+
+        _UniffiFfiConverterTypeAuthor.check_lower(author)
+        _uniffi_lowered_args = (
+            self._uniffi_clone_handle(),
+            _UniffiFfiConverterTypeTopicId.lower(topic),
+            _UniffiFfiConverterTypeAuthor.lower(author),
+        )
+        _uniffi_lift_return = _UniffiFfiConverterOptionalTypeProfile.lift
+        _uniffi_error_converter = _UniffiFfiConverterTypeDeltaError
+        return await _uniffi_rust_call_async(
+            _UniffiLib.uniffi_delta_ffi_fn_method_delta_profile(*_uniffi_lowered_args),
+            _UniffiLib.ffi_delta_ffi_rust_future_poll_rust_buffer,
+            _UniffiLib.ffi_delta_ffi_rust_future_complete_rust_buffer,
+            _UniffiLib.ffi_delta_ffi_rust_future_free_rust_buffer,
+            _uniffi_lift_return,
+            _uniffi_error_converter,
+        )
+    async def profiles(self, author: Author) -> typing.List[Profile]:
+        """
+        An author's profiles in all conversations.
+"""
+        
+        _UniffiFfiConverterTypeAuthor.check_lower(author)
+        _uniffi_lowered_args = (
+            self._uniffi_clone_handle(),
+            _UniffiFfiConverterTypeAuthor.lower(author),
+        )
+        _uniffi_lift_return = _UniffiFfiConverterSequenceTypeProfile.lift
+        _uniffi_error_converter = _UniffiFfiConverterTypeDeltaError
+        return await _uniffi_rust_call_async(
+            _UniffiLib.uniffi_delta_ffi_fn_method_delta_profiles(*_uniffi_lowered_args),
+            _UniffiLib.ffi_delta_ffi_rust_future_poll_rust_buffer,
+            _UniffiLib.ffi_delta_ffi_rust_future_complete_rust_buffer,
+            _UniffiLib.ffi_delta_ffi_rust_future_free_rust_buffer,
+            _uniffi_lift_return,
+            _uniffi_error_converter,
+        )
+    async def prune(self, topic: TopicId,before: Timestamp) -> int:
+        """
+        Erases a topic's messages that a server received before this instant from this device, with what was said about
+        them, and says how many there were. Others keep them; they do not come back here. A call that is cancelled leaves
+        the rest: calling again goes on.
+"""
+        
+        _UniffiFfiConverterTypeTopicId.check_lower(topic)
+
+        _UniffiFfiConverterTimestamp.check_lower(before)
+        _uniffi_lowered_args = (
+            self._uniffi_clone_handle(),
+            _UniffiFfiConverterTypeTopicId.lower(topic),
+            _UniffiFfiConverterTimestamp.lower(before),
+        )
+        _uniffi_lift_return = _UniffiFfiConverterUInt64.lift
+        _uniffi_error_converter = _UniffiFfiConverterTypeDeltaError
+        return await _uniffi_rust_call_async(
+            _UniffiLib.uniffi_delta_ffi_fn_method_delta_prune(*_uniffi_lowered_args),
+            _UniffiLib.ffi_delta_ffi_rust_future_poll_u64,
+            _UniffiLib.ffi_delta_ffi_rust_future_complete_u64,
+            _UniffiLib.ffi_delta_ffi_rust_future_free_u64,
+            _uniffi_lift_return,
+            _uniffi_error_converter,
+        )
     async def publish(self, topic: TopicId,content: Content,key: typing.Union[object, typing.Optional[bytes]] = _DEFAULT) -> OperationId:
         """
         Signs and stores an operation and queues it for sending; returns once it is durable on this device. With a `key`
@@ -7093,6 +11343,47 @@ class Delta(DeltaProtocol):
             _uniffi_lift_return,
             _uniffi_error_converter,
         )
+    async def retry(self, topic: TopicId) -> int:
+        """
+        Puts the parked operations of a topic back in the queue and says how many there were; those that wait for
+        another attempt go now.
+"""
+        
+        _UniffiFfiConverterTypeTopicId.check_lower(topic)
+        _uniffi_lowered_args = (
+            self._uniffi_clone_handle(),
+            _UniffiFfiConverterTypeTopicId.lower(topic),
+        )
+        _uniffi_lift_return = _UniffiFfiConverterUInt64.lift
+        _uniffi_error_converter = _UniffiFfiConverterTypeDeltaError
+        return await _uniffi_rust_call_async(
+            _UniffiLib.uniffi_delta_ffi_fn_method_delta_retry(*_uniffi_lowered_args),
+            _UniffiLib.ffi_delta_ffi_rust_future_poll_u64,
+            _UniffiLib.ffi_delta_ffi_rust_future_complete_u64,
+            _UniffiLib.ffi_delta_ffi_rust_future_free_u64,
+            _uniffi_lift_return,
+            _uniffi_error_converter,
+        )
+    async def rooms(self, space: LogId) -> typing.List[Room]:
+        """
+        The rooms of a space, archived and deleted ones included.
+"""
+        
+        _UniffiFfiConverterTypeLogId.check_lower(space)
+        _uniffi_lowered_args = (
+            self._uniffi_clone_handle(),
+            _UniffiFfiConverterTypeLogId.lower(space),
+        )
+        _uniffi_lift_return = _UniffiFfiConverterSequenceTypeRoom.lift
+        _uniffi_error_converter = _UniffiFfiConverterTypeDeltaError
+        return await _uniffi_rust_call_async(
+            _UniffiLib.uniffi_delta_ffi_fn_method_delta_rooms(*_uniffi_lowered_args),
+            _UniffiLib.ffi_delta_ffi_rust_future_poll_rust_buffer,
+            _UniffiLib.ffi_delta_ffi_rust_future_complete_rust_buffer,
+            _UniffiLib.ffi_delta_ffi_rust_future_free_rust_buffer,
+            _uniffi_lift_return,
+            _uniffi_error_converter,
+        )
     async def run_once(self, deadline: Duration) -> RunSummary:
         """
         A background fetch, also while suspended: reads every topic to its end and sends what is queued, and is back
@@ -7111,6 +11402,52 @@ class Delta(DeltaProtocol):
             _UniffiLib.ffi_delta_ffi_rust_future_poll_rust_buffer,
             _UniffiLib.ffi_delta_ffi_rust_future_complete_rust_buffer,
             _UniffiLib.ffi_delta_ffi_rust_future_free_rust_buffer,
+            _uniffi_lift_return,
+            _uniffi_error_converter,
+        )
+    async def search(self, search: SearchWords,limit: int) -> typing.List[Found]:
+        """
+        Messages with all the words, those that came last first; at most 1000. Without a word nothing is found.
+"""
+        
+        _UniffiFfiConverterTypeSearchWords.check_lower(search)
+
+        _UniffiFfiConverterUInt32.check_lower(limit)
+        _uniffi_lowered_args = (
+            self._uniffi_clone_handle(),
+            _UniffiFfiConverterTypeSearchWords.lower(search),
+            _UniffiFfiConverterUInt32.lower(limit),
+        )
+        _uniffi_lift_return = _UniffiFfiConverterSequenceTypeFound.lift
+        _uniffi_error_converter = _UniffiFfiConverterTypeDeltaError
+        return await _uniffi_rust_call_async(
+            _UniffiLib.uniffi_delta_ffi_fn_method_delta_search(*_uniffi_lowered_args),
+            _UniffiLib.ffi_delta_ffi_rust_future_poll_rust_buffer,
+            _UniffiLib.ffi_delta_ffi_rust_future_complete_rust_buffer,
+            _UniffiLib.ffi_delta_ffi_rust_future_free_rust_buffer,
+            _uniffi_lift_return,
+            _uniffi_error_converter,
+        )
+    async def set_read(self, topic: TopicId,upto: Position) -> None:
+        """
+        Notes how far a topic was read: up to this message's position. It never goes back.
+"""
+        
+        _UniffiFfiConverterTypeTopicId.check_lower(topic)
+
+        _UniffiFfiConverterTypePosition.check_lower(upto)
+        _uniffi_lowered_args = (
+            self._uniffi_clone_handle(),
+            _UniffiFfiConverterTypeTopicId.lower(topic),
+            _UniffiFfiConverterTypePosition.lower(upto),
+        )
+        _uniffi_lift_return = lambda val: None
+        _uniffi_error_converter = _UniffiFfiConverterTypeDeltaError
+        return await _uniffi_rust_call_async(
+            _UniffiLib.uniffi_delta_ffi_fn_method_delta_set_read(*_uniffi_lowered_args),
+            _UniffiLib.ffi_delta_ffi_rust_future_poll_void,
+            _UniffiLib.ffi_delta_ffi_rust_future_complete_void,
+            _UniffiLib.ffi_delta_ffi_rust_future_free_void,
             _uniffi_lift_return,
             _uniffi_error_converter,
         )
@@ -7135,6 +11472,43 @@ class Delta(DeltaProtocol):
             _UniffiLib.ffi_delta_ffi_rust_future_poll_void,
             _UniffiLib.ffi_delta_ffi_rust_future_complete_void,
             _UniffiLib.ffi_delta_ffi_rust_future_free_void,
+            _uniffi_lift_return,
+            _uniffi_error_converter,
+        )
+    async def space(self, space: LogId) -> typing.Optional[Space]:
+        """
+        One space.
+"""
+        
+        _UniffiFfiConverterTypeLogId.check_lower(space)
+        _uniffi_lowered_args = (
+            self._uniffi_clone_handle(),
+            _UniffiFfiConverterTypeLogId.lower(space),
+        )
+        _uniffi_lift_return = _UniffiFfiConverterOptionalTypeSpace.lift
+        _uniffi_error_converter = _UniffiFfiConverterTypeDeltaError
+        return await _uniffi_rust_call_async(
+            _UniffiLib.uniffi_delta_ffi_fn_method_delta_space(*_uniffi_lowered_args),
+            _UniffiLib.ffi_delta_ffi_rust_future_poll_rust_buffer,
+            _UniffiLib.ffi_delta_ffi_rust_future_complete_rust_buffer,
+            _UniffiLib.ffi_delta_ffi_rust_future_free_rust_buffer,
+            _uniffi_lift_return,
+            _uniffi_error_converter,
+        )
+    async def spaces(self, ) -> typing.List[Space]:
+        """
+        The spaces this device knows.
+"""
+        _uniffi_lowered_args = (
+            self._uniffi_clone_handle(),
+        )
+        _uniffi_lift_return = _UniffiFfiConverterSequenceTypeSpace.lift
+        _uniffi_error_converter = _UniffiFfiConverterTypeDeltaError
+        return await _uniffi_rust_call_async(
+            _UniffiLib.uniffi_delta_ffi_fn_method_delta_spaces(*_uniffi_lowered_args),
+            _UniffiLib.ffi_delta_ffi_rust_future_poll_rust_buffer,
+            _UniffiLib.ffi_delta_ffi_rust_future_complete_rust_buffer,
+            _UniffiLib.ffi_delta_ffi_rust_future_free_rust_buffer,
             _uniffi_lift_return,
             _uniffi_error_converter,
         )
@@ -7169,6 +11543,24 @@ class Delta(DeltaProtocol):
         _uniffi_error_converter = _UniffiFfiConverterTypeDeltaError
         return await _uniffi_rust_call_async(
             _UniffiLib.uniffi_delta_ffi_fn_method_delta_status(*_uniffi_lowered_args),
+            _UniffiLib.ffi_delta_ffi_rust_future_poll_rust_buffer,
+            _UniffiLib.ffi_delta_ffi_rust_future_complete_rust_buffer,
+            _UniffiLib.ffi_delta_ffi_rust_future_free_rust_buffer,
+            _uniffi_lift_return,
+            _uniffi_error_converter,
+        )
+    async def storage_use(self, ) -> StorageUse:
+        """
+        What the database takes, conversation by conversation, the largest first. Reads every operation's length: for a
+        settings page, not for every frame.
+"""
+        _uniffi_lowered_args = (
+            self._uniffi_clone_handle(),
+        )
+        _uniffi_lift_return = _UniffiFfiConverterTypeStorageUse.lift
+        _uniffi_error_converter = _UniffiFfiConverterTypeDeltaError
+        return await _uniffi_rust_call_async(
+            _UniffiLib.uniffi_delta_ffi_fn_method_delta_storage_use(*_uniffi_lowered_args),
             _UniffiLib.ffi_delta_ffi_rust_future_poll_rust_buffer,
             _UniffiLib.ffi_delta_ffi_rust_future_complete_rust_buffer,
             _UniffiLib.ffi_delta_ffi_rust_future_free_rust_buffer,
@@ -7236,6 +11628,65 @@ class Delta(DeltaProtocol):
             _uniffi_lift_return,
             _uniffi_error_converter,
         )
+    async def unread(self, topic: TopicId) -> Unread:
+        """
+        What of a topic's messages has not been read, counted from `set_read`.
+"""
+        
+        _UniffiFfiConverterTypeTopicId.check_lower(topic)
+        _uniffi_lowered_args = (
+            self._uniffi_clone_handle(),
+            _UniffiFfiConverterTypeTopicId.lower(topic),
+        )
+        _uniffi_lift_return = _UniffiFfiConverterTypeUnread.lift
+        _uniffi_error_converter = _UniffiFfiConverterTypeDeltaError
+        return await _uniffi_rust_call_async(
+            _UniffiLib.uniffi_delta_ffi_fn_method_delta_unread(*_uniffi_lowered_args),
+            _UniffiLib.ffi_delta_ffi_rust_future_poll_rust_buffer,
+            _UniffiLib.ffi_delta_ffi_rust_future_complete_rust_buffer,
+            _UniffiLib.ffi_delta_ffi_rust_future_free_rust_buffer,
+            _uniffi_lift_return,
+            _uniffi_error_converter,
+        )
+    async def wipe(self, ) -> None:
+        """
+        Closes the object and removes everything: the device's key and the person's words from the keystore, then the
+        database. Should it fail in the middle, call it again.
+"""
+        _uniffi_lowered_args = (
+            self._uniffi_clone_handle(),
+        )
+        _uniffi_lift_return = lambda val: None
+        _uniffi_error_converter = _UniffiFfiConverterTypeDeltaError
+        return await _uniffi_rust_call_async(
+            _UniffiLib.uniffi_delta_ffi_fn_method_delta_wipe(*_uniffi_lowered_args),
+            _UniffiLib.ffi_delta_ffi_rust_future_poll_void,
+            _UniffiLib.ffi_delta_ffi_rust_future_complete_void,
+            _UniffiLib.ffi_delta_ffi_rust_future_free_void,
+            _uniffi_lift_return,
+            _uniffi_error_converter,
+        )
+    async def wipe_topic(self, topic: TopicId) -> None:
+        """
+        Removes a topic's conversation from this device, a space with its rooms: keys, messages, what was queued. Others
+        keep what they have and hear nothing of it: leave a space first. Opened again from its ticket, it is read again.
+"""
+        
+        _UniffiFfiConverterTypeTopicId.check_lower(topic)
+        _uniffi_lowered_args = (
+            self._uniffi_clone_handle(),
+            _UniffiFfiConverterTypeTopicId.lower(topic),
+        )
+        _uniffi_lift_return = lambda val: None
+        _uniffi_error_converter = _UniffiFfiConverterTypeDeltaError
+        return await _uniffi_rust_call_async(
+            _UniffiLib.uniffi_delta_ffi_fn_method_delta_wipe_topic(*_uniffi_lowered_args),
+            _UniffiLib.ffi_delta_ffi_rust_future_poll_void,
+            _UniffiLib.ffi_delta_ffi_rust_future_complete_void,
+            _UniffiLib.ffi_delta_ffi_rust_future_free_void,
+            _uniffi_lift_return,
+            _uniffi_error_converter,
+        )
 
 
 
@@ -7264,6 +11715,113 @@ class _UniffiFfiConverterTypeDelta:
 
     @classmethod
     def write(cls, value: Delta, buf: _UniffiRustBuffer):
+        buf.write_u64(cls.lower(value))
+
+
+class KeySnapshotProtocol(typing.Protocol):
+    """
+    What the app knew when it made the snapshot ([`Delta::key_snapshot`](crate::Delta::key_snapshot)), opened in the
+    extension's process.
+"""
+    
+    def taken_at(self, ) -> Timestamp:
+        """
+        When it was made, by the device's clock.
+"""
+        raise NotImplementedError
+
+class KeySnapshot(KeySnapshotProtocol):
+    """
+    What the app knew when it made the snapshot ([`Delta::key_snapshot`](crate::Delta::key_snapshot)), opened in the
+    extension's process.
+"""
+    
+    _handle: ctypes.c_uint64
+    @classmethod
+    def open(cls, sealed: bytes,keystore: Keystore) -> KeySnapshot:
+        """
+        Opens a snapshot. The keystore needs only the item `delta.push`, and is called on the caller's thread.
+"""
+        
+        _UniffiFfiConverterBytes.check_lower(sealed)
+
+        _UniffiFfiConverterTypeKeystore.check_lower(keystore)
+        _uniffi_lowered_args = (
+            _UniffiFfiConverterBytes.lower(sealed),
+            _UniffiFfiConverterTypeKeystore.lower(keystore),
+        )
+        _uniffi_lift_return = _UniffiFfiConverterTypeKeySnapshot.lift
+        _uniffi_error_converter = _UniffiFfiConverterTypeDeltaError
+        _uniffi_ffi_result = _uniffi_rust_call_with_error(
+            _uniffi_error_converter,
+            _UniffiLib.uniffi_delta_ffi_fn_constructor_keysnapshot_open,
+            *_uniffi_lowered_args,
+        )
+        return cls._uniffi_make_instance(_uniffi_ffi_result)
+    
+    def __init__(self, *args, **kwargs):
+        raise ValueError("This class has no default constructor")
+
+    def __del__(self):
+        # In case of partial initialization of instances.
+        handle = getattr(self, "_handle", None)
+        if handle is not None:
+            _uniffi_rust_call(_UniffiLib.uniffi_delta_ffi_fn_free_keysnapshot, handle)
+
+    def _uniffi_clone_handle(self):
+        return _uniffi_rust_call(_UniffiLib.uniffi_delta_ffi_fn_clone_keysnapshot, self._handle)
+
+    # Used by alternative constructors or any methods which return this type.
+    @classmethod
+    def _uniffi_make_instance(cls, handle):
+        # Lightly yucky way to bypass the usual __init__ logic
+        # and just create a new instance with the required handle.
+        inst = cls.__new__(cls)
+        inst._handle = handle
+        return inst
+    def taken_at(self, ) -> Timestamp:
+        """
+        When it was made, by the device's clock.
+"""
+        _uniffi_lowered_args = (
+            self._uniffi_clone_handle(),
+        )
+        _uniffi_lift_return = _UniffiFfiConverterTimestamp.lift
+        _uniffi_error_converter = None
+        _uniffi_ffi_result = _uniffi_rust_call_with_error(
+            _uniffi_error_converter,
+            _UniffiLib.uniffi_delta_ffi_fn_method_keysnapshot_taken_at,
+            *_uniffi_lowered_args,
+        )
+        return _uniffi_lift_return(_uniffi_ffi_result)
+
+
+
+
+
+class _UniffiFfiConverterTypeKeySnapshot:
+    @staticmethod
+    def lift(value: int) -> KeySnapshot:
+        return KeySnapshot._uniffi_make_instance(value)
+
+    @staticmethod
+    def check_lower(value: KeySnapshot):
+        if not isinstance(value, KeySnapshot):
+            raise TypeError("Expected KeySnapshot instance, {} found".format(type(value).__name__))
+
+    @staticmethod
+    def lower(value: KeySnapshot) -> ctypes.c_uint64:
+        return value._uniffi_clone_handle()
+
+    @classmethod
+    def read(cls, buf: _UniffiRustBuffer) -> KeySnapshot:
+        ptr = buf.read_u64()
+        if ptr == 0:
+            raise InternalError("Raw handle value was null")
+        return cls.lift(ptr)
+
+    @classmethod
+    def write(cls, value: KeySnapshot, buf: _UniffiRustBuffer):
         buf.write_u64(cls.lower(value))
 
 
@@ -7767,6 +12325,28 @@ def build_onion_packet(hops: typing.List[OnionHop],target: OnionTarget,op: bytes
         *_uniffi_lowered_args,
     )
     return _uniffi_lift_return(_uniffi_ffi_result)
+def decrypt_push(sealed_op: bytes,key_snapshot: KeySnapshot) -> Preview:
+    """
+    Opens one pushed operation and checks its signature. Refused with `push_no_key` where the topic was opened, or moved
+    to new keys, after the snapshot was made, and with `push_needs_app` for invitations and messages between two devices:
+    show a notification without content then.
+"""
+    
+    _UniffiFfiConverterBytes.check_lower(sealed_op)
+
+    _UniffiFfiConverterTypeKeySnapshot.check_lower(key_snapshot)
+    _uniffi_lowered_args = (
+        _UniffiFfiConverterBytes.lower(sealed_op),
+        _UniffiFfiConverterTypeKeySnapshot.lower(key_snapshot),
+    )
+    _uniffi_lift_return = _UniffiFfiConverterTypePreview.lift
+    _uniffi_error_converter = _UniffiFfiConverterTypeDeltaError
+    _uniffi_ffi_result = _uniffi_rust_call_with_error(
+        _uniffi_error_converter,
+        _UniffiLib.uniffi_delta_ffi_fn_func_decrypt_push,
+        *_uniffi_lowered_args,
+    )
+    return _uniffi_lift_return(_uniffi_ffi_result)
 def generate_mnemonic() -> str:
     """
     24 fresh words (BIP-39) that stand for a person. Whoever has them is that person: show them once, keep them nowhere.
@@ -7798,6 +12378,23 @@ def generate_ticket(public: bool = False) -> str:
         *_uniffi_lowered_args,
     )
     return _uniffi_lift_return(_uniffi_ffi_result)
+def identity_address(identity: Identity) -> str:
+    """
+    An identity's public address: `pk:` and the key in z-base-32, as pkarr writes it.
+"""
+    
+    _UniffiFfiConverterTypeIdentity.check_lower(identity)
+    _uniffi_lowered_args = (
+        _UniffiFfiConverterTypeIdentity.lower(identity),
+    )
+    _uniffi_lift_return = _UniffiFfiConverterString.lift
+    _uniffi_error_converter = None
+    _uniffi_ffi_result = _uniffi_rust_call_with_error(
+        _uniffi_error_converter,
+        _UniffiLib.uniffi_delta_ffi_fn_func_identity_address,
+        *_uniffi_lowered_args,
+    )
+    return _uniffi_lift_return(_uniffi_ffi_result)
 def import_mnemonic(keystore: Keystore,words: str) -> None:
     """
     Keeps a person's words in the keystore: a device whose key is made from now on is certified by them, one that exists
@@ -7816,6 +12413,41 @@ def import_mnemonic(keystore: Keystore,words: str) -> None:
     _uniffi_ffi_result = _uniffi_rust_call_with_error(
         _uniffi_error_converter,
         _UniffiLib.uniffi_delta_ffi_fn_func_import_mnemonic,
+        *_uniffi_lowered_args,
+    )
+    return _uniffi_lift_return(_uniffi_ffi_result)
+def mnemonic_identity(words: str) -> Identity:
+    """
+    The identity that a person's words stand for.
+"""
+    
+    _UniffiFfiConverterString.check_lower(words)
+    _uniffi_lowered_args = (
+        _UniffiFfiConverterString.lower(words),
+    )
+    _uniffi_lift_return = _UniffiFfiConverterTypeIdentity.lift
+    _uniffi_error_converter = _UniffiFfiConverterTypeDeltaError
+    _uniffi_ffi_result = _uniffi_rust_call_with_error(
+        _uniffi_error_converter,
+        _UniffiLib.uniffi_delta_ffi_fn_func_mnemonic_identity,
+        *_uniffi_lowered_args,
+    )
+    return _uniffi_lift_return(_uniffi_ffi_result)
+def parse_address(address: str) -> Identity:
+    """
+    The identity an address names. Blanks around it come with copying; anything else but the one canonical text of a
+    usable key is refused with the code `address`.
+"""
+    
+    _UniffiFfiConverterString.check_lower(address)
+    _uniffi_lowered_args = (
+        _UniffiFfiConverterString.lower(address),
+    )
+    _uniffi_lift_return = _UniffiFfiConverterTypeIdentity.lift
+    _uniffi_error_converter = _UniffiFfiConverterTypeDeltaError
+    _uniffi_ffi_result = _uniffi_rust_call_with_error(
+        _uniffi_error_converter,
+        _UniffiLib.uniffi_delta_ffi_fn_func_parse_address,
         *_uniffi_lowered_args,
     )
     return _uniffi_lift_return(_uniffi_ffi_result)
@@ -7856,6 +12488,24 @@ def read_only_ticket(ticket: str) -> str:
         *_uniffi_lowered_args,
     )
     return _uniffi_lift_return(_uniffi_ffi_result)
+def stored_mnemonic(keystore: Keystore) -> typing.Optional[str]:
+    """
+    The words the keystore has, to be shown once more; nothing where a person's words were never put. The keystore is
+    called on the caller's thread.
+"""
+    
+    _UniffiFfiConverterTypeKeystore.check_lower(keystore)
+    _uniffi_lowered_args = (
+        _UniffiFfiConverterTypeKeystore.lower(keystore),
+    )
+    _uniffi_lift_return = _UniffiFfiConverterOptionalString.lift
+    _uniffi_error_converter = _UniffiFfiConverterTypeDeltaError
+    _uniffi_ffi_result = _uniffi_rust_call_with_error(
+        _uniffi_error_converter,
+        _UniffiLib.uniffi_delta_ffi_fn_func_stored_mnemonic,
+        *_uniffi_lowered_args,
+    )
+    return _uniffi_lift_return(_uniffi_ffi_result)
 def ticket_facts(ticket: str) -> TicketFacts:
     """
     What a ticket says of itself.
@@ -7877,7 +12527,12 @@ def ticket_facts(ticket: str) -> TicketFacts:
 __all__ = [
     "InternalError",
     "ChangedKind",
+    "Level",
+    "OutboxState",
+    "PreviewSaid",
+    "RoomState",
     "Connection",
+    "Cancelled",
     "Content",
     "DeltaError",
     "Event",
@@ -7890,25 +12545,51 @@ __all__ = [
     "OnionSecret",
     "OnionTarget",
     "RelayHops",
+    "SpaceAction",
+    "AuditLine",
+    "ValueKey",
     "Change",
+    "ClockSkew",
     "Config",
-    "GapRow",
     "Message",
+    "Found",
+    "GapRow",
+    "Invitation",
+    "JoinRequest",
+    "Member",
     "ParkedRows",
     "Outbox",
+    "OutboxRow",
     "Pending",
+    "Place",
+    "Preview",
+    "Profile",
     "Reaction",
+    "RoomText",
+    "Room",
     "RunSummary",
+    "SearchWords",
+    "SpaceText",
+    "Space",
     "Statistics",
+    "TopicUse",
+    "StorageUse",
     "TicketFacts",
     "Trouble",
     "TopicStatus",
+    "Unread",
+    "Version",
     "build_onion_packet",
+    "decrypt_push",
     "generate_mnemonic",
     "generate_ticket",
+    "identity_address",
     "import_mnemonic",
+    "mnemonic_identity",
+    "parse_address",
     "peel_onion_layer",
     "read_only_ticket",
+    "stored_mnemonic",
     "ticket_facts",
     "EventListenerImpl",
     "EventListener",
@@ -7916,6 +12597,8 @@ __all__ = [
     "SubscriptionProtocol",
     "Delta",
     "DeltaProtocol",
+    "KeySnapshot",
+    "KeySnapshotProtocol",
     "KeystoreImpl",
     "Keystore",
     "LogSinkImpl",

@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import os
-import threading
 from datetime import datetime, timedelta
-from pathlib import Path
 from typing import AsyncIterator, Callable
 
 from . import delta_ffi as ffi
@@ -20,6 +18,14 @@ async def open(path, keystore: ffi.Keystore, *, log: ffi.LogSink | None = None, 
     """Opens (or makes) the database at `path`. `options` are the fields of `Config`."""
     config = ffi.Config(path=os.fspath(path), **options)
     return Device(await ffi.Delta.open(config, keystore, log))
+
+
+async def import_from(
+    export, passphrase: str, path, keystore: ffi.Keystore, *, log: ffi.LogSink | None = None, **options
+) -> Device:
+    """Reads an export into a new database at `path` and opens it. For everyone else this device is another one then."""
+    config = ffi.Config(path=os.fspath(path), **options)
+    return Device(await ffi.Delta.import_from(os.fspath(export), passphrase, config, keystore, log))
 
 
 class Device:
@@ -115,6 +121,116 @@ class Device:
         """The reactions that stand on one message."""
         return await self._inner.reactions(message)
 
+    async def message_history(self, id: bytes) -> list[ffi.Version]:
+        """Every text a message had, as sent first."""
+        return await self._inner.message_history(id)
+
+    async def profile(self, topic: bytes, author: bytes) -> ffi.Profile | None:
+        """An author's profile in one conversation."""
+        return await self._inner.profile(topic, author)
+
+    async def profiles(self, author: bytes) -> list[ffi.Profile]:
+        """An author's profiles in all conversations."""
+        return await self._inner.profiles(author)
+
+    async def search(self, words: str, *, limit: int = AT_ONCE, **where) -> list[ffi.Found]:
+        """Messages with all the words, those that came last first. `where` are the other fields of `SearchWords`."""
+        return await self._inner.search(ffi.SearchWords(words=words, **where), limit)
+
+    async def unread(self, topic: bytes) -> ffi.Unread:
+        """What of a topic has not been read, counted from `set_read`."""
+        return await self._inner.unread(topic)
+
+    async def set_read(self, topic: bytes, upto: bytes) -> None:
+        """Notes how far a topic was read: a message's `position`. It never goes back."""
+        await self._inner.set_read(topic, upto)
+
+    async def create_space(self, name: str, **about) -> ffi.Place:
+        """Makes a space, with this device as its first manager. `about` are the other fields of `SpaceText`."""
+        return await self._inner.create_space(ffi.SpaceText(name=name, **about))
+
+    async def create_room(self, space: bytes, name: str, **about) -> ffi.Place:
+        """Makes a room in a space and opens it. `about` are the other fields of `RoomText`."""
+        return await self._inner.create_room(space, ffi.RoomText(name=name, **about))
+
+    async def change_space(self, space: bytes, action: ffi.SpaceAction) -> bytes:
+        """Changes a space, its rooms or its members."""
+        return await self._inner.change_space(space, action)
+
+    async def create_invitation(
+        self, space: bytes, level: ffi.Level, *, expires: datetime | None = None, once: bool = False
+    ) -> str:
+        """Makes an invitation and gives its text: a secret, to be handed over as a link or QR code."""
+        return await self._inner.create_invitation(space, level, expires, once)
+
+    async def accept_invitation(self, invitation: str) -> ffi.Place:
+        """Opens the space of an invitation and claims it. Whoever made it has to be online for the answer."""
+        return await self._inner.accept_invitation(invitation)
+
+    async def spaces(self) -> list[ffi.Space]:
+        """The spaces this device knows."""
+        return await self._inner.spaces()
+
+    async def space(self, space: bytes) -> ffi.Space | None:
+        """One space."""
+        return await self._inner.space(space)
+
+    async def rooms(self, space: bytes) -> list[ffi.Room]:
+        """The rooms of a space, archived and deleted ones included."""
+        return await self._inner.rooms(space)
+
+    async def members(self, space: bytes) -> list[ffi.Member]:
+        """Members of a space, and whoever is banned from it."""
+        return await self._inner.members(space)
+
+    async def invitations(self, space: bytes) -> list[ffi.Invitation]:
+        """The invitations of a space that are not revoked."""
+        return await self._inner.invitations(space)
+
+    async def join_requests(self, space: bytes) -> list[ffi.JoinRequest]:
+        """Who asks to be let in."""
+        return await self._inner.join_requests(space)
+
+    async def audit_log(self, space: bytes, limit: int = AT_ONCE, before: int | None = None) -> list[ffi.AuditLine]:
+        """What happened in a space, newest first; lines below `before`."""
+        return await self._inner.audit_log(space, limit, before)
+
+    async def outbox(self, topic: bytes, limit: int = AT_ONCE, after: int | None = None) -> list[ffi.OutboxRow]:
+        """Operations of a topic that are not acknowledged yet, oldest first, after row `after`."""
+        return await self._inner.outbox(topic, limit, after)
+
+    async def retry(self, topic: bytes) -> int:
+        """Puts parked operations back in the queue; says how many there were."""
+        return await self._inner.retry(topic)
+
+    async def cancel(self, topic: bytes, operation: bytes) -> ffi.Cancelled:
+        """Takes back an operation of this device."""
+        return await self._inner.cancel(topic, operation)
+
+    async def storage_use(self) -> ffi.StorageUse:
+        """What the database takes, conversation by conversation. For a settings page, not for every frame."""
+        return await self._inner.storage_use()
+
+    async def prune(self, topic: bytes, before: datetime) -> int:
+        """Erases messages received before an instant from this device; says how many. Others keep them."""
+        return await self._inner.prune(topic, before)
+
+    async def wipe_topic(self, topic: bytes) -> None:
+        """Removes a conversation from this device, a space with its rooms. Others keep what they have."""
+        await self._inner.wipe_topic(topic)
+
+    async def wipe(self) -> None:
+        """Closes the device and removes everything: keys, words, database."""
+        await self._inner.wipe()
+
+    async def key_snapshot(self) -> bytes:
+        """What a notification extension needs; see `decrypt_push`. Made again when the app goes to the background."""
+        return await self._inner.key_snapshot()
+
+    async def export(self, path, passphrase: str, *, words: str | None = None) -> None:
+        """Writes the database, with a person's words if passed, into a new file that the passphrase opens."""
+        await self._inner.export(os.fspath(path), passphrase, words)
+
     async def signal(self, topic: bytes, data: bytes) -> None:
         """Tells whoever listens now (presence, typing). Nobody stores it."""
         await self._inner.signal(topic, data)
@@ -158,52 +274,3 @@ class _Listener(ffi.EventListener):
 
     def on_event(self, event: ffi.Event) -> None:
         self._call(event)
-
-
-class MemoryKeystore(ffi.Keystore):
-    """Keeps secrets as long as it lives: for tests."""
-
-    def __init__(self):
-        self._secrets: dict[str, bytes] = {}
-
-    def get(self, item: str) -> bytes | None:
-        return self._secrets.get(item)
-
-    def put(self, item: str, value: bytes) -> None:
-        self._secrets[item] = value
-
-    def delete(self, item: str) -> None:
-        self._secrets.pop(item, None)
-
-
-class FileKeystore(ffi.Keystore):
-    """Keeps secrets in files that only this user can read: `<path>.<item>`. For scripts; a phone has something better."""
-
-    def __init__(self, path):
-        self._path = Path(path)
-        self._lock = threading.Lock()
-
-    def get(self, item: str) -> bytes | None:
-        try:
-            return self._file(item).read_bytes()
-        except FileNotFoundError:
-            return None
-        except PermissionError as error:
-            raise ffi.KeystoreError.Denied(reason=str(error)) from error
-
-    def put(self, item: str, value: bytes) -> None:
-        with self._lock:
-            temporary = self._file(item + ".new")
-            file = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
-            try:
-                os.write(file, value)
-                os.fsync(file)
-            finally:
-                os.close(file)
-            os.replace(temporary, self._file(item))
-
-    def delete(self, item: str) -> None:
-        self._file(item).unlink(missing_ok=True)
-
-    def _file(self, item: str) -> Path:
-        return self._path.with_name(f"{self._path.name}.{item}")

@@ -40,7 +40,21 @@ def holders(database: Path) -> tuple[int, int, int]:
     return int(locks), int(opened), int(wal)
 
 
-class Scenario(unittest.IsolatedAsyncioTestCase):
+def wake_ups() -> dict[str, int]:
+    """How often each of Delta's threads has gone to sleep so far (proc_pid_status(5)): as often as it was woken."""
+    counts = {}
+    for task in Path("/proc/self/task").iterdir():
+        name = (task / "comm").read_text().strip()
+        if name.startswith("delta-"):
+            lines = (task / "status").read_text().splitlines()
+            switches = next(line for line in lines if line.startswith("voluntary_ctxt_switches"))
+            counts[f"{name} {task.name}"] = int(switches.split()[1])
+    return counts
+
+
+class Networked(unittest.IsolatedAsyncioTestCase):
+    """A network, and devices on it."""
+
     @classmethod
     def setUpClass(cls):
         cls.network = Network()
@@ -78,6 +92,8 @@ class Scenario(unittest.IsolatedAsyncioTestCase):
 
         await self.until(there)
 
+
+class Scenario(Networked):
     async def test_two_devices_talk_go_offline_come_back_suspend_resume_and_close(self):
         alice, topic = await self.joined("alice")
         bob, same = await self.joined("bob")
@@ -119,6 +135,30 @@ class Scenario(unittest.IsolatedAsyncioTestCase):
         await alice.close()
         await alice.close()
         self.assertEqual(holders(self.folder / "alice.db"), (0, 0, 0))
+
+    @unittest.skipUnless(os.path.exists("/proc/self/task"), "threads are read from /proc")
+    async def test_a_suspended_device_wakes_for_nothing(self):
+        alice, topic = await self.joined("alice")
+        bob, _ = await self.joined("bob")
+        kept = await alice.subscribe(topic)
+        await alice.send(topic, "hello")
+        await self.until_texts(alice, topic, "hello")
+        await bob.close()
+        await alice.suspend()
+        # Threads that just answered go to sleep; then nothing may stir them for as long as one looks.
+        last = None
+        while (now := wake_ups()) != last:
+            last = now
+            await asyncio.sleep(0.5)
+        self.assertTrue(now, "Delta's threads have names")
+        alice.network_changed()
+        await asyncio.sleep(0.5)
+        before = wake_ups()
+        await asyncio.sleep(5)
+        self.assertEqual(wake_ups(), before)
+        await alice.resume()
+        await self.until_texts(alice, topic, "hello")
+        kept.cancel()
 
     async def test_follow_gives_each_message_once_in_order(self):
         alice, topic = await self.joined("alice")

@@ -70,7 +70,8 @@ func content(_ fields: Fields) throws -> Content {
     case "reactionRemove": .reactionRemove(target: try id(fields.text("target")), emoji: try fields.text("emoji"))
     case "profileSet":
         .profileSet(
-            name: try fields.text("name"), bio: fields.maybe("bio"), availability: fields.maybe("availability"),
+            name: try fields.text("name"), bio: fields.maybe("bio"),
+            avatar: try fields.maybe("avatar").map { try id($0) }, availability: fields.maybe("availability"),
             public: fields.flag("public")
         )
     case let kind: throw refused("native", "there is no kind \(kind) here")
@@ -103,6 +104,10 @@ func plain(_ reaction: Reaction) -> [String: Any] {
     ["emoji": reaction.emoji, "author": "\(reaction.author)", "id": "\(reaction.id)"]
 }
 
+private func plain(_ skew: ClockSkew) -> [String: Any] {
+    ["aheadMs": Double(skew.aheadMs)]
+}
+
 func plain(_ status: TopicStatus) -> [String: Any] {
     fields([
         "connection": "\(status.connection)", "cursor": Double(status.cursor), "head": status.head.map(Double.init),
@@ -112,7 +117,7 @@ func plain(_ status: TopicStatus) -> [String: Any] {
             "bytes": Double(status.pending.bytes),
         ],
         "blocked": status.blocked.map(plain), "unreadable": status.unreadable.map(plain),
-        "roundTripMs": status.roundTripMs.map(Double.init),
+        "clockSkew": status.clockSkew.map(plain), "roundTripMs": status.roundTripMs.map(Double.init),
     ])
 }
 
@@ -145,7 +150,10 @@ func plain(_ facts: TicketFacts) -> [String: Any] {
 }
 
 private func plain(_ change: Change) -> [String: Any] {
-    ["log": "\(change.log)", "kind": "\(change.kind)", "ids": change.ids.map { OperationId($0).description }]
+    [
+        "log": "\(change.log)", "kind": "\(change.kind)", "ids": change.ids.map { OperationId($0).description },
+        "keys": change.keys.map { ["collection": $0.collection, "key": $0.key] },
+    ]
 }
 
 func plain(_ event: Event) -> [String: Any] {
@@ -177,6 +185,7 @@ func plain(_ event: Event) -> [String: Any] {
     case let .signalSent(topic, taken): return named("signalSent", topic, ["taken": taken])
     case let .readable(topic, trouble): return named("readable", topic, ["trouble": trouble.map(plain)])
     case let .delivery(topic, trouble): return named("delivery", topic, ["trouble": trouble.map(plain)])
+    case let .clockSkew(topic, skew): return named("clockSkew", topic, ["skew": skew.map(plain)])
     case let .storage(topic, trouble): return named("storage", topic, ["trouble": trouble.map(plain)])
     case let .lagged(topic, dropped): return named("lagged", topic, ["dropped": Double(dropped)])
     case let .closed(topic): return named("closed", topic)

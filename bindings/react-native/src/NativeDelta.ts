@@ -45,6 +45,7 @@ export type NativeContent = {
   emoji?: string;
   name?: string;
   bio?: string;
+  avatar?: string;
   availability?: string;
   public?: boolean;
 };
@@ -74,6 +75,8 @@ export type NativeParkedRows = { reason: string; count: number };
 export type NativeOutbox = { queued: number; sent: number; parked: number; parkedReasons: NativeParkedRows[] };
 export type NativePending = { key: number; predecessor: number; bytes: number };
 
+export type NativeClockSkew = { aheadMs: number };
+
 export type NativeTopicStatus = {
   connection: string;
   cursor: number;
@@ -83,6 +86,7 @@ export type NativeTopicStatus = {
   pending: NativePending;
   blocked?: NativeTrouble;
   unreadable?: NativeTrouble;
+  clockSkew?: NativeClockSkew;
   roundTripMs?: number;
 };
 
@@ -106,7 +110,9 @@ export type NativeRunSummary = {
 
 export type NativeTicketFacts = { topic: string; log: string; canWrite: boolean; public: boolean };
 
-export type NativeChange = { log: string; kind: string; ids: string[] };
+export type NativeValueKey = { collection: string; key: string };
+
+export type NativeChange = { log: string; kind: string; ids: string[]; keys: NativeValueKey[] };
 
 /** Which of the fields are there is said by `kind`; see `Event`. */
 export type NativeEvent = {
@@ -127,6 +133,7 @@ export type NativeEvent = {
   bytes?: string;
   taken?: boolean;
   trouble?: NativeTrouble;
+  skew?: NativeClockSkew;
   dropped?: number;
 };
 

@@ -1,5 +1,6 @@
 /** The values of the facade. Ids are strings of hex that the compiler keeps apart. */
 import type {
+  NativeClockSkew,
   NativeConfig,
   NativeMessage,
   NativeReaction,
@@ -41,7 +42,7 @@ export type Content =
   | { kind: 'messageDelete'; target: OperationId }
   | { kind: 'reactionAdd'; target: OperationId; emoji: string }
   | { kind: 'reactionRemove'; target: OperationId; emoji: string }
-  | { kind: 'profileSet'; name: string; bio?: string; availability?: string; public?: boolean };
+  | { kind: 'profileSet'; name: string; bio?: string; avatar?: string; availability?: string; public?: boolean };
 
 /** A message as it stands: the newest edit applied, or a tombstone. */
 export type Message = Omit<NativeMessage, 'id' | 'author' | 'position' | 'reply' | 'mentions'> & {
@@ -64,6 +65,9 @@ export type Connection = 'offline' | 'parked' | 'connecting' | 'replaying' | 'li
 /** Something that stands in the way, without being the fault of a call. */
 export type Trouble = NativeTrouble;
 
+/** How far this device's clock is from the server's: ahead, or with less than 0 behind. */
+export type ClockSkew = NativeClockSkew;
+
 /** Where one topic stands. */
 export type TopicStatus = Omit<NativeTopicStatus, 'connection'> & { connection: Connection };
 /** What a device holds. */
@@ -74,9 +78,9 @@ export type RunSummary = NativeRunSummary;
 export type TicketFacts = Omit<NativeTicketFacts, 'topic' | 'log'> & { topic: TopicId; log: LogId };
 
 /** Kinds of rows. */
-export type ChangedKind = 'message' | 'reaction' | 'profile' | 'space' | 'room' | 'member';
+export type ChangedKind = 'message' | 'reaction' | 'profile' | 'space' | 'room' | 'member' | 'keyValue';
 /** Rows of one kind that changed. */
-export type Change = { log: LogId; kind: ChangedKind; ids: string[] };
+export type Change = { log: LogId; kind: ChangedKind; ids: string[]; keys: { collection: string; key: string }[] };
 
 /** News of a topic. What it names is already durable on this device. */
 export type Event = { topic: TopicId } & (
@@ -98,6 +102,7 @@ export type Event = { topic: TopicId } & (
   | { kind: 'signalSent'; taken: boolean }
   | { kind: 'readable'; trouble?: Trouble }
   | { kind: 'delivery'; trouble?: Trouble }
+  | { kind: 'clockSkew'; skew?: ClockSkew }
   | { kind: 'storage'; trouble?: Trouble }
   | { kind: 'lagged'; dropped: number }
   | { kind: 'closed' }

@@ -100,7 +100,7 @@ export class MockModule implements Spec {
     const id = `message ${this.messages_.length}`;
     this.messages_.push(message(id, content.text ?? ''));
     this.status_ = { ...this.status_, outbox: { ...this.status_.outbox, queued: this.status_.outbox.queued + 1 } };
-    this.emit({ kind: 'changed', topic, changes: [{ log: 'log', kind: 'message', ids: [id] }] });
+    this.emit({ kind: 'changed', topic, changes: [{ log: 'log', kind: 'message', ids: [id], keys: [] }] });
     return id;
   }
 

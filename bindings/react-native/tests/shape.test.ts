@@ -18,6 +18,38 @@ const ELSEWHERE: Record<string, string> = {
   author: 'in what `open` answers',
   renewed: 'in what `open` answers',
   nextEvents: 'events are pushed',
+  // What the module does not pass on yet: an app calls it through Kotlin or Swift.
+  ...Object.fromEntries(
+    [
+      'acceptInvitation',
+      'auditLog',
+      'cancel',
+      'changeSpace',
+      'createInvitation',
+      'createRoom',
+      'createSpace',
+      'export',
+      'invitations',
+      'joinRequests',
+      'keySnapshot',
+      'members',
+      'messageHistory',
+      'outbox',
+      'profile',
+      'profiles',
+      'prune',
+      'retry',
+      'rooms',
+      'search',
+      'setRead',
+      'space',
+      'spaces',
+      'storageUse',
+      'unread',
+      'wipe',
+      'wipeTopic',
+    ].map((name) => [name, 'later']),
+  ),
 };
 /** Kotlin's name, where it is another. */
 const NAMES: Record<string, string> = { close: 'shutdown' };
@@ -35,6 +67,7 @@ const FUNCTIONS: Record<string, Record<string, string>> = {
 /** Records, and the fields that have another name or form here. */
 const RECORDS: Record<string, Record<string, string>> = {
   Change: {},
+  ClockSkew: {},
   Config: { path: 'name: string', cover: 'coverMs?: number', relayDelay: 'relayDelayMs?: number' },
   GapRow: {},
   Message: {},
@@ -47,6 +80,7 @@ const RECORDS: Record<string, Record<string, string>> = {
   TicketFacts: {},
   TopicStatus: {},
   Trouble: {},
+  ValueKey: {},
 };
 const ENUMS = ['Connection', 'ChangedKind'];
 const IDS = ['TopicId', 'OperationId', 'Author', 'LogId', 'NodeId', 'Position'];

@@ -14,6 +14,8 @@ const JNA: &str = "/usr/share/java/jna.jar";
 const TOOLS: [&str; 2] = ["java", "npm"];
 /// The compiler needs more than the JVM's usual share of a small machine.
 const HEAP: &str = "-Xmx1500m";
+/// The tests' heap is small and resident from the start: what memory grows by is then not the JVM's.
+const TEST_HEAP: [&str; 3] = ["-Xms160m", "-Xmx160m", "-XX:+AlwaysPreTouch"];
 const SOURCES: [&str; 3] =
     ["bindings/kotlin/src/delta", "bindings/kotlin/src/delta/ffi", "bindings/kotlin/test"];
 const MAIN: &str = "delta.test.MainKt";
@@ -21,6 +23,11 @@ const MAIN: &str = "delta.test.MainKt";
 /// Compiles the bindings with their tests and runs them against real servers.
 pub fn test() -> Result<(), String> {
     build()?;
+    run(&mut program(&library()?, &[])?)
+}
+
+/// The compiled tests, with this library.
+pub(super) fn program(library: &Path, arguments: &[&str]) -> Result<Command, String> {
     let kotlin = Kotlin::installed()?;
     let classes = folder()?.join("kotlin/classes");
     let mut sources = Vec::new();
@@ -28,10 +35,11 @@ pub fn test() -> Result<(), String> {
         sources.extend(files(folder, "kt")?);
     }
     kotlin.compile(&sources, &classes)?;
-    let mut command = kotlin.java(&[&classes])?;
+    let mut command = kotlin.jvm(&TEST_HEAP, library, &[&classes]);
     command.arg(property("delta.programs", &cargo::programs("debug")?));
     command.arg(property("delta.vectors", &cargo::root().join("core/tests/vectors")));
-    run(command.arg(MAIN))
+    command.arg(MAIN).args(arguments);
+    Ok(command)
 }
 
 /// The files of a folder of the repository whose names end so.
@@ -78,12 +86,14 @@ impl Kotlin {
 
     /// What starts a program of these classes, with the library found.
     pub(super) fn java(&self, classes: &[&PathBuf]) -> Result<Command, String> {
-        let library = library()?;
-        let natives = library.parent().unwrap_or(Path::new("."));
+        Ok(self.jvm(&[HEAP], &library()?, classes))
+    }
+
+    fn jvm(&self, heap: &[&str], library: &Path, classes: &[&PathBuf]) -> Command {
         let mut command = Command::new("java");
-        command.arg(HEAP).arg(property("jna.library.path", natives));
+        command.args(heap).arg(property("jna.library.path", library.parent().unwrap_or(Path::new("."))));
         command.arg("-classpath").arg(self.classpath(classes));
-        Ok(command)
+        command
     }
 
     pub(super) fn classpath(&self, classes: &[&PathBuf]) -> std::ffi::OsString {

@@ -1,21 +1,41 @@
 package delta
 
+import delta.ffi.AuditLine
+import delta.ffi.Cancelled
 import delta.ffi.Config
 import delta.ffi.Content
 import delta.ffi.Delta
 import delta.ffi.Event
 import delta.ffi.EventListener
+import delta.ffi.Found
+import delta.ffi.Invitation
+import delta.ffi.JoinRequest
 import delta.ffi.Keystore
+import delta.ffi.Level
 import delta.ffi.LogSink
+import delta.ffi.Member
 import delta.ffi.Message
 import delta.ffi.MessagePage
+import delta.ffi.OutboxRow
+import delta.ffi.Place
+import delta.ffi.Profile
 import delta.ffi.Reaction
 import delta.ffi.RelayHops
+import delta.ffi.Room
+import delta.ffi.RoomText
 import delta.ffi.RunSummary
+import delta.ffi.SearchWords
+import delta.ffi.Space
+import delta.ffi.SpaceAction
+import delta.ffi.SpaceText
 import delta.ffi.Statistics
+import delta.ffi.StorageUse
 import delta.ffi.Subscription
 import delta.ffi.TopicStatus
+import delta.ffi.Unread
+import delta.ffi.Version
 import java.io.Closeable
+import java.io.File
 import java.time.Instant
 import kotlin.time.Duration
 import kotlin.time.Duration.Companion.seconds
@@ -44,6 +64,15 @@ public class Device private constructor(private val inner: Delta) : Closeable {
         /** Opens (or makes) the database; the device's key is in the keystore. */
         public suspend fun open(config: Config, keystore: Keystore, log: LogSink? = null): Device =
             Device(Delta.open(config, keystore, log))
+
+        /** Reads an export into a new database and opens it. For everyone else this device is another one then. */
+        public suspend fun importFrom(
+            export: File,
+            passphrase: String,
+            config: Config,
+            keystore: Keystore,
+            log: LogSink? = null,
+        ): Device = Device(Delta.importFrom(export.path, passphrase, config, keystore, log))
 
         private const val AT_ONCE: UInt = 64u
 
@@ -134,6 +163,95 @@ public class Device private constructor(private val inner: Delta) : Closeable {
 
     /** The reactions that stand on one message. */
     public suspend fun reactions(message: OperationId): List<Reaction> = inner.reactions(message)
+
+    /** Every text a message had, as sent first. */
+    public suspend fun messageHistory(id: OperationId): List<Version> = inner.messageHistory(id)
+
+    /** An author's profile in one conversation. */
+    public suspend fun profile(topic: TopicId, author: Author): Profile? = inner.profile(topic, author)
+
+    /** An author's profiles in all conversations. */
+    public suspend fun profiles(author: Author): List<Profile> = inner.profiles(author)
+
+    /** Messages with all the words, those that came last first. */
+    public suspend fun search(search: SearchWords, limit: UInt = AT_ONCE): List<Found> = inner.search(search, limit)
+
+    /** What of a topic has not been read, counted from [setRead]. */
+    public suspend fun unread(topic: TopicId): Unread = inner.unread(topic)
+
+    /** Notes how far a topic was read. It never goes back. */
+    public suspend fun setRead(topic: TopicId, upto: Position): Unit = inner.setRead(topic, upto)
+
+    /** Makes a space, with this device as its first manager. */
+    public suspend fun createSpace(about: SpaceText): Place = inner.createSpace(about)
+
+    /** Makes a room in a space and opens it. */
+    public suspend fun createRoom(space: LogId, about: RoomText): Place = inner.createRoom(space, about)
+
+    /** Changes a space, its rooms or its members. */
+    public suspend fun changeSpace(space: LogId, action: SpaceAction): OperationId = inner.changeSpace(space, action)
+
+    /** Makes an invitation and gives its text: a secret, to be handed over as a link or QR code. */
+    public suspend fun createInvitation(
+        space: LogId,
+        level: Level,
+        expires: Instant? = null,
+        once: Boolean = false,
+    ): String = inner.createInvitation(space, level, expires, once)
+
+    /** Opens the space of an invitation and claims it. Whoever made it has to be online for the answer. */
+    public suspend fun acceptInvitation(invitation: String): Place = inner.acceptInvitation(invitation)
+
+    /** The spaces this device knows. */
+    public suspend fun spaces(): List<Space> = inner.spaces()
+
+    /** One space. */
+    public suspend fun space(space: LogId): Space? = inner.space(space)
+
+    /** The rooms of a space, archived and deleted ones included. */
+    public suspend fun rooms(space: LogId): List<Room> = inner.rooms(space)
+
+    /** Members of a space, and whoever is banned from it. */
+    public suspend fun members(space: LogId): List<Member> = inner.members(space)
+
+    /** The invitations of a space that are not revoked. */
+    public suspend fun invitations(space: LogId): List<Invitation> = inner.invitations(space)
+
+    /** Who asks to be let in. */
+    public suspend fun joinRequests(space: LogId): List<JoinRequest> = inner.joinRequests(space)
+
+    /** What happened in a space, newest first; lines below [before]. */
+    public suspend fun auditLog(space: LogId, limit: UInt = AT_ONCE, before: UInt? = null): List<AuditLine> =
+        inner.auditLog(space, limit, before)
+
+    /** Operations of a topic that are not acknowledged yet, oldest first, after row [after]. */
+    public suspend fun outbox(topic: TopicId, limit: UInt = AT_ONCE, after: Long? = null): List<OutboxRow> =
+        inner.outbox(topic, limit, after)
+
+    /** Puts parked operations back in the queue; says how many there were. */
+    public suspend fun retry(topic: TopicId): ULong = inner.retry(topic)
+
+    /** Takes back an operation of this device. */
+    public suspend fun cancel(topic: TopicId, operation: OperationId): Cancelled = inner.cancel(topic, operation)
+
+    /** What the database takes, conversation by conversation. For a settings page, not for every frame. */
+    public suspend fun storageUse(): StorageUse = inner.storageUse()
+
+    /** Erases messages received before an instant from this device; says how many. Others keep them. */
+    public suspend fun prune(topic: TopicId, before: Instant): ULong = inner.prune(topic, before)
+
+    /** Removes a conversation from this device, a space with its rooms. Others keep what they have. */
+    public suspend fun wipeTopic(topic: TopicId): Unit = inner.wipeTopic(topic)
+
+    /** Closes the device and removes everything: keys, words, database. */
+    public suspend fun wipe(): Unit = withContext(NonCancellable) { inner.wipe() }
+
+    /** What a notification extension needs; see [delta.ffi.decryptPush]. Made again when the app goes to the background. */
+    public suspend fun keySnapshot(): ByteArray = inner.keySnapshot()
+
+    /** Writes the database, with a person's words if passed, into a new file that the passphrase opens. */
+    public suspend fun export(file: File, passphrase: String, words: String? = null): Unit =
+        inner.export(file.path, passphrase, words)
 
     /** Tells whoever listens now (presence, typing). Nobody stores it. */
     public suspend fun signal(topic: TopicId, bytes: ByteArray): Unit = inner.signal(topic, bytes)

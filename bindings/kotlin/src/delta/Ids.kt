@@ -33,5 +33,11 @@ public class LogId(bytes: ByteArray) : Id(bytes)
 /** A relay's or sync server's Ed25519 key, 32 bytes. */
 public class NodeId(bytes: ByteArray) : Id(bytes)
 
+/** Who a person is: the Ed25519 key that certifies their devices, 32 bytes. */
+public class Identity(bytes: ByteArray) : Id(bytes)
+
+/** Names a blob, 32 bytes. */
+public class BlobId(bytes: ByteArray) : Id(bytes)
+
 /** Where a message is shown. To be handed back for the page before or after it. */
 public class Position(bytes: ByteArray) : Id(bytes)

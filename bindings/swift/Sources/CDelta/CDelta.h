@@ -325,6 +325,11 @@ uint64_t uniffi_delta_ffi_fn_clone_delta(uint64_t handle, RustCallStatus *_Nonnu
 void uniffi_delta_ffi_fn_free_delta(uint64_t handle, RustCallStatus *_Nonnull out_status
 );
 #endif
+#ifndef UNIFFI_FFIDEF_UNIFFI_DELTA_FFI_FN_CONSTRUCTOR_DELTA_IMPORT_FROM
+#define UNIFFI_FFIDEF_UNIFFI_DELTA_FFI_FN_CONSTRUCTOR_DELTA_IMPORT_FROM
+uint64_t uniffi_delta_ffi_fn_constructor_delta_import_from(RustBuffer export, RustBuffer passphrase, RustBuffer config, uint64_t keystore, RustBuffer log
+);
+#endif
 #ifndef UNIFFI_FFIDEF_UNIFFI_DELTA_FFI_FN_CONSTRUCTOR_DELTA_OPEN
 #define UNIFFI_FFIDEF_UNIFFI_DELTA_FFI_FN_CONSTRUCTOR_DELTA_OPEN
 uint64_t uniffi_delta_ffi_fn_constructor_delta_open(RustBuffer config, uint64_t keystore, RustBuffer log
@@ -343,16 +348,6 @@ uint64_t uniffi_delta_ffi_fn_method_delta_close(uint64_t ptr
 #ifndef UNIFFI_FFIDEF_UNIFFI_DELTA_FFI_FN_METHOD_DELTA_INIT_SYNC
 #define UNIFFI_FFIDEF_UNIFFI_DELTA_FFI_FN_METHOD_DELTA_INIT_SYNC
 uint64_t uniffi_delta_ffi_fn_method_delta_init_sync(uint64_t ptr, RustBuffer relay_hops, RustBuffer sync_url
-);
-#endif
-#ifndef UNIFFI_FFIDEF_UNIFFI_DELTA_FFI_FN_METHOD_DELTA_MESSAGE
-#define UNIFFI_FFIDEF_UNIFFI_DELTA_FFI_FN_METHOD_DELTA_MESSAGE
-uint64_t uniffi_delta_ffi_fn_method_delta_message(uint64_t ptr, RustBuffer id
-);
-#endif
-#ifndef UNIFFI_FFIDEF_UNIFFI_DELTA_FFI_FN_METHOD_DELTA_MESSAGES
-#define UNIFFI_FFIDEF_UNIFFI_DELTA_FFI_FN_METHOD_DELTA_MESSAGES
-uint64_t uniffi_delta_ffi_fn_method_delta_messages(uint64_t ptr, RustBuffer topic, RustBuffer page, uint32_t limit
 );
 #endif
 #ifndef UNIFFI_FFIDEF_UNIFFI_DELTA_FFI_FN_METHOD_DELTA_NETWORK_CHANGED
@@ -380,11 +375,6 @@ uint64_t uniffi_delta_ffi_fn_method_delta_open_topic(uint64_t ptr, RustBuffer ti
 uint64_t uniffi_delta_ffi_fn_method_delta_publish(uint64_t ptr, RustBuffer topic, RustBuffer content, RustBuffer key
 );
 #endif
-#ifndef UNIFFI_FFIDEF_UNIFFI_DELTA_FFI_FN_METHOD_DELTA_REACTIONS
-#define UNIFFI_FFIDEF_UNIFFI_DELTA_FFI_FN_METHOD_DELTA_REACTIONS
-uint64_t uniffi_delta_ffi_fn_method_delta_reactions(uint64_t ptr, RustBuffer message
-);
-#endif
 #ifndef UNIFFI_FFIDEF_UNIFFI_DELTA_FFI_FN_METHOD_DELTA_RENEWED
 #define UNIFFI_FFIDEF_UNIFFI_DELTA_FFI_FN_METHOD_DELTA_RENEWED
 int8_t uniffi_delta_ffi_fn_method_delta_renewed(uint64_t ptr, RustCallStatus *_Nonnull out_status
@@ -405,11 +395,6 @@ uint64_t uniffi_delta_ffi_fn_method_delta_run_once(uint64_t ptr, RustBuffer dead
 uint64_t uniffi_delta_ffi_fn_method_delta_signal(uint64_t ptr, RustBuffer topic, RustBuffer bytes
 );
 #endif
-#ifndef UNIFFI_FFIDEF_UNIFFI_DELTA_FFI_FN_METHOD_DELTA_STATISTICS
-#define UNIFFI_FFIDEF_UNIFFI_DELTA_FFI_FN_METHOD_DELTA_STATISTICS
-uint64_t uniffi_delta_ffi_fn_method_delta_statistics(uint64_t ptr
-);
-#endif
 #ifndef UNIFFI_FFIDEF_UNIFFI_DELTA_FFI_FN_METHOD_DELTA_STATUS
 #define UNIFFI_FFIDEF_UNIFFI_DELTA_FFI_FN_METHOD_DELTA_STATUS
 uint64_t uniffi_delta_ffi_fn_method_delta_status(uint64_t ptr, RustBuffer topic
@@ -428,6 +413,161 @@ uint64_t uniffi_delta_ffi_fn_method_delta_suspend(uint64_t ptr
 #ifndef UNIFFI_FFIDEF_UNIFFI_DELTA_FFI_FN_METHOD_DELTA_TOPICS
 #define UNIFFI_FFIDEF_UNIFFI_DELTA_FFI_FN_METHOD_DELTA_TOPICS
 uint64_t uniffi_delta_ffi_fn_method_delta_topics(uint64_t ptr
+);
+#endif
+#ifndef UNIFFI_FFIDEF_UNIFFI_DELTA_FFI_FN_METHOD_DELTA_CANCEL
+#define UNIFFI_FFIDEF_UNIFFI_DELTA_FFI_FN_METHOD_DELTA_CANCEL
+uint64_t uniffi_delta_ffi_fn_method_delta_cancel(uint64_t ptr, RustBuffer topic, RustBuffer operation
+);
+#endif
+#ifndef UNIFFI_FFIDEF_UNIFFI_DELTA_FFI_FN_METHOD_DELTA_OUTBOX
+#define UNIFFI_FFIDEF_UNIFFI_DELTA_FFI_FN_METHOD_DELTA_OUTBOX
+uint64_t uniffi_delta_ffi_fn_method_delta_outbox(uint64_t ptr, RustBuffer topic, uint32_t limit, RustBuffer after
+);
+#endif
+#ifndef UNIFFI_FFIDEF_UNIFFI_DELTA_FFI_FN_METHOD_DELTA_RETRY
+#define UNIFFI_FFIDEF_UNIFFI_DELTA_FFI_FN_METHOD_DELTA_RETRY
+uint64_t uniffi_delta_ffi_fn_method_delta_retry(uint64_t ptr, RustBuffer topic
+);
+#endif
+#ifndef UNIFFI_FFIDEF_UNIFFI_DELTA_FFI_FN_METHOD_DELTA_MESSAGE
+#define UNIFFI_FFIDEF_UNIFFI_DELTA_FFI_FN_METHOD_DELTA_MESSAGE
+uint64_t uniffi_delta_ffi_fn_method_delta_message(uint64_t ptr, RustBuffer id
+);
+#endif
+#ifndef UNIFFI_FFIDEF_UNIFFI_DELTA_FFI_FN_METHOD_DELTA_MESSAGE_HISTORY
+#define UNIFFI_FFIDEF_UNIFFI_DELTA_FFI_FN_METHOD_DELTA_MESSAGE_HISTORY
+uint64_t uniffi_delta_ffi_fn_method_delta_message_history(uint64_t ptr, RustBuffer id
+);
+#endif
+#ifndef UNIFFI_FFIDEF_UNIFFI_DELTA_FFI_FN_METHOD_DELTA_MESSAGES
+#define UNIFFI_FFIDEF_UNIFFI_DELTA_FFI_FN_METHOD_DELTA_MESSAGES
+uint64_t uniffi_delta_ffi_fn_method_delta_messages(uint64_t ptr, RustBuffer topic, RustBuffer page, uint32_t limit
+);
+#endif
+#ifndef UNIFFI_FFIDEF_UNIFFI_DELTA_FFI_FN_METHOD_DELTA_PROFILE
+#define UNIFFI_FFIDEF_UNIFFI_DELTA_FFI_FN_METHOD_DELTA_PROFILE
+uint64_t uniffi_delta_ffi_fn_method_delta_profile(uint64_t ptr, RustBuffer topic, RustBuffer author
+);
+#endif
+#ifndef UNIFFI_FFIDEF_UNIFFI_DELTA_FFI_FN_METHOD_DELTA_PROFILES
+#define UNIFFI_FFIDEF_UNIFFI_DELTA_FFI_FN_METHOD_DELTA_PROFILES
+uint64_t uniffi_delta_ffi_fn_method_delta_profiles(uint64_t ptr, RustBuffer author
+);
+#endif
+#ifndef UNIFFI_FFIDEF_UNIFFI_DELTA_FFI_FN_METHOD_DELTA_REACTIONS
+#define UNIFFI_FFIDEF_UNIFFI_DELTA_FFI_FN_METHOD_DELTA_REACTIONS
+uint64_t uniffi_delta_ffi_fn_method_delta_reactions(uint64_t ptr, RustBuffer message
+);
+#endif
+#ifndef UNIFFI_FFIDEF_UNIFFI_DELTA_FFI_FN_METHOD_DELTA_SEARCH
+#define UNIFFI_FFIDEF_UNIFFI_DELTA_FFI_FN_METHOD_DELTA_SEARCH
+uint64_t uniffi_delta_ffi_fn_method_delta_search(uint64_t ptr, RustBuffer search, uint32_t limit
+);
+#endif
+#ifndef UNIFFI_FFIDEF_UNIFFI_DELTA_FFI_FN_METHOD_DELTA_SET_READ
+#define UNIFFI_FFIDEF_UNIFFI_DELTA_FFI_FN_METHOD_DELTA_SET_READ
+uint64_t uniffi_delta_ffi_fn_method_delta_set_read(uint64_t ptr, RustBuffer topic, RustBuffer upto
+);
+#endif
+#ifndef UNIFFI_FFIDEF_UNIFFI_DELTA_FFI_FN_METHOD_DELTA_UNREAD
+#define UNIFFI_FFIDEF_UNIFFI_DELTA_FFI_FN_METHOD_DELTA_UNREAD
+uint64_t uniffi_delta_ffi_fn_method_delta_unread(uint64_t ptr, RustBuffer topic
+);
+#endif
+#ifndef UNIFFI_FFIDEF_UNIFFI_DELTA_FFI_FN_METHOD_DELTA_ACCEPT_INVITATION
+#define UNIFFI_FFIDEF_UNIFFI_DELTA_FFI_FN_METHOD_DELTA_ACCEPT_INVITATION
+uint64_t uniffi_delta_ffi_fn_method_delta_accept_invitation(uint64_t ptr, RustBuffer invitation
+);
+#endif
+#ifndef UNIFFI_FFIDEF_UNIFFI_DELTA_FFI_FN_METHOD_DELTA_AUDIT_LOG
+#define UNIFFI_FFIDEF_UNIFFI_DELTA_FFI_FN_METHOD_DELTA_AUDIT_LOG
+uint64_t uniffi_delta_ffi_fn_method_delta_audit_log(uint64_t ptr, RustBuffer space, uint32_t limit, RustBuffer before
+);
+#endif
+#ifndef UNIFFI_FFIDEF_UNIFFI_DELTA_FFI_FN_METHOD_DELTA_CHANGE_SPACE
+#define UNIFFI_FFIDEF_UNIFFI_DELTA_FFI_FN_METHOD_DELTA_CHANGE_SPACE
+uint64_t uniffi_delta_ffi_fn_method_delta_change_space(uint64_t ptr, RustBuffer space, RustBuffer action
+);
+#endif
+#ifndef UNIFFI_FFIDEF_UNIFFI_DELTA_FFI_FN_METHOD_DELTA_CREATE_INVITATION
+#define UNIFFI_FFIDEF_UNIFFI_DELTA_FFI_FN_METHOD_DELTA_CREATE_INVITATION
+uint64_t uniffi_delta_ffi_fn_method_delta_create_invitation(uint64_t ptr, RustBuffer space, RustBuffer level, RustBuffer expires, int8_t once
+);
+#endif
+#ifndef UNIFFI_FFIDEF_UNIFFI_DELTA_FFI_FN_METHOD_DELTA_CREATE_ROOM
+#define UNIFFI_FFIDEF_UNIFFI_DELTA_FFI_FN_METHOD_DELTA_CREATE_ROOM
+uint64_t uniffi_delta_ffi_fn_method_delta_create_room(uint64_t ptr, RustBuffer space, RustBuffer about
+);
+#endif
+#ifndef UNIFFI_FFIDEF_UNIFFI_DELTA_FFI_FN_METHOD_DELTA_CREATE_SPACE
+#define UNIFFI_FFIDEF_UNIFFI_DELTA_FFI_FN_METHOD_DELTA_CREATE_SPACE
+uint64_t uniffi_delta_ffi_fn_method_delta_create_space(uint64_t ptr, RustBuffer about
+);
+#endif
+#ifndef UNIFFI_FFIDEF_UNIFFI_DELTA_FFI_FN_METHOD_DELTA_INVITATIONS
+#define UNIFFI_FFIDEF_UNIFFI_DELTA_FFI_FN_METHOD_DELTA_INVITATIONS
+uint64_t uniffi_delta_ffi_fn_method_delta_invitations(uint64_t ptr, RustBuffer space
+);
+#endif
+#ifndef UNIFFI_FFIDEF_UNIFFI_DELTA_FFI_FN_METHOD_DELTA_JOIN_REQUESTS
+#define UNIFFI_FFIDEF_UNIFFI_DELTA_FFI_FN_METHOD_DELTA_JOIN_REQUESTS
+uint64_t uniffi_delta_ffi_fn_method_delta_join_requests(uint64_t ptr, RustBuffer space
+);
+#endif
+#ifndef UNIFFI_FFIDEF_UNIFFI_DELTA_FFI_FN_METHOD_DELTA_MEMBERS
+#define UNIFFI_FFIDEF_UNIFFI_DELTA_FFI_FN_METHOD_DELTA_MEMBERS
+uint64_t uniffi_delta_ffi_fn_method_delta_members(uint64_t ptr, RustBuffer space
+);
+#endif
+#ifndef UNIFFI_FFIDEF_UNIFFI_DELTA_FFI_FN_METHOD_DELTA_ROOMS
+#define UNIFFI_FFIDEF_UNIFFI_DELTA_FFI_FN_METHOD_DELTA_ROOMS
+uint64_t uniffi_delta_ffi_fn_method_delta_rooms(uint64_t ptr, RustBuffer space
+);
+#endif
+#ifndef UNIFFI_FFIDEF_UNIFFI_DELTA_FFI_FN_METHOD_DELTA_SPACE
+#define UNIFFI_FFIDEF_UNIFFI_DELTA_FFI_FN_METHOD_DELTA_SPACE
+uint64_t uniffi_delta_ffi_fn_method_delta_space(uint64_t ptr, RustBuffer space
+);
+#endif
+#ifndef UNIFFI_FFIDEF_UNIFFI_DELTA_FFI_FN_METHOD_DELTA_SPACES
+#define UNIFFI_FFIDEF_UNIFFI_DELTA_FFI_FN_METHOD_DELTA_SPACES
+uint64_t uniffi_delta_ffi_fn_method_delta_spaces(uint64_t ptr
+);
+#endif
+#ifndef UNIFFI_FFIDEF_UNIFFI_DELTA_FFI_FN_METHOD_DELTA_EXPORT
+#define UNIFFI_FFIDEF_UNIFFI_DELTA_FFI_FN_METHOD_DELTA_EXPORT
+uint64_t uniffi_delta_ffi_fn_method_delta_export(uint64_t ptr, RustBuffer path, RustBuffer passphrase, RustBuffer words
+);
+#endif
+#ifndef UNIFFI_FFIDEF_UNIFFI_DELTA_FFI_FN_METHOD_DELTA_KEY_SNAPSHOT
+#define UNIFFI_FFIDEF_UNIFFI_DELTA_FFI_FN_METHOD_DELTA_KEY_SNAPSHOT
+uint64_t uniffi_delta_ffi_fn_method_delta_key_snapshot(uint64_t ptr
+);
+#endif
+#ifndef UNIFFI_FFIDEF_UNIFFI_DELTA_FFI_FN_METHOD_DELTA_PRUNE
+#define UNIFFI_FFIDEF_UNIFFI_DELTA_FFI_FN_METHOD_DELTA_PRUNE
+uint64_t uniffi_delta_ffi_fn_method_delta_prune(uint64_t ptr, RustBuffer topic, RustBuffer before
+);
+#endif
+#ifndef UNIFFI_FFIDEF_UNIFFI_DELTA_FFI_FN_METHOD_DELTA_STATISTICS
+#define UNIFFI_FFIDEF_UNIFFI_DELTA_FFI_FN_METHOD_DELTA_STATISTICS
+uint64_t uniffi_delta_ffi_fn_method_delta_statistics(uint64_t ptr
+);
+#endif
+#ifndef UNIFFI_FFIDEF_UNIFFI_DELTA_FFI_FN_METHOD_DELTA_STORAGE_USE
+#define UNIFFI_FFIDEF_UNIFFI_DELTA_FFI_FN_METHOD_DELTA_STORAGE_USE
+uint64_t uniffi_delta_ffi_fn_method_delta_storage_use(uint64_t ptr
+);
+#endif
+#ifndef UNIFFI_FFIDEF_UNIFFI_DELTA_FFI_FN_METHOD_DELTA_WIPE
+#define UNIFFI_FFIDEF_UNIFFI_DELTA_FFI_FN_METHOD_DELTA_WIPE
+uint64_t uniffi_delta_ffi_fn_method_delta_wipe(uint64_t ptr
+);
+#endif
+#ifndef UNIFFI_FFIDEF_UNIFFI_DELTA_FFI_FN_METHOD_DELTA_WIPE_TOPIC
+#define UNIFFI_FFIDEF_UNIFFI_DELTA_FFI_FN_METHOD_DELTA_WIPE_TOPIC
+uint64_t uniffi_delta_ffi_fn_method_delta_wipe_topic(uint64_t ptr, RustBuffer topic
 );
 #endif
 #ifndef UNIFFI_FFIDEF_UNIFFI_DELTA_FFI_FN_CLONE_KEYSTORE
@@ -485,6 +625,26 @@ RustBuffer uniffi_delta_ffi_fn_method_logsink_level(uint64_t ptr, RustCallStatus
 void uniffi_delta_ffi_fn_method_logsink_log(uint64_t ptr, RustBuffer level, RustBuffer target, RustBuffer message, RustCallStatus *_Nonnull out_status
 );
 #endif
+#ifndef UNIFFI_FFIDEF_UNIFFI_DELTA_FFI_FN_CLONE_KEYSNAPSHOT
+#define UNIFFI_FFIDEF_UNIFFI_DELTA_FFI_FN_CLONE_KEYSNAPSHOT
+uint64_t uniffi_delta_ffi_fn_clone_keysnapshot(uint64_t handle, RustCallStatus *_Nonnull out_status
+);
+#endif
+#ifndef UNIFFI_FFIDEF_UNIFFI_DELTA_FFI_FN_FREE_KEYSNAPSHOT
+#define UNIFFI_FFIDEF_UNIFFI_DELTA_FFI_FN_FREE_KEYSNAPSHOT
+void uniffi_delta_ffi_fn_free_keysnapshot(uint64_t handle, RustCallStatus *_Nonnull out_status
+);
+#endif
+#ifndef UNIFFI_FFIDEF_UNIFFI_DELTA_FFI_FN_CONSTRUCTOR_KEYSNAPSHOT_OPEN
+#define UNIFFI_FFIDEF_UNIFFI_DELTA_FFI_FN_CONSTRUCTOR_KEYSNAPSHOT_OPEN
+uint64_t uniffi_delta_ffi_fn_constructor_keysnapshot_open(RustBuffer sealed, uint64_t keystore, RustCallStatus *_Nonnull out_status
+);
+#endif
+#ifndef UNIFFI_FFIDEF_UNIFFI_DELTA_FFI_FN_METHOD_KEYSNAPSHOT_TAKEN_AT
+#define UNIFFI_FFIDEF_UNIFFI_DELTA_FFI_FN_METHOD_KEYSNAPSHOT_TAKEN_AT
+RustBuffer uniffi_delta_ffi_fn_method_keysnapshot_taken_at(uint64_t ptr, RustCallStatus *_Nonnull out_status
+);
+#endif
 #ifndef UNIFFI_FFIDEF_UNIFFI_DELTA_FFI_FN_CLONE_EVENTLISTENER
 #define UNIFFI_FFIDEF_UNIFFI_DELTA_FFI_FN_CLONE_EVENTLISTENER
 uint64_t uniffi_delta_ffi_fn_clone_eventlistener(uint64_t handle, RustCallStatus *_Nonnull out_status
@@ -536,9 +696,29 @@ RustBuffer uniffi_delta_ffi_fn_func_generate_mnemonic(RustCallStatus *_Nonnull o
     
 );
 #endif
+#ifndef UNIFFI_FFIDEF_UNIFFI_DELTA_FFI_FN_FUNC_IDENTITY_ADDRESS
+#define UNIFFI_FFIDEF_UNIFFI_DELTA_FFI_FN_FUNC_IDENTITY_ADDRESS
+RustBuffer uniffi_delta_ffi_fn_func_identity_address(RustBuffer identity, RustCallStatus *_Nonnull out_status
+);
+#endif
 #ifndef UNIFFI_FFIDEF_UNIFFI_DELTA_FFI_FN_FUNC_IMPORT_MNEMONIC
 #define UNIFFI_FFIDEF_UNIFFI_DELTA_FFI_FN_FUNC_IMPORT_MNEMONIC
 void uniffi_delta_ffi_fn_func_import_mnemonic(uint64_t keystore, RustBuffer words, RustCallStatus *_Nonnull out_status
+);
+#endif
+#ifndef UNIFFI_FFIDEF_UNIFFI_DELTA_FFI_FN_FUNC_MNEMONIC_IDENTITY
+#define UNIFFI_FFIDEF_UNIFFI_DELTA_FFI_FN_FUNC_MNEMONIC_IDENTITY
+RustBuffer uniffi_delta_ffi_fn_func_mnemonic_identity(RustBuffer words, RustCallStatus *_Nonnull out_status
+);
+#endif
+#ifndef UNIFFI_FFIDEF_UNIFFI_DELTA_FFI_FN_FUNC_PARSE_ADDRESS
+#define UNIFFI_FFIDEF_UNIFFI_DELTA_FFI_FN_FUNC_PARSE_ADDRESS
+RustBuffer uniffi_delta_ffi_fn_func_parse_address(RustBuffer address, RustCallStatus *_Nonnull out_status
+);
+#endif
+#ifndef UNIFFI_FFIDEF_UNIFFI_DELTA_FFI_FN_FUNC_STORED_MNEMONIC
+#define UNIFFI_FFIDEF_UNIFFI_DELTA_FFI_FN_FUNC_STORED_MNEMONIC
+RustBuffer uniffi_delta_ffi_fn_func_stored_mnemonic(uint64_t keystore, RustCallStatus *_Nonnull out_status
 );
 #endif
 #ifndef UNIFFI_FFIDEF_UNIFFI_DELTA_FFI_FN_FUNC_BUILD_ONION_PACKET
@@ -549,6 +729,11 @@ RustBuffer uniffi_delta_ffi_fn_func_build_onion_packet(RustBuffer hops, RustBuff
 #ifndef UNIFFI_FFIDEF_UNIFFI_DELTA_FFI_FN_FUNC_PEEL_ONION_LAYER
 #define UNIFFI_FFIDEF_UNIFFI_DELTA_FFI_FN_FUNC_PEEL_ONION_LAYER
 RustBuffer uniffi_delta_ffi_fn_func_peel_onion_layer(RustBuffer packet, RustBuffer secret, RustCallStatus *_Nonnull out_status
+);
+#endif
+#ifndef UNIFFI_FFIDEF_UNIFFI_DELTA_FFI_FN_FUNC_DECRYPT_PUSH
+#define UNIFFI_FFIDEF_UNIFFI_DELTA_FFI_FN_FUNC_DECRYPT_PUSH
+RustBuffer uniffi_delta_ffi_fn_func_decrypt_push(RustBuffer sealed_op, uint64_t key_snapshot, RustCallStatus *_Nonnull out_status
 );
 #endif
 #ifndef UNIFFI_FFIDEF_UNIFFI_DELTA_FFI_FN_FUNC_GENERATE_TICKET
@@ -832,9 +1017,33 @@ uint16_t uniffi_delta_ffi_checksum_func_generate_mnemonic(void
     
 );
 #endif
+#ifndef UNIFFI_FFIDEF_UNIFFI_DELTA_FFI_CHECKSUM_FUNC_IDENTITY_ADDRESS
+#define UNIFFI_FFIDEF_UNIFFI_DELTA_FFI_CHECKSUM_FUNC_IDENTITY_ADDRESS
+uint16_t uniffi_delta_ffi_checksum_func_identity_address(void
+    
+);
+#endif
 #ifndef UNIFFI_FFIDEF_UNIFFI_DELTA_FFI_CHECKSUM_FUNC_IMPORT_MNEMONIC
 #define UNIFFI_FFIDEF_UNIFFI_DELTA_FFI_CHECKSUM_FUNC_IMPORT_MNEMONIC
 uint16_t uniffi_delta_ffi_checksum_func_import_mnemonic(void
+    
+);
+#endif
+#ifndef UNIFFI_FFIDEF_UNIFFI_DELTA_FFI_CHECKSUM_FUNC_MNEMONIC_IDENTITY
+#define UNIFFI_FFIDEF_UNIFFI_DELTA_FFI_CHECKSUM_FUNC_MNEMONIC_IDENTITY
+uint16_t uniffi_delta_ffi_checksum_func_mnemonic_identity(void
+    
+);
+#endif
+#ifndef UNIFFI_FFIDEF_UNIFFI_DELTA_FFI_CHECKSUM_FUNC_PARSE_ADDRESS
+#define UNIFFI_FFIDEF_UNIFFI_DELTA_FFI_CHECKSUM_FUNC_PARSE_ADDRESS
+uint16_t uniffi_delta_ffi_checksum_func_parse_address(void
+    
+);
+#endif
+#ifndef UNIFFI_FFIDEF_UNIFFI_DELTA_FFI_CHECKSUM_FUNC_STORED_MNEMONIC
+#define UNIFFI_FFIDEF_UNIFFI_DELTA_FFI_CHECKSUM_FUNC_STORED_MNEMONIC
+uint16_t uniffi_delta_ffi_checksum_func_stored_mnemonic(void
     
 );
 #endif
@@ -847,6 +1056,12 @@ uint16_t uniffi_delta_ffi_checksum_func_build_onion_packet(void
 #ifndef UNIFFI_FFIDEF_UNIFFI_DELTA_FFI_CHECKSUM_FUNC_PEEL_ONION_LAYER
 #define UNIFFI_FFIDEF_UNIFFI_DELTA_FFI_CHECKSUM_FUNC_PEEL_ONION_LAYER
 uint16_t uniffi_delta_ffi_checksum_func_peel_onion_layer(void
+    
+);
+#endif
+#ifndef UNIFFI_FFIDEF_UNIFFI_DELTA_FFI_CHECKSUM_FUNC_DECRYPT_PUSH
+#define UNIFFI_FFIDEF_UNIFFI_DELTA_FFI_CHECKSUM_FUNC_DECRYPT_PUSH
+uint16_t uniffi_delta_ffi_checksum_func_decrypt_push(void
     
 );
 #endif
@@ -886,18 +1101,6 @@ uint16_t uniffi_delta_ffi_checksum_method_delta_init_sync(void
     
 );
 #endif
-#ifndef UNIFFI_FFIDEF_UNIFFI_DELTA_FFI_CHECKSUM_METHOD_DELTA_MESSAGE
-#define UNIFFI_FFIDEF_UNIFFI_DELTA_FFI_CHECKSUM_METHOD_DELTA_MESSAGE
-uint16_t uniffi_delta_ffi_checksum_method_delta_message(void
-    
-);
-#endif
-#ifndef UNIFFI_FFIDEF_UNIFFI_DELTA_FFI_CHECKSUM_METHOD_DELTA_MESSAGES
-#define UNIFFI_FFIDEF_UNIFFI_DELTA_FFI_CHECKSUM_METHOD_DELTA_MESSAGES
-uint16_t uniffi_delta_ffi_checksum_method_delta_messages(void
-    
-);
-#endif
 #ifndef UNIFFI_FFIDEF_UNIFFI_DELTA_FFI_CHECKSUM_METHOD_DELTA_NETWORK_CHANGED
 #define UNIFFI_FFIDEF_UNIFFI_DELTA_FFI_CHECKSUM_METHOD_DELTA_NETWORK_CHANGED
 uint16_t uniffi_delta_ffi_checksum_method_delta_network_changed(void
@@ -928,12 +1131,6 @@ uint16_t uniffi_delta_ffi_checksum_method_delta_publish(void
     
 );
 #endif
-#ifndef UNIFFI_FFIDEF_UNIFFI_DELTA_FFI_CHECKSUM_METHOD_DELTA_REACTIONS
-#define UNIFFI_FFIDEF_UNIFFI_DELTA_FFI_CHECKSUM_METHOD_DELTA_REACTIONS
-uint16_t uniffi_delta_ffi_checksum_method_delta_reactions(void
-    
-);
-#endif
 #ifndef UNIFFI_FFIDEF_UNIFFI_DELTA_FFI_CHECKSUM_METHOD_DELTA_RENEWED
 #define UNIFFI_FFIDEF_UNIFFI_DELTA_FFI_CHECKSUM_METHOD_DELTA_RENEWED
 uint16_t uniffi_delta_ffi_checksum_method_delta_renewed(void
@@ -958,12 +1155,6 @@ uint16_t uniffi_delta_ffi_checksum_method_delta_signal(void
     
 );
 #endif
-#ifndef UNIFFI_FFIDEF_UNIFFI_DELTA_FFI_CHECKSUM_METHOD_DELTA_STATISTICS
-#define UNIFFI_FFIDEF_UNIFFI_DELTA_FFI_CHECKSUM_METHOD_DELTA_STATISTICS
-uint16_t uniffi_delta_ffi_checksum_method_delta_statistics(void
-    
-);
-#endif
 #ifndef UNIFFI_FFIDEF_UNIFFI_DELTA_FFI_CHECKSUM_METHOD_DELTA_STATUS
 #define UNIFFI_FFIDEF_UNIFFI_DELTA_FFI_CHECKSUM_METHOD_DELTA_STATUS
 uint16_t uniffi_delta_ffi_checksum_method_delta_status(void
@@ -985,6 +1176,192 @@ uint16_t uniffi_delta_ffi_checksum_method_delta_suspend(void
 #ifndef UNIFFI_FFIDEF_UNIFFI_DELTA_FFI_CHECKSUM_METHOD_DELTA_TOPICS
 #define UNIFFI_FFIDEF_UNIFFI_DELTA_FFI_CHECKSUM_METHOD_DELTA_TOPICS
 uint16_t uniffi_delta_ffi_checksum_method_delta_topics(void
+    
+);
+#endif
+#ifndef UNIFFI_FFIDEF_UNIFFI_DELTA_FFI_CHECKSUM_METHOD_DELTA_CANCEL
+#define UNIFFI_FFIDEF_UNIFFI_DELTA_FFI_CHECKSUM_METHOD_DELTA_CANCEL
+uint16_t uniffi_delta_ffi_checksum_method_delta_cancel(void
+    
+);
+#endif
+#ifndef UNIFFI_FFIDEF_UNIFFI_DELTA_FFI_CHECKSUM_METHOD_DELTA_OUTBOX
+#define UNIFFI_FFIDEF_UNIFFI_DELTA_FFI_CHECKSUM_METHOD_DELTA_OUTBOX
+uint16_t uniffi_delta_ffi_checksum_method_delta_outbox(void
+    
+);
+#endif
+#ifndef UNIFFI_FFIDEF_UNIFFI_DELTA_FFI_CHECKSUM_METHOD_DELTA_RETRY
+#define UNIFFI_FFIDEF_UNIFFI_DELTA_FFI_CHECKSUM_METHOD_DELTA_RETRY
+uint16_t uniffi_delta_ffi_checksum_method_delta_retry(void
+    
+);
+#endif
+#ifndef UNIFFI_FFIDEF_UNIFFI_DELTA_FFI_CHECKSUM_METHOD_DELTA_MESSAGE
+#define UNIFFI_FFIDEF_UNIFFI_DELTA_FFI_CHECKSUM_METHOD_DELTA_MESSAGE
+uint16_t uniffi_delta_ffi_checksum_method_delta_message(void
+    
+);
+#endif
+#ifndef UNIFFI_FFIDEF_UNIFFI_DELTA_FFI_CHECKSUM_METHOD_DELTA_MESSAGE_HISTORY
+#define UNIFFI_FFIDEF_UNIFFI_DELTA_FFI_CHECKSUM_METHOD_DELTA_MESSAGE_HISTORY
+uint16_t uniffi_delta_ffi_checksum_method_delta_message_history(void
+    
+);
+#endif
+#ifndef UNIFFI_FFIDEF_UNIFFI_DELTA_FFI_CHECKSUM_METHOD_DELTA_MESSAGES
+#define UNIFFI_FFIDEF_UNIFFI_DELTA_FFI_CHECKSUM_METHOD_DELTA_MESSAGES
+uint16_t uniffi_delta_ffi_checksum_method_delta_messages(void
+    
+);
+#endif
+#ifndef UNIFFI_FFIDEF_UNIFFI_DELTA_FFI_CHECKSUM_METHOD_DELTA_PROFILE
+#define UNIFFI_FFIDEF_UNIFFI_DELTA_FFI_CHECKSUM_METHOD_DELTA_PROFILE
+uint16_t uniffi_delta_ffi_checksum_method_delta_profile(void
+    
+);
+#endif
+#ifndef UNIFFI_FFIDEF_UNIFFI_DELTA_FFI_CHECKSUM_METHOD_DELTA_PROFILES
+#define UNIFFI_FFIDEF_UNIFFI_DELTA_FFI_CHECKSUM_METHOD_DELTA_PROFILES
+uint16_t uniffi_delta_ffi_checksum_method_delta_profiles(void
+    
+);
+#endif
+#ifndef UNIFFI_FFIDEF_UNIFFI_DELTA_FFI_CHECKSUM_METHOD_DELTA_REACTIONS
+#define UNIFFI_FFIDEF_UNIFFI_DELTA_FFI_CHECKSUM_METHOD_DELTA_REACTIONS
+uint16_t uniffi_delta_ffi_checksum_method_delta_reactions(void
+    
+);
+#endif
+#ifndef UNIFFI_FFIDEF_UNIFFI_DELTA_FFI_CHECKSUM_METHOD_DELTA_SEARCH
+#define UNIFFI_FFIDEF_UNIFFI_DELTA_FFI_CHECKSUM_METHOD_DELTA_SEARCH
+uint16_t uniffi_delta_ffi_checksum_method_delta_search(void
+    
+);
+#endif
+#ifndef UNIFFI_FFIDEF_UNIFFI_DELTA_FFI_CHECKSUM_METHOD_DELTA_SET_READ
+#define UNIFFI_FFIDEF_UNIFFI_DELTA_FFI_CHECKSUM_METHOD_DELTA_SET_READ
+uint16_t uniffi_delta_ffi_checksum_method_delta_set_read(void
+    
+);
+#endif
+#ifndef UNIFFI_FFIDEF_UNIFFI_DELTA_FFI_CHECKSUM_METHOD_DELTA_UNREAD
+#define UNIFFI_FFIDEF_UNIFFI_DELTA_FFI_CHECKSUM_METHOD_DELTA_UNREAD
+uint16_t uniffi_delta_ffi_checksum_method_delta_unread(void
+    
+);
+#endif
+#ifndef UNIFFI_FFIDEF_UNIFFI_DELTA_FFI_CHECKSUM_METHOD_DELTA_ACCEPT_INVITATION
+#define UNIFFI_FFIDEF_UNIFFI_DELTA_FFI_CHECKSUM_METHOD_DELTA_ACCEPT_INVITATION
+uint16_t uniffi_delta_ffi_checksum_method_delta_accept_invitation(void
+    
+);
+#endif
+#ifndef UNIFFI_FFIDEF_UNIFFI_DELTA_FFI_CHECKSUM_METHOD_DELTA_AUDIT_LOG
+#define UNIFFI_FFIDEF_UNIFFI_DELTA_FFI_CHECKSUM_METHOD_DELTA_AUDIT_LOG
+uint16_t uniffi_delta_ffi_checksum_method_delta_audit_log(void
+    
+);
+#endif
+#ifndef UNIFFI_FFIDEF_UNIFFI_DELTA_FFI_CHECKSUM_METHOD_DELTA_CHANGE_SPACE
+#define UNIFFI_FFIDEF_UNIFFI_DELTA_FFI_CHECKSUM_METHOD_DELTA_CHANGE_SPACE
+uint16_t uniffi_delta_ffi_checksum_method_delta_change_space(void
+    
+);
+#endif
+#ifndef UNIFFI_FFIDEF_UNIFFI_DELTA_FFI_CHECKSUM_METHOD_DELTA_CREATE_INVITATION
+#define UNIFFI_FFIDEF_UNIFFI_DELTA_FFI_CHECKSUM_METHOD_DELTA_CREATE_INVITATION
+uint16_t uniffi_delta_ffi_checksum_method_delta_create_invitation(void
+    
+);
+#endif
+#ifndef UNIFFI_FFIDEF_UNIFFI_DELTA_FFI_CHECKSUM_METHOD_DELTA_CREATE_ROOM
+#define UNIFFI_FFIDEF_UNIFFI_DELTA_FFI_CHECKSUM_METHOD_DELTA_CREATE_ROOM
+uint16_t uniffi_delta_ffi_checksum_method_delta_create_room(void
+    
+);
+#endif
+#ifndef UNIFFI_FFIDEF_UNIFFI_DELTA_FFI_CHECKSUM_METHOD_DELTA_CREATE_SPACE
+#define UNIFFI_FFIDEF_UNIFFI_DELTA_FFI_CHECKSUM_METHOD_DELTA_CREATE_SPACE
+uint16_t uniffi_delta_ffi_checksum_method_delta_create_space(void
+    
+);
+#endif
+#ifndef UNIFFI_FFIDEF_UNIFFI_DELTA_FFI_CHECKSUM_METHOD_DELTA_INVITATIONS
+#define UNIFFI_FFIDEF_UNIFFI_DELTA_FFI_CHECKSUM_METHOD_DELTA_INVITATIONS
+uint16_t uniffi_delta_ffi_checksum_method_delta_invitations(void
+    
+);
+#endif
+#ifndef UNIFFI_FFIDEF_UNIFFI_DELTA_FFI_CHECKSUM_METHOD_DELTA_JOIN_REQUESTS
+#define UNIFFI_FFIDEF_UNIFFI_DELTA_FFI_CHECKSUM_METHOD_DELTA_JOIN_REQUESTS
+uint16_t uniffi_delta_ffi_checksum_method_delta_join_requests(void
+    
+);
+#endif
+#ifndef UNIFFI_FFIDEF_UNIFFI_DELTA_FFI_CHECKSUM_METHOD_DELTA_MEMBERS
+#define UNIFFI_FFIDEF_UNIFFI_DELTA_FFI_CHECKSUM_METHOD_DELTA_MEMBERS
+uint16_t uniffi_delta_ffi_checksum_method_delta_members(void
+    
+);
+#endif
+#ifndef UNIFFI_FFIDEF_UNIFFI_DELTA_FFI_CHECKSUM_METHOD_DELTA_ROOMS
+#define UNIFFI_FFIDEF_UNIFFI_DELTA_FFI_CHECKSUM_METHOD_DELTA_ROOMS
+uint16_t uniffi_delta_ffi_checksum_method_delta_rooms(void
+    
+);
+#endif
+#ifndef UNIFFI_FFIDEF_UNIFFI_DELTA_FFI_CHECKSUM_METHOD_DELTA_SPACE
+#define UNIFFI_FFIDEF_UNIFFI_DELTA_FFI_CHECKSUM_METHOD_DELTA_SPACE
+uint16_t uniffi_delta_ffi_checksum_method_delta_space(void
+    
+);
+#endif
+#ifndef UNIFFI_FFIDEF_UNIFFI_DELTA_FFI_CHECKSUM_METHOD_DELTA_SPACES
+#define UNIFFI_FFIDEF_UNIFFI_DELTA_FFI_CHECKSUM_METHOD_DELTA_SPACES
+uint16_t uniffi_delta_ffi_checksum_method_delta_spaces(void
+    
+);
+#endif
+#ifndef UNIFFI_FFIDEF_UNIFFI_DELTA_FFI_CHECKSUM_METHOD_DELTA_EXPORT
+#define UNIFFI_FFIDEF_UNIFFI_DELTA_FFI_CHECKSUM_METHOD_DELTA_EXPORT
+uint16_t uniffi_delta_ffi_checksum_method_delta_export(void
+    
+);
+#endif
+#ifndef UNIFFI_FFIDEF_UNIFFI_DELTA_FFI_CHECKSUM_METHOD_DELTA_KEY_SNAPSHOT
+#define UNIFFI_FFIDEF_UNIFFI_DELTA_FFI_CHECKSUM_METHOD_DELTA_KEY_SNAPSHOT
+uint16_t uniffi_delta_ffi_checksum_method_delta_key_snapshot(void
+    
+);
+#endif
+#ifndef UNIFFI_FFIDEF_UNIFFI_DELTA_FFI_CHECKSUM_METHOD_DELTA_PRUNE
+#define UNIFFI_FFIDEF_UNIFFI_DELTA_FFI_CHECKSUM_METHOD_DELTA_PRUNE
+uint16_t uniffi_delta_ffi_checksum_method_delta_prune(void
+    
+);
+#endif
+#ifndef UNIFFI_FFIDEF_UNIFFI_DELTA_FFI_CHECKSUM_METHOD_DELTA_STATISTICS
+#define UNIFFI_FFIDEF_UNIFFI_DELTA_FFI_CHECKSUM_METHOD_DELTA_STATISTICS
+uint16_t uniffi_delta_ffi_checksum_method_delta_statistics(void
+    
+);
+#endif
+#ifndef UNIFFI_FFIDEF_UNIFFI_DELTA_FFI_CHECKSUM_METHOD_DELTA_STORAGE_USE
+#define UNIFFI_FFIDEF_UNIFFI_DELTA_FFI_CHECKSUM_METHOD_DELTA_STORAGE_USE
+uint16_t uniffi_delta_ffi_checksum_method_delta_storage_use(void
+    
+);
+#endif
+#ifndef UNIFFI_FFIDEF_UNIFFI_DELTA_FFI_CHECKSUM_METHOD_DELTA_WIPE
+#define UNIFFI_FFIDEF_UNIFFI_DELTA_FFI_CHECKSUM_METHOD_DELTA_WIPE
+uint16_t uniffi_delta_ffi_checksum_method_delta_wipe(void
+    
+);
+#endif
+#ifndef UNIFFI_FFIDEF_UNIFFI_DELTA_FFI_CHECKSUM_METHOD_DELTA_WIPE_TOPIC
+#define UNIFFI_FFIDEF_UNIFFI_DELTA_FFI_CHECKSUM_METHOD_DELTA_WIPE_TOPIC
+uint16_t uniffi_delta_ffi_checksum_method_delta_wipe_topic(void
     
 );
 #endif
@@ -1018,6 +1395,12 @@ uint16_t uniffi_delta_ffi_checksum_method_logsink_log(void
     
 );
 #endif
+#ifndef UNIFFI_FFIDEF_UNIFFI_DELTA_FFI_CHECKSUM_METHOD_KEYSNAPSHOT_TAKEN_AT
+#define UNIFFI_FFIDEF_UNIFFI_DELTA_FFI_CHECKSUM_METHOD_KEYSNAPSHOT_TAKEN_AT
+uint16_t uniffi_delta_ffi_checksum_method_keysnapshot_taken_at(void
+    
+);
+#endif
 #ifndef UNIFFI_FFIDEF_UNIFFI_DELTA_FFI_CHECKSUM_METHOD_EVENTLISTENER_ON_EVENT
 #define UNIFFI_FFIDEF_UNIFFI_DELTA_FFI_CHECKSUM_METHOD_EVENTLISTENER_ON_EVENT
 uint16_t uniffi_delta_ffi_checksum_method_eventlistener_on_event(void
@@ -1042,9 +1425,21 @@ uint16_t uniffi_delta_ffi_checksum_method_subscription_topic(void
     
 );
 #endif
+#ifndef UNIFFI_FFIDEF_UNIFFI_DELTA_FFI_CHECKSUM_CONSTRUCTOR_DELTA_IMPORT_FROM
+#define UNIFFI_FFIDEF_UNIFFI_DELTA_FFI_CHECKSUM_CONSTRUCTOR_DELTA_IMPORT_FROM
+uint16_t uniffi_delta_ffi_checksum_constructor_delta_import_from(void
+    
+);
+#endif
 #ifndef UNIFFI_FFIDEF_UNIFFI_DELTA_FFI_CHECKSUM_CONSTRUCTOR_DELTA_OPEN
 #define UNIFFI_FFIDEF_UNIFFI_DELTA_FFI_CHECKSUM_CONSTRUCTOR_DELTA_OPEN
 uint16_t uniffi_delta_ffi_checksum_constructor_delta_open(void
+    
+);
+#endif
+#ifndef UNIFFI_FFIDEF_UNIFFI_DELTA_FFI_CHECKSUM_CONSTRUCTOR_KEYSNAPSHOT_OPEN
+#define UNIFFI_FFIDEF_UNIFFI_DELTA_FFI_CHECKSUM_CONSTRUCTOR_KEYSNAPSHOT_OPEN
+uint16_t uniffi_delta_ffi_checksum_constructor_keysnapshot_open(void
     
 );
 #endif

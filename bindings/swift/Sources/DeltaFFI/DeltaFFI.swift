@@ -535,6 +535,22 @@ fileprivate struct FfiConverterUInt64: FfiConverterPrimitive {
 #if swift(>=5.8)
 @_documentation(visibility: private)
 #endif
+fileprivate struct FfiConverterInt64: FfiConverterPrimitive {
+    typealias FfiType = Int64
+    typealias SwiftType = Int64
+
+    public static func read(from buf: inout (data: Data, offset: Data.Index)) throws -> Int64 {
+        return try lift(readInt(&buf))
+    }
+
+    public static func write(_ value: Int64, into buf: inout [UInt8]) {
+        writeInt(&buf, lower(value))
+    }
+}
+
+#if swift(>=5.8)
+@_documentation(visibility: private)
+#endif
 fileprivate struct FfiConverterBool : FfiConverter {
     typealias FfiType = Int8
     typealias SwiftType = Bool
@@ -724,16 +740,6 @@ public protocol DeltaProtocol: AnyObject, Sendable {
     func initSync(relayHops: RelayHops, syncUrl: String) async throws  -> [String]
     
     /**
-     * One message.
-     */
-    func message(id: OperationId) async throws  -> Message?
-    
-    /**
-     * A page of a topic's messages, oldest first, tombstones included; at most 1000.
-     */
-    func messages(topic: TopicId, page: MessagePage, limit: UInt32) async throws  -> [Message]
-    
-    /**
      * Tell it when the device's network changed: waiting ends, connections are made anew, the outbox is drained. As
      * often as the platform likes: it never storms.
      */
@@ -763,11 +769,6 @@ public protocol DeltaProtocol: AnyObject, Sendable {
     func publish(topic: TopicId, content: Content, key: Data?) async throws  -> OperationId
     
     /**
-     * The reactions that stand on one message, by emoji, then author.
-     */
-    func reactions(message: OperationId) async throws  -> [Reaction]
-    
-    /**
      * Whether the database was restored from a backup or copied, so that the keystore holds a new device key since this
      * open: for everyone else it is another device.
      */
@@ -791,11 +792,6 @@ public protocol DeltaProtocol: AnyObject, Sendable {
     func signal(topic: TopicId, bytes: Data) async throws 
     
     /**
-     * What the device holds.
-     */
-    func statistics() async throws  -> Statistics
-    
-    /**
      * Where a topic stands.
      */
     func status(topic: TopicId) async throws  -> TopicStatus
@@ -816,6 +812,175 @@ public protocol DeltaProtocol: AnyObject, Sendable {
      * The topics that are open.
      */
     func topics() async throws  -> [TopicId]
+    
+    /**
+     * Takes back an operation of this device: removed, when it never left; otherwise, if it is a message, deleted by a
+     * further operation. Anything else is refused with the code `not_cancellable`.
+     */
+    func cancel(topic: TopicId, operation: OperationId) async throws  -> Cancelled
+    
+    /**
+     * Operations of a topic that are not acknowledged yet, oldest first: at most `limit` (1000) of those after row
+     * `after`.
+     */
+    func outbox(topic: TopicId, limit: UInt32, after: Int64?) async throws  -> [OutboxRow]
+    
+    /**
+     * Puts the parked operations of a topic back in the queue and says how many there were; those that wait for
+     * another attempt go now.
+     */
+    func retry(topic: TopicId) async throws  -> UInt64
+    
+    /**
+     * One message.
+     */
+    func message(id: OperationId) async throws  -> Message?
+    
+    /**
+     * Every text a message had, as sent first; nothing for a tombstone.
+     */
+    func messageHistory(id: OperationId) async throws  -> [Version]
+    
+    /**
+     * A page of a topic's messages, oldest first, tombstones included; at most 1000.
+     */
+    func messages(topic: TopicId, page: MessagePage, limit: UInt32) async throws  -> [Message]
+    
+    /**
+     * An author's profile in one conversation.
+     */
+    func profile(topic: TopicId, author: Author) async throws  -> Profile?
+    
+    /**
+     * An author's profiles in all conversations.
+     */
+    func profiles(author: Author) async throws  -> [Profile]
+    
+    /**
+     * The reactions that stand on one message, by emoji, then author.
+     */
+    func reactions(message: OperationId) async throws  -> [Reaction]
+    
+    /**
+     * Messages with all the words, those that came last first; at most 1000. Without a word nothing is found.
+     */
+    func search(search: SearchWords, limit: UInt32) async throws  -> [Found]
+    
+    /**
+     * Notes how far a topic was read: up to this message's position. It never goes back.
+     */
+    func setRead(topic: TopicId, upto: Position) async throws 
+    
+    /**
+     * What of a topic's messages has not been read, counted from `set_read`.
+     */
+    func unread(topic: TopicId) async throws  -> Unread
+    
+    /**
+     * Opens the space of an invitation and claims it. Whoever made it has to be online for the claim to be answered;
+     * until then `members` does not name this device.
+     */
+    func acceptInvitation(invitation: String) async throws  -> Place
+    
+    /**
+     * What happened in a space, newest first, at most 1000 lines: those below `before`, the newest without it.
+     */
+    func auditLog(space: LogId, limit: UInt32, before: UInt32?) async throws  -> [AuditLine]
+    
+    /**
+     * Changes a space, its rooms or its members. What the space would not count is refused with the code
+     * `not_allowed`, and nothing is signed.
+     */
+    func changeSpace(space: LogId, action: SpaceAction) async throws  -> OperationId
+    
+    /**
+     * Makes an invitation and gives its text, for a link or QR code. Whoever has it may claim it: hand it over as you
+     * would a key. This device lets in who does, when it is online.
+     */
+    func createInvitation(space: LogId, level: Level, expires: Date?, once: Bool) async throws  -> String
+    
+    /**
+     * Makes a room in a space and opens it.
+     */
+    func createRoom(space: LogId, about: RoomText) async throws  -> Place
+    
+    /**
+     * Makes a space, with this device as its first manager.
+     */
+    func createSpace(about: SpaceText) async throws  -> Place
+    
+    /**
+     * The invitations of a space that are not revoked. Their texts are with whoever made them.
+     */
+    func invitations(space: LogId) async throws  -> [Invitation]
+    
+    /**
+     * Who asks to be let in. A manager answers with `SpaceAction.Add`.
+     */
+    func joinRequests(space: LogId) async throws  -> [JoinRequest]
+    
+    /**
+     * Members of a space, and whoever is banned from it.
+     */
+    func members(space: LogId) async throws  -> [Member]
+    
+    /**
+     * The rooms of a space, archived and deleted ones included.
+     */
+    func rooms(space: LogId) async throws  -> [Room]
+    
+    /**
+     * One space.
+     */
+    func space(space: LogId) async throws  -> Space?
+    
+    /**
+     * The spaces this device knows.
+     */
+    func spaces() async throws  -> [Space]
+    
+    /**
+     * Writes the database as it is now, with a person's words if they are passed, into a new file that the passphrase
+     * opens. Device keys are not in it. Takes a second for the passphrase; an existing file is not written over.
+     */
+    func export(path: String, passphrase: String, words: String?) async throws 
+    
+    /**
+     * What a notification extension needs to open what pushes bring ([`decrypt_push`](crate::decrypt_push)): write it to
+     * a file that the extension can read, again whenever the app goes to the background. It has keys to read topics
+     * with, sealed with a key of the keystore's (item `delta.push`).
+     */
+    func keySnapshot() async throws  -> Data
+    
+    /**
+     * Erases a topic's messages that a server received before this instant from this device, with what was said about
+     * them, and says how many there were. Others keep them; they do not come back here. A call that is cancelled leaves
+     * the rest: calling again goes on.
+     */
+    func prune(topic: TopicId, before: Date) async throws  -> UInt64
+    
+    /**
+     * What the device holds.
+     */
+    func statistics() async throws  -> Statistics
+    
+    /**
+     * What the database takes, conversation by conversation, the largest first. Reads every operation's length: for a
+     * settings page, not for every frame.
+     */
+    func storageUse() async throws  -> StorageUse
+    
+    /**
+     * Closes the object and removes everything: the device's key and the person's words from the keystore, then the
+     * database. Should it fail in the middle, call it again.
+     */
+    func wipe() async throws 
+    
+    /**
+     * Removes a topic's conversation from this device, a space with its rooms: keys, messages, what was queued. Others
+     * keep what they have and hear nothing of it: leave a space first. Opened again from its ticket, it is read again.
+     */
+    func wipeTopic(topic: TopicId) async throws 
     
 }
 /**
@@ -875,6 +1040,26 @@ open class Delta: DeltaProtocol, @unchecked Sendable {
         try! rustCall { uniffi_delta_ffi_fn_free_delta(handle, $0) }
     }
 
+    
+    /**
+     * Reads an export into a new database, keeps the person's words in the keystore where the export has them, and
+     * opens it. The device gets a key of its own: for everyone else it is another device. With a wrong passphrase, a
+     * damaged file, or a database at the path already, nothing is written.
+     */
+public static func importFrom(export: String, passphrase: String, config: Config, keystore: Keystore, log: LogSink? = nil)async throws  -> Delta  {
+    return
+        try  await uniffiRustCallAsync(
+            rustFutureFunc: {
+                uniffi_delta_ffi_fn_constructor_delta_import_from(FfiConverterString.lower(export),FfiConverterString.lower(passphrase),FfiConverterTypeConfig_lower(config),FfiConverterTypeKeystore_lower(keystore),FfiConverterOptionTypeLogSink.lower(log)
+                )
+            },
+            pollFunc: ffi_delta_ffi_rust_future_poll_u64,
+            completeFunc: ffi_delta_ffi_rust_future_complete_u64,
+            freeFunc: ffi_delta_ffi_rust_future_free_u64,
+            liftFunc: FfiConverterTypeDelta_lift,
+            errorHandler: FfiConverterTypeDeltaError_lift
+        )
+}
     
     /**
      * Opens (or makes) the database. The device's key comes from the keystore, where it is put on the first open.
@@ -948,44 +1133,6 @@ open func initSync(relayHops: RelayHops, syncUrl: String)async throws  -> [Strin
             completeFunc: ffi_delta_ffi_rust_future_complete_rust_buffer,
             freeFunc: ffi_delta_ffi_rust_future_free_rust_buffer,
             liftFunc: FfiConverterSequenceString.lift,
-            errorHandler: FfiConverterTypeDeltaError_lift
-        )
-}
-    
-    /**
-     * One message.
-     */
-open func message(id: OperationId)async throws  -> Message?  {
-    return
-        try  await uniffiRustCallAsync(
-            rustFutureFunc: {
-                uniffi_delta_ffi_fn_method_delta_message(
-                        self.uniffiCloneHandle(),FfiConverterTypeOperationId_lower(id)
-                )
-            },
-            pollFunc: ffi_delta_ffi_rust_future_poll_rust_buffer,
-            completeFunc: ffi_delta_ffi_rust_future_complete_rust_buffer,
-            freeFunc: ffi_delta_ffi_rust_future_free_rust_buffer,
-            liftFunc: FfiConverterOptionTypeMessage.lift,
-            errorHandler: FfiConverterTypeDeltaError_lift
-        )
-}
-    
-    /**
-     * A page of a topic's messages, oldest first, tombstones included; at most 1000.
-     */
-open func messages(topic: TopicId, page: MessagePage, limit: UInt32)async throws  -> [Message]  {
-    return
-        try  await uniffiRustCallAsync(
-            rustFutureFunc: {
-                uniffi_delta_ffi_fn_method_delta_messages(
-                        self.uniffiCloneHandle(),FfiConverterTypeTopicId_lower(topic),FfiConverterTypeMessagePage_lower(page),FfiConverterUInt32.lower(limit)
-                )
-            },
-            pollFunc: ffi_delta_ffi_rust_future_poll_rust_buffer,
-            completeFunc: ffi_delta_ffi_rust_future_complete_rust_buffer,
-            freeFunc: ffi_delta_ffi_rust_future_free_rust_buffer,
-            liftFunc: FfiConverterSequenceTypeMessage.lift,
             errorHandler: FfiConverterTypeDeltaError_lift
         )
 }
@@ -1083,25 +1230,6 @@ open func publish(topic: TopicId, content: Content, key: Data? = nil)async throw
 }
     
     /**
-     * The reactions that stand on one message, by emoji, then author.
-     */
-open func reactions(message: OperationId)async throws  -> [Reaction]  {
-    return
-        try  await uniffiRustCallAsync(
-            rustFutureFunc: {
-                uniffi_delta_ffi_fn_method_delta_reactions(
-                        self.uniffiCloneHandle(),FfiConverterTypeOperationId_lower(message)
-                )
-            },
-            pollFunc: ffi_delta_ffi_rust_future_poll_rust_buffer,
-            completeFunc: ffi_delta_ffi_rust_future_complete_rust_buffer,
-            freeFunc: ffi_delta_ffi_rust_future_free_rust_buffer,
-            liftFunc: FfiConverterSequenceTypeReaction.lift,
-            errorHandler: FfiConverterTypeDeltaError_lift
-        )
-}
-    
-    /**
      * Whether the database was restored from a backup or copied, so that the keystore holds a new device key since this
      * open: for everyone else it is another device.
      */
@@ -1169,25 +1297,6 @@ open func signal(topic: TopicId, bytes: Data)async throws   {
             completeFunc: ffi_delta_ffi_rust_future_complete_void,
             freeFunc: ffi_delta_ffi_rust_future_free_void,
             liftFunc: { $0 },
-            errorHandler: FfiConverterTypeDeltaError_lift
-        )
-}
-    
-    /**
-     * What the device holds.
-     */
-open func statistics()async throws  -> Statistics  {
-    return
-        try  await uniffiRustCallAsync(
-            rustFutureFunc: {
-                uniffi_delta_ffi_fn_method_delta_statistics(
-                        self.uniffiCloneHandle()
-                )
-            },
-            pollFunc: ffi_delta_ffi_rust_future_poll_rust_buffer,
-            completeFunc: ffi_delta_ffi_rust_future_complete_rust_buffer,
-            freeFunc: ffi_delta_ffi_rust_future_free_rust_buffer,
-            liftFunc: FfiConverterTypeStatistics_lift,
             errorHandler: FfiConverterTypeDeltaError_lift
         )
 }
@@ -1266,6 +1375,609 @@ open func topics()async throws  -> [TopicId]  {
             completeFunc: ffi_delta_ffi_rust_future_complete_rust_buffer,
             freeFunc: ffi_delta_ffi_rust_future_free_rust_buffer,
             liftFunc: FfiConverterSequenceTypeTopicId.lift,
+            errorHandler: FfiConverterTypeDeltaError_lift
+        )
+}
+    
+    /**
+     * Takes back an operation of this device: removed, when it never left; otherwise, if it is a message, deleted by a
+     * further operation. Anything else is refused with the code `not_cancellable`.
+     */
+open func cancel(topic: TopicId, operation: OperationId)async throws  -> Cancelled  {
+    return
+        try  await uniffiRustCallAsync(
+            rustFutureFunc: {
+                uniffi_delta_ffi_fn_method_delta_cancel(
+                        self.uniffiCloneHandle(),FfiConverterTypeTopicId_lower(topic),FfiConverterTypeOperationId_lower(operation)
+                )
+            },
+            pollFunc: ffi_delta_ffi_rust_future_poll_rust_buffer,
+            completeFunc: ffi_delta_ffi_rust_future_complete_rust_buffer,
+            freeFunc: ffi_delta_ffi_rust_future_free_rust_buffer,
+            liftFunc: FfiConverterTypeCancelled_lift,
+            errorHandler: FfiConverterTypeDeltaError_lift
+        )
+}
+    
+    /**
+     * Operations of a topic that are not acknowledged yet, oldest first: at most `limit` (1000) of those after row
+     * `after`.
+     */
+open func outbox(topic: TopicId, limit: UInt32, after: Int64? = nil)async throws  -> [OutboxRow]  {
+    return
+        try  await uniffiRustCallAsync(
+            rustFutureFunc: {
+                uniffi_delta_ffi_fn_method_delta_outbox(
+                        self.uniffiCloneHandle(),FfiConverterTypeTopicId_lower(topic),FfiConverterUInt32.lower(limit),FfiConverterOptionInt64.lower(after)
+                )
+            },
+            pollFunc: ffi_delta_ffi_rust_future_poll_rust_buffer,
+            completeFunc: ffi_delta_ffi_rust_future_complete_rust_buffer,
+            freeFunc: ffi_delta_ffi_rust_future_free_rust_buffer,
+            liftFunc: FfiConverterSequenceTypeOutboxRow.lift,
+            errorHandler: FfiConverterTypeDeltaError_lift
+        )
+}
+    
+    /**
+     * Puts the parked operations of a topic back in the queue and says how many there were; those that wait for
+     * another attempt go now.
+     */
+open func retry(topic: TopicId)async throws  -> UInt64  {
+    return
+        try  await uniffiRustCallAsync(
+            rustFutureFunc: {
+                uniffi_delta_ffi_fn_method_delta_retry(
+                        self.uniffiCloneHandle(),FfiConverterTypeTopicId_lower(topic)
+                )
+            },
+            pollFunc: ffi_delta_ffi_rust_future_poll_u64,
+            completeFunc: ffi_delta_ffi_rust_future_complete_u64,
+            freeFunc: ffi_delta_ffi_rust_future_free_u64,
+            liftFunc: FfiConverterUInt64.lift,
+            errorHandler: FfiConverterTypeDeltaError_lift
+        )
+}
+    
+    /**
+     * One message.
+     */
+open func message(id: OperationId)async throws  -> Message?  {
+    return
+        try  await uniffiRustCallAsync(
+            rustFutureFunc: {
+                uniffi_delta_ffi_fn_method_delta_message(
+                        self.uniffiCloneHandle(),FfiConverterTypeOperationId_lower(id)
+                )
+            },
+            pollFunc: ffi_delta_ffi_rust_future_poll_rust_buffer,
+            completeFunc: ffi_delta_ffi_rust_future_complete_rust_buffer,
+            freeFunc: ffi_delta_ffi_rust_future_free_rust_buffer,
+            liftFunc: FfiConverterOptionTypeMessage.lift,
+            errorHandler: FfiConverterTypeDeltaError_lift
+        )
+}
+    
+    /**
+     * Every text a message had, as sent first; nothing for a tombstone.
+     */
+open func messageHistory(id: OperationId)async throws  -> [Version]  {
+    return
+        try  await uniffiRustCallAsync(
+            rustFutureFunc: {
+                uniffi_delta_ffi_fn_method_delta_message_history(
+                        self.uniffiCloneHandle(),FfiConverterTypeOperationId_lower(id)
+                )
+            },
+            pollFunc: ffi_delta_ffi_rust_future_poll_rust_buffer,
+            completeFunc: ffi_delta_ffi_rust_future_complete_rust_buffer,
+            freeFunc: ffi_delta_ffi_rust_future_free_rust_buffer,
+            liftFunc: FfiConverterSequenceTypeVersion.lift,
+            errorHandler: FfiConverterTypeDeltaError_lift
+        )
+}
+    
+    /**
+     * A page of a topic's messages, oldest first, tombstones included; at most 1000.
+     */
+open func messages(topic: TopicId, page: MessagePage, limit: UInt32)async throws  -> [Message]  {
+    return
+        try  await uniffiRustCallAsync(
+            rustFutureFunc: {
+                uniffi_delta_ffi_fn_method_delta_messages(
+                        self.uniffiCloneHandle(),FfiConverterTypeTopicId_lower(topic),FfiConverterTypeMessagePage_lower(page),FfiConverterUInt32.lower(limit)
+                )
+            },
+            pollFunc: ffi_delta_ffi_rust_future_poll_rust_buffer,
+            completeFunc: ffi_delta_ffi_rust_future_complete_rust_buffer,
+            freeFunc: ffi_delta_ffi_rust_future_free_rust_buffer,
+            liftFunc: FfiConverterSequenceTypeMessage.lift,
+            errorHandler: FfiConverterTypeDeltaError_lift
+        )
+}
+    
+    /**
+     * An author's profile in one conversation.
+     */
+open func profile(topic: TopicId, author: Author)async throws  -> Profile?  {
+    return
+        try  await uniffiRustCallAsync(
+            rustFutureFunc: {
+                uniffi_delta_ffi_fn_method_delta_profile(
+                        self.uniffiCloneHandle(),FfiConverterTypeTopicId_lower(topic),FfiConverterTypeAuthor_lower(author)
+                )
+            },
+            pollFunc: ffi_delta_ffi_rust_future_poll_rust_buffer,
+            completeFunc: ffi_delta_ffi_rust_future_complete_rust_buffer,
+            freeFunc: ffi_delta_ffi_rust_future_free_rust_buffer,
+            liftFunc: FfiConverterOptionTypeProfile.lift,
+            errorHandler: FfiConverterTypeDeltaError_lift
+        )
+}
+    
+    /**
+     * An author's profiles in all conversations.
+     */
+open func profiles(author: Author)async throws  -> [Profile]  {
+    return
+        try  await uniffiRustCallAsync(
+            rustFutureFunc: {
+                uniffi_delta_ffi_fn_method_delta_profiles(
+                        self.uniffiCloneHandle(),FfiConverterTypeAuthor_lower(author)
+                )
+            },
+            pollFunc: ffi_delta_ffi_rust_future_poll_rust_buffer,
+            completeFunc: ffi_delta_ffi_rust_future_complete_rust_buffer,
+            freeFunc: ffi_delta_ffi_rust_future_free_rust_buffer,
+            liftFunc: FfiConverterSequenceTypeProfile.lift,
+            errorHandler: FfiConverterTypeDeltaError_lift
+        )
+}
+    
+    /**
+     * The reactions that stand on one message, by emoji, then author.
+     */
+open func reactions(message: OperationId)async throws  -> [Reaction]  {
+    return
+        try  await uniffiRustCallAsync(
+            rustFutureFunc: {
+                uniffi_delta_ffi_fn_method_delta_reactions(
+                        self.uniffiCloneHandle(),FfiConverterTypeOperationId_lower(message)
+                )
+            },
+            pollFunc: ffi_delta_ffi_rust_future_poll_rust_buffer,
+            completeFunc: ffi_delta_ffi_rust_future_complete_rust_buffer,
+            freeFunc: ffi_delta_ffi_rust_future_free_rust_buffer,
+            liftFunc: FfiConverterSequenceTypeReaction.lift,
+            errorHandler: FfiConverterTypeDeltaError_lift
+        )
+}
+    
+    /**
+     * Messages with all the words, those that came last first; at most 1000. Without a word nothing is found.
+     */
+open func search(search: SearchWords, limit: UInt32)async throws  -> [Found]  {
+    return
+        try  await uniffiRustCallAsync(
+            rustFutureFunc: {
+                uniffi_delta_ffi_fn_method_delta_search(
+                        self.uniffiCloneHandle(),FfiConverterTypeSearchWords_lower(search),FfiConverterUInt32.lower(limit)
+                )
+            },
+            pollFunc: ffi_delta_ffi_rust_future_poll_rust_buffer,
+            completeFunc: ffi_delta_ffi_rust_future_complete_rust_buffer,
+            freeFunc: ffi_delta_ffi_rust_future_free_rust_buffer,
+            liftFunc: FfiConverterSequenceTypeFound.lift,
+            errorHandler: FfiConverterTypeDeltaError_lift
+        )
+}
+    
+    /**
+     * Notes how far a topic was read: up to this message's position. It never goes back.
+     */
+open func setRead(topic: TopicId, upto: Position)async throws   {
+    return
+        try  await uniffiRustCallAsync(
+            rustFutureFunc: {
+                uniffi_delta_ffi_fn_method_delta_set_read(
+                        self.uniffiCloneHandle(),FfiConverterTypeTopicId_lower(topic),FfiConverterTypePosition_lower(upto)
+                )
+            },
+            pollFunc: ffi_delta_ffi_rust_future_poll_void,
+            completeFunc: ffi_delta_ffi_rust_future_complete_void,
+            freeFunc: ffi_delta_ffi_rust_future_free_void,
+            liftFunc: { $0 },
+            errorHandler: FfiConverterTypeDeltaError_lift
+        )
+}
+    
+    /**
+     * What of a topic's messages has not been read, counted from `set_read`.
+     */
+open func unread(topic: TopicId)async throws  -> Unread  {
+    return
+        try  await uniffiRustCallAsync(
+            rustFutureFunc: {
+                uniffi_delta_ffi_fn_method_delta_unread(
+                        self.uniffiCloneHandle(),FfiConverterTypeTopicId_lower(topic)
+                )
+            },
+            pollFunc: ffi_delta_ffi_rust_future_poll_rust_buffer,
+            completeFunc: ffi_delta_ffi_rust_future_complete_rust_buffer,
+            freeFunc: ffi_delta_ffi_rust_future_free_rust_buffer,
+            liftFunc: FfiConverterTypeUnread_lift,
+            errorHandler: FfiConverterTypeDeltaError_lift
+        )
+}
+    
+    /**
+     * Opens the space of an invitation and claims it. Whoever made it has to be online for the claim to be answered;
+     * until then `members` does not name this device.
+     */
+open func acceptInvitation(invitation: String)async throws  -> Place  {
+    return
+        try  await uniffiRustCallAsync(
+            rustFutureFunc: {
+                uniffi_delta_ffi_fn_method_delta_accept_invitation(
+                        self.uniffiCloneHandle(),FfiConverterString.lower(invitation)
+                )
+            },
+            pollFunc: ffi_delta_ffi_rust_future_poll_rust_buffer,
+            completeFunc: ffi_delta_ffi_rust_future_complete_rust_buffer,
+            freeFunc: ffi_delta_ffi_rust_future_free_rust_buffer,
+            liftFunc: FfiConverterTypePlace_lift,
+            errorHandler: FfiConverterTypeDeltaError_lift
+        )
+}
+    
+    /**
+     * What happened in a space, newest first, at most 1000 lines: those below `before`, the newest without it.
+     */
+open func auditLog(space: LogId, limit: UInt32, before: UInt32? = nil)async throws  -> [AuditLine]  {
+    return
+        try  await uniffiRustCallAsync(
+            rustFutureFunc: {
+                uniffi_delta_ffi_fn_method_delta_audit_log(
+                        self.uniffiCloneHandle(),FfiConverterTypeLogId_lower(space),FfiConverterUInt32.lower(limit),FfiConverterOptionUInt32.lower(before)
+                )
+            },
+            pollFunc: ffi_delta_ffi_rust_future_poll_rust_buffer,
+            completeFunc: ffi_delta_ffi_rust_future_complete_rust_buffer,
+            freeFunc: ffi_delta_ffi_rust_future_free_rust_buffer,
+            liftFunc: FfiConverterSequenceTypeAuditLine.lift,
+            errorHandler: FfiConverterTypeDeltaError_lift
+        )
+}
+    
+    /**
+     * Changes a space, its rooms or its members. What the space would not count is refused with the code
+     * `not_allowed`, and nothing is signed.
+     */
+open func changeSpace(space: LogId, action: SpaceAction)async throws  -> OperationId  {
+    return
+        try  await uniffiRustCallAsync(
+            rustFutureFunc: {
+                uniffi_delta_ffi_fn_method_delta_change_space(
+                        self.uniffiCloneHandle(),FfiConverterTypeLogId_lower(space),FfiConverterTypeSpaceAction_lower(action)
+                )
+            },
+            pollFunc: ffi_delta_ffi_rust_future_poll_rust_buffer,
+            completeFunc: ffi_delta_ffi_rust_future_complete_rust_buffer,
+            freeFunc: ffi_delta_ffi_rust_future_free_rust_buffer,
+            liftFunc: FfiConverterTypeOperationId_lift,
+            errorHandler: FfiConverterTypeDeltaError_lift
+        )
+}
+    
+    /**
+     * Makes an invitation and gives its text, for a link or QR code. Whoever has it may claim it: hand it over as you
+     * would a key. This device lets in who does, when it is online.
+     */
+open func createInvitation(space: LogId, level: Level, expires: Date? = nil, once: Bool = false)async throws  -> String  {
+    return
+        try  await uniffiRustCallAsync(
+            rustFutureFunc: {
+                uniffi_delta_ffi_fn_method_delta_create_invitation(
+                        self.uniffiCloneHandle(),FfiConverterTypeLogId_lower(space),FfiConverterTypeLevel_lower(level),FfiConverterOptionTimestamp.lower(expires),FfiConverterBool.lower(once)
+                )
+            },
+            pollFunc: ffi_delta_ffi_rust_future_poll_rust_buffer,
+            completeFunc: ffi_delta_ffi_rust_future_complete_rust_buffer,
+            freeFunc: ffi_delta_ffi_rust_future_free_rust_buffer,
+            liftFunc: FfiConverterString.lift,
+            errorHandler: FfiConverterTypeDeltaError_lift
+        )
+}
+    
+    /**
+     * Makes a room in a space and opens it.
+     */
+open func createRoom(space: LogId, about: RoomText)async throws  -> Place  {
+    return
+        try  await uniffiRustCallAsync(
+            rustFutureFunc: {
+                uniffi_delta_ffi_fn_method_delta_create_room(
+                        self.uniffiCloneHandle(),FfiConverterTypeLogId_lower(space),FfiConverterTypeRoomText_lower(about)
+                )
+            },
+            pollFunc: ffi_delta_ffi_rust_future_poll_rust_buffer,
+            completeFunc: ffi_delta_ffi_rust_future_complete_rust_buffer,
+            freeFunc: ffi_delta_ffi_rust_future_free_rust_buffer,
+            liftFunc: FfiConverterTypePlace_lift,
+            errorHandler: FfiConverterTypeDeltaError_lift
+        )
+}
+    
+    /**
+     * Makes a space, with this device as its first manager.
+     */
+open func createSpace(about: SpaceText)async throws  -> Place  {
+    return
+        try  await uniffiRustCallAsync(
+            rustFutureFunc: {
+                uniffi_delta_ffi_fn_method_delta_create_space(
+                        self.uniffiCloneHandle(),FfiConverterTypeSpaceText_lower(about)
+                )
+            },
+            pollFunc: ffi_delta_ffi_rust_future_poll_rust_buffer,
+            completeFunc: ffi_delta_ffi_rust_future_complete_rust_buffer,
+            freeFunc: ffi_delta_ffi_rust_future_free_rust_buffer,
+            liftFunc: FfiConverterTypePlace_lift,
+            errorHandler: FfiConverterTypeDeltaError_lift
+        )
+}
+    
+    /**
+     * The invitations of a space that are not revoked. Their texts are with whoever made them.
+     */
+open func invitations(space: LogId)async throws  -> [Invitation]  {
+    return
+        try  await uniffiRustCallAsync(
+            rustFutureFunc: {
+                uniffi_delta_ffi_fn_method_delta_invitations(
+                        self.uniffiCloneHandle(),FfiConverterTypeLogId_lower(space)
+                )
+            },
+            pollFunc: ffi_delta_ffi_rust_future_poll_rust_buffer,
+            completeFunc: ffi_delta_ffi_rust_future_complete_rust_buffer,
+            freeFunc: ffi_delta_ffi_rust_future_free_rust_buffer,
+            liftFunc: FfiConverterSequenceTypeInvitation.lift,
+            errorHandler: FfiConverterTypeDeltaError_lift
+        )
+}
+    
+    /**
+     * Who asks to be let in. A manager answers with `SpaceAction.Add`.
+     */
+open func joinRequests(space: LogId)async throws  -> [JoinRequest]  {
+    return
+        try  await uniffiRustCallAsync(
+            rustFutureFunc: {
+                uniffi_delta_ffi_fn_method_delta_join_requests(
+                        self.uniffiCloneHandle(),FfiConverterTypeLogId_lower(space)
+                )
+            },
+            pollFunc: ffi_delta_ffi_rust_future_poll_rust_buffer,
+            completeFunc: ffi_delta_ffi_rust_future_complete_rust_buffer,
+            freeFunc: ffi_delta_ffi_rust_future_free_rust_buffer,
+            liftFunc: FfiConverterSequenceTypeJoinRequest.lift,
+            errorHandler: FfiConverterTypeDeltaError_lift
+        )
+}
+    
+    /**
+     * Members of a space, and whoever is banned from it.
+     */
+open func members(space: LogId)async throws  -> [Member]  {
+    return
+        try  await uniffiRustCallAsync(
+            rustFutureFunc: {
+                uniffi_delta_ffi_fn_method_delta_members(
+                        self.uniffiCloneHandle(),FfiConverterTypeLogId_lower(space)
+                )
+            },
+            pollFunc: ffi_delta_ffi_rust_future_poll_rust_buffer,
+            completeFunc: ffi_delta_ffi_rust_future_complete_rust_buffer,
+            freeFunc: ffi_delta_ffi_rust_future_free_rust_buffer,
+            liftFunc: FfiConverterSequenceTypeMember.lift,
+            errorHandler: FfiConverterTypeDeltaError_lift
+        )
+}
+    
+    /**
+     * The rooms of a space, archived and deleted ones included.
+     */
+open func rooms(space: LogId)async throws  -> [Room]  {
+    return
+        try  await uniffiRustCallAsync(
+            rustFutureFunc: {
+                uniffi_delta_ffi_fn_method_delta_rooms(
+                        self.uniffiCloneHandle(),FfiConverterTypeLogId_lower(space)
+                )
+            },
+            pollFunc: ffi_delta_ffi_rust_future_poll_rust_buffer,
+            completeFunc: ffi_delta_ffi_rust_future_complete_rust_buffer,
+            freeFunc: ffi_delta_ffi_rust_future_free_rust_buffer,
+            liftFunc: FfiConverterSequenceTypeRoom.lift,
+            errorHandler: FfiConverterTypeDeltaError_lift
+        )
+}
+    
+    /**
+     * One space.
+     */
+open func space(space: LogId)async throws  -> Space?  {
+    return
+        try  await uniffiRustCallAsync(
+            rustFutureFunc: {
+                uniffi_delta_ffi_fn_method_delta_space(
+                        self.uniffiCloneHandle(),FfiConverterTypeLogId_lower(space)
+                )
+            },
+            pollFunc: ffi_delta_ffi_rust_future_poll_rust_buffer,
+            completeFunc: ffi_delta_ffi_rust_future_complete_rust_buffer,
+            freeFunc: ffi_delta_ffi_rust_future_free_rust_buffer,
+            liftFunc: FfiConverterOptionTypeSpace.lift,
+            errorHandler: FfiConverterTypeDeltaError_lift
+        )
+}
+    
+    /**
+     * The spaces this device knows.
+     */
+open func spaces()async throws  -> [Space]  {
+    return
+        try  await uniffiRustCallAsync(
+            rustFutureFunc: {
+                uniffi_delta_ffi_fn_method_delta_spaces(
+                        self.uniffiCloneHandle()
+                )
+            },
+            pollFunc: ffi_delta_ffi_rust_future_poll_rust_buffer,
+            completeFunc: ffi_delta_ffi_rust_future_complete_rust_buffer,
+            freeFunc: ffi_delta_ffi_rust_future_free_rust_buffer,
+            liftFunc: FfiConverterSequenceTypeSpace.lift,
+            errorHandler: FfiConverterTypeDeltaError_lift
+        )
+}
+    
+    /**
+     * Writes the database as it is now, with a person's words if they are passed, into a new file that the passphrase
+     * opens. Device keys are not in it. Takes a second for the passphrase; an existing file is not written over.
+     */
+open func export(path: String, passphrase: String, words: String? = nil)async throws   {
+    return
+        try  await uniffiRustCallAsync(
+            rustFutureFunc: {
+                uniffi_delta_ffi_fn_method_delta_export(
+                        self.uniffiCloneHandle(),FfiConverterString.lower(path),FfiConverterString.lower(passphrase),FfiConverterOptionString.lower(words)
+                )
+            },
+            pollFunc: ffi_delta_ffi_rust_future_poll_void,
+            completeFunc: ffi_delta_ffi_rust_future_complete_void,
+            freeFunc: ffi_delta_ffi_rust_future_free_void,
+            liftFunc: { $0 },
+            errorHandler: FfiConverterTypeDeltaError_lift
+        )
+}
+    
+    /**
+     * What a notification extension needs to open what pushes bring ([`decrypt_push`](crate::decrypt_push)): write it to
+     * a file that the extension can read, again whenever the app goes to the background. It has keys to read topics
+     * with, sealed with a key of the keystore's (item `delta.push`).
+     */
+open func keySnapshot()async throws  -> Data  {
+    return
+        try  await uniffiRustCallAsync(
+            rustFutureFunc: {
+                uniffi_delta_ffi_fn_method_delta_key_snapshot(
+                        self.uniffiCloneHandle()
+                )
+            },
+            pollFunc: ffi_delta_ffi_rust_future_poll_rust_buffer,
+            completeFunc: ffi_delta_ffi_rust_future_complete_rust_buffer,
+            freeFunc: ffi_delta_ffi_rust_future_free_rust_buffer,
+            liftFunc: FfiConverterData.lift,
+            errorHandler: FfiConverterTypeDeltaError_lift
+        )
+}
+    
+    /**
+     * Erases a topic's messages that a server received before this instant from this device, with what was said about
+     * them, and says how many there were. Others keep them; they do not come back here. A call that is cancelled leaves
+     * the rest: calling again goes on.
+     */
+open func prune(topic: TopicId, before: Date)async throws  -> UInt64  {
+    return
+        try  await uniffiRustCallAsync(
+            rustFutureFunc: {
+                uniffi_delta_ffi_fn_method_delta_prune(
+                        self.uniffiCloneHandle(),FfiConverterTypeTopicId_lower(topic),FfiConverterTimestamp.lower(before)
+                )
+            },
+            pollFunc: ffi_delta_ffi_rust_future_poll_u64,
+            completeFunc: ffi_delta_ffi_rust_future_complete_u64,
+            freeFunc: ffi_delta_ffi_rust_future_free_u64,
+            liftFunc: FfiConverterUInt64.lift,
+            errorHandler: FfiConverterTypeDeltaError_lift
+        )
+}
+    
+    /**
+     * What the device holds.
+     */
+open func statistics()async throws  -> Statistics  {
+    return
+        try  await uniffiRustCallAsync(
+            rustFutureFunc: {
+                uniffi_delta_ffi_fn_method_delta_statistics(
+                        self.uniffiCloneHandle()
+                )
+            },
+            pollFunc: ffi_delta_ffi_rust_future_poll_rust_buffer,
+            completeFunc: ffi_delta_ffi_rust_future_complete_rust_buffer,
+            freeFunc: ffi_delta_ffi_rust_future_free_rust_buffer,
+            liftFunc: FfiConverterTypeStatistics_lift,
+            errorHandler: FfiConverterTypeDeltaError_lift
+        )
+}
+    
+    /**
+     * What the database takes, conversation by conversation, the largest first. Reads every operation's length: for a
+     * settings page, not for every frame.
+     */
+open func storageUse()async throws  -> StorageUse  {
+    return
+        try  await uniffiRustCallAsync(
+            rustFutureFunc: {
+                uniffi_delta_ffi_fn_method_delta_storage_use(
+                        self.uniffiCloneHandle()
+                )
+            },
+            pollFunc: ffi_delta_ffi_rust_future_poll_rust_buffer,
+            completeFunc: ffi_delta_ffi_rust_future_complete_rust_buffer,
+            freeFunc: ffi_delta_ffi_rust_future_free_rust_buffer,
+            liftFunc: FfiConverterTypeStorageUse_lift,
+            errorHandler: FfiConverterTypeDeltaError_lift
+        )
+}
+    
+    /**
+     * Closes the object and removes everything: the device's key and the person's words from the keystore, then the
+     * database. Should it fail in the middle, call it again.
+     */
+open func wipe()async throws   {
+    return
+        try  await uniffiRustCallAsync(
+            rustFutureFunc: {
+                uniffi_delta_ffi_fn_method_delta_wipe(
+                        self.uniffiCloneHandle()
+                )
+            },
+            pollFunc: ffi_delta_ffi_rust_future_poll_void,
+            completeFunc: ffi_delta_ffi_rust_future_complete_void,
+            freeFunc: ffi_delta_ffi_rust_future_free_void,
+            liftFunc: { $0 },
+            errorHandler: FfiConverterTypeDeltaError_lift
+        )
+}
+    
+    /**
+     * Removes a topic's conversation from this device, a space with its rooms: keys, messages, what was queued. Others
+     * keep what they have and hear nothing of it: leave a space first. Opened again from its ticket, it is read again.
+     */
+open func wipeTopic(topic: TopicId)async throws   {
+    return
+        try  await uniffiRustCallAsync(
+            rustFutureFunc: {
+                uniffi_delta_ffi_fn_method_delta_wipe_topic(
+                        self.uniffiCloneHandle(),FfiConverterTypeTopicId_lower(topic)
+                )
+            },
+            pollFunc: ffi_delta_ffi_rust_future_poll_void,
+            completeFunc: ffi_delta_ffi_rust_future_complete_void,
+            freeFunc: ffi_delta_ffi_rust_future_free_void,
+            liftFunc: { $0 },
             errorHandler: FfiConverterTypeDeltaError_lift
         )
 }
@@ -1526,6 +2238,150 @@ public func FfiConverterTypeEventListener_lift(_ handle: UInt64) throws -> Event
 #endif
 public func FfiConverterTypeEventListener_lower(_ value: EventListener) -> UInt64 {
     return FfiConverterTypeEventListener.lower(value)
+}
+
+
+
+
+
+
+/**
+ * What the app knew when it made the snapshot ([`Delta::key_snapshot`](crate::Delta::key_snapshot)), opened in the
+ * extension's process.
+ */
+public protocol KeySnapshotProtocol: AnyObject, Sendable {
+    
+    /**
+     * When it was made, by the device's clock.
+     */
+    func takenAt()  -> Date
+    
+}
+/**
+ * What the app knew when it made the snapshot ([`Delta::key_snapshot`](crate::Delta::key_snapshot)), opened in the
+ * extension's process.
+ */
+open class KeySnapshot: KeySnapshotProtocol, @unchecked Sendable {
+    fileprivate let handle: UInt64
+
+    /// Used to instantiate a [FFIObject] without an actual handle, for fakes in tests, mostly.
+#if swift(>=5.8)
+    @_documentation(visibility: private)
+#endif
+    public struct NoHandle {
+        public init() {}
+    }
+
+    // TODO: We'd like this to be `private` but for Swifty reasons,
+    // we can't implement `FfiConverter` without making this `required` and we can't
+    // make it `required` without making it `public`.
+#if swift(>=5.8)
+    @_documentation(visibility: private)
+#endif
+    required public init(unsafeFromHandle handle: UInt64) {
+        self.handle = handle
+    }
+
+    // This constructor can be used to instantiate a fake object.
+    // - Parameter noHandle: Placeholder value so we can have a constructor separate from the default empty one that may be implemented for classes extending [FFIObject].
+    //
+    // - Warning:
+    //     Any object instantiated with this constructor cannot be passed to an actual Rust-backed object. Since there isn't a backing handle the FFI lower functions will crash.
+#if swift(>=5.8)
+    @_documentation(visibility: private)
+#endif
+    public init(noHandle: NoHandle) {
+        self.handle = 0
+    }
+
+#if swift(>=5.8)
+    @_documentation(visibility: private)
+#endif
+    public func uniffiCloneHandle() -> UInt64 {
+        return try! rustCall { uniffi_delta_ffi_fn_clone_keysnapshot(self.handle, $0) }
+    }
+    // No primary constructor declared for this class.
+
+    deinit {
+        if handle == 0 {
+            // Mock objects have handle=0 don't try to free them
+            return
+        }
+
+        try! rustCall { uniffi_delta_ffi_fn_free_keysnapshot(handle, $0) }
+    }
+
+    
+    /**
+     * Opens a snapshot. The keystore needs only the item `delta.push`, and is called on the caller's thread.
+     */
+public static func `open`(sealed: Data, keystore: Keystore)throws  -> KeySnapshot  {
+    return try  FfiConverterTypeKeySnapshot_lift(try rustCallWithError(FfiConverterTypeDeltaError_lift) {
+        uniffiCallStatus in
+    uniffi_delta_ffi_fn_constructor_keysnapshot_open(
+        FfiConverterData.lower(sealed),
+        FfiConverterTypeKeystore_lower(keystore),uniffiCallStatus
+    )
+})
+}
+    
+
+    
+    /**
+     * When it was made, by the device's clock.
+     */
+open func takenAt() -> Date  {
+    return try!  FfiConverterTimestamp.lift(try! rustCall() {
+        uniffiCallStatus in
+    uniffi_delta_ffi_fn_method_keysnapshot_taken_at(
+            self.uniffiCloneHandle(),uniffiCallStatus
+    )
+})
+}
+    
+
+    
+}
+
+
+#if swift(>=5.8)
+@_documentation(visibility: private)
+#endif
+public struct FfiConverterTypeKeySnapshot: FfiConverter {
+    typealias FfiType = UInt64
+    typealias SwiftType = KeySnapshot
+
+    public static func lift(_ handle: UInt64) throws -> KeySnapshot {
+        return KeySnapshot(unsafeFromHandle: handle)
+    }
+
+    public static func lower(_ value: KeySnapshot) -> UInt64 {
+        return value.uniffiCloneHandle()
+    }
+
+    public static func read(from buf: inout (data: Data, offset: Data.Index)) throws -> KeySnapshot {
+        let handle: UInt64 = try readInt(&buf)
+        return try lift(handle)
+    }
+
+    public static func write(_ value: KeySnapshot, into buf: inout [UInt8]) {
+        writeInt(&buf, lower(value))
+    }
+}
+
+
+#if swift(>=5.8)
+@_documentation(visibility: private)
+#endif
+public func FfiConverterTypeKeySnapshot_lift(_ handle: UInt64) throws -> KeySnapshot {
+    return try FfiConverterTypeKeySnapshot.lift(handle)
+}
+
+#if swift(>=5.8)
+@_documentation(visibility: private)
+#endif
+public func FfiConverterTypeKeySnapshot_lower(_ value: KeySnapshot) -> UInt64 {
+    return FfiConverterTypeKeySnapshot.lower(value)
 }
 
 
@@ -2263,6 +3119,105 @@ public func FfiConverterTypeSubscription_lower(_ value: Subscription) -> UInt64 
 
 
 /**
+ * A line of a space's audit log.
+ */
+public struct AuditLine: Equatable, Hashable {
+    /**
+     * Above that of everything it builds on: to be handed back for the page before it.
+     */
+    public let rank: UInt32
+    /**
+     * The operation.
+     */
+    public let id: OperationId
+    /**
+     * Who did it.
+     */
+    public let author: Author
+    /**
+     * What, as docs/wire.md names it: `member.add`, say.
+     */
+    public let kind: String
+    /**
+     * Whom it is about.
+     */
+    public let subject: Author?
+
+    // Default memberwise initializers are never public by default, so we
+    // declare one manually.
+    public init(
+        /**
+         * Above that of everything it builds on: to be handed back for the page before it.
+         */rank: UInt32, 
+        /**
+         * The operation.
+         */id: OperationId, 
+        /**
+         * Who did it.
+         */author: Author, 
+        /**
+         * What, as docs/wire.md names it: `member.add`, say.
+         */kind: String, 
+        /**
+         * Whom it is about.
+         */subject: Author?) {
+        self.rank = rank
+        self.id = id
+        self.author = author
+        self.kind = kind
+        self.subject = subject
+    }
+
+    
+
+    
+}
+
+#if compiler(>=6)
+extension AuditLine: Sendable {}
+#endif
+
+#if swift(>=5.8)
+@_documentation(visibility: private)
+#endif
+public struct FfiConverterTypeAuditLine: FfiConverterRustBuffer {
+    public static func read(from buf: inout (data: Data, offset: Data.Index)) throws -> AuditLine {
+        return
+            try AuditLine(
+                rank: FfiConverterUInt32.read(from: &buf), 
+                id: FfiConverterTypeOperationId.read(from: &buf), 
+                author: FfiConverterTypeAuthor.read(from: &buf), 
+                kind: FfiConverterString.read(from: &buf), 
+                subject: FfiConverterOptionTypeAuthor.read(from: &buf)
+        )
+    }
+
+    public static func write(_ value: AuditLine, into buf: inout [UInt8]) {
+        FfiConverterUInt32.write(value.rank, into: &buf)
+        FfiConverterTypeOperationId.write(value.id, into: &buf)
+        FfiConverterTypeAuthor.write(value.author, into: &buf)
+        FfiConverterString.write(value.kind, into: &buf)
+        FfiConverterOptionTypeAuthor.write(value.subject, into: &buf)
+    }
+}
+
+
+#if swift(>=5.8)
+@_documentation(visibility: private)
+#endif
+public func FfiConverterTypeAuditLine_lift(_ buf: RustBuffer) throws -> AuditLine {
+    return try FfiConverterTypeAuditLine.lift(buf)
+}
+
+#if swift(>=5.8)
+@_documentation(visibility: private)
+#endif
+public func FfiConverterTypeAuditLine_lower(_ value: AuditLine) -> RustBuffer {
+    return FfiConverterTypeAuditLine.lower(value)
+}
+
+
+/**
  * Rows of one kind that changed.
  */
 public struct Change: Equatable, Hashable {
@@ -2276,9 +3231,13 @@ public struct Change: Equatable, Hashable {
     public let kind: ChangedKind
     /**
      * Which: ids of messages; for reactions, of the messages they belong to; for profiles, the
-     * authors; otherwise of the space, the rooms, the members.
+     * authors; otherwise of the space, the rooms, the members, the operations that changed the keys.
      */
     public let ids: [Data]
+    /**
+     * Which keys, where they are values of keys; empty otherwise.
+     */
+    public let keys: [ValueKey]
 
     // Default memberwise initializers are never public by default, so we
     // declare one manually.
@@ -2291,11 +3250,15 @@ public struct Change: Equatable, Hashable {
          */kind: ChangedKind, 
         /**
          * Which: ids of messages; for reactions, of the messages they belong to; for profiles, the
-         * authors; otherwise of the space, the rooms, the members.
-         */ids: [Data]) {
+         * authors; otherwise of the space, the rooms, the members, the operations that changed the keys.
+         */ids: [Data], 
+        /**
+         * Which keys, where they are values of keys; empty otherwise.
+         */keys: [ValueKey]) {
         self.log = log
         self.kind = kind
         self.ids = ids
+        self.keys = keys
     }
 
     
@@ -2316,7 +3279,8 @@ public struct FfiConverterTypeChange: FfiConverterRustBuffer {
             try Change(
                 log: FfiConverterTypeLogId.read(from: &buf), 
                 kind: FfiConverterTypeChangedKind.read(from: &buf), 
-                ids: FfiConverterSequenceData.read(from: &buf)
+                ids: FfiConverterSequenceData.read(from: &buf), 
+                keys: FfiConverterSequenceTypeValueKey.read(from: &buf)
         )
     }
 
@@ -2324,6 +3288,7 @@ public struct FfiConverterTypeChange: FfiConverterRustBuffer {
         FfiConverterTypeLogId.write(value.log, into: &buf)
         FfiConverterTypeChangedKind.write(value.kind, into: &buf)
         FfiConverterSequenceData.write(value.ids, into: &buf)
+        FfiConverterSequenceTypeValueKey.write(value.keys, into: &buf)
     }
 }
 
@@ -2340,6 +3305,65 @@ public func FfiConverterTypeChange_lift(_ buf: RustBuffer) throws -> Change {
 #endif
 public func FfiConverterTypeChange_lower(_ value: Change) -> RustBuffer {
     return FfiConverterTypeChange.lower(value)
+}
+
+
+/**
+ * How far this device's clock is from the server's.
+ */
+public struct ClockSkew: Equatable, Hashable {
+    /**
+     * Milliseconds that this device's clock is ahead; less than 0: behind.
+     */
+    public let aheadMs: Int64
+
+    // Default memberwise initializers are never public by default, so we
+    // declare one manually.
+    public init(
+        /**
+         * Milliseconds that this device's clock is ahead; less than 0: behind.
+         */aheadMs: Int64) {
+        self.aheadMs = aheadMs
+    }
+
+    
+
+    
+}
+
+#if compiler(>=6)
+extension ClockSkew: Sendable {}
+#endif
+
+#if swift(>=5.8)
+@_documentation(visibility: private)
+#endif
+public struct FfiConverterTypeClockSkew: FfiConverterRustBuffer {
+    public static func read(from buf: inout (data: Data, offset: Data.Index)) throws -> ClockSkew {
+        return
+            try ClockSkew(
+                aheadMs: FfiConverterInt64.read(from: &buf)
+        )
+    }
+
+    public static func write(_ value: ClockSkew, into buf: inout [UInt8]) {
+        FfiConverterInt64.write(value.aheadMs, into: &buf)
+    }
+}
+
+
+#if swift(>=5.8)
+@_documentation(visibility: private)
+#endif
+public func FfiConverterTypeClockSkew_lift(_ buf: RustBuffer) throws -> ClockSkew {
+    return try FfiConverterTypeClockSkew.lift(buf)
+}
+
+#if swift(>=5.8)
+@_documentation(visibility: private)
+#endif
+public func FfiConverterTypeClockSkew_lower(_ value: ClockSkew) -> RustBuffer {
+    return FfiConverterTypeClockSkew.lower(value)
 }
 
 
@@ -2495,6 +3519,85 @@ public func FfiConverterTypeConfig_lower(_ value: Config) -> RustBuffer {
 
 
 /**
+ * A message that was found.
+ */
+public struct Found: Equatable, Hashable {
+    /**
+     * The message.
+     */
+    public let message: Message
+    /**
+     * Its conversation.
+     */
+    public let log: LogId
+    /**
+     * Its text around the first word that was looked for, at most 120 characters.
+     */
+    public let excerpt: String
+
+    // Default memberwise initializers are never public by default, so we
+    // declare one manually.
+    public init(
+        /**
+         * The message.
+         */message: Message, 
+        /**
+         * Its conversation.
+         */log: LogId, 
+        /**
+         * Its text around the first word that was looked for, at most 120 characters.
+         */excerpt: String) {
+        self.message = message
+        self.log = log
+        self.excerpt = excerpt
+    }
+
+    
+
+    
+}
+
+#if compiler(>=6)
+extension Found: Sendable {}
+#endif
+
+#if swift(>=5.8)
+@_documentation(visibility: private)
+#endif
+public struct FfiConverterTypeFound: FfiConverterRustBuffer {
+    public static func read(from buf: inout (data: Data, offset: Data.Index)) throws -> Found {
+        return
+            try Found(
+                message: FfiConverterTypeMessage.read(from: &buf), 
+                log: FfiConverterTypeLogId.read(from: &buf), 
+                excerpt: FfiConverterString.read(from: &buf)
+        )
+    }
+
+    public static func write(_ value: Found, into buf: inout [UInt8]) {
+        FfiConverterTypeMessage.write(value.message, into: &buf)
+        FfiConverterTypeLogId.write(value.log, into: &buf)
+        FfiConverterString.write(value.excerpt, into: &buf)
+    }
+}
+
+
+#if swift(>=5.8)
+@_documentation(visibility: private)
+#endif
+public func FfiConverterTypeFound_lift(_ buf: RustBuffer) throws -> Found {
+    return try FfiConverterTypeFound.lift(buf)
+}
+
+#if swift(>=5.8)
+@_documentation(visibility: private)
+#endif
+public func FfiConverterTypeFound_lower(_ value: Found) -> RustBuffer {
+    return FfiConverterTypeFound.lower(value)
+}
+
+
+/**
  * Seqs `first..=last` that are gone.
  */
 public struct GapRow: Equatable, Hashable {
@@ -2560,6 +3663,283 @@ public func FfiConverterTypeGapRow_lift(_ buf: RustBuffer) throws -> GapRow {
 #endif
 public func FfiConverterTypeGapRow_lower(_ value: GapRow) -> RustBuffer {
     return FfiConverterTypeGapRow.lower(value)
+}
+
+
+/**
+ * An invitation that is not revoked.
+ */
+public struct Invitation: Equatable, Hashable {
+    /**
+     * The operation that made it: what revokes it names.
+     */
+    public let id: OperationId
+    /**
+     * The level whoever comes with it gets.
+     */
+    public let level: Level
+    /**
+     * When it expires.
+     */
+    public let expires: Date?
+    /**
+     * Whether it admits one person only.
+     */
+    public let once: Bool
+    /**
+     * Whether it, admitting one only, has.
+     */
+    public let used: Bool
+
+    // Default memberwise initializers are never public by default, so we
+    // declare one manually.
+    public init(
+        /**
+         * The operation that made it: what revokes it names.
+         */id: OperationId, 
+        /**
+         * The level whoever comes with it gets.
+         */level: Level, 
+        /**
+         * When it expires.
+         */expires: Date?, 
+        /**
+         * Whether it admits one person only.
+         */once: Bool, 
+        /**
+         * Whether it, admitting one only, has.
+         */used: Bool) {
+        self.id = id
+        self.level = level
+        self.expires = expires
+        self.once = once
+        self.used = used
+    }
+
+    
+
+    
+}
+
+#if compiler(>=6)
+extension Invitation: Sendable {}
+#endif
+
+#if swift(>=5.8)
+@_documentation(visibility: private)
+#endif
+public struct FfiConverterTypeInvitation: FfiConverterRustBuffer {
+    public static func read(from buf: inout (data: Data, offset: Data.Index)) throws -> Invitation {
+        return
+            try Invitation(
+                id: FfiConverterTypeOperationId.read(from: &buf), 
+                level: FfiConverterTypeLevel.read(from: &buf), 
+                expires: FfiConverterOptionTimestamp.read(from: &buf), 
+                once: FfiConverterBool.read(from: &buf), 
+                used: FfiConverterBool.read(from: &buf)
+        )
+    }
+
+    public static func write(_ value: Invitation, into buf: inout [UInt8]) {
+        FfiConverterTypeOperationId.write(value.id, into: &buf)
+        FfiConverterTypeLevel.write(value.level, into: &buf)
+        FfiConverterOptionTimestamp.write(value.expires, into: &buf)
+        FfiConverterBool.write(value.once, into: &buf)
+        FfiConverterBool.write(value.used, into: &buf)
+    }
+}
+
+
+#if swift(>=5.8)
+@_documentation(visibility: private)
+#endif
+public func FfiConverterTypeInvitation_lift(_ buf: RustBuffer) throws -> Invitation {
+    return try FfiConverterTypeInvitation.lift(buf)
+}
+
+#if swift(>=5.8)
+@_documentation(visibility: private)
+#endif
+public func FfiConverterTypeInvitation_lower(_ value: Invitation) -> RustBuffer {
+    return FfiConverterTypeInvitation.lower(value)
+}
+
+
+/**
+ * Somebody who asks to be let in.
+ */
+public struct JoinRequest: Equatable, Hashable {
+    /**
+     * The operation.
+     */
+    public let id: OperationId
+    /**
+     * Who.
+     */
+    public let author: Author
+    /**
+     * The invitation they claim; nothing for a mere request. Whoever made it answers by itself.
+     */
+    public let invitation: OperationId?
+    /**
+     * What they say.
+     */
+    public let text: String?
+
+    // Default memberwise initializers are never public by default, so we
+    // declare one manually.
+    public init(
+        /**
+         * The operation.
+         */id: OperationId, 
+        /**
+         * Who.
+         */author: Author, 
+        /**
+         * The invitation they claim; nothing for a mere request. Whoever made it answers by itself.
+         */invitation: OperationId?, 
+        /**
+         * What they say.
+         */text: String?) {
+        self.id = id
+        self.author = author
+        self.invitation = invitation
+        self.text = text
+    }
+
+    
+
+    
+}
+
+#if compiler(>=6)
+extension JoinRequest: Sendable {}
+#endif
+
+#if swift(>=5.8)
+@_documentation(visibility: private)
+#endif
+public struct FfiConverterTypeJoinRequest: FfiConverterRustBuffer {
+    public static func read(from buf: inout (data: Data, offset: Data.Index)) throws -> JoinRequest {
+        return
+            try JoinRequest(
+                id: FfiConverterTypeOperationId.read(from: &buf), 
+                author: FfiConverterTypeAuthor.read(from: &buf), 
+                invitation: FfiConverterOptionTypeOperationId.read(from: &buf), 
+                text: FfiConverterOptionString.read(from: &buf)
+        )
+    }
+
+    public static func write(_ value: JoinRequest, into buf: inout [UInt8]) {
+        FfiConverterTypeOperationId.write(value.id, into: &buf)
+        FfiConverterTypeAuthor.write(value.author, into: &buf)
+        FfiConverterOptionTypeOperationId.write(value.invitation, into: &buf)
+        FfiConverterOptionString.write(value.text, into: &buf)
+    }
+}
+
+
+#if swift(>=5.8)
+@_documentation(visibility: private)
+#endif
+public func FfiConverterTypeJoinRequest_lift(_ buf: RustBuffer) throws -> JoinRequest {
+    return try FfiConverterTypeJoinRequest.lift(buf)
+}
+
+#if swift(>=5.8)
+@_documentation(visibility: private)
+#endif
+public func FfiConverterTypeJoinRequest_lower(_ value: JoinRequest) -> RustBuffer {
+    return FfiConverterTypeJoinRequest.lower(value)
+}
+
+
+/**
+ * A member of a space, or somebody banned from it.
+ */
+public struct Member: Equatable, Hashable {
+    /**
+     * Who.
+     */
+    public let author: Author
+    /**
+     * Their level; nothing for whoever is no member.
+     */
+    public let level: Level?
+    /**
+     * A member who may not write for now.
+     */
+    public let muted: Bool
+    /**
+     * Not to be added.
+     */
+    public let banned: Bool
+
+    // Default memberwise initializers are never public by default, so we
+    // declare one manually.
+    public init(
+        /**
+         * Who.
+         */author: Author, 
+        /**
+         * Their level; nothing for whoever is no member.
+         */level: Level?, 
+        /**
+         * A member who may not write for now.
+         */muted: Bool, 
+        /**
+         * Not to be added.
+         */banned: Bool) {
+        self.author = author
+        self.level = level
+        self.muted = muted
+        self.banned = banned
+    }
+
+    
+
+    
+}
+
+#if compiler(>=6)
+extension Member: Sendable {}
+#endif
+
+#if swift(>=5.8)
+@_documentation(visibility: private)
+#endif
+public struct FfiConverterTypeMember: FfiConverterRustBuffer {
+    public static func read(from buf: inout (data: Data, offset: Data.Index)) throws -> Member {
+        return
+            try Member(
+                author: FfiConverterTypeAuthor.read(from: &buf), 
+                level: FfiConverterOptionTypeLevel.read(from: &buf), 
+                muted: FfiConverterBool.read(from: &buf), 
+                banned: FfiConverterBool.read(from: &buf)
+        )
+    }
+
+    public static func write(_ value: Member, into buf: inout [UInt8]) {
+        FfiConverterTypeAuthor.write(value.author, into: &buf)
+        FfiConverterOptionTypeLevel.write(value.level, into: &buf)
+        FfiConverterBool.write(value.muted, into: &buf)
+        FfiConverterBool.write(value.banned, into: &buf)
+    }
+}
+
+
+#if swift(>=5.8)
+@_documentation(visibility: private)
+#endif
+public func FfiConverterTypeMember_lift(_ buf: RustBuffer) throws -> Member {
+    return try FfiConverterTypeMember.lift(buf)
+}
+
+#if swift(>=5.8)
+@_documentation(visibility: private)
+#endif
+public func FfiConverterTypeMember_lower(_ value: Member) -> RustBuffer {
+    return FfiConverterTypeMember.lower(value)
 }
 
 
@@ -2812,6 +4192,125 @@ public func FfiConverterTypeOutbox_lower(_ value: Outbox) -> RustBuffer {
 
 
 /**
+ * An operation on its way out.
+ */
+public struct OutboxRow: Equatable, Hashable {
+    /**
+     * Order of arrival: to be handed back for the rows after it.
+     */
+    public let row: Int64
+    /**
+     * The operation.
+     */
+    public let operation: OperationId
+    /**
+     * Its length as it is sent, bytes.
+     */
+    public let bytes: UInt32
+    /**
+     * Whether this device wrote it; otherwise a server lost what somebody else did.
+     */
+    public let own: Bool
+    /**
+     * Where it stands.
+     */
+    public let state: OutboxState
+    /**
+     * Attempts so far.
+     */
+    public let tries: UInt32
+    /**
+     * Not to be sent (again) before this instant.
+     */
+    public let notBefore: Date
+
+    // Default memberwise initializers are never public by default, so we
+    // declare one manually.
+    public init(
+        /**
+         * Order of arrival: to be handed back for the rows after it.
+         */row: Int64, 
+        /**
+         * The operation.
+         */operation: OperationId, 
+        /**
+         * Its length as it is sent, bytes.
+         */bytes: UInt32, 
+        /**
+         * Whether this device wrote it; otherwise a server lost what somebody else did.
+         */own: Bool, 
+        /**
+         * Where it stands.
+         */state: OutboxState, 
+        /**
+         * Attempts so far.
+         */tries: UInt32, 
+        /**
+         * Not to be sent (again) before this instant.
+         */notBefore: Date) {
+        self.row = row
+        self.operation = operation
+        self.bytes = bytes
+        self.own = own
+        self.state = state
+        self.tries = tries
+        self.notBefore = notBefore
+    }
+
+    
+
+    
+}
+
+#if compiler(>=6)
+extension OutboxRow: Sendable {}
+#endif
+
+#if swift(>=5.8)
+@_documentation(visibility: private)
+#endif
+public struct FfiConverterTypeOutboxRow: FfiConverterRustBuffer {
+    public static func read(from buf: inout (data: Data, offset: Data.Index)) throws -> OutboxRow {
+        return
+            try OutboxRow(
+                row: FfiConverterInt64.read(from: &buf), 
+                operation: FfiConverterTypeOperationId.read(from: &buf), 
+                bytes: FfiConverterUInt32.read(from: &buf), 
+                own: FfiConverterBool.read(from: &buf), 
+                state: FfiConverterTypeOutboxState.read(from: &buf), 
+                tries: FfiConverterUInt32.read(from: &buf), 
+                notBefore: FfiConverterTimestamp.read(from: &buf)
+        )
+    }
+
+    public static func write(_ value: OutboxRow, into buf: inout [UInt8]) {
+        FfiConverterInt64.write(value.row, into: &buf)
+        FfiConverterTypeOperationId.write(value.operation, into: &buf)
+        FfiConverterUInt32.write(value.bytes, into: &buf)
+        FfiConverterBool.write(value.own, into: &buf)
+        FfiConverterTypeOutboxState.write(value.state, into: &buf)
+        FfiConverterUInt32.write(value.tries, into: &buf)
+        FfiConverterTimestamp.write(value.notBefore, into: &buf)
+    }
+}
+
+
+#if swift(>=5.8)
+@_documentation(visibility: private)
+#endif
+public func FfiConverterTypeOutboxRow_lift(_ buf: RustBuffer) throws -> OutboxRow {
+    return try FfiConverterTypeOutboxRow.lift(buf)
+}
+
+#if swift(>=5.8)
+@_documentation(visibility: private)
+#endif
+public func FfiConverterTypeOutboxRow_lower(_ value: OutboxRow) -> RustBuffer {
+    return FfiConverterTypeOutboxRow.lower(value)
+}
+
+
+/**
  * Why some operations are parked.
  */
 public struct ParkedRows: Equatable, Hashable {
@@ -2960,6 +4459,343 @@ public func FfiConverterTypePending_lower(_ value: Pending) -> RustBuffer {
 
 
 /**
+ * A space or room that was made or joined.
+ */
+public struct Place: Equatable, Hashable {
+    /**
+     * Its stable name.
+     */
+    public let log: LogId
+    /**
+     * The topic to subscribe to and publish in. It stays valid when keys change.
+     */
+    public let topic: TopicId
+
+    // Default memberwise initializers are never public by default, so we
+    // declare one manually.
+    public init(
+        /**
+         * Its stable name.
+         */log: LogId, 
+        /**
+         * The topic to subscribe to and publish in. It stays valid when keys change.
+         */topic: TopicId) {
+        self.log = log
+        self.topic = topic
+    }
+
+    
+
+    
+}
+
+#if compiler(>=6)
+extension Place: Sendable {}
+#endif
+
+#if swift(>=5.8)
+@_documentation(visibility: private)
+#endif
+public struct FfiConverterTypePlace: FfiConverterRustBuffer {
+    public static func read(from buf: inout (data: Data, offset: Data.Index)) throws -> Place {
+        return
+            try Place(
+                log: FfiConverterTypeLogId.read(from: &buf), 
+                topic: FfiConverterTypeTopicId.read(from: &buf)
+        )
+    }
+
+    public static func write(_ value: Place, into buf: inout [UInt8]) {
+        FfiConverterTypeLogId.write(value.log, into: &buf)
+        FfiConverterTypeTopicId.write(value.topic, into: &buf)
+    }
+}
+
+
+#if swift(>=5.8)
+@_documentation(visibility: private)
+#endif
+public func FfiConverterTypePlace_lift(_ buf: RustBuffer) throws -> Place {
+    return try FfiConverterTypePlace.lift(buf)
+}
+
+#if swift(>=5.8)
+@_documentation(visibility: private)
+#endif
+public func FfiConverterTypePlace_lower(_ value: Place) -> RustBuffer {
+    return FfiConverterTypePlace.lower(value)
+}
+
+
+/**
+ * What a notification may show of one operation.
+ */
+public struct Preview: Equatable, Hashable {
+    /**
+     * The topic, as the app knows it.
+     */
+    public let topic: TopicId
+    /**
+     * The conversation.
+     */
+    public let log: LogId
+    /**
+     * What a space or room was called when the snapshot was made.
+     */
+    public let title: String?
+    /**
+     * The operation.
+     */
+    public let operation: OperationId
+    /**
+     * Who wrote it.
+     */
+    public let author: Author
+    /**
+     * What they were called here when the snapshot was made.
+     */
+    public let name: String?
+    /**
+     * This device wrote it: nothing to notify about.
+     */
+    public let own: Bool
+    /**
+     * The author could write here when the snapshot was made. Where this is false show no content.
+     */
+    public let mayWrite: Bool
+    /**
+     * When it was written, by the author's clock.
+     */
+    public let sentAt: Date?
+    /**
+     * What it says.
+     */
+    public let said: PreviewSaid
+
+    // Default memberwise initializers are never public by default, so we
+    // declare one manually.
+    public init(
+        /**
+         * The topic, as the app knows it.
+         */topic: TopicId, 
+        /**
+         * The conversation.
+         */log: LogId, 
+        /**
+         * What a space or room was called when the snapshot was made.
+         */title: String?, 
+        /**
+         * The operation.
+         */operation: OperationId, 
+        /**
+         * Who wrote it.
+         */author: Author, 
+        /**
+         * What they were called here when the snapshot was made.
+         */name: String?, 
+        /**
+         * This device wrote it: nothing to notify about.
+         */own: Bool, 
+        /**
+         * The author could write here when the snapshot was made. Where this is false show no content.
+         */mayWrite: Bool, 
+        /**
+         * When it was written, by the author's clock.
+         */sentAt: Date?, 
+        /**
+         * What it says.
+         */said: PreviewSaid) {
+        self.topic = topic
+        self.log = log
+        self.title = title
+        self.operation = operation
+        self.author = author
+        self.name = name
+        self.own = own
+        self.mayWrite = mayWrite
+        self.sentAt = sentAt
+        self.said = said
+    }
+
+    
+
+    
+}
+
+#if compiler(>=6)
+extension Preview: Sendable {}
+#endif
+
+#if swift(>=5.8)
+@_documentation(visibility: private)
+#endif
+public struct FfiConverterTypePreview: FfiConverterRustBuffer {
+    public static func read(from buf: inout (data: Data, offset: Data.Index)) throws -> Preview {
+        return
+            try Preview(
+                topic: FfiConverterTypeTopicId.read(from: &buf), 
+                log: FfiConverterTypeLogId.read(from: &buf), 
+                title: FfiConverterOptionString.read(from: &buf), 
+                operation: FfiConverterTypeOperationId.read(from: &buf), 
+                author: FfiConverterTypeAuthor.read(from: &buf), 
+                name: FfiConverterOptionString.read(from: &buf), 
+                own: FfiConverterBool.read(from: &buf), 
+                mayWrite: FfiConverterBool.read(from: &buf), 
+                sentAt: FfiConverterOptionTimestamp.read(from: &buf), 
+                said: FfiConverterTypePreviewSaid.read(from: &buf)
+        )
+    }
+
+    public static func write(_ value: Preview, into buf: inout [UInt8]) {
+        FfiConverterTypeTopicId.write(value.topic, into: &buf)
+        FfiConverterTypeLogId.write(value.log, into: &buf)
+        FfiConverterOptionString.write(value.title, into: &buf)
+        FfiConverterTypeOperationId.write(value.operation, into: &buf)
+        FfiConverterTypeAuthor.write(value.author, into: &buf)
+        FfiConverterOptionString.write(value.name, into: &buf)
+        FfiConverterBool.write(value.own, into: &buf)
+        FfiConverterBool.write(value.mayWrite, into: &buf)
+        FfiConverterOptionTimestamp.write(value.sentAt, into: &buf)
+        FfiConverterTypePreviewSaid.write(value.said, into: &buf)
+    }
+}
+
+
+#if swift(>=5.8)
+@_documentation(visibility: private)
+#endif
+public func FfiConverterTypePreview_lift(_ buf: RustBuffer) throws -> Preview {
+    return try FfiConverterTypePreview.lift(buf)
+}
+
+#if swift(>=5.8)
+@_documentation(visibility: private)
+#endif
+public func FfiConverterTypePreview_lower(_ value: Preview) -> RustBuffer {
+    return FfiConverterTypePreview.lower(value)
+}
+
+
+/**
+ * What somebody says about themselves in one conversation.
+ */
+public struct Profile: Equatable, Hashable {
+    /**
+     * Who.
+     */
+    public let author: Author
+    /**
+     * In which conversation.
+     */
+    public let log: LogId
+    /**
+     * Display name.
+     */
+    public let name: String
+    /**
+     * About the author.
+     */
+    public let bio: String?
+    /**
+     * Picture.
+     */
+    public let avatar: BlobId?
+    /**
+     * Free text such as "away".
+     */
+    public let availability: String?
+    /**
+     * Whether strangers may read it.
+     */
+    public let `public`: Bool
+
+    // Default memberwise initializers are never public by default, so we
+    // declare one manually.
+    public init(
+        /**
+         * Who.
+         */author: Author, 
+        /**
+         * In which conversation.
+         */log: LogId, 
+        /**
+         * Display name.
+         */name: String, 
+        /**
+         * About the author.
+         */bio: String?, 
+        /**
+         * Picture.
+         */avatar: BlobId?, 
+        /**
+         * Free text such as "away".
+         */availability: String?, 
+        /**
+         * Whether strangers may read it.
+         */`public`: Bool) {
+        self.author = author
+        self.log = log
+        self.name = name
+        self.bio = bio
+        self.avatar = avatar
+        self.availability = availability
+        self.`public` = `public`
+    }
+
+    
+
+    
+}
+
+#if compiler(>=6)
+extension Profile: Sendable {}
+#endif
+
+#if swift(>=5.8)
+@_documentation(visibility: private)
+#endif
+public struct FfiConverterTypeProfile: FfiConverterRustBuffer {
+    public static func read(from buf: inout (data: Data, offset: Data.Index)) throws -> Profile {
+        return
+            try Profile(
+                author: FfiConverterTypeAuthor.read(from: &buf), 
+                log: FfiConverterTypeLogId.read(from: &buf), 
+                name: FfiConverterString.read(from: &buf), 
+                bio: FfiConverterOptionString.read(from: &buf), 
+                avatar: FfiConverterOptionTypeBlobId.read(from: &buf), 
+                availability: FfiConverterOptionString.read(from: &buf), 
+                public: FfiConverterBool.read(from: &buf)
+        )
+    }
+
+    public static func write(_ value: Profile, into buf: inout [UInt8]) {
+        FfiConverterTypeAuthor.write(value.author, into: &buf)
+        FfiConverterTypeLogId.write(value.log, into: &buf)
+        FfiConverterString.write(value.name, into: &buf)
+        FfiConverterOptionString.write(value.bio, into: &buf)
+        FfiConverterOptionTypeBlobId.write(value.avatar, into: &buf)
+        FfiConverterOptionString.write(value.availability, into: &buf)
+        FfiConverterBool.write(value.`public`, into: &buf)
+    }
+}
+
+
+#if swift(>=5.8)
+@_documentation(visibility: private)
+#endif
+public func FfiConverterTypeProfile_lift(_ buf: RustBuffer) throws -> Profile {
+    return try FfiConverterTypeProfile.lift(buf)
+}
+
+#if swift(>=5.8)
+@_documentation(visibility: private)
+#endif
+public func FfiConverterTypeProfile_lower(_ value: Profile) -> RustBuffer {
+    return FfiConverterTypeProfile.lower(value)
+}
+
+
+/**
  * A reaction that stands.
  */
 public struct Reaction: Equatable, Hashable {
@@ -3035,6 +4871,184 @@ public func FfiConverterTypeReaction_lift(_ buf: RustBuffer) throws -> Reaction 
 #endif
 public func FfiConverterTypeReaction_lower(_ value: Reaction) -> RustBuffer {
     return FfiConverterTypeReaction.lower(value)
+}
+
+
+/**
+ * A room.
+ */
+public struct Room: Equatable, Hashable {
+    /**
+     * Its stable name.
+     */
+    public let room: LogId
+    /**
+     * The space it belongs to.
+     */
+    public let space: LogId
+    /**
+     * Its topic on this device, if it is open here.
+     */
+    public let topic: TopicId?
+    /**
+     * What it says about itself.
+     */
+    public let about: RoomText
+    /**
+     * Whether it takes messages.
+     */
+    public let state: RoomState
+
+    // Default memberwise initializers are never public by default, so we
+    // declare one manually.
+    public init(
+        /**
+         * Its stable name.
+         */room: LogId, 
+        /**
+         * The space it belongs to.
+         */space: LogId, 
+        /**
+         * Its topic on this device, if it is open here.
+         */topic: TopicId?, 
+        /**
+         * What it says about itself.
+         */about: RoomText, 
+        /**
+         * Whether it takes messages.
+         */state: RoomState) {
+        self.room = room
+        self.space = space
+        self.topic = topic
+        self.about = about
+        self.state = state
+    }
+
+    
+
+    
+}
+
+#if compiler(>=6)
+extension Room: Sendable {}
+#endif
+
+#if swift(>=5.8)
+@_documentation(visibility: private)
+#endif
+public struct FfiConverterTypeRoom: FfiConverterRustBuffer {
+    public static func read(from buf: inout (data: Data, offset: Data.Index)) throws -> Room {
+        return
+            try Room(
+                room: FfiConverterTypeLogId.read(from: &buf), 
+                space: FfiConverterTypeLogId.read(from: &buf), 
+                topic: FfiConverterOptionTypeTopicId.read(from: &buf), 
+                about: FfiConverterTypeRoomText.read(from: &buf), 
+                state: FfiConverterTypeRoomState.read(from: &buf)
+        )
+    }
+
+    public static func write(_ value: Room, into buf: inout [UInt8]) {
+        FfiConverterTypeLogId.write(value.room, into: &buf)
+        FfiConverterTypeLogId.write(value.space, into: &buf)
+        FfiConverterOptionTypeTopicId.write(value.topic, into: &buf)
+        FfiConverterTypeRoomText.write(value.about, into: &buf)
+        FfiConverterTypeRoomState.write(value.state, into: &buf)
+    }
+}
+
+
+#if swift(>=5.8)
+@_documentation(visibility: private)
+#endif
+public func FfiConverterTypeRoom_lift(_ buf: RustBuffer) throws -> Room {
+    return try FfiConverterTypeRoom.lift(buf)
+}
+
+#if swift(>=5.8)
+@_documentation(visibility: private)
+#endif
+public func FfiConverterTypeRoom_lower(_ value: Room) -> RustBuffer {
+    return FfiConverterTypeRoom.lower(value)
+}
+
+
+/**
+ * What a room says about itself. Replaced whole.
+ */
+public struct RoomText: Equatable, Hashable {
+    /**
+     * At most 64 characters.
+     */
+    public let name: String
+    /**
+     * At most 2048 bytes.
+     */
+    public let description: String?
+    /**
+     * How long a member waits between two messages, seconds. Kept by the sending app.
+     */
+    public let cooldown: UInt64?
+
+    // Default memberwise initializers are never public by default, so we
+    // declare one manually.
+    public init(
+        /**
+         * At most 64 characters.
+         */name: String, 
+        /**
+         * At most 2048 bytes.
+         */description: String? = nil, 
+        /**
+         * How long a member waits between two messages, seconds. Kept by the sending app.
+         */cooldown: UInt64? = nil) {
+        self.name = name
+        self.description = description
+        self.cooldown = cooldown
+    }
+
+    
+
+    
+}
+
+#if compiler(>=6)
+extension RoomText: Sendable {}
+#endif
+
+#if swift(>=5.8)
+@_documentation(visibility: private)
+#endif
+public struct FfiConverterTypeRoomText: FfiConverterRustBuffer {
+    public static func read(from buf: inout (data: Data, offset: Data.Index)) throws -> RoomText {
+        return
+            try RoomText(
+                name: FfiConverterString.read(from: &buf), 
+                description: FfiConverterOptionString.read(from: &buf), 
+                cooldown: FfiConverterOptionUInt64.read(from: &buf)
+        )
+    }
+
+    public static func write(_ value: RoomText, into buf: inout [UInt8]) {
+        FfiConverterString.write(value.name, into: &buf)
+        FfiConverterOptionString.write(value.description, into: &buf)
+        FfiConverterOptionUInt64.write(value.cooldown, into: &buf)
+    }
+}
+
+
+#if swift(>=5.8)
+@_documentation(visibility: private)
+#endif
+public func FfiConverterTypeRoomText_lift(_ buf: RustBuffer) throws -> RoomText {
+    return try FfiConverterTypeRoomText.lift(buf)
+}
+
+#if swift(>=5.8)
+@_documentation(visibility: private)
+#endif
+public func FfiConverterTypeRoomText_lower(_ value: RoomText) -> RustBuffer {
+    return FfiConverterTypeRoomText.lower(value)
 }
 
 
@@ -3134,6 +5148,333 @@ public func FfiConverterTypeRunSummary_lift(_ buf: RustBuffer) throws -> RunSumm
 #endif
 public func FfiConverterTypeRunSummary_lower(_ value: RunSummary) -> RustBuffer {
     return FfiConverterTypeRunSummary.lower(value)
+}
+
+
+/**
+ * What to search for.
+ */
+public struct SearchWords: Equatable, Hashable {
+    /**
+     * Words that all occur; upper and lower case are the same. Of more than 16 the first count.
+     */
+    public let words: String
+    /**
+     * Only in this topic.
+     */
+    public let topic: TopicId?
+    /**
+     * Only by this author.
+     */
+    public let author: Author?
+    /**
+     * Only received at this time or later, by the server's clock.
+     */
+    public let since: Date?
+    /**
+     * Only received earlier than this.
+     */
+    public let until: Date?
+
+    // Default memberwise initializers are never public by default, so we
+    // declare one manually.
+    public init(
+        /**
+         * Words that all occur; upper and lower case are the same. Of more than 16 the first count.
+         */words: String, 
+        /**
+         * Only in this topic.
+         */topic: TopicId? = nil, 
+        /**
+         * Only by this author.
+         */author: Author? = nil, 
+        /**
+         * Only received at this time or later, by the server's clock.
+         */since: Date? = nil, 
+        /**
+         * Only received earlier than this.
+         */until: Date? = nil) {
+        self.words = words
+        self.topic = topic
+        self.author = author
+        self.since = since
+        self.until = until
+    }
+
+    
+
+    
+}
+
+#if compiler(>=6)
+extension SearchWords: Sendable {}
+#endif
+
+#if swift(>=5.8)
+@_documentation(visibility: private)
+#endif
+public struct FfiConverterTypeSearchWords: FfiConverterRustBuffer {
+    public static func read(from buf: inout (data: Data, offset: Data.Index)) throws -> SearchWords {
+        return
+            try SearchWords(
+                words: FfiConverterString.read(from: &buf), 
+                topic: FfiConverterOptionTypeTopicId.read(from: &buf), 
+                author: FfiConverterOptionTypeAuthor.read(from: &buf), 
+                since: FfiConverterOptionTimestamp.read(from: &buf), 
+                until: FfiConverterOptionTimestamp.read(from: &buf)
+        )
+    }
+
+    public static func write(_ value: SearchWords, into buf: inout [UInt8]) {
+        FfiConverterString.write(value.words, into: &buf)
+        FfiConverterOptionTypeTopicId.write(value.topic, into: &buf)
+        FfiConverterOptionTypeAuthor.write(value.author, into: &buf)
+        FfiConverterOptionTimestamp.write(value.since, into: &buf)
+        FfiConverterOptionTimestamp.write(value.until, into: &buf)
+    }
+}
+
+
+#if swift(>=5.8)
+@_documentation(visibility: private)
+#endif
+public func FfiConverterTypeSearchWords_lift(_ buf: RustBuffer) throws -> SearchWords {
+    return try FfiConverterTypeSearchWords.lift(buf)
+}
+
+#if swift(>=5.8)
+@_documentation(visibility: private)
+#endif
+public func FfiConverterTypeSearchWords_lower(_ value: SearchWords) -> RustBuffer {
+    return FfiConverterTypeSearchWords.lower(value)
+}
+
+
+/**
+ * A space.
+ */
+public struct Space: Equatable, Hashable {
+    /**
+     * Its stable name.
+     */
+    public let space: LogId
+    /**
+     * Its topic on this device, if it is open here.
+     */
+    public let topic: TopicId?
+    /**
+     * What it says about itself.
+     */
+    public let about: SpaceText
+    /**
+     * Nothing in it counts any more.
+     */
+    public let deleted: Bool
+    /**
+     * A newer version of the app is needed to follow it.
+     */
+    public let updateRequired: Bool
+
+    // Default memberwise initializers are never public by default, so we
+    // declare one manually.
+    public init(
+        /**
+         * Its stable name.
+         */space: LogId, 
+        /**
+         * Its topic on this device, if it is open here.
+         */topic: TopicId?, 
+        /**
+         * What it says about itself.
+         */about: SpaceText, 
+        /**
+         * Nothing in it counts any more.
+         */deleted: Bool, 
+        /**
+         * A newer version of the app is needed to follow it.
+         */updateRequired: Bool) {
+        self.space = space
+        self.topic = topic
+        self.about = about
+        self.deleted = deleted
+        self.updateRequired = updateRequired
+    }
+
+    
+
+    
+}
+
+#if compiler(>=6)
+extension Space: Sendable {}
+#endif
+
+#if swift(>=5.8)
+@_documentation(visibility: private)
+#endif
+public struct FfiConverterTypeSpace: FfiConverterRustBuffer {
+    public static func read(from buf: inout (data: Data, offset: Data.Index)) throws -> Space {
+        return
+            try Space(
+                space: FfiConverterTypeLogId.read(from: &buf), 
+                topic: FfiConverterOptionTypeTopicId.read(from: &buf), 
+                about: FfiConverterTypeSpaceText.read(from: &buf), 
+                deleted: FfiConverterBool.read(from: &buf), 
+                updateRequired: FfiConverterBool.read(from: &buf)
+        )
+    }
+
+    public static func write(_ value: Space, into buf: inout [UInt8]) {
+        FfiConverterTypeLogId.write(value.space, into: &buf)
+        FfiConverterOptionTypeTopicId.write(value.topic, into: &buf)
+        FfiConverterTypeSpaceText.write(value.about, into: &buf)
+        FfiConverterBool.write(value.deleted, into: &buf)
+        FfiConverterBool.write(value.updateRequired, into: &buf)
+    }
+}
+
+
+#if swift(>=5.8)
+@_documentation(visibility: private)
+#endif
+public func FfiConverterTypeSpace_lift(_ buf: RustBuffer) throws -> Space {
+    return try FfiConverterTypeSpace.lift(buf)
+}
+
+#if swift(>=5.8)
+@_documentation(visibility: private)
+#endif
+public func FfiConverterTypeSpace_lower(_ value: Space) -> RustBuffer {
+    return FfiConverterTypeSpace.lower(value)
+}
+
+
+/**
+ * What a space says about itself. Replaced whole.
+ */
+public struct SpaceText: Equatable, Hashable {
+    /**
+     * At most 64 characters.
+     */
+    public let name: String
+    /**
+     * What kind of space it is, at most 64 characters.
+     */
+    public let label: String?
+    /**
+     * At most 2048 bytes.
+     */
+    public let description: String?
+    /**
+     * What newcomers are told, at most 2048 bytes.
+     */
+    public let welcome: String?
+    /**
+     * Picture.
+     */
+    public let avatar: BlobId?
+    /**
+     * Wide picture.
+     */
+    public let cover: BlobId?
+    /**
+     * Whether it may be listed.
+     */
+    public let `public`: Bool
+    /**
+     * Whether new members may read what was written before them.
+     */
+    public let history: Bool
+
+    // Default memberwise initializers are never public by default, so we
+    // declare one manually.
+    public init(
+        /**
+         * At most 64 characters.
+         */name: String, 
+        /**
+         * What kind of space it is, at most 64 characters.
+         */label: String? = nil, 
+        /**
+         * At most 2048 bytes.
+         */description: String? = nil, 
+        /**
+         * What newcomers are told, at most 2048 bytes.
+         */welcome: String? = nil, 
+        /**
+         * Picture.
+         */avatar: BlobId? = nil, 
+        /**
+         * Wide picture.
+         */cover: BlobId? = nil, 
+        /**
+         * Whether it may be listed.
+         */`public`: Bool = false, 
+        /**
+         * Whether new members may read what was written before them.
+         */history: Bool = false) {
+        self.name = name
+        self.label = label
+        self.description = description
+        self.welcome = welcome
+        self.avatar = avatar
+        self.cover = cover
+        self.`public` = `public`
+        self.history = history
+    }
+
+    
+
+    
+}
+
+#if compiler(>=6)
+extension SpaceText: Sendable {}
+#endif
+
+#if swift(>=5.8)
+@_documentation(visibility: private)
+#endif
+public struct FfiConverterTypeSpaceText: FfiConverterRustBuffer {
+    public static func read(from buf: inout (data: Data, offset: Data.Index)) throws -> SpaceText {
+        return
+            try SpaceText(
+                name: FfiConverterString.read(from: &buf), 
+                label: FfiConverterOptionString.read(from: &buf), 
+                description: FfiConverterOptionString.read(from: &buf), 
+                welcome: FfiConverterOptionString.read(from: &buf), 
+                avatar: FfiConverterOptionTypeBlobId.read(from: &buf), 
+                cover: FfiConverterOptionTypeBlobId.read(from: &buf), 
+                public: FfiConverterBool.read(from: &buf), 
+                history: FfiConverterBool.read(from: &buf)
+        )
+    }
+
+    public static func write(_ value: SpaceText, into buf: inout [UInt8]) {
+        FfiConverterString.write(value.name, into: &buf)
+        FfiConverterOptionString.write(value.label, into: &buf)
+        FfiConverterOptionString.write(value.description, into: &buf)
+        FfiConverterOptionString.write(value.welcome, into: &buf)
+        FfiConverterOptionTypeBlobId.write(value.avatar, into: &buf)
+        FfiConverterOptionTypeBlobId.write(value.cover, into: &buf)
+        FfiConverterBool.write(value.`public`, into: &buf)
+        FfiConverterBool.write(value.history, into: &buf)
+    }
+}
+
+
+#if swift(>=5.8)
+@_documentation(visibility: private)
+#endif
+public func FfiConverterTypeSpaceText_lift(_ buf: RustBuffer) throws -> SpaceText {
+    return try FfiConverterTypeSpaceText.lift(buf)
+}
+
+#if swift(>=5.8)
+@_documentation(visibility: private)
+#endif
+public func FfiConverterTypeSpaceText_lower(_ value: SpaceText) -> RustBuffer {
+    return FfiConverterTypeSpaceText.lower(value)
 }
 
 
@@ -3253,6 +5594,85 @@ public func FfiConverterTypeStatistics_lift(_ buf: RustBuffer) throws -> Statist
 #endif
 public func FfiConverterTypeStatistics_lower(_ value: Statistics) -> RustBuffer {
     return FfiConverterTypeStatistics.lower(value)
+}
+
+
+/**
+ * What the database takes on the disk.
+ */
+public struct StorageUse: Equatable, Hashable {
+    /**
+     * Length of the database file, its free pages included.
+     */
+    public let fileBytes: UInt64
+    /**
+     * Of these, pages that hold nothing and are used before the file grows.
+     */
+    public let freeBytes: UInt64
+    /**
+     * Each conversation, the largest first.
+     */
+    public let topics: [TopicUse]
+
+    // Default memberwise initializers are never public by default, so we
+    // declare one manually.
+    public init(
+        /**
+         * Length of the database file, its free pages included.
+         */fileBytes: UInt64, 
+        /**
+         * Of these, pages that hold nothing and are used before the file grows.
+         */freeBytes: UInt64, 
+        /**
+         * Each conversation, the largest first.
+         */topics: [TopicUse]) {
+        self.fileBytes = fileBytes
+        self.freeBytes = freeBytes
+        self.topics = topics
+    }
+
+    
+
+    
+}
+
+#if compiler(>=6)
+extension StorageUse: Sendable {}
+#endif
+
+#if swift(>=5.8)
+@_documentation(visibility: private)
+#endif
+public struct FfiConverterTypeStorageUse: FfiConverterRustBuffer {
+    public static func read(from buf: inout (data: Data, offset: Data.Index)) throws -> StorageUse {
+        return
+            try StorageUse(
+                fileBytes: FfiConverterUInt64.read(from: &buf), 
+                freeBytes: FfiConverterUInt64.read(from: &buf), 
+                topics: FfiConverterSequenceTypeTopicUse.read(from: &buf)
+        )
+    }
+
+    public static func write(_ value: StorageUse, into buf: inout [UInt8]) {
+        FfiConverterUInt64.write(value.fileBytes, into: &buf)
+        FfiConverterUInt64.write(value.freeBytes, into: &buf)
+        FfiConverterSequenceTypeTopicUse.write(value.topics, into: &buf)
+    }
+}
+
+
+#if swift(>=5.8)
+@_documentation(visibility: private)
+#endif
+public func FfiConverterTypeStorageUse_lift(_ buf: RustBuffer) throws -> StorageUse {
+    return try FfiConverterTypeStorageUse.lift(buf)
+}
+
+#if swift(>=5.8)
+@_documentation(visibility: private)
+#endif
+public func FfiConverterTypeStorageUse_lower(_ value: StorageUse) -> RustBuffer {
+    return FfiConverterTypeStorageUse.lower(value)
 }
 
 
@@ -3382,6 +5802,10 @@ public struct TopicStatus: Equatable, Hashable {
      */
     public let unreadable: Trouble?
     /**
+     * How far this device's clock is from the server's, where that is more than ten minutes.
+     */
+    public let clockSkew: ClockSkew?
+    /**
      * Smoothed time from sending to the echo, milliseconds.
      */
     public let roundTripMs: UInt64?
@@ -3414,6 +5838,9 @@ public struct TopicStatus: Equatable, Hashable {
          * Why the server does not let this device read, if it does not.
          */unreadable: Trouble?, 
         /**
+         * How far this device's clock is from the server's, where that is more than ten minutes.
+         */clockSkew: ClockSkew?, 
+        /**
          * Smoothed time from sending to the echo, milliseconds.
          */roundTripMs: UInt64?) {
         self.connection = connection
@@ -3424,6 +5851,7 @@ public struct TopicStatus: Equatable, Hashable {
         self.pending = pending
         self.blocked = blocked
         self.unreadable = unreadable
+        self.clockSkew = clockSkew
         self.roundTripMs = roundTripMs
     }
 
@@ -3451,6 +5879,7 @@ public struct FfiConverterTypeTopicStatus: FfiConverterRustBuffer {
                 pending: FfiConverterTypePending.read(from: &buf), 
                 blocked: FfiConverterOptionTypeTrouble.read(from: &buf), 
                 unreadable: FfiConverterOptionTypeTrouble.read(from: &buf), 
+                clockSkew: FfiConverterOptionTypeClockSkew.read(from: &buf), 
                 roundTripMs: FfiConverterOptionUInt64.read(from: &buf)
         )
     }
@@ -3464,6 +5893,7 @@ public struct FfiConverterTypeTopicStatus: FfiConverterRustBuffer {
         FfiConverterTypePending.write(value.pending, into: &buf)
         FfiConverterOptionTypeTrouble.write(value.blocked, into: &buf)
         FfiConverterOptionTypeTrouble.write(value.unreadable, into: &buf)
+        FfiConverterOptionTypeClockSkew.write(value.clockSkew, into: &buf)
         FfiConverterOptionUInt64.write(value.roundTripMs, into: &buf)
     }
 }
@@ -3481,6 +5911,95 @@ public func FfiConverterTypeTopicStatus_lift(_ buf: RustBuffer) throws -> TopicS
 #endif
 public func FfiConverterTypeTopicStatus_lower(_ value: TopicStatus) -> RustBuffer {
     return FfiConverterTypeTopicStatus.lower(value)
+}
+
+
+/**
+ * What one conversation holds.
+ */
+public struct TopicUse: Equatable, Hashable {
+    /**
+     * Its stable name.
+     */
+    public let log: LogId
+    /**
+     * Its topic, if it is open on this device.
+     */
+    public let topic: TopicId?
+    /**
+     * Operations stored.
+     */
+    public let operations: UInt64
+    /**
+     * Their bytes.
+     */
+    public let bytes: UInt64
+
+    // Default memberwise initializers are never public by default, so we
+    // declare one manually.
+    public init(
+        /**
+         * Its stable name.
+         */log: LogId, 
+        /**
+         * Its topic, if it is open on this device.
+         */topic: TopicId?, 
+        /**
+         * Operations stored.
+         */operations: UInt64, 
+        /**
+         * Their bytes.
+         */bytes: UInt64) {
+        self.log = log
+        self.topic = topic
+        self.operations = operations
+        self.bytes = bytes
+    }
+
+    
+
+    
+}
+
+#if compiler(>=6)
+extension TopicUse: Sendable {}
+#endif
+
+#if swift(>=5.8)
+@_documentation(visibility: private)
+#endif
+public struct FfiConverterTypeTopicUse: FfiConverterRustBuffer {
+    public static func read(from buf: inout (data: Data, offset: Data.Index)) throws -> TopicUse {
+        return
+            try TopicUse(
+                log: FfiConverterTypeLogId.read(from: &buf), 
+                topic: FfiConverterOptionTypeTopicId.read(from: &buf), 
+                operations: FfiConverterUInt64.read(from: &buf), 
+                bytes: FfiConverterUInt64.read(from: &buf)
+        )
+    }
+
+    public static func write(_ value: TopicUse, into buf: inout [UInt8]) {
+        FfiConverterTypeLogId.write(value.log, into: &buf)
+        FfiConverterOptionTypeTopicId.write(value.topic, into: &buf)
+        FfiConverterUInt64.write(value.operations, into: &buf)
+        FfiConverterUInt64.write(value.bytes, into: &buf)
+    }
+}
+
+
+#if swift(>=5.8)
+@_documentation(visibility: private)
+#endif
+public func FfiConverterTypeTopicUse_lift(_ buf: RustBuffer) throws -> TopicUse {
+    return try FfiConverterTypeTopicUse.lift(buf)
+}
+
+#if swift(>=5.8)
+@_documentation(visibility: private)
+#endif
+public func FfiConverterTypeTopicUse_lower(_ value: TopicUse) -> RustBuffer {
+    return FfiConverterTypeTopicUse.lower(value)
 }
 
 
@@ -3554,6 +6073,304 @@ public func FfiConverterTypeTrouble_lower(_ value: Trouble) -> RustBuffer {
 
 
 /**
+ * What of a conversation has not been read.
+ */
+public struct Unread: Equatable, Hashable {
+    /**
+     * Messages of others after the marker.
+     */
+    public let messages: UInt64
+    /**
+     * Those of them that mention this device's person.
+     */
+    public let mentions: UInt64
+
+    // Default memberwise initializers are never public by default, so we
+    // declare one manually.
+    public init(
+        /**
+         * Messages of others after the marker.
+         */messages: UInt64, 
+        /**
+         * Those of them that mention this device's person.
+         */mentions: UInt64) {
+        self.messages = messages
+        self.mentions = mentions
+    }
+
+    
+
+    
+}
+
+#if compiler(>=6)
+extension Unread: Sendable {}
+#endif
+
+#if swift(>=5.8)
+@_documentation(visibility: private)
+#endif
+public struct FfiConverterTypeUnread: FfiConverterRustBuffer {
+    public static func read(from buf: inout (data: Data, offset: Data.Index)) throws -> Unread {
+        return
+            try Unread(
+                messages: FfiConverterUInt64.read(from: &buf), 
+                mentions: FfiConverterUInt64.read(from: &buf)
+        )
+    }
+
+    public static func write(_ value: Unread, into buf: inout [UInt8]) {
+        FfiConverterUInt64.write(value.messages, into: &buf)
+        FfiConverterUInt64.write(value.mentions, into: &buf)
+    }
+}
+
+
+#if swift(>=5.8)
+@_documentation(visibility: private)
+#endif
+public func FfiConverterTypeUnread_lift(_ buf: RustBuffer) throws -> Unread {
+    return try FfiConverterTypeUnread.lift(buf)
+}
+
+#if swift(>=5.8)
+@_documentation(visibility: private)
+#endif
+public func FfiConverterTypeUnread_lower(_ value: Unread) -> RustBuffer {
+    return FfiConverterTypeUnread.lower(value)
+}
+
+
+/**
+ * A key in a collection.
+ */
+public struct ValueKey: Equatable, Hashable {
+    /**
+     * The collection.
+     */
+    public let collection: String
+    /**
+     * The key.
+     */
+    public let key: String
+
+    // Default memberwise initializers are never public by default, so we
+    // declare one manually.
+    public init(
+        /**
+         * The collection.
+         */collection: String, 
+        /**
+         * The key.
+         */key: String) {
+        self.collection = collection
+        self.key = key
+    }
+
+    
+
+    
+}
+
+#if compiler(>=6)
+extension ValueKey: Sendable {}
+#endif
+
+#if swift(>=5.8)
+@_documentation(visibility: private)
+#endif
+public struct FfiConverterTypeValueKey: FfiConverterRustBuffer {
+    public static func read(from buf: inout (data: Data, offset: Data.Index)) throws -> ValueKey {
+        return
+            try ValueKey(
+                collection: FfiConverterString.read(from: &buf), 
+                key: FfiConverterString.read(from: &buf)
+        )
+    }
+
+    public static func write(_ value: ValueKey, into buf: inout [UInt8]) {
+        FfiConverterString.write(value.collection, into: &buf)
+        FfiConverterString.write(value.key, into: &buf)
+    }
+}
+
+
+#if swift(>=5.8)
+@_documentation(visibility: private)
+#endif
+public func FfiConverterTypeValueKey_lift(_ buf: RustBuffer) throws -> ValueKey {
+    return try FfiConverterTypeValueKey.lift(buf)
+}
+
+#if swift(>=5.8)
+@_documentation(visibility: private)
+#endif
+public func FfiConverterTypeValueKey_lower(_ value: ValueKey) -> RustBuffer {
+    return FfiConverterTypeValueKey.lower(value)
+}
+
+
+/**
+ * One text of a message, as sent or as edited.
+ */
+public struct Version: Equatable, Hashable {
+    /**
+     * The operation.
+     */
+    public let id: OperationId
+    /**
+     * The text.
+     */
+    public let text: String
+    /**
+     * When it was written, by the sender's clock.
+     */
+    public let sentAt: Date?
+
+    // Default memberwise initializers are never public by default, so we
+    // declare one manually.
+    public init(
+        /**
+         * The operation.
+         */id: OperationId, 
+        /**
+         * The text.
+         */text: String, 
+        /**
+         * When it was written, by the sender's clock.
+         */sentAt: Date?) {
+        self.id = id
+        self.text = text
+        self.sentAt = sentAt
+    }
+
+    
+
+    
+}
+
+#if compiler(>=6)
+extension Version: Sendable {}
+#endif
+
+#if swift(>=5.8)
+@_documentation(visibility: private)
+#endif
+public struct FfiConverterTypeVersion: FfiConverterRustBuffer {
+    public static func read(from buf: inout (data: Data, offset: Data.Index)) throws -> Version {
+        return
+            try Version(
+                id: FfiConverterTypeOperationId.read(from: &buf), 
+                text: FfiConverterString.read(from: &buf), 
+                sentAt: FfiConverterOptionTimestamp.read(from: &buf)
+        )
+    }
+
+    public static func write(_ value: Version, into buf: inout [UInt8]) {
+        FfiConverterTypeOperationId.write(value.id, into: &buf)
+        FfiConverterString.write(value.text, into: &buf)
+        FfiConverterOptionTimestamp.write(value.sentAt, into: &buf)
+    }
+}
+
+
+#if swift(>=5.8)
+@_documentation(visibility: private)
+#endif
+public func FfiConverterTypeVersion_lift(_ buf: RustBuffer) throws -> Version {
+    return try FfiConverterTypeVersion.lift(buf)
+}
+
+#if swift(>=5.8)
+@_documentation(visibility: private)
+#endif
+public func FfiConverterTypeVersion_lower(_ value: Version) -> RustBuffer {
+    return FfiConverterTypeVersion.lower(value)
+}
+
+
+/**
+ * How an operation was taken back.
+ */
+
+public enum Cancelled: Equatable, Hashable {
+    
+    /**
+     * It is gone without a trace: it had never left this device.
+     */
+    case removed
+    /**
+     * It is deleted by a further operation: others may see it until that arrives.
+     */
+    case deleted(
+        /**
+         * That operation.
+         */operation: OperationId
+    )
+
+
+
+
+
+}
+
+#if compiler(>=6)
+extension Cancelled: Sendable {}
+#endif
+
+#if swift(>=5.8)
+@_documentation(visibility: private)
+#endif
+public struct FfiConverterTypeCancelled: FfiConverterRustBuffer {
+    typealias SwiftType = Cancelled
+
+    public static func read(from buf: inout (data: Data, offset: Data.Index)) throws -> Cancelled {
+        let variant: Int32 = try readInt(&buf)
+        switch variant {
+        
+        case 1: return .removed
+        
+        case 2: return .deleted(operation: try FfiConverterTypeOperationId.read(from: &buf)
+        )
+        
+        default: throw UniffiInternalError.unexpectedEnumCase
+        }
+    }
+
+    public static func write(_ value: Cancelled, into buf: inout [UInt8]) {
+        switch value {
+        
+        
+        case .removed:
+            writeInt(&buf, Int32(1))
+        
+        
+        case let .deleted(operation):
+            writeInt(&buf, Int32(2))
+            FfiConverterTypeOperationId.write(operation, into: &buf)
+            
+        }
+    }
+}
+
+
+#if swift(>=5.8)
+@_documentation(visibility: private)
+#endif
+public func FfiConverterTypeCancelled_lift(_ buf: RustBuffer) throws -> Cancelled {
+    return try FfiConverterTypeCancelled.lift(buf)
+}
+
+#if swift(>=5.8)
+@_documentation(visibility: private)
+#endif
+public func FfiConverterTypeCancelled_lower(_ value: Cancelled) -> RustBuffer {
+    return FfiConverterTypeCancelled.lower(value)
+}
+
+
+
+/**
  * Kinds of rows.
  */
 
@@ -3583,6 +6400,10 @@ public enum ChangedKind: Equatable, Hashable {
      * Members of a space.
      */
     case member
+    /**
+     * Values of keys.
+     */
+    case keyValue
 
 
 
@@ -3616,6 +6437,8 @@ public struct FfiConverterTypeChangedKind: FfiConverterRustBuffer {
         
         case 6: return .member
         
+        case 7: return .keyValue
+        
         default: throw UniffiInternalError.unexpectedEnumCase
         }
     }
@@ -3646,6 +6469,10 @@ public struct FfiConverterTypeChangedKind: FfiConverterRustBuffer {
         
         case .member:
             writeInt(&buf, Int32(6))
+        
+        
+        case .keyValue:
+            writeInt(&buf, Int32(7))
         
         }
     }
@@ -3845,6 +6672,9 @@ public enum Content: Equatable, Hashable {
          * About the author.
          */bio: String? = nil, 
         /**
+         * Picture.
+         */avatar: BlobId? = nil, 
+        /**
          * Free text such as "away".
          */availability: String? = nil, 
         /**
@@ -3887,7 +6717,7 @@ public struct FfiConverterTypeContent: FfiConverterRustBuffer {
         case 5: return .reactionRemove(target: try FfiConverterTypeOperationId.read(from: &buf), emoji: try FfiConverterString.read(from: &buf)
         )
         
-        case 6: return .profileSet(name: try FfiConverterString.read(from: &buf), bio: try FfiConverterOptionString.read(from: &buf), availability: try FfiConverterOptionString.read(from: &buf), public: try FfiConverterBool.read(from: &buf)
+        case 6: return .profileSet(name: try FfiConverterString.read(from: &buf), bio: try FfiConverterOptionString.read(from: &buf), avatar: try FfiConverterOptionTypeBlobId.read(from: &buf), availability: try FfiConverterOptionString.read(from: &buf), public: try FfiConverterBool.read(from: &buf)
         )
         
         default: throw UniffiInternalError.unexpectedEnumCase
@@ -3928,10 +6758,11 @@ public struct FfiConverterTypeContent: FfiConverterRustBuffer {
             FfiConverterString.write(emoji, into: &buf)
             
         
-        case let .profileSet(name,bio,availability,`public`):
+        case let .profileSet(name,bio,avatar,availability,`public`):
             writeInt(&buf, Int32(6))
             FfiConverterString.write(name, into: &buf)
             FfiConverterOptionString.write(bio, into: &buf)
+            FfiConverterOptionTypeBlobId.write(avatar, into: &buf)
             FfiConverterOptionString.write(availability, into: &buf)
             FfiConverterBool.write(`public`, into: &buf)
             
@@ -4392,6 +7223,18 @@ public enum Event: Equatable, Hashable {
          */trouble: Trouble?
     )
     /**
+     * This device's clock and the server's are more than ten minutes apart, or no longer. Records of relays expire by this
+     * device's: with a wrong one there may soon be no route. Ask the person to set it.
+     */
+    case clockSkew(
+        /**
+         * The topic this was heard through; it concerns all.
+         */topic: TopicId, 
+        /**
+         * How far; nothing when they agree again.
+         */skew: ClockSkew?
+    )
+    /**
      * The device's database takes no changes (its disk is full, say), or does again. Nothing that was reported is lost.
      */
     case storage(
@@ -4496,13 +7339,16 @@ public struct FfiConverterTypeEvent: FfiConverterRustBuffer {
         case 18: return .delivery(topic: try FfiConverterTypeTopicId.read(from: &buf), trouble: try FfiConverterOptionTypeTrouble.read(from: &buf)
         )
         
-        case 19: return .storage(topic: try FfiConverterTypeTopicId.read(from: &buf), trouble: try FfiConverterOptionTypeTrouble.read(from: &buf)
+        case 19: return .clockSkew(topic: try FfiConverterTypeTopicId.read(from: &buf), skew: try FfiConverterOptionTypeClockSkew.read(from: &buf)
         )
         
-        case 20: return .lagged(topic: try FfiConverterTypeTopicId.read(from: &buf), dropped: try FfiConverterUInt64.read(from: &buf)
+        case 20: return .storage(topic: try FfiConverterTypeTopicId.read(from: &buf), trouble: try FfiConverterOptionTypeTrouble.read(from: &buf)
         )
         
-        case 21: return .closed(topic: try FfiConverterTypeTopicId.read(from: &buf)
+        case 21: return .lagged(topic: try FfiConverterTypeTopicId.read(from: &buf), dropped: try FfiConverterUInt64.read(from: &buf)
+        )
+        
+        case 22: return .closed(topic: try FfiConverterTypeTopicId.read(from: &buf)
         )
         
         default: throw UniffiInternalError.unexpectedEnumCase
@@ -4626,20 +7472,26 @@ public struct FfiConverterTypeEvent: FfiConverterRustBuffer {
             FfiConverterOptionTypeTrouble.write(trouble, into: &buf)
             
         
-        case let .storage(topic,trouble):
+        case let .clockSkew(topic,skew):
             writeInt(&buf, Int32(19))
+            FfiConverterTypeTopicId.write(topic, into: &buf)
+            FfiConverterOptionTypeClockSkew.write(skew, into: &buf)
+            
+        
+        case let .storage(topic,trouble):
+            writeInt(&buf, Int32(20))
             FfiConverterTypeTopicId.write(topic, into: &buf)
             FfiConverterOptionTypeTrouble.write(trouble, into: &buf)
             
         
         case let .lagged(topic,dropped):
-            writeInt(&buf, Int32(20))
+            writeInt(&buf, Int32(21))
             FfiConverterTypeTopicId.write(topic, into: &buf)
             FfiConverterUInt64.write(dropped, into: &buf)
             
         
         case let .closed(topic):
-            writeInt(&buf, Int32(21))
+            writeInt(&buf, Int32(22))
             FfiConverterTypeTopicId.write(topic, into: &buf)
             
         }
@@ -4761,6 +7613,101 @@ public func FfiConverterTypeKeystoreError_lift(_ buf: RustBuffer) throws -> Keys
 public func FfiConverterTypeKeystoreError_lower(_ value: KeystoreError) -> RustBuffer {
     return FfiConverterTypeKeystoreError.lower(value)
 }
+
+
+/**
+ * What a member may do. Each level includes those before it.
+ */
+
+public enum Level: Equatable, Hashable {
+    
+    /**
+     * May fetch what others wrote, without the keys to read it.
+     */
+    case pull
+    /**
+     * May read.
+     */
+    case read
+    /**
+     * May write messages.
+     */
+    case write
+    /**
+     * May change the space, its rooms and its members.
+     */
+    case manage
+
+
+
+
+
+}
+
+#if compiler(>=6)
+extension Level: Sendable {}
+#endif
+
+#if swift(>=5.8)
+@_documentation(visibility: private)
+#endif
+public struct FfiConverterTypeLevel: FfiConverterRustBuffer {
+    typealias SwiftType = Level
+
+    public static func read(from buf: inout (data: Data, offset: Data.Index)) throws -> Level {
+        let variant: Int32 = try readInt(&buf)
+        switch variant {
+        
+        case 1: return .pull
+        
+        case 2: return .read
+        
+        case 3: return .write
+        
+        case 4: return .manage
+        
+        default: throw UniffiInternalError.unexpectedEnumCase
+        }
+    }
+
+    public static func write(_ value: Level, into buf: inout [UInt8]) {
+        switch value {
+        
+        
+        case .pull:
+            writeInt(&buf, Int32(1))
+        
+        
+        case .read:
+            writeInt(&buf, Int32(2))
+        
+        
+        case .write:
+            writeInt(&buf, Int32(3))
+        
+        
+        case .manage:
+            writeInt(&buf, Int32(4))
+        
+        }
+    }
+}
+
+
+#if swift(>=5.8)
+@_documentation(visibility: private)
+#endif
+public func FfiConverterTypeLevel_lift(_ buf: RustBuffer) throws -> Level {
+    return try FfiConverterTypeLevel.lift(buf)
+}
+
+#if swift(>=5.8)
+@_documentation(visibility: private)
+#endif
+public func FfiConverterTypeLevel_lower(_ value: Level) -> RustBuffer {
+    return FfiConverterTypeLevel.lower(value)
+}
+
 
 
 /**
@@ -5464,6 +8411,238 @@ public func FfiConverterTypeOnionTarget_lower(_ value: OnionTarget) -> RustBuffe
 
 
 /**
+ * Where an operation on its way stands.
+ */
+
+public enum OutboxState: Equatable, Hashable {
+    
+    /**
+     * Waiting for its turn.
+     */
+    case queued
+    /**
+     * On its way.
+     */
+    case sent
+    /**
+     * Nothing is tried until the reason is gone, or `retry` is called.
+     */
+    case parked(
+        /**
+         * Stable name.
+         */reason: String
+    )
+
+
+
+
+
+}
+
+#if compiler(>=6)
+extension OutboxState: Sendable {}
+#endif
+
+#if swift(>=5.8)
+@_documentation(visibility: private)
+#endif
+public struct FfiConverterTypeOutboxState: FfiConverterRustBuffer {
+    typealias SwiftType = OutboxState
+
+    public static func read(from buf: inout (data: Data, offset: Data.Index)) throws -> OutboxState {
+        let variant: Int32 = try readInt(&buf)
+        switch variant {
+        
+        case 1: return .queued
+        
+        case 2: return .sent
+        
+        case 3: return .parked(reason: try FfiConverterString.read(from: &buf)
+        )
+        
+        default: throw UniffiInternalError.unexpectedEnumCase
+        }
+    }
+
+    public static func write(_ value: OutboxState, into buf: inout [UInt8]) {
+        switch value {
+        
+        
+        case .queued:
+            writeInt(&buf, Int32(1))
+        
+        
+        case .sent:
+            writeInt(&buf, Int32(2))
+        
+        
+        case let .parked(reason):
+            writeInt(&buf, Int32(3))
+            FfiConverterString.write(reason, into: &buf)
+            
+        }
+    }
+}
+
+
+#if swift(>=5.8)
+@_documentation(visibility: private)
+#endif
+public func FfiConverterTypeOutboxState_lift(_ buf: RustBuffer) throws -> OutboxState {
+    return try FfiConverterTypeOutboxState.lift(buf)
+}
+
+#if swift(>=5.8)
+@_documentation(visibility: private)
+#endif
+public func FfiConverterTypeOutboxState_lower(_ value: OutboxState) -> RustBuffer {
+    return FfiConverterTypeOutboxState.lower(value)
+}
+
+
+
+/**
+ * What an operation says, as far as a notification is concerned.
+ */
+
+public enum PreviewSaid: Equatable, Hashable {
+    
+    /**
+     * A message.
+     */
+    case message(
+        /**
+         * Its text.
+         */text: String, 
+        /**
+         * Whether it mentions this device.
+         */mentions: Bool
+    )
+    /**
+     * A message was edited.
+     */
+    case edit(
+        /**
+         * Which.
+         */target: OperationId, 
+        /**
+         * Its new text.
+         */text: String
+    )
+    /**
+     * A message was taken back: a notification about it should go.
+     */
+    case delete(
+        /**
+         * Which.
+         */target: OperationId
+    )
+    /**
+     * Somebody reacted to a message.
+     */
+    case reaction(
+        /**
+         * Which.
+         */target: OperationId, 
+        /**
+         * With what.
+         */emoji: String
+    )
+    /**
+     * Something else: nothing to notify about.
+     */
+    case other
+
+
+
+
+
+}
+
+#if compiler(>=6)
+extension PreviewSaid: Sendable {}
+#endif
+
+#if swift(>=5.8)
+@_documentation(visibility: private)
+#endif
+public struct FfiConverterTypePreviewSaid: FfiConverterRustBuffer {
+    typealias SwiftType = PreviewSaid
+
+    public static func read(from buf: inout (data: Data, offset: Data.Index)) throws -> PreviewSaid {
+        let variant: Int32 = try readInt(&buf)
+        switch variant {
+        
+        case 1: return .message(text: try FfiConverterString.read(from: &buf), mentions: try FfiConverterBool.read(from: &buf)
+        )
+        
+        case 2: return .edit(target: try FfiConverterTypeOperationId.read(from: &buf), text: try FfiConverterString.read(from: &buf)
+        )
+        
+        case 3: return .delete(target: try FfiConverterTypeOperationId.read(from: &buf)
+        )
+        
+        case 4: return .reaction(target: try FfiConverterTypeOperationId.read(from: &buf), emoji: try FfiConverterString.read(from: &buf)
+        )
+        
+        case 5: return .other
+        
+        default: throw UniffiInternalError.unexpectedEnumCase
+        }
+    }
+
+    public static func write(_ value: PreviewSaid, into buf: inout [UInt8]) {
+        switch value {
+        
+        
+        case let .message(text,mentions):
+            writeInt(&buf, Int32(1))
+            FfiConverterString.write(text, into: &buf)
+            FfiConverterBool.write(mentions, into: &buf)
+            
+        
+        case let .edit(target,text):
+            writeInt(&buf, Int32(2))
+            FfiConverterTypeOperationId.write(target, into: &buf)
+            FfiConverterString.write(text, into: &buf)
+            
+        
+        case let .delete(target):
+            writeInt(&buf, Int32(3))
+            FfiConverterTypeOperationId.write(target, into: &buf)
+            
+        
+        case let .reaction(target,emoji):
+            writeInt(&buf, Int32(4))
+            FfiConverterTypeOperationId.write(target, into: &buf)
+            FfiConverterString.write(emoji, into: &buf)
+            
+        
+        case .other:
+            writeInt(&buf, Int32(5))
+        
+        }
+    }
+}
+
+
+#if swift(>=5.8)
+@_documentation(visibility: private)
+#endif
+public func FfiConverterTypePreviewSaid_lift(_ buf: RustBuffer) throws -> PreviewSaid {
+    return try FfiConverterTypePreviewSaid.lift(buf)
+}
+
+#if swift(>=5.8)
+@_documentation(visibility: private)
+#endif
+public func FfiConverterTypePreviewSaid_lower(_ value: PreviewSaid) -> RustBuffer {
+    return FfiConverterTypePreviewSaid.lower(value)
+}
+
+
+
+/**
  * The relays to send through.
  */
 
@@ -5562,6 +8741,430 @@ public func FfiConverterTypeRelayHops_lower(_ value: RelayHops) -> RustBuffer {
 }
 
 
+
+/**
+ * Whether a room takes messages.
+ */
+
+public enum RoomState: Equatable, Hashable {
+    
+    /**
+     * It does.
+     */
+    case `open`
+    /**
+     * To be read only.
+     */
+    case archived
+    /**
+     * Gone.
+     */
+    case deleted
+
+
+
+
+
+}
+
+#if compiler(>=6)
+extension RoomState: Sendable {}
+#endif
+
+#if swift(>=5.8)
+@_documentation(visibility: private)
+#endif
+public struct FfiConverterTypeRoomState: FfiConverterRustBuffer {
+    typealias SwiftType = RoomState
+
+    public static func read(from buf: inout (data: Data, offset: Data.Index)) throws -> RoomState {
+        let variant: Int32 = try readInt(&buf)
+        switch variant {
+        
+        case 1: return .`open`
+        
+        case 2: return .archived
+        
+        case 3: return .deleted
+        
+        default: throw UniffiInternalError.unexpectedEnumCase
+        }
+    }
+
+    public static func write(_ value: RoomState, into buf: inout [UInt8]) {
+        switch value {
+        
+        
+        case .`open`:
+            writeInt(&buf, Int32(1))
+        
+        
+        case .archived:
+            writeInt(&buf, Int32(2))
+        
+        
+        case .deleted:
+            writeInt(&buf, Int32(3))
+        
+        }
+    }
+}
+
+
+#if swift(>=5.8)
+@_documentation(visibility: private)
+#endif
+public func FfiConverterTypeRoomState_lift(_ buf: RustBuffer) throws -> RoomState {
+    return try FfiConverterTypeRoomState.lift(buf)
+}
+
+#if swift(>=5.8)
+@_documentation(visibility: private)
+#endif
+public func FfiConverterTypeRoomState_lower(_ value: RoomState) -> RustBuffer {
+    return FfiConverterTypeRoomState.lower(value)
+}
+
+
+
+/**
+ * A change of a space, its rooms or its members.
+ */
+
+public enum SpaceAction: Equatable, Hashable {
+    
+    /**
+     * The space says this about itself from now on.
+     */
+    case update(
+        /**
+         * All of it.
+         */about: SpaceText
+    )
+    /**
+     * Nothing in the space counts any more.
+     */
+    case delete
+    /**
+     * Adds somebody.
+     */
+    case add(
+        /**
+         * Who.
+         */member: Author, 
+        /**
+         * With which level.
+         */level: Level
+    )
+    /**
+     * Removes a member; rooms change their keys.
+     */
+    case remove(
+        /**
+         * Who.
+         */member: Author
+    )
+    /**
+     * Gives a member a higher level.
+     */
+    case promote(
+        /**
+         * Who.
+         */member: Author, 
+        /**
+         * The new level.
+         */level: Level
+    )
+    /**
+     * Gives a member a lower level.
+     */
+    case demote(
+        /**
+         * Who.
+         */member: Author, 
+        /**
+         * The new level.
+         */level: Level
+    )
+    /**
+     * This person leaves. The last one who manages the space names another first (`Transfer`).
+     */
+    case leave
+    /**
+     * Another member becomes a manager, and this person may write only.
+     */
+    case transfer(
+        /**
+         * Who.
+         */member: Author
+    )
+    /**
+     * Removes somebody, who cannot be added again.
+     */
+    case ban(
+        /**
+         * Who.
+         */member: Author, 
+        /**
+         * Why, at most 2048 bytes.
+         */reason: String? = nil
+    )
+    /**
+     * Ends a ban.
+     */
+    case unban(
+        /**
+         * Who.
+         */member: Author
+    )
+    /**
+     * A member may not write for now.
+     */
+    case mute(
+        /**
+         * Who.
+         */member: Author, 
+        /**
+         * When it ends; nothing: when it is ended.
+         */until: Date? = nil
+    )
+    /**
+     * Ends a mute.
+     */
+    case unmute(
+        /**
+         * Who.
+         */member: Author
+    )
+    /**
+     * An invitation admits nobody any more.
+     */
+    case revokeInvitation(
+        /**
+         * The operation that made it.
+         */invitation: OperationId
+    )
+    /**
+     * A room says this about itself from now on.
+     */
+    case updateRoom(
+        /**
+         * Which.
+         */room: LogId, 
+        /**
+         * All of it.
+         */about: RoomText
+    )
+    /**
+     * A room can be read only.
+     */
+    case archiveRoom(
+        /**
+         * Which.
+         */room: LogId
+    )
+    /**
+     * A room takes messages again.
+     */
+    case unarchiveRoom(
+        /**
+         * Which.
+         */room: LogId
+    )
+    /**
+     * A room is gone.
+     */
+    case deleteRoom(
+        /**
+         * Which.
+         */room: LogId
+    )
+
+
+
+
+
+}
+
+#if compiler(>=6)
+extension SpaceAction: Sendable {}
+#endif
+
+#if swift(>=5.8)
+@_documentation(visibility: private)
+#endif
+public struct FfiConverterTypeSpaceAction: FfiConverterRustBuffer {
+    typealias SwiftType = SpaceAction
+
+    public static func read(from buf: inout (data: Data, offset: Data.Index)) throws -> SpaceAction {
+        let variant: Int32 = try readInt(&buf)
+        switch variant {
+        
+        case 1: return .update(about: try FfiConverterTypeSpaceText.read(from: &buf)
+        )
+        
+        case 2: return .delete
+        
+        case 3: return .add(member: try FfiConverterTypeAuthor.read(from: &buf), level: try FfiConverterTypeLevel.read(from: &buf)
+        )
+        
+        case 4: return .remove(member: try FfiConverterTypeAuthor.read(from: &buf)
+        )
+        
+        case 5: return .promote(member: try FfiConverterTypeAuthor.read(from: &buf), level: try FfiConverterTypeLevel.read(from: &buf)
+        )
+        
+        case 6: return .demote(member: try FfiConverterTypeAuthor.read(from: &buf), level: try FfiConverterTypeLevel.read(from: &buf)
+        )
+        
+        case 7: return .leave
+        
+        case 8: return .transfer(member: try FfiConverterTypeAuthor.read(from: &buf)
+        )
+        
+        case 9: return .ban(member: try FfiConverterTypeAuthor.read(from: &buf), reason: try FfiConverterOptionString.read(from: &buf)
+        )
+        
+        case 10: return .unban(member: try FfiConverterTypeAuthor.read(from: &buf)
+        )
+        
+        case 11: return .mute(member: try FfiConverterTypeAuthor.read(from: &buf), until: try FfiConverterOptionTimestamp.read(from: &buf)
+        )
+        
+        case 12: return .unmute(member: try FfiConverterTypeAuthor.read(from: &buf)
+        )
+        
+        case 13: return .revokeInvitation(invitation: try FfiConverterTypeOperationId.read(from: &buf)
+        )
+        
+        case 14: return .updateRoom(room: try FfiConverterTypeLogId.read(from: &buf), about: try FfiConverterTypeRoomText.read(from: &buf)
+        )
+        
+        case 15: return .archiveRoom(room: try FfiConverterTypeLogId.read(from: &buf)
+        )
+        
+        case 16: return .unarchiveRoom(room: try FfiConverterTypeLogId.read(from: &buf)
+        )
+        
+        case 17: return .deleteRoom(room: try FfiConverterTypeLogId.read(from: &buf)
+        )
+        
+        default: throw UniffiInternalError.unexpectedEnumCase
+        }
+    }
+
+    public static func write(_ value: SpaceAction, into buf: inout [UInt8]) {
+        switch value {
+        
+        
+        case let .update(about):
+            writeInt(&buf, Int32(1))
+            FfiConverterTypeSpaceText.write(about, into: &buf)
+            
+        
+        case .delete:
+            writeInt(&buf, Int32(2))
+        
+        
+        case let .add(member,level):
+            writeInt(&buf, Int32(3))
+            FfiConverterTypeAuthor.write(member, into: &buf)
+            FfiConverterTypeLevel.write(level, into: &buf)
+            
+        
+        case let .remove(member):
+            writeInt(&buf, Int32(4))
+            FfiConverterTypeAuthor.write(member, into: &buf)
+            
+        
+        case let .promote(member,level):
+            writeInt(&buf, Int32(5))
+            FfiConverterTypeAuthor.write(member, into: &buf)
+            FfiConverterTypeLevel.write(level, into: &buf)
+            
+        
+        case let .demote(member,level):
+            writeInt(&buf, Int32(6))
+            FfiConverterTypeAuthor.write(member, into: &buf)
+            FfiConverterTypeLevel.write(level, into: &buf)
+            
+        
+        case .leave:
+            writeInt(&buf, Int32(7))
+        
+        
+        case let .transfer(member):
+            writeInt(&buf, Int32(8))
+            FfiConverterTypeAuthor.write(member, into: &buf)
+            
+        
+        case let .ban(member,reason):
+            writeInt(&buf, Int32(9))
+            FfiConverterTypeAuthor.write(member, into: &buf)
+            FfiConverterOptionString.write(reason, into: &buf)
+            
+        
+        case let .unban(member):
+            writeInt(&buf, Int32(10))
+            FfiConverterTypeAuthor.write(member, into: &buf)
+            
+        
+        case let .mute(member,until):
+            writeInt(&buf, Int32(11))
+            FfiConverterTypeAuthor.write(member, into: &buf)
+            FfiConverterOptionTimestamp.write(until, into: &buf)
+            
+        
+        case let .unmute(member):
+            writeInt(&buf, Int32(12))
+            FfiConverterTypeAuthor.write(member, into: &buf)
+            
+        
+        case let .revokeInvitation(invitation):
+            writeInt(&buf, Int32(13))
+            FfiConverterTypeOperationId.write(invitation, into: &buf)
+            
+        
+        case let .updateRoom(room,about):
+            writeInt(&buf, Int32(14))
+            FfiConverterTypeLogId.write(room, into: &buf)
+            FfiConverterTypeRoomText.write(about, into: &buf)
+            
+        
+        case let .archiveRoom(room):
+            writeInt(&buf, Int32(15))
+            FfiConverterTypeLogId.write(room, into: &buf)
+            
+        
+        case let .unarchiveRoom(room):
+            writeInt(&buf, Int32(16))
+            FfiConverterTypeLogId.write(room, into: &buf)
+            
+        
+        case let .deleteRoom(room):
+            writeInt(&buf, Int32(17))
+            FfiConverterTypeLogId.write(room, into: &buf)
+            
+        }
+    }
+}
+
+
+#if swift(>=5.8)
+@_documentation(visibility: private)
+#endif
+public func FfiConverterTypeSpaceAction_lift(_ buf: RustBuffer) throws -> SpaceAction {
+    return try FfiConverterTypeSpaceAction.lift(buf)
+}
+
+#if swift(>=5.8)
+@_documentation(visibility: private)
+#endif
+public func FfiConverterTypeSpaceAction_lower(_ value: SpaceAction) -> RustBuffer {
+    return FfiConverterTypeSpaceAction.lower(value)
+}
+
+
 #if swift(>=5.8)
 @_documentation(visibility: private)
 #endif
@@ -5629,6 +9232,30 @@ fileprivate struct FfiConverterOptionUInt64: FfiConverterRustBuffer {
         switch try readInt(&buf) as Int8 {
         case 0: return nil
         case 1: return try FfiConverterUInt64.read(from: &buf)
+        default: throw UniffiInternalError.unexpectedOptionalTag
+        }
+    }
+}
+
+#if swift(>=5.8)
+@_documentation(visibility: private)
+#endif
+fileprivate struct FfiConverterOptionInt64: FfiConverterRustBuffer {
+    typealias SwiftType = Int64?
+
+    public static func write(_ value: SwiftType, into buf: inout [UInt8]) {
+        guard let value = value else {
+            writeInt(&buf, Int8(0))
+            return
+        }
+        writeInt(&buf, Int8(1))
+        FfiConverterInt64.write(value, into: &buf)
+    }
+
+    public static func read(from buf: inout (data: Data, offset: Data.Index)) throws -> SwiftType {
+        switch try readInt(&buf) as Int8 {
+        case 0: return nil
+        case 1: return try FfiConverterInt64.read(from: &buf)
         default: throw UniffiInternalError.unexpectedOptionalTag
         }
     }
@@ -5781,6 +9408,30 @@ fileprivate struct FfiConverterOptionTypeLogSink: FfiConverterRustBuffer {
 #if swift(>=5.8)
 @_documentation(visibility: private)
 #endif
+fileprivate struct FfiConverterOptionTypeClockSkew: FfiConverterRustBuffer {
+    typealias SwiftType = ClockSkew?
+
+    public static func write(_ value: SwiftType, into buf: inout [UInt8]) {
+        guard let value = value else {
+            writeInt(&buf, Int8(0))
+            return
+        }
+        writeInt(&buf, Int8(1))
+        FfiConverterTypeClockSkew.write(value, into: &buf)
+    }
+
+    public static func read(from buf: inout (data: Data, offset: Data.Index)) throws -> SwiftType {
+        switch try readInt(&buf) as Int8 {
+        case 0: return nil
+        case 1: return try FfiConverterTypeClockSkew.read(from: &buf)
+        default: throw UniffiInternalError.unexpectedOptionalTag
+        }
+    }
+}
+
+#if swift(>=5.8)
+@_documentation(visibility: private)
+#endif
 fileprivate struct FfiConverterOptionTypeMessage: FfiConverterRustBuffer {
     typealias SwiftType = Message?
 
@@ -5797,6 +9448,54 @@ fileprivate struct FfiConverterOptionTypeMessage: FfiConverterRustBuffer {
         switch try readInt(&buf) as Int8 {
         case 0: return nil
         case 1: return try FfiConverterTypeMessage.read(from: &buf)
+        default: throw UniffiInternalError.unexpectedOptionalTag
+        }
+    }
+}
+
+#if swift(>=5.8)
+@_documentation(visibility: private)
+#endif
+fileprivate struct FfiConverterOptionTypeProfile: FfiConverterRustBuffer {
+    typealias SwiftType = Profile?
+
+    public static func write(_ value: SwiftType, into buf: inout [UInt8]) {
+        guard let value = value else {
+            writeInt(&buf, Int8(0))
+            return
+        }
+        writeInt(&buf, Int8(1))
+        FfiConverterTypeProfile.write(value, into: &buf)
+    }
+
+    public static func read(from buf: inout (data: Data, offset: Data.Index)) throws -> SwiftType {
+        switch try readInt(&buf) as Int8 {
+        case 0: return nil
+        case 1: return try FfiConverterTypeProfile.read(from: &buf)
+        default: throw UniffiInternalError.unexpectedOptionalTag
+        }
+    }
+}
+
+#if swift(>=5.8)
+@_documentation(visibility: private)
+#endif
+fileprivate struct FfiConverterOptionTypeSpace: FfiConverterRustBuffer {
+    typealias SwiftType = Space?
+
+    public static func write(_ value: SwiftType, into buf: inout [UInt8]) {
+        guard let value = value else {
+            writeInt(&buf, Int8(0))
+            return
+        }
+        writeInt(&buf, Int8(1))
+        FfiConverterTypeSpace.write(value, into: &buf)
+    }
+
+    public static func read(from buf: inout (data: Data, offset: Data.Index)) throws -> SwiftType {
+        switch try readInt(&buf) as Int8 {
+        case 0: return nil
+        case 1: return try FfiConverterTypeSpace.read(from: &buf)
         default: throw UniffiInternalError.unexpectedOptionalTag
         }
     }
@@ -5829,6 +9528,78 @@ fileprivate struct FfiConverterOptionTypeTrouble: FfiConverterRustBuffer {
 #if swift(>=5.8)
 @_documentation(visibility: private)
 #endif
+fileprivate struct FfiConverterOptionTypeLevel: FfiConverterRustBuffer {
+    typealias SwiftType = Level?
+
+    public static func write(_ value: SwiftType, into buf: inout [UInt8]) {
+        guard let value = value else {
+            writeInt(&buf, Int8(0))
+            return
+        }
+        writeInt(&buf, Int8(1))
+        FfiConverterTypeLevel.write(value, into: &buf)
+    }
+
+    public static func read(from buf: inout (data: Data, offset: Data.Index)) throws -> SwiftType {
+        switch try readInt(&buf) as Int8 {
+        case 0: return nil
+        case 1: return try FfiConverterTypeLevel.read(from: &buf)
+        default: throw UniffiInternalError.unexpectedOptionalTag
+        }
+    }
+}
+
+#if swift(>=5.8)
+@_documentation(visibility: private)
+#endif
+fileprivate struct FfiConverterOptionTypeAuthor: FfiConverterRustBuffer {
+    typealias SwiftType = Author?
+
+    public static func write(_ value: SwiftType, into buf: inout [UInt8]) {
+        guard let value = value else {
+            writeInt(&buf, Int8(0))
+            return
+        }
+        writeInt(&buf, Int8(1))
+        FfiConverterTypeAuthor.write(value, into: &buf)
+    }
+
+    public static func read(from buf: inout (data: Data, offset: Data.Index)) throws -> SwiftType {
+        switch try readInt(&buf) as Int8 {
+        case 0: return nil
+        case 1: return try FfiConverterTypeAuthor.read(from: &buf)
+        default: throw UniffiInternalError.unexpectedOptionalTag
+        }
+    }
+}
+
+#if swift(>=5.8)
+@_documentation(visibility: private)
+#endif
+fileprivate struct FfiConverterOptionTypeBlobId: FfiConverterRustBuffer {
+    typealias SwiftType = BlobId?
+
+    public static func write(_ value: SwiftType, into buf: inout [UInt8]) {
+        guard let value = value else {
+            writeInt(&buf, Int8(0))
+            return
+        }
+        writeInt(&buf, Int8(1))
+        FfiConverterTypeBlobId.write(value, into: &buf)
+    }
+
+    public static func read(from buf: inout (data: Data, offset: Data.Index)) throws -> SwiftType {
+        switch try readInt(&buf) as Int8 {
+        case 0: return nil
+        case 1: return try FfiConverterTypeBlobId.read(from: &buf)
+        default: throw UniffiInternalError.unexpectedOptionalTag
+        }
+    }
+}
+
+#if swift(>=5.8)
+@_documentation(visibility: private)
+#endif
 fileprivate struct FfiConverterOptionTypeOperationId: FfiConverterRustBuffer {
     typealias SwiftType = OperationId?
 
@@ -5845,6 +9616,30 @@ fileprivate struct FfiConverterOptionTypeOperationId: FfiConverterRustBuffer {
         switch try readInt(&buf) as Int8 {
         case 0: return nil
         case 1: return try FfiConverterTypeOperationId.read(from: &buf)
+        default: throw UniffiInternalError.unexpectedOptionalTag
+        }
+    }
+}
+
+#if swift(>=5.8)
+@_documentation(visibility: private)
+#endif
+fileprivate struct FfiConverterOptionTypeTopicId: FfiConverterRustBuffer {
+    typealias SwiftType = TopicId?
+
+    public static func write(_ value: SwiftType, into buf: inout [UInt8]) {
+        guard let value = value else {
+            writeInt(&buf, Int8(0))
+            return
+        }
+        writeInt(&buf, Int8(1))
+        FfiConverterTypeTopicId.write(value, into: &buf)
+    }
+
+    public static func read(from buf: inout (data: Data, offset: Data.Index)) throws -> SwiftType {
+        switch try readInt(&buf) as Int8 {
+        case 0: return nil
+        case 1: return try FfiConverterTypeTopicId.read(from: &buf)
         default: throw UniffiInternalError.unexpectedOptionalTag
         }
     }
@@ -5903,6 +9698,31 @@ fileprivate struct FfiConverterSequenceData: FfiConverterRustBuffer {
 #if swift(>=5.8)
 @_documentation(visibility: private)
 #endif
+fileprivate struct FfiConverterSequenceTypeAuditLine: FfiConverterRustBuffer {
+    typealias SwiftType = [AuditLine]
+
+    public static func write(_ value: [AuditLine], into buf: inout [UInt8]) {
+        let len = Int32(value.count)
+        writeInt(&buf, len)
+        for item in value {
+            FfiConverterTypeAuditLine.write(item, into: &buf)
+        }
+    }
+
+    public static func read(from buf: inout (data: Data, offset: Data.Index)) throws -> [AuditLine] {
+        let len: Int32 = try readInt(&buf)
+        var seq = [AuditLine]()
+        seq.reserveCapacity(Int(len))
+        for _ in 0 ..< len {
+            seq.append(try FfiConverterTypeAuditLine.read(from: &buf))
+        }
+        return seq
+    }
+}
+
+#if swift(>=5.8)
+@_documentation(visibility: private)
+#endif
 fileprivate struct FfiConverterSequenceTypeChange: FfiConverterRustBuffer {
     typealias SwiftType = [Change]
 
@@ -5920,6 +9740,31 @@ fileprivate struct FfiConverterSequenceTypeChange: FfiConverterRustBuffer {
         seq.reserveCapacity(Int(len))
         for _ in 0 ..< len {
             seq.append(try FfiConverterTypeChange.read(from: &buf))
+        }
+        return seq
+    }
+}
+
+#if swift(>=5.8)
+@_documentation(visibility: private)
+#endif
+fileprivate struct FfiConverterSequenceTypeFound: FfiConverterRustBuffer {
+    typealias SwiftType = [Found]
+
+    public static func write(_ value: [Found], into buf: inout [UInt8]) {
+        let len = Int32(value.count)
+        writeInt(&buf, len)
+        for item in value {
+            FfiConverterTypeFound.write(item, into: &buf)
+        }
+    }
+
+    public static func read(from buf: inout (data: Data, offset: Data.Index)) throws -> [Found] {
+        let len: Int32 = try readInt(&buf)
+        var seq = [Found]()
+        seq.reserveCapacity(Int(len))
+        for _ in 0 ..< len {
+            seq.append(try FfiConverterTypeFound.read(from: &buf))
         }
         return seq
     }
@@ -5953,6 +9798,81 @@ fileprivate struct FfiConverterSequenceTypeGapRow: FfiConverterRustBuffer {
 #if swift(>=5.8)
 @_documentation(visibility: private)
 #endif
+fileprivate struct FfiConverterSequenceTypeInvitation: FfiConverterRustBuffer {
+    typealias SwiftType = [Invitation]
+
+    public static func write(_ value: [Invitation], into buf: inout [UInt8]) {
+        let len = Int32(value.count)
+        writeInt(&buf, len)
+        for item in value {
+            FfiConverterTypeInvitation.write(item, into: &buf)
+        }
+    }
+
+    public static func read(from buf: inout (data: Data, offset: Data.Index)) throws -> [Invitation] {
+        let len: Int32 = try readInt(&buf)
+        var seq = [Invitation]()
+        seq.reserveCapacity(Int(len))
+        for _ in 0 ..< len {
+            seq.append(try FfiConverterTypeInvitation.read(from: &buf))
+        }
+        return seq
+    }
+}
+
+#if swift(>=5.8)
+@_documentation(visibility: private)
+#endif
+fileprivate struct FfiConverterSequenceTypeJoinRequest: FfiConverterRustBuffer {
+    typealias SwiftType = [JoinRequest]
+
+    public static func write(_ value: [JoinRequest], into buf: inout [UInt8]) {
+        let len = Int32(value.count)
+        writeInt(&buf, len)
+        for item in value {
+            FfiConverterTypeJoinRequest.write(item, into: &buf)
+        }
+    }
+
+    public static func read(from buf: inout (data: Data, offset: Data.Index)) throws -> [JoinRequest] {
+        let len: Int32 = try readInt(&buf)
+        var seq = [JoinRequest]()
+        seq.reserveCapacity(Int(len))
+        for _ in 0 ..< len {
+            seq.append(try FfiConverterTypeJoinRequest.read(from: &buf))
+        }
+        return seq
+    }
+}
+
+#if swift(>=5.8)
+@_documentation(visibility: private)
+#endif
+fileprivate struct FfiConverterSequenceTypeMember: FfiConverterRustBuffer {
+    typealias SwiftType = [Member]
+
+    public static func write(_ value: [Member], into buf: inout [UInt8]) {
+        let len = Int32(value.count)
+        writeInt(&buf, len)
+        for item in value {
+            FfiConverterTypeMember.write(item, into: &buf)
+        }
+    }
+
+    public static func read(from buf: inout (data: Data, offset: Data.Index)) throws -> [Member] {
+        let len: Int32 = try readInt(&buf)
+        var seq = [Member]()
+        seq.reserveCapacity(Int(len))
+        for _ in 0 ..< len {
+            seq.append(try FfiConverterTypeMember.read(from: &buf))
+        }
+        return seq
+    }
+}
+
+#if swift(>=5.8)
+@_documentation(visibility: private)
+#endif
 fileprivate struct FfiConverterSequenceTypeMessage: FfiConverterRustBuffer {
     typealias SwiftType = [Message]
 
@@ -5970,6 +9890,31 @@ fileprivate struct FfiConverterSequenceTypeMessage: FfiConverterRustBuffer {
         seq.reserveCapacity(Int(len))
         for _ in 0 ..< len {
             seq.append(try FfiConverterTypeMessage.read(from: &buf))
+        }
+        return seq
+    }
+}
+
+#if swift(>=5.8)
+@_documentation(visibility: private)
+#endif
+fileprivate struct FfiConverterSequenceTypeOutboxRow: FfiConverterRustBuffer {
+    typealias SwiftType = [OutboxRow]
+
+    public static func write(_ value: [OutboxRow], into buf: inout [UInt8]) {
+        let len = Int32(value.count)
+        writeInt(&buf, len)
+        for item in value {
+            FfiConverterTypeOutboxRow.write(item, into: &buf)
+        }
+    }
+
+    public static func read(from buf: inout (data: Data, offset: Data.Index)) throws -> [OutboxRow] {
+        let len: Int32 = try readInt(&buf)
+        var seq = [OutboxRow]()
+        seq.reserveCapacity(Int(len))
+        for _ in 0 ..< len {
+            seq.append(try FfiConverterTypeOutboxRow.read(from: &buf))
         }
         return seq
     }
@@ -6003,6 +9948,31 @@ fileprivate struct FfiConverterSequenceTypeParkedRows: FfiConverterRustBuffer {
 #if swift(>=5.8)
 @_documentation(visibility: private)
 #endif
+fileprivate struct FfiConverterSequenceTypeProfile: FfiConverterRustBuffer {
+    typealias SwiftType = [Profile]
+
+    public static func write(_ value: [Profile], into buf: inout [UInt8]) {
+        let len = Int32(value.count)
+        writeInt(&buf, len)
+        for item in value {
+            FfiConverterTypeProfile.write(item, into: &buf)
+        }
+    }
+
+    public static func read(from buf: inout (data: Data, offset: Data.Index)) throws -> [Profile] {
+        let len: Int32 = try readInt(&buf)
+        var seq = [Profile]()
+        seq.reserveCapacity(Int(len))
+        for _ in 0 ..< len {
+            seq.append(try FfiConverterTypeProfile.read(from: &buf))
+        }
+        return seq
+    }
+}
+
+#if swift(>=5.8)
+@_documentation(visibility: private)
+#endif
 fileprivate struct FfiConverterSequenceTypeReaction: FfiConverterRustBuffer {
     typealias SwiftType = [Reaction]
 
@@ -6020,6 +9990,131 @@ fileprivate struct FfiConverterSequenceTypeReaction: FfiConverterRustBuffer {
         seq.reserveCapacity(Int(len))
         for _ in 0 ..< len {
             seq.append(try FfiConverterTypeReaction.read(from: &buf))
+        }
+        return seq
+    }
+}
+
+#if swift(>=5.8)
+@_documentation(visibility: private)
+#endif
+fileprivate struct FfiConverterSequenceTypeRoom: FfiConverterRustBuffer {
+    typealias SwiftType = [Room]
+
+    public static func write(_ value: [Room], into buf: inout [UInt8]) {
+        let len = Int32(value.count)
+        writeInt(&buf, len)
+        for item in value {
+            FfiConverterTypeRoom.write(item, into: &buf)
+        }
+    }
+
+    public static func read(from buf: inout (data: Data, offset: Data.Index)) throws -> [Room] {
+        let len: Int32 = try readInt(&buf)
+        var seq = [Room]()
+        seq.reserveCapacity(Int(len))
+        for _ in 0 ..< len {
+            seq.append(try FfiConverterTypeRoom.read(from: &buf))
+        }
+        return seq
+    }
+}
+
+#if swift(>=5.8)
+@_documentation(visibility: private)
+#endif
+fileprivate struct FfiConverterSequenceTypeSpace: FfiConverterRustBuffer {
+    typealias SwiftType = [Space]
+
+    public static func write(_ value: [Space], into buf: inout [UInt8]) {
+        let len = Int32(value.count)
+        writeInt(&buf, len)
+        for item in value {
+            FfiConverterTypeSpace.write(item, into: &buf)
+        }
+    }
+
+    public static func read(from buf: inout (data: Data, offset: Data.Index)) throws -> [Space] {
+        let len: Int32 = try readInt(&buf)
+        var seq = [Space]()
+        seq.reserveCapacity(Int(len))
+        for _ in 0 ..< len {
+            seq.append(try FfiConverterTypeSpace.read(from: &buf))
+        }
+        return seq
+    }
+}
+
+#if swift(>=5.8)
+@_documentation(visibility: private)
+#endif
+fileprivate struct FfiConverterSequenceTypeTopicUse: FfiConverterRustBuffer {
+    typealias SwiftType = [TopicUse]
+
+    public static func write(_ value: [TopicUse], into buf: inout [UInt8]) {
+        let len = Int32(value.count)
+        writeInt(&buf, len)
+        for item in value {
+            FfiConverterTypeTopicUse.write(item, into: &buf)
+        }
+    }
+
+    public static func read(from buf: inout (data: Data, offset: Data.Index)) throws -> [TopicUse] {
+        let len: Int32 = try readInt(&buf)
+        var seq = [TopicUse]()
+        seq.reserveCapacity(Int(len))
+        for _ in 0 ..< len {
+            seq.append(try FfiConverterTypeTopicUse.read(from: &buf))
+        }
+        return seq
+    }
+}
+
+#if swift(>=5.8)
+@_documentation(visibility: private)
+#endif
+fileprivate struct FfiConverterSequenceTypeValueKey: FfiConverterRustBuffer {
+    typealias SwiftType = [ValueKey]
+
+    public static func write(_ value: [ValueKey], into buf: inout [UInt8]) {
+        let len = Int32(value.count)
+        writeInt(&buf, len)
+        for item in value {
+            FfiConverterTypeValueKey.write(item, into: &buf)
+        }
+    }
+
+    public static func read(from buf: inout (data: Data, offset: Data.Index)) throws -> [ValueKey] {
+        let len: Int32 = try readInt(&buf)
+        var seq = [ValueKey]()
+        seq.reserveCapacity(Int(len))
+        for _ in 0 ..< len {
+            seq.append(try FfiConverterTypeValueKey.read(from: &buf))
+        }
+        return seq
+    }
+}
+
+#if swift(>=5.8)
+@_documentation(visibility: private)
+#endif
+fileprivate struct FfiConverterSequenceTypeVersion: FfiConverterRustBuffer {
+    typealias SwiftType = [Version]
+
+    public static func write(_ value: [Version], into buf: inout [UInt8]) {
+        let len = Int32(value.count)
+        writeInt(&buf, len)
+        for item in value {
+            FfiConverterTypeVersion.write(item, into: &buf)
+        }
+    }
+
+    public static func read(from buf: inout (data: Data, offset: Data.Index)) throws -> [Version] {
+        let len: Int32 = try readInt(&buf)
+        var seq = [Version]()
+        seq.reserveCapacity(Int(len))
+        for _ in 0 ..< len {
+            seq.append(try FfiConverterTypeVersion.read(from: &buf))
         }
         return seq
     }
@@ -6196,6 +10291,104 @@ public func FfiConverterTypeAuthor_lift(_ value: RustBuffer) throws -> Author {
 #endif
 public func FfiConverterTypeAuthor_lower(_ value: Author) -> RustBuffer {
     return FfiConverterTypeAuthor.lower(value)
+}
+
+
+
+
+
+/**
+ * Names a blob, 32 bytes.
+ */
+
+#if swift(>=5.8)
+@_documentation(visibility: private)
+#endif
+public struct FfiConverterTypeBlobId: FfiConverter {
+
+    public static func read(from buf: inout (data: Data, offset: Data.Index)) throws -> BlobId {
+        let builtinValue = try FfiConverterData.read(from: &buf)
+        return BlobId(builtinValue)
+    }
+
+    public static func write(_ value: BlobId, into buf: inout [UInt8]) {
+        let builtinValue = value.bytes
+        return FfiConverterData.write(builtinValue, into: &buf)
+    }
+
+    public static func lift(_ value: RustBuffer) throws -> BlobId {
+        let builtinValue = try FfiConverterData.lift(value)
+        return BlobId(builtinValue)
+    }
+
+    public static func lower(_ value: BlobId) -> RustBuffer {
+        let builtinValue = value.bytes
+        return FfiConverterData.lower(builtinValue)
+    }
+}
+
+
+#if swift(>=5.8)
+@_documentation(visibility: private)
+#endif
+public func FfiConverterTypeBlobId_lift(_ value: RustBuffer) throws -> BlobId {
+    return try FfiConverterTypeBlobId.lift(value)
+}
+
+#if swift(>=5.8)
+@_documentation(visibility: private)
+#endif
+public func FfiConverterTypeBlobId_lower(_ value: BlobId) -> RustBuffer {
+    return FfiConverterTypeBlobId.lower(value)
+}
+
+
+
+
+
+/**
+ * Who a person is: the Ed25519 key that certifies their devices, 32 bytes.
+ */
+
+#if swift(>=5.8)
+@_documentation(visibility: private)
+#endif
+public struct FfiConverterTypeIdentity: FfiConverter {
+
+    public static func read(from buf: inout (data: Data, offset: Data.Index)) throws -> Identity {
+        let builtinValue = try FfiConverterData.read(from: &buf)
+        return Identity(builtinValue)
+    }
+
+    public static func write(_ value: Identity, into buf: inout [UInt8]) {
+        let builtinValue = value.bytes
+        return FfiConverterData.write(builtinValue, into: &buf)
+    }
+
+    public static func lift(_ value: RustBuffer) throws -> Identity {
+        let builtinValue = try FfiConverterData.lift(value)
+        return Identity(builtinValue)
+    }
+
+    public static func lower(_ value: Identity) -> RustBuffer {
+        let builtinValue = value.bytes
+        return FfiConverterData.lower(builtinValue)
+    }
+}
+
+
+#if swift(>=5.8)
+@_documentation(visibility: private)
+#endif
+public func FfiConverterTypeIdentity_lift(_ value: RustBuffer) throws -> Identity {
+    return try FfiConverterTypeIdentity.lift(value)
+}
+
+#if swift(>=5.8)
+@_documentation(visibility: private)
+#endif
+public func FfiConverterTypeIdentity_lower(_ value: Identity) -> RustBuffer {
+    return FfiConverterTypeIdentity.lower(value)
 }
 
 
@@ -6502,6 +10695,17 @@ public func generateMnemonic()throws  -> String  {
 })
 }
 /**
+ * An identity's public address: `pk:` and the key in z-base-32, as pkarr writes it.
+ */
+public func identityAddress(identity: Identity) -> String  {
+    return try!  FfiConverterString.lift(try! rustCall() {
+        uniffiCallStatus in
+    uniffi_delta_ffi_fn_func_identity_address(
+        FfiConverterTypeIdentity_lower(identity),uniffiCallStatus
+    )
+})
+}
+/**
  * Keeps a person's words in the keystore: a device whose key is made from now on is certified by them, one that exists
  * stays as it is. The keystore is called on the caller's thread.
  */
@@ -6512,6 +10716,41 @@ public func importMnemonic(keystore: Keystore, words: String)throws   {try rustC
         FfiConverterString.lower(words),uniffiCallStatus
     )
 }
+}
+/**
+ * The identity that a person's words stand for.
+ */
+public func mnemonicIdentity(words: String)throws  -> Identity  {
+    return try  FfiConverterTypeIdentity_lift(try rustCallWithError(FfiConverterTypeDeltaError_lift) {
+        uniffiCallStatus in
+    uniffi_delta_ffi_fn_func_mnemonic_identity(
+        FfiConverterString.lower(words),uniffiCallStatus
+    )
+})
+}
+/**
+ * The identity an address names. Blanks around it come with copying; anything else but the one canonical text of a
+ * usable key is refused with the code `address`.
+ */
+public func parseAddress(address: String)throws  -> Identity  {
+    return try  FfiConverterTypeIdentity_lift(try rustCallWithError(FfiConverterTypeDeltaError_lift) {
+        uniffiCallStatus in
+    uniffi_delta_ffi_fn_func_parse_address(
+        FfiConverterString.lower(address),uniffiCallStatus
+    )
+})
+}
+/**
+ * The words the keystore has, to be shown once more; nothing where a person's words were never put. The keystore is
+ * called on the caller's thread.
+ */
+public func storedMnemonic(keystore: Keystore)throws  -> String?  {
+    return try  FfiConverterOptionString.lift(try rustCallWithError(FfiConverterTypeDeltaError_lift) {
+        uniffiCallStatus in
+    uniffi_delta_ffi_fn_func_stored_mnemonic(
+        FfiConverterTypeKeystore_lower(keystore),uniffiCallStatus
+    )
+})
 }
 /**
  * Builds the packet that carries one operation over these hops. v2 hops need a topic, v3 hops a write key.
@@ -6535,6 +10774,20 @@ public func peelOnionLayer(packet: Data, secret: OnionSecret)throws  -> OnionLay
     uniffi_delta_ffi_fn_func_peel_onion_layer(
         FfiConverterData.lower(packet),
         FfiConverterTypeOnionSecret_lower(secret),uniffiCallStatus
+    )
+})
+}
+/**
+ * Opens one pushed operation and checks its signature. Refused with `push_no_key` where the topic was opened, or moved
+ * to new keys, after the snapshot was made, and with `push_needs_app` for invitations and messages between two devices:
+ * show a notification without content then.
+ */
+public func decryptPush(sealedOp: Data, keySnapshot: KeySnapshot)throws  -> Preview  {
+    return try  FfiConverterTypePreview_lift(try rustCallWithError(FfiConverterTypeDeltaError_lift) {
+        uniffiCallStatus in
+    uniffi_delta_ffi_fn_func_decrypt_push(
+        FfiConverterData.lower(sealedOp),
+        FfiConverterTypeKeySnapshot_lower(keySnapshot),uniffiCallStatus
     )
 })
 }
@@ -6587,16 +10840,31 @@ private let initializationResult: InitializationResult = {
     if bindings_contract_version != scaffolding_contract_version {
         return InitializationResult.contractVersionMismatch
     }
-    if (uniffi_delta_ffi_checksum_func_generate_mnemonic() != 14156) {
+    if (uniffi_delta_ffi_checksum_func_generate_mnemonic() != 48038) {
         return InitializationResult.apiChecksumMismatch
     }
-    if (uniffi_delta_ffi_checksum_func_import_mnemonic() != 10204) {
+    if (uniffi_delta_ffi_checksum_func_identity_address() != 43561) {
+        return InitializationResult.apiChecksumMismatch
+    }
+    if (uniffi_delta_ffi_checksum_func_import_mnemonic() != 6873) {
+        return InitializationResult.apiChecksumMismatch
+    }
+    if (uniffi_delta_ffi_checksum_func_mnemonic_identity() != 7415) {
+        return InitializationResult.apiChecksumMismatch
+    }
+    if (uniffi_delta_ffi_checksum_func_parse_address() != 44809) {
+        return InitializationResult.apiChecksumMismatch
+    }
+    if (uniffi_delta_ffi_checksum_func_stored_mnemonic() != 52454) {
         return InitializationResult.apiChecksumMismatch
     }
     if (uniffi_delta_ffi_checksum_func_build_onion_packet() != 15053) {
         return InitializationResult.apiChecksumMismatch
     }
     if (uniffi_delta_ffi_checksum_func_peel_onion_layer() != 52981) {
+        return InitializationResult.apiChecksumMismatch
+    }
+    if (uniffi_delta_ffi_checksum_func_decrypt_push() != 18080) {
         return InitializationResult.apiChecksumMismatch
     }
     if (uniffi_delta_ffi_checksum_func_generate_ticket() != 61726) {
@@ -6617,12 +10885,6 @@ private let initializationResult: InitializationResult = {
     if (uniffi_delta_ffi_checksum_method_delta_init_sync() != 47956) {
         return InitializationResult.apiChecksumMismatch
     }
-    if (uniffi_delta_ffi_checksum_method_delta_message() != 27201) {
-        return InitializationResult.apiChecksumMismatch
-    }
-    if (uniffi_delta_ffi_checksum_method_delta_messages() != 27513) {
-        return InitializationResult.apiChecksumMismatch
-    }
     if (uniffi_delta_ffi_checksum_method_delta_network_changed() != 24822) {
         return InitializationResult.apiChecksumMismatch
     }
@@ -6638,9 +10900,6 @@ private let initializationResult: InitializationResult = {
     if (uniffi_delta_ffi_checksum_method_delta_publish() != 64666) {
         return InitializationResult.apiChecksumMismatch
     }
-    if (uniffi_delta_ffi_checksum_method_delta_reactions() != 4587) {
-        return InitializationResult.apiChecksumMismatch
-    }
     if (uniffi_delta_ffi_checksum_method_delta_renewed() != 30268) {
         return InitializationResult.apiChecksumMismatch
     }
@@ -6653,9 +10912,6 @@ private let initializationResult: InitializationResult = {
     if (uniffi_delta_ffi_checksum_method_delta_signal() != 50303) {
         return InitializationResult.apiChecksumMismatch
     }
-    if (uniffi_delta_ffi_checksum_method_delta_statistics() != 55510) {
-        return InitializationResult.apiChecksumMismatch
-    }
     if (uniffi_delta_ffi_checksum_method_delta_status() != 59069) {
         return InitializationResult.apiChecksumMismatch
     }
@@ -6666,6 +10922,99 @@ private let initializationResult: InitializationResult = {
         return InitializationResult.apiChecksumMismatch
     }
     if (uniffi_delta_ffi_checksum_method_delta_topics() != 37841) {
+        return InitializationResult.apiChecksumMismatch
+    }
+    if (uniffi_delta_ffi_checksum_method_delta_cancel() != 34535) {
+        return InitializationResult.apiChecksumMismatch
+    }
+    if (uniffi_delta_ffi_checksum_method_delta_outbox() != 60607) {
+        return InitializationResult.apiChecksumMismatch
+    }
+    if (uniffi_delta_ffi_checksum_method_delta_retry() != 7363) {
+        return InitializationResult.apiChecksumMismatch
+    }
+    if (uniffi_delta_ffi_checksum_method_delta_message() != 18248) {
+        return InitializationResult.apiChecksumMismatch
+    }
+    if (uniffi_delta_ffi_checksum_method_delta_message_history() != 7925) {
+        return InitializationResult.apiChecksumMismatch
+    }
+    if (uniffi_delta_ffi_checksum_method_delta_messages() != 58505) {
+        return InitializationResult.apiChecksumMismatch
+    }
+    if (uniffi_delta_ffi_checksum_method_delta_profile() != 50318) {
+        return InitializationResult.apiChecksumMismatch
+    }
+    if (uniffi_delta_ffi_checksum_method_delta_profiles() != 15107) {
+        return InitializationResult.apiChecksumMismatch
+    }
+    if (uniffi_delta_ffi_checksum_method_delta_reactions() != 8856) {
+        return InitializationResult.apiChecksumMismatch
+    }
+    if (uniffi_delta_ffi_checksum_method_delta_search() != 31398) {
+        return InitializationResult.apiChecksumMismatch
+    }
+    if (uniffi_delta_ffi_checksum_method_delta_set_read() != 40874) {
+        return InitializationResult.apiChecksumMismatch
+    }
+    if (uniffi_delta_ffi_checksum_method_delta_unread() != 33417) {
+        return InitializationResult.apiChecksumMismatch
+    }
+    if (uniffi_delta_ffi_checksum_method_delta_accept_invitation() != 35503) {
+        return InitializationResult.apiChecksumMismatch
+    }
+    if (uniffi_delta_ffi_checksum_method_delta_audit_log() != 31198) {
+        return InitializationResult.apiChecksumMismatch
+    }
+    if (uniffi_delta_ffi_checksum_method_delta_change_space() != 46654) {
+        return InitializationResult.apiChecksumMismatch
+    }
+    if (uniffi_delta_ffi_checksum_method_delta_create_invitation() != 63993) {
+        return InitializationResult.apiChecksumMismatch
+    }
+    if (uniffi_delta_ffi_checksum_method_delta_create_room() != 50457) {
+        return InitializationResult.apiChecksumMismatch
+    }
+    if (uniffi_delta_ffi_checksum_method_delta_create_space() != 23215) {
+        return InitializationResult.apiChecksumMismatch
+    }
+    if (uniffi_delta_ffi_checksum_method_delta_invitations() != 53531) {
+        return InitializationResult.apiChecksumMismatch
+    }
+    if (uniffi_delta_ffi_checksum_method_delta_join_requests() != 46494) {
+        return InitializationResult.apiChecksumMismatch
+    }
+    if (uniffi_delta_ffi_checksum_method_delta_members() != 21483) {
+        return InitializationResult.apiChecksumMismatch
+    }
+    if (uniffi_delta_ffi_checksum_method_delta_rooms() != 4113) {
+        return InitializationResult.apiChecksumMismatch
+    }
+    if (uniffi_delta_ffi_checksum_method_delta_space() != 16604) {
+        return InitializationResult.apiChecksumMismatch
+    }
+    if (uniffi_delta_ffi_checksum_method_delta_spaces() != 57650) {
+        return InitializationResult.apiChecksumMismatch
+    }
+    if (uniffi_delta_ffi_checksum_method_delta_export() != 48713) {
+        return InitializationResult.apiChecksumMismatch
+    }
+    if (uniffi_delta_ffi_checksum_method_delta_key_snapshot() != 22706) {
+        return InitializationResult.apiChecksumMismatch
+    }
+    if (uniffi_delta_ffi_checksum_method_delta_prune() != 19449) {
+        return InitializationResult.apiChecksumMismatch
+    }
+    if (uniffi_delta_ffi_checksum_method_delta_statistics() != 39723) {
+        return InitializationResult.apiChecksumMismatch
+    }
+    if (uniffi_delta_ffi_checksum_method_delta_storage_use() != 2372) {
+        return InitializationResult.apiChecksumMismatch
+    }
+    if (uniffi_delta_ffi_checksum_method_delta_wipe() != 57599) {
+        return InitializationResult.apiChecksumMismatch
+    }
+    if (uniffi_delta_ffi_checksum_method_delta_wipe_topic() != 51881) {
         return InitializationResult.apiChecksumMismatch
     }
     if (uniffi_delta_ffi_checksum_method_keystore_get() != 33234) {
@@ -6683,6 +11032,9 @@ private let initializationResult: InitializationResult = {
     if (uniffi_delta_ffi_checksum_method_logsink_log() != 11524) {
         return InitializationResult.apiChecksumMismatch
     }
+    if (uniffi_delta_ffi_checksum_method_keysnapshot_taken_at() != 10712) {
+        return InitializationResult.apiChecksumMismatch
+    }
     if (uniffi_delta_ffi_checksum_method_eventlistener_on_event() != 20246) {
         return InitializationResult.apiChecksumMismatch
     }
@@ -6695,7 +11047,13 @@ private let initializationResult: InitializationResult = {
     if (uniffi_delta_ffi_checksum_method_subscription_topic() != 1566) {
         return InitializationResult.apiChecksumMismatch
     }
+    if (uniffi_delta_ffi_checksum_constructor_delta_import_from() != 30964) {
+        return InitializationResult.apiChecksumMismatch
+    }
     if (uniffi_delta_ffi_checksum_constructor_delta_open() != 18935) {
+        return InitializationResult.apiChecksumMismatch
+    }
+    if (uniffi_delta_ffi_checksum_constructor_keysnapshot_open() != 55591) {
         return InitializationResult.apiChecksumMismatch
     }
 

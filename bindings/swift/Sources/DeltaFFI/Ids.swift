@@ -54,6 +54,18 @@ public struct NodeId: Id {
     public init(_ bytes: Data) { self.bytes = bytes }
 }
 
+/// Who a person is: the Ed25519 key that certifies their devices, 32 bytes.
+public struct Identity: Id {
+    public let bytes: Data
+    public init(_ bytes: Data) { self.bytes = bytes }
+}
+
+/// Names a blob, 32 bytes.
+public struct BlobId: Id {
+    public let bytes: Data
+    public init(_ bytes: Data) { self.bytes = bytes }
+}
+
 /// Where a message is shown. To be handed back for the page before or after it.
 public struct Position: Id {
     public let bytes: Data

@@ -768,11 +768,21 @@ internal object IntegrityCheckingUniffiLib {
     internal fun ensureInitialized() = Unit
     external fun uniffi_delta_ffi_checksum_func_generate_mnemonic(
     ): Int
+    external fun uniffi_delta_ffi_checksum_func_identity_address(
+    ): Int
     external fun uniffi_delta_ffi_checksum_func_import_mnemonic(
+    ): Int
+    external fun uniffi_delta_ffi_checksum_func_mnemonic_identity(
+    ): Int
+    external fun uniffi_delta_ffi_checksum_func_parse_address(
+    ): Int
+    external fun uniffi_delta_ffi_checksum_func_stored_mnemonic(
     ): Int
     external fun uniffi_delta_ffi_checksum_func_build_onion_packet(
     ): Int
     external fun uniffi_delta_ffi_checksum_func_peel_onion_layer(
+    ): Int
+    external fun uniffi_delta_ffi_checksum_func_decrypt_push(
     ): Int
     external fun uniffi_delta_ffi_checksum_func_generate_ticket(
     ): Int
@@ -786,10 +796,6 @@ internal object IntegrityCheckingUniffiLib {
     ): Int
     external fun uniffi_delta_ffi_checksum_method_delta_init_sync(
     ): Int
-    external fun uniffi_delta_ffi_checksum_method_delta_message(
-    ): Int
-    external fun uniffi_delta_ffi_checksum_method_delta_messages(
-    ): Int
     external fun uniffi_delta_ffi_checksum_method_delta_network_changed(
     ): Int
     external fun uniffi_delta_ffi_checksum_method_delta_next_events(
@@ -800,8 +806,6 @@ internal object IntegrityCheckingUniffiLib {
     ): Int
     external fun uniffi_delta_ffi_checksum_method_delta_publish(
     ): Int
-    external fun uniffi_delta_ffi_checksum_method_delta_reactions(
-    ): Int
     external fun uniffi_delta_ffi_checksum_method_delta_renewed(
     ): Int
     external fun uniffi_delta_ffi_checksum_method_delta_resume(
@@ -810,8 +814,6 @@ internal object IntegrityCheckingUniffiLib {
     ): Int
     external fun uniffi_delta_ffi_checksum_method_delta_signal(
     ): Int
-    external fun uniffi_delta_ffi_checksum_method_delta_statistics(
-    ): Int
     external fun uniffi_delta_ffi_checksum_method_delta_status(
     ): Int
     external fun uniffi_delta_ffi_checksum_method_delta_subscribe(
@@ -819,6 +821,68 @@ internal object IntegrityCheckingUniffiLib {
     external fun uniffi_delta_ffi_checksum_method_delta_suspend(
     ): Int
     external fun uniffi_delta_ffi_checksum_method_delta_topics(
+    ): Int
+    external fun uniffi_delta_ffi_checksum_method_delta_cancel(
+    ): Int
+    external fun uniffi_delta_ffi_checksum_method_delta_outbox(
+    ): Int
+    external fun uniffi_delta_ffi_checksum_method_delta_retry(
+    ): Int
+    external fun uniffi_delta_ffi_checksum_method_delta_message(
+    ): Int
+    external fun uniffi_delta_ffi_checksum_method_delta_message_history(
+    ): Int
+    external fun uniffi_delta_ffi_checksum_method_delta_messages(
+    ): Int
+    external fun uniffi_delta_ffi_checksum_method_delta_profile(
+    ): Int
+    external fun uniffi_delta_ffi_checksum_method_delta_profiles(
+    ): Int
+    external fun uniffi_delta_ffi_checksum_method_delta_reactions(
+    ): Int
+    external fun uniffi_delta_ffi_checksum_method_delta_search(
+    ): Int
+    external fun uniffi_delta_ffi_checksum_method_delta_set_read(
+    ): Int
+    external fun uniffi_delta_ffi_checksum_method_delta_unread(
+    ): Int
+    external fun uniffi_delta_ffi_checksum_method_delta_accept_invitation(
+    ): Int
+    external fun uniffi_delta_ffi_checksum_method_delta_audit_log(
+    ): Int
+    external fun uniffi_delta_ffi_checksum_method_delta_change_space(
+    ): Int
+    external fun uniffi_delta_ffi_checksum_method_delta_create_invitation(
+    ): Int
+    external fun uniffi_delta_ffi_checksum_method_delta_create_room(
+    ): Int
+    external fun uniffi_delta_ffi_checksum_method_delta_create_space(
+    ): Int
+    external fun uniffi_delta_ffi_checksum_method_delta_invitations(
+    ): Int
+    external fun uniffi_delta_ffi_checksum_method_delta_join_requests(
+    ): Int
+    external fun uniffi_delta_ffi_checksum_method_delta_members(
+    ): Int
+    external fun uniffi_delta_ffi_checksum_method_delta_rooms(
+    ): Int
+    external fun uniffi_delta_ffi_checksum_method_delta_space(
+    ): Int
+    external fun uniffi_delta_ffi_checksum_method_delta_spaces(
+    ): Int
+    external fun uniffi_delta_ffi_checksum_method_delta_export(
+    ): Int
+    external fun uniffi_delta_ffi_checksum_method_delta_key_snapshot(
+    ): Int
+    external fun uniffi_delta_ffi_checksum_method_delta_prune(
+    ): Int
+    external fun uniffi_delta_ffi_checksum_method_delta_statistics(
+    ): Int
+    external fun uniffi_delta_ffi_checksum_method_delta_storage_use(
+    ): Int
+    external fun uniffi_delta_ffi_checksum_method_delta_wipe(
+    ): Int
+    external fun uniffi_delta_ffi_checksum_method_delta_wipe_topic(
     ): Int
     external fun uniffi_delta_ffi_checksum_method_keystore_get(
     ): Int
@@ -830,6 +894,8 @@ internal object IntegrityCheckingUniffiLib {
     ): Int
     external fun uniffi_delta_ffi_checksum_method_logsink_log(
     ): Int
+    external fun uniffi_delta_ffi_checksum_method_keysnapshot_taken_at(
+    ): Int
     external fun uniffi_delta_ffi_checksum_method_eventlistener_on_event(
     ): Int
     external fun uniffi_delta_ffi_checksum_method_subscription_cancel(
@@ -838,7 +904,11 @@ internal object IntegrityCheckingUniffiLib {
     ): Int
     external fun uniffi_delta_ffi_checksum_method_subscription_topic(
     ): Int
+    external fun uniffi_delta_ffi_checksum_constructor_delta_import_from(
+    ): Int
     external fun uniffi_delta_ffi_checksum_constructor_delta_open(
+    ): Int
+    external fun uniffi_delta_ffi_checksum_constructor_keysnapshot_open(
     ): Int
     external fun ffi_delta_ffi_uniffi_contract_version(
     ): Int
@@ -867,6 +937,8 @@ internal object UniffiLib {
     ): Long
     external fun uniffi_delta_ffi_fn_free_delta(`handle`: Long,uniffi_out_err: UniffiRustCallStatus, 
     ): Unit
+    external fun uniffi_delta_ffi_fn_constructor_delta_import_from(`export`: RustBuffer.ByValue,`passphrase`: RustBuffer.ByValue,`config`: RustBuffer.ByValue,`keystore`: Long,`log`: RustBuffer.ByValue,
+    ): Long
     external fun uniffi_delta_ffi_fn_constructor_delta_open(`config`: RustBuffer.ByValue,`keystore`: Long,`log`: RustBuffer.ByValue,
     ): Long
     external fun uniffi_delta_ffi_fn_method_delta_author(`ptr`: Long,uniffi_out_err: UniffiRustCallStatus, 
@@ -874,10 +946,6 @@ internal object UniffiLib {
     external fun uniffi_delta_ffi_fn_method_delta_close(`ptr`: Long,
     ): Long
     external fun uniffi_delta_ffi_fn_method_delta_init_sync(`ptr`: Long,`relayHops`: RustBuffer.ByValue,`syncUrl`: RustBuffer.ByValue,
-    ): Long
-    external fun uniffi_delta_ffi_fn_method_delta_message(`ptr`: Long,`id`: RustBuffer.ByValue,
-    ): Long
-    external fun uniffi_delta_ffi_fn_method_delta_messages(`ptr`: Long,`topic`: RustBuffer.ByValue,`page`: RustBuffer.ByValue,`limit`: Int,
     ): Long
     external fun uniffi_delta_ffi_fn_method_delta_network_changed(`ptr`: Long,uniffi_out_err: UniffiRustCallStatus, 
     ): Unit
@@ -889,8 +957,6 @@ internal object UniffiLib {
     ): Long
     external fun uniffi_delta_ffi_fn_method_delta_publish(`ptr`: Long,`topic`: RustBuffer.ByValue,`content`: RustBuffer.ByValue,`key`: RustBuffer.ByValue,
     ): Long
-    external fun uniffi_delta_ffi_fn_method_delta_reactions(`ptr`: Long,`message`: RustBuffer.ByValue,
-    ): Long
     external fun uniffi_delta_ffi_fn_method_delta_renewed(`ptr`: Long,uniffi_out_err: UniffiRustCallStatus, 
     ): Byte
     external fun uniffi_delta_ffi_fn_method_delta_resume(`ptr`: Long,
@@ -899,8 +965,6 @@ internal object UniffiLib {
     ): Long
     external fun uniffi_delta_ffi_fn_method_delta_signal(`ptr`: Long,`topic`: RustBuffer.ByValue,`bytes`: RustBuffer.ByValue,
     ): Long
-    external fun uniffi_delta_ffi_fn_method_delta_statistics(`ptr`: Long,
-    ): Long
     external fun uniffi_delta_ffi_fn_method_delta_status(`ptr`: Long,`topic`: RustBuffer.ByValue,
     ): Long
     external fun uniffi_delta_ffi_fn_method_delta_subscribe(`ptr`: Long,`topic`: RustBuffer.ByValue,`listener`: RustBuffer.ByValue,
@@ -908,6 +972,68 @@ internal object UniffiLib {
     external fun uniffi_delta_ffi_fn_method_delta_suspend(`ptr`: Long,
     ): Long
     external fun uniffi_delta_ffi_fn_method_delta_topics(`ptr`: Long,
+    ): Long
+    external fun uniffi_delta_ffi_fn_method_delta_cancel(`ptr`: Long,`topic`: RustBuffer.ByValue,`operation`: RustBuffer.ByValue,
+    ): Long
+    external fun uniffi_delta_ffi_fn_method_delta_outbox(`ptr`: Long,`topic`: RustBuffer.ByValue,`limit`: Int,`after`: RustBuffer.ByValue,
+    ): Long
+    external fun uniffi_delta_ffi_fn_method_delta_retry(`ptr`: Long,`topic`: RustBuffer.ByValue,
+    ): Long
+    external fun uniffi_delta_ffi_fn_method_delta_message(`ptr`: Long,`id`: RustBuffer.ByValue,
+    ): Long
+    external fun uniffi_delta_ffi_fn_method_delta_message_history(`ptr`: Long,`id`: RustBuffer.ByValue,
+    ): Long
+    external fun uniffi_delta_ffi_fn_method_delta_messages(`ptr`: Long,`topic`: RustBuffer.ByValue,`page`: RustBuffer.ByValue,`limit`: Int,
+    ): Long
+    external fun uniffi_delta_ffi_fn_method_delta_profile(`ptr`: Long,`topic`: RustBuffer.ByValue,`author`: RustBuffer.ByValue,
+    ): Long
+    external fun uniffi_delta_ffi_fn_method_delta_profiles(`ptr`: Long,`author`: RustBuffer.ByValue,
+    ): Long
+    external fun uniffi_delta_ffi_fn_method_delta_reactions(`ptr`: Long,`message`: RustBuffer.ByValue,
+    ): Long
+    external fun uniffi_delta_ffi_fn_method_delta_search(`ptr`: Long,`search`: RustBuffer.ByValue,`limit`: Int,
+    ): Long
+    external fun uniffi_delta_ffi_fn_method_delta_set_read(`ptr`: Long,`topic`: RustBuffer.ByValue,`upto`: RustBuffer.ByValue,
+    ): Long
+    external fun uniffi_delta_ffi_fn_method_delta_unread(`ptr`: Long,`topic`: RustBuffer.ByValue,
+    ): Long
+    external fun uniffi_delta_ffi_fn_method_delta_accept_invitation(`ptr`: Long,`invitation`: RustBuffer.ByValue,
+    ): Long
+    external fun uniffi_delta_ffi_fn_method_delta_audit_log(`ptr`: Long,`space`: RustBuffer.ByValue,`limit`: Int,`before`: RustBuffer.ByValue,
+    ): Long
+    external fun uniffi_delta_ffi_fn_method_delta_change_space(`ptr`: Long,`space`: RustBuffer.ByValue,`action`: RustBuffer.ByValue,
+    ): Long
+    external fun uniffi_delta_ffi_fn_method_delta_create_invitation(`ptr`: Long,`space`: RustBuffer.ByValue,`level`: RustBuffer.ByValue,`expires`: RustBuffer.ByValue,`once`: Byte,
+    ): Long
+    external fun uniffi_delta_ffi_fn_method_delta_create_room(`ptr`: Long,`space`: RustBuffer.ByValue,`about`: RustBuffer.ByValue,
+    ): Long
+    external fun uniffi_delta_ffi_fn_method_delta_create_space(`ptr`: Long,`about`: RustBuffer.ByValue,
+    ): Long
+    external fun uniffi_delta_ffi_fn_method_delta_invitations(`ptr`: Long,`space`: RustBuffer.ByValue,
+    ): Long
+    external fun uniffi_delta_ffi_fn_method_delta_join_requests(`ptr`: Long,`space`: RustBuffer.ByValue,
+    ): Long
+    external fun uniffi_delta_ffi_fn_method_delta_members(`ptr`: Long,`space`: RustBuffer.ByValue,
+    ): Long
+    external fun uniffi_delta_ffi_fn_method_delta_rooms(`ptr`: Long,`space`: RustBuffer.ByValue,
+    ): Long
+    external fun uniffi_delta_ffi_fn_method_delta_space(`ptr`: Long,`space`: RustBuffer.ByValue,
+    ): Long
+    external fun uniffi_delta_ffi_fn_method_delta_spaces(`ptr`: Long,
+    ): Long
+    external fun uniffi_delta_ffi_fn_method_delta_export(`ptr`: Long,`path`: RustBuffer.ByValue,`passphrase`: RustBuffer.ByValue,`words`: RustBuffer.ByValue,
+    ): Long
+    external fun uniffi_delta_ffi_fn_method_delta_key_snapshot(`ptr`: Long,
+    ): Long
+    external fun uniffi_delta_ffi_fn_method_delta_prune(`ptr`: Long,`topic`: RustBuffer.ByValue,`before`: RustBuffer.ByValue,
+    ): Long
+    external fun uniffi_delta_ffi_fn_method_delta_statistics(`ptr`: Long,
+    ): Long
+    external fun uniffi_delta_ffi_fn_method_delta_storage_use(`ptr`: Long,
+    ): Long
+    external fun uniffi_delta_ffi_fn_method_delta_wipe(`ptr`: Long,
+    ): Long
+    external fun uniffi_delta_ffi_fn_method_delta_wipe_topic(`ptr`: Long,`topic`: RustBuffer.ByValue,
     ): Long
     external fun uniffi_delta_ffi_fn_clone_keystore(`handle`: Long,uniffi_out_err: UniffiRustCallStatus, 
     ): Long
@@ -931,6 +1057,14 @@ internal object UniffiLib {
     ): RustBuffer.ByValue
     external fun uniffi_delta_ffi_fn_method_logsink_log(`ptr`: Long,`level`: RustBuffer.ByValue,`target`: RustBuffer.ByValue,`message`: RustBuffer.ByValue,uniffi_out_err: UniffiRustCallStatus, 
     ): Unit
+    external fun uniffi_delta_ffi_fn_clone_keysnapshot(`handle`: Long,uniffi_out_err: UniffiRustCallStatus, 
+    ): Long
+    external fun uniffi_delta_ffi_fn_free_keysnapshot(`handle`: Long,uniffi_out_err: UniffiRustCallStatus, 
+    ): Unit
+    external fun uniffi_delta_ffi_fn_constructor_keysnapshot_open(`sealed`: RustBuffer.ByValue,`keystore`: Long,uniffi_out_err: UniffiRustCallStatus, 
+    ): Long
+    external fun uniffi_delta_ffi_fn_method_keysnapshot_taken_at(`ptr`: Long,uniffi_out_err: UniffiRustCallStatus, 
+    ): RustBuffer.ByValue
     external fun uniffi_delta_ffi_fn_clone_eventlistener(`handle`: Long,uniffi_out_err: UniffiRustCallStatus, 
     ): Long
     external fun uniffi_delta_ffi_fn_free_eventlistener(`handle`: Long,uniffi_out_err: UniffiRustCallStatus, 
@@ -951,11 +1085,21 @@ internal object UniffiLib {
     ): RustBuffer.ByValue
     external fun uniffi_delta_ffi_fn_func_generate_mnemonic(uniffi_out_err: UniffiRustCallStatus, 
     ): RustBuffer.ByValue
+    external fun uniffi_delta_ffi_fn_func_identity_address(`identity`: RustBuffer.ByValue,uniffi_out_err: UniffiRustCallStatus, 
+    ): RustBuffer.ByValue
     external fun uniffi_delta_ffi_fn_func_import_mnemonic(`keystore`: Long,`words`: RustBuffer.ByValue,uniffi_out_err: UniffiRustCallStatus, 
     ): Unit
+    external fun uniffi_delta_ffi_fn_func_mnemonic_identity(`words`: RustBuffer.ByValue,uniffi_out_err: UniffiRustCallStatus, 
+    ): RustBuffer.ByValue
+    external fun uniffi_delta_ffi_fn_func_parse_address(`address`: RustBuffer.ByValue,uniffi_out_err: UniffiRustCallStatus, 
+    ): RustBuffer.ByValue
+    external fun uniffi_delta_ffi_fn_func_stored_mnemonic(`keystore`: Long,uniffi_out_err: UniffiRustCallStatus, 
+    ): RustBuffer.ByValue
     external fun uniffi_delta_ffi_fn_func_build_onion_packet(`hops`: RustBuffer.ByValue,`target`: RustBuffer.ByValue,`op`: RustBuffer.ByValue,uniffi_out_err: UniffiRustCallStatus, 
     ): RustBuffer.ByValue
     external fun uniffi_delta_ffi_fn_func_peel_onion_layer(`packet`: RustBuffer.ByValue,`secret`: RustBuffer.ByValue,uniffi_out_err: UniffiRustCallStatus, 
+    ): RustBuffer.ByValue
+    external fun uniffi_delta_ffi_fn_func_decrypt_push(`sealedOp`: RustBuffer.ByValue,`keySnapshot`: Long,uniffi_out_err: UniffiRustCallStatus, 
     ): RustBuffer.ByValue
     external fun uniffi_delta_ffi_fn_func_generate_ticket(`public`: Byte,uniffi_out_err: UniffiRustCallStatus, 
     ): RustBuffer.ByValue
@@ -1082,16 +1226,31 @@ private fun uniffiCheckContractApiVersion(lib: IntegrityCheckingUniffiLib) {
 }
 @Suppress("UNUSED_PARAMETER")
 private fun uniffiCheckApiChecksums(lib: IntegrityCheckingUniffiLib) {
-    if ((lib.uniffi_delta_ffi_checksum_func_generate_mnemonic() and 0xFFFF) != 14156) {
+    if ((lib.uniffi_delta_ffi_checksum_func_generate_mnemonic() and 0xFFFF) != 48038) {
         throw RuntimeException("UniFFI API checksum mismatch: try cleaning and rebuilding your project")
     }
-    if ((lib.uniffi_delta_ffi_checksum_func_import_mnemonic() and 0xFFFF) != 10204) {
+    if ((lib.uniffi_delta_ffi_checksum_func_identity_address() and 0xFFFF) != 43561) {
+        throw RuntimeException("UniFFI API checksum mismatch: try cleaning and rebuilding your project")
+    }
+    if ((lib.uniffi_delta_ffi_checksum_func_import_mnemonic() and 0xFFFF) != 6873) {
+        throw RuntimeException("UniFFI API checksum mismatch: try cleaning and rebuilding your project")
+    }
+    if ((lib.uniffi_delta_ffi_checksum_func_mnemonic_identity() and 0xFFFF) != 7415) {
+        throw RuntimeException("UniFFI API checksum mismatch: try cleaning and rebuilding your project")
+    }
+    if ((lib.uniffi_delta_ffi_checksum_func_parse_address() and 0xFFFF) != 44809) {
+        throw RuntimeException("UniFFI API checksum mismatch: try cleaning and rebuilding your project")
+    }
+    if ((lib.uniffi_delta_ffi_checksum_func_stored_mnemonic() and 0xFFFF) != 52454) {
         throw RuntimeException("UniFFI API checksum mismatch: try cleaning and rebuilding your project")
     }
     if ((lib.uniffi_delta_ffi_checksum_func_build_onion_packet() and 0xFFFF) != 15053) {
         throw RuntimeException("UniFFI API checksum mismatch: try cleaning and rebuilding your project")
     }
     if ((lib.uniffi_delta_ffi_checksum_func_peel_onion_layer() and 0xFFFF) != 52981) {
+        throw RuntimeException("UniFFI API checksum mismatch: try cleaning and rebuilding your project")
+    }
+    if ((lib.uniffi_delta_ffi_checksum_func_decrypt_push() and 0xFFFF) != 18080) {
         throw RuntimeException("UniFFI API checksum mismatch: try cleaning and rebuilding your project")
     }
     if ((lib.uniffi_delta_ffi_checksum_func_generate_ticket() and 0xFFFF) != 61726) {
@@ -1112,12 +1271,6 @@ private fun uniffiCheckApiChecksums(lib: IntegrityCheckingUniffiLib) {
     if ((lib.uniffi_delta_ffi_checksum_method_delta_init_sync() and 0xFFFF) != 47956) {
         throw RuntimeException("UniFFI API checksum mismatch: try cleaning and rebuilding your project")
     }
-    if ((lib.uniffi_delta_ffi_checksum_method_delta_message() and 0xFFFF) != 27201) {
-        throw RuntimeException("UniFFI API checksum mismatch: try cleaning and rebuilding your project")
-    }
-    if ((lib.uniffi_delta_ffi_checksum_method_delta_messages() and 0xFFFF) != 27513) {
-        throw RuntimeException("UniFFI API checksum mismatch: try cleaning and rebuilding your project")
-    }
     if ((lib.uniffi_delta_ffi_checksum_method_delta_network_changed() and 0xFFFF) != 24822) {
         throw RuntimeException("UniFFI API checksum mismatch: try cleaning and rebuilding your project")
     }
@@ -1133,9 +1286,6 @@ private fun uniffiCheckApiChecksums(lib: IntegrityCheckingUniffiLib) {
     if ((lib.uniffi_delta_ffi_checksum_method_delta_publish() and 0xFFFF) != 64666) {
         throw RuntimeException("UniFFI API checksum mismatch: try cleaning and rebuilding your project")
     }
-    if ((lib.uniffi_delta_ffi_checksum_method_delta_reactions() and 0xFFFF) != 4587) {
-        throw RuntimeException("UniFFI API checksum mismatch: try cleaning and rebuilding your project")
-    }
     if ((lib.uniffi_delta_ffi_checksum_method_delta_renewed() and 0xFFFF) != 30268) {
         throw RuntimeException("UniFFI API checksum mismatch: try cleaning and rebuilding your project")
     }
@@ -1148,9 +1298,6 @@ private fun uniffiCheckApiChecksums(lib: IntegrityCheckingUniffiLib) {
     if ((lib.uniffi_delta_ffi_checksum_method_delta_signal() and 0xFFFF) != 50303) {
         throw RuntimeException("UniFFI API checksum mismatch: try cleaning and rebuilding your project")
     }
-    if ((lib.uniffi_delta_ffi_checksum_method_delta_statistics() and 0xFFFF) != 55510) {
-        throw RuntimeException("UniFFI API checksum mismatch: try cleaning and rebuilding your project")
-    }
     if ((lib.uniffi_delta_ffi_checksum_method_delta_status() and 0xFFFF) != 59069) {
         throw RuntimeException("UniFFI API checksum mismatch: try cleaning and rebuilding your project")
     }
@@ -1161,6 +1308,99 @@ private fun uniffiCheckApiChecksums(lib: IntegrityCheckingUniffiLib) {
         throw RuntimeException("UniFFI API checksum mismatch: try cleaning and rebuilding your project")
     }
     if ((lib.uniffi_delta_ffi_checksum_method_delta_topics() and 0xFFFF) != 37841) {
+        throw RuntimeException("UniFFI API checksum mismatch: try cleaning and rebuilding your project")
+    }
+    if ((lib.uniffi_delta_ffi_checksum_method_delta_cancel() and 0xFFFF) != 34535) {
+        throw RuntimeException("UniFFI API checksum mismatch: try cleaning and rebuilding your project")
+    }
+    if ((lib.uniffi_delta_ffi_checksum_method_delta_outbox() and 0xFFFF) != 60607) {
+        throw RuntimeException("UniFFI API checksum mismatch: try cleaning and rebuilding your project")
+    }
+    if ((lib.uniffi_delta_ffi_checksum_method_delta_retry() and 0xFFFF) != 7363) {
+        throw RuntimeException("UniFFI API checksum mismatch: try cleaning and rebuilding your project")
+    }
+    if ((lib.uniffi_delta_ffi_checksum_method_delta_message() and 0xFFFF) != 18248) {
+        throw RuntimeException("UniFFI API checksum mismatch: try cleaning and rebuilding your project")
+    }
+    if ((lib.uniffi_delta_ffi_checksum_method_delta_message_history() and 0xFFFF) != 7925) {
+        throw RuntimeException("UniFFI API checksum mismatch: try cleaning and rebuilding your project")
+    }
+    if ((lib.uniffi_delta_ffi_checksum_method_delta_messages() and 0xFFFF) != 58505) {
+        throw RuntimeException("UniFFI API checksum mismatch: try cleaning and rebuilding your project")
+    }
+    if ((lib.uniffi_delta_ffi_checksum_method_delta_profile() and 0xFFFF) != 50318) {
+        throw RuntimeException("UniFFI API checksum mismatch: try cleaning and rebuilding your project")
+    }
+    if ((lib.uniffi_delta_ffi_checksum_method_delta_profiles() and 0xFFFF) != 15107) {
+        throw RuntimeException("UniFFI API checksum mismatch: try cleaning and rebuilding your project")
+    }
+    if ((lib.uniffi_delta_ffi_checksum_method_delta_reactions() and 0xFFFF) != 8856) {
+        throw RuntimeException("UniFFI API checksum mismatch: try cleaning and rebuilding your project")
+    }
+    if ((lib.uniffi_delta_ffi_checksum_method_delta_search() and 0xFFFF) != 31398) {
+        throw RuntimeException("UniFFI API checksum mismatch: try cleaning and rebuilding your project")
+    }
+    if ((lib.uniffi_delta_ffi_checksum_method_delta_set_read() and 0xFFFF) != 40874) {
+        throw RuntimeException("UniFFI API checksum mismatch: try cleaning and rebuilding your project")
+    }
+    if ((lib.uniffi_delta_ffi_checksum_method_delta_unread() and 0xFFFF) != 33417) {
+        throw RuntimeException("UniFFI API checksum mismatch: try cleaning and rebuilding your project")
+    }
+    if ((lib.uniffi_delta_ffi_checksum_method_delta_accept_invitation() and 0xFFFF) != 35503) {
+        throw RuntimeException("UniFFI API checksum mismatch: try cleaning and rebuilding your project")
+    }
+    if ((lib.uniffi_delta_ffi_checksum_method_delta_audit_log() and 0xFFFF) != 31198) {
+        throw RuntimeException("UniFFI API checksum mismatch: try cleaning and rebuilding your project")
+    }
+    if ((lib.uniffi_delta_ffi_checksum_method_delta_change_space() and 0xFFFF) != 46654) {
+        throw RuntimeException("UniFFI API checksum mismatch: try cleaning and rebuilding your project")
+    }
+    if ((lib.uniffi_delta_ffi_checksum_method_delta_create_invitation() and 0xFFFF) != 63993) {
+        throw RuntimeException("UniFFI API checksum mismatch: try cleaning and rebuilding your project")
+    }
+    if ((lib.uniffi_delta_ffi_checksum_method_delta_create_room() and 0xFFFF) != 50457) {
+        throw RuntimeException("UniFFI API checksum mismatch: try cleaning and rebuilding your project")
+    }
+    if ((lib.uniffi_delta_ffi_checksum_method_delta_create_space() and 0xFFFF) != 23215) {
+        throw RuntimeException("UniFFI API checksum mismatch: try cleaning and rebuilding your project")
+    }
+    if ((lib.uniffi_delta_ffi_checksum_method_delta_invitations() and 0xFFFF) != 53531) {
+        throw RuntimeException("UniFFI API checksum mismatch: try cleaning and rebuilding your project")
+    }
+    if ((lib.uniffi_delta_ffi_checksum_method_delta_join_requests() and 0xFFFF) != 46494) {
+        throw RuntimeException("UniFFI API checksum mismatch: try cleaning and rebuilding your project")
+    }
+    if ((lib.uniffi_delta_ffi_checksum_method_delta_members() and 0xFFFF) != 21483) {
+        throw RuntimeException("UniFFI API checksum mismatch: try cleaning and rebuilding your project")
+    }
+    if ((lib.uniffi_delta_ffi_checksum_method_delta_rooms() and 0xFFFF) != 4113) {
+        throw RuntimeException("UniFFI API checksum mismatch: try cleaning and rebuilding your project")
+    }
+    if ((lib.uniffi_delta_ffi_checksum_method_delta_space() and 0xFFFF) != 16604) {
+        throw RuntimeException("UniFFI API checksum mismatch: try cleaning and rebuilding your project")
+    }
+    if ((lib.uniffi_delta_ffi_checksum_method_delta_spaces() and 0xFFFF) != 57650) {
+        throw RuntimeException("UniFFI API checksum mismatch: try cleaning and rebuilding your project")
+    }
+    if ((lib.uniffi_delta_ffi_checksum_method_delta_export() and 0xFFFF) != 48713) {
+        throw RuntimeException("UniFFI API checksum mismatch: try cleaning and rebuilding your project")
+    }
+    if ((lib.uniffi_delta_ffi_checksum_method_delta_key_snapshot() and 0xFFFF) != 22706) {
+        throw RuntimeException("UniFFI API checksum mismatch: try cleaning and rebuilding your project")
+    }
+    if ((lib.uniffi_delta_ffi_checksum_method_delta_prune() and 0xFFFF) != 19449) {
+        throw RuntimeException("UniFFI API checksum mismatch: try cleaning and rebuilding your project")
+    }
+    if ((lib.uniffi_delta_ffi_checksum_method_delta_statistics() and 0xFFFF) != 39723) {
+        throw RuntimeException("UniFFI API checksum mismatch: try cleaning and rebuilding your project")
+    }
+    if ((lib.uniffi_delta_ffi_checksum_method_delta_storage_use() and 0xFFFF) != 2372) {
+        throw RuntimeException("UniFFI API checksum mismatch: try cleaning and rebuilding your project")
+    }
+    if ((lib.uniffi_delta_ffi_checksum_method_delta_wipe() and 0xFFFF) != 57599) {
+        throw RuntimeException("UniFFI API checksum mismatch: try cleaning and rebuilding your project")
+    }
+    if ((lib.uniffi_delta_ffi_checksum_method_delta_wipe_topic() and 0xFFFF) != 51881) {
         throw RuntimeException("UniFFI API checksum mismatch: try cleaning and rebuilding your project")
     }
     if ((lib.uniffi_delta_ffi_checksum_method_keystore_get() and 0xFFFF) != 33234) {
@@ -1178,6 +1418,9 @@ private fun uniffiCheckApiChecksums(lib: IntegrityCheckingUniffiLib) {
     if ((lib.uniffi_delta_ffi_checksum_method_logsink_log() and 0xFFFF) != 11524) {
         throw RuntimeException("UniFFI API checksum mismatch: try cleaning and rebuilding your project")
     }
+    if ((lib.uniffi_delta_ffi_checksum_method_keysnapshot_taken_at() and 0xFFFF) != 10712) {
+        throw RuntimeException("UniFFI API checksum mismatch: try cleaning and rebuilding your project")
+    }
     if ((lib.uniffi_delta_ffi_checksum_method_eventlistener_on_event() and 0xFFFF) != 20246) {
         throw RuntimeException("UniFFI API checksum mismatch: try cleaning and rebuilding your project")
     }
@@ -1190,7 +1433,13 @@ private fun uniffiCheckApiChecksums(lib: IntegrityCheckingUniffiLib) {
     if ((lib.uniffi_delta_ffi_checksum_method_subscription_topic() and 0xFFFF) != 1566) {
         throw RuntimeException("UniFFI API checksum mismatch: try cleaning and rebuilding your project")
     }
+    if ((lib.uniffi_delta_ffi_checksum_constructor_delta_import_from() and 0xFFFF) != 30964) {
+        throw RuntimeException("UniFFI API checksum mismatch: try cleaning and rebuilding your project")
+    }
     if ((lib.uniffi_delta_ffi_checksum_constructor_delta_open() and 0xFFFF) != 18935) {
+        throw RuntimeException("UniFFI API checksum mismatch: try cleaning and rebuilding your project")
+    }
+    if ((lib.uniffi_delta_ffi_checksum_constructor_keysnapshot_open() and 0xFFFF) != 55591) {
         throw RuntimeException("UniFFI API checksum mismatch: try cleaning and rebuilding your project")
     }
 }
@@ -1524,6 +1773,29 @@ public object FfiConverterULong: FfiConverter<ULong, Long> {
 /**
  * @suppress
  */
+public object FfiConverterLong: FfiConverter<Long, Long> {
+    override fun lift(value: Long): Long {
+        return value
+    }
+
+    override fun read(buf: ByteBuffer): Long {
+        return buf.getLong()
+    }
+
+    override fun lower(value: Long): Long {
+        return value
+    }
+
+    override fun allocationSize(value: Long) = 8UL
+
+    override fun write(value: Long, buf: ByteBuffer) {
+        buf.putLong(value)
+    }
+}
+
+/**
+ * @suppress
+ */
 public object FfiConverterBoolean: FfiConverter<Boolean, Byte> {
     override fun lift(value: Byte): Boolean {
         return value.toInt() != 0
@@ -1830,16 +2102,6 @@ public interface DeltaInterface {
     suspend fun `initSync`(`relayHops`: RelayHops, `syncUrl`: kotlin.String): List<kotlin.String>
     
     /**
-     * One message.
-     */
-    suspend fun `message`(`id`: OperationId): Message?
-    
-    /**
-     * A page of a topic's messages, oldest first, tombstones included; at most 1000.
-     */
-    suspend fun `messages`(`topic`: TopicId, `page`: MessagePage, `limit`: kotlin.UInt): List<Message>
-    
-    /**
      * Tell it when the device's network changed: waiting ends, connections are made anew, the outbox is drained. As
      * often as the platform likes: it never storms.
      */
@@ -1869,11 +2131,6 @@ public interface DeltaInterface {
     suspend fun `publish`(`topic`: TopicId, `content`: Content, `key`: kotlin.ByteArray? = null): OperationId
     
     /**
-     * The reactions that stand on one message, by emoji, then author.
-     */
-    suspend fun `reactions`(`message`: OperationId): List<Reaction>
-    
-    /**
      * Whether the database was restored from a backup or copied, so that the keystore holds a new device key since this
      * open: for everyone else it is another device.
      */
@@ -1897,11 +2154,6 @@ public interface DeltaInterface {
     suspend fun `signal`(`topic`: TopicId, `bytes`: kotlin.ByteArray)
     
     /**
-     * What the device holds.
-     */
-    suspend fun `statistics`(): Statistics
-    
-    /**
      * Where a topic stands.
      */
     suspend fun `status`(`topic`: TopicId): TopicStatus
@@ -1922,6 +2174,175 @@ public interface DeltaInterface {
      * The topics that are open.
      */
     suspend fun `topics`(): List<TopicId>
+    
+    /**
+     * Takes back an operation of this device: removed, when it never left; otherwise, if it is a message, deleted by a
+     * further operation. Anything else is refused with the code `not_cancellable`.
+     */
+    suspend fun `cancel`(`topic`: TopicId, `operation`: OperationId): Cancelled
+    
+    /**
+     * Operations of a topic that are not acknowledged yet, oldest first: at most `limit` (1000) of those after row
+     * `after`.
+     */
+    suspend fun `outbox`(`topic`: TopicId, `limit`: kotlin.UInt, `after`: kotlin.Long? = null): List<OutboxRow>
+    
+    /**
+     * Puts the parked operations of a topic back in the queue and says how many there were; those that wait for
+     * another attempt go now.
+     */
+    suspend fun `retry`(`topic`: TopicId): kotlin.ULong
+    
+    /**
+     * One message.
+     */
+    suspend fun `message`(`id`: OperationId): Message?
+    
+    /**
+     * Every text a message had, as sent first; nothing for a tombstone.
+     */
+    suspend fun `messageHistory`(`id`: OperationId): List<Version>
+    
+    /**
+     * A page of a topic's messages, oldest first, tombstones included; at most 1000.
+     */
+    suspend fun `messages`(`topic`: TopicId, `page`: MessagePage, `limit`: kotlin.UInt): List<Message>
+    
+    /**
+     * An author's profile in one conversation.
+     */
+    suspend fun `profile`(`topic`: TopicId, `author`: Author): Profile?
+    
+    /**
+     * An author's profiles in all conversations.
+     */
+    suspend fun `profiles`(`author`: Author): List<Profile>
+    
+    /**
+     * The reactions that stand on one message, by emoji, then author.
+     */
+    suspend fun `reactions`(`message`: OperationId): List<Reaction>
+    
+    /**
+     * Messages with all the words, those that came last first; at most 1000. Without a word nothing is found.
+     */
+    suspend fun `search`(`search`: SearchWords, `limit`: kotlin.UInt): List<Found>
+    
+    /**
+     * Notes how far a topic was read: up to this message's position. It never goes back.
+     */
+    suspend fun `setRead`(`topic`: TopicId, `upto`: Position)
+    
+    /**
+     * What of a topic's messages has not been read, counted from `set_read`.
+     */
+    suspend fun `unread`(`topic`: TopicId): Unread
+    
+    /**
+     * Opens the space of an invitation and claims it. Whoever made it has to be online for the claim to be answered;
+     * until then `members` does not name this device.
+     */
+    suspend fun `acceptInvitation`(`invitation`: kotlin.String): Place
+    
+    /**
+     * What happened in a space, newest first, at most 1000 lines: those below `before`, the newest without it.
+     */
+    suspend fun `auditLog`(`space`: LogId, `limit`: kotlin.UInt, `before`: kotlin.UInt? = null): List<AuditLine>
+    
+    /**
+     * Changes a space, its rooms or its members. What the space would not count is refused with the code
+     * `not_allowed`, and nothing is signed.
+     */
+    suspend fun `changeSpace`(`space`: LogId, `action`: SpaceAction): OperationId
+    
+    /**
+     * Makes an invitation and gives its text, for a link or QR code. Whoever has it may claim it: hand it over as you
+     * would a key. This device lets in who does, when it is online.
+     */
+    suspend fun `createInvitation`(`space`: LogId, `level`: Level, `expires`: java.time.Instant? = null, `once`: kotlin.Boolean = false): kotlin.String
+    
+    /**
+     * Makes a room in a space and opens it.
+     */
+    suspend fun `createRoom`(`space`: LogId, `about`: RoomText): Place
+    
+    /**
+     * Makes a space, with this device as its first manager.
+     */
+    suspend fun `createSpace`(`about`: SpaceText): Place
+    
+    /**
+     * The invitations of a space that are not revoked. Their texts are with whoever made them.
+     */
+    suspend fun `invitations`(`space`: LogId): List<Invitation>
+    
+    /**
+     * Who asks to be let in. A manager answers with `SpaceAction.Add`.
+     */
+    suspend fun `joinRequests`(`space`: LogId): List<JoinRequest>
+    
+    /**
+     * Members of a space, and whoever is banned from it.
+     */
+    suspend fun `members`(`space`: LogId): List<Member>
+    
+    /**
+     * The rooms of a space, archived and deleted ones included.
+     */
+    suspend fun `rooms`(`space`: LogId): List<Room>
+    
+    /**
+     * One space.
+     */
+    suspend fun `space`(`space`: LogId): Space?
+    
+    /**
+     * The spaces this device knows.
+     */
+    suspend fun `spaces`(): List<Space>
+    
+    /**
+     * Writes the database as it is now, with a person's words if they are passed, into a new file that the passphrase
+     * opens. Device keys are not in it. Takes a second for the passphrase; an existing file is not written over.
+     */
+    suspend fun `export`(`path`: kotlin.String, `passphrase`: kotlin.String, `words`: kotlin.String? = null)
+    
+    /**
+     * What a notification extension needs to open what pushes bring ([`decrypt_push`](crate::decrypt_push)): write it to
+     * a file that the extension can read, again whenever the app goes to the background. It has keys to read topics
+     * with, sealed with a key of the keystore's (item `delta.push`).
+     */
+    suspend fun `keySnapshot`(): kotlin.ByteArray
+    
+    /**
+     * Erases a topic's messages that a server received before this instant from this device, with what was said about
+     * them, and says how many there were. Others keep them; they do not come back here. A call that is cancelled leaves
+     * the rest: calling again goes on.
+     */
+    suspend fun `prune`(`topic`: TopicId, `before`: java.time.Instant): kotlin.ULong
+    
+    /**
+     * What the device holds.
+     */
+    suspend fun `statistics`(): Statistics
+    
+    /**
+     * What the database takes, conversation by conversation, the largest first. Reads every operation's length: for a
+     * settings page, not for every frame.
+     */
+    suspend fun `storageUse`(): StorageUse
+    
+    /**
+     * Closes the object and removes everything: the device's key and the person's words from the keystore, then the
+     * database. Should it fail in the middle, call it again.
+     */
+    suspend fun `wipe`()
+    
+    /**
+     * Removes a topic's conversation from this device, a space with its rooms: keys, messages, what was queued. Others
+     * keep what they have and hear nothing of it: leave a space first. Opened again from its ticket, it is read again.
+     */
+    suspend fun `wipeTopic`(`topic`: TopicId)
     
     companion object
 }
@@ -2108,58 +2529,6 @@ open class Delta: Disposable, AutoCloseable, DeltaInterface
 
     
     /**
-     * One message.
-     */
-    @Throws(DeltaException::class)
-    @Suppress("ASSIGNED_BUT_NEVER_ACCESSED_VARIABLE")
-    override suspend fun `message`(`id`: OperationId) : Message? {
-        return uniffiRustCallAsync(
-        callWithHandle { uniffiHandle ->
-            UniffiLib.uniffi_delta_ffi_fn_method_delta_message(
-                uniffiHandle,
-                
-        FfiConverterTypeOperationId.lower(`id`),
-            )
-        },
-        { future, callback, continuation -> UniffiLib.ffi_delta_ffi_rust_future_poll_rust_buffer(future, callback, continuation) },
-        { future, continuation -> UniffiLib.ffi_delta_ffi_rust_future_complete_rust_buffer(future, continuation) },
-        { future -> UniffiLib.ffi_delta_ffi_rust_future_free_rust_buffer(future) },
-        // lift function
-        { FfiConverterOptionalTypeMessage.lift(it) },
-        // Error FFI converter
-        DeltaException.ErrorHandler,
-    )
-    }
-
-    
-    /**
-     * A page of a topic's messages, oldest first, tombstones included; at most 1000.
-     */
-    @Throws(DeltaException::class)
-    @Suppress("ASSIGNED_BUT_NEVER_ACCESSED_VARIABLE")
-    override suspend fun `messages`(`topic`: TopicId, `page`: MessagePage, `limit`: kotlin.UInt) : List<Message> {
-        return uniffiRustCallAsync(
-        callWithHandle { uniffiHandle ->
-            UniffiLib.uniffi_delta_ffi_fn_method_delta_messages(
-                uniffiHandle,
-                
-        FfiConverterTypeTopicId.lower(`topic`),
-        FfiConverterTypeMessagePage.lower(`page`),
-        FfiConverterUInt.lower(`limit`),
-            )
-        },
-        { future, callback, continuation -> UniffiLib.ffi_delta_ffi_rust_future_poll_rust_buffer(future, callback, continuation) },
-        { future, continuation -> UniffiLib.ffi_delta_ffi_rust_future_complete_rust_buffer(future, continuation) },
-        { future -> UniffiLib.ffi_delta_ffi_rust_future_free_rust_buffer(future) },
-        // lift function
-        { FfiConverterSequenceTypeMessage.lift(it) },
-        // Error FFI converter
-        DeltaException.ErrorHandler,
-    )
-    }
-
-    
-    /**
      * Tell it when the device's network changed: waiting ends, connections are made anew, the outbox is drained. As
      * often as the platform likes: it never storms.
      */override fun `networkChanged`()
@@ -2280,31 +2649,6 @@ open class Delta: Disposable, AutoCloseable, DeltaInterface
 
     
     /**
-     * The reactions that stand on one message, by emoji, then author.
-     */
-    @Throws(DeltaException::class)
-    @Suppress("ASSIGNED_BUT_NEVER_ACCESSED_VARIABLE")
-    override suspend fun `reactions`(`message`: OperationId) : List<Reaction> {
-        return uniffiRustCallAsync(
-        callWithHandle { uniffiHandle ->
-            UniffiLib.uniffi_delta_ffi_fn_method_delta_reactions(
-                uniffiHandle,
-                
-        FfiConverterTypeOperationId.lower(`message`),
-            )
-        },
-        { future, callback, continuation -> UniffiLib.ffi_delta_ffi_rust_future_poll_rust_buffer(future, callback, continuation) },
-        { future, continuation -> UniffiLib.ffi_delta_ffi_rust_future_complete_rust_buffer(future, continuation) },
-        { future -> UniffiLib.ffi_delta_ffi_rust_future_free_rust_buffer(future) },
-        // lift function
-        { FfiConverterSequenceTypeReaction.lift(it) },
-        // Error FFI converter
-        DeltaException.ErrorHandler,
-    )
-    }
-
-    
-    /**
      * Whether the database was restored from a backup or copied, so that the keystore holds a new device key since this
      * open: for everyone else it is another device.
      */override fun `renewed`(): kotlin.Boolean {
@@ -2394,30 +2738,6 @@ open class Delta: Disposable, AutoCloseable, DeltaInterface
         // lift function
         { },
         
-        // Error FFI converter
-        DeltaException.ErrorHandler,
-    )
-    }
-
-    
-    /**
-     * What the device holds.
-     */
-    @Throws(DeltaException::class)
-    @Suppress("ASSIGNED_BUT_NEVER_ACCESSED_VARIABLE")
-    override suspend fun `statistics`() : Statistics {
-        return uniffiRustCallAsync(
-        callWithHandle { uniffiHandle ->
-            UniffiLib.uniffi_delta_ffi_fn_method_delta_statistics(
-                uniffiHandle,
-                
-            )
-        },
-        { future, callback, continuation -> UniffiLib.ffi_delta_ffi_rust_future_poll_rust_buffer(future, callback, continuation) },
-        { future, continuation -> UniffiLib.ffi_delta_ffi_rust_future_complete_rust_buffer(future, continuation) },
-        { future -> UniffiLib.ffi_delta_ffi_rust_future_free_rust_buffer(future) },
-        // lift function
-        { FfiConverterTypeStatistics.lift(it) },
         // Error FFI converter
         DeltaException.ErrorHandler,
     )
@@ -2526,12 +2846,844 @@ open class Delta: Disposable, AutoCloseable, DeltaInterface
     }
 
     
+    /**
+     * Takes back an operation of this device: removed, when it never left; otherwise, if it is a message, deleted by a
+     * further operation. Anything else is refused with the code `not_cancellable`.
+     */
+    @Throws(DeltaException::class)
+    @Suppress("ASSIGNED_BUT_NEVER_ACCESSED_VARIABLE")
+    override suspend fun `cancel`(`topic`: TopicId, `operation`: OperationId) : Cancelled {
+        return uniffiRustCallAsync(
+        callWithHandle { uniffiHandle ->
+            UniffiLib.uniffi_delta_ffi_fn_method_delta_cancel(
+                uniffiHandle,
+                
+        FfiConverterTypeTopicId.lower(`topic`),
+        FfiConverterTypeOperationId.lower(`operation`),
+            )
+        },
+        { future, callback, continuation -> UniffiLib.ffi_delta_ffi_rust_future_poll_rust_buffer(future, callback, continuation) },
+        { future, continuation -> UniffiLib.ffi_delta_ffi_rust_future_complete_rust_buffer(future, continuation) },
+        { future -> UniffiLib.ffi_delta_ffi_rust_future_free_rust_buffer(future) },
+        // lift function
+        { FfiConverterTypeCancelled.lift(it) },
+        // Error FFI converter
+        DeltaException.ErrorHandler,
+    )
+    }
+
+    
+    /**
+     * Operations of a topic that are not acknowledged yet, oldest first: at most `limit` (1000) of those after row
+     * `after`.
+     */
+    @Throws(DeltaException::class)
+    @Suppress("ASSIGNED_BUT_NEVER_ACCESSED_VARIABLE")
+    override suspend fun `outbox`(`topic`: TopicId, `limit`: kotlin.UInt, `after`: kotlin.Long?) : List<OutboxRow> {
+        return uniffiRustCallAsync(
+        callWithHandle { uniffiHandle ->
+            UniffiLib.uniffi_delta_ffi_fn_method_delta_outbox(
+                uniffiHandle,
+                
+        FfiConverterTypeTopicId.lower(`topic`),
+        FfiConverterUInt.lower(`limit`),
+        FfiConverterOptionalLong.lower(`after`),
+            )
+        },
+        { future, callback, continuation -> UniffiLib.ffi_delta_ffi_rust_future_poll_rust_buffer(future, callback, continuation) },
+        { future, continuation -> UniffiLib.ffi_delta_ffi_rust_future_complete_rust_buffer(future, continuation) },
+        { future -> UniffiLib.ffi_delta_ffi_rust_future_free_rust_buffer(future) },
+        // lift function
+        { FfiConverterSequenceTypeOutboxRow.lift(it) },
+        // Error FFI converter
+        DeltaException.ErrorHandler,
+    )
+    }
+
+    
+    /**
+     * Puts the parked operations of a topic back in the queue and says how many there were; those that wait for
+     * another attempt go now.
+     */
+    @Throws(DeltaException::class)
+    @Suppress("ASSIGNED_BUT_NEVER_ACCESSED_VARIABLE")
+    override suspend fun `retry`(`topic`: TopicId) : kotlin.ULong {
+        return uniffiRustCallAsync(
+        callWithHandle { uniffiHandle ->
+            UniffiLib.uniffi_delta_ffi_fn_method_delta_retry(
+                uniffiHandle,
+                
+        FfiConverterTypeTopicId.lower(`topic`),
+            )
+        },
+        { future, callback, continuation -> UniffiLib.ffi_delta_ffi_rust_future_poll_u64(future, callback, continuation) },
+        { future, continuation -> UniffiLib.ffi_delta_ffi_rust_future_complete_u64(future, continuation) },
+        { future -> UniffiLib.ffi_delta_ffi_rust_future_free_u64(future) },
+        // lift function
+        { FfiConverterULong.lift(it) },
+        // Error FFI converter
+        DeltaException.ErrorHandler,
+    )
+    }
+
+    
+    /**
+     * One message.
+     */
+    @Throws(DeltaException::class)
+    @Suppress("ASSIGNED_BUT_NEVER_ACCESSED_VARIABLE")
+    override suspend fun `message`(`id`: OperationId) : Message? {
+        return uniffiRustCallAsync(
+        callWithHandle { uniffiHandle ->
+            UniffiLib.uniffi_delta_ffi_fn_method_delta_message(
+                uniffiHandle,
+                
+        FfiConverterTypeOperationId.lower(`id`),
+            )
+        },
+        { future, callback, continuation -> UniffiLib.ffi_delta_ffi_rust_future_poll_rust_buffer(future, callback, continuation) },
+        { future, continuation -> UniffiLib.ffi_delta_ffi_rust_future_complete_rust_buffer(future, continuation) },
+        { future -> UniffiLib.ffi_delta_ffi_rust_future_free_rust_buffer(future) },
+        // lift function
+        { FfiConverterOptionalTypeMessage.lift(it) },
+        // Error FFI converter
+        DeltaException.ErrorHandler,
+    )
+    }
+
+    
+    /**
+     * Every text a message had, as sent first; nothing for a tombstone.
+     */
+    @Throws(DeltaException::class)
+    @Suppress("ASSIGNED_BUT_NEVER_ACCESSED_VARIABLE")
+    override suspend fun `messageHistory`(`id`: OperationId) : List<Version> {
+        return uniffiRustCallAsync(
+        callWithHandle { uniffiHandle ->
+            UniffiLib.uniffi_delta_ffi_fn_method_delta_message_history(
+                uniffiHandle,
+                
+        FfiConverterTypeOperationId.lower(`id`),
+            )
+        },
+        { future, callback, continuation -> UniffiLib.ffi_delta_ffi_rust_future_poll_rust_buffer(future, callback, continuation) },
+        { future, continuation -> UniffiLib.ffi_delta_ffi_rust_future_complete_rust_buffer(future, continuation) },
+        { future -> UniffiLib.ffi_delta_ffi_rust_future_free_rust_buffer(future) },
+        // lift function
+        { FfiConverterSequenceTypeVersion.lift(it) },
+        // Error FFI converter
+        DeltaException.ErrorHandler,
+    )
+    }
+
+    
+    /**
+     * A page of a topic's messages, oldest first, tombstones included; at most 1000.
+     */
+    @Throws(DeltaException::class)
+    @Suppress("ASSIGNED_BUT_NEVER_ACCESSED_VARIABLE")
+    override suspend fun `messages`(`topic`: TopicId, `page`: MessagePage, `limit`: kotlin.UInt) : List<Message> {
+        return uniffiRustCallAsync(
+        callWithHandle { uniffiHandle ->
+            UniffiLib.uniffi_delta_ffi_fn_method_delta_messages(
+                uniffiHandle,
+                
+        FfiConverterTypeTopicId.lower(`topic`),
+        FfiConverterTypeMessagePage.lower(`page`),
+        FfiConverterUInt.lower(`limit`),
+            )
+        },
+        { future, callback, continuation -> UniffiLib.ffi_delta_ffi_rust_future_poll_rust_buffer(future, callback, continuation) },
+        { future, continuation -> UniffiLib.ffi_delta_ffi_rust_future_complete_rust_buffer(future, continuation) },
+        { future -> UniffiLib.ffi_delta_ffi_rust_future_free_rust_buffer(future) },
+        // lift function
+        { FfiConverterSequenceTypeMessage.lift(it) },
+        // Error FFI converter
+        DeltaException.ErrorHandler,
+    )
+    }
+
+    
+    /**
+     * An author's profile in one conversation.
+     */
+    @Throws(DeltaException::class)
+    @Suppress("ASSIGNED_BUT_NEVER_ACCESSED_VARIABLE")
+    override suspend fun `profile`(`topic`: TopicId, `author`: Author) : Profile? {
+        return uniffiRustCallAsync(
+        callWithHandle { uniffiHandle ->
+            UniffiLib.uniffi_delta_ffi_fn_method_delta_profile(
+                uniffiHandle,
+                
+        FfiConverterTypeTopicId.lower(`topic`),
+        FfiConverterTypeAuthor.lower(`author`),
+            )
+        },
+        { future, callback, continuation -> UniffiLib.ffi_delta_ffi_rust_future_poll_rust_buffer(future, callback, continuation) },
+        { future, continuation -> UniffiLib.ffi_delta_ffi_rust_future_complete_rust_buffer(future, continuation) },
+        { future -> UniffiLib.ffi_delta_ffi_rust_future_free_rust_buffer(future) },
+        // lift function
+        { FfiConverterOptionalTypeProfile.lift(it) },
+        // Error FFI converter
+        DeltaException.ErrorHandler,
+    )
+    }
+
+    
+    /**
+     * An author's profiles in all conversations.
+     */
+    @Throws(DeltaException::class)
+    @Suppress("ASSIGNED_BUT_NEVER_ACCESSED_VARIABLE")
+    override suspend fun `profiles`(`author`: Author) : List<Profile> {
+        return uniffiRustCallAsync(
+        callWithHandle { uniffiHandle ->
+            UniffiLib.uniffi_delta_ffi_fn_method_delta_profiles(
+                uniffiHandle,
+                
+        FfiConverterTypeAuthor.lower(`author`),
+            )
+        },
+        { future, callback, continuation -> UniffiLib.ffi_delta_ffi_rust_future_poll_rust_buffer(future, callback, continuation) },
+        { future, continuation -> UniffiLib.ffi_delta_ffi_rust_future_complete_rust_buffer(future, continuation) },
+        { future -> UniffiLib.ffi_delta_ffi_rust_future_free_rust_buffer(future) },
+        // lift function
+        { FfiConverterSequenceTypeProfile.lift(it) },
+        // Error FFI converter
+        DeltaException.ErrorHandler,
+    )
+    }
+
+    
+    /**
+     * The reactions that stand on one message, by emoji, then author.
+     */
+    @Throws(DeltaException::class)
+    @Suppress("ASSIGNED_BUT_NEVER_ACCESSED_VARIABLE")
+    override suspend fun `reactions`(`message`: OperationId) : List<Reaction> {
+        return uniffiRustCallAsync(
+        callWithHandle { uniffiHandle ->
+            UniffiLib.uniffi_delta_ffi_fn_method_delta_reactions(
+                uniffiHandle,
+                
+        FfiConverterTypeOperationId.lower(`message`),
+            )
+        },
+        { future, callback, continuation -> UniffiLib.ffi_delta_ffi_rust_future_poll_rust_buffer(future, callback, continuation) },
+        { future, continuation -> UniffiLib.ffi_delta_ffi_rust_future_complete_rust_buffer(future, continuation) },
+        { future -> UniffiLib.ffi_delta_ffi_rust_future_free_rust_buffer(future) },
+        // lift function
+        { FfiConverterSequenceTypeReaction.lift(it) },
+        // Error FFI converter
+        DeltaException.ErrorHandler,
+    )
+    }
+
+    
+    /**
+     * Messages with all the words, those that came last first; at most 1000. Without a word nothing is found.
+     */
+    @Throws(DeltaException::class)
+    @Suppress("ASSIGNED_BUT_NEVER_ACCESSED_VARIABLE")
+    override suspend fun `search`(`search`: SearchWords, `limit`: kotlin.UInt) : List<Found> {
+        return uniffiRustCallAsync(
+        callWithHandle { uniffiHandle ->
+            UniffiLib.uniffi_delta_ffi_fn_method_delta_search(
+                uniffiHandle,
+                
+        FfiConverterTypeSearchWords.lower(`search`),
+        FfiConverterUInt.lower(`limit`),
+            )
+        },
+        { future, callback, continuation -> UniffiLib.ffi_delta_ffi_rust_future_poll_rust_buffer(future, callback, continuation) },
+        { future, continuation -> UniffiLib.ffi_delta_ffi_rust_future_complete_rust_buffer(future, continuation) },
+        { future -> UniffiLib.ffi_delta_ffi_rust_future_free_rust_buffer(future) },
+        // lift function
+        { FfiConverterSequenceTypeFound.lift(it) },
+        // Error FFI converter
+        DeltaException.ErrorHandler,
+    )
+    }
+
+    
+    /**
+     * Notes how far a topic was read: up to this message's position. It never goes back.
+     */
+    @Throws(DeltaException::class)
+    @Suppress("ASSIGNED_BUT_NEVER_ACCESSED_VARIABLE")
+    override suspend fun `setRead`(`topic`: TopicId, `upto`: Position) {
+        return uniffiRustCallAsync(
+        callWithHandle { uniffiHandle ->
+            UniffiLib.uniffi_delta_ffi_fn_method_delta_set_read(
+                uniffiHandle,
+                
+        FfiConverterTypeTopicId.lower(`topic`),
+        FfiConverterTypePosition.lower(`upto`),
+            )
+        },
+        { future, callback, continuation -> UniffiLib.ffi_delta_ffi_rust_future_poll_void(future, callback, continuation) },
+        { future, continuation -> UniffiLib.ffi_delta_ffi_rust_future_complete_void(future, continuation) },
+        { future -> UniffiLib.ffi_delta_ffi_rust_future_free_void(future) },
+        // lift function
+        { },
+        
+        // Error FFI converter
+        DeltaException.ErrorHandler,
+    )
+    }
+
+    
+    /**
+     * What of a topic's messages has not been read, counted from `set_read`.
+     */
+    @Throws(DeltaException::class)
+    @Suppress("ASSIGNED_BUT_NEVER_ACCESSED_VARIABLE")
+    override suspend fun `unread`(`topic`: TopicId) : Unread {
+        return uniffiRustCallAsync(
+        callWithHandle { uniffiHandle ->
+            UniffiLib.uniffi_delta_ffi_fn_method_delta_unread(
+                uniffiHandle,
+                
+        FfiConverterTypeTopicId.lower(`topic`),
+            )
+        },
+        { future, callback, continuation -> UniffiLib.ffi_delta_ffi_rust_future_poll_rust_buffer(future, callback, continuation) },
+        { future, continuation -> UniffiLib.ffi_delta_ffi_rust_future_complete_rust_buffer(future, continuation) },
+        { future -> UniffiLib.ffi_delta_ffi_rust_future_free_rust_buffer(future) },
+        // lift function
+        { FfiConverterTypeUnread.lift(it) },
+        // Error FFI converter
+        DeltaException.ErrorHandler,
+    )
+    }
+
+    
+    /**
+     * Opens the space of an invitation and claims it. Whoever made it has to be online for the claim to be answered;
+     * until then `members` does not name this device.
+     */
+    @Throws(DeltaException::class)
+    @Suppress("ASSIGNED_BUT_NEVER_ACCESSED_VARIABLE")
+    override suspend fun `acceptInvitation`(`invitation`: kotlin.String) : Place {
+        return uniffiRustCallAsync(
+        callWithHandle { uniffiHandle ->
+            UniffiLib.uniffi_delta_ffi_fn_method_delta_accept_invitation(
+                uniffiHandle,
+                
+        FfiConverterString.lower(`invitation`),
+            )
+        },
+        { future, callback, continuation -> UniffiLib.ffi_delta_ffi_rust_future_poll_rust_buffer(future, callback, continuation) },
+        { future, continuation -> UniffiLib.ffi_delta_ffi_rust_future_complete_rust_buffer(future, continuation) },
+        { future -> UniffiLib.ffi_delta_ffi_rust_future_free_rust_buffer(future) },
+        // lift function
+        { FfiConverterTypePlace.lift(it) },
+        // Error FFI converter
+        DeltaException.ErrorHandler,
+    )
+    }
+
+    
+    /**
+     * What happened in a space, newest first, at most 1000 lines: those below `before`, the newest without it.
+     */
+    @Throws(DeltaException::class)
+    @Suppress("ASSIGNED_BUT_NEVER_ACCESSED_VARIABLE")
+    override suspend fun `auditLog`(`space`: LogId, `limit`: kotlin.UInt, `before`: kotlin.UInt?) : List<AuditLine> {
+        return uniffiRustCallAsync(
+        callWithHandle { uniffiHandle ->
+            UniffiLib.uniffi_delta_ffi_fn_method_delta_audit_log(
+                uniffiHandle,
+                
+        FfiConverterTypeLogId.lower(`space`),
+        FfiConverterUInt.lower(`limit`),
+        FfiConverterOptionalUInt.lower(`before`),
+            )
+        },
+        { future, callback, continuation -> UniffiLib.ffi_delta_ffi_rust_future_poll_rust_buffer(future, callback, continuation) },
+        { future, continuation -> UniffiLib.ffi_delta_ffi_rust_future_complete_rust_buffer(future, continuation) },
+        { future -> UniffiLib.ffi_delta_ffi_rust_future_free_rust_buffer(future) },
+        // lift function
+        { FfiConverterSequenceTypeAuditLine.lift(it) },
+        // Error FFI converter
+        DeltaException.ErrorHandler,
+    )
+    }
+
+    
+    /**
+     * Changes a space, its rooms or its members. What the space would not count is refused with the code
+     * `not_allowed`, and nothing is signed.
+     */
+    @Throws(DeltaException::class)
+    @Suppress("ASSIGNED_BUT_NEVER_ACCESSED_VARIABLE")
+    override suspend fun `changeSpace`(`space`: LogId, `action`: SpaceAction) : OperationId {
+        return uniffiRustCallAsync(
+        callWithHandle { uniffiHandle ->
+            UniffiLib.uniffi_delta_ffi_fn_method_delta_change_space(
+                uniffiHandle,
+                
+        FfiConverterTypeLogId.lower(`space`),
+        FfiConverterTypeSpaceAction.lower(`action`),
+            )
+        },
+        { future, callback, continuation -> UniffiLib.ffi_delta_ffi_rust_future_poll_rust_buffer(future, callback, continuation) },
+        { future, continuation -> UniffiLib.ffi_delta_ffi_rust_future_complete_rust_buffer(future, continuation) },
+        { future -> UniffiLib.ffi_delta_ffi_rust_future_free_rust_buffer(future) },
+        // lift function
+        { FfiConverterTypeOperationId.lift(it) },
+        // Error FFI converter
+        DeltaException.ErrorHandler,
+    )
+    }
+
+    
+    /**
+     * Makes an invitation and gives its text, for a link or QR code. Whoever has it may claim it: hand it over as you
+     * would a key. This device lets in who does, when it is online.
+     */
+    @Throws(DeltaException::class)
+    @Suppress("ASSIGNED_BUT_NEVER_ACCESSED_VARIABLE")
+    override suspend fun `createInvitation`(`space`: LogId, `level`: Level, `expires`: java.time.Instant?, `once`: kotlin.Boolean) : kotlin.String {
+        return uniffiRustCallAsync(
+        callWithHandle { uniffiHandle ->
+            UniffiLib.uniffi_delta_ffi_fn_method_delta_create_invitation(
+                uniffiHandle,
+                
+        FfiConverterTypeLogId.lower(`space`),
+        FfiConverterTypeLevel.lower(`level`),
+        FfiConverterOptionalTimestamp.lower(`expires`),
+        FfiConverterBoolean.lower(`once`),
+            )
+        },
+        { future, callback, continuation -> UniffiLib.ffi_delta_ffi_rust_future_poll_rust_buffer(future, callback, continuation) },
+        { future, continuation -> UniffiLib.ffi_delta_ffi_rust_future_complete_rust_buffer(future, continuation) },
+        { future -> UniffiLib.ffi_delta_ffi_rust_future_free_rust_buffer(future) },
+        // lift function
+        { FfiConverterString.lift(it) },
+        // Error FFI converter
+        DeltaException.ErrorHandler,
+    )
+    }
+
+    
+    /**
+     * Makes a room in a space and opens it.
+     */
+    @Throws(DeltaException::class)
+    @Suppress("ASSIGNED_BUT_NEVER_ACCESSED_VARIABLE")
+    override suspend fun `createRoom`(`space`: LogId, `about`: RoomText) : Place {
+        return uniffiRustCallAsync(
+        callWithHandle { uniffiHandle ->
+            UniffiLib.uniffi_delta_ffi_fn_method_delta_create_room(
+                uniffiHandle,
+                
+        FfiConverterTypeLogId.lower(`space`),
+        FfiConverterTypeRoomText.lower(`about`),
+            )
+        },
+        { future, callback, continuation -> UniffiLib.ffi_delta_ffi_rust_future_poll_rust_buffer(future, callback, continuation) },
+        { future, continuation -> UniffiLib.ffi_delta_ffi_rust_future_complete_rust_buffer(future, continuation) },
+        { future -> UniffiLib.ffi_delta_ffi_rust_future_free_rust_buffer(future) },
+        // lift function
+        { FfiConverterTypePlace.lift(it) },
+        // Error FFI converter
+        DeltaException.ErrorHandler,
+    )
+    }
+
+    
+    /**
+     * Makes a space, with this device as its first manager.
+     */
+    @Throws(DeltaException::class)
+    @Suppress("ASSIGNED_BUT_NEVER_ACCESSED_VARIABLE")
+    override suspend fun `createSpace`(`about`: SpaceText) : Place {
+        return uniffiRustCallAsync(
+        callWithHandle { uniffiHandle ->
+            UniffiLib.uniffi_delta_ffi_fn_method_delta_create_space(
+                uniffiHandle,
+                
+        FfiConverterTypeSpaceText.lower(`about`),
+            )
+        },
+        { future, callback, continuation -> UniffiLib.ffi_delta_ffi_rust_future_poll_rust_buffer(future, callback, continuation) },
+        { future, continuation -> UniffiLib.ffi_delta_ffi_rust_future_complete_rust_buffer(future, continuation) },
+        { future -> UniffiLib.ffi_delta_ffi_rust_future_free_rust_buffer(future) },
+        // lift function
+        { FfiConverterTypePlace.lift(it) },
+        // Error FFI converter
+        DeltaException.ErrorHandler,
+    )
+    }
+
+    
+    /**
+     * The invitations of a space that are not revoked. Their texts are with whoever made them.
+     */
+    @Throws(DeltaException::class)
+    @Suppress("ASSIGNED_BUT_NEVER_ACCESSED_VARIABLE")
+    override suspend fun `invitations`(`space`: LogId) : List<Invitation> {
+        return uniffiRustCallAsync(
+        callWithHandle { uniffiHandle ->
+            UniffiLib.uniffi_delta_ffi_fn_method_delta_invitations(
+                uniffiHandle,
+                
+        FfiConverterTypeLogId.lower(`space`),
+            )
+        },
+        { future, callback, continuation -> UniffiLib.ffi_delta_ffi_rust_future_poll_rust_buffer(future, callback, continuation) },
+        { future, continuation -> UniffiLib.ffi_delta_ffi_rust_future_complete_rust_buffer(future, continuation) },
+        { future -> UniffiLib.ffi_delta_ffi_rust_future_free_rust_buffer(future) },
+        // lift function
+        { FfiConverterSequenceTypeInvitation.lift(it) },
+        // Error FFI converter
+        DeltaException.ErrorHandler,
+    )
+    }
+
+    
+    /**
+     * Who asks to be let in. A manager answers with `SpaceAction.Add`.
+     */
+    @Throws(DeltaException::class)
+    @Suppress("ASSIGNED_BUT_NEVER_ACCESSED_VARIABLE")
+    override suspend fun `joinRequests`(`space`: LogId) : List<JoinRequest> {
+        return uniffiRustCallAsync(
+        callWithHandle { uniffiHandle ->
+            UniffiLib.uniffi_delta_ffi_fn_method_delta_join_requests(
+                uniffiHandle,
+                
+        FfiConverterTypeLogId.lower(`space`),
+            )
+        },
+        { future, callback, continuation -> UniffiLib.ffi_delta_ffi_rust_future_poll_rust_buffer(future, callback, continuation) },
+        { future, continuation -> UniffiLib.ffi_delta_ffi_rust_future_complete_rust_buffer(future, continuation) },
+        { future -> UniffiLib.ffi_delta_ffi_rust_future_free_rust_buffer(future) },
+        // lift function
+        { FfiConverterSequenceTypeJoinRequest.lift(it) },
+        // Error FFI converter
+        DeltaException.ErrorHandler,
+    )
+    }
+
+    
+    /**
+     * Members of a space, and whoever is banned from it.
+     */
+    @Throws(DeltaException::class)
+    @Suppress("ASSIGNED_BUT_NEVER_ACCESSED_VARIABLE")
+    override suspend fun `members`(`space`: LogId) : List<Member> {
+        return uniffiRustCallAsync(
+        callWithHandle { uniffiHandle ->
+            UniffiLib.uniffi_delta_ffi_fn_method_delta_members(
+                uniffiHandle,
+                
+        FfiConverterTypeLogId.lower(`space`),
+            )
+        },
+        { future, callback, continuation -> UniffiLib.ffi_delta_ffi_rust_future_poll_rust_buffer(future, callback, continuation) },
+        { future, continuation -> UniffiLib.ffi_delta_ffi_rust_future_complete_rust_buffer(future, continuation) },
+        { future -> UniffiLib.ffi_delta_ffi_rust_future_free_rust_buffer(future) },
+        // lift function
+        { FfiConverterSequenceTypeMember.lift(it) },
+        // Error FFI converter
+        DeltaException.ErrorHandler,
+    )
+    }
+
+    
+    /**
+     * The rooms of a space, archived and deleted ones included.
+     */
+    @Throws(DeltaException::class)
+    @Suppress("ASSIGNED_BUT_NEVER_ACCESSED_VARIABLE")
+    override suspend fun `rooms`(`space`: LogId) : List<Room> {
+        return uniffiRustCallAsync(
+        callWithHandle { uniffiHandle ->
+            UniffiLib.uniffi_delta_ffi_fn_method_delta_rooms(
+                uniffiHandle,
+                
+        FfiConverterTypeLogId.lower(`space`),
+            )
+        },
+        { future, callback, continuation -> UniffiLib.ffi_delta_ffi_rust_future_poll_rust_buffer(future, callback, continuation) },
+        { future, continuation -> UniffiLib.ffi_delta_ffi_rust_future_complete_rust_buffer(future, continuation) },
+        { future -> UniffiLib.ffi_delta_ffi_rust_future_free_rust_buffer(future) },
+        // lift function
+        { FfiConverterSequenceTypeRoom.lift(it) },
+        // Error FFI converter
+        DeltaException.ErrorHandler,
+    )
+    }
+
+    
+    /**
+     * One space.
+     */
+    @Throws(DeltaException::class)
+    @Suppress("ASSIGNED_BUT_NEVER_ACCESSED_VARIABLE")
+    override suspend fun `space`(`space`: LogId) : Space? {
+        return uniffiRustCallAsync(
+        callWithHandle { uniffiHandle ->
+            UniffiLib.uniffi_delta_ffi_fn_method_delta_space(
+                uniffiHandle,
+                
+        FfiConverterTypeLogId.lower(`space`),
+            )
+        },
+        { future, callback, continuation -> UniffiLib.ffi_delta_ffi_rust_future_poll_rust_buffer(future, callback, continuation) },
+        { future, continuation -> UniffiLib.ffi_delta_ffi_rust_future_complete_rust_buffer(future, continuation) },
+        { future -> UniffiLib.ffi_delta_ffi_rust_future_free_rust_buffer(future) },
+        // lift function
+        { FfiConverterOptionalTypeSpace.lift(it) },
+        // Error FFI converter
+        DeltaException.ErrorHandler,
+    )
+    }
+
+    
+    /**
+     * The spaces this device knows.
+     */
+    @Throws(DeltaException::class)
+    @Suppress("ASSIGNED_BUT_NEVER_ACCESSED_VARIABLE")
+    override suspend fun `spaces`() : List<Space> {
+        return uniffiRustCallAsync(
+        callWithHandle { uniffiHandle ->
+            UniffiLib.uniffi_delta_ffi_fn_method_delta_spaces(
+                uniffiHandle,
+                
+            )
+        },
+        { future, callback, continuation -> UniffiLib.ffi_delta_ffi_rust_future_poll_rust_buffer(future, callback, continuation) },
+        { future, continuation -> UniffiLib.ffi_delta_ffi_rust_future_complete_rust_buffer(future, continuation) },
+        { future -> UniffiLib.ffi_delta_ffi_rust_future_free_rust_buffer(future) },
+        // lift function
+        { FfiConverterSequenceTypeSpace.lift(it) },
+        // Error FFI converter
+        DeltaException.ErrorHandler,
+    )
+    }
+
+    
+    /**
+     * Writes the database as it is now, with a person's words if they are passed, into a new file that the passphrase
+     * opens. Device keys are not in it. Takes a second for the passphrase; an existing file is not written over.
+     */
+    @Throws(DeltaException::class)
+    @Suppress("ASSIGNED_BUT_NEVER_ACCESSED_VARIABLE")
+    override suspend fun `export`(`path`: kotlin.String, `passphrase`: kotlin.String, `words`: kotlin.String?) {
+        return uniffiRustCallAsync(
+        callWithHandle { uniffiHandle ->
+            UniffiLib.uniffi_delta_ffi_fn_method_delta_export(
+                uniffiHandle,
+                
+        FfiConverterString.lower(`path`),
+        FfiConverterString.lower(`passphrase`),
+        FfiConverterOptionalString.lower(`words`),
+            )
+        },
+        { future, callback, continuation -> UniffiLib.ffi_delta_ffi_rust_future_poll_void(future, callback, continuation) },
+        { future, continuation -> UniffiLib.ffi_delta_ffi_rust_future_complete_void(future, continuation) },
+        { future -> UniffiLib.ffi_delta_ffi_rust_future_free_void(future) },
+        // lift function
+        { },
+        
+        // Error FFI converter
+        DeltaException.ErrorHandler,
+    )
+    }
+
+    
+    /**
+     * What a notification extension needs to open what pushes bring ([`decrypt_push`](crate::decrypt_push)): write it to
+     * a file that the extension can read, again whenever the app goes to the background. It has keys to read topics
+     * with, sealed with a key of the keystore's (item `delta.push`).
+     */
+    @Throws(DeltaException::class)
+    @Suppress("ASSIGNED_BUT_NEVER_ACCESSED_VARIABLE")
+    override suspend fun `keySnapshot`() : kotlin.ByteArray {
+        return uniffiRustCallAsync(
+        callWithHandle { uniffiHandle ->
+            UniffiLib.uniffi_delta_ffi_fn_method_delta_key_snapshot(
+                uniffiHandle,
+                
+            )
+        },
+        { future, callback, continuation -> UniffiLib.ffi_delta_ffi_rust_future_poll_rust_buffer(future, callback, continuation) },
+        { future, continuation -> UniffiLib.ffi_delta_ffi_rust_future_complete_rust_buffer(future, continuation) },
+        { future -> UniffiLib.ffi_delta_ffi_rust_future_free_rust_buffer(future) },
+        // lift function
+        { FfiConverterByteArray.lift(it) },
+        // Error FFI converter
+        DeltaException.ErrorHandler,
+    )
+    }
+
+    
+    /**
+     * Erases a topic's messages that a server received before this instant from this device, with what was said about
+     * them, and says how many there were. Others keep them; they do not come back here. A call that is cancelled leaves
+     * the rest: calling again goes on.
+     */
+    @Throws(DeltaException::class)
+    @Suppress("ASSIGNED_BUT_NEVER_ACCESSED_VARIABLE")
+    override suspend fun `prune`(`topic`: TopicId, `before`: java.time.Instant) : kotlin.ULong {
+        return uniffiRustCallAsync(
+        callWithHandle { uniffiHandle ->
+            UniffiLib.uniffi_delta_ffi_fn_method_delta_prune(
+                uniffiHandle,
+                
+        FfiConverterTypeTopicId.lower(`topic`),
+        FfiConverterTimestamp.lower(`before`),
+            )
+        },
+        { future, callback, continuation -> UniffiLib.ffi_delta_ffi_rust_future_poll_u64(future, callback, continuation) },
+        { future, continuation -> UniffiLib.ffi_delta_ffi_rust_future_complete_u64(future, continuation) },
+        { future -> UniffiLib.ffi_delta_ffi_rust_future_free_u64(future) },
+        // lift function
+        { FfiConverterULong.lift(it) },
+        // Error FFI converter
+        DeltaException.ErrorHandler,
+    )
+    }
+
+    
+    /**
+     * What the device holds.
+     */
+    @Throws(DeltaException::class)
+    @Suppress("ASSIGNED_BUT_NEVER_ACCESSED_VARIABLE")
+    override suspend fun `statistics`() : Statistics {
+        return uniffiRustCallAsync(
+        callWithHandle { uniffiHandle ->
+            UniffiLib.uniffi_delta_ffi_fn_method_delta_statistics(
+                uniffiHandle,
+                
+            )
+        },
+        { future, callback, continuation -> UniffiLib.ffi_delta_ffi_rust_future_poll_rust_buffer(future, callback, continuation) },
+        { future, continuation -> UniffiLib.ffi_delta_ffi_rust_future_complete_rust_buffer(future, continuation) },
+        { future -> UniffiLib.ffi_delta_ffi_rust_future_free_rust_buffer(future) },
+        // lift function
+        { FfiConverterTypeStatistics.lift(it) },
+        // Error FFI converter
+        DeltaException.ErrorHandler,
+    )
+    }
+
+    
+    /**
+     * What the database takes, conversation by conversation, the largest first. Reads every operation's length: for a
+     * settings page, not for every frame.
+     */
+    @Throws(DeltaException::class)
+    @Suppress("ASSIGNED_BUT_NEVER_ACCESSED_VARIABLE")
+    override suspend fun `storageUse`() : StorageUse {
+        return uniffiRustCallAsync(
+        callWithHandle { uniffiHandle ->
+            UniffiLib.uniffi_delta_ffi_fn_method_delta_storage_use(
+                uniffiHandle,
+                
+            )
+        },
+        { future, callback, continuation -> UniffiLib.ffi_delta_ffi_rust_future_poll_rust_buffer(future, callback, continuation) },
+        { future, continuation -> UniffiLib.ffi_delta_ffi_rust_future_complete_rust_buffer(future, continuation) },
+        { future -> UniffiLib.ffi_delta_ffi_rust_future_free_rust_buffer(future) },
+        // lift function
+        { FfiConverterTypeStorageUse.lift(it) },
+        // Error FFI converter
+        DeltaException.ErrorHandler,
+    )
+    }
+
+    
+    /**
+     * Closes the object and removes everything: the device's key and the person's words from the keystore, then the
+     * database. Should it fail in the middle, call it again.
+     */
+    @Throws(DeltaException::class)
+    @Suppress("ASSIGNED_BUT_NEVER_ACCESSED_VARIABLE")
+    override suspend fun `wipe`() {
+        return uniffiRustCallAsync(
+        callWithHandle { uniffiHandle ->
+            UniffiLib.uniffi_delta_ffi_fn_method_delta_wipe(
+                uniffiHandle,
+                
+            )
+        },
+        { future, callback, continuation -> UniffiLib.ffi_delta_ffi_rust_future_poll_void(future, callback, continuation) },
+        { future, continuation -> UniffiLib.ffi_delta_ffi_rust_future_complete_void(future, continuation) },
+        { future -> UniffiLib.ffi_delta_ffi_rust_future_free_void(future) },
+        // lift function
+        { },
+        
+        // Error FFI converter
+        DeltaException.ErrorHandler,
+    )
+    }
+
+    
+    /**
+     * Removes a topic's conversation from this device, a space with its rooms: keys, messages, what was queued. Others
+     * keep what they have and hear nothing of it: leave a space first. Opened again from its ticket, it is read again.
+     */
+    @Throws(DeltaException::class)
+    @Suppress("ASSIGNED_BUT_NEVER_ACCESSED_VARIABLE")
+    override suspend fun `wipeTopic`(`topic`: TopicId) {
+        return uniffiRustCallAsync(
+        callWithHandle { uniffiHandle ->
+            UniffiLib.uniffi_delta_ffi_fn_method_delta_wipe_topic(
+                uniffiHandle,
+                
+        FfiConverterTypeTopicId.lower(`topic`),
+            )
+        },
+        { future, callback, continuation -> UniffiLib.ffi_delta_ffi_rust_future_poll_void(future, callback, continuation) },
+        { future, continuation -> UniffiLib.ffi_delta_ffi_rust_future_complete_void(future, continuation) },
+        { future -> UniffiLib.ffi_delta_ffi_rust_future_free_void(future) },
+        // lift function
+        { },
+        
+        // Error FFI converter
+        DeltaException.ErrorHandler,
+    )
+    }
+
+    
 
     
 
 
     
     companion object {
+        
+    /**
+     * Reads an export into a new database, keeps the person's words in the keystore where the export has them, and
+     * opens it. The device gets a key of its own: for everyone else it is another device. With a wrong passphrase, a
+     * damaged file, or a database at the path already, nothing is written.
+     */
+    @Throws(DeltaException::class)
+    @Suppress("ASSIGNED_BUT_NEVER_ACCESSED_VARIABLE")
+     suspend fun `importFrom`(`export`: kotlin.String, `passphrase`: kotlin.String, `config`: Config, `keystore`: Keystore, `log`: LogSink? = null) : Delta {
+        return uniffiRustCallAsync(
+        UniffiLib.uniffi_delta_ffi_fn_constructor_delta_import_from(
+        FfiConverterString.lower(`export`),
+        FfiConverterString.lower(`passphrase`),
+        FfiConverterTypeConfig.lower(`config`),
+        FfiConverterTypeKeystore.lower(`keystore`),
+        FfiConverterOptionalTypeLogSink.lower(`log`),),
+        { future, callback, continuation -> UniffiLib.ffi_delta_ffi_rust_future_poll_u64(future, callback, continuation) },
+        { future, continuation -> UniffiLib.ffi_delta_ffi_rust_future_complete_u64(future, continuation) },
+        { future -> UniffiLib.ffi_delta_ffi_rust_future_free_u64(future) },
+        // lift function
+        { FfiConverterTypeDelta.lift(it) },
+        // Error FFI converter
+        DeltaException.ErrorHandler,
+    )
+    }
+
         
     /**
      * Opens (or makes) the database. The device's key comes from the keystore, where it is put on the first open.
@@ -2911,6 +4063,290 @@ public object FfiConverterTypeEventListener: FfiConverter<EventListener, Long> {
     override fun allocationSize(value: EventListener) = 8UL
 
     override fun write(value: EventListener, buf: ByteBuffer) {
+        buf.putLong(lower(value))
+    }
+}
+
+
+// This template implements a class for working with a Rust struct via a handle
+// to the live Rust struct on the other side of the FFI.
+//
+// There's some subtlety here, because we have to be careful not to operate on a Rust
+// struct after it has been dropped, and because we must expose a public API for freeing
+// theq Kotlin wrapper object in lieu of reliable finalizers. The core requirements are:
+//
+//   * Each instance holds an opaque handle to the underlying Rust struct.
+//     Method calls need to read this handle from the object's state and pass it in to
+//     the Rust FFI.
+//
+//   * When an instance is no longer needed, its handle should be passed to a
+//     special destructor function provided by the Rust FFI, which will drop the
+//     underlying Rust struct.
+//
+//   * Given an instance, calling code is expected to call the special
+//     `destroy` method in order to free it after use, either by calling it explicitly
+//     or by using a higher-level helper like the `use` method. Failing to do so risks
+//     leaking the underlying Rust struct.
+//
+//   * We can't assume that calling code will do the right thing, and must be prepared
+//     to handle Kotlin method calls executing concurrently with or even after a call to
+//     `destroy`, and to handle multiple (possibly concurrent!) calls to `destroy`.
+//
+//   * We must never allow Rust code to operate on the underlying Rust struct after
+//     the destructor has been called, and must never call the destructor more than once.
+//     Doing so may trigger memory unsafety.
+//
+//   * To mitigate many of the risks of leaking memory and use-after-free unsafety, a `Cleaner`
+//     is implemented to call the destructor when the Kotlin object becomes unreachable.
+//     This is done in a background thread. This is not a panacea, and client code should be aware that
+//      1. the thread may starve if some there are objects that have poorly performing
+//     `drop` methods or do significant work in their `drop` methods.
+//      2. the thread is shared across the whole library. This can be tuned by using `android_cleaner = true`,
+//         or `android = true` in the [`kotlin` section of the `uniffi.toml` file](https://mozilla.github.io/uniffi-rs/kotlin/configuration.html).
+//
+// If we try to implement this with mutual exclusion on access to the handle, there is the
+// possibility of a race between a method call and a concurrent call to `destroy`:
+//
+//    * Thread A starts a method call, reads the value of the handle, but is interrupted
+//      before it can pass the handle over the FFI to Rust.
+//    * Thread B calls `destroy` and frees the underlying Rust struct.
+//    * Thread A resumes, passing the already-read handle value to Rust and triggering
+//      a use-after-free.
+//
+// One possible solution would be to use a `ReadWriteLock`, with each method call taking
+// a read lock (and thus allowed to run concurrently) and the special `destroy` method
+// taking a write lock (and thus blocking on live method calls). However, we aim not to
+// generate methods with any hidden blocking semantics, and a `destroy` method that might
+// block if called incorrectly seems to meet that bar.
+//
+// So, we achieve our goals by giving each instance an associated `AtomicLong` counter to track
+// the number of in-flight method calls, and an `AtomicBoolean` flag to indicate whether `destroy`
+// has been called. These are updated according to the following rules:
+//
+//    * The initial value of the counter is 1, indicating a live object with no in-flight calls.
+//      The initial value for the flag is false.
+//
+//    * At the start of each method call, we atomically check the counter.
+//      If it is 0 then the underlying Rust struct has already been destroyed and the call is aborted.
+//      If it is nonzero them we atomically increment it by 1 and proceed with the method call.
+//
+//    * At the end of each method call, we atomically decrement and check the counter.
+//      If it has reached zero then we destroy the underlying Rust struct.
+//
+//    * When `destroy` is called, we atomically flip the flag from false to true.
+//      If the flag was already true we silently fail.
+//      Otherwise we atomically decrement and check the counter.
+//      If it has reached zero then we destroy the underlying Rust struct.
+//
+// Astute readers may observe that this all sounds very similar to the way that Rust's `Arc<T>` works,
+// and indeed it is, with the addition of a flag to guard against multiple calls to `destroy`.
+//
+// The overall effect is that the underlying Rust struct is destroyed only when `destroy` has been
+// called *and* all in-flight method calls have completed, avoiding violating any of the expectations
+// of the underlying Rust code.
+//
+// This makes a cleaner a better alternative to _not_ calling `destroy()` as
+// and when the object is finished with, but the abstraction is not perfect: if the Rust object's `drop`
+// method is slow, and/or there are many objects to cleanup, and it's on a low end Android device, then the cleaner
+// thread may be starved, and the app will leak memory.
+//
+// In this case, `destroy`ing manually may be a better solution.
+//
+// The cleaner can live side by side with the manual calling of `destroy`. In the order of responsiveness, uniffi objects
+// with Rust peers are reclaimed:
+//
+// 1. By calling the `destroy` method of the object, which calls `rustObject.free()`. If that doesn't happen:
+// 2. When the object becomes unreachable, AND the Cleaner thread gets to call `rustObject.free()`. If the thread is starved then:
+// 3. The memory is reclaimed when the process terminates.
+//
+// [1] https://stackoverflow.com/questions/24376768/can-java-finalize-an-object-when-it-is-still-in-scope/24380219
+//
+
+
+/**
+ * What the app knew when it made the snapshot ([`Delta::key_snapshot`](crate::Delta::key_snapshot)), opened in the
+ * extension's process.
+ */
+public interface KeySnapshotInterface {
+    
+    /**
+     * When it was made, by the device's clock.
+     */
+    fun `takenAt`(): java.time.Instant
+    
+    companion object
+}
+
+/**
+ * What the app knew when it made the snapshot ([`Delta::key_snapshot`](crate::Delta::key_snapshot)), opened in the
+ * extension's process.
+ */
+open class KeySnapshot: Disposable, AutoCloseable, KeySnapshotInterface
+{
+
+    @Suppress("UNUSED_PARAMETER")
+    /**
+     * @suppress
+     */
+    constructor(withHandle: UniffiWithHandle, handle: Long) {
+        this.handle = handle
+        this.cleanable = UniffiLib.CLEANER.register(this, UniffiCleanAction(handle))
+    }
+
+    /**
+     * @suppress
+     *
+     * This constructor can be used to instantiate a fake object. Only used for tests. Any
+     * attempt to actually use an object constructed this way will fail as there is no
+     * connected Rust object.
+     */
+    @Suppress("UNUSED_PARAMETER")
+    constructor(noHandle: NoHandle) {
+        this.handle = 0
+        this.cleanable = null
+    }
+
+    protected val handle: Long
+    protected val cleanable: UniffiCleaner.Cleanable?
+
+    private val wasDestroyed = AtomicBoolean(false)
+    private val callCounter = AtomicLong(1)
+
+    /**
+     * Whether the current object has been destroyed and its reference is gone in the Rust side.
+     */
+    val uniffiIsDestroyed: Boolean get() = wasDestroyed.get()
+
+    override fun destroy() {
+        // Only allow a single call to this method.
+        // TODO: maybe we should log a warning if called more than once?
+        if (this.wasDestroyed.compareAndSet(false, true)) {
+            // This decrement always matches the initial count of 1 given at creation time.
+            if (this.callCounter.decrementAndGet() == 0L) {
+                cleanable?.clean()
+            }
+        }
+    }
+
+    @Synchronized
+    override fun close() {
+        this.destroy()
+    }
+
+    internal inline fun <R> callWithHandle(block: (handle: Long) -> R): R {
+        // Check and increment the call counter, to keep the object alive.
+        // This needs a compare-and-set retry loop in case of concurrent updates.
+        do {
+            val c = this.callCounter.get()
+            if (c == 0L) {
+                throw IllegalStateException("${this.javaClass.simpleName} object has already been destroyed")
+            }
+            if (c == Long.MAX_VALUE) {
+                throw IllegalStateException("${this.javaClass.simpleName} call counter would overflow")
+            }
+        } while (! this.callCounter.compareAndSet(c, c + 1L))
+        // Now we can safely do the method call without the handle being freed concurrently.
+        try {
+            return block(this.uniffiCloneHandle())
+        } finally {
+            // This decrement always matches the increment we performed above.
+            if (this.callCounter.decrementAndGet() == 0L) {
+                cleanable?.clean()
+            }
+        }
+    }
+
+    // Use a static inner class instead of a closure so as not to accidentally
+    // capture `this` as part of the cleanable's action.
+    private class UniffiCleanAction(private val handle: Long) : Runnable {
+        override fun run() {
+            if (handle == 0.toLong()) {
+                // Fake object created with `NoHandle`, don't try to free.
+                return;
+            }
+            uniffiRustCall { status ->
+                UniffiLib.uniffi_delta_ffi_fn_free_keysnapshot(handle, status)
+            }
+        }
+    }
+
+    /**
+     * @suppress
+     */
+    fun uniffiCloneHandle(): Long {
+        if (handle == 0.toLong()) {
+            throw InternalException("uniffiCloneHandle() called on NoHandle object");
+        }
+        return uniffiRustCall() { status ->
+            UniffiLib.uniffi_delta_ffi_fn_clone_keysnapshot(handle, status)
+        }
+    }
+
+    
+    /**
+     * When it was made, by the device's clock.
+     */override fun `takenAt`(): java.time.Instant {
+            return FfiConverterTimestamp.lift(
+    callWithHandle {
+    uniffiRustCall() { _status ->
+    UniffiLib.uniffi_delta_ffi_fn_method_keysnapshot_taken_at(
+        it,
+        _status)
+}
+    }
+    )
+    }
+    
+
+    
+
+    
+
+
+    
+    companion object {
+        
+    /**
+     * Opens a snapshot. The keystore needs only the item `delta.push`, and is called on the caller's thread.
+     */
+    @Throws(DeltaException::class) fun `open`(`sealed`: kotlin.ByteArray, `keystore`: Keystore): KeySnapshot {
+            return FfiConverterTypeKeySnapshot.lift(
+    uniffiRustCallWithError(DeltaException) { _status ->
+    UniffiLib.uniffi_delta_ffi_fn_constructor_keysnapshot_open(
+    
+        
+        FfiConverterByteArray.lower(`sealed`),
+        FfiConverterTypeKeystore.lower(`keystore`),_status)
+}
+    )
+    }
+    
+
+        
+    }
+    
+}
+
+
+/**
+ * @suppress
+ */
+public object FfiConverterTypeKeySnapshot: FfiConverter<KeySnapshot, Long> {
+    override fun lower(value: KeySnapshot): Long {
+        return value.uniffiCloneHandle()
+    }
+
+    override fun lift(value: Long): KeySnapshot {
+        return KeySnapshot(UniffiWithHandle, value)
+    }
+
+    override fun read(buf: ByteBuffer): KeySnapshot {
+        return lift(buf.getLong())
+    }
+
+    override fun allocationSize(value: KeySnapshot) = 8UL
+
+    override fun write(value: KeySnapshot, buf: ByteBuffer) {
         buf.putLong(lower(value))
     }
 }
@@ -4026,6 +5462,77 @@ public object FfiConverterTypeSubscription: FfiConverter<Subscription, Long> {
 
 
 /**
+ * A line of a space's audit log.
+ */
+data class AuditLine (
+    /**
+     * Above that of everything it builds on: to be handed back for the page before it.
+     */
+    val `rank`: kotlin.UInt
+    , 
+    /**
+     * The operation.
+     */
+    val `id`: OperationId
+    , 
+    /**
+     * Who did it.
+     */
+    val `author`: Author
+    , 
+    /**
+     * What, as docs/wire.md names it: `member.add`, say.
+     */
+    val `kind`: kotlin.String
+    , 
+    /**
+     * Whom it is about.
+     */
+    val `subject`: Author?
+    
+){
+    
+
+    
+
+    
+    companion object
+}
+
+/**
+ * @suppress
+ */
+public object FfiConverterTypeAuditLine: FfiConverterRustBuffer<AuditLine> {
+    override fun read(buf: ByteBuffer): AuditLine {
+        return AuditLine(
+            FfiConverterUInt.read(buf),
+            FfiConverterTypeOperationId.read(buf),
+            FfiConverterTypeAuthor.read(buf),
+            FfiConverterString.read(buf),
+            FfiConverterOptionalTypeAuthor.read(buf),
+        )
+    }
+
+    override fun allocationSize(value: AuditLine) = (
+            FfiConverterUInt.allocationSize(value.`rank`) +
+            FfiConverterTypeOperationId.allocationSize(value.`id`) +
+            FfiConverterTypeAuthor.allocationSize(value.`author`) +
+            FfiConverterString.allocationSize(value.`kind`) +
+            FfiConverterOptionalTypeAuthor.allocationSize(value.`subject`)
+    )
+
+    override fun write(value: AuditLine, buf: ByteBuffer) {
+            FfiConverterUInt.write(value.`rank`, buf)
+            FfiConverterTypeOperationId.write(value.`id`, buf)
+            FfiConverterTypeAuthor.write(value.`author`, buf)
+            FfiConverterString.write(value.`kind`, buf)
+            FfiConverterOptionalTypeAuthor.write(value.`subject`, buf)
+    }
+}
+
+
+
+/**
  * Rows of one kind that changed.
  */
 data class Change (
@@ -4041,9 +5548,14 @@ data class Change (
     , 
     /**
      * Which: ids of messages; for reactions, of the messages they belong to; for profiles, the
-     * authors; otherwise of the space, the rooms, the members.
+     * authors; otherwise of the space, the rooms, the members, the operations that changed the keys.
      */
     val `ids`: List<kotlin.ByteArray>
+    , 
+    /**
+     * Which keys, where they are values of keys; empty otherwise.
+     */
+    val `keys`: List<ValueKey>
     
 ){
     
@@ -4063,19 +5575,61 @@ public object FfiConverterTypeChange: FfiConverterRustBuffer<Change> {
             FfiConverterTypeLogId.read(buf),
             FfiConverterTypeChangedKind.read(buf),
             FfiConverterSequenceByteArray.read(buf),
+            FfiConverterSequenceTypeValueKey.read(buf),
         )
     }
 
     override fun allocationSize(value: Change) = (
             FfiConverterTypeLogId.allocationSize(value.`log`) +
             FfiConverterTypeChangedKind.allocationSize(value.`kind`) +
-            FfiConverterSequenceByteArray.allocationSize(value.`ids`)
+            FfiConverterSequenceByteArray.allocationSize(value.`ids`) +
+            FfiConverterSequenceTypeValueKey.allocationSize(value.`keys`)
     )
 
     override fun write(value: Change, buf: ByteBuffer) {
             FfiConverterTypeLogId.write(value.`log`, buf)
             FfiConverterTypeChangedKind.write(value.`kind`, buf)
             FfiConverterSequenceByteArray.write(value.`ids`, buf)
+            FfiConverterSequenceTypeValueKey.write(value.`keys`, buf)
+    }
+}
+
+
+
+/**
+ * How far this device's clock is from the server's.
+ */
+data class ClockSkew (
+    /**
+     * Milliseconds that this device's clock is ahead; less than 0: behind.
+     */
+    val `aheadMs`: kotlin.Long
+    
+){
+    
+
+    
+
+    
+    companion object
+}
+
+/**
+ * @suppress
+ */
+public object FfiConverterTypeClockSkew: FfiConverterRustBuffer<ClockSkew> {
+    override fun read(buf: ByteBuffer): ClockSkew {
+        return ClockSkew(
+            FfiConverterLong.read(buf),
+        )
+    }
+
+    override fun allocationSize(value: ClockSkew) = (
+            FfiConverterLong.allocationSize(value.`aheadMs`)
+    )
+
+    override fun write(value: ClockSkew, buf: ByteBuffer) {
+            FfiConverterLong.write(value.`aheadMs`, buf)
     }
 }
 
@@ -4194,6 +5748,61 @@ public object FfiConverterTypeConfig: FfiConverterRustBuffer<Config> {
 
 
 /**
+ * A message that was found.
+ */
+data class Found (
+    /**
+     * The message.
+     */
+    val `message`: Message
+    , 
+    /**
+     * Its conversation.
+     */
+    val `log`: LogId
+    , 
+    /**
+     * Its text around the first word that was looked for, at most 120 characters.
+     */
+    val `excerpt`: kotlin.String
+    
+){
+    
+
+    
+
+    
+    companion object
+}
+
+/**
+ * @suppress
+ */
+public object FfiConverterTypeFound: FfiConverterRustBuffer<Found> {
+    override fun read(buf: ByteBuffer): Found {
+        return Found(
+            FfiConverterTypeMessage.read(buf),
+            FfiConverterTypeLogId.read(buf),
+            FfiConverterString.read(buf),
+        )
+    }
+
+    override fun allocationSize(value: Found) = (
+            FfiConverterTypeMessage.allocationSize(value.`message`) +
+            FfiConverterTypeLogId.allocationSize(value.`log`) +
+            FfiConverterString.allocationSize(value.`excerpt`)
+    )
+
+    override fun write(value: Found, buf: ByteBuffer) {
+            FfiConverterTypeMessage.write(value.`message`, buf)
+            FfiConverterTypeLogId.write(value.`log`, buf)
+            FfiConverterString.write(value.`excerpt`, buf)
+    }
+}
+
+
+
+/**
  * Seqs `first..=last` that are gone.
  */
 data class GapRow (
@@ -4235,6 +5844,203 @@ public object FfiConverterTypeGapRow: FfiConverterRustBuffer<GapRow> {
     override fun write(value: GapRow, buf: ByteBuffer) {
             FfiConverterULong.write(value.`first`, buf)
             FfiConverterULong.write(value.`last`, buf)
+    }
+}
+
+
+
+/**
+ * An invitation that is not revoked.
+ */
+data class Invitation (
+    /**
+     * The operation that made it: what revokes it names.
+     */
+    val `id`: OperationId
+    , 
+    /**
+     * The level whoever comes with it gets.
+     */
+    val `level`: Level
+    , 
+    /**
+     * When it expires.
+     */
+    val `expires`: java.time.Instant?
+    , 
+    /**
+     * Whether it admits one person only.
+     */
+    val `once`: kotlin.Boolean
+    , 
+    /**
+     * Whether it, admitting one only, has.
+     */
+    val `used`: kotlin.Boolean
+    
+){
+    
+
+    
+
+    
+    companion object
+}
+
+/**
+ * @suppress
+ */
+public object FfiConverterTypeInvitation: FfiConverterRustBuffer<Invitation> {
+    override fun read(buf: ByteBuffer): Invitation {
+        return Invitation(
+            FfiConverterTypeOperationId.read(buf),
+            FfiConverterTypeLevel.read(buf),
+            FfiConverterOptionalTimestamp.read(buf),
+            FfiConverterBoolean.read(buf),
+            FfiConverterBoolean.read(buf),
+        )
+    }
+
+    override fun allocationSize(value: Invitation) = (
+            FfiConverterTypeOperationId.allocationSize(value.`id`) +
+            FfiConverterTypeLevel.allocationSize(value.`level`) +
+            FfiConverterOptionalTimestamp.allocationSize(value.`expires`) +
+            FfiConverterBoolean.allocationSize(value.`once`) +
+            FfiConverterBoolean.allocationSize(value.`used`)
+    )
+
+    override fun write(value: Invitation, buf: ByteBuffer) {
+            FfiConverterTypeOperationId.write(value.`id`, buf)
+            FfiConverterTypeLevel.write(value.`level`, buf)
+            FfiConverterOptionalTimestamp.write(value.`expires`, buf)
+            FfiConverterBoolean.write(value.`once`, buf)
+            FfiConverterBoolean.write(value.`used`, buf)
+    }
+}
+
+
+
+/**
+ * Somebody who asks to be let in.
+ */
+data class JoinRequest (
+    /**
+     * The operation.
+     */
+    val `id`: OperationId
+    , 
+    /**
+     * Who.
+     */
+    val `author`: Author
+    , 
+    /**
+     * The invitation they claim; nothing for a mere request. Whoever made it answers by itself.
+     */
+    val `invitation`: OperationId?
+    , 
+    /**
+     * What they say.
+     */
+    val `text`: kotlin.String?
+    
+){
+    
+
+    
+
+    
+    companion object
+}
+
+/**
+ * @suppress
+ */
+public object FfiConverterTypeJoinRequest: FfiConverterRustBuffer<JoinRequest> {
+    override fun read(buf: ByteBuffer): JoinRequest {
+        return JoinRequest(
+            FfiConverterTypeOperationId.read(buf),
+            FfiConverterTypeAuthor.read(buf),
+            FfiConverterOptionalTypeOperationId.read(buf),
+            FfiConverterOptionalString.read(buf),
+        )
+    }
+
+    override fun allocationSize(value: JoinRequest) = (
+            FfiConverterTypeOperationId.allocationSize(value.`id`) +
+            FfiConverterTypeAuthor.allocationSize(value.`author`) +
+            FfiConverterOptionalTypeOperationId.allocationSize(value.`invitation`) +
+            FfiConverterOptionalString.allocationSize(value.`text`)
+    )
+
+    override fun write(value: JoinRequest, buf: ByteBuffer) {
+            FfiConverterTypeOperationId.write(value.`id`, buf)
+            FfiConverterTypeAuthor.write(value.`author`, buf)
+            FfiConverterOptionalTypeOperationId.write(value.`invitation`, buf)
+            FfiConverterOptionalString.write(value.`text`, buf)
+    }
+}
+
+
+
+/**
+ * A member of a space, or somebody banned from it.
+ */
+data class Member (
+    /**
+     * Who.
+     */
+    val `author`: Author
+    , 
+    /**
+     * Their level; nothing for whoever is no member.
+     */
+    val `level`: Level?
+    , 
+    /**
+     * A member who may not write for now.
+     */
+    val `muted`: kotlin.Boolean
+    , 
+    /**
+     * Not to be added.
+     */
+    val `banned`: kotlin.Boolean
+    
+){
+    
+
+    
+
+    
+    companion object
+}
+
+/**
+ * @suppress
+ */
+public object FfiConverterTypeMember: FfiConverterRustBuffer<Member> {
+    override fun read(buf: ByteBuffer): Member {
+        return Member(
+            FfiConverterTypeAuthor.read(buf),
+            FfiConverterOptionalTypeLevel.read(buf),
+            FfiConverterBoolean.read(buf),
+            FfiConverterBoolean.read(buf),
+        )
+    }
+
+    override fun allocationSize(value: Member) = (
+            FfiConverterTypeAuthor.allocationSize(value.`author`) +
+            FfiConverterOptionalTypeLevel.allocationSize(value.`level`) +
+            FfiConverterBoolean.allocationSize(value.`muted`) +
+            FfiConverterBoolean.allocationSize(value.`banned`)
+    )
+
+    override fun write(value: Member, buf: ByteBuffer) {
+            FfiConverterTypeAuthor.write(value.`author`, buf)
+            FfiConverterOptionalTypeLevel.write(value.`level`, buf)
+            FfiConverterBoolean.write(value.`muted`, buf)
+            FfiConverterBoolean.write(value.`banned`, buf)
     }
 }
 
@@ -4423,6 +6229,93 @@ public object FfiConverterTypeOutbox: FfiConverterRustBuffer<Outbox> {
 
 
 /**
+ * An operation on its way out.
+ */
+data class OutboxRow (
+    /**
+     * Order of arrival: to be handed back for the rows after it.
+     */
+    val `row`: kotlin.Long
+    , 
+    /**
+     * The operation.
+     */
+    val `operation`: OperationId
+    , 
+    /**
+     * Its length as it is sent, bytes.
+     */
+    val `bytes`: kotlin.UInt
+    , 
+    /**
+     * Whether this device wrote it; otherwise a server lost what somebody else did.
+     */
+    val `own`: kotlin.Boolean
+    , 
+    /**
+     * Where it stands.
+     */
+    val `state`: OutboxState
+    , 
+    /**
+     * Attempts so far.
+     */
+    val `tries`: kotlin.UInt
+    , 
+    /**
+     * Not to be sent (again) before this instant.
+     */
+    val `notBefore`: java.time.Instant
+    
+){
+    
+
+    
+
+    
+    companion object
+}
+
+/**
+ * @suppress
+ */
+public object FfiConverterTypeOutboxRow: FfiConverterRustBuffer<OutboxRow> {
+    override fun read(buf: ByteBuffer): OutboxRow {
+        return OutboxRow(
+            FfiConverterLong.read(buf),
+            FfiConverterTypeOperationId.read(buf),
+            FfiConverterUInt.read(buf),
+            FfiConverterBoolean.read(buf),
+            FfiConverterTypeOutboxState.read(buf),
+            FfiConverterUInt.read(buf),
+            FfiConverterTimestamp.read(buf),
+        )
+    }
+
+    override fun allocationSize(value: OutboxRow) = (
+            FfiConverterLong.allocationSize(value.`row`) +
+            FfiConverterTypeOperationId.allocationSize(value.`operation`) +
+            FfiConverterUInt.allocationSize(value.`bytes`) +
+            FfiConverterBoolean.allocationSize(value.`own`) +
+            FfiConverterTypeOutboxState.allocationSize(value.`state`) +
+            FfiConverterUInt.allocationSize(value.`tries`) +
+            FfiConverterTimestamp.allocationSize(value.`notBefore`)
+    )
+
+    override fun write(value: OutboxRow, buf: ByteBuffer) {
+            FfiConverterLong.write(value.`row`, buf)
+            FfiConverterTypeOperationId.write(value.`operation`, buf)
+            FfiConverterUInt.write(value.`bytes`, buf)
+            FfiConverterBoolean.write(value.`own`, buf)
+            FfiConverterTypeOutboxState.write(value.`state`, buf)
+            FfiConverterUInt.write(value.`tries`, buf)
+            FfiConverterTimestamp.write(value.`notBefore`, buf)
+    }
+}
+
+
+
+/**
  * Why some operations are parked.
  */
 data class ParkedRows (
@@ -4525,6 +6418,251 @@ public object FfiConverterTypePending: FfiConverterRustBuffer<Pending> {
 
 
 /**
+ * A space or room that was made or joined.
+ */
+data class Place (
+    /**
+     * Its stable name.
+     */
+    val `log`: LogId
+    , 
+    /**
+     * The topic to subscribe to and publish in. It stays valid when keys change.
+     */
+    val `topic`: TopicId
+    
+){
+    
+
+    
+
+    
+    companion object
+}
+
+/**
+ * @suppress
+ */
+public object FfiConverterTypePlace: FfiConverterRustBuffer<Place> {
+    override fun read(buf: ByteBuffer): Place {
+        return Place(
+            FfiConverterTypeLogId.read(buf),
+            FfiConverterTypeTopicId.read(buf),
+        )
+    }
+
+    override fun allocationSize(value: Place) = (
+            FfiConverterTypeLogId.allocationSize(value.`log`) +
+            FfiConverterTypeTopicId.allocationSize(value.`topic`)
+    )
+
+    override fun write(value: Place, buf: ByteBuffer) {
+            FfiConverterTypeLogId.write(value.`log`, buf)
+            FfiConverterTypeTopicId.write(value.`topic`, buf)
+    }
+}
+
+
+
+/**
+ * What a notification may show of one operation.
+ */
+data class Preview (
+    /**
+     * The topic, as the app knows it.
+     */
+    val `topic`: TopicId
+    , 
+    /**
+     * The conversation.
+     */
+    val `log`: LogId
+    , 
+    /**
+     * What a space or room was called when the snapshot was made.
+     */
+    val `title`: kotlin.String?
+    , 
+    /**
+     * The operation.
+     */
+    val `operation`: OperationId
+    , 
+    /**
+     * Who wrote it.
+     */
+    val `author`: Author
+    , 
+    /**
+     * What they were called here when the snapshot was made.
+     */
+    val `name`: kotlin.String?
+    , 
+    /**
+     * This device wrote it: nothing to notify about.
+     */
+    val `own`: kotlin.Boolean
+    , 
+    /**
+     * The author could write here when the snapshot was made. Where this is false show no content.
+     */
+    val `mayWrite`: kotlin.Boolean
+    , 
+    /**
+     * When it was written, by the author's clock.
+     */
+    val `sentAt`: java.time.Instant?
+    , 
+    /**
+     * What it says.
+     */
+    val `said`: PreviewSaid
+    
+){
+    
+
+    
+
+    
+    companion object
+}
+
+/**
+ * @suppress
+ */
+public object FfiConverterTypePreview: FfiConverterRustBuffer<Preview> {
+    override fun read(buf: ByteBuffer): Preview {
+        return Preview(
+            FfiConverterTypeTopicId.read(buf),
+            FfiConverterTypeLogId.read(buf),
+            FfiConverterOptionalString.read(buf),
+            FfiConverterTypeOperationId.read(buf),
+            FfiConverterTypeAuthor.read(buf),
+            FfiConverterOptionalString.read(buf),
+            FfiConverterBoolean.read(buf),
+            FfiConverterBoolean.read(buf),
+            FfiConverterOptionalTimestamp.read(buf),
+            FfiConverterTypePreviewSaid.read(buf),
+        )
+    }
+
+    override fun allocationSize(value: Preview) = (
+            FfiConverterTypeTopicId.allocationSize(value.`topic`) +
+            FfiConverterTypeLogId.allocationSize(value.`log`) +
+            FfiConverterOptionalString.allocationSize(value.`title`) +
+            FfiConverterTypeOperationId.allocationSize(value.`operation`) +
+            FfiConverterTypeAuthor.allocationSize(value.`author`) +
+            FfiConverterOptionalString.allocationSize(value.`name`) +
+            FfiConverterBoolean.allocationSize(value.`own`) +
+            FfiConverterBoolean.allocationSize(value.`mayWrite`) +
+            FfiConverterOptionalTimestamp.allocationSize(value.`sentAt`) +
+            FfiConverterTypePreviewSaid.allocationSize(value.`said`)
+    )
+
+    override fun write(value: Preview, buf: ByteBuffer) {
+            FfiConverterTypeTopicId.write(value.`topic`, buf)
+            FfiConverterTypeLogId.write(value.`log`, buf)
+            FfiConverterOptionalString.write(value.`title`, buf)
+            FfiConverterTypeOperationId.write(value.`operation`, buf)
+            FfiConverterTypeAuthor.write(value.`author`, buf)
+            FfiConverterOptionalString.write(value.`name`, buf)
+            FfiConverterBoolean.write(value.`own`, buf)
+            FfiConverterBoolean.write(value.`mayWrite`, buf)
+            FfiConverterOptionalTimestamp.write(value.`sentAt`, buf)
+            FfiConverterTypePreviewSaid.write(value.`said`, buf)
+    }
+}
+
+
+
+/**
+ * What somebody says about themselves in one conversation.
+ */
+data class Profile (
+    /**
+     * Who.
+     */
+    val `author`: Author
+    , 
+    /**
+     * In which conversation.
+     */
+    val `log`: LogId
+    , 
+    /**
+     * Display name.
+     */
+    val `name`: kotlin.String
+    , 
+    /**
+     * About the author.
+     */
+    val `bio`: kotlin.String?
+    , 
+    /**
+     * Picture.
+     */
+    val `avatar`: BlobId?
+    , 
+    /**
+     * Free text such as "away".
+     */
+    val `availability`: kotlin.String?
+    , 
+    /**
+     * Whether strangers may read it.
+     */
+    val `public`: kotlin.Boolean
+    
+){
+    
+
+    
+
+    
+    companion object
+}
+
+/**
+ * @suppress
+ */
+public object FfiConverterTypeProfile: FfiConverterRustBuffer<Profile> {
+    override fun read(buf: ByteBuffer): Profile {
+        return Profile(
+            FfiConverterTypeAuthor.read(buf),
+            FfiConverterTypeLogId.read(buf),
+            FfiConverterString.read(buf),
+            FfiConverterOptionalString.read(buf),
+            FfiConverterOptionalTypeBlobId.read(buf),
+            FfiConverterOptionalString.read(buf),
+            FfiConverterBoolean.read(buf),
+        )
+    }
+
+    override fun allocationSize(value: Profile) = (
+            FfiConverterTypeAuthor.allocationSize(value.`author`) +
+            FfiConverterTypeLogId.allocationSize(value.`log`) +
+            FfiConverterString.allocationSize(value.`name`) +
+            FfiConverterOptionalString.allocationSize(value.`bio`) +
+            FfiConverterOptionalTypeBlobId.allocationSize(value.`avatar`) +
+            FfiConverterOptionalString.allocationSize(value.`availability`) +
+            FfiConverterBoolean.allocationSize(value.`public`)
+    )
+
+    override fun write(value: Profile, buf: ByteBuffer) {
+            FfiConverterTypeAuthor.write(value.`author`, buf)
+            FfiConverterTypeLogId.write(value.`log`, buf)
+            FfiConverterString.write(value.`name`, buf)
+            FfiConverterOptionalString.write(value.`bio`, buf)
+            FfiConverterOptionalTypeBlobId.write(value.`avatar`, buf)
+            FfiConverterOptionalString.write(value.`availability`, buf)
+            FfiConverterBoolean.write(value.`public`, buf)
+    }
+}
+
+
+
+/**
  * A reaction that stands.
  */
 data class Reaction (
@@ -4574,6 +6712,132 @@ public object FfiConverterTypeReaction: FfiConverterRustBuffer<Reaction> {
             FfiConverterString.write(value.`emoji`, buf)
             FfiConverterTypeAuthor.write(value.`author`, buf)
             FfiConverterTypeOperationId.write(value.`id`, buf)
+    }
+}
+
+
+
+/**
+ * A room.
+ */
+data class Room (
+    /**
+     * Its stable name.
+     */
+    val `room`: LogId
+    , 
+    /**
+     * The space it belongs to.
+     */
+    val `space`: LogId
+    , 
+    /**
+     * Its topic on this device, if it is open here.
+     */
+    val `topic`: TopicId?
+    , 
+    /**
+     * What it says about itself.
+     */
+    val `about`: RoomText
+    , 
+    /**
+     * Whether it takes messages.
+     */
+    val `state`: RoomState
+    
+){
+    
+
+    
+
+    
+    companion object
+}
+
+/**
+ * @suppress
+ */
+public object FfiConverterTypeRoom: FfiConverterRustBuffer<Room> {
+    override fun read(buf: ByteBuffer): Room {
+        return Room(
+            FfiConverterTypeLogId.read(buf),
+            FfiConverterTypeLogId.read(buf),
+            FfiConverterOptionalTypeTopicId.read(buf),
+            FfiConverterTypeRoomText.read(buf),
+            FfiConverterTypeRoomState.read(buf),
+        )
+    }
+
+    override fun allocationSize(value: Room) = (
+            FfiConverterTypeLogId.allocationSize(value.`room`) +
+            FfiConverterTypeLogId.allocationSize(value.`space`) +
+            FfiConverterOptionalTypeTopicId.allocationSize(value.`topic`) +
+            FfiConverterTypeRoomText.allocationSize(value.`about`) +
+            FfiConverterTypeRoomState.allocationSize(value.`state`)
+    )
+
+    override fun write(value: Room, buf: ByteBuffer) {
+            FfiConverterTypeLogId.write(value.`room`, buf)
+            FfiConverterTypeLogId.write(value.`space`, buf)
+            FfiConverterOptionalTypeTopicId.write(value.`topic`, buf)
+            FfiConverterTypeRoomText.write(value.`about`, buf)
+            FfiConverterTypeRoomState.write(value.`state`, buf)
+    }
+}
+
+
+
+/**
+ * What a room says about itself. Replaced whole.
+ */
+data class RoomText (
+    /**
+     * At most 64 characters.
+     */
+    val `name`: kotlin.String
+    , 
+    /**
+     * At most 2048 bytes.
+     */
+    val `description`: kotlin.String? = null 
+    , 
+    /**
+     * How long a member waits between two messages, seconds. Kept by the sending app.
+     */
+    val `cooldown`: kotlin.ULong? = null 
+    
+){
+    
+
+    
+
+    
+    companion object
+}
+
+/**
+ * @suppress
+ */
+public object FfiConverterTypeRoomText: FfiConverterRustBuffer<RoomText> {
+    override fun read(buf: ByteBuffer): RoomText {
+        return RoomText(
+            FfiConverterString.read(buf),
+            FfiConverterOptionalString.read(buf),
+            FfiConverterOptionalULong.read(buf),
+        )
+    }
+
+    override fun allocationSize(value: RoomText) = (
+            FfiConverterString.allocationSize(value.`name`) +
+            FfiConverterOptionalString.allocationSize(value.`description`) +
+            FfiConverterOptionalULong.allocationSize(value.`cooldown`)
+    )
+
+    override fun write(value: RoomText, buf: ByteBuffer) {
+            FfiConverterString.write(value.`name`, buf)
+            FfiConverterOptionalString.write(value.`description`, buf)
+            FfiConverterOptionalULong.write(value.`cooldown`, buf)
     }
 }
 
@@ -4645,6 +6909,243 @@ public object FfiConverterTypeRunSummary: FfiConverterRustBuffer<RunSummary> {
             FfiConverterULong.write(value.`caughtUp`, buf)
             FfiConverterULong.write(value.`received`, buf)
             FfiConverterULong.write(value.`waiting`, buf)
+    }
+}
+
+
+
+/**
+ * What to search for.
+ */
+data class SearchWords (
+    /**
+     * Words that all occur; upper and lower case are the same. Of more than 16 the first count.
+     */
+    val `words`: kotlin.String
+    , 
+    /**
+     * Only in this topic.
+     */
+    val `topic`: TopicId? = null 
+    , 
+    /**
+     * Only by this author.
+     */
+    val `author`: Author? = null 
+    , 
+    /**
+     * Only received at this time or later, by the server's clock.
+     */
+    val `since`: java.time.Instant? = null 
+    , 
+    /**
+     * Only received earlier than this.
+     */
+    val `until`: java.time.Instant? = null 
+    
+){
+    
+
+    
+
+    
+    companion object
+}
+
+/**
+ * @suppress
+ */
+public object FfiConverterTypeSearchWords: FfiConverterRustBuffer<SearchWords> {
+    override fun read(buf: ByteBuffer): SearchWords {
+        return SearchWords(
+            FfiConverterString.read(buf),
+            FfiConverterOptionalTypeTopicId.read(buf),
+            FfiConverterOptionalTypeAuthor.read(buf),
+            FfiConverterOptionalTimestamp.read(buf),
+            FfiConverterOptionalTimestamp.read(buf),
+        )
+    }
+
+    override fun allocationSize(value: SearchWords) = (
+            FfiConverterString.allocationSize(value.`words`) +
+            FfiConverterOptionalTypeTopicId.allocationSize(value.`topic`) +
+            FfiConverterOptionalTypeAuthor.allocationSize(value.`author`) +
+            FfiConverterOptionalTimestamp.allocationSize(value.`since`) +
+            FfiConverterOptionalTimestamp.allocationSize(value.`until`)
+    )
+
+    override fun write(value: SearchWords, buf: ByteBuffer) {
+            FfiConverterString.write(value.`words`, buf)
+            FfiConverterOptionalTypeTopicId.write(value.`topic`, buf)
+            FfiConverterOptionalTypeAuthor.write(value.`author`, buf)
+            FfiConverterOptionalTimestamp.write(value.`since`, buf)
+            FfiConverterOptionalTimestamp.write(value.`until`, buf)
+    }
+}
+
+
+
+/**
+ * A space.
+ */
+data class Space (
+    /**
+     * Its stable name.
+     */
+    val `space`: LogId
+    , 
+    /**
+     * Its topic on this device, if it is open here.
+     */
+    val `topic`: TopicId?
+    , 
+    /**
+     * What it says about itself.
+     */
+    val `about`: SpaceText
+    , 
+    /**
+     * Nothing in it counts any more.
+     */
+    val `deleted`: kotlin.Boolean
+    , 
+    /**
+     * A newer version of the app is needed to follow it.
+     */
+    val `updateRequired`: kotlin.Boolean
+    
+){
+    
+
+    
+
+    
+    companion object
+}
+
+/**
+ * @suppress
+ */
+public object FfiConverterTypeSpace: FfiConverterRustBuffer<Space> {
+    override fun read(buf: ByteBuffer): Space {
+        return Space(
+            FfiConverterTypeLogId.read(buf),
+            FfiConverterOptionalTypeTopicId.read(buf),
+            FfiConverterTypeSpaceText.read(buf),
+            FfiConverterBoolean.read(buf),
+            FfiConverterBoolean.read(buf),
+        )
+    }
+
+    override fun allocationSize(value: Space) = (
+            FfiConverterTypeLogId.allocationSize(value.`space`) +
+            FfiConverterOptionalTypeTopicId.allocationSize(value.`topic`) +
+            FfiConverterTypeSpaceText.allocationSize(value.`about`) +
+            FfiConverterBoolean.allocationSize(value.`deleted`) +
+            FfiConverterBoolean.allocationSize(value.`updateRequired`)
+    )
+
+    override fun write(value: Space, buf: ByteBuffer) {
+            FfiConverterTypeLogId.write(value.`space`, buf)
+            FfiConverterOptionalTypeTopicId.write(value.`topic`, buf)
+            FfiConverterTypeSpaceText.write(value.`about`, buf)
+            FfiConverterBoolean.write(value.`deleted`, buf)
+            FfiConverterBoolean.write(value.`updateRequired`, buf)
+    }
+}
+
+
+
+/**
+ * What a space says about itself. Replaced whole.
+ */
+data class SpaceText (
+    /**
+     * At most 64 characters.
+     */
+    val `name`: kotlin.String
+    , 
+    /**
+     * What kind of space it is, at most 64 characters.
+     */
+    val `label`: kotlin.String? = null 
+    , 
+    /**
+     * At most 2048 bytes.
+     */
+    val `description`: kotlin.String? = null 
+    , 
+    /**
+     * What newcomers are told, at most 2048 bytes.
+     */
+    val `welcome`: kotlin.String? = null 
+    , 
+    /**
+     * Picture.
+     */
+    val `avatar`: BlobId? = null 
+    , 
+    /**
+     * Wide picture.
+     */
+    val `cover`: BlobId? = null 
+    , 
+    /**
+     * Whether it may be listed.
+     */
+    val `public`: kotlin.Boolean = false 
+    , 
+    /**
+     * Whether new members may read what was written before them.
+     */
+    val `history`: kotlin.Boolean = false 
+    
+){
+    
+
+    
+
+    
+    companion object
+}
+
+/**
+ * @suppress
+ */
+public object FfiConverterTypeSpaceText: FfiConverterRustBuffer<SpaceText> {
+    override fun read(buf: ByteBuffer): SpaceText {
+        return SpaceText(
+            FfiConverterString.read(buf),
+            FfiConverterOptionalString.read(buf),
+            FfiConverterOptionalString.read(buf),
+            FfiConverterOptionalString.read(buf),
+            FfiConverterOptionalTypeBlobId.read(buf),
+            FfiConverterOptionalTypeBlobId.read(buf),
+            FfiConverterBoolean.read(buf),
+            FfiConverterBoolean.read(buf),
+        )
+    }
+
+    override fun allocationSize(value: SpaceText) = (
+            FfiConverterString.allocationSize(value.`name`) +
+            FfiConverterOptionalString.allocationSize(value.`label`) +
+            FfiConverterOptionalString.allocationSize(value.`description`) +
+            FfiConverterOptionalString.allocationSize(value.`welcome`) +
+            FfiConverterOptionalTypeBlobId.allocationSize(value.`avatar`) +
+            FfiConverterOptionalTypeBlobId.allocationSize(value.`cover`) +
+            FfiConverterBoolean.allocationSize(value.`public`) +
+            FfiConverterBoolean.allocationSize(value.`history`)
+    )
+
+    override fun write(value: SpaceText, buf: ByteBuffer) {
+            FfiConverterString.write(value.`name`, buf)
+            FfiConverterOptionalString.write(value.`label`, buf)
+            FfiConverterOptionalString.write(value.`description`, buf)
+            FfiConverterOptionalString.write(value.`welcome`, buf)
+            FfiConverterOptionalTypeBlobId.write(value.`avatar`, buf)
+            FfiConverterOptionalTypeBlobId.write(value.`cover`, buf)
+            FfiConverterBoolean.write(value.`public`, buf)
+            FfiConverterBoolean.write(value.`history`, buf)
     }
 }
 
@@ -4732,6 +7233,61 @@ public object FfiConverterTypeStatistics: FfiConverterRustBuffer<Statistics> {
             FfiConverterULong.write(value.`parked`, buf)
             FfiConverterULong.write(value.`outboxBytes`, buf)
             FfiConverterULong.write(value.`storedBytes`, buf)
+    }
+}
+
+
+
+/**
+ * What the database takes on the disk.
+ */
+data class StorageUse (
+    /**
+     * Length of the database file, its free pages included.
+     */
+    val `fileBytes`: kotlin.ULong
+    , 
+    /**
+     * Of these, pages that hold nothing and are used before the file grows.
+     */
+    val `freeBytes`: kotlin.ULong
+    , 
+    /**
+     * Each conversation, the largest first.
+     */
+    val `topics`: List<TopicUse>
+    
+){
+    
+
+    
+
+    
+    companion object
+}
+
+/**
+ * @suppress
+ */
+public object FfiConverterTypeStorageUse: FfiConverterRustBuffer<StorageUse> {
+    override fun read(buf: ByteBuffer): StorageUse {
+        return StorageUse(
+            FfiConverterULong.read(buf),
+            FfiConverterULong.read(buf),
+            FfiConverterSequenceTypeTopicUse.read(buf),
+        )
+    }
+
+    override fun allocationSize(value: StorageUse) = (
+            FfiConverterULong.allocationSize(value.`fileBytes`) +
+            FfiConverterULong.allocationSize(value.`freeBytes`) +
+            FfiConverterSequenceTypeTopicUse.allocationSize(value.`topics`)
+    )
+
+    override fun write(value: StorageUse, buf: ByteBuffer) {
+            FfiConverterULong.write(value.`fileBytes`, buf)
+            FfiConverterULong.write(value.`freeBytes`, buf)
+            FfiConverterSequenceTypeTopicUse.write(value.`topics`, buf)
     }
 }
 
@@ -4845,6 +7401,11 @@ data class TopicStatus (
     val `unreadable`: Trouble?
     , 
     /**
+     * How far this device's clock is from the server's, where that is more than ten minutes.
+     */
+    val `clockSkew`: ClockSkew?
+    , 
+    /**
      * Smoothed time from sending to the echo, milliseconds.
      */
     val `roundTripMs`: kotlin.ULong?
@@ -4872,6 +7433,7 @@ public object FfiConverterTypeTopicStatus: FfiConverterRustBuffer<TopicStatus> {
             FfiConverterTypePending.read(buf),
             FfiConverterOptionalTypeTrouble.read(buf),
             FfiConverterOptionalTypeTrouble.read(buf),
+            FfiConverterOptionalTypeClockSkew.read(buf),
             FfiConverterOptionalULong.read(buf),
         )
     }
@@ -4885,6 +7447,7 @@ public object FfiConverterTypeTopicStatus: FfiConverterRustBuffer<TopicStatus> {
             FfiConverterTypePending.allocationSize(value.`pending`) +
             FfiConverterOptionalTypeTrouble.allocationSize(value.`blocked`) +
             FfiConverterOptionalTypeTrouble.allocationSize(value.`unreadable`) +
+            FfiConverterOptionalTypeClockSkew.allocationSize(value.`clockSkew`) +
             FfiConverterOptionalULong.allocationSize(value.`roundTripMs`)
     )
 
@@ -4897,7 +7460,71 @@ public object FfiConverterTypeTopicStatus: FfiConverterRustBuffer<TopicStatus> {
             FfiConverterTypePending.write(value.`pending`, buf)
             FfiConverterOptionalTypeTrouble.write(value.`blocked`, buf)
             FfiConverterOptionalTypeTrouble.write(value.`unreadable`, buf)
+            FfiConverterOptionalTypeClockSkew.write(value.`clockSkew`, buf)
             FfiConverterOptionalULong.write(value.`roundTripMs`, buf)
+    }
+}
+
+
+
+/**
+ * What one conversation holds.
+ */
+data class TopicUse (
+    /**
+     * Its stable name.
+     */
+    val `log`: LogId
+    , 
+    /**
+     * Its topic, if it is open on this device.
+     */
+    val `topic`: TopicId?
+    , 
+    /**
+     * Operations stored.
+     */
+    val `operations`: kotlin.ULong
+    , 
+    /**
+     * Their bytes.
+     */
+    val `bytes`: kotlin.ULong
+    
+){
+    
+
+    
+
+    
+    companion object
+}
+
+/**
+ * @suppress
+ */
+public object FfiConverterTypeTopicUse: FfiConverterRustBuffer<TopicUse> {
+    override fun read(buf: ByteBuffer): TopicUse {
+        return TopicUse(
+            FfiConverterTypeLogId.read(buf),
+            FfiConverterOptionalTypeTopicId.read(buf),
+            FfiConverterULong.read(buf),
+            FfiConverterULong.read(buf),
+        )
+    }
+
+    override fun allocationSize(value: TopicUse) = (
+            FfiConverterTypeLogId.allocationSize(value.`log`) +
+            FfiConverterOptionalTypeTopicId.allocationSize(value.`topic`) +
+            FfiConverterULong.allocationSize(value.`operations`) +
+            FfiConverterULong.allocationSize(value.`bytes`)
+    )
+
+    override fun write(value: TopicUse, buf: ByteBuffer) {
+            FfiConverterTypeLogId.write(value.`log`, buf)
+            FfiConverterOptionalTypeTopicId.write(value.`topic`, buf)
+            FfiConverterULong.write(value.`operations`, buf)
+            FfiConverterULong.write(value.`bytes`, buf)
     }
 }
 
@@ -4951,6 +7578,240 @@ public object FfiConverterTypeTrouble: FfiConverterRustBuffer<Trouble> {
 
 
 /**
+ * What of a conversation has not been read.
+ */
+data class Unread (
+    /**
+     * Messages of others after the marker.
+     */
+    val `messages`: kotlin.ULong
+    , 
+    /**
+     * Those of them that mention this device's person.
+     */
+    val `mentions`: kotlin.ULong
+    
+){
+    
+
+    
+
+    
+    companion object
+}
+
+/**
+ * @suppress
+ */
+public object FfiConverterTypeUnread: FfiConverterRustBuffer<Unread> {
+    override fun read(buf: ByteBuffer): Unread {
+        return Unread(
+            FfiConverterULong.read(buf),
+            FfiConverterULong.read(buf),
+        )
+    }
+
+    override fun allocationSize(value: Unread) = (
+            FfiConverterULong.allocationSize(value.`messages`) +
+            FfiConverterULong.allocationSize(value.`mentions`)
+    )
+
+    override fun write(value: Unread, buf: ByteBuffer) {
+            FfiConverterULong.write(value.`messages`, buf)
+            FfiConverterULong.write(value.`mentions`, buf)
+    }
+}
+
+
+
+/**
+ * A key in a collection.
+ */
+data class ValueKey (
+    /**
+     * The collection.
+     */
+    val `collection`: kotlin.String
+    , 
+    /**
+     * The key.
+     */
+    val `key`: kotlin.String
+    
+){
+    
+
+    
+
+    
+    companion object
+}
+
+/**
+ * @suppress
+ */
+public object FfiConverterTypeValueKey: FfiConverterRustBuffer<ValueKey> {
+    override fun read(buf: ByteBuffer): ValueKey {
+        return ValueKey(
+            FfiConverterString.read(buf),
+            FfiConverterString.read(buf),
+        )
+    }
+
+    override fun allocationSize(value: ValueKey) = (
+            FfiConverterString.allocationSize(value.`collection`) +
+            FfiConverterString.allocationSize(value.`key`)
+    )
+
+    override fun write(value: ValueKey, buf: ByteBuffer) {
+            FfiConverterString.write(value.`collection`, buf)
+            FfiConverterString.write(value.`key`, buf)
+    }
+}
+
+
+
+/**
+ * One text of a message, as sent or as edited.
+ */
+data class Version (
+    /**
+     * The operation.
+     */
+    val `id`: OperationId
+    , 
+    /**
+     * The text.
+     */
+    val `text`: kotlin.String
+    , 
+    /**
+     * When it was written, by the sender's clock.
+     */
+    val `sentAt`: java.time.Instant?
+    
+){
+    
+
+    
+
+    
+    companion object
+}
+
+/**
+ * @suppress
+ */
+public object FfiConverterTypeVersion: FfiConverterRustBuffer<Version> {
+    override fun read(buf: ByteBuffer): Version {
+        return Version(
+            FfiConverterTypeOperationId.read(buf),
+            FfiConverterString.read(buf),
+            FfiConverterOptionalTimestamp.read(buf),
+        )
+    }
+
+    override fun allocationSize(value: Version) = (
+            FfiConverterTypeOperationId.allocationSize(value.`id`) +
+            FfiConverterString.allocationSize(value.`text`) +
+            FfiConverterOptionalTimestamp.allocationSize(value.`sentAt`)
+    )
+
+    override fun write(value: Version, buf: ByteBuffer) {
+            FfiConverterTypeOperationId.write(value.`id`, buf)
+            FfiConverterString.write(value.`text`, buf)
+            FfiConverterOptionalTimestamp.write(value.`sentAt`, buf)
+    }
+}
+
+
+
+/**
+ * How an operation was taken back.
+ */
+sealed class Cancelled {
+    
+    /**
+     * It is gone without a trace: it had never left this device.
+     */
+    object Removed : Cancelled()
+    
+    
+    /**
+     * It is deleted by a further operation: others may see it until that arrives.
+     */
+    data class Deleted(
+        /**
+         * That operation.
+         */
+        val `operation`: delta.ffi.OperationId) : Cancelled()
+        
+    {
+        
+
+        companion object
+    }
+    
+
+    
+
+    
+    
+
+
+    companion object
+}
+
+/**
+ * @suppress
+ */
+public object FfiConverterTypeCancelled : FfiConverterRustBuffer<Cancelled>{
+    override fun read(buf: ByteBuffer): Cancelled {
+        return when(buf.getInt()) {
+            1 -> Cancelled.Removed
+            2 -> Cancelled.Deleted(
+                FfiConverterTypeOperationId.read(buf),
+                )
+            else -> throw RuntimeException("invalid enum value, something is very wrong!!")
+        }
+    }
+
+    override fun allocationSize(value: Cancelled): ULong = when(value) {
+        is Cancelled.Removed -> {
+            // Add the size for the Int that specifies the variant plus the size needed for all fields
+            (
+                4UL
+            )
+        }
+        is Cancelled.Deleted -> {
+            // Add the size for the Int that specifies the variant plus the size needed for all fields
+            (
+                4UL
+                + FfiConverterTypeOperationId.allocationSize(value.`operation`)
+            )
+        }
+    }
+
+    override fun write(value: Cancelled, buf: ByteBuffer) {
+        when(value) {
+            is Cancelled.Removed -> {
+                buf.putInt(1)
+                Unit
+            }
+            is Cancelled.Deleted -> {
+                buf.putInt(2)
+                FfiConverterTypeOperationId.write(value.`operation`, buf)
+                Unit
+            }
+        }.let { /* this makes the `when` an expression, which ensures it is exhaustive */ }
+    }
+}
+
+
+
+
+
+/**
  * Kinds of rows.
  */
 
@@ -4979,7 +7840,11 @@ enum class ChangedKind {
     /**
      * Members of a space.
      */
-    MEMBER;
+    MEMBER,
+    /**
+     * Values of keys.
+     */
+    KEY_VALUE;
 
     
 
@@ -5181,6 +8046,10 @@ sealed class Content {
          */
         val `bio`: kotlin.String? = null , 
         /**
+         * Picture.
+         */
+        val `avatar`: delta.ffi.BlobId? = null , 
+        /**
          * Free text such as "away".
          */
         val `availability`: kotlin.String? = null , 
@@ -5234,6 +8103,7 @@ public object FfiConverterTypeContent : FfiConverterRustBuffer<Content>{
             6 -> Content.ProfileSet(
                 FfiConverterString.read(buf),
                 FfiConverterOptionalString.read(buf),
+                FfiConverterOptionalTypeBlobId.read(buf),
                 FfiConverterOptionalString.read(buf),
                 FfiConverterBoolean.read(buf),
                 )
@@ -5288,6 +8158,7 @@ public object FfiConverterTypeContent : FfiConverterRustBuffer<Content>{
                 4UL
                 + FfiConverterString.allocationSize(value.`name`)
                 + FfiConverterOptionalString.allocationSize(value.`bio`)
+                + FfiConverterOptionalTypeBlobId.allocationSize(value.`avatar`)
                 + FfiConverterOptionalString.allocationSize(value.`availability`)
                 + FfiConverterBoolean.allocationSize(value.`public`)
             )
@@ -5330,6 +8201,7 @@ public object FfiConverterTypeContent : FfiConverterRustBuffer<Content>{
                 buf.putInt(6)
                 FfiConverterString.write(value.`name`, buf)
                 FfiConverterOptionalString.write(value.`bio`, buf)
+                FfiConverterOptionalTypeBlobId.write(value.`avatar`, buf)
                 FfiConverterOptionalString.write(value.`availability`, buf)
                 FfiConverterBoolean.write(value.`public`, buf)
                 Unit
@@ -6000,6 +8872,26 @@ sealed class Event {
     }
     
     /**
+     * This device's clock and the server's are more than ten minutes apart, or no longer. Records of relays expire by this
+     * device's: with a wrong one there may soon be no route. Ask the person to set it.
+     */
+    data class ClockSkew(
+        /**
+         * The topic this was heard through; it concerns all.
+         */
+        val `topic`: delta.ffi.TopicId, 
+        /**
+         * How far; nothing when they agree again.
+         */
+        val `skew`: delta.ffi.ClockSkew?) : Event()
+        
+    {
+        
+
+        companion object
+    }
+    
+    /**
      * The device's database takes no changes (its disk is full, say), or does again. Nothing that was reported is lost.
      */
     data class Storage(
@@ -6145,15 +9037,19 @@ public object FfiConverterTypeEvent : FfiConverterRustBuffer<Event>{
                 FfiConverterTypeTopicId.read(buf),
                 FfiConverterOptionalTypeTrouble.read(buf),
                 )
-            19 -> Event.Storage(
+            19 -> Event.ClockSkew(
+                FfiConverterTypeTopicId.read(buf),
+                FfiConverterOptionalTypeClockSkew.read(buf),
+                )
+            20 -> Event.Storage(
                 FfiConverterTypeTopicId.read(buf),
                 FfiConverterOptionalTypeTrouble.read(buf),
                 )
-            20 -> Event.Lagged(
+            21 -> Event.Lagged(
                 FfiConverterTypeTopicId.read(buf),
                 FfiConverterULong.read(buf),
                 )
-            21 -> Event.Closed(
+            22 -> Event.Closed(
                 FfiConverterTypeTopicId.read(buf),
                 )
             else -> throw RuntimeException("invalid enum value, something is very wrong!!")
@@ -6310,6 +9206,14 @@ public object FfiConverterTypeEvent : FfiConverterRustBuffer<Event>{
                 + FfiConverterOptionalTypeTrouble.allocationSize(value.`trouble`)
             )
         }
+        is Event.ClockSkew -> {
+            // Add the size for the Int that specifies the variant plus the size needed for all fields
+            (
+                4UL
+                + FfiConverterTypeTopicId.allocationSize(value.`topic`)
+                + FfiConverterOptionalTypeClockSkew.allocationSize(value.`skew`)
+            )
+        }
         is Event.Storage -> {
             // Add the size for the Int that specifies the variant plus the size needed for all fields
             (
@@ -6450,20 +9354,26 @@ public object FfiConverterTypeEvent : FfiConverterRustBuffer<Event>{
                 FfiConverterOptionalTypeTrouble.write(value.`trouble`, buf)
                 Unit
             }
-            is Event.Storage -> {
+            is Event.ClockSkew -> {
                 buf.putInt(19)
+                FfiConverterTypeTopicId.write(value.`topic`, buf)
+                FfiConverterOptionalTypeClockSkew.write(value.`skew`, buf)
+                Unit
+            }
+            is Event.Storage -> {
+                buf.putInt(20)
                 FfiConverterTypeTopicId.write(value.`topic`, buf)
                 FfiConverterOptionalTypeTrouble.write(value.`trouble`, buf)
                 Unit
             }
             is Event.Lagged -> {
-                buf.putInt(20)
+                buf.putInt(21)
                 FfiConverterTypeTopicId.write(value.`topic`, buf)
                 FfiConverterULong.write(value.`dropped`, buf)
                 Unit
             }
             is Event.Closed -> {
-                buf.putInt(21)
+                buf.putInt(22)
                 FfiConverterTypeTopicId.write(value.`topic`, buf)
                 Unit
             }
@@ -6570,6 +9480,59 @@ public object FfiConverterTypeKeystoreError : FfiConverterRustBuffer<KeystoreExc
     }
 
 }
+
+
+
+/**
+ * What a member may do. Each level includes those before it.
+ */
+
+enum class Level {
+    
+    /**
+     * May fetch what others wrote, without the keys to read it.
+     */
+    PULL,
+    /**
+     * May read.
+     */
+    READ,
+    /**
+     * May write messages.
+     */
+    WRITE,
+    /**
+     * May change the space, its rooms and its members.
+     */
+    MANAGE;
+
+    
+
+
+    companion object
+}
+
+
+/**
+ * @suppress
+ */
+public object FfiConverterTypeLevel: FfiConverterRustBuffer<Level> {
+    override fun read(buf: ByteBuffer) = try {
+        
+        Level.entries[buf.getInt() - 1]
+        
+    } catch (e: IndexOutOfBoundsException) {
+        throw RuntimeException("invalid enum value, something is very wrong!!", e)
+    }
+
+    override fun allocationSize(value: Level) = 4UL
+
+    override fun write(value: Level, buf: ByteBuffer) {
+        buf.putInt(value.ordinal + 1)
+    }
+}
+
+
 
 
 
@@ -7326,6 +10289,304 @@ public object FfiConverterTypeOnionTarget : FfiConverterRustBuffer<OnionTarget>{
 
 
 /**
+ * Where an operation on its way stands.
+ */
+sealed class OutboxState {
+    
+    /**
+     * Waiting for its turn.
+     */
+    object Queued : OutboxState()
+    
+    
+    /**
+     * On its way.
+     */
+    object Sent : OutboxState()
+    
+    
+    /**
+     * Nothing is tried until the reason is gone, or `retry` is called.
+     */
+    data class Parked(
+        /**
+         * Stable name.
+         */
+        val `reason`: kotlin.String) : OutboxState()
+        
+    {
+        
+
+        companion object
+    }
+    
+
+    
+
+    
+    
+
+
+    companion object
+}
+
+/**
+ * @suppress
+ */
+public object FfiConverterTypeOutboxState : FfiConverterRustBuffer<OutboxState>{
+    override fun read(buf: ByteBuffer): OutboxState {
+        return when(buf.getInt()) {
+            1 -> OutboxState.Queued
+            2 -> OutboxState.Sent
+            3 -> OutboxState.Parked(
+                FfiConverterString.read(buf),
+                )
+            else -> throw RuntimeException("invalid enum value, something is very wrong!!")
+        }
+    }
+
+    override fun allocationSize(value: OutboxState): ULong = when(value) {
+        is OutboxState.Queued -> {
+            // Add the size for the Int that specifies the variant plus the size needed for all fields
+            (
+                4UL
+            )
+        }
+        is OutboxState.Sent -> {
+            // Add the size for the Int that specifies the variant plus the size needed for all fields
+            (
+                4UL
+            )
+        }
+        is OutboxState.Parked -> {
+            // Add the size for the Int that specifies the variant plus the size needed for all fields
+            (
+                4UL
+                + FfiConverterString.allocationSize(value.`reason`)
+            )
+        }
+    }
+
+    override fun write(value: OutboxState, buf: ByteBuffer) {
+        when(value) {
+            is OutboxState.Queued -> {
+                buf.putInt(1)
+                Unit
+            }
+            is OutboxState.Sent -> {
+                buf.putInt(2)
+                Unit
+            }
+            is OutboxState.Parked -> {
+                buf.putInt(3)
+                FfiConverterString.write(value.`reason`, buf)
+                Unit
+            }
+        }.let { /* this makes the `when` an expression, which ensures it is exhaustive */ }
+    }
+}
+
+
+
+
+
+/**
+ * What an operation says, as far as a notification is concerned.
+ */
+sealed class PreviewSaid {
+    
+    /**
+     * A message.
+     */
+    data class Message(
+        /**
+         * Its text.
+         */
+        val `text`: kotlin.String, 
+        /**
+         * Whether it mentions this device.
+         */
+        val `mentions`: kotlin.Boolean) : PreviewSaid()
+        
+    {
+        
+
+        companion object
+    }
+    
+    /**
+     * A message was edited.
+     */
+    data class Edit(
+        /**
+         * Which.
+         */
+        val `target`: delta.ffi.OperationId, 
+        /**
+         * Its new text.
+         */
+        val `text`: kotlin.String) : PreviewSaid()
+        
+    {
+        
+
+        companion object
+    }
+    
+    /**
+     * A message was taken back: a notification about it should go.
+     */
+    data class Delete(
+        /**
+         * Which.
+         */
+        val `target`: delta.ffi.OperationId) : PreviewSaid()
+        
+    {
+        
+
+        companion object
+    }
+    
+    /**
+     * Somebody reacted to a message.
+     */
+    data class Reaction(
+        /**
+         * Which.
+         */
+        val `target`: delta.ffi.OperationId, 
+        /**
+         * With what.
+         */
+        val `emoji`: kotlin.String) : PreviewSaid()
+        
+    {
+        
+
+        companion object
+    }
+    
+    /**
+     * Something else: nothing to notify about.
+     */
+    object Other : PreviewSaid()
+    
+    
+
+    
+
+    
+    
+
+
+    companion object
+}
+
+/**
+ * @suppress
+ */
+public object FfiConverterTypePreviewSaid : FfiConverterRustBuffer<PreviewSaid>{
+    override fun read(buf: ByteBuffer): PreviewSaid {
+        return when(buf.getInt()) {
+            1 -> PreviewSaid.Message(
+                FfiConverterString.read(buf),
+                FfiConverterBoolean.read(buf),
+                )
+            2 -> PreviewSaid.Edit(
+                FfiConverterTypeOperationId.read(buf),
+                FfiConverterString.read(buf),
+                )
+            3 -> PreviewSaid.Delete(
+                FfiConverterTypeOperationId.read(buf),
+                )
+            4 -> PreviewSaid.Reaction(
+                FfiConverterTypeOperationId.read(buf),
+                FfiConverterString.read(buf),
+                )
+            5 -> PreviewSaid.Other
+            else -> throw RuntimeException("invalid enum value, something is very wrong!!")
+        }
+    }
+
+    override fun allocationSize(value: PreviewSaid): ULong = when(value) {
+        is PreviewSaid.Message -> {
+            // Add the size for the Int that specifies the variant plus the size needed for all fields
+            (
+                4UL
+                + FfiConverterString.allocationSize(value.`text`)
+                + FfiConverterBoolean.allocationSize(value.`mentions`)
+            )
+        }
+        is PreviewSaid.Edit -> {
+            // Add the size for the Int that specifies the variant plus the size needed for all fields
+            (
+                4UL
+                + FfiConverterTypeOperationId.allocationSize(value.`target`)
+                + FfiConverterString.allocationSize(value.`text`)
+            )
+        }
+        is PreviewSaid.Delete -> {
+            // Add the size for the Int that specifies the variant plus the size needed for all fields
+            (
+                4UL
+                + FfiConverterTypeOperationId.allocationSize(value.`target`)
+            )
+        }
+        is PreviewSaid.Reaction -> {
+            // Add the size for the Int that specifies the variant plus the size needed for all fields
+            (
+                4UL
+                + FfiConverterTypeOperationId.allocationSize(value.`target`)
+                + FfiConverterString.allocationSize(value.`emoji`)
+            )
+        }
+        is PreviewSaid.Other -> {
+            // Add the size for the Int that specifies the variant plus the size needed for all fields
+            (
+                4UL
+            )
+        }
+    }
+
+    override fun write(value: PreviewSaid, buf: ByteBuffer) {
+        when(value) {
+            is PreviewSaid.Message -> {
+                buf.putInt(1)
+                FfiConverterString.write(value.`text`, buf)
+                FfiConverterBoolean.write(value.`mentions`, buf)
+                Unit
+            }
+            is PreviewSaid.Edit -> {
+                buf.putInt(2)
+                FfiConverterTypeOperationId.write(value.`target`, buf)
+                FfiConverterString.write(value.`text`, buf)
+                Unit
+            }
+            is PreviewSaid.Delete -> {
+                buf.putInt(3)
+                FfiConverterTypeOperationId.write(value.`target`, buf)
+                Unit
+            }
+            is PreviewSaid.Reaction -> {
+                buf.putInt(4)
+                FfiConverterTypeOperationId.write(value.`target`, buf)
+                FfiConverterString.write(value.`emoji`, buf)
+                Unit
+            }
+            is PreviewSaid.Other -> {
+                buf.putInt(5)
+                Unit
+            }
+        }.let { /* this makes the `when` an expression, which ensures it is exhaustive */ }
+    }
+}
+
+
+
+
+
+/**
  * The relays to send through.
  */
 sealed class RelayHops {
@@ -7445,6 +10706,619 @@ public object FfiConverterTypeRelayHops : FfiConverterRustBuffer<RelayHops>{
 
 
 
+/**
+ * Whether a room takes messages.
+ */
+
+enum class RoomState {
+    
+    /**
+     * It does.
+     */
+    OPEN,
+    /**
+     * To be read only.
+     */
+    ARCHIVED,
+    /**
+     * Gone.
+     */
+    DELETED;
+
+    
+
+
+    companion object
+}
+
+
+/**
+ * @suppress
+ */
+public object FfiConverterTypeRoomState: FfiConverterRustBuffer<RoomState> {
+    override fun read(buf: ByteBuffer) = try {
+        
+        RoomState.entries[buf.getInt() - 1]
+        
+    } catch (e: IndexOutOfBoundsException) {
+        throw RuntimeException("invalid enum value, something is very wrong!!", e)
+    }
+
+    override fun allocationSize(value: RoomState) = 4UL
+
+    override fun write(value: RoomState, buf: ByteBuffer) {
+        buf.putInt(value.ordinal + 1)
+    }
+}
+
+
+
+
+
+/**
+ * A change of a space, its rooms or its members.
+ */
+sealed class SpaceAction {
+    
+    /**
+     * The space says this about itself from now on.
+     */
+    data class Update(
+        /**
+         * All of it.
+         */
+        val `about`: delta.ffi.SpaceText) : SpaceAction()
+        
+    {
+        
+
+        companion object
+    }
+    
+    /**
+     * Nothing in the space counts any more.
+     */
+    object Delete : SpaceAction()
+    
+    
+    /**
+     * Adds somebody.
+     */
+    data class Add(
+        /**
+         * Who.
+         */
+        val `member`: delta.ffi.Author, 
+        /**
+         * With which level.
+         */
+        val `level`: delta.ffi.Level) : SpaceAction()
+        
+    {
+        
+
+        companion object
+    }
+    
+    /**
+     * Removes a member; rooms change their keys.
+     */
+    data class Remove(
+        /**
+         * Who.
+         */
+        val `member`: delta.ffi.Author) : SpaceAction()
+        
+    {
+        
+
+        companion object
+    }
+    
+    /**
+     * Gives a member a higher level.
+     */
+    data class Promote(
+        /**
+         * Who.
+         */
+        val `member`: delta.ffi.Author, 
+        /**
+         * The new level.
+         */
+        val `level`: delta.ffi.Level) : SpaceAction()
+        
+    {
+        
+
+        companion object
+    }
+    
+    /**
+     * Gives a member a lower level.
+     */
+    data class Demote(
+        /**
+         * Who.
+         */
+        val `member`: delta.ffi.Author, 
+        /**
+         * The new level.
+         */
+        val `level`: delta.ffi.Level) : SpaceAction()
+        
+    {
+        
+
+        companion object
+    }
+    
+    /**
+     * This person leaves. The last one who manages the space names another first (`Transfer`).
+     */
+    object Leave : SpaceAction()
+    
+    
+    /**
+     * Another member becomes a manager, and this person may write only.
+     */
+    data class Transfer(
+        /**
+         * Who.
+         */
+        val `member`: delta.ffi.Author) : SpaceAction()
+        
+    {
+        
+
+        companion object
+    }
+    
+    /**
+     * Removes somebody, who cannot be added again.
+     */
+    data class Ban(
+        /**
+         * Who.
+         */
+        val `member`: delta.ffi.Author, 
+        /**
+         * Why, at most 2048 bytes.
+         */
+        val `reason`: kotlin.String? = null ) : SpaceAction()
+        
+    {
+        
+
+        companion object
+    }
+    
+    /**
+     * Ends a ban.
+     */
+    data class Unban(
+        /**
+         * Who.
+         */
+        val `member`: delta.ffi.Author) : SpaceAction()
+        
+    {
+        
+
+        companion object
+    }
+    
+    /**
+     * A member may not write for now.
+     */
+    data class Mute(
+        /**
+         * Who.
+         */
+        val `member`: delta.ffi.Author, 
+        /**
+         * When it ends; nothing: when it is ended.
+         */
+        val `until`: java.time.Instant? = null ) : SpaceAction()
+        
+    {
+        
+
+        companion object
+    }
+    
+    /**
+     * Ends a mute.
+     */
+    data class Unmute(
+        /**
+         * Who.
+         */
+        val `member`: delta.ffi.Author) : SpaceAction()
+        
+    {
+        
+
+        companion object
+    }
+    
+    /**
+     * An invitation admits nobody any more.
+     */
+    data class RevokeInvitation(
+        /**
+         * The operation that made it.
+         */
+        val `invitation`: delta.ffi.OperationId) : SpaceAction()
+        
+    {
+        
+
+        companion object
+    }
+    
+    /**
+     * A room says this about itself from now on.
+     */
+    data class UpdateRoom(
+        /**
+         * Which.
+         */
+        val `room`: delta.ffi.LogId, 
+        /**
+         * All of it.
+         */
+        val `about`: delta.ffi.RoomText) : SpaceAction()
+        
+    {
+        
+
+        companion object
+    }
+    
+    /**
+     * A room can be read only.
+     */
+    data class ArchiveRoom(
+        /**
+         * Which.
+         */
+        val `room`: delta.ffi.LogId) : SpaceAction()
+        
+    {
+        
+
+        companion object
+    }
+    
+    /**
+     * A room takes messages again.
+     */
+    data class UnarchiveRoom(
+        /**
+         * Which.
+         */
+        val `room`: delta.ffi.LogId) : SpaceAction()
+        
+    {
+        
+
+        companion object
+    }
+    
+    /**
+     * A room is gone.
+     */
+    data class DeleteRoom(
+        /**
+         * Which.
+         */
+        val `room`: delta.ffi.LogId) : SpaceAction()
+        
+    {
+        
+
+        companion object
+    }
+    
+
+    
+
+    
+    
+
+
+    companion object
+}
+
+/**
+ * @suppress
+ */
+public object FfiConverterTypeSpaceAction : FfiConverterRustBuffer<SpaceAction>{
+    override fun read(buf: ByteBuffer): SpaceAction {
+        return when(buf.getInt()) {
+            1 -> SpaceAction.Update(
+                FfiConverterTypeSpaceText.read(buf),
+                )
+            2 -> SpaceAction.Delete
+            3 -> SpaceAction.Add(
+                FfiConverterTypeAuthor.read(buf),
+                FfiConverterTypeLevel.read(buf),
+                )
+            4 -> SpaceAction.Remove(
+                FfiConverterTypeAuthor.read(buf),
+                )
+            5 -> SpaceAction.Promote(
+                FfiConverterTypeAuthor.read(buf),
+                FfiConverterTypeLevel.read(buf),
+                )
+            6 -> SpaceAction.Demote(
+                FfiConverterTypeAuthor.read(buf),
+                FfiConverterTypeLevel.read(buf),
+                )
+            7 -> SpaceAction.Leave
+            8 -> SpaceAction.Transfer(
+                FfiConverterTypeAuthor.read(buf),
+                )
+            9 -> SpaceAction.Ban(
+                FfiConverterTypeAuthor.read(buf),
+                FfiConverterOptionalString.read(buf),
+                )
+            10 -> SpaceAction.Unban(
+                FfiConverterTypeAuthor.read(buf),
+                )
+            11 -> SpaceAction.Mute(
+                FfiConverterTypeAuthor.read(buf),
+                FfiConverterOptionalTimestamp.read(buf),
+                )
+            12 -> SpaceAction.Unmute(
+                FfiConverterTypeAuthor.read(buf),
+                )
+            13 -> SpaceAction.RevokeInvitation(
+                FfiConverterTypeOperationId.read(buf),
+                )
+            14 -> SpaceAction.UpdateRoom(
+                FfiConverterTypeLogId.read(buf),
+                FfiConverterTypeRoomText.read(buf),
+                )
+            15 -> SpaceAction.ArchiveRoom(
+                FfiConverterTypeLogId.read(buf),
+                )
+            16 -> SpaceAction.UnarchiveRoom(
+                FfiConverterTypeLogId.read(buf),
+                )
+            17 -> SpaceAction.DeleteRoom(
+                FfiConverterTypeLogId.read(buf),
+                )
+            else -> throw RuntimeException("invalid enum value, something is very wrong!!")
+        }
+    }
+
+    override fun allocationSize(value: SpaceAction): ULong = when(value) {
+        is SpaceAction.Update -> {
+            // Add the size for the Int that specifies the variant plus the size needed for all fields
+            (
+                4UL
+                + FfiConverterTypeSpaceText.allocationSize(value.`about`)
+            )
+        }
+        is SpaceAction.Delete -> {
+            // Add the size for the Int that specifies the variant plus the size needed for all fields
+            (
+                4UL
+            )
+        }
+        is SpaceAction.Add -> {
+            // Add the size for the Int that specifies the variant plus the size needed for all fields
+            (
+                4UL
+                + FfiConverterTypeAuthor.allocationSize(value.`member`)
+                + FfiConverterTypeLevel.allocationSize(value.`level`)
+            )
+        }
+        is SpaceAction.Remove -> {
+            // Add the size for the Int that specifies the variant plus the size needed for all fields
+            (
+                4UL
+                + FfiConverterTypeAuthor.allocationSize(value.`member`)
+            )
+        }
+        is SpaceAction.Promote -> {
+            // Add the size for the Int that specifies the variant plus the size needed for all fields
+            (
+                4UL
+                + FfiConverterTypeAuthor.allocationSize(value.`member`)
+                + FfiConverterTypeLevel.allocationSize(value.`level`)
+            )
+        }
+        is SpaceAction.Demote -> {
+            // Add the size for the Int that specifies the variant plus the size needed for all fields
+            (
+                4UL
+                + FfiConverterTypeAuthor.allocationSize(value.`member`)
+                + FfiConverterTypeLevel.allocationSize(value.`level`)
+            )
+        }
+        is SpaceAction.Leave -> {
+            // Add the size for the Int that specifies the variant plus the size needed for all fields
+            (
+                4UL
+            )
+        }
+        is SpaceAction.Transfer -> {
+            // Add the size for the Int that specifies the variant plus the size needed for all fields
+            (
+                4UL
+                + FfiConverterTypeAuthor.allocationSize(value.`member`)
+            )
+        }
+        is SpaceAction.Ban -> {
+            // Add the size for the Int that specifies the variant plus the size needed for all fields
+            (
+                4UL
+                + FfiConverterTypeAuthor.allocationSize(value.`member`)
+                + FfiConverterOptionalString.allocationSize(value.`reason`)
+            )
+        }
+        is SpaceAction.Unban -> {
+            // Add the size for the Int that specifies the variant plus the size needed for all fields
+            (
+                4UL
+                + FfiConverterTypeAuthor.allocationSize(value.`member`)
+            )
+        }
+        is SpaceAction.Mute -> {
+            // Add the size for the Int that specifies the variant plus the size needed for all fields
+            (
+                4UL
+                + FfiConverterTypeAuthor.allocationSize(value.`member`)
+                + FfiConverterOptionalTimestamp.allocationSize(value.`until`)
+            )
+        }
+        is SpaceAction.Unmute -> {
+            // Add the size for the Int that specifies the variant plus the size needed for all fields
+            (
+                4UL
+                + FfiConverterTypeAuthor.allocationSize(value.`member`)
+            )
+        }
+        is SpaceAction.RevokeInvitation -> {
+            // Add the size for the Int that specifies the variant plus the size needed for all fields
+            (
+                4UL
+                + FfiConverterTypeOperationId.allocationSize(value.`invitation`)
+            )
+        }
+        is SpaceAction.UpdateRoom -> {
+            // Add the size for the Int that specifies the variant plus the size needed for all fields
+            (
+                4UL
+                + FfiConverterTypeLogId.allocationSize(value.`room`)
+                + FfiConverterTypeRoomText.allocationSize(value.`about`)
+            )
+        }
+        is SpaceAction.ArchiveRoom -> {
+            // Add the size for the Int that specifies the variant plus the size needed for all fields
+            (
+                4UL
+                + FfiConverterTypeLogId.allocationSize(value.`room`)
+            )
+        }
+        is SpaceAction.UnarchiveRoom -> {
+            // Add the size for the Int that specifies the variant plus the size needed for all fields
+            (
+                4UL
+                + FfiConverterTypeLogId.allocationSize(value.`room`)
+            )
+        }
+        is SpaceAction.DeleteRoom -> {
+            // Add the size for the Int that specifies the variant plus the size needed for all fields
+            (
+                4UL
+                + FfiConverterTypeLogId.allocationSize(value.`room`)
+            )
+        }
+    }
+
+    override fun write(value: SpaceAction, buf: ByteBuffer) {
+        when(value) {
+            is SpaceAction.Update -> {
+                buf.putInt(1)
+                FfiConverterTypeSpaceText.write(value.`about`, buf)
+                Unit
+            }
+            is SpaceAction.Delete -> {
+                buf.putInt(2)
+                Unit
+            }
+            is SpaceAction.Add -> {
+                buf.putInt(3)
+                FfiConverterTypeAuthor.write(value.`member`, buf)
+                FfiConverterTypeLevel.write(value.`level`, buf)
+                Unit
+            }
+            is SpaceAction.Remove -> {
+                buf.putInt(4)
+                FfiConverterTypeAuthor.write(value.`member`, buf)
+                Unit
+            }
+            is SpaceAction.Promote -> {
+                buf.putInt(5)
+                FfiConverterTypeAuthor.write(value.`member`, buf)
+                FfiConverterTypeLevel.write(value.`level`, buf)
+                Unit
+            }
+            is SpaceAction.Demote -> {
+                buf.putInt(6)
+                FfiConverterTypeAuthor.write(value.`member`, buf)
+                FfiConverterTypeLevel.write(value.`level`, buf)
+                Unit
+            }
+            is SpaceAction.Leave -> {
+                buf.putInt(7)
+                Unit
+            }
+            is SpaceAction.Transfer -> {
+                buf.putInt(8)
+                FfiConverterTypeAuthor.write(value.`member`, buf)
+                Unit
+            }
+            is SpaceAction.Ban -> {
+                buf.putInt(9)
+                FfiConverterTypeAuthor.write(value.`member`, buf)
+                FfiConverterOptionalString.write(value.`reason`, buf)
+                Unit
+            }
+            is SpaceAction.Unban -> {
+                buf.putInt(10)
+                FfiConverterTypeAuthor.write(value.`member`, buf)
+                Unit
+            }
+            is SpaceAction.Mute -> {
+                buf.putInt(11)
+                FfiConverterTypeAuthor.write(value.`member`, buf)
+                FfiConverterOptionalTimestamp.write(value.`until`, buf)
+                Unit
+            }
+            is SpaceAction.Unmute -> {
+                buf.putInt(12)
+                FfiConverterTypeAuthor.write(value.`member`, buf)
+                Unit
+            }
+            is SpaceAction.RevokeInvitation -> {
+                buf.putInt(13)
+                FfiConverterTypeOperationId.write(value.`invitation`, buf)
+                Unit
+            }
+            is SpaceAction.UpdateRoom -> {
+                buf.putInt(14)
+                FfiConverterTypeLogId.write(value.`room`, buf)
+                FfiConverterTypeRoomText.write(value.`about`, buf)
+                Unit
+            }
+            is SpaceAction.ArchiveRoom -> {
+                buf.putInt(15)
+                FfiConverterTypeLogId.write(value.`room`, buf)
+                Unit
+            }
+            is SpaceAction.UnarchiveRoom -> {
+                buf.putInt(16)
+                FfiConverterTypeLogId.write(value.`room`, buf)
+                Unit
+            }
+            is SpaceAction.DeleteRoom -> {
+                buf.putInt(17)
+                FfiConverterTypeLogId.write(value.`room`, buf)
+                Unit
+            }
+        }.let { /* this makes the `when` an expression, which ensures it is exhaustive */ }
+    }
+}
+
+
+
+
+
 
 /**
  * @suppress
@@ -7535,6 +11409,38 @@ public object FfiConverterOptionalULong: FfiConverterRustBuffer<kotlin.ULong?> {
         } else {
             buf.put(1)
             FfiConverterULong.write(value, buf)
+        }
+    }
+}
+
+
+
+
+/**
+ * @suppress
+ */
+public object FfiConverterOptionalLong: FfiConverterRustBuffer<kotlin.Long?> {
+    override fun read(buf: ByteBuffer): kotlin.Long? {
+        if (buf.get().toInt() == 0) {
+            return null
+        }
+        return FfiConverterLong.read(buf)
+    }
+
+    override fun allocationSize(value: kotlin.Long?): ULong {
+        if (value == null) {
+            return 1UL
+        } else {
+            return 1UL + FfiConverterLong.allocationSize(value)
+        }
+    }
+
+    override fun write(value: kotlin.Long?, buf: ByteBuffer) {
+        if (value == null) {
+            buf.put(0)
+        } else {
+            buf.put(1)
+            FfiConverterLong.write(value, buf)
         }
     }
 }
@@ -7737,6 +11643,38 @@ public object FfiConverterOptionalTypeLogSink: FfiConverterRustBuffer<LogSink?> 
 /**
  * @suppress
  */
+public object FfiConverterOptionalTypeClockSkew: FfiConverterRustBuffer<ClockSkew?> {
+    override fun read(buf: ByteBuffer): ClockSkew? {
+        if (buf.get().toInt() == 0) {
+            return null
+        }
+        return FfiConverterTypeClockSkew.read(buf)
+    }
+
+    override fun allocationSize(value: ClockSkew?): ULong {
+        if (value == null) {
+            return 1UL
+        } else {
+            return 1UL + FfiConverterTypeClockSkew.allocationSize(value)
+        }
+    }
+
+    override fun write(value: ClockSkew?, buf: ByteBuffer) {
+        if (value == null) {
+            buf.put(0)
+        } else {
+            buf.put(1)
+            FfiConverterTypeClockSkew.write(value, buf)
+        }
+    }
+}
+
+
+
+
+/**
+ * @suppress
+ */
 public object FfiConverterOptionalTypeMessage: FfiConverterRustBuffer<Message?> {
     override fun read(buf: ByteBuffer): Message? {
         if (buf.get().toInt() == 0) {
@@ -7759,6 +11697,70 @@ public object FfiConverterOptionalTypeMessage: FfiConverterRustBuffer<Message?> 
         } else {
             buf.put(1)
             FfiConverterTypeMessage.write(value, buf)
+        }
+    }
+}
+
+
+
+
+/**
+ * @suppress
+ */
+public object FfiConverterOptionalTypeProfile: FfiConverterRustBuffer<Profile?> {
+    override fun read(buf: ByteBuffer): Profile? {
+        if (buf.get().toInt() == 0) {
+            return null
+        }
+        return FfiConverterTypeProfile.read(buf)
+    }
+
+    override fun allocationSize(value: Profile?): ULong {
+        if (value == null) {
+            return 1UL
+        } else {
+            return 1UL + FfiConverterTypeProfile.allocationSize(value)
+        }
+    }
+
+    override fun write(value: Profile?, buf: ByteBuffer) {
+        if (value == null) {
+            buf.put(0)
+        } else {
+            buf.put(1)
+            FfiConverterTypeProfile.write(value, buf)
+        }
+    }
+}
+
+
+
+
+/**
+ * @suppress
+ */
+public object FfiConverterOptionalTypeSpace: FfiConverterRustBuffer<Space?> {
+    override fun read(buf: ByteBuffer): Space? {
+        if (buf.get().toInt() == 0) {
+            return null
+        }
+        return FfiConverterTypeSpace.read(buf)
+    }
+
+    override fun allocationSize(value: Space?): ULong {
+        if (value == null) {
+            return 1UL
+        } else {
+            return 1UL + FfiConverterTypeSpace.allocationSize(value)
+        }
+    }
+
+    override fun write(value: Space?, buf: ByteBuffer) {
+        if (value == null) {
+            buf.put(0)
+        } else {
+            buf.put(1)
+            FfiConverterTypeSpace.write(value, buf)
         }
     }
 }
@@ -7801,6 +11803,102 @@ public object FfiConverterOptionalTypeTrouble: FfiConverterRustBuffer<Trouble?> 
 /**
  * @suppress
  */
+public object FfiConverterOptionalTypeLevel: FfiConverterRustBuffer<Level?> {
+    override fun read(buf: ByteBuffer): Level? {
+        if (buf.get().toInt() == 0) {
+            return null
+        }
+        return FfiConverterTypeLevel.read(buf)
+    }
+
+    override fun allocationSize(value: Level?): ULong {
+        if (value == null) {
+            return 1UL
+        } else {
+            return 1UL + FfiConverterTypeLevel.allocationSize(value)
+        }
+    }
+
+    override fun write(value: Level?, buf: ByteBuffer) {
+        if (value == null) {
+            buf.put(0)
+        } else {
+            buf.put(1)
+            FfiConverterTypeLevel.write(value, buf)
+        }
+    }
+}
+
+
+
+
+/**
+ * @suppress
+ */
+public object FfiConverterOptionalTypeAuthor: FfiConverterRustBuffer<Author?> {
+    override fun read(buf: ByteBuffer): Author? {
+        if (buf.get().toInt() == 0) {
+            return null
+        }
+        return FfiConverterTypeAuthor.read(buf)
+    }
+
+    override fun allocationSize(value: Author?): ULong {
+        if (value == null) {
+            return 1UL
+        } else {
+            return 1UL + FfiConverterTypeAuthor.allocationSize(value)
+        }
+    }
+
+    override fun write(value: Author?, buf: ByteBuffer) {
+        if (value == null) {
+            buf.put(0)
+        } else {
+            buf.put(1)
+            FfiConverterTypeAuthor.write(value, buf)
+        }
+    }
+}
+
+
+
+
+/**
+ * @suppress
+ */
+public object FfiConverterOptionalTypeBlobId: FfiConverterRustBuffer<BlobId?> {
+    override fun read(buf: ByteBuffer): BlobId? {
+        if (buf.get().toInt() == 0) {
+            return null
+        }
+        return FfiConverterTypeBlobId.read(buf)
+    }
+
+    override fun allocationSize(value: BlobId?): ULong {
+        if (value == null) {
+            return 1UL
+        } else {
+            return 1UL + FfiConverterTypeBlobId.allocationSize(value)
+        }
+    }
+
+    override fun write(value: BlobId?, buf: ByteBuffer) {
+        if (value == null) {
+            buf.put(0)
+        } else {
+            buf.put(1)
+            FfiConverterTypeBlobId.write(value, buf)
+        }
+    }
+}
+
+
+
+
+/**
+ * @suppress
+ */
 public object FfiConverterOptionalTypeOperationId: FfiConverterRustBuffer<OperationId?> {
     override fun read(buf: ByteBuffer): OperationId? {
         if (buf.get().toInt() == 0) {
@@ -7823,6 +11921,38 @@ public object FfiConverterOptionalTypeOperationId: FfiConverterRustBuffer<Operat
         } else {
             buf.put(1)
             FfiConverterTypeOperationId.write(value, buf)
+        }
+    }
+}
+
+
+
+
+/**
+ * @suppress
+ */
+public object FfiConverterOptionalTypeTopicId: FfiConverterRustBuffer<TopicId?> {
+    override fun read(buf: ByteBuffer): TopicId? {
+        if (buf.get().toInt() == 0) {
+            return null
+        }
+        return FfiConverterTypeTopicId.read(buf)
+    }
+
+    override fun allocationSize(value: TopicId?): ULong {
+        if (value == null) {
+            return 1UL
+        } else {
+            return 1UL + FfiConverterTypeTopicId.allocationSize(value)
+        }
+    }
+
+    override fun write(value: TopicId?, buf: ByteBuffer) {
+        if (value == null) {
+            buf.put(0)
+        } else {
+            buf.put(1)
+            FfiConverterTypeTopicId.write(value, buf)
         }
     }
 }
@@ -7889,6 +12019,34 @@ public object FfiConverterSequenceByteArray: FfiConverterRustBuffer<List<kotlin.
 /**
  * @suppress
  */
+public object FfiConverterSequenceTypeAuditLine: FfiConverterRustBuffer<List<AuditLine>> {
+    override fun read(buf: ByteBuffer): List<AuditLine> {
+        val len = buf.getInt()
+        return List<AuditLine>(len) {
+            FfiConverterTypeAuditLine.read(buf)
+        }
+    }
+
+    override fun allocationSize(value: List<AuditLine>): ULong {
+        val sizeForLength = 4UL
+        val sizeForItems = value.map { FfiConverterTypeAuditLine.allocationSize(it) }.sum()
+        return sizeForLength + sizeForItems
+    }
+
+    override fun write(value: List<AuditLine>, buf: ByteBuffer) {
+        buf.putInt(value.size)
+        value.iterator().forEach {
+            FfiConverterTypeAuditLine.write(it, buf)
+        }
+    }
+}
+
+
+
+
+/**
+ * @suppress
+ */
 public object FfiConverterSequenceTypeChange: FfiConverterRustBuffer<List<Change>> {
     override fun read(buf: ByteBuffer): List<Change> {
         val len = buf.getInt()
@@ -7907,6 +12065,34 @@ public object FfiConverterSequenceTypeChange: FfiConverterRustBuffer<List<Change
         buf.putInt(value.size)
         value.iterator().forEach {
             FfiConverterTypeChange.write(it, buf)
+        }
+    }
+}
+
+
+
+
+/**
+ * @suppress
+ */
+public object FfiConverterSequenceTypeFound: FfiConverterRustBuffer<List<Found>> {
+    override fun read(buf: ByteBuffer): List<Found> {
+        val len = buf.getInt()
+        return List<Found>(len) {
+            FfiConverterTypeFound.read(buf)
+        }
+    }
+
+    override fun allocationSize(value: List<Found>): ULong {
+        val sizeForLength = 4UL
+        val sizeForItems = value.map { FfiConverterTypeFound.allocationSize(it) }.sum()
+        return sizeForLength + sizeForItems
+    }
+
+    override fun write(value: List<Found>, buf: ByteBuffer) {
+        buf.putInt(value.size)
+        value.iterator().forEach {
+            FfiConverterTypeFound.write(it, buf)
         }
     }
 }
@@ -7945,6 +12131,90 @@ public object FfiConverterSequenceTypeGapRow: FfiConverterRustBuffer<List<GapRow
 /**
  * @suppress
  */
+public object FfiConverterSequenceTypeInvitation: FfiConverterRustBuffer<List<Invitation>> {
+    override fun read(buf: ByteBuffer): List<Invitation> {
+        val len = buf.getInt()
+        return List<Invitation>(len) {
+            FfiConverterTypeInvitation.read(buf)
+        }
+    }
+
+    override fun allocationSize(value: List<Invitation>): ULong {
+        val sizeForLength = 4UL
+        val sizeForItems = value.map { FfiConverterTypeInvitation.allocationSize(it) }.sum()
+        return sizeForLength + sizeForItems
+    }
+
+    override fun write(value: List<Invitation>, buf: ByteBuffer) {
+        buf.putInt(value.size)
+        value.iterator().forEach {
+            FfiConverterTypeInvitation.write(it, buf)
+        }
+    }
+}
+
+
+
+
+/**
+ * @suppress
+ */
+public object FfiConverterSequenceTypeJoinRequest: FfiConverterRustBuffer<List<JoinRequest>> {
+    override fun read(buf: ByteBuffer): List<JoinRequest> {
+        val len = buf.getInt()
+        return List<JoinRequest>(len) {
+            FfiConverterTypeJoinRequest.read(buf)
+        }
+    }
+
+    override fun allocationSize(value: List<JoinRequest>): ULong {
+        val sizeForLength = 4UL
+        val sizeForItems = value.map { FfiConverterTypeJoinRequest.allocationSize(it) }.sum()
+        return sizeForLength + sizeForItems
+    }
+
+    override fun write(value: List<JoinRequest>, buf: ByteBuffer) {
+        buf.putInt(value.size)
+        value.iterator().forEach {
+            FfiConverterTypeJoinRequest.write(it, buf)
+        }
+    }
+}
+
+
+
+
+/**
+ * @suppress
+ */
+public object FfiConverterSequenceTypeMember: FfiConverterRustBuffer<List<Member>> {
+    override fun read(buf: ByteBuffer): List<Member> {
+        val len = buf.getInt()
+        return List<Member>(len) {
+            FfiConverterTypeMember.read(buf)
+        }
+    }
+
+    override fun allocationSize(value: List<Member>): ULong {
+        val sizeForLength = 4UL
+        val sizeForItems = value.map { FfiConverterTypeMember.allocationSize(it) }.sum()
+        return sizeForLength + sizeForItems
+    }
+
+    override fun write(value: List<Member>, buf: ByteBuffer) {
+        buf.putInt(value.size)
+        value.iterator().forEach {
+            FfiConverterTypeMember.write(it, buf)
+        }
+    }
+}
+
+
+
+
+/**
+ * @suppress
+ */
 public object FfiConverterSequenceTypeMessage: FfiConverterRustBuffer<List<Message>> {
     override fun read(buf: ByteBuffer): List<Message> {
         val len = buf.getInt()
@@ -7963,6 +12233,34 @@ public object FfiConverterSequenceTypeMessage: FfiConverterRustBuffer<List<Messa
         buf.putInt(value.size)
         value.iterator().forEach {
             FfiConverterTypeMessage.write(it, buf)
+        }
+    }
+}
+
+
+
+
+/**
+ * @suppress
+ */
+public object FfiConverterSequenceTypeOutboxRow: FfiConverterRustBuffer<List<OutboxRow>> {
+    override fun read(buf: ByteBuffer): List<OutboxRow> {
+        val len = buf.getInt()
+        return List<OutboxRow>(len) {
+            FfiConverterTypeOutboxRow.read(buf)
+        }
+    }
+
+    override fun allocationSize(value: List<OutboxRow>): ULong {
+        val sizeForLength = 4UL
+        val sizeForItems = value.map { FfiConverterTypeOutboxRow.allocationSize(it) }.sum()
+        return sizeForLength + sizeForItems
+    }
+
+    override fun write(value: List<OutboxRow>, buf: ByteBuffer) {
+        buf.putInt(value.size)
+        value.iterator().forEach {
+            FfiConverterTypeOutboxRow.write(it, buf)
         }
     }
 }
@@ -8001,6 +12299,34 @@ public object FfiConverterSequenceTypeParkedRows: FfiConverterRustBuffer<List<Pa
 /**
  * @suppress
  */
+public object FfiConverterSequenceTypeProfile: FfiConverterRustBuffer<List<Profile>> {
+    override fun read(buf: ByteBuffer): List<Profile> {
+        val len = buf.getInt()
+        return List<Profile>(len) {
+            FfiConverterTypeProfile.read(buf)
+        }
+    }
+
+    override fun allocationSize(value: List<Profile>): ULong {
+        val sizeForLength = 4UL
+        val sizeForItems = value.map { FfiConverterTypeProfile.allocationSize(it) }.sum()
+        return sizeForLength + sizeForItems
+    }
+
+    override fun write(value: List<Profile>, buf: ByteBuffer) {
+        buf.putInt(value.size)
+        value.iterator().forEach {
+            FfiConverterTypeProfile.write(it, buf)
+        }
+    }
+}
+
+
+
+
+/**
+ * @suppress
+ */
 public object FfiConverterSequenceTypeReaction: FfiConverterRustBuffer<List<Reaction>> {
     override fun read(buf: ByteBuffer): List<Reaction> {
         val len = buf.getInt()
@@ -8019,6 +12345,146 @@ public object FfiConverterSequenceTypeReaction: FfiConverterRustBuffer<List<Reac
         buf.putInt(value.size)
         value.iterator().forEach {
             FfiConverterTypeReaction.write(it, buf)
+        }
+    }
+}
+
+
+
+
+/**
+ * @suppress
+ */
+public object FfiConverterSequenceTypeRoom: FfiConverterRustBuffer<List<Room>> {
+    override fun read(buf: ByteBuffer): List<Room> {
+        val len = buf.getInt()
+        return List<Room>(len) {
+            FfiConverterTypeRoom.read(buf)
+        }
+    }
+
+    override fun allocationSize(value: List<Room>): ULong {
+        val sizeForLength = 4UL
+        val sizeForItems = value.map { FfiConverterTypeRoom.allocationSize(it) }.sum()
+        return sizeForLength + sizeForItems
+    }
+
+    override fun write(value: List<Room>, buf: ByteBuffer) {
+        buf.putInt(value.size)
+        value.iterator().forEach {
+            FfiConverterTypeRoom.write(it, buf)
+        }
+    }
+}
+
+
+
+
+/**
+ * @suppress
+ */
+public object FfiConverterSequenceTypeSpace: FfiConverterRustBuffer<List<Space>> {
+    override fun read(buf: ByteBuffer): List<Space> {
+        val len = buf.getInt()
+        return List<Space>(len) {
+            FfiConverterTypeSpace.read(buf)
+        }
+    }
+
+    override fun allocationSize(value: List<Space>): ULong {
+        val sizeForLength = 4UL
+        val sizeForItems = value.map { FfiConverterTypeSpace.allocationSize(it) }.sum()
+        return sizeForLength + sizeForItems
+    }
+
+    override fun write(value: List<Space>, buf: ByteBuffer) {
+        buf.putInt(value.size)
+        value.iterator().forEach {
+            FfiConverterTypeSpace.write(it, buf)
+        }
+    }
+}
+
+
+
+
+/**
+ * @suppress
+ */
+public object FfiConverterSequenceTypeTopicUse: FfiConverterRustBuffer<List<TopicUse>> {
+    override fun read(buf: ByteBuffer): List<TopicUse> {
+        val len = buf.getInt()
+        return List<TopicUse>(len) {
+            FfiConverterTypeTopicUse.read(buf)
+        }
+    }
+
+    override fun allocationSize(value: List<TopicUse>): ULong {
+        val sizeForLength = 4UL
+        val sizeForItems = value.map { FfiConverterTypeTopicUse.allocationSize(it) }.sum()
+        return sizeForLength + sizeForItems
+    }
+
+    override fun write(value: List<TopicUse>, buf: ByteBuffer) {
+        buf.putInt(value.size)
+        value.iterator().forEach {
+            FfiConverterTypeTopicUse.write(it, buf)
+        }
+    }
+}
+
+
+
+
+/**
+ * @suppress
+ */
+public object FfiConverterSequenceTypeValueKey: FfiConverterRustBuffer<List<ValueKey>> {
+    override fun read(buf: ByteBuffer): List<ValueKey> {
+        val len = buf.getInt()
+        return List<ValueKey>(len) {
+            FfiConverterTypeValueKey.read(buf)
+        }
+    }
+
+    override fun allocationSize(value: List<ValueKey>): ULong {
+        val sizeForLength = 4UL
+        val sizeForItems = value.map { FfiConverterTypeValueKey.allocationSize(it) }.sum()
+        return sizeForLength + sizeForItems
+    }
+
+    override fun write(value: List<ValueKey>, buf: ByteBuffer) {
+        buf.putInt(value.size)
+        value.iterator().forEach {
+            FfiConverterTypeValueKey.write(it, buf)
+        }
+    }
+}
+
+
+
+
+/**
+ * @suppress
+ */
+public object FfiConverterSequenceTypeVersion: FfiConverterRustBuffer<List<Version>> {
+    override fun read(buf: ByteBuffer): List<Version> {
+        val len = buf.getInt()
+        return List<Version>(len) {
+            FfiConverterTypeVersion.read(buf)
+        }
+    }
+
+    override fun allocationSize(value: List<Version>): ULong {
+        val sizeForLength = 4UL
+        val sizeForItems = value.map { FfiConverterTypeVersion.allocationSize(it) }.sum()
+        return sizeForLength + sizeForItems
+    }
+
+    override fun write(value: List<Version>, buf: ByteBuffer) {
+        buf.putInt(value.size)
+        value.iterator().forEach {
+            FfiConverterTypeVersion.write(it, buf)
         }
     }
 }
@@ -8197,6 +12663,84 @@ public object FfiConverterTypeAuthor: FfiConverter<Author, RustBuffer.ByValue> {
     }
 
     override fun write(value: Author, buf: ByteBuffer) {
+        val builtinValue = value.bytes
+        FfiConverterByteArray.write(builtinValue, buf)
+    }
+}
+
+
+
+
+
+/**
+ * Names a blob, 32 bytes.
+ */
+public typealias BlobId = delta.BlobId
+
+/**
+ * @suppress
+ */
+public object FfiConverterTypeBlobId: FfiConverter<BlobId, RustBuffer.ByValue> {
+    override fun lift(value: RustBuffer.ByValue): BlobId {
+        val builtinValue = FfiConverterByteArray.lift(value)
+        return delta.BlobId(builtinValue)
+    }
+
+    override fun lower(value: BlobId): RustBuffer.ByValue {
+        val builtinValue = value.bytes
+        return FfiConverterByteArray.lower(builtinValue)
+    }
+
+    override fun read(buf: ByteBuffer): BlobId {
+        val builtinValue = FfiConverterByteArray.read(buf)
+        return delta.BlobId(builtinValue)
+    }
+
+    override fun allocationSize(value: BlobId): ULong {
+        val builtinValue = value.bytes
+        return FfiConverterByteArray.allocationSize(builtinValue)
+    }
+
+    override fun write(value: BlobId, buf: ByteBuffer) {
+        val builtinValue = value.bytes
+        FfiConverterByteArray.write(builtinValue, buf)
+    }
+}
+
+
+
+
+
+/**
+ * Who a person is: the Ed25519 key that certifies their devices, 32 bytes.
+ */
+public typealias Identity = delta.Identity
+
+/**
+ * @suppress
+ */
+public object FfiConverterTypeIdentity: FfiConverter<Identity, RustBuffer.ByValue> {
+    override fun lift(value: RustBuffer.ByValue): Identity {
+        val builtinValue = FfiConverterByteArray.lift(value)
+        return delta.Identity(builtinValue)
+    }
+
+    override fun lower(value: Identity): RustBuffer.ByValue {
+        val builtinValue = value.bytes
+        return FfiConverterByteArray.lower(builtinValue)
+    }
+
+    override fun read(buf: ByteBuffer): Identity {
+        val builtinValue = FfiConverterByteArray.read(buf)
+        return delta.Identity(builtinValue)
+    }
+
+    override fun allocationSize(value: Identity): ULong {
+        val builtinValue = value.bytes
+        return FfiConverterByteArray.allocationSize(builtinValue)
+    }
+
+    override fun write(value: Identity, buf: ByteBuffer) {
         val builtinValue = value.bytes
         FfiConverterByteArray.write(builtinValue, buf)
     }
@@ -8419,6 +12963,20 @@ public object FfiConverterTypeTopicId: FfiConverter<TopicId, RustBuffer.ByValue>
     
 
         /**
+         * An identity's public address: `pk:` and the key in z-base-32, as pkarr writes it.
+         */ fun `identityAddress`(`identity`: Identity): kotlin.String {
+            return FfiConverterString.lift(
+    uniffiRustCall() { _status ->
+    UniffiLib.uniffi_delta_ffi_fn_func_identity_address(
+    
+        
+        FfiConverterTypeIdentity.lower(`identity`),_status)
+}
+    )
+    }
+    
+
+        /**
          * Keeps a person's words in the keystore: a device whose key is made from now on is certified by them, one that exists
          * stays as it is. The keystore is called on the caller's thread.
          */
@@ -8432,6 +12990,53 @@ public object FfiConverterTypeTopicId: FfiConverter<TopicId, RustBuffer.ByValue>
         FfiConverterString.lower(`words`),_status)
 }
     
+    
+
+        /**
+         * The identity that a person's words stand for.
+         */
+    @Throws(DeltaException::class) fun `mnemonicIdentity`(`words`: kotlin.String): Identity {
+            return FfiConverterTypeIdentity.lift(
+    uniffiRustCallWithError(DeltaException) { _status ->
+    UniffiLib.uniffi_delta_ffi_fn_func_mnemonic_identity(
+    
+        
+        FfiConverterString.lower(`words`),_status)
+}
+    )
+    }
+    
+
+        /**
+         * The identity an address names. Blanks around it come with copying; anything else but the one canonical text of a
+         * usable key is refused with the code `address`.
+         */
+    @Throws(DeltaException::class) fun `parseAddress`(`address`: kotlin.String): Identity {
+            return FfiConverterTypeIdentity.lift(
+    uniffiRustCallWithError(DeltaException) { _status ->
+    UniffiLib.uniffi_delta_ffi_fn_func_parse_address(
+    
+        
+        FfiConverterString.lower(`address`),_status)
+}
+    )
+    }
+    
+
+        /**
+         * The words the keystore has, to be shown once more; nothing where a person's words were never put. The keystore is
+         * called on the caller's thread.
+         */
+    @Throws(DeltaException::class) fun `storedMnemonic`(`keystore`: Keystore): kotlin.String? {
+            return FfiConverterOptionalString.lift(
+    uniffiRustCallWithError(DeltaException) { _status ->
+    UniffiLib.uniffi_delta_ffi_fn_func_stored_mnemonic(
+    
+        
+        FfiConverterTypeKeystore.lower(`keystore`),_status)
+}
+    )
+    }
     
 
         /**
@@ -8462,6 +13067,24 @@ public object FfiConverterTypeTopicId: FfiConverter<TopicId, RustBuffer.ByValue>
         
         FfiConverterByteArray.lower(`packet`),
         FfiConverterTypeOnionSecret.lower(`secret`),_status)
+}
+    )
+    }
+    
+
+        /**
+         * Opens one pushed operation and checks its signature. Refused with `push_no_key` where the topic was opened, or moved
+         * to new keys, after the snapshot was made, and with `push_needs_app` for invitations and messages between two devices:
+         * show a notification without content then.
+         */
+    @Throws(DeltaException::class) fun `decryptPush`(`sealedOp`: kotlin.ByteArray, `keySnapshot`: KeySnapshot): Preview {
+            return FfiConverterTypePreview.lift(
+    uniffiRustCallWithError(DeltaException) { _status ->
+    UniffiLib.uniffi_delta_ffi_fn_func_decrypt_push(
+    
+        
+        FfiConverterByteArray.lower(`sealedOp`),
+        FfiConverterTypeKeySnapshot.lower(`keySnapshot`),_status)
 }
     )
     }

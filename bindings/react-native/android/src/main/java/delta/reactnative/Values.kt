@@ -1,11 +1,13 @@
 package delta.reactnative
 
 import delta.Author
+import delta.BlobId
 import delta.Id
 import delta.NodeId
 import delta.OperationId
 import delta.Position
 import delta.ffi.Change
+import delta.ffi.ClockSkew
 import delta.ffi.Config
 import delta.ffi.Content
 import delta.ffi.DeltaException
@@ -91,8 +93,8 @@ internal fun content(fields: Fields): Content = when (val kind = fields.text("ki
     "reactionAdd" -> Content.ReactionAdd(OperationId(hex(fields.text("target"))), fields.text("emoji"))
     "reactionRemove" -> Content.ReactionRemove(OperationId(hex(fields.text("target"))), fields.text("emoji"))
     "profileSet" -> Content.ProfileSet(
-        name = fields.text("name"), bio = fields.maybe("bio"), availability = fields.maybe("availability"),
-        public = fields.flag("public"),
+        name = fields.text("name"), bio = fields.maybe("bio"), avatar = fields.maybe("avatar")?.let { BlobId(hex(it)) },
+        availability = fields.maybe("availability"), public = fields.flag("public"),
     )
     else -> throw unknown(kind)
 }
@@ -135,8 +137,11 @@ internal fun Reaction.plain(): Plain = plain("emoji" to emoji, "author" to "$aut
 internal fun TopicStatus.plain(): Plain = plain(
     "connection" to camel(connection.name), "cursor" to cursor.plain, "head" to head.orNothing,
     "gaps" to gaps.map { it.plain() }, "outbox" to outbox.plain(), "pending" to pending.plain(),
-    "blocked" to blocked?.plain(), "unreadable" to unreadable?.plain(), "roundTripMs" to roundTripMs.orNothing,
+    "blocked" to blocked?.plain(), "unreadable" to unreadable?.plain(), "clockSkew" to clockSkew?.plain(),
+    "roundTripMs" to roundTripMs.orNothing,
 )
+
+private fun ClockSkew.plain(): Plain = plain("aheadMs" to aheadMs.toDouble())
 
 private fun GapRow.plain(): Plain = plain("first" to first.plain, "last" to last.plain)
 
@@ -166,7 +171,10 @@ internal fun TicketFacts.plain(): Plain =
     plain("topic" to "$topic", "log" to "$log", "canWrite" to canWrite, "public" to public)
 
 private fun Change.plain(): Plain =
-    plain("log" to "$log", "kind" to camel(kind.name), "ids" to ids.map { OperationId(it).toString() })
+    plain(
+        "log" to "$log", "kind" to camel(kind.name), "ids" to ids.map { OperationId(it).toString() },
+        "keys" to keys.map { plain("collection" to it.collection, "key" to it.key) },
+    )
 
 internal fun Event.plain(): Plain = when (this) {
     is Event.Changed -> plain("kind" to "changed", "topic" to "$topic", "changes" to changes.map { it.plain() })
@@ -195,6 +203,7 @@ internal fun Event.plain(): Plain = when (this) {
     is Event.SignalSent -> plain("kind" to "signalSent", "topic" to "$topic", "taken" to taken)
     is Event.Readable -> plain("kind" to "readable", "topic" to "$topic", "trouble" to trouble?.plain())
     is Event.Delivery -> plain("kind" to "delivery", "topic" to "$topic", "trouble" to trouble?.plain())
+    is Event.ClockSkew -> plain("kind" to "clockSkew", "topic" to "$topic", "skew" to skew?.plain())
     is Event.Storage -> plain("kind" to "storage", "topic" to "$topic", "trouble" to trouble?.plain())
     is Event.Lagged -> plain("kind" to "lagged", "topic" to "$topic", "dropped" to dropped.plain)
     is Event.Closed -> plain("kind" to "closed", "topic" to "$topic")

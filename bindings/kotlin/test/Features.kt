@@ -1,0 +1,195 @@
+package delta.test
+
+import delta.Author
+import delta.Id
+import delta.MemoryKeystore
+import delta.ffi.Cancelled
+import delta.ffi.Content
+import delta.ffi.DeltaException
+import delta.ffi.KeySnapshot
+import delta.ffi.Level
+import delta.ffi.OutboxState
+import delta.ffi.PreviewSaid
+import delta.ffi.RoomState
+import delta.ffi.RoomText
+import delta.ffi.SearchWords
+import delta.ffi.SpaceAction
+import delta.ffi.SpaceText
+import delta.ffi.decryptPush
+import delta.ffi.generateMnemonic
+import delta.ffi.generateTicket
+import delta.ffi.identityAddress
+import delta.ffi.importMnemonic
+import delta.ffi.mnemonicIdentity
+import delta.ffi.parseAddress
+import delta.ffi.storedMnemonic
+import java.io.File
+import java.net.URI
+import java.time.Instant
+import java.util.Base64
+import kotlin.test.assertEquals
+import kotlin.test.assertFalse
+import kotlin.test.assertIs
+import kotlin.test.assertNotEquals
+import kotlin.test.assertNull
+import kotlin.test.assertTrue
+import kotlinx.coroutines.coroutineScope
+import kotlinx.coroutines.launch
+
+private val State = DeltaException.State::class
+private val Argument = DeltaException.Argument::class
+
+/** Spaces, search, profiles, the outbox, storage, exports and previews, as an app uses them. */
+fun features(network: Network): List<Test> = listOf(
+    Test("features: search, history, profiles, read markers") { Folder().use { reading(it) } },
+    Test("features: the outbox is listed, retried and taken back") { Folder().use { outbox(it) } },
+    Test("features: a space is made, changed and audited") { Folder().use { space(it) } },
+    Test("features: what is wiped is gone") { Folder().use { wiped(it) } },
+    Test("features: an export is imported with the words and another key") { Folder().use { exported(it) } },
+    Test("features: whoever is invited joins, reads and writes") { Folder().use { invited(network, it) } },
+    Test("features: an extension previews what was pushed") { Folder().use { previewed(network, it) } },
+)
+
+private suspend fun reading(folder: Folder) {
+    val device = folder.open()
+    val topic = device.openTopic(generateTicket())
+    val first = device.send(topic, "the quick brown fox")
+    device.publish(topic, Content.MessageEdit(first, "the slow brown fox"))
+    assertEquals(listOf("the quick brown fox", "the slow brown fox"), device.messageHistory(first).map { it.text })
+    val found = device.search(SearchWords("BROWN slow", topic)).single()
+    assertEquals(first, found.message.id)
+    assertEquals(emptyList(), device.search(SearchWords("quick")))
+    device.publish(topic, Content.ProfileSet("Ada", "writes"))
+    assertEquals("Ada" to "writes", device.profile(topic, device.author)?.run { name to bio })
+    assertEquals(1, device.profiles(device.author).size)
+    assertEquals(0uL to 0uL, device.unread(topic).run { messages to mentions })
+    device.setRead(topic, device.messages(topic).last().position)
+}
+
+private suspend fun outbox(folder: Folder) {
+    val device = folder.open()
+    val topic = device.openTopic(generateTicket())
+    val ids = listOf("one", "two", "three").map { device.send(topic, it) }
+    val rows = device.outbox(topic)
+    assertEquals(ids, rows.map { it.operation })
+    assertTrue(rows.all { it.own && it.tries == 0u && it.state is OutboxState.Queued })
+    assertEquals(ids[2], device.outbox(topic, after = rows[1].row).single().operation)
+    assertEquals(0uL, device.retry(topic))
+    assertIs<Cancelled.Removed>(device.cancel(topic, ids[2]))
+    assertIs<Cancelled.Deleted>(device.cancel(topic, ids[0]))
+    assertEquals(listOf(null, "two"), device.messages(topic).map { it.text })
+}
+
+private suspend fun space(folder: Folder) {
+    val device = folder.open()
+    val made = device.createSpace(SpaceText("Allotment", description = "All who dig"))
+    val room = device.createRoom(made.log, RoomText("Seeds"))
+    assertEquals(listOf("Allotment" to made.topic), device.spaces().map { it.about.name to it.topic })
+    assertEquals(listOf(room.log to room.topic), device.rooms(made.log).map { it.room to it.topic })
+    val other = Author(Id.bytes("d75a980182b10ab7d54bfed3c964073a0ee172f3daa62325af021a68f707511a"))
+    device.changeSpace(made.log, SpaceAction.Add(other, Level.READ))
+    device.changeSpace(made.log, SpaceAction.Promote(other, Level.WRITE))
+    val levels = device.members(made.log).associate { it.author to it.level }
+    assertEquals(mapOf(device.author to Level.MANAGE, other to Level.WRITE), levels)
+    device.changeSpace(made.log, SpaceAction.Ban(other, "weeds"))
+    assertTrue(device.members(made.log).first { it.author == other }.run { banned && level == null })
+    device.changeSpace(made.log, SpaceAction.ArchiveRoom(room.log))
+    assertEquals(RoomState.ARCHIVED, device.rooms(made.log).single().state)
+    val kinds = listOf("room.archive", "member.ban", "member.promote", "member.add", "room.create", "space.create")
+    assertEquals(kinds, device.auditLog(made.log).map { it.kind })
+    val text = device.createInvitation(made.log, Level.WRITE, Instant.now().plusSeconds(86_400), once = true)
+    val invitation = device.invitations(made.log).single()
+    assertTrue(invitation.once && !invitation.used && invitation.expires != null)
+    device.changeSpace(made.log, SpaceAction.RevokeInvitation(invitation.id))
+    assertEquals(emptyList(), device.invitations(made.log))
+    assertEquals(emptyList(), device.joinRequests(made.log))
+    refused(Argument, "invitation") { device.acceptInvitation(text.dropLast(1)) }
+    refused(State, "not_allowed") { device.changeSpace(made.log, SpaceAction.Add(device.author, Level.READ)) }
+}
+
+private suspend fun wiped(folder: Folder) {
+    val device = folder.open()
+    val topic = device.openTopic(generateTicket())
+    device.send(topic, "gone soon")
+    assertEquals(listOf(topic to 1uL), device.storageUse().topics.map { it.topic to it.operations })
+    assertEquals(0uL, device.prune(topic, Instant.now()))
+    device.wipeTopic(topic)
+    refused(State, "unknown_topic") { device.messages(topic) }
+    device.wipe()
+    assertEquals(emptyList(), folder.folder.list().orEmpty().toList())
+    assertNull(folder.keystore.get("delta.device"))
+    refused(State, "closed") { device.topics() }
+}
+
+private suspend fun exported(folder: Folder) {
+    val words = generateMnemonic()
+    importMnemonic(folder.keystore, words)
+    val identity = mnemonicIdentity(words)
+    assertEquals(identity, parseAddress(" ${identityAddress(identity)}\n"))
+    refused(Argument, "address") { parseAddress("pk:x") }
+    val device = folder.open()
+    val topic = device.openTopic(generateTicket())
+    device.send(topic, "never left")
+    val (file, keystore) = File(folder.folder, "export") to MemoryKeystore()
+    device.export(file, "a passphrase", words)
+    val config = delta.ffi.Config(path = folder.database("copy").path)
+    refused(Argument, "export_passphrase") { delta.Device.importFrom(file, "another", config, keystore) }
+    val copy = delta.Device.importFrom(file, "a passphrase", config, keystore)
+    copy.use {
+        // What never left is the old device's to send: its key is not in the export.
+        assertEquals(listOf(topic) to emptyList(), it.topics() to it.messages(topic))
+        assertTrue(it.renewed)
+        assertNotEquals(device.author, it.author)
+    }
+    assertEquals(words, storedMnemonic(keystore))
+}
+
+private suspend fun invited(network: Network, folder: Folder) = coroutineScope {
+    val (alice, bob) = folder.open("alice", MemoryKeystore()) to folder.open("bob", MemoryKeystore())
+    for (device in listOf(alice, bob)) device.initSync(network.hops(), network.syncUrl)
+    val made = alice.createSpace(SpaceText("Kitchen"))
+    val room = alice.createRoom(made.log, RoomText("Dinner"))
+    val heard = mutableListOf(made.topic, room.topic).map { launch { alice.events(it).collect {} } }.toMutableList()
+    val joined = bob.acceptInvitation(alice.createInvitation(made.log, Level.WRITE))
+    assertEquals(made.log, joined.log)
+    heard += launch { bob.events(joined.topic).collect {} }
+    until { bob.rooms(made.log).any { it.topic != null } }
+    val seen = checkNotNull(bob.rooms(made.log).single().topic)
+    heard += launch { bob.events(seen).collect {} }
+    bob.send(seen, "soup")
+    alice.untilTexts(room.topic, "soup")
+    assertEquals(bob.author, alice.messages(room.topic).single().author)
+    heard.forEach { it.cancel() }
+}
+
+private suspend fun previewed(network: Network, folder: Folder) = coroutineScope {
+    val (ticket, keystore) = generateTicket() to MemoryKeystore()
+    val (alice, topic) = folder.joined(network, "alice", ticket)
+    val bob = folder.open("bob", keystore)
+    bob.initSync(network.hops(), network.syncUrl)
+    bob.openTopic(ticket)
+    val hearing = launch { bob.events(topic).collect {} }
+    alice.publish(topic, Content.ProfileSet("Alice"))
+    val sent = alice.publish(topic, Content.MessageSend("pushed", null, listOf(bob.author)))
+    bob.untilTexts(topic, "pushed")
+    val sealed = bob.keySnapshot()
+    hearing.cancel()
+    bob.close()
+    val page = URI("${network.syncUrl.substringBefore('#')}/topic/$topic/ops").toURL().readText()
+    val envelopes = Regex("\"data\":\"([^\"]*)\"").findAll(page).map { Base64.getDecoder().decode(it.groupValues[1]) }
+
+    // What a process of its own would do.
+    KeySnapshot.open(sealed, keystore).use { snapshot ->
+        val (profile, preview) = envelopes.map { decryptPush(it, snapshot) }.toList()
+        assertIs<PreviewSaid.Other>(profile.said)
+        assertEquals(PreviewSaid.Message("pushed", true), preview.said)
+        assertEquals(Triple(topic, sent, alice.author), Triple(preview.topic, preview.operation, preview.author))
+        assertEquals("Alice", preview.name)
+        assertTrue(preview.mayWrite)
+        assertFalse(preview.own)
+        refused(State, "push_needs_app") { decryptPush(ByteArray(300) { 1 }, snapshot) }
+        refused(State, "push_no_key") { decryptPush(ByteArray(300) { 3 }, snapshot) }
+    }
+    refused(DeltaException.Keystore::class, "keystore_failed") { KeySnapshot.open(sealed, MemoryKeystore()) }
+    Unit
+}

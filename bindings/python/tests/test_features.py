@@ -1,0 +1,222 @@
+"""Spaces, search, profiles, the outbox, storage, exports and previews, as an app uses them."""
+
+import asyncio
+import base64
+import json
+import unittest
+import urllib.request
+from datetime import datetime, timedelta, timezone
+from pathlib import Path
+
+import delta
+from test_misuse import VECTORS, Offline
+from test_scenario import Networked
+
+SpaceAction = delta.SpaceAction
+
+
+class Features(Offline):
+    async def test_search_history_profiles_and_read_markers(self):
+        device = await self.open()
+        topic = await device.open_topic(delta.generate_ticket())
+        first = await device.send(topic, "the quick brown fox")
+        await device.publish(topic, delta.Content.MESSAGE_EDIT(target=first, text="the slow brown fox"))
+        await device.send(topic, "another line")
+        history = await device.message_history(first)
+        self.assertEqual([version.text for version in history], ["the quick brown fox", "the slow brown fox"])
+        [found] = await device.search("BROWN slow", topic=topic)
+        self.assertEqual(found.message.id, first)
+        self.assertIn("slow brown", found.excerpt)
+        self.assertEqual(await device.search("quick"), [])
+        self.assertEqual(await device.search("fox", author=bytes(32)), [])
+        await device.publish(topic, delta.Content.PROFILE_SET(name="Ada", bio="writes", avatar=bytes(32)))
+        profile = await device.profile(topic, device.author)
+        self.assertEqual((profile.name, profile.bio, profile.avatar), ("Ada", "writes", bytes(32)))
+        self.assertEqual([each.log for each in await device.profiles(device.author)], [profile.log])
+        unread = await device.unread(topic)
+        self.assertEqual((unread.messages, unread.mentions), (0, 0))
+        await device.set_read(topic, (await device.messages(topic))[-1].position)
+
+    async def test_the_outbox_is_listed_retried_and_taken_back(self):
+        device = await self.open()
+        topic = await device.open_topic(delta.generate_ticket())
+        ids = [await device.send(topic, text) for text in ("one", "two", "three")]
+        rows = await device.outbox(topic)
+        self.assertEqual([row.operation for row in rows], ids)
+        self.assertTrue(all(row.own and row.tries == 0 and row.state.is_QUEUED() for row in rows), rows)
+        [last] = await device.outbox(topic, after=rows[1].row)
+        self.assertEqual(last.operation, ids[2])
+        self.assertEqual(await device.retry(topic), 0)
+        self.assertTrue((await device.cancel(topic, ids[2])).is_REMOVED())
+        taken_back = await device.cancel(topic, ids[0])
+        self.assertTrue(taken_back.is_DELETED())
+        self.assertEqual([message.text for message in await device.messages(topic)], [None, "two"])
+        await self.refused(device.cancel(topic, bytes(32)), delta.DeltaError.State, "unknown_operation")
+
+    async def test_a_space_is_made_changed_and_audited(self):
+        device = await self.open()
+        made = await device.create_space("Allotment", description="All who dig", history=True)
+        room = await device.create_room(made.log, "Seeds")
+        [space] = await device.spaces()
+        self.assertEqual((space.space, space.topic, space.about.name), (made.log, made.topic, "Allotment"))
+        self.assertEqual((await device.space(made.log)).about.description, "All who dig")
+        [listed] = await device.rooms(made.log)
+        self.assertEqual((listed.room, listed.topic, listed.state), (room.log, room.topic, delta.RoomState.OPEN))
+        other = bytes.fromhex("d75a980182b10ab7d54bfed3c964073a0ee172f3daa62325af021a68f707511a")
+        await device.change_space(made.log, SpaceAction.ADD(member=other, level=delta.Level.READ))
+        await device.change_space(made.log, SpaceAction.PROMOTE(member=other, level=delta.Level.WRITE))
+        levels = {member.author: member.level for member in await device.members(made.log)}
+        self.assertEqual(levels, {device.author: delta.Level.MANAGE, other: delta.Level.WRITE})
+        await device.change_space(made.log, SpaceAction.BAN(member=other, reason="weeds"))
+        [banned] = [member for member in await device.members(made.log) if member.author == other]
+        self.assertEqual((banned.level, banned.banned), (None, True))
+        await device.change_space(made.log, SpaceAction.ARCHIVE_ROOM(room=room.log))
+        self.assertEqual((await device.rooms(made.log))[0].state, delta.RoomState.ARCHIVED)
+        audit = await device.audit_log(made.log)
+        kinds = ["room.archive", "member.ban", "member.promote", "member.add", "room.create", "space.create"]
+        self.assertEqual([line.kind for line in audit], kinds)
+        self.assertEqual(audit[1].subject, other)
+        older = await device.audit_log(made.log, 2, before=audit[3].rank)
+        self.assertEqual([line.kind for line in older], kinds[4:])
+        expires = datetime.now(timezone.utc) + timedelta(days=1)
+        text = await device.create_invitation(made.log, delta.Level.WRITE, expires=expires, once=True)
+        [invitation] = await device.invitations(made.log)
+        self.assertEqual((invitation.level, invitation.once, invitation.used), (delta.Level.WRITE, True, False))
+        self.assertLess(abs(invitation.expires - expires), timedelta(milliseconds=2))
+        await device.change_space(made.log, SpaceAction.REVOKE_INVITATION(invitation=invitation.id))
+        self.assertEqual(await device.invitations(made.log), [])
+        self.assertEqual(await device.join_requests(made.log), [])
+        Argument, State = delta.DeltaError.Argument, delta.DeltaError.State
+        await self.refused(device.accept_invitation(text[:-1]), Argument, "invitation")
+        leave = device.change_space(room.log, SpaceAction.LEAVE())
+        await self.refused(leave, State, "not_a_space")
+        again = device.change_space(made.log, SpaceAction.ADD(member=device.author, level=delta.Level.READ))
+        await self.refused(again, State, "not_allowed")
+
+    async def test_what_is_wiped_is_gone(self):
+        device = await self.open()
+        topic = await device.open_topic(delta.generate_ticket())
+        await device.send(topic, "gone soon")
+        used = await device.storage_use()
+        self.assertEqual([(each.topic, each.operations) for each in used.topics], [(topic, 1)])
+        self.assertGreater(used.file_bytes, used.free_bytes)
+        self.assertEqual(await device.prune(topic, datetime.now(timezone.utc)), 0, "no server has it")
+        await device.wipe_topic(topic)
+        await self.refused(device.messages(topic), delta.DeltaError.State, "unknown_topic")
+        made = await device.create_space("Space")
+        room = await device.create_room(made.log, "Room")
+        await self.refused(device.wipe_topic(room.topic), delta.DeltaError.State, "room_of_space")
+        await device.wipe_topic(made.topic)
+        self.assertEqual((await device.spaces(), await device.topics()), ([], []))
+        await device.wipe()
+        self.assertEqual(list(self.folder.iterdir()), [])
+        self.assertIsNone(self.keystore.get("delta.device"))
+        await self.refused(device.topics(), delta.DeltaError.State, "closed")
+
+    async def test_an_export_is_imported_with_the_words_and_another_key(self):
+        words = delta.generate_mnemonic()
+        delta.import_mnemonic(self.keystore, words)
+        self.assertEqual(delta.stored_mnemonic(self.keystore), words)
+        device = await self.open()
+        topic = await device.open_topic(delta.generate_ticket())
+        await device.send(topic, "never left")
+        file, keystore = self.folder / "export", delta.MemoryKeystore()
+        await device.export(file, "a passphrase", words=words)
+        wrong = delta.import_from(file, "another", self.folder / "copy.db", keystore)
+        await self.refused(wrong, delta.DeltaError.Argument, "export_passphrase")
+        copy = await delta.import_from(file, "a passphrase", self.folder / "copy.db", keystore)
+        self.addAsyncCleanup(copy.close)
+        self.assertEqual(await copy.topics(), [topic])
+        # What never left is the old device's to send: its key is not in the export.
+        self.assertEqual(await copy.messages(topic), [])
+        self.assertTrue(copy.renewed)
+        self.assertNotEqual(copy.author, device.author)
+        self.assertEqual(delta.stored_mnemonic(keystore), words)
+        await self.refused(device.export(file, "x"), delta.DeltaError.Device, "io")
+
+    async def test_addresses_and_identities_agree_with_the_vectors(self):
+        vectors = json.loads((VECTORS / "identity.json").read_text())
+        looked_at = 0
+        for vector in vectors["mnemonics"]:
+            if len(vector["words"].split()) != 24:
+                continue
+            identity = delta.mnemonic_identity(vector["words"])
+            self.assertEqual(identity.hex(), vector["identity"])
+            self.assertEqual(delta.identity_address(identity), vector["address"])
+            self.assertEqual(delta.parse_address(f" {vector['address']}\n"), identity)
+            looked_at += 1
+        self.assertGreater(looked_at, 0)
+        for wrong in ("", "pk:", vectors["mnemonics"][0].get("address", "pk:x")[:-1]):
+            with self.assertRaises(delta.DeltaError.Argument) as refused:
+                delta.parse_address(wrong)
+            self.assertEqual(refused.exception.code, "address")
+
+
+class Together(Networked):
+    async def test_whoever_is_invited_joins_reads_and_writes(self):
+        alice, bob = await self.device("alice"), await self.device("bob")
+        for device in (alice, bob):
+            await device.init_sync(self.network.hops(), self.network.sync_url)
+        made = await alice.create_space("Kitchen")
+        room = await alice.create_room(made.log, "Dinner")
+        kept = [await alice.subscribe(topic) for topic in (made.topic, room.topic)]
+        joined = await bob.accept_invitation(await alice.create_invitation(made.log, delta.Level.WRITE))
+        self.assertEqual(joined.log, made.log)
+        kept.append(await bob.subscribe(joined.topic))
+
+        async def there():
+            rooms = await bob.rooms(made.log)
+            return any(each.topic is not None for each in rooms)
+
+        await self.until(there)
+        [seen] = await bob.rooms(made.log)
+        kept.append(await bob.subscribe(seen.topic))
+        # The room's keys may have changed since: it keeps its name.
+        sent = await bob.send(seen.topic, "soup")
+        await self.until_texts(alice, room.topic, "soup")
+        self.assertEqual((await alice.messages(room.topic))[0].author, bob.author)
+        self.assertTrue(any(member.author == bob.author for member in await alice.members(made.log)))
+        self.assertEqual((await alice.message(sent)).text, "soup")
+        for subscription in kept:
+            subscription.cancel()
+
+    async def test_an_extension_previews_what_was_pushed_without_a_database(self):
+        keystore = delta.MemoryKeystore()
+        alice, topic = await self.joined("alice")
+        bob = await self.device("bob", keystore)
+        await bob.init_sync(self.network.hops(), self.network.sync_url)
+        await bob.open_topic(self.ticket)
+        kept = await bob.subscribe(topic)
+        await alice.publish(topic, delta.Content.PROFILE_SET(name="Alice"))
+        sent = await alice.publish(topic, delta.Content.MESSAGE_SEND(text="pushed", mentions=[bob.author]))
+        await self.until_texts(bob, topic, "pushed")
+        sealed = await bob.key_snapshot()
+        kept.cancel()
+        await bob.close()
+        base = self.network.sync_url.split("#")[0]
+        url = f"{base}/topic/{topic.hex()}/ops"
+        page = json.loads(await asyncio.to_thread(lambda: urllib.request.urlopen(url).read()))
+        envelopes = [base64.b64decode(op["data"]) for op in page["ops"]]
+        self.assertEqual(len(envelopes), 2)
+
+        # What a process of its own would do.
+        snapshot = delta.KeySnapshot.open(sealed, keystore)
+        profile, preview = [delta.decrypt_push(envelope, snapshot) for envelope in envelopes]
+        self.assertTrue(profile.said.is_OTHER())
+        self.assertEqual((preview.topic, preview.operation, preview.author), (topic, sent, alice.author))
+        self.assertEqual((preview.name, preview.said.text, preview.said.mentions), ("Alice", "pushed", True))
+        self.assertEqual((preview.own, preview.may_write), (False, True))
+        self.assertLess(abs(snapshot.taken_at() - datetime.now(timezone.utc)), timedelta(hours=1))
+        for wrong, code in ((b"\x01" * 300, "push_needs_app"), (b"\x03" * 300, "push_no_key")):
+            with self.assertRaises(delta.DeltaError.State) as refused:
+                delta.decrypt_push(wrong, snapshot)
+            self.assertEqual(refused.exception.code, code)
+        with self.assertRaises(delta.DeltaError.Argument) as refused:
+            delta.decrypt_push(envelopes[0][:-1], snapshot)
+        self.assertEqual(refused.exception.code, "push_damaged")
+        with self.assertRaises(delta.DeltaError.Keystore):
+            delta.KeySnapshot.open(sealed, delta.MemoryKeystore())
+
+
+if __name__ == "__main__":
+    unittest.main()
