@@ -7,11 +7,8 @@ use super::io::{Network, Output};
 use super::state::State;
 use crate::entropy::Entropy;
 use crate::identity::Millis;
-use crate::onion::PacketClass;
 use crate::onion::directory::Node;
-use crate::onion::route::RouteRequest;
 use crate::sync::backoff::{doubled, jitter};
-use crate::sync::outbox::Path;
 
 /// Earliest age at which records are renewed, milliseconds. Devices draw their time, so that they do not all come at
 /// once.
@@ -119,16 +116,15 @@ impl State {
 
     /// Whom to ask, one after the other: the entry guards, which know this device's address anyway.
     fn record_sources(&mut self, now: Millis, entropy: &mut dyn Entropy) -> Vec<String> {
-        let Some(Network { directory, server, relays, .. }) = self.network.clone() else { return Vec::new() };
+        let Some(Network { directory, .. }) = self.network.clone() else { return Vec::new() };
         let listed = |node: &Node| format!("{}/records", node.url);
         let guards = |state: &Self| -> Vec<String> {
             state.routes.guards().nodes().filter_map(|id| directory.node(&id)).map(listed).collect()
         };
         let mut sources = guards(self);
         if sources.is_empty() {
-            let request = RouteRequest { server: &server, relays, class: PacketClass::C0, avoid: &[], now };
-            // Only for the guards that it draws; without a route any relay has to do.
-            let _ = self.routes.pick(&directory, &request, &[] as &[Path], entropy);
+            // Without a route any relay has to do.
+            self.draw_guards(now, entropy);
             sources = guards(self);
         }
         let asked_in_vain = self.freshness.failures >= FAILURES_OF_GUARDS;

@@ -25,14 +25,24 @@ impl State {
         entropy: &mut dyn Entropy,
     ) -> Option<Tunnel> {
         let first = self.tunnel_for(id, now)?;
-        if self.routes.guards().nodes().next().is_some() {
+        if self.routes.guards().are_drawn(self.sends_v2()) {
             return Some(first);
         }
-        let Network { server, directory, relays, .. } = self.network.as_ref()?;
-        let request = RouteRequest { server, relays: *relays, class: PacketClass::C0, avoid: &[], now };
-        // Without a route there is no guard either, and nothing for the tunnel to keep away from.
-        let _ = self.routes.pick(directory, &request, &[] as &[Path], entropy);
+        self.draw_guards(now, entropy);
         self.tunnel_for(id, now)
+    }
+
+    /// Draws a route of the kind this device sends over, for the guards alone. Without a route there is no guard either,
+    /// and nothing to keep away from.
+    pub(super) fn draw_guards(&mut self, now: Millis, entropy: &mut dyn Entropy) {
+        let v2 = self.sends_v2();
+        let Some(Network { server, directory, relays, .. }) = self.network.as_ref() else { return };
+        let request = RouteRequest { server, relays: *relays, class: PacketClass::C0, avoid: &[], now };
+        let used: &[Path] = &[];
+        let _ = match v2 {
+            true => self.routes.pick_v2(directory, &request, used, entropy).map(drop),
+            false => self.routes.pick(directory, &request, used, entropy).map(drop),
+        };
     }
 
     /// A tunnel over a relay that no socket of this device uses.

@@ -7,7 +7,7 @@ use delta_core::engine::{
 use delta_core::identity::Millis;
 use delta_core::store::{Store, StoreOptions};
 
-use crate::support::{Device, World, posts, ticket};
+use crate::support::{Device, World, original, posts, ticket};
 
 /// The world's network with records collected then.
 fn collected(world: &World, at: Millis) -> Network {
@@ -50,6 +50,27 @@ fn records_are_renewed_daily_from_the_guards() {
     alice.handle(vec![input, Input::RecordsRenewed { ok: true }]).unwrap();
     assert_eq!(until_renewal(&mut alice), sources);
     assert!(alice.now.since(renewed) >= RENEW_MIN_MS);
+}
+
+#[test]
+fn where_version_2_is_sent_records_are_renewed_from_its_guards() {
+    let world = World::new(ticket().topic());
+    let mut alice = Device::new(1, Store::in_memory().unwrap(), &ticket());
+    alice.join(&world);
+    let start = alice.now;
+    alice.command(Command::Configure(original(collected(&world, start), true))).unwrap();
+    let sources = until_renewal(&mut alice);
+    let relays = original(world.network(3), true).directory;
+    let command = alice.say("over a guard");
+    let input = alice.input(command);
+    let jobs = posts(alice.handle(vec![input]).unwrap());
+    let entry = relays.node(&jobs[0].entry).unwrap();
+    assert_eq!(sources.len(), 2, "a guard and its spare: {sources:?}");
+    assert!(sources.contains(&format!("{}/records", entry.url)), "{sources:?}");
+    let renewed = alice.now;
+    let input = alice.input(Command::Configure(original(collected(&world, renewed), true)));
+    alice.handle(vec![input, Input::RecordsRenewed { ok: true }]).unwrap();
+    assert_eq!(until_renewal(&mut alice), sources, "nobody else learns this device's address");
 }
 
 #[test]

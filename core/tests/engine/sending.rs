@@ -12,7 +12,7 @@ use delta_core::onion::v3::{self, Peeled};
 use delta_core::onion::{IdentitySecret, PacketClass};
 use delta_core::store::Store;
 
-use crate::support::{Device, World, posts, ticket};
+use crate::support::{Device, World, original, posts, ticket};
 
 fn network(world: &World, sending: Sending) -> Network {
     Network { sending, ..world.network(3) }
@@ -130,28 +130,16 @@ fn in_private_mode_every_relay_is_asked_to_wait_and_the_echo_is_waited_for() {
     assert!(alice.status().round_trip_ms.unwrap() < 1_000, "the delays are no part of it");
 }
 
-/// The same nodes as they say who they are when they speak only version 2.
-fn without_keys(nodes: impl IntoIterator<Item = Node>) -> Arc<Directory> {
-    let nodes = nodes.into_iter().map(|node| Node { keys: Vec::new(), ..node });
-    Arc::new(Directory::from_nodes(1, u64::MAX, nodes))
-}
-
-fn original(world: &World, accept_v2: bool) -> Network {
-    let network = network(world, Sending { accept_v2, ..Sending::default() });
-    let server = Node { keys: Vec::new(), ..network.server };
-    Network { directory: without_keys(network.directory.nodes().to_vec()), server, ..network }
-}
-
 #[test]
 fn to_a_server_of_version_2_nothing_goes_unless_the_app_agrees() {
     let world = World::new(ticket().topic());
     let mut alice = on(&world, Sending::default());
-    alice.command(Command::Configure(original(&world, false))).unwrap();
+    alice.command(Command::Configure(original(world.network(3), false))).unwrap();
     let command = alice.say("waits");
     let input = alice.input(command);
     assert!(posts(alice.handle(vec![input]).unwrap()).is_empty());
     assert_eq!(alice.status().blocked, Some(Blocked::Version2));
-    let input = alice.input(Command::Configure(original(&world, true)));
+    let input = alice.input(Command::Configure(original(world.network(3), true)));
     assert_eq!(posts(alice.handle(vec![input]).unwrap()).len(), 1);
     assert_eq!(alice.status().blocked, None);
 }
@@ -160,7 +148,7 @@ fn to_a_server_of_version_2_nothing_goes_unless_the_app_agrees() {
 fn version_2_packets_hold_one_operation_and_lead_through_every_relay_to_the_topic() {
     let world = World::new(ticket().topic());
     let mut alice = on(&world, Sending::default());
-    alice.command(Command::Configure(original(&world, true))).unwrap();
+    alice.command(Command::Configure(original(world.network(3), true))).unwrap();
     let says = ["one", "two", "three"].map(|text| alice.say(text)).map(|command| alice.input(command));
     let jobs = posts(alice.handle(says.into()).unwrap());
     assert_eq!(jobs.iter().map(PostJob::operations).collect::<Vec<_>>(), [1, 1, 1]);

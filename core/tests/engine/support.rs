@@ -5,7 +5,7 @@ use std::sync::Arc;
 use bytes::Bytes;
 use delta_core::engine::{
     Command, CommandError, CommandId, Engine, EngineError, Event, Input, Network, Output, PostJob, Reply,
-    SeenDirectory, open,
+    SeenDirectory, Sending, open,
 };
 use delta_core::entropy::SeededEntropy;
 use delta_core::identity::{EnvelopeHash, Millis, NodeId, OperationId};
@@ -61,7 +61,7 @@ impl World {
             hide_reading: true,
             look_before_retry: true,
             seen: SeenDirectory::default(),
-            sending: delta_core::engine::Sending::default(),
+            sending: Sending::default(),
         }
     }
 
@@ -151,6 +151,14 @@ impl World {
             max_op: 1 << 20,
         }
     }
+}
+
+/// The same network as its nodes describe themselves when they speak only version 2.
+pub fn original(network: Network, accept_v2: bool) -> Network {
+    let plain = |node: &Node| Node { keys: Vec::new(), ..node.clone() };
+    let nodes: Vec<Node> = network.directory.nodes().iter().map(plain).collect();
+    let (server, sending) = (plain(&network.server), Sending { accept_v2, ..network.sending });
+    Network { directory: Arc::new(Directory::from_nodes(1, u64::MAX, nodes)), server, sending, ..network }
 }
 
 pub struct Device {

@@ -6,7 +6,7 @@ use delta_core::onion::directory::{Directory, Node};
 use delta_core::onion::route::TUNNEL_PAUSE_MIN_MS;
 use delta_core::store::{PendingLimits, Store, StoreOptions};
 
-use crate::support::{Device, World, Writer, posts, ticket};
+use crate::support::{Device, World, Writer, original, posts, ticket};
 
 fn device(world: &World, network: Network) -> Device {
     let ticket = ticket();
@@ -75,6 +75,24 @@ fn the_relay_that_carries_a_topic_is_no_entry_guard_while_there_are_others() {
                 assert_ne!(job.entry, carrier, "seed {seed}");
                 world.carry(&job);
             }
+        }
+    }
+}
+
+#[test]
+fn where_version_2_is_sent_its_guards_carry_no_topic_either() {
+    for seed in 1..=20 {
+        let world = world();
+        let mut device = Device::new(seed, Store::in_memory().unwrap(), &ticket());
+        device.join_network(original(world.tunnel_network(0), true));
+        device.catch_up(&world);
+        let carrier = device.via.unwrap();
+        for number in 0..5 {
+            let command = device.say(&number.to_string());
+            let input = device.input(command);
+            let jobs = posts(device.handle(vec![input]).unwrap());
+            assert_eq!(jobs.len(), 1);
+            assert_ne!(jobs[0].entry, carrier, "seed {seed}");
         }
     }
 }

@@ -61,9 +61,16 @@ impl Guards {
         out
     }
 
-    /// The guards of v3 routes in order of preference, the primary first. For status displays.
+    /// All guards, those of v3 routes first, each in order of preference: the relays that see that this device
+    /// publishes.
     pub fn nodes(&self) -> impl Iterator<Item = NodeId> + '_ {
-        self.v3.guards.iter().map(|guard| guard.node)
+        self.v3.guards.iter().chain(&self.v2.guards).map(|guard| guard.node)
+    }
+
+    /// Whether there are any for routes of version 2, or for the others.
+    pub const fn are_drawn(&self, v2: bool) -> bool {
+        let set = if v2 { &self.v2 } else { &self.v3 };
+        !set.guards.is_empty()
     }
 }
 

@@ -40,7 +40,7 @@ pub struct TunnelRequest<'a> {
     /// The topic that is read.
     pub topic: TopicId,
     /// Entry guards: they know that this address publishes, so neither they nor relays of their operators carry what
-    /// it reads while there are others.
+    /// it reads while there are others whose tunnels have not just failed.
     pub guards: &'a [NodeId],
     /// Relays that are out of the question.
     pub never: &'a [NodeId],
