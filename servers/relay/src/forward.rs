@@ -159,8 +159,9 @@ impl Forwarder {
         }
         let mut hops = lock(&self.hops);
         for forward in ready {
+            let next = forward.next();
             let hop = hops
-                .entry(forward.next())
+                .entry(next)
                 .or_insert_with(|| Arc::new(Hop { queue: Mutex::default(), waiting: Semaphore::new(0) }));
             let mut queue = lock(&hop.queue);
             queue.packets.push_back(forward);
@@ -169,13 +170,13 @@ impl Forwarder {
                 || (queue.workers < MAX_CONNECTIONS && queue.packets.len() > BACKLOG * queue.workers)
             {
                 queue.workers += 1;
-                self.runtime.spawn(Arc::clone(self).work(Arc::clone(hop)));
+                self.runtime.spawn(Arc::clone(self).work(next, Arc::clone(hop)));
             }
         }
     }
 
     /// One worker: packet by packet over one connection, until there has been nothing to do for a while.
-    async fn work(self: Arc<Self>, hop: Arc<Hop>) {
+    async fn work(self: Arc<Self>, next: NodeId, hop: Arc<Hop>) {
         let mut link: Option<Link> = None;
         while let Some(forward) = hop.take(&mut link).await {
             let outcome = match self.directories.view().destination(&forward.next()) {
@@ -185,6 +186,7 @@ impl Forwarder {
             };
             self.finish(forward, outcome);
         }
+        forget(&mut lock(&self.hops), &next);
     }
 
     fn finish(&self, forward: Forward, outcome: Outcome) {
@@ -233,6 +235,36 @@ impl Hop {
     }
 }
 
+/// Drops a node's queue when nobody uses it, so that nodes that were listed once do not stay for ever.
+fn forget(hops: &mut HashMap<NodeId, Arc<Hop>>, node: &NodeId) {
+    let is_idle = |hop: &Arc<Hop>| {
+        let queue = lock(&hop.queue);
+        // A packet may have come meanwhile, and brought a worker.
+        queue.workers == 0 && queue.packets.is_empty()
+    };
+    if hops.get(node).is_some_and(is_idle) {
+        hops.remove(node);
+    }
+}
+
 fn drain(mixer: &mut Mixer, now: Millis) -> Vec<Forward> {
     std::iter::from_fn(|| mixer.poll_transmit(now)).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_queue_is_forgotten_once_it_has_neither_packets_nor_workers() {
+        let (mut hops, node) = (HashMap::new(), NodeId([1; 32]));
+        let queue = Queue { workers: 1, ..Queue::default() };
+        let hop = Arc::new(Hop { queue: Mutex::new(queue), waiting: Semaphore::new(0) });
+        hops.insert(node, Arc::clone(&hop));
+        forget(&mut hops, &node);
+        assert_eq!(hops.len(), 1);
+        lock(&hop.queue).workers = 0;
+        forget(&mut hops, &node);
+        assert!(hops.is_empty());
+    }
 }

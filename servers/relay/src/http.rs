@@ -108,10 +108,12 @@ impl Front {
             return Ok(self.busy(unread(StatusCode::SERVICE_UNAVAILABLE)));
         };
         match &self.v2 {
-            Some(v2) if packet.first() == Some(&v2::VERSION) => Ok(match v2.answer(packet, share).await {
-                StatusCode::SERVICE_UNAVAILABLE => later(status(StatusCode::SERVICE_UNAVAILABLE)),
-                code => status(code),
-            }),
+            Some(v2) if packet.first() == Some(&v2::VERSION) => {
+                Ok(match v2.answer(&self.pool, packet, share).await {
+                    StatusCode::SERVICE_UNAVAILABLE => later(status(StatusCode::SERVICE_UNAVAILABLE)),
+                    code => status(code),
+                })
+            }
             _ => Ok(self.accept(packet, share)),
         }
     }
@@ -121,7 +123,7 @@ impl Front {
             self.counters.count(Event::BadLength);
             return status(StatusCode::BAD_REQUEST);
         }
-        match self.pool.push(Job { packet, share }) {
+        match self.pool.push(Job::Packet { packet, share }) {
             Ok(()) => {
                 self.counters.count(Event::Accepted);
                 status(StatusCode::ACCEPTED)

@@ -18,6 +18,8 @@ delta_server_shell::limits! {
     tunnel_bytes_per_second = 8 * 1024 * 1024;
     /// Tags remembered per onion key. Above it: 503 until the key rotates.
     replay_tags = delta_server_shell::keys::REPLAY_CAPACITY as u64;
+    /// Packets of version 2 remembered in all, because their key never changes. Above it: 503 until it is raised.
+    v2_replay_tags = delta_server_shell::keys::REPLAY_CAPACITY as u64;
 }
 
 #[cfg(test)]
@@ -31,6 +33,7 @@ mod tests {
         assert_eq!((limits.tunnels_per_address, limits.tunnels), (256, 8_192));
         assert_eq!(limits.upload_bytes_per_address, 4_194_304);
         assert_eq!(limits.tunnel_bytes_per_second, 8_388_608);
+        assert_eq!((limits.replay_tags, limits.v2_replay_tags), (32_000_000, 32_000_000));
         limits.set(&"requests_per_second_per_address=0".parse().unwrap());
         assert_eq!(limits.requests_per_second_per_address, 0);
         assert!("colour=1".parse::<LimitOption>().unwrap_err().to_string().contains("tunnels_per_address"));

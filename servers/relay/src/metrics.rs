@@ -13,6 +13,7 @@ use hyper::{Request, StatusCode};
 use crate::forward::Forwarder;
 use crate::http::{Answer, text};
 use crate::tunnel::Tunnels;
+use crate::v2::V2;
 use delta_server_shell::directory::Directories;
 
 /// What the admin address shows. Numbers only: no addresses, keys, tags or sizes of single packets.
@@ -30,6 +31,8 @@ pub struct Metrics {
     pub door: Arc<Door>,
     /// Tunnels, where they are offered.
     pub tunnels: Option<Arc<Tunnels>>,
+    /// Version 2, where it is taken.
+    pub v2: Option<Arc<V2>>,
 }
 
 impl Metrics {
@@ -61,6 +64,11 @@ impl Metrics {
                 "delta_relay_replay_tags",
                 "Packets remembered so that none is taken twice.",
                 self.keys.set().tags(),
+            ),
+            (
+                "delta_relay_v2_replay_tags",
+                "Packets of version 2 remembered; at the limit v2_replay_tags no more are taken.",
+                self.v2.as_ref().map_or(0, |v2| v2.tags()),
             ),
             (
                 "delta_relay_known_nodes",

@@ -126,7 +126,7 @@ impl Options {
         self.limit.iter().for_each(|limit| limits.set(limit));
         file.finish()?;
         let capacity = usize::try_from(bound(limits.replay_tags)).unwrap_or(usize::MAX);
-        let keys = KeyPolicy { capacity, ..self.directory.keys()? };
+        let keys = KeyPolicy { capacity, ..self.directory.keys(self.node.v2_only)? };
         let directory = self.directory.settle(self.node.allow_private)?;
         let batch_ms = self.batch_ms.unwrap_or(DEFAULT_BATCH_MS);
         if batch_ms > MAX_BATCH_MS {
@@ -134,7 +134,7 @@ impl Options {
             return Err(OptionsError::Invalid { name: "batch-ms", why });
         }
         Ok(Settings {
-            node: self.node.settle()?,
+            node: self.node.settle(self.accept_v2)?,
             directory: directory.ok_or(OptionsError::Missing("directory"))?,
             keys,
             batch_ms,

@@ -20,13 +20,17 @@ const QUEUE_PER_THREAD: usize = 512;
 /// Packets a thread takes at once.
 const BATCH: usize = 16;
 
-/// A packet that was answered with 202.
-#[derive(Debug)]
-pub struct Job {
-    /// Its bytes.
-    pub packet: Vec<u8>,
-    /// Its part of the memory budget.
-    pub share: Share,
+/// What a thread is to do.
+pub enum Job {
+    /// Open and forward a packet that was answered with 202.
+    Packet {
+        /// Its bytes.
+        packet: Vec<u8>,
+        /// Its part of the memory budget.
+        share: Share,
+    },
+    /// Something else of about as much work.
+    Other(Box<dyn FnOnce() + Send>),
 }
 
 /// The queue in front of the threads.
@@ -81,7 +85,7 @@ impl Pool {
         Ok(this)
     }
 
-    /// Queues a packet; gives it back when the queue is full.
+    /// Queues a job; gives it back when the queue is full.
     pub fn push(&self, job: Job) -> Result<(), Job> {
         let mut queue = self.lock();
         if queue.jobs.len() >= self.capacity {
@@ -130,19 +134,28 @@ impl Peeler {
         let (view, keys) = (self.directories.view(), self.keys.set());
         let known = |node: &NodeId| view.destination(node).is_some();
         for job in jobs {
-            match self.peel_one(&keys, job, known) {
-                Ok(packet) => outgoing.push(packet),
-                Err(event) => self.counters.count(event),
+            match job {
+                Job::Packet { packet, share } => match self.peel_one(&keys, packet, share, known) {
+                    Ok(packet) => outgoing.push(packet),
+                    Err(event) => self.counters.count(event),
+                },
+                Job::Other(work) => work(),
             }
         }
         self.forwarder.submit(outgoing.drain(..));
     }
 
-    fn peel_one(&self, keys: &KeySet, job: Job, known: impl Fn(&NodeId) -> bool) -> Result<Outgoing, Event> {
-        let opened = gate::open(keys.secrets(), job.packet)?;
+    fn peel_one(
+        &self,
+        keys: &KeySet,
+        packet: Vec<u8>,
+        share: Share,
+        known: impl Fn(&NodeId) -> bool,
+    ) -> Result<Outgoing, Event> {
+        let opened = gate::open(keys.secrets(), packet)?;
         self.remember(keys, &opened)?;
         let routed = gate::route(opened, &self.me, known)?;
-        Ok((routed.next, routed.delay_ms, job.share.attach(routed.packet)))
+        Ok((routed.next, routed.delay_ms, share.attach(routed.packet)))
     }
 
     /// The tag is in the file before anything is done with the packet.

@@ -12,7 +12,7 @@ use delta_relay_core::{Counters, Event, Limits};
 use delta_replay::ReplayError;
 use delta_server_shell::connect::{Connector, SystemResolver, Timeouts};
 use delta_server_shell::directory::{Directories, LoadError};
-use delta_server_shell::limit::{Rates, Shares};
+use delta_server_shell::limit::{Rates, Shares, bound};
 use delta_server_shell::platform::{self, Clock};
 use delta_server_shell::program::{self, LogFormat, Stop};
 use delta_server_shell::serve::{Door, serve};
@@ -207,7 +207,9 @@ async fn assemble(
                 "--accept-v2: packets of version 2 shrink at every hop and show their topic to the last"
             );
             let (directories, counters) = (Arc::clone(&directories), Arc::clone(&counters));
-            let v2 = V2::open(folder, settings.v2_server, directories, connector.clone(), counters)?;
+            let capacity = usize::try_from(bound(limits.v2_replay_tags)).unwrap_or(usize::MAX);
+            let server = settings.v2_server;
+            let v2 = V2::open(folder, capacity, server, directories, connector.clone(), counters)?;
             Some(Arc::new(v2))
         }
         false => None,
@@ -253,6 +255,7 @@ async fn assemble(
         directories: Arc::clone(&directories),
         door: Arc::clone(&door),
         tunnels,
+        v2,
     });
     Ok(Node { front, metrics, pool, forwarder, directories, records, keys, counters, door })
 }
@@ -261,7 +264,8 @@ async fn assemble(
 fn door(settings: &Settings, counters: &Arc<Counters>) -> Result<Door, TlsError> {
     let (limits, counters) = (settings.limits, Arc::clone(counters));
     let busy = move |_| counters.count(Event::Busy);
-    let door = settings.node.door(limits.connections, limits.connections_per_address, busy)?;
+    let each = Shares::new(limits.connections_per_address);
+    let door = settings.node.door(limits.connections, each, busy)?;
     // A packet's answer is the same bytes at any time.
     Ok(Door { date: false, ..door })
 }

@@ -7,11 +7,12 @@ use base64::engine::general_purpose::STANDARD;
 use delta_core::entropy::SeededEntropy;
 use delta_core::identity::NodeId;
 use delta_core::onion::IdentityKey;
-use delta_core::onion::directory::NodeKind;
+use delta_core::onion::directory::{NodeKind, RecordObject};
 use delta_core::onion::v2::{self, Hop};
 use delta_core::topic::TopicId;
+use delta_replay::{BootId, Opened, ReplayFile, Untrusted};
 use ed25519_dalek::VerifyingKey;
-use support::{Net, Played, Relay, Server, answer, post, status, wrap};
+use support::{Net, Played, Relay, Server, answer, free_address, get, post, program, status, wrap};
 
 const TOPIC: TopicId = TopicId([7; 32]);
 const ACCEPT: [&str; 4] = ["--batch-ms", "0", "--allow-private", "--accept-v2"];
@@ -133,6 +134,78 @@ fn versions_are_never_mixed() {
     );
     relays[0].wait_count("replayed", 1);
     assert!(sink.rest().is_empty());
+}
+
+#[test]
+fn case_03_a_version_2_replay_is_dropped_after_a_power_failure_too() {
+    let sink = Server::start(|_, stream| answer(stream, "200 OK", ""));
+    let (net, mut relays) = three(&sink);
+    let sent: Vec<_> = (1..=3).map(|seed| packet(&[hop(&relays[0])], b"op", seed)).collect();
+    for packet in &sent {
+        assert_eq!(status(&post(relays[0].address, packet)), 200);
+    }
+    relays[0].kill();
+    // The file as another boot of the machine leaves it behind.
+    let (path, key) = (relays[0].data.join("replay-v2"), relays[0].id().0);
+    let other_boot = BootId::from_bytes([9; 16]);
+    drop(ReplayFile::salvage(&path, &key, 100, other_boot).unwrap());
+    let found = ReplayFile::open(&path, &key, 100, BootId::current()).unwrap();
+    assert!(matches!(found, Opened::Untrusted(Untrusted::OtherBoot)));
+    relays[0].start_with(&net, &ACCEPT);
+    for packet in &sent {
+        assert_eq!(status(&post(relays[0].address, packet)), 400);
+    }
+    assert!(relays[0].log.lock().unwrap().contains("3 packets of version 2 are remembered"));
+    assert_eq!(sink.rest().len(), 3);
+}
+
+#[test]
+fn a_full_set_of_version_2_takes_no_new_packet_and_still_knows_the_old_ones() {
+    let sink = Server::start(|_, stream| answer(stream, "200 OK", ""));
+    let (net, mut relays) = three(&sink);
+    relays[0].kill();
+    relays[0].start_with(&net, &[&ACCEPT[..], &["--limit", "v2_replay_tags=2"]].concat());
+    let packets: Vec<_> = (1..=3).map(|seed| packet(&[hop(&relays[0])], b"op", seed)).collect();
+    let codes = |relay: &Relay| [0, 1, 2, 0].map(|index| status(&post(relay.address, &packets[index])));
+    assert_eq!(codes(&relays[0]), [200, 200, 503, 400]);
+    assert!(get(relays[0].admin, "/metrics").contains("\ndelta_relay_v2_replay_tags 2\n"));
+    relays[0].kill();
+    relays[0].start_with(&net, &[&ACCEPT[..], &["--limit", "v2_replay_tags=3"]].concat());
+    assert_eq!(codes(&relays[0]), [400, 400, 200, 400], "a higher limit takes more");
+}
+
+#[test]
+fn a_node_of_version_2_only_publishes_no_onion_key_and_none_appears_later() {
+    let sink = Server::start(|_, stream| answer(stream, "200 OK", ""));
+    let (net, mut relays) = three(&sink);
+    let fresh = net.relay_signed("d", free_address(), None, &["--v2-only"]);
+    assert_eq!(fresh.record.verify().unwrap().keys, []);
+    let server = Played::new(1, NodeKind::Sync, sink.url());
+    net.write(2, &[fresh.record.clone(), relays[0].record.clone(), server.record()]);
+    let mut fresh = fresh;
+    let keys = |json: &str| RecordObject::parse(json).unwrap().verify().unwrap().keys;
+    for _ in 0..2 {
+        fresh.start_with(&net, &[&ACCEPT[..], &["--v2-only"]].concat());
+        assert_eq!(keys(&get(fresh.address, "/key")), []);
+        let all: Vec<serde_json::Value> = serde_json::from_str(&get(fresh.address, "/records")).unwrap();
+        assert_eq!(keys(&all[0].to_string()), []);
+        fresh.terminate();
+        assert!(fresh.wait().success());
+    }
+    // What is no such node, or does not take version 2, does not start like one.
+    relays[0].terminate();
+    assert!(relays[0].wait().success());
+    for (data, options, why) in [
+        (&fresh.data, &["--v2-only"][..], "--accept-v2 is missing"),
+        (&relays[0].data, &["--v2-only", "--accept-v2"], "make a new data folder"),
+    ] {
+        let mut command = program();
+        command.args(["--listen", "127.0.0.1:0", "--allow-private", "--trust", &net.trust()]).args(options);
+        command.arg("--data").arg(data).arg("--directory").arg(net.list());
+        let output = command.output().unwrap();
+        let said = String::from_utf8_lossy(&output.stderr).into_owned();
+        assert!(!output.status.success() && said.contains(why), "{said}");
+    }
 }
 
 #[test]

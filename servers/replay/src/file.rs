@@ -16,6 +16,8 @@ use crate::set::{Admission, ReplaySet};
 const MAGIC: &[u8; 8] = b"dlt-rpl1";
 const HEADER_LEN: u64 = 80;
 const RECORD_LEN: usize = 12;
+/// Records written at once when a file is salvaged.
+const SALVAGE_AT_ONCE: usize = 4096;
 /// The count in the header of a file in use.
 const OPEN: u64 = u64::MAX;
 
@@ -29,7 +31,8 @@ pub struct ReplayError {
     pub source: std::io::Error,
 }
 
-/// Why a replay file cannot be relied on. The server must start a new onion key.
+/// Why a replay file cannot be relied on. The server must start a new onion key; one for which there is no new one
+/// keeps what it can ([`ReplayFile::salvage`]).
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Error)]
 pub enum Untrusted {
     /// There is no file for the key.
@@ -110,6 +113,38 @@ impl ReplayFile {
         // Cuts off a record that was written half when the process was killed; its packet was never acted on.
         this.file.set_len(this.end()).map_err(|source| this.error(source))?;
         Ok(Opened::Trusted(this))
+    }
+
+    /// Reads back what there is of a file that [`open`](Self::open) does not trust, and writes it as a new one in its
+    /// place: every record whose check is good, wherever it stands. For a key that cannot be given up. What was lost
+    /// (after another boot: of the last 10 ms) may be taken a second time.
+    ///
+    /// # Errors
+    /// The old file cannot be read, or the new one not be written: then the old one is as it was.
+    pub fn salvage(path: &Path, key: &[u8; 32], capacity: usize, boot: BootId) -> Result<Self, ReplayError> {
+        let error = |source| ReplayError { path: path.to_owned(), source };
+        let mut set = ReplaySet::new(capacity);
+        match File::open(path) {
+            Ok(file) => salvage_records(&file, key, &mut set).map_err(error)?,
+            Err(source) if source.kind() == ErrorKind::NotFound => {}
+            Err(source) => return Err(error(source)),
+        }
+        let mut this = Self::create(&path.with_extension("new"), key, capacity, boot)?;
+        let mut prefixes = set.iter();
+        loop {
+            let some: Vec<u64> = prefixes.by_ref().take(SALVAGE_AT_ONCE).collect();
+            if some.is_empty() {
+                break;
+            }
+            this.append(&some).map_err(error)?;
+        }
+        drop(prefixes);
+        // Whole on the disk before it takes the old one's place.
+        this.file.sync_all().and_then(|()| std::fs::rename(&this.path, path)).map_err(error)?;
+        let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
+        File::open(folder).and_then(|folder| folder.sync_all()).map_err(error)?;
+        (this.path, this.set) = (path.to_owned(), set);
+        Ok(this)
     }
 
     /// Looks tags up, in order, and writes those that are new to the file, all at once. Where it says `Fresh` the tag
@@ -237,8 +272,7 @@ fn load(
     let mut records = 0;
     let mut record = [0; RECORD_LEN];
     while read_full(&mut reader, &mut record)? == RECORD_LEN {
-        let [a, b, c, d, e, f, g, h, check @ ..] = record;
-        let prefix = u64::from_be_bytes([a, b, c, d, e, f, g, h]);
+        let (prefix, check) = split_record(&record);
         // A repeated prefix was never written; a full set means a smaller capacity than before: keep all the same.
         if check != record_check(key, records, prefix) || set.restore(prefix) {
             return Ok(Err(Untrusted::Corrupt));
@@ -247,6 +281,25 @@ fn load(
     }
     let complete = clean_count == OPEN || clean_count == records;
     Ok(if complete { Ok(records) } else { Err(Untrusted::Corrupt) })
+}
+
+/// Puts every record whose check is good into the set. What a header says does not matter: the check covers key and place.
+fn salvage_records(file: &File, key: &[u8; 32], set: &mut ReplaySet) -> std::io::Result<()> {
+    let mut reader = BufReader::with_capacity(1 << 20, file);
+    if read_full(&mut reader, &mut [0; HEADER_LEN as usize])? < HEADER_LEN as usize {
+        return Ok(());
+    }
+    let mut record = [0; RECORD_LEN];
+    for index in 0.. {
+        if read_full(&mut reader, &mut record)? < RECORD_LEN {
+            break;
+        }
+        let (prefix, check) = split_record(&record);
+        if check == record_check(key, index, prefix) {
+            set.restore(prefix);
+        }
+    }
+    Ok(())
 }
 
 /// Fills `out` as far as the file goes and returns how far that was.
@@ -270,6 +323,11 @@ fn header_check(header: &[u8]) -> [u8; 16] {
     check
 }
 
+fn split_record(record: &[u8; RECORD_LEN]) -> (u64, [u8; 4]) {
+    let [a, b, c, d, e, f, g, h, check @ ..] = *record;
+    (u64::from_be_bytes([a, b, c, d, e, f, g, h]), check)
+}
+
 fn record_check(key: &[u8; 32], index: u64, prefix: u64) -> [u8; 4] {
     let mut hasher = blake3::Hasher::new_keyed(key);
     hasher.update(&index.to_be_bytes()).update(&prefix.to_be_bytes());
@@ -278,174 +336,4 @@ fn record_check(key: &[u8; 32], index: u64, prefix: u64) -> [u8; 4] {
 }
 
 #[cfg(test)]
-mod tests {
-    use std::collections::HashSet;
-
-    use proptest::prelude::*;
-
-    use super::*;
-
-    const KEY: [u8; 32] = [7; 32];
-    const BOOT: BootId = BootId::from_bytes([1; 16]);
-    const LATER_BOOT: BootId = BootId::from_bytes([2; 16]);
-
-    fn tag(number: u64) -> [u8; 16] {
-        u128::from(number).wrapping_shl(64).to_be_bytes()
-    }
-
-    impl ReplayFile {
-        fn admit(&mut self, tag: &[u8; 16]) -> Result<Admission, ReplayError> {
-            self.admit_all(&[*tag]).map(|admitted| admitted[0])
-        }
-    }
-
-    #[test]
-    fn tags_admitted_together_are_remembered_like_those_admitted_one_by_one() {
-        let dir = tempfile::tempdir().unwrap();
-        let (path, single) = (dir.path().join("replay"), dir.path().join("single"));
-        let mut file = ReplayFile::create(&path, &KEY, 4, BOOT).unwrap();
-        let tags = [1, 2, 1, 3, 4, 5, 2].map(tag);
-        use Admission::{Fresh, Full, Seen};
-        let expected = [Fresh, Fresh, Seen, Fresh, Fresh, Full, Seen];
-        assert_eq!(file.admit_all(&tags).unwrap(), expected);
-        assert_eq!(file.admit_all(&[]).unwrap(), []);
-        let mut one_by_one = ReplayFile::create(&single, &KEY, 4, BOOT).unwrap();
-        assert_eq!(tags.map(|tag| one_by_one.admit(&tag).unwrap()), expected);
-        drop((file, one_by_one));
-        assert_eq!(std::fs::read(&path).unwrap(), std::fs::read(&single).unwrap());
-        assert_eq!(trusted(ReplayFile::open(&path, &KEY, 4, BOOT).unwrap()).set().len(), 4);
-    }
-
-    fn trusted(opened: Opened) -> ReplayFile {
-        match opened {
-            Opened::Trusted(file) => file,
-            Opened::Untrusted(why) => panic!("untrusted: {why}"),
-        }
-    }
-
-    fn untrusted(path: &Path, boot: BootId) -> Untrusted {
-        match ReplayFile::open(path, &KEY, 100, boot).unwrap() {
-            Opened::Untrusted(why) => why,
-            Opened::Trusted(_) => panic!("trusted"),
-        }
-    }
-
-    fn with_three(path: &Path) -> ReplayFile {
-        let mut file = ReplayFile::create(path, &KEY, 100, BOOT).unwrap();
-        for number in 1..=3 {
-            assert_eq!(file.admit(&tag(number)).unwrap(), Admission::Fresh);
-        }
-        file
-    }
-
-    #[test]
-    fn case_03_a_killed_process_forgets_nothing_in_the_same_boot() {
-        let dir = tempfile::tempdir().unwrap();
-        let path = dir.path().join("replay");
-        drop(with_three(&path)); // no clean stop
-        let mut file = trusted(ReplayFile::open(&path, &KEY, 100, BOOT).unwrap());
-        for number in 1..=3 {
-            assert_eq!(file.admit(&tag(number)).unwrap(), Admission::Seen);
-        }
-        assert_eq!(file.admit(&tag(4)).unwrap(), Admission::Fresh);
-        drop(file);
-        assert_eq!(trusted(ReplayFile::open(&path, &KEY, 100, BOOT).unwrap()).set().len(), 4);
-    }
-
-    #[test]
-    fn case_03_another_boot_trusts_only_a_clean_stop() {
-        let dir = tempfile::tempdir().unwrap();
-        let path = dir.path().join("replay");
-        drop(with_three(&path));
-        assert_eq!(untrusted(&path, LATER_BOOT), Untrusted::OtherBoot);
-        assert_eq!(untrusted(&path, BootId::unknown()), Untrusted::OtherBoot);
-
-        with_three(&path).close().unwrap();
-        let reopened = trusted(ReplayFile::open(&path, &KEY, 100, LATER_BOOT).unwrap());
-        assert_eq!(reopened.set().len(), 3);
-        drop(reopened); // in use again: the clean mark is gone
-        assert_eq!(untrusted(&path, BOOT), Untrusted::OtherBoot);
-    }
-
-    #[test]
-    fn a_half_written_record_is_cut_off() {
-        let dir = tempfile::tempdir().unwrap();
-        let path = dir.path().join("replay");
-        drop(with_three(&path));
-        let whole = std::fs::read(&path).unwrap();
-        for cut in 1..RECORD_LEN {
-            std::fs::write(&path, &whole[..whole.len() - cut]).unwrap();
-            let mut file = trusted(ReplayFile::open(&path, &KEY, 100, BOOT).unwrap());
-            assert_eq!(file.set().len(), 2);
-            assert_eq!(file.admit(&tag(3)).unwrap(), Admission::Fresh);
-            drop(file);
-            assert_eq!(std::fs::read(&path).unwrap(), whole);
-        }
-    }
-
-    #[test]
-    fn a_changed_byte_anywhere_is_corrupt() {
-        let dir = tempfile::tempdir().unwrap();
-        let path = dir.path().join("replay");
-        drop(with_three(&path));
-        let whole = std::fs::read(&path).unwrap();
-        for at in 0..whole.len() {
-            let mut changed = whole.clone();
-            changed[at] ^= 1;
-            std::fs::write(&path, &changed).unwrap();
-            assert_eq!(untrusted(&path, BOOT), Untrusted::Corrupt, "byte {at}");
-        }
-        // Records swapped, doubled or of another key; a file cut after a clean stop; no file.
-        let records: Vec<&[u8]> = whole[HEADER_LEN as usize..].chunks(RECORD_LEN).collect();
-        let header = &whole[..HEADER_LEN as usize];
-        std::fs::write(&path, [header, records[1], records[0], records[2]].concat()).unwrap();
-        assert_eq!(untrusted(&path, BOOT), Untrusted::Corrupt);
-        std::fs::write(&path, &whole).unwrap();
-        let other = ReplayFile::open(&path, &[8; 32], 100, BOOT).unwrap();
-        assert!(matches!(other, Opened::Untrusted(Untrusted::Corrupt)));
-        with_three(&path).close().unwrap();
-        let clean = std::fs::read(&path).unwrap();
-        std::fs::write(&path, &clean[..clean.len() - RECORD_LEN]).unwrap();
-        assert_eq!(untrusted(&path, LATER_BOOT), Untrusted::Corrupt);
-        std::fs::remove_file(&path).unwrap();
-        assert_eq!(untrusted(&path, BOOT), Untrusted::Missing);
-    }
-
-    #[test]
-    fn a_smaller_capacity_keeps_what_was_seen_and_is_full() {
-        let dir = tempfile::tempdir().unwrap();
-        let path = dir.path().join("replay");
-        drop(with_three(&path));
-        let mut file = trusted(ReplayFile::open(&path, &KEY, 2, BOOT).unwrap());
-        assert_eq!(file.admit(&tag(3)).unwrap(), Admission::Seen);
-        assert_eq!(file.admit(&tag(4)).unwrap(), Admission::Full);
-    }
-
-    proptest! {
-        #![proptest_config(ProptestConfig::with_cases(32))]
-        /// Against a plain set, over kills, clean stops and reboots: nothing is ever admitted twice.
-        #[test]
-        fn nothing_is_admitted_twice(steps in prop::collection::vec((0u8..20, 0u64..40), 1..200)) {
-            let dir = tempfile::tempdir().unwrap();
-            let path = dir.path().join("replay");
-            let mut model = HashSet::new();
-            let mut file = ReplayFile::create(&path, &KEY, 1000, BOOT).unwrap();
-            for (step, number) in steps {
-                match step {
-                    0 => {
-                        drop(file);
-                        file = trusted(ReplayFile::open(&path, &KEY, 1000, BOOT).unwrap());
-                    }
-                    1 => {
-                        file.close().unwrap();
-                        file = trusted(ReplayFile::open(&path, &KEY, 1000, BOOT).unwrap());
-                    }
-                    _ => {
-                        let expected = if model.insert(number) { Admission::Fresh } else { Admission::Seen };
-                        prop_assert_eq!(file.admit(&tag(number)).unwrap(), expected);
-                    }
-                }
-            }
-        }
-    }
-}
+mod tests;

@@ -55,6 +55,11 @@ impl ReplaySet {
         self.seen.remove(&prefix);
     }
 
+    /// Every prefix, in no order.
+    pub fn iter(&self) -> impl Iterator<Item = u64> + '_ {
+        self.seen.iter().copied()
+    }
+
     /// How many tags are remembered.
     pub fn len(&self) -> usize {
         self.seen.len()

@@ -4,7 +4,7 @@
 //! identity.seed     64 hex digits, mode 0600: the Ed25519 seed; never changes
 //! onion-keys.json   mode 0600: the onion keys by id (keys.rs)
 //! replay-<kid>      tags seen under an onion key (delta-replay)
-//! node.json         url, operator and sequence number of the last record
+//! node.json         url, operator and sequence number of the last record, and whether it had onion keys
 //! lock              held while a server runs on the folder
 //! ```
 //!
@@ -39,6 +39,9 @@ pub struct NodeInfo {
     /// Sequence number of the last record.
     #[serde(default)]
     pub seq: u64,
+    /// Whether it named onion keys.
+    #[serde(default)]
+    pub onion: bool,
 }
 
 /// An open data folder.
@@ -190,7 +193,8 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let folder = open(dir.path(), 1).unwrap();
         assert_eq!(folder.node_info().unwrap(), NodeInfo::default());
-        let info = NodeInfo { url: Some("https://relay.example".to_owned()), operator: None, seq: 7 };
+        let info =
+            NodeInfo { url: Some("https://relay.example".to_owned()), operator: None, seq: 7, onion: true };
         folder.store_node_info(&info).unwrap();
         assert_eq!(folder.node_info().unwrap(), info);
     }

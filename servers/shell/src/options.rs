@@ -59,13 +59,16 @@ pub struct RecordOptions {
     /// Permit http, any port and private addresses in the URL (tests and local networks).
     #[arg(long, env = "DELTA_ALLOW_PRIVATE", value_parser = clap::builder::FalseyValueParser::new())]
     pub allow_private: bool,
+    /// Name no onion keys: for a node that others are to use in version 2 networks only. Start it with the same.
+    #[arg(long, env = "DELTA_V2_ONLY", value_parser = clap::builder::FalseyValueParser::new())]
+    pub v2_only: bool,
 }
 
 impl RecordOptions {
     /// Signs a record of the folder's node, that says whether it offers tunnels.
     pub fn sign(self, kind: NodeKind, tunnel: bool) -> Result<RecordObject, SignError> {
-        let Self { data, url, operator, valid_days, allow_private } = self;
-        let terms = RecordTerms { kind, url, operator, tunnel, valid_days, allow_private };
+        let Self { data, url, operator, valid_days, allow_private, v2_only } = self;
+        let terms = RecordTerms { kind, url, operator, tunnel, valid_days, allow_private, v2_only };
         // Before a folder is made for nothing.
         terms.check()?;
         let folder = NodeFolder::open(&data, &mut PlatformEntropy)?;
@@ -108,6 +111,10 @@ pub struct NodeOptions {
     /// Permit http, any port and private addresses (tests and local networks).
     #[arg(long, env = "DELTA_ALLOW_PRIVATE", value_parser = clap::builder::FalseyValueParser::new())]
     pub allow_private: bool,
+    /// Publish no onion keys, so that others use this node in version 2 networks only (needs --accept-v2). For nodes
+    /// that were never anything else: who has seen an onion key refuses a record without.
+    #[arg(long, env = "DELTA_V2_ONLY", value_parser = clap::builder::FalseyValueParser::new())]
+    pub v2_only: bool,
     /// How lines of the log are written, on standard error; RUST_LOG decides which.
     #[arg(long, env = "DELTA_LOG_FORMAT", value_name = "FORMAT")]
     pub log_format: Option<LogFormat>,
@@ -137,6 +144,8 @@ pub struct NodeSettings {
     pub proxies: Vec<Network>,
     /// Whether http and private addresses are permitted.
     pub allow_private: bool,
+    /// Whether no onion keys are published.
+    pub v2_only: bool,
     /// How lines of the log are written.
     pub log_format: LogFormat,
 }
@@ -157,11 +166,15 @@ impl NodeOptions {
         file.list(&mut self.trusted_proxy, "trusted-proxy")?;
         file.option(&mut self.log_format, "log-format")?;
         file.switch(&mut self.allow_private, "allow-private")?;
+        file.switch(&mut self.v2_only, "v2-only")?;
         Ok(file)
     }
 
-    /// What must be there is there.
-    pub fn settle(self) -> Result<NodeSettings, OptionsError> {
+    /// What must be there is there. `accept_v2`: whether the node takes version 2.
+    pub fn settle(self, accept_v2: bool) -> Result<NodeSettings, OptionsError> {
+        if self.v2_only && !accept_v2 {
+            return Err(OptionsError::Missing("accept-v2"));
+        }
         let tls = match (self.tls_cert, self.tls_key) {
             (Some(cert), Some(key)) => Some((cert, key)),
             (None, None) => None,
@@ -178,6 +191,7 @@ impl NodeOptions {
             tls,
             proxies: self.trusted_proxy,
             allow_private: self.allow_private,
+            v2_only: self.v2_only,
             log_format: self.log_format.unwrap_or_default(),
         })
     }
@@ -218,9 +232,9 @@ impl DirectoryOptions {
         file.option(&mut self.rotate_hours, "rotate-hours")
     }
 
-    /// How onion keys are kept.
-    pub fn keys(&self) -> Result<KeyPolicy, OptionsError> {
-        let default = if self.records.is_some() { ROTATE_HOURS } else { 0 };
+    /// How onion keys are kept. Those that are `hidden` never change: nobody could learn of the next.
+    pub fn keys(&self, hidden: bool) -> Result<KeyPolicy, OptionsError> {
+        let default = if self.records.is_some() && !hidden { ROTATE_HOURS } else { 0 };
         match self.rotate_hours.unwrap_or(default) {
             hours if hours == 0 || hours >= MIN_ROTATE_HOURS => Ok(KeyPolicy::every_hours(hours)),
             _ => {
@@ -265,16 +279,16 @@ impl NodeSettings {
         Ok(Some(tls))
     }
 
-    /// The public address's door, with so many connections at once and from every address.
+    /// The public address's door, with so many connections at once and these shares of every address.
     pub fn door(
         &self,
         connections: u64,
-        each: u64,
+        each: Shares,
         turned_away: impl Fn(TurnedAway) + Send + Sync + 'static,
     ) -> Result<Door, TlsError> {
         Ok(Door {
             connections,
-            each: Arc::new(Shares::new(each)),
+            each: Arc::new(each),
             proxies: self.proxies.clone(),
             tls: self.tls()?,
             turned_away: Box::new(turned_away),
@@ -296,6 +310,7 @@ impl NodeSettings {
             tunnel,
             valid_days: VALID_DAYS,
             allow_private: self.allow_private,
+            v2_only: self.v2_only,
         }
     }
 }
@@ -307,6 +322,19 @@ mod tests {
     fn options() -> DirectoryOptions {
         let (list, key) = ("list.json".parse().ok(), NodeId([1; 32]));
         DirectoryOptions { directory: list, trust: vec![key, NodeId([2; 32])], ..DirectoryOptions::default() }
+    }
+
+    #[test]
+    fn a_node_without_onion_keys_has_to_take_version_2() {
+        let node = |v2_only| NodeOptions {
+            data: Some("data".into()),
+            listen: "127.0.0.1:0".parse().ok(),
+            v2_only,
+            ..NodeOptions::default()
+        };
+        assert!(matches!(node(true).settle(false), Err(OptionsError::Missing("accept-v2"))));
+        assert!(node(true).settle(true).unwrap().v2_only);
+        assert!(!node(false).settle(true).unwrap().v2_only);
     }
 
     #[test]
@@ -333,11 +361,15 @@ mod tests {
 
     #[test]
     fn keys_rotate_where_there_are_records_to_read_or_the_operator_says_so() {
-        let policy = |records: Option<&str>, rotate_hours| {
+        let kept = |records: Option<&str>, rotate_hours, hidden| {
             let records = records.and_then(|records| records.parse().ok());
-            DirectoryOptions { records, rotate_hours, ..options() }.keys().map(|policy| policy.rotate_ms)
+            DirectoryOptions { records, rotate_hours, ..options() }
+                .keys(hidden)
+                .map(|policy| policy.rotate_ms)
         };
+        let policy = |records, rotate_hours| kept(records, rotate_hours, false);
         let day = 24 * 60 * 60 * 1000;
+        assert_eq!(kept(Some("records.json"), None, true).unwrap(), None, "nobody is told of a next key");
         assert_eq!(policy(None, None).unwrap(), None);
         assert_eq!(policy(Some("records.json"), None).unwrap(), Some(day));
         assert_eq!(policy(Some("records.json"), Some(0)).unwrap(), None);

@@ -30,6 +30,11 @@ pub enum SignError {
     /// A value does not fit into a record.
     #[error("the record cannot be signed (is --operator 1 to 64 printable characters?)")]
     Record(#[from] RecordError),
+    /// The node is to speak version 2 only, and its records have said more.
+    #[error(
+        "this node's records had onion keys, and who has seen one refuses a record without: make a new data folder"
+    )]
+    LosesKeys,
     /// The data folder.
     #[error(transparent)]
     Data(#[from] FileError),
@@ -50,6 +55,8 @@ pub struct RecordTerms {
     pub valid_days: u64,
     /// Permit http and private addresses.
     pub allow_private: bool,
+    /// Name no onion keys.
+    pub v2_only: bool,
 }
 
 impl RecordTerms {
@@ -63,7 +70,7 @@ fn check(url: &str, allow_private: bool) -> Result<(), SignError> {
     check_url(url, allow_private).map_err(|source| SignError::Url { url: url.to_owned(), source })
 }
 
-/// Signs a new record of `keys`, with a higher sequence number than any before.
+/// Signs a new record of `keys` (unless none are to be named), with a higher sequence number than any before.
 pub fn sign(
     folder: &NodeFolder,
     keys: Vec<OnionKey>,
@@ -74,6 +81,11 @@ pub fn sign(
     // A kept URL was checked when it was given.
     terms.check()?;
     let url = terms.url.clone().or(info.url).ok_or(SignError::NoUrl)?;
+    let keys = if terms.v2_only { Vec::new() } else { keys };
+    if keys.is_empty() && info.onion {
+        return Err(SignError::LosesKeys);
+    }
+    info.onion = !keys.is_empty();
     let seconds = now.0 / 1000;
     info.url = Some(url.clone());
     info.operator = terms.operator.clone().or(info.operator);
@@ -109,6 +121,7 @@ mod tests {
             tunnel: true,
             valid_days: 7,
             allow_private: false,
+            v2_only: false,
         }
     }
 
@@ -135,6 +148,22 @@ mod tests {
         let third = sign(&folder, keys(), &terms(None), Millis(0)).unwrap();
         assert_eq!((second.seq, third.seq), (1_800_000_001, 1_800_000_002));
         assert_eq!(second.verify().unwrap().operator.as_deref(), Some("acme"));
+    }
+
+    #[test]
+    fn a_record_of_version_2_has_no_keys_and_a_node_that_had_some_keeps_them() {
+        let dir = tempfile::tempdir().unwrap();
+        let folder = NodeFolder::open(dir.path(), &mut SeededEntropy::new([1; 32])).unwrap();
+        let full = terms(Some("https://relay.example"));
+        let original = RecordTerms { v2_only: true, ..full.clone() };
+        let sign = |terms: &RecordTerms| sign(&folder, keys(), terms, Millis(0));
+        assert_eq!(sign(&original).unwrap().verify().unwrap().keys, []);
+        assert_eq!(sign(&original).unwrap().verify().unwrap().keys, []);
+        assert_eq!(sign(&full).unwrap().verify().unwrap().keys, keys());
+        // Case 33, from the other side: nobody would take it.
+        let seq = folder.node_info().unwrap().seq;
+        assert!(matches!(sign(&original), Err(SignError::LosesKeys)));
+        assert_eq!(folder.node_info().unwrap().seq, seq);
     }
 
     #[test]

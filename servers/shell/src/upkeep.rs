@@ -64,6 +64,8 @@ impl Upkeep {
             let turning = tokio::task::spawn_blocking(move || {
                 this.turn(now, signed, is_known).map(|due| due.then(|| this.sign(now)))
             });
+            // A clock that was wrong by years and is put right does not keep the next one away for as long.
+            signed = signed.min(now);
             match turning.await {
                 Ok(Ok(None)) => {}
                 Ok(Ok(Some(Ok(record)))) => {

@@ -180,9 +180,9 @@ impl Options {
         self.limit.iter().for_each(|limit| limits.set(limit));
         file.finish()?;
         Ok(Settings {
-            keys: self.directory.keys()?,
+            keys: self.directory.keys(self.node.v2_only)?,
             directory: self.directory.settle(self.node.allow_private)?,
-            node: self.node.settle()?,
+            node: self.node.settle(self.accept_v2)?,
             limits,
             trusted_relays: self.trusted_relays,
             accept_v2: self.accept_v2,

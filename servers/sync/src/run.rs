@@ -49,6 +49,8 @@ use crate::writer::{self, WriterParts};
 const DRAIN: Duration = Duration::from_secs(5);
 /// How long connections, sockets among them, may take to close after that.
 const CLOSE: Duration = Duration::from_secs(3);
+/// How long all of a stop may take: whoever told the server to stop has 10 s of patience.
+const STOP: Duration = Duration::from_secs(9);
 /// How often the drain looks whether it is done.
 const LOOK: Duration = Duration::from_millis(5);
 /// Deliveries still on their way may hold this part of the bytes in flight.
@@ -137,14 +139,17 @@ fn serve_until_told(settings: &Settings) -> Result<(), RunError> {
         .enable_all()
         .build()
         .map_err(StartError::system("start the runtime"))?;
-    runtime.block_on(async {
+    let ended = runtime.block_on(async {
         // Before anyone is told that it listens: a signal that comes at once stops it in order, too.
         let mut stop = Stop::new()?;
         let server = Server::start(settings, folder).await?;
         stop.told().await;
         server.stop().await;
         Ok(())
-    })
+    });
+    // What did not end in time is not waited for.
+    runtime.shutdown_background();
+    ended
 }
 
 /// A running server.
@@ -203,9 +208,19 @@ impl Server {
         self.app.record.read().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
-    /// Stops in order: no new work, what was accepted is committed, sockets close with 1012, files are left clean.
+    /// Stops in order: no new work, what was accepted is committed, sockets close with 1012, files are left clean. What
+    /// takes longer than [`STOP`] is left as a kill leaves it: nothing that was answered is lost.
     pub async fn stop(self) {
         tracing::info!("stopping");
+        let keys = Arc::clone(&self.app.keys);
+        if tokio::time::timeout(STOP, self.stop_in_order()).await.is_err() {
+            tracing::warn!("stopped before everything was in order");
+        }
+        keys.close();
+        tracing::info!("stopped");
+    }
+
+    async fn stop_in_order(self) {
         self.app.stopping.store(true, Ordering::Relaxed);
         self.accepting.send_replace(true);
         let drained = async {
@@ -230,24 +245,22 @@ impl Server {
             let _ = tokio::task::spawn_blocking(|| thread.join()).await;
         }
         // So that the database alone is whole, and what damages it is noticed.
-        if let Err(error) = Sql::writer(&self.app.database, 0).and_then(|sql| sql.empty_log()) {
+        let database = self.app.database.clone();
+        let empty = move || Sql::writer(&database, 0).and_then(|sql| sql.empty_log());
+        if let Ok(Err(error)) = tokio::task::spawn_blocking(empty).await {
             tracing::warn!("the write-ahead log stays: {error}");
         }
-        self.app.keys.close();
-        tracing::info!("stopped");
     }
 }
 
 /// Who may come in on the public address.
 fn door(settings: &Settings, metrics: &Arc<Metrics>) -> Result<Door, TlsError> {
     let (limits, metrics) = (settings.limits, Arc::clone(metrics));
-    let door =
-        settings.node.door(limits.connections, limits.connections_per_address, move |why| match why {
-            TurnedAway::Full => metrics.refuse_load.inc(),
-            TurnedAway::TooMany => metrics.refuse_rate.inc(),
-        })?;
     let each = Shares::new(limits.connections_per_address).exempting(&settings.trusted_relays);
-    Ok(Door { each: Arc::new(each), ..door })
+    settings.node.door(limits.connections, each, move |why| match why {
+        TurnedAway::Full => metrics.refuse_load.inc(),
+        TurnedAway::TooMany => metrics.refuse_rate.inc(),
+    })
 }
 
 /// Routes as a plain HTTP service.

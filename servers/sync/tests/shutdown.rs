@@ -11,8 +11,9 @@ use delta_core::topic::TopicId;
 use tokio::io::AsyncWriteExt;
 use tokio::net::TcpStream;
 
-/// Far below what a half request, a silent client or a reader that stopped would get at another time (30 s and more).
-const SOON: Duration = Duration::from_secs(25);
+/// What a service manager counts on (docs/operate-sync.md). A half request, a silent client or a reader that stopped would get 30 s
+/// and more at another time.
+const SOON: Duration = Duration::from_secs(10);
 
 /// What a delivery came to.
 enum Answer {

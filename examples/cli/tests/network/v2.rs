@@ -20,20 +20,22 @@ struct Node {
     listen: SocketAddr,
     admin: SocketAddr,
     record: RecordObject,
+    v2_only: bool,
     child: Option<Child>,
 }
 
 impl Node {
-    fn prepare(folder: &Path, role: &'static str, number: usize) -> Self {
+    fn prepare(folder: &Path, role: &'static str, number: usize, v2_only: bool) -> Self {
         let data = folder.join(format!("{role}-{number}"));
         let [listen, admin] = [(); 2].map(|()| free_address());
         let mut record = delta();
         record.args([role, "record", "--allow-private", "--operator"]).arg(format!("{role} {number}"));
         record.arg("--data").arg(&data).arg("--url").arg(format!("http://{listen}"));
+        record.args(v2_only.then_some("--v2-only"));
         let output = record.output().unwrap();
         assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
         let record = RecordObject::parse(std::str::from_utf8(&output.stdout).unwrap().trim()).unwrap();
-        Self { role, data, listen, admin, record, child: None }
+        Self { role, data, listen, admin, record, v2_only, child: None }
     }
 
     fn id(&self) -> NodeId {
@@ -44,6 +46,7 @@ impl Node {
         let mut command = Command::new(env!("CARGO_BIN_EXE_delta"));
         command.args([self.role, "--allow-private", "--accept-v2", "--data"]).arg(&self.data);
         command.arg("--listen").arg(self.listen.to_string()).arg("--admin").arg(self.admin.to_string());
+        command.args(self.v2_only.then_some("--v2-only"));
         command.args(more).stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
         self.child = Some(command.spawn().unwrap());
         while TcpStream::connect(self.listen).is_err() || TcpStream::connect(self.admin).is_err() {
@@ -51,12 +54,23 @@ impl Node {
         }
     }
 
-    /// What a node says of itself that speaks only version 2: the same, without onion keys.
-    fn original_record(&self) -> RecordObject {
+    /// Another record of the node's, that no program of ours would sign.
+    fn forged(&self, change: impl FnOnce(&mut NodeRecord), seq: u64) -> RecordObject {
         let seed = std::fs::read_to_string(self.data.join("identity.seed")).unwrap();
         let seed: [u8; 32] = hex::decode(seed.trim()).unwrap().try_into().unwrap();
-        let record = NodeRecord { keys: Vec::new(), ..self.record.verify().unwrap() };
-        RecordObject::sign(&SigningKey::from_bytes(&seed), &record, self.record.seq + 1000).unwrap()
+        let mut record = self.record.verify().unwrap();
+        change(&mut record);
+        RecordObject::sign(&SigningKey::from_bytes(&seed), &record, seq).unwrap()
+    }
+
+    /// One that has lost its onion keys.
+    fn downgraded(&self) -> RecordObject {
+        self.forged(|record| record.keys.clear(), self.record.seq + 1000)
+    }
+
+    /// The record of three days ago.
+    fn old(&self) -> RecordObject {
+        self.forged(|_| {}, self.record.seq - 3 * 24 * 60 * 60)
     }
 
     fn count(&self, event: &str) -> u64 {
@@ -82,7 +96,7 @@ fn free_address() -> SocketAddr {
     TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap()
 }
 
-/// Three relays and a server.
+/// Three relays and a server that take version 2, and perhaps nothing else.
 struct Original {
     dir: TempDir,
     relays: Vec<Node>,
@@ -90,11 +104,11 @@ struct Original {
 }
 
 impl Original {
-    fn start() -> Self {
+    fn start(v2_only: bool) -> Self {
         let dir = tempfile::tempdir().unwrap();
-        let mut server = Node::prepare(dir.path(), "sync", 0);
-        let mut relays: Vec<Node> =
-            (1..=3).map(|number| Node::prepare(dir.path(), "relay", number)).collect();
+        let mut server = Node::prepare(dir.path(), "sync", 0, v2_only);
+        let relay = |number| Node::prepare(dir.path(), "relay", number, v2_only);
+        let mut relays: Vec<Node> = (1..=3).map(relay).collect();
         let key = SigningKey::from_bytes(&[9; 32]);
         let all = || relays.iter().chain([&server]);
         let entry = |node: &Node| ListEntry {
@@ -110,7 +124,8 @@ impl Original {
         let set = |records: Vec<String>| format!("[{}]", records.join(","));
         write("list.json", sign_list(std::slice::from_ref(&key), &body));
         write("records.json", set(all().map(|node| node.record.to_json()).collect()));
-        write("original.json", set(all().map(|node| node.original_record().to_json()).collect()));
+        write("downgraded.json", set(all().map(|node| node.downgraded().to_json()).collect()));
+        write("old.json", set(all().map(|node| node.old().to_json()).collect()));
         server.start(&[]);
         let path = |name: &str| dir.path().join(name).display().to_string();
         let (list, records, id) = (path("list.json"), path("records.json"), server.id().to_string());
@@ -132,43 +147,57 @@ impl Original {
         command.arg("--records").arg(self.dir.path().join(records)).arg("--allow-plaintext");
         command
     }
-}
 
-#[test]
-fn a_device_that_agrees_sends_version_2_through_every_relay_and_reads_it_back() {
-    let network = Original::start();
-    let ticket = ticket();
-    let sent = json_lines(&mut network.device(
-        "a",
-        &ticket,
-        "original.json",
-        &["send", "--accept-v2", "one", "two", "three"],
-    ));
-    let mut seqs: Vec<u64> = sent.iter().map(|sent| sent["seq"].as_u64().unwrap()).collect();
-    seqs.sort_unstable();
-    assert_eq!(seqs, [1, 2, 3]);
-    let tail = ["tail", "--once", "--last", "10", "--accept-v2"];
-    let shown = json_lines(&mut network.device("b", &ticket, "original.json", &tail));
-    assert_eq!(texts(&shown), ["one", "two", "three"]);
-    for relay in &network.relays {
-        assert!(relay.count("accepted_v2") >= 3);
-        assert_eq!(relay.count("accepted"), 0, "and nothing of version 3");
+    /// Every relay carried so many packets of version 2, and none of version 3.
+    fn carried_v2(&self, at_least: u64) {
+        for relay in &self.relays {
+            assert!(relay.count("accepted_v2") >= at_least);
+            assert_eq!(relay.count("accepted"), 0, "and nothing of version 3");
+        }
     }
 }
 
 #[test]
-fn nobody_sends_version_2_unasked_and_no_node_is_downgraded() {
-    let network = Original::start();
-    let output = network.device("a", &ticket(), "original.json", &["send", "no"]).output().unwrap();
+fn a_device_that_agrees_sends_version_2_through_every_relay_and_reads_it_back() {
+    let network = Original::start(true);
+    let output = network.device("c", &ticket(), "records.json", &["send", "no"]).output().unwrap();
     let said = String::from_utf8_lossy(&output.stderr).into_owned();
-    assert_eq!(output.status.code(), Some(1));
+    assert_eq!(output.status.code(), Some(1), "nobody sends version 2 unasked");
     assert!(said.contains("no onion key"), "{said}");
 
-    // One that has seen the nodes' keys does not believe that they have none.
+    let ticket = ticket();
+    let send = ["send", "--accept-v2", "one", "two", "three"];
+    let sent = json_lines(&mut network.device("a", &ticket, "records.json", &send));
+    let mut seqs: Vec<u64> = sent.iter().map(|sent| sent["seq"].as_u64().unwrap()).collect();
+    seqs.sort_unstable();
+    assert_eq!(seqs, [1, 2, 3]);
+    let tail = ["tail", "--once", "--last", "10", "--accept-v2"];
+    let shown = json_lines(&mut network.device("b", &ticket, "records.json", &tail));
+    assert_eq!(texts(&shown), ["one", "two", "three"]);
+    network.carried_v2(3);
+}
+
+#[test]
+fn a_renewal_changes_nothing_where_all_speak_version_2_only() {
+    let network = Original::start(true);
+    let ticket = ticket();
+    // With records of three days ago nothing is sent before a relay has given the new ones.
+    for text in ["renewed", "and still the same"] {
+        json_lines(&mut network.device("a", &ticket, "old.json", &["send", "--accept-v2", text]));
+    }
+    network.carried_v2(2);
+    let tail = ["tail", "--once", "--last", "10", "--accept-v2"];
+    let shown = json_lines(&mut network.device("b", &ticket, "old.json", &tail));
+    assert_eq!(texts(&shown), ["renewed", "and still the same"]);
+}
+
+#[test]
+fn case_33_a_node_with_onion_keys_is_not_believed_to_have_none() {
+    let network = Original::start(false);
     let ticket = ticket();
     json_lines(&mut network.device("b", &ticket, "records.json", &["send", "with keys"]));
     let again = ["send", "--accept-v2", "--timeout", "1", "without"];
-    let output = network.device("b", &ticket, "original.json", &again).output().unwrap();
+    let output = network.device("b", &ticket, "downgraded.json", &again).output().unwrap();
     let said = String::from_utf8_lossy(&output.stderr).into_owned();
     assert_eq!(output.status.code(), Some(1), "{said}");
     assert!(said.contains("has lost the node's onion key"), "{said}");

@@ -247,10 +247,23 @@ impl Net {
 
     /// The same, with a record that names another address than the one it listens on.
     pub fn relay_behind(&self, name: &str, address: SocketAddr, url: Option<String>) -> Relay {
+        self.relay_signed(name, address, url, &[])
+    }
+
+    /// The same, its record signed with further options.
+    pub fn relay_signed(
+        &self,
+        name: &str,
+        address: SocketAddr,
+        url: Option<String>,
+        options: &[&str],
+    ) -> Relay {
         let data = self.folder.path().join(name);
         let url = url.unwrap_or_else(|| format!("http://{address}"));
         let output = program()
-            .args(["record", "--allow-private", "--url", &url, "--data"])
+            .args(["record", "--allow-private", "--url", &url])
+            .args(options)
+            .arg("--data")
             .arg(&data)
             .output()
             .unwrap();
