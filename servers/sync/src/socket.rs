@@ -1,39 +1,41 @@
 //! One subscriber's WebSocket: opening frames, replay from the disk, then the topic's live frames.
 //!
-//! Messages are written as ready-made bytes shared among subscribers (see [`wire`]); the
-//! WebSocket library reads what the client sends and answers its pings. The subscriber's only buffer is the page or
-//! the frames being written: the socket itself is the backpressure.
+//! Messages are written as ready-made bytes shared among subscribers ([`line`]); the WebSocket library reads what the
+//! client sends and answers its pings. The subscriber's only buffer is the page or the frames being written: the
+//! socket itself is the backpressure.
 
-use std::io::IoSlice;
+mod line;
+mod page;
+mod silence;
+
 use std::sync::Arc;
 use std::time::Duration;
 
 use axum::body::Body;
 use axum::http::{HeaderMap, Response};
 use bytes::Bytes;
-use delta_core::sync::frame::{Frame, OpsWriter, SUBPROTOCOL};
-use delta_core::topic::{Chain, Seq, TopicId};
+use delta_core::sync::frame::{Frame, SUBPROTOCOL};
+use delta_core::topic::{Seq, TopicId};
 use delta_server_shell::bucket::TokenBucket;
 use delta_server_shell::limit::bound;
 use delta_server_shell::platform;
 use delta_server_shell::serve::Io;
 use delta_server_shell::websocket::{self, Accept};
-use delta_topic_log::{
-    Cursor, GenerationSecret, LogReader, LogView, Next, StoredOp, Subscription, Write, json,
-};
-use futures_util::{FutureExt, SinkExt, StreamExt};
+use delta_topic_log::{Cursor, LogReader, LogView, Next, Subscription, Write, json};
+use futures_util::{FutureExt, StreamExt};
 use hyper::upgrade::Upgraded;
 use hyper_util::rt::TokioIo;
-use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::sync::watch;
-use tokio::time::{Instant, timeout};
+use tokio::time::Instant;
 use tokio_tungstenite::WebSocketStream;
 use tokio_tungstenite::tungstenite::protocol::{Role, WebSocketConfig};
 use tokio_tungstenite::tungstenite::{Error, Message};
 
+use self::line::{Gone, Line, Patience};
+use self::page::Page;
+use self::silence::{Due, Silence};
 use crate::app::App;
 use crate::live::{Found, LiveFrame, Membership, Published};
-use crate::store::{Sql, StoreError};
 use crate::wire::{self, Wire};
 
 /// Largest client message where clients may publish directly: an operation of 1 MiB in base64.
@@ -41,29 +43,16 @@ pub const MAX_DIRECT_MESSAGE: usize = 2 * 1024 * 1024;
 /// Buffers of the WebSocket library, three for each socket: it reads what clients send and writes pongs, next to
 /// nothing. Four times as much doubles the memory of an idle socket.
 const BUFFER: usize = 1024;
-/// A socket that takes not one byte for this long is dropped.
-const NO_PROGRESS: Duration = Duration::from_secs(30);
-/// Bytes a second that a socket takes at least, or it is dropped.
-const LEAST_RATE: usize = 1024;
-/// A subscriber that fell off the live buffer while a write took this long is too slow.
-const STALL: Duration = Duration::from_secs(1);
 /// What a slow subscriber is told to wait, milliseconds.
 const SLOW_RETRY_MS: u32 = 1_000;
-/// A silent client is pinged after this time, and dropped when it stays silent twice as long again.
-const PING_AFTER: Duration = Duration::from_secs(60);
 /// Client messages per ten seconds; above it the socket is closed.
 const MESSAGES_PER_10_S: u64 = 200;
-/// How long to wait for a client to take notice of a close.
-const LINGER: Duration = Duration::from_secs(2);
 /// A topic with so many subscribers is crowded: each of them is written to at most once in [`PACE`] while few
 /// operations wait. A commit of one operation would otherwise cost a write, a read and two wake-ups for each of them.
 const CROWD: usize = 16;
 const PACE: Duration = Duration::from_millis(5);
 /// Operations that are not held back, however soon they come.
 const PACE_OPS: u32 = 64;
-/// Operations and bytes of one page of replay.
-const PAGE_OPS: u32 = 1024;
-const PAGE_BYTES: usize = 256 * 1024;
 
 const CLOSE_PROTOCOL: u16 = 1002;
 const CLOSE_POLICY: u16 = 1008;
@@ -122,6 +111,12 @@ enum End {
     Gone,
 }
 
+impl From<Gone> for End {
+    fn from(_: Gone) -> Self {
+        Self::Gone
+    }
+}
+
 /// Serves a subscriber until either side ends it.
 pub async fn serve(
     app: Arc<App>,
@@ -156,13 +151,11 @@ pub async fn serve(
         watch,
         closing: app.closing.subscribe(),
         messages: TokenBucket::full(platform::now()),
-        heard: Instant::now(),
-        pinged: false,
-        stalled: false,
+        silence: Silence::since(Instant::now()),
         rested: Instant::now(),
         member,
         mode,
-        ws,
+        line: Line::new(ws, Patience::default(), Arc::clone(&app.metrics)),
         app: Arc::clone(&app),
     };
     let end = match session.open(topic, cursor).await {
@@ -175,7 +168,7 @@ pub async fn serve(
 
 struct Session {
     app: Arc<App>,
-    ws: WebSocketStream<Io>,
+    line: Line<Io>,
     mode: Mode,
     member: Membership,
     watch: watch::Receiver<Published>,
@@ -186,10 +179,7 @@ struct Session {
     reader: ReaderKey,
     closing: watch::Receiver<bool>,
     messages: TokenBucket,
-    heard: Instant,
-    pinged: bool,
-    /// The last write took long.
-    stalled: bool,
+    silence: Silence,
     /// Few operations of a crowded topic wait until this instant.
     rested: Instant,
 }
@@ -214,7 +204,7 @@ impl Session {
             self.app.metrics.resets.inc();
         }
         let wires: Vec<Wire> = frames.iter().filter_map(|frame| self.wire(&subscription, frame)).collect();
-        self.write(&wires).await?;
+        self.line.write(&wires).await?;
         Ok(subscription)
     }
 
@@ -233,7 +223,7 @@ impl Session {
         if self.watch.borrow().evictions != self.evictions {
             return Err(SENT_AWAY);
         }
-        while let Some(message) = self.ws.next().now_or_never() {
+        while let Some(message) = self.line.ws.next().now_or_never() {
             self.hear(message).await?;
         }
         match subscription.next() {
@@ -254,7 +244,7 @@ impl Session {
                 match self.member.topic.after(after) {
                     Found::Frames(frames) if self.is_early(&frames) => self.rest().await,
                     Found::Frames(frames) => self.send_live(subscription, &frames).await,
-                    Found::Disk if self.stalled => Err(End::Slow),
+                    Found::Disk if self.line.stalled() => Err(End::Slow),
                     Found::Disk => self.send_page(subscription, after).await,
                     Found::Nothing => self.wait(subscription).await,
                 }
@@ -271,7 +261,7 @@ impl Session {
     async fn rest(&mut self) -> Result<(), End> {
         tokio::select! {
             () = tokio::time::sleep_until(self.rested) => Ok(()),
-            message = self.ws.next() => self.hear(message).await,
+            message = self.line.ws.next() => self.hear(message).await,
             _ = self.closing.changed() => Ok(()),
         }
     }
@@ -303,14 +293,14 @@ impl Session {
         if self.member.topic.listeners() >= CROWD {
             self.rested = Instant::now() + PACE;
         }
-        self.write(&wires).await
+        Ok(self.line.write(&wires).await?)
     }
 
     async fn send_signals(&mut self) -> Result<(), End> {
         let (signals, seen) = self.member.topic.signals_after(self.signals);
         self.signals = seen;
         match self.mode {
-            Mode::Binary => self.write(&signals).await,
+            Mode::Binary => Ok(self.line.write(&signals).await?),
             Mode::Json => Ok(()),
         }
     }
@@ -331,7 +321,7 @@ impl Session {
         let now = platform::now();
         subscription.sent(page.last, chain, page.count, now);
         self.app.metrics.replayed.add(page.count.into());
-        self.write(&page.wires).await?;
+        self.line.write(&page.wires).await?;
         if subscription.head_due(now) {
             return self.send_head(subscription).await;
         }
@@ -351,30 +341,22 @@ impl Session {
             Some(deadline) if self.mode == Mode::Binary => Duration::from_millis(deadline.since(now)),
             _ => Duration::MAX,
         };
-        let quiet = PING_AFTER * if self.pinged { 3 } else { 1 };
-        let next_ping = (self.heard + quiet).saturating_duration_since(Instant::now());
+        let next_ping = self.silence.deadline().saturating_duration_since(Instant::now());
         tokio::select! {
             changed = self.watch.changed() => changed.map_err(|_| End::Gone),
-            message = self.ws.next() => self.hear(message).await,
+            message = self.line.ws.next() => self.hear(message).await,
             _ = self.closing.changed() => Ok(()),
             () = tokio::time::sleep(silence.min(next_ping)) => {
                 if subscription.head_due(platform::now()) && self.mode == Mode::Binary {
                     return self.send_head(subscription).await;
                 }
-                if self.heard.elapsed() >= quiet {
-                    return self.ping().await;
+                match self.silence.due(Instant::now()) {
+                    Due::Nothing => Ok(()),
+                    Due::Ping => Ok(self.line.ping().await?),
+                    Due::End => Err(End::Gone),
                 }
-                Ok(())
             }
         }
-    }
-
-    async fn ping(&mut self) -> Result<(), End> {
-        if std::mem::replace(&mut self.pinged, true) {
-            return Err(End::Gone);
-        }
-        self.guard_flush().await?;
-        self.write_raw(&mut [IoSlice::new(&[0x89, 0])]).await
     }
 
     /// What a client may say: next to nothing.
@@ -389,15 +371,14 @@ impl Session {
             }
             Some(Err(_)) | None => return Err(End::Gone),
         };
-        self.heard = Instant::now();
-        self.pinged = false;
+        self.silence = Silence::since(Instant::now());
         if self.messages.take(platform::now(), 1, MESSAGES_PER_10_S, 10_000).is_err() {
             return Err(End::Close(CLOSE_TRY_LATER, "too many messages"));
         }
         match message {
-            Message::Ping(_) | Message::Pong(_) | Message::Frame(_) => self.guard_flush().await,
+            Message::Ping(_) | Message::Pong(_) | Message::Frame(_) => Ok(self.line.flush().await?),
             Message::Close(_) => {
-                self.guard_flush().await?;
+                self.line.flush().await?;
                 Err(End::Gone)
             }
             Message::Binary(bytes) => match bytes.first() {
@@ -436,7 +417,7 @@ impl Session {
 
     async fn send(&mut self, subscription: &Subscription, frame: &Frame) -> Result<(), End> {
         match self.wire(subscription, frame) {
-            Some(wire) => self.write(&[wire]).await,
+            Some(wire) => Ok(self.line.write(&[wire]).await?),
             None => Ok(()),
         }
     }
@@ -454,59 +435,6 @@ impl Session {
         }
     }
 
-    async fn write(&mut self, wires: &[Wire]) -> Result<(), End> {
-        let len: usize = wires.iter().map(|wire| wire.header().len() + wire.payload().len()).sum();
-        // A client that takes a byte now and then must not hold what it does not read for ever.
-        let most = NO_PROGRESS + Duration::from_secs((len / LEAST_RATE) as u64);
-        match timeout(most, self.write_all(wires)).await {
-            Ok(written) => written,
-            Err(_) => Err(End::Gone),
-        }
-    }
-
-    async fn write_all(&mut self, wires: &[Wire]) -> Result<(), End> {
-        self.guard_flush().await?;
-        let mut slices: Vec<IoSlice<'_>> = wires
-            .iter()
-            .flat_map(|wire| [wire.header(), wire.payload()])
-            .filter(|part| !part.is_empty())
-            .map(IoSlice::new)
-            .collect();
-        let started = Instant::now();
-        self.stalled = false;
-        self.write_raw(&mut slices).await?;
-        self.stalled |= started.elapsed() >= STALL;
-        Ok(())
-    }
-
-    /// The library's own bytes (pongs) go out first, whole.
-    async fn guard_flush(&mut self) -> Result<(), End> {
-        match timeout(NO_PROGRESS, self.ws.flush()).await {
-            // A close the client began is answered and ends the session when it is read.
-            Ok(Ok(()) | Err(Error::ConnectionClosed)) => Ok(()),
-            Ok(Err(_)) | Err(_) => Err(End::Gone),
-        }
-    }
-
-    async fn write_raw(&mut self, mut slices: &mut [IoSlice<'_>]) -> Result<(), End> {
-        while !slices.is_empty() {
-            let patience = if self.stalled { NO_PROGRESS } else { STALL };
-            match timeout(patience, self.ws.get_mut().write_vectored(slices)).await {
-                Ok(Ok(count)) if count > 0 => IoSlice::advance_slices(&mut slices, count),
-                Err(_) if !self.stalled => {
-                    self.stalled = true;
-                    self.app.metrics.stalls.inc();
-                }
-                _ => return Err(End::Gone),
-            }
-        }
-        // TLS may have taken what the network has not: without this it would wait for the next write.
-        match timeout(NO_PROGRESS, self.ws.get_mut().flush()).await {
-            Ok(Ok(())) => Ok(()),
-            Ok(Err(_)) | Err(_) => Err(End::Gone),
-        }
-    }
-
     async fn finish(mut self, end: End) {
         let (code, reason) = match end {
             End::Gone => return,
@@ -514,103 +442,15 @@ impl Session {
             End::Slow => {
                 self.app.metrics.slow.inc();
                 let slow = wire::binary(Frame::Slow { retry_after_ms: SLOW_RETRY_MS }.encode());
-                if self.mode == Mode::Binary && self.write(&[slow]).await.is_err() {
+                if self.mode == Mode::Binary && self.line.write(&[slow]).await.is_err() {
                     return;
                 }
                 (CLOSE_TRY_LATER, "too slow")
             }
         };
-        let mut close = vec![0x88, 2 + reason.len() as u8];
-        close.extend_from_slice(&code.to_be_bytes());
-        close.extend_from_slice(reason.as_bytes());
-        if self.write_raw(&mut [IoSlice::new(&close)]).await.is_err() {
-            return;
-        }
-        // Unread input would make the system cut the connection before the close is read: take it and forget it.
-        let stream = self.ws.get_mut();
-        let discard = async {
-            let _ = stream.shutdown().await;
-            let mut sink = [0; 4096];
-            while matches!(stream.read(&mut sink).await, Ok(count) if count > 0) {}
-        };
-        let _ = timeout(LINGER, discard).await;
+        self.line.close(code, reason).await;
     }
 }
 
 const SENT_AWAY: End = End::Close(CLOSE_POLICY, "the topic is closed, or has another read key");
 const UNREADABLE: End = End::Close(CLOSE_TRY_LATER, "the log cannot be read now");
-
-/// Operations from the disk, encoded on the reading thread.
-#[derive(Debug, Default)]
-struct Page {
-    /// The first retained seq and the chain before it, when operations before it were evicted.
-    gap: Option<(Seq, Chain)>,
-    wires: Vec<Wire>,
-    first: Seq,
-    last: Seq,
-    /// The chain value at `last`; `None` without operations.
-    chain: Option<Chain>,
-    count: u32,
-}
-
-impl Page {
-    fn read(
-        sql: &Sql,
-        secret: &GenerationSecret,
-        topic: &TopicId,
-        after: Seq,
-        mode: Mode,
-    ) -> Result<Self, StoreError> {
-        let mut page = Self::default();
-        match mode {
-            Mode::Binary => page.read_binary(sql, topic, after)?,
-            Mode::Json => page.read_json(sql, topic, after)?,
-        }
-        let before =
-            if page.count > 0 { page.first.previous() } else { sql.state(topic)?.map_or(after, |s| s.head) };
-        if before > after {
-            let view = LogView::read(sql, secret, topic)?;
-            let chain = view.chain_at(sql, topic, before)?;
-            page.gap = chain.zip(before.next()).map(|(chain, first)| (first, chain));
-        }
-        Ok(page)
-    }
-
-    fn read_binary(&mut self, sql: &Sql, topic: &TopicId, after: Seq) -> Result<(), StoreError> {
-        let mut writer = OpsWriter::new();
-        let mut bytes = 0;
-        sql.ascend(topic, after, Seq(u64::MAX), &mut |stored| {
-            if !writer.fits(stored.op.len()) {
-                self.wires.extend(writer.take().map(wire::binary));
-            }
-            // Never refused: the frame has room, and nothing empty or oversized is stored.
-            let _ = writer.push(stored.seq, stored.received, stored.op);
-            bytes += stored.op.len();
-            self.count(&stored) && bytes < PAGE_BYTES
-        })?;
-        self.wires.extend(writer.take().map(wire::binary));
-        Ok(())
-    }
-
-    fn read_json(&mut self, sql: &Sql, topic: &TopicId, after: Seq) -> Result<(), StoreError> {
-        let mut texts = wire::Texts::default();
-        sql.ascend(topic, after, Seq(u64::MAX), &mut |stored| {
-            texts.push(&json::op(stored.seq, stored.op));
-            self.count(&stored) && texts.size() < PAGE_BYTES
-        })?;
-        if self.count > 0 {
-            self.wires.push(texts.finish());
-        }
-        Ok(())
-    }
-
-    fn count(&mut self, stored: &StoredOp<'_>) -> bool {
-        if self.count == 0 {
-            self.first = stored.seq;
-        }
-        self.count += 1;
-        self.last = stored.seq;
-        self.chain = Some(stored.chain);
-        self.count < PAGE_OPS
-    }
-}

@@ -1,0 +1,92 @@
+//! A page of replay: operations from the disk, encoded on the reading thread.
+
+use delta_core::sync::frame::OpsWriter;
+use delta_core::topic::{Chain, Seq, TopicId};
+use delta_topic_log::{GenerationSecret, LogReader, LogView, StoredOp, json};
+
+use super::Mode;
+use crate::store::{Sql, StoreError};
+use crate::wire::{self, Wire};
+
+/// Operations and bytes of one page.
+const PAGE_OPS: u32 = 1024;
+const PAGE_BYTES: usize = 256 * 1024;
+
+/// What one read found.
+#[derive(Debug, Default)]
+pub(super) struct Page {
+    /// The first retained seq and the chain before it, when operations before it were evicted.
+    pub(super) gap: Option<(Seq, Chain)>,
+    /// The operations, as they are written.
+    pub(super) wires: Vec<Wire>,
+    first: Seq,
+    /// The last of them.
+    pub(super) last: Seq,
+    /// The chain value at `last`; `None` without operations.
+    pub(super) chain: Option<Chain>,
+    /// How many they are.
+    pub(super) count: u32,
+}
+
+impl Page {
+    /// The operations after a position, as many as a page holds.
+    pub(super) fn read(
+        sql: &Sql,
+        secret: &GenerationSecret,
+        topic: &TopicId,
+        after: Seq,
+        mode: Mode,
+    ) -> Result<Self, StoreError> {
+        let mut page = Self::default();
+        match mode {
+            Mode::Binary => page.read_binary(sql, topic, after)?,
+            Mode::Json => page.read_json(sql, topic, after)?,
+        }
+        let before =
+            if page.count > 0 { page.first.previous() } else { sql.state(topic)?.map_or(after, |s| s.head) };
+        if before > after {
+            let view = LogView::read(sql, secret, topic)?;
+            let chain = view.chain_at(sql, topic, before)?;
+            page.gap = chain.zip(before.next()).map(|(chain, first)| (first, chain));
+        }
+        Ok(page)
+    }
+
+    fn read_binary(&mut self, sql: &Sql, topic: &TopicId, after: Seq) -> Result<(), StoreError> {
+        let mut writer = OpsWriter::new();
+        let mut bytes = 0;
+        sql.ascend(topic, after, Seq(u64::MAX), &mut |stored| {
+            if !writer.fits(stored.op.len()) {
+                self.wires.extend(writer.take().map(wire::binary));
+            }
+            // Never refused: the frame has room, and nothing empty or oversized is stored.
+            let _ = writer.push(stored.seq, stored.received, stored.op);
+            bytes += stored.op.len();
+            self.count(&stored) && bytes < PAGE_BYTES
+        })?;
+        self.wires.extend(writer.take().map(wire::binary));
+        Ok(())
+    }
+
+    fn read_json(&mut self, sql: &Sql, topic: &TopicId, after: Seq) -> Result<(), StoreError> {
+        let mut texts = wire::Texts::default();
+        sql.ascend(topic, after, Seq(u64::MAX), &mut |stored| {
+            texts.push(&json::op(stored.seq, stored.op));
+            self.count(&stored) && texts.size() < PAGE_BYTES
+        })?;
+        if self.count > 0 {
+            self.wires.push(texts.finish());
+        }
+        Ok(())
+    }
+
+    fn count(&mut self, stored: &StoredOp<'_>) -> bool {
+        if self.count == 0 {
+            self.first = stored.seq;
+        }
+        self.count += 1;
+        self.last = stored.seq;
+        self.chain = Some(stored.chain);
+        self.count < PAGE_OPS
+    }
+}
