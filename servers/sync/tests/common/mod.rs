@@ -22,9 +22,9 @@ use futures_util::{SinkExt, StreamExt};
 use serde_json::{Value, json};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
+use tokio_tungstenite::WebSocketStream;
 use tokio_tungstenite::tungstenite::client::IntoClientRequest;
 use tokio_tungstenite::tungstenite::{self, Message};
-use tokio_tungstenite::{MaybeTlsStream, WebSocketStream};
 
 /// No test waits longer than this for anything.
 pub const PATIENCE: Duration = Duration::from_secs(60);
@@ -209,6 +209,14 @@ impl Drop for Server {
 }
 
 pub type Socket = WebSocketStream<MaybeTlsStream<TcpStream>>;
+pub use tokio_tungstenite::MaybeTlsStream;
+
+/// A connection whose receiving side takes next to nothing before it is read.
+pub async fn small_stream(to: SocketAddr) -> TcpStream {
+    let socket = tokio::net::TcpSocket::new_v4().unwrap();
+    socket.set_recv_buffer_size(4096).unwrap();
+    socket.connect(to).await.unwrap()
+}
 
 /// Asks again and again until the answer is yes.
 pub async fn eventually(what: &str, mut ask: impl AsyncFnMut() -> bool) {
