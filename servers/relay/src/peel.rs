@@ -132,45 +132,58 @@ impl Pool {
 impl Peeler {
     fn peel(&self, jobs: impl Iterator<Item = Job>, outgoing: &mut Vec<Outgoing>) {
         let (view, keys) = (self.directories.view(), self.keys.set());
-        let known = |node: &NodeId| view.destination(node).is_some();
+        let mut opened = Vec::with_capacity(BATCH);
         for job in jobs {
             match job {
-                Job::Packet { packet, share } => match self.peel_one(&keys, packet, share, known) {
-                    Ok(packet) => outgoing.push(packet),
+                Job::Packet { packet, share } => match gate::open(keys.secrets(), packet) {
+                    Ok(packet) => opened.push((packet, share)),
                     Err(event) => self.counters.count(event),
                 },
                 Job::Other(work) => work(),
             }
         }
+        let known = |node: &NodeId| view.destination(node).is_some();
+        let admitted = self.remember(&keys, &opened);
+        for ((opened, share), admitted) in opened.into_iter().zip(admitted) {
+            match admitted.and_then(|()| gate::route(opened, &self.me, known)) {
+                Ok(routed) => outgoing.push((routed.next, routed.delay_ms, share.attach(routed.packet))),
+                Err(event) => self.counters.count(event),
+            }
+        }
         self.forwarder.submit(outgoing.drain(..));
     }
 
-    fn peel_one(
-        &self,
-        keys: &KeySet,
-        packet: Vec<u8>,
-        share: Share,
-        known: impl Fn(&NodeId) -> bool,
-    ) -> Result<Outgoing, Event> {
-        let opened = gate::open(keys.secrets(), packet)?;
-        self.remember(keys, &opened)?;
-        let routed = gate::route(opened, &self.me, known)?;
-        Ok((routed.next, routed.delay_ms, share.attach(routed.packet)))
-    }
-
-    /// The tag is in the file before anything is done with the packet.
-    fn remember(&self, keys: &KeySet, opened: &Opened) -> Result<(), Event> {
-        let seen = keys.seen(opened.kid()).ok_or(Event::ReplayUnavailable)?;
-        match seen.admit(&opened.replay_tag()) {
-            Ok(Admission::Fresh) => Ok(()),
-            Ok(Admission::Seen) => Err(Event::Replayed),
-            Ok(Admission::Full) => Err(Event::ReplayUnavailable),
-            Err(error) => {
-                if !self.unwritable.swap(true, Ordering::Relaxed) {
-                    tracing::error!("{error}; packets are dropped while it cannot be written");
+    /// The tags are in the file before anything is done with the packets: those of one key with one write.
+    fn remember(&self, keys: &KeySet, opened: &[(Opened, Share)]) -> Vec<Result<(), Event>> {
+        let mut outcomes = vec![Err(Event::ReplayUnavailable); opened.len()];
+        for secret in keys.secrets() {
+            let kid = secret.kid();
+            let Some(seen) = keys.seen(kid) else { continue };
+            let of_key = || opened.iter().enumerate().filter(|(_, (packet, _))| packet.kid() == kid);
+            let tags: Vec<_> = of_key().map(|(_, (packet, _))| packet.replay_tag()).collect();
+            if tags.is_empty() {
+                continue;
+            }
+            match seen.admit_all(&tags) {
+                Ok(admissions) => {
+                    for ((place, _), admission) in of_key().zip(admissions) {
+                        let outcome = match admission {
+                            Admission::Fresh => Ok(()),
+                            Admission::Seen => Err(Event::Replayed),
+                            Admission::Full => Err(Event::ReplayUnavailable),
+                        };
+                        if let Some(slot) = outcomes.get_mut(place) {
+                            *slot = outcome;
+                        }
+                    }
                 }
-                Err(Event::ReplayUnavailable)
+                Err(error) => {
+                    if !self.unwritable.swap(true, Ordering::Relaxed) {
+                        tracing::error!("{error}; packets are dropped while it cannot be written");
+                    }
+                }
             }
         }
+        outcomes
     }
 }
