@@ -1,6 +1,12 @@
-//! A token bucket on the caller's clock.
+//! Token buckets on the caller's clock.
+
+use std::collections::HashMap;
+use std::hash::Hash;
 
 use delta_core::identity::Millis;
+
+/// Shortest time between two looks for full buckets, milliseconds: however many keys come, they cost little.
+const PRUNE_PAUSE_MS: u64 = 1_000;
 
 /// A reading so much older than the last one is of a clock that was put back; less is a thread that came late.
 const PUT_BACK_MS: u64 = 1_000;
@@ -49,6 +55,60 @@ impl TokenBucket {
     }
 }
 
+/// A bucket for each of many keys. Full ones are forgotten when there are more than a given number.
+#[derive(Debug)]
+pub struct Buckets<K> {
+    by_key: HashMap<K, TokenBucket>,
+    many: usize,
+    /// When full ones were looked for.
+    pruned: Millis,
+}
+
+impl<K: Eq + Hash> Buckets<K> {
+    /// None yet. Full ones are looked for when there are more than `many`.
+    pub fn new(many: usize) -> Self {
+        Self { by_key: HashMap::new(), many, pruned: Millis(0) }
+    }
+
+    /// Takes from a key's bucket: see [`TokenBucket::take`]. All keys' have the same capacity.
+    ///
+    /// # Errors
+    /// The bucket is empty; wait that many milliseconds.
+    pub fn take(
+        &mut self,
+        key: K,
+        now: Millis,
+        count: u64,
+        capacity: u64,
+        period_ms: u64,
+    ) -> Result<(), u64> {
+        if capacity == 0 {
+            return Ok(());
+        }
+        let due = now.since(self.pruned) >= PRUNE_PAUSE_MS || now < self.pruned;
+        if self.by_key.len() > self.many && due {
+            self.by_key.retain(|_, bucket| !bucket.is_full(now, capacity));
+            self.pruned = now;
+        }
+        self.by_key.entry(key).or_insert_with(|| TokenBucket::full(now)).take(now, count, capacity, period_ms)
+    }
+
+    /// Whether this key has a bucket that is not forgotten.
+    pub fn contains(&self, key: &K) -> bool {
+        self.by_key.contains_key(key)
+    }
+
+    /// How many buckets there are.
+    pub fn len(&self) -> usize {
+        self.by_key.len()
+    }
+
+    /// Whether there is none.
+    pub fn is_empty(&self) -> bool {
+        self.by_key.is_empty()
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -74,6 +134,24 @@ mod tests {
         assert_eq!(bucket.take(Millis(0), 1, 2, 1000), Err(500));
         // A little late: its time was counted already.
         assert_eq!(bucket.take(Millis(500), 1, 2, 1000), Err(500));
+    }
+
+    #[test]
+    fn full_buckets_are_looked_for_once_a_second_at_most() {
+        let mut buckets = Buckets::new(2);
+        // One a minute: none is full again soon.
+        let mut take = |key: u64, now| buckets.take(key, Millis(now), 1, 1, 60_000).map(|()| buckets.len());
+        assert_eq!([1, 2, 3].map(|key| take(key, 60_000)), [Ok(1), Ok(2), Ok(3)]);
+        assert_eq!(take(3, 60_001), Err(59_999));
+        assert_eq!(take(4, 120_000), Ok(1), "the three are full, and looked for");
+        assert_eq!([5, 6, 7].map(|key| take(key, 120_500)), [Ok(2), Ok(3), Ok(4)]);
+        // A period later two looks would find something; the second one comes too soon.
+        assert_eq!([8, 9].map(|key| take(key, 180_100)), [Ok(4), Ok(5)]);
+        assert_eq!(take(10, 180_500), Ok(6));
+        assert_eq!(take(11, 181_100), Ok(4));
+        // A clock that was put back keeps nobody from looking.
+        assert_eq!(take(12, 0), Ok(5));
+        assert_eq!(buckets.take(9, Millis(0), u64::MAX, 0, 1), Ok(()), "no limit");
     }
 
     #[test]

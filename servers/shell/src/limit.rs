@@ -10,12 +10,10 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use delta_core::identity::Millis;
 use thiserror::Error;
 
-use crate::bucket::TokenBucket;
+use crate::bucket::Buckets;
 
 /// Buckets of addresses kept before full ones are looked for and forgotten.
 const MANY_BUCKETS: usize = 16_384;
-/// Shortest time between two such looks, milliseconds: however many addresses come, they cost little.
-const PRUNE_PAUSE_MS: u64 = 1_000;
 /// Most buckets; strangers beyond that share one.
 const MAX_BUCKETS: usize = 262_144;
 
@@ -82,23 +80,15 @@ impl Drop for Share {
 /// How often every address may do something.
 #[derive(Debug)]
 pub struct Rates {
-    buckets: Mutex<Buckets>,
+    buckets: Mutex<Buckets<IpAddr>>,
     per_second: u64,
     exempt: Vec<Network>,
-}
-
-#[derive(Debug)]
-struct Buckets {
-    by_address: HashMap<IpAddr, TokenBucket>,
-    // When full ones were looked for.
-    pruned: Millis,
 }
 
 impl Rates {
     /// So often a second, with as much at once; 0 for no limit.
     pub fn new(per_second: u64) -> Self {
-        let buckets = Buckets { by_address: HashMap::new(), pruned: Millis(0) };
-        Self { buckets: Mutex::new(buckets), per_second, exempt: Vec::new() }
+        Self { buckets: Mutex::new(Buckets::new(MANY_BUCKETS)), per_second, exempt: Vec::new() }
     }
 
     /// These addresses may do it as often as they like: many people stand behind them.
@@ -116,18 +106,11 @@ impl Rates {
             return Ok(());
         }
         let mut buckets = lock(&self.buckets);
-        let Buckets { by_address, pruned } = &mut *buckets;
-        let due = now.since(*pruned) >= PRUNE_PAUSE_MS || now < *pruned;
-        if by_address.len() > MANY_BUCKETS && due {
-            by_address.retain(|_, bucket| !bucket.is_full(now, self.per_second));
-            *pruned = now;
-        }
         let mut address = group(address);
-        if by_address.len() >= MAX_BUCKETS && !by_address.contains_key(&address) {
+        if buckets.len() >= MAX_BUCKETS && !buckets.contains(&address) {
             address = IpAddr::V6(Ipv6Addr::UNSPECIFIED);
         }
-        let bucket = by_address.entry(address).or_insert_with(|| TokenBucket::full(now));
-        bucket.take(now, 1, self.per_second, 1_000)
+        buckets.take(address, now, 1, self.per_second, 1_000)
     }
 }
 
@@ -249,9 +232,9 @@ mod tests {
             rates.take(IpAddr::from(n.to_be_bytes()), Millis(0)).unwrap();
         }
         rates.take(address("192.0.2.1"), Millis(1_000)).unwrap();
-        assert_eq!(rates.buckets.lock().unwrap().by_address.len(), 1);
+        assert_eq!(rates.buckets.lock().unwrap().len(), 1);
         // Where none may be forgotten there is an end, too: the rest share what one address has.
-        let counts = || rates.buckets.lock().unwrap().by_address.len();
+        let counts = || rates.buckets.lock().unwrap().len();
         let refused =
             (0..=MAX_BUCKETS as u32).map(|n| rates.take(IpAddr::from(n.to_be_bytes()), Millis(1_000)));
         assert!(refused.filter(Result::is_err).count() <= 2);

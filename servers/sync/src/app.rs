@@ -126,6 +126,8 @@ impl App {
         self.metrics.in_flight_bytes.set(self.budget.used());
         self.metrics.in_flight.set(self.budget.shares());
         self.metrics.searches_waiting.set(self.search.waiting());
+        self.metrics.packets_waiting.set(self.ingress.waiting() as u64);
+        self.metrics.reads_waiting.set(self.readers.waiting() as u64);
         self.metrics.replay_tags.set(self.keys.set().tags() as u64);
         let size = |path: &Path| std::fs::metadata(path).map_or(0, |data| data.len());
         let log = self.database.with_extension("db-wal");

@@ -1,7 +1,6 @@
 //! From packets to operations: a bounded pool of threads opens the last onion layer, checks the write signature and
 //! hands the operations to the writer. Whatever fails here is counted and told to nobody.
 
-use std::collections::HashMap;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -13,7 +12,7 @@ use delta_core::onion::deliver::{self, DeliverError, Delivery, FLAG_CONTROL, FLA
 use delta_core::onion::v3::{self, Opened, Peeled};
 use delta_core::topic::TopicId;
 use delta_replay::{Admission, Replay};
-use delta_server_shell::bucket::TokenBucket;
+use delta_server_shell::bucket::Buckets;
 use delta_server_shell::{OnionKeys, platform};
 use delta_topic_log::Write;
 
@@ -24,7 +23,7 @@ use crate::queue::Queue;
 use crate::writer::{Append, ControlWrite, Writer};
 
 /// Buckets of topics kept before full ones are forgotten.
-const MAX_BUCKETS: usize = 65_536;
+const MANY_BUCKETS: usize = 65_536;
 const MINUTE_MS: u64 = 60_000;
 /// Packets a thread opens at a time: they share one write to the replay file.
 const SHARE: usize = 8;
@@ -83,26 +82,19 @@ pub struct IngressParts {
 /// How many signals each topic may pass on.
 #[derive(Debug)]
 pub struct SignalQuota {
-    buckets: Mutex<HashMap<TopicId, TokenBucket>>,
+    buckets: Mutex<Buckets<TopicId>>,
     per_minute: u64,
 }
 
 impl SignalQuota {
     /// So many a minute for each topic; 0 for no limit.
     pub fn new(per_minute: u64) -> Self {
-        Self { buckets: Mutex::default(), per_minute }
+        Self { buckets: Mutex::new(Buckets::new(MANY_BUCKETS)), per_minute }
     }
 
     fn take(&self, topic: &TopicId, now: Millis) -> bool {
-        if self.per_minute == 0 {
-            return true;
-        }
         let mut buckets = self.buckets.lock().unwrap_or_else(PoisonError::into_inner);
-        if buckets.len() > MAX_BUCKETS {
-            buckets.retain(|_, bucket| !bucket.is_full(now, self.per_minute));
-        }
-        let bucket = buckets.entry(*topic).or_insert_with(|| TokenBucket::full(now));
-        bucket.take(now, 1, self.per_minute, MINUTE_MS).is_ok()
+        buckets.take(*topic, now, 1, self.per_minute, MINUTE_MS).is_ok()
     }
 }
 
@@ -114,6 +106,11 @@ pub struct Ingress {
 }
 
 impl Ingress {
+    /// Packets that wait for a thread.
+    pub fn waiting(&self) -> usize {
+        self.queue.len()
+    }
+
     /// Starts `count` threads.
     pub fn start(parts: IngressParts, count: usize) -> (Self, Vec<JoinHandle<()>>) {
         let (queue, opening) = (Arc::new(Queue::new(count)), Arc::clone(&parts.opening));

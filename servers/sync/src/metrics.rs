@@ -79,6 +79,8 @@ metrics! {
     sockets: "gauge" "delta_sync_sockets" "" "Open WebSockets.";
     connections: "gauge" "delta_sync_connections" "" "Open connections, WebSockets included.";
     in_flight: "gauge" "delta_sync_in_flight_deliveries" "" "Deliveries being received, opened, or waiting for their commit.";
+    packets_waiting: "gauge" "delta_sync_packets_waiting" "" "Packets that wait to be opened.";
+    reads_waiting: "gauge" "delta_sync_reads_waiting" "" "Pages of replay and history that wait for a reading thread.";
     searches_waiting: "gauge" "delta_sync_searches_waiting" "" "Searches that wait or are being answered.";
     in_flight_bytes: "gauge" "delta_sync_in_flight_bytes" "" "Bytes on their way to the disk.";
     live_bytes: "gauge" "delta_sync_live_buffer_bytes" "" "Bytes in live buffers.";

@@ -44,6 +44,16 @@ impl<T> Queue<T> {
         share > 0
     }
 
+    /// How much waits.
+    pub fn len(&self) -> usize {
+        self.lock().items.len()
+    }
+
+    /// Whether nothing waits.
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
     /// Takes no more work; the threads end when they have done what is there.
     pub fn stop(&self) {
         self.lock().stopped = true;
@@ -58,7 +68,7 @@ impl<T> Queue<T> {
 
 impl<T> std::fmt::Debug for Queue<T> {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Queue").field("waiting", &self.lock().items.len()).finish_non_exhaustive()
+        f.debug_struct("Queue").field("waiting", &self.len()).finish_non_exhaustive()
     }
 }
 

@@ -68,6 +68,11 @@ impl<C: Send + 'static> Pool<C> {
         Self { jobs: Arc::new(Jobs(queue)) }
     }
 
+    /// Jobs that wait for a thread.
+    pub fn waiting(&self) -> usize {
+        self.jobs.0.len()
+    }
+
     /// Does a job on one of the threads.
     ///
     /// # Errors
@@ -95,6 +100,11 @@ impl Readers {
     pub fn start(path: &Path, count: usize) -> Result<Self, StoreError> {
         let readers = (0..count).map(|_| Sql::reader(path)).collect::<Result<Vec<_>, _>>()?;
         Ok(Self(Pool::start(readers)))
+    }
+
+    /// Reads that wait for a thread.
+    pub fn waiting(&self) -> usize {
+        self.0.waiting()
     }
 
     /// Runs reads in one snapshot of the database.

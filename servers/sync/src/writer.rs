@@ -1,7 +1,6 @@
 //! The one thread that writes: whatever waits is appended in one transaction and committed together, so a sync of
 //! the disk costs a batch, not an operation. Only after the commit is anyone told.
 
-use std::collections::HashMap;
 use std::ops::Range;
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -13,7 +12,7 @@ use bytes::Bytes;
 use delta_core::identity::Millis;
 use delta_core::onion::control::Control;
 use delta_core::topic::{Seq, TopicId};
-use delta_server_shell::bucket::TokenBucket;
+use delta_server_shell::bucket::Buckets;
 use delta_server_shell::platform;
 use delta_topic_log::{AppendError, ControlRefused, Controlled, Placed, TopicLogs, Write};
 use thiserror::Error;
@@ -47,7 +46,7 @@ const CHECKPOINT_COMMITS: usize = 1_000;
 /// How often the disk and the operator's changes are looked at.
 const LOOK_EVERY_MS: u64 = 1_000;
 /// Buckets of topics kept before full ones are forgotten.
-const MAX_BUCKETS: usize = 65_536;
+const MANY_BUCKETS: usize = 65_536;
 const MINUTE_MS: u64 = 60_000;
 
 /// Operations of one topic to append.
@@ -193,7 +192,7 @@ pub fn start(parts: WriterParts) -> Result<(Writer, JoinHandle<()>), StoreError>
         retention,
         topics,
         fresh_topics: 0,
-        buckets: HashMap::new(),
+        buckets: Buckets::new(MANY_BUCKETS),
         placed: Vec::new(),
     };
     let handle = std::thread::spawn(move || {
@@ -228,7 +227,7 @@ struct Thread {
     topics: u64,
     /// Those that the commit at hand begins.
     fresh_topics: u64,
-    buckets: HashMap<(TopicId, bool), TokenBucket>,
+    buckets: Buckets<(TopicId, bool)>,
     placed: Vec<Placed>,
 }
 
@@ -414,14 +413,7 @@ impl Thread {
     /// Takes the operations from the topic's quota; signed and unsigned writes have one each.
     fn charge(&mut self, now: Millis, topic: &TopicId, signed: bool, count: u64) -> Result<(), u64> {
         let capacity = self.parts.limits.deliveries_per_topic_per_minute;
-        if capacity == 0 {
-            return Ok(());
-        }
-        if self.buckets.len() > MAX_BUCKETS {
-            self.buckets.retain(|_, bucket| !bucket.is_full(now, capacity));
-        }
-        let bucket = self.buckets.entry((*topic, signed)).or_insert_with(|| TokenBucket::full(now));
-        bucket.take(now, count, capacity, MINUTE_MS)
+        self.buckets.take((*topic, signed), now, count, capacity, MINUTE_MS)
     }
 
     /// After the commit: publish what is new.
