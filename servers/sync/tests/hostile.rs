@@ -265,6 +265,22 @@ async fn case_70_a_reader_that_stops_is_told_slow_and_closed_and_others_go_on() 
 }
 
 #[tokio::test]
+async fn case_70_connections_of_all_addresses_together_are_limited() {
+    let dir = tempfile::tempdir().unwrap();
+    let server = Server::start(dir.path(), &["--limit", "connections=2"]);
+    let key = write_key(1);
+    let mut held = vec![server.subscribe(&key.topic(), "").await, server.subscribe(&key.topic(), "").await];
+    for client in &mut held {
+        client.ready().await;
+    }
+    let ask = async || common::request(server.address, "GET", "/health", &[], &[]).await;
+    // Who is refused before asking may find the connection cut instead of an answer.
+    assert!(ask().await.map_or(true, |answer| answer.status == 503));
+    held.pop();
+    common::eventually("a place", async || ask().await.is_ok_and(|answer| answer.status == 200)).await;
+}
+
+#[tokio::test]
 async fn too_many_deliveries_to_a_topic_get_429_and_other_topics_do_not() {
     let dir = tempfile::tempdir().unwrap();
     let server = Server::start(dir.path(), &["--accept-v2", "--limit", "deliveries_per_topic_per_minute=3"]);

@@ -187,6 +187,19 @@ mod tests {
         trickle.abort();
     }
 
+    /// As TLS does, which takes bytes that the network has not: they leave with the next write, or when they are flushed.
+    #[tokio::test]
+    async fn nothing_stays_behind_in_what_lies_between_the_line_and_the_network() {
+        let (near, mut far) = tokio::io::duplex(1 << 20);
+        let near = tokio::io::BufStream::with_capacity(1 << 16, 1 << 16, near);
+        let ws = WebSocketStream::from_raw_socket(near, Role::Server, None).await;
+        let mut line = Line::new(ws, Patience::default(), Arc::default());
+        line.write(&[wire::binary(vec![7; 100])]).await.unwrap();
+        let mut all = [0; 102];
+        timeout(BROKEN, far.read_exact(&mut all)).await.expect("it was flushed").unwrap();
+        assert_eq!(all[..3], [0x82, 100, 7]);
+    }
+
     #[tokio::test]
     async fn a_client_that_reads_gets_every_byte_however_it_is_cut() {
         let (mut line, mut far) = line(Patience { no_progress: LONG, least_rate: 1, stall: LONG }).await;

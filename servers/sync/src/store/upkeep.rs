@@ -31,6 +31,8 @@ struct Row {
     chain: [u8; 32],
     /// Hash and size of the operation itself; `None` when it was evicted.
     op: Option<(EnvelopeHash, usize)>,
+    /// Bytes of operations up to and with this one.
+    total: i64,
 }
 
 impl Sql {
@@ -64,9 +66,12 @@ impl Sql {
         topic: &TopicId,
         report: &mut Report,
     ) -> Result<(), StoreError> {
-        let tail = self.state(topic)?.unwrap_or(LogState::EMPTY).tail;
+        let LogState { head, tail, .. } = self.state(topic)?.unwrap_or(LogState::EMPTY);
+        if tail.0 > head.0.saturating_add(1) {
+            report.problems.push(format!("{topic}: its tail {tail} lies past its head {head}"));
+        }
         let mut chain = Chain::start(topic, &secret.generation(topic));
-        let (mut last, mut received) = (Seq(0), 0);
+        let (mut last, mut received, mut total) = (Seq(0), 0, 0);
         let mut check = |row: Row| {
             let mut problem = |what: &str| report.problems.push(format!("{topic} seq {}: {what}", row.seq));
             if Some(row.seq) != last.next() {
@@ -82,15 +87,20 @@ impl Sql {
                 Some((_, 0)) => problem("its operation is empty"),
                 _ => {}
             }
+            // What is evicted has left no length behind, and what was evicted before totals were kept counts nothing.
+            let len = row.op.map_or(0, |(_, len)| len as i64);
+            if row.op.is_some() && row.seq > tail && row.total != total + len {
+                problem("the bytes counted up to it are not those of the operations");
+            }
             if chain.next(row.seq, &EnvelopeHash(row.hash)).0 != row.chain {
                 problem("the chain breaks here");
             }
             // From what is stored: one break is told once.
-            (last, received, chain) = (row.seq, row.received, Chain(row.chain));
+            (last, received, total, chain) = (row.seq, row.received, row.total, Chain(row.chain));
             report.rows += 1;
         };
         let mut statement = self.statement(
-            "SELECT seq, received, hash, chain, op FROM operations WHERE topic = ?1 ORDER BY seq",
+            "SELECT seq, received, hash, chain, op, total FROM operations WHERE topic = ?1 ORDER BY seq",
         )?;
         let mut read = || {
             let mut rows = statement.query([&topic.0])?;
@@ -102,6 +112,7 @@ impl Sql {
                     hash: row.get(2)?,
                     chain: row.get(3)?,
                     op: op.map(|op| (EnvelopeHash::of(op), op.len())),
+                    total: row.get(5)?,
                 });
             }
             Ok(())
@@ -208,6 +219,8 @@ mod tests {
             ("UPDATE operations SET received = 0 WHERE seq = 4", "received before its predecessor"),
             ("UPDATE operations SET chain = zeroblob(32) WHERE seq = 5", "the chain breaks here"),
             ("DELETE FROM operations WHERE seq = 4", "operations before it are missing"),
+            ("UPDATE operations SET total = total + 1 WHERE seq = 5", "the bytes counted up to it"),
+            ("UPDATE topics SET tail = 9 WHERE signed >= 0", "its tail 9 lies past its head 5"),
         ] {
             sql.run("SAVEPOINT damage").unwrap();
             let changed = format!("{damage} AND topic = x'{}'", "07".repeat(32));
