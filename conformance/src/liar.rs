@@ -27,11 +27,13 @@ pub struct Lie {
     pub answer: fn(&str, &mut Answer),
     /// Turns one binary message of the server into those the client gets.
     pub frame: fn(Vec<u8>) -> Vec<Vec<u8>>,
+    /// Takes whatever the server sends, and keeps it until the client reads.
+    pub hoard: bool,
 }
 
 impl Lie {
     /// Nothing is changed.
-    pub const NONE: Self = Self { answer: |_, _| {}, frame: |frame| vec![frame] };
+    pub const NONE: Self = Self { answer: |_, _| {}, frame: |frame| vec![frame], hoard: false };
 }
 
 /// A running proxy; it ends with this value.
@@ -155,19 +157,34 @@ async fn relay_frames(mut stream: TcpStream, base: &Base, lie: Lie, head: &str) 
     let client = tokio_tungstenite::accept_hdr_async(stream, greet).await?;
     let (mut to_client, mut from_client) = client.split();
     let (mut to_server, mut from_server) = server.split();
-    let down = async {
+    let (hoard, mut hoarded) = tokio::sync::mpsc::unbounded_channel();
+    let take = async {
         while let Some(Ok(message)) = from_server.next().await {
-            match message {
+            let messages = match message {
                 Message::Binary(bytes) => {
-                    for frame in (lie.frame)(bytes.to_vec()) {
-                        to_client.send(Message::binary(frame)).await?;
-                    }
+                    (lie.frame)(bytes.to_vec()).into_iter().map(Message::binary).collect()
                 }
-                other => to_client.send(other).await?,
+                other => vec![other],
+            };
+            for message in messages {
+                let (read, taken) = tokio::sync::oneshot::channel();
+                hoard.send((message, read))?;
+                if !lie.hoard {
+                    taken.await?;
+                }
             }
+        }
+        drop(hoard);
+        anyhow::Ok(())
+    };
+    let give = async {
+        while let Some((message, read)) = hoarded.recv().await {
+            to_client.send(message).await?;
+            let _ = read.send(());
         }
         anyhow::Ok(())
     };
+    let down = async { tokio::try_join!(take, give).map(drop) };
     let up = async {
         while let Some(Ok(message)) = from_client.next().await {
             to_server.send(message).await?;

@@ -74,7 +74,7 @@ fn reversed(frame: Vec<u8>) -> Vec<Vec<u8>> {
     singles
 }
 
-const LIES: [(&str, &str, Lie); 31] = [
+const LIES: [(&str, &str, Lie); 32] = [
     ("an operation is changed", "replay_starts_behind_since", frame(|f| of_type(2, f, |f| flip_last(f)))),
     ("operations are swapped", "replay_starts_behind_since", frame(reversed)),
     (
@@ -239,6 +239,11 @@ const LIES: [(&str, &str, Lie); 31] = [
                 answer.status = 200;
             }
         }),
+    ),
+    (
+        "what a slow reader does not take is hoarded for it",
+        "case_70_a_slow_reader",
+        Lie { hoard: true, ..Lie::NONE },
     ),
     (
         "v2 is taken where it is off",
