@@ -37,12 +37,12 @@ fn entry(number: usize, author: usize, heads: &[usize], action: Action) -> Entry
 
 fn add(number: usize) -> Action {
     let level = if number < 3 { Level::Manage } else { Level::Write };
-    Action::Add { member: person(number), level, invite: None, claim: None }
+    Action::Add { member: person(number).into(), level, invite: None, claim: None }
 }
 
 /// The creation, and every add: as many members.
 fn log(members: usize) -> Vec<Entry> {
-    let create = Action::SpaceCreate { nonce: NONCE, about: SpaceText::default() };
+    let create = Action::SpaceCreate { nonce: NONCE, about: SpaceText::default(), certificate: None };
     let adds = (1..members).map(|number| entry(number, 0, &[number - 1], add(number)));
     [entry(0, 0, &[], create)].into_iter().chain(adds).collect()
 }

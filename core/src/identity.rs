@@ -8,7 +8,7 @@ mod key;
 #[cfg(feature = "device")]
 mod mnemonic;
 
-pub use certificate::{Certificate, CertificateError};
+pub use certificate::{Certificate, CertificateError, Revocation};
 pub use instance::{Instance, Standing};
 #[cfg(feature = "device")]
 pub use key::AddressError;
@@ -132,6 +132,13 @@ bytes_id!(
     LogId,
     32
 );
+
+impl From<Author> for Identity {
+    /// A device that nobody certified is its own identity.
+    fn from(device: Author) -> Self {
+        Self(device.0)
+    }
+}
 
 impl EnvelopeHash {
     /// Hashes an envelope.

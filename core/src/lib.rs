@@ -27,6 +27,8 @@ pub mod sync;
 pub mod engine;
 pub mod ops;
 #[cfg(feature = "device")]
+pub mod pairing;
+#[cfg(feature = "device")]
 pub mod projector;
 #[cfg(feature = "device")]
 pub mod push;

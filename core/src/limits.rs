@@ -48,6 +48,10 @@ pub const MAX_SEARCH_WORDS: usize = 16;
 pub const MAX_MEMBERS: usize = 1000;
 /// Most rooms of a space that are not deleted.
 pub const MAX_ROOMS: usize = 1000;
+/// Most devices of a member that a space knows and that are not revoked.
+pub const MAX_DEVICES: usize = 16;
+/// Most devices that a member revokes in a space.
+pub const MAX_REVOKED: usize = 256;
 /// Most membership operations of a space that are settled together because some of them were made without knowing of
 /// the others: what bounds the work for one operation.
 pub const MAX_CONCURRENT: usize = 512;

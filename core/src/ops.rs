@@ -23,6 +23,7 @@ mod key_value;
 #[cfg(feature = "device")]
 mod keys;
 mod membership;
+mod own;
 mod public;
 #[cfg(feature = "device")]
 mod signal;
@@ -33,7 +34,7 @@ mod verify;
 pub use body::{Body, BodyError, EncodeError, MAX_AUTH_HEADS, ObservedHead};
 pub use content::{BlobId, Content, Flaw, LimitError};
 #[cfg(feature = "device")]
-pub use create::{CreateError, DeviceKey, create};
+pub use create::{CreateError, DeviceKey, create, create_introducing};
 pub use envelope::{EnvelopeError, KeyId, OpenedEnvelope, SealError, padded_len};
 #[cfg(feature = "device")]
 pub(crate) use envelope::{split_padded, write_padded};
@@ -49,6 +50,7 @@ pub use keys::{KeyRing, TopicKeys};
 pub use membership::{
     Action, FAMILIES, Hidden, InviteTerms, Level, RoomKeys, RoomText, SpaceText, room_id, space_id,
 };
+pub use own::{OwnDevices, TicketBytes};
 pub use public::{PublicError, PublicOperation, read_public};
 #[cfg(feature = "device")]
 pub use signal::{Signal, SignalError};

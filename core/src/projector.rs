@@ -12,7 +12,7 @@ mod reaction;
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use crate::identity::{Author, LogId, Millis, OperationId};
+use crate::identity::{Author, Identity, LogId, Millis, OperationId};
 use crate::ops::{Body, Content, HybridTime, KeyValue, ValueKey};
 
 pub use message::{EditRow, MessageKey, MessageText, Waiting};
@@ -24,8 +24,10 @@ pub use profile::ProfileText;
 pub struct Fact<'a> {
     /// The operation.
     pub id: OperationId,
-    /// Who signed it.
+    /// The device that signed it.
     pub author: Author,
+    /// Whose device that is, where it was said.
+    pub identity: Identity,
     /// In which conversation.
     pub log: LogId,
     /// Its number in the author's log.
@@ -69,23 +71,24 @@ pub trait Rows {
     fn message(&self, id: OperationId) -> Result<Option<MessageKey>, Self::Error>;
     /// What has been said about an operation so far.
     fn waiting(&self, target: OperationId) -> Result<Waiting, Self::Error>;
-    /// The edit of `target` with the highest seq_num by this author in this log.
+    /// The edit of `target` that stands, of those by devices of this identity in this log: of each device the one with
+    /// the highest seq_num, of these the one with the latest clock, then the highest id.
     fn last_edit(
         &self,
         target: OperationId,
-        author: Author,
+        identity: Identity,
         log: LogId,
     ) -> Result<Option<EditRow>, Self::Error>;
-    /// The delete of `target` with the lowest seq_num by this author in this log: seq_num and id.
+    /// Of the deletes of `target` in this log by devices of this identity the one with the lowest seq_num, then id.
     fn first_delete(
         &self,
         target: OperationId,
-        author: Author,
+        identity: Identity,
         log: LogId,
     ) -> Result<Option<(u32, OperationId)>, Self::Error>;
     /// Of the deletes of `target` in this log by managers, the one with the lowest id.
     fn manager_delete(&self, target: OperationId, log: LogId) -> Result<Option<OperationId>, Self::Error>;
-    /// The seq_num that decided this author's reaction so far.
+    /// The seq_num that decided this device's reaction so far.
     fn reaction(
         &self,
         target: OperationId,
@@ -126,12 +129,12 @@ pub enum Write<'a> {
         /// The sender's clock.
         sent: Option<Millis>,
     },
-    /// The edit that stands from now on.
-    SetEdit {
+    /// The edit that stands ([`Rows::last_edit`]) is the message's from now on.
+    SettleEdit {
         /// The message.
+        target: OperationId,
+        /// Its key.
         message: MessageKey,
-        /// The edit.
-        edit: EditRow,
     },
     /// A delete, applied or waiting for its message.
     PutDelete {
@@ -158,8 +161,8 @@ pub enum Write<'a> {
     DropForeign {
         /// The message.
         target: OperationId,
-        /// Its author.
-        author: Author,
+        /// Whose it is.
+        identity: Identity,
         /// Its log.
         log: LogId,
     },
@@ -171,6 +174,8 @@ pub enum Write<'a> {
         emoji: &'a str,
         /// False: taken back.
         active: bool,
+        /// The sender's clock.
+        sent: Option<Millis>,
     },
     /// An author's profile, replaced whole by this operation.
     PutProfile(ProfileText<'a>),
@@ -285,8 +290,12 @@ pub fn project<'a, R: Rows + ?Sized>(fact: &Fact<'a>, rows: &R) -> Result<Projec
         }
         Content::MessageEdit { target, text } => message::edit(fact, rows, *target, text, body.sent_at),
         Content::MessageDelete { target } => message::delete(fact, rows, *target),
-        Content::ReactionAdd { target, emoji } => reaction::set(fact, rows, *target, emoji, true),
-        Content::ReactionRemove { target, emoji } => reaction::set(fact, rows, *target, emoji, false),
+        Content::ReactionAdd { target, emoji } => {
+            reaction::set(fact, rows, *target, emoji, (true, body.sent_at))
+        }
+        Content::ReactionRemove { target, emoji } => {
+            reaction::set(fact, rows, *target, emoji, (false, body.sent_at))
+        }
         Content::ProfileSet { name, bio, avatar, availability, public } => {
             let (bio, availability) = (bio.as_deref(), availability.as_deref());
             profile::set(
@@ -302,7 +311,8 @@ pub fn project<'a, R: Rows + ?Sized>(fact: &Fact<'a>, rows: &R) -> Result<Projec
         Content::Membership(_)
         | Content::InviteClaim { .. }
         | Content::JoinRequest { .. }
-        | Content::ReadSet { .. } => Ok(Projected::default()),
+        | Content::ReadSet { .. }
+        | Content::OwnDevices(_) => Ok(Projected::default()),
         Content::Unknown { .. } => Ok(Projected::skip(Skipped::Unknown)),
         Content::Malformed { .. } => Ok(Projected::skip(Skipped::Malformed)),
     }

@@ -18,6 +18,6 @@ mod tests;
 
 pub use graph::{Entry, Statement, Verdict};
 pub use invite::{Invite, InviteError, claim_mac, verify_claim};
-pub use membership::{Audited, Judgement, Membership};
+pub use membership::{Audited, Judgement, Membership, Told};
 pub use rules::Refusal;
 pub use state::{Register, Standing, State};

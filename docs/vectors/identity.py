@@ -2,8 +2,8 @@
 """Writes core/tests/vectors/identity.json: BIP-39's published vectors of 24 words, and what Delta derives from them.
 
 `seed_trezor` is the published seed (passphrase "TREZOR"); this script checks it against Python's own PBKDF2. The
-identity (docs/wire.md, section 11) comes from the same words with an empty passphrase. Device certificates are made
-with OpenSSL's Ed25519. Needs `pip install cryptography`. Run from the repository's root; the output is deterministic.
+identity (docs/wire.md, section 11) comes from the same words with an empty passphrase. Device certificates and
+revocations are made with OpenSSL's Ed25519. Needs `pip install cryptography`. Run from the repository's root; the output is deterministic.
 """
 
 import hashlib
@@ -62,7 +62,17 @@ def main():
             "certificate": certificate.hex(),
         }
     ]
-    OUT.write_text(json.dumps({"mnemonics": mnemonics, "certificates": certificates}, indent=1) + "\n")
+    revocation = fields + identity.sign(b"delta:device-revoke:v1" + fields)
+    revocations = [
+        {
+            "identity_seed": "01" * 32,
+            "device_seed": "02" * 32,
+            "revoked_ms": 1_700_000_000_000,
+            "revocation": revocation.hex(),
+        }
+    ]
+    vectors = {"mnemonics": mnemonics, "certificates": certificates, "revocations": revocations}
+    OUT.write_text(json.dumps(vectors, indent=1) + "\n")
 
 
 main()

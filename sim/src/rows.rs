@@ -112,6 +112,7 @@ impl Rows {
             | Content::InviteClaim { .. }
             | Content::JoinRequest { .. }
             | Content::ReadSet { .. }
+            | Content::OwnDevices(_)
             | Content::Unknown { .. }
             | Content::KeyValue(_)
             | Content::Malformed { .. } => {}

@@ -23,6 +23,7 @@ const MODULES: [(&str, u8); 18] = [
     ("limits", 0),
     ("onion", 1),
     ("ops", 1),
+    ("pairing", 1),
     ("topic", 1),
     ("projector", 2),
     ("push", 2),

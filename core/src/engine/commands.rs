@@ -164,6 +164,7 @@ impl State {
         }
         let (keys, device) = (&topic.keys, &self.device);
         let (log, observed) = (keys.log(), topic.observed.unsaid());
+        let introduced = topic.introduced || keys.epoch() == 0;
         let (operation, envelope, row, changes) = tx.savepoint(|tx| {
             let (seq_num, backlink) = match tx.log_head(&device.author(), &log)? {
                 None => (0, None),
@@ -171,7 +172,9 @@ impl State {
             };
             let auth_heads = cited(tx, device.author(), &log, &content)?;
             let body = Body { content, sent_at: Some(now), observed, auth_heads };
-            let operation = ops::create(device, log, seq_num, backlink, &body)?;
+            // Who joined after a rotation reads nothing from before it: in every topic it is said anew whose device this is.
+            let create = if introduced { ops::create } else { ops::create_introducing };
+            let operation = create(device, log, seq_num, backlink, &body)?;
             let envelope = keys.seal(operation.header(), operation.body_bytes())?;
             if !has_room(outbox_rows, outbox_bytes, envelope.len()) {
                 return Err(CommandError::OutboxFull);
@@ -188,6 +191,7 @@ impl State {
             })?;
             Ok::<_, CommandError>((operation.id(), (hash, envelope.len()), row, changes))
         })?;
+        topic.introduced = true;
         if observed.is_some() {
             topic.observed.said();
         }

@@ -74,7 +74,7 @@ impl State {
         let log = topic.keys.log();
         let Some(belongs) = tx.belongs(&log)? else { return tx.is_rotator(&log, rotator) };
         tx.look_at_space(belongs.space, |graph| {
-            graph.judge(*rotator, heads, None) == Judgement::Counts { manager: true }
+            matches!(graph.judge(*rotator, heads, None), Judgement::Counts { manager: true, .. })
         })
     }
 

@@ -62,7 +62,7 @@ pub(super) fn cited(
         // A room that takes no messages moves all the same, and only managers move it.
         let rotation = matches!(content, Content::RoomRotate(_));
         match graph.judge(author, &heads, (belongs.room && !rotation).then_some(*log)) {
-            Judgement::Counts { manager } if manager || !rotation => Ok(heads),
+            Judgement::Counts { manager, .. } if manager || !rotation => Ok(heads),
             _ => Err(CommandError::MayNotWrite),
         }
     })?
@@ -71,8 +71,9 @@ pub(super) fn cited(
 /// Whether nobody could manage the space any more, and somebody would be left in it.
 fn is_last_manager(graph: &Membership, author: Author) -> bool {
     let Some(state) = graph.current() else { return false };
+    let Some(own) = graph.identity_in(&state, author) else { return false };
     let managers = state.levels.iter().filter(|(_, level)| **level == Level::Manage);
-    state.levels.len() > 1 && managers.map(|(who, _)| *who).eq([author])
+    state.levels.len() > 1 && managers.map(|(who, _)| *who).eq([own])
 }
 
 fn random(entropy: &mut dyn Entropy) -> Result<Zeroizing<[u8; 32]>, CommandError> {
@@ -101,7 +102,8 @@ impl State {
         let (write, secret) = (random(entropy)?, random(entropy)?);
         let space = space_id(self.author(), &nonce);
         let ticket = Ticket::private(space, 0, WriteKey::from_seed(*write), *secret);
-        let create = Content::Membership(Box::new(Action::SpaceCreate { nonce, about }));
+        let certificate = self.device.certificate().copied().map(Box::new);
+        let create = Content::Membership(Box::new(Action::SpaceCreate { nonce, about, certificate }));
         // Before a topic is opened for it: texts may be too long.
         Body::new(create.clone()).encode().map_err(CreateError::from)?;
         self.open_topic(tx, now, ticket, staged)?;
@@ -155,7 +157,7 @@ impl State {
         let (space, author) = (invite.ticket.log(), self.author());
         self.open_topic(tx, now, invite.ticket.clone(), staged)?;
         let topic = self.topic_of(space)?;
-        let mac = claim_mac(&invite.token, space, invite.id, author, author);
+        let mac = claim_mac(&invite.token, space, invite.id, self.identity(), author);
         let claim = Content::InviteClaim { invite: invite.id, mac };
         self.publish(tx, now, topic, claim, staged)?;
         Ok(Reply::Space { space, topic })
@@ -194,6 +196,7 @@ impl State {
                 break;
             }
             for space in spaces {
+                self.introduce(tx, now, space, staged)?;
                 self.open_rooms(tx, now, space, staged)?;
                 self.answer_claims(tx, now, space, staged)?;
                 self.judge_closes(tx, now, space, staged)?;
@@ -217,6 +220,23 @@ impl State {
             }
         }
         Ok(())
+    }
+
+    /// Tells a space whose device this is, once the person is a member: what it does there counts from then on.
+    fn introduce(
+        &mut self,
+        tx: &mut Tx<'_>,
+        now: Millis,
+        space: LogId,
+        staged: &mut Vec<Output>,
+    ) -> Result<(), StoreError> {
+        let Some(certificate) = self.device.certificate().copied() else { return Ok(()) };
+        let (author, add) = (self.author(), Action::DeviceAdd { certificate });
+        // The space judges what is known to it: that the person is a member, and the device a new one.
+        if tx.look_at_space(space, |graph| graph.allows(author, &add).is_err())? {
+            return Ok(());
+        }
+        store_error(self.act(tx, now, space, add, staged))
     }
 
     /// Rotations that cite what has just come.
@@ -271,15 +291,16 @@ impl State {
         let author = self.author();
         for request in tx.requests(&space)? {
             let Some((invite, mac)) = request.claim else { continue };
+            let member = tx.identity_of(&request.author)?;
             let add = tx.look_at_space(space, |graph| {
                 let Some(Action::InviteCreate(terms)) = graph.action(invite) else { return None };
-                let own = graph.audit(invite).is_some_and(|line| line.author == author);
+                let own = graph.author(invite) == Some(author);
                 let expired = terms.expires.is_some_and(|at| at <= now);
-                let expected = claim_mac(&terms.token, space, invite, request.author, request.author);
+                let expected = claim_mac(&terms.token, space, invite, member, request.author);
                 if !own || expired || !verify_claim(&mac, &expected) || graph.is_answered(request.id) {
                     return None;
                 }
-                let (member, level) = (request.author, terms.level);
+                let level = terms.level;
                 let add = Action::Add { member, level, invite: Some(invite), claim: Some(request.id) };
                 graph.allows(author, &add).is_ok().then_some(add)
             })?;

@@ -23,7 +23,7 @@ use super::sending::Cover;
 use super::signals::Signals;
 use super::slots::Slots;
 use crate::entropy::Entropy;
-use crate::identity::{Author, Millis, NodeId};
+use crate::identity::{Author, Identity, Millis, NodeId};
 use crate::onion::route::{Guards, Routes, Tunnel, Tunnels};
 use crate::ops::{DeviceKey, TopicKeys};
 use crate::store::{OutboxEntry, Store, StoreError, Tx};
@@ -116,6 +116,8 @@ pub(super) struct Topic {
     pub(super) signals: Signals,
     /// How it closed: the log goes on in another topic.
     pub(super) closed: Option<Closed>,
+    /// This device has said in it, since the start, whose it is.
+    pub(super) introduced: bool,
     /// The topic by which the app knows the conversation.
     pub(super) known_as: TopicId,
     /// A rotation of this device has no place yet.
@@ -262,6 +264,11 @@ impl State {
 
     pub(super) fn author(&self) -> Author {
         self.device.author()
+    }
+
+    /// Whose device this is.
+    pub(super) fn identity(&self) -> Identity {
+        self.device.certificate().map_or_else(|| self.author().into(), |certificate| certificate.identity)
     }
 
     pub(super) fn next_wakeup(&self) -> Option<Millis> {
@@ -599,6 +606,7 @@ impl Topic {
             observed: Observed::default(),
             signals: Signals::default(),
             closed: None,
+            introduced: false,
             known_as,
             rotates: false,
             unreadable: None,

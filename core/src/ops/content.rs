@@ -9,6 +9,7 @@ use super::body::MAX_AUTH_HEADS;
 use super::handover::{KeyBundle, Rotation};
 use super::key_value::{KV_DELETE, KV_PUT, KeyValue};
 use super::membership::{Action, check_description, description};
+use super::own::OwnDevices;
 use crate::cbor::{Fields, array, field, items, optional, text};
 use crate::identity::{Author, LogId, OperationId, bytes_id};
 use crate::limits::{
@@ -85,6 +86,8 @@ pub enum Content {
         /// What they say, at most [`MAX_DESCRIPTION`] bytes.
         text: Option<String>,
     },
+    /// What a person's own devices say to each other.
+    OwnDevices(Box<OwnDevices>),
     /// `read.set`: how far the author has read a conversation. Of one's own devices only.
     ReadSet {
         /// The conversation.
@@ -126,6 +129,7 @@ impl fmt::Debug for Content {
             | Self::DeviceBundle(_)
             | Self::InviteClaim { .. }
             | Self::ReadSet { .. }
+            | Self::OwnDevices(_)
             | Self::Unknown { .. } => 0,
             Self::Malformed { kind, flaw } => return write!(f, "Content({kind}, {flaw})"),
         };
@@ -265,6 +269,7 @@ impl Content {
             Self::Membership(action) => action.kind(),
             Self::InviteClaim { .. } => INVITE_CLAIM,
             Self::JoinRequest { .. } => MEMBER_REQUEST,
+            Self::OwnDevices(said) => said.kind(),
             Self::ReadSet { .. } => READ_SET,
             Self::KeyValue(write) => write.kind(),
             Self::Unknown { kind } => kind,
@@ -294,6 +299,7 @@ impl Content {
             | Self::DeviceBundle(_)
             | Self::InviteClaim { .. }
             | Self::ReadSet { .. }
+            | Self::OwnDevices(_)
             | Self::Unknown { .. }
             | Self::Malformed { .. } => Ok(()),
         }
@@ -330,6 +336,7 @@ impl Content {
             Self::Membership(action) => action.pairs(),
             Self::InviteClaim { invite, mac } => vec![id(invite), (1, Value::from(*mac))],
             Self::JoinRequest { text } => text.iter().map(|text| (0, Value::from(text))).collect(),
+            Self::OwnDevices(said) => return Some(said.payload()),
             Self::ReadSet { log, message } => vec![(0, Value::from(log.0)), (1, Value::from(message.0))],
             Self::Unknown { .. } | Self::Malformed { .. } => return None,
         };
@@ -362,9 +369,10 @@ impl Content {
             READ_SET => (READ_SET, payload.read_set()),
             KV_PUT => (KV_PUT, key_value(KeyValue::put_from(&payload))),
             KV_DELETE => (KV_DELETE, key_value(KeyValue::delete_from(&payload))),
-            _ => match Action::read(kind, &payload) {
-                Some((kind, action)) => (kind, action.map(|action| Self::Membership(Box::new(action)))),
-                None => return Self::Unknown { kind: kind.to_owned() },
+            _ => match (Action::read(kind, &payload), OwnDevices::read(kind, &payload)) {
+                (Some((kind, action)), _) => (kind, action.map(|action| Self::Membership(Box::new(action)))),
+                (None, Some((kind, said))) => (kind, said.map(|said| Self::OwnDevices(Box::new(said)))),
+                (None, None) => return Self::Unknown { kind: kind.to_owned() },
             },
         };
         parsed.unwrap_or_else(|flaw| Self::Malformed { kind, flaw })

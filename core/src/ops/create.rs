@@ -9,6 +9,7 @@ use serde::de::DeserializeOwned;
 use thiserror::Error;
 
 use super::body::{Body, EncodeError};
+use super::content::Content;
 use super::header::{Extensions, Peek};
 use super::verify::VerifiedOperation;
 use crate::identity::{Author, Certificate, CertificateError, LogId, OperationId};
@@ -25,6 +26,30 @@ pub fn create(
     backlink: Option<OperationId>,
     body: &Body,
 ) -> Result<VerifiedOperation, CreateError> {
+    // Who asks to be let in is seen for the first time.
+    let asks = matches!(body.content, Content::InviteClaim { .. } | Content::JoinRequest { .. });
+    create_as(key, log, seq_num, backlink, body, seq_num == 0 || asks)
+}
+
+/// The same as what others may see first of this device: it says whose device signs.
+pub fn create_introducing(
+    key: &DeviceKey,
+    log: LogId,
+    seq_num: u32,
+    backlink: Option<OperationId>,
+    body: &Body,
+) -> Result<VerifiedOperation, CreateError> {
+    create_as(key, log, seq_num, backlink, body, true)
+}
+
+fn create_as(
+    key: &DeviceKey,
+    log: LogId,
+    seq_num: u32,
+    backlink: Option<OperationId>,
+    body: &Body,
+    introduce: bool,
+) -> Result<VerifiedOperation, CreateError> {
     if seq_num == u32::MAX {
         return Err(CreateError::LogFull);
     }
@@ -35,7 +60,7 @@ pub fn create(
     if bytes.len() > MAX_OPERATION {
         return Err(CreateError::TooLarge { len: bytes.len() });
     }
-    let certificate = key.certificate.filter(|_| seq_num == 0);
+    let certificate = key.certificate.filter(|_| introduce);
     let header = sign(key, Extensions { log, certificate }, seq_num, backlink, &bytes)?;
     let encoded = header.encode();
     if encoded.len() + bytes.len() > MAX_OPERATION {
@@ -96,7 +121,7 @@ fn fits_header(value: &Value<'_>) -> bool {
 #[derive(Clone)]
 pub struct DeviceKey {
     key: SigningKey,
-    /// Stands in the first operation of every log.
+    /// Stands in the first operation of every log, and of every topic.
     certificate: Option<Certificate>,
 }
 
@@ -131,7 +156,7 @@ impl DeviceKey {
     }
 
     /// The key that envelopes for this device's inbox are sealed to.
-    pub(super) fn inbox_secret(&self) -> IdentitySecret {
+    pub(crate) fn inbox_secret(&self) -> IdentitySecret {
         IdentitySecret::from_seed(self.key.as_bytes())
     }
 

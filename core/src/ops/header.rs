@@ -19,7 +19,7 @@ use crate::limits::{MAX_HEADER, MAX_HEADER_FIELD, MAX_OPERATION};
 pub struct Extensions {
     /// The conversation the operation belongs to.
     pub log: LogId,
-    /// Whose device signs, in the first operation of a log, where the device is not the identity itself.
+    /// Whose device signs, where the operation says so.
     pub certificate: Option<Certificate>,
 }
 
@@ -44,7 +44,7 @@ pub struct Peek {
     pub payload_size: u32,
     /// BLAKE3 of the body.
     pub payload_hash: [u8; 32],
-    /// Whose device this is said to be; counts at `seq_num` 0 only.
+    /// Whose device this is said to be.
     pub certificate: Option<Certificate>,
 }
 

@@ -11,7 +11,7 @@ use zeroize::{Zeroize, ZeroizeOnDrop};
 
 use super::content::{BlobId, Flaw, LimitError, Payload, check_name};
 use crate::cbor::{array, text, unsigned};
-use crate::identity::{Author, LogId, Millis, OperationId};
+use crate::identity::{Author, Certificate, Identity, LogId, Millis, OperationId, Revocation};
 use crate::limits::MAX_DESCRIPTION;
 
 /// What a member may do. Each level includes those before it.
@@ -131,6 +131,8 @@ pub enum Action {
         nonce: [u8; 32],
         /// What the space is.
         about: SpaceText,
+        /// Whose device its author is; nothing where it is its own identity.
+        certificate: Option<Box<Certificate>>,
     },
     /// `space.update`.
     SpaceUpdate {
@@ -142,7 +144,7 @@ pub enum Action {
     /// `member.add`.
     Add {
         /// Who.
-        member: Author,
+        member: Identity,
         /// With which level.
         level: Level,
         /// The invitation that was claimed.
@@ -153,19 +155,19 @@ pub enum Action {
     /// `member.remove`.
     Remove {
         /// Who.
-        member: Author,
+        member: Identity,
     },
     /// `member.promote`: to a higher level.
     Promote {
         /// Who.
-        member: Author,
+        member: Identity,
         /// The new level.
         level: Level,
     },
     /// `member.demote`: to a lower level.
     Demote {
         /// Who.
-        member: Author,
+        member: Identity,
         /// The new level.
         level: Level,
     },
@@ -174,31 +176,41 @@ pub enum Action {
     /// `member.transfer`: another member becomes a manager, and the author may write only.
     Transfer {
         /// Who.
-        member: Author,
+        member: Identity,
     },
     /// `member.ban`: out, and not to be added again.
     Ban {
         /// Who.
-        member: Author,
+        member: Identity,
         /// Why, at most [`MAX_DESCRIPTION`] bytes.
         reason: Option<String>,
     },
     /// `member.unban`.
     Unban {
         /// Who.
-        member: Author,
+        member: Identity,
     },
     /// `member.mute`: a member who may not write for now.
     Mute {
         /// Who.
-        member: Author,
+        member: Identity,
         /// When a manager's device is to end it.
         until: Option<Millis>,
     },
     /// `member.unmute`.
     Unmute {
         /// Who.
-        member: Author,
+        member: Identity,
+    },
+    /// `device.add`: a further device of a member, made known by the member.
+    DeviceAdd {
+        /// The identity's word for the device.
+        certificate: Certificate,
+    },
+    /// `device.revoke`: a device that speaks for its identity no more, ever.
+    DeviceRevoke {
+        /// The identity's word against the device.
+        revocation: Revocation,
     },
     /// `invite.create`.
     InviteCreate(InviteTerms),
@@ -317,6 +329,8 @@ kinds! {
     Self::Unban { .. } => "member.unban",
     Self::Mute { .. } => "member.mute",
     Self::Unmute { .. } => "member.unmute",
+    Self::DeviceAdd { .. } => "device.add",
+    Self::DeviceRevoke { .. } => "device.revoke",
     Self::InviteCreate(_) => "invite.create",
     Self::InviteRevoke { .. } => "invite.revoke",
     Self::RoomCreate { .. } => "room.create",
@@ -330,7 +344,7 @@ type Pairs<'a> = Vec<(u64, Value<'a>)>;
 
 impl Action {
     /// The member it is about, unless that is its author.
-    pub const fn subject(&self) -> Option<Author> {
+    pub const fn subject(&self) -> Option<Identity> {
         match self {
             Self::Add { member, .. }
             | Self::Remove { member }
@@ -341,6 +355,15 @@ impl Action {
             | Self::Unban { member }
             | Self::Mute { member, .. }
             | Self::Unmute { member } => Some(*member),
+            _ => None,
+        }
+    }
+
+    /// The device it is about.
+    pub const fn device(&self) -> Option<Author> {
+        match self {
+            Self::DeviceAdd { certificate } => Some(certificate.device),
+            Self::DeviceRevoke { revocation } => Some(revocation.device),
             _ => None,
         }
     }
@@ -373,11 +396,14 @@ impl Action {
     pub(super) fn pairs(&self) -> Pairs<'_> {
         let id = |id: &[u8; 32]| (0, Value::from(*id));
         match self {
-            Self::SpaceCreate { nonce, about } => {
+            Self::SpaceCreate { nonce, about, certificate } => {
                 let mut pairs = about.pairs();
                 pairs.push((8, Value::from(*nonce)));
+                pairs.extend(certificate.as_ref().map(|it| (9, Value::from(it.to_bytes()))));
                 pairs
             }
+            Self::DeviceAdd { certificate } => vec![(0, Value::from(certificate.to_bytes()))],
+            Self::DeviceRevoke { revocation } => vec![(0, Value::from(revocation.to_bytes()))],
             Self::SpaceUpdate { about } => about.pairs(),
             Self::SpaceDelete | Self::Leave => Vec::new(),
             Self::Add { member, level, invite, claim } => {
@@ -435,12 +461,18 @@ impl Action {
     }
 
     fn read_known(kind: &'static str, payload: &Payload<'_, '_>) -> Result<Self, Flaw> {
-        let member = || payload.required(0, array).map(Author);
+        let member = || payload.required(0, array).map(Identity);
         let room = || payload.required(0, array).map(LogId);
         Ok(match kind {
-            "space.create" => {
-                Self::SpaceCreate { nonce: payload.required(8, array)?, about: SpaceText::read(payload)? }
-            }
+            "space.create" => Self::SpaceCreate {
+                nonce: payload.required(8, array)?,
+                about: SpaceText::read(payload)?,
+                certificate: payload.optional(9, certificate)?.map(Box::new),
+            },
+            "device.add" => Self::DeviceAdd { certificate: payload.required(0, certificate)? },
+            "device.revoke" => Self::DeviceRevoke {
+                revocation: payload.required(0, |value| Revocation::from_bytes(&device_word(value)?).ok())?,
+            },
             "space.update" => Self::SpaceUpdate { about: SpaceText::read(payload)? },
             "space.delete" => Self::SpaceDelete,
             "member.add" => Self::Add {
@@ -537,6 +569,14 @@ impl RoomText {
             cooldown: payload.optional(3, unsigned)?,
         })
     }
+}
+
+fn certificate(value: &Value<'_>) -> Option<Certificate> {
+    Certificate::from_bytes(&device_word(value)?).ok()
+}
+
+fn device_word(value: &Value<'_>) -> Option<[u8; Certificate::LEN]> {
+    array(value)
 }
 
 fn level(payload: &Payload<'_, '_>) -> Result<Level, Flaw> {

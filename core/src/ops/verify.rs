@@ -13,8 +13,8 @@ use crate::identity::{Author, Certificate, LogId, OperationId};
 use crate::limits::{MAX_HEADER, MAX_OPERATION};
 
 /// Checks one operation completely, as far as it can be checked alone: lengths, the header's form, its log, the
-/// body's size and hash, then one strict Ed25519 verification (in the first operation of a log one more where it
-/// carries a device certificate), then the body's form.
+/// body's size and hash, then one strict Ed25519 verification (one more where it carries a device
+/// certificate), then the body's form.
 ///
 /// Whether it continues its author's log is [`VerifiedOperation::follows`].
 #[cfg(feature = "device")]
@@ -69,14 +69,11 @@ fn check(header: &[u8], body: &[u8], log: &LogId) -> Result<(OperationId, Peek, 
     Ok((id, facts, Body::decode(body)?))
 }
 
-/// The device certificate of a log's first operation must be this device's and hold. In other operations it says
-/// nothing.
+/// A device certificate must be this device's and hold.
 pub(super) fn check_certificate(facts: &Peek) -> Result<(), Rejected> {
     match &facts.certificate {
-        Some(certificate) if facts.seq_num == 0 => {
-            certificate.verify(&facts.author).map_err(|_| Rejected::Certificate)
-        }
-        _ => Ok(()),
+        Some(certificate) => certificate.verify(&facts.author).map_err(|_| Rejected::Certificate),
+        None => Ok(()),
     }
 }
 
@@ -145,9 +142,9 @@ impl VerifiedOperation {
         self.facts.seq_num
     }
 
-    /// Whose device the author is, where this first operation of a log says so: checked.
-    pub fn certificate(&self) -> Option<&Certificate> {
-        self.facts.certificate.as_ref().filter(|_| self.facts.seq_num == 0)
+    /// Whose device the author is, where this operation says so: checked.
+    pub const fn certificate(&self) -> Option<&Certificate> {
+        self.facts.certificate.as_ref()
     }
 
     /// The operation before it in the author's log; `None` exactly at `seq_num` 0.

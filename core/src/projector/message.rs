@@ -1,13 +1,15 @@
-//! Messages: sent once, edited and deleted by their author in the log they were sent in.
+//! Messages: sent once, edited and deleted by the devices of their author in the log they were sent in.
 
 use super::{Aggregate, Erased, Fact, Projected, Rows, Skipped, Write};
-use crate::identity::{Author, LogId, Millis, OperationId};
+use crate::identity::{Author, Identity, LogId, Millis, OperationId};
 
 /// Whose message it is, and whether it is still one.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct MessageKey {
-    /// Who sent it.
+    /// The device that sent it.
     pub author: Author,
+    /// Whose device that is.
+    pub identity: Identity,
     /// In which conversation.
     pub log: LogId,
     /// Its number in the author's log.
@@ -58,19 +60,19 @@ pub(super) fn send<'a, R: Rows + ?Sized>(
     rows: &R,
     text: MessageText<'a>,
 ) -> Result<Projected<'a>, R::Error> {
-    let Fact { id, author, log, .. } = *fact;
+    let Fact { id, identity, log, .. } = *fact;
     let waiting = rows.waiting(id)?;
     let mut writes = Vec::with_capacity(1);
     if waiting != Waiting::default() {
-        writes.push(Write::DropForeign { target: id, author, log });
+        writes.push(Write::DropForeign { target: id, identity, log });
     }
-    let delete = if waiting.deletes { deleted_by(rows, id, author, log)? } else { None };
+    let delete = if waiting.deletes { deleted_by(rows, id, identity, log)? } else { None };
     if let Some(delete) = delete {
         writes.push(Write::PutMessage { text: None, edit: None, deleted_by: Some(delete) });
         writes.push(Write::EraseBody(Erased::Message));
         writes.push(Write::DropEdits { target: id });
     } else {
-        let edit = if waiting.edits { rows.last_edit(id, author, log)? } else { None };
+        let edit = if waiting.edits { rows.last_edit(id, identity, log)? } else { None };
         writes.push(Write::PutMessage { text: Some(text), edit, deleted_by: None });
     }
     Ok(changed(writes, id))
@@ -78,10 +80,10 @@ pub(super) fn send<'a, R: Rows + ?Sized>(
 
 /// A message whose body is gone already: its tombstone. The delete may be projected before or after it.
 pub(super) fn erased<'a, R: Rows + ?Sized>(fact: &Fact<'a>, rows: &R) -> Result<Projected<'a>, R::Error> {
-    let Fact { id, author, log, .. } = *fact;
-    let deleted_by = deleted_by(rows, id, author, log)?;
+    let Fact { id, identity, log, .. } = *fact;
+    let deleted_by = deleted_by(rows, id, identity, log)?;
     let writes = vec![
-        Write::DropForeign { target: id, author, log },
+        Write::DropForeign { target: id, identity, log },
         Write::PutMessage { text: None, edit: None, deleted_by },
         Write::DropEdits { target: id },
     ];
@@ -105,13 +107,7 @@ pub(super) fn edit<'a, R: Rows + ?Sized>(
     if message.deleted {
         return Ok(Projected { writes: vec![Write::EraseBody(Erased::Edit)], ..Projected::default() });
     }
-    let mut writes = vec![put];
-    let last = rows.last_edit(target, fact.author, fact.log)?;
-    if last.is_none_or(|last| last.seq_num < fact.seq_num) {
-        let edit = EditRow { seq_num: fact.seq_num, id: fact.id, text: text.to_owned(), sent };
-        writes.push(Write::SetEdit { message, edit });
-    }
-    Ok(changed(writes, target))
+    Ok(changed(vec![put, Write::SettleEdit { target, message }], target))
 }
 
 pub(super) fn delete<'a, R: Rows + ?Sized>(
@@ -123,10 +119,10 @@ pub(super) fn delete<'a, R: Rows + ?Sized>(
     let Some(message) = rows.message(target)? else {
         return Ok(Projected { writes: vec![put], ..Projected::default() });
     };
-    let first = rows.first_delete(target, message.author, message.log)?;
+    let first = rows.first_delete(target, message.identity, message.log)?;
     let deleted_by = if owns(fact, &message) {
         match first {
-            Some((seq_num, id)) if seq_num < fact.seq_num => id,
+            Some(first) if first < (fact.seq_num, fact.id) => first.1,
             _ => fact.id,
         }
     } else if fact.manager && fact.log == message.log {
@@ -142,10 +138,10 @@ pub(super) fn delete<'a, R: Rows + ?Sized>(
 fn deleted_by<R: Rows + ?Sized>(
     rows: &R,
     target: OperationId,
-    author: Author,
+    identity: Identity,
     log: LogId,
 ) -> Result<Option<OperationId>, R::Error> {
-    match rows.first_delete(target, author, log)? {
+    match rows.first_delete(target, identity, log)? {
         Some((_, own)) => Ok(Some(own)),
         None => rows.manager_delete(target, log),
     }
@@ -153,7 +149,7 @@ fn deleted_by<R: Rows + ?Sized>(
 
 /// Edits and deletes are the author's, in the log the message is in.
 fn owns(fact: &Fact<'_>, message: &MessageKey) -> bool {
-    (fact.author, fact.log) == (message.author, message.log)
+    (fact.identity, fact.log) == (message.identity, message.log)
 }
 
 fn changed(writes: Vec<Write<'_>>, id: OperationId) -> Projected<'_> {

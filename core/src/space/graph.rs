@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use super::rules::Refusal;
 use super::state::{Change, Register, State};
-use crate::identity::{Author, LogId, OperationId};
+use crate::identity::{Author, Identity, LogId, OperationId};
 use crate::limits::MAX_CONCURRENT;
 use crate::ops::{Action, Level};
 
@@ -17,7 +17,7 @@ const SNAPSHOT_EVERY: u8 = 64;
 pub struct Entry {
     /// The operation.
     pub id: OperationId,
-    /// Who signed it.
+    /// The device that signed it.
     pub author: Author,
     /// Its number in the author's log.
     pub seq_num: u32,
@@ -29,6 +29,7 @@ pub struct Entry {
 
 /// What a membership operation says.
 #[derive(Clone, Debug)]
+#[allow(clippy::large_enum_variant, reason = "nearly every one is an action")]
 pub enum Statement {
     /// A kind this version knows.
     Action(Action),
@@ -52,6 +53,8 @@ pub enum Verdict {
 #[derive(Debug)]
 pub(super) struct Node {
     pub(super) author: Author,
+    /// Whose device the author is, where it said this.
+    pub(super) identity: Identity,
     /// Without duplicates.
     pub(super) heads: Vec<OperationId>,
     pub(super) action: Option<Action>,
@@ -91,7 +94,14 @@ impl Graph {
     }
 
     /// Puts a judged operation in.
-    pub(super) fn put(&mut self, entry: Entry, verdict: Verdict, point: Point, changes: Vec<Change>) {
+    pub(super) fn put(
+        &mut self,
+        entry: Entry,
+        identity: Identity,
+        verdict: Verdict,
+        point: Point,
+        changes: Vec<Change>,
+    ) {
         let heads: Vec<_> = BTreeSet::from_iter(entry.heads).into_iter().collect();
         let before = heads.iter().filter_map(|head| self.nodes.get(head));
         let rank = before.clone().map(|node| node.rank.saturating_add(1)).max().unwrap_or(0);
@@ -112,8 +122,8 @@ impl Graph {
             },
         };
         let author = entry.author;
-        self.nodes
-            .insert(entry.id, Node { author, heads, action, verdict, root, rank, base, changes, members });
+        let node = Node { author, identity, heads, action, verdict, root, rank, base, changes, members };
+        self.nodes.insert(entry.id, node);
     }
 
     fn count(&self, point: &Point, changes: &[Change]) -> usize {
@@ -129,6 +139,15 @@ impl Graph {
         match point {
             Point::After(id) => self.nodes.get(id).map_or(0, |node| node.members),
             Point::Settled(state) => state.levels.len(),
+        }
+    }
+
+    /// Whose device a device is, as an operation that told of it says.
+    pub(super) fn certified(&self, id: OperationId) -> Option<Identity> {
+        match self.action(id)? {
+            Action::DeviceAdd { certificate } => Some(certificate.identity),
+            Action::SpaceCreate { certificate, .. } => certificate.as_ref().map(|it| it.identity),
+            _ => None,
         }
     }
 
@@ -153,7 +172,7 @@ impl Graph {
         }
     }
 
-    pub(super) fn level(&self, point: &Point, who: Author) -> Option<Level> {
+    pub(super) fn level(&self, point: &Point, who: Identity) -> Option<Level> {
         let found = self.find(point, |change| match change {
             Change::Level(other, level) if *other == who => Some(*level),
             _ => None,

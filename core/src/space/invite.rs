@@ -8,7 +8,7 @@ use thiserror::Error;
 use zeroize::Zeroizing;
 
 use crate::codec::{DecodeError, Reader};
-use crate::identity::{Author, LogId, OperationId};
+use crate::identity::{Author, Identity, LogId, OperationId};
 use crate::ops::{Hidden, Ticket, TicketError};
 
 /// The only version there is.
@@ -97,7 +97,7 @@ pub fn claim_mac(
     token: &Hidden,
     space: LogId,
     invite: OperationId,
-    identity: Author,
+    identity: Identity,
     device: Author,
 ) -> [u8; 32] {
     let key = Zeroizing::new(blake3::derive_key("delta invite claim v1", &token.0));

@@ -8,7 +8,7 @@ use super::graph::{Entry, Graph, Point, Statement, Verdict};
 use super::resolve::settle;
 use super::rules::{Refusal, View};
 use super::state::{Register, Standing, State};
-use crate::identity::{Author, LogId, OperationId};
+use crate::identity::{Author, Identity, LogId, OperationId};
 use crate::limits::MAX_LOOSE_ENDS;
 use crate::ops::{Action, Level, MAX_AUTH_HEADS, room_id, space_id};
 
@@ -32,6 +32,8 @@ pub struct Membership {
     fresh: Vec<OperationId>,
     /// Claims that an accepted operation answers.
     answered: BTreeSet<OperationId>,
+    /// Devices that did something here.
+    acted: BTreeSet<Author>,
     settled: RefCell<Settled>,
 }
 
@@ -42,11 +44,24 @@ pub enum Judgement {
     Counts {
         /// Its author was a manager.
         manager: bool,
+        /// Whose device its author was.
+        identity: Identity,
     },
     /// It is ignored everywhere.
     Ignored,
     /// It cites an operation that is not known, or not understood, here.
     Waits(OperationId),
+}
+
+/// A device that a space was told of.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Told {
+    /// Which.
+    pub device: Author,
+    /// Whose.
+    pub identity: Identity,
+    /// It speaks for its identity no more.
+    pub revoked: bool,
 }
 
 /// A line of the audit log.
@@ -57,11 +72,13 @@ pub struct Audited {
     /// Above that of everything it builds on.
     pub rank: u32,
     /// Who did it.
-    pub author: Author,
+    pub who: Identity,
     /// Its kind.
     pub kind: &'static str,
     /// Whom it is about.
-    pub subject: Option<Author>,
+    pub subject: Option<Identity>,
+    /// The device it is about.
+    pub device: Option<Author>,
 }
 
 impl Membership {
@@ -75,6 +92,7 @@ impl Membership {
             suspended: BTreeSet::new(),
             fresh: Vec::new(),
             answered: BTreeSet::new(),
+            acted: BTreeSet::new(),
             settled: RefCell::default(),
         }
     }
@@ -108,16 +126,19 @@ impl Membership {
 
     fn judge_entry(&mut self, entry: Entry) -> Verdict {
         let id = entry.id;
-        let (verdict, point, changes) = match self.decide(&entry) {
-            Ok((verdict, point)) => {
+        let (verdict, identity, point, changes) = match self.decide(&entry) {
+            Ok((verdict, identity, point)) => {
                 let view = View { graph: &self.graph, space: self.space, point: &point };
                 let changes = match &entry.statement {
-                    Statement::Action(action) => view.changes(id, entry.author, action),
+                    Statement::Action(action) => view.changes(id, identity, action),
                     Statement::Unknown | Statement::Malformed => Vec::new(),
                 };
-                (verdict, point, changes)
+                (verdict, identity, point, changes)
             }
-            Err(refusal) => (Verdict::Refused(refusal), Point::Settled(Arc::default()), Vec::new()),
+            Err(refusal) => {
+                let nowhere = Point::Settled(Arc::default());
+                (Verdict::Refused(refusal), entry.author.into(), nowhere, Vec::new())
+            }
         };
         match verdict {
             Verdict::Accepted => {
@@ -125,6 +146,7 @@ impl Membership {
                     self.ends.remove(head);
                 }
                 self.ends.insert(id);
+                self.acted.insert(entry.author);
                 self.fresh.push(id);
                 if let Statement::Action(Action::Add { claim: Some(claim), .. }) = &entry.statement {
                     self.answered.insert(*claim);
@@ -133,32 +155,47 @@ impl Membership {
             Verdict::Suspends => drop(self.suspended.insert(id)),
             Verdict::Refused(_) => {}
         }
-        self.graph.put(entry, verdict, point, changes);
+        self.graph.put(entry, identity, verdict, point, changes);
         verdict
     }
 
-    fn decide(&self, entry: &Entry) -> Result<(Verdict, Point), Refusal> {
+    /// What becomes of an operation, for whom its author acts, and where.
+    fn decide(&self, entry: &Entry) -> Result<(Verdict, Identity, Point), Refusal> {
         if entry.heads.is_empty() {
-            let Statement::Action(Action::SpaceCreate { nonce, .. }) = &entry.statement else {
-                return Err(Refusal::Heads);
-            };
-            if entry.seq_num != 0 || space_id(entry.author, nonce) != self.space {
-                return Err(Refusal::NotTheCreation);
-            }
-            return Ok((Verdict::Accepted, Point::Settled(Arc::default())));
+            return Ok((Verdict::Accepted, self.founder(entry)?, Point::Settled(Arc::default())));
         }
         let point = self.point(&entry.heads)?;
         let view = View { graph: &self.graph, space: self.space, point: &point };
-        match &entry.statement {
+        let (verdict, identity) = match &entry.statement {
             Statement::Malformed => return Err(Refusal::Malformed),
-            Statement::Action(action) => view.check(entry.author, action)?,
+            Statement::Action(action) => (Verdict::Accepted, view.check(entry.author, action)?),
             // From whoever could do nothing it is nothing: else anybody who may write could stop the space.
-            Statement::Unknown if view.level(entry.author) != Some(Level::Manage) => {
-                return Err(Refusal::NotAllowed);
+            Statement::Unknown => {
+                let identity = view.identity(entry.author).ok_or(Refusal::NotAllowed)?;
+                if view.level(identity) != Some(Level::Manage) {
+                    return Err(Refusal::NotAllowed);
+                }
+                (Verdict::Suspends, identity)
             }
-            Statement::Unknown => return Ok((Verdict::Suspends, point)),
+        };
+        Ok((verdict, identity, point))
+    }
+
+    /// Who made the space.
+    fn founder(&self, entry: &Entry) -> Result<Identity, Refusal> {
+        let Statement::Action(Action::SpaceCreate { nonce, certificate, .. }) = &entry.statement else {
+            return Err(Refusal::Heads);
+        };
+        if entry.seq_num != 0 || space_id(entry.author, nonce) != self.space {
+            return Err(Refusal::NotTheCreation);
         }
-        Ok((Verdict::Accepted, point))
+        match certificate {
+            None => Ok(entry.author.into()),
+            Some(certificate) => {
+                certificate.verify(&entry.author).map_err(|_| Refusal::Certificate)?;
+                Ok(certificate.identity)
+            }
+        }
     }
 
     /// The point of the graph that heads, all judged, name together.
@@ -195,10 +232,11 @@ impl Membership {
         }
         let Ok(point) = self.point(heads) else { return Judgement::Ignored };
         let view = View { graph: &self.graph, space: self.space, point: &point };
-        let standing = standing(&view, author);
+        let Some(identity) = view.identity(author) else { return Judgement::Ignored };
+        let standing = standing(&view, identity);
         let open = room.is_none_or(|room| view.room_open(room));
         if standing.may_write() && open && !view.is_deleted() {
-            Judgement::Counts { manager: standing.may_manage() }
+            Judgement::Counts { manager: standing.may_manage(), identity }
         } else {
             Judgement::Ignored
         }
@@ -208,13 +246,13 @@ impl Membership {
     /// on, and of them as many as can be settled together. Every device that knows the same operations takes the same.
     fn current_heads(&self) -> Vec<OperationId> {
         let root = self.first_root();
-        let mut of_author = BTreeMap::<Author, usize>::new();
+        let mut of_member = BTreeMap::<Identity, usize>::new();
         let mut heads = Vec::new();
         for id in &self.ends {
             let Some(node) = self.graph.nodes.get(id).filter(|node| Some(node.root) == root) else {
                 continue;
             };
-            let count = of_author.entry(node.author).or_default();
+            let count = of_member.entry(node.identity).or_default();
             if *count < MAX_LOOSE_ENDS {
                 *count += 1;
                 heads.push(*id);
@@ -259,16 +297,44 @@ impl Membership {
         heads
     }
 
-    /// How somebody stands now, as one who cites [`Membership::cite`] does.
-    pub fn standing(&self, who: Author) -> Standing {
-        match self.point(&self.cite(who)) {
-            Ok(point) => standing(&View { graph: &self.graph, space: self.space, point: &point }, who),
-            Err(_) => Standing::default(),
+    /// How the person behind a device stands now, as one who cites [`Membership::cite`] does. A revoked device's
+    /// person is nobody.
+    pub fn standing(&self, device: Author) -> Standing {
+        let Ok(point) = self.point(&self.cite(device)) else { return Standing::default() };
+        let view = View { graph: &self.graph, space: self.space, point: &point };
+        view.identity(device).map_or_else(Standing::default, |identity| standing(&view, identity))
+    }
+
+    /// Whose device a device is in a state of this space; `None` when that identity has revoked it.
+    pub fn identity_in(&self, state: &State, device: Author) -> Option<Identity> {
+        let identity = self.told_in(state, device).map_or_else(|| device.into(), |told| told.identity);
+        (!state.is_revoked(identity, device)).then_some(identity)
+    }
+
+    /// Every device of every member in a state of this space, and whose it is: who is to have the keys. A member
+    /// without a device that the space was told of is a device itself.
+    pub fn devices_in(&self, state: &State) -> BTreeMap<Author, Identity> {
+        let told = state.told(&self.graph).filter(|(_, identity)| state.levels.contains_key(identity));
+        let mut devices: BTreeMap<_, _> = told.collect();
+        let further: BTreeSet<_> = devices.values().copied().collect();
+        for member in state.levels.keys() {
+            let own = Author(member.0);
+            // The key of an identity with devices is a device, too, when it has acted as one.
+            if !further.contains(member) || self.acted.contains(&own) {
+                devices.insert(own, *member);
+            }
         }
+        devices
+    }
+
+    /// What a state of this space knows of a device; `None`: it was never told of it.
+    pub fn told_in(&self, state: &State, device: Author) -> Option<Told> {
+        let identity = self.graph.certified(*state.registers.get(&Register::Device(device))?)?;
+        Some(Told { device, identity, revoked: state.is_revoked(identity, device) })
     }
 
     /// How somebody stands in a state of this space.
-    pub fn standing_in(&self, state: &State, who: Author) -> Standing {
+    pub fn standing_in(&self, state: &State, who: Identity) -> Standing {
         let decided = |register: Register| state.registers.get(&register).and_then(|id| self.action(*id));
         Standing {
             level: state.levels.get(&who).copied(),
@@ -280,12 +346,17 @@ impl Membership {
     /// Whether an action by `author` would count now.
     pub fn allows(&self, author: Author, action: &Action) -> Result<(), Refusal> {
         let point = self.point(&self.cite(author))?;
-        View { graph: &self.graph, space: self.space, point: &point }.check(author, action)
+        View { graph: &self.graph, space: self.space, point: &point }.check(author, action).map(drop)
     }
 
     /// The action behind an id, if it stands in the graph.
     pub fn action(&self, id: OperationId) -> Option<&Action> {
         self.graph.action(id)
+    }
+
+    /// The device that signed an operation of the graph.
+    pub fn author(&self, id: OperationId) -> Option<Author> {
+        self.graph.nodes.get(&id).map(|node| node.author)
     }
 
     /// What was made of an operation; `None` while it waits or is not known.
@@ -326,8 +397,8 @@ impl Membership {
     pub fn audit(&self, id: OperationId) -> Option<Audited> {
         let node = self.graph.nodes.get(&id).filter(|node| node.verdict == Verdict::Accepted)?;
         let action = node.action.as_ref()?;
-        let (rank, author) = (node.rank, node.author);
-        Some(Audited { id, rank, author, kind: action.kind(), subject: action.subject() })
+        let (rank, who, kind) = (node.rank, node.identity, action.kind());
+        Some(Audited { id, rank, who, kind, subject: action.subject(), device: action.device() })
     }
 
     /// How many operations are judged, and how many wait.
@@ -336,6 +407,6 @@ impl Membership {
     }
 }
 
-fn standing(view: &View<'_>, who: Author) -> Standing {
+fn standing(view: &View<'_>, who: Identity) -> Standing {
     Standing { level: view.level(who), muted: view.is_muted(who), banned: view.is_banned(who) }
 }

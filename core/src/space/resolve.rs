@@ -18,7 +18,7 @@ use serde::{Deserialize, Serialize};
 use super::graph::{Graph, Node};
 use super::rules::{Refusal, registers};
 use super::state::{Register, State};
-use crate::identity::{Author, LogId, OperationId};
+use crate::identity::{Identity, LogId, OperationId};
 use crate::ops::{Action, Level};
 
 /// Everything where `heads` are settled.
@@ -41,11 +41,11 @@ pub(super) fn settle_above(
     let before = graph.state_after(base);
     let window = Window::new(graph, space, base, window);
     let inner = StrongRemove::process(window.library(&before)).map_err(|_| Refusal::Heads)?;
-    let at = |heads: &[OperationId]| -> Result<BTreeMap<Author, Level>, Refusal> {
+    let at = |heads: &[OperationId]| -> Result<BTreeMap<Identity, Level>, Refusal> {
         let steps: HashSet<_> = heads.iter().map(|head| window.last_step(*head)).collect();
         let groups = inner.state_at(&steps).map_err(|_| Refusal::Heads)?;
         let levels = groups.get(&GROUP).map(|group| group.access_levels()).unwrap_or_default();
-        Ok(levels.into_iter().map(|(member, access)| (Author(member.id().0), level_of(&access))).collect())
+        Ok(levels.into_iter().map(|(member, access)| (Identity(member.id().0), level_of(&access))).collect())
     };
     let mut state = State { levels: at(heads)?, registers: before.registers.clone() };
     for (register, id) in window.registers(at)? {
@@ -62,7 +62,8 @@ struct Window<'a> {
     ops: Vec<(OperationId, &'a Node)>,
     /// For each, which of the window come before it.
     before: Vec<BTreeSet<usize>>,
-    /// Adds that lost a one-time invitation to another.
+    /// What never was, as far as levels and registers go: adds that lost a one-time invitation to another, and what a
+    /// device did that was revoked at the same time.
     void: BTreeSet<OperationId>,
     /// What its author may not have done any more.
     filtered: Vec<bool>,
@@ -83,8 +84,10 @@ impl<'a> Window<'a> {
         }
         let mut window =
             Self { graph, space, base, ops, before, void: BTreeSet::new(), filtered: Vec::new() };
+        window.void = window.by_revoked();
         window.filtered = (0..window.ops.len()).map(|place| window.is_filtered(place)).collect();
-        window.void = window.lost_invitations();
+        let lost = window.lost_invitations();
+        window.void.extend(lost);
         window
     }
 
@@ -93,13 +96,28 @@ impl<'a> Window<'a> {
         a != b && !comes_before(a, b) && !comes_before(b, a)
     }
 
+    /// What devices did that were revoked at the same time. (Revocations themselves hold: the identity signed them.)
+    fn by_revoked(&self) -> BTreeSet<OperationId> {
+        let revokes = |revoker: &Node, node: &Node| match &revoker.action {
+            Some(Action::DeviceRevoke { revocation }) => {
+                (revocation.identity, revocation.device) == (node.identity, node.author)
+            }
+            _ => false,
+        };
+        let by_revoked = self.ops.iter().enumerate().filter(|(place, (_, node))| {
+            let mut others = self.ops.iter().enumerate();
+            others.any(|(other, (_, revoker))| revokes(revoker, node) && self.concurrent(other, *place))
+        });
+        by_revoked.map(|(_, (id, _))| *id).collect()
+    }
+
     /// Whom an operation takes the right to have done anything at the same time: the library's rule.
-    fn removed(node: &Node) -> Option<Author> {
+    fn removed(node: &Node) -> Option<Identity> {
         match node.action.as_ref()? {
             // A ban removes also whom its author does not know as a member: somebody may add them at the same time.
             Action::Remove { member } | Action::Ban { member, .. } => Some(*member),
             Action::Demote { member, level } if *level < Level::Manage => Some(*member),
-            Action::Leave | Action::Transfer { .. } => Some(node.author),
+            Action::Leave | Action::Transfer { .. } => Some(node.identity),
             _ => None,
         }
     }
@@ -111,9 +129,10 @@ impl<'a> Window<'a> {
             Some(Action::Add { member, .. }) => Some(*member),
             _ => None,
         };
-        self.ops.iter().enumerate().any(|(other, (_, remover))| {
-            Self::removed(remover).is_some_and(|gone| gone == node.author || Some(gone) == added)
+        self.ops.iter().enumerate().any(|(other, (id, remover))| {
+            Self::removed(remover).is_some_and(|gone| gone == node.identity || Some(gone) == added)
                 && self.concurrent(other, place)
+                && !self.void.contains(id)
         })
     }
 
@@ -123,7 +142,7 @@ impl<'a> Window<'a> {
         for (place, (id, node)) in self.ops.iter().enumerate() {
             let Some(Action::Add { invite: Some(invite), .. }) = node.action else { continue };
             let once = matches!(self.graph.action(invite), Some(Action::InviteCreate(terms)) if terms.once);
-            if once && self.filtered.get(place) == Some(&false) {
+            if once && self.filtered.get(place) == Some(&false) && !self.void.contains(id) {
                 adds.entry(invite).or_default().push(*id);
             }
         }
@@ -159,7 +178,7 @@ impl<'a> Window<'a> {
             let mut dependencies: Vec<_> = node.heads.iter().map(|head| self.last_step(*head)).collect();
             for (number, action) in (0..).zip(self.steps(*id, node)) {
                 let id = StepId(*id, number);
-                put(Step { id, author: Person(node.author.0), dependencies, action });
+                put(Step { id, author: Person(node.identity.0), dependencies, action });
                 dependencies = vec![id];
             }
         }
@@ -170,14 +189,16 @@ impl<'a> Window<'a> {
     fn steps(&self, id: OperationId, node: &Node) -> Vec<GroupAction<Person>> {
         // Adding oneself is never allowed and removes nobody: it stands for what the library need not know of, so
         // that what builds on that is still seen to build on what comes before it.
-        let nothing = || GroupAction::Add { member: person(node.author), access: Access::pull() };
-        let remove = |who: Author| GroupAction::Remove { member: person(who) };
+        let nothing = || GroupAction::Add { member: person(node.identity), access: Access::pull() };
+        let remove = |who: Identity| GroupAction::Remove { member: person(who) };
         match &node.action {
-            Some(Action::Add { member, level, .. }) if !self.void.contains(&id) => {
+            Some(Action::Transfer { .. }) if self.void.contains(&id) => vec![nothing(), nothing()],
+            _ if self.void.contains(&id) => vec![nothing()],
+            Some(Action::Add { member, level, .. }) => {
                 vec![GroupAction::Add { member: person(*member), access: access(*level) }]
             }
             Some(Action::Remove { member } | Action::Ban { member, .. }) => vec![remove(*member)],
-            Some(Action::Leave) => vec![remove(node.author)],
+            Some(Action::Leave) => vec![remove(node.identity)],
             Some(Action::Promote { member, level }) => {
                 vec![GroupAction::Promote { member: person(*member), access: access(*level) }]
             }
@@ -186,26 +207,46 @@ impl<'a> Window<'a> {
             }
             Some(Action::Transfer { member }) => vec![
                 GroupAction::Promote { member: person(*member), access: Access::manage() },
-                GroupAction::Demote { member: person(node.author), access: Access::write() },
+                GroupAction::Demote { member: person(node.identity), access: Access::write() },
             ],
             _ => vec![nothing()],
         }
     }
 
+    /// Whether what an operation decides besides levels holds.
+    fn stands(
+        &self,
+        place: usize,
+        id: OperationId,
+        node: &Node,
+        levels_at: &impl Fn(&[OperationId]) -> Result<BTreeMap<Identity, Level>, Refusal>,
+    ) -> Result<bool, Refusal> {
+        // Nothing that anybody does takes back what an identity has signed against its own device.
+        if matches!(node.action, Some(Action::DeviceRevoke { .. })) {
+            return Ok(true);
+        }
+        if self.void.contains(&id) || self.filtered.get(place) != Some(&false) {
+            return Ok(false);
+        }
+        // Whoever got the right to it from an operation that does not count has none.
+        let level = levels_at(&node.heads)?.get(&node.identity).copied();
+        let least = match node.action {
+            Some(Action::DeviceAdd { .. }) => Level::Pull,
+            _ => Level::Manage,
+        };
+        Ok(level >= Some(least))
+    }
+
     /// What the window decides besides levels.
     fn registers(
         &self,
-        levels_at: impl Fn(&[OperationId]) -> Result<BTreeMap<Author, Level>, Refusal>,
+        levels_at: impl Fn(&[OperationId]) -> Result<BTreeMap<Identity, Level>, Refusal>,
     ) -> Result<BTreeMap<Register, OperationId>, Refusal> {
         let mut candidates = BTreeMap::<Register, Vec<usize>>::new();
         for (place, (id, node)) in self.ops.iter().enumerate() {
             let Some(action) = &node.action else { continue };
             let touched = registers(self.space, *id, action);
-            if touched.is_empty() || self.void.contains(id) || self.filtered.get(place) != Some(&false) {
-                continue;
-            }
-            // Whoever got the right to it from an operation that does not count has none.
-            if levels_at(&node.heads)?.get(&node.author) != Some(&Level::Manage) {
+            if touched.is_empty() || !self.stands(place, *id, node, &levels_at)? {
                 continue;
             }
             for register in touched {
@@ -276,7 +317,7 @@ impl Operation<Person, StepId> for Step {
     }
 }
 
-const fn person(who: Author) -> GroupMember<Person> {
+const fn person(who: Identity) -> GroupMember<Person> {
     GroupMember::Individual(Person(who.0))
 }
 

@@ -4,8 +4,8 @@ use thiserror::Error;
 
 use super::graph::{Graph, Point};
 use super::state::{Change, Register};
-use crate::identity::{Author, LogId, OperationId};
-use crate::limits::{MAX_CONCURRENT, MAX_MEMBERS, MAX_ROOMS};
+use crate::identity::{Author, Certificate, Identity, LogId, OperationId, Revocation};
+use crate::limits::{MAX_CONCURRENT, MAX_DEVICES, MAX_MEMBERS, MAX_REVOKED, MAX_ROOMS};
 use crate::ops::{Action, InviteTerms, Level, room_id};
 
 /// Why a membership operation counts for nothing. Its author is at fault.
@@ -29,8 +29,17 @@ pub enum Refusal {
     /// Already, or not, a member; not a change of level in this direction.
     #[error("the member's standing does not allow this")]
     Member,
+    /// The device is revoked, somebody else's, or known already.
+    #[error("the device is revoked, another member's, or known already")]
+    Device,
+    /// What an identity is said to have signed about a device does not hold.
+    #[error("the certificate or revocation of the device does not hold")]
+    Certificate,
     /// The space is full.
-    #[error("a space has at most {MAX_MEMBERS} members and {MAX_ROOMS} rooms")]
+    #[error(
+        "a space has at most {MAX_MEMBERS} members and {MAX_ROOMS} rooms, a member {MAX_DEVICES} devices and \
+         {MAX_REVOKED} revoked ones"
+    )]
     Full,
     /// The invitation does not exist (any more), says another level, or was used.
     #[error("the invitation does not admit this member")]
@@ -51,7 +60,14 @@ pub(super) struct View<'a> {
 }
 
 impl View<'_> {
-    pub(super) fn level(&self, who: Author) -> Option<Level> {
+    /// Whose device this is; `None` when that identity has revoked it. One that nobody told of is its own identity.
+    pub(super) fn identity(&self, device: Author) -> Option<Identity> {
+        let told = self.graph.register(self.point, Register::Device(device));
+        let identity = told.and_then(|id| self.graph.certified(id)).unwrap_or_else(|| device.into());
+        self.graph.register(self.point, Register::Revoked(identity, device)).is_none().then_some(identity)
+    }
+
+    pub(super) fn level(&self, who: Identity) -> Option<Level> {
         self.graph.level(self.point, who)
     }
 
@@ -65,11 +81,11 @@ impl View<'_> {
         self.decided(Register::Deleted).is_some()
     }
 
-    pub(super) fn is_banned(&self, who: Author) -> bool {
+    pub(super) fn is_banned(&self, who: Identity) -> bool {
         matches!(self.decided(Register::Ban(who)), Some((_, Action::Ban { .. })))
     }
 
-    pub(super) fn is_muted(&self, who: Author) -> bool {
+    pub(super) fn is_muted(&self, who: Identity) -> bool {
         matches!(self.decided(Register::Mute(who)), Some((_, Action::Mute { .. })))
     }
 
@@ -94,11 +110,61 @@ impl View<'_> {
         }
     }
 
-    /// Whether an action is allowed to its author here.
-    pub(super) fn check(&self, author: Author, action: &Action) -> Result<(), Refusal> {
+    /// Whether an action is allowed to its author here. Gives for whom the author acts.
+    pub(super) fn check(&self, author: Author, action: &Action) -> Result<Identity, Refusal> {
         if self.is_deleted() {
             return Err(Refusal::Deleted);
         }
+        let identity = self.identity(author).ok_or(Refusal::NotAllowed)?;
+        match action {
+            Action::DeviceAdd { certificate } => self.check_device(author, certificate),
+            Action::DeviceRevoke { revocation } => {
+                self.check_revocation(identity, revocation).map(|()| identity)
+            }
+            action => self.check_act(identity, action).map(|()| identity),
+        }
+    }
+
+    /// A device says whose it is. Nobody else says it: an identity could certify another person's device.
+    fn check_device(&self, author: Author, certificate: &Certificate) -> Result<Identity, Refusal> {
+        let Certificate { identity: of, device, .. } = *certificate;
+        if author != device || self.level(of).is_none() {
+            return Err(Refusal::NotAllowed);
+        }
+        // Whoever is, or was, somebody here by the device's own key stays that.
+        let own = Identity::from(device);
+        let known = self.decided(Register::Device(device)).is_some()
+            || self.decided(Register::Revoked(of, device)).is_some()
+            || self.level(own).is_some()
+            || self.is_banned(own);
+        if known || own == of {
+            return Err(Refusal::Device);
+        }
+        if self.graph.state(self.point).devices(self.graph, of).len() >= MAX_DEVICES {
+            return Err(Refusal::Full);
+        }
+        certificate.verify(&device).map_err(|_| Refusal::Certificate)?;
+        Ok(of)
+    }
+
+    /// A member's device tells that the member has revoked one. The key behind the identity itself cannot be.
+    fn check_revocation(&self, identity: Identity, revocation: &Revocation) -> Result<(), Refusal> {
+        let Revocation { identity: of, device, .. } = *revocation;
+        if identity != of || self.level(of).is_none() {
+            return Err(Refusal::NotAllowed);
+        }
+        let told = self.graph.register(self.point, Register::Device(device));
+        let another = told.and_then(|id| self.graph.certified(id)).is_some_and(|owner| owner != of);
+        if another || Identity::from(device) == of || self.decided(Register::Revoked(of, device)).is_some() {
+            return Err(Refusal::Device);
+        }
+        if self.graph.state(self.point).revoked(of).count() >= MAX_REVOKED {
+            return Err(Refusal::Full);
+        }
+        revocation.verify().map_err(|_| Refusal::Certificate)
+    }
+
+    fn check_act(&self, author: Identity, action: &Action) -> Result<(), Refusal> {
         let own = self.level(author);
         // The library takes some changes that change nothing without looking at the author, and counts them as
         // concurrent removals later: whoever may not do it is refused here, before.
@@ -109,10 +175,11 @@ impl View<'_> {
         if !allowed {
             return Err(Refusal::NotAllowed);
         }
-        let member = |who: Author| self.level(who).ok_or(Refusal::Member);
+        let member = |who: Identity| self.level(who).ok_or(Refusal::Member);
         let demand = |holds: bool, refusal: Refusal| if holds { Ok(()) } else { Err(refusal) };
         match action {
             Action::SpaceCreate { .. } => Err(Refusal::NotTheCreation),
+            Action::DeviceAdd { .. } | Action::DeviceRevoke { .. } => Err(Refusal::Device),
             Action::Add { member, level, invite, .. } => self.check_add(*member, *level, *invite),
             Action::Remove { member: who } => member(*who).map(drop),
             Action::Promote { member: who, level } => demand(*level > member(*who)?, Refusal::Member),
@@ -141,9 +208,13 @@ impl View<'_> {
         }
     }
 
-    fn check_add(&self, who: Author, level: Level, invite: Option<OperationId>) -> Result<(), Refusal> {
+    fn check_add(&self, who: Identity, level: Level, invite: Option<OperationId>) -> Result<(), Refusal> {
         if self.level(who).is_some() || self.is_banned(who) {
             return Err(Refusal::Member);
+        }
+        // A device under two identities: somebody's, and its own.
+        if self.decided(Register::Device(Author(who.0))).is_some() {
+            return Err(Refusal::Device);
         }
         if self.graph.members(self.point) >= MAX_MEMBERS {
             return Err(Refusal::Full);
@@ -157,7 +228,7 @@ impl View<'_> {
     }
 
     /// What an allowed action changes, for those who know of nothing beside it.
-    pub(super) fn changes(&self, id: OperationId, author: Author, action: &Action) -> Vec<Change> {
+    pub(super) fn changes(&self, id: OperationId, author: Identity, action: &Action) -> Vec<Change> {
         let mut changes = match action {
             Action::SpaceCreate { .. } => vec![Change::Level(author, Some(Level::Manage))],
             Action::Add { member, level, .. }
@@ -180,7 +251,14 @@ impl View<'_> {
 /// What an action decides besides levels.
 pub(super) fn registers(space: LogId, id: OperationId, action: &Action) -> Vec<Register> {
     match action {
-        Action::SpaceCreate { .. } | Action::SpaceUpdate { .. } => vec![Register::About],
+        Action::SpaceCreate { certificate: Some(certificate), .. } => {
+            vec![Register::About, Register::Device(certificate.device)]
+        }
+        Action::SpaceCreate { certificate: None, .. } | Action::SpaceUpdate { .. } => vec![Register::About],
+        Action::DeviceAdd { certificate } => vec![Register::Device(certificate.device)],
+        Action::DeviceRevoke { revocation } => {
+            vec![Register::Revoked(revocation.identity, revocation.device)]
+        }
         Action::SpaceDelete => vec![Register::Deleted],
         Action::Add { invite: Some(invite), .. } => vec![Register::InviteUsed(*invite)],
         Action::Ban { member, .. } | Action::Unban { member } => vec![Register::Ban(*member)],

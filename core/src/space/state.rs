@@ -2,7 +2,8 @@
 
 use std::collections::BTreeMap;
 
-use crate::identity::{Author, LogId, OperationId};
+use super::graph::Graph;
+use crate::identity::{Author, Identity, LogId, OperationId};
 use crate::ops::Level;
 
 /// What a membership operation decides besides levels. Of decisions about one thing the latest in the graph holds;
@@ -14,9 +15,9 @@ pub enum Register {
     /// The space's end.
     Deleted,
     /// Whether somebody is banned.
-    Ban(Author),
+    Ban(Identity),
     /// Whether somebody is muted.
-    Mute(Author),
+    Mute(Identity),
     /// An invitation, by the operation that made it.
     Invite(OperationId),
     /// Who came with a one-time invitation.
@@ -27,13 +28,17 @@ pub enum Register {
     RoomText(LogId),
     /// Whether a room is archived or deleted.
     RoomShelf(LogId),
+    /// Whose device a device is.
+    Device(Author),
+    /// That an identity has revoked a device. Nothing ever undoes it.
+    Revoked(Identity, Author),
 }
 
 /// Everything at one point of the graph.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct State {
     /// The members.
-    pub levels: BTreeMap<Author, Level>,
+    pub levels: BTreeMap<Identity, Level>,
     /// The operation that decided each thing.
     pub registers: BTreeMap<Register, OperationId>,
 }
@@ -41,11 +46,40 @@ pub struct State {
 /// What one operation changes, as seen by those who know no operation beside it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Change {
-    Level(Author, Option<Level>),
+    Level(Identity, Option<Level>),
     Register(Register, OperationId),
 }
 
 impl State {
+    /// The devices that a member told of and did not revoke.
+    pub(super) fn devices(&self, graph: &Graph, of: Identity) -> Vec<Author> {
+        self.told(graph).filter(|(_, identity)| *identity == of).map(|(device, _)| device).collect()
+    }
+
+    /// Every device that some identity told of and did not revoke, and whose it is.
+    pub(super) fn told<'a>(&'a self, graph: &'a Graph) -> impl Iterator<Item = (Author, Identity)> + 'a {
+        let (first, last) = (Register::Device(Author([0; 32])), Register::Device(Author([0xff; 32])));
+        let told = self.registers.range(first..=last).filter_map(|(register, id)| match register {
+            Register::Device(device) => Some((*device, graph.certified(*id)?)),
+            _ => None,
+        });
+        told.filter(|(device, identity)| !self.is_revoked(*identity, *device))
+    }
+
+    /// Whether an identity has revoked a device.
+    pub(super) fn is_revoked(&self, identity: Identity, device: Author) -> bool {
+        self.registers.contains_key(&Register::Revoked(identity, device))
+    }
+
+    /// The devices that an identity has revoked.
+    pub(super) fn revoked(&self, identity: Identity) -> impl Iterator<Item = Author> + '_ {
+        let of = |device| Register::Revoked(identity, Author(device));
+        self.registers.range(of([0; 32])..=of([0xff; 32])).filter_map(|(register, _)| match register {
+            Register::Revoked(_, device) => Some(*device),
+            _ => None,
+        })
+    }
+
     pub(super) fn apply(&mut self, change: Change) {
         match change {
             Change::Level(who, Some(level)) => drop(self.levels.insert(who, level)),

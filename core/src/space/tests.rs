@@ -1,3 +1,4 @@
+mod devices;
 mod invites;
 mod model;
 mod orders;

@@ -6,7 +6,7 @@ use rusqlite::{Row, params};
 
 use super::db::{Db, int, millis};
 use super::error::StoreError;
-use crate::identity::{Author, LogId, Millis, OperationId};
+use crate::identity::{Author, Identity, LogId, Millis, OperationId};
 use crate::ops::BlobId;
 use crate::projector::{Place, Position};
 
@@ -98,8 +98,10 @@ pub struct ReactionRow {
     pub message: OperationId,
     /// What.
     pub emoji: String,
-    /// Whose.
+    /// The device that added it.
     pub author: Author,
+    /// Whose: one reaction of a kind from each person.
+    pub identity: Identity,
     /// The operation that added it.
     pub id: OperationId,
 }
@@ -221,7 +223,9 @@ impl Db {
              WHERE substr(o.hash, 1, 8) = substr(?1, 1, 8) AND o.hash = ?1 AND m.text IS NOT NULL
              UNION ALL
              SELECT e.id, e.seq_num, e.text, e.sent_ms FROM operations o
-             JOIN message_edit e ON e.target = o.hash AND e.author = o.author AND e.log = o.log
+             JOIN message m ON m.entry = o.entry
+             JOIN message_edit e ON e.target = o.hash AND e.log = o.log
+                 AND ifnull(e.identity, e.author) = ifnull(m.identity, m.author)
              WHERE substr(o.hash, 1, 8) = substr(?1, 1, 8) AND o.hash = ?1 ORDER BY 2",
             [id.0],
             |row| {
@@ -234,13 +238,18 @@ impl Db {
     /// The reactions that stand on one message, by emoji, then author.
     pub fn reactions(&self, message: &OperationId) -> Result<Vec<ReactionRow>, StoreError> {
         self.all(
-            "SELECT r.target, r.emoji, r.author, r.id FROM operations o
+            "SELECT r.target, r.emoji, r.author, r.id, ifnull(r.identity, r.author) FROM operations o
              JOIN reaction r ON r.target = o.hash AND r.log = o.log
-             WHERE substr(o.hash, 1, 8) = substr(?1, 1, 8) AND o.hash = ?1 AND r.active ORDER BY r.emoji, r.author",
+             WHERE substr(o.hash, 1, 8) = substr(?1, 1, 8) AND o.hash = ?1 AND r.active AND NOT EXISTS
+                 (SELECT 1 FROM reaction l WHERE l.target = r.target AND l.log = r.log AND l.emoji = r.emoji
+                  AND l.author <> r.author AND ifnull(l.identity, l.author) = ifnull(r.identity, r.author)
+                  AND (ifnull(l.sent_ms, -1), l.id) > (ifnull(r.sent_ms, -1), r.id))
+             ORDER BY r.emoji, r.author",
             [message.0],
             |row| {
-                let (message, emoji) = (OperationId(row.get(0)?), row.get(1)?);
-                Ok(ReactionRow { message, emoji, author: Author(row.get(2)?), id: OperationId(row.get(3)?) })
+                let (message, emoji, author) = (OperationId(row.get(0)?), row.get(1)?, Author(row.get(2)?));
+                let identity = Identity(row.get(4)?);
+                Ok(ReactionRow { message, emoji, author, identity, id: OperationId(row.get(3)?) })
             },
         )
     }

@@ -9,7 +9,7 @@ use super::error::StoreError;
 use super::operations::{Entry, NewOperation};
 use super::spaces::Judged;
 use super::tx::{Kept, Tx};
-use crate::identity::{Author, LogId, Millis, OperationId};
+use crate::identity::{Author, Identity, LogId, Millis, OperationId};
 use crate::ops::{Body, HybridTime, ValueKey};
 use crate::projector::{
     self, Change, EditRow, Erased, Fact, MessageKey, MessageText, Place, ProfileText, Projected, Rows, Said,
@@ -19,18 +19,42 @@ use crate::projector::{
 /// Operations read at once by a rebuild.
 const PAGE: usize = 256;
 
+/// The next device that edited, or deleted, a message.
+const EDITORS: &str =
+    "SELECT author FROM message_edit WHERE target = ?1 AND author > ?2 ORDER BY author LIMIT 1";
+const DELETERS: &str =
+    "SELECT author FROM message_delete WHERE target = ?1 AND author > ?2 ORDER BY author LIMIT 1";
+
+impl Db {
+    /// Devices that said something about a message, one after the other, however much each of them said.
+    fn each_author(
+        &self,
+        next: &str,
+        target: OperationId,
+        mut visit: impl FnMut(Author) -> Result<(), StoreError>,
+    ) -> Result<(), StoreError> {
+        let mut after = Vec::new();
+        while let Some(author) = self.one(next, params![target.0, after], |row| row.get(0).map(Author))? {
+            visit(author)?;
+            after = author.0.to_vec();
+        }
+        Ok(())
+    }
+}
+
 impl Rows for Db {
     type Error = StoreError;
 
     fn message(&self, id: OperationId) -> Result<Option<MessageKey>, StoreError> {
         self.one(
-            "SELECT m.author, m.log, m.seq_num, m.text IS NULL FROM operations o
+            "SELECT m.author, m.log, m.seq_num, m.text IS NULL, ifnull(m.identity, m.author) FROM operations o
              JOIN message m ON m.entry = o.entry
              WHERE substr(o.hash, 1, 8) = substr(?1, 1, 8) AND o.hash = ?1",
             [id.0],
             |row| {
                 let (author, log) = (Author(row.get(0)?), LogId(row.get(1)?));
-                Ok(MessageKey { author, log, seq_num: row.get(2)?, deleted: row.get(3)? })
+                let identity = Identity(row.get(4)?);
+                Ok(MessageKey { author, identity, log, seq_num: row.get(2)?, deleted: row.get(3)? })
             },
         )
     }
@@ -49,32 +73,47 @@ impl Rows for Db {
     fn last_edit(
         &self,
         target: OperationId,
-        author: Author,
+        identity: Identity,
         log: LogId,
     ) -> Result<Option<EditRow>, StoreError> {
-        self.one(
-            "SELECT seq_num, id, text, sent_ms FROM message_edit
-             WHERE target = ?1 AND author = ?2 AND log = ?3 ORDER BY seq_num DESC LIMIT 1",
-            [target.0, author.0, log.0],
-            |row| {
-                let (seq_num, id) = (row.get(0)?, OperationId(row.get(1)?));
-                Ok(EditRow { seq_num, id, text: row.get(2)?, sent: millis(row.get(3)?) })
-            },
-        )
+        let mut last: Option<EditRow> = None;
+        self.each_author(EDITORS, target, |author| {
+            let found = self.one(
+                "SELECT seq_num, id, text, sent_ms, ifnull(identity, author) FROM message_edit
+                 WHERE target = ?1 AND author = ?2 AND log = ?3 ORDER BY seq_num DESC LIMIT 1",
+                [target.0, author.0, log.0],
+                |row| {
+                    let (seq_num, id) = (row.get(0)?, OperationId(row.get(1)?));
+                    let edit = EditRow { seq_num, id, text: row.get(2)?, sent: millis(row.get(3)?) };
+                    Ok((edit, Identity(row.get(4)?)))
+                },
+            )?;
+            let of_person = found.filter(|(_, by)| *by == identity).map(|(edit, _)| edit);
+            last = last.take().into_iter().chain(of_person).max_by_key(|edit| (edit.sent, edit.id));
+            Ok(())
+        })?;
+        Ok(last)
     }
 
     fn first_delete(
         &self,
         target: OperationId,
-        author: Author,
+        identity: Identity,
         log: LogId,
     ) -> Result<Option<(u32, OperationId)>, StoreError> {
-        self.one(
-            "SELECT seq_num, id FROM message_delete WHERE target = ?1 AND author = ?2 AND log = ?3
-             ORDER BY seq_num LIMIT 1",
-            [target.0, author.0, log.0],
-            |row| Ok((row.get(0)?, OperationId(row.get(1)?))),
-        )
+        let mut first = None;
+        self.each_author(DELETERS, target, |author| {
+            let found = self.one(
+                "SELECT seq_num, id, ifnull(identity, author) FROM message_delete
+                 WHERE target = ?1 AND author = ?2 AND log = ?3 ORDER BY seq_num LIMIT 1",
+                [target.0, author.0, log.0],
+                |row| Ok(((row.get(0)?, OperationId(row.get(1)?)), Identity(row.get(2)?))),
+            )?;
+            let of_person = found.filter(|(_, by)| *by == identity).map(|(delete, _)| delete);
+            first = first.into_iter().chain(of_person).min();
+            Ok(())
+        })?;
+        Ok(first)
     }
 
     fn manager_delete(&self, target: OperationId, log: LogId) -> Result<Option<OperationId>, StoreError> {
@@ -126,13 +165,13 @@ impl Tx<'_> {
         entry: Entry,
         fact: &Fact<'_>,
     ) -> Result<(Option<Change>, Option<Skipped>), StoreError> {
-        let manager = match self.judge(entry, fact)? {
-            Judged::Counts { manager } => manager,
+        let (manager, identity) = match self.judge(entry, fact)? {
+            Judged::Counts { manager, identity } => (manager, identity),
             Judged::Taken(change) => return Ok((change, None)),
             Judged::Ignored => return Ok((None, Some(Skipped::NotAllowed))),
             Judged::Waits => return Ok((None, None)),
         };
-        let fact = &Fact { manager, ..*fact };
+        let fact = &Fact { manager, identity, ..*fact };
         let Projected { writes, changed, key, skipped } = projector::project(fact, self.deref())?;
         for write in &writes {
             self.apply(entry, fact, write)?;
@@ -146,45 +185,48 @@ impl Tx<'_> {
 
     fn apply(&self, entry: Entry, fact: &Fact<'_>, write: &Write<'_>) -> Result<(), StoreError> {
         let Fact { id, author, log, seq_num, .. } = *fact;
+        let identity = foreign(fact);
         match write {
             Write::PutMessage { text, edit, deleted_by } => {
                 self.put_message(entry, fact, text.as_ref(), edit.as_ref(), *deleted_by)
             }
             Write::PutEdit { target, text, sent } => self.run(
-                "INSERT INTO message_edit (target, author, log, seq_num, id, text, sent_ms)
-                 VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7) ON CONFLICT DO NOTHING",
-                params![target.0, author.0, log.0, seq_num, id.0, text, sent.map(|at| int(at.0))],
+                "INSERT INTO message_edit (target, author, log, seq_num, id, text, sent_ms, identity)
+                 VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8) ON CONFLICT DO NOTHING",
+                params![target.0, author.0, log.0, seq_num, id.0, text, sent.map(|at| int(at.0)), identity],
             ),
-            Write::SetEdit { message, edit } => self.run(
-                "UPDATE message SET edit = ?4, edited_text = ?5, edited_ms = ?6 WHERE entry =
-                     (SELECT entry FROM operations WHERE author = ?1 AND log = ?2 AND seq_num = ?3)",
-                params![
-                    message.author.0,
-                    message.log.0,
-                    message.seq_num,
-                    edit.id.0,
-                    edit.text,
-                    edit.sent.map(|at| int(at.0))
-                ],
-            ),
+            Write::SettleEdit { target, message } => return self.settle_edit(*target, message),
             Write::PutDelete { target } => self.run(
-                "INSERT INTO message_delete (target, author, log, seq_num, id, manager)
-                 VALUES (?1, ?2, ?3, ?4, ?5, ?6) ON CONFLICT DO NOTHING",
-                params![target.0, author.0, log.0, seq_num, id.0, fact.manager],
+                "INSERT INTO message_delete (target, author, log, seq_num, id, manager, identity)
+                 VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7) ON CONFLICT DO NOTHING",
+                params![target.0, author.0, log.0, seq_num, id.0, fact.manager, identity],
             ),
             Write::Tombstone { target, message, deleted_by } => {
                 self.bury(*target, message, *deleted_by)?;
                 return Ok(());
             }
             Write::EraseBody(was) => return self.erase_body(&author, &log, seq_num, *was),
-            Write::DropEdits { target } => return self.drop_edits(*target, &author, &log),
-            Write::DropForeign { target, author, log } => return self.drop_foreign(*target, author, log),
-            Write::PutReaction { target, emoji, active } => self.run(
-                "INSERT INTO reaction (target, author, log, emoji, seq_num, id, active)
-                 VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7)
+            Write::DropEdits { target } => return self.drop_edits(*target, &fact.identity, &log),
+            Write::DropForeign { target, identity, log } => {
+                return self.drop_foreign(*target, identity, log);
+            }
+            Write::PutReaction { target, emoji, active, sent } => self.run(
+                "INSERT INTO reaction (target, author, log, emoji, seq_num, id, active, identity, sent_ms)
+                 VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9)
                  ON CONFLICT (target, author, log, emoji) DO UPDATE
-                 SET seq_num = excluded.seq_num, id = excluded.id, active = excluded.active",
-                params![target.0, author.0, log.0, emoji, seq_num, id.0, active],
+                 SET seq_num = excluded.seq_num, id = excluded.id, active = excluded.active,
+                     identity = excluded.identity, sent_ms = excluded.sent_ms",
+                params![
+                    target.0,
+                    author.0,
+                    log.0,
+                    emoji,
+                    seq_num,
+                    id.0,
+                    active,
+                    identity,
+                    sent.map(|at| int(at.0))
+                ],
             ),
             Write::PutProfile(profile) => self.put_profile(fact, profile),
             Write::PutVersion(write) => return self.put_version(entry, fact, write),
@@ -207,11 +249,12 @@ impl Tx<'_> {
         self.run_kept(
             Kept::Message,
             "INSERT INTO message (entry, author, log, seq_num, id, pos, received_ms, sent_ms, text, reply, mentions,
-                 edit, edited_text, edited_ms, deleted_by)
-             VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15)
+                 edit, edited_text, edited_ms, deleted_by, identity)
+             VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15, ?16)
              ON CONFLICT (entry) DO UPDATE SET sent_ms = excluded.sent_ms, text = excluded.text,
                  reply = excluded.reply, mentions = excluded.mentions, edit = excluded.edit,
-                 edited_text = excluded.edited_text, edited_ms = excluded.edited_ms, deleted_by = excluded.deleted_by",
+                 edited_text = excluded.edited_text, edited_ms = excluded.edited_ms, deleted_by = excluded.deleted_by,
+                 identity = excluded.identity",
             params![
                 entry.0,
                 fact.author.0,
@@ -228,8 +271,26 @@ impl Tx<'_> {
                 edit.map(|edit| edit.text.as_str()),
                 edit.and_then(|edit| edit.sent).map(|at| int(at.0)),
                 deleted_by.map(|id| id.0),
+                foreign(fact),
             ],
         )
+    }
+
+    fn settle_edit(&self, target: OperationId, message: &MessageKey) -> Result<(), StoreError> {
+        let edit = self.last_edit(target, message.identity, message.log)?;
+        self.run(
+            "UPDATE message SET edit = ?4, edited_text = ?5, edited_ms = ?6 WHERE entry =
+                 (SELECT entry FROM operations WHERE author = ?1 AND log = ?2 AND seq_num = ?3)",
+            params![
+                message.author.0,
+                message.log.0,
+                message.seq_num,
+                edit.as_ref().map(|edit| edit.id.0),
+                edit.as_ref().map(|edit| edit.text.as_str()),
+                edit.as_ref().and_then(|edit| edit.sent).map(|at| int(at.0))
+            ],
+        )
+        .map(drop)
     }
 
     fn put_profile(&self, fact: &Fact<'_>, profile: &ProfileText<'_>) -> Result<usize, StoreError> {
@@ -260,7 +321,7 @@ impl Tx<'_> {
         message: &MessageKey,
         deleted_by: OperationId,
     ) -> Result<(), StoreError> {
-        let MessageKey { author, log, seq_num, .. } = message;
+        let MessageKey { author, identity, log, seq_num, .. } = message;
         self.run(
             "UPDATE message SET text = NULL, reply = NULL, mentions = NULL, sent_ms = NULL, edit = NULL,
                  edited_text = NULL, edited_ms = NULL, deleted_by = ?4 WHERE entry =
@@ -268,27 +329,29 @@ impl Tx<'_> {
             params![author.0, log.0, seq_num, deleted_by.0],
         )?;
         self.erase_body(author, log, *seq_num, Erased::Message)?;
-        self.drop_edits(target, author, log)
+        self.drop_edits(target, identity, log)
     }
 
-    fn drop_edits(&self, target: OperationId, author: &Author, log: &LogId) -> Result<(), StoreError> {
+    fn drop_edits(&self, target: OperationId, of: &Identity, log: &LogId) -> Result<(), StoreError> {
         let edits = self.all(
-            "DELETE FROM message_edit WHERE target = ?1 AND author = ?2 AND log = ?3 RETURNING seq_num",
-            [target.0, author.0, log.0],
-            |row| row.get(0),
+            "DELETE FROM message_edit WHERE target = ?1 AND ifnull(identity, author) = ?2 AND log = ?3
+             RETURNING author, seq_num",
+            [target.0, of.0, log.0],
+            |row| Ok((Author(row.get(0)?), row.get(1)?)),
         )?;
-        for seq_num in edits {
-            self.erase_body(author, log, seq_num, Erased::Edit)?;
+        for (author, seq_num) in edits {
+            self.erase_body(&author, log, seq_num, Erased::Edit)?;
         }
         Ok(())
     }
 
-    fn drop_foreign(&self, target: OperationId, author: &Author, log: &LogId) -> Result<(), StoreError> {
+    fn drop_foreign(&self, target: OperationId, of: &Identity, log: &LogId) -> Result<(), StoreError> {
         for sql in [
-            "DELETE FROM message_edit WHERE target = ?1 AND NOT (author = ?2 AND log = ?3)",
-            "DELETE FROM message_delete WHERE target = ?1 AND NOT ((author = ?2 OR manager) AND log = ?3)",
+            "DELETE FROM message_edit WHERE target = ?1 AND NOT (ifnull(identity, author) = ?2 AND log = ?3)",
+            "DELETE FROM message_delete
+             WHERE target = ?1 AND NOT ((ifnull(identity, author) = ?2 OR manager) AND log = ?3)",
         ] {
-            self.run(sql, [target.0, author.0, log.0])?;
+            self.run(sql, [target.0, of.0, log.0])?;
         }
         self.run("DELETE FROM reaction WHERE target = ?1 AND log <> ?2", [target.0, log.0]).map(drop)
     }
@@ -324,8 +387,28 @@ impl Tx<'_> {
         }
     }
 
-    /// Projects all that one author said in one log: every row it could have touched is keyed by the author.
+    /// Projects all that one author said in one log: every row it could have touched is keyed by the author. (Messages
+    /// of the same person's other devices that it had edited are looked at again.)
     pub(super) fn project_log(&self, author: &Author, log: &LogId) -> Result<(), StoreError> {
+        let edited = self.all(
+            "SELECT DISTINCT target FROM message_edit
+             WHERE author = ?1 AND log = ?2 AND identity IS NOT NULL",
+            [author.0, log.0],
+            |row| row.get(0).map(OperationId),
+        )?;
+        self.project_log_alone(author, log)?;
+        for target in edited {
+            if let Some(message) = Rows::message(self.deref(), target)?
+                && message.author != *author
+                && !message.deleted
+            {
+                self.settle_edit(target, &message)?;
+            }
+        }
+        Ok(())
+    }
+
+    fn project_log_alone(&self, author: &Author, log: &LogId) -> Result<(), StoreError> {
         self.run(
             "DELETE FROM message WHERE entry IN (SELECT entry FROM operations WHERE author = ?1 AND log = ?2)",
             [author.0, log.0],
@@ -365,7 +448,11 @@ impl Tx<'_> {
     ) -> Result<(Option<Change>, Option<Skipped>), StoreError> {
         let (said, place) = (Said::Body(body), position);
         let NewOperation { id, author, log, seq_num, .. } = *op;
-        self.project(entry, &Fact { id, author, log, seq_num, place, received, manager: false, said })
+        let identity = author.into();
+        self.project(
+            entry,
+            &Fact { id, author, identity, log, seq_num, place, received, manager: false, said },
+        )
     }
 
     pub(super) fn project_stored(&self, row: &StoredFact) -> Result<Option<Change>, StoreError> {
@@ -386,9 +473,15 @@ impl Tx<'_> {
             (None, _) => Said::Erased(Erased::Other),
         };
         let StoredFact { entry, id, author, log, seq_num, place, received, .. } = *row;
-        let fact = Fact { id, author, log, seq_num, place, received, manager: false, said };
+        let identity = author.into();
+        let fact = Fact { id, author, identity, log, seq_num, place, received, manager: false, said };
         Ok(self.project(entry, &fact)?.0)
     }
+}
+
+/// Whose device the author is, where the row does not say so by the author's key.
+fn foreign(fact: &Fact<'_>) -> Option<[u8; 32]> {
+    (fact.identity.0 != fact.author.0).then_some(fact.identity.0)
 }
 
 pub(super) struct StoredFact {

@@ -15,6 +15,7 @@ pub(super) const MIGRATIONS: &[&str] = &[
     include_str!("../../../migrations/0005_search.sql"),
     include_str!("../../../migrations/0006_session_peers.sql"),
     include_str!("../../../migrations/0007_key_values.sql"),
+    include_str!("../../../migrations/0008_devices.sql"),
 ];
 
 /// The newest schema version.

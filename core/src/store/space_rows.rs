@@ -9,10 +9,10 @@ use super::db::{Db, int, millis, uint};
 use super::error::StoreError;
 use super::spaces::Belongs;
 use super::tx::Tx;
-use crate::identity::{Author, LogId, Millis, OperationId};
+use crate::identity::{Author, Identity, LogId, Millis, OperationId};
 use crate::ops::{Action, BlobId, InviteTerms, Level, RoomText, SpaceText};
 use crate::projector::{Aggregate, Change, Place, Position};
-use crate::space::{Membership, Register, Standing, State};
+use crate::space::{Membership, Register, Standing, State, Told};
 
 /// A space.
 #[derive(Clone, PartialEq, Eq)]
@@ -74,7 +74,7 @@ impl fmt::Debug for RoomRow {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct MemberRow {
     /// Who.
-    pub author: Author,
+    pub member: Identity,
     /// How they stand.
     pub standing: Standing,
 }
@@ -102,11 +102,13 @@ pub struct AuditRow {
     /// The operation.
     pub id: OperationId,
     /// Who did it.
-    pub author: Author,
+    pub who: Identity,
     /// Its kind.
     pub kind: String,
     /// Whom it is about.
-    pub subject: Option<Author>,
+    pub subject: Option<Identity>,
+    /// The device it is about.
+    pub device: Option<Author>,
 }
 
 /// A claim of an invitation, or a request to join.
@@ -192,9 +194,32 @@ impl Db {
             |row| {
                 let level = row.get::<_, Option<i64>>(1)?.and_then(|level| Level::from_number(uint(level)));
                 let standing = Standing { level, muted: row.get(2)?, banned: row.get(3)? };
-                Ok(MemberRow { author: Author(row.get(0)?), standing })
+                Ok(MemberRow { member: Identity(row.get(0)?), standing })
             },
         )
+    }
+
+    /// The devices that a space was told of, revoked ones included.
+    pub fn space_devices(&self, space: &LogId) -> Result<Vec<Told>, StoreError> {
+        self.all(
+            "SELECT device, identity, revoked FROM space_device WHERE space = ?1 ORDER BY device",
+            [space.0],
+            |row| {
+                let (device, identity) = (Author(row.get(0)?), Identity(row.get(1)?));
+                Ok(Told { device, identity, revoked: row.get(2)? })
+            },
+        )
+    }
+
+    /// The person behind a device in a conversation, as the space it belongs to was told.
+    pub fn person(&self, log: &LogId, device: &Author) -> Result<Identity, StoreError> {
+        let told = self.one(
+            "SELECT d.identity FROM space_log l JOIN space_device d ON d.space = l.space AND d.device = ?2
+             WHERE l.log = ?1",
+            [log.0, device.0],
+            |row| row.get(0).map(Identity),
+        )?;
+        Ok(told.unwrap_or_else(|| (*device).into()))
     }
 
     /// The invitations of a space that are not revoked.
@@ -219,13 +244,14 @@ impl Db {
         limit: usize,
     ) -> Result<Vec<AuditRow>, StoreError> {
         self.all(
-            "SELECT rank, id, author, kind, subject FROM audit WHERE space = ?1 AND rank < ?2
+            "SELECT rank, id, author, kind, subject, device FROM audit WHERE space = ?1 AND rank < ?2
              ORDER BY rank DESC, id DESC LIMIT ?3",
             params![space.0, below.map_or(i64::MAX, i64::from), int(limit as u64)],
             |row| {
-                let (id, author) = (OperationId(row.get(1)?), Author(row.get(2)?));
-                let subject = row.get::<_, Option<[u8; 32]>>(4)?.map(Author);
-                Ok(AuditRow { rank: row.get(0)?, id, author, kind: row.get(3)?, subject })
+                let (id, who) = (OperationId(row.get(1)?), Identity(row.get(2)?));
+                let subject = row.get::<_, Option<[u8; 32]>>(4)?.map(Identity);
+                let device = row.get::<_, Option<[u8; 32]>>(5)?.map(Author);
+                Ok(AuditRow { rank: row.get(0)?, id, who, kind: row.get(3)?, subject, device })
             },
         )
     }
@@ -250,18 +276,21 @@ impl Db {
         Ok(uint(count.unwrap_or(0)))
     }
 
-    /// What `reader` has not read of a conversation.
+    /// What the person behind `reader` has not read of a conversation.
     pub fn unread(&self, log: &LogId, reader: &Author) -> Result<Unread, StoreError> {
         let marker =
             self.one("SELECT pos, author, seq_num FROM read_marker WHERE log = ?1", [log.0], |row| {
                 Ok((row.get::<_, [u8; 16]>(0)?, row.get::<_, [u8; 32]>(1)?, row.get::<_, i64>(2)?))
             })?;
         let (pos, author, seq_num) = marker.unwrap_or(([0; 16], [0; 32], -1));
+        let person = self.person(log, reader)?;
         let unread = self.one(
-            "SELECT count(*), ifnull(sum(mentions IS NOT NULL AND instr(mentions, ?5) > 0), 0) FROM message m
-             WHERE m.log = ?1 AND (m.pos, m.author, m.seq_num) > (?2, ?3, ?4) AND m.author <> ?5
-               AND m.text IS NOT NULL",
-            params![log.0, pos, author, seq_num, reader.0],
+            "SELECT count(*),
+                 ifnull(sum(mentions IS NOT NULL AND (instr(mentions, ?5) > 0 OR instr(mentions, ?6) > 0)), 0)
+             FROM message m
+             WHERE m.log = ?1 AND (m.pos, m.author, m.seq_num) > (?2, ?3, ?4)
+               AND ifnull(m.identity, m.author) <> ?6 AND m.text IS NOT NULL",
+            params![log.0, pos, author, seq_num, reader.0, person.0],
             |row| Ok(Unread { messages: uint(row.get(0)?), mentions: uint(row.get(1)?) }),
         )?;
         Ok(unread.unwrap_or_default())
@@ -290,22 +319,25 @@ impl Tx<'_> {
         })?;
         for line in audited {
             self.run(
-                "INSERT INTO audit (space, rank, id, author, kind, subject) VALUES (?1, ?2, ?3, ?4, ?5, ?6)
-                 ON CONFLICT DO NOTHING",
+                "INSERT INTO audit (space, rank, id, author, kind, subject, device)
+                 VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7) ON CONFLICT DO NOTHING",
                 params![
                     space.0,
                     line.rank,
                     line.id.0,
-                    line.author.0,
+                    line.who.0,
                     line.kind,
-                    line.subject.map(|subject| subject.0)
+                    line.subject.map(|subject| subject.0),
+                    line.device.map(|device| device.0)
                 ],
             )?;
         }
         let current = current.unwrap_or_default();
+        let mut members = self.write_members(space, &current.members)?;
+        members.extend(self.write_devices(space, &current.devices)?);
         let changes = [
             (Aggregate::Space, self.write_about(space, current.about)?),
-            (Aggregate::Member, self.write_members(space, &current.members)?),
+            (Aggregate::Member, members),
             (Aggregate::Room, self.write_rooms(space, &current.rooms)?),
         ];
         self.write_invites(space, &current.invites)?;
@@ -345,10 +377,10 @@ impl Tx<'_> {
     fn write_members(
         &self,
         space: LogId,
-        members: &BTreeMap<Author, Standing>,
+        members: &BTreeMap<Identity, Standing>,
     ) -> Result<Vec<[u8; 32]>, StoreError> {
         let old: BTreeMap<_, _> =
-            self.members(&space)?.into_iter().map(|row| (row.author, row.standing)).collect();
+            self.members(&space)?.into_iter().map(|row| (row.member, row.standing)).collect();
         let mut changed = Vec::new();
         for (author, standing) in
             members.iter().filter(|(author, standing)| old.get(author) != Some(standing))
@@ -370,6 +402,26 @@ impl Tx<'_> {
         for author in old.keys().filter(|author| !members.contains_key(author)) {
             self.run("DELETE FROM member WHERE space = ?1 AND author = ?2", [space.0, author.0])?;
             changed.push(author.0);
+        }
+        Ok(changed)
+    }
+
+    /// Gives whose devices changed.
+    fn write_devices(&self, space: LogId, devices: &[Told]) -> Result<Vec<[u8; 32]>, StoreError> {
+        let old = self.space_devices(&space)?;
+        let mut changed = Vec::new();
+        for row in devices.iter().filter(|row| !old.contains(row)) {
+            self.run(
+                "INSERT INTO space_device (space, device, identity, revoked) VALUES (?1, ?2, ?3, ?4)
+                 ON CONFLICT (space, device) DO UPDATE SET identity = excluded.identity,
+                     revoked = excluded.revoked",
+                params![space.0, row.device.0, row.identity.0, row.revoked],
+            )?;
+            changed.push(row.identity.0);
+        }
+        for row in old.iter().filter(|old| devices.iter().all(|row| row.device != old.device)) {
+            self.run("DELETE FROM space_device WHERE space = ?1 AND device = ?2", [space.0, row.device.0])?;
+            changed.push(row.identity.0);
         }
         Ok(changed)
     }
@@ -434,7 +486,9 @@ impl Tx<'_> {
 #[derive(Default)]
 struct Current {
     about: Option<SpaceRow>,
-    members: BTreeMap<Author, Standing>,
+    members: BTreeMap<Identity, Standing>,
+    /// By device.
+    devices: Vec<Told>,
     /// By id.
     rooms: Vec<RoomRow>,
     /// By id.
@@ -467,6 +521,9 @@ impl Current {
                     let InviteTerms { level, expires, once, .. } = *terms;
                     let used = once && state.registers.contains_key(&Register::InviteUsed(*id));
                     current.invites.push(InviteRow { id: *id, level, expires, once, used });
+                }
+                (Register::Device(device), _) => {
+                    current.devices.extend(graph.told_in(state, *device));
                 }
                 (Register::Ban(who), Some(Action::Ban { .. })) => {
                     current.members.insert(*who, graph.standing_in(state, *who));

@@ -10,7 +10,7 @@ use super::error::StoreError;
 use super::operations::Entry as RowEntry;
 use super::read_model::StoredFact;
 use super::tx::Tx;
-use crate::identity::{Author, LogId, OperationId};
+use crate::identity::{Author, Identity, LogId, OperationId};
 use crate::ops::{Action, Body, Content, FAMILIES, Ticket, peek, space_id};
 use crate::projector::{Aggregate, Change, Fact, Said};
 use crate::space::{Entry, Judgement, Membership, Statement, Verdict};
@@ -51,8 +51,8 @@ impl Spaces {
 
 /// What becomes of an operation before the projector sees it.
 pub(super) enum Judged {
-    /// The projector has it.
-    Counts { manager: bool },
+    /// The projector has it: whether its author was a manager, and whose device it was.
+    Counts { manager: bool, identity: Identity },
     /// It was about the space itself; done.
     Taken(Option<Change>),
     /// Ignored everywhere.
@@ -139,8 +139,13 @@ impl Tx<'_> {
 
     /// Judges an operation where a space has a say.
     pub(super) fn judge(&self, entry: RowEntry, fact: &Fact<'_>) -> Result<Judged, StoreError> {
-        let Said::Body(body) = fact.said else { return Ok(Judged::Counts { manager: false }) };
         let Fact { id, author, log, seq_num, .. } = *fact;
+        let anywhere = || Ok(Judged::Counts { manager: false, identity: author.into() });
+        let Said::Body(body) = fact.said else {
+            // What it cited is erased, too. It was judged before; whose device its author is does not change.
+            let identity = self.told(&log, author)?.unwrap_or_else(|| author.into());
+            return Ok(Judged::Counts { manager: false, identity });
+        };
         let Some(Belongs { space, room }) = self.belongs(&log)? else {
             if founds(author, log, seq_num, body) {
                 self.found(log)?;
@@ -149,7 +154,7 @@ impl Tx<'_> {
             // What cites a space's operations is judged by that space, once it is known which.
             return match body.auth_heads.first() {
                 Some(head) => self.wait(log, *head, entry, log),
-                None => Ok(Judged::Counts { manager: false }),
+                None => anywhere(),
             };
         };
         if !room {
@@ -168,10 +173,21 @@ impl Tx<'_> {
         let room = (room && !needs_manager).then_some(log);
         let judgement = self.graph(space, |graph| graph.judge(author, &body.auth_heads, room))?;
         match judgement {
-            Judgement::Counts { manager } if manager || !needs_manager => Ok(Judged::Counts { manager }),
+            Judgement::Counts { manager, identity } if manager || !needs_manager => {
+                Ok(Judged::Counts { manager, identity })
+            }
             Judgement::Counts { .. } | Judgement::Ignored => Ok(Judged::Ignored),
             Judgement::Waits(head) => self.wait(space, head, entry, log),
         }
+    }
+
+    /// Whose device a device is, as the space of a log was told.
+    fn told(&self, log: &LogId, device: Author) -> Result<Option<Identity>, StoreError> {
+        let Some(Belongs { space, .. }) = self.belongs(log)? else { return Ok(None) };
+        self.graph(space, |graph| {
+            let state = graph.current()?;
+            graph.told_in(&state, device).map(|told| told.identity)
+        })
     }
 
     fn wait(
@@ -264,7 +280,9 @@ impl Tx<'_> {
 
     /// Before everything is projected anew: which logs are spaces and rooms.
     pub(super) fn find_spaces(&self) -> Result<(), StoreError> {
-        for table in ["space_log", "space", "member", "room", "invite", "audit", "request", "unjudged"] {
+        for table in
+            ["space_log", "space", "member", "space_device", "room", "invite", "audit", "request", "unjudged"]
+        {
             self.run(&format!("DELETE FROM {table}"), [])?;
         }
         let (changes, news) = self.spaces.borrow().told();

@@ -1,7 +1,7 @@
 //! Devices in a space: what they cite, what they refuse to sign, whom they let in.
 
 use delta_core::engine::{Command, CommandError, Event, Handover, Input, Output, Reply};
-use delta_core::identity::{Author, LogId, Millis, OperationId};
+use delta_core::identity::{Author, Identity, LogId, Millis, OperationId};
 use delta_core::ops::{Action, Body, Content, DeviceKey, Hidden, Level, RoomText, Rotation, SpaceText};
 use delta_core::space::{Invite, Refusal};
 use delta_core::store::{MemberRow, Store};
@@ -52,7 +52,7 @@ fn members(device: &Device, space: LogId) -> Vec<MemberRow> {
 }
 
 fn add(member: Author) -> Action {
-    Action::Add { member, level: Level::Write, invite: None, claim: None }
+    Action::Add { member: member.into(), level: Level::Write, invite: None, claim: None }
 }
 
 fn cited(device: &Device, id: OperationId) -> Vec<OperationId> {
@@ -146,7 +146,7 @@ fn what_would_not_count_is_not_signed() {
     let other = Author([7; 32]);
     let operations = |device: &Device| device.engine.reader().unwrap().count_operations().unwrap();
     let before = operations(&device);
-    let refused = act(&mut device, space, Action::Remove { member: other }).unwrap_err();
+    let refused = act(&mut device, space, Action::Remove { member: other.into() }).unwrap_err();
     assert!(matches!(refused, CommandError::Refused(Refusal::Member)), "{refused}");
     let membership = Content::Membership(Box::new(add(other)));
     let publish = |topic, content| Command::Publish { topic, content };
@@ -166,7 +166,7 @@ fn what_would_not_count_is_not_signed() {
     assert!(matches!(say(&mut device, in_room, "late"), Err(CommandError::MayNotWrite)));
     act(&mut device, space, add(other)).unwrap();
     assert!(matches!(act(&mut device, space, Action::Leave), Err(CommandError::LastManager)));
-    act(&mut device, space, Action::Transfer { member: other }).unwrap();
+    act(&mut device, space, Action::Transfer { member: other.into() }).unwrap();
     act(&mut device, space, Action::Leave).unwrap();
     assert!(matches!(say(&mut device, topic, "gone"), Err(CommandError::MayNotWrite)));
 }
@@ -202,8 +202,9 @@ fn whoever_claims_an_invitation_is_let_in_once_by_the_device_that_made_it() {
         assert_eq!(members(device, space), members(&alice, space));
     }
     // Who is a member has the room, and writes in it.
-    let is_member =
-        |device: &Device| members(&alice, space).iter().any(|row| row.author == device.engine.author());
+    let is_member = |device: &Device| {
+        members(&alice, space).iter().any(|row| row.member == device.engine.author().into())
+    };
     for device in [&mut bob, &mut carol] {
         match say(device, in_room, "hi") {
             Ok(_) => assert!(is_member(device)),
@@ -227,11 +228,11 @@ fn a_claim_too_late_with_a_wrong_token_or_answered_before_lets_nobody_in() {
     claim(3, &forged, &mut world);
     let bob = claim(4, &good, &mut world);
     meet(&mut alice, &mut world);
-    let added: Vec<_> = members(&alice, space).into_iter().map(|row| row.author).collect();
-    let mut expected = [alice.engine.author(), bob.engine.author()];
+    let added: Vec<_> = members(&alice, space).into_iter().map(|row| row.member).collect();
+    let mut expected = [alice.engine.author(), bob.engine.author()].map(Identity::from);
     expected.sort_unstable();
     assert_eq!(added, expected);
-    act(&mut alice, space, Action::Remove { member: bob.engine.author() }).unwrap();
+    act(&mut alice, space, Action::Remove { member: bob.engine.author().into() }).unwrap();
     act(&mut alice, space, Action::SpaceUpdate { about: SpaceText::default() }).unwrap();
     assert_eq!(members(&alice, space).len(), 1, "an old claim is not answered again");
 }
@@ -239,10 +240,10 @@ fn a_claim_too_late_with_a_wrong_token_or_answered_before_lets_nobody_in() {
 /// Rotations of the space's topic by devices 2 (a writer), 3 (removed) and 4 (a manager), in this order.
 #[test]
 fn a_spaces_topic_is_closed_by_its_managers_and_by_nobody_else() {
-    let of = |seed: u8| DeviceKey::from_bytes(&[seed; 32]).author();
+    let of = |seed: u8| Identity::from(DeviceKey::from_bytes(&[seed; 32]).author());
     let mut heads = Vec::new();
     let (mut alice, mut world, space) = founded(|alice, space| {
-        act(alice, space, add(of(2))).unwrap();
+        act(alice, space, add(Author(of(2).0))).unwrap();
         let manager =
             |seed| Action::Add { member: of(seed), level: Level::Manage, invite: None, claim: None };
         act(alice, space, manager(3)).unwrap();
@@ -269,6 +270,6 @@ fn a_spaces_topic_is_closed_by_its_managers_and_by_nobody_else() {
     assert_eq!(rotate(&mut alice, 2, &heads), None, "a writer");
     assert_eq!(rotate(&mut alice, 3, &heads), None, "removed");
     assert_eq!(rotate(&mut alice, 5, &[]), None, "a stranger who cites nothing");
-    assert_eq!(rotate(&mut alice, 4, &heads), Some(of(4)));
+    assert_eq!(rotate(&mut alice, 4, &heads), Some(Author(of(4).0)));
     assert_eq!(members(&alice, space).len(), 3);
 }

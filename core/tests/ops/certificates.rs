@@ -1,8 +1,10 @@
 //! Device certificates in the first operation of a log.
 
 use cbor_core::{Map, Value};
-use delta_core::identity::{Author, Certificate, IdentityKey, LogId, Millis};
-use delta_core::ops::{Body, Content, DeviceKey, Rejected, VerifiedOperation, create, peek, verify};
+use delta_core::identity::{Author, Certificate, IdentityKey, LogId, Millis, Revocation};
+use delta_core::ops::{
+    Body, Content, DeviceKey, Rejected, VerifiedOperation, create, create_introducing, peek, verify,
+};
 
 use crate::adversarial::{fields, signed};
 
@@ -39,6 +41,23 @@ fn certificates_are_those_of_the_vectors() {
 }
 
 #[test]
+fn revocations_are_those_of_the_vectors() {
+    let path = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/vectors/identity.json");
+    let vectors: serde_json::Value = serde_json::from_slice(&std::fs::read(path).unwrap()).unwrap();
+    let vectors = vectors["revocations"].as_array().unwrap();
+    assert!(!vectors.is_empty());
+    for vector in vectors {
+        let bytes = |key: &str| hex::decode(vector[key].as_str().unwrap()).unwrap();
+        let seed = |key: &str| -> [u8; 32] { bytes(key).try_into().unwrap() };
+        let device = DeviceKey::from_bytes(&seed("device_seed")).author();
+        let revoked = Millis(vector["revoked_ms"].as_u64().unwrap());
+        let made = Revocation::sign(&IdentityKey::from_seed(&seed("identity_seed")), device, revoked);
+        assert_eq!(made.to_bytes()[..], bytes("revocation"));
+        assert_eq!(Revocation::from_bytes(&bytes("revocation")).unwrap().verify(), Ok(()));
+    }
+}
+
+#[test]
 fn the_first_operation_of_every_log_says_whose_device_it_is() {
     let (key, certificate) = certified();
     let first = create(&key, LOG, 0, None, &body("one")).unwrap();
@@ -48,6 +67,12 @@ fn the_first_operation_of_every_log_says_whose_device_it_is() {
     let stored = VerifiedOperation::from_store(first.header(), first.body_bytes()).unwrap();
     assert_eq!(stored.certificate(), Some(&certificate));
     assert_eq!(read(&second).unwrap().certificate(), None);
+    // The first in a further topic, and who asks to be let in, say it again.
+    let again = create_introducing(&key, LOG, 1, Some(first.id()), &body("two")).unwrap();
+    assert_eq!(read(&again).unwrap().certificate(), Some(&certificate));
+    let claim = Body::new(Content::InviteClaim { invite: first.id(), mac: [1; 32] });
+    let claim = create(&key, LOG, 1, Some(first.id()), &claim).unwrap();
+    assert_eq!(read(&claim).unwrap().certificate(), Some(&certificate));
     let other = create(&key, LogId([8; 32]), 0, None, &body("elsewhere")).unwrap();
     assert_eq!(other.certificate(), Some(&certificate));
     // A device that is its own identity has none.
@@ -73,9 +98,8 @@ fn a_certificate_that_does_not_hold_makes_the_operation_invalid() {
     for bad in [others, unsigned] {
         let (header, body) = forged(0, &bad);
         assert_eq!(verify(&header, &body, &LOG), Err(Rejected::Certificate));
-        // Later in the log it says nothing.
         let (header, body) = forged(1, &bad);
-        assert_eq!(verify(&header, &body, &LOG).unwrap().certificate(), None);
+        assert_eq!(verify(&header, &body, &LOG), Err(Rejected::Certificate), "nor later in the log");
     }
     let (header, body) = forged(0, &certificate.to_bytes());
     assert_eq!(verify(&header, &body, &LOG).unwrap().author(), key.author());

@@ -2,7 +2,9 @@
 
 use cbor_core::{Map, Value};
 use delta_core::entropy::SeededEntropy;
-use delta_core::identity::{Author, LogId, Millis, OperationId};
+use delta_core::identity::{
+    Author, Certificate, Identity, IdentityKey, LogId, Millis, OperationId, Revocation,
+};
 use delta_core::ops::{
     Action, BlobId, Body, Content, DeviceKey, Hidden, InviteTerms, KeyRing, Level, ObservedHead, Rejected,
     RoomKeys, RoomText, SpaceText, Ticket, VerifiedOperation, create, peek, verify,
@@ -51,7 +53,8 @@ fn room_text() -> impl Strategy<Value = RoomText> {
 }
 
 fn action() -> BoxedStrategy<Action> {
-    let who = || bytes().prop_map(Author);
+    let who = || bytes().prop_map(Identity);
+    let word = || (any::<[u8; 32]>(), bytes(), any::<u64>());
     let room = || bytes().prop_map(LogId);
     let members = prop_oneof![
         (who(), level(), option::of(id()), option::of(id()))
@@ -69,7 +72,20 @@ fn action() -> BoxedStrategy<Action> {
     ]
     .boxed();
     let rest = prop_oneof![
-        (bytes(), space_text()).prop_map(|(nonce, about)| Action::SpaceCreate { nonce, about }),
+        (bytes(), space_text(), option::of(word())).prop_map(|(nonce, about, of)| {
+            let certificate = of.map(|(seed, device, at)| {
+                Box::new(Certificate::sign(&IdentityKey::from_seed(&seed), Author(device), Millis(at)))
+            });
+            Action::SpaceCreate { nonce, about, certificate }
+        }),
+        word().prop_map(|(seed, device, at)| {
+            let key = IdentityKey::from_seed(&seed);
+            Action::DeviceAdd { certificate: Certificate::sign(&key, Author(device), Millis(at)) }
+        }),
+        word().prop_map(|(seed, device, at)| {
+            let key = IdentityKey::from_seed(&seed);
+            Action::DeviceRevoke { revocation: Revocation::sign(&key, Author(device), Millis(at)) }
+        }),
         space_text().prop_map(|about| Action::SpaceUpdate { about }),
         Just(Action::SpaceDelete),
         (bytes(), level(), option::of(any::<u64>().prop_map(Millis)), any::<bool>()).prop_map(

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use anyhow::{Context, ensure};
 use delta_client::{Client, SystemClock, WallClock};
-use delta_core::identity::{Author, LogId};
+use delta_core::identity::{Identity, LogId};
 use delta_core::ops::{Action, Level, RoomText, SpaceText};
 use delta_core::space::Invite;
 use delta_core::store::RoomState;
@@ -154,9 +154,9 @@ pub struct OfRoom {
 pub struct OfMember {
     #[command(flatten)]
     of: OfSpace,
-    /// Their key, 64 hex digits.
-    #[arg(long, value_name = "KEY")]
-    member: Author,
+    /// Their address (`pk:…`, `delta identity show`), or their key: 64 hex digits.
+    #[arg(long, value_name = "WHO", value_parser = who)]
+    member: Identity,
 }
 
 /// One person and a level.
@@ -195,6 +195,11 @@ pub struct AcceptInvite {
     /// Seconds to wait for the server.
     #[arg(long, value_name = "SECONDS", default_value_t = 60)]
     timeout: u64,
+}
+
+fn who(text: &str) -> Result<Identity, String> {
+    let read = if text.starts_with("pk:") { Identity::from_address(text).ok() } else { text.parse().ok() };
+    read.ok_or_else(|| "an address (`pk:…`), or 64 hex digits".to_owned())
 }
 
 fn level(text: &str) -> Result<Level, String> {
@@ -454,7 +459,7 @@ impl AtSpace<'_> {
         let space = self.space;
         let rows = self.at.client.read(move |reader| reader.members(&space)).await?;
         rows.into_iter().try_for_each(|row| {
-            let (author, standing) = (row.author.to_string(), row.standing);
+            let (author, standing) = (row.member.to_string(), row.standing);
             let level = standing.level.map(Level::name);
             let remarks = [(standing.muted, "  muted"), (standing.banned, "  banned")];
             let remarks: String = remarks.into_iter().filter(|(is, _)| *is).map(|(_, text)| text).collect();
@@ -470,8 +475,9 @@ impl AtSpace<'_> {
         let space = self.space;
         let rows = self.at.client.read(move |reader| reader.audit(&space, None, 1000)).await?;
         rows.into_iter().try_for_each(|row| {
-            let (author, kind) = (row.author.to_string(), row.kind);
-            let subject = row.subject.map(|subject| subject.to_string());
+            let (author, kind) = (row.who.to_string(), row.kind);
+            let subject = row.device.map(|device| device.to_string());
+            let subject = subject.or_else(|| row.subject.map(|subject| subject.to_string()));
             let line = format!("{author}  {kind}  {}", subject.as_deref().unwrap_or(""));
             let value = json!({
                 "operation": row.id.to_string(), "author": author, "kind": kind, "subject": subject,

@@ -1,6 +1,6 @@
 //! Invitations: their text, their claims, and who comes in by them.
 
-use super::support::{Space, invitation, space, who};
+use super::support::{Space, invitation, person, space, who};
 use crate::codec::DecodeError;
 use crate::entropy::SeededEntropy;
 use crate::identity::OperationId;
@@ -8,7 +8,7 @@ use crate::ops::{Action, Hidden, Level, Ticket};
 use crate::space::{Invite, InviteError, Refusal, Verdict, claim_mac, verify_claim};
 
 fn with(invite: OperationId, number: u8, level: Level) -> Action {
-    Action::Add { member: who(number), level, invite: Some(invite), claim: None }
+    Action::Add { member: person(number), level, invite: Some(invite), claim: None }
 }
 
 #[test]
@@ -53,7 +53,7 @@ fn an_add_that_does_not_count_uses_up_no_invitation() {
     space.done(0, super::support::add(9, Level::Manage));
     let invite = space.done(0, invitation(true));
     space.at(&[invite], 9, with(invite, 1, Level::Write));
-    space.at(&[invite], 0, Action::Remove { member: who(9) });
+    space.at(&[invite], 0, Action::Remove { member: person(9) });
     assert!(!space.levels().contains_key(&1), "its author was removed at the same time");
     space.done(0, with(invite, 2, Level::Write));
     assert!(space.levels().contains_key(&2));
@@ -63,18 +63,18 @@ fn an_add_that_does_not_count_uses_up_no_invitation() {
 fn a_claim_is_of_one_person_on_one_device_for_one_invitation() {
     let token = Hidden([7; 32]);
     let id = OperationId([5; 32]);
-    let mac = claim_mac(&token, space(), id, who(1), who(2));
-    assert!(verify_claim(&mac, &claim_mac(&token, space(), id, who(1), who(2))));
+    let mac = claim_mac(&token, space(), id, person(1), who(2));
+    assert!(verify_claim(&mac, &claim_mac(&token, space(), id, person(1), who(2))));
     // By an independent BLAKE3: blake3(bytes, key=blake3(token, derive_key_context="delta invite claim v1").digest()).
     let (log, id4) = (crate::identity::LogId([1; 32]), OperationId([2; 32]));
-    let known = claim_mac(&token, log, id4, who(3), who(4));
+    let known = claim_mac(&token, log, id4, person(3), who(4));
     assert_eq!(hex::encode(known), "932938219a9849a0e59f078cec473e8013c6cfa2a141bedd982da90fe1c30c4d");
     let others = [
-        claim_mac(&Hidden([8; 32]), space(), id, who(1), who(2)),
-        claim_mac(&token, crate::identity::LogId([1; 32]), id, who(1), who(2)),
-        claim_mac(&token, space(), OperationId([6; 32]), who(1), who(2)),
-        claim_mac(&token, space(), id, who(2), who(2)),
-        claim_mac(&token, space(), id, who(1), who(1)),
+        claim_mac(&Hidden([8; 32]), space(), id, person(1), who(2)),
+        claim_mac(&token, crate::identity::LogId([1; 32]), id, person(1), who(2)),
+        claim_mac(&token, space(), OperationId([6; 32]), person(1), who(2)),
+        claim_mac(&token, space(), id, person(2), who(2)),
+        claim_mac(&token, space(), id, person(1), who(1)),
     ];
     assert!(others.iter().all(|other| !verify_claim(&mac, other)));
 }

@@ -3,29 +3,31 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use crate::identity::{Author, OperationId};
+use crate::identity::{Author, Identity, OperationId};
 use crate::ops::{Action, Level};
 use crate::space::{Entry, Statement};
 
 /// What is known of one person: how often they came and went (odd: they are there), their level, and how often it was
 /// changed since they came.
 type Person = (u32, u32, Level);
-type People = BTreeMap<Author, Person>;
+type People = BTreeMap<Identity, Person>;
 type Step = (OperationId, u8);
 
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Deed {
     Create,
-    Add(Author, Level),
-    Remove(Author),
-    Promote(Author, Level),
-    Demote(Author, Level),
+    Add(Identity, Level),
+    Remove(Identity),
+    Promote(Identity, Level),
+    Demote(Identity, Level),
+    Revoke(Author),
     Nothing,
 }
 
 #[derive(Clone)]
 struct Done {
-    author: Author,
+    author: Identity,
+    device: Author,
     before: Vec<Step>,
     deed: Deed,
 }
@@ -36,6 +38,8 @@ pub(super) struct Model {
     steps: BTreeMap<Step, Done>,
     last: BTreeMap<OperationId, Step>,
     refused: BTreeSet<OperationId>,
+    /// Whose device each further device is. That it was said everywhere before anything else is the history's part.
+    devices: BTreeMap<Author, Identity>,
 }
 
 impl Model {
@@ -59,16 +63,31 @@ impl Model {
             return false;
         }
         let levels = self.levels(&entry.heads);
-        let own = levels.get(&entry.author).copied();
-        let of = |who: &Author| levels.get(who).copied();
+        let author = self.identity(entry.author);
+        if self.revoked(&entry.heads).contains(&(author, entry.author)) {
+            return false;
+        }
+        if let Action::DeviceAdd { certificate } = action {
+            return certificate.device == entry.author
+                && levels.contains_key(&certificate.identity)
+                && !self.devices.contains_key(&entry.author);
+        }
+        let own = levels.get(&author).copied();
+        let of = |who: &Identity| levels.get(who).copied();
         match action {
             Action::Leave => own.is_some(),
+            Action::DeviceRevoke { revocation } => {
+                let revoked = (author, revocation.device);
+                own.is_some()
+                    && revocation.identity == author
+                    && !self.revoked(&entry.heads).contains(&revoked)
+            }
             _ if own != Some(Level::Manage) => false,
             Action::Add { member, .. } => of(member).is_none(),
             Action::Remove { member } => of(member).is_some(),
             Action::Promote { member, level } => of(member).is_some_and(|now| now < *level),
             Action::Demote { member, level } => of(member).is_some_and(|now| now > *level),
-            Action::Transfer { member } => of(member).is_some() && *member != entry.author,
+            Action::Transfer { member } => of(member).is_some() && *member != author,
             Action::SpaceUpdate { .. } => true,
             _ => panic!("the model does not know {action:?}"),
         }
@@ -76,29 +95,52 @@ impl Model {
 
     fn append(&mut self, entry: &Entry) {
         let Statement::Action(action) = &entry.statement else { return };
+        let told = match action {
+            Action::DeviceAdd { certificate } => Some(*certificate),
+            Action::SpaceCreate { certificate, .. } => certificate.as_deref().copied(),
+            _ => None,
+        };
+        self.devices.extend(told.map(|certificate| (certificate.device, certificate.identity)));
+        let author = self.identity(entry.author);
         let deeds = match action {
             Action::SpaceCreate { .. } => vec![Deed::Create],
             Action::Add { member, level, .. } => vec![Deed::Add(*member, *level)],
             Action::Remove { member } => vec![Deed::Remove(*member)],
-            Action::Leave => vec![Deed::Remove(entry.author)],
+            Action::Leave => vec![Deed::Remove(author)],
             Action::Promote { member, level } => vec![Deed::Promote(*member, *level)],
             Action::Demote { member, level } => vec![Deed::Demote(*member, *level)],
             Action::Transfer { member } => {
-                vec![Deed::Promote(*member, Level::Manage), Deed::Demote(entry.author, Level::Write)]
+                vec![Deed::Promote(*member, Level::Manage), Deed::Demote(author, Level::Write)]
             }
+            Action::DeviceRevoke { revocation } => vec![Deed::Revoke(revocation.device)],
             _ => vec![Deed::Nothing],
         };
         let mut before: Vec<Step> = entry.heads.iter().map(|head| self.last[head]).collect();
         for (number, deed) in (0..).zip(deeds) {
             let step = (entry.id, number);
-            self.steps.insert(step, Done { author: entry.author, before, deed });
+            self.steps.insert(step, Done { author, device: entry.author, before, deed });
             before = vec![step];
             self.last.insert(entry.id, step);
         }
     }
 
+    fn identity(&self, device: Author) -> Identity {
+        self.devices.get(&device).copied().unwrap_or_else(|| device.into())
+    }
+
+    /// Which devices somebody has revoked before `heads`, whatever else was done.
+    pub(super) fn revoked(&self, heads: &[OperationId]) -> BTreeSet<(Identity, Author)> {
+        let mut settled = Settled { steps: &self.steps, past: BTreeMap::new() };
+        heads.iter().for_each(|head| settled.walk(self.last[head]));
+        let revoked = settled.past.keys().filter_map(|step| match self.steps[step].deed {
+            Deed::Revoke(device) => Some((self.steps[step].author, device)),
+            _ => None,
+        });
+        revoked.collect()
+    }
+
     /// The members where `heads` are settled.
-    pub(super) fn levels(&self, heads: &[OperationId]) -> BTreeMap<Author, Level> {
+    pub(super) fn levels(&self, heads: &[OperationId]) -> BTreeMap<Identity, Level> {
         let heads: Vec<Step> = heads.iter().map(|head| self.last[head]).collect();
         let people = Settled::of(&self.steps, &heads);
         let there = people.into_iter().filter(|(_, (count, ..))| count % 2 == 1);
@@ -160,8 +202,22 @@ impl<'a> Settled<'a> {
         a != b && !self.comes_before(a, b) && !self.comes_before(b, a)
     }
 
+    /// What a device did that was revoked at the same time is as if it had not been.
+    fn void(&self, step: Step) -> bool {
+        let done = &self.steps[&step];
+        self.past.keys().any(|other| {
+            let revoker = &self.steps[other];
+            revoker.author == done.author
+                && revoker.deed == Deed::Revoke(done.device)
+                && self.concurrent(*other, step)
+        })
+    }
+
     /// A removal beats what the removed did, and a new adding of them, at the same time.
     fn filtered(&self, step: Step) -> bool {
+        if self.void(step) {
+            return true;
+        }
         let done = &self.steps[&step];
         let added = match done.deed {
             Deed::Add(member, _) => Some(member),
@@ -170,14 +226,15 @@ impl<'a> Settled<'a> {
         self.past.keys().any(|other| {
             removed(&self.steps[other]).is_some_and(|gone| gone == done.author || Some(gone) == added)
                 && self.concurrent(*other, step)
+                && !self.void(*other)
         })
     }
 
     /// Removals that remove each other's authors in a circle, over managers made on the way too: all stand.
     fn mutual(&self) -> BTreeSet<Step> {
         let mut leads = BTreeMap::<Step, Vec<Step>>::new();
-        for a in self.past.keys() {
-            for b in self.past.keys() {
+        for a in self.past.keys().filter(|step| !self.void(**step)) {
+            for b in self.past.keys().filter(|step| !self.void(**step)) {
                 let (first, second) = (&self.steps[a], &self.steps[b]);
                 let removes = removed(first).filter(|gone| *gone != first.author);
                 let to_removal = removed(second).is_some_and(|gone| gone != second.author);
@@ -211,7 +268,7 @@ impl<'a> Settled<'a> {
     }
 }
 
-fn removed(done: &Done) -> Option<Author> {
+fn removed(done: &Done) -> Option<Identity> {
     match done.deed {
         Deed::Remove(member) => Some(member),
         Deed::Demote(member, level) if level < Level::Manage => Some(member),
@@ -219,7 +276,7 @@ fn removed(done: &Done) -> Option<Author> {
     }
 }
 
-fn made_manager(done: &Done) -> Option<Author> {
+fn made_manager(done: &Done) -> Option<Identity> {
     match done.deed {
         Deed::Add(member, Level::Manage) | Deed::Promote(member, Level::Manage) => Some(member),
         _ => None,
@@ -241,7 +298,7 @@ fn merge<'a>(states: impl Iterator<Item = &'a People>) -> People {
 }
 
 fn apply(people: &mut People, done: &Done) {
-    let there = |who: &Author| people.get(who).is_some_and(|(count, ..)| count % 2 == 1);
+    let there = |who: &Identity| people.get(who).is_some_and(|(count, ..)| count % 2 == 1);
     let manager = there(&done.author) && people[&done.author].2 == Level::Manage;
     match done.deed {
         Deed::Create => drop(people.insert(done.author, (1, 0, Level::Manage))),

@@ -4,7 +4,7 @@ use proptest::prelude::*;
 use proptest::sample::Index;
 
 use super::model::Model;
-use super::support::{Space, add, creation, entry, id, invitation, room, space, who};
+use super::support::{Space, add, creation, entry, id, invitation, person, room, space, who};
 use crate::identity::OperationId;
 use crate::ops::{Action, Level, SpaceText, room_id};
 use crate::space::resolve::settle_above;
@@ -43,7 +43,7 @@ fn history(deeds: &[Deed]) -> Vec<Entry> {
             heads = ends.iter().rev().take(8).copied().collect();
         }
         let level = Level::ALL[usize::from(*level)];
-        let (member, invite) = (who(*subject), id(usize::from(*subject) + 6));
+        let (member, invite) = (person(*subject), id(usize::from(*subject) + 6));
         let action = match kind {
             0 => add(*subject, level),
             1 | 2 => Action::Remove { member },
@@ -188,7 +188,7 @@ fn case_62_managers_who_remove_each_other_at_the_same_time_are_all_gone() {
     space.done(0, add(2, Level::Manage));
     let base = space.done(0, add(3, Level::Manage));
     for (author, removed) in [(0, 1), (1, 2), (2, 0)] {
-        space.at(&[base], author, Action::Remove { member: who(removed) });
+        space.at(&[base], author, Action::Remove { member: person(removed) });
     }
     assert_eq!(space.levels(), [(3, Level::Manage)].into());
 }
@@ -198,8 +198,8 @@ fn case_62_a_promotion_and_a_removal_at_the_same_time() {
     let mut space = Space::new();
     space.done(0, add(1, Level::Manage));
     let base = space.done(0, add(2, Level::Write));
-    space.at(&[base], 0, Action::Promote { member: who(2), level: Level::Manage });
-    space.at(&[base], 1, Action::Remove { member: who(2) });
+    space.at(&[base], 0, Action::Promote { member: person(2), level: Level::Manage });
+    space.at(&[base], 1, Action::Remove { member: person(2) });
     let expected = [(0, Level::Manage), (1, Level::Manage)].into();
     assert_eq!(space.levels(), expected, "gone, whatever was said beside it");
     let mut backwards = space.log.clone();

@@ -1,11 +1,16 @@
 //! Who may do what, and what becomes of what they may not.
 
-use super::support::{Space, add, creation, entry, id, room, space, who};
+use super::support::{Space, add, creation, entry, id, person, room, space, who};
+use crate::identity::Identity;
 use crate::limits::{MAX_CONCURRENT, MAX_LOOSE_ENDS, MAX_MEMBERS, MAX_ROOMS};
 use crate::ops::{Action, Level, SpaceText, room_id};
 use crate::space::{Entry, Judgement, Membership, Refusal, Statement, Verdict};
 
-const COUNTS: Judgement = Judgement::Counts { manager: false };
+const COUNTS: Judgement = counts(1);
+
+const fn counts(number: u8) -> Judgement {
+    Judgement::Counts { manager: false, identity: Identity([number; 32]) }
+}
 
 fn refused(refusal: Refusal) -> Verdict {
     Verdict::Refused(refusal)
@@ -14,7 +19,7 @@ fn refused(refusal: Refusal) -> Verdict {
 #[test]
 fn only_its_creator_creates_a_space_and_first_of_all() {
     let about = SpaceText::default();
-    let create = |nonce| Action::SpaceCreate { nonce, about: about.clone() };
+    let create = |nonce| Action::SpaceCreate { nonce, about: about.clone(), certificate: None };
     let verdict = |entry: Entry| Membership::new(space()).insert(entry)[0].1;
     assert_eq!(verdict(creation()), Verdict::Accepted);
     let another = entry(0, 1, &[], create(super::support::NONCE));
@@ -35,12 +40,12 @@ fn managers_change_members_and_nobody_else() {
     for author in [1, 2, 3] {
         for action in [
             add(4, Level::Read),
-            Action::Remove { member: who(0) },
-            Action::Promote { member: who(2), level: Level::Read },
-            Action::Demote { member: who(1), level: Level::Pull },
-            Action::Ban { member: who(2), reason: None },
-            Action::Mute { member: who(2), until: None },
-            Action::Transfer { member: who(1) },
+            Action::Remove { member: person(0) },
+            Action::Promote { member: person(2), level: Level::Read },
+            Action::Demote { member: person(1), level: Level::Pull },
+            Action::Ban { member: person(2), reason: None },
+            Action::Mute { member: person(2), until: None },
+            Action::Transfer { member: person(1) },
             Action::SpaceUpdate { about: SpaceText::default() },
             Action::SpaceDelete,
             room(1),
@@ -63,9 +68,9 @@ fn managers_change_members_and_nobody_else() {
 fn a_stranger_cannot_annul_what_a_manager_did_with_a_demotion_of_old() {
     let mut space = Space::new();
     let old = space.done(0, add(1, Level::Pull));
-    space.done(0, Action::Promote { member: who(1), level: Level::Manage });
+    space.done(0, Action::Promote { member: person(1), level: Level::Manage });
     space.done(1, add(2, Level::Write));
-    let demote = Action::Demote { member: who(1), level: Level::Pull };
+    let demote = Action::Demote { member: person(1), level: Level::Pull };
     assert_eq!(space.at(&[old], 9, demote.clone()).1, refused(Refusal::NotAllowed));
     assert_eq!(space.at(&[old], 0, demote).1, refused(Refusal::Member), "nor does a manager, in effect");
     assert_eq!(space.levels().get(&2), Some(&Level::Write));
@@ -75,8 +80,8 @@ fn a_stranger_cannot_annul_what_a_manager_did_with_a_demotion_of_old() {
 fn levels_go_up_by_promotion_and_down_by_demotion() {
     let mut space = Space::new();
     space.done(0, add(1, Level::Read));
-    let promote = |level| Action::Promote { member: who(1), level };
-    let demote = |level| Action::Demote { member: who(1), level };
+    let promote = |level| Action::Promote { member: person(1), level };
+    let demote = |level| Action::Demote { member: person(1), level };
     for wrong in [promote(Level::Read), promote(Level::Pull), demote(Level::Read), demote(Level::Write)] {
         assert_eq!(space.tried(0, wrong), refused(Refusal::Member));
     }
@@ -85,7 +90,7 @@ fn levels_go_up_by_promotion_and_down_by_demotion() {
     space.done(0, demote(Level::Pull));
     assert_eq!(space.levels()[&1], Level::Pull);
     assert_eq!(space.tried(0, add(1, Level::Read)), refused(Refusal::Member), "is one already");
-    assert_eq!(space.tried(0, Action::Remove { member: who(5) }), refused(Refusal::Member), "is none");
+    assert_eq!(space.tried(0, Action::Remove { member: person(5) }), refused(Refusal::Member), "is none");
 }
 
 #[test]
@@ -94,10 +99,10 @@ fn case_61_without_write_access_one_is_ignored() {
     for (person, level) in [(1, Level::Pull), (2, Level::Read), (3, Level::Write)] {
         space.done(0, add(person, level));
     }
-    assert_eq!(space.judged(0), Judgement::Counts { manager: true });
+    assert_eq!(space.judged(0), Judgement::Counts { manager: true, identity: person(0) });
     assert_eq!(space.judged(1), Judgement::Ignored);
     assert_eq!(space.judged(2), Judgement::Ignored);
-    assert_eq!(space.judged(3), COUNTS);
+    assert_eq!(space.judged(3), counts(3));
     assert_eq!(space.judged(4), Judgement::Ignored, "a stranger");
     assert_eq!(space.members.judge(who(3), &[], None), Judgement::Ignored, "cites nothing");
     assert_eq!(space.members.judge(who(3), &[id(99)], None), Judgement::Waits(id(99)));
@@ -109,7 +114,7 @@ fn case_61_without_write_access_one_is_ignored() {
 fn what_was_written_before_a_removal_counts_and_after_it_does_not() {
     let mut space = Space::new();
     let before = space.done(0, add(1, Level::Write));
-    let after = space.done(0, Action::Remove { member: who(1) });
+    let after = space.done(0, Action::Remove { member: person(1) });
     assert_eq!(space.members.judge(who(1), &[before], None), COUNTS);
     assert_eq!(space.members.judge(who(1), &[after], None), Judgement::Ignored);
     assert_eq!(space.members.judge(who(1), &[before, after], None), Judgement::Ignored);
@@ -119,10 +124,10 @@ fn what_was_written_before_a_removal_counts_and_after_it_does_not() {
 fn a_muted_member_is_ignored_until_unmuted() {
     let mut space = Space::new();
     space.done(0, add(1, Level::Write));
-    assert_eq!(space.tried(0, Action::Unmute { member: who(1) }), refused(Refusal::Member));
-    space.done(0, Action::Mute { member: who(1), until: None });
+    assert_eq!(space.tried(0, Action::Unmute { member: person(1) }), refused(Refusal::Member));
+    space.done(0, Action::Mute { member: person(1), until: None });
     assert_eq!(space.judged(1), Judgement::Ignored);
-    space.done(0, Action::Unmute { member: who(1) });
+    space.done(0, Action::Unmute { member: person(1) });
     assert_eq!(space.judged(1), COUNTS);
 }
 
@@ -131,9 +136,9 @@ fn of_a_mute_and_an_unmute_at_the_same_time_the_mute_holds() {
     let mut space = Space::new();
     space.done(0, add(1, Level::Write));
     space.done(0, add(2, Level::Manage));
-    let base = space.done(0, Action::Mute { member: who(1), until: None });
-    space.at(&[base], 0, Action::Unmute { member: who(1) });
-    space.at(&[base], 2, Action::Mute { member: who(1), until: None });
+    let base = space.done(0, Action::Mute { member: person(1), until: None });
+    space.at(&[base], 0, Action::Unmute { member: person(1) });
+    space.at(&[base], 2, Action::Mute { member: person(1), until: None });
     assert_eq!(space.judged(1), Judgement::Ignored);
 }
 
@@ -142,20 +147,20 @@ fn who_is_banned_is_out_and_stays_out() {
     let mut space = Space::new();
     space.done(0, add(1, Level::Write));
     let base = space.done(0, add(2, Level::Manage));
-    space.done(0, Action::Ban { member: who(1), reason: None });
+    space.done(0, Action::Ban { member: person(1), reason: None });
     assert_eq!(space.levels().get(&1), None);
     assert_eq!(space.tried(0, add(1, Level::Read)), refused(Refusal::Member));
     assert_eq!(
-        space.tried(0, Action::Ban { member: who(1), reason: None }),
+        space.tried(0, Action::Ban { member: person(1), reason: None }),
         refused(Refusal::Member),
         "again"
     );
     // Nor by who does not know of it: not even somebody who never was a member.
-    space.at(&[base], 2, Action::Ban { member: who(3), reason: None });
+    space.at(&[base], 2, Action::Ban { member: person(3), reason: None });
     space.at(&[base], 0, add(3, Level::Read));
     assert_eq!(space.levels().get(&3), None);
     assert!(space.members.standing(who(3)).banned);
-    space.done(0, Action::Unban { member: who(1) });
+    space.done(0, Action::Unban { member: person(1) });
     assert_eq!(space.levels().get(&1), None, "may come back, but has to be added");
     space.done(0, add(1, Level::Read));
     assert_eq!(space.levels()[&1], Level::Read);
@@ -165,9 +170,9 @@ fn who_is_banned_is_out_and_stays_out() {
 fn a_transfer_makes_one_manager_and_unmakes_another() {
     let mut space = Space::new();
     space.done(0, add(1, Level::Read));
-    assert_eq!(space.tried(0, Action::Transfer { member: who(0) }), refused(Refusal::Member));
-    assert_eq!(space.tried(0, Action::Transfer { member: who(5) }), refused(Refusal::Member));
-    space.done(0, Action::Transfer { member: who(1) });
+    assert_eq!(space.tried(0, Action::Transfer { member: person(0) }), refused(Refusal::Member));
+    assert_eq!(space.tried(0, Action::Transfer { member: person(5) }), refused(Refusal::Member));
+    space.done(0, Action::Transfer { member: person(1) });
     assert_eq!(space.levels(), [(0, Level::Write), (1, Level::Manage)].into());
 }
 
@@ -175,12 +180,12 @@ fn a_transfer_makes_one_manager_and_unmakes_another() {
 fn a_removed_manager_does_nothing_at_the_same_time() {
     let mut space = Space::new();
     let base = space.done(0, add(1, Level::Manage));
-    let (muted, _) = space.at(&[base], 1, Action::Mute { member: who(0), until: None });
+    let (muted, _) = space.at(&[base], 1, Action::Mute { member: person(0), until: None });
     space.at(&[base], 1, room(1));
     space.at(&[muted], 1, add(2, Level::Manage));
-    space.at(&[base], 0, Action::Remove { member: who(1) });
+    space.at(&[base], 0, Action::Remove { member: person(1) });
     assert_eq!(space.levels(), [(0, Level::Manage)].into());
-    assert_eq!(space.judged(0), Judgement::Counts { manager: true });
+    assert_eq!(space.judged(0), Judgement::Counts { manager: true, identity: person(0) });
     let state = space.members.current().unwrap();
     assert_eq!(space.members.rooms(&state), Vec::new());
     // The room is this space's all the same: what is written there stays judged by it.
@@ -237,7 +242,7 @@ fn what_a_manager_does_in_a_newer_version_suspends_the_space() {
 #[test]
 fn a_space_has_at_most_so_many_members_and_rooms() {
     let mut space = Space::new();
-    let person = |number: usize| crate::identity::Author(id(number).0);
+    let person = |number: usize| Identity(id(number).0);
     for number in 1..MAX_MEMBERS {
         space.done(0, Action::Add { member: person(number), level: Level::Read, invite: None, claim: None });
     }
@@ -268,7 +273,7 @@ fn too_much_done_at_the_same_time_cannot_be_joined_and_stops_nothing() {
     let mut ends = [base, base];
     for number in 0..MAX_CONCURRENT / 2 {
         for (author, end) in [0, 1].into_iter().zip(&mut ends) {
-            let member = crate::identity::Author(id(10_000 + number * 2 + usize::from(author)).0);
+            let member = Identity(id(10_000 + number * 2 + usize::from(author)).0);
             let add = Action::Add { member, level: Level::Read, invite: None, claim: None };
             *end = space.at(&[*end], author, add).0;
         }
@@ -279,7 +284,7 @@ fn too_much_done_at_the_same_time_cannot_be_joined_and_stops_nothing() {
     assert_eq!(verdict, Verdict::Accepted, "by itself it joins nothing");
     assert_eq!(space.at(&[past, ends[1]], 0, add(7, Level::Read)).1, refused(Refusal::TooConcurrent));
     assert!(space.members.current().is_some());
-    assert_eq!(space.judged(2), COUNTS);
+    assert_eq!(space.judged(2), counts(2));
 }
 
 #[test]
@@ -289,11 +294,11 @@ fn citing_what_another_cited_operation_knows_adds_nothing() {
     let old = space.done(0, add(2, Level::Write));
     // More than could be settled: nothing is, because one of the two builds on the other.
     for number in 0..MAX_CONCURRENT {
-        let member = crate::identity::Author(id(10_000 + number).0);
+        let member = Identity(id(10_000 + number).0);
         space.done(0, Action::Add { member, level: Level::Read, invite: None, claim: None });
     }
-    let new = space.done(1, Action::Demote { member: who(2), level: Level::Read });
-    assert_eq!(space.members.judge(who(2), &[old], None), COUNTS);
+    let new = space.done(1, Action::Demote { member: person(2), level: Level::Read });
+    assert_eq!(space.members.judge(who(2), &[old], None), counts(2));
     assert_eq!(space.members.judge(who(2), &[old, new], None), Judgement::Ignored);
     assert_eq!(space.at(&[new, old, id(0)], 1, add(3, Level::Read)).1, Verdict::Accepted);
 }
@@ -303,7 +308,7 @@ fn who_never_builds_on_what_they_did_counts_so_often() {
     let mut space = Space::new();
     let base = space.done(0, add(1, Level::Manage));
     for number in 0..MAX_LOOSE_ENDS + 1 {
-        let member = crate::identity::Author(id(10_000 + number).0);
+        let member = Identity(id(10_000 + number).0);
         space.at(&[base], 1, Action::Add { member, level: Level::Read, invite: None, claim: None });
     }
     assert_eq!(space.levels_len(), 2 + MAX_LOOSE_ENDS);

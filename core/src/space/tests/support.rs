@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use crate::identity::{Author, LogId, OperationId};
+use crate::identity::{Author, Identity, LogId, OperationId};
 use crate::ops::{Action, Hidden, InviteTerms, Level, RoomKeys, RoomText, SpaceText, space_id};
 use crate::space::{Entry, Judgement, Membership, Statement, Verdict};
 
@@ -10,6 +10,10 @@ pub(super) const NONCE: [u8; 32] = [9; 32];
 
 pub(super) fn who(number: u8) -> Author {
     Author([number; 32])
+}
+
+pub(super) fn person(number: u8) -> Identity {
+    who(number).into()
 }
 
 pub(super) fn space() -> LogId {
@@ -31,11 +35,11 @@ pub(super) fn entry(number: usize, author: u8, heads: &[OperationId], action: Ac
 }
 
 pub(super) fn creation() -> Entry {
-    entry(0, 0, &[], Action::SpaceCreate { nonce: NONCE, about: SpaceText::default() })
+    entry(0, 0, &[], Action::SpaceCreate { nonce: NONCE, about: SpaceText::default(), certificate: None })
 }
 
 pub(super) fn add(number: u8, level: Level) -> Action {
-    Action::Add { member: who(number), level, invite: None, claim: None }
+    Action::Add { member: person(number), level, invite: None, claim: None }
 }
 
 pub(super) fn room(number: u8) -> Action {

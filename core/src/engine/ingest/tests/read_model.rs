@@ -267,6 +267,7 @@ fn expect_message(view: &mut View, position: Position, seq: u64, op: &VerifiedOp
         message: op.id(),
         emoji,
         author,
+        identity: author.into(),
         id,
     }));
 }

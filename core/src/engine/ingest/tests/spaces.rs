@@ -6,14 +6,14 @@ use proptest::prelude::*;
 use proptest::sample::Index;
 
 use crate::engine::ingest::{Context, Ingested, ingest};
-use crate::identity::{Author, LogId, Millis, OperationId};
+use crate::identity::{Author, Certificate, Identity, IdentityKey, LogId, Millis, OperationId, Revocation};
 use crate::limits::MAX_SEARCH_WORDS;
 use crate::ops::{
     self, Action, Body, Content, DeviceKey, Hidden, InviteTerms, Level, RoomKeys, RoomText, SpaceText,
     Ticket, VerifiedOperation, room_id, space_id,
 };
 use crate::projector::Aggregate;
-use crate::space::{Entry, Judgement, Membership, Standing, Statement};
+use crate::space::{Entry, Judgement, Membership, Standing, Statement, Told};
 use crate::store::{
     AuditRow, Durability, InviteRow, MemberRow, MessageRow, Page, ReactionRow, RequestRow, RoomRow, Search,
     SpaceRow, Store, Tx, Unread,
@@ -51,15 +51,18 @@ struct World {
     written: Vec<(u64, VerifiedOperation)>,
     graph: Membership,
     places: BTreeMap<LogId, u64>,
+    /// By everybody's clock.
+    clock: u64,
 }
 
 impl World {
     /// A space by person 0, and no more.
     fn new() -> Self {
         let graph = Membership::new(space());
-        let mut world = Self { ends: BTreeMap::new(), written: Vec::new(), graph, places: BTreeMap::new() };
+        let (ends, places) = (BTreeMap::new(), BTreeMap::new());
+        let mut world = Self { ends, written: Vec::new(), graph, places, clock: 1_000 };
         let about = SpaceText { name: "Garden".into(), ..SpaceText::default() };
-        world.act_at(0, Vec::new(), Action::SpaceCreate { nonce: NONCE, about });
+        world.act_at(0, Vec::new(), Action::SpaceCreate { nonce: NONCE, about, certificate: None });
         world
     }
 
@@ -84,7 +87,7 @@ impl World {
             Some((seq_num, id)) => (seq_num + 1, Some(*id)),
             None => (0, None),
         };
-        let mut body = Body::new(content).sent_at(Millis(1_000));
+        let mut body = Body::new(content).sent_at(Millis(self.clock));
         body.auth_heads = heads;
         let op = ops::create(&key(person), log, seq_num, backlink, &body).unwrap();
         self.ends.insert((person, log), (seq_num, op.id()));
@@ -123,7 +126,7 @@ impl World {
 }
 
 fn add(person: usize, level: Level) -> Action {
-    Action::Add { member: who(person), level, invite: None, claim: None }
+    Action::Add { member: who(person).into(), level, invite: None, claim: None }
 }
 
 fn make_room() -> Action {
@@ -181,7 +184,7 @@ impl Device {
         let messages = self.messages();
         let reactions = messages.iter().flat_map(|row| db.reactions(&row.id).unwrap()).collect();
         let sorted = |mut rows: Vec<MemberRow>| {
-            rows.sort_by_key(|row| row.author);
+            rows.sort_by_key(|row| row.member);
             rows
         };
         View {
@@ -228,19 +231,19 @@ struct View {
 #[test]
 fn a_space_its_members_and_its_room_are_rows() {
     let mut world = World::peopled();
-    world.act(1, Action::Mute { member: who(2), until: None });
+    world.act(1, Action::Mute { member: who(2).into(), until: None });
     let device = Device::with(&world);
     let row = device.store.space(&space()).unwrap().unwrap();
     assert_eq!((row.text.name.as_str(), row.deleted, row.update_required), ("Garden", false, false));
     assert_eq!(device.store.spaces().unwrap(), [row]);
     let standing = |level, muted| Standing { level: Some(level), muted, banned: false };
     let members: BTreeMap<_, _> =
-        device.store.members(&space()).unwrap().into_iter().map(|row| (row.author, row.standing)).collect();
+        device.store.members(&space()).unwrap().into_iter().map(|row| (row.member, row.standing)).collect();
     let expected = [
-        (who(0), standing(Level::Manage, false)),
-        (who(1), standing(Level::Manage, false)),
-        (who(2), standing(Level::Write, true)),
-        (who(3), standing(Level::Read, false)),
+        (Identity::from(who(0)), standing(Level::Manage, false)),
+        (Identity::from(who(1)), standing(Level::Manage, false)),
+        (Identity::from(who(2)), standing(Level::Write, true)),
+        (Identity::from(who(3)), standing(Level::Read, false)),
     ];
     assert_eq!(members, expected.into());
     let rooms = device.store.rooms(&space()).unwrap();
@@ -276,7 +279,7 @@ fn a_message_from_before_a_removal_stays_and_one_from_after_it_is_ignored() {
     let mut world = World::peopled();
     world.say(2, "before");
     let stale = world.graph.cite(who(2));
-    world.act(1, Action::Remove { member: who(2) });
+    world.act(1, Action::Remove { member: who(2).into() });
     world.say_at(2, stale, "did not know");
     world.say(2, "did");
     assert_eq!(Device::with(&world).texts(), ["before", "did not know"]);
@@ -353,7 +356,7 @@ fn claims_and_requests_are_rows_and_change_nothing() {
     assert_eq!(device.store.invites(&space()).unwrap(), [row]);
     world.act(
         0,
-        Action::Add { member: who(4), level: Level::Write, invite: Some(invite), claim: Some(claim) },
+        Action::Add { member: who(4).into(), level: Level::Write, invite: Some(invite), claim: Some(claim) },
     );
     let device = Device::with(&world);
     assert_eq!(device.store.invites(&space()).unwrap(), [InviteRow { used: true, ..row }]);
@@ -374,6 +377,86 @@ fn unread_messages_and_mentions_are_counted_from_the_marker() {
     device.write(|tx| tx.set_read(&room(), &positions[2]).unwrap());
     device.write(|tx| tx.set_read(&room(), &positions[1]).unwrap());
     assert_eq!(device.store.unread(&room(), &who(0)).unwrap(), Unread::default(), "markers do not go back");
+}
+
+/// Person 0's space with a member who has devices 5 and 6.
+fn with_two_devices() -> (World, Identity) {
+    let mut world = World::peopled();
+    let key = IdentityKey::from_seed(&[77; 32]);
+    let member = key.identity();
+    world.act(0, Action::Add { member, level: Level::Write, invite: None, claim: None });
+    for device in [5, 6] {
+        let certificate = Certificate::sign(&key, who(device), Millis(1));
+        world.act(device, Action::DeviceAdd { certificate });
+    }
+    (world, member)
+}
+
+#[test]
+fn case_60_a_persons_devices_edit_and_delete_what_any_of_them_wrote_and_nobody_elses() {
+    let (mut world, member) = with_two_devices();
+    let (one, two, three) = (world.say(5, "one"), world.say(5, "two"), world.say(2, "three"));
+    let mut edit = |person: usize, target, text: &str, clock| {
+        world.clock = clock;
+        world.tell(person, room(), Content::MessageEdit { target, text: text.into() })
+    };
+    edit(5, one, "first", 2_000);
+    let last = edit(6, one, "second", 3_000);
+    // Of each device its last one counts, by its log; of these the latest.
+    edit(5, one, "third", 1_500);
+    edit(2, one, "not mine", 9_000);
+    edit(6, three, "not mine either", 9_000);
+    world.clock = 4_000;
+    let delete = world.tell(6, room(), Content::MessageDelete { target: two });
+    let emoji = || "👍".to_owned();
+    world.tell(5, room(), Content::ReactionAdd { target: three, emoji: emoji() });
+    world.clock = 5_000;
+    let added = world.tell(6, room(), Content::ReactionAdd { target: three, emoji: emoji() });
+    let mut device = Device::with(&world);
+    assert_eq!(device.texts(), ["second", "†", "three"]);
+    assert_eq!(device.messages()[0].edit, Some(last));
+    assert_eq!(device.messages()[1].deleted_by, Some(delete));
+    let of_six = ReactionRow { message: three, emoji: emoji(), author: who(6), identity: member, id: added };
+    assert_eq!(device.store.reactions(&three).unwrap(), [of_six], "one person, one reaction");
+    assert_eq!(device.store.message_history(&one).unwrap().len(), 4);
+    assert_eq!(device.store.person(&room(), &who(6)).unwrap(), member);
+    let view = device.view();
+    device.write(|tx| tx.rebuild().unwrap());
+    assert_eq!(device.view(), view);
+    let mut other = Device::new();
+    for written in world.written.iter().rev() {
+        other.receive(written);
+    }
+    assert_eq!(other.view(), view);
+    // Taken back by the other device.
+    world.clock = 6_000;
+    world.tell(5, room(), Content::ReactionRemove { target: three, emoji: emoji() });
+    assert_eq!(Device::with(&world).store.reactions(&three).unwrap(), []);
+    // What a person's other device wrote is not unread.
+    assert_eq!(device.store.unread(&room(), &who(6)).unwrap().messages, 1);
+    assert_eq!(device.store.unread(&room(), &who(2)).unwrap().messages, 1);
+}
+
+#[test]
+fn a_revoked_device_is_a_row_and_what_it_writes_counts_for_nothing() {
+    let (mut world, member) = with_two_devices();
+    world.say(6, "before");
+    let revocation = Revocation::sign(&IdentityKey::from_seed(&[77; 32]), who(6), Millis(2));
+    world.act(5, Action::DeviceRevoke { revocation });
+    world.say(6, "after");
+    world.say(5, "mine");
+    let device = Device::with(&world);
+    assert_eq!(device.texts(), ["before", "mine"]);
+    let rows = device.store.space_devices(&space()).unwrap();
+    let mut expected = [(5, false), (6, true)].map(|(device, revoked)| Told {
+        device: who(device),
+        identity: member,
+        revoked,
+    });
+    expected.sort_by_key(|row| row.device);
+    assert_eq!(rows, expected);
+    let newest = device.store.audit(&space(), None, 1).unwrap().remove(0);
+    assert_eq!((newest.who, newest.kind.as_str(), newest.device), (member, "device.revoke", Some(who(6))));
 }
 
 #[test]
@@ -425,7 +508,7 @@ fn perform(deeds: &[Deed]) -> World {
     let mut said = vec![world.say(2, "first")];
     let mut moments = vec![world.graph.cite(who(0))];
     for (number, (person, kind, other, knows)) in deeds.iter().enumerate() {
-        let (person, member) = (*person, who(*other));
+        let (person, member) = (*person, who(*other).into());
         let heads = match knows {
             Some(index) => index.get(&moments).clone(),
             None => world.graph.cite(who(person)),
