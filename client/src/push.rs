@@ -1,6 +1,9 @@
 //! Key snapshots for notification extensions.
 
+use std::collections::BTreeSet;
+
 use delta_core::entropy::Entropy;
+use delta_core::identity::Author;
 use delta_core::push::{KeySnapshot, MAX_NAMES, SnapshotWriter};
 use delta_core::store::{Reader, StoreError, TopicRow};
 use zeroize::Zeroizing;
@@ -62,8 +65,13 @@ fn add(reader: &Reader, row: &TopicRow, writer: &mut SnapshotWriter) -> Result<(
                 false => reader.space(&log)?.map(|space| space.text.name),
             };
             let members = reader.members(&belongs.space)?.into_iter();
-            let writers: Vec<_> =
-                members.filter(|member| member.standing.may_write()).map(|member| member.author).collect();
+            let people: BTreeSet<_> =
+                members.filter(|row| row.standing.may_write()).map(|row| row.member).collect();
+            // Further devices, and the keys that are their own identity.
+            let told = reader.space_devices(&belongs.space)?.into_iter();
+            let told =
+                told.filter(|row| !row.revoked && people.contains(&row.identity)).map(|row| row.device);
+            let writers: Vec<_> = told.chain(people.iter().map(|person| Author(person.0))).collect();
             (title, Some(writers))
         }
     };

@@ -185,7 +185,7 @@ impl Room {
 /// A member of a space, or somebody banned from it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, uniffi::Record)]
 pub struct Member {
-    /// Who.
+    /// Who: the key of their identity. A device that nobody certified is its own.
     pub author: Author,
     /// Their level; nothing for whoever is no member.
     pub level: Option<Level>,
@@ -196,8 +196,8 @@ pub struct Member {
 }
 
 impl From<MemberRow> for Member {
-    fn from(MemberRow { author, standing }: MemberRow) -> Self {
-        let level = standing.level.map(Into::into);
+    fn from(MemberRow { member, standing }: MemberRow) -> Self {
+        let (author, level) = (Author(member.0), standing.level.map(Into::into));
         Self { author, level, muted: standing.muted, banned: standing.banned }
     }
 }
@@ -231,18 +231,19 @@ pub struct AuditLine {
     pub rank: u32,
     /// The operation.
     pub id: OperationId,
-    /// Who did it.
+    /// Who did it: the key of their identity.
     pub author: Author,
     /// What, as docs/wire.md names it: `member.add`, say.
     pub kind: String,
-    /// Whom it is about.
+    /// Whom, or which device, it is about.
     pub subject: Option<Author>,
 }
 
 impl From<AuditRow> for AuditLine {
     fn from(row: AuditRow) -> Self {
-        let AuditRow { rank, id, author, kind, subject } = row;
-        Self { rank, id, author, kind, subject }
+        let AuditRow { rank, id, who, kind, subject, device } = row;
+        let subject = device.or_else(|| subject.map(|subject| Author(subject.0)));
+        Self { rank, id, author: Author(who.0), kind, subject }
     }
 }
 
@@ -371,17 +372,17 @@ impl From<SpaceAction> for ops::Action {
             From::Update { about } => Self::SpaceUpdate { about: about.into() },
             From::Delete => Self::SpaceDelete,
             From::Add { member, level } => {
-                Self::Add { member, level: level.into(), invite: None, claim: None }
+                Self::Add { member: member.into(), level: level.into(), invite: None, claim: None }
             }
-            From::Remove { member } => Self::Remove { member },
-            From::Promote { member, level } => Self::Promote { member, level: level.into() },
-            From::Demote { member, level } => Self::Demote { member, level: level.into() },
+            From::Remove { member } => Self::Remove { member: member.into() },
+            From::Promote { member, level } => Self::Promote { member: member.into(), level: level.into() },
+            From::Demote { member, level } => Self::Demote { member: member.into(), level: level.into() },
             From::Leave => Self::Leave,
-            From::Transfer { member } => Self::Transfer { member },
-            From::Ban { member, reason } => Self::Ban { member, reason },
-            From::Unban { member } => Self::Unban { member },
-            From::Mute { member, until } => Self::Mute { member, until: until.map(millis) },
-            From::Unmute { member } => Self::Unmute { member },
+            From::Transfer { member } => Self::Transfer { member: member.into() },
+            From::Ban { member, reason } => Self::Ban { member: member.into(), reason },
+            From::Unban { member } => Self::Unban { member: member.into() },
+            From::Mute { member, until } => Self::Mute { member: member.into(), until: until.map(millis) },
+            From::Unmute { member } => Self::Unmute { member: member.into() },
             From::RevokeInvitation { invitation } => Self::InviteRevoke { invite: invitation },
             From::UpdateRoom { room, about } => Self::RoomUpdate { room, about: about.into() },
             From::ArchiveRoom { room } => Self::RoomArchive { room },
