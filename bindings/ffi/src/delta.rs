@@ -1,10 +1,11 @@
 //! The object an app holds: how it is opened, what it sends and hears, its lifecycle. What it is asked beside lies in
-//! [`reading`], [`spaces`], [`outbox`] and [`storage`].
+//! [`reading`], [`values`], [`spaces`], [`outbox`] and [`storage`].
 
 mod outbox;
 mod reading;
 mod spaces;
 mod storage;
+mod values;
 
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};

@@ -7,6 +7,7 @@ use delta_core::projector::{self, Aggregate};
 use delta_core::topic::TopicId;
 
 use crate::records::{ClockSkew, Connection, Trouble};
+use crate::value::ValueKey;
 
 /// News of a topic. What it names is already durable on this device.
 #[derive(Clone, Debug, uniffi::Enum)]
@@ -190,15 +191,6 @@ pub struct Change {
     pub keys: Vec<ValueKey>,
 }
 
-/// A key in a collection.
-#[derive(Clone, Debug, uniffi::Record)]
-pub struct ValueKey {
-    /// The collection.
-    pub collection: String,
-    /// The key.
-    pub key: String,
-}
-
 /// Kinds of rows.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, uniffi::Enum)]
 pub enum ChangedKind {
@@ -229,8 +221,7 @@ impl From<projector::Change> for Change {
             Aggregate::Member => ChangedKind::Member,
             Aggregate::KeyValue => ChangedKind::KeyValue,
         };
-        let keys = change.keys.into_iter();
-        let keys = keys.map(|at| ValueKey { collection: at.collection, key: at.key }).collect();
+        let keys = change.keys.into_iter().map(Into::into).collect();
         Self { log: change.log, kind, ids: change.ids.iter().map(|id| id.to_vec()).collect(), keys }
     }
 }

@@ -20,6 +20,7 @@ mod runtime;
 mod space;
 mod subscription;
 mod ticket;
+mod value;
 
 pub use delta::Delta;
 pub use error::{DeltaError, ListenerError};
@@ -43,5 +44,6 @@ pub use space::{
 };
 pub use subscription::{EventListener, Subscription};
 pub use ticket::{TicketFacts, generate_ticket, read_only_ticket, ticket_facts};
+pub use value::{Value, ValueKey};
 
 uniffi::setup_scaffolding!("delta_ffi");

@@ -15,6 +15,7 @@ import delta.ffi.RoomText
 import delta.ffi.SearchWords
 import delta.ffi.SpaceAction
 import delta.ffi.SpaceText
+import delta.ffi.ValueKey
 import delta.ffi.decryptPush
 import delta.ffi.generateMnemonic
 import delta.ffi.generateTicket
@@ -42,6 +43,7 @@ private val Argument = DeltaException.Argument::class
 /** Spaces, search, profiles, the outbox, storage, exports and previews, as an app uses them. */
 fun features(network: Network): List<Test> = listOf(
     Test("features: search, history, profiles, read markers") { Folder().use { reading(it) } },
+    Test("features: values are put, paged and deleted") { Folder().use { values(it) } },
     Test("features: the outbox is listed, retried and taken back") { Folder().use { outbox(it) } },
     Test("features: a space is made, changed and audited") { Folder().use { space(it) } },
     Test("features: what is wiped is gone") { Folder().use { wiped(it) } },
@@ -64,6 +66,17 @@ private suspend fun reading(folder: Folder) {
     assertEquals(1, device.profiles(device.author).size)
     assertEquals(0uL to 0uL, device.unread(topic).run { messages to mentions })
     device.setRead(topic, device.messages(topic).last().position)
+}
+
+private suspend fun values(folder: Folder) {
+    val device = folder.open()
+    val topic = device.openTopic(generateTicket())
+    for (key in listOf("b", "a", "ab")) device.putValue(topic, ValueKey("settings", key), key.toByteArray())
+    assertEquals(listOf("a", "ab", "b"), device.values(topic, "settings").map { String(it.value) })
+    assertEquals(listOf("ab"), device.values(topic, "settings", prefix = "a", after = "a").map { it.at.key })
+    device.deleteValue(topic, ValueKey("settings", "b"))
+    assertNull(device.value(topic, ValueKey("settings", "b")))
+    assertEquals(device.author, device.value(topic, ValueKey("settings", "a"))?.author)
 }
 
 private suspend fun outbox(folder: Folder) {
@@ -180,8 +193,10 @@ private suspend fun previewed(network: Network, folder: Folder) = coroutineScope
 
     // What a process of its own would do.
     KeySnapshot.open(sealed, keystore).use { snapshot ->
-        val (profile, preview) = envelopes.map { decryptPush(it, snapshot) }.toList()
-        assertIs<PreviewSaid.Other>(profile.said)
+        // Packets overtake each other: the log may have the two in either order.
+        val (messages, others) = envelopes.map { decryptPush(it, snapshot) }.partition { it.said is PreviewSaid.Message }
+        assertIs<PreviewSaid.Other>(others.single().said)
+        val preview = messages.single()
         assertEquals(PreviewSaid.Message("pushed", true), preview.said)
         assertEquals(Triple(topic, sent, alice.author), Triple(preview.topic, preview.operation, preview.author))
         assertEquals("Alice", preview.name)

@@ -567,6 +567,8 @@ def _uniffi_check_api_checksums(lib):
         raise InternalError("UniFFI API checksum mismatch: try cleaning and rebuilding your project")
     if lib.uniffi_delta_ffi_checksum_method_delta_create_space() != 23215:
         raise InternalError("UniFFI API checksum mismatch: try cleaning and rebuilding your project")
+    if lib.uniffi_delta_ffi_checksum_method_delta_delete_value() != 8565:
+        raise InternalError("UniFFI API checksum mismatch: try cleaning and rebuilding your project")
     if lib.uniffi_delta_ffi_checksum_method_delta_export() != 48713:
         raise InternalError("UniFFI API checksum mismatch: try cleaning and rebuilding your project")
     if lib.uniffi_delta_ffi_checksum_method_delta_init_sync() != 47956:
@@ -603,6 +605,8 @@ def _uniffi_check_api_checksums(lib):
         raise InternalError("UniFFI API checksum mismatch: try cleaning and rebuilding your project")
     if lib.uniffi_delta_ffi_checksum_method_delta_publish() != 64666:
         raise InternalError("UniFFI API checksum mismatch: try cleaning and rebuilding your project")
+    if lib.uniffi_delta_ffi_checksum_method_delta_put_value() != 60881:
+        raise InternalError("UniFFI API checksum mismatch: try cleaning and rebuilding your project")
     if lib.uniffi_delta_ffi_checksum_method_delta_reactions() != 8856:
         raise InternalError("UniFFI API checksum mismatch: try cleaning and rebuilding your project")
     if lib.uniffi_delta_ffi_checksum_method_delta_renewed() != 30268:
@@ -638,6 +642,10 @@ def _uniffi_check_api_checksums(lib):
     if lib.uniffi_delta_ffi_checksum_method_delta_topics() != 37841:
         raise InternalError("UniFFI API checksum mismatch: try cleaning and rebuilding your project")
     if lib.uniffi_delta_ffi_checksum_method_delta_unread() != 33417:
+        raise InternalError("UniFFI API checksum mismatch: try cleaning and rebuilding your project")
+    if lib.uniffi_delta_ffi_checksum_method_delta_value() != 11669:
+        raise InternalError("UniFFI API checksum mismatch: try cleaning and rebuilding your project")
+    if lib.uniffi_delta_ffi_checksum_method_delta_values() != 42051:
         raise InternalError("UniFFI API checksum mismatch: try cleaning and rebuilding your project")
     if lib.uniffi_delta_ffi_checksum_method_delta_wipe() != 57599:
         raise InternalError("UniFFI API checksum mismatch: try cleaning and rebuilding your project")
@@ -761,6 +769,9 @@ _UniffiLib.uniffi_delta_ffi_checksum_method_delta_create_room.restype = ctypes.c
 _UniffiLib.uniffi_delta_ffi_checksum_method_delta_create_space.argtypes = (
 )
 _UniffiLib.uniffi_delta_ffi_checksum_method_delta_create_space.restype = ctypes.c_uint16
+_UniffiLib.uniffi_delta_ffi_checksum_method_delta_delete_value.argtypes = (
+)
+_UniffiLib.uniffi_delta_ffi_checksum_method_delta_delete_value.restype = ctypes.c_uint16
 _UniffiLib.uniffi_delta_ffi_checksum_method_delta_export.argtypes = (
 )
 _UniffiLib.uniffi_delta_ffi_checksum_method_delta_export.restype = ctypes.c_uint16
@@ -815,6 +826,9 @@ _UniffiLib.uniffi_delta_ffi_checksum_method_delta_prune.restype = ctypes.c_uint1
 _UniffiLib.uniffi_delta_ffi_checksum_method_delta_publish.argtypes = (
 )
 _UniffiLib.uniffi_delta_ffi_checksum_method_delta_publish.restype = ctypes.c_uint16
+_UniffiLib.uniffi_delta_ffi_checksum_method_delta_put_value.argtypes = (
+)
+_UniffiLib.uniffi_delta_ffi_checksum_method_delta_put_value.restype = ctypes.c_uint16
 _UniffiLib.uniffi_delta_ffi_checksum_method_delta_reactions.argtypes = (
 )
 _UniffiLib.uniffi_delta_ffi_checksum_method_delta_reactions.restype = ctypes.c_uint16
@@ -869,6 +883,12 @@ _UniffiLib.uniffi_delta_ffi_checksum_method_delta_topics.restype = ctypes.c_uint
 _UniffiLib.uniffi_delta_ffi_checksum_method_delta_unread.argtypes = (
 )
 _UniffiLib.uniffi_delta_ffi_checksum_method_delta_unread.restype = ctypes.c_uint16
+_UniffiLib.uniffi_delta_ffi_checksum_method_delta_value.argtypes = (
+)
+_UniffiLib.uniffi_delta_ffi_checksum_method_delta_value.restype = ctypes.c_uint16
+_UniffiLib.uniffi_delta_ffi_checksum_method_delta_values.argtypes = (
+)
+_UniffiLib.uniffi_delta_ffi_checksum_method_delta_values.restype = ctypes.c_uint16
 _UniffiLib.uniffi_delta_ffi_checksum_method_delta_wipe.argtypes = (
 )
 _UniffiLib.uniffi_delta_ffi_checksum_method_delta_wipe.restype = ctypes.c_uint16
@@ -1030,6 +1050,12 @@ _UniffiLib.uniffi_delta_ffi_fn_method_delta_create_space.argtypes = (
     _UniffiRustBuffer,
 )
 _UniffiLib.uniffi_delta_ffi_fn_method_delta_create_space.restype = ctypes.c_uint64
+_UniffiLib.uniffi_delta_ffi_fn_method_delta_delete_value.argtypes = (
+    ctypes.c_uint64,
+    _UniffiRustBuffer,
+    _UniffiRustBuffer,
+)
+_UniffiLib.uniffi_delta_ffi_fn_method_delta_delete_value.restype = ctypes.c_uint64
 _UniffiLib.uniffi_delta_ffi_fn_method_delta_export.argtypes = (
     ctypes.c_uint64,
     _UniffiRustBuffer,
@@ -1130,6 +1156,13 @@ _UniffiLib.uniffi_delta_ffi_fn_method_delta_publish.argtypes = (
     _UniffiRustBuffer,
 )
 _UniffiLib.uniffi_delta_ffi_fn_method_delta_publish.restype = ctypes.c_uint64
+_UniffiLib.uniffi_delta_ffi_fn_method_delta_put_value.argtypes = (
+    ctypes.c_uint64,
+    _UniffiRustBuffer,
+    _UniffiRustBuffer,
+    _UniffiRustBuffer,
+)
+_UniffiLib.uniffi_delta_ffi_fn_method_delta_put_value.restype = ctypes.c_uint64
 _UniffiLib.uniffi_delta_ffi_fn_method_delta_reactions.argtypes = (
     ctypes.c_uint64,
     _UniffiRustBuffer,
@@ -1218,6 +1251,21 @@ _UniffiLib.uniffi_delta_ffi_fn_method_delta_unread.argtypes = (
     _UniffiRustBuffer,
 )
 _UniffiLib.uniffi_delta_ffi_fn_method_delta_unread.restype = ctypes.c_uint64
+_UniffiLib.uniffi_delta_ffi_fn_method_delta_value.argtypes = (
+    ctypes.c_uint64,
+    _UniffiRustBuffer,
+    _UniffiRustBuffer,
+)
+_UniffiLib.uniffi_delta_ffi_fn_method_delta_value.restype = ctypes.c_uint64
+_UniffiLib.uniffi_delta_ffi_fn_method_delta_values.argtypes = (
+    ctypes.c_uint64,
+    _UniffiRustBuffer,
+    _UniffiRustBuffer,
+    ctypes.c_uint32,
+    _UniffiRustBuffer,
+    _UniffiRustBuffer,
+)
+_UniffiLib.uniffi_delta_ffi_fn_method_delta_values.restype = ctypes.c_uint64
 _UniffiLib.uniffi_delta_ffi_fn_method_delta_wipe.argtypes = (
     ctypes.c_uint64,
 )
@@ -5099,6 +5147,63 @@ class _UniffiFfiConverterTypeUnread(_UniffiConverterRustBuffer):
     def write(value, buf):
         _UniffiFfiConverterUInt64.write(value.messages, buf)
         _UniffiFfiConverterUInt64.write(value.mentions, buf)
+
+@dataclass
+class Value:
+    """
+    The value of a key.
+"""
+    def __init__(self, *, at:ValueKey, value:bytes, author:Author, id:OperationId, written_at:Timestamp):
+        self.at = at
+        self.value = value
+        self.author = author
+        self.id = id
+        self.written_at = written_at
+        
+        
+
+    
+    def __str__(self):
+        return "Value(at={}, value={}, author={}, id={}, written_at={})".format(self.at, self.value, self.author, self.id, self.written_at)
+    def __eq__(self, other):
+        if self.at != other.at:
+            return False
+        if self.value != other.value:
+            return False
+        if self.author != other.author:
+            return False
+        if self.id != other.id:
+            return False
+        if self.written_at != other.written_at:
+            return False
+        return True
+
+class _UniffiFfiConverterTypeValue(_UniffiConverterRustBuffer):
+    @staticmethod
+    def read(buf):
+        return Value(
+            at=_UniffiFfiConverterTypeValueKey.read(buf),
+            value=_UniffiFfiConverterBytes.read(buf),
+            author=_UniffiFfiConverterTypeAuthor.read(buf),
+            id=_UniffiFfiConverterTypeOperationId.read(buf),
+            written_at=_UniffiFfiConverterTimestamp.read(buf),
+        )
+
+    @staticmethod
+    def check_lower(value):
+        _UniffiFfiConverterTypeValueKey.check_lower(value.at)
+        _UniffiFfiConverterBytes.check_lower(value.value)
+        _UniffiFfiConverterTypeAuthor.check_lower(value.author)
+        _UniffiFfiConverterTypeOperationId.check_lower(value.id)
+        _UniffiFfiConverterTimestamp.check_lower(value.written_at)
+
+    @staticmethod
+    def write(value, buf):
+        _UniffiFfiConverterTypeValueKey.write(value.at, buf)
+        _UniffiFfiConverterBytes.write(value.value, buf)
+        _UniffiFfiConverterTypeAuthor.write(value.author, buf)
+        _UniffiFfiConverterTypeOperationId.write(value.id, buf)
+        _UniffiFfiConverterTimestamp.write(value.written_at, buf)
 
 @dataclass
 class Version:
@@ -10310,6 +10415,54 @@ class _UniffiFfiConverterSequenceTypeTopicId(_UniffiConverterRustBuffer):
             _UniffiFfiConverterTypeTopicId.read(buf) for i in range(count)
         ]
 
+class _UniffiFfiConverterOptionalTypeValue(_UniffiConverterRustBuffer):
+    @classmethod
+    def check_lower(cls, value):
+        if value is not None:
+            _UniffiFfiConverterTypeValue.check_lower(value)
+
+    @classmethod
+    def write(cls, value, buf):
+        if value is None:
+            buf.write_u8(0)
+            return
+
+        buf.write_u8(1)
+        _UniffiFfiConverterTypeValue.write(value, buf)
+
+    @classmethod
+    def read(cls, buf):
+        flag = buf.read_u8()
+        if flag == 0:
+            return None
+        elif flag == 1:
+            return _UniffiFfiConverterTypeValue.read(buf)
+        else:
+            raise InternalError("Unexpected flag byte for optional type")
+
+class _UniffiFfiConverterSequenceTypeValue(_UniffiConverterRustBuffer):
+    @classmethod
+    def check_lower(cls, value):
+        for item in value:
+            _UniffiFfiConverterTypeValue.check_lower(item)
+
+    @classmethod
+    def write(cls, value, buf):
+        items = len(value)
+        buf.write_i32(items)
+        for item in value:
+            _UniffiFfiConverterTypeValue.write(item, buf)
+
+    @classmethod
+    def read(cls, buf):
+        count = buf.read_i32()
+        if count < 0:
+            raise InternalError("Unexpected negative sequence length")
+
+        return [
+            _UniffiFfiConverterTypeValue.read(buf) for i in range(count)
+        ]
+
 
 class DeltaProtocol(typing.Protocol):
     """
@@ -10368,6 +10521,11 @@ class DeltaProtocol(typing.Protocol):
     async def create_space(self, about: SpaceText) -> Place:
         """
         Makes a space, with this device as its first manager.
+"""
+        raise NotImplementedError
+    async def delete_value(self, topic: TopicId,at: ValueKey) -> OperationId:
+        """
+        Deletes a key. Those who hold the conversation keep the operation that set it.
 """
         raise NotImplementedError
     async def export(self, path: str,passphrase: str,words: typing.Union[object, typing.Optional[str]] = _DEFAULT) -> None:
@@ -10474,6 +10632,11 @@ class DeltaProtocol(typing.Protocol):
         operation of the first call.
 """
         raise NotImplementedError
+    async def put_value(self, topic: TopicId,at: ValueKey,value: bytes) -> OperationId:
+        """
+        Sets the value of a key over whatever this device knows of it; returns once that is durable here.
+"""
+        raise NotImplementedError
     async def reactions(self, message: OperationId) -> typing.List[Reaction]:
         """
         The reactions that stand on one message, by emoji, then author.
@@ -10569,6 +10732,17 @@ class DeltaProtocol(typing.Protocol):
     async def unread(self, topic: TopicId) -> Unread:
         """
         What of a topic's messages has not been read, counted from `set_read`.
+"""
+        raise NotImplementedError
+    async def value(self, topic: TopicId,at: ValueKey) -> typing.Optional[Value]:
+        """
+        The value of a key.
+"""
+        raise NotImplementedError
+    async def values(self, topic: TopicId,collection: str,limit: int,prefix: str = "",after: typing.Union[object, typing.Optional[str]] = _DEFAULT) -> typing.List[Value]:
+        """
+        The values of a collection in the order of their keys' bytes: at most `limit` (1000) of those whose keys begin with
+        `prefix` and come after `after`.
 """
         raise NotImplementedError
     async def wipe(self, ) -> None:
@@ -10879,6 +11053,29 @@ class Delta(DeltaProtocol):
         _uniffi_error_converter = _UniffiFfiConverterTypeDeltaError
         return await _uniffi_rust_call_async(
             _UniffiLib.uniffi_delta_ffi_fn_method_delta_create_space(*_uniffi_lowered_args),
+            _UniffiLib.ffi_delta_ffi_rust_future_poll_rust_buffer,
+            _UniffiLib.ffi_delta_ffi_rust_future_complete_rust_buffer,
+            _UniffiLib.ffi_delta_ffi_rust_future_free_rust_buffer,
+            _uniffi_lift_return,
+            _uniffi_error_converter,
+        )
+    async def delete_value(self, topic: TopicId,at: ValueKey) -> OperationId:
+        """
+        Deletes a key. Those who hold the conversation keep the operation that set it.
+"""
+        
+        _UniffiFfiConverterTypeTopicId.check_lower(topic)
+
+        _UniffiFfiConverterTypeValueKey.check_lower(at)
+        _uniffi_lowered_args = (
+            self._uniffi_clone_handle(),
+            _UniffiFfiConverterTypeTopicId.lower(topic),
+            _UniffiFfiConverterTypeValueKey.lower(at),
+        )
+        _uniffi_lift_return = _UniffiFfiConverterTypeOperationId.lift
+        _uniffi_error_converter = _UniffiFfiConverterTypeDeltaError
+        return await _uniffi_rust_call_async(
+            _UniffiLib.uniffi_delta_ffi_fn_method_delta_delete_value(*_uniffi_lowered_args),
             _UniffiLib.ffi_delta_ffi_rust_future_poll_rust_buffer,
             _UniffiLib.ffi_delta_ffi_rust_future_complete_rust_buffer,
             _UniffiLib.ffi_delta_ffi_rust_future_free_rust_buffer,
@@ -11290,6 +11487,32 @@ class Delta(DeltaProtocol):
             _uniffi_lift_return,
             _uniffi_error_converter,
         )
+    async def put_value(self, topic: TopicId,at: ValueKey,value: bytes) -> OperationId:
+        """
+        Sets the value of a key over whatever this device knows of it; returns once that is durable here.
+"""
+        
+        _UniffiFfiConverterTypeTopicId.check_lower(topic)
+
+        _UniffiFfiConverterTypeValueKey.check_lower(at)
+
+        _UniffiFfiConverterBytes.check_lower(value)
+        _uniffi_lowered_args = (
+            self._uniffi_clone_handle(),
+            _UniffiFfiConverterTypeTopicId.lower(topic),
+            _UniffiFfiConverterTypeValueKey.lower(at),
+            _UniffiFfiConverterBytes.lower(value),
+        )
+        _uniffi_lift_return = _UniffiFfiConverterTypeOperationId.lift
+        _uniffi_error_converter = _UniffiFfiConverterTypeDeltaError
+        return await _uniffi_rust_call_async(
+            _UniffiLib.uniffi_delta_ffi_fn_method_delta_put_value(*_uniffi_lowered_args),
+            _UniffiLib.ffi_delta_ffi_rust_future_poll_rust_buffer,
+            _UniffiLib.ffi_delta_ffi_rust_future_complete_rust_buffer,
+            _UniffiLib.ffi_delta_ffi_rust_future_free_rust_buffer,
+            _uniffi_lift_return,
+            _uniffi_error_converter,
+        )
     async def reactions(self, message: OperationId) -> typing.List[Reaction]:
         """
         The reactions that stand on one message, by emoji, then author.
@@ -11642,6 +11865,64 @@ class Delta(DeltaProtocol):
         _uniffi_error_converter = _UniffiFfiConverterTypeDeltaError
         return await _uniffi_rust_call_async(
             _UniffiLib.uniffi_delta_ffi_fn_method_delta_unread(*_uniffi_lowered_args),
+            _UniffiLib.ffi_delta_ffi_rust_future_poll_rust_buffer,
+            _UniffiLib.ffi_delta_ffi_rust_future_complete_rust_buffer,
+            _UniffiLib.ffi_delta_ffi_rust_future_free_rust_buffer,
+            _uniffi_lift_return,
+            _uniffi_error_converter,
+        )
+    async def value(self, topic: TopicId,at: ValueKey) -> typing.Optional[Value]:
+        """
+        The value of a key.
+"""
+        
+        _UniffiFfiConverterTypeTopicId.check_lower(topic)
+
+        _UniffiFfiConverterTypeValueKey.check_lower(at)
+        _uniffi_lowered_args = (
+            self._uniffi_clone_handle(),
+            _UniffiFfiConverterTypeTopicId.lower(topic),
+            _UniffiFfiConverterTypeValueKey.lower(at),
+        )
+        _uniffi_lift_return = _UniffiFfiConverterOptionalTypeValue.lift
+        _uniffi_error_converter = _UniffiFfiConverterTypeDeltaError
+        return await _uniffi_rust_call_async(
+            _UniffiLib.uniffi_delta_ffi_fn_method_delta_value(*_uniffi_lowered_args),
+            _UniffiLib.ffi_delta_ffi_rust_future_poll_rust_buffer,
+            _UniffiLib.ffi_delta_ffi_rust_future_complete_rust_buffer,
+            _UniffiLib.ffi_delta_ffi_rust_future_free_rust_buffer,
+            _uniffi_lift_return,
+            _uniffi_error_converter,
+        )
+    async def values(self, topic: TopicId,collection: str,limit: int,prefix: str = "",after: typing.Union[object, typing.Optional[str]] = _DEFAULT) -> typing.List[Value]:
+        """
+        The values of a collection in the order of their keys' bytes: at most `limit` (1000) of those whose keys begin with
+        `prefix` and come after `after`.
+"""
+        
+        _UniffiFfiConverterTypeTopicId.check_lower(topic)
+
+        _UniffiFfiConverterString.check_lower(collection)
+
+        _UniffiFfiConverterUInt32.check_lower(limit)
+
+        _UniffiFfiConverterString.check_lower(prefix)
+
+        if after is _DEFAULT:
+            after = None
+        _UniffiFfiConverterOptionalString.check_lower(after)
+        _uniffi_lowered_args = (
+            self._uniffi_clone_handle(),
+            _UniffiFfiConverterTypeTopicId.lower(topic),
+            _UniffiFfiConverterString.lower(collection),
+            _UniffiFfiConverterUInt32.lower(limit),
+            _UniffiFfiConverterString.lower(prefix),
+            _UniffiFfiConverterOptionalString.lower(after),
+        )
+        _uniffi_lift_return = _UniffiFfiConverterSequenceTypeValue.lift
+        _uniffi_error_converter = _UniffiFfiConverterTypeDeltaError
+        return await _uniffi_rust_call_async(
+            _UniffiLib.uniffi_delta_ffi_fn_method_delta_values(*_uniffi_lowered_args),
             _UniffiLib.ffi_delta_ffi_rust_future_poll_rust_buffer,
             _UniffiLib.ffi_delta_ffi_rust_future_complete_rust_buffer,
             _UniffiLib.ffi_delta_ffi_rust_future_free_rust_buffer,
@@ -12578,6 +12859,7 @@ __all__ = [
     "Trouble",
     "TopicStatus",
     "Unread",
+    "Value",
     "Version",
     "build_onion_packet",
     "decrypt_push",

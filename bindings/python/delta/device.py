@@ -145,6 +145,24 @@ class Device:
         """Notes how far a topic was read: a message's `position`. It never goes back."""
         await self._inner.set_read(topic, upto)
 
+    async def put_value(self, topic: bytes, collection: str, key: str, value: bytes) -> bytes:
+        """Sets the value of a key over whatever this device knows of it: the last writer wins everywhere."""
+        return await self._inner.put_value(topic, ffi.ValueKey(collection=collection, key=key), value)
+
+    async def delete_value(self, topic: bytes, collection: str, key: str) -> bytes:
+        """Deletes a key."""
+        return await self._inner.delete_value(topic, ffi.ValueKey(collection=collection, key=key))
+
+    async def value(self, topic: bytes, collection: str, key: str) -> ffi.Value | None:
+        """The value of a key."""
+        return await self._inner.value(topic, ffi.ValueKey(collection=collection, key=key))
+
+    async def values(
+        self, topic: bytes, collection: str, *, prefix: str = "", after: str | None = None, limit: int = AT_ONCE
+    ) -> list[ffi.Value]:
+        """Values of a collection by key: those that begin with `prefix`, after key `after`."""
+        return await self._inner.values(topic, collection, limit, prefix, after)
+
     async def create_space(self, name: str, **about) -> ffi.Place:
         """Makes a space, with this device as its first manager. `about` are the other fields of `SpaceText`."""
         return await self._inner.create_space(ffi.SpaceText(name=name, **about))

@@ -29,7 +29,7 @@ const NONCE: usize = 24;
 const TAG: usize = 16;
 
 /// One topic of a snapshot.
-#[derive(Clone, Debug)]
+#[derive(Clone)]
 pub struct SnapshotTopic {
     /// By which the app knows it.
     pub known_as: TopicId,
@@ -41,6 +41,13 @@ pub struct SnapshotTopic {
     pub writers: Option<BTreeSet<Author>>,
     /// What authors call themselves in it.
     pub names: BTreeMap<Author, String>,
+}
+
+/// Shows neither title nor names.
+impl fmt::Debug for SnapshotTopic {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("SnapshotTopic").field("keys", &self.keys).finish_non_exhaustive()
+    }
 }
 
 /// What an app knew when it made the snapshot. No write key is in it.

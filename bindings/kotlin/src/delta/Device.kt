@@ -33,6 +33,8 @@ import delta.ffi.StorageUse
 import delta.ffi.Subscription
 import delta.ffi.TopicStatus
 import delta.ffi.Unread
+import delta.ffi.Value
+import delta.ffi.ValueKey
 import delta.ffi.Version
 import java.io.Closeable
 import java.io.File
@@ -181,6 +183,25 @@ public class Device private constructor(private val inner: Delta) : Closeable {
 
     /** Notes how far a topic was read. It never goes back. */
     public suspend fun setRead(topic: TopicId, upto: Position): Unit = inner.setRead(topic, upto)
+
+    /** Sets the value of a key over whatever this device knows of it: the last writer wins everywhere. */
+    public suspend fun putValue(topic: TopicId, at: ValueKey, value: ByteArray): OperationId =
+        inner.putValue(topic, at, value)
+
+    /** Deletes a key. */
+    public suspend fun deleteValue(topic: TopicId, at: ValueKey): OperationId = inner.deleteValue(topic, at)
+
+    /** The value of a key. */
+    public suspend fun value(topic: TopicId, at: ValueKey): Value? = inner.value(topic, at)
+
+    /** Values of a collection by key: those that begin with [prefix], after key [after]. */
+    public suspend fun values(
+        topic: TopicId,
+        collection: String,
+        prefix: String = "",
+        after: String? = null,
+        limit: UInt = AT_ONCE,
+    ): List<Value> = inner.values(topic, collection, limit, prefix, after)
 
     /** Makes a space, with this device as its first manager. */
     public suspend fun createSpace(about: SpaceText): Place = inner.createSpace(about)

@@ -570,6 +570,26 @@ uint64_t uniffi_delta_ffi_fn_method_delta_wipe(uint64_t ptr
 uint64_t uniffi_delta_ffi_fn_method_delta_wipe_topic(uint64_t ptr, RustBuffer topic
 );
 #endif
+#ifndef UNIFFI_FFIDEF_UNIFFI_DELTA_FFI_FN_METHOD_DELTA_DELETE_VALUE
+#define UNIFFI_FFIDEF_UNIFFI_DELTA_FFI_FN_METHOD_DELTA_DELETE_VALUE
+uint64_t uniffi_delta_ffi_fn_method_delta_delete_value(uint64_t ptr, RustBuffer topic, RustBuffer at
+);
+#endif
+#ifndef UNIFFI_FFIDEF_UNIFFI_DELTA_FFI_FN_METHOD_DELTA_PUT_VALUE
+#define UNIFFI_FFIDEF_UNIFFI_DELTA_FFI_FN_METHOD_DELTA_PUT_VALUE
+uint64_t uniffi_delta_ffi_fn_method_delta_put_value(uint64_t ptr, RustBuffer topic, RustBuffer at, RustBuffer value
+);
+#endif
+#ifndef UNIFFI_FFIDEF_UNIFFI_DELTA_FFI_FN_METHOD_DELTA_VALUE
+#define UNIFFI_FFIDEF_UNIFFI_DELTA_FFI_FN_METHOD_DELTA_VALUE
+uint64_t uniffi_delta_ffi_fn_method_delta_value(uint64_t ptr, RustBuffer topic, RustBuffer at
+);
+#endif
+#ifndef UNIFFI_FFIDEF_UNIFFI_DELTA_FFI_FN_METHOD_DELTA_VALUES
+#define UNIFFI_FFIDEF_UNIFFI_DELTA_FFI_FN_METHOD_DELTA_VALUES
+uint64_t uniffi_delta_ffi_fn_method_delta_values(uint64_t ptr, RustBuffer topic, RustBuffer collection, uint32_t limit, RustBuffer prefix, RustBuffer after
+);
+#endif
 #ifndef UNIFFI_FFIDEF_UNIFFI_DELTA_FFI_FN_CLONE_KEYSTORE
 #define UNIFFI_FFIDEF_UNIFFI_DELTA_FFI_FN_CLONE_KEYSTORE
 uint64_t uniffi_delta_ffi_fn_clone_keystore(uint64_t handle, RustCallStatus *_Nonnull out_status
@@ -1362,6 +1382,30 @@ uint16_t uniffi_delta_ffi_checksum_method_delta_wipe(void
 #ifndef UNIFFI_FFIDEF_UNIFFI_DELTA_FFI_CHECKSUM_METHOD_DELTA_WIPE_TOPIC
 #define UNIFFI_FFIDEF_UNIFFI_DELTA_FFI_CHECKSUM_METHOD_DELTA_WIPE_TOPIC
 uint16_t uniffi_delta_ffi_checksum_method_delta_wipe_topic(void
+    
+);
+#endif
+#ifndef UNIFFI_FFIDEF_UNIFFI_DELTA_FFI_CHECKSUM_METHOD_DELTA_DELETE_VALUE
+#define UNIFFI_FFIDEF_UNIFFI_DELTA_FFI_CHECKSUM_METHOD_DELTA_DELETE_VALUE
+uint16_t uniffi_delta_ffi_checksum_method_delta_delete_value(void
+    
+);
+#endif
+#ifndef UNIFFI_FFIDEF_UNIFFI_DELTA_FFI_CHECKSUM_METHOD_DELTA_PUT_VALUE
+#define UNIFFI_FFIDEF_UNIFFI_DELTA_FFI_CHECKSUM_METHOD_DELTA_PUT_VALUE
+uint16_t uniffi_delta_ffi_checksum_method_delta_put_value(void
+    
+);
+#endif
+#ifndef UNIFFI_FFIDEF_UNIFFI_DELTA_FFI_CHECKSUM_METHOD_DELTA_VALUE
+#define UNIFFI_FFIDEF_UNIFFI_DELTA_FFI_CHECKSUM_METHOD_DELTA_VALUE
+uint16_t uniffi_delta_ffi_checksum_method_delta_value(void
+    
+);
+#endif
+#ifndef UNIFFI_FFIDEF_UNIFFI_DELTA_FFI_CHECKSUM_METHOD_DELTA_VALUES
+#define UNIFFI_FFIDEF_UNIFFI_DELTA_FFI_CHECKSUM_METHOD_DELTA_VALUES
+uint16_t uniffi_delta_ffi_checksum_method_delta_values(void
     
 );
 #endif

@@ -982,6 +982,27 @@ public protocol DeltaProtocol: AnyObject, Sendable {
      */
     func wipeTopic(topic: TopicId) async throws 
     
+    /**
+     * Deletes a key. Those who hold the conversation keep the operation that set it.
+     */
+    func deleteValue(topic: TopicId, at: ValueKey) async throws  -> OperationId
+    
+    /**
+     * Sets the value of a key over whatever this device knows of it; returns once that is durable here.
+     */
+    func putValue(topic: TopicId, at: ValueKey, value: Data) async throws  -> OperationId
+    
+    /**
+     * The value of a key.
+     */
+    func value(topic: TopicId, at: ValueKey) async throws  -> Value?
+    
+    /**
+     * The values of a collection in the order of their keys' bytes: at most `limit` (1000) of those whose keys begin with
+     * `prefix` and come after `after`.
+     */
+    func values(topic: TopicId, collection: String, limit: UInt32, prefix: String, after: String?) async throws  -> [Value]
+    
 }
 /**
  * One device: its database, its topics, its connections. Several may live in one process, each with a database of its
@@ -1978,6 +1999,83 @@ open func wipeTopic(topic: TopicId)async throws   {
             completeFunc: ffi_delta_ffi_rust_future_complete_void,
             freeFunc: ffi_delta_ffi_rust_future_free_void,
             liftFunc: { $0 },
+            errorHandler: FfiConverterTypeDeltaError_lift
+        )
+}
+    
+    /**
+     * Deletes a key. Those who hold the conversation keep the operation that set it.
+     */
+open func deleteValue(topic: TopicId, at: ValueKey)async throws  -> OperationId  {
+    return
+        try  await uniffiRustCallAsync(
+            rustFutureFunc: {
+                uniffi_delta_ffi_fn_method_delta_delete_value(
+                        self.uniffiCloneHandle(),FfiConverterTypeTopicId_lower(topic),FfiConverterTypeValueKey_lower(at)
+                )
+            },
+            pollFunc: ffi_delta_ffi_rust_future_poll_rust_buffer,
+            completeFunc: ffi_delta_ffi_rust_future_complete_rust_buffer,
+            freeFunc: ffi_delta_ffi_rust_future_free_rust_buffer,
+            liftFunc: FfiConverterTypeOperationId_lift,
+            errorHandler: FfiConverterTypeDeltaError_lift
+        )
+}
+    
+    /**
+     * Sets the value of a key over whatever this device knows of it; returns once that is durable here.
+     */
+open func putValue(topic: TopicId, at: ValueKey, value: Data)async throws  -> OperationId  {
+    return
+        try  await uniffiRustCallAsync(
+            rustFutureFunc: {
+                uniffi_delta_ffi_fn_method_delta_put_value(
+                        self.uniffiCloneHandle(),FfiConverterTypeTopicId_lower(topic),FfiConverterTypeValueKey_lower(at),FfiConverterData.lower(value)
+                )
+            },
+            pollFunc: ffi_delta_ffi_rust_future_poll_rust_buffer,
+            completeFunc: ffi_delta_ffi_rust_future_complete_rust_buffer,
+            freeFunc: ffi_delta_ffi_rust_future_free_rust_buffer,
+            liftFunc: FfiConverterTypeOperationId_lift,
+            errorHandler: FfiConverterTypeDeltaError_lift
+        )
+}
+    
+    /**
+     * The value of a key.
+     */
+open func value(topic: TopicId, at: ValueKey)async throws  -> Value?  {
+    return
+        try  await uniffiRustCallAsync(
+            rustFutureFunc: {
+                uniffi_delta_ffi_fn_method_delta_value(
+                        self.uniffiCloneHandle(),FfiConverterTypeTopicId_lower(topic),FfiConverterTypeValueKey_lower(at)
+                )
+            },
+            pollFunc: ffi_delta_ffi_rust_future_poll_rust_buffer,
+            completeFunc: ffi_delta_ffi_rust_future_complete_rust_buffer,
+            freeFunc: ffi_delta_ffi_rust_future_free_rust_buffer,
+            liftFunc: FfiConverterOptionTypeValue.lift,
+            errorHandler: FfiConverterTypeDeltaError_lift
+        )
+}
+    
+    /**
+     * The values of a collection in the order of their keys' bytes: at most `limit` (1000) of those whose keys begin with
+     * `prefix` and come after `after`.
+     */
+open func values(topic: TopicId, collection: String, limit: UInt32, prefix: String = "", after: String? = nil)async throws  -> [Value]  {
+    return
+        try  await uniffiRustCallAsync(
+            rustFutureFunc: {
+                uniffi_delta_ffi_fn_method_delta_values(
+                        self.uniffiCloneHandle(),FfiConverterTypeTopicId_lower(topic),FfiConverterString.lower(collection),FfiConverterUInt32.lower(limit),FfiConverterString.lower(prefix),FfiConverterOptionString.lower(after)
+                )
+            },
+            pollFunc: ffi_delta_ffi_rust_future_poll_rust_buffer,
+            completeFunc: ffi_delta_ffi_rust_future_complete_rust_buffer,
+            freeFunc: ffi_delta_ffi_rust_future_free_rust_buffer,
+            liftFunc: FfiConverterSequenceTypeValue.lift,
             errorHandler: FfiConverterTypeDeltaError_lift
         )
 }
@@ -6142,15 +6240,114 @@ public func FfiConverterTypeUnread_lower(_ value: Unread) -> RustBuffer {
 
 
 /**
+ * The value of a key.
+ */
+public struct Value: Equatable, Hashable {
+    /**
+     * Of which key.
+     */
+    public let at: ValueKey
+    /**
+     * The value.
+     */
+    public let value: Data
+    /**
+     * Who wrote it.
+     */
+    public let author: Author
+    /**
+     * The operation.
+     */
+    public let id: OperationId
+    /**
+     * What decided that it stands: the writer's clock as a rule, not always.
+     */
+    public let writtenAt: Date
+
+    // Default memberwise initializers are never public by default, so we
+    // declare one manually.
+    public init(
+        /**
+         * Of which key.
+         */at: ValueKey, 
+        /**
+         * The value.
+         */value: Data, 
+        /**
+         * Who wrote it.
+         */author: Author, 
+        /**
+         * The operation.
+         */id: OperationId, 
+        /**
+         * What decided that it stands: the writer's clock as a rule, not always.
+         */writtenAt: Date) {
+        self.at = at
+        self.value = value
+        self.author = author
+        self.id = id
+        self.writtenAt = writtenAt
+    }
+
+    
+
+    
+}
+
+#if compiler(>=6)
+extension Value: Sendable {}
+#endif
+
+#if swift(>=5.8)
+@_documentation(visibility: private)
+#endif
+public struct FfiConverterTypeValue: FfiConverterRustBuffer {
+    public static func read(from buf: inout (data: Data, offset: Data.Index)) throws -> Value {
+        return
+            try Value(
+                at: FfiConverterTypeValueKey.read(from: &buf), 
+                value: FfiConverterData.read(from: &buf), 
+                author: FfiConverterTypeAuthor.read(from: &buf), 
+                id: FfiConverterTypeOperationId.read(from: &buf), 
+                writtenAt: FfiConverterTimestamp.read(from: &buf)
+        )
+    }
+
+    public static func write(_ value: Value, into buf: inout [UInt8]) {
+        FfiConverterTypeValueKey.write(value.at, into: &buf)
+        FfiConverterData.write(value.value, into: &buf)
+        FfiConverterTypeAuthor.write(value.author, into: &buf)
+        FfiConverterTypeOperationId.write(value.id, into: &buf)
+        FfiConverterTimestamp.write(value.writtenAt, into: &buf)
+    }
+}
+
+
+#if swift(>=5.8)
+@_documentation(visibility: private)
+#endif
+public func FfiConverterTypeValue_lift(_ buf: RustBuffer) throws -> Value {
+    return try FfiConverterTypeValue.lift(buf)
+}
+
+#if swift(>=5.8)
+@_documentation(visibility: private)
+#endif
+public func FfiConverterTypeValue_lower(_ value: Value) -> RustBuffer {
+    return FfiConverterTypeValue.lower(value)
+}
+
+
+/**
  * A key in a collection.
  */
 public struct ValueKey: Equatable, Hashable {
     /**
-     * The collection.
+     * The collection, 1 to 64 bytes.
      */
     public let collection: String
     /**
-     * The key.
+     * The key, 1 to 256 bytes.
      */
     public let key: String
 
@@ -6158,10 +6355,10 @@ public struct ValueKey: Equatable, Hashable {
     // declare one manually.
     public init(
         /**
-         * The collection.
+         * The collection, 1 to 64 bytes.
          */collection: String, 
         /**
-         * The key.
+         * The key, 1 to 256 bytes.
          */key: String) {
         self.collection = collection
         self.key = key
@@ -9528,6 +9725,30 @@ fileprivate struct FfiConverterOptionTypeTrouble: FfiConverterRustBuffer {
 #if swift(>=5.8)
 @_documentation(visibility: private)
 #endif
+fileprivate struct FfiConverterOptionTypeValue: FfiConverterRustBuffer {
+    typealias SwiftType = Value?
+
+    public static func write(_ value: SwiftType, into buf: inout [UInt8]) {
+        guard let value = value else {
+            writeInt(&buf, Int8(0))
+            return
+        }
+        writeInt(&buf, Int8(1))
+        FfiConverterTypeValue.write(value, into: &buf)
+    }
+
+    public static func read(from buf: inout (data: Data, offset: Data.Index)) throws -> SwiftType {
+        switch try readInt(&buf) as Int8 {
+        case 0: return nil
+        case 1: return try FfiConverterTypeValue.read(from: &buf)
+        default: throw UniffiInternalError.unexpectedOptionalTag
+        }
+    }
+}
+
+#if swift(>=5.8)
+@_documentation(visibility: private)
+#endif
 fileprivate struct FfiConverterOptionTypeLevel: FfiConverterRustBuffer {
     typealias SwiftType = Level?
 
@@ -10065,6 +10286,31 @@ fileprivate struct FfiConverterSequenceTypeTopicUse: FfiConverterRustBuffer {
         seq.reserveCapacity(Int(len))
         for _ in 0 ..< len {
             seq.append(try FfiConverterTypeTopicUse.read(from: &buf))
+        }
+        return seq
+    }
+}
+
+#if swift(>=5.8)
+@_documentation(visibility: private)
+#endif
+fileprivate struct FfiConverterSequenceTypeValue: FfiConverterRustBuffer {
+    typealias SwiftType = [Value]
+
+    public static func write(_ value: [Value], into buf: inout [UInt8]) {
+        let len = Int32(value.count)
+        writeInt(&buf, len)
+        for item in value {
+            FfiConverterTypeValue.write(item, into: &buf)
+        }
+    }
+
+    public static func read(from buf: inout (data: Data, offset: Data.Index)) throws -> [Value] {
+        let len: Int32 = try readInt(&buf)
+        var seq = [Value]()
+        seq.reserveCapacity(Int(len))
+        for _ in 0 ..< len {
+            seq.append(try FfiConverterTypeValue.read(from: &buf))
         }
         return seq
     }
@@ -11015,6 +11261,18 @@ private let initializationResult: InitializationResult = {
         return InitializationResult.apiChecksumMismatch
     }
     if (uniffi_delta_ffi_checksum_method_delta_wipe_topic() != 51881) {
+        return InitializationResult.apiChecksumMismatch
+    }
+    if (uniffi_delta_ffi_checksum_method_delta_delete_value() != 8565) {
+        return InitializationResult.apiChecksumMismatch
+    }
+    if (uniffi_delta_ffi_checksum_method_delta_put_value() != 60881) {
+        return InitializationResult.apiChecksumMismatch
+    }
+    if (uniffi_delta_ffi_checksum_method_delta_value() != 11669) {
+        return InitializationResult.apiChecksumMismatch
+    }
+    if (uniffi_delta_ffi_checksum_method_delta_values() != 42051) {
         return InitializationResult.apiChecksumMismatch
     }
     if (uniffi_delta_ffi_checksum_method_keystore_get() != 33234) {

@@ -884,6 +884,14 @@ internal object IntegrityCheckingUniffiLib {
     ): Int
     external fun uniffi_delta_ffi_checksum_method_delta_wipe_topic(
     ): Int
+    external fun uniffi_delta_ffi_checksum_method_delta_delete_value(
+    ): Int
+    external fun uniffi_delta_ffi_checksum_method_delta_put_value(
+    ): Int
+    external fun uniffi_delta_ffi_checksum_method_delta_value(
+    ): Int
+    external fun uniffi_delta_ffi_checksum_method_delta_values(
+    ): Int
     external fun uniffi_delta_ffi_checksum_method_keystore_get(
     ): Int
     external fun uniffi_delta_ffi_checksum_method_keystore_put(
@@ -1034,6 +1042,14 @@ internal object UniffiLib {
     external fun uniffi_delta_ffi_fn_method_delta_wipe(`ptr`: Long,
     ): Long
     external fun uniffi_delta_ffi_fn_method_delta_wipe_topic(`ptr`: Long,`topic`: RustBuffer.ByValue,
+    ): Long
+    external fun uniffi_delta_ffi_fn_method_delta_delete_value(`ptr`: Long,`topic`: RustBuffer.ByValue,`at`: RustBuffer.ByValue,
+    ): Long
+    external fun uniffi_delta_ffi_fn_method_delta_put_value(`ptr`: Long,`topic`: RustBuffer.ByValue,`at`: RustBuffer.ByValue,`value`: RustBuffer.ByValue,
+    ): Long
+    external fun uniffi_delta_ffi_fn_method_delta_value(`ptr`: Long,`topic`: RustBuffer.ByValue,`at`: RustBuffer.ByValue,
+    ): Long
+    external fun uniffi_delta_ffi_fn_method_delta_values(`ptr`: Long,`topic`: RustBuffer.ByValue,`collection`: RustBuffer.ByValue,`limit`: Int,`prefix`: RustBuffer.ByValue,`after`: RustBuffer.ByValue,
     ): Long
     external fun uniffi_delta_ffi_fn_clone_keystore(`handle`: Long,uniffi_out_err: UniffiRustCallStatus, 
     ): Long
@@ -1401,6 +1417,18 @@ private fun uniffiCheckApiChecksums(lib: IntegrityCheckingUniffiLib) {
         throw RuntimeException("UniFFI API checksum mismatch: try cleaning and rebuilding your project")
     }
     if ((lib.uniffi_delta_ffi_checksum_method_delta_wipe_topic() and 0xFFFF) != 51881) {
+        throw RuntimeException("UniFFI API checksum mismatch: try cleaning and rebuilding your project")
+    }
+    if ((lib.uniffi_delta_ffi_checksum_method_delta_delete_value() and 0xFFFF) != 8565) {
+        throw RuntimeException("UniFFI API checksum mismatch: try cleaning and rebuilding your project")
+    }
+    if ((lib.uniffi_delta_ffi_checksum_method_delta_put_value() and 0xFFFF) != 60881) {
+        throw RuntimeException("UniFFI API checksum mismatch: try cleaning and rebuilding your project")
+    }
+    if ((lib.uniffi_delta_ffi_checksum_method_delta_value() and 0xFFFF) != 11669) {
+        throw RuntimeException("UniFFI API checksum mismatch: try cleaning and rebuilding your project")
+    }
+    if ((lib.uniffi_delta_ffi_checksum_method_delta_values() and 0xFFFF) != 42051) {
         throw RuntimeException("UniFFI API checksum mismatch: try cleaning and rebuilding your project")
     }
     if ((lib.uniffi_delta_ffi_checksum_method_keystore_get() and 0xFFFF) != 33234) {
@@ -2343,6 +2371,27 @@ public interface DeltaInterface {
      * keep what they have and hear nothing of it: leave a space first. Opened again from its ticket, it is read again.
      */
     suspend fun `wipeTopic`(`topic`: TopicId)
+    
+    /**
+     * Deletes a key. Those who hold the conversation keep the operation that set it.
+     */
+    suspend fun `deleteValue`(`topic`: TopicId, `at`: ValueKey): OperationId
+    
+    /**
+     * Sets the value of a key over whatever this device knows of it; returns once that is durable here.
+     */
+    suspend fun `putValue`(`topic`: TopicId, `at`: ValueKey, `value`: kotlin.ByteArray): OperationId
+    
+    /**
+     * The value of a key.
+     */
+    suspend fun `value`(`topic`: TopicId, `at`: ValueKey): Value?
+    
+    /**
+     * The values of a collection in the order of their keys' bytes: at most `limit` (1000) of those whose keys begin with
+     * `prefix` and come after `after`.
+     */
+    suspend fun `values`(`topic`: TopicId, `collection`: kotlin.String, `limit`: kotlin.UInt, `prefix`: kotlin.String = "", `after`: kotlin.String? = null): List<Value>
     
     companion object
 }
@@ -3646,6 +3695,115 @@ open class Delta: Disposable, AutoCloseable, DeltaInterface
         // lift function
         { },
         
+        // Error FFI converter
+        DeltaException.ErrorHandler,
+    )
+    }
+
+    
+    /**
+     * Deletes a key. Those who hold the conversation keep the operation that set it.
+     */
+    @Throws(DeltaException::class)
+    @Suppress("ASSIGNED_BUT_NEVER_ACCESSED_VARIABLE")
+    override suspend fun `deleteValue`(`topic`: TopicId, `at`: ValueKey) : OperationId {
+        return uniffiRustCallAsync(
+        callWithHandle { uniffiHandle ->
+            UniffiLib.uniffi_delta_ffi_fn_method_delta_delete_value(
+                uniffiHandle,
+                
+        FfiConverterTypeTopicId.lower(`topic`),
+        FfiConverterTypeValueKey.lower(`at`),
+            )
+        },
+        { future, callback, continuation -> UniffiLib.ffi_delta_ffi_rust_future_poll_rust_buffer(future, callback, continuation) },
+        { future, continuation -> UniffiLib.ffi_delta_ffi_rust_future_complete_rust_buffer(future, continuation) },
+        { future -> UniffiLib.ffi_delta_ffi_rust_future_free_rust_buffer(future) },
+        // lift function
+        { FfiConverterTypeOperationId.lift(it) },
+        // Error FFI converter
+        DeltaException.ErrorHandler,
+    )
+    }
+
+    
+    /**
+     * Sets the value of a key over whatever this device knows of it; returns once that is durable here.
+     */
+    @Throws(DeltaException::class)
+    @Suppress("ASSIGNED_BUT_NEVER_ACCESSED_VARIABLE")
+    override suspend fun `putValue`(`topic`: TopicId, `at`: ValueKey, `value`: kotlin.ByteArray) : OperationId {
+        return uniffiRustCallAsync(
+        callWithHandle { uniffiHandle ->
+            UniffiLib.uniffi_delta_ffi_fn_method_delta_put_value(
+                uniffiHandle,
+                
+        FfiConverterTypeTopicId.lower(`topic`),
+        FfiConverterTypeValueKey.lower(`at`),
+        FfiConverterByteArray.lower(`value`),
+            )
+        },
+        { future, callback, continuation -> UniffiLib.ffi_delta_ffi_rust_future_poll_rust_buffer(future, callback, continuation) },
+        { future, continuation -> UniffiLib.ffi_delta_ffi_rust_future_complete_rust_buffer(future, continuation) },
+        { future -> UniffiLib.ffi_delta_ffi_rust_future_free_rust_buffer(future) },
+        // lift function
+        { FfiConverterTypeOperationId.lift(it) },
+        // Error FFI converter
+        DeltaException.ErrorHandler,
+    )
+    }
+
+    
+    /**
+     * The value of a key.
+     */
+    @Throws(DeltaException::class)
+    @Suppress("ASSIGNED_BUT_NEVER_ACCESSED_VARIABLE")
+    override suspend fun `value`(`topic`: TopicId, `at`: ValueKey) : Value? {
+        return uniffiRustCallAsync(
+        callWithHandle { uniffiHandle ->
+            UniffiLib.uniffi_delta_ffi_fn_method_delta_value(
+                uniffiHandle,
+                
+        FfiConverterTypeTopicId.lower(`topic`),
+        FfiConverterTypeValueKey.lower(`at`),
+            )
+        },
+        { future, callback, continuation -> UniffiLib.ffi_delta_ffi_rust_future_poll_rust_buffer(future, callback, continuation) },
+        { future, continuation -> UniffiLib.ffi_delta_ffi_rust_future_complete_rust_buffer(future, continuation) },
+        { future -> UniffiLib.ffi_delta_ffi_rust_future_free_rust_buffer(future) },
+        // lift function
+        { FfiConverterOptionalTypeValue.lift(it) },
+        // Error FFI converter
+        DeltaException.ErrorHandler,
+    )
+    }
+
+    
+    /**
+     * The values of a collection in the order of their keys' bytes: at most `limit` (1000) of those whose keys begin with
+     * `prefix` and come after `after`.
+     */
+    @Throws(DeltaException::class)
+    @Suppress("ASSIGNED_BUT_NEVER_ACCESSED_VARIABLE")
+    override suspend fun `values`(`topic`: TopicId, `collection`: kotlin.String, `limit`: kotlin.UInt, `prefix`: kotlin.String, `after`: kotlin.String?) : List<Value> {
+        return uniffiRustCallAsync(
+        callWithHandle { uniffiHandle ->
+            UniffiLib.uniffi_delta_ffi_fn_method_delta_values(
+                uniffiHandle,
+                
+        FfiConverterTypeTopicId.lower(`topic`),
+        FfiConverterString.lower(`collection`),
+        FfiConverterUInt.lower(`limit`),
+        FfiConverterString.lower(`prefix`),
+        FfiConverterOptionalString.lower(`after`),
+            )
+        },
+        { future, callback, continuation -> UniffiLib.ffi_delta_ffi_rust_future_poll_rust_buffer(future, callback, continuation) },
+        { future, continuation -> UniffiLib.ffi_delta_ffi_rust_future_complete_rust_buffer(future, continuation) },
+        { future -> UniffiLib.ffi_delta_ffi_rust_future_free_rust_buffer(future) },
+        // lift function
+        { FfiConverterSequenceTypeValue.lift(it) },
         // Error FFI converter
         DeltaException.ErrorHandler,
     )
@@ -7625,16 +7783,87 @@ public object FfiConverterTypeUnread: FfiConverterRustBuffer<Unread> {
 
 
 /**
+ * The value of a key.
+ */
+data class Value (
+    /**
+     * Of which key.
+     */
+    val `at`: ValueKey
+    , 
+    /**
+     * The value.
+     */
+    val `value`: kotlin.ByteArray
+    , 
+    /**
+     * Who wrote it.
+     */
+    val `author`: Author
+    , 
+    /**
+     * The operation.
+     */
+    val `id`: OperationId
+    , 
+    /**
+     * What decided that it stands: the writer's clock as a rule, not always.
+     */
+    val `writtenAt`: java.time.Instant
+    
+){
+    
+
+    
+
+    
+    companion object
+}
+
+/**
+ * @suppress
+ */
+public object FfiConverterTypeValue: FfiConverterRustBuffer<Value> {
+    override fun read(buf: ByteBuffer): Value {
+        return Value(
+            FfiConverterTypeValueKey.read(buf),
+            FfiConverterByteArray.read(buf),
+            FfiConverterTypeAuthor.read(buf),
+            FfiConverterTypeOperationId.read(buf),
+            FfiConverterTimestamp.read(buf),
+        )
+    }
+
+    override fun allocationSize(value: Value) = (
+            FfiConverterTypeValueKey.allocationSize(value.`at`) +
+            FfiConverterByteArray.allocationSize(value.`value`) +
+            FfiConverterTypeAuthor.allocationSize(value.`author`) +
+            FfiConverterTypeOperationId.allocationSize(value.`id`) +
+            FfiConverterTimestamp.allocationSize(value.`writtenAt`)
+    )
+
+    override fun write(value: Value, buf: ByteBuffer) {
+            FfiConverterTypeValueKey.write(value.`at`, buf)
+            FfiConverterByteArray.write(value.`value`, buf)
+            FfiConverterTypeAuthor.write(value.`author`, buf)
+            FfiConverterTypeOperationId.write(value.`id`, buf)
+            FfiConverterTimestamp.write(value.`writtenAt`, buf)
+    }
+}
+
+
+
+/**
  * A key in a collection.
  */
 data class ValueKey (
     /**
-     * The collection.
+     * The collection, 1 to 64 bytes.
      */
     val `collection`: kotlin.String
     , 
     /**
-     * The key.
+     * The key, 1 to 256 bytes.
      */
     val `key`: kotlin.String
     
@@ -11803,6 +12032,38 @@ public object FfiConverterOptionalTypeTrouble: FfiConverterRustBuffer<Trouble?> 
 /**
  * @suppress
  */
+public object FfiConverterOptionalTypeValue: FfiConverterRustBuffer<Value?> {
+    override fun read(buf: ByteBuffer): Value? {
+        if (buf.get().toInt() == 0) {
+            return null
+        }
+        return FfiConverterTypeValue.read(buf)
+    }
+
+    override fun allocationSize(value: Value?): ULong {
+        if (value == null) {
+            return 1UL
+        } else {
+            return 1UL + FfiConverterTypeValue.allocationSize(value)
+        }
+    }
+
+    override fun write(value: Value?, buf: ByteBuffer) {
+        if (value == null) {
+            buf.put(0)
+        } else {
+            buf.put(1)
+            FfiConverterTypeValue.write(value, buf)
+        }
+    }
+}
+
+
+
+
+/**
+ * @suppress
+ */
 public object FfiConverterOptionalTypeLevel: FfiConverterRustBuffer<Level?> {
     override fun read(buf: ByteBuffer): Level? {
         if (buf.get().toInt() == 0) {
@@ -12429,6 +12690,34 @@ public object FfiConverterSequenceTypeTopicUse: FfiConverterRustBuffer<List<Topi
         buf.putInt(value.size)
         value.iterator().forEach {
             FfiConverterTypeTopicUse.write(it, buf)
+        }
+    }
+}
+
+
+
+
+/**
+ * @suppress
+ */
+public object FfiConverterSequenceTypeValue: FfiConverterRustBuffer<List<Value>> {
+    override fun read(buf: ByteBuffer): List<Value> {
+        val len = buf.getInt()
+        return List<Value>(len) {
+            FfiConverterTypeValue.read(buf)
+        }
+    }
+
+    override fun allocationSize(value: List<Value>): ULong {
+        val sizeForLength = 4UL
+        val sizeForItems = value.map { FfiConverterTypeValue.allocationSize(it) }.sum()
+        return sizeForLength + sizeForItems
+    }
+
+    override fun write(value: List<Value>, buf: ByteBuffer) {
+        buf.putInt(value.size)
+        value.iterator().forEach {
+            FfiConverterTypeValue.write(it, buf)
         }
     }
 }
