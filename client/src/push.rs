@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 
 use delta_core::entropy::Entropy;
-use delta_core::identity::Author;
+use delta_core::identity::{Author, LogId};
 use delta_core::push::{KeySnapshot, MAX_NAMES, SnapshotWriter};
 use delta_core::store::{Reader, StoreError, TopicRow};
 use zeroize::Zeroizing;
@@ -64,21 +64,25 @@ fn add(reader: &Reader, row: &TopicRow, writer: &mut SnapshotWriter) -> Result<(
                 true => reader.room(&log)?.map(|room| room.text.name),
                 false => reader.space(&log)?.map(|space| space.text.name),
             };
-            let members = reader.members(&belongs.space)?.into_iter();
-            let people: BTreeSet<_> =
-                members.filter(|row| row.standing.may_write()).map(|row| row.member).collect();
-            // Further devices, and the keys that are their own identity.
-            let told = reader.space_devices(&belongs.space)?.into_iter();
-            let told =
-                told.filter(|row| !row.revoked && people.contains(&row.identity)).map(|row| row.device);
-            let writers: Vec<_> = told.chain(people.iter().map(|person| Author(person.0))).collect();
-            (title, Some(writers))
+            (title, Some(writers(reader, &belongs.space)?))
         }
     };
     let names = reader.names(&log, MAX_NAMES)?;
     let names = names.iter().map(|(author, name)| (*author, name.as_str()));
     writer.add(known_as, &row.ticket, title.as_deref(), writers.as_deref(), names);
     Ok(())
+}
+
+/// The devices of whoever may write. A device without certificate is a person of its own.
+fn writers(reader: &Reader, space: &LogId) -> Result<Vec<Author>, StoreError> {
+    let members = reader.members(space)?.into_iter().filter(|row| row.standing.may_write());
+    let people: BTreeSet<_> = members.map(|row| row.member).collect();
+    let told = reader.space_devices(space)?;
+    let revoked: BTreeSet<_> = told.iter().filter(|told| told.revoked).map(|told| told.device).collect();
+    let own = people.iter().map(|person| Author(person.0)).filter(|device| !revoked.contains(device));
+    let devices = told.iter().filter(|told| !told.revoked && people.contains(&told.identity));
+    let writers: BTreeSet<_> = own.chain(devices.map(|told| told.device)).collect();
+    Ok(writers.into_iter().collect())
 }
 
 /// The key in the keystore; made there when it is missing.

@@ -40,7 +40,7 @@ pub use records::{
 };
 pub use space::{
     AuditLine, Invitation, JoinRequest, Level, Member, Place, Room, RoomState, RoomText, Space, SpaceAction,
-    SpaceText,
+    SpaceDevice, SpaceText,
 };
 pub use subscription::{EventListener, Subscription};
 pub use ticket::{TicketFacts, generate_ticket, read_only_ticket, ticket_facts};

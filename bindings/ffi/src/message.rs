@@ -2,7 +2,7 @@
 
 use std::time::{Duration, SystemTime};
 
-use delta_core::identity::{Author, LogId, Millis, OperationId};
+use delta_core::identity::{Author, Identity, LogId, Millis, OperationId};
 use delta_core::ops::{self, BlobId};
 use delta_core::projector::Position;
 use delta_core::store::{self, MessageEdit, MessageRow, ProfileRow, ReactionRow};
@@ -159,15 +159,17 @@ impl From<MessagePage> for store::Page {
 pub struct Reaction {
     /// What.
     pub emoji: String,
-    /// Whose.
+    /// The device that added it.
     pub author: Author,
+    /// Whose: one reaction of a kind from each person.
+    pub person: Identity,
     /// The operation that added it.
     pub id: OperationId,
 }
 
 impl From<ReactionRow> for Reaction {
     fn from(row: ReactionRow) -> Self {
-        Self { emoji: row.emoji, author: row.author, id: row.id }
+        Self { emoji: row.emoji, author: row.author, person: row.identity, id: row.id }
     }
 }
 

@@ -2,8 +2,9 @@
 
 use std::time::SystemTime;
 
-use delta_core::identity::{Author, LogId, OperationId};
+use delta_core::identity::{Author, Identity, LogId, OperationId};
 use delta_core::ops::{self, BlobId};
+use delta_core::space::Told;
 use delta_core::store::{self, AuditRow, InviteRow, MemberRow, RequestRow, RoomRow, SpaceRow};
 use delta_core::topic::TopicId;
 
@@ -185,8 +186,8 @@ impl Room {
 /// A member of a space, or somebody banned from it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, uniffi::Record)]
 pub struct Member {
-    /// Who: the key of their identity. A device that nobody certified is its own.
-    pub author: Author,
+    /// Who: a person, on whatever device.
+    pub member: Identity,
     /// Their level; nothing for whoever is no member.
     pub level: Option<Level>,
     /// A member who may not write for now.
@@ -197,8 +198,25 @@ pub struct Member {
 
 impl From<MemberRow> for Member {
     fn from(MemberRow { member, standing }: MemberRow) -> Self {
-        let (author, level) = (Author(member.0), standing.level.map(Into::into));
-        Self { author, level, muted: standing.muted, banned: standing.banned }
+        let level = standing.level.map(Into::into);
+        Self { member, level, muted: standing.muted, banned: standing.banned }
+    }
+}
+
+/// A device that a space was told of.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, uniffi::Record)]
+pub struct SpaceDevice {
+    /// The device: what messages name as their author.
+    pub device: Author,
+    /// Whose it is.
+    pub person: Identity,
+    /// It speaks for nobody any more.
+    pub revoked: bool,
+}
+
+impl From<Told> for SpaceDevice {
+    fn from(told: Told) -> Self {
+        Self { device: told.device, person: told.identity, revoked: told.revoked }
     }
 }
 
@@ -231,19 +249,20 @@ pub struct AuditLine {
     pub rank: u32,
     /// The operation.
     pub id: OperationId,
-    /// Who did it: the key of their identity.
-    pub author: Author,
+    /// Who did it.
+    pub who: Identity,
     /// What, as docs/wire.md names it: `member.add`, say.
     pub kind: String,
-    /// Whom, or which device, it is about.
-    pub subject: Option<Author>,
+    /// Whom it is about.
+    pub subject: Option<Identity>,
+    /// The device it is about.
+    pub device: Option<Author>,
 }
 
 impl From<AuditRow> for AuditLine {
     fn from(row: AuditRow) -> Self {
         let AuditRow { rank, id, who, kind, subject, device } = row;
-        let subject = device.or_else(|| subject.map(|subject| Author(subject.0)));
-        Self { rank, id, author: Author(who.0), kind, subject }
+        Self { rank, id, who, kind, subject, device }
     }
 }
 
@@ -280,26 +299,26 @@ pub enum SpaceAction {
     /// Adds somebody.
     Add {
         /// Who.
-        member: Author,
+        member: Identity,
         /// With which level.
         level: Level,
     },
     /// Removes a member; rooms change their keys.
     Remove {
         /// Who.
-        member: Author,
+        member: Identity,
     },
     /// Gives a member a higher level.
     Promote {
         /// Who.
-        member: Author,
+        member: Identity,
         /// The new level.
         level: Level,
     },
     /// Gives a member a lower level.
     Demote {
         /// Who.
-        member: Author,
+        member: Identity,
         /// The new level.
         level: Level,
     },
@@ -308,12 +327,12 @@ pub enum SpaceAction {
     /// Another member becomes a manager, and this person may write only.
     Transfer {
         /// Who.
-        member: Author,
+        member: Identity,
     },
     /// Removes somebody, who cannot be added again.
     Ban {
         /// Who.
-        member: Author,
+        member: Identity,
         /// Why, at most 2048 bytes.
         #[uniffi(default = None)]
         reason: Option<String>,
@@ -321,12 +340,12 @@ pub enum SpaceAction {
     /// Ends a ban.
     Unban {
         /// Who.
-        member: Author,
+        member: Identity,
     },
     /// A member may not write for now.
     Mute {
         /// Who.
-        member: Author,
+        member: Identity,
         /// When it ends; nothing: when it is ended.
         #[uniffi(default = None)]
         until: Option<SystemTime>,
@@ -334,7 +353,7 @@ pub enum SpaceAction {
     /// Ends a mute.
     Unmute {
         /// Who.
-        member: Author,
+        member: Identity,
     },
     /// An invitation admits nobody any more.
     RevokeInvitation {
@@ -372,17 +391,17 @@ impl From<SpaceAction> for ops::Action {
             From::Update { about } => Self::SpaceUpdate { about: about.into() },
             From::Delete => Self::SpaceDelete,
             From::Add { member, level } => {
-                Self::Add { member: member.into(), level: level.into(), invite: None, claim: None }
+                Self::Add { member, level: level.into(), invite: None, claim: None }
             }
-            From::Remove { member } => Self::Remove { member: member.into() },
-            From::Promote { member, level } => Self::Promote { member: member.into(), level: level.into() },
-            From::Demote { member, level } => Self::Demote { member: member.into(), level: level.into() },
+            From::Remove { member } => Self::Remove { member },
+            From::Promote { member, level } => Self::Promote { member, level: level.into() },
+            From::Demote { member, level } => Self::Demote { member, level: level.into() },
             From::Leave => Self::Leave,
-            From::Transfer { member } => Self::Transfer { member: member.into() },
-            From::Ban { member, reason } => Self::Ban { member: member.into(), reason },
-            From::Unban { member } => Self::Unban { member: member.into() },
-            From::Mute { member, until } => Self::Mute { member: member.into(), until: until.map(millis) },
-            From::Unmute { member } => Self::Unmute { member: member.into() },
+            From::Transfer { member } => Self::Transfer { member },
+            From::Ban { member, reason } => Self::Ban { member, reason },
+            From::Unban { member } => Self::Unban { member },
+            From::Mute { member, until } => Self::Mute { member, until: until.map(millis) },
+            From::Unmute { member } => Self::Unmute { member },
             From::RevokeInvitation { invitation } => Self::InviteRevoke { invite: invitation },
             From::UpdateRoom { room, about } => Self::RoomUpdate { room, about: about.into() },
             From::ArchiveRoom { room } => Self::RoomArchive { room },

@@ -1,7 +1,7 @@
 package delta.test
 
-import delta.Author
 import delta.Id
+import delta.Identity
 import delta.MemoryKeystore
 import delta.ffi.Cancelled
 import delta.ffi.Content
@@ -99,13 +99,16 @@ private suspend fun space(folder: Folder) {
     val room = device.createRoom(made.log, RoomText("Seeds"))
     assertEquals(listOf("Allotment" to made.topic), device.spaces().map { it.about.name to it.topic })
     assertEquals(listOf(room.log to room.topic), device.rooms(made.log).map { it.room to it.topic })
-    val other = Author(Id.bytes("d75a980182b10ab7d54bfed3c964073a0ee172f3daa62325af021a68f707511a"))
+    // Without words a device is a person of its own.
+    val own = device.person(made.topic, device.author)
+    assertEquals(Identity(device.author.bytes), own)
+    val other = Identity(Id.bytes("d75a980182b10ab7d54bfed3c964073a0ee172f3daa62325af021a68f707511a"))
     device.changeSpace(made.log, SpaceAction.Add(other, Level.READ))
     device.changeSpace(made.log, SpaceAction.Promote(other, Level.WRITE))
-    val levels = device.members(made.log).associate { it.author to it.level }
-    assertEquals(mapOf(device.author to Level.MANAGE, other to Level.WRITE), levels)
+    val levels = device.members(made.log).associate { it.member to it.level }
+    assertEquals(mapOf(own to Level.MANAGE, other to Level.WRITE), levels)
     device.changeSpace(made.log, SpaceAction.Ban(other, "weeds"))
-    assertTrue(device.members(made.log).first { it.author == other }.run { banned && level == null })
+    assertTrue(device.members(made.log).first { it.member == other }.run { banned && level == null })
     device.changeSpace(made.log, SpaceAction.ArchiveRoom(room.log))
     assertEquals(RoomState.ARCHIVED, device.rooms(made.log).single().state)
     val kinds = listOf("room.archive", "member.ban", "member.promote", "member.add", "room.create", "space.create")
@@ -117,7 +120,7 @@ private suspend fun space(folder: Folder) {
     assertEquals(emptyList(), device.invitations(made.log))
     assertEquals(emptyList(), device.joinRequests(made.log))
     refused(Argument, "invitation") { device.acceptInvitation(text.dropLast(1)) }
-    refused(State, "not_allowed") { device.changeSpace(made.log, SpaceAction.Add(device.author, Level.READ)) }
+    refused(State, "not_allowed") { device.changeSpace(made.log, SpaceAction.Add(own, Level.READ)) }
 }
 
 private suspend fun wiped(folder: Folder) {

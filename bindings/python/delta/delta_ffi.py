@@ -597,6 +597,8 @@ def _uniffi_check_api_checksums(lib):
         raise InternalError("UniFFI API checksum mismatch: try cleaning and rebuilding your project")
     if lib.uniffi_delta_ffi_checksum_method_delta_outbox() != 60607:
         raise InternalError("UniFFI API checksum mismatch: try cleaning and rebuilding your project")
+    if lib.uniffi_delta_ffi_checksum_method_delta_person() != 14568:
+        raise InternalError("UniFFI API checksum mismatch: try cleaning and rebuilding your project")
     if lib.uniffi_delta_ffi_checksum_method_delta_profile() != 50318:
         raise InternalError("UniFFI API checksum mismatch: try cleaning and rebuilding your project")
     if lib.uniffi_delta_ffi_checksum_method_delta_profiles() != 15107:
@@ -626,6 +628,8 @@ def _uniffi_check_api_checksums(lib):
     if lib.uniffi_delta_ffi_checksum_method_delta_signal() != 50303:
         raise InternalError("UniFFI API checksum mismatch: try cleaning and rebuilding your project")
     if lib.uniffi_delta_ffi_checksum_method_delta_space() != 16604:
+        raise InternalError("UniFFI API checksum mismatch: try cleaning and rebuilding your project")
+    if lib.uniffi_delta_ffi_checksum_method_delta_space_devices() != 52916:
         raise InternalError("UniFFI API checksum mismatch: try cleaning and rebuilding your project")
     if lib.uniffi_delta_ffi_checksum_method_delta_spaces() != 57650:
         raise InternalError("UniFFI API checksum mismatch: try cleaning and rebuilding your project")
@@ -814,6 +818,9 @@ _UniffiLib.uniffi_delta_ffi_checksum_method_delta_open_topic.restype = ctypes.c_
 _UniffiLib.uniffi_delta_ffi_checksum_method_delta_outbox.argtypes = (
 )
 _UniffiLib.uniffi_delta_ffi_checksum_method_delta_outbox.restype = ctypes.c_uint16
+_UniffiLib.uniffi_delta_ffi_checksum_method_delta_person.argtypes = (
+)
+_UniffiLib.uniffi_delta_ffi_checksum_method_delta_person.restype = ctypes.c_uint16
 _UniffiLib.uniffi_delta_ffi_checksum_method_delta_profile.argtypes = (
 )
 _UniffiLib.uniffi_delta_ffi_checksum_method_delta_profile.restype = ctypes.c_uint16
@@ -859,6 +866,9 @@ _UniffiLib.uniffi_delta_ffi_checksum_method_delta_signal.restype = ctypes.c_uint
 _UniffiLib.uniffi_delta_ffi_checksum_method_delta_space.argtypes = (
 )
 _UniffiLib.uniffi_delta_ffi_checksum_method_delta_space.restype = ctypes.c_uint16
+_UniffiLib.uniffi_delta_ffi_checksum_method_delta_space_devices.argtypes = (
+)
+_UniffiLib.uniffi_delta_ffi_checksum_method_delta_space_devices.restype = ctypes.c_uint16
 _UniffiLib.uniffi_delta_ffi_checksum_method_delta_spaces.argtypes = (
 )
 _UniffiLib.uniffi_delta_ffi_checksum_method_delta_spaces.restype = ctypes.c_uint16
@@ -1132,6 +1142,12 @@ _UniffiLib.uniffi_delta_ffi_fn_method_delta_outbox.argtypes = (
     _UniffiRustBuffer,
 )
 _UniffiLib.uniffi_delta_ffi_fn_method_delta_outbox.restype = ctypes.c_uint64
+_UniffiLib.uniffi_delta_ffi_fn_method_delta_person.argtypes = (
+    ctypes.c_uint64,
+    _UniffiRustBuffer,
+    _UniffiRustBuffer,
+)
+_UniffiLib.uniffi_delta_ffi_fn_method_delta_person.restype = ctypes.c_uint64
 _UniffiLib.uniffi_delta_ffi_fn_method_delta_profile.argtypes = (
     ctypes.c_uint64,
     _UniffiRustBuffer,
@@ -1215,6 +1231,11 @@ _UniffiLib.uniffi_delta_ffi_fn_method_delta_space.argtypes = (
     _UniffiRustBuffer,
 )
 _UniffiLib.uniffi_delta_ffi_fn_method_delta_space.restype = ctypes.c_uint64
+_UniffiLib.uniffi_delta_ffi_fn_method_delta_space_devices.argtypes = (
+    ctypes.c_uint64,
+    _UniffiRustBuffer,
+)
+_UniffiLib.uniffi_delta_ffi_fn_method_delta_space_devices.restype = ctypes.c_uint64
 _UniffiLib.uniffi_delta_ffi_fn_method_delta_spaces.argtypes = (
     ctypes.c_uint64,
 )
@@ -1841,7 +1862,7 @@ Names an operation (a message, say), 32 bytes.
 
 
 
-class _UniffiFfiConverterTypeAuthor:
+class _UniffiFfiConverterTypeIdentity:
     @staticmethod
     def write(value, buf):
         _UniffiFfiConverterBytes.write(value, buf)
@@ -1863,9 +1884,9 @@ class _UniffiFfiConverterTypeAuthor:
         return _UniffiFfiConverterBytes.lower(value)
 
 
-Author = bytes
+Identity = bytes
 """
-Who signs: a device's Ed25519 key, 32 bytes.
+Who a person is: the Ed25519 key that certifies their devices, 32 bytes.
 """
 
 
@@ -1901,6 +1922,60 @@ class _UniffiFfiConverterString:
             builder.write(value.encode("utf-8"))
             return builder.finalize()
 
+class _UniffiFfiConverterOptionalTypeIdentity(_UniffiConverterRustBuffer):
+    @classmethod
+    def check_lower(cls, value):
+        if value is not None:
+            _UniffiFfiConverterTypeIdentity.check_lower(value)
+
+    @classmethod
+    def write(cls, value, buf):
+        if value is None:
+            buf.write_u8(0)
+            return
+
+        buf.write_u8(1)
+        _UniffiFfiConverterTypeIdentity.write(value, buf)
+
+    @classmethod
+    def read(cls, buf):
+        flag = buf.read_u8()
+        if flag == 0:
+            return None
+        elif flag == 1:
+            return _UniffiFfiConverterTypeIdentity.read(buf)
+        else:
+            raise InternalError("Unexpected flag byte for optional type")
+
+
+class _UniffiFfiConverterTypeAuthor:
+    @staticmethod
+    def write(value, buf):
+        _UniffiFfiConverterBytes.write(value, buf)
+
+    @staticmethod
+    def read(buf):
+        return _UniffiFfiConverterBytes.read(buf)
+
+    @staticmethod
+    def lift(value):
+        return _UniffiFfiConverterBytes.lift(value)
+
+    @staticmethod
+    def check_lower(value):
+        return _UniffiFfiConverterBytes.check_lower(value)
+
+    @staticmethod
+    def lower(value):
+        return _UniffiFfiConverterBytes.lower(value)
+
+
+Author = bytes
+"""
+Who signs: a device's Ed25519 key, 32 bytes.
+"""
+
+
 class _UniffiFfiConverterOptionalTypeAuthor(_UniffiConverterRustBuffer):
     @classmethod
     def check_lower(cls, value):
@@ -1931,28 +2006,31 @@ class AuditLine:
     """
     A line of a space's audit log.
 """
-    def __init__(self, *, rank:int, id:OperationId, author:Author, kind:str, subject:typing.Optional[Author]):
+    def __init__(self, *, rank:int, id:OperationId, who:Identity, kind:str, subject:typing.Optional[Identity], device:typing.Optional[Author]):
         self.rank = rank
         self.id = id
-        self.author = author
+        self.who = who
         self.kind = kind
         self.subject = subject
+        self.device = device
         
         
 
     
     def __str__(self):
-        return "AuditLine(rank={}, id={}, author={}, kind={}, subject={})".format(self.rank, self.id, self.author, self.kind, self.subject)
+        return "AuditLine(rank={}, id={}, who={}, kind={}, subject={}, device={})".format(self.rank, self.id, self.who, self.kind, self.subject, self.device)
     def __eq__(self, other):
         if self.rank != other.rank:
             return False
         if self.id != other.id:
             return False
-        if self.author != other.author:
+        if self.who != other.who:
             return False
         if self.kind != other.kind:
             return False
         if self.subject != other.subject:
+            return False
+        if self.device != other.device:
             return False
         return True
 
@@ -1962,26 +2040,29 @@ class _UniffiFfiConverterTypeAuditLine(_UniffiConverterRustBuffer):
         return AuditLine(
             rank=_UniffiFfiConverterUInt32.read(buf),
             id=_UniffiFfiConverterTypeOperationId.read(buf),
-            author=_UniffiFfiConverterTypeAuthor.read(buf),
+            who=_UniffiFfiConverterTypeIdentity.read(buf),
             kind=_UniffiFfiConverterString.read(buf),
-            subject=_UniffiFfiConverterOptionalTypeAuthor.read(buf),
+            subject=_UniffiFfiConverterOptionalTypeIdentity.read(buf),
+            device=_UniffiFfiConverterOptionalTypeAuthor.read(buf),
         )
 
     @staticmethod
     def check_lower(value):
         _UniffiFfiConverterUInt32.check_lower(value.rank)
         _UniffiFfiConverterTypeOperationId.check_lower(value.id)
-        _UniffiFfiConverterTypeAuthor.check_lower(value.author)
+        _UniffiFfiConverterTypeIdentity.check_lower(value.who)
         _UniffiFfiConverterString.check_lower(value.kind)
-        _UniffiFfiConverterOptionalTypeAuthor.check_lower(value.subject)
+        _UniffiFfiConverterOptionalTypeIdentity.check_lower(value.subject)
+        _UniffiFfiConverterOptionalTypeAuthor.check_lower(value.device)
 
     @staticmethod
     def write(value, buf):
         _UniffiFfiConverterUInt32.write(value.rank, buf)
         _UniffiFfiConverterTypeOperationId.write(value.id, buf)
-        _UniffiFfiConverterTypeAuthor.write(value.author, buf)
+        _UniffiFfiConverterTypeIdentity.write(value.who, buf)
         _UniffiFfiConverterString.write(value.kind, buf)
-        _UniffiFfiConverterOptionalTypeAuthor.write(value.subject, buf)
+        _UniffiFfiConverterOptionalTypeIdentity.write(value.subject, buf)
+        _UniffiFfiConverterOptionalTypeAuthor.write(value.device, buf)
 
 
 class _UniffiFfiConverterTypeLogId:
@@ -3060,8 +3141,8 @@ class Member:
     """
     A member of a space, or somebody banned from it.
 """
-    def __init__(self, *, author:Author, level:typing.Optional[Level], muted:bool, banned:bool):
-        self.author = author
+    def __init__(self, *, member:Identity, level:typing.Optional[Level], muted:bool, banned:bool):
+        self.member = member
         self.level = level
         self.muted = muted
         self.banned = banned
@@ -3070,9 +3151,9 @@ class Member:
 
     
     def __str__(self):
-        return "Member(author={}, level={}, muted={}, banned={})".format(self.author, self.level, self.muted, self.banned)
+        return "Member(member={}, level={}, muted={}, banned={})".format(self.member, self.level, self.muted, self.banned)
     def __eq__(self, other):
-        if self.author != other.author:
+        if self.member != other.member:
             return False
         if self.level != other.level:
             return False
@@ -3086,7 +3167,7 @@ class _UniffiFfiConverterTypeMember(_UniffiConverterRustBuffer):
     @staticmethod
     def read(buf):
         return Member(
-            author=_UniffiFfiConverterTypeAuthor.read(buf),
+            member=_UniffiFfiConverterTypeIdentity.read(buf),
             level=_UniffiFfiConverterOptionalTypeLevel.read(buf),
             muted=_UniffiFfiConverterBoolean.read(buf),
             banned=_UniffiFfiConverterBoolean.read(buf),
@@ -3094,14 +3175,14 @@ class _UniffiFfiConverterTypeMember(_UniffiConverterRustBuffer):
 
     @staticmethod
     def check_lower(value):
-        _UniffiFfiConverterTypeAuthor.check_lower(value.author)
+        _UniffiFfiConverterTypeIdentity.check_lower(value.member)
         _UniffiFfiConverterOptionalTypeLevel.check_lower(value.level)
         _UniffiFfiConverterBoolean.check_lower(value.muted)
         _UniffiFfiConverterBoolean.check_lower(value.banned)
 
     @staticmethod
     def write(value, buf):
-        _UniffiFfiConverterTypeAuthor.write(value.author, buf)
+        _UniffiFfiConverterTypeIdentity.write(value.member, buf)
         _UniffiFfiConverterOptionalTypeLevel.write(value.level, buf)
         _UniffiFfiConverterBoolean.write(value.muted, buf)
         _UniffiFfiConverterBoolean.write(value.banned, buf)
@@ -4058,20 +4139,23 @@ class Reaction:
     """
     A reaction that stands.
 """
-    def __init__(self, *, emoji:str, author:Author, id:OperationId):
+    def __init__(self, *, emoji:str, author:Author, person:Identity, id:OperationId):
         self.emoji = emoji
         self.author = author
+        self.person = person
         self.id = id
         
         
 
     
     def __str__(self):
-        return "Reaction(emoji={}, author={}, id={})".format(self.emoji, self.author, self.id)
+        return "Reaction(emoji={}, author={}, person={}, id={})".format(self.emoji, self.author, self.person, self.id)
     def __eq__(self, other):
         if self.emoji != other.emoji:
             return False
         if self.author != other.author:
+            return False
+        if self.person != other.person:
             return False
         if self.id != other.id:
             return False
@@ -4083,6 +4167,7 @@ class _UniffiFfiConverterTypeReaction(_UniffiConverterRustBuffer):
         return Reaction(
             emoji=_UniffiFfiConverterString.read(buf),
             author=_UniffiFfiConverterTypeAuthor.read(buf),
+            person=_UniffiFfiConverterTypeIdentity.read(buf),
             id=_UniffiFfiConverterTypeOperationId.read(buf),
         )
 
@@ -4090,12 +4175,14 @@ class _UniffiFfiConverterTypeReaction(_UniffiConverterRustBuffer):
     def check_lower(value):
         _UniffiFfiConverterString.check_lower(value.emoji)
         _UniffiFfiConverterTypeAuthor.check_lower(value.author)
+        _UniffiFfiConverterTypeIdentity.check_lower(value.person)
         _UniffiFfiConverterTypeOperationId.check_lower(value.id)
 
     @staticmethod
     def write(value, buf):
         _UniffiFfiConverterString.write(value.emoji, buf)
         _UniffiFfiConverterTypeAuthor.write(value.author, buf)
+        _UniffiFfiConverterTypeIdentity.write(value.person, buf)
         _UniffiFfiConverterTypeOperationId.write(value.id, buf)
 
 class _UniffiFfiConverterOptionalTypeTopicId(_UniffiConverterRustBuffer):
@@ -4588,6 +4675,51 @@ class _UniffiFfiConverterTypeSpace(_UniffiConverterRustBuffer):
         _UniffiFfiConverterTypeSpaceText.write(value.about, buf)
         _UniffiFfiConverterBoolean.write(value.deleted, buf)
         _UniffiFfiConverterBoolean.write(value.update_required, buf)
+
+@dataclass
+class SpaceDevice:
+    """
+    A device that a space was told of.
+"""
+    def __init__(self, *, device:Author, person:Identity, revoked:bool):
+        self.device = device
+        self.person = person
+        self.revoked = revoked
+        
+        
+
+    
+    def __str__(self):
+        return "SpaceDevice(device={}, person={}, revoked={})".format(self.device, self.person, self.revoked)
+    def __eq__(self, other):
+        if self.device != other.device:
+            return False
+        if self.person != other.person:
+            return False
+        if self.revoked != other.revoked:
+            return False
+        return True
+
+class _UniffiFfiConverterTypeSpaceDevice(_UniffiConverterRustBuffer):
+    @staticmethod
+    def read(buf):
+        return SpaceDevice(
+            device=_UniffiFfiConverterTypeAuthor.read(buf),
+            person=_UniffiFfiConverterTypeIdentity.read(buf),
+            revoked=_UniffiFfiConverterBoolean.read(buf),
+        )
+
+    @staticmethod
+    def check_lower(value):
+        _UniffiFfiConverterTypeAuthor.check_lower(value.device)
+        _UniffiFfiConverterTypeIdentity.check_lower(value.person)
+        _UniffiFfiConverterBoolean.check_lower(value.revoked)
+
+    @staticmethod
+    def write(value, buf):
+        _UniffiFfiConverterTypeAuthor.write(value.device, buf)
+        _UniffiFfiConverterTypeIdentity.write(value.person, buf)
+        _UniffiFfiConverterBoolean.write(value.revoked, buf)
 
 @dataclass
 class Statistics:
@@ -8849,7 +8981,7 @@ class SpaceAction:
         Adds somebody.
 """
         
-        def __init__(self, member:Author, level:Level):
+        def __init__(self, member:Identity, level:Level):
             self.member = member
             
             """
@@ -8887,7 +9019,7 @@ class SpaceAction:
         Removes a member; rooms change their keys.
 """
         
-        def __init__(self, member:Author):
+        def __init__(self, member:Identity):
             self.member = member
             
             """
@@ -8917,7 +9049,7 @@ class SpaceAction:
         Gives a member a higher level.
 """
         
-        def __init__(self, member:Author, level:Level):
+        def __init__(self, member:Identity, level:Level):
             self.member = member
             
             """
@@ -8955,7 +9087,7 @@ class SpaceAction:
         Gives a member a lower level.
 """
         
-        def __init__(self, member:Author, level:Level):
+        def __init__(self, member:Identity, level:Level):
             self.member = member
             
             """
@@ -9015,7 +9147,7 @@ class SpaceAction:
         Another member becomes a manager, and this person may write only.
 """
         
-        def __init__(self, member:Author):
+        def __init__(self, member:Identity):
             self.member = member
             
             """
@@ -9045,7 +9177,7 @@ class SpaceAction:
         Removes somebody, who cannot be added again.
 """
         
-        def __init__(self, member:Author, reason:typing.Optional[str] = _DEFAULT):
+        def __init__(self, member:Identity, reason:typing.Optional[str] = _DEFAULT):
             self.member = member
             
             """
@@ -9086,7 +9218,7 @@ class SpaceAction:
         Ends a ban.
 """
         
-        def __init__(self, member:Author):
+        def __init__(self, member:Identity):
             self.member = member
             
             """
@@ -9116,7 +9248,7 @@ class SpaceAction:
         A member may not write for now.
 """
         
-        def __init__(self, member:Author, until:typing.Optional[Timestamp] = _DEFAULT):
+        def __init__(self, member:Identity, until:typing.Optional[Timestamp] = _DEFAULT):
             self.member = member
             
             """
@@ -9157,7 +9289,7 @@ class SpaceAction:
         Ends a mute.
 """
         
-        def __init__(self, member:Author):
+        def __init__(self, member:Identity):
             self.member = member
             
             """
@@ -9450,21 +9582,21 @@ class _UniffiFfiConverterTypeSpaceAction(_UniffiConverterRustBuffer):
             )
         if variant == 3:
             return SpaceAction.ADD(
-                _UniffiFfiConverterTypeAuthor.read(buf),
+                _UniffiFfiConverterTypeIdentity.read(buf),
                 _UniffiFfiConverterTypeLevel.read(buf),
             )
         if variant == 4:
             return SpaceAction.REMOVE(
-                _UniffiFfiConverterTypeAuthor.read(buf),
+                _UniffiFfiConverterTypeIdentity.read(buf),
             )
         if variant == 5:
             return SpaceAction.PROMOTE(
-                _UniffiFfiConverterTypeAuthor.read(buf),
+                _UniffiFfiConverterTypeIdentity.read(buf),
                 _UniffiFfiConverterTypeLevel.read(buf),
             )
         if variant == 6:
             return SpaceAction.DEMOTE(
-                _UniffiFfiConverterTypeAuthor.read(buf),
+                _UniffiFfiConverterTypeIdentity.read(buf),
                 _UniffiFfiConverterTypeLevel.read(buf),
             )
         if variant == 7:
@@ -9472,25 +9604,25 @@ class _UniffiFfiConverterTypeSpaceAction(_UniffiConverterRustBuffer):
             )
         if variant == 8:
             return SpaceAction.TRANSFER(
-                _UniffiFfiConverterTypeAuthor.read(buf),
+                _UniffiFfiConverterTypeIdentity.read(buf),
             )
         if variant == 9:
             return SpaceAction.BAN(
-                _UniffiFfiConverterTypeAuthor.read(buf),
+                _UniffiFfiConverterTypeIdentity.read(buf),
                 _UniffiFfiConverterOptionalString.read(buf),
             )
         if variant == 10:
             return SpaceAction.UNBAN(
-                _UniffiFfiConverterTypeAuthor.read(buf),
+                _UniffiFfiConverterTypeIdentity.read(buf),
             )
         if variant == 11:
             return SpaceAction.MUTE(
-                _UniffiFfiConverterTypeAuthor.read(buf),
+                _UniffiFfiConverterTypeIdentity.read(buf),
                 _UniffiFfiConverterOptionalTimestamp.read(buf),
             )
         if variant == 12:
             return SpaceAction.UNMUTE(
-                _UniffiFfiConverterTypeAuthor.read(buf),
+                _UniffiFfiConverterTypeIdentity.read(buf),
             )
         if variant == 13:
             return SpaceAction.REVOKE_INVITATION(
@@ -9523,38 +9655,38 @@ class _UniffiFfiConverterTypeSpaceAction(_UniffiConverterRustBuffer):
         if value.is_DELETE():
             return
         if value.is_ADD():
-            _UniffiFfiConverterTypeAuthor.check_lower(value.member)
+            _UniffiFfiConverterTypeIdentity.check_lower(value.member)
             _UniffiFfiConverterTypeLevel.check_lower(value.level)
             return
         if value.is_REMOVE():
-            _UniffiFfiConverterTypeAuthor.check_lower(value.member)
+            _UniffiFfiConverterTypeIdentity.check_lower(value.member)
             return
         if value.is_PROMOTE():
-            _UniffiFfiConverterTypeAuthor.check_lower(value.member)
+            _UniffiFfiConverterTypeIdentity.check_lower(value.member)
             _UniffiFfiConverterTypeLevel.check_lower(value.level)
             return
         if value.is_DEMOTE():
-            _UniffiFfiConverterTypeAuthor.check_lower(value.member)
+            _UniffiFfiConverterTypeIdentity.check_lower(value.member)
             _UniffiFfiConverterTypeLevel.check_lower(value.level)
             return
         if value.is_LEAVE():
             return
         if value.is_TRANSFER():
-            _UniffiFfiConverterTypeAuthor.check_lower(value.member)
+            _UniffiFfiConverterTypeIdentity.check_lower(value.member)
             return
         if value.is_BAN():
-            _UniffiFfiConverterTypeAuthor.check_lower(value.member)
+            _UniffiFfiConverterTypeIdentity.check_lower(value.member)
             _UniffiFfiConverterOptionalString.check_lower(value.reason)
             return
         if value.is_UNBAN():
-            _UniffiFfiConverterTypeAuthor.check_lower(value.member)
+            _UniffiFfiConverterTypeIdentity.check_lower(value.member)
             return
         if value.is_MUTE():
-            _UniffiFfiConverterTypeAuthor.check_lower(value.member)
+            _UniffiFfiConverterTypeIdentity.check_lower(value.member)
             _UniffiFfiConverterOptionalTimestamp.check_lower(value.until)
             return
         if value.is_UNMUTE():
-            _UniffiFfiConverterTypeAuthor.check_lower(value.member)
+            _UniffiFfiConverterTypeIdentity.check_lower(value.member)
             return
         if value.is_REVOKE_INVITATION():
             _UniffiFfiConverterTypeOperationId.check_lower(value.invitation)
@@ -9583,38 +9715,38 @@ class _UniffiFfiConverterTypeSpaceAction(_UniffiConverterRustBuffer):
             buf.write_i32(2)
         if value.is_ADD():
             buf.write_i32(3)
-            _UniffiFfiConverterTypeAuthor.write(value.member, buf)
+            _UniffiFfiConverterTypeIdentity.write(value.member, buf)
             _UniffiFfiConverterTypeLevel.write(value.level, buf)
         if value.is_REMOVE():
             buf.write_i32(4)
-            _UniffiFfiConverterTypeAuthor.write(value.member, buf)
+            _UniffiFfiConverterTypeIdentity.write(value.member, buf)
         if value.is_PROMOTE():
             buf.write_i32(5)
-            _UniffiFfiConverterTypeAuthor.write(value.member, buf)
+            _UniffiFfiConverterTypeIdentity.write(value.member, buf)
             _UniffiFfiConverterTypeLevel.write(value.level, buf)
         if value.is_DEMOTE():
             buf.write_i32(6)
-            _UniffiFfiConverterTypeAuthor.write(value.member, buf)
+            _UniffiFfiConverterTypeIdentity.write(value.member, buf)
             _UniffiFfiConverterTypeLevel.write(value.level, buf)
         if value.is_LEAVE():
             buf.write_i32(7)
         if value.is_TRANSFER():
             buf.write_i32(8)
-            _UniffiFfiConverterTypeAuthor.write(value.member, buf)
+            _UniffiFfiConverterTypeIdentity.write(value.member, buf)
         if value.is_BAN():
             buf.write_i32(9)
-            _UniffiFfiConverterTypeAuthor.write(value.member, buf)
+            _UniffiFfiConverterTypeIdentity.write(value.member, buf)
             _UniffiFfiConverterOptionalString.write(value.reason, buf)
         if value.is_UNBAN():
             buf.write_i32(10)
-            _UniffiFfiConverterTypeAuthor.write(value.member, buf)
+            _UniffiFfiConverterTypeIdentity.write(value.member, buf)
         if value.is_MUTE():
             buf.write_i32(11)
-            _UniffiFfiConverterTypeAuthor.write(value.member, buf)
+            _UniffiFfiConverterTypeIdentity.write(value.member, buf)
             _UniffiFfiConverterOptionalTimestamp.write(value.until, buf)
         if value.is_UNMUTE():
             buf.write_i32(12)
-            _UniffiFfiConverterTypeAuthor.write(value.member, buf)
+            _UniffiFfiConverterTypeIdentity.write(value.member, buf)
         if value.is_REVOKE_INVITATION():
             buf.write_i32(13)
             _UniffiFfiConverterTypeOperationId.write(value.invitation, buf)
@@ -9632,35 +9764,6 @@ class _UniffiFfiConverterTypeSpaceAction(_UniffiConverterRustBuffer):
             buf.write_i32(17)
             _UniffiFfiConverterTypeLogId.write(value.room, buf)
 
-
-
-
-class _UniffiFfiConverterTypeIdentity:
-    @staticmethod
-    def write(value, buf):
-        _UniffiFfiConverterBytes.write(value, buf)
-
-    @staticmethod
-    def read(buf):
-        return _UniffiFfiConverterBytes.read(buf)
-
-    @staticmethod
-    def lift(value):
-        return _UniffiFfiConverterBytes.lift(value)
-
-    @staticmethod
-    def check_lower(value):
-        return _UniffiFfiConverterBytes.check_lower(value)
-
-    @staticmethod
-    def lower(value):
-        return _UniffiFfiConverterBytes.lower(value)
-
-
-Identity = bytes
-"""
-Who a person is: the Ed25519 key that certifies their devices, 32 bytes.
-"""
 
 
 class _UniffiFfiConverterSequenceTypeAuditLine(_UniffiConverterRustBuffer):
@@ -10063,6 +10166,29 @@ class _UniffiFfiConverterOptionalTypeSpace(_UniffiConverterRustBuffer):
             return _UniffiFfiConverterTypeSpace.read(buf)
         else:
             raise InternalError("Unexpected flag byte for optional type")
+
+class _UniffiFfiConverterSequenceTypeSpaceDevice(_UniffiConverterRustBuffer):
+    @classmethod
+    def check_lower(cls, value):
+        for item in value:
+            _UniffiFfiConverterTypeSpaceDevice.check_lower(item)
+
+    @classmethod
+    def write(cls, value, buf):
+        items = len(value)
+        buf.write_i32(items)
+        for item in value:
+            _UniffiFfiConverterTypeSpaceDevice.write(item, buf)
+
+    @classmethod
+    def read(cls, buf):
+        count = buf.read_i32()
+        if count < 0:
+            raise InternalError("Unexpected negative sequence length")
+
+        return [
+            _UniffiFfiConverterTypeSpaceDevice.read(buf) for i in range(count)
+        ]
 
 class _UniffiFfiConverterSequenceTypeSpace(_UniffiConverterRustBuffer):
     @classmethod
@@ -10608,6 +10734,12 @@ class DeltaProtocol(typing.Protocol):
         `after`.
 """
         raise NotImplementedError
+    async def person(self, topic: TopicId,device: Author) -> Identity:
+        """
+        The person behind a device in a topic, as the space it belongs to was told; otherwise the device is a person of its
+        own.
+"""
+        raise NotImplementedError
     async def profile(self, topic: TopicId,author: Author) -> typing.Optional[Profile]:
         """
         An author's profile in one conversation.
@@ -10689,6 +10821,11 @@ class DeltaProtocol(typing.Protocol):
     async def space(self, space: LogId) -> typing.Optional[Space]:
         """
         One space.
+"""
+        raise NotImplementedError
+    async def space_devices(self, space: LogId) -> typing.List[SpaceDevice]:
+        """
+        The devices that a space was told of, revoked ones included: whose they are.
 """
         raise NotImplementedError
     async def spaces(self, ) -> typing.List[Space]:
@@ -11389,6 +11526,30 @@ class Delta(DeltaProtocol):
             _uniffi_lift_return,
             _uniffi_error_converter,
         )
+    async def person(self, topic: TopicId,device: Author) -> Identity:
+        """
+        The person behind a device in a topic, as the space it belongs to was told; otherwise the device is a person of its
+        own.
+"""
+        
+        _UniffiFfiConverterTypeTopicId.check_lower(topic)
+
+        _UniffiFfiConverterTypeAuthor.check_lower(device)
+        _uniffi_lowered_args = (
+            self._uniffi_clone_handle(),
+            _UniffiFfiConverterTypeTopicId.lower(topic),
+            _UniffiFfiConverterTypeAuthor.lower(device),
+        )
+        _uniffi_lift_return = _UniffiFfiConverterTypeIdentity.lift
+        _uniffi_error_converter = _UniffiFfiConverterTypeDeltaError
+        return await _uniffi_rust_call_async(
+            _UniffiLib.uniffi_delta_ffi_fn_method_delta_person(*_uniffi_lowered_args),
+            _UniffiLib.ffi_delta_ffi_rust_future_poll_rust_buffer,
+            _UniffiLib.ffi_delta_ffi_rust_future_complete_rust_buffer,
+            _UniffiLib.ffi_delta_ffi_rust_future_free_rust_buffer,
+            _uniffi_lift_return,
+            _uniffi_error_converter,
+        )
     async def profile(self, topic: TopicId,author: Author) -> typing.Optional[Profile]:
         """
         An author's profile in one conversation.
@@ -11712,6 +11873,26 @@ class Delta(DeltaProtocol):
         _uniffi_error_converter = _UniffiFfiConverterTypeDeltaError
         return await _uniffi_rust_call_async(
             _UniffiLib.uniffi_delta_ffi_fn_method_delta_space(*_uniffi_lowered_args),
+            _UniffiLib.ffi_delta_ffi_rust_future_poll_rust_buffer,
+            _UniffiLib.ffi_delta_ffi_rust_future_complete_rust_buffer,
+            _UniffiLib.ffi_delta_ffi_rust_future_free_rust_buffer,
+            _uniffi_lift_return,
+            _uniffi_error_converter,
+        )
+    async def space_devices(self, space: LogId) -> typing.List[SpaceDevice]:
+        """
+        The devices that a space was told of, revoked ones included: whose they are.
+"""
+        
+        _UniffiFfiConverterTypeLogId.check_lower(space)
+        _uniffi_lowered_args = (
+            self._uniffi_clone_handle(),
+            _UniffiFfiConverterTypeLogId.lower(space),
+        )
+        _uniffi_lift_return = _UniffiFfiConverterSequenceTypeSpaceDevice.lift
+        _uniffi_error_converter = _UniffiFfiConverterTypeDeltaError
+        return await _uniffi_rust_call_async(
+            _UniffiLib.uniffi_delta_ffi_fn_method_delta_space_devices(*_uniffi_lowered_args),
             _UniffiLib.ffi_delta_ffi_rust_future_poll_rust_buffer,
             _UniffiLib.ffi_delta_ffi_rust_future_complete_rust_buffer,
             _UniffiLib.ffi_delta_ffi_rust_future_free_rust_buffer,
@@ -12852,6 +13033,7 @@ __all__ = [
     "SearchWords",
     "SpaceText",
     "Space",
+    "SpaceDevice",
     "Statistics",
     "TopicUse",
     "StorageUse",

@@ -125,6 +125,10 @@ class Device:
         """Every text a message had, as sent first."""
         return await self._inner.message_history(id)
 
+    async def person(self, topic: bytes, device: bytes) -> bytes:
+        """The person behind a device in a topic."""
+        return await self._inner.person(topic, device)
+
     async def profile(self, topic: bytes, author: bytes) -> ffi.Profile | None:
         """An author's profile in one conversation."""
         return await self._inner.profile(topic, author)
@@ -200,6 +204,10 @@ class Device:
     async def members(self, space: bytes) -> list[ffi.Member]:
         """Members of a space, and whoever is banned from it."""
         return await self._inner.members(space)
+
+    async def space_devices(self, space: bytes) -> list[ffi.SpaceDevice]:
+        """The devices that a space was told of, revoked ones included."""
+        return await self._inner.space_devices(space)
 
     async def invitations(self, space: bytes) -> list[ffi.Invitation]:
         """The invitations of a space that are not revoked."""

@@ -81,10 +81,12 @@ class Features(Offline):
         other = bytes.fromhex("d75a980182b10ab7d54bfed3c964073a0ee172f3daa62325af021a68f707511a")
         await device.change_space(made.log, SpaceAction.ADD(member=other, level=delta.Level.READ))
         await device.change_space(made.log, SpaceAction.PROMOTE(member=other, level=delta.Level.WRITE))
-        levels = {member.author: member.level for member in await device.members(made.log)}
+        levels = {member.member: member.level for member in await device.members(made.log)}
         self.assertEqual(levels, {device.author: delta.Level.MANAGE, other: delta.Level.WRITE})
+        # Without words a device is a person of its own.
+        self.assertEqual(await device.person(made.topic, device.author), device.author)
         await device.change_space(made.log, SpaceAction.BAN(member=other, reason="weeds"))
-        [banned] = [member for member in await device.members(made.log) if member.author == other]
+        [banned] = [member for member in await device.members(made.log) if member.member == other]
         self.assertEqual((banned.level, banned.banned), (None, True))
         await device.change_space(made.log, SpaceAction.ARCHIVE_ROOM(room=room.log))
         self.assertEqual((await device.rooms(made.log))[0].state, delta.RoomState.ARCHIVED)
@@ -191,7 +193,7 @@ class Together(Networked):
         sent = await bob.send(seen.topic, "soup")
         await self.until_texts(alice, room.topic, "soup")
         self.assertEqual((await alice.messages(room.topic))[0].author, bob.author)
-        self.assertTrue(any(member.author == bob.author for member in await alice.members(made.log)))
+        self.assertTrue(any(member.member == bob.author for member in await alice.members(made.log)))
         self.assertEqual((await alice.message(sent)).text, "soup")
         for subscription in kept:
             subscription.cancel()

@@ -101,7 +101,7 @@ func plain(_ message: Message) -> [String: Any] {
 }
 
 func plain(_ reaction: Reaction) -> [String: Any] {
-    ["emoji": reaction.emoji, "author": "\(reaction.author)", "id": "\(reaction.id)"]
+    ["emoji": reaction.emoji, "author": "\(reaction.author)", "person": "\(reaction.person)", "id": "\(reaction.id)"]
 }
 
 private func plain(_ skew: ClockSkew) -> [String: Any] {

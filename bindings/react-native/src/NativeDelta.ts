@@ -67,7 +67,7 @@ export type NativeMessage = {
   deleted: boolean;
 };
 
-export type NativeReaction = { emoji: string; author: string; id: string };
+export type NativeReaction = { emoji: string; author: string; person: string; id: string };
 
 export type NativeTrouble = { code: string; reason: string };
 export type NativeGapRow = { first: number; last: number };

@@ -36,6 +36,7 @@ const ELSEWHERE: Record<string, string> = {
       'members',
       'messageHistory',
       'outbox',
+      'person',
       'profile',
       'profiles',
       'prune',
@@ -45,6 +46,7 @@ const ELSEWHERE: Record<string, string> = {
       'search',
       'setRead',
       'space',
+      'spaceDevices',
       'spaces',
       'storageUse',
       'unread',
@@ -87,7 +89,7 @@ const RECORDS: Record<string, Record<string, string>> = {
   ValueKey: {},
 };
 const ENUMS = ['Connection', 'ChangedKind'];
-const IDS = ['TopicId', 'OperationId', 'Author', 'LogId', 'NodeId', 'Position'];
+const IDS = ['TopicId', 'OperationId', 'Author', 'Identity', 'LogId', 'NodeId', 'BlobId', 'Position'];
 /** Variants whose fields cross in one flat object. */
 const SEALED = { Event: 'Event', Content: 'Content', MessagePage: 'Page' } as const;
 const PLAIN: Record<string, string> = {

@@ -1,6 +1,6 @@
 //! What is read back: messages, reactions, profiles, search. Queries run beside everything else.
 
-use delta_core::identity::{Author, OperationId};
+use delta_core::identity::{Author, Identity, OperationId};
 use delta_core::projector::Position;
 use delta_core::topic::TopicId;
 
@@ -38,6 +38,13 @@ impl Delta {
     pub async fn reactions(&self, message: OperationId) -> Result<Vec<Reaction>, DeltaError> {
         let rows = self.query(move |reader| reader.reactions(&message)).await?;
         Ok(rows.into_iter().map(Into::into).collect())
+    }
+
+    /// The person behind a device in a topic, as the space it belongs to was told; otherwise the device is a person of its
+    /// own.
+    pub async fn person(&self, topic: TopicId, device: Author) -> Result<Identity, DeltaError> {
+        let log = self.log(topic).await?;
+        self.query(move |reader| reader.person(&log, &device)).await
     }
 
     /// An author's profile in one conversation.

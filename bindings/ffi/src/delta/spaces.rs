@@ -10,7 +10,8 @@ use super::{Delta, MAX_PAGE};
 use crate::error::DeltaError;
 use crate::message::millis;
 use crate::space::{
-    AuditLine, Invitation, JoinRequest, Level, Member, Place, Room, RoomText, Space, SpaceAction, SpaceText,
+    AuditLine, Invitation, JoinRequest, Level, Member, Place, Room, RoomText, Space, SpaceAction,
+    SpaceDevice, SpaceText,
 };
 
 #[uniffi::export]
@@ -94,6 +95,12 @@ impl Delta {
     /// Members of a space, and whoever is banned from it.
     pub async fn members(&self, space: LogId) -> Result<Vec<Member>, DeltaError> {
         self.query(move |reader| Ok(reader.members(&space)?.into_iter().map(Into::into).collect())).await
+    }
+
+    /// The devices that a space was told of, revoked ones included: whose they are.
+    pub async fn space_devices(&self, space: LogId) -> Result<Vec<SpaceDevice>, DeltaError> {
+        self.query(move |reader| Ok(reader.space_devices(&space)?.into_iter().map(Into::into).collect()))
+            .await
     }
 
     /// The invitations of a space that are not revoked. Their texts are with whoever made them.

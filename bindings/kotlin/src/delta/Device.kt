@@ -27,6 +27,7 @@ import delta.ffi.RunSummary
 import delta.ffi.SearchWords
 import delta.ffi.Space
 import delta.ffi.SpaceAction
+import delta.ffi.SpaceDevice
 import delta.ffi.SpaceText
 import delta.ffi.Statistics
 import delta.ffi.StorageUse
@@ -169,6 +170,9 @@ public class Device private constructor(private val inner: Delta) : Closeable {
     /** Every text a message had, as sent first. */
     public suspend fun messageHistory(id: OperationId): List<Version> = inner.messageHistory(id)
 
+    /** The person behind a device in a topic. */
+    public suspend fun person(topic: TopicId, device: Author): Identity = inner.person(topic, device)
+
     /** An author's profile in one conversation. */
     public suspend fun profile(topic: TopicId, author: Author): Profile? = inner.profile(topic, author)
 
@@ -234,6 +238,9 @@ public class Device private constructor(private val inner: Delta) : Closeable {
 
     /** Members of a space, and whoever is banned from it. */
     public suspend fun members(space: LogId): List<Member> = inner.members(space)
+
+    /** The devices that a space was told of, revoked ones included. */
+    public suspend fun spaceDevices(space: LogId): List<SpaceDevice> = inner.spaceDevices(space)
 
     /** The invitations of a space that are not revoked. */
     public suspend fun invitations(space: LogId): List<Invitation> = inner.invitations(space)

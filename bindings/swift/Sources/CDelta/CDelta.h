@@ -445,6 +445,11 @@ uint64_t uniffi_delta_ffi_fn_method_delta_message_history(uint64_t ptr, RustBuff
 uint64_t uniffi_delta_ffi_fn_method_delta_messages(uint64_t ptr, RustBuffer topic, RustBuffer page, uint32_t limit
 );
 #endif
+#ifndef UNIFFI_FFIDEF_UNIFFI_DELTA_FFI_FN_METHOD_DELTA_PERSON
+#define UNIFFI_FFIDEF_UNIFFI_DELTA_FFI_FN_METHOD_DELTA_PERSON
+uint64_t uniffi_delta_ffi_fn_method_delta_person(uint64_t ptr, RustBuffer topic, RustBuffer device
+);
+#endif
 #ifndef UNIFFI_FFIDEF_UNIFFI_DELTA_FFI_FN_METHOD_DELTA_PROFILE
 #define UNIFFI_FFIDEF_UNIFFI_DELTA_FFI_FN_METHOD_DELTA_PROFILE
 uint64_t uniffi_delta_ffi_fn_method_delta_profile(uint64_t ptr, RustBuffer topic, RustBuffer author
@@ -528,6 +533,11 @@ uint64_t uniffi_delta_ffi_fn_method_delta_rooms(uint64_t ptr, RustBuffer space
 #ifndef UNIFFI_FFIDEF_UNIFFI_DELTA_FFI_FN_METHOD_DELTA_SPACE
 #define UNIFFI_FFIDEF_UNIFFI_DELTA_FFI_FN_METHOD_DELTA_SPACE
 uint64_t uniffi_delta_ffi_fn_method_delta_space(uint64_t ptr, RustBuffer space
+);
+#endif
+#ifndef UNIFFI_FFIDEF_UNIFFI_DELTA_FFI_FN_METHOD_DELTA_SPACE_DEVICES
+#define UNIFFI_FFIDEF_UNIFFI_DELTA_FFI_FN_METHOD_DELTA_SPACE_DEVICES
+uint64_t uniffi_delta_ffi_fn_method_delta_space_devices(uint64_t ptr, RustBuffer space
 );
 #endif
 #ifndef UNIFFI_FFIDEF_UNIFFI_DELTA_FFI_FN_METHOD_DELTA_SPACES
@@ -1235,6 +1245,12 @@ uint16_t uniffi_delta_ffi_checksum_method_delta_messages(void
     
 );
 #endif
+#ifndef UNIFFI_FFIDEF_UNIFFI_DELTA_FFI_CHECKSUM_METHOD_DELTA_PERSON
+#define UNIFFI_FFIDEF_UNIFFI_DELTA_FFI_CHECKSUM_METHOD_DELTA_PERSON
+uint16_t uniffi_delta_ffi_checksum_method_delta_person(void
+    
+);
+#endif
 #ifndef UNIFFI_FFIDEF_UNIFFI_DELTA_FFI_CHECKSUM_METHOD_DELTA_PROFILE
 #define UNIFFI_FFIDEF_UNIFFI_DELTA_FFI_CHECKSUM_METHOD_DELTA_PROFILE
 uint16_t uniffi_delta_ffi_checksum_method_delta_profile(void
@@ -1334,6 +1350,12 @@ uint16_t uniffi_delta_ffi_checksum_method_delta_rooms(void
 #ifndef UNIFFI_FFIDEF_UNIFFI_DELTA_FFI_CHECKSUM_METHOD_DELTA_SPACE
 #define UNIFFI_FFIDEF_UNIFFI_DELTA_FFI_CHECKSUM_METHOD_DELTA_SPACE
 uint16_t uniffi_delta_ffi_checksum_method_delta_space(void
+    
+);
+#endif
+#ifndef UNIFFI_FFIDEF_UNIFFI_DELTA_FFI_CHECKSUM_METHOD_DELTA_SPACE_DEVICES
+#define UNIFFI_FFIDEF_UNIFFI_DELTA_FFI_CHECKSUM_METHOD_DELTA_SPACE_DEVICES
+uint16_t uniffi_delta_ffi_checksum_method_delta_space_devices(void
     
 );
 #endif

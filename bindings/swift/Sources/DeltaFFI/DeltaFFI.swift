@@ -847,6 +847,12 @@ public protocol DeltaProtocol: AnyObject, Sendable {
     func messages(topic: TopicId, page: MessagePage, limit: UInt32) async throws  -> [Message]
     
     /**
+     * The person behind a device in a topic, as the space it belongs to was told; otherwise the device is a person of its
+     * own.
+     */
+    func person(topic: TopicId, device: Author) async throws  -> Identity
+    
+    /**
      * An author's profile in one conversation.
      */
     func profile(topic: TopicId, author: Author) async throws  -> Profile?
@@ -933,6 +939,11 @@ public protocol DeltaProtocol: AnyObject, Sendable {
      * One space.
      */
     func space(space: LogId) async throws  -> Space?
+    
+    /**
+     * The devices that a space was told of, revoked ones included: whose they are.
+     */
+    func spaceDevices(space: LogId) async throws  -> [SpaceDevice]
     
     /**
      * The spaces this device knows.
@@ -1518,6 +1529,26 @@ open func messages(topic: TopicId, page: MessagePage, limit: UInt32)async throws
 }
     
     /**
+     * The person behind a device in a topic, as the space it belongs to was told; otherwise the device is a person of its
+     * own.
+     */
+open func person(topic: TopicId, device: Author)async throws  -> Identity  {
+    return
+        try  await uniffiRustCallAsync(
+            rustFutureFunc: {
+                uniffi_delta_ffi_fn_method_delta_person(
+                        self.uniffiCloneHandle(),FfiConverterTypeTopicId_lower(topic),FfiConverterTypeAuthor_lower(device)
+                )
+            },
+            pollFunc: ffi_delta_ffi_rust_future_poll_rust_buffer,
+            completeFunc: ffi_delta_ffi_rust_future_complete_rust_buffer,
+            freeFunc: ffi_delta_ffi_rust_future_free_rust_buffer,
+            liftFunc: FfiConverterTypeIdentity_lift,
+            errorHandler: FfiConverterTypeDeltaError_lift
+        )
+}
+    
+    /**
      * An author's profile in one conversation.
      */
 open func profile(topic: TopicId, author: Author)async throws  -> Profile?  {
@@ -1839,6 +1870,25 @@ open func space(space: LogId)async throws  -> Space?  {
             completeFunc: ffi_delta_ffi_rust_future_complete_rust_buffer,
             freeFunc: ffi_delta_ffi_rust_future_free_rust_buffer,
             liftFunc: FfiConverterOptionTypeSpace.lift,
+            errorHandler: FfiConverterTypeDeltaError_lift
+        )
+}
+    
+    /**
+     * The devices that a space was told of, revoked ones included: whose they are.
+     */
+open func spaceDevices(space: LogId)async throws  -> [SpaceDevice]  {
+    return
+        try  await uniffiRustCallAsync(
+            rustFutureFunc: {
+                uniffi_delta_ffi_fn_method_delta_space_devices(
+                        self.uniffiCloneHandle(),FfiConverterTypeLogId_lower(space)
+                )
+            },
+            pollFunc: ffi_delta_ffi_rust_future_poll_rust_buffer,
+            completeFunc: ffi_delta_ffi_rust_future_complete_rust_buffer,
+            freeFunc: ffi_delta_ffi_rust_future_free_rust_buffer,
+            liftFunc: FfiConverterSequenceTypeSpaceDevice.lift,
             errorHandler: FfiConverterTypeDeltaError_lift
         )
 }
@@ -3231,7 +3281,7 @@ public struct AuditLine: Equatable, Hashable {
     /**
      * Who did it.
      */
-    public let author: Author
+    public let who: Identity
     /**
      * What, as docs/wire.md names it: `member.add`, say.
      */
@@ -3239,7 +3289,11 @@ public struct AuditLine: Equatable, Hashable {
     /**
      * Whom it is about.
      */
-    public let subject: Author?
+    public let subject: Identity?
+    /**
+     * The device it is about.
+     */
+    public let device: Author?
 
     // Default memberwise initializers are never public by default, so we
     // declare one manually.
@@ -3252,18 +3306,22 @@ public struct AuditLine: Equatable, Hashable {
          */id: OperationId, 
         /**
          * Who did it.
-         */author: Author, 
+         */who: Identity, 
         /**
          * What, as docs/wire.md names it: `member.add`, say.
          */kind: String, 
         /**
          * Whom it is about.
-         */subject: Author?) {
+         */subject: Identity?, 
+        /**
+         * The device it is about.
+         */device: Author?) {
         self.rank = rank
         self.id = id
-        self.author = author
+        self.who = who
         self.kind = kind
         self.subject = subject
+        self.device = device
     }
 
     
@@ -3284,18 +3342,20 @@ public struct FfiConverterTypeAuditLine: FfiConverterRustBuffer {
             try AuditLine(
                 rank: FfiConverterUInt32.read(from: &buf), 
                 id: FfiConverterTypeOperationId.read(from: &buf), 
-                author: FfiConverterTypeAuthor.read(from: &buf), 
+                who: FfiConverterTypeIdentity.read(from: &buf), 
                 kind: FfiConverterString.read(from: &buf), 
-                subject: FfiConverterOptionTypeAuthor.read(from: &buf)
+                subject: FfiConverterOptionTypeIdentity.read(from: &buf), 
+                device: FfiConverterOptionTypeAuthor.read(from: &buf)
         )
     }
 
     public static func write(_ value: AuditLine, into buf: inout [UInt8]) {
         FfiConverterUInt32.write(value.rank, into: &buf)
         FfiConverterTypeOperationId.write(value.id, into: &buf)
-        FfiConverterTypeAuthor.write(value.author, into: &buf)
+        FfiConverterTypeIdentity.write(value.who, into: &buf)
         FfiConverterString.write(value.kind, into: &buf)
-        FfiConverterOptionTypeAuthor.write(value.subject, into: &buf)
+        FfiConverterOptionTypeIdentity.write(value.subject, into: &buf)
+        FfiConverterOptionTypeAuthor.write(value.device, into: &buf)
     }
 }
 
@@ -3957,9 +4017,9 @@ public func FfiConverterTypeJoinRequest_lower(_ value: JoinRequest) -> RustBuffe
  */
 public struct Member: Equatable, Hashable {
     /**
-     * Who.
+     * Who: a person, on whatever device.
      */
-    public let author: Author
+    public let member: Identity
     /**
      * Their level; nothing for whoever is no member.
      */
@@ -3977,8 +4037,8 @@ public struct Member: Equatable, Hashable {
     // declare one manually.
     public init(
         /**
-         * Who.
-         */author: Author, 
+         * Who: a person, on whatever device.
+         */member: Identity, 
         /**
          * Their level; nothing for whoever is no member.
          */level: Level?, 
@@ -3988,7 +4048,7 @@ public struct Member: Equatable, Hashable {
         /**
          * Not to be added.
          */banned: Bool) {
-        self.author = author
+        self.member = member
         self.level = level
         self.muted = muted
         self.banned = banned
@@ -4010,7 +4070,7 @@ public struct FfiConverterTypeMember: FfiConverterRustBuffer {
     public static func read(from buf: inout (data: Data, offset: Data.Index)) throws -> Member {
         return
             try Member(
-                author: FfiConverterTypeAuthor.read(from: &buf), 
+                member: FfiConverterTypeIdentity.read(from: &buf), 
                 level: FfiConverterOptionTypeLevel.read(from: &buf), 
                 muted: FfiConverterBool.read(from: &buf), 
                 banned: FfiConverterBool.read(from: &buf)
@@ -4018,7 +4078,7 @@ public struct FfiConverterTypeMember: FfiConverterRustBuffer {
     }
 
     public static func write(_ value: Member, into buf: inout [UInt8]) {
-        FfiConverterTypeAuthor.write(value.author, into: &buf)
+        FfiConverterTypeIdentity.write(value.member, into: &buf)
         FfiConverterOptionTypeLevel.write(value.level, into: &buf)
         FfiConverterBool.write(value.muted, into: &buf)
         FfiConverterBool.write(value.banned, into: &buf)
@@ -4902,9 +4962,13 @@ public struct Reaction: Equatable, Hashable {
      */
     public let emoji: String
     /**
-     * Whose.
+     * The device that added it.
      */
     public let author: Author
+    /**
+     * Whose: one reaction of a kind from each person.
+     */
+    public let person: Identity
     /**
      * The operation that added it.
      */
@@ -4917,13 +4981,17 @@ public struct Reaction: Equatable, Hashable {
          * What.
          */emoji: String, 
         /**
-         * Whose.
+         * The device that added it.
          */author: Author, 
+        /**
+         * Whose: one reaction of a kind from each person.
+         */person: Identity, 
         /**
          * The operation that added it.
          */id: OperationId) {
         self.emoji = emoji
         self.author = author
+        self.person = person
         self.id = id
     }
 
@@ -4945,6 +5013,7 @@ public struct FfiConverterTypeReaction: FfiConverterRustBuffer {
             try Reaction(
                 emoji: FfiConverterString.read(from: &buf), 
                 author: FfiConverterTypeAuthor.read(from: &buf), 
+                person: FfiConverterTypeIdentity.read(from: &buf), 
                 id: FfiConverterTypeOperationId.read(from: &buf)
         )
     }
@@ -4952,6 +5021,7 @@ public struct FfiConverterTypeReaction: FfiConverterRustBuffer {
     public static func write(_ value: Reaction, into buf: inout [UInt8]) {
         FfiConverterString.write(value.emoji, into: &buf)
         FfiConverterTypeAuthor.write(value.author, into: &buf)
+        FfiConverterTypeIdentity.write(value.person, into: &buf)
         FfiConverterTypeOperationId.write(value.id, into: &buf)
     }
 }
@@ -5444,6 +5514,85 @@ public func FfiConverterTypeSpace_lift(_ buf: RustBuffer) throws -> Space {
 #endif
 public func FfiConverterTypeSpace_lower(_ value: Space) -> RustBuffer {
     return FfiConverterTypeSpace.lower(value)
+}
+
+
+/**
+ * A device that a space was told of.
+ */
+public struct SpaceDevice: Equatable, Hashable {
+    /**
+     * The device: what messages name as their author.
+     */
+    public let device: Author
+    /**
+     * Whose it is.
+     */
+    public let person: Identity
+    /**
+     * It speaks for nobody any more.
+     */
+    public let revoked: Bool
+
+    // Default memberwise initializers are never public by default, so we
+    // declare one manually.
+    public init(
+        /**
+         * The device: what messages name as their author.
+         */device: Author, 
+        /**
+         * Whose it is.
+         */person: Identity, 
+        /**
+         * It speaks for nobody any more.
+         */revoked: Bool) {
+        self.device = device
+        self.person = person
+        self.revoked = revoked
+    }
+
+    
+
+    
+}
+
+#if compiler(>=6)
+extension SpaceDevice: Sendable {}
+#endif
+
+#if swift(>=5.8)
+@_documentation(visibility: private)
+#endif
+public struct FfiConverterTypeSpaceDevice: FfiConverterRustBuffer {
+    public static func read(from buf: inout (data: Data, offset: Data.Index)) throws -> SpaceDevice {
+        return
+            try SpaceDevice(
+                device: FfiConverterTypeAuthor.read(from: &buf), 
+                person: FfiConverterTypeIdentity.read(from: &buf), 
+                revoked: FfiConverterBool.read(from: &buf)
+        )
+    }
+
+    public static func write(_ value: SpaceDevice, into buf: inout [UInt8]) {
+        FfiConverterTypeAuthor.write(value.device, into: &buf)
+        FfiConverterTypeIdentity.write(value.person, into: &buf)
+        FfiConverterBool.write(value.revoked, into: &buf)
+    }
+}
+
+
+#if swift(>=5.8)
+@_documentation(visibility: private)
+#endif
+public func FfiConverterTypeSpaceDevice_lift(_ buf: RustBuffer) throws -> SpaceDevice {
+    return try FfiConverterTypeSpaceDevice.lift(buf)
+}
+
+#if swift(>=5.8)
+@_documentation(visibility: private)
+#endif
+public func FfiConverterTypeSpaceDevice_lower(_ value: SpaceDevice) -> RustBuffer {
+    return FfiConverterTypeSpaceDevice.lower(value)
 }
 
 
@@ -9048,7 +9197,7 @@ public enum SpaceAction: Equatable, Hashable {
     case add(
         /**
          * Who.
-         */member: Author, 
+         */member: Identity, 
         /**
          * With which level.
          */level: Level
@@ -9059,7 +9208,7 @@ public enum SpaceAction: Equatable, Hashable {
     case remove(
         /**
          * Who.
-         */member: Author
+         */member: Identity
     )
     /**
      * Gives a member a higher level.
@@ -9067,7 +9216,7 @@ public enum SpaceAction: Equatable, Hashable {
     case promote(
         /**
          * Who.
-         */member: Author, 
+         */member: Identity, 
         /**
          * The new level.
          */level: Level
@@ -9078,7 +9227,7 @@ public enum SpaceAction: Equatable, Hashable {
     case demote(
         /**
          * Who.
-         */member: Author, 
+         */member: Identity, 
         /**
          * The new level.
          */level: Level
@@ -9093,7 +9242,7 @@ public enum SpaceAction: Equatable, Hashable {
     case transfer(
         /**
          * Who.
-         */member: Author
+         */member: Identity
     )
     /**
      * Removes somebody, who cannot be added again.
@@ -9101,7 +9250,7 @@ public enum SpaceAction: Equatable, Hashable {
     case ban(
         /**
          * Who.
-         */member: Author, 
+         */member: Identity, 
         /**
          * Why, at most 2048 bytes.
          */reason: String? = nil
@@ -9112,7 +9261,7 @@ public enum SpaceAction: Equatable, Hashable {
     case unban(
         /**
          * Who.
-         */member: Author
+         */member: Identity
     )
     /**
      * A member may not write for now.
@@ -9120,7 +9269,7 @@ public enum SpaceAction: Equatable, Hashable {
     case mute(
         /**
          * Who.
-         */member: Author, 
+         */member: Identity, 
         /**
          * When it ends; nothing: when it is ended.
          */until: Date? = nil
@@ -9131,7 +9280,7 @@ public enum SpaceAction: Equatable, Hashable {
     case unmute(
         /**
          * Who.
-         */member: Author
+         */member: Identity
     )
     /**
      * An invitation admits nobody any more.
@@ -9202,33 +9351,33 @@ public struct FfiConverterTypeSpaceAction: FfiConverterRustBuffer {
         
         case 2: return .delete
         
-        case 3: return .add(member: try FfiConverterTypeAuthor.read(from: &buf), level: try FfiConverterTypeLevel.read(from: &buf)
+        case 3: return .add(member: try FfiConverterTypeIdentity.read(from: &buf), level: try FfiConverterTypeLevel.read(from: &buf)
         )
         
-        case 4: return .remove(member: try FfiConverterTypeAuthor.read(from: &buf)
+        case 4: return .remove(member: try FfiConverterTypeIdentity.read(from: &buf)
         )
         
-        case 5: return .promote(member: try FfiConverterTypeAuthor.read(from: &buf), level: try FfiConverterTypeLevel.read(from: &buf)
+        case 5: return .promote(member: try FfiConverterTypeIdentity.read(from: &buf), level: try FfiConverterTypeLevel.read(from: &buf)
         )
         
-        case 6: return .demote(member: try FfiConverterTypeAuthor.read(from: &buf), level: try FfiConverterTypeLevel.read(from: &buf)
+        case 6: return .demote(member: try FfiConverterTypeIdentity.read(from: &buf), level: try FfiConverterTypeLevel.read(from: &buf)
         )
         
         case 7: return .leave
         
-        case 8: return .transfer(member: try FfiConverterTypeAuthor.read(from: &buf)
+        case 8: return .transfer(member: try FfiConverterTypeIdentity.read(from: &buf)
         )
         
-        case 9: return .ban(member: try FfiConverterTypeAuthor.read(from: &buf), reason: try FfiConverterOptionString.read(from: &buf)
+        case 9: return .ban(member: try FfiConverterTypeIdentity.read(from: &buf), reason: try FfiConverterOptionString.read(from: &buf)
         )
         
-        case 10: return .unban(member: try FfiConverterTypeAuthor.read(from: &buf)
+        case 10: return .unban(member: try FfiConverterTypeIdentity.read(from: &buf)
         )
         
-        case 11: return .mute(member: try FfiConverterTypeAuthor.read(from: &buf), until: try FfiConverterOptionTimestamp.read(from: &buf)
+        case 11: return .mute(member: try FfiConverterTypeIdentity.read(from: &buf), until: try FfiConverterOptionTimestamp.read(from: &buf)
         )
         
-        case 12: return .unmute(member: try FfiConverterTypeAuthor.read(from: &buf)
+        case 12: return .unmute(member: try FfiConverterTypeIdentity.read(from: &buf)
         )
         
         case 13: return .revokeInvitation(invitation: try FfiConverterTypeOperationId.read(from: &buf)
@@ -9265,24 +9414,24 @@ public struct FfiConverterTypeSpaceAction: FfiConverterRustBuffer {
         
         case let .add(member,level):
             writeInt(&buf, Int32(3))
-            FfiConverterTypeAuthor.write(member, into: &buf)
+            FfiConverterTypeIdentity.write(member, into: &buf)
             FfiConverterTypeLevel.write(level, into: &buf)
             
         
         case let .remove(member):
             writeInt(&buf, Int32(4))
-            FfiConverterTypeAuthor.write(member, into: &buf)
+            FfiConverterTypeIdentity.write(member, into: &buf)
             
         
         case let .promote(member,level):
             writeInt(&buf, Int32(5))
-            FfiConverterTypeAuthor.write(member, into: &buf)
+            FfiConverterTypeIdentity.write(member, into: &buf)
             FfiConverterTypeLevel.write(level, into: &buf)
             
         
         case let .demote(member,level):
             writeInt(&buf, Int32(6))
-            FfiConverterTypeAuthor.write(member, into: &buf)
+            FfiConverterTypeIdentity.write(member, into: &buf)
             FfiConverterTypeLevel.write(level, into: &buf)
             
         
@@ -9292,29 +9441,29 @@ public struct FfiConverterTypeSpaceAction: FfiConverterRustBuffer {
         
         case let .transfer(member):
             writeInt(&buf, Int32(8))
-            FfiConverterTypeAuthor.write(member, into: &buf)
+            FfiConverterTypeIdentity.write(member, into: &buf)
             
         
         case let .ban(member,reason):
             writeInt(&buf, Int32(9))
-            FfiConverterTypeAuthor.write(member, into: &buf)
+            FfiConverterTypeIdentity.write(member, into: &buf)
             FfiConverterOptionString.write(reason, into: &buf)
             
         
         case let .unban(member):
             writeInt(&buf, Int32(10))
-            FfiConverterTypeAuthor.write(member, into: &buf)
+            FfiConverterTypeIdentity.write(member, into: &buf)
             
         
         case let .mute(member,until):
             writeInt(&buf, Int32(11))
-            FfiConverterTypeAuthor.write(member, into: &buf)
+            FfiConverterTypeIdentity.write(member, into: &buf)
             FfiConverterOptionTimestamp.write(until, into: &buf)
             
         
         case let .unmute(member):
             writeInt(&buf, Int32(12))
-            FfiConverterTypeAuthor.write(member, into: &buf)
+            FfiConverterTypeIdentity.write(member, into: &buf)
             
         
         case let .revokeInvitation(invitation):
@@ -9821,6 +9970,30 @@ fileprivate struct FfiConverterOptionTypeBlobId: FfiConverterRustBuffer {
 #if swift(>=5.8)
 @_documentation(visibility: private)
 #endif
+fileprivate struct FfiConverterOptionTypeIdentity: FfiConverterRustBuffer {
+    typealias SwiftType = Identity?
+
+    public static func write(_ value: SwiftType, into buf: inout [UInt8]) {
+        guard let value = value else {
+            writeInt(&buf, Int8(0))
+            return
+        }
+        writeInt(&buf, Int8(1))
+        FfiConverterTypeIdentity.write(value, into: &buf)
+    }
+
+    public static func read(from buf: inout (data: Data, offset: Data.Index)) throws -> SwiftType {
+        switch try readInt(&buf) as Int8 {
+        case 0: return nil
+        case 1: return try FfiConverterTypeIdentity.read(from: &buf)
+        default: throw UniffiInternalError.unexpectedOptionalTag
+        }
+    }
+}
+
+#if swift(>=5.8)
+@_documentation(visibility: private)
+#endif
 fileprivate struct FfiConverterOptionTypeOperationId: FfiConverterRustBuffer {
     typealias SwiftType = OperationId?
 
@@ -10261,6 +10434,31 @@ fileprivate struct FfiConverterSequenceTypeSpace: FfiConverterRustBuffer {
         seq.reserveCapacity(Int(len))
         for _ in 0 ..< len {
             seq.append(try FfiConverterTypeSpace.read(from: &buf))
+        }
+        return seq
+    }
+}
+
+#if swift(>=5.8)
+@_documentation(visibility: private)
+#endif
+fileprivate struct FfiConverterSequenceTypeSpaceDevice: FfiConverterRustBuffer {
+    typealias SwiftType = [SpaceDevice]
+
+    public static func write(_ value: [SpaceDevice], into buf: inout [UInt8]) {
+        let len = Int32(value.count)
+        writeInt(&buf, len)
+        for item in value {
+            FfiConverterTypeSpaceDevice.write(item, into: &buf)
+        }
+    }
+
+    public static func read(from buf: inout (data: Data, offset: Data.Index)) throws -> [SpaceDevice] {
+        let len: Int32 = try readInt(&buf)
+        var seq = [SpaceDevice]()
+        seq.reserveCapacity(Int(len))
+        for _ in 0 ..< len {
+            seq.append(try FfiConverterTypeSpaceDevice.read(from: &buf))
         }
         return seq
     }
@@ -11188,6 +11386,9 @@ private let initializationResult: InitializationResult = {
     if (uniffi_delta_ffi_checksum_method_delta_messages() != 58505) {
         return InitializationResult.apiChecksumMismatch
     }
+    if (uniffi_delta_ffi_checksum_method_delta_person() != 14568) {
+        return InitializationResult.apiChecksumMismatch
+    }
     if (uniffi_delta_ffi_checksum_method_delta_profile() != 50318) {
         return InitializationResult.apiChecksumMismatch
     }
@@ -11237,6 +11438,9 @@ private let initializationResult: InitializationResult = {
         return InitializationResult.apiChecksumMismatch
     }
     if (uniffi_delta_ffi_checksum_method_delta_space() != 16604) {
+        return InitializationResult.apiChecksumMismatch
+    }
+    if (uniffi_delta_ffi_checksum_method_delta_space_devices() != 52916) {
         return InitializationResult.apiChecksumMismatch
     }
     if (uniffi_delta_ffi_checksum_method_delta_spaces() != 57650) {

@@ -834,6 +834,8 @@ internal object IntegrityCheckingUniffiLib {
     ): Int
     external fun uniffi_delta_ffi_checksum_method_delta_messages(
     ): Int
+    external fun uniffi_delta_ffi_checksum_method_delta_person(
+    ): Int
     external fun uniffi_delta_ffi_checksum_method_delta_profile(
     ): Int
     external fun uniffi_delta_ffi_checksum_method_delta_profiles(
@@ -867,6 +869,8 @@ internal object IntegrityCheckingUniffiLib {
     external fun uniffi_delta_ffi_checksum_method_delta_rooms(
     ): Int
     external fun uniffi_delta_ffi_checksum_method_delta_space(
+    ): Int
+    external fun uniffi_delta_ffi_checksum_method_delta_space_devices(
     ): Int
     external fun uniffi_delta_ffi_checksum_method_delta_spaces(
     ): Int
@@ -993,6 +997,8 @@ internal object UniffiLib {
     ): Long
     external fun uniffi_delta_ffi_fn_method_delta_messages(`ptr`: Long,`topic`: RustBuffer.ByValue,`page`: RustBuffer.ByValue,`limit`: Int,
     ): Long
+    external fun uniffi_delta_ffi_fn_method_delta_person(`ptr`: Long,`topic`: RustBuffer.ByValue,`device`: RustBuffer.ByValue,
+    ): Long
     external fun uniffi_delta_ffi_fn_method_delta_profile(`ptr`: Long,`topic`: RustBuffer.ByValue,`author`: RustBuffer.ByValue,
     ): Long
     external fun uniffi_delta_ffi_fn_method_delta_profiles(`ptr`: Long,`author`: RustBuffer.ByValue,
@@ -1026,6 +1032,8 @@ internal object UniffiLib {
     external fun uniffi_delta_ffi_fn_method_delta_rooms(`ptr`: Long,`space`: RustBuffer.ByValue,
     ): Long
     external fun uniffi_delta_ffi_fn_method_delta_space(`ptr`: Long,`space`: RustBuffer.ByValue,
+    ): Long
+    external fun uniffi_delta_ffi_fn_method_delta_space_devices(`ptr`: Long,`space`: RustBuffer.ByValue,
     ): Long
     external fun uniffi_delta_ffi_fn_method_delta_spaces(`ptr`: Long,
     ): Long
@@ -1344,6 +1352,9 @@ private fun uniffiCheckApiChecksums(lib: IntegrityCheckingUniffiLib) {
     if ((lib.uniffi_delta_ffi_checksum_method_delta_messages() and 0xFFFF) != 58505) {
         throw RuntimeException("UniFFI API checksum mismatch: try cleaning and rebuilding your project")
     }
+    if ((lib.uniffi_delta_ffi_checksum_method_delta_person() and 0xFFFF) != 14568) {
+        throw RuntimeException("UniFFI API checksum mismatch: try cleaning and rebuilding your project")
+    }
     if ((lib.uniffi_delta_ffi_checksum_method_delta_profile() and 0xFFFF) != 50318) {
         throw RuntimeException("UniFFI API checksum mismatch: try cleaning and rebuilding your project")
     }
@@ -1393,6 +1404,9 @@ private fun uniffiCheckApiChecksums(lib: IntegrityCheckingUniffiLib) {
         throw RuntimeException("UniFFI API checksum mismatch: try cleaning and rebuilding your project")
     }
     if ((lib.uniffi_delta_ffi_checksum_method_delta_space() and 0xFFFF) != 16604) {
+        throw RuntimeException("UniFFI API checksum mismatch: try cleaning and rebuilding your project")
+    }
+    if ((lib.uniffi_delta_ffi_checksum_method_delta_space_devices() and 0xFFFF) != 52916) {
         throw RuntimeException("UniFFI API checksum mismatch: try cleaning and rebuilding your project")
     }
     if ((lib.uniffi_delta_ffi_checksum_method_delta_spaces() and 0xFFFF) != 57650) {
@@ -2237,6 +2251,12 @@ public interface DeltaInterface {
     suspend fun `messages`(`topic`: TopicId, `page`: MessagePage, `limit`: kotlin.UInt): List<Message>
     
     /**
+     * The person behind a device in a topic, as the space it belongs to was told; otherwise the device is a person of its
+     * own.
+     */
+    suspend fun `person`(`topic`: TopicId, `device`: Author): Identity
+    
+    /**
      * An author's profile in one conversation.
      */
     suspend fun `profile`(`topic`: TopicId, `author`: Author): Profile?
@@ -2323,6 +2343,11 @@ public interface DeltaInterface {
      * One space.
      */
     suspend fun `space`(`space`: LogId): Space?
+    
+    /**
+     * The devices that a space was told of, revoked ones included: whose they are.
+     */
+    suspend fun `spaceDevices`(`space`: LogId): List<SpaceDevice>
     
     /**
      * The spaces this device knows.
@@ -3054,6 +3079,33 @@ open class Delta: Disposable, AutoCloseable, DeltaInterface
 
     
     /**
+     * The person behind a device in a topic, as the space it belongs to was told; otherwise the device is a person of its
+     * own.
+     */
+    @Throws(DeltaException::class)
+    @Suppress("ASSIGNED_BUT_NEVER_ACCESSED_VARIABLE")
+    override suspend fun `person`(`topic`: TopicId, `device`: Author) : Identity {
+        return uniffiRustCallAsync(
+        callWithHandle { uniffiHandle ->
+            UniffiLib.uniffi_delta_ffi_fn_method_delta_person(
+                uniffiHandle,
+                
+        FfiConverterTypeTopicId.lower(`topic`),
+        FfiConverterTypeAuthor.lower(`device`),
+            )
+        },
+        { future, callback, continuation -> UniffiLib.ffi_delta_ffi_rust_future_poll_rust_buffer(future, callback, continuation) },
+        { future, continuation -> UniffiLib.ffi_delta_ffi_rust_future_complete_rust_buffer(future, continuation) },
+        { future -> UniffiLib.ffi_delta_ffi_rust_future_free_rust_buffer(future) },
+        // lift function
+        { FfiConverterTypeIdentity.lift(it) },
+        // Error FFI converter
+        DeltaException.ErrorHandler,
+    )
+    }
+
+    
+    /**
      * An author's profile in one conversation.
      */
     @Throws(DeltaException::class)
@@ -3486,6 +3538,31 @@ open class Delta: Disposable, AutoCloseable, DeltaInterface
         { future -> UniffiLib.ffi_delta_ffi_rust_future_free_rust_buffer(future) },
         // lift function
         { FfiConverterOptionalTypeSpace.lift(it) },
+        // Error FFI converter
+        DeltaException.ErrorHandler,
+    )
+    }
+
+    
+    /**
+     * The devices that a space was told of, revoked ones included: whose they are.
+     */
+    @Throws(DeltaException::class)
+    @Suppress("ASSIGNED_BUT_NEVER_ACCESSED_VARIABLE")
+    override suspend fun `spaceDevices`(`space`: LogId) : List<SpaceDevice> {
+        return uniffiRustCallAsync(
+        callWithHandle { uniffiHandle ->
+            UniffiLib.uniffi_delta_ffi_fn_method_delta_space_devices(
+                uniffiHandle,
+                
+        FfiConverterTypeLogId.lower(`space`),
+            )
+        },
+        { future, callback, continuation -> UniffiLib.ffi_delta_ffi_rust_future_poll_rust_buffer(future, callback, continuation) },
+        { future, continuation -> UniffiLib.ffi_delta_ffi_rust_future_complete_rust_buffer(future, continuation) },
+        { future -> UniffiLib.ffi_delta_ffi_rust_future_free_rust_buffer(future) },
+        // lift function
+        { FfiConverterSequenceTypeSpaceDevice.lift(it) },
         // Error FFI converter
         DeltaException.ErrorHandler,
     )
@@ -5636,7 +5713,7 @@ data class AuditLine (
     /**
      * Who did it.
      */
-    val `author`: Author
+    val `who`: Identity
     , 
     /**
      * What, as docs/wire.md names it: `member.add`, say.
@@ -5646,7 +5723,12 @@ data class AuditLine (
     /**
      * Whom it is about.
      */
-    val `subject`: Author?
+    val `subject`: Identity?
+    , 
+    /**
+     * The device it is about.
+     */
+    val `device`: Author?
     
 ){
     
@@ -5665,8 +5747,9 @@ public object FfiConverterTypeAuditLine: FfiConverterRustBuffer<AuditLine> {
         return AuditLine(
             FfiConverterUInt.read(buf),
             FfiConverterTypeOperationId.read(buf),
-            FfiConverterTypeAuthor.read(buf),
+            FfiConverterTypeIdentity.read(buf),
             FfiConverterString.read(buf),
+            FfiConverterOptionalTypeIdentity.read(buf),
             FfiConverterOptionalTypeAuthor.read(buf),
         )
     }
@@ -5674,17 +5757,19 @@ public object FfiConverterTypeAuditLine: FfiConverterRustBuffer<AuditLine> {
     override fun allocationSize(value: AuditLine) = (
             FfiConverterUInt.allocationSize(value.`rank`) +
             FfiConverterTypeOperationId.allocationSize(value.`id`) +
-            FfiConverterTypeAuthor.allocationSize(value.`author`) +
+            FfiConverterTypeIdentity.allocationSize(value.`who`) +
             FfiConverterString.allocationSize(value.`kind`) +
-            FfiConverterOptionalTypeAuthor.allocationSize(value.`subject`)
+            FfiConverterOptionalTypeIdentity.allocationSize(value.`subject`) +
+            FfiConverterOptionalTypeAuthor.allocationSize(value.`device`)
     )
 
     override fun write(value: AuditLine, buf: ByteBuffer) {
             FfiConverterUInt.write(value.`rank`, buf)
             FfiConverterTypeOperationId.write(value.`id`, buf)
-            FfiConverterTypeAuthor.write(value.`author`, buf)
+            FfiConverterTypeIdentity.write(value.`who`, buf)
             FfiConverterString.write(value.`kind`, buf)
-            FfiConverterOptionalTypeAuthor.write(value.`subject`, buf)
+            FfiConverterOptionalTypeIdentity.write(value.`subject`, buf)
+            FfiConverterOptionalTypeAuthor.write(value.`device`, buf)
     }
 }
 
@@ -6146,9 +6231,9 @@ public object FfiConverterTypeJoinRequest: FfiConverterRustBuffer<JoinRequest> {
  */
 data class Member (
     /**
-     * Who.
+     * Who: a person, on whatever device.
      */
-    val `author`: Author
+    val `member`: Identity
     , 
     /**
      * Their level; nothing for whoever is no member.
@@ -6180,7 +6265,7 @@ data class Member (
 public object FfiConverterTypeMember: FfiConverterRustBuffer<Member> {
     override fun read(buf: ByteBuffer): Member {
         return Member(
-            FfiConverterTypeAuthor.read(buf),
+            FfiConverterTypeIdentity.read(buf),
             FfiConverterOptionalTypeLevel.read(buf),
             FfiConverterBoolean.read(buf),
             FfiConverterBoolean.read(buf),
@@ -6188,14 +6273,14 @@ public object FfiConverterTypeMember: FfiConverterRustBuffer<Member> {
     }
 
     override fun allocationSize(value: Member) = (
-            FfiConverterTypeAuthor.allocationSize(value.`author`) +
+            FfiConverterTypeIdentity.allocationSize(value.`member`) +
             FfiConverterOptionalTypeLevel.allocationSize(value.`level`) +
             FfiConverterBoolean.allocationSize(value.`muted`) +
             FfiConverterBoolean.allocationSize(value.`banned`)
     )
 
     override fun write(value: Member, buf: ByteBuffer) {
-            FfiConverterTypeAuthor.write(value.`author`, buf)
+            FfiConverterTypeIdentity.write(value.`member`, buf)
             FfiConverterOptionalTypeLevel.write(value.`level`, buf)
             FfiConverterBoolean.write(value.`muted`, buf)
             FfiConverterBoolean.write(value.`banned`, buf)
@@ -6830,9 +6915,14 @@ data class Reaction (
     val `emoji`: kotlin.String
     , 
     /**
-     * Whose.
+     * The device that added it.
      */
     val `author`: Author
+    , 
+    /**
+     * Whose: one reaction of a kind from each person.
+     */
+    val `person`: Identity
     , 
     /**
      * The operation that added it.
@@ -6856,6 +6946,7 @@ public object FfiConverterTypeReaction: FfiConverterRustBuffer<Reaction> {
         return Reaction(
             FfiConverterString.read(buf),
             FfiConverterTypeAuthor.read(buf),
+            FfiConverterTypeIdentity.read(buf),
             FfiConverterTypeOperationId.read(buf),
         )
     }
@@ -6863,12 +6954,14 @@ public object FfiConverterTypeReaction: FfiConverterRustBuffer<Reaction> {
     override fun allocationSize(value: Reaction) = (
             FfiConverterString.allocationSize(value.`emoji`) +
             FfiConverterTypeAuthor.allocationSize(value.`author`) +
+            FfiConverterTypeIdentity.allocationSize(value.`person`) +
             FfiConverterTypeOperationId.allocationSize(value.`id`)
     )
 
     override fun write(value: Reaction, buf: ByteBuffer) {
             FfiConverterString.write(value.`emoji`, buf)
             FfiConverterTypeAuthor.write(value.`author`, buf)
+            FfiConverterTypeIdentity.write(value.`person`, buf)
             FfiConverterTypeOperationId.write(value.`id`, buf)
     }
 }
@@ -7209,6 +7302,61 @@ public object FfiConverterTypeSpace: FfiConverterRustBuffer<Space> {
             FfiConverterTypeSpaceText.write(value.`about`, buf)
             FfiConverterBoolean.write(value.`deleted`, buf)
             FfiConverterBoolean.write(value.`updateRequired`, buf)
+    }
+}
+
+
+
+/**
+ * A device that a space was told of.
+ */
+data class SpaceDevice (
+    /**
+     * The device: what messages name as their author.
+     */
+    val `device`: Author
+    , 
+    /**
+     * Whose it is.
+     */
+    val `person`: Identity
+    , 
+    /**
+     * It speaks for nobody any more.
+     */
+    val `revoked`: kotlin.Boolean
+    
+){
+    
+
+    
+
+    
+    companion object
+}
+
+/**
+ * @suppress
+ */
+public object FfiConverterTypeSpaceDevice: FfiConverterRustBuffer<SpaceDevice> {
+    override fun read(buf: ByteBuffer): SpaceDevice {
+        return SpaceDevice(
+            FfiConverterTypeAuthor.read(buf),
+            FfiConverterTypeIdentity.read(buf),
+            FfiConverterBoolean.read(buf),
+        )
+    }
+
+    override fun allocationSize(value: SpaceDevice) = (
+            FfiConverterTypeAuthor.allocationSize(value.`device`) +
+            FfiConverterTypeIdentity.allocationSize(value.`person`) +
+            FfiConverterBoolean.allocationSize(value.`revoked`)
+    )
+
+    override fun write(value: SpaceDevice, buf: ByteBuffer) {
+            FfiConverterTypeAuthor.write(value.`device`, buf)
+            FfiConverterTypeIdentity.write(value.`person`, buf)
+            FfiConverterBoolean.write(value.`revoked`, buf)
     }
 }
 
@@ -11017,7 +11165,7 @@ sealed class SpaceAction {
         /**
          * Who.
          */
-        val `member`: delta.ffi.Author, 
+        val `member`: delta.ffi.Identity, 
         /**
          * With which level.
          */
@@ -11036,7 +11184,7 @@ sealed class SpaceAction {
         /**
          * Who.
          */
-        val `member`: delta.ffi.Author) : SpaceAction()
+        val `member`: delta.ffi.Identity) : SpaceAction()
         
     {
         
@@ -11051,7 +11199,7 @@ sealed class SpaceAction {
         /**
          * Who.
          */
-        val `member`: delta.ffi.Author, 
+        val `member`: delta.ffi.Identity, 
         /**
          * The new level.
          */
@@ -11070,7 +11218,7 @@ sealed class SpaceAction {
         /**
          * Who.
          */
-        val `member`: delta.ffi.Author, 
+        val `member`: delta.ffi.Identity, 
         /**
          * The new level.
          */
@@ -11095,7 +11243,7 @@ sealed class SpaceAction {
         /**
          * Who.
          */
-        val `member`: delta.ffi.Author) : SpaceAction()
+        val `member`: delta.ffi.Identity) : SpaceAction()
         
     {
         
@@ -11110,7 +11258,7 @@ sealed class SpaceAction {
         /**
          * Who.
          */
-        val `member`: delta.ffi.Author, 
+        val `member`: delta.ffi.Identity, 
         /**
          * Why, at most 2048 bytes.
          */
@@ -11129,7 +11277,7 @@ sealed class SpaceAction {
         /**
          * Who.
          */
-        val `member`: delta.ffi.Author) : SpaceAction()
+        val `member`: delta.ffi.Identity) : SpaceAction()
         
     {
         
@@ -11144,7 +11292,7 @@ sealed class SpaceAction {
         /**
          * Who.
          */
-        val `member`: delta.ffi.Author, 
+        val `member`: delta.ffi.Identity, 
         /**
          * When it ends; nothing: when it is ended.
          */
@@ -11163,7 +11311,7 @@ sealed class SpaceAction {
         /**
          * Who.
          */
-        val `member`: delta.ffi.Author) : SpaceAction()
+        val `member`: delta.ffi.Identity) : SpaceAction()
         
     {
         
@@ -11271,37 +11419,37 @@ public object FfiConverterTypeSpaceAction : FfiConverterRustBuffer<SpaceAction>{
                 )
             2 -> SpaceAction.Delete
             3 -> SpaceAction.Add(
-                FfiConverterTypeAuthor.read(buf),
+                FfiConverterTypeIdentity.read(buf),
                 FfiConverterTypeLevel.read(buf),
                 )
             4 -> SpaceAction.Remove(
-                FfiConverterTypeAuthor.read(buf),
+                FfiConverterTypeIdentity.read(buf),
                 )
             5 -> SpaceAction.Promote(
-                FfiConverterTypeAuthor.read(buf),
+                FfiConverterTypeIdentity.read(buf),
                 FfiConverterTypeLevel.read(buf),
                 )
             6 -> SpaceAction.Demote(
-                FfiConverterTypeAuthor.read(buf),
+                FfiConverterTypeIdentity.read(buf),
                 FfiConverterTypeLevel.read(buf),
                 )
             7 -> SpaceAction.Leave
             8 -> SpaceAction.Transfer(
-                FfiConverterTypeAuthor.read(buf),
+                FfiConverterTypeIdentity.read(buf),
                 )
             9 -> SpaceAction.Ban(
-                FfiConverterTypeAuthor.read(buf),
+                FfiConverterTypeIdentity.read(buf),
                 FfiConverterOptionalString.read(buf),
                 )
             10 -> SpaceAction.Unban(
-                FfiConverterTypeAuthor.read(buf),
+                FfiConverterTypeIdentity.read(buf),
                 )
             11 -> SpaceAction.Mute(
-                FfiConverterTypeAuthor.read(buf),
+                FfiConverterTypeIdentity.read(buf),
                 FfiConverterOptionalTimestamp.read(buf),
                 )
             12 -> SpaceAction.Unmute(
-                FfiConverterTypeAuthor.read(buf),
+                FfiConverterTypeIdentity.read(buf),
                 )
             13 -> SpaceAction.RevokeInvitation(
                 FfiConverterTypeOperationId.read(buf),
@@ -11341,7 +11489,7 @@ public object FfiConverterTypeSpaceAction : FfiConverterRustBuffer<SpaceAction>{
             // Add the size for the Int that specifies the variant plus the size needed for all fields
             (
                 4UL
-                + FfiConverterTypeAuthor.allocationSize(value.`member`)
+                + FfiConverterTypeIdentity.allocationSize(value.`member`)
                 + FfiConverterTypeLevel.allocationSize(value.`level`)
             )
         }
@@ -11349,14 +11497,14 @@ public object FfiConverterTypeSpaceAction : FfiConverterRustBuffer<SpaceAction>{
             // Add the size for the Int that specifies the variant plus the size needed for all fields
             (
                 4UL
-                + FfiConverterTypeAuthor.allocationSize(value.`member`)
+                + FfiConverterTypeIdentity.allocationSize(value.`member`)
             )
         }
         is SpaceAction.Promote -> {
             // Add the size for the Int that specifies the variant plus the size needed for all fields
             (
                 4UL
-                + FfiConverterTypeAuthor.allocationSize(value.`member`)
+                + FfiConverterTypeIdentity.allocationSize(value.`member`)
                 + FfiConverterTypeLevel.allocationSize(value.`level`)
             )
         }
@@ -11364,7 +11512,7 @@ public object FfiConverterTypeSpaceAction : FfiConverterRustBuffer<SpaceAction>{
             // Add the size for the Int that specifies the variant plus the size needed for all fields
             (
                 4UL
-                + FfiConverterTypeAuthor.allocationSize(value.`member`)
+                + FfiConverterTypeIdentity.allocationSize(value.`member`)
                 + FfiConverterTypeLevel.allocationSize(value.`level`)
             )
         }
@@ -11378,14 +11526,14 @@ public object FfiConverterTypeSpaceAction : FfiConverterRustBuffer<SpaceAction>{
             // Add the size for the Int that specifies the variant plus the size needed for all fields
             (
                 4UL
-                + FfiConverterTypeAuthor.allocationSize(value.`member`)
+                + FfiConverterTypeIdentity.allocationSize(value.`member`)
             )
         }
         is SpaceAction.Ban -> {
             // Add the size for the Int that specifies the variant plus the size needed for all fields
             (
                 4UL
-                + FfiConverterTypeAuthor.allocationSize(value.`member`)
+                + FfiConverterTypeIdentity.allocationSize(value.`member`)
                 + FfiConverterOptionalString.allocationSize(value.`reason`)
             )
         }
@@ -11393,14 +11541,14 @@ public object FfiConverterTypeSpaceAction : FfiConverterRustBuffer<SpaceAction>{
             // Add the size for the Int that specifies the variant plus the size needed for all fields
             (
                 4UL
-                + FfiConverterTypeAuthor.allocationSize(value.`member`)
+                + FfiConverterTypeIdentity.allocationSize(value.`member`)
             )
         }
         is SpaceAction.Mute -> {
             // Add the size for the Int that specifies the variant plus the size needed for all fields
             (
                 4UL
-                + FfiConverterTypeAuthor.allocationSize(value.`member`)
+                + FfiConverterTypeIdentity.allocationSize(value.`member`)
                 + FfiConverterOptionalTimestamp.allocationSize(value.`until`)
             )
         }
@@ -11408,7 +11556,7 @@ public object FfiConverterTypeSpaceAction : FfiConverterRustBuffer<SpaceAction>{
             // Add the size for the Int that specifies the variant plus the size needed for all fields
             (
                 4UL
-                + FfiConverterTypeAuthor.allocationSize(value.`member`)
+                + FfiConverterTypeIdentity.allocationSize(value.`member`)
             )
         }
         is SpaceAction.RevokeInvitation -> {
@@ -11462,24 +11610,24 @@ public object FfiConverterTypeSpaceAction : FfiConverterRustBuffer<SpaceAction>{
             }
             is SpaceAction.Add -> {
                 buf.putInt(3)
-                FfiConverterTypeAuthor.write(value.`member`, buf)
+                FfiConverterTypeIdentity.write(value.`member`, buf)
                 FfiConverterTypeLevel.write(value.`level`, buf)
                 Unit
             }
             is SpaceAction.Remove -> {
                 buf.putInt(4)
-                FfiConverterTypeAuthor.write(value.`member`, buf)
+                FfiConverterTypeIdentity.write(value.`member`, buf)
                 Unit
             }
             is SpaceAction.Promote -> {
                 buf.putInt(5)
-                FfiConverterTypeAuthor.write(value.`member`, buf)
+                FfiConverterTypeIdentity.write(value.`member`, buf)
                 FfiConverterTypeLevel.write(value.`level`, buf)
                 Unit
             }
             is SpaceAction.Demote -> {
                 buf.putInt(6)
-                FfiConverterTypeAuthor.write(value.`member`, buf)
+                FfiConverterTypeIdentity.write(value.`member`, buf)
                 FfiConverterTypeLevel.write(value.`level`, buf)
                 Unit
             }
@@ -11489,29 +11637,29 @@ public object FfiConverterTypeSpaceAction : FfiConverterRustBuffer<SpaceAction>{
             }
             is SpaceAction.Transfer -> {
                 buf.putInt(8)
-                FfiConverterTypeAuthor.write(value.`member`, buf)
+                FfiConverterTypeIdentity.write(value.`member`, buf)
                 Unit
             }
             is SpaceAction.Ban -> {
                 buf.putInt(9)
-                FfiConverterTypeAuthor.write(value.`member`, buf)
+                FfiConverterTypeIdentity.write(value.`member`, buf)
                 FfiConverterOptionalString.write(value.`reason`, buf)
                 Unit
             }
             is SpaceAction.Unban -> {
                 buf.putInt(10)
-                FfiConverterTypeAuthor.write(value.`member`, buf)
+                FfiConverterTypeIdentity.write(value.`member`, buf)
                 Unit
             }
             is SpaceAction.Mute -> {
                 buf.putInt(11)
-                FfiConverterTypeAuthor.write(value.`member`, buf)
+                FfiConverterTypeIdentity.write(value.`member`, buf)
                 FfiConverterOptionalTimestamp.write(value.`until`, buf)
                 Unit
             }
             is SpaceAction.Unmute -> {
                 buf.putInt(12)
-                FfiConverterTypeAuthor.write(value.`member`, buf)
+                FfiConverterTypeIdentity.write(value.`member`, buf)
                 Unit
             }
             is SpaceAction.RevokeInvitation -> {
@@ -12160,6 +12308,38 @@ public object FfiConverterOptionalTypeBlobId: FfiConverterRustBuffer<BlobId?> {
 /**
  * @suppress
  */
+public object FfiConverterOptionalTypeIdentity: FfiConverterRustBuffer<Identity?> {
+    override fun read(buf: ByteBuffer): Identity? {
+        if (buf.get().toInt() == 0) {
+            return null
+        }
+        return FfiConverterTypeIdentity.read(buf)
+    }
+
+    override fun allocationSize(value: Identity?): ULong {
+        if (value == null) {
+            return 1UL
+        } else {
+            return 1UL + FfiConverterTypeIdentity.allocationSize(value)
+        }
+    }
+
+    override fun write(value: Identity?, buf: ByteBuffer) {
+        if (value == null) {
+            buf.put(0)
+        } else {
+            buf.put(1)
+            FfiConverterTypeIdentity.write(value, buf)
+        }
+    }
+}
+
+
+
+
+/**
+ * @suppress
+ */
 public object FfiConverterOptionalTypeOperationId: FfiConverterRustBuffer<OperationId?> {
     override fun read(buf: ByteBuffer): OperationId? {
         if (buf.get().toInt() == 0) {
@@ -12662,6 +12842,34 @@ public object FfiConverterSequenceTypeSpace: FfiConverterRustBuffer<List<Space>>
         buf.putInt(value.size)
         value.iterator().forEach {
             FfiConverterTypeSpace.write(it, buf)
+        }
+    }
+}
+
+
+
+
+/**
+ * @suppress
+ */
+public object FfiConverterSequenceTypeSpaceDevice: FfiConverterRustBuffer<List<SpaceDevice>> {
+    override fun read(buf: ByteBuffer): List<SpaceDevice> {
+        val len = buf.getInt()
+        return List<SpaceDevice>(len) {
+            FfiConverterTypeSpaceDevice.read(buf)
+        }
+    }
+
+    override fun allocationSize(value: List<SpaceDevice>): ULong {
+        val sizeForLength = 4UL
+        val sizeForItems = value.map { FfiConverterTypeSpaceDevice.allocationSize(it) }.sum()
+        return sizeForLength + sizeForItems
+    }
+
+    override fun write(value: List<SpaceDevice>, buf: ByteBuffer) {
+        buf.putInt(value.size)
+        value.iterator().forEach {
+            FfiConverterTypeSpaceDevice.write(it, buf)
         }
     }
 }

@@ -132,7 +132,7 @@ internal fun Message.plain(): Plain = plain(
     "receivedAt" to receivedAt.orNothing, "editedAt" to editedAt.orNothing, "deleted" to deleted,
 )
 
-internal fun Reaction.plain(): Plain = plain("emoji" to emoji, "author" to "$author", "id" to "$id")
+internal fun Reaction.plain(): Plain = plain("emoji" to emoji, "author" to "$author", "person" to "$person", "id" to "$id")
 
 internal fun TopicStatus.plain(): Plain = plain(
     "connection" to camel(connection.name), "cursor" to cursor.plain, "head" to head.orNothing,
