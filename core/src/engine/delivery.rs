@@ -37,9 +37,9 @@ impl State {
         self.redeliver(tx, now, entropy, id)?;
         let Some(topic) = self.topics.get_mut(&id) else { return Ok(()) };
         let live = topic.is_live();
-        if live {
-            topic.blind_until = now.plus(super::state::BLIND_RETRY_MS);
-        }
+        // A clock that was put back must not stop blind retries for longer than ever meant.
+        let blind = now.plus(super::state::BLIND_RETRY_MS);
+        topic.blind_until = if live { blind } else { topic.blind_until.min(blind) };
         let lost = topic.outbox.handle_timeout(now, entropy);
         tx.outbox_requeue(&lost.rows)?;
         for attempt in &lost.attempts {

@@ -1,7 +1,9 @@
 //! What an app may do about its outbox: look at it, put parked operations back, take one back.
 
-use delta_core::engine::{Cancelled, Command, CommandError, Event, Input, Output, Reply, Unreadable};
-use delta_core::identity::{Author, OperationId};
+use delta_core::engine::{
+    Cancelled, Command, CommandError, Event, Handover, Input, Output, Reply, Unreadable,
+};
+use delta_core::identity::{Author, Millis, OperationId};
 use delta_core::ops::Content;
 use delta_core::store::{OutboxRowState, Page, Store, StoreOptions};
 
@@ -218,4 +220,25 @@ fn parked_operations_go_again_when_the_app_says_so_also_after_a_restart_without_
         jobs = posts(alice.wake());
     }
     assert_eq!(jobs.iter().map(|job| world.carry(job)).sum::<usize>(), 1);
+}
+
+#[test]
+fn a_clock_that_is_put_back_does_not_stop_retries_while_the_log_cannot_be_read() {
+    const YEAR_MS: u64 = 365 * 24 * 60 * 60 * 1_000;
+    let world = World::new(ticket().topic());
+    let mut alice = Device::new(1, Store::in_memory().unwrap(), &ticket());
+    alice.now = Millis(20 * YEAR_MS);
+    // Never connected: what is sent again is sent blind.
+    alice.join(&world);
+    alice.now = Millis(10 * YEAR_MS);
+    let command = alice.say("hello");
+    let input = alice.input(command);
+    let first = posts(alice.handle(vec![input]).unwrap());
+    assert_eq!(first.len(), 1);
+    let failed = Input::Posted { attempt: first[0].attempt, handover: Handover::Failed };
+    let mut again = posts(alice.handle(vec![failed]).unwrap());
+    while again.is_empty() {
+        again = posts(alice.wake());
+    }
+    assert!(alice.now < Millis(10 * YEAR_MS + 600_000), "{} ms later", alice.now.0 - 10 * YEAR_MS);
 }
