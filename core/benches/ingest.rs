@@ -11,7 +11,7 @@ use delta_core::engine::Engine;
 use delta_core::engine::ingest::{Context, Ingested, ingest, settle_ready};
 use delta_core::identity::{LogId, Millis};
 use delta_core::ops::{self, Body, Content, DeviceKey, Ticket, VerifiedOperation};
-use delta_core::store::{Durability, Page, Store, StoreOptions};
+use delta_core::store::{Durability, Page, Search, Store, StoreOptions};
 use delta_core::sync::session::Cursor;
 use delta_core::topic::{Chain, Generation, Seq, WriteKey};
 
@@ -53,9 +53,12 @@ fn main() {
     println!("{:<28} {:>10.1} ms", "open and first page of 50", opened.as_secs_f64() * 1e3);
     let page = (0..REPEATS).map(|_| page_through(&path, count)).min().unwrap_or_default();
     println!("{:<28} {:>10.3} ms", "a page of 50", page.as_secs_f64() * 1e3);
+    let searched = search(&path, count);
+    println!("{:<28} {:>10.3} ms", "a search", searched.as_secs_f64() * 1e3);
     let ratio = |took: Duration, target_ms: f64| took.as_secs_f64() * 1e3 / target_ms;
     println!("ratio {:.2} (target <= 1): cold open with {count} operations / 150 ms", ratio(opened, 150.0));
     println!("ratio {:.3} (target <= 1): message page of 50 / 2 ms", ratio(page, 2.0));
+    println!("ratio {:.3} (target <= 1): search over {count} messages / 20 ms", ratio(searched, 20.0));
 }
 
 /// Messages by several authors in turn.
@@ -125,6 +128,39 @@ fn page_through(path: &std::path::Path, count: usize) -> Duration {
     });
     assert_eq!(seen, count);
     took / pages.max(1)
+}
+
+/// The slowest of some searches: a word of every message, one of a single message, two that stand together in one,
+/// and one by who wrote it in a time.
+fn search(path: &std::path::Path, count: usize) -> Duration {
+    let mut store = Store::open(path, StoreOptions::default()).expect("open");
+    loop {
+        let tx = store.begin(Durability::Normal).expect("begin");
+        let more = tx.index_texts(BATCH).expect("index");
+        tx.commit().expect("commit");
+        if !more {
+            break;
+        }
+    }
+    let reader = store.reader().expect("reader");
+    let author = DeviceKey::from_bytes(&[3; 32]).author();
+    let of = |words: &str| Search { words: words.into(), log: Some(LOG), ..Search::default() };
+    let single = (count / 3).to_string();
+    let (every, one) = (of("quick"), of(&single));
+    let both = of(&format!("{single} lazy"));
+    let filtered = Search { author: Some(author), until: Some(Millis(count as u64 / 2)), ..of("fox") };
+    let half = count / 2 / usize::from(AUTHORS);
+    let cases = [(every, 50.min(count)), (one, 1), (both, 1), (filtered, 50.min(half))];
+    let slowest = cases.into_iter().map(|(search, expected)| {
+        let runs = (0..REPEATS).map(|_| {
+            let mut found = Vec::new();
+            let took = time(|| found = reader.search(&search, 50).expect("a search"));
+            assert_eq!(found.len(), expected);
+            took
+        });
+        runs.min().unwrap_or_default()
+    });
+    slowest.max().unwrap_or_default()
 }
 
 #[allow(clippy::disallowed_methods, reason = "a benchmark measures time")]

@@ -42,6 +42,8 @@ pub const MAX_VALUE: usize = 64 * 1024;
 pub const MAX_REPLACED: usize = 64;
 /// How far ahead of a device's clock the time of a key-value may be for the device to follow it, milliseconds.
 pub const MAX_AHEAD_MS: u64 = 60 * 60 * 1000;
+/// Most unread messages, and mentions, of a conversation that are counted: an app shows "999+".
+pub const MAX_UNREAD: u32 = 1000;
 /// Most words a search looks for.
 pub const MAX_SEARCH_WORDS: usize = 16;
 /// Most members of a space.

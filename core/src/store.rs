@@ -20,6 +20,7 @@ mod pending;
 mod positions;
 mod queries;
 mod read_model;
+mod reading;
 mod rotation;
 mod schema;
 mod search;
@@ -53,6 +54,7 @@ pub use pending::{
     PendingCount, PendingLimits, PendingReason, Receipt, WaitingForKey, WaitingForPredecessor,
 };
 pub use queries::{MessageEdit, MessageRow, Page, ProfileRow, ReactionRow};
+pub use reading::{Arrival, Receipted, Times};
 pub use rotation::{StoredRotation, TopicClose};
 pub use schema::SCHEMA_VERSION;
 pub use search::{Found, Search};

@@ -238,7 +238,8 @@ pub struct SearchWords {
 impl SearchWords {
     pub(crate) fn within(self, log: Option<LogId>) -> store::Search {
         let Self { words, author, since, until, .. } = self;
-        store::Search { words, log, author, since: since.map(millis), until: until.map(millis) }
+        let (since, until) = (since.map(millis), until.map(millis));
+        store::Search { words, log, author, since, until, before: None }
     }
 }
 

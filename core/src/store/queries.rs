@@ -166,22 +166,23 @@ pub(super) const ONE: &str = message!(
     "operations o JOIN message m ON m.entry = o.entry WHERE substr(o.hash, 1, 8) = substr(?1, 1, 8) AND o.hash = ?1"
 );
 
-/// The columns of a message, and its entry after them; filtered by log, author and time of receipt (?1 to ?4).
+/// The columns of a message, and its entry after them; filtered by log, author, time of receipt (?1 to ?4)
+/// and arrival (?6). The words (or the arrival) choose the rows: the `+` keeps the filters from it.
 macro_rules! search {
     ($from:literal, $rest:literal) => {
         concat!(
             "SELECT m.id, m.log, m.author, m.seq_num, m.pos, ifnull(m.edited_text, m.text), m.reply, m.mentions, \
              m.edit, m.edited_ms, m.deleted_by, m.sent_ms, m.received_ms, m.entry FROM ",
             $from,
-            " m.text IS NOT NULL AND (?1 IS NULL OR m.log = ?1) AND (?2 IS NULL OR m.author = ?2)
-             AND (?3 IS NULL OR m.received_ms >= ?3) AND (?4 IS NULL OR m.received_ms < ?4) ",
+            " m.text IS NOT NULL AND (?1 IS NULL OR +m.log = ?1) AND (?2 IS NULL OR +m.author = ?2)
+             AND (?3 IS NULL OR +m.received_ms >= ?3) AND (?4 IS NULL OR +m.received_ms < ?4) AND m.entry < ?6 ",
             $rest
         )
     };
 }
 
 pub(super) const SEARCH: &str = search!(
-    "text_index f CROSS JOIN message m ON m.entry = f.rowid WHERE text_index MATCH ?6 AND",
+    "text_index f CROSS JOIN message m ON m.entry = f.rowid WHERE text_index MATCH ?7 AND",
     "AND NOT EXISTS (SELECT 1 FROM text_due WHERE entry = f.rowid) ORDER BY f.rowid DESC LIMIT ?5"
 );
 /// What changed since it was indexed.

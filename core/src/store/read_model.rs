@@ -246,6 +246,7 @@ impl Tx<'_> {
         let mentions = text
             .filter(|text| !text.mentions.is_empty())
             .map(|text| text.mentions.iter().flat_map(|author| author.0).collect::<Vec<u8>>());
+        self.put_mentions(entry, &fact.log, text.map_or(&[], |text| text.mentions))?;
         self.run_kept(
             Kept::Message,
             "INSERT INTO message (entry, author, log, seq_num, id, pos, received_ms, sent_ms, text, reply, mentions,

@@ -16,6 +16,7 @@ pub(super) const MIGRATIONS: &[&str] = &[
     include_str!("../../../migrations/0006_session_peers.sql"),
     include_str!("../../../migrations/0007_key_values.sql"),
     include_str!("../../../migrations/0008_devices.sql"),
+    include_str!("../../../migrations/0009_reading.sql"),
 ];
 
 /// The newest schema version.

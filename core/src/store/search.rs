@@ -8,6 +8,7 @@ use rusqlite::params;
 use super::db::{Db, int};
 use super::error::StoreError;
 use super::queries::{MessageRow, SEARCH, SEARCH_DUE, SEARCH_TAIL, message_row};
+use super::reading::Arrival;
 use super::tx::Tx;
 use crate::identity::{Author, LogId, Millis};
 use crate::limits::MAX_SEARCH_WORDS;
@@ -30,6 +31,8 @@ pub struct Search {
     pub since: Option<Millis>,
     /// Only received earlier than this.
     pub until: Option<Millis>,
+    /// Only what came to this device before this: the last of the page before.
+    pub before: Option<Arrival>,
 }
 
 /// Shows nothing of what is looked for.
@@ -44,6 +47,8 @@ impl fmt::Debug for Search {
 pub struct Found {
     /// The message.
     pub message: MessageRow,
+    /// Where the next page goes on.
+    pub arrival: Arrival,
     /// Its text around the first word that was looked for, at most 120 characters.
     pub excerpt: String,
 }
@@ -67,23 +72,24 @@ impl Db {
         let (log, author) = (search.log.map(|log| log.0), search.author.map(|author| author.0));
         let times = [search.since, search.until].map(|at| at.map(|at| int(at.0)));
         let [since, until] = times;
+        let before = search.before.map_or(i64::MAX, |before| before.0);
         let limit_sql = int(limit as u64);
         let row = |row: &rusqlite::Row<'_>| Ok((row.get::<_, i64>(13)?, message_row(row)?));
         let mut rows =
-            self.all(SEARCH, params![log, author, since, until, limit_sql, quoted.join(" ")], row)?;
+            self.all(SEARCH, params![log, author, since, until, limit_sql, before, quoted.join(" ")], row)?;
         let has_all = |message: &MessageRow| {
             let text: BTreeSet<_> = words(message.text.as_deref().unwrap_or_default()).collect();
             wanted.is_subset(&text)
         };
         for sql in [SEARCH_DUE, SEARCH_TAIL] {
-            let beside = self.all(sql, params![log, author, since, until, TAIL], row)?;
+            let beside = self.all(sql, params![log, author, since, until, TAIL, before], row)?;
             rows.extend(beside.into_iter().filter(|(_, message)| has_all(message)));
         }
         rows.sort_by_key(|(entry, _)| std::cmp::Reverse(*entry));
         rows.truncate(limit);
-        let found = |(_, message): (i64, MessageRow)| {
+        let found = |(entry, message): (i64, MessageRow)| {
             let excerpt = excerpt(message.text.as_deref().unwrap_or_default(), &wanted);
-            Found { message, excerpt }
+            Found { message, arrival: Arrival(entry), excerpt }
         };
         Ok(rows.into_iter().map(found).collect())
     }

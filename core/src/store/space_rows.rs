@@ -136,9 +136,9 @@ impl fmt::Debug for RequestRow {
 /// What of a conversation has not been read.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Unread {
-    /// Messages of others after the marker.
+    /// Messages of others after the marker, at most [`crate::limits::MAX_UNREAD`].
     pub messages: u64,
-    /// Those of them that mention the reader.
+    /// Those of them that mention the reader, at most as many.
     pub mentions: u64,
 }
 
@@ -186,11 +186,23 @@ impl Db {
         self.one(select_room!("WHERE room = ?1"), [room.0], room_row)
     }
 
-    /// Members of a space and whoever is banned from it.
+    /// All members of a space and whoever is banned from it.
     pub fn members(&self, space: &LogId) -> Result<Vec<MemberRow>, StoreError> {
+        self.members_after(space, None, usize::MAX)
+    }
+
+    /// A page of at most `limit` of them, by their keys.
+    pub fn members_after(
+        &self,
+        space: &LogId,
+        after: Option<&Identity>,
+        limit: usize,
+    ) -> Result<Vec<MemberRow>, StoreError> {
+        let after = after.map_or(&[][..], |member| &member.0);
         self.all(
-            "SELECT author, level, muted, banned FROM member WHERE space = ?1 ORDER BY author",
-            [space.0],
+            "SELECT author, level, muted, banned FROM member WHERE space = ?1 AND author > ?2
+             ORDER BY author LIMIT ?3",
+            params![space.0, after, int(limit as u64)],
             |row| {
                 let level = row.get::<_, Option<i64>>(1)?.and_then(|level| Level::from_number(uint(level)));
                 let standing = Standing { level, muted: row.get(2)?, banned: row.get(3)? };
@@ -236,17 +248,18 @@ impl Db {
         )
     }
 
-    /// What happened in a space, newest first, below a rank.
+    /// What happened in a space, newest first, before a line (its rank and id).
     pub fn audit(
         &self,
         space: &LogId,
-        below: Option<u32>,
+        before: Option<(u32, OperationId)>,
         limit: usize,
     ) -> Result<Vec<AuditRow>, StoreError> {
+        let (rank, id) = before.map_or((i64::MAX, [0; 32]), |(rank, id)| (i64::from(rank), id.0));
         self.all(
-            "SELECT rank, id, author, kind, subject, device FROM audit WHERE space = ?1 AND rank < ?2
-             ORDER BY rank DESC, id DESC LIMIT ?3",
-            params![space.0, below.map_or(i64::MAX, i64::from), int(limit as u64)],
+            "SELECT rank, id, author, kind, subject, device FROM audit
+             WHERE space = ?1 AND (rank, id) < (?2, ?3) ORDER BY rank DESC, id DESC LIMIT ?4",
+            params![space.0, rank, id, int(limit as u64)],
             |row| {
                 let (id, who) = (OperationId(row.get(1)?), Identity(row.get(2)?));
                 let subject = row.get::<_, Option<[u8; 32]>>(4)?.map(Identity);
@@ -274,26 +287,6 @@ impl Db {
     pub fn unjudged(&self, log: &LogId) -> Result<u64, StoreError> {
         let count = self.one("SELECT count(*) FROM unjudged WHERE log = ?1", [log.0], |row| row.get(0))?;
         Ok(uint(count.unwrap_or(0)))
-    }
-
-    /// What the person behind `reader` has not read of a conversation.
-    pub fn unread(&self, log: &LogId, reader: &Author) -> Result<Unread, StoreError> {
-        let marker =
-            self.one("SELECT pos, author, seq_num FROM read_marker WHERE log = ?1", [log.0], |row| {
-                Ok((row.get::<_, [u8; 16]>(0)?, row.get::<_, [u8; 32]>(1)?, row.get::<_, i64>(2)?))
-            })?;
-        let (pos, author, seq_num) = marker.unwrap_or(([0; 16], [0; 32], -1));
-        let person = self.person(log, reader)?;
-        let unread = self.one(
-            "SELECT count(*),
-                 ifnull(sum(mentions IS NOT NULL AND (instr(mentions, ?5) > 0 OR instr(mentions, ?6) > 0)), 0)
-             FROM message m
-             WHERE m.log = ?1 AND (m.pos, m.author, m.seq_num) > (?2, ?3, ?4)
-               AND ifnull(m.identity, m.author) <> ?6 AND m.text IS NOT NULL",
-            params![log.0, pos, author, seq_num, reader.0, person.0],
-            |row| Ok(Unread { messages: uint(row.get(0)?), mentions: uint(row.get(1)?) }),
-        )?;
-        Ok(unread.unwrap_or_default())
     }
 }
 

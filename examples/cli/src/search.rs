@@ -41,6 +41,7 @@ pub async fn run(options: &Options, output: &Output) -> anyhow::Result<()> {
         author: *author,
         since: from_ms.map(Millis),
         until: to_ms.map(Millis),
+        before: None,
     };
     let limit = usize::from(*limit);
     let client = base.open(output).await?;

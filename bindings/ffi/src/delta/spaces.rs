@@ -122,6 +122,8 @@ impl Delta {
         before: Option<u32>,
     ) -> Result<Vec<AuditLine>, DeltaError> {
         let limit = limit.min(MAX_PAGE) as usize;
+        // Below every line of that rank.
+        let before = before.map(|rank| (rank, OperationId([0; 32])));
         self.query(move |reader| {
             Ok(reader.audit(&space, before, limit)?.into_iter().map(Into::into).collect())
         })

@@ -4,5 +4,6 @@ mod forks;
 mod key_values;
 mod logs;
 mod read_model;
+mod reading;
 mod spaces;
 pub(crate) mod support;

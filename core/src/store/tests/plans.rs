@@ -6,9 +6,9 @@ use std::collections::BTreeSet;
 
 use crate::engine::ingest::tests_support::{Device, LOG, Writer, ticket};
 use crate::engine::ingest::{place, publish_local, settle_overdue, settle_ready};
-use crate::identity::{EnvelopeHash, Millis, OperationId};
+use crate::identity::{Author, EnvelopeHash, Millis, OperationId};
 use crate::ops::{Content, HybridTime, KeyValue, ValueKey};
-use crate::store::{NewOutboxRow, Origin, Page, ValuePage};
+use crate::store::{NewOutboxRow, Origin, Page, Search, Times, ValuePage};
 use crate::sync::outbox::Requeued;
 use crate::topic::{Generation, Seq};
 
@@ -22,7 +22,15 @@ pub(in crate::store) fn record(sql: &str) {
 }
 
 /// A table of one row, and what a step before has read by an index.
-const SMALL: &[&str] = &["SCAN tally", "SCAN CONSTANT ROW", "SCAN (subquery"];
+const SMALL: &[&str] = &[
+    "SCAN tally",
+    "SCAN CONSTANT ROW",
+    "SCAN (subquery",
+    // One row; the full-text index, by the words that are looked for; as many spaces as one has joined.
+    "SCAN text_upto",
+    "SCAN f VIRTUAL TABLE INDEX",
+    "SCAN space",
+];
 /// What reads little by nature and sorts it then: the reactions of one message, the one operation of a hash (found by
 /// its first bytes), the states of one topic's rows, the epochs of one log.
 const MAY_SORT: &[&str] = &["reaction r", "UNION ALL", "GROUP BY", "count(DISTINCT"];
@@ -62,15 +70,39 @@ fn work() -> Device {
     let middle = device.messages()[1].position;
     for page in [Page::Newest, Page::Before(middle), Page::After(middle)] {
         device.store.messages(&LOG, page, 50).unwrap();
+        for author in [ada.author(), ben.author()] {
+            device.store.messages_by(&LOG, &author, Times::default(), page, 50).unwrap();
+        }
     }
     device.store.message(&other.id()).unwrap();
     device.store.message_history(&hello.id()).unwrap();
     device.store.reactions(&hello.id()).unwrap();
     device.store.profiles(&ada.author()).unwrap();
     device.store.list_operations(None, 50).unwrap();
+    read(&device, &ada.author());
     device.store.log_heads(&LOG).unwrap();
     device.store.standing(topic).unwrap();
     device
+}
+
+/// What apps ask for beside pages of messages.
+fn read(device: &Device, who: &Author) {
+    let db = &device.store;
+    let (_, next) = db.messages_received(&LOG, Times::default(), None, 1).unwrap();
+    db.messages_received(&LOG, Times::default(), next, 50).unwrap();
+    db.mentions(who, None, None, 50).unwrap();
+    db.mentions(who, Some(&LOG), None, 50).unwrap();
+    db.unread(&LOG, who).unwrap();
+    db.spaces().unwrap();
+    db.space(&LOG).unwrap();
+    db.rooms(&LOG).unwrap();
+    db.room(&LOG).unwrap();
+    db.members_after(&LOG, Some(&(*who).into()), 50).unwrap();
+    db.invites(&LOG).unwrap();
+    db.audit(&LOG, Some((1, OperationId([0; 32]))), 50).unwrap();
+    db.requests(&LOG).unwrap();
+    db.unjudged(&LOG).unwrap();
+    db.search(&Search { words: "other".into(), log: Some(LOG), ..Search::default() }, 50).unwrap();
 }
 
 /// Values of keys, one of which is replaced by name, and one of which goes with its log.

@@ -252,7 +252,19 @@ fn a_space_its_members_and_its_room_are_rows() {
         device.store.audit(&space(), None, 50).unwrap().into_iter().map(|row| row.kind).collect();
     let expected = ["member.mute", "room.create", "member.add", "member.add", "member.add", "space.create"];
     assert_eq!(kinds, expected);
-    let older = device.store.audit(&space(), Some(2), 50).unwrap();
+    let (mut lines, mut before) = (Vec::new(), None);
+    while let Some(line) = device.store.audit(&space(), before, 1).unwrap().pop() {
+        before = Some((line.rank, line.id));
+        lines.push(line);
+    }
+    assert_eq!(lines, device.store.audit(&space(), None, 50).unwrap(), "line by line");
+    let (mut people, mut after) = (Vec::new(), None);
+    while let Some(row) = device.store.members_after(&space(), after.as_ref(), 1).unwrap().pop() {
+        after = Some(row.member);
+        people.push(row);
+    }
+    assert_eq!(people, device.store.members(&space()).unwrap(), "one by one");
+    let older = device.store.audit(&space(), Some((2, OperationId([0; 32]))), 50).unwrap();
     assert_eq!(older.iter().map(|row| row.rank).collect::<Vec<_>>(), [1, 0]);
 }
 

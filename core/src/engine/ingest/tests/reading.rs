@@ -1,0 +1,163 @@
+//! Messages by author, by time of receipt, by whom they mention; what is unread; pages of what was found.
+
+use super::support::{Device, LOG, Writer};
+use crate::engine::ingest::{Context, ingest};
+use crate::identity::{Author, Millis, OperationId};
+use crate::limits::MAX_UNREAD;
+use crate::ops::{Content, VerifiedOperation};
+use crate::store::{MessageRow, Page, Search, Times, Unread};
+
+const ME: Author = Author([9; 32]);
+
+/// Messages of two authors in turn, edits and reactions among them; every third mentions [`ME`], twice.
+fn world(messages: usize) -> (Device, [Author; 2]) {
+    let (mut device, mut writers) = (Device::new(), [Writer::new(1), Writer::new(2)]);
+    let mut seq = 0;
+    let mut receive = |op: VerifiedOperation| {
+        seq += 1;
+        // The server's clock goes back from time to time.
+        let received = Millis(1_000 + (seq * 7) % 50);
+        let context = Context { received, ..device.context(0, seq) };
+        device.write(|tx| ingest(tx, &context, &op).unwrap());
+        op.id()
+    };
+    for n in 0..messages {
+        let writer = &mut writers[usize::from(n % 5 < 2)];
+        let mentions = if n % 3 == 0 { vec![ME, Author([1; 32]), ME] } else { Vec::new() };
+        let message = Content::MessageSend { text: format!("word {n}"), reply: None, mentions };
+        let id = receive(writer.write(message));
+        match n % 7 {
+            0 => drop(receive(writer.edit(id, &format!("word {n} edited")))),
+            1 => drop(receive(writer.react(id, "👍", true))),
+            2 => drop(receive(writer.delete(id))),
+            _ => {}
+        }
+    }
+    let authors = writers.each_ref().map(Writer::author);
+    (device, authors)
+}
+
+fn ids(rows: &[MessageRow]) -> Vec<OperationId> {
+    rows.iter().map(|row| row.id).collect()
+}
+
+#[test]
+fn pages_of_one_authors_messages_join_from_any_position() {
+    let (device, authors) = world(40);
+    let all = device.messages();
+    for author in authors {
+        let of: Vec<MessageRow> = all.iter().filter(|row| row.author() == author).cloned().collect();
+        let page =
+            |page, limit| device.store.messages_by(&LOG, &author, Times::default(), page, limit).unwrap();
+        assert_eq!(page(Page::Newest, 100), of);
+        let mut back = page(Page::Newest, 3);
+        while let Some(first) = back.first().map(|row| row.position) {
+            let before = page(Page::Before(first), 3);
+            if before.is_empty() {
+                break;
+            }
+            back.splice(0..0, before);
+        }
+        assert_eq!(back, of);
+        // Also from a message of somebody else.
+        for row in &all {
+            let split = of.partition_point(|own| own.position < row.position);
+            let after = of.iter().filter(|own| own.position > row.position).take(4).cloned();
+            assert_eq!(page(Page::Before(row.position), 100), of[..split]);
+            assert_eq!(page(Page::After(row.position), 4), after.collect::<Vec<_>>());
+        }
+        let times = Times { since: Some(Millis(1_010)), until: Some(Millis(1_030)) };
+        let within = |row: &&MessageRow| row.received_at.is_some_and(|at| (1_010..1_030).contains(&at.0));
+        let in_time = device.store.messages_by(&LOG, &author, times, Page::Newest, 100).unwrap();
+        assert_eq!(in_time, of.iter().filter(within).cloned().collect::<Vec<_>>());
+    }
+}
+
+#[test]
+fn messages_are_paged_by_the_time_they_were_received() {
+    let (device, _) = world(40);
+    // Stable: equal times stay in the order in which they came.
+    let mut all = device.messages();
+    all.sort_by_key(|row| row.received_at);
+    for (since, until) in [(None, None), (Some(1_013), Some(1_040)), (Some(1_049), None), (Some(5_000), None)]
+    {
+        let times = Times { since: since.map(Millis), until: until.map(Millis) };
+        let range = since.unwrap_or(0)..until.unwrap_or(u64::MAX);
+        let within = |row: &&MessageRow| row.received_at.is_some_and(|at| range.contains(&at.0));
+        let expected: Vec<_> = all.iter().filter(within).cloned().collect();
+        let (mut found, mut after) = (Vec::new(), None);
+        loop {
+            let (page, next) = device.store.messages_received(&LOG, times, after, 4).unwrap();
+            found.extend(page);
+            after = next;
+            if after.is_none() {
+                break;
+            }
+        }
+        assert_eq!(ids(&found), ids(&expected), "{times:?}");
+    }
+}
+
+#[test]
+fn mentions_are_listed_newest_first_without_what_was_deleted() {
+    let (mut device, _) = world(40);
+    let mentioned = |row: &&MessageRow| row.mentions.contains(&ME);
+    let expected: Vec<_> = device.messages().iter().filter(mentioned).rev().cloned().collect();
+    assert!(expected.len() > 5);
+    let check = |device: &Device| {
+        for log in [None, Some(&LOG)] {
+            let (mut found, mut before) = (Vec::new(), None);
+            loop {
+                let page = device.store.mentions(&ME, log, before, 3).unwrap();
+                let Some((last, _)) = page.last() else { break };
+                before = Some(*last);
+                found.extend(page.into_iter().map(|(_, row)| row));
+            }
+            assert_eq!(ids(&found), ids(&expected));
+        }
+        let other = crate::identity::LogId([1; 32]);
+        assert_eq!(device.store.mentions(&ME, Some(&other), None, 9).unwrap(), []);
+    };
+    check(&device);
+    device.write(|tx| tx.rebuild().unwrap());
+    check(&device);
+}
+
+#[test]
+fn what_is_unread_is_counted_up_to_its_limit() {
+    let (mut device, mut writer) = (Device::new(), Writer::new(1));
+    let limit = u64::from(MAX_UNREAD);
+    let mut say = |device: &mut Device, seqs: std::ops::RangeInclusive<u64>| {
+        let mentions = || Content::MessageSend { text: "x".into(), reply: None, mentions: vec![ME] };
+        let ops: Vec<_> = seqs.map(|seq| (seq, writer.write(mentions()))).collect();
+        device.receive_all(ops.iter().map(|(seq, op)| (*seq, op)));
+        device.store.unread(&LOG, &ME).unwrap()
+    };
+    let all = |count| Unread { messages: count, mentions: count };
+    assert_eq!(say(&mut device, 1..=limit - 1), all(limit - 1));
+    assert_eq!(say(&mut device, limit..=limit), all(limit), "at the limit");
+    assert_eq!(say(&mut device, limit + 1..=limit + 1), all(limit), "past it");
+    let third = device.messages()[2].position;
+    device.write(|tx| tx.set_read(&LOG, &third).unwrap());
+    assert_eq!(device.store.unread(&LOG, &ME).unwrap(), all(limit - 2));
+    assert_eq!(device.store.unread(&LOG, &writer.author()).unwrap(), Unread::default(), "one's own");
+}
+
+#[test]
+fn pages_of_what_was_found_join_with_and_without_the_index() {
+    let (mut device, _) = world(40);
+    let wanted = |row: &&MessageRow| row.text.is_some();
+    let expected: Vec<_> = device.messages().iter().filter(wanted).rev().cloned().collect();
+    for indexed in [0, 10, 100] {
+        device.write(|tx| tx.index_texts(indexed).unwrap());
+        let mut search = Search { words: "word".into(), ..Search::default() };
+        let mut found = Vec::new();
+        loop {
+            let page = device.store.search(&search, 4).unwrap();
+            let Some(last) = page.last() else { break };
+            search.before = Some(last.arrival);
+            found.extend(page.into_iter().map(|found| found.message));
+        }
+        assert_eq!(ids(&found), ids(&expected), "{indexed} indexed");
+    }
+}
