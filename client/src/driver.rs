@@ -323,6 +323,7 @@ impl Driver {
                 self.inputs.push(Input::Refused { conn, unreadable });
             }
             Message::Posted { attempt, handover } => self.inputs.push(Input::Posted { attempt, handover }),
+            Message::Sealed(sealed) => self.inputs.push(Input::Sealed(sealed)),
             Message::RecordsRenewed { ok } => self.inputs.push(Input::RecordsRenewed { ok }),
             Message::NetworkChanged => self.inputs.push(Input::NetworkChanged),
             Message::Suspend { done } => self.suspending = Some(done),
@@ -446,6 +447,7 @@ impl Driver {
                 Output::Disconnect { conn } => self.outbound.forget(conn),
                 Output::RenewRecords { sources } => self.outbound.renew(sources, &self.inbox),
                 Output::Post(job) => self.outbound.post(job, &self.workers, &self.inbox),
+                Output::Seal(job) => self.inbox.spawn_seal(&self.workers, *job),
                 Output::Reply { id, result } => self.reply(id, result.map_err(ClientError::from)),
                 Output::Event(event) => self.tell(event),
             }

@@ -233,6 +233,7 @@ fn command_code(error: &CommandError) -> &'static str {
         CommandError::RoomOfSpace => "room_of_space",
         CommandError::Refused(_) => "not_allowed",
         CommandError::MayNotWrite => "may_not_write",
+        CommandError::Cooldown { .. } => "cooldown",
         CommandError::UpdateRequired => "update_required",
         CommandError::LastManager => "last_manager",
         CommandError::OutboxFull => "outbox_full",

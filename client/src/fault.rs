@@ -70,6 +70,7 @@ const fn of_command(error: &CommandError) -> Fault {
         | CommandError::RoomOfSpace
         | CommandError::Refused(_)
         | CommandError::MayNotWrite
+        | CommandError::Cooldown { .. }
         | CommandError::UpdateRequired
         | CommandError::LastManager
         | CommandError::NotRotator

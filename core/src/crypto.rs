@@ -26,7 +26,8 @@ pub use direct::{Channel, Direct, DirectError, OpenedDirect, seal_direct};
 pub use keys::{DeviceSecrets, PREKEY_GRACE_MS, PREKEY_LIFETIME_MS};
 pub use message::MAX_PAYLOAD;
 pub use rotation::{
-    IncomingRotation, PreparedRotation, Recipient, RotationError, Rotator, open_rotation, prepare_rotation,
+    IncomingRotation, PreparedRotation, Recipient, RotationError, Rotator, open_key, open_rotation,
+    prepare_rotation, seal_key,
 };
 pub use session::Session;
 use thiserror::Error;

@@ -21,6 +21,7 @@ mod hints;
 pub mod ingest;
 mod io;
 mod jobs;
+mod keeping;
 mod key_values;
 pub mod look;
 mod outbox;
@@ -29,6 +30,7 @@ mod receive;
 pub mod refetch;
 mod refusal;
 mod rotation;
+mod seal;
 mod sending;
 mod signals;
 mod sleep;
@@ -36,6 +38,7 @@ mod slots;
 mod spaces;
 mod state;
 mod storage;
+mod topics;
 mod tunnels;
 
 use std::collections::VecDeque;
@@ -62,7 +65,9 @@ pub use io::{
     SeenDirectory, TopicStatus,
 };
 pub use jobs::{OpenJob, Opened, OpenedBatch, PostJob, PostJobError, Why, open};
+pub use keeping::{KEEP_MAX_MS, KEEP_MIN_MS};
 pub use refusal::{Blocked, CommandError, Unreadable};
+pub use seal::{SealJob, Sealed, seal};
 pub use sending::{
     COVER_MAX_MS, COVER_MIN_MS, RELAY_DELAY_MAX_MS, ROUTE_DELAY_MAX_MS, Sending, SendingError,
 };

@@ -24,6 +24,10 @@ pub const MAX_EMOJI: usize = 64;
 pub const MAX_ROTATION_PARTS: usize = 2_000;
 /// Most logs whose ends a rotation names.
 pub const MAX_ROTATION_ENDS: usize = 4_000;
+/// Most keys that one operation hands to devices.
+pub const MAX_HANDED_KEYS: usize = 1_000;
+/// Most times that a device is handed the key of one epoch, because it asks again.
+pub const MAX_HANDED_AGAIN: usize = 4;
 /// Largest signal (presence, typing), bytes.
 pub const MAX_SIGNAL: usize = 4096;
 /// Largest signal before it is signed and sealed, bytes: what an app can say.

@@ -15,6 +15,7 @@ mod content;
 mod create;
 #[cfg_attr(not(feature = "device"), allow(dead_code, reason = "servers open plain envelopes only"))]
 mod envelope;
+mod epoch;
 mod handover;
 mod header;
 #[cfg(feature = "device")]
@@ -38,6 +39,7 @@ pub use create::{CreateError, DeviceKey, create, create_introducing};
 pub use envelope::{EnvelopeError, KeyId, OpenedEnvelope, SealError, padded_len};
 #[cfg(feature = "device")]
 pub(crate) use envelope::{split_padded, write_padded};
+pub use epoch::{EpochKeys, HandedKey};
 #[cfg(feature = "device")]
 pub(crate) use handover::BLOCK_CONTENT;
 pub use handover::{BLOCK_LEN, Block, KeyBundle, LogEnd, Rotation, RotationPart, SessionId};

@@ -306,7 +306,7 @@ pub fn project<'a, R: Rows + ?Sized>(fact: &Fact<'a>, rows: &R) -> Result<Projec
         }
         Content::KeyValue(write) => key_value::set(fact, rows, write),
         // What they do is done where the room's topics and sessions are kept.
-        Content::RoomRotate(_) | Content::DeviceBundle(_) => Ok(Projected::default()),
+        Content::RoomRotate(_) | Content::DeviceBundle(_) | Content::EpochKeys(_) => Ok(Projected::default()),
         // A space's own matters are no single operation's: the store has them from the whole graph.
         Content::Membership(_)
         | Content::InviteClaim { .. }

@@ -7,6 +7,7 @@
 //! strong-remove rules (`resolve`); docs/adr/0010-membership-at-cited-heads.md says why it is done this way.
 
 mod graph;
+mod holders;
 mod invite;
 mod membership;
 mod resolve;
@@ -17,6 +18,7 @@ mod state;
 mod tests;
 
 pub use graph::{Entry, Statement, Verdict};
+pub use holders::{Access, Outlived};
 pub use invite::{Invite, InviteError, claim_mac, verify_claim};
 pub use membership::{Audited, Judgement, Membership, Told};
 pub use rules::Refusal;

@@ -6,6 +6,7 @@
 //! [`crate::engine::ingest`], what it does to the read model in [`crate::projector`].
 
 mod db;
+mod epoch_keys;
 mod error;
 mod evidence;
 mod forks;
@@ -41,6 +42,8 @@ use rusqlite::OpenFlags;
 use rusqlite::config::DbConfig;
 
 pub use db::Db;
+pub(crate) use epoch_keys::is_for_managers;
+pub use epoch_keys::{Handed, Holders};
 pub use error::{LimitReached, StoreError};
 pub use evidence::{Equivocation, MAX_EQUIVOCATIONS};
 pub use forks::{ForkProof, LogHole};

@@ -538,7 +538,8 @@ impl World {
                 }
                 // No connection is kept here: every packet opens its own.
                 // Its records never grow old.
-                Output::ForgetConnections | Output::RenewRecords { .. } => continue,
+                // There are no spaces, so no keys to be sealed.
+                Output::ForgetConnections | Output::RenewRecords { .. } | Output::Seal(_) => continue,
                 Output::Disconnect { conn } => {
                     // Given up before it heard of the server's wish.
                     let state = &mut self.devices[device];
@@ -821,6 +822,7 @@ const fn say(input: &Input) -> &'static str {
         Input::Posted { .. } => "not taken",
         Input::NetworkChanged => "network changed",
         Input::RecordsRenewed { .. } => "records renewed",
+        Input::Sealed(_) => "sealed",
         Input::Timeout => "timeout",
     }
 }

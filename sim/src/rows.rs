@@ -108,6 +108,7 @@ impl Rows {
             // No spaces here: these topics are judged by nobody.
             Content::RoomRotate(_)
             | Content::DeviceBundle(_)
+            | Content::EpochKeys(_)
             | Content::Membership(_)
             | Content::InviteClaim { .. }
             | Content::JoinRequest { .. }

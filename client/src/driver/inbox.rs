@@ -4,7 +4,7 @@ use std::sync::mpsc::{self, Receiver, Sender};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use bytes::Bytes;
-use delta_core::engine::{Command, Handover, Input, OpenedBatch, Reply, Unreadable};
+use delta_core::engine::{Command, Handover, Input, OpenedBatch, Reply, SealJob, Sealed, Unreadable, seal};
 use delta_core::identity::Millis;
 use delta_core::sync::outbox::AttemptId;
 use delta_core::sync::session::ConnId;
@@ -40,6 +40,7 @@ pub(crate) enum Message {
     Ended(End),
     Refused { conn: ConnId, unreadable: Unreadable },
     Posted { attempt: AttemptId, handover: Handover },
+    Sealed(Sealed),
     RecordsRenewed { ok: bool },
     NetworkChanged,
     Suspend { done: Done },
@@ -191,6 +192,16 @@ impl Inbox {
             let batch = job();
             if let Some(inbox) = guard.done() {
                 inbox.send(Message::Opened { ticket, batch, room });
+            }
+        });
+    }
+
+    pub(super) fn spawn_seal(&self, workers: &Workers, job: SealJob) {
+        let guard = PanicGuard(Some(self.clone()));
+        workers.spawn(Urgency::Incoming, move || {
+            let sealed = seal(job);
+            if let Some(inbox) = guard.done() {
+                inbox.send(Message::Sealed(sealed));
             }
         });
     }

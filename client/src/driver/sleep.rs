@@ -123,6 +123,7 @@ impl Bed<'_> {
                 | Message::Ended(_)
                 | Message::Refused { .. }
                 | Message::Posted { .. }
+                | Message::Sealed(_)
                 | Message::RecordsRenewed { .. }
                 | Message::NetworkChanged => {}
                 Message::WorkerPanicked => panic!("a worker panicked"),

@@ -15,6 +15,8 @@ pub enum Purpose {
     Rotation = 1,
     /// The key of envelope 04; the epoch is 0.
     Direct = 2,
+    /// A key of `key.hand`; log and epoch are the key's.
+    Handed = 3,
 }
 
 /// The message around a block.

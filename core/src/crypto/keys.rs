@@ -58,6 +58,11 @@ impl DeviceSecrets {
         !(PREKEY_LIFETIME_MS / 2..=PREKEY_LIFETIME_MS).contains(&left)
     }
 
+    /// When the newest prekey expires.
+    pub fn expires(&self) -> Millis {
+        Millis(self.prekeys.last().map_or(0, |prekey| prekey.expires_ms))
+    }
+
     /// The state with this prekey, until its time and the grace are over.
     pub(super) fn prekey(&self, key: &[u8; 32], now: Millis) -> Option<&KeyManagerState> {
         let found = self.prekeys.iter().find(|prekey| prekey.key == *key);

@@ -8,7 +8,7 @@ use thiserror::Error;
 use super::{Context, CryptoError, DeviceBundle, DeviceSecrets, GroupCrypto, OpenError, Purpose};
 use crate::entropy::Entropy;
 use crate::identity::{Author, LogId, Millis};
-use crate::ops::{LogEnd, NextEpochError, Rotation, RotationPart, Ticket};
+use crate::ops::{Block, LogEnd, NextEpochError, Rotation, RotationPart, Ticket};
 use crate::topic::TopicId;
 
 /// A device that stays, and how to reach it.
@@ -63,25 +63,59 @@ pub fn prepare_rotation(
     entropy: &mut dyn Entropy,
 ) -> Result<PreparedRotation, RotationError> {
     let ticket = current.next_epoch(entropy)?;
-    let (writers, readers) = (ticket.handover(), ticket.read_only().handover());
-    let (log, epoch, topic, sender) = (ticket.log(), ticket.epoch(), ticket.topic(), rotator.device);
+    let (epoch, topic, sender) = (ticket.epoch(), ticket.topic(), rotator.device);
+    let tickets = (ticket.clone(), ticket.read_only());
     let mut recipients: Vec<&Recipient<'_>> =
         recipients.iter().filter(|recipient| recipient.bundle.device() != sender).collect();
     recipients.sort_by_key(|recipient| recipient.bundle.device());
     recipients.dedup_by_key(|recipient| recipient.bundle.device());
     let (mut parts, mut left_out) = (Vec::new(), Vec::new());
     for Recipient { bundle, may_write } in recipients {
-        let payload = if *may_write { &writers } else { &readers };
+        let ticket = if *may_write { &tickets.0 } else { &tickets.1 };
         let device = bundle.device();
-        let context = Context { purpose: Purpose::Rotation, log, epoch, sender, recipient: device };
-        match crypto.begin(rotator.secrets, bundle, &context, payload, now) {
-            Ok((_, block)) => parts.push(RotationPart { device, block }),
+        match seal_key(crypto, rotator, Purpose::Rotation, bundle, ticket, now) {
+            Ok(block) => parts.push(RotationPart { device, block }),
             Err(error) => left_out.push((device, error)),
         }
     }
     ends.sort_by_key(|end| end.author);
     let rotation = Rotation { epoch, topic, parts, ends, commitment: ticket.commitment(&sender) };
     Ok(PreparedRotation { rotation, ticket, left_out })
+}
+
+/// Seals what opens a topic for one device: the first and only block of a session of its own.
+///
+/// # Errors
+/// The device's bundle cannot be used (any more).
+pub fn seal_key(
+    crypto: &dyn GroupCrypto,
+    from: Rotator<'_>,
+    purpose: Purpose,
+    bundle: &DeviceBundle,
+    ticket: &Ticket,
+    now: Millis,
+) -> Result<Block, CryptoError> {
+    let (log, epoch, sender, recipient) = (ticket.log(), ticket.epoch(), from.device, bundle.device());
+    let context = Context { purpose, log, epoch, sender, recipient };
+    crypto.begin(from.secrets, bundle, &context, &ticket.handover(), now).map(|(_, block)| block)
+}
+
+/// The inverse of [`seal_key`] on the device it was sealed for. Only what opens the topic that was named.
+///
+/// # Errors
+/// It does not open, or what is in it opens another topic: [`OpenError::Forged`].
+pub fn open_key(
+    crypto: &dyn GroupCrypto,
+    secrets: &DeviceSecrets,
+    context: &Context,
+    topic: &TopicId,
+    block: &Block,
+    now: Millis,
+) -> Result<Ticket, OpenError> {
+    let (_, payload) = crypto.open(secrets, None, &context.sender, block, now)?.check(context)?;
+    let ticket =
+        Ticket::from_handover(context.log, context.epoch, &payload).map_err(|_| OpenError::Forged)?;
+    if ticket.topic() == *topic { Ok(ticket) } else { Err(OpenError::Forged) }
 }
 
 /// A rotation that came, and where.
@@ -121,11 +155,7 @@ pub fn open_rotation(
     let block = rotation.part(device).ok_or(OpenError::NoPart)?;
     let context =
         Context { purpose: Purpose::Rotation, log, epoch: found, sender: rotator, recipient: *device };
-    let (_, payload) = crypto.open(secrets, None, &rotator, block, now)?.check(&context)?;
-    let ticket = Ticket::from_handover(log, found, &payload).map_err(|_| OpenError::Forged)?;
     // Whatever is in the part: only the topic that everybody moves to, with the secret that everybody gets.
-    if ticket.topic() != rotation.topic || ticket.commitment(&rotator) != rotation.commitment {
-        return Err(OpenError::Forged);
-    }
-    Ok(ticket)
+    let ticket = open_key(crypto, secrets, &context, &rotation.topic, block, now)?;
+    if ticket.commitment(&rotator) == rotation.commitment { Ok(ticket) } else { Err(OpenError::Forged) }
 }

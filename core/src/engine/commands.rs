@@ -8,9 +8,10 @@ use super::event::Event;
 use super::freshness::Renewed;
 use super::ingest::{self, PublishError};
 use super::io::{Command, CommandId, Network, Output, Reply, SeenDirectory, TopicStatus};
+use super::receive::News;
 use super::refusal::{CommandError, Unreadable};
 use super::sending::Cover;
-use super::spaces::cited;
+use super::spaces::{cited, cool_down};
 use super::state::{State, Topic};
 use crate::entropy::Entropy;
 use crate::identity::{EnvelopeHash, Millis};
@@ -104,8 +105,17 @@ impl State {
             return Err(CommandError::TicketConflict);
         }
         // Places are counted by log and epoch: two topics in one place would mix them up.
-        if known.is_none() && self.topics.values().any(|topic| topic.keys.log() == ticket.log()) {
-            return Err(CommandError::LogTaken);
+        if known.is_none()
+            && let Some(newest) = self.newest(&ticket.log())
+        {
+            if !self.is_behind(newest, ticket.epoch()) {
+                return Err(CommandError::LogTaken);
+            }
+            // Where the conversation went on has no name of its own for the app.
+            let mut news = News::default();
+            self.adopt(tx, now, &ticket, &mut news)?;
+            news.tell(tx, newest, staged)?;
+            return Ok(Reply::Topic(self.known_as(id)));
         }
         // A read-only ticket does not take away the right to write.
         if known.is_none_or(|topic| topic.keys.write_key().is_none()) {
@@ -117,7 +127,7 @@ impl State {
                     self.take_key(tx, now, &ticket, staged)?;
                 }
                 None => {
-                    self.topics.insert(id, Topic::new(ticket.keys(), None, now));
+                    self.insert_topic(id, Topic::new(ticket.keys(), None, now));
                 }
             }
         }
@@ -171,6 +181,7 @@ impl State {
                 Some(head) => (head.seq_num.checked_add(1).ok_or(PublishError::LogFull)?, Some(head.id)),
             };
             let auth_heads = cited(tx, device.author(), &log, &content)?;
+            cool_down(tx, device.author(), &log, &content, now)?;
             let body = Body { content, sent_at: Some(now), observed, auth_heads };
             // Who joined after a rotation reads nothing from before it: in every topic it is said anew whose device this is.
             let create = if introduced { ops::create } else { ops::create_introducing };
@@ -316,6 +327,7 @@ impl State {
             unreadable: topic.unreadable,
             clock_skew: self.clock_skew,
             read_path: self.read_path(id, now),
+            awaiting_key: topic.closed.as_ref().map(|closed| closed.at.epoch),
             round_trip_ms: topic.outbox.round_trip_ms(),
         }))
     }

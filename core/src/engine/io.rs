@@ -7,6 +7,7 @@ use super::event::Event;
 use super::freshness::Renewed;
 use super::jobs::{OpenedBatch, PostJob};
 use super::refusal::{Blocked, CommandError, Unreadable};
+use super::seal::{SealJob, Sealed};
 use super::sending::Sending;
 use crate::crypto::{DeviceSecrets, PreparedRotation};
 use crate::identity::{Author, LogId, Millis, NodeId, OperationId};
@@ -83,6 +84,8 @@ pub enum Input {
         /// Whether new records are in use.
         ok: bool,
     },
+    /// Keys that [`Output::Seal`] asked for are sealed.
+    Sealed(Sealed),
     /// The instant of [`super::Engine::next_wakeup`] has come.
     Timeout,
 }
@@ -427,6 +430,9 @@ pub struct TopicStatus {
     pub clock_skew: Option<ClockSkew>,
     /// Who sees that this device reads; `None` while no network is configured.
     pub read_path: Option<ReadPath>,
+    /// The conversation moved on to this epoch, of which the device has no key yet. Nothing can be published before it
+    /// comes.
+    pub awaiting_key: Option<u32>,
     /// Smoothed round trip of deliveries, milliseconds.
     pub round_trip_ms: Option<u64>,
 }
@@ -492,6 +498,8 @@ pub enum Output {
     },
     /// Build a packet and POST it to its first relay.
     Post(PostJob),
+    /// Seal keys for other devices ([`super::seal`], on any thread), and say [`Input::Sealed`].
+    Seal(Box<SealJob>),
     /// GET the whole set of records from the first of these that gives it, configure the network with it, and say
     /// [`Input::RecordsRenewed`], also when none does.
     RenewRecords {

@@ -5,6 +5,7 @@ use super::event::Event;
 use super::ingest::{self, Context, Ingested, Settled};
 use super::io::Output;
 use super::jobs::{Opened, OpenedKind, OpenedStep, open_envelope};
+use super::keeping::is_about_keys;
 use super::refetch::Refetch;
 use super::state::{State, Topic};
 use crate::entropy::Entropy;
@@ -243,7 +244,7 @@ impl State {
                 return Ok(true);
             }
         }
-        let mut rotation = None;
+        let (mut rotation, mut keys) = (None, false);
         let Some(topic) = self.topics.get_mut(&id) else { return Ok(true) };
         let mut own = None;
         if let Some(row) = topic.outbox.find(&hash)
@@ -278,6 +279,7 @@ impl State {
                 if !matches!(ingested, Ingested::Refused(_)) {
                     Self::learn(tx, &operation, now)?;
                     rotation = Some(operation);
+                    keys = rotation.as_ref().is_some_and(|it| is_about_keys(&it.body().content));
                 }
                 ingested
             }
@@ -310,8 +312,14 @@ impl State {
             }
         }
         let receipt = context.receipt();
+        if keys {
+            self.hurry_log_of(tx, now, id)?;
+        }
         match (rotation, own) {
-            (Some(operation), _) => self.take_rotation(tx, &receipt, &operation, news, now)?,
+            (Some(operation), _) => {
+                self.take_past(tx, now, id, &operation, news)?;
+                self.take_rotation(tx, &receipt, &operation, news, now)?;
+            }
             (None, Some(operation)) => self.own_was_placed(tx, &receipt, &operation, news, now)?,
             (None, None) => {}
         }

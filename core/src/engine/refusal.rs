@@ -172,6 +172,12 @@ pub enum CommandError {
         "this device may not write here: it is no member, may only read, is muted, or the room is closed"
     )]
     MayNotWrite,
+    /// The room wants a pause between two messages of a member.
+    #[error("this room wants a pause between messages: {left_ms} ms of it are left")]
+    Cooldown {
+        /// How much of it is left, milliseconds.
+        left_ms: u64,
+    },
     /// A manager of the space did what this version does not understand.
     #[error("a newer version of the app is needed to take part in this space")]
     UpdateRequired,

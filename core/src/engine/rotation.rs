@@ -7,7 +7,6 @@
 //! Whether a rotation counts is asked in one place, [`State::may_rotate`].
 
 use std::collections::BTreeSet;
-use std::collections::btree_map::Entry;
 
 use super::event::Event;
 use super::ingest::{self, Context};
@@ -21,6 +20,7 @@ use crate::crypto::{
 use crate::identity::{Author, EnvelopeHash, Millis, OperationId};
 use crate::limits::MAX_TOPICS;
 use crate::ops::{Body, Content, LogEnd, Rotation, Ticket, VerifiedOperation};
+use crate::projector::Place;
 use crate::space::Judgement;
 use crate::store::{NewOutboxRow, Origin, Receipt, StoreError, StoredRotation, TopicClose, Tx};
 use crate::sync::outbox::Requeued;
@@ -37,13 +37,18 @@ const MOVED_ROWS: usize = 256;
 #[derive(Clone, Debug)]
 pub(super) struct Closed {
     pub(super) at: TopicClose,
+    /// Who closed it.
+    pub(super) rotator: Author,
+    /// Which membership operations that device had seen.
+    pub(super) heads: Vec<OperationId>,
     /// By author.
     ends: Vec<LogEnd>,
 }
 
 impl Closed {
-    pub(super) const fn new(at: TopicClose, ends: Vec<LogEnd>) -> Self {
-        Self { at, ends }
+    fn new(at: TopicClose, found: &StoredRotation, rotation: Option<Rotation>) -> Self {
+        let heads = Body::decode(&found.body).map(|body| body.auth_heads).unwrap_or_default();
+        Self { at, rotator: found.rotator, heads, ends: rotation.map_or_else(Vec::new, |it| it.ends) }
     }
 
     /// Whether a place in the topic comes after the close. In a later copy of the log everything does: what counts
@@ -78,16 +83,31 @@ impl State {
         })
     }
 
+    /// Whether the space's own log says, at an earlier place, that who rotates it manages it no more: whatever its author
+    /// claims not to know, everybody who reads the topic does.
+    fn was_stripped(
+        tx: &Tx<'_>,
+        topic: &Topic,
+        found: &StoredRotation,
+        heads: &[OperationId],
+    ) -> Result<bool, StoreError> {
+        let (log, epoch) = (topic.keys.log(), topic.keys.epoch());
+        if tx.belongs(&log)?.is_none_or(|belongs| belongs.room) {
+            return Ok(false);
+        }
+        for id in tx.look_at_space(log, |graph| graph.stripped(found.rotator, heads))? {
+            let place = tx.place_of(&id)?.map(|stored| stored.place);
+            if place.is_some_and(|place| place < Place { epoch, resets: found.resets, seq: found.seq }) {
+                return Ok(true);
+            }
+        }
+        Ok(false)
+    }
+
     /// The topic in which the conversation of `id` lives now, as far as this device has the keys.
     pub(super) fn current(&self, id: TopicId) -> TopicId {
-        let mut at = id;
-        // Epochs rise, so this ends.
-        while let Some(closed) = self.topics.get(&at).and_then(|topic| topic.closed.as_ref())
-            && self.topics.get(&closed.at.successor).is_some_and(|next| next.keys.epoch() == closed.at.epoch)
-        {
-            at = closed.at.successor;
-        }
-        at
+        let log = self.topics.get(&id).map(|topic| topic.keys.log());
+        log.and_then(|log| self.newest(&log)).unwrap_or(id)
     }
 
     /// The topic by which the app knows the conversation of `id`.
@@ -95,30 +115,22 @@ impl State {
         self.topics.get(&id).map_or(id, |topic| topic.known_as)
     }
 
-    /// At start: which topics are closed, and by which names the app knows the others.
+    /// At start: which topics are closed, and in which rotations stand.
     pub(super) fn load_closes(&mut self, store: &crate::store::Store) -> Result<(), StoreError> {
         for at in store.topic_closes()? {
-            let rotation = store.rotations(at.topic)?.into_iter().find(|it| it.operation == at.operation);
-            let ends = rotation.and_then(|it| read(&it.body)).map_or_else(Vec::new, |it| it.ends);
-            if let Some(topic) = self.topics.get_mut(&at.topic) {
-                topic.closed = Some(Closed::new(at, ends));
+            let found = store.rotations(at.topic)?.into_iter().find(|it| it.operation == at.operation);
+            if let (Some(topic), Some(found)) = (self.topics.get_mut(&at.topic), found) {
+                topic.closed = Some(Closed::new(at, &found, read(&found.body)));
+            }
+        }
+        for id in store.contested_topics()? {
+            if let Some(topic) = self.topics.get_mut(&id) {
+                topic.contested = true;
             }
         }
         for id in store.unplaced_rotations()? {
             if let Some(topic) = self.topics.get_mut(&id) {
                 topic.rotates = true;
-            }
-        }
-        // In the order of their epochs, so that each finds its predecessor's name.
-        let mut closed: Vec<(u32, TopicId)> =
-            self.topics.iter().map(|(id, it)| (it.keys.epoch(), *id)).collect();
-        closed.sort_unstable();
-        for (_, id) in closed {
-            let Some(topic) = self.topics.get(&id) else { continue };
-            let known_as = topic.known_as;
-            let Some(next) = topic.closed.as_ref().map(|closed| closed.at.successor) else { continue };
-            if let Some(next) = self.topics.get_mut(&next) {
-                next.known_as = known_as;
             }
         }
         Ok(())
@@ -213,10 +225,9 @@ impl State {
     /// Whether what is to be sent in a topic has nowhere to go: it closed, and where the log goes on this device has no
     /// key, or may not write.
     pub(super) fn is_stuck(&self, id: TopicId) -> bool {
-        let closed = self.topics.get(&id).and_then(|topic| topic.closed.as_ref());
-        closed.is_some_and(|closed| {
-            self.topics.get(&closed.at.successor).is_none_or(|next| next.keys.write_key().is_none())
-        })
+        let is_closed = self.topics.get(&id).is_some_and(|topic| topic.closed.is_some());
+        let next = self.topics.get(&self.current(id)).filter(|next| next.closed.is_none());
+        is_closed && next.is_none_or(|next| next.keys.write_key().is_none())
     }
 
     /// Whether the log goes on in another topic that is open here: what the app hears is that one's news.
@@ -264,6 +275,9 @@ impl State {
             return Ok(());
         }
         tx.place_rotation(receipt, &operation.id(), &operation.author(), operation.body_bytes())?;
+        if let Some(topic) = self.topics.get_mut(&receipt.topic) {
+            topic.contested = true;
+        }
         self.judge_rotations(tx, now, receipt.topic, news)
     }
 
@@ -301,7 +315,9 @@ impl State {
                 continue;
             }
             let heads = Body::decode(&found.body).map(|body| body.auth_heads).unwrap_or_default();
-            if Self::may_rotate(tx, topic, &found.rotator, &heads)? {
+            if Self::may_rotate(tx, topic, &found.rotator, &heads)?
+                && !Self::was_stripped(tx, topic, &found, &heads)?
+            {
                 return self.close_topic(tx, now, id, &found, rotation, news);
             }
         }
@@ -323,7 +339,8 @@ impl State {
         tx.put_topic_close(&at)?;
         let Some(topic) = self.topics.get_mut(&id) else { return Ok(()) };
         let log = topic.keys.log();
-        let closed = Closed::new(at, rotation.ends.clone());
+        let closed = Closed::new(at, found, Some(rotation.clone()));
+        Self::note_handed(tx, &log, &closed, &rotation)?;
         // Judged late: what stands after it was taken in, and goes.
         let covers = |author: &Author, seq_num, id: &OperationId| closed.covers(author, seq_num, id);
         let (changes, own) = ingest::close(tx, &at, &log, &self.device.author(), covers)?;
@@ -335,6 +352,13 @@ impl State {
         news.events.extend(lost.into_iter().map(|operation| Event::RotationLost { topic: id, operation }));
         for operation in own {
             self.send_again(tx, now, id, &operation)?;
+        }
+        if let Some(belongs) = tx.belongs(&log)? {
+            self.keeping.hurry(belongs.space, now);
+        }
+        // The conversation is known here to go on, by whatever way that came.
+        if let Some(next) = self.newest(&log).filter(|next| *next != id) {
+            return self.moved(tx, now, id, next, news);
         }
         let ticket = match tx.rotation_ticket(&operation)? {
             // The key can come again by another way.
@@ -393,9 +417,11 @@ impl State {
         ticket: &Ticket,
         staged: &mut Vec<Output>,
     ) -> Result<bool, CommandError> {
-        let from = self.topics.iter().find_map(|(id, topic)| {
-            let closed = topic.closed.as_ref().filter(|_| topic.keys.log() == ticket.log())?;
-            (closed.at.successor == ticket.topic() && closed.at.epoch == ticket.epoch()).then_some(*id)
+        let from = self.by_log.topics(&ticket.log()).into_iter().find(|id| {
+            let closed = self.topics.get(id).and_then(|topic| topic.closed.as_ref());
+            closed.is_some_and(|closed| {
+                closed.at.successor == ticket.topic() && closed.at.epoch == ticket.epoch()
+            })
         });
         let Some(from) = from else { return Ok(false) };
         if self.topics.len() >= MAX_TOPICS && !self.topics.contains_key(&ticket.topic()) {
@@ -418,12 +444,23 @@ impl State {
     ) -> Result<(), StoreError> {
         let to = ticket.topic();
         let Some(old) = self.topics.get(&from) else { return Ok(()) };
-        let (subscribed, known_as) = (old.subscribed, old.known_as);
-        if let Entry::Vacant(place) = self.topics.entry(to) {
+        let topic = Topic::beside(old, ticket.keys(), now);
+        if !self.topics.contains_key(&to) {
             tx.put_topic(ticket, now)?;
-            let topic = place.insert(Topic::new(ticket.keys(), None, now));
-            (topic.subscribed, topic.known_as) = (subscribed, known_as);
+            self.insert_topic(to, topic);
         }
+        self.moved(tx, now, from, to, news)
+    }
+
+    /// What was not acknowledged in one topic of a conversation goes to another.
+    pub(super) fn moved(
+        &mut self,
+        tx: &Tx<'_>,
+        now: Millis,
+        from: TopicId,
+        to: TopicId,
+        news: &mut News,
+    ) -> Result<(), StoreError> {
         self.move_rows(tx, now, from, to)?;
         self.slots.touch(to);
         self.touched.extend([from, to]);
@@ -432,7 +469,13 @@ impl State {
     }
 
     /// Every own row of a closed topic gets one new envelope in the next.
-    fn move_rows(&mut self, tx: &Tx<'_>, now: Millis, from: TopicId, to: TopicId) -> Result<(), StoreError> {
+    pub(super) fn move_rows(
+        &mut self,
+        tx: &Tx<'_>,
+        now: Millis,
+        from: TopicId,
+        to: TopicId,
+    ) -> Result<(), StoreError> {
         let Some(keys) = self.topics.get(&to).map(|topic| topic.keys.clone()) else { return Ok(()) };
         // A reader's rows wait where they are, should it ever be allowed to write.
         if keys.write_key().is_none() {

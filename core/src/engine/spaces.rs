@@ -17,7 +17,7 @@ use crate::ops::{
 };
 use crate::projector::{Change, Position};
 use crate::space::{Invite, Judgement, Membership, claim_mac, verify_claim};
-use crate::store::{StoreError, Tx};
+use crate::store::{StoreError, Tx, is_for_managers};
 use crate::topic::{TopicId, WriteKey};
 
 /// Most rounds in which what a device does about a space changes that space again.
@@ -59,13 +59,47 @@ pub(super) fn cited(
             graph.allows(author, action).map_err(CommandError::Refused)?;
             return Ok(heads);
         }
+        // With them others hand it keys, whatever it may write itself.
+        if matches!(content, Content::DeviceBundle(_)) {
+            return Ok(heads);
+        }
         // A room that takes no messages moves all the same, and only managers move it.
-        let rotation = matches!(content, Content::RoomRotate(_));
-        match graph.judge(author, &heads, (belongs.room && !rotation).then_some(*log)) {
-            Judgement::Counts { manager, .. } if manager || !rotation => Ok(heads),
+        let managing = is_for_managers(content);
+        match graph.judge(author, &heads, (belongs.room && !managing).then_some(*log)) {
+            Judgement::Counts { manager, .. } if manager || !managing => Ok(heads),
             _ => Err(CommandError::MayNotWrite),
         }
     })?
+}
+
+/// Keeps the pause that a room wants between two messages of a member. Managers are asked for none.
+///
+/// # Errors
+/// [`CommandError::Cooldown`]: it is not over.
+pub(super) fn cool_down(
+    tx: &Tx<'_>,
+    author: Author,
+    log: &LogId,
+    content: &Content,
+    now: Millis,
+) -> Result<(), CommandError> {
+    let (Content::MessageSend { .. }, Some(belongs)) = (content, tx.belongs(log)?.filter(|it| it.room))
+    else {
+        return Ok(());
+    };
+    let pause = tx.look_at_space(belongs.space, |graph| {
+        let pause = graph.cooldown(*log).filter(|_| !graph.standing(author).may_manage())?;
+        Some(pause.saturating_mul(1000))
+    })?;
+    let Some(pause) = pause.filter(|pause| *pause > 0) else { return Ok(()) };
+    let name = format!("said:{log}");
+    let last = tx.setting(&name)?.and_then(|bytes| <[u8; 8]>::try_from(bytes).ok()).map(u64::from_be_bytes);
+    // A clock that was set back makes the pause no longer than it is.
+    let left_ms = last.map_or(0, |last| last.saturating_add(pause).saturating_sub(now.0).min(pause));
+    if left_ms > 0 {
+        return Err(CommandError::Cooldown { left_ms });
+    }
+    Ok(tx.set_setting(&name, &now.0.to_be_bytes())?)
 }
 
 /// Whether nobody could manage the space any more, and somebody would be left in it.
@@ -76,7 +110,7 @@ fn is_last_manager(graph: &Membership, author: Author) -> bool {
     state.levels.len() > 1 && managers.map(|(who, _)| *who).eq([own])
 }
 
-fn random(entropy: &mut dyn Entropy) -> Result<Zeroizing<[u8; 32]>, CommandError> {
+pub(super) fn random(entropy: &mut dyn Entropy) -> Result<Zeroizing<[u8; 32]>, CommandError> {
     let mut bytes = Zeroizing::new([0; 32]);
     entropy.fill(&mut *bytes)?;
     Ok(bytes)
@@ -85,9 +119,7 @@ fn random(entropy: &mut dyn Entropy) -> Result<Zeroizing<[u8; 32]>, CommandError
 impl State {
     /// The topic a conversation lives in now.
     pub(super) fn topic_of(&self, log: LogId) -> Result<TopicId, CommandError> {
-        let topics = self.topics.iter().filter(|(_, topic)| topic.keys.log() == log);
-        let newest = topics.max_by_key(|(_, topic)| topic.keys.epoch());
-        newest.map(|(id, _)| *id).ok_or(CommandError::UnknownTopic)
+        self.newest(&log).ok_or(CommandError::UnknownTopic)
     }
 
     pub(super) fn create_space(
@@ -160,6 +192,7 @@ impl State {
         let mac = claim_mac(&invite.token, space, invite.id, self.identity(), author);
         let claim = Content::InviteClaim { invite: invite.id, mac };
         self.publish(tx, now, topic, claim, staged)?;
+        self.keeping.hurry(space, now);
         Ok(Reply::Space { space, topic })
     }
 
@@ -200,6 +233,7 @@ impl State {
                 self.open_rooms(tx, now, space, staged)?;
                 self.answer_claims(tx, now, space, staged)?;
                 self.judge_closes(tx, now, space, staged)?;
+                self.keeping.hurry(space, now);
             }
         }
         Ok(())
@@ -247,12 +281,13 @@ impl State {
         space: LogId,
         staged: &mut Vec<Output>,
     ) -> Result<(), StoreError> {
-        let ids: Vec<_> = self.topics.iter().map(|(id, topic)| (*id, topic.keys.log())).collect();
-        for (id, log) in ids {
-            if tx.belongs(&log)?.is_some_and(|belongs| belongs.space == space) {
-                let mut news = News::default();
-                self.judge_rotations(tx, now, id, &mut news)?;
-                news.tell(tx, id, staged)?;
+        for log in tx.logs_of_space(&space)? {
+            for id in self.by_log.topics(&log) {
+                if self.topics.get(&id).is_some_and(|topic| topic.contested && topic.closed.is_none()) {
+                    let mut news = News::default();
+                    self.judge_rotations(tx, now, id, &mut news)?;
+                    news.tell(tx, id, staged)?;
+                }
             }
         }
         Ok(())
@@ -313,7 +348,7 @@ impl State {
 }
 
 /// What the batch must fail with. Other errors are nobody's: nothing was asked for.
-fn store_error(result: Result<Reply, CommandError>) -> Result<(), StoreError> {
+pub(super) fn store_error(result: Result<Reply, CommandError>) -> Result<(), StoreError> {
     match result {
         // It was just made, so nobody else holds it.
         Err(CommandError::Store(error)) => Arc::try_unwrap(error).map_or(Ok(()), Err),

@@ -14,6 +14,7 @@ use super::freshness::Freshness;
 use super::hints::Hints;
 use super::io::{Input, Network, Output};
 use super::jobs::{OpenJob, OpenedBatch, OpenedWork, TriagedStep, Work};
+use super::keeping::Keeping;
 use super::look::Look;
 use super::receive;
 use super::refetch::{Fetching, Refetch};
@@ -22,6 +23,7 @@ use super::rotation::Closed;
 use super::sending::Cover;
 use super::signals::Signals;
 use super::slots::Slots;
+use super::topics::{self, ByLog};
 use crate::entropy::Entropy;
 use crate::identity::{Author, Identity, Millis, NodeId};
 use crate::onion::route::{Guards, Routes, Tunnel, Tunnels};
@@ -46,6 +48,9 @@ pub(super) struct State {
     pub(super) network: Option<Network>,
     pub(super) server_key: Option<VerifyingKey>,
     pub(super) topics: BTreeMap<TopicId, Topic>,
+    /// Where each conversation lives and lived.
+    pub(super) by_log: ByLog,
+    pub(super) keeping: Keeping,
     /// Packets whose POST is not answered yet, with their entry relay.
     pub(super) attempts: HashMap<AttemptId, Sent>,
     pub(super) routes: Routes,
@@ -122,6 +127,8 @@ pub(super) struct Topic {
     pub(super) known_as: TopicId,
     /// A rotation of this device has no place yet.
     pub(super) rotates: bool,
+    /// Rotations stand in it that did not close it (yet).
+    pub(super) contested: bool,
     /// Why the server does not let this device read.
     pub(super) unreadable: Option<Unreadable>,
     /// The store holds its outbox rows as parked.
@@ -160,6 +167,8 @@ impl State {
             network: None,
             server_key: None,
             topics: BTreeMap::new(),
+            by_log: ByLog::default(),
+            keeping: Keeping::default(),
             attempts: HashMap::new(),
             routes: Routes::default(),
             tunnels,
@@ -192,11 +201,12 @@ impl State {
         now: Millis,
         outputs: &mut VecDeque<Output>,
     ) -> Result<(), StoreError> {
-        let old = std::mem::take(&mut self.topics);
+        let old = (std::mem::take(&mut self.topics), std::mem::take(&mut self.by_log));
         if let Err(error) = self.load_topics(store, now) {
-            self.topics = old;
+            (self.topics, self.by_log) = old;
             return Err(error);
         }
+        let old = old.0;
         let fetching = self.fetching.take().map(|fetching| fetching.conn);
         let conns = self.conns.keys().copied().chain(fetching);
         outputs.extend(conns.map(|conn| Output::Disconnect { conn }));
@@ -242,10 +252,15 @@ impl State {
         // Guards that cannot be read are drawn anew: nothing else depends on them.
         let guards = store.setting(GUARDS_SETTING)?.unwrap_or_default();
         self.routes = Routes::new(Guards::load(&guards).unwrap_or_default());
-        for row in store.topics()? {
-            self.topics.insert(row.topic, Topic::new(row.ticket.keys(), row.cursor, now));
+        let rows = store.topics()?;
+        let names = topics::names(&rows);
+        for row in rows {
+            let mut topic = Topic::new(row.ticket.keys(), row.cursor, now);
+            topic.known_as = names.get(&row.ticket.log()).copied().unwrap_or(row.topic);
+            self.insert_topic(row.topic, topic);
         }
         self.load_closes(store)?;
+        self.keeping = Keeping::load(store, now)?;
         for entry in store.outbox_entries()? {
             let Some(topic) = self.topics.get_mut(&entry.topic) else { continue };
             if entry.parked && topic.closed.is_none() {
@@ -275,7 +290,9 @@ impl State {
         let topics = self.wakeups.first().map(|(at, _)| *at);
         let upkeep = [self.cover.due, self.freshness.due].into_iter().flatten();
         let upkeep = upkeep.filter(|_| !self.topics.is_empty());
-        topics.into_iter().chain(upkeep).chain(self.hints.due).chain(self.slots.poll_timeout()).min()
+        let keeping = self.keeping.poll_timeout().filter(|_| !self.topics.is_empty());
+        let timers = self.hints.due.into_iter().chain(self.slots.poll_timeout()).chain(keeping);
+        topics.into_iter().chain(upkeep).chain(timers).min()
     }
 
     /// Before a batch: what it changes beside the store can be taken back if it is not committed.
@@ -365,6 +382,7 @@ impl State {
             }
             Input::NetworkChanged => self.hints.hint(now),
             Input::RecordsRenewed { ok } => self.freshness.ended(ok, now, entropy),
+            Input::Sealed(sealed) => self.take_sealed(tx, now, sealed, staged)?,
             Input::Timeout => {}
         }
         Ok(())
@@ -394,6 +412,7 @@ impl State {
             self.network_changed(tx, now, staged)?;
         }
         self.tend_spaces(tx, now, staged)?;
+        self.keep_spaces(tx, now, entropy, staged)?;
         while let Some(id) = self.slots.poll(now) {
             self.touched.insert(id);
         }
@@ -609,6 +628,7 @@ impl Topic {
             introduced: false,
             known_as,
             rotates: false,
+            contested: false,
             unreadable: None,
             rows_parked: false,
             overdue_at: None,
@@ -622,6 +642,12 @@ impl Topic {
             caught_up: false,
             wakeup: None,
         }
+    }
+
+    /// A topic of the same conversation as another one here.
+    pub(super) fn beside(like: &Self, keys: TopicKeys, now: Millis) -> Self {
+        let (subscribed, known_as) = (like.subscribed, like.known_as);
+        Self { subscribed, known_as, ..Self::new(keys, None, now) }
     }
 
     /// Where the session stands, as far as the database followed: what the app hears of is durable.

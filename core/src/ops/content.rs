@@ -6,6 +6,7 @@ use cbor_core::{Map, Value};
 use thiserror::Error;
 
 use super::body::MAX_AUTH_HEADS;
+use super::epoch::EpochKeys;
 use super::handover::{KeyBundle, Rotation};
 use super::key_value::{KV_DELETE, KV_PUT, KeyValue};
 use super::membership::{Action, check_description, description};
@@ -13,8 +14,8 @@ use super::own::OwnDevices;
 use crate::cbor::{Fields, array, field, items, optional, text};
 use crate::identity::{Author, LogId, OperationId, bytes_id};
 use crate::limits::{
-    MAX_COLLECTION, MAX_DESCRIPTION, MAX_DISPLAY_NAME, MAX_EMOJI, MAX_KEY, MAX_MENTIONS, MAX_REPLACED,
-    MAX_ROTATION_ENDS, MAX_ROTATION_PARTS, MAX_TEXT, MAX_VALUE,
+    MAX_COLLECTION, MAX_DESCRIPTION, MAX_DISPLAY_NAME, MAX_EMOJI, MAX_HANDED_KEYS, MAX_KEY, MAX_MENTIONS,
+    MAX_REPLACED, MAX_ROTATION_ENDS, MAX_ROTATION_PARTS, MAX_TEXT, MAX_VALUE,
 };
 
 /// What an operation says. The kinds come from a closed, versioned list (docs/wire.md).
@@ -72,6 +73,8 @@ pub enum Content {
     RoomRotate(Box<Rotation>),
     /// `device.bundle`: with which keys others begin a session with the device that signs; replaces the one before.
     DeviceBundle(KeyBundle),
+    /// Keys of epochs that stand already.
+    EpochKeys(Box<EpochKeys>),
     /// A kind of a space's membership graph.
     Membership(Box<Action>),
     /// `invite.claim`: somebody who is no member yet answers an invitation.
@@ -127,6 +130,7 @@ impl fmt::Debug for Content {
             Self::MessageDelete { .. }
             | Self::RoomRotate(_)
             | Self::DeviceBundle(_)
+            | Self::EpochKeys(_)
             | Self::InviteClaim { .. }
             | Self::ReadSet { .. }
             | Self::OwnDevices(_)
@@ -189,6 +193,12 @@ pub enum LimitError {
     /// A rotation names the ends of too many logs.
     #[error("the rotation names the ends of {count} logs, at most {MAX_ROTATION_ENDS} are allowed")]
     RotationEnds {
+        /// How many.
+        count: usize,
+    },
+    /// Too many keys are handed over at once.
+    #[error("{count} keys are handed over at once, at most {MAX_HANDED_KEYS} are allowed")]
+    HandedKeys {
         /// How many.
         count: usize,
     },
@@ -266,6 +276,7 @@ impl Content {
             Self::ProfileSet { .. } => PROFILE_SET,
             Self::RoomRotate(_) => ROOM_ROTATE,
             Self::DeviceBundle(_) => DEVICE_BUNDLE,
+            Self::EpochKeys(keys) => keys.kind(),
             Self::Membership(action) => action.kind(),
             Self::InviteClaim { .. } => INVITE_CLAIM,
             Self::JoinRequest { .. } => MEMBER_REQUEST,
@@ -292,6 +303,7 @@ impl Content {
                 check_name(availability.as_deref().unwrap_or_default())
             }
             Self::RoomRotate(rotation) => rotation.check(),
+            Self::EpochKeys(keys) => keys.check(),
             Self::Membership(action) => action.check(),
             Self::JoinRequest { text } => check_description(text.as_deref()),
             Self::KeyValue(write) => write.check(),
@@ -333,6 +345,7 @@ impl Content {
             Self::RoomRotate(rotation) => return Some(rotation.payload()),
             Self::DeviceBundle(bundle) => return Some(bundle.payload()),
             Self::KeyValue(write) => return Some(write.payload()),
+            Self::EpochKeys(keys) => return Some(keys.payload()),
             Self::Membership(action) => action.pairs(),
             Self::InviteClaim { invite, mac } => vec![id(invite), (1, Value::from(*mac))],
             Self::JoinRequest { text } => text.iter().map(|text| (0, Value::from(text))).collect(),
@@ -372,7 +385,10 @@ impl Content {
             _ => match (Action::read(kind, &payload), OwnDevices::read(kind, &payload)) {
                 (Some((kind, action)), _) => (kind, action.map(|action| Self::Membership(Box::new(action)))),
                 (None, Some((kind, said))) => (kind, said.map(|said| Self::OwnDevices(Box::new(said)))),
-                (None, None) => return Self::Unknown { kind: kind.to_owned() },
+                (None, None) => match EpochKeys::read(kind, &payload) {
+                    Some((kind, keys)) => (kind, keys.map(|keys| Self::EpochKeys(Box::new(keys)))),
+                    None => return Self::Unknown { kind: kind.to_owned() },
+                },
             },
         };
         parsed.unwrap_or_else(|flaw| Self::Malformed { kind, flaw })

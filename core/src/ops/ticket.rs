@@ -10,7 +10,9 @@ use ed25519_dalek::VerifyingKey;
 use thiserror::Error;
 use zeroize::{Zeroize, ZeroizeOnDrop, Zeroizing};
 
+use super::epoch::EpochKeys;
 use super::keys::TopicKeys;
+use super::membership::Hidden;
 use crate::codec::{DecodeError, Reader};
 use crate::entropy::{Entropy, EntropyError};
 use crate::identity::{Author, LogId};
@@ -73,6 +75,27 @@ impl Ticket {
     /// A private topic from its parts (a room's next epoch, a welcome).
     pub const fn private(log: LogId, epoch: u32, write: WriteKey, secret: [u8; 32]) -> Self {
         Self { log, epoch, access: Access::Write(write), secret: Some(Secret(secret)) }
+    }
+
+    /// What reads an epoch that is over (`key.past`).
+    pub(crate) fn past(
+        log: LogId,
+        epoch: u32,
+        write: [u8; 32],
+        secret: [u8; 32],
+    ) -> Result<Self, TicketError> {
+        let access = Access::Read(checked_key(write)?);
+        if epoch == u32::MAX {
+            Err(TicketError::Epoch)
+        } else {
+            Ok(Self { log, epoch, access, secret: Some(Secret(secret)) })
+        }
+    }
+
+    /// What `key.past` says of this epoch; `None` for a public topic.
+    pub(crate) fn as_past(&self) -> Option<EpochKeys> {
+        let secret = Hidden(self.secret.as_ref()?.0);
+        Some(EpochKeys::Past { epoch: self.epoch, write: self.write_verifying_key().0, secret })
     }
 
     /// The same conversation's next topic: a random write seed and secret.

@@ -277,4 +277,36 @@ impl Graph {
         }
         Err(Refusal::Heads)
     }
+
+    /// The operations that these build on, they themselves included, and those of before do not. Highest rank first.
+    pub(super) fn since(&self, before: &[OperationId], ends: &[OperationId]) -> Vec<OperationId> {
+        // An operation's turn comes after that of everything built on it: by then it is known whether `before` reaches
+        // it. Nothing is left to find when everything still open is reached.
+        let mut open = BTreeMap::<(u32, OperationId), bool>::new();
+        let mut unreached = 0;
+        let reach = |open: &mut BTreeMap<_, _>, unreached: &mut usize, id: OperationId, old: bool| {
+            let Some(node) = self.nodes.get(&id) else { return };
+            match open.insert((node.rank, id), old) {
+                None if !old => *unreached += 1,
+                Some(false) if old => *unreached -= 1,
+                Some(true) if !old => drop(open.insert((node.rank, id), true)),
+                _ => {}
+            }
+        };
+        before.iter().for_each(|id| reach(&mut open, &mut unreached, *id, true));
+        ends.iter().for_each(|id| reach(&mut open, &mut unreached, *id, false));
+        let mut found = Vec::new();
+        while unreached > 0
+            && let Some(((_, id), old)) = open.pop_last()
+        {
+            if !old {
+                unreached -= 1;
+                found.push(id);
+            }
+            for head in self.nodes.get(&id).into_iter().flat_map(|node| &node.heads) {
+                reach(&mut open, &mut unreached, *head, old);
+            }
+        }
+        found
+    }
 }

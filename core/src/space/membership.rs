@@ -8,7 +8,7 @@ use super::graph::{Entry, Graph, Point, Statement, Verdict};
 use super::resolve::settle;
 use super::rules::{Refusal, View};
 use super::state::{Register, Standing, State};
-use crate::identity::{Author, Identity, LogId, OperationId};
+use crate::identity::{Author, Identity, LogId, Millis, OperationId};
 use crate::limits::MAX_LOOSE_ENDS;
 use crate::ops::{Action, Level, MAX_AUTH_HEADS, room_id, space_id};
 
@@ -26,7 +26,7 @@ pub struct Membership {
     /// What waits, by an operation it cites.
     waiting: BTreeMap<OperationId, Vec<Entry>>,
     /// Accepted operations that no accepted one cites.
-    ends: BTreeSet<OperationId>,
+    pub(super) ends: BTreeSet<OperationId>,
     suspended: BTreeSet<OperationId>,
     /// Accepted, and not asked for by [`Membership::take_accepted`] yet.
     fresh: Vec<OperationId>,
@@ -376,6 +376,34 @@ impl Membership {
             Some(Action::RoomCreate { nonce, .. }) => Some(room_id(self.space, nonce)),
             _ => None,
         })
+    }
+
+    /// Whether new members may read what was written before them.
+    pub fn has_history(&self, state: &State) -> bool {
+        let about = state.registers.get(&Register::About).and_then(|id| self.action(*id));
+        matches!(about, Some(Action::SpaceCreate { about, .. } | Action::SpaceUpdate { about }) if about.history)
+    }
+
+    /// How long a member waits between two messages in a room, seconds.
+    pub fn cooldown(&self, room: LogId) -> Option<u64> {
+        let state = self.current()?;
+        match self.action(*state.registers.get(&Register::RoomText(room))?)? {
+            Action::RoomCreate { about, .. } | Action::RoomUpdate { about, .. } => about.cooldown,
+            _ => None,
+        }
+    }
+
+    /// Who is muted until an instant: whom, by whom, until when.
+    pub fn mutes(&self) -> Vec<(Identity, Identity, Millis)> {
+        let Some(state) = self.current() else { return Vec::new() };
+        let mutes = state.registers.iter().filter_map(|(register, id)| {
+            let (Register::Mute(who), node) = (register, self.graph.nodes.get(id)?) else { return None };
+            match node.action {
+                Some(Action::Mute { until: Some(until), .. }) => Some((*who, node.identity, until)),
+                _ => None,
+            }
+        });
+        mutes.collect()
     }
 
     /// Whether a newer version is needed to follow the space: a manager did what this one does not understand.

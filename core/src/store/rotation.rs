@@ -82,6 +82,13 @@ impl Db {
         )
     }
 
+    /// Topics in which rotations stand.
+    pub(crate) fn contested_topics(&self) -> Result<Vec<TopicId>, StoreError> {
+        self.all("SELECT DISTINCT topic FROM rotation WHERE resets IS NOT NULL", [], |row| {
+            row.get(0).map(TopicId)
+        })
+    }
+
     /// Topics in which a rotation of this device has no place yet.
     pub(crate) fn unplaced_rotations(&self) -> Result<Vec<TopicId>, StoreError> {
         self.all(

@@ -17,6 +17,7 @@ pub(super) const MIGRATIONS: &[&str] = &[
     include_str!("../../../migrations/0007_key_values.sql"),
     include_str!("../../../migrations/0008_devices.sql"),
     include_str!("../../../migrations/0009_reading.sql"),
+    include_str!("../../../migrations/0010_epoch_keys.sql"),
 ];
 
 /// The newest schema version.

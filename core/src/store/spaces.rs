@@ -6,6 +6,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use rusqlite::params;
 
+use super::epoch_keys::is_for_managers;
 use super::error::StoreError;
 use super::operations::Entry as RowEntry;
 use super::read_model::StoredFact;
@@ -168,12 +169,15 @@ impl Tx<'_> {
                 return Ok(Judged::Taken(Some(Change::new(log, Aggregate::Member, vec![author.0]))));
             }
         }
-        // Only managers move a room to its next topic, also one that takes no messages.
-        let needs_manager = matches!(body.content, Content::RoomRotate(_));
+        // Only managers move a room to its next topic, and hand on its keys, also of one that takes no messages.
+        let needs_manager = is_for_managers(&body.content);
         let room = (room && !needs_manager).then_some(log);
         let judgement = self.graph(space, |graph| graph.judge(author, &body.auth_heads, room))?;
         match judgement {
             Judgement::Counts { manager, identity } if manager || !needs_manager => {
+                if let Content::EpochKeys(keys) = &body.content {
+                    self.take_epoch_keys(space, fact, keys)?;
+                }
                 Ok(Judged::Counts { manager, identity })
             }
             Judgement::Counts { .. } | Judgement::Ignored => Ok(Judged::Ignored),
@@ -333,6 +337,11 @@ impl Tx<'_> {
             spaces.changes.extend(changes);
             spaces.news.insert(space);
         }
+    }
+
+    /// The engine is to look at a space.
+    pub(super) fn note_space_news(&self, space: LogId) {
+        self.spaces.borrow_mut().news.insert(space);
     }
 
     /// Spaces that changed since this was asked last.

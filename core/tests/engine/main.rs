@@ -6,6 +6,7 @@ mod accountability;
 mod exchange;
 mod gone;
 mod handovers;
+mod keeping;
 mod lifecycle;
 mod looks;
 mod outbox;

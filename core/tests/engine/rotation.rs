@@ -6,7 +6,7 @@ use delta_core::crypto::{
     DeviceSecrets, GroupCrypto, OpenError, PreparedRotation, Recipient, Rotator, TwoParty, prepare_rotation,
 };
 use delta_core::engine::{
-    Blocked, Cancelled, Command, CommandError, Event, Handover, Input, Output, PostJob, Reply,
+    Blocked, Cancelled, Command, CommandError, Event, Handover, Input, Output, PostJob, Reply, SealJob, seal,
 };
 use delta_core::entropy::SeededEntropy;
 use delta_core::identity::{Author, OperationId};
@@ -21,23 +21,23 @@ use delta_core::topic::{Generation, TopicId};
 use crate::support::{Device, World, Writer, reply, ticket};
 
 /// One server with as many topics as anybody asks for.
-struct Net {
-    worlds: BTreeMap<TopicId, World>,
+pub struct Net {
+    pub worlds: BTreeMap<TopicId, World>,
     generation: Generation,
 }
 
 impl Net {
-    fn new() -> Self {
+    pub fn new() -> Self {
         Self { worlds: BTreeMap::new(), generation: Generation([1; 16]) }
     }
 
-    fn world(&mut self, topic: TopicId) -> &mut World {
+    pub fn world(&mut self, topic: TopicId) -> &mut World {
         let generation = self.generation;
         self.worlds.entry(topic).or_insert_with(|| World { generation, ..World::new(topic) })
     }
 
     /// Delivers what a packet holds, to the topic it names.
-    fn carry(&mut self, job: &PostJob) {
+    pub fn carry(&mut self, job: &PostJob) {
         let secrets = World::new(TopicId([0; 32])).secrets;
         let mut packet = job.wrap().unwrap();
         for _ in 0..3 {
@@ -67,13 +67,16 @@ impl Net {
 }
 
 /// A device with all its connections.
-struct Peer {
-    device: Device,
+pub struct Peer {
+    pub device: Device,
     conns: BTreeMap<ConnId, (TopicId, usize)>,
-    events: Vec<Event>,
+    pub events: Vec<Event>,
     /// Packets that are not carried yet.
-    held: Vec<PostJob>,
-    hold: bool,
+    pub held: Vec<PostJob>,
+    pub hold: bool,
+    /// Keys that are not sealed yet.
+    pub unsealed: Vec<SealJob>,
+    pub idle: bool,
 }
 
 impl Peer {
@@ -92,23 +95,42 @@ impl Peer {
         let inputs: Vec<Input> = commands.into_iter().map(|command| device.input(command)).collect();
         let now = device.now;
         device.engine.handle(now, &mut device.entropy, inputs).unwrap();
-        Self { device, conns: BTreeMap::new(), events: Vec::new(), held: Vec::new(), hold: false }
+        Self::of(device)
     }
 
-    fn author(&self) -> Author {
+    /// A device that is online and knows of nothing.
+    pub fn alone(seed: u8, store: Store) -> Self {
+        let mut device = Device::new(seed, store, &ticket());
+        device.command(Command::Configure(World::new(TopicId([0; 32])).network(3))).unwrap();
+        Self::of(device)
+    }
+
+    fn of(device: Device) -> Self {
+        Self {
+            device,
+            conns: BTreeMap::new(),
+            events: Vec::new(),
+            held: Vec::new(),
+            hold: false,
+            unsealed: Vec::new(),
+            idle: false,
+        }
+    }
+
+    pub fn author(&self) -> Author {
         self.device.engine.author()
     }
 
-    fn reader(&self) -> Reader {
+    pub fn reader(&self) -> Reader {
         self.device.engine.reader().unwrap()
     }
 
-    fn feed(&mut self, inputs: Vec<Input>) {
+    pub fn feed(&mut self, inputs: Vec<Input>) {
         self.device.engine.handle(self.device.now, &mut self.device.entropy, inputs).unwrap();
     }
 
     /// Runs a command; what it makes the device do is done by [`run`].
-    fn command(&mut self, net: &mut Net, command: Command) -> Result<Reply, CommandError> {
+    pub fn command(&mut self, net: &mut Net, command: Command) -> Result<Reply, CommandError> {
         let input = self.device.input(command);
         self.feed(vec![input]);
         self.drain(net).expect("every command is answered")
@@ -122,7 +144,7 @@ impl Peer {
     }
 
     /// Does what the engine wants; gives the answer to a command, if there is one.
-    fn drain(&mut self, net: &mut Net) -> Option<Result<Reply, CommandError>> {
+    pub fn drain(&mut self, net: &mut Net) -> Option<Result<Reply, CommandError>> {
         let mut answer = None;
         while let Some(output) = self.device.engine.poll_output() {
             match output {
@@ -156,6 +178,8 @@ impl Peer {
                     net.carry(&job);
                     self.feed(vec![Input::Posted { attempt: job.attempt, handover: Handover::Taken }]);
                 }
+                Output::Seal(job) if self.idle => self.unsealed.push(*job),
+                Output::Seal(job) => self.feed(vec![Input::Sealed(seal(*job))]),
                 Output::Event(event) => self.events.push(event),
                 other => answer = reply(other).or(answer),
             }
@@ -171,7 +195,7 @@ impl Peer {
     }
 
     /// Passes on what stands in the topics since last time.
-    fn receive(&mut self, net: &mut Net) -> bool {
+    pub fn receive(&mut self, net: &mut Net) -> bool {
         let mut any = false;
         let conns: Vec<(ConnId, TopicId, usize)> =
             self.conns.iter().map(|(c, (t, n))| (*c, *t, *n)).collect();
@@ -196,14 +220,14 @@ impl Peer {
         self.device.texts()
     }
 
-    fn lose_connections(&mut self) {
+    pub fn lose_connections(&mut self) {
         let gone: Vec<ConnId> = std::mem::take(&mut self.conns).into_keys().collect();
         self.feed(gone.into_iter().map(|conn| Input::Disconnected { conn, retry_after_ms: 0 }).collect());
     }
 }
 
 /// Lets everything settle.
-fn run(net: &mut Net, peers: &mut [&mut Peer]) {
+pub fn run(net: &mut Net, peers: &mut [&mut Peer]) {
     let mut quiet = 0;
     while quiet < 3 {
         let mut any = false;

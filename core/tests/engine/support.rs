@@ -359,7 +359,7 @@ pub struct Writer {
     key: DeviceKey,
     ticket: Ticket,
     pub next: u32,
-    last: Option<OperationId>,
+    pub last: Option<OperationId>,
 }
 
 impl Writer {

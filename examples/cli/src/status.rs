@@ -74,6 +74,7 @@ fn print(
             "parked": standing.outbox.parked,
             "blocked": blocked,
             "unreadable": unreadable,
+            "awaiting_key": status.awaiting_key,
             "reading": status.read_path.as_ref().map(reading),
             "server_equivocates": standing.equivocations.iter().map(equivocation).collect::<Vec<_>>(),
             "round_trip_ms": status.round_trip_ms,

@@ -1,0 +1,112 @@
+//! Topics by conversation: where each lives now, where it lived before, and by which name the app knows it.
+
+use std::collections::BTreeMap;
+
+use super::event::Event;
+use super::receive::News;
+use super::state::{State, Topic};
+use crate::identity::{LogId, Millis};
+use crate::limits::MAX_TOPICS;
+use crate::ops::Ticket;
+use crate::store::{StoreError, TopicRow, Tx};
+use crate::topic::TopicId;
+
+/// The topics of each log, by epoch.
+#[derive(Debug, Default)]
+pub(super) struct ByLog(BTreeMap<LogId, BTreeMap<u32, TopicId>>);
+
+impl ByLog {
+    /// Where a log lives and lived, oldest epoch first.
+    pub(super) fn topics(&self, log: &LogId) -> Vec<TopicId> {
+        self.0.get(log).map_or_else(Vec::new, |epochs| epochs.values().copied().collect())
+    }
+
+    /// The epochs of a log that are open here, oldest first.
+    pub(super) fn epochs(&self, log: &LogId) -> Vec<u32> {
+        self.0.get(log).map_or_else(Vec::new, |epochs| epochs.keys().copied().collect())
+    }
+
+    /// Where a log lives or lived in an epoch.
+    pub(super) fn at(&self, log: &LogId, epoch: u32) -> Option<TopicId> {
+        self.0.get(log)?.get(&epoch).copied()
+    }
+}
+
+/// By which of its topics the app knows each conversation: the one that was opened first.
+pub(super) fn names(rows: &[TopicRow]) -> BTreeMap<LogId, TopicId> {
+    let mut first = BTreeMap::<LogId, (Millis, u32, TopicId)>::new();
+    for row in rows {
+        let key = (row.added, row.ticket.epoch(), row.topic);
+        let known = first.entry(row.ticket.log()).or_insert(key);
+        *known = (*known).min(key);
+    }
+    first.into_iter().map(|(log, (_, _, topic))| (log, topic)).collect()
+}
+
+impl State {
+    pub(super) fn insert_topic(&mut self, id: TopicId, topic: Topic) {
+        let (log, epoch) = (topic.keys.log(), topic.keys.epoch());
+        self.by_log.0.entry(log).or_default().entry(epoch).or_insert(id);
+        self.topics.insert(id, topic);
+    }
+
+    /// Where a conversation lives now, as far as this device has the keys.
+    pub(super) fn newest(&self, log: &LogId) -> Option<TopicId> {
+        self.by_log.0.get(log)?.last_key_value().map(|(_, id)| *id)
+    }
+
+    /// Whether a topic closed, and the conversation may go on in this epoch.
+    pub(super) fn is_behind(&self, id: TopicId, epoch: u32) -> bool {
+        let topic = self.topics.get(&id).filter(|topic| topic.closed.is_some());
+        topic.is_some_and(|topic| topic.keys.epoch() < epoch)
+    }
+
+    /// Takes the key of an epoch that came by another way than a rotation: of one that is over, or of the one the
+    /// conversation lives in now. What is open here and goes on is not left for it.
+    pub(super) fn adopt(
+        &mut self,
+        tx: &Tx<'_>,
+        now: Millis,
+        ticket: &Ticket,
+        news: &mut News,
+    ) -> Result<bool, StoreError> {
+        let (id, log, epoch) = (ticket.topic(), ticket.log(), ticket.epoch());
+        let newest = self.newest(&log);
+        if let Some(topic) = self.topics.get_mut(&id) {
+            let keys = ticket.keys();
+            if topic.keys.write_key().is_some() || !ticket.can_write() || !topic.keys.agrees_with(&keys) {
+                return Ok(topic.keys.agrees_with(&keys));
+            }
+            tx.put_topic(ticket, now)?;
+            topic.keys = keys;
+        } else {
+            let is_old = |newest: TopicId| {
+                self.topics.get(&newest).is_some_and(|topic| epoch < topic.keys.epoch())
+                    || self.is_behind(newest, epoch)
+            };
+            let fits = newest.is_none_or(is_old) && self.by_log.at(&log, epoch).is_none();
+            if !fits || self.topics.len() >= MAX_TOPICS {
+                return Ok(false);
+            }
+            let (keys, like) = (ticket.keys(), newest.and_then(|id| self.topics.get(&id)));
+            let topic = match like {
+                Some(like) => Topic::beside(like, keys, now),
+                None => Topic::new(keys, None, now),
+            };
+            tx.put_topic(ticket, now)?;
+            self.insert_topic(id, topic);
+        }
+        self.slots.touch(id);
+        self.touched.insert(id);
+        if self.newest(&log) == Some(id) {
+            for from in self.by_log.topics(&log).into_iter().filter(|from| *from != id) {
+                self.move_rows(tx, now, from, id)?;
+                self.touched.insert(from);
+            }
+            if let Some(from) = newest.filter(|from| *from != id) {
+                news.events.push(Event::Moved { topic: from, successor: id });
+            }
+        }
+        Ok(true)
+    }
+}

@@ -1,0 +1,588 @@
+//! Keys of spaces that move by themselves: whoever leaves reads no more, whoever comes reads what it may, and a removed
+//! manager who kept everything can do nothing with it.
+
+use delta_core::crypto::{GroupCrypto, TwoParty};
+use delta_core::engine::{Command, CommandError, KEEP_MAX_MS, KEEP_MIN_MS, Reply};
+use delta_core::entropy::SeededEntropy;
+use delta_core::identity::{Author, Identity, LogId, Millis, OperationId};
+use delta_core::ops::{
+    Action, Body, Content, DeviceKey, Level, LogEnd, RoomText, Rotation, SpaceText, Ticket,
+};
+use delta_core::store::{Page, RoomState, Store, StoreOptions};
+use delta_core::topic::TopicId;
+
+use crate::rotation::{Net, Peer, run};
+use crate::support::Writer;
+
+/// People who share a space with one room; the first made it.
+struct Town {
+    net: Net,
+    people: Vec<Peer>,
+    space: LogId,
+    room: LogId,
+}
+
+fn alone(seed: u8) -> Peer {
+    Peer::alone(seed, Store::in_memory().unwrap())
+}
+
+fn opened(reply: Reply) -> (LogId, TopicId) {
+    match reply {
+        Reply::Space { space, topic } => (space, topic),
+        other => panic!("{other:?}"),
+    }
+}
+
+impl Town {
+    /// With so many more writers.
+    fn new(others: u8, history: bool) -> Self {
+        Self::with(alone(1), others, history)
+    }
+
+    fn with(mut first: Peer, others: u8, history: bool) -> Self {
+        let mut net = Net::new();
+        let about = SpaceText { name: "Town".into(), history, ..SpaceText::default() };
+        let (space, _) = opened(first.command(&mut net, Command::CreateSpace { about }).unwrap());
+        let about = RoomText { name: "Square".into(), ..RoomText::default() };
+        let (room, _) = opened(first.command(&mut net, Command::CreateRoom { space, about }).unwrap());
+        let mut town = Self { net, people: vec![first], space, room };
+        town.follow(0);
+        town.settle();
+        for seed in 0..others {
+            town.join(seed + 2);
+        }
+        town
+    }
+
+    /// Somebody comes by an invitation that the first one makes.
+    fn join(&mut self, seed: u8) {
+        let (space, level) = (self.space, Level::Write);
+        let invite = Command::CreateInvite { space, level, expires: None, once: true };
+        let Reply::Invite(invite) = self.people[0].command(&mut self.net, invite).unwrap() else { panic!() };
+        let mut peer = alone(seed);
+        peer.device.now = self.people[0].device.now;
+        peer.command(&mut self.net, Command::AcceptInvite { invite }).unwrap();
+        self.people.push(peer);
+        let who = self.people.len() - 1;
+        self.follow(who);
+        self.settle();
+        self.settle();
+    }
+
+    /// Its app wants to read everything that is open.
+    fn follow(&mut self, who: usize) {
+        for log in [self.space, self.room] {
+            let topics = self.people[who].reader().topics_of_log(log).unwrap();
+            for (_, topic) in topics {
+                self.people[who].command(&mut self.net, Command::Subscribe { topic }).unwrap();
+            }
+        }
+    }
+
+    fn settle(&mut self) {
+        for _ in 0..3 {
+            let mut people: Vec<&mut Peer> = self.people.iter_mut().collect();
+            run(&mut self.net, &mut people);
+            for who in 0..self.people.len() {
+                self.follow(who);
+            }
+        }
+    }
+
+    /// So much time passes.
+    fn wait(&mut self, ms: u64) {
+        for who in 0..self.people.len() {
+            let peer = &mut self.people[who];
+            let until = peer.device.now.plus(ms);
+            while let Some(at) = peer.device.engine.next_wakeup().filter(|at| *at <= until) {
+                peer.device.now = at.max(peer.device.now);
+                peer.feed(vec![delta_core::engine::Input::Timeout]);
+                peer.drain(&mut self.net);
+                peer.receive(&mut self.net);
+            }
+            peer.device.now = until;
+        }
+        self.settle();
+    }
+
+    fn author(&self, who: usize) -> Author {
+        self.people[who].author()
+    }
+
+    fn act(&mut self, who: usize, action: Action) -> Result<Reply, CommandError> {
+        let command = Command::Act { space: self.space, action: Box::new(action) };
+        self.people[who].command(&mut self.net, command)
+    }
+
+    fn remove(&mut self, by: usize, who: usize) {
+        let member = self.author(who).into();
+        self.act(by, Action::Remove { member }).unwrap();
+    }
+
+    fn promote(&mut self, who: usize) {
+        let member = self.author(who).into();
+        self.act(0, Action::Promote { member, level: Level::Manage }).unwrap();
+        self.settle();
+    }
+
+    /// Where somebody's side of a log lives.
+    fn ticket(&self, who: usize, log: LogId) -> Ticket {
+        let reader = self.people[who].reader();
+        let (_, topic) = *reader.topics_of_log(log).unwrap().last().unwrap();
+        reader.topic(topic).unwrap().unwrap().ticket
+    }
+
+    fn epochs(&self, who: usize) -> [u32; 2] {
+        [self.space, self.room].map(|log| self.ticket(who, log).epoch())
+    }
+
+    fn say(&mut self, who: usize, text: &str) -> Result<OperationId, CommandError> {
+        let content = Content::MessageSend { text: text.into(), reply: None, mentions: vec![] };
+        // By the name that the app knows from the beginning.
+        let topic = self.people[who].reader().topics_of_log(self.room).unwrap()[0].1;
+        match self.people[who].command(&mut self.net, Command::Publish { topic, content })? {
+            Reply::Published(id) => Ok(id),
+            other => panic!("{other:?}"),
+        }
+    }
+
+    fn texts(&self, who: usize) -> Vec<String> {
+        let page = self.people[who].reader().messages(&self.room, Page::Newest, 100).unwrap();
+        page.into_iter().filter_map(|row| row.text).collect()
+    }
+
+    fn members(&self, who: usize) -> Vec<Identity> {
+        let rows = self.people[who].reader().members(&self.space).unwrap();
+        rows.into_iter().filter(|row| row.standing.level.is_some()).map(|row| row.member).collect()
+    }
+
+    /// What somebody's newest topics can be opened with, by everyone else who is to be able to.
+    fn agree(&self, among: &[usize]) {
+        for log in [self.space, self.room] {
+            let topics: Vec<_> = among.iter().map(|who| self.ticket(*who, log).topic()).collect();
+            assert!(topics.windows(2).all(|pair| pair[0] == pair[1]), "{topics:?}");
+        }
+    }
+}
+
+#[test]
+fn a_removal_moves_the_space_and_its_rooms_and_apps_notice_nothing() {
+    let mut town = Town::new(2, true);
+    assert_eq!(town.epochs(1), [0, 0]);
+    town.say(2, "hello").unwrap();
+    town.settle();
+    town.remove(0, 2);
+    town.settle();
+    assert_eq!((town.epochs(0), town.epochs(1)), ([1, 1], [1, 1]));
+    town.agree(&[0, 1]);
+    town.say(1, "among us").unwrap();
+    town.settle();
+    assert_eq!(town.texts(0), ["hello", "among us"]);
+    assert_eq!(town.texts(1), ["hello", "among us"]);
+    assert_eq!(town.texts(2), ["hello"]);
+    let refused = town.say(2, "and me?").unwrap_err();
+    assert!(matches!(refused, CommandError::TopicClosed | CommandError::MayNotWrite), "{refused}");
+    // And nothing more moves.
+    town.wait(2 * KEEP_MAX_MS);
+    assert_eq!(town.epochs(0), [1, 1]);
+}
+
+#[test]
+fn who_leaves_is_left_behind_by_one_manager_and_not_by_all() {
+    let mut town = Town::new(3, true);
+    town.promote(1);
+    town.promote(2);
+    town.act(3, Action::Leave).unwrap();
+    town.settle();
+    assert_eq!(town.epochs(0), [0, 0], "managers wait for a turn");
+    town.wait(KEEP_MIN_MS - 6_000);
+    assert_eq!(town.epochs(0), [0, 0]);
+    for _ in 0..40 {
+        town.wait(2_000);
+    }
+    assert_eq!(town.epochs(0), [1, 1], "one of them did it");
+    town.agree(&[0, 1, 2]);
+    town.say(1, "quiet now").unwrap();
+    town.settle();
+    assert_eq!(town.texts(2), ["quiet now"]);
+    assert!(town.texts(3).is_empty());
+}
+
+#[test]
+fn a_ban_and_a_demotion_below_write_move_keys_and_other_demotions_do_not() {
+    let mut town = Town::new(2, true);
+    town.promote(1);
+    let (one, two) = (town.author(1).into(), town.author(2).into());
+    town.act(0, Action::Demote { member: one, level: Level::Write }).unwrap();
+    town.settle();
+    assert_eq!(town.epochs(0), [0, 0]);
+    town.act(0, Action::Demote { member: one, level: Level::Read }).unwrap();
+    town.settle();
+    assert_eq!(town.epochs(0), [1, 1]);
+    // It reads on, and has no key to write with.
+    town.say(2, "for readers").unwrap();
+    town.settle();
+    assert_eq!(town.texts(1), ["for readers"]);
+    assert!(!town.ticket(1, town.room).can_write() && town.ticket(2, town.room).can_write());
+    town.act(0, Action::Ban { member: two, reason: None }).unwrap();
+    town.settle();
+    assert_eq!(town.epochs(0), [2, 2]);
+    town.agree(&[0, 1]);
+    assert_eq!(town.epochs(2), [0, 0].map(|_| 1), "what it had");
+    // Whoever may write again is handed the key for it.
+    town.act(0, Action::Promote { member: one, level: Level::Write }).unwrap();
+    town.settle();
+    assert!(town.ticket(1, town.room).can_write());
+    town.say(1, "writing again").unwrap();
+    town.settle();
+    assert_eq!(town.texts(0), ["for readers", "writing again"]);
+}
+
+#[test]
+fn of_two_removals_at_once_no_epoch_stays_with_either_removed() {
+    let mut town = Town::new(3, true);
+    town.promote(1);
+    for who in [0, 1] {
+        town.people[who].hold = true;
+    }
+    town.remove(0, 2);
+    town.remove(1, 3);
+    for who in [0, 1] {
+        town.people[who].hold = false;
+        for job in std::mem::take(&mut town.people[who].held) {
+            town.net.carry(&job);
+            let taken = delta_core::engine::Handover::Taken;
+            let posted = delta_core::engine::Input::Posted { attempt: job.attempt, handover: taken };
+            town.people[who].feed(vec![posted]);
+        }
+    }
+    for _ in 0..4 {
+        town.wait(KEEP_MAX_MS);
+    }
+    let mut expected: Vec<Identity> = vec![town.author(0).into(), town.author(1).into()];
+    expected.sort_unstable();
+    assert_eq!((town.members(0), town.members(1)), (expected.clone(), expected));
+    town.agree(&[0, 1]);
+    town.say(0, "just us").unwrap();
+    town.say(1, "indeed").unwrap();
+    town.settle();
+    for who in [0, 1] {
+        let mut texts = town.texts(who);
+        texts.sort_unstable();
+        assert_eq!(texts, ["indeed", "just us"]);
+    }
+    for who in [2, 3] {
+        assert!(town.texts(who).is_empty(), "{:?}", town.texts(who));
+    }
+}
+
+#[test]
+fn who_comes_later_reads_what_was_before_where_history_is_readable() {
+    let mut town = Town::new(2, true);
+    town.say(1, "first").unwrap();
+    town.settle();
+    town.remove(0, 2);
+    town.settle();
+    town.say(1, "second").unwrap();
+    town.settle();
+    town.join(7);
+    assert_eq!(town.members(3).len(), 3);
+    town.agree(&[0, 1, 3]);
+    assert_eq!(town.texts(3), ["first", "second"]);
+    town.say(3, "third").unwrap();
+    town.settle();
+    assert_eq!(town.texts(1), ["first", "second", "third"]);
+}
+
+#[test]
+fn who_comes_later_reads_only_the_epoch_at_hand_where_it_is_not() {
+    let mut town = Town::new(2, false);
+    assert_eq!(town.epochs(1), [0, 1], "a room's first keys stand in the space's log: they are not used");
+    town.say(1, "first").unwrap();
+    town.settle();
+    town.remove(0, 2);
+    town.settle();
+    town.say(1, "second").unwrap();
+    town.settle();
+    town.join(7);
+    assert_eq!(town.members(3).len(), 3);
+    town.agree(&[0, 1, 3]);
+    assert_eq!(town.texts(3), ["second"]);
+    town.say(3, "third").unwrap();
+    town.settle();
+    assert_eq!(town.texts(1), ["first", "second", "third"]);
+}
+
+#[test]
+fn a_removal_made_offline_is_followed_by_its_rotation_after_a_restart() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("device.db");
+    let store = || Store::open(&path, StoreOptions::default()).unwrap();
+    let mut town = Town::with(Peer::alone(1, store()), 2, true);
+    let manager = &mut town.people[0];
+    (manager.hold, manager.idle) = (true, true);
+    town.remove(0, 2);
+    assert_eq!(town.people[0].unsealed.len(), 1, "the keys were to be sealed, and never were");
+    let now = town.people[0].device.now;
+    let old = std::mem::replace(&mut town.people[0], alone(99));
+    old.device.engine.close().unwrap();
+    let mut again = Peer::alone(1, store());
+    again.device.now = now;
+    town.people[0] = again;
+    town.follow(0);
+    town.settle();
+    // Packets that were handed out before are sent again after a look.
+    for _ in 0..4 {
+        town.wait(60_000);
+    }
+    assert_eq!((town.epochs(0), town.epochs(1)), ([1, 1], [1, 1]));
+    town.say(1, "after").unwrap();
+    town.settle();
+    assert_eq!((town.texts(0), town.texts(2)), (vec!["after".to_owned()], Vec::new()));
+}
+
+#[test]
+fn a_key_that_does_not_open_is_asked_for_again_and_visible_until_it_comes() {
+    let mut town = Town::new(1, false);
+    // Its secrets are other ones than those the others know of.
+    let later = town.people[1].device.now.plus(5_000);
+    let secrets = TwoParty.generate(later, &mut SeededEntropy::new([77; 32])).unwrap();
+    town.people[1].hold = true;
+    let topic = town.ticket(1, town.space).topic();
+    let command = Command::PublishBundle { topic, secrets: Box::new(secrets) };
+    town.people[1].command(&mut town.net, command).unwrap();
+    let about = RoomText { name: "Cellar".into(), ..RoomText::default() };
+    let made = Command::CreateRoom { space: town.space, about };
+    let (room, _) = opened(town.people[0].command(&mut town.net, made).unwrap());
+    town.room = room;
+    town.follow(0);
+    town.settle();
+    assert_eq!((town.epochs(0)[1], town.epochs(1)[1]), (1, 0));
+    let topic = town.ticket(1, room).topic();
+    let Ok(Reply::Status(status)) = town.people[1].command(&mut town.net, Command::Status { topic }) else {
+        panic!("a status");
+    };
+    assert_eq!(status.awaiting_key, Some(1));
+    town.people[1].hold = false;
+    for job in std::mem::take(&mut town.people[1].held) {
+        town.net.carry(&job);
+        let taken = delta_core::engine::Handover::Taken;
+        town.people[1]
+            .feed(vec![delta_core::engine::Input::Posted { attempt: job.attempt, handover: taken }]);
+    }
+    for _ in 0..3 {
+        town.wait(KEEP_MAX_MS);
+    }
+    assert_eq!(town.epochs(1)[1], 1);
+    town.say(1, "here at last").unwrap();
+    town.settle();
+    assert_eq!(town.texts(0), ["here at last"]);
+    let reader = town.people[0].reader();
+    assert_eq!(reader.key_asks(&room).unwrap(), [(1, town.author(1))], "once");
+}
+
+/// A manager who is removed, with what is known of the space before, and every key there was.
+struct Hostile {
+    town: Town,
+    key: [u8; 32],
+    heads: Vec<OperationId>,
+    tickets: Vec<Ticket>,
+    /// A message of somebody who stays.
+    message: OperationId,
+}
+
+const MALLORY: usize = 2;
+
+/// Where in its own log a hostile author puts something.
+#[derive(Clone, Copy)]
+enum Place {
+    /// A second branch from the beginning.
+    First,
+    /// Beside the last operation that others have.
+    Beside,
+    /// Where it belongs.
+    Next,
+}
+
+impl Hostile {
+    fn new() -> Self {
+        let mut town = Town::new(2, true);
+        town.promote(MALLORY);
+        let message = town.say(1, "mine").unwrap();
+        town.say(MALLORY, "hello").unwrap();
+        town.settle();
+        let newest = town.people[0].reader().audit(&town.space, None, 1).unwrap();
+        let heads = newest.into_iter().map(|row| row.id).collect();
+        let tickets = [town.space, town.room].map(|log| town.ticket(MALLORY, log)).to_vec();
+        town.remove(0, MALLORY);
+        town.settle();
+        assert_eq!(town.epochs(1), [1, 1]);
+        Self { town, key: [3; 32], heads, tickets, message }
+    }
+
+    /// Signs whatever it wants into a topic of which it has the keys, as if it had not heard of its removal.
+    fn slip_in(&mut self, ticket: &Ticket, place: Place, content: Content) {
+        let author = self.town.author(MALLORY);
+        let ends = self.town.people[1].reader().log_ends(&ticket.log()).unwrap();
+        let end = ends.into_iter().find(|end| end.author == author).unwrap();
+        let mut writer = Writer::new(self.key, ticket);
+        (writer.next, writer.last) = match place {
+            Place::First => (0, None),
+            Place::Beside => (end.seq_num, (end.seq_num > 0).then_some(OperationId([7; 32]))),
+            Place::Next => (end.seq_num + 1, Some(end.id)),
+        };
+        let mut body = Body::new(content);
+        body.auth_heads.clone_from(&self.heads);
+        let envelope = writer.write(body);
+        self.town.net.world(ticket.topic()).log.push(envelope);
+    }
+
+    fn settle(&mut self) {
+        self.town.settle();
+        self.town.wait(KEEP_MAX_MS);
+    }
+
+    fn said(text: &str) -> Content {
+        Content::MessageSend { text: text.into(), reply: None, mentions: vec![] }
+    }
+}
+
+#[test]
+fn a_removed_manager_who_kept_every_key_reads_nothing_new() {
+    let mut hostile = Hostile::new();
+    assert_eq!(DeviceKey::from_bytes(&hostile.key).author(), hostile.town.author(MALLORY));
+    let town = &mut hostile.town;
+    town.say(0, "he is gone").unwrap();
+    town.settle();
+    let kept: Vec<_> = hostile.tickets.iter().map(Ticket::keys).collect();
+    let mut new = 0;
+    for log in [town.space, town.room] {
+        let topic = town.ticket(0, log).topic();
+        for envelope in &town.net.worlds[&topic].log {
+            new += 1;
+            assert!(kept.iter().all(|keys| keys.open(envelope).is_err()));
+        }
+    }
+    assert!(new > 0);
+    assert_eq!(town.texts(MALLORY), ["mine", "hello"]);
+}
+
+#[test]
+fn case_53_case_61_a_removed_manager_writes_nothing_that_counts() {
+    let mut hostile = Hostile::new();
+    let before: Vec<_> = [0, 1].map(|who| hostile.town.texts(who)).into();
+    let (space, room) = (hostile.tickets[0].clone(), hostile.tickets[1].clone());
+    let victim = hostile.message;
+    // Backdated; a second branch from the first operation on, and from a later one; deletes by who manages there.
+    for next in [Place::Next, Place::Beside, Place::First] {
+        hostile.slip_in(&room, next, Hostile::said("backdated"));
+        hostile.slip_in(&room, next, Content::MessageDelete { target: victim });
+        let member = Identity([9; 32]);
+        let add = Action::Add { member, level: Level::Manage, invite: None, claim: None };
+        hostile.slip_in(&space, next, Content::Membership(Box::new(add)));
+        let own = hostile.town.author(0).into();
+        hostile.slip_in(&space, next, Content::Membership(Box::new(Action::Remove { member: own })));
+    }
+    hostile.settle();
+    for who in [0, 1] {
+        assert_eq!(hostile.town.texts(who), before[who]);
+        assert_eq!(hostile.town.members(who).len(), 2);
+    }
+    // Nor does whoever comes later see any of it.
+    hostile.town.join(7);
+    assert_eq!(hostile.town.texts(3), before[0]);
+    assert_eq!(hostile.town.members(3).len(), 3);
+}
+
+#[test]
+fn a_removed_manager_cannot_move_what_is_current() {
+    let mut hostile = Hostile::new();
+    let tickets = hostile.tickets.clone();
+    for ticket in &tickets {
+        for (next, epoch) in [(Place::Next, 1), (Place::Beside, 2), (Place::First, 7)] {
+            let to = Ticket::generate_private(&mut SeededEntropy::new([epoch as u8; 32])).unwrap();
+            let ends = vec![LogEnd { author: hostile.town.author(1), seq_num: 0, id: OperationId([1; 32]) }];
+            let rotation =
+                Rotation { epoch, topic: to.topic(), parts: Vec::new(), ends, commitment: [0; 32] };
+            hostile.slip_in(ticket, next, Content::RoomRotate(Box::new(rotation)));
+        }
+    }
+    hostile.settle();
+    assert_eq!((hostile.town.epochs(0), hostile.town.epochs(1)), ([1, 1], [1, 1]));
+    hostile.town.agree(&[0, 1]);
+    hostile.town.join(7);
+    hostile.town.agree(&[0, 1, 3]);
+    hostile.town.say(3, "still here").unwrap();
+    hostile.town.settle();
+    assert_eq!(hostile.town.texts(1).last().unwrap(), "still here");
+}
+
+#[test]
+fn a_removed_manager_who_is_faster_than_the_rotation_does_not_move_the_space() {
+    let mut town = Town::new(2, true);
+    town.promote(2);
+    let newest = town.people[0].reader().audit(&town.space, None, 1).unwrap();
+    let heads: Vec<_> = newest.into_iter().map(|row| row.id).collect();
+    let ticket = town.ticket(2, town.space);
+    // The removal stands in the log, and the keys take their time.
+    town.people[0].idle = true;
+    town.remove(0, 2);
+    let to = Ticket::generate_private(&mut SeededEntropy::new([5; 32])).unwrap();
+    let (parts, ends) = (Vec::new(), Vec::new());
+    let rotation = Rotation { epoch: 1, topic: to.topic(), parts, ends, commitment: [0; 32] };
+    let mut body = Body::new(Content::RoomRotate(Box::new(rotation)));
+    body.auth_heads = heads;
+    let mallory = town.author(2);
+    let ends = town.people[1].reader().log_ends(&town.space).unwrap();
+    let end = ends.into_iter().find(|end| end.author == mallory).unwrap();
+    let mut writer = Writer::new([3; 32], &ticket);
+    (writer.next, writer.last) = (end.seq_num + 1, Some(end.id));
+    let envelope = writer.write(body);
+    town.net.world(ticket.topic()).log.push(envelope);
+    town.settle();
+    town.people[0].idle = false;
+    for job in std::mem::take(&mut town.people[0].unsealed) {
+        town.people[0].feed(vec![delta_core::engine::Input::Sealed(delta_core::engine::seal(job))]);
+    }
+    town.settle();
+    assert_eq!((town.epochs(0), town.epochs(1)), ([1, 1], [1, 1]));
+    town.agree(&[0, 1]);
+    assert_ne!(town.ticket(1, town.space).topic(), to.topic());
+}
+
+#[test]
+fn a_mute_ends_when_it_is_due_by_an_operation_of_one_manager() {
+    let mut town = Town::new(2, true);
+    town.promote(1);
+    let member = town.author(2).into();
+    let until = Millis(town.people[0].device.now.0 + 300_000);
+    town.act(0, Action::Mute { member, until: Some(until) }).unwrap();
+    town.settle();
+    assert!(matches!(town.say(2, "psst"), Err(CommandError::MayNotWrite)));
+    town.wait(200_000);
+    assert!(matches!(town.say(2, "psst"), Err(CommandError::MayNotWrite)));
+    town.wait(200_000);
+    town.say(2, "at last").unwrap();
+    let audit = town.people[1].reader().audit(&town.space, None, 100).unwrap();
+    let kinds: Vec<_> =
+        audit.iter().map(|row| row.kind.as_str()).filter(|kind| kind.contains("mute")).collect();
+    assert_eq!(kinds, ["member.unmute", "member.mute"]);
+}
+
+#[test]
+fn a_room_in_the_archive_takes_no_messages_and_moves_all_the_same() {
+    let mut town = Town::new(2, true);
+    let room = town.room;
+    town.act(0, Action::RoomArchive { room }).unwrap();
+    town.settle();
+    assert_eq!(town.people[1].reader().room(&room).unwrap().unwrap().state, RoomState::Archived);
+    assert!(matches!(town.say(1, "late"), Err(CommandError::MayNotWrite)));
+    town.remove(0, 2);
+    town.settle();
+    assert_eq!(town.epochs(1), [1, 1]);
+    town.act(0, Action::RoomUnarchive { room }).unwrap();
+    town.settle();
+    town.say(1, "open again").unwrap();
+    town.settle();
+    assert_eq!(town.texts(0), ["open again"]);
+}
