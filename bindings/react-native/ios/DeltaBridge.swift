@@ -35,7 +35,10 @@ public final class DeltaBridge: Sendable {
         case "ticketFacts": return try plain(ticketFacts(ticket: passed.text(0)))
         case "generateMnemonic": return try generateMnemonic()
         case "importMnemonic": try importMnemonic(keystore: keystore(try named(passed.text(0))), words: passed.text(1))
-        default: return try await ask(name, passed)
+        default:
+            guard let device = open.devices.get(passed.number(0)) else { throw closed() }
+            if let answer = try await read(name, passed, device) { return answer.value }
+            return try await ask(name, passed, device)
         }
         return nil
     }
@@ -46,32 +49,65 @@ public final class DeltaBridge: Sendable {
         for number in open.devices.all() { try? await letGo(number) }
     }
 
-    /// The calls of one device.
-    private func ask(_ name: String, _ passed: Passed) async throws -> Any? {
-        guard let device = open.devices.get(passed.number(0)) else {
-            throw DeltaError.State(code: "closed", reason: "the device was closed; open it again")
+    /// What a device is asked, and changes nothing but how far something was read; nothing for another name.
+    private func read(_ name: String, _ passed: Passed, _ device: Delta) async throws -> Answer? {
+        switch name {
+        case "topics": return Answer(try await device.topics().map(\.description))
+        case "messages":
+            let page = try page(passed.fields(2))
+            let read = try await device.messages(topic: id(passed.text(1)), page: page, limit: count(passed.number(3)))
+            return Answer(read.map(plain))
+        case "message": return Answer(try await device.message(id: id(passed.text(1))).map(plain))
+        case "messageHistory": return Answer(try await device.messageHistory(id: id(passed.text(1))).map(plain))
+        case "reactions": return Answer(try await device.reactions(message: id(passed.text(1))).map(plain))
+        case "unread": return Answer(plain(try await device.unread(topic: id(passed.text(1)))))
+        case "setRead":
+            try await device.setRead(topic: id(passed.text(1)), upto: id(passed.text(2)))
+            return Answer(nil)
+        case "profile":
+            return Answer(try await device.profile(topic: id(passed.text(1)), author: id(passed.text(2))).map(plain))
+        case "profiles": return Answer(try await device.profiles(author: id(passed.text(1))).map(plain))
+        case "search":
+            return Answer(try await device.search(search: words(passed.fields(1)), limit: count(passed.number(2))).map(plain))
+        case "outbox":
+            let (limit, after) = (count(passed.number(2)), passed.some(3).map { Int64($0) })
+            return Answer(try await device.outbox(topic: id(passed.text(1)), limit: limit, after: after).map(plain))
+        case "status": return Answer(plain(try await device.status(topic: id(passed.text(1)))))
+        case "statistics": return Answer(plain(try await device.statistics()))
+        case "storageUse": return Answer(plain(try await device.storageUse()))
+        case "spaces": return Answer(try await device.spaces().map(plain))
+        case "space": return Answer(try await device.space(space: id(passed.text(1))).map(plain))
+        case "rooms": return Answer(try await device.rooms(space: id(passed.text(1))).map(plain))
+        case "members": return Answer(try await device.members(space: id(passed.text(1))).map(plain))
+        case "nextWakeupAt": return Answer(try await device.nextWakeupAt().map(millis))
+        default: return nil
         }
+    }
+
+    /// What a device does.
+    private func ask(_ name: String, _ passed: Passed, _ device: Delta) async throws -> Any? {
         switch name {
         case "initSync": return try await device.initSync(relayHops: hops(passed.fields(1)), syncUrl: passed.text(2))
         case "openTopic": return try await device.openTopic(ticket: passed.text(1)).description
-        case "topics": return try await device.topics().map(\.description)
         case "publish":
             let key = try passed.maybe(3).map(bytes)
             let topic: TopicId = try id(passed.text(1))
             return try await device.publish(topic: topic, content: content(passed.fields(2)), key: key).description
-        case "messages":
-            let page = try page(passed.fields(2))
-            let read = try await device.messages(topic: id(passed.text(1)), page: page, limit: count(passed.number(3)))
-            return read.map(plain)
-        case "message": return try await device.message(id: id(passed.text(1))).map(plain)
-        case "reactions": return try await device.reactions(message: id(passed.text(1))).map(plain)
+        case "retry": return Double(try await device.retry(topic: id(passed.text(1))))
+        case "cancel": return plain(try await device.cancel(topic: id(passed.text(1)), operation: id(passed.text(2))))
+        case "createSpace": return plain(try await device.createSpace(about: spaceText(passed.fields(1))))
+        case "createRoom":
+            return plain(try await device.createRoom(space: id(passed.text(1)), about: roomText(passed.fields(2))))
+        case "createInvitation":
+            let (level, expires) = (try level(passed.text(2)), passed.some(3).map(date))
+            let space: LogId = try id(passed.text(1))
+            return try await device.createInvitation(space: space, level: level, expires: expires, once: passed.flag(4))
+        case "acceptInvitation": return plain(try await device.acceptInvitation(invitation: passed.text(1)))
+        case "wipeTopic": try await device.wipeTopic(topic: id(passed.text(1)))
         case "signal": try await device.signal(topic: id(passed.text(1)), bytes: bytes(passed.text(2)))
-        case "status": return try await plain(device.status(topic: id(passed.text(1))))
-        case "statistics": return try await plain(device.statistics())
         case "suspend": try await device.suspend()
         case "resume": try await device.resume()
         case "runOnce": return try await plain(device.runOnce(deadline: max(0, passed.number(1)) / 1000))
-        case "nextWakeupAt": return try await device.nextWakeupAt().map(millis)
         default: throw refused("native", "there is no call \(name)")
         }
         return nil
@@ -86,9 +122,7 @@ public final class DeltaBridge: Sendable {
     }
 
     private func subscribed(_ passed: Passed) async throws -> Any? {
-        guard let device = open.devices.get(passed.number(0)) else {
-            throw DeltaError.State(code: "closed", reason: "the device was closed; open it again")
-        }
+        guard let device = open.devices.get(passed.number(0)) else { throw closed() }
         let number = open.subscriptions.next()
         let listener = Forward { [emit, open] event in
             emit(plain(event).merging(["subscription": number]) { $1 })
@@ -96,6 +130,10 @@ public final class DeltaBridge: Sendable {
         }
         open.subscriptions.put(number, try await device.subscribe(topic: id(passed.text(1)), listener: listener))
         return number
+    }
+
+    private func closed() -> DeltaError {
+        .State(code: "closed", reason: "the device was closed; open it again")
     }
 
     private func letGo(_ number: Double) async throws {
@@ -132,6 +170,12 @@ public final class DeltaBridge: Sendable {
     }
 }
 
+/// An answer, which may be nothing.
+private struct Answer {
+    let value: Any?
+    init(_ value: Any?) { self.value = value }
+}
+
 /// What a call was passed.
 public struct Passed: @unchecked Sendable {
     // Property lists, which nobody changes any more.
@@ -139,7 +183,8 @@ public struct Passed: @unchecked Sendable {
 
     public init(_ values: [Any]) { self.values = values }
 
-    func number(_ at: Int) -> Double { value(at) as? Double ?? -1 }
+    func some(_ at: Int) -> Double? { value(at) as? Double }
+    func number(_ at: Int) -> Double { some(at) ?? -1 }
     func flag(_ at: Int) -> Bool { value(at) as? Bool ?? false }
     func maybe(_ at: Int) -> String? { value(at) as? String }
     func text(_ at: Int) throws -> String { try maybe(at) ?? { throw refused("native", "a text is missing") }() }

@@ -116,6 +116,82 @@ RCT_EXPORT_MODULE(Delta)
   [self call:@"nextWakeupAt" passed:@[ @(device) ] resolve:resolve reject:reject];
 }
 
+- (void)messageHistory:(double)device id:(NSString *)id resolve:(RCTPromiseResolveBlock)resolve reject:(RCTPromiseRejectBlock)reject {
+  [self call:@"messageHistory" passed:@[ @(device), id ] resolve:resolve reject:reject];
+}
+
+- (void)unread:(double)device topic:(NSString *)topic resolve:(RCTPromiseResolveBlock)resolve reject:(RCTPromiseRejectBlock)reject {
+  [self call:@"unread" passed:@[ @(device), topic ] resolve:resolve reject:reject];
+}
+
+- (void)setRead:(double)device topic:(NSString *)topic upto:(NSString *)upto resolve:(RCTPromiseResolveBlock)resolve reject:(RCTPromiseRejectBlock)reject {
+  [self call:@"setRead" passed:@[ @(device), topic, upto ] resolve:resolve reject:reject];
+}
+
+- (void)profile:(double)device topic:(NSString *)topic author:(NSString *)author resolve:(RCTPromiseResolveBlock)resolve reject:(RCTPromiseRejectBlock)reject {
+  [self call:@"profile" passed:@[ @(device), topic, author ] resolve:resolve reject:reject];
+}
+
+- (void)profiles:(double)device author:(NSString *)author resolve:(RCTPromiseResolveBlock)resolve reject:(RCTPromiseRejectBlock)reject {
+  [self call:@"profiles" passed:@[ @(device), author ] resolve:resolve reject:reject];
+}
+
+- (void)search:(double)device search:(NSDictionary *)search limit:(double)limit resolve:(RCTPromiseResolveBlock)resolve reject:(RCTPromiseRejectBlock)reject {
+  [self call:@"search" passed:@[ @(device), search, @(limit) ] resolve:resolve reject:reject];
+}
+
+- (void)outbox:(double)device topic:(NSString *)topic limit:(double)limit after:(NSNumber *)after resolve:(RCTPromiseResolveBlock)resolve reject:(RCTPromiseRejectBlock)reject {
+  [self call:@"outbox" passed:@[ @(device), topic, @(limit), present(after) ] resolve:resolve reject:reject];
+}
+
+- (void)retry:(double)device topic:(NSString *)topic resolve:(RCTPromiseResolveBlock)resolve reject:(RCTPromiseRejectBlock)reject {
+  [self call:@"retry" passed:@[ @(device), topic ] resolve:resolve reject:reject];
+}
+
+- (void)cancel:(double)device topic:(NSString *)topic operation:(NSString *)operation resolve:(RCTPromiseResolveBlock)resolve reject:(RCTPromiseRejectBlock)reject {
+  [self call:@"cancel" passed:@[ @(device), topic, operation ] resolve:resolve reject:reject];
+}
+
+- (void)createSpace:(double)device about:(NSDictionary *)about resolve:(RCTPromiseResolveBlock)resolve reject:(RCTPromiseRejectBlock)reject {
+  [self call:@"createSpace" passed:@[ @(device), about ] resolve:resolve reject:reject];
+}
+
+- (void)createRoom:(double)device space:(NSString *)space about:(NSDictionary *)about resolve:(RCTPromiseResolveBlock)resolve reject:(RCTPromiseRejectBlock)reject {
+  [self call:@"createRoom" passed:@[ @(device), space, about ] resolve:resolve reject:reject];
+}
+
+- (void)spaces:(double)device resolve:(RCTPromiseResolveBlock)resolve reject:(RCTPromiseRejectBlock)reject {
+  [self call:@"spaces" passed:@[ @(device) ] resolve:resolve reject:reject];
+}
+
+- (void)space:(double)device space:(NSString *)space resolve:(RCTPromiseResolveBlock)resolve reject:(RCTPromiseRejectBlock)reject {
+  [self call:@"space" passed:@[ @(device), space ] resolve:resolve reject:reject];
+}
+
+- (void)rooms:(double)device space:(NSString *)space resolve:(RCTPromiseResolveBlock)resolve reject:(RCTPromiseRejectBlock)reject {
+  [self call:@"rooms" passed:@[ @(device), space ] resolve:resolve reject:reject];
+}
+
+- (void)members:(double)device space:(NSString *)space resolve:(RCTPromiseResolveBlock)resolve reject:(RCTPromiseRejectBlock)reject {
+  [self call:@"members" passed:@[ @(device), space ] resolve:resolve reject:reject];
+}
+
+- (void)createInvitation:(double)device space:(NSString *)space level:(NSString *)level expires:(NSNumber *)expires once:(BOOL)once resolve:(RCTPromiseResolveBlock)resolve reject:(RCTPromiseRejectBlock)reject {
+  [self call:@"createInvitation" passed:@[ @(device), space, level, present(expires), @(once) ] resolve:resolve reject:reject];
+}
+
+- (void)acceptInvitation:(double)device invitation:(NSString *)invitation resolve:(RCTPromiseResolveBlock)resolve reject:(RCTPromiseRejectBlock)reject {
+  [self call:@"acceptInvitation" passed:@[ @(device), invitation ] resolve:resolve reject:reject];
+}
+
+- (void)storageUse:(double)device resolve:(RCTPromiseResolveBlock)resolve reject:(RCTPromiseRejectBlock)reject {
+  [self call:@"storageUse" passed:@[ @(device) ] resolve:resolve reject:reject];
+}
+
+- (void)wipeTopic:(double)device topic:(NSString *)topic resolve:(RCTPromiseResolveBlock)resolve reject:(RCTPromiseRejectBlock)reject {
+  [self call:@"wipeTopic" passed:@[ @(device), topic ] resolve:resolve reject:reject];
+}
+
 - (void)generateTicket:(BOOL)isPublic resolve:(RCTPromiseResolveBlock)resolve reject:(RCTPromiseRejectBlock)reject {
   [self call:@"generateTicket" passed:@[ @(isPublic) ] resolve:resolve reject:reject];
 }

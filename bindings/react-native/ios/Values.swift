@@ -33,6 +33,8 @@ func bytes(_ base64: String) throws -> Data {
 /// A count from JavaScript: what is below zero is zero.
 func count(_ number: Double) -> UInt32 { UInt32(exactly: max(0, min(number, Double(UInt32.max))).rounded()) ?? 0 }
 
+func date(_ millis: Double) -> Date { Date(timeIntervalSince1970: millis / 1000) }
+
 func millis(_ date: Date) -> Double { (date.timeIntervalSince1970 * 1000).rounded() }
 
 func config(_ fields: Fields, path: String) throws -> Config {
@@ -75,6 +77,40 @@ func content(_ fields: Fields) throws -> Content {
             public: fields.flag("public")
         )
     case let kind: throw refused("native", "there is no kind \(kind) here")
+    }
+}
+
+func words(_ fields: Fields) throws -> SearchWords {
+    SearchWords(
+        words: try fields.text("words"), topic: try fields.maybe("topic").map { try id($0) },
+        author: try fields.maybe("author").map { try id($0) }, since: fields.number("since").map(date),
+        until: fields.number("until").map(date)
+    )
+}
+
+func spaceText(_ fields: Fields) throws -> SpaceText {
+    SpaceText(
+        name: try fields.text("name"), label: fields.maybe("label"), description: fields.maybe("description"),
+        welcome: fields.maybe("welcome"), avatar: try fields.maybe("avatar").map { try id($0) },
+        cover: try fields.maybe("cover").map { try id($0) }, public: fields.flag("public"),
+        history: fields.flag("history")
+    )
+}
+
+func roomText(_ fields: Fields) throws -> RoomText {
+    RoomText(
+        name: try fields.text("name"), description: fields.maybe("description"),
+        cooldown: fields.number("cooldown").map { UInt64(max(0, min($0, 1e15))) }
+    )
+}
+
+func level(_ name: String) throws -> Level {
+    switch name {
+    case "pull": .pull
+    case "read": .read
+    case "write": .write
+    case "manage": .manage
+    default: throw refused("native", "there is no kind \(name) here")
     }
 }
 
@@ -147,6 +183,92 @@ func plain(_ summary: RunSummary) -> [String: Any] {
 
 func plain(_ facts: TicketFacts) -> [String: Any] {
     ["topic": "\(facts.topic)", "log": "\(facts.log)", "canWrite": facts.canWrite, "public": facts.`public`]
+}
+
+func plain(_ version: Version) -> [String: Any] {
+    fields(["id": "\(version.id)", "text": version.text, "sentAt": version.sentAt.map(millis)])
+}
+
+func plain(_ unread: Unread) -> [String: Any] {
+    ["messages": Double(unread.messages), "mentions": Double(unread.mentions)]
+}
+
+func plain(_ profile: Profile) -> [String: Any] {
+    fields([
+        "author": "\(profile.author)", "log": "\(profile.log)", "name": profile.name, "bio": profile.bio,
+        "avatar": profile.avatar?.description, "availability": profile.availability, "public": profile.`public`,
+    ])
+}
+
+func plain(_ found: Found) -> [String: Any] {
+    ["message": plain(found.message), "log": "\(found.log)", "excerpt": found.excerpt]
+}
+
+func plain(_ row: OutboxRow) -> [String: Any] {
+    [
+        "row": Double(row.row), "operation": "\(row.operation)", "bytes": Double(row.bytes), "own": row.own,
+        "state": plain(row.state), "tries": Double(row.tries), "notBefore": millis(row.notBefore),
+    ]
+}
+
+private func plain(_ state: OutboxState) -> [String: Any] {
+    switch state {
+    case .queued: ["kind": "queued"]
+    case .sent: ["kind": "sent"]
+    case let .parked(reason): ["kind": "parked", "reason": reason]
+    }
+}
+
+func plain(_ cancelled: Cancelled) -> [String: Any] {
+    switch cancelled {
+    case .removed: ["kind": "removed"]
+    case let .deleted(operation): ["kind": "deleted", "operation": "\(operation)"]
+    }
+}
+
+func plain(_ place: Place) -> [String: Any] { ["log": "\(place.log)", "topic": "\(place.topic)"] }
+
+func plain(_ space: Space) -> [String: Any] {
+    fields([
+        "space": "\(space.space)", "topic": space.topic?.description, "about": plain(space.about),
+        "deleted": space.deleted, "updateRequired": space.updateRequired,
+    ])
+}
+
+private func plain(_ text: SpaceText) -> [String: Any] {
+    fields([
+        "name": text.name, "label": text.label, "description": text.description, "welcome": text.welcome,
+        "avatar": text.avatar?.description, "cover": text.cover?.description, "public": text.`public`,
+        "history": text.history,
+    ])
+}
+
+func plain(_ room: Room) -> [String: Any] {
+    fields([
+        "room": "\(room.room)", "space": "\(room.space)", "topic": room.topic?.description, "about": plain(room.about),
+        "state": "\(room.state)",
+    ])
+}
+
+private func plain(_ text: RoomText) -> [String: Any] {
+    fields(["name": text.name, "description": text.description, "cooldown": text.cooldown.map(Double.init)])
+}
+
+func plain(_ member: Member) -> [String: Any] {
+    fields([
+        "author": "\(member.author)", "level": member.level.map { "\($0)" }, "muted": member.muted,
+        "banned": member.banned,
+    ])
+}
+
+func plain(_ use: StorageUse) -> [String: Any] {
+    let topics = use.topics.map { one in
+        fields([
+            "log": "\(one.log)", "topic": one.topic?.description, "operations": Double(one.operations),
+            "bytes": Double(one.bytes),
+        ])
+    }
+    return ["fileBytes": Double(use.fileBytes), "freeBytes": Double(use.freeBytes), "topics": topics]
 }
 
 private func plain(_ change: Change) -> [String: Any] {

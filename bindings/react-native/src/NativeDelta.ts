@@ -108,6 +108,72 @@ export type NativeRunSummary = {
   waiting: number;
 };
 
+export type NativeVersion = { id: string; text: string; sentAt?: number };
+export type NativeUnread = { messages: number; mentions: number };
+
+export type NativeProfile = {
+  author: string;
+  log: string;
+  name: string;
+  bio?: string;
+  avatar?: string;
+  availability?: string;
+  public: boolean;
+};
+
+export type NativeSearchWords = {
+  words: string;
+  topic?: string;
+  author?: string;
+  since?: number;
+  until?: number;
+};
+
+export type NativeFound = { message: NativeMessage; log: string; excerpt: string };
+
+/** `queued`, `sent`, or `parked` with the reason. */
+export type NativeOutboxState = { kind: string; reason?: string };
+
+export type NativeOutboxRow = {
+  row: number;
+  operation: string;
+  bytes: number;
+  own: boolean;
+  state: NativeOutboxState;
+  tries: number;
+  notBefore: number;
+};
+
+/** `removed`, or `deleted` by an operation. */
+export type NativeCancelled = { kind: string; operation?: string };
+
+export type NativeSpaceText = {
+  name: string;
+  label?: string;
+  description?: string;
+  welcome?: string;
+  avatar?: string;
+  cover?: string;
+  public?: boolean;
+  history?: boolean;
+};
+
+export type NativeRoomText = { name: string; description?: string; cooldown?: number };
+export type NativePlace = { log: string; topic: string };
+
+export type NativeSpace = {
+  space: string;
+  topic?: string;
+  about: NativeSpaceText;
+  deleted: boolean;
+  updateRequired: boolean;
+};
+
+export type NativeRoom = { room: string; space: string; topic?: string; about: NativeRoomText; state: string };
+export type NativeMember = { author: string; level?: string; muted: boolean; banned: boolean };
+export type NativeTopicUse = { log: string; topic?: string; operations: number; bytes: number };
+export type NativeStorageUse = { fileBytes: number; freeBytes: number; topics: NativeTopicUse[] };
+
 export type NativeTicketFacts = { topic: string; log: string; canWrite: boolean; public: boolean };
 
 export type NativeValueKey = { collection: string; key: string };
@@ -140,7 +206,7 @@ export type NativeEvent = {
 /**
  * Objects that go down are `UnsafeObject` for React Native's code generator, so that both platforms get a plain map; what
  * they are is said by the types above: config `NativeConfig`, relayHops `NativeRelayHops`, content `NativeContent`, page
- * `NativePage`.
+ * `NativePage`, search `NativeSearchWords`, about `NativeSpaceText` or `NativeRoomText`.
  */
 export interface Spec extends TurboModule {
   open(config: UnsafeObject): Promise<NativeOpened>;
@@ -162,6 +228,32 @@ export interface Spec extends TurboModule {
   resume(device: number): Promise<void>;
   runOnce(device: number, deadline: number): Promise<NativeRunSummary>;
   nextWakeupAt(device: number): Promise<number | null>;
+
+  messageHistory(device: number, id: string): Promise<NativeVersion[]>;
+  unread(device: number, topic: string): Promise<NativeUnread>;
+  setRead(device: number, topic: string, upto: string): Promise<void>;
+  profile(device: number, topic: string, author: string): Promise<NativeProfile | null>;
+  profiles(device: number, author: string): Promise<NativeProfile[]>;
+  search(device: number, search: UnsafeObject, limit: number): Promise<NativeFound[]>;
+  outbox(device: number, topic: string, limit: number, after: number | null): Promise<NativeOutboxRow[]>;
+  retry(device: number, topic: string): Promise<number>;
+  cancel(device: number, topic: string, operation: string): Promise<NativeCancelled>;
+  createSpace(device: number, about: UnsafeObject): Promise<NativePlace>;
+  createRoom(device: number, space: string, about: UnsafeObject): Promise<NativePlace>;
+  spaces(device: number): Promise<NativeSpace[]>;
+  space(device: number, space: string): Promise<NativeSpace | null>;
+  rooms(device: number, space: string): Promise<NativeRoom[]>;
+  members(device: number, space: string): Promise<NativeMember[]>;
+  createInvitation(
+    device: number,
+    space: string,
+    level: string,
+    expires: number | null,
+    once: boolean,
+  ): Promise<string>;
+  acceptInvitation(device: number, invitation: string): Promise<NativePlace>;
+  storageUse(device: number): Promise<NativeStorageUse>;
+  wipeTopic(device: number, topic: string): Promise<void>;
 
   generateTicket(isPublic: boolean): Promise<string>;
   readOnlyTicket(ticket: string): Promise<string>;

@@ -4,19 +4,36 @@ import type { NativeConfig, NativeContent, NativeEvent, NativePage, NativeRelayH
 import { asDeltaError, called, DeltaError } from './errors';
 import type {
   Author,
+  Cancelled,
   Config,
   Content,
   Event,
+  Found,
+  Level,
+  LogId,
+  Member,
   Message,
   OperationId,
+  OutboxRow,
   Page,
+  Place,
+  Position,
+  Profile,
   Reaction,
   RelayHops,
+  Room,
+  RoomText,
   RunSummary,
+  SearchWords,
+  Space,
+  SpaceText,
   Statistics,
+  StorageUse,
   TicketFacts,
   TopicId,
   TopicStatus,
+  Unread,
+  Version,
 } from './types';
 
 /** Most messages taken at once, unless a call says otherwise. */
@@ -106,6 +123,102 @@ export class Device {
   /** The reactions that stand on one message. */
   async reactions(message: OperationId): Promise<Reaction[]> {
     return (await called(Native.reactions(this.handle, message))) as Reaction[];
+  }
+
+  /** Every text a message had, as sent first; nothing for a tombstone. */
+  async messageHistory(id: OperationId): Promise<Version[]> {
+    return (await called(Native.messageHistory(this.handle, id))) as Version[];
+  }
+
+  /** What of a topic's messages has not been read, counted from `setRead`. */
+  unread(topic: TopicId): Promise<Unread> {
+    return called(Native.unread(this.handle, topic));
+  }
+
+  /** Notes how far a topic was read: up to this message's position. It never goes back. */
+  setRead(topic: TopicId, upto: Position): Promise<void> {
+    return called(Native.setRead(this.handle, topic, upto));
+  }
+
+  /** An author's profile in one conversation. */
+  async profile(topic: TopicId, author: Author): Promise<Profile | null> {
+    return (await called(Native.profile(this.handle, topic, author))) as Profile | null;
+  }
+
+  /** An author's profiles in all conversations. */
+  async profiles(author: Author): Promise<Profile[]> {
+    return (await called(Native.profiles(this.handle, author))) as Profile[];
+  }
+
+  /** Messages with all the words, those that came last first. */
+  async search(search: SearchWords, limit = PAGE): Promise<Found[]> {
+    return (await called(Native.search(this.handle, search, limit))) as Found[];
+  }
+
+  /** Operations of a topic that are not acknowledged yet, oldest first: those after row `after`. */
+  async outbox(topic: TopicId, limit = PAGE, after?: number): Promise<OutboxRow[]> {
+    return (await called(Native.outbox(this.handle, topic, limit, after ?? null))) as OutboxRow[];
+  }
+
+  /** Puts the parked operations of a topic back in the queue and says how many there were. */
+  retry(topic: TopicId): Promise<number> {
+    return called(Native.retry(this.handle, topic));
+  }
+
+  /** Takes back an operation of this device: removed when it never left, otherwise deleted by a further one. */
+  async cancel(topic: TopicId, operation: OperationId): Promise<Cancelled> {
+    return (await called(Native.cancel(this.handle, topic, operation))) as Cancelled;
+  }
+
+  /** Makes a space, with this device as its first manager. */
+  async createSpace(about: SpaceText): Promise<Place> {
+    return (await called(Native.createSpace(this.handle, about))) as Place;
+  }
+
+  /** Makes a room in a space and opens it. */
+  async createRoom(space: LogId, about: RoomText): Promise<Place> {
+    return (await called(Native.createRoom(this.handle, space, about))) as Place;
+  }
+
+  /** The spaces this device knows. */
+  async spaces(): Promise<Space[]> {
+    return (await called(Native.spaces(this.handle))) as Space[];
+  }
+
+  /** One space. */
+  async space(space: LogId): Promise<Space | null> {
+    return (await called(Native.space(this.handle, space))) as Space | null;
+  }
+
+  /** The rooms of a space, archived and deleted ones included. */
+  async rooms(space: LogId): Promise<Room[]> {
+    return (await called(Native.rooms(this.handle, space))) as Room[];
+  }
+
+  /** Members of a space, and whoever is banned from it. */
+  async members(space: LogId): Promise<Member[]> {
+    return (await called(Native.members(this.handle, space))) as Member[];
+  }
+
+  /** Makes an invitation and gives its text, for a link or QR code: hand it over as you would a key. */
+  createInvitation(space: LogId, level: Level, options: { expires?: Date; once?: boolean } = {}): Promise<string> {
+    const { expires, once = false } = options;
+    return called(Native.createInvitation(this.handle, space, level, expires?.getTime() ?? null, once));
+  }
+
+  /** Opens the space of an invitation and claims it. */
+  async acceptInvitation(invitation: string): Promise<Place> {
+    return (await called(Native.acceptInvitation(this.handle, invitation))) as Place;
+  }
+
+  /** What lies on the device, and which conversations take how much of it. */
+  storageUse(): Promise<StorageUse> {
+    return called(Native.storageUse(this.handle));
+  }
+
+  /** Removes a topic with all it holds from this device. */
+  wipeTopic(topic: TopicId): Promise<void> {
+    return called(Native.wipeTopic(this.handle, topic));
   }
 
   /** Tells whoever listens now (presence, typing): base64 of 1 to 3840 bytes. Nobody stores it. */

@@ -5,7 +5,7 @@ import { AppState } from 'react-native';
 import { Device, PAGE } from './device';
 import { asDeltaError } from './errors';
 import type { DeltaError } from './errors';
-import type { Connection, Event, Message, OperationId, TopicId, TopicStatus, Trouble } from './types';
+import type { Connection, Event, Message, OperationId, Room, Space, TopicId, TopicStatus, Trouble, Unread } from './types';
 
 /** Most messages that `useMessages` shows; a page of the bindings is no longer. */
 export const MOST_SHOWN = 1000;
@@ -90,6 +90,34 @@ export function useOutbox(topic: TopicId): OutboxState {
   }, [status]);
 }
 
+/** What of a room was not read yet, and what marks a message and all before it as read. */
+export function useUnread(room: TopicId): Unread & { markRead: (upto: Message) => Promise<void> } {
+  const device = useDevice();
+  const read = useCallback(() => device.unread(room), [device, room]);
+  const { value } = useQuery(room, read, shows);
+  const [marked, setMarked] = useState<{ room: TopicId; unread: Unread } | null>(null);
+  // Marking is this device's own: no event tells of it. An answer that comes later counts again.
+  useEffect(() => setMarked(null), [value]);
+  const markRead = useCallback(
+    async (upto: Message) => {
+      await device.setRead(room, upto.position);
+      setMarked({ room, unread: await device.unread(room) });
+    },
+    [device, room],
+  );
+  const unread = (marked?.room === room ? marked.unread : null) ?? value ?? { messages: 0, mentions: 0 };
+  return { ...unread, markRead };
+}
+
+/** The rooms of a space. */
+export function useRooms(space: Space): Room[] {
+  const device = useDevice();
+  const read = useCallback(() => device.rooms(space.space), [device, space.space]);
+  // A space without a topic here is not heard of.
+  const { value } = useQuery(space.topic ?? null, read, shows);
+  return value ?? NO_ROOMS;
+}
+
 /** The topics of this device; `reload` after one was opened. */
 export function useTopics(): { topics: TopicId[]; error: DeltaError | null; reload: () => void } {
   const device = useDevice();
@@ -146,6 +174,7 @@ async function change(device: Device, next: string, still: () => boolean, lastRu
 }
 
 const NONE: Message[] = [];
+const NO_ROOMS: Room[] = [];
 
 /** Whether a list of messages may look different now. */
 function shows(event: Event): boolean {
@@ -162,9 +191,9 @@ function resets(event: Event): boolean {
 }
 
 /** Asks again after each event that matters; one question at a time, and one more when something came meanwhile. */
-function useQuery<T>(topic: TopicId, read: () => Promise<T>, matters: (event: Event) => boolean) {
+function useQuery<T>(topic: TopicId | null, read: () => Promise<T>, matters: (event: Event) => boolean) {
   const device = useDevice();
-  const [answer, setAnswer] = useState<{ topic: TopicId; value: T | null; error: DeltaError | null } | null>(null);
+  const [answer, setAnswer] = useState<{ topic: TopicId | null; value: T | null; error: DeltaError | null } | null>(null);
   const ask = useRef<() => void>(() => {});
   useEffect(() => {
     let wanted = true;
@@ -191,6 +220,7 @@ function useQuery<T>(topic: TopicId, read: () => Promise<T>, matters: (event: Ev
     };
   }, [read, topic]);
   useEffect(() => {
+    if (topic === null) return undefined;
     const failed = (error: DeltaError) => setAnswer((before) => ({ topic, value: before?.value ?? null, error }));
     return device.listen(topic, (event) => matters(event) && ask.current(), failed);
   }, [device, topic, matters]);

@@ -2,13 +2,26 @@
 import type {
   NativeClockSkew,
   NativeConfig,
+  NativeFound,
+  NativeMember,
   NativeMessage,
+  NativeOutboxRow,
+  NativePlace,
+  NativeProfile,
   NativeReaction,
+  NativeRoom,
+  NativeRoomText,
   NativeRunSummary,
+  NativeSearchWords,
+  NativeSpace,
+  NativeSpaceText,
   NativeStatistics,
+  NativeStorageUse,
   NativeTicketFacts,
   NativeTopicStatus,
   NativeTrouble,
+  NativeUnread,
+  NativeVersion,
 } from './NativeDelta';
 
 declare const id: unique symbol;
@@ -55,6 +68,51 @@ export type Message = Omit<NativeMessage, 'id' | 'author' | 'position' | 'reply'
 
 /** A reaction that stands. */
 export type Reaction = Omit<NativeReaction, 'id' | 'author'> & { id: OperationId; author: Author };
+
+/** One text of a message, as sent or as edited. */
+export type Version = Omit<NativeVersion, 'id'> & { id: OperationId };
+/** What of a conversation has not been read. */
+export type Unread = NativeUnread;
+/** What somebody says about themselves in one conversation. */
+export type Profile = Omit<NativeProfile, 'author' | 'log'> & { author: Author; log: LogId };
+/** What to search for; instants are milliseconds since 1970, by the server's clock. */
+export type SearchWords = Omit<NativeSearchWords, 'topic' | 'author'> & { topic?: TopicId; author?: Author };
+/** A message that was found. */
+export type Found = Omit<NativeFound, 'message' | 'log'> & { message: Message; log: LogId };
+
+/** An operation on its way out. */
+export type OutboxRow = Omit<NativeOutboxRow, 'operation' | 'state'> & {
+  operation: OperationId;
+  state: SendState;
+};
+/** Where an operation on its way stands. */
+export type SendState = { kind: 'queued' } | { kind: 'sent' } | { kind: 'parked'; reason: string };
+/** How an operation was taken back. */
+export type Cancelled = { kind: 'removed' } | { kind: 'deleted'; operation: OperationId };
+
+/** What a space says about itself. */
+export type SpaceText = NativeSpaceText;
+/** What a room says about itself; `cooldown` in seconds. */
+export type RoomText = NativeRoomText;
+/** Where something that was made lives. */
+export type Place = Omit<NativePlace, 'log' | 'topic'> & { log: LogId; topic: TopicId };
+/** A space this device knows. */
+export type Space = Omit<NativeSpace, 'space' | 'topic'> & { space: LogId; topic?: TopicId };
+/** Whether a room can be written in. */
+export type RoomState = 'open' | 'archived' | 'deleted';
+/** A room of a space; without a topic where this device has no key. */
+export type Room = Omit<NativeRoom, 'room' | 'space' | 'topic' | 'state'> & {
+  room: LogId;
+  space: LogId;
+  topic?: TopicId;
+  state: RoomState;
+};
+/** What a member may do. Each level includes those before it. */
+export type Level = 'pull' | 'read' | 'write' | 'manage';
+/** A member of a space, or whoever is banned from it. */
+export type Member = Omit<NativeMember, 'author' | 'level'> & { author: Author; level?: Level };
+/** What lies on the device. */
+export type StorageUse = NativeStorageUse;
 
 /** Which messages to read. The page itself is always oldest first. */
 export type Page = { kind: 'newest' } | { kind: 'before' | 'after'; position: Position };

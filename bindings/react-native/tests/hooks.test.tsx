@@ -4,7 +4,7 @@ import { beforeEach, test } from 'node:test';
 import { act, create } from 'react-test-renderer';
 import type { ReactTestRenderer } from 'react-test-renderer';
 import {
-  Device, DeviceProvider, useConnection, useLifecycle, useMessages, useOutbox, useSend, useTopics,
+  Device, DeviceProvider, useConnection, useLifecycle, useMessages, useOutbox, useRooms, useSend, useTopics, useUnread,
 } from '../src';
 import type { Messages, TopicId } from '../src';
 import { message, MockModule, rejection } from './mock';
@@ -125,6 +125,29 @@ test('useSend, useOutbox and useConnection follow the topic', async () => {
   await act(async () => native.emit({ kind: 'connectionChanged', topic: room, connection: 'live' }));
   assert.deepEqual([drawn.shown.connection, drawn.shown.outbox.trouble?.code], ['live', 'no_route']);
   assert.equal(native.subscriptions.size, 1);
+  await drawn.leave();
+});
+
+test('useUnread counts, and marks as read', async () => {
+  native.messages_ = [message('m0', 'first'), message('m1', 'second')];
+  const drawn = await draw(useUnread, room);
+  assert.equal(drawn.shown.messages, 2);
+  await act(async () => drawn.shown.markRead(native.messages_[0] as never));
+  assert.equal(drawn.shown.messages, 1);
+  native.messages_.push(message('m2', 'third'));
+  await act(async () => native.emit({ kind: 'changed', topic: room, changes: [] }));
+  assert.equal(drawn.shown.messages, 2);
+  await drawn.leave();
+});
+
+test('useRooms follows the rooms of a space', async () => {
+  const { log } = await device.createSpace({ name: 'Family' });
+  const space = await device.space(log);
+  assert.ok(space);
+  const drawn = await draw(useRooms, space);
+  assert.equal(drawn.shown.length, 0);
+  await act(async () => void (await device.createRoom(log, { name: 'Dinner' })));
+  assert.deepEqual(drawn.shown.map((one) => one.about.name), ['Dinner']);
   await drawn.leave();
 });
 

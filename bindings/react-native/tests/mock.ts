@@ -4,7 +4,14 @@ import type {
   NativeContent,
   NativeEvent,
   NativeMessage,
+  NativeOutboxRow,
   NativePage,
+  NativeProfile,
+  NativeRoom,
+  NativeRoomText,
+  NativeSearchWords,
+  NativeSpace,
+  NativeSpaceText,
   NativeTopicStatus,
   Spec,
 } from '../src/NativeDelta';
@@ -24,6 +31,9 @@ export class MockModule implements Spec {
   readonly open_ = new Set<number>();
   messages_: NativeMessage[] = [];
   topics_: string[] = [];
+  spaces_: NativeSpace[] = [];
+  rooms_: NativeRoom[] = [];
+  read_ = 0;
   status_: NativeTopicStatus = {
     connection: 'offline',
     cursor: 0,
@@ -165,6 +175,109 @@ export class MockModule implements Spec {
   async nextWakeupAt(): Promise<number | null> {
     await this.called('nextWakeupAt');
     return 1_700_000_000_000;
+  }
+
+  async messageHistory(_: number, id: string) {
+    await this.called('messageHistory');
+    return this.messages_.filter((one) => one.id === id).map(({ id, text = '' }) => ({ id, text }));
+  }
+
+  async unread() {
+    await this.called('unread');
+    return { messages: this.messages_.length - this.read_, mentions: 0 };
+  }
+
+  async setRead(_: number, topic: string, upto: string) {
+    await this.called(`setRead ${upto}`, 'setRead');
+    this.read_ = 1 + this.messages_.findIndex((one) => one.position === upto);
+    this.emit({ kind: 'changed', topic, changes: [] });
+  }
+
+  async profile(): Promise<NativeProfile | null> {
+    await this.called('profile');
+    return null;
+  }
+
+  async profiles(): Promise<NativeProfile[]> {
+    await this.called('profiles');
+    return [];
+  }
+
+  async search(_: number, search: NativeSearchWords, limit: number) {
+    await this.called('search');
+    const found = this.messages_.filter((one) => one.text?.includes(search.words)).slice(0, limit);
+    return found.map((message) => ({ message, log: 'log', excerpt: message.text ?? '' }));
+  }
+
+  async outbox(): Promise<NativeOutboxRow[]> {
+    await this.called('outbox');
+    return [];
+  }
+
+  async retry() {
+    await this.called('retry');
+    return 0;
+  }
+
+  async cancel(_: number, __: string, operation: string) {
+    await this.called('cancel');
+    return { kind: 'deleted', operation };
+  }
+
+  async createSpace(_: number, about: NativeSpaceText) {
+    await this.called('createSpace');
+    const place = { log: `space ${about.name}`, topic: `topic ${about.name}` };
+    this.spaces_.push({ space: place.log, topic: place.topic, about, deleted: false, updateRequired: false });
+    return place;
+  }
+
+  async createRoom(_: number, space: string, about: NativeRoomText) {
+    await this.called('createRoom');
+    const place = { log: `room ${about.name}`, topic: `topic ${about.name}` };
+    this.rooms_.push({ room: place.log, space, topic: place.topic, about, state: 'open' });
+    const topic = this.spaces_.find((one) => one.space === space)?.topic ?? '';
+    this.emit({ kind: 'changed', topic, changes: [{ log: space, kind: 'room', ids: [place.log], keys: [] }] });
+    return place;
+  }
+
+  async spaces() {
+    await this.called('spaces');
+    return [...this.spaces_];
+  }
+
+  async space(_: number, space: string) {
+    await this.called('space');
+    return this.spaces_.find((one) => one.space === space) ?? null;
+  }
+
+  async rooms(_: number, space: string) {
+    await this.called('rooms');
+    return this.rooms_.filter((one) => one.space === space);
+  }
+
+  async members() {
+    await this.called('members');
+    return [{ author: 'somebody', level: 'manage', muted: false, banned: false }];
+  }
+
+  async createInvitation(_: number, space: string, level: string, expires: number | null, once: boolean) {
+    await this.called('createInvitation');
+    return JSON.stringify([space, level, expires, once]);
+  }
+
+  async acceptInvitation() {
+    await this.called('acceptInvitation');
+    return { log: 'space', topic: 'topic' };
+  }
+
+  async storageUse() {
+    await this.called('storageUse');
+    return { fileBytes: 0, freeBytes: 0, topics: [] };
+  }
+
+  async wipeTopic(_: number, topic: string) {
+    await this.called('wipeTopic');
+    this.topics_ = this.topics_.filter((one) => one !== topic);
   }
 
   async generateTicket(isPublic: boolean) {

@@ -208,6 +208,49 @@ test('messages are edited, taken back, reacted to, paged, and published once wit
   await device.close();
 });
 
+test('spaces, rooms, invitations, search, unread and the outbox', { timeout }, async () => {
+  const device = await open('spaces');
+  const space = await device.createSpace({ name: 'Family', description: 'All of us' });
+  const room = await device.createRoom(space.log, { name: 'Dinner', cooldown: 5 });
+  assert.deepEqual((await device.spaces()).map((one) => [one.space, one.about.name]), [[space.log, 'Family']]);
+  assert.equal((await device.space(space.log))?.about.description, 'All of us');
+  assert.equal(await device.space(room.log), null);
+  const [only] = await device.rooms(space.log);
+  assert.deepEqual([only?.topic, only?.about, only?.state], [room.topic, { name: 'Dinner', cooldown: 5 }, 'open']);
+  assert.deepEqual(await device.members(space.log), [
+    { author: device.author, level: 'manage', muted: false, banned: false },
+  ]);
+  const expires = new Date(Date.now() + 3_600_000);
+  assert.ok(await device.createInvitation(space.log, 'write', { expires, once: true }));
+  await refused(device.createInvitation(space.log, 'rule' as never), 'argument', 'native');
+  await refused(device.acceptInvitation('none'), 'argument', 'invitation');
+
+  const sent = await device.send(room.topic, 'Potatoes tonight');
+  await device.publish(room.topic, { kind: 'profileSet', name: 'Alice', bio: 'cooks' });
+  const rows = await device.outbox(room.topic);
+  const row = rows.find((one) => one.operation === sent);
+  assert.deepEqual([row?.own, row?.state, row?.tries], [true, { kind: 'queued' }, 0]);
+  assert.ok((await device.outbox(room.topic, 10, row?.row)).every((one) => one.row > row!.row));
+  const profile = await device.profile(room.topic, device.author);
+  assert.deepEqual([profile?.name, profile?.bio, profile?.public], ['Alice', 'cooks', false]);
+  assert.equal((await device.profiles(device.author)).length, 1);
+  const found = await device.search({ words: 'potatoes', topic: room.topic, author: device.author });
+  assert.deepEqual(found.map((one) => [one.message.id, one.log, one.excerpt]), [[sent, room.log, 'Potatoes tonight']]);
+  assert.deepEqual((await device.messageHistory(sent)).map((one) => one.text), ['Potatoes tonight']);
+  assert.deepEqual(await device.unread(room.topic), { messages: 0, mentions: 0 });
+  const [shown] = await device.messages(room.topic);
+  await device.setRead(room.topic, shown!.position);
+  assert.ok((await device.storageUse()).topics.some((one) => one.log === room.log && one.bytes > 0));
+  assert.equal(await device.retry(room.topic), 0);
+  // What never left is gone; what others of this device build on is deleted by a further operation.
+  const last = await device.send(room.topic, 'too early');
+  assert.deepEqual(await device.cancel(room.topic, last), { kind: 'removed' });
+  assert.equal(await device.message(last), null);
+  assert.equal((await device.cancel(room.topic, sent)).kind, 'deleted');
+  assert.equal((await device.message(sent))?.deleted, true);
+  await device.close();
+});
+
 test('a person\'s words go into the keystore of a database', { timeout }, async () => {
   const words = await generateMnemonic();
   assert.equal(words.split(' ').length, 24);

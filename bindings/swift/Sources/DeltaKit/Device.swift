@@ -16,7 +16,7 @@ import Foundation
 /// may or may not have happened, and nothing is left half done. `suspend`, `resume` and `close` are waited for in any
 /// case. Errors are `DeltaError`s with a stable `code`.
 public final class Device: Sendable {
-    private let inner: Delta
+    let inner: Delta
 
     private init(_ inner: Delta) { self.inner = inner }
 

@@ -83,6 +83,7 @@ func misuse() -> [Test] {
             }
         },
         Test("what cannot be used is refused before anything is written") { try await Folder.with(unusable) },
+        Test("spaces, rooms, search, unread and the outbox") { try await Folder.with(spaces) },
         Test("messages are edited, taken back, reacted to and paged") { try await Folder.with(paged) },
     ]
 }
@@ -209,4 +210,24 @@ private func paged(_ folder: Folder) async throws {
     let reactions = try await device.reactions(to: ids[0])
     try equal(reactions.map(\.emoji), ["👍"])
     try equal(reactions.map(\.author), [device.author])
+}
+
+private func spaces(_ folder: Folder) async throws {
+    let device = try await folder.open()
+    let space = try await device.createSpace(SpaceText(name: "Family"))
+    let room = try await device.createRoom(RoomText(name: "Dinner"), in: space.log)
+    try equal(try await device.spaces().map(\.about.name), ["Family"])
+    try equal(try await device.rooms(of: space.log).map(\.topic), [room.topic])
+    try equal(try await device.members(of: space.log).map(\.author), [device.author])
+    try expect(try await !device.createInvitation(to: space.log, level: .write, once: true).isEmpty)
+    try await refused(.argument, "invitation") { try await device.accept(invitation: "none") }
+    let sent = try await device.send("Potatoes tonight", to: room.topic)
+    try equal(try await device.outbox(room.topic).filter { $0.operation == sent }.map(\.state), [.queued])
+    try equal(try await device.search(SearchWords(words: "potatoes")).map(\.message.id), [sent])
+    try equal(try await device.history(of: sent).map(\.text), ["Potatoes tonight"])
+    try equal(try await device.unread(room.topic), Unread(messages: 0, mentions: 0))
+    guard case .removed = try await device.cancel(sent, in: room.topic) else {
+        throw Failed(description: "what never left is not removed")
+    }
+    try expect(try await device.message(sent) == nil)
 }

@@ -4,7 +4,10 @@ import com.facebook.react.bridge.Arguments
 import com.facebook.react.bridge.Promise
 import com.facebook.react.bridge.ReactApplicationContext
 import com.facebook.react.bridge.ReadableMap
+import delta.Author
+import delta.LogId
 import delta.OperationId
+import delta.Position
 import delta.TopicId
 import delta.ffi.Delta
 import delta.ffi.Event
@@ -18,6 +21,7 @@ import delta.ffi.readOnlyTicket as withoutWriting
 import delta.ffi.ticketFacts as factsOf
 import java.io.File
 import java.time.Duration
+import java.time.Instant
 import java.util.concurrent.ConcurrentHashMap
 import java.util.concurrent.atomic.AtomicLong
 import kotlinx.coroutines.CoroutineScope
@@ -130,6 +134,65 @@ public class DeltaModule(
 
     override fun nextWakeupAt(device: Double, promise: Promise): Unit =
         on(device, promise) { it.nextWakeupAt()?.toEpochMilli()?.toDouble() }
+
+    override fun messageHistory(device: Double, id: String, promise: Promise): Unit =
+        on(device, promise) { open -> open.messageHistory(OperationId(hex(id))).map { it.plain() } }
+
+    override fun unread(device: Double, topic: String, promise: Promise): Unit =
+        on(device, promise) { it.unread(topicId(topic)).plain() }
+
+    override fun setRead(device: Double, topic: String, upto: String, promise: Promise): Unit =
+        on(device, promise) { it.setRead(topicId(topic), Position(hex(upto))).nothing() }
+
+    override fun profile(device: Double, topic: String, author: String, promise: Promise): Unit =
+        on(device, promise) { it.profile(topicId(topic), Author(hex(author)))?.plain() }
+
+    override fun profiles(device: Double, author: String, promise: Promise): Unit =
+        on(device, promise) { open -> open.profiles(Author(hex(author))).map { it.plain() } }
+
+    override fun search(device: Double, search: ReadableMap, limit: Double, promise: Promise): Unit =
+        on(device, promise) { open -> open.search(words(Fields(search.toHashMap())), count(limit)).map { it.plain() } }
+
+    override fun outbox(device: Double, topic: String, limit: Double, after: Double?, promise: Promise): Unit =
+        on(device, promise) { open -> open.outbox(topicId(topic), count(limit), after?.toLong()).map { it.plain() } }
+
+    override fun retry(device: Double, topic: String, promise: Promise): Unit =
+        on(device, promise) { it.retry(topicId(topic)).toDouble() }
+
+    override fun cancel(device: Double, topic: String, operation: String, promise: Promise): Unit =
+        on(device, promise) { it.cancel(topicId(topic), OperationId(hex(operation))).plain() }
+
+    override fun createSpace(device: Double, about: ReadableMap, promise: Promise): Unit =
+        on(device, promise) { it.createSpace(spaceText(Fields(about.toHashMap()))).plain() }
+
+    override fun createRoom(device: Double, space: String, about: ReadableMap, promise: Promise): Unit =
+        on(device, promise) { it.createRoom(LogId(hex(space)), roomText(Fields(about.toHashMap()))).plain() }
+
+    override fun spaces(device: Double, promise: Promise): Unit =
+        on(device, promise) { open -> open.spaces().map { it.plain() } }
+
+    override fun space(device: Double, space: String, promise: Promise): Unit =
+        on(device, promise) { it.space(LogId(hex(space)))?.plain() }
+
+    override fun rooms(device: Double, space: String, promise: Promise): Unit =
+        on(device, promise) { open -> open.rooms(LogId(hex(space))).map { it.plain() } }
+
+    override fun members(device: Double, space: String, promise: Promise): Unit =
+        on(device, promise) { open -> open.members(LogId(hex(space))).map { it.plain() } }
+
+    override fun createInvitation(
+        device: Double, space: String, level: String, expires: Double?, once: Boolean, promise: Promise,
+    ): Unit = on(device, promise) {
+        it.createInvitation(LogId(hex(space)), level(level), expires?.let { at -> Instant.ofEpochMilli(at.toLong()) }, once)
+    }
+
+    override fun acceptInvitation(device: Double, invitation: String, promise: Promise): Unit =
+        on(device, promise) { it.acceptInvitation(invitation).plain() }
+
+    override fun storageUse(device: Double, promise: Promise): Unit = on(device, promise) { it.storageUse().plain() }
+
+    override fun wipeTopic(device: Double, topic: String, promise: Promise): Unit =
+        on(device, promise) { it.wipeTopic(topicId(topic)).nothing() }
 
     override fun generateTicket(isPublic: Boolean, promise: Promise): Unit = answer(promise) { freshTicket(isPublic) }
 

@@ -6,6 +6,7 @@ import delta.Id
 import delta.NodeId
 import delta.OperationId
 import delta.Position
+import delta.TopicId
 import delta.ffi.Change
 import delta.ffi.ClockSkew
 import delta.ffi.Config
@@ -24,6 +25,23 @@ import delta.ffi.RunSummary
 import delta.ffi.Statistics
 import delta.ffi.TicketFacts
 import delta.ffi.TopicStatus
+import delta.ffi.Cancelled
+import delta.ffi.Found
+import delta.ffi.Level
+import delta.ffi.Member
+import delta.ffi.OutboxRow
+import delta.ffi.OutboxState
+import delta.ffi.Place
+import delta.ffi.Profile
+import delta.ffi.Room
+import delta.ffi.RoomText
+import delta.ffi.SearchWords
+import delta.ffi.Space
+import delta.ffi.SpaceText
+import delta.ffi.StorageUse
+import delta.ffi.TopicUse
+import delta.ffi.Unread
+import delta.ffi.Version
 import delta.ffi.Trouble
 import java.time.Duration
 import java.time.Instant
@@ -56,6 +74,7 @@ internal class Fields(private val fields: Map<String, Any?>) {
     fun flag(name: String): Boolean = fields[name] as? Boolean ?: false
     fun number(name: String): Double? = fields[name] as? Double
     fun texts(name: String): List<String> = (fields[name] as? List<*>).orEmpty().map { it as? String ?: throw missing(name) }
+    fun instant(name: String): Instant? = number(name)?.let { Instant.ofEpochMilli(it.toLong()) }
     fun millis(name: String): Duration? = number(name)?.let { Duration.ofMillis(it.toLong()) }
 
     private fun missing(name: String) = Refused("argument", "native", "the field $name is missing or of another type")
@@ -105,6 +124,26 @@ internal fun page(fields: Fields): MessagePage = when (val kind = fields.text("k
     "after" -> MessagePage.After(Position(hex(fields.text("position"))))
     else -> throw unknown(kind)
 }
+
+internal fun words(fields: Fields): SearchWords = SearchWords(
+    words = fields.text("words"), topic = fields.maybe("topic")?.let { TopicId(hex(it)) },
+    author = fields.maybe("author")?.let { Author(hex(it)) }, since = fields.instant("since"),
+    until = fields.instant("until"),
+)
+
+internal fun spaceText(fields: Fields): SpaceText = SpaceText(
+    name = fields.text("name"), label = fields.maybe("label"), description = fields.maybe("description"),
+    welcome = fields.maybe("welcome"), avatar = fields.maybe("avatar")?.let { BlobId(hex(it)) },
+    cover = fields.maybe("cover")?.let { BlobId(hex(it)) }, public = fields.flag("public"),
+    history = fields.flag("history"),
+)
+
+internal fun roomText(fields: Fields): RoomText = RoomText(
+    name = fields.text("name"), description = fields.maybe("description"),
+    cooldown = fields.number("cooldown")?.toLong()?.coerceAtLeast(0)?.toULong(),
+)
+
+internal fun level(name: String): Level = Level.entries.find { camel(it.name) == name } ?: throw unknown(name)
 
 private fun unknown(kind: String) = Refused("argument", "native", "there is no kind $kind here")
 
@@ -169,6 +208,64 @@ internal fun RunSummary.plain(): Plain = plain(
 
 internal fun TicketFacts.plain(): Plain =
     plain("topic" to "$topic", "log" to "$log", "canWrite" to canWrite, "public" to public)
+
+internal fun Version.plain(): Plain = plain("id" to "$id", "text" to text, "sentAt" to sentAt.orNothing)
+
+internal fun Unread.plain(): Plain = plain("messages" to messages.plain, "mentions" to mentions.plain)
+
+internal fun Profile.plain(): Plain = plain(
+    "author" to "$author", "log" to "$log", "name" to name, "bio" to bio, "avatar" to avatar?.toString(),
+    "availability" to availability, "public" to public,
+)
+
+internal fun Found.plain(): Plain = plain("message" to message.plain(), "log" to "$log", "excerpt" to excerpt)
+
+internal fun OutboxRow.plain(): Plain = plain(
+    "row" to row.toDouble(), "operation" to "$operation", "bytes" to bytes.toDouble(), "own" to own,
+    "state" to state.plain(), "tries" to tries.toDouble(), "notBefore" to notBefore.orNothing,
+)
+
+private fun OutboxState.plain(): Plain = when (this) {
+    is OutboxState.Queued -> plain("kind" to "queued")
+    is OutboxState.Sent -> plain("kind" to "sent")
+    is OutboxState.Parked -> plain("kind" to "parked", "reason" to reason)
+}
+
+internal fun Cancelled.plain(): Plain = when (this) {
+    is Cancelled.Removed -> plain("kind" to "removed")
+    is Cancelled.Deleted -> plain("kind" to "deleted", "operation" to "$operation")
+}
+
+internal fun Place.plain(): Plain = plain("log" to "$log", "topic" to "$topic")
+
+internal fun Space.plain(): Plain = plain(
+    "space" to "$space", "topic" to topic?.toString(), "about" to about.plain(), "deleted" to deleted,
+    "updateRequired" to updateRequired,
+)
+
+private fun SpaceText.plain(): Plain = plain(
+    "name" to name, "label" to label, "description" to description, "welcome" to welcome,
+    "avatar" to avatar?.toString(), "cover" to cover?.toString(), "public" to public, "history" to history,
+)
+
+internal fun Room.plain(): Plain = plain(
+    "room" to "$room", "space" to "$space", "topic" to topic?.toString(), "about" to about.plain(),
+    "state" to camel(state.name),
+)
+
+private fun RoomText.plain(): Plain =
+    plain("name" to name, "description" to description, "cooldown" to cooldown.orNothing)
+
+internal fun Member.plain(): Plain =
+    plain("author" to "$author", "level" to level?.let { camel(it.name) }, "muted" to muted, "banned" to banned)
+
+internal fun StorageUse.plain(): Plain = plain(
+    "fileBytes" to fileBytes.plain, "freeBytes" to freeBytes.plain, "topics" to topics.map { it.plain() },
+)
+
+private fun TopicUse.plain(): Plain = plain(
+    "log" to "$log", "topic" to topic?.toString(), "operations" to operations.plain, "bytes" to bytes.plain,
+)
 
 private fun Change.plain(): Plain =
     plain(

@@ -1,0 +1,73 @@
+#if canImport(DeltaFFI)
+import DeltaFFI
+#endif
+import Foundation
+
+/// What is read back beside messages.
+extension Device {
+    /// Every text a message had, as sent first; nothing for a tombstone.
+    public func history(of message: OperationId) async throws -> [Version] {
+        try await released { [inner] in try await inner.messageHistory(id: message) }
+    }
+
+    /// An author's profile in one conversation.
+    public func profile(of author: Author, in topic: TopicId) async throws -> Profile? {
+        try await released { [inner] in try await inner.profile(topic: topic, author: author) }
+    }
+
+    /// An author's profiles in all conversations.
+    public func profiles(of author: Author) async throws -> [Profile] {
+        try await released { [inner] in try await inner.profiles(author: author) }
+    }
+
+    /// Messages with all the words, those that came last first.
+    public func search(_ search: SearchWords, limit: UInt32 = 64) async throws -> [Found] {
+        try await released { [inner] in try await inner.search(search: search, limit: limit) }
+    }
+
+    /// What of a topic's messages has not been read, counted from `setRead`.
+    public func unread(_ topic: TopicId) async throws -> Unread {
+        try await released { [inner] in try await inner.unread(topic: topic) }
+    }
+
+    /// Notes how far a topic was read: up to this message's position. It never goes back.
+    public func setRead(_ topic: TopicId, upTo position: Position) async throws {
+        try await released { [inner] in try await inner.setRead(topic: topic, upto: position) }
+    }
+
+    /// Operations of a topic that are not acknowledged yet, oldest first: those after row `after`.
+    public func outbox(_ topic: TopicId, after: Int64? = nil, limit: UInt32 = 64) async throws -> [OutboxRow] {
+        try await released { [inner] in try await inner.outbox(topic: topic, limit: limit, after: after) }
+    }
+
+    /// Puts the parked operations of a topic back in the queue and says how many there were.
+    public func retry(_ topic: TopicId) async throws -> UInt64 {
+        try await released { [inner] in try await inner.retry(topic: topic) }
+    }
+
+    /// Takes back an operation of this device: removed when it never left, otherwise deleted by a further one.
+    public func cancel(_ operation: OperationId, in topic: TopicId) async throws -> Cancelled {
+        try await released { [inner] in try await inner.cancel(topic: topic, operation: operation) }
+    }
+
+    /// What lies on the device, and which conversations take how much of it.
+    public func storageUse() async throws -> StorageUse {
+        try await released { [inner] in try await inner.storageUse() }
+    }
+
+    /// Removes what of a topic is older; says how many operations that were.
+    public func prune(_ topic: TopicId, before: Date) async throws -> UInt64 {
+        try await released { [inner] in try await inner.prune(topic: topic, before: before) }
+    }
+
+    /// Removes a topic with all it holds from this device.
+    public func wipe(_ topic: TopicId) async throws { try await inner.wipeTopic(topic: topic) }
+
+    /// Removes everything from this device. The object is of no use afterwards.
+    public func wipe() async throws { try await inner.wipe() }
+
+    /// Writes the database, with a person's words if they are passed, into a new file that the passphrase opens.
+    public func export(to path: String, passphrase: String, words: String? = nil) async throws {
+        try await released { [inner] in try await inner.export(path: path, passphrase: passphrase, words: words) }
+    }
+}
