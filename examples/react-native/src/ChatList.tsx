@@ -1,7 +1,7 @@
 /** The conversations of this device, each with its newest message; starts one or joins one by its ticket. */
 import { useState } from 'react';
 import { FlatList, Pressable, StyleSheet, Text, TextInput, View } from 'react-native';
-import { asDeltaError, generateTicket, useDevice, useMessages, useOutbox, useTopics } from 'delta-react-native';
+import { asDeltaError, generateTicket, useDevice, useMessages, useOutbox, useTopics, useUnread } from 'delta-react-native';
 import type { Message, TopicId } from 'delta-react-native';
 import { Button } from './Button';
 import { ConnectionBadge } from './ConnectionBadge';
@@ -37,11 +37,12 @@ function Row({ room, onOpen }: { room: TopicId; onOpen: (room: TopicId) => void 
   const theme = useTheme();
   const { messages } = useMessages(room, 1);
   const { waiting } = useOutbox(room);
+  const unread = useUnread(room).messages;
   const newest = preview(messages.at(-1));
   return (
     <Pressable
       accessibilityRole="button"
-      accessibilityLabel={`Conversation ${name(room)}, ${newest}`}
+      accessibilityLabel={`Conversation ${name(room)}, ${unread > 0 ? `${unread} new, ` : ''}${newest}`}
       onPress={() => onOpen(room)}
       style={[styles.row, { borderColor: theme.line }]}
     >
@@ -51,6 +52,7 @@ function Row({ room, onOpen }: { room: TopicId; onOpen: (room: TopicId) => void 
           {newest}
         </Text>
       </View>
+      {unread > 0 && <Text style={[styles.name, { color: theme.accent }]}>{unread} new</Text>}
       {waiting > 0 && <Text style={{ color: theme.faint }}>{waiting} waiting</Text>}
       <ConnectionBadge room={room} />
     </Pressable>

@@ -1,6 +1,7 @@
 /** One conversation: its messages, the newest at the bottom, what waits to be sent, and the composer. */
+import { useEffect } from 'react';
 import { FlatList, KeyboardAvoidingView, Platform, StyleSheet, Text, View } from 'react-native';
-import { useDevice, useMessages } from 'delta-react-native';
+import { useDevice, useMessages, useUnread } from 'delta-react-native';
 import type { Message, TopicId } from 'delta-react-native';
 import { Button } from './Button';
 import { name } from './ChatList';
@@ -12,6 +13,12 @@ import { useTheme } from './theme';
 export function Room({ room, onBack }: { room: TopicId; onBack: () => void }) {
   const theme = useTheme();
   const { messages, loading, error, hasOlder, loadOlder } = useMessages(room);
+  const { markRead } = useUnread(room);
+  const newest = messages.at(-1);
+  useEffect(() => {
+    // What is shown was read. That it cannot be noted now (suspended, say) is no reason to disturb anybody.
+    if (newest) markRead(newest).catch(() => {});
+  }, [newest?.id, markRead]);
   return (
     <KeyboardAvoidingView behavior={Platform.OS === 'ios' ? 'padding' : undefined} style={styles.screen}>
       <View style={[styles.bar, { borderColor: theme.line }]}>

@@ -56,7 +56,8 @@ class Looks:
 async def chat_list(looks):
     page = looks.page
     # Family's newest message was taken back; the other conversation's is shown.
-    await looks.shows("Conversations", "fafafafa", "Taken back", "0b0b0b0b", "The build is green", "Offline")
+    await looks.shows("Conversations", "fafafafa", "Taken back", "0b0b0b0b", "The build is green", "Offline",
+                      "3 new", "1 new")
     await looks.is_now("document.querySelectorAll('[role=button]').length", 4)
     await looks.is_now("document.querySelector('[aria-label=Join]').getAttribute('aria-disabled')", "true")
     # A ticket that cannot be used is told with its code; a good one is opened.
@@ -203,7 +204,8 @@ async def walk(looks):
     # Back to the list, which shows what was said meanwhile; one subscription per conversation is left.
     await looks.reach("Back")
     await page.press("Enter", 13, "\r")
-    await looks.shows("Conversations", "Soon")
+    await looks.shows("Conversations", "Soon", "1 new")
+    await looks.hides("3 new")
     await looks.is_now("delta.subscriptions.size", 3)
     if page.errors:
         raise Wrong(f"the page's script said: {page.errors}")

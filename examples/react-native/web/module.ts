@@ -8,7 +8,8 @@ export const WORK = '0b'.repeat(32);
 export const OWN = 'author of main';
 
 export class PageModule extends MockModule {
-  private readonly rooms = new Map<string, NativeMessage[]>([
+  private readonly read = new Map<string, number>();
+  private readonly conversations = new Map<string, NativeMessage[]>([
     [FAMILY, [said('f0', 'Dinner at seven?'), { ...said('f1', 'At eight'), editedAt: 1 }, takenBack('f2')]],
     [WORK, [said('w0', 'The build is green')]],
   ]);
@@ -20,12 +21,23 @@ export class PageModule extends MockModule {
 
   override async openTopic(device: number, ticket: string) {
     const topic = await super.openTopic(device, ticket);
-    this.rooms.set(topic, []);
+    this.conversations.set(topic, []);
     return topic;
   }
 
   override async messages(_: number, topic: string, __: NativePage, limit: number) {
-    return (this.rooms.get(topic) ?? []).slice(-limit);
+    return (this.conversations.get(topic) ?? []).slice(-limit);
+  }
+
+  override async unread(_?: number, topic = '') {
+    const others = (this.conversations.get(topic) ?? []).slice(this.read.get(topic) ?? 0);
+    return { messages: others.filter((one) => one.author !== OWN).length, mentions: 0 };
+  }
+
+  override async setRead(_: number, topic: string, upto: string) {
+    this.calls.push(`setRead ${upto}`);
+    const place = (this.conversations.get(topic) ?? []).findIndex((one) => one.position === upto);
+    this.read.set(topic, Math.max(place + 1, this.read.get(topic) ?? 0));
   }
 
   override async publish(device: number, topic: string, content: NativeContent, key: string | null) {
@@ -41,8 +53,8 @@ export class PageModule extends MockModule {
 
   /** The server took everything. */
   acknowledge(topic: string): void {
-    const all = this.rooms.get(topic) ?? [];
-    this.rooms.set(topic, all.map((one) => ({ ...one, acknowledged: true })));
+    const all = this.conversations.get(topic) ?? [];
+    this.conversations.set(topic, all.map((one) => ({ ...one, acknowledged: true })));
     this.status_ = { ...this.status_, outbox: { queued: 0, sent: 0, parked: 0, parkedReasons: [] } };
     this.emit({ kind: 'acknowledged', topic, operation: 'f3', seq: 4 });
   }
@@ -59,8 +71,8 @@ export class PageModule extends MockModule {
   }
 
   private say(topic: string, said: NativeMessage): void {
-    this.rooms.set(topic, [...(this.rooms.get(topic) ?? []), said]);
-    this.emit({ kind: 'changed', topic, changes: [{ log: 'log', kind: 'message', ids: [said.id] }] });
+    this.conversations.set(topic, [...(this.conversations.get(topic) ?? []), said]);
+    this.emit({ kind: 'changed', topic, changes: [{ log: 'log', kind: 'message', ids: [said.id], keys: [] }] });
   }
 }
 

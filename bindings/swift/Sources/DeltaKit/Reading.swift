@@ -70,4 +70,28 @@ extension Device {
     public func export(to path: String, passphrase: String, words: String? = nil) async throws {
         try await released { [inner] in try await inner.export(path: path, passphrase: passphrase, words: words) }
     }
+
+    /// Puts a value under a key; the last writer wins on every device.
+    public func put(_ value: Data, at key: ValueKey, in topic: TopicId) async throws -> OperationId {
+        try await released { [inner] in try await inner.putValue(topic: topic, at: key, value: value) }
+    }
+
+    /// Removes the value under a key.
+    public func deleteValue(at key: ValueKey, in topic: TopicId) async throws -> OperationId {
+        try await released { [inner] in try await inner.deleteValue(topic: topic, at: key) }
+    }
+
+    /// The value under a key.
+    public func value(at key: ValueKey, in topic: TopicId) async throws -> Value? {
+        try await released { [inner] in try await inner.value(topic: topic, at: key) }
+    }
+
+    /// The values of a collection in the order of their keys: those that begin with `prefix` and come after `after`.
+    public func values(
+        of collection: String, in topic: TopicId, prefix: String = "", after: String? = nil, limit: UInt32 = 64
+    ) async throws -> [Value] {
+        try await released { [inner] in
+            try await inner.values(topic: topic, collection: collection, limit: limit, prefix: prefix, after: after)
+        }
+    }
 }

@@ -225,9 +225,16 @@ private func spaces(_ folder: Folder) async throws {
     try equal(try await device.outbox(room.topic).filter { $0.operation == sent }.map(\.state), [.queued])
     try equal(try await device.search(SearchWords(words: "potatoes")).map(\.message.id), [sent])
     try equal(try await device.history(of: sent).map(\.text), ["Potatoes tonight"])
+    let key = ValueKey(collection: "settings", key: "colour")
+    _ = try await device.put(Data("red".utf8), at: key, in: room.topic)
+    try equal(try await device.value(at: key, in: room.topic)?.value, Data("red".utf8))
+    try equal(try await device.values(of: "settings", in: room.topic, prefix: "col").map(\.at), [key])
+    _ = try await device.deleteValue(at: key, in: room.topic)
+    try expect(try await device.value(at: key, in: room.topic) == nil)
+    let last = try await device.send("too early", to: room.topic)
     try equal(try await device.unread(room.topic), Unread(messages: 0, mentions: 0))
-    guard case .removed = try await device.cancel(sent, in: room.topic) else {
+    guard case .removed = try await device.cancel(last, in: room.topic) else {
         throw Failed(description: "what never left is not removed")
     }
-    try expect(try await device.message(sent) == nil)
+    try expect(try await device.message(last) == nil)
 }
