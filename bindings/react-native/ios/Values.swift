@@ -256,7 +256,7 @@ private func plain(_ text: RoomText) -> [String: Any] {
 
 func plain(_ member: Member) -> [String: Any] {
     fields([
-        "author": "\(member.author)", "level": member.level.map { "\($0)" }, "muted": member.muted,
+        "member": "\(member.member)", "level": member.level.map { "\($0)" }, "muted": member.muted,
         "banned": member.banned,
     ])
 }

@@ -170,7 +170,7 @@ export type NativeSpace = {
 };
 
 export type NativeRoom = { room: string; space: string; topic?: string; about: NativeRoomText; state: string };
-export type NativeMember = { author: string; level?: string; muted: boolean; banned: boolean };
+export type NativeMember = { member: string; level?: string; muted: boolean; banned: boolean };
 export type NativeTopicUse = { log: string; topic?: string; operations: number; bytes: number };
 export type NativeStorageUse = { fileBytes: number; freeBytes: number; topics: NativeTopicUse[] };
 

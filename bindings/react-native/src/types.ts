@@ -33,6 +33,8 @@ export type TopicId = Id<'topic'>;
 export type OperationId = Id<'operation'>;
 /** Who signs: a device's key. */
 export type Author = Id<'author'>;
+/** Who a person is: the key that certifies their devices. */
+export type Identity = Id<'identity'>;
 /** Stable name of a conversation. */
 export type LogId = Id<'log'>;
 /** A relay's or sync server's key. */
@@ -67,7 +69,11 @@ export type Message = Omit<NativeMessage, 'id' | 'author' | 'position' | 'reply'
 };
 
 /** A reaction that stands. */
-export type Reaction = Omit<NativeReaction, 'id' | 'author'> & { id: OperationId; author: Author };
+export type Reaction = Omit<NativeReaction, 'id' | 'author' | 'person'> & {
+  id: OperationId;
+  author: Author;
+  person: Identity;
+};
 
 /** One text of a message, as sent or as edited. */
 export type Version = Omit<NativeVersion, 'id'> & { id: OperationId };
@@ -110,7 +116,7 @@ export type Room = Omit<NativeRoom, 'room' | 'space' | 'topic' | 'state'> & {
 /** What a member may do. Each level includes those before it. */
 export type Level = 'pull' | 'read' | 'write' | 'manage';
 /** A member of a space, or whoever is banned from it. */
-export type Member = Omit<NativeMember, 'author' | 'level'> & { author: Author; level?: Level };
+export type Member = Omit<NativeMember, 'member' | 'level'> & { member: Identity; level?: Level };
 /** What lies on the device. */
 export type StorageUse = NativeStorageUse;
 

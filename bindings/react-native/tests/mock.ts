@@ -257,7 +257,7 @@ export class MockModule implements Spec {
 
   async members() {
     await this.called('members');
-    return [{ author: 'somebody', level: 'manage', muted: false, banned: false }];
+    return [{ member: 'somebody', level: 'manage', muted: false, banned: false }];
   }
 
   async createInvitation(_: number, space: string, level: string, expires: number | null, once: boolean) {

@@ -8,6 +8,8 @@ func released<Value: Sendable>(_ call: @escaping @Sendable () async throws -> Va
         try await withCheckedThrowingContinuation { waiting in
             outcome.wait(waiting)
             Task {
+                // Nobody waits for what has not begun.
+                guard !outcome.isSettled else { return }
                 do {
                     outcome.settle(.success(try await call()))
                 } catch {
@@ -26,6 +28,8 @@ private final class Outcome<Value: Sendable>: @unchecked Sendable {
     private let lock = NSLock()
     private var waiting: CheckedContinuation<Value, any Error>?
     private var settled: Result<Value, any Error>?
+
+    var isSettled: Bool { lock.withLock { settled != nil } }
 
     func wait(_ continuation: CheckedContinuation<Value, any Error>) {
         let settled = lock.withLock {

@@ -40,6 +40,16 @@ extension Device {
         try await released { [inner] in try await inner.members(space: space) }
     }
 
+    /// The devices of a space, each with the person it belongs to.
+    public func devices(of space: LogId) async throws -> [SpaceDevice] {
+        try await released { [inner] in try await inner.spaceDevices(space: space) }
+    }
+
+    /// Whose a device is in a topic.
+    public func person(of device: Author, in topic: TopicId) async throws -> Identity {
+        try await released { [inner] in try await inner.person(topic: topic, device: device) }
+    }
+
     /// Makes an invitation and gives its text, for a link or QR code: hand it over as you would a key.
     public func createInvitation(
         to space: LogId, level: Level, expires: Date? = nil, once: Bool = false

@@ -44,6 +44,8 @@ func scenario(_ network: Network) -> [Test] {
                 defer { network.goOn() }
                 // Far beyond this test's patience: only cancelling ends the wait.
                 let running = Task { try await alice.runOnce(deadline: .seconds(3600)) }
+                // Begun: it has the database open.
+                try await until { try holders(folder.database("alice")) != "0 0" }
                 running.cancel()
                 try await cancelled { _ = try await running.value }
                 try await alice.suspend()

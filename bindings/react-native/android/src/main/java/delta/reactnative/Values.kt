@@ -257,7 +257,7 @@ private fun RoomText.plain(): Plain =
     plain("name" to name, "description" to description, "cooldown" to cooldown.orNothing)
 
 internal fun Member.plain(): Plain =
-    plain("author" to "$author", "level" to level?.let { camel(it.name) }, "muted" to muted, "banned" to banned)
+    plain("member" to "$member", "level" to level?.let { camel(it.name) }, "muted" to muted, "banned" to banned)
 
 internal fun StorageUse.plain(): Plain = plain(
     "fileBytes" to fileBytes.plain, "freeBytes" to freeBytes.plain, "topics" to topics.map { it.plain() },
