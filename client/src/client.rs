@@ -263,7 +263,7 @@ impl Client {
         let base = self.shared.server.lock().unwrap_or_else(PoisonError::into_inner).clone();
         let base = base.ok_or(ClientError::Command(CommandError::NoNetwork))?;
         let via = match self.shared.inbox.command(Command::Tunnel { topic }).await? {
-            Reply::Tunnel(via) => via.map(|tunnel| tunnel.url),
+            Reply::Tunnel(via) => via,
             other => return Err(unexpected(&other)),
         };
         Ok(Server { http: self.shared.http.through(via), inbox: self.shared.inbox.clone(), base })

@@ -5,18 +5,22 @@ use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::Arc;
 
 use delta_core::NodeId;
-use delta_core::engine::{Network, Renewed, STALE_AFTER_MS, SeenDirectory, Sending};
+use delta_core::engine::{Command, Network, Renewed, Reply, STALE_AFTER_MS, SeenDirectory, Sending};
 use delta_core::identity::Millis;
 use delta_core::onion::directory::{
     Directory, DirectoryError, LoadRules, MAX_RECORDS, Node, NodeKind, NodeRecord, RecordObject, Seen,
     SignedList, SkipReason, Skipped, SyncUrl, TrustPolicy,
 };
-use delta_core::onion::route::MAX_RELAYS;
+use delta_core::onion::route::{MAX_RELAYS, Tunnel};
 use serde_json::Value;
 
 use crate::config::RelayHops;
+use crate::driver::Inbox;
 use crate::error::{ClientError, ServerRecordError};
-use crate::net::Http;
+use crate::net::{GetError, Http};
+
+/// Tunnels through which a server is asked for its record before it counts as unreachable.
+const MAX_ASKED: usize = 3;
 
 /// How this client uses any network.
 #[derive(Clone, Debug)]
@@ -46,7 +50,16 @@ pub(crate) struct Known<'a> {
     pub(crate) before: Option<&'a Node>,
 }
 
-/// Checks the pin; asks the server for its record unless it is among the relays'.
+/// The way to a server that is not configured yet.
+#[derive(Clone, Copy)]
+pub(crate) struct Way<'a> {
+    pub(crate) http: &'a Http,
+    /// The engine, which knows the tunnels.
+    pub(crate) inbox: &'a Inbox,
+}
+
+/// Checks the pin; asks the server for its record unless it is among the relays'. It is asked as it is read: where
+/// relays offer tunnels, through those alone.
 #[allow(clippy::too_many_arguments, reason = "what two callers know, each from another place")]
 pub(crate) async fn resolve(
     (directory, skipped): (Directory, Vec<Skipped>),
@@ -54,7 +67,7 @@ pub(crate) async fn resolve(
     terms: &Terms,
     as_of: Option<Millis>,
     now: Millis,
-    http: &Http,
+    way: Way<'_>,
     mut seen: SeenDirectory,
     from: Known<'_>,
 ) -> Result<Resolved, ClientError> {
@@ -63,24 +76,31 @@ pub(crate) async fn resolve(
         return Err(ClientError::PathLength { relays });
     }
     directory.remember(&mut seen.seen);
+    let directory = Arc::new(directory);
     let server = sync_server(sync_url, allow_plaintext)?;
     let known = directory.node(&server.node).filter(|node| node.kind == NodeKind::Sync);
     let known = known.map(|node| Node { url: server.base.clone(), ..node.clone() });
     let collected = || collected_record(from.collected?, &server, allow_plaintext, now, &seen.seen);
     let server = match known.or_else(collected) {
         Some(node) => node,
-        None => match (ask(&server, allow_plaintext, now, http, &seen.seen).await, from.before) {
-            (Ok(node), _) => node,
-            (Err(ClientError::ServerUnreachable { .. }), Some(before)) => before.clone(),
-            (Err(error), _) => return Err(error),
-        },
+        None => {
+            let tunnels = match hidden_reading {
+                true => way.tunnels(&directory, server.node).await?,
+                false => Vec::new(),
+            };
+            match (ask(&server, allow_plaintext, now, way.http, tunnels, &seen.seen).await, from.before) {
+                (Ok(node), _) => node,
+                (Err(ClientError::ServerUnreachable { .. }), Some(before)) => before.clone(),
+                (Err(error), _) => return Err(error),
+            }
+        }
     };
     Directory::from_nodes(0, u64::MAX, [server.clone()]).remember(&mut seen.seen);
     if server.keys.is_empty() && !terms.sending.accept_v2 {
         return Err(ClientError::ServerRecord { url: server.url, reason: ServerRecordError::NoOnionKey });
     }
     let sending = Sending { records_as_of: as_of, ..terms.sending };
-    let (directory, hide_reading) = (Arc::new(directory), hidden_reading);
+    let hide_reading = hidden_reading;
     let network = Network { directory, server, relays, hide_reading, look_before_retry, seen, sending };
     Ok(Resolved { network, skipped })
 }
@@ -300,17 +320,27 @@ fn with_causes(error: &(dyn std::error::Error + 'static)) -> String {
     causes.fold(error.to_string(), |text, cause| format!("{text}: {cause}"))
 }
 
+impl Way<'_> {
+    async fn tunnels(&self, directory: &Arc<Directory>, server: NodeId) -> Result<Vec<Tunnel>, ClientError> {
+        let command = Command::TunnelsTo { directory: Arc::clone(directory), server };
+        match self.inbox.command(command).await? {
+            Reply::Tunnels(tunnels) => Ok(tunnels),
+            _ => Err(ClientError::EnginePanicked),
+        }
+    }
+}
+
 /// Asks the server for its record. The pin, not the connection, is what makes the answer trustworthy.
 async fn ask(
     server: &SyncUrl,
     allow_private: bool,
     now: Millis,
     http: &Http,
+    tunnels: Vec<Tunnel>,
     seen: &Seen,
 ) -> Result<Node, ClientError> {
     let url = || server.base.clone();
-    let info = http
-        .json(&format!("{}/info", server.base))
+    let info = get_info(&format!("{}/info", server.base), http, tunnels)
         .await
         .map_err(|error| ClientError::ServerUnreachable { url: url(), reason: with_causes(&error) })?;
     pinned_record(&info, server, allow_private, now, seen).map_err(|reason| match reason {
@@ -321,6 +351,21 @@ async fn ask(
         }
         reason => ClientError::ServerRecord { url: url(), reason },
     })
+}
+
+/// Directly where there are no tunnels; else through one after the other, and never past them.
+async fn get_info(url: &str, http: &Http, tunnels: Vec<Tunnel>) -> Result<Vec<u8>, GetError> {
+    let mut tunnels = tunnels.into_iter().take(MAX_ASKED).peekable();
+    if tunnels.peek().is_none() {
+        return http.json(url).await;
+    }
+    loop {
+        let answer = http.through(tunnels.next()).json(url).await;
+        match answer {
+            Err(GetError::Tunnel { .. }) if tunnels.peek().is_some() => {}
+            answer => return answer,
+        }
+    }
 }
 
 fn pinned_record(

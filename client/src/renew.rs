@@ -12,7 +12,7 @@ use crate::driver::Inbox;
 use crate::error::ClientError;
 use crate::net::Http;
 use crate::network::{
-    Collected, Known, Resolved, Terms, directory, freshest, in_use, resolve, sources, wanted,
+    Collected, Known, Resolved, Terms, Way, directory, freshest, in_use, resolve, sources, wanted,
 };
 use crate::platform::Clock;
 use crate::readers::Readers;
@@ -74,7 +74,7 @@ impl Renewer {
         let known = Known { collected, before: None };
         let kept = SeenDirectory { scope: scope.clone(), seen, renewed: None };
         let Resolved { network, skipped } =
-            resolve(loaded, sync_url, &self.terms, as_of, now, http, kept, known).await?;
+            resolve(loaded, sync_url, &self.terms, as_of, now, Way { http, inbox }, kept, known).await?;
         let (seen, server) = (network.seen.seen.clone(), network.server.clone());
         inbox.command(Command::Configure(network)).await?;
         let base = server.url.clone();
@@ -135,7 +135,8 @@ impl Renewer {
             SeenDirectory { scope: configured.scope.clone(), seen: configured.seen.clone(), renewed: None };
         let known = Known { collected: Some(&renewed.records), before: Some(&configured.server) };
         let sync_url = &configured.sync_url;
-        let resolved = resolve(loaded, sync_url, &self.terms, Some(now), now, http, kept, known).await?;
+        let way = Way { http, inbox };
+        let resolved = resolve(loaded, sync_url, &self.terms, Some(now), now, way, kept, known).await?;
         let mut network = resolved.network;
         let records = in_use(&renewed.records, &network.directory, &network.server);
         configured.collected.clone_from(&records);

@@ -61,7 +61,7 @@ pub use freshness::{
     RENEW_MAX_MS, RENEW_MIN_MS, RENEW_RETRY_MAX_MS, RENEW_RETRY_MS, RENEW_TIMEOUT_MS, Renewed, STALE_AFTER_MS,
 };
 pub use io::{
-    Cancelled, Command, CommandId, DirectReading, Handover, Input, Network, Output, ReadPath, Reply,
+    Cancelled, Command, CommandId, DirectReading, Handover, Input, Network, Output, ReadPath, Reply, Seal,
     SeenDirectory, TopicStatus,
 };
 pub use jobs::{OpenJob, Opened, OpenedBatch, PostJob, PostJobError, Why, open};

@@ -14,7 +14,7 @@ use delta_core::store::{PendingLimits, Reader, Store};
 use delta_core::sync::history::HistoryRequest;
 use delta_core::sync::outbox::AttemptId;
 use delta_core::sync::session::{ConnId, Cursor, MAX_RETRY_AFTER_MS, SubscribeRequest};
-use delta_core::topic::{Seq, TopicId};
+use delta_core::topic::TopicId;
 
 use crate::disk;
 use crate::faults::Fault;
@@ -593,16 +593,15 @@ impl World {
             }
             Deferred::Fetch { conn, via, request } if alive => {
                 let via = self.carrier(device, via)?;
-                let HistoryRequest { topic, after, before, .. } = request;
+                let HistoryRequest { topic, after, .. } = request;
                 let topic = short(&topic);
                 self.trace.line(
                     now,
-                    format_args!(
-                        "device {device} reads {topic} between {after} and {before}, {conn:?} through {via:?}"
-                    ),
+                    format_args!("device {device} reads {topic} after {after}, {conn:?} through {via:?}"),
                 );
-                // A look asks for all there is.
-                self.faults.count(Fault::Overflow, u64::from(before < Seq::MAX));
+                // Looks ask in the same form; where there is little room nearly every page is one to be read again.
+                let narrow = self.faults.strength(Fault::Overflow) > 0;
+                self.faults.count(Fault::Overflow, u64::from(narrow));
                 self.open_stream(device, life, conn, via, Request::Page(request));
             }
             Deferred::Disconnect { conn } if alive => {

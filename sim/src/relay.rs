@@ -142,8 +142,9 @@ impl RelayActor {
 /// What a POST's answer means to a relay that forwards.
 pub const fn outcome(answer: Answer) -> Outcome {
     match answer {
-        Answer::Status(200..=299) => Outcome::Delivered,
-        Answer::Status(429 | 500..) | Answer::Hang | Answer::Cut => Outcome::Unreachable,
-        Answer::Status(_) => Outcome::Refused,
+        answer if answer.is_success() => Outcome::Delivered,
+        Answer::Status(429 | 500..) | Answer::Late(429 | 500.., _) => Outcome::Unreachable,
+        Answer::Hang | Answer::Cut | Answer::Bytes(_) => Outcome::Unreachable,
+        Answer::Status(_) | Answer::Late(..) | Answer::Redirect => Outcome::Refused,
     }
 }

@@ -7,10 +7,34 @@ use bytes::Bytes;
 pub enum Answer {
     /// This HTTP status.
     Status(u16),
+    /// This HTTP status, so many milliseconds later.
+    Late(u16, u64),
+    /// A redirect (308: with the method and the body) to somewhere else.
+    Redirect,
+    /// What no HTTP client can make anything of.
+    Bytes(Garbage),
     /// Nothing ever comes; the connection stays open.
     Hang,
     /// The connection is closed without an answer.
     Cut,
+}
+
+/// Bytes that are no answer.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Garbage {
+    /// Nothing of HTTP.
+    Noise,
+    /// A head that never ends.
+    EndlessHead,
+    /// 200, and a body that never ends.
+    EndlessBody,
+}
+
+impl Answer {
+    /// Whether its first line is a 2xx: for whoever asks no more than that the POST was taken.
+    pub const fn is_success(self) -> bool {
+        matches!(self, Self::Status(200..=299) | Self::Late(200..=299, _) | Self::Bytes(Garbage::EndlessBody))
+    }
 }
 
 /// What happens to a POST instead of what should.

@@ -221,9 +221,8 @@ impl ServerActor {
             Some(PageAct::Replace(bytes)) => return Ok(bytes),
             Some(PageAct::Forge) | None => {}
         }
-        let HistoryRequest { topic, after, before, limit } = *request;
-        let query =
-            HistoryQuery { after: Some(after), before: Some(before), limit, ..HistoryQuery::default() };
+        let HistoryRequest { topic, after, limit } = *request;
+        let query = HistoryQuery { after: Some(after), limit, ..HistoryQuery::default() };
         let Ok(view) = up.logs.view(&topic);
         let Ok(mut page) = delta_topic_log::history(up.logs.storage(), &view, &topic, &query);
         if act.is_some() {

@@ -6,9 +6,9 @@ use delta_core::ops::{Content, Ticket};
 use delta_core::topic::{Generation, Seq, TopicId};
 
 use crate::faults::Fault;
-use crate::net::Node;
+use crate::net::{HTTP_TIMEOUT_MS, Node};
 use crate::rng::Rng;
-use crate::script::{Answer, FrameAct, FrameMatch, PageAct, PostAct, SubscribeAct};
+use crate::script::{Answer, FrameAct, FrameMatch, Garbage, PageAct, PostAct, SubscribeAct};
 use crate::stream::{Stream, StreamId};
 use crate::trace::short;
 use crate::violation::Violation;
@@ -410,9 +410,16 @@ fn text(rng: &mut Rng) -> String {
 
 fn bad_answer(rng: &mut Rng) -> Answer {
     let statuses = [400, 404, 413, 429, 500, 503];
-    match rng.below(4) {
-        0 => Answer::Hang,
-        1 => Answer::Cut,
+    match rng.below(8) {
+        0 | 1 => Answer::Hang,
+        2 => Answer::Cut,
+        3 => Answer::Redirect,
+        4 => {
+            let bytes = [Garbage::Noise, Garbage::EndlessHead, Garbage::EndlessBody];
+            Answer::Bytes(*rng.pick(&bytes).unwrap_or(&Garbage::Noise))
+        }
+        // Before and after the sender gives up.
+        5 => Answer::Late(202, rng.skewed(1, 2 * HTTP_TIMEOUT_MS)),
         _ => Answer::Status(*rng.pick(&statuses).unwrap_or(&503)),
     }
 }

@@ -133,7 +133,9 @@ impl World {
                         self.push(stream, Item::Message(page));
                         self.push(stream, Item::Closed { retry_after_ms: 0 });
                     }
-                    Err(Answer::Hang) => self.after(HTTP_TIMEOUT_MS, Event::StreamLost { stream }),
+                    Err(Answer::Hang | Answer::Late(..)) => {
+                        self.after(HTTP_TIMEOUT_MS, Event::StreamLost { stream })
+                    }
                     Err(_) => self.push(stream, Item::Closed { retry_after_ms: 0 }),
                 }
                 return Ok(());
@@ -153,9 +155,10 @@ impl World {
         let answer = self.server.handle_subscribe(now, stream.0, topic, &cursor);
         match answer {
             Answer::Status(101) => self.push(stream, Item::Open),
-            Answer::Status(_) => self.push(stream, Item::Closed { retry_after_ms: 0 }),
-            Answer::Cut => self.push(stream, Item::Closed { retry_after_ms: 0 }),
-            Answer::Hang => {}
+            Answer::Hang | Answer::Late(..) => {}
+            Answer::Status(_) | Answer::Redirect | Answer::Bytes(_) | Answer::Cut => {
+                self.push(stream, Item::Closed { retry_after_ms: 0 });
+            }
         }
         self.drain_server()
     }

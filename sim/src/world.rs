@@ -323,8 +323,14 @@ impl World {
             return Ok(());
         }
         let answer = self.deliver_post(to, &packet)?;
-        if let (Some(ms), Answer::Status(_) | Answer::Cut) = (back_ms, answer) {
-            self.after(ms, Event::PostEnds { post, answer });
+        let late_ms = match answer {
+            Answer::Hang => None,
+            Answer::Late(_, ms) => Some(ms),
+            Answer::Status(_) | Answer::Redirect | Answer::Bytes(_) | Answer::Cut => Some(0),
+        };
+        if let (Some(ms), Some(late_ms)) = (back_ms, late_ms) {
+            // What comes after the sender gave up finds nobody.
+            self.after(ms + late_ms, Event::PostEnds { post, answer });
         }
         Ok(())
     }
@@ -352,7 +358,7 @@ impl World {
         let Some(Post { sender, .. }) = self.posts.remove(&post) else { return Ok(()) };
         match sender {
             Sender::Device { device, life, attempt } => {
-                let taken = matches!(answer, Answer::Status(200..=299));
+                let taken = answer.is_success();
                 self.device_posted(device, life, attempt, taken);
             }
             Sender::Relay { relay, life, forward } => {

@@ -36,13 +36,14 @@ const MODULES: [(&str, u8); 19] = [
 ];
 
 /// The crates: folder, package, floor.
-pub const CRATES: [(&str, &str, u8); 16] = [
+pub const CRATES: [(&str, &str, u8); 17] = [
     ("core", "delta-core", 4),
     ("servers/relay-core", "delta-relay-core", 4),
     ("servers/replay", "delta-replay", 4),
     ("servers/topic-log", "delta-topic-log", 4),
     ("client", "delta-client", 5),
     ("directory-dht", "delta-directory-dht", 5),
+    ("noise", "delta-noise", 5),
     ("servers/shell", "delta-server-shell", 5),
     ("servers/load", "delta-load", 5),
     ("servers/relay", "delta-relay", 5),

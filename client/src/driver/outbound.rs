@@ -59,10 +59,9 @@ impl Outbound {
         let (cancel, cancelled) = oneshot::channel();
         self.open.insert(conn, cancel);
         let sink = EngineSink { conn, room: inbox.connection_room(), inbox: inbox.clone() };
-        let via = via.map(|tunnel| tunnel.url);
         let (context, server) = (self.sockets.clone(), self.server(server, via.clone(), inbox));
         self.runtime.spawn(async move {
-            let message = match socket(&context, &server, via.as_deref(), &request, cancelled, &sink).await {
+            let message = match socket(&context, &server, via.as_ref(), &request, cancelled, &sink).await {
                 None => return,
                 Some(Ended::Refused(unreadable)) => Message::Refused { conn, unreadable },
                 Some(Ended::Closed(Closed { retry_after_ms, by_server, why, .. })) => {
@@ -86,7 +85,7 @@ impl Outbound {
     ) {
         let (cancel, cancelled) = oneshot::channel();
         self.open.insert(conn, cancel);
-        let server = self.server(server, via.map(|tunnel| tunnel.url), inbox);
+        let server = self.server(server, via, inbox);
         self.runtime.spawn(async move {
             let end = tokio::select! {
                 biased;
@@ -111,7 +110,7 @@ impl Outbound {
         });
     }
 
-    fn server(&self, base: &str, via: Option<Arc<str>>, inbox: &Inbox) -> Server {
+    fn server(&self, base: &str, via: Option<Tunnel>, inbox: &Inbox) -> Server {
         Server { http: self.http.through(via), inbox: inbox.clone(), base: base.to_owned() }
     }
 
@@ -161,7 +160,7 @@ enum Ended {
 async fn socket(
     context: &SocketContext,
     server: &Server,
-    via: Option<&str>,
+    via: Option<&Tunnel>,
     request: &SubscribeRequest,
     mut cancelled: oneshot::Receiver<()>,
     sink: &EngineSink,

@@ -7,6 +7,7 @@ use bytes::Bytes;
 use delta_core::engine::Handover;
 use delta_core::engine::refetch::FETCH_TIMEOUT_MS;
 use delta_core::onion::directory::MAX_DIRECTORY_BYTES;
+use delta_core::onion::route::Tunnel;
 use delta_core::sync::history::MAX_PAGE;
 use http_body_util::{BodyExt, Empty};
 use hyper::body::Incoming;
@@ -43,7 +44,7 @@ pub(crate) struct Http {
     client: reqwest::Client,
     sockets: SocketContext,
     /// The tunnel that GETs go through, each on a connection of its own.
-    via: Option<Arc<str>>,
+    via: Option<Arc<Tunnel>>,
 }
 
 /// A GET got no answer that can be used.
@@ -101,9 +102,9 @@ impl Http {
         Ok(Self { client, sockets, via: None })
     }
 
-    /// The same, with GETs through the tunnel at this URL of a relay.
-    pub(crate) fn through(&self, via: Option<Arc<str>>) -> Self {
-        Self { via, ..self.clone() }
+    /// The same, with GETs through this tunnel.
+    pub(crate) fn through(&self, via: Option<Tunnel>) -> Self {
+        Self { via: via.map(Arc::new), ..self.clone() }
     }
 
     /// The same without any kept connection.
@@ -167,7 +168,7 @@ impl Http {
     /// One GET through a tunnel of its own.
     async fn get_through(
         &self,
-        via: &str,
+        via: &Tunnel,
         url: &str,
         accept: Option<HeaderValue>,
         time: Duration,
@@ -175,17 +176,11 @@ impl Http {
     ) -> Result<Vec<u8>, GetError> {
         let getting = async {
             let url = reqwest::Url::parse(url).map_err(TunnelError::because)?;
-            let host = url.host_str().ok_or_else(|| TunnelError::because("the server's URL has no host"))?;
-            let sealed = url.scheme() == "https";
-            if !sealed && !self.sockets.allow_plaintext {
-                return Err(TunnelError::because("the server's URL is not https").into());
-            }
-            let stream = tunnel::open(&self.sockets, via).await?;
-            let stream = tunnel::secure(&self.sockets, stream, sealed.then_some(host)).await?;
+            let stream = tunnel::connect(&self.sockets, via, &url).await?;
             let (mut sender, connection) = hyper::client::conn::http1::handshake(TokioIo::new(stream))
                 .await
                 .map_err(TunnelError::because)?;
-            let request = tunnel_request(&url, host, accept)?;
+            let request = tunnel_request(&url, accept)?;
             let exchange = async {
                 let response = sender.send_request(request).await.map_err(TunnelError::because)?;
                 body(response, limit).await
@@ -222,9 +217,9 @@ impl Http {
 
 fn tunnel_request(
     url: &reqwest::Url,
-    host: &str,
     accept: Option<HeaderValue>,
 ) -> Result<Request<Empty<Bytes>>, TunnelError> {
+    let host = url.host_str().unwrap_or_default();
     let authority = url.port().map_or_else(|| host.to_owned(), |port| format!("{host}:{port}"));
     let path = url.query().map_or_else(|| url.path().to_owned(), |query| format!("{}?{query}", url.path()));
     let mut request = Request::get(path).header(HOST, authority);

@@ -7,6 +7,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
+use delta_core::onion::route::Tunnel;
 use delta_core::sync::frame::MAX_FRAME;
 use delta_core::sync::session::CONNECT_TIMEOUT_MS;
 use futures_util::{SinkExt, StreamExt};
@@ -22,11 +23,11 @@ use tokio_tungstenite::tungstenite::protocol::{
     CloseFrame, Message, WebSocketConfig, frame::coding::CloseCode,
 };
 use tokio_tungstenite::{
-    Connector, MaybeTlsStream, WebSocketStream, client_async_tls_with_config, connect_async_tls_with_config,
+    Connector, MaybeTlsStream, WebSocketStream, client_async_with_config, connect_async_tls_with_config,
 };
 
 use super::http::retry_after;
-use super::tunnel::{self, TunnelError, TunnelStream};
+use super::tunnel::{self, Carried, TunnelError};
 
 /// The frames this client speaks.
 const SUBPROTOCOL: &str = "delta.sync.2";
@@ -91,12 +92,12 @@ pub(crate) struct SocketContext {
     pub(crate) allow_plaintext: bool,
 }
 
-/// Connects to `url`, directly or through the tunnel at `via`, and reads until the connection ends or `cancel` resolves
+/// Connects to `url`, directly or through a tunnel, and reads until the connection ends or `cancel` resolves
 /// (also by being dropped). `None` when it was cancelled.
 pub(crate) async fn run<S: Sink>(
     context: &SocketContext,
     url: &str,
-    via: Option<&str>,
+    via: Option<&Tunnel>,
     cancel: &mut oneshot::Receiver<()>,
     sink: &S,
 ) -> Option<Closed> {
@@ -131,7 +132,8 @@ async fn direct(
     context: &SocketContext,
     url: &str,
 ) -> Result<WebSocketStream<MaybeTlsStream<TcpStream>>, Closed> {
-    let (request, connector) = (http_request(context, url)?, connector(context));
+    let connector = Connector::Rustls(Arc::clone(&context.tls));
+    let request = http_request(context, url)?;
     let connecting = connect_async_tls_with_config(request, Some(config()), true, Some(connector));
     connecting.await.map(|(socket, _response)| socket).map_err(connect_error)
 }
@@ -139,16 +141,13 @@ async fn direct(
 async fn tunnelled(
     context: &SocketContext,
     url: &str,
-    via: &str,
-) -> Result<WebSocketStream<MaybeTlsStream<TunnelStream>>, Closed> {
-    let (request, connector) = (http_request(context, url)?, connector(context));
-    let stream = tunnel::open(context, via).await?;
-    let connecting = client_async_tls_with_config(request, stream, Some(config()), Some(connector));
+    via: &Tunnel,
+) -> Result<WebSocketStream<Box<dyn Carried>>, Closed> {
+    let request = http_request(context, url)?;
+    let server = reqwest::Url::parse(url).map_err(TunnelError::because)?;
+    let stream = tunnel::connect(context, via, &server).await?;
+    let connecting = client_async_with_config(request, stream, Some(config()));
     connecting.await.map(|(socket, _response)| socket).map_err(connect_error)
-}
-
-fn connector(context: &SocketContext) -> Connector {
-    Connector::Rustls(Arc::clone(&context.tls))
 }
 
 fn config() -> WebSocketConfig {

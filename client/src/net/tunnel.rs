@@ -1,7 +1,8 @@
 //! Tunnels: a byte stream to a sync server inside a WebSocket to a relay (docs/wire.md, section 7.4).
 //!
 //! The relay sees this device and the server, and of what flows only that it flows: inside is the client's own TLS
-//! session with the server. (A server without a certificate, in a network for tests, is spoken to in the clear.)
+//! session with the server, or Noise where the server has no certificate (in a network for tests). Nothing inside a
+//! tunnel is ever said in the clear.
 
 use std::io;
 use std::pin::Pin;
@@ -9,6 +10,8 @@ use std::sync::Arc;
 use std::task::{Context, Poll, ready};
 
 use bytes::Bytes;
+use delta_core::onion::route::Tunnel;
+use delta_noise::Initiator;
 use futures_util::{Sink, Stream};
 use rustls::pki_types::ServerName;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
@@ -21,6 +24,7 @@ use tokio_tungstenite::{Connector, MaybeTlsStream, WebSocketStream, connect_asyn
 
 use super::http::retry_after;
 use super::socket::{SocketContext, websocket_url};
+use crate::platform::PlatformEntropy;
 
 /// Most bytes in one of our messages; a relay takes up to 64 KiB.
 const CHUNK: usize = 16 * 1024;
@@ -46,13 +50,37 @@ impl TunnelError {
 
 /// The stream through a tunnel.
 #[derive(Debug)]
-pub(crate) struct TunnelStream {
+struct TunnelStream {
     socket: WebSocketStream<MaybeTlsStream<TcpStream>>,
     rest: Bytes,
 }
 
+/// A sealed stream to the server at this URL, through a tunnel: TLS, or Noise with the key that is the server's name.
+pub(crate) async fn connect(
+    context: &SocketContext,
+    tunnel: &Tunnel,
+    server: &reqwest::Url,
+) -> Result<Box<dyn Carried>, TunnelError> {
+    let host = server.host_str().ok_or_else(|| TunnelError::because("the server's URL has no host"))?;
+    match server.scheme() {
+        "https" => {
+            let host = host.trim_start_matches('[').trim_end_matches(']').to_owned();
+            let name = ServerName::try_from(host).map_err(TunnelError::because)?;
+            let stream = open(context, &tunnel.url).await?;
+            let connector = TlsConnector::from(Arc::clone(&context.tls));
+            Ok(Box::new(connector.connect(name, stream).await.map_err(TunnelError::because)?))
+        }
+        "http" if context.allow_plaintext => {
+            let noise = Initiator::new(&tunnel.server, &mut PlatformEntropy).map_err(TunnelError::because)?;
+            let stream = open(context, &tunnel.url).await?;
+            Ok(Box::new(noise.connect(stream).await.map_err(TunnelError::because)?))
+        }
+        _ => Err(TunnelError::because("the server's URL is neither https nor, with allow_plaintext, http")),
+    }
+}
+
 /// Opens the tunnel at this URL of a relay.
-pub(crate) async fn open(context: &SocketContext, url: &str) -> Result<TunnelStream, TunnelError> {
+async fn open(context: &SocketContext, url: &str) -> Result<TunnelStream, TunnelError> {
     let url = websocket_url(url, context.allow_plaintext).ok_or_else(|| {
         TunnelError::because("the relay's URL is neither https nor, with allow_plaintext, http")
     })?;
@@ -72,20 +100,6 @@ pub(crate) async fn open(context: &SocketContext, url: &str) -> Result<TunnelStr
         }),
         Err(error) => Err(TunnelError::because(error)),
     }
-}
-
-/// A TLS session with the server at `host`, or nothing around the stream where it has no certificate.
-pub(crate) async fn secure(
-    context: &SocketContext,
-    stream: TunnelStream,
-    host: Option<&str>,
-) -> Result<Box<dyn Carried>, TunnelError> {
-    let Some(host) = host else { return Ok(Box::new(stream)) };
-    let host = host.trim_start_matches('[').trim_end_matches(']').to_owned();
-    let name = ServerName::try_from(host).map_err(TunnelError::because)?;
-    let connector = TlsConnector::from(Arc::clone(&context.tls));
-    let stream = connector.connect(name, stream).await.map_err(TunnelError::because)?;
-    Ok(Box::new(stream))
 }
 
 /// What HTTP can be spoken over.

@@ -36,12 +36,16 @@ impl WallClock for MovedClock {
     }
 }
 
+/// What a test changes of a configuration.
+type Adjust = Arc<dyn Fn(&mut Config) + Send + Sync>;
+
 pub struct Device {
     dir: TempDir,
     key: [u8; 32],
     pub ticket: Ticket,
     pub topic: TopicId,
     pub clock: Arc<MovedClock>,
+    adjust: Adjust,
     pub client: Client,
     pub updates: Subscription,
     /// Every event so far.
@@ -55,8 +59,17 @@ pub fn ticket(seed: u8) -> Ticket {
 impl Device {
     /// A device that is not connected to anything.
     pub async fn offline(key: u8, ticket: &Ticket) -> Self {
+        Self::offline_with(key, ticket, |_| {}).await
+    }
+
+    /// The same, configured otherwise.
+    pub async fn offline_with(
+        key: u8,
+        ticket: &Ticket,
+        adjust: impl Fn(&mut Config) + Send + Sync + 'static,
+    ) -> Self {
         let dir = tempfile::tempdir().unwrap();
-        Self::open(dir, [key; 32], ticket, Arc::default()).await
+        Self::open(dir, [key; 32], ticket, Arc::default(), Arc::new(adjust)).await
     }
 
     /// A device on a network.
@@ -66,11 +79,18 @@ impl Device {
         device
     }
 
-    async fn open(dir: TempDir, key: [u8; 32], ticket: &Ticket, clock: Arc<MovedClock>) -> Self {
+    async fn open(
+        dir: TempDir,
+        key: [u8; 32],
+        ticket: &Ticket,
+        clock: Arc<MovedClock>,
+        adjust: Adjust,
+    ) -> Self {
         let mut config = Config::new(path(&dir), key);
         config.allow_plaintext = true;
         config.coalesce = Duration::ZERO;
         config.clock = Arc::clone(&clock) as Arc<dyn WallClock>;
+        adjust(&mut config);
         // A client that was dropped releases its lock when its thread has ended.
         let client = loop {
             match Client::open(config.clone()).await {
@@ -81,7 +101,7 @@ impl Device {
         };
         let topic = client.open_topic(ticket).await.unwrap();
         let updates = client.subscribe(topic).await.unwrap();
-        Self { dir, key, ticket: ticket.clone(), topic, clock, client, updates, events: Vec::new() }
+        Self { dir, key, ticket: ticket.clone(), topic, clock, adjust, client, updates, events: Vec::new() }
     }
 
     pub async fn join(&self, net: &Net) {
@@ -97,9 +117,9 @@ impl Device {
 
     /// Dropped without a close and opened again.
     pub async fn resurrect(self) -> Self {
-        let Self { dir, key, ticket, clock, client, updates, .. } = self;
+        let Self { dir, key, ticket, clock, adjust, client, updates, .. } = self;
         drop((client, updates));
-        Self::open(dir, key, &ticket, clock).await
+        Self::open(dir, key, &ticket, clock, adjust).await
     }
 
     pub fn database(&self) -> PathBuf {

@@ -3,9 +3,13 @@
 mod accountability;
 mod device;
 mod exchange;
+mod hidden;
 mod history;
+mod hostile;
 mod lifecycle;
+mod links;
 mod net;
+mod options;
 mod records;
 mod relays;
 mod server;

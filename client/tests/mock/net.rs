@@ -14,10 +14,12 @@ use delta_core::onion::directory::NodeKind;
 use delta_core::sync::history::HistoryRequest;
 use delta_core::sync::proof::Purpose;
 use delta_core::topic::{Seq, TopicId};
+use delta_noise::Responder;
 use delta_relay_core::Limits;
-use delta_sim::script::Answer;
+use delta_sim::script::{Answer, Garbage};
 use delta_sim::{Backup, NodeIdentity, RelayActor, Rng, ServerActor, ServerOutput, outcome};
 use delta_topic_log::Cursor;
+use ed25519_dalek::SigningKey;
 use futures_util::{SinkExt, StreamExt};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
@@ -37,6 +39,8 @@ pub struct Net {
     stirred: Notify,
     server: SocketAddr,
     relays: Vec<SocketAddr>,
+    /// Where redirects lead. Nobody has any business there.
+    pub elsewhere: SocketAddr,
 }
 
 pub struct World {
@@ -56,6 +60,14 @@ pub struct World {
     pub signed: Option<Millis>,
     /// What relays serve instead.
     pub served: Option<String>,
+    /// How relays answer who asks for the set of records, and the server who asks for its own.
+    pub says: Option<Answer>,
+    /// Connections to where redirects lead.
+    pub astray: usize,
+    /// Endless answers that the client would not listen to any longer.
+    pub cut_off: usize,
+    /// What the packets that the client POSTed ask their first relay to wait, milliseconds.
+    pub delays: Vec<u64>,
     /// Pages of history that were asked for.
     pub pages: usize,
     /// Relays say that they offer tunnels.
@@ -64,6 +76,15 @@ pub struct World {
     pub tunnels: usize,
     /// The next tunnels that are asked for and cut.
     pub cut_tunnels: usize,
+    /// Connections that came to the server in the clear, and those in Noise, each of which goes on in the clear.
+    pub plain: usize,
+    pub sealed: usize,
+    /// Who answers in the server's place.
+    pub key_of_server: Option<SigningKey>,
+    /// What passes through tunnels, both ways.
+    pub carried: Vec<u8>,
+    /// Bit of what passes from the server through tunnels that is flipped, counted from its first byte.
+    pub flip: Option<usize>,
     /// The key readers must prove, where one is set.
     pub read_vk: Option<[u8; 32]>,
     sockets: HashMap<u64, mpsc::UnboundedSender<ServerOutput>>,
@@ -74,6 +95,7 @@ pub struct World {
 enum Node {
     Server,
     Relay(usize),
+    Elsewhere,
 }
 
 pub fn now() -> Millis {
@@ -93,6 +115,7 @@ impl Net {
         relays.iter_mut().for_each(|relay| relay.set_known(&ids));
 
         let server_listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let elsewhere = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let mut relay_listeners = Vec::new();
         for _ in 0..RELAYS {
             relay_listeners.push(TcpListener::bind("127.0.0.1:0").await.unwrap());
@@ -108,10 +131,19 @@ impl Net {
                 record_sets: 0,
                 signed: Some(now()),
                 served: None,
+                says: None,
+                astray: 0,
+                cut_off: 0,
+                delays: Vec::new(),
                 pages: 0,
                 offers_tunnels: false,
                 tunnels: 0,
                 cut_tunnels: 0,
+                plain: 0,
+                sealed: 0,
+                key_of_server: None,
+                carried: Vec::new(),
+                flip: None,
                 read_vk: None,
                 sockets: HashMap::new(),
                 next_conn: 1,
@@ -120,7 +152,9 @@ impl Net {
             stirred: Notify::new(),
             server: server_listener.local_addr().unwrap(),
             relays: relay_listeners.iter().map(|listener| listener.local_addr().unwrap()).collect(),
+            elsewhere: elsewhere.local_addr().unwrap(),
         });
+        tokio::spawn(accept(Arc::clone(&net), elsewhere, Node::Elsewhere));
         tokio::spawn(accept(Arc::clone(&net), server_listener, Node::Server));
         for (index, listener) in relay_listeners.into_iter().enumerate() {
             tokio::spawn(accept(Arc::clone(&net), listener, Node::Relay(index)));
@@ -310,6 +344,7 @@ async fn accept(net: Arc<Net>, listener: TcpListener, node: Node) {
             Node::Server => {
                 tokio::spawn(async move { server(&net, stream).await });
             }
+            Node::Elsewhere => net.world().astray += 1,
         }
     }
 }
@@ -339,16 +374,40 @@ async fn request(stream: &mut TcpStream, buffer: &mut Vec<u8>) -> Option<(String
 }
 
 /// Writes an answer; `None` ends the connection.
-async fn answer(stream: &mut TcpStream, answer: Answer, headers: &str, body: &str) -> Option<()> {
+async fn answer(net: &Net, stream: &mut TcpStream, answer: Answer, headers: &str, body: &str) -> Option<()> {
+    let head = |status: u16, headers: &str| {
+        format!("HTTP/1.1 {status} Mock\r\n{headers}content-length: {}\r\n\r\n{body}", body.len())
+    };
     match answer {
-        Answer::Status(status) => {
-            let text =
-                format!("HTTP/1.1 {status} Mock\r\n{headers}content-length: {}\r\n\r\n{body}", body.len());
-            stream.write_all(text.as_bytes()).await.ok()
+        Answer::Status(status) => stream.write_all(head(status, headers).as_bytes()).await.ok(),
+        Answer::Late(status, ms) => {
+            tokio::time::sleep(std::time::Duration::from_millis(ms)).await;
+            stream.write_all(head(status, headers).as_bytes()).await.ok()
+        }
+        Answer::Redirect => {
+            let location = format!("location: http://{}/hop\r\n", net.elsewhere);
+            stream.write_all(head(308, &location).as_bytes()).await.ok()
+        }
+        Answer::Bytes(Garbage::Noise) => stream.write_all(&[0x80; 1_000]).await.ok(),
+        Answer::Bytes(Garbage::EndlessHead) => {
+            stream.write_all(b"HTTP/1.1 200 OK\r\n").await.ok()?;
+            endless(net, stream, b"x-more: and more\r\n").await
+        }
+        Answer::Bytes(Garbage::EndlessBody) => {
+            stream.write_all(b"HTTP/1.1 200 OK\r\ncontent-length: 1000000000000\r\n\r\n").await.ok()?;
+            endless(net, stream, b"and more and more").await
         }
         Answer::Hang => std::future::pending().await,
         Answer::Cut => None,
     }
+}
+
+/// Writes until the other side has had enough.
+async fn endless(net: &Net, stream: &mut TcpStream, part: &[u8]) -> Option<()> {
+    let parts = part.repeat(512);
+    while stream.write_all(&parts).await.is_ok() {}
+    net.world().cut_off += 1;
+    None
 }
 
 async fn relay(net: &Net, mut stream: TcpStream, index: usize) -> Option<()> {
@@ -361,13 +420,17 @@ async fn relay(net: &Net, mut stream: TcpStream, index: usize) -> Option<()> {
     loop {
         let (line, packet) = request(&mut stream, &mut buffer).await?;
         if line == "GET /records HTTP/1.1" {
-            let (signed, served) = {
+            let (signed, served, says) = {
                 let mut world = net.world();
                 world.record_sets += 1;
-                (world.signed, world.served.clone())
+                (world.signed, world.served.clone(), world.says)
             };
+            if let Some(says) = says {
+                answer(net, &mut stream, says, "", "").await?;
+                continue;
+            }
             if let Some(set) = served {
-                answer(&mut stream, Answer::Status(200), "", &set).await?;
+                answer(net, &mut stream, Answer::Status(200), "", &set).await?;
                 continue;
             }
             match signed {
@@ -375,9 +438,9 @@ async fn relay(net: &Net, mut stream: TcpStream, index: usize) -> Option<()> {
                     let mut records = net.records(signed);
                     records.push(net.server_record(signed));
                     let set = format!("[{}]", records.join(","));
-                    answer(&mut stream, Answer::Status(200), "", &set).await?;
+                    answer(net, &mut stream, Answer::Status(200), "", &set).await?;
                 }
-                None => answer(&mut stream, Answer::Status(503), "", "").await?,
+                None => answer(net, &mut stream, Answer::Status(503), "", "").await?,
             }
             continue;
         }
@@ -385,11 +448,21 @@ async fn relay(net: &Net, mut stream: TcpStream, index: usize) -> Option<()> {
         let said = {
             let mut world = net.world();
             world.packets += 1;
+            let delay = first_delay(&world.relays[index], &packet);
+            world.delays.extend(delay);
             world.relays[index].handle_post(now(), &packet)
         };
         net.stirred.notify_one();
-        answer(&mut stream, said, "", "").await?;
+        answer(net, &mut stream, said, "", "").await?;
     }
+}
+
+/// What a packet asks its first relay to wait, milliseconds.
+fn first_delay(relay: &RelayActor, packet: &Bytes) -> Option<u64> {
+    use delta_core::onion::v3::{Peeled, open};
+    let opened = open(&[relay.identity().onion_secret()], packet.to_vec()).ok()?;
+    let Ok(Peeled::Forward { delay, .. }) = opened.parse() else { return None };
+    u64::try_from(delay.as_millis()).ok()
 }
 
 /// Carries bytes between a client and the server.
@@ -405,16 +478,31 @@ async fn tunnel(net: &Net, stream: TcpStream) -> Option<()> {
     let mut far = TcpStream::connect(net.server).await.ok()?;
     let mut near = tokio_tungstenite::accept_async(stream).await.ok()?;
     let mut buffer = vec![0; 16 * 1024];
+    let mut passed = 0;
     loop {
         tokio::select! {
             message = near.next() => match message?.ok()? {
-                Message::Binary(bytes) => far.write_all(&bytes).await.ok()?,
+                Message::Binary(bytes) => {
+                    net.world().carried.extend_from_slice(&bytes);
+                    far.write_all(&bytes).await.ok()?;
+                }
                 Message::Ping(_) | Message::Pong(_) => {}
                 _ => return None,
             },
             read = far.read(&mut buffer) => match read.ok()? {
                 0 => return near.close(None).await.ok(),
-                len => near.send(Message::binary(buffer[..len].to_vec())).await.ok()?,
+                len => {
+                    {
+                        let mut world = net.world();
+                        world.carried.extend_from_slice(&buffer[..len]);
+                        let bit = world.flip.and_then(|bit| bit.checked_sub(8 * passed));
+                        if let Some(byte) = bit.and_then(|bit| buffer[..len].get_mut(bit / 8)) {
+                            *byte ^= 1 << (world.flip.take().unwrap() % 8);
+                        }
+                    }
+                    passed += len;
+                    near.send(Message::binary(buffer[..len].to_vec())).await.ok()?;
+                }
             },
         }
     }
@@ -424,19 +512,47 @@ async fn server(net: &Net, mut stream: TcpStream) -> Option<()> {
     if !net.world().server.is_up() {
         return None;
     }
+    let mut first = [0];
+    if stream.peek(&mut first).await.ok()? == 0 {
+        return None;
+    }
+    if Responder::is_wanted(first[0]) {
+        return unsealed(net, stream).await;
+    }
+    net.world().plain += 1;
     let mut start = [0; 8];
     while stream.peek(&mut start).await.ok()? < start.len() {}
     if &start != b"GET /top" {
         let mut buffer = Vec::new();
         let (line, _) = request(&mut stream, &mut buffer).await?;
         assert_eq!(line, "GET /info HTTP/1.1");
-        net.world().infos += 1;
+        let says = {
+            let mut world = net.world();
+            world.infos += 1;
+            world.says
+        };
+        if let Some(says) = says {
+            return answer(net, &mut stream, says, "", "").await;
+        }
         let url = format!("http://{}", net.server);
         let record = net.world().server.identity().record(NodeKind::Sync, &url, "server", now()).to_json();
         let info = format!("{{\"record\":{record},\"protocol\":[1,2]}}");
-        return answer(&mut stream, Answer::Status(200), "", &info).await;
+        return answer(net, &mut stream, Answer::Status(200), "", &info).await;
     }
     subscribe(net, stream).await
+}
+
+/// What comes in Noise goes on to the same port without.
+async fn unsealed(net: &Net, stream: TcpStream) -> Option<()> {
+    let answering = {
+        let mut world = net.world();
+        world.sealed += 1;
+        let identity = world.key_of_server.clone().unwrap_or_else(|| world.server.identity().signing_key());
+        Responder::new(&identity).begin(&mut world.entropy).unwrap()
+    };
+    let mut sealed = answering.accept(stream).await.ok()?;
+    let mut plain = TcpStream::connect(net.server).await.ok()?;
+    tokio::io::copy_bidirectional(&mut sealed, &mut plain).await.ok().map(drop)
 }
 
 #[allow(clippy::result_large_err, reason = "tungstenite's callback")]
@@ -451,17 +567,12 @@ async fn subscribe(net: &Net, mut stream: TcpStream) -> Option<()> {
     };
     if path.ends_with("/nonce") {
         let _ = request(&mut stream, &mut Vec::new()).await?;
-        return answer(
-            &mut stream,
-            Answer::Status(200),
-            "",
-            &format!("{{\"nonce\":\"{}\"}}", hex::encode(NONCE)),
-        )
-        .await;
+        let nonce = format!("{{\"nonce\":\"{}\"}}", hex::encode(NONCE));
+        return answer(net, &mut stream, Answer::Status(200), "", &nonce).await;
     }
     if !may_read(net, &path) {
         let _ = request(&mut stream, &mut Vec::new()).await?;
-        return answer(&mut stream, Answer::Status(401), "", "").await;
+        return answer(net, &mut stream, Answer::Status(401), "", "").await;
     }
     if path.contains("/ops?") {
         return history(net, stream, &path).await;
@@ -478,7 +589,7 @@ async fn subscribe(net: &Net, mut stream: TcpStream) -> Option<()> {
     };
     if said != Answer::Status(101) {
         let header = format!("retry-after: {}\r\n", net.world().retry_after_s);
-        answer(&mut stream, said, &header, "").await?;
+        answer(net, &mut stream, said, &header, "").await?;
         // The request is still unread: closing now would reset the connection before the answer arrives.
         let _ = stream.read(&mut head).await;
         return None;
@@ -527,7 +638,6 @@ async fn history(net: &Net, mut stream: TcpStream, path: &str) -> Option<()> {
     let wanted = HistoryRequest {
         topic: of.parse().unwrap(),
         after: Seq(query["after"]),
-        before: query.get("before").map_or(Seq::MAX, |before| Seq(*before)),
         limit: query["limit"].try_into().unwrap(),
     };
     let page = {
@@ -540,7 +650,7 @@ async fn history(net: &Net, mut stream: TcpStream, path: &str) -> Option<()> {
             let head = format!("HTTP/1.1 200 OK\r\ncontent-length: {}\r\n\r\n", page.len());
             stream.write_all(&[head.as_bytes(), &page].concat()).await.ok()
         }
-        Err(said) => answer(&mut stream, said, "retry-after: 1\r\n", "").await,
+        Err(said) => answer(net, &mut stream, said, "retry-after: 1\r\n", "").await,
     }
 }
 

@@ -125,7 +125,11 @@ async fn a_device_whose_records_have_all_expired_reads_through_tunnels_or_not_at
     {
         let world = net.world();
         assert!(world.tunnels > 0);
-        assert_eq!(world.requests.len(), world.tunnels, "the server sees no address but the relays'");
+        assert_eq!(
+            world.requests.len() + world.infos,
+            world.tunnels,
+            "the server sees no address but the relays'"
+        );
     }
     net.world().signed = Some(now());
     let asked = net.world().record_sets;

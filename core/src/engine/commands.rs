@@ -72,6 +72,9 @@ impl State {
             Command::Prune { topic, before, at } => self.prune(tx, topic, before, at, staged),
             Command::Wipe { topic } => self.wipe(tx, topic),
             Command::Tunnel { topic } => Ok(Reply::Tunnel(self.tunnel_for(self.current(topic), now))),
+            Command::TunnelsTo { directory, server } => {
+                Ok(Reply::Tunnels(self.tunnels_to(&directory, server, now)))
+            }
         };
         let result = match result {
             // The database is at fault, not the command: nothing of the batch can be kept.

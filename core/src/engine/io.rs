@@ -286,6 +286,13 @@ pub enum Command {
         /// Which topic.
         topic: TopicId,
     },
+    /// Through which tunnels, best first, to ask a server for its record before it is configured.
+    TunnelsTo {
+        /// The relays that will be configured with it.
+        directory: Arc<Directory>,
+        /// The server's id, which the app pins.
+        server: NodeId,
+    },
 }
 
 impl Command {
@@ -318,7 +325,8 @@ impl Command {
             | Self::AvoidedRelays
             | Self::SetRead { .. }
             | Self::Status { .. }
-            | Self::Tunnel { .. } => false,
+            | Self::Tunnel { .. }
+            | Self::TunnelsTo { .. } => false,
         }
     }
 }
@@ -392,6 +400,8 @@ pub enum Reply {
     Invite(Box<Invite>),
     /// Through which tunnel; `None`: directly ([`TopicStatus::read_path`] says why).
     Tunnel(Option<Tunnel>),
+    /// The tunnels to ask a server for its record through; none: no relay offers any.
+    Tunnels(Vec<Tunnel>),
     /// The relays that are left out while there are enough others.
     AvoidedRelays(Vec<NodeId>),
     /// So many parked operations are back in the queue.
@@ -444,12 +454,20 @@ pub enum ReadPath {
     Tunnel {
         /// Which relay.
         relay: NodeId,
-        /// Whether the relay sees nothing but the server it leads to. `false`: the server has no certificate (in a
-        /// network for tests), so the relay can read which topic it is.
-        sealed: bool,
+        /// Why the relay sees nothing but the server it leads to.
+        seal: Seal,
     },
     /// The server sees this device's address.
     Direct(DirectReading),
+}
+
+/// What seals that which flows through a tunnel.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Seal {
+    /// TLS, with the server's certificate.
+    Tls,
+    /// Noise, with the server's identity: it has no certificate (in a network for tests).
+    Noise,
 }
 
 /// Why a topic is read without a tunnel.

@@ -16,6 +16,7 @@ use super::event::Event;
 use super::io::Output;
 use super::jobs::Opened;
 use super::receive::{News, Reading, Redelivery, context};
+use super::refetch::PAGE_LIMIT;
 use super::state::{State, Topic};
 use crate::entropy::Entropy;
 use crate::identity::{EnvelopeHash, Millis, NodeId};
@@ -34,11 +35,11 @@ pub const LOOK_MAX_MS: u64 = 60_000;
 pub const LOOK_TIMEOUT_MS: u64 = 30_000;
 /// How long an echo may still take after a look has found the envelope, milliseconds: it may be on its way.
 pub const ECHO_GRACE_MS: u64 = 10_000;
-/// Operations asked for.
-pub const LOOK_LIMIT: u16 = 256;
 /// Relays through which a look is tried before it is done without an answer: one refusal must not end it.
 pub const MAX_LOOKS: usize = 3;
-/// How far back before the cursor the old log is compared after a reset.
+/// How far before the place where this device stands (or stood, before a reset) a look begins at most; how far is drawn.
+/// Whoever kept something back from one device there does not see that very place asked for, and after a reset the old
+/// log has something to be compared by.
 pub const LOOK_BACK: u64 = 16;
 
 /// A look of one topic.
@@ -180,7 +181,7 @@ impl State {
         }
         let Some(topic) = self.topics.get_mut(&id) else { return Ok(()) };
         match std::mem::take(&mut topic.look) {
-            Look::Due { purpose, .. } => self.ask(now, id, purpose, staged),
+            Look::Due { purpose, .. } => self.ask(now, entropy, id, purpose, staged),
             Look::Found { resets, ops, .. } => self.found(tx, now, entropy, id, resets, ops, staged)?,
             Look::Seen { old, after, page } => self.compare(tx, id, &old, after, &page, staged)?,
             Look::None | Look::Asking { .. } => {}
@@ -189,17 +190,26 @@ impl State {
         Ok(())
     }
 
-    fn ask(&mut self, now: Millis, id: TopicId, purpose: Purpose, staged: &mut Vec<Output>) {
+    fn ask(
+        &mut self,
+        now: Millis,
+        entropy: &mut dyn Entropy,
+        id: TopicId,
+        purpose: Purpose,
+        staged: &mut Vec<Output>,
+    ) {
         let retry = purpose == Purpose::Retry;
         let via = self.fresh_tunnel(id, retry, now);
         let (Some(via), Some(network)) = (via, &self.network) else { return };
         let Some(topic) = self.topics.get_mut(&id) else { return };
         let (queued, sent) = topic.outbox.counts();
-        let after = match (purpose, topic.cursor) {
+        let stands_at = match (purpose, topic.cursor) {
             (Purpose::Retry, Some(cursor)) if queued + sent > 0 => cursor.seq,
             (Purpose::Retry, _) => return,
-            (Purpose::Reset(old), _) => Seq(old.seq.0.saturating_sub(LOOK_BACK)),
+            (Purpose::Reset(old), _) => old.seq,
         };
+        let back = 1 + entropy.below(LOOK_BACK).unwrap_or(LOOK_BACK - 1);
+        let after = Seq(stands_at.0.saturating_sub(back));
         let conn = ConnId(self.next_conn);
         self.next_conn += 1;
         self.conns.insert(conn, id);
@@ -209,7 +219,7 @@ impl State {
         if retry {
             topic.outbox.looked();
         }
-        let request = HistoryRequest { topic: id, after, before: Seq::MAX, limit: LOOK_LIMIT };
+        let request = HistoryRequest { topic: id, after, limit: PAGE_LIMIT };
         let server = network.server.url.as_str().into();
         staged.push(Output::Fetch { conn, server, via: Some(via), request });
     }

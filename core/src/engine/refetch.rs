@@ -1,7 +1,8 @@
 //! Reading again what there was no room to keep waiting: pages of history, one at a time, once the log is at hand.
 //!
 //! Asking for a page of a subscribed topic says no more than the subscription does: which part of the log a device
-//! had to read twice follows from the log, not from what the device wrote.
+//! had to read twice follows from the log, not from what the device wrote. It is asked for in the one form that looks
+//! have, too (look.rs): what lies above the range comes along and is passed over.
 
 use bytes::Bytes;
 
@@ -18,8 +19,8 @@ use crate::sync::history::{HistoryPage, HistoryRequest};
 use crate::sync::session::{ConnId, Cursor, Fault, MAX_RETRY_AFTER_MS};
 use crate::topic::{Generation, Seq, TopicId};
 
-/// Operations asked for at once: as many as one transaction takes.
-pub const FETCH_LIMIT: u16 = 256;
+/// Operations asked for at once, by whoever asks: as many as one transaction takes.
+pub const PAGE_LIMIT: u16 = 256;
 /// Time the driver has for a page, milliseconds.
 pub const FETCH_TIMEOUT_MS: u64 = 120_000;
 /// Cap of the pause after a page that brought nothing, milliseconds.
@@ -113,13 +114,12 @@ impl State {
             topic.refetch.at = None;
             return Ok(());
         };
-        range.to = range.to.min(Seq(range.from.0.saturating_add(u64::from(FETCH_LIMIT) - 1)));
+        range.to = range.to.min(Seq(range.from.0.saturating_add(u64::from(PAGE_LIMIT) - 1)));
         let server = network.server.url.as_str().into();
         let via = self.tunnel_for(id, now);
         let conn = ConnId(self.next_conn);
         self.next_conn += 1;
-        let before = Seq(range.to.0.saturating_add(1));
-        let request = HistoryRequest { topic: id, after: range.from.previous(), before, limit: FETCH_LIMIT };
+        let request = HistoryRequest { topic: id, after: range.from.previous(), limit: PAGE_LIMIT };
         let deadline = now.plus(FETCH_TIMEOUT_MS);
         let relay = via.as_ref().map(|via| via.relay);
         self.fetching = Some(Fetching { conn, topic: id, relay, generation, range, deadline });
@@ -140,7 +140,10 @@ impl State {
         let Some(topic) = self.topics.get(&id) else { return Vec::new() };
         let page = HistoryPage::decode(&message).map_err(Fault::from);
         match page.and_then(|page| fetching.check(&page).map(|()| page)) {
-            Ok(page) => vec![OpenJob { conn, topic: id, keys: topic.keys.clone(), work: Work::Page(page) }],
+            Ok(mut page) => {
+                page.ops.retain(|op| op.seq <= fetching.range.to);
+                vec![OpenJob { conn, topic: id, keys: topic.keys.clone(), work: Work::Page(page) }]
+            }
             Err(fault) => {
                 outputs.push_back(Output::Event(Event::ServerFault { topic: id, fault }));
                 outputs.push_back(Output::Disconnect { conn });
@@ -254,13 +257,14 @@ impl Fetching {
         }
         let mut next = Some(self.range.from.max(page.tail));
         for op in &page.ops {
-            if next != Some(op.seq) || op.seq > self.range.to {
+            if next != Some(op.seq) || op.seq > page.head {
                 return Err(Fault::Page);
             }
             next = op.seq.next();
         }
         let evicted = page.tail > self.range.to;
-        if page.ops.is_empty() == evicted { Ok(()) } else { Err(Fault::Page) }
+        let none = page.ops.first().is_none_or(|op| op.seq > self.range.to);
+        if none == evicted && page.ops.len() <= usize::from(PAGE_LIMIT) { Ok(()) } else { Err(Fault::Page) }
     }
 }
 

@@ -1,10 +1,11 @@
 //! Reading through tunnels: which one a topic's connection takes, and what becomes of relays whose tunnels fail.
 
-use super::io::{DirectReading, Network, ReadPath};
+use super::io::{DirectReading, Network, ReadPath, Seal};
 use super::state::State;
 use crate::entropy::Entropy;
 use crate::identity::{Millis, NodeId};
 use crate::onion::PacketClass;
+use crate::onion::directory::Directory;
 use crate::onion::route::{RouteRequest, Tunnel, TunnelRequest};
 use crate::sync::outbox::Path;
 use crate::sync::session::{ConnId, Session};
@@ -45,6 +46,12 @@ impl State {
         };
     }
 
+    /// The tunnels through which a server is asked for its record, before anything is configured.
+    pub(super) fn tunnels_to(&self, directory: &Directory, server: NodeId, now: Millis) -> Vec<Tunnel> {
+        let guards: Vec<NodeId> = self.routes.guards().nodes().collect();
+        self.tunnels.to_unknown(directory, server, &guards, now)
+    }
+
     /// A tunnel over a relay that no socket of this device uses.
     pub(super) fn fresh_tunnel(&self, id: TopicId, spare_guards: bool, now: Millis) -> Option<Tunnel> {
         let guards: Vec<NodeId> = self.routes.guards().nodes().collect();
@@ -83,7 +90,8 @@ impl State {
         };
         Some(match tunnel {
             Some(Tunnel { relay, .. }) => {
-                ReadPath::Tunnel { relay, sealed: network.server.url.starts_with("https://") }
+                let has_certificate = network.server.url.starts_with("https://");
+                ReadPath::Tunnel { relay, seal: if has_certificate { Seal::Tls } else { Seal::Noise } }
             }
             None if network.hide_reading => ReadPath::Direct(DirectReading::NotOffered),
             None => ReadPath::Direct(DirectReading::SwitchedOff),

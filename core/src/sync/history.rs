@@ -17,15 +17,14 @@ pub const MAX_PAGE: usize = PAGE_HEADER_LEN + HISTORY_MAX_LIMIT as usize * OP_HE
 /// Bytes before a page's first operation.
 const PAGE_HEADER_LEN: usize = 34;
 
-/// Asks for the oldest operations between two seqs.
+/// Asks for the oldest operations above a seq, in the one form that this device ever asks in: who looks whether its own
+/// operation has arrived must look like whoever reads.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct HistoryRequest {
     /// Of which topic.
     pub topic: TopicId,
     /// Only above this seq.
     pub after: Seq,
-    /// Only below this seq; [`Seq::MAX`] for all.
-    pub before: Seq,
     /// Most operations, 1 to [`HISTORY_MAX_LIMIT`].
     pub limit: u16,
 }
@@ -33,12 +32,8 @@ pub struct HistoryRequest {
 impl HistoryRequest {
     /// The path and query below the server's base URL.
     pub fn path(&self) -> String {
-        let Self { topic, after, before, limit } = self;
-        match *before {
-            // Whoever follows a log asks like this.
-            Seq::MAX => format!("/topic/{topic}/ops?after={after}&limit={limit}"),
-            before => format!("/topic/{topic}/ops?after={after}&before={before}&limit={limit}"),
-        }
+        let Self { topic, after, limit } = self;
+        format!("/topic/{topic}/ops?after={after}&limit={limit}")
     }
 }
 
@@ -142,10 +137,7 @@ mod tests {
     #[test]
     fn the_request_names_its_bounds() {
         let topic = TopicId([0xaa; 32]);
-        let request = HistoryRequest { topic, after: Seq(4), before: Seq(9), limit: 4 };
-        let expected = format!("/topic/{}/ops?after=4&before=9&limit=4", "aa".repeat(32));
-        assert_eq!(request.path(), expected);
-        let request = HistoryRequest { before: Seq::MAX, ..request };
+        let request = HistoryRequest { topic, after: Seq(4), limit: 4 };
         assert_eq!(request.path(), format!("/topic/{}/ops?after=4&limit=4", "aa".repeat(32)));
     }
 

@@ -70,7 +70,7 @@ fn case_38_an_echo_that_is_kept_back_is_found_by_a_look_and_nothing_is_sent_agai
     let (conn, request) = page.unwrap();
     let lost = device.now.since(sent) - LOOK_MIN_MS;
     assert!(lost <= 10_000 + LOOK_MAX_MS, "{lost}");
-    assert_eq!((request.topic, request.after, request.before), (world.topic, Seq(0), Seq::MAX));
+    assert_eq!((request.topic, request.after), (world.topic, Seq(0)));
     let via = device.fetch_via.expect("through a tunnel, or not at all");
     assert!(Some(via) != reading && via != job.entry, "a relay no socket uses");
     let outputs = device.page(conn, &world.page(&request).encode());
@@ -184,7 +184,7 @@ fn looks_first(device: &mut Device, world: &World, what: &str) {
     let (posted, page) = until_it_acts(device);
     assert!(posted.is_empty(), "{what}: it looks before it sends again");
     let (conn, request) = page.unwrap();
-    assert_eq!((request.after, request.before), (Seq(0), Seq::MAX), "{what}");
+    assert_eq!(request.after, Seq(0), "{what}");
     assert!(device.fetch_via.is_some(), "{what}");
     let mut outputs = device.page(conn, &world.page(&request).encode());
     outputs.extend(device.wake());
@@ -306,7 +306,7 @@ fn case_51_a_false_reset_is_reported_and_nothing_is_delivered_again() {
     for (generation, kept) in [(Generation([2; 16]), 0), (Generation([1; 16]), 10)] {
         let (mut device, world, _) = reset(generation, kept);
         let (conn, request) = device.fetch.take().expect("it looks at once");
-        assert_eq!(request.after, Seq(30 - LOOK_BACK));
+        assert!((30 - LOOK_BACK..30).contains(&request.after.0), "{request:?}");
         assert!(device.fetch_via.is_some_and(|relay| Some(relay) != device.via), "from elsewhere");
         let mut outputs = device.page(conn, &world.page(&request).encode());
         outputs.extend(ten_minutes(&mut device));

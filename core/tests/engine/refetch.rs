@@ -1,7 +1,7 @@
 //! What there is no room to keep waiting is read again: nothing is lost, memory stays bounded.
 
 use delta_core::engine::{Event, Input, Output};
-use delta_core::engine::{open, refetch::FETCH_LIMIT};
+use delta_core::engine::{open, refetch::PAGE_LIMIT};
 use delta_core::entropy::{Entropy, SeededEntropy};
 use delta_core::ops::Ticket;
 use delta_core::store::{PendingCount, PendingLimits, Store, StoreOptions};
@@ -83,7 +83,7 @@ fn a_log_that_overflows_in_any_order_is_read_whole_in_bounded_room() {
         }
         device.frame(conn, &world.ready());
         let pages = device.read_again(&world);
-        assert!(pages <= 2 + count / usize::from(FETCH_LIMIT), "{pages} pages for {count}, seed {seed}");
+        assert!(pages <= 2 + count / usize::from(PAGE_LIMIT), "{pages} pages for {count}, seed {seed}");
         assert_complete(&device, &world, &ticket);
     }
 }
@@ -156,7 +156,7 @@ fn a_page_that_is_not_what_was_asked_for_is_a_fault_and_is_asked_for_again_later
         next.seq = next.seq.next().unwrap();
         page.ops.push(next);
     };
-    for (spoil, what) in [(none, "nothing"), (swapped, "other places"), (more, "more than was asked for")] {
+    for (spoil, what) in [(none, "nothing"), (swapped, "other places"), (more, "more than there is")] {
         let ticket = ticket();
         let (mut device, _dir, world) = asking(&ticket);
         let (conn, request) = device.fetch.take().unwrap();
@@ -234,14 +234,15 @@ fn case_50_what_was_evicted_before_it_could_be_read_again_is_a_gap() {
     let (mut device, _dir, mut world) = asking(&ticket);
     let (conn, request) = device.fetch.take().unwrap();
     let first = request.after.next().unwrap();
-    world.tail = request.before.0;
+    let last = device.standing().refetches[0].1.to;
+    world.tail = last.0 + 1;
     let outputs = device.page(conn, &world.page(&request).encode());
     let gap = |output: &Output| matches!(output, Output::Event(Event::Gap { from, .. }) if *from == first);
     assert!(outputs.iter().any(gap), "{outputs:?}");
     device.read_again(&world);
     let standing = device.standing();
     assert_eq!(standing.refetches, []);
-    assert_eq!((standing.gaps[0].from, standing.gaps[0].to), (first, request.before.previous()));
+    assert_eq!((standing.gaps[0].from, standing.gaps[0].to), (first, last));
 }
 
 #[test]
@@ -287,7 +288,7 @@ fn after_a_restart_what_is_left_is_asked_for_once_the_log_is_at_hand() {
     assert!(device.fetch.is_none());
     device.catch_up(&world);
     assert_eq!(device.fetch.unwrap().1, request);
-    let expected = HistoryRequest { topic: ticket.topic(), limit: FETCH_LIMIT, ..request };
+    let expected = HistoryRequest { topic: ticket.topic(), limit: PAGE_LIMIT, ..request };
     assert_eq!(request, expected);
     device.read_again(&world);
     assert_complete(&device, &world, &ticket);

@@ -119,14 +119,14 @@ impl World {
     }
 
     pub fn page(&self, request: &HistoryRequest) -> HistoryPage {
-        let HistoryRequest { after, before, limit, .. } = *request;
+        let HistoryRequest { after, limit, .. } = *request;
         let head = Seq(self.log.len() as u64);
         let after = after.0.max(self.tail - 1);
         let ops = self.ops(after as usize).into_iter().flat_map(|frame| match frame {
             Frame::Ops(ops) => ops,
             _ => Vec::new(),
         });
-        let ops = ops.filter(|op| op.seq < before).take(limit.into()).collect();
+        let ops = ops.take(limit.into()).collect();
         HistoryPage { generation: self.generation, head, tail: Seq(self.tail), ops }
     }
 

@@ -1,6 +1,8 @@
 //! Reading through tunnels: which relay, and what happens when it fails.
 
-use delta_core::engine::{Command, DirectReading, Input, Network, Output, ReadPath, Reply};
+use std::sync::Arc;
+
+use delta_core::engine::{Command, DirectReading, Input, Network, Output, ReadPath, Reply, Seal};
 use delta_core::identity::NodeId;
 use delta_core::onion::directory::{Directory, Node};
 use delta_core::onion::route::TUNNEL_PAUSE_MIN_MS;
@@ -26,16 +28,43 @@ fn a_topic_is_read_through_a_relay_and_status_says_so() {
     let mut device = device(&world, world.tunnel_network(2));
     device.catch_up(&world);
     let relay = device.via.expect("relays offer tunnels");
-    assert_eq!(device.status().read_path, Some(ReadPath::Tunnel { relay, sealed: true }));
+    assert_eq!(device.status().read_path, Some(ReadPath::Tunnel { relay, seal: Seal::Tls }));
     let topic = world.topic;
     let Ok(Reply::Tunnel(Some(tunnel))) = device.command(Command::Tunnel { topic }) else { panic!() };
     assert_eq!(tunnel.relay, relay, "other questions about the topic go the same way");
     assert!(tunnel.url.ends_with(&format!("/tunnel?to={}", world.network(3).server.id)), "{}", tunnel.url);
-    // A server without a certificate, in a network for tests: the relay can read what it carries.
+    // A server without a certificate, in a network for tests: its identity does what a certificate would.
     let mut plain = world.tunnel_network(2);
     plain.server.url = "http://127.0.0.1:1".to_owned();
     device.command(Command::Configure(plain)).unwrap();
-    assert_eq!(device.status().read_path, Some(ReadPath::Tunnel { relay, sealed: false }));
+    assert_eq!(device.status().read_path, Some(ReadPath::Tunnel { relay, seal: Seal::Noise }));
+}
+
+/// Before a server is configured it has to be asked who it is: not directly where relays offer tunnels.
+#[test]
+fn a_server_that_is_not_configured_yet_is_asked_through_tunnels() {
+    let world = world();
+    let network = world.tunnel_network(2);
+    let (directory, server) = (network.directory.clone(), network.server.id);
+    let mut device = Device::new(1, Store::in_memory().unwrap(), &ticket());
+    let ask = |device: &mut Device, directory: &Arc<Directory>| {
+        let command = Command::TunnelsTo { directory: Arc::clone(directory), server };
+        match device.command(command) {
+            Ok(Reply::Tunnels(tunnels)) => tunnels,
+            other => panic!("{other:?}"),
+        }
+    };
+    let tunnels = ask(&mut device, &directory);
+    assert_eq!(tunnels.len(), directory.relays().count());
+    for tunnel in &tunnels {
+        let relay = directory.node(&tunnel.relay).unwrap();
+        assert_eq!(*tunnel.url, *format!("{}/tunnel?to={server}", relay.url));
+        assert_eq!(tunnel.server, server);
+    }
+    assert_eq!(ask(&mut device, &directory), tunnels, "always the same one first");
+    // Where nobody offers any there is none.
+    let none = world.network(3).directory.clone();
+    assert_eq!(ask(&mut device, &none), []);
 }
 
 #[test]

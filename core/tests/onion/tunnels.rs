@@ -58,6 +58,30 @@ fn the_url_names_the_server_and_nothing_else() {
 }
 
 #[test]
+fn a_server_that_is_not_known_yet_is_asked_through_any_relay_guards_last_and_failed_ones_after_them() {
+    let mut tunnels = Tunnels::new([1; 32]);
+    let (server, guards) = (server().id, [NodeId([2; 32])]);
+    let not_offering = Node { tunnel: false, ..node(9, "operator 9") };
+    // Who runs the server is not known: relays that name nobody are taken, the server itself is not.
+    let unnamed = Node { operator: None, ..node(8, "") };
+    let others = [unnamed, not_offering, Node { id: server, ..node(200, "server") }];
+    let directory = directory(relays(4).into_iter().chain(others).collect());
+    let order = |tunnels: &Tunnels| -> Vec<u8> {
+        let tunnels = tunnels.to_unknown(&directory, server, &guards, NOW);
+        assert!(tunnels.iter().all(|tunnel| tunnel.server == server));
+        tunnels.iter().map(|tunnel| tunnel.relay.0[0]).collect()
+    };
+    let first = order(&tunnels);
+    let mut sorted = first.clone();
+    sorted.sort_unstable();
+    assert_eq!((sorted, first.last()), (vec![1, 2, 3, 4, 8], Some(&2)));
+    tunnels.failed(NodeId([first[0]; 32]), 0, NOW);
+    let mut expected = first.clone();
+    expected.rotate_left(1);
+    assert_eq!(order(&tunnels), expected);
+}
+
+#[test]
 fn no_relay_of_the_servers_operator_and_none_that_does_not_offer() {
     let server = server();
     let tunnels = Tunnels::new([1; 32]);

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use anyhow::Context;
-use delta_client::{Client, DirectReading, ReadPath, TopicStatus};
+use delta_client::{Client, DirectReading, ReadPath, Seal, TopicStatus};
 use delta_core::ops::ObservedHead;
 use delta_core::store::{Equivocation, TopicStanding};
 use delta_core::topic::TopicId;
@@ -119,21 +119,29 @@ fn print(
 /// Who sees that this device reads, in words.
 fn describe(path: ReadPath) -> String {
     match path {
-        ReadPath::Tunnel { relay, sealed: true } => {
-            format!("hidden: the server sees relay {relay}, the relay sees no topic")
+        ReadPath::Tunnel { relay, seal } => {
+            format!(
+                "hidden: the server sees relay {relay}, the relay sees no topic (inside is {})",
+                sealing(seal)
+            )
         }
-        ReadPath::Tunnel { relay, sealed: false } => format!(
-            "hidden from the server, which sees relay {relay}; it has no certificate, so the relay can see the topic"
-        ),
         ReadPath::Direct(why) => format!("direct, the server sees this device's address: {why}"),
+    }
+}
+
+/// What keeps a relay from reading what it carries.
+const fn sealing(seal: Seal) -> &'static str {
+    match seal {
+        Seal::Tls => "TLS",
+        Seal::Noise => "Noise",
     }
 }
 
 /// The same for programs.
 pub fn reading(path: &ReadPath) -> Value {
     match path {
-        ReadPath::Tunnel { relay, sealed } => {
-            json!({ "hidden": true, "relay": relay.to_string(), "sealed": sealed })
+        ReadPath::Tunnel { relay, seal } => {
+            json!({ "hidden": true, "relay": relay.to_string(), "seal": sealing(*seal).to_lowercase() })
         }
         ReadPath::Direct(why) => {
             let why = match why {

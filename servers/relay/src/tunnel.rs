@@ -1,6 +1,6 @@
 //! `GET /tunnel`: a byte stream to a sync server of the directory, inside a WebSocket (docs/wire.md, section 7.4).
 //!
-//! What flows is the client's own TLS (or Noise) session with the server: the server sees this relay's address, and
+//! What flows is the client's own TLS or Noise session with the server: the server sees this relay's address, and
 //! the relay sees no topic. It can lead nowhere else: destinations are node ids, looked up in the directory and
 //! connected to under the same address rules as forwarding.
 

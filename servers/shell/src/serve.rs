@@ -1,4 +1,4 @@
-//! Accepting connections: how many, from whom, with TLS or without, and how they end.
+//! Accepting connections: how many, from whom, with TLS, Noise or neither, and how they end.
 
 use std::error::Error;
 use std::io;
@@ -9,6 +9,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
+use delta_noise::{NoiseStream, Responder};
 use hyper::body::{Body, Incoming};
 use hyper::header::{HeaderMap, HeaderValue};
 use hyper::server::conn::http1;
@@ -22,7 +23,8 @@ use tokio::time::Sleep;
 use tokio_rustls::server::TlsStream;
 
 use crate::limit::{Network, Share, Shares, bound};
-use crate::tls::Tls;
+use crate::platform::PlatformEntropy;
+use crate::tls::{HANDSHAKE, Tls};
 
 /// A connection without a complete request head for this long is closed.
 const HEAD_TIMEOUT: Duration = Duration::from_secs(75);
@@ -59,6 +61,8 @@ pub struct Door {
     pub proxies: Vec<Network>,
     /// TLS of the server's own.
     pub tls: Option<Arc<Tls>>,
+    /// Without TLS: the key for connections that begin with Noise instead of a request.
+    pub noise: Option<Arc<Responder>>,
     /// Whether answers carry a Date.
     pub date: bool,
     /// Told when somebody was turned away.
@@ -81,6 +85,7 @@ impl Door {
             each: Arc::new(Shares::new(0)),
             proxies: Vec::new(),
             tls: None,
+            noise: None,
             date: true,
             turned_away: Box::new(|_| {}),
             open: AtomicU64::new(0),
@@ -164,6 +169,8 @@ enum Stream {
     Plain(TcpStream),
     /// TLS over it.
     Tls(Box<TlsStream<TcpStream>>),
+    /// Noise over it.
+    Noise(Box<NoiseStream<TcpStream>>),
 }
 
 impl Io {
@@ -256,14 +263,16 @@ async fn serve_one<S, B>(
     if stream.set_nodelay(true).is_err() {
         return;
     }
-    let stream = match &door.tls {
-        None => Stream::Plain(stream),
-        // A handshake that fails is that peer's business, and nothing to log.
-        Some(tls) => match tls.accept(stream).await {
-            Ok(stream) => Stream::Tls(Box::new(stream)),
-            Err(_) => return,
+    // A handshake that fails is that peer's business, and nothing to log.
+    let opened = match (&door.tls, &door.noise) {
+        (None, None) => Some(Stream::Plain(stream)),
+        (Some(tls), _) => tls.accept(stream).await.ok().map(|stream| Stream::Tls(Box::new(stream))),
+        (None, Some(noise)) => tokio::select! {
+            opened = plain_or_noise(stream, noise) => opened,
+            _ = stop.wait_for(|stop| *stop) => None,
         },
     };
+    let Some(stream) = opened else { return };
     let io = Io { stream, patience: WRITE_STALL, stalled: None };
     let end = peer.address;
     let date = door.date;
@@ -289,6 +298,20 @@ async fn serve_one<S, B>(
     let _ = connection.await;
 }
 
+/// A request begins with a letter, Noise with a zero. Nothing is read before that is known.
+async fn plain_or_noise(stream: TcpStream, noise: &Responder) -> Option<Stream> {
+    let mut first = [0];
+    let peeked = tokio::time::timeout(HEAD_TIMEOUT, stream.peek(&mut first)).await;
+    match peeked {
+        Ok(Ok(1..)) if Responder::is_wanted(first[0]) => {}
+        Ok(Ok(1..)) => return Some(Stream::Plain(stream)),
+        _ => return None,
+    }
+    let handshake = noise.begin(&mut PlatformEntropy).ok()?;
+    let stream = tokio::time::timeout(HANDSHAKE, handshake.accept(stream)).await.ok()?.ok()?;
+    Some(Stream::Noise(Box::new(stream)))
+}
+
 /// Calls the same function of either stream.
 macro_rules! either {
     ($self:ident, $stream:ident => $call:expr) => {
@@ -298,6 +321,10 @@ macro_rules! either {
                 $call
             }
             Stream::Tls($stream) => {
+                let $stream = Pin::new(&mut **$stream);
+                $call
+            }
+            Stream::Noise($stream) => {
                 let $stream = Pin::new(&mut **$stream);
                 $call
             }
@@ -334,6 +361,7 @@ impl AsyncWrite for Io {
         match &self.stream {
             Stream::Plain(stream) => stream.is_write_vectored(),
             Stream::Tls(stream) => stream.is_write_vectored(),
+            Stream::Noise(stream) => stream.is_write_vectored(),
         }
     }
 

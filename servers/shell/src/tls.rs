@@ -19,7 +19,7 @@ use crate::program::chain;
 /// How often the files are looked at.
 const LOOK: Duration = Duration::from_secs(10);
 /// A handshake that takes longer is cut.
-const HANDSHAKE: Duration = Duration::from_secs(10);
+pub(crate) const HANDSHAKE: Duration = Duration::from_secs(10);
 
 /// Certificate and key cannot be used. The operator is at fault.
 #[derive(Debug, Error)]

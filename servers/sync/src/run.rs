@@ -12,6 +12,7 @@ use axum::body::Body;
 use axum::response::Response;
 use delta_core::onion::directory::{NodeKind, RecordObject};
 use delta_core::onion::v3::OnionKey;
+use delta_noise::Responder;
 use delta_server_shell::connect::{Connector, SystemResolver, Timeouts};
 use delta_server_shell::directory::{Directories, LoadError};
 use delta_server_shell::limit::{Rates, Shares};
@@ -254,13 +255,14 @@ impl Server {
 }
 
 /// Who may come in on the public address.
-fn door(settings: &Settings, metrics: &Arc<Metrics>) -> Result<Door, TlsError> {
+fn door(settings: &Settings, folder: &DataFolder, metrics: &Arc<Metrics>) -> Result<Door, TlsError> {
     let (limits, metrics) = (settings.limits, Arc::clone(metrics));
     let each = Shares::new(limits.connections_per_address).exempting(&settings.trusted_relays);
-    settings.node.door(limits.connections, each, move |why| match why {
+    let door = settings.node.door(limits.connections, each, move |why| match why {
         TurnedAway::Full => metrics.refuse_load.inc(),
         TurnedAway::TooMany => metrics.refuse_rate.inc(),
-    })
+    })?;
+    Ok(Door { noise: Some(Arc::new(Responder::new(folder.identity()))), ..door })
 }
 
 /// Routes as a plain HTTP service.
@@ -353,7 +355,7 @@ fn assemble(settings: &Settings, folder: &DataFolder) -> Result<Assembled, RunEr
         disk,
         subscribes: Rates::new(limits.subscribes_per_second_per_address).exempting(relays),
         searches: Rates::new(limits.searches_per_second_per_address).exempting(relays),
-        door: Arc::new(door(settings, &metrics)?),
+        door: Arc::new(door(settings, folder, &metrics)?),
         metrics,
         database: folder.database(),
         stopping: AtomicBool::new(false),

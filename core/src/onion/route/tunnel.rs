@@ -28,6 +28,8 @@ const MAX_DOUBLINGS: u32 = 7;
 pub struct Tunnel {
     /// The relay that carries it.
     pub relay: NodeId,
+    /// The server it leads to: who must answer at its end.
+    pub server: NodeId,
     /// Where it is opened: the relay's URL of tunnels to that server.
     pub url: Arc<str>,
 }
@@ -90,9 +92,27 @@ impl Tunnels {
     pub fn choose(&self, directory: &Directory, request: &TunnelRequest<'_>) -> Option<Tunnel> {
         let relays = offering(directory, request.server);
         let relays = relays.filter(|relay| !request.never.contains(&relay.id));
-        let relay = relays.min_by_key(|relay| self.rank(directory, request, relay))?;
-        let url = format!("{}/tunnel?to={}", relay.url, request.server.id).into();
-        Some(Tunnel { relay: relay.id, url })
+        let TunnelRequest { topic, guards, now, .. } = request;
+        let relay = relays.min_by_key(|relay| self.rank(directory, topic, guards, *now, relay))?;
+        Some(tunnel(relay, request.server.id))
+    }
+
+    /// The tunnels through which a server that is not known yet is asked who it is, best first. Empty when no relay
+    /// offers any. Whom its own operator runs nobody can know before it has answered; the server's id stands where a
+    /// topic does otherwise.
+    pub fn to_unknown(
+        &self,
+        directory: &Directory,
+        server: NodeId,
+        guards: &[NodeId],
+        now: Millis,
+    ) -> Vec<Tunnel> {
+        let topic = TopicId(server.0);
+        let relays = directory.relays().filter(|relay| relay.tunnel && relay.id != server);
+        let mut ranked: Vec<_> =
+            relays.map(|relay| (self.rank(directory, &topic, guards, now, relay), relay)).collect();
+        ranked.sort_by(|(a, _), (b, _)| a.cmp(b));
+        ranked.into_iter().map(|(_, relay)| tunnel(relay, server)).collect()
     }
 
     /// Whether any relay offers tunnels to the server.
@@ -130,8 +150,14 @@ impl Tunnels {
         self.failing.clear();
     }
 
-    fn rank(&self, directory: &Directory, request: &TunnelRequest<'_>, relay: &Node) -> Rank {
-        let TunnelRequest { topic, guards, now, .. } = request;
+    fn rank(
+        &self,
+        directory: &Directory,
+        topic: &TopicId,
+        guards: &[NodeId],
+        now: Millis,
+        relay: &Node,
+    ) -> Rank {
         let guard_operators = || guards.iter().filter_map(|guard| directory.node(guard));
         let guard = if guards.contains(&relay.id) {
             Guarding::Relay
@@ -141,9 +167,9 @@ impl Tunnels {
             Guarding::No
         };
         Rank {
-            paused_until: self.paused_until(&relay.id, *now),
+            paused_until: self.paused_until(&relay.id, now),
             guard,
-            expired: !relay.is_current(*now),
+            expired: !relay.is_current(now),
             operator: self.place(topic, 0, relay.operator.as_deref().unwrap_or_default().as_bytes()),
             relay: self.place(topic, 1, &relay.id.0),
         }
@@ -161,6 +187,11 @@ impl Tunnels {
         hasher.update(&topic.0).update(&[kind]).update(name);
         hasher.finalize().into()
     }
+}
+
+fn tunnel(relay: &Node, server: NodeId) -> Tunnel {
+    let url = format!("{}/tunnel?to={server}", relay.url).into();
+    Tunnel { relay: relay.id, server, url }
 }
 
 /// The relays that may carry it: none of the server's operator.

@@ -285,14 +285,8 @@ impl Report {
         }
         for (device, (path, carrier)) in ["A", "B"].into_iter().zip(&self.reading) {
             let how = match path {
-                Some(ReadPath::Tunnel { sealed: true, .. }) => {
+                Some(ReadPath::Tunnel { .. }) => {
                     format!("through {carrier}, which sees no topic; the server sees {carrier}")
-                }
-                // The demo's servers have no certificates, so that all of this can be looked at.
-                Some(ReadPath::Tunnel { sealed: false, .. }) => {
-                    format!(
-                        "through {carrier}: the server sees {carrier}; no TLS here, so {carrier} can see the topic"
-                    )
                 }
                 Some(ReadPath::Direct(why)) => format!("directly: {why}"),
                 None => "not at all".to_owned(),

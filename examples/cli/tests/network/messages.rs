@@ -37,7 +37,7 @@ fn status_says_whether_reading_is_hidden() {
     let a = network.device("a", &ticket());
     json_lines(&mut a.command(&["send", "hello"]));
     let hidden = &json_lines(&mut a.command(&["status"]))[0]["reading"];
-    assert_eq!((&hidden["hidden"], &hidden["sealed"]), (&true.into(), &false.into()), "{hidden}");
+    assert_eq!((&hidden["hidden"], &hidden["seal"]), (&true.into(), &"noise".into()), "{hidden}");
     assert_eq!(hidden["relay"].as_str().unwrap().len(), 64);
     let direct = &json_lines(&mut a.command(&["status", "--direct-reading"]))[0];
     assert_eq!(direct["reading"], serde_json::json!({ "hidden": false, "why": "switched-off" }));

@@ -34,6 +34,18 @@ pub fn behind(port: Option<u16>) -> Place {
 
 /// Starts a server for `localhost`, with TLS or without.
 pub async fn start(net: &Net, tls: bool, place: Place) -> Server {
+    start_in(net, tls, place, "server").await
+}
+
+/// Starts another with the key of the first, and with nothing else that is its.
+pub async fn start_again(net: &Net, tls: bool, place: Place) -> Server {
+    let [from, to] = ["server", "server-again"].map(|name| net.folder.path().join(name));
+    std::fs::create_dir(&to).unwrap();
+    std::fs::copy(from.join("identity.seed"), to.join("identity.seed")).unwrap();
+    start_in(net, tls, place, "server-again").await
+}
+
+async fn start_in(net: &Net, tls: bool, place: Place, name: &str) -> Server {
     let pem = |name: &str, kind: &str, der: &[u8]| {
         let path = net.folder.path().join(name);
         let text = format!("-----BEGIN {kind}-----\n{}\n-----END {kind}-----\n", STANDARD.encode(der));
@@ -42,7 +54,7 @@ pub async fn start(net: &Net, tls: bool, place: Place) -> Server {
     };
     let cert = pem("cert.pem", "CERTIFICATE", include_bytes!("../../../../client/tests/mock/tls/leaf.der"));
     let key = pem("key.pem", "PRIVATE KEY", include_bytes!("../../../../client/tests/mock/tls/leaf-key.der"));
-    let data = net.folder.path().join("server");
+    let data = net.folder.path().join(name);
     let scheme = if tls { "https" } else { "http" };
     let (listen, url) = (place.listen.to_string(), format!("{scheme}://localhost:{}", place.port));
     let mut args = vec!["delta-sync", "--allow-private", "--listen", &listen, "--url", &url];
