@@ -62,7 +62,7 @@ async fn requests_and_sockets_come_in_noise_as_they_come_without() {
     let mut hello = None;
     while hello.is_none() {
         if let Message::Binary(bytes) = socket.next().await.unwrap().unwrap() {
-            hello = Some(Frame::decode(&bytes).unwrap());
+            hello = Some(Frame::decode(bytes).unwrap());
         }
     }
     assert!(matches!(hello, Some(Frame::Hello { .. })), "{hello:?}");
