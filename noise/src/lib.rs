@@ -3,7 +3,7 @@
 //!
 //! The pattern is `Noise_NK_25519_ChaChaPoly_BLAKE2s`: the server proves who it is, the client stays nobody, and both
 //! add a key of the moment, so that a server's secret that leaks later opens nothing that was recorded. The static key
-//! is the server's Ed25519 identity as X25519 uses it (docs/adr/0011). Nothing is negotiated: whoever expects Noise and
+//! is the server's Ed25519 identity as X25519 uses it (docs/adr/0012). Nothing is negotiated: whoever expects Noise and
 //! gets anything else gets an error.
 //!
 //! Not here: sockets, time limits, randomness. They come in as arguments.

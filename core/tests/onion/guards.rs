@@ -367,6 +367,10 @@ fn v2_routes_have_relays_and_guards_of_their_own() {
         assert_eq!(v2.hops().len(), 3);
         assert_eq!(v2.entry_url().unwrap(), format!("{}/hop", v2.relays[0].url));
     }
+    // Whoever keeps away from guards keeps away from both kinds.
+    let guards: Vec<NodeId> = device.routes.guards().nodes().collect();
+    let known = |id: &&NodeId| device.directory.node(id).is_some_and(is_v2);
+    assert_eq!((guards.len(), guards.iter().filter(known).count()), (2 * GUARDS, GUARDS));
     // Neither kind stands in for the other, be it as relay or as server.
     let no_v3 = directory((11..=15).map(|number| v2_only(relay(number, &number.to_string()))));
     let server = server();
