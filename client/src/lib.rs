@@ -47,7 +47,8 @@ pub use access::About;
 pub use client::Client;
 pub use config::{Config, RelayHops};
 pub use delta_core::engine::{
-    Blocked, Cancelled, ClockSkew, CommandError, DirectReading, Event, ReadPath, Seal, TopicStatus, Unreadable,
+    Blocked, Cancelled, ClockSkew, CommandError, DirectReading, Event, ReadPath, Seal, TopicStatus,
+    Unreadable,
 };
 pub use error::{ClientError, ServerRecordError};
 pub use export::{export_database, import};
