@@ -22,14 +22,14 @@ mod two_party;
 
 pub use bundle::{BundleError, DeviceBundle, MAX_BUNDLE_LIFETIME_MS};
 pub use context::{Context, Opened, Purpose};
-pub use direct::{Channel, Direct, DirectError, OpenedDirect, seal_direct};
+pub use direct::{Channel, Direct, DirectError, OpenedDirect, PreparedDirect, prepare_direct};
 pub use keys::{DeviceSecrets, PREKEY_GRACE_MS, PREKEY_LIFETIME_MS};
 pub use message::MAX_PAYLOAD;
 pub use rotation::{
     IncomingRotation, PreparedRotation, Recipient, RotationError, Rotator, open_key, open_rotation,
     prepare_rotation, seal_key,
 };
-pub use session::Session;
+pub use session::{MAX_UNANSWERED, Session};
 use thiserror::Error;
 pub use two_party::TwoParty;
 
@@ -59,7 +59,8 @@ pub trait GroupCrypto: Send + Sync + std::fmt::Debug {
         now: Millis,
     ) -> Result<(Session, Block), CryptoError>;
 
-    /// Seals a further payload. The old state is not to be used again.
+    /// Seals a further payload. The old state is not to be used again: whoever stores what comes back compares the
+    /// stored state with the one it was made from ([`PreparedDirect`] carries it along).
     fn seal(
         &self,
         secrets: &DeviceSecrets,
@@ -96,7 +97,7 @@ pub enum CryptoError {
     /// No bundle of the other device was ever seen.
     #[error("no key bundle of this device is known: it has to publish one")]
     NoBundle,
-    /// The session has sealed as much as one may. Begin a new one from a fresh bundle.
+    /// The session has sealed as much as one may, in all or without an answer. Begin a new one from the bundle.
     #[error("the session is used up: begin a new one")]
     SessionFull,
     /// What this device stored does not read back: its database is damaged.

@@ -67,30 +67,63 @@ impl Channel<'_> {
     }
 }
 
-/// Seals an operation for one device; gives the session after it. The sender keeps the envelope.
-pub fn seal_direct(
+/// A block that will carry an operation's key to one device, sealed ahead: the library draws randomness for it, so it is
+/// made outside the engine, and the operation around it later.
+pub struct PreparedDirect {
+    /// The state it was made from; `None` where it begins a session. Where another one is stored by now, it is of no use.
+    pub before: Option<Session>,
+    /// The session after it: to be stored together with the operation.
+    pub session: Session,
+    context: Context,
+    block: Block,
+    key: Zeroizing<[u8; 32]>,
+}
+
+impl fmt::Debug for PreparedDirect {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("PreparedDirect").field("session", &self.session).finish_non_exhaustive()
+    }
+}
+
+/// Seals what will carry an operation of `sender` in `log` to one device.
+pub fn prepare_direct(
     crypto: &dyn GroupCrypto,
     secrets: &DeviceSecrets,
     channel: Channel<'_>,
-    operation: &VerifiedOperation,
+    (sender, log): (Author, LogId),
     now: Millis,
     entropy: &mut dyn Entropy,
-) -> Result<(Session, Vec<u8>), DirectError> {
+) -> Result<PreparedDirect, CryptoError> {
     let mut key = Zeroizing::new([0; 32]);
-    entropy.fill(&mut *key).map_err(CryptoError::from)?;
-    let mut plaintext = Vec::new();
-    write_padded(&mut plaintext, operation.header(), operation.body_bytes())?;
-    let context = context(operation, channel.device());
-    let (session, block) = match channel {
-        Channel::Session(session) => crypto.seal(secrets, session, &context, &*key)?,
-        Channel::Bundle(bundle) => crypto.begin(secrets, bundle, &context, &*key, now)?,
+    entropy.fill(&mut *key)?;
+    let context = Context { purpose: Purpose::Direct, log, epoch: 0, sender, recipient: channel.device() };
+    let (before, (session, block)) = match channel {
+        Channel::Session(session) => (Some(session.clone()), crypto.seal(secrets, session, &context, &*key)?),
+        Channel::Bundle(bundle) => (None, crypto.begin(secrets, bundle, &context, &*key, now)?),
     };
-    let head = [&[KIND][..], &block.to_bytes()].concat();
-    let cipher = XChaCha20Poly1305::new((&*key).into());
-    let tag = cipher
-        .encrypt_in_place_detached(&XNonce::default(), &head, &mut plaintext)
-        .map_err(|_| CryptoError::Library)?;
-    Ok((session, [&head[..], &plaintext, &tag].concat()))
+    Ok(PreparedDirect { before, session, context, block, key })
+}
+
+impl PreparedDirect {
+    /// For which device.
+    pub const fn recipient(&self) -> Author {
+        self.context.recipient
+    }
+
+    /// The envelope of an operation: of the device and in the log that it was prepared for. Pure; used once. The sender
+    /// keeps the envelope.
+    pub fn seal(&self, operation: &VerifiedOperation) -> Result<Vec<u8>, DirectError> {
+        if self.context != context(operation, self.recipient()) {
+            return Err(DirectError::Form);
+        }
+        let mut plaintext = Vec::new();
+        write_padded(&mut plaintext, operation.header(), operation.body_bytes())?;
+        let head = [&[KIND][..], &self.block.to_bytes()].concat();
+        let tag = XChaCha20Poly1305::new((&*self.key).into())
+            .encrypt_in_place_detached(&XNonce::default(), &head, &mut plaintext)
+            .map_err(|_| CryptoError::Library)?;
+        Ok([&head[..], &plaintext, &tag].concat())
+    }
 }
 
 const fn context(operation: &VerifiedOperation, recipient: Author) -> Context {

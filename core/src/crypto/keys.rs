@@ -58,6 +58,19 @@ impl DeviceSecrets {
         !(PREKEY_LIFETIME_MS / 2..=PREKEY_LIFETIME_MS).contains(&left)
     }
 
+    /// The secrets without prekeys that open nothing any more; `None`: there are none. The two newest stay whatever the
+    /// clock says: one that is far ahead must not throw away what is in use.
+    pub fn forget_expired(&self, now: Millis) -> Option<Self> {
+        let keep = self.prekeys.len().saturating_sub(2);
+        let (older, newest) = self.prekeys.split_at_checked(keep)?;
+        let mut prekeys: Vec<Prekey> = older.iter().filter(|prekey| prekey.opens(now)).cloned().collect();
+        if prekeys.len() == older.len() {
+            return None;
+        }
+        prekeys.extend_from_slice(newest);
+        Some(Self { identity: self.identity.clone(), prekeys })
+    }
+
     /// When the newest prekey expires.
     pub fn expires(&self) -> Millis {
         Millis(self.prekeys.last().map_or(0, |prekey| prekey.expires_ms))

@@ -542,6 +542,8 @@ fn nothing_in_the_clear_depends_on_what_a_block_carries_or_which_one_it_is() {
     assert!(payloads.iter().all(|payload| bytes(&first(payload)) == 431_usize.div_ceil(8)));
     // The number beside the payload grows from one byte to three.
     for round in 0..300 {
+        // Any number of them, for once: how many may be unanswered has a test of its own.
+        pair.at_a.unanswered = 0;
         let block = pair.a_says(payloads[round % payloads.len()]);
         assert_eq!(bytes(&block), 367_usize.div_ceil(8), "{round}");
         assert_eq!(pair.b_opens(&block).unwrap(), payloads[round % payloads.len()]);
@@ -610,7 +612,121 @@ fn message(device: &Device, seq_num: u32, backlink: Option<OperationId>, text: &
 }
 
 fn direct(from: &Device, channel: Channel<'_>, operation: &VerifiedOperation) -> (Session, Vec<u8>) {
-    seal_direct(&TwoParty, &from.secrets, channel, operation, NOW, &mut SeededEntropy::new([3; 32])).unwrap()
+    let what = (operation.author(), operation.log());
+    let mut entropy = SeededEntropy::new([3; 32]);
+    let prepared = prepare_direct(&TwoParty, &from.secrets, channel, what, NOW, &mut entropy).unwrap();
+    (prepared.session.clone(), prepared.seal(operation).unwrap())
+}
+
+#[test]
+fn what_was_prepared_for_one_message_seals_no_other() {
+    let (a, b) = (Device::new(1), Device::new(2));
+    let mut entropy = SeededEntropy::new([3; 32]);
+    let bundle = b.bundle();
+    let what = (a.author(), LogId([7; 32]));
+    let prepared =
+        prepare_direct(&TwoParty, &a.secrets, Channel::Bundle(&bundle), what, NOW, &mut entropy).unwrap();
+    assert_eq!(prepared.seal(&message(&a, 0, None, "another log")).unwrap_err(), DirectError::Form);
+    assert_eq!(prepared.recipient(), b.author());
+    assert!(prepared.before.is_none());
+}
+
+/// What a thief opens who has a session's state and the device's secrets, and counts as it pleases.
+fn robs(session: &Session, secrets: &DeviceSecrets, from: &Author, block: &Block) -> bool {
+    let known = Session { opened: block.index, ..session.clone() };
+    TwoParty.open(secrets, Some(&known), from, block, NOW).is_ok()
+        || TwoParty.open(secrets, None, from, block, NOW).is_ok()
+}
+
+#[test]
+fn a_session_ends_at_its_last_unanswered_block_and_what_follows_is_closed_to_an_old_state() {
+    let mut pair = Pair::new();
+    let stolen = (pair.at_b.clone(), pair.b.secrets.clone());
+    let from = pair.a.author();
+    let bundle_expires = pair.at_a.bundle_expires;
+    for _ in 1..MAX_UNANSWERED {
+        assert!(pair.at_a.may_seal(Some(bundle_expires)));
+        let block = pair.a_says(b"and another");
+        pair.b_opens(&block).unwrap();
+    }
+    assert_eq!(pair.at_a.unanswered, MAX_UNANSWERED);
+    assert!(!pair.at_a.may_seal(Some(bundle_expires)));
+    let context = talk(from, pair.b.author());
+    let full = TwoParty.seal(&pair.a.secrets, &pair.at_a, &context, b"past it").unwrap_err();
+    assert_eq!(full, CryptoError::SessionFull);
+    // The next session begins from the bundle that was published since.
+    let fresh = TwoParty.rotate_prekey(&pair.b.secrets, NOW.plus(PREKEY_LIFETIME_MS / 2)).unwrap();
+    pair.b.secrets = fresh;
+    let (_, block) = begin(&pair.a, &pair.b.bundle(), b"anew", NOW).unwrap();
+    assert!(!robs(&stolen.0, &stolen.1, &from, &block));
+    assert!(open(&pair.b, None, &from, &block).is_ok());
+    // One answer, and the old session may be used again.
+    let answer = pair.b_says(b"here");
+    pair.a_opens(&answer).unwrap();
+    assert_eq!((pair.at_a.unanswered, pair.at_a.may_seal(None)), (0, true));
+}
+
+#[test]
+fn what_is_unanswered_goes_on_from_a_newer_bundle_when_there_is_one() {
+    let mut pair = Pair::new();
+    let newer = pair.at_a.bundle_expires.plus(1);
+    assert!(!pair.at_a.may_seal(Some(newer)), "the first block is unanswered");
+    assert!(pair.at_b.may_seal(Some(newer)), "the other one began it");
+    let answer = pair.b_says(b"here");
+    pair.a_opens(&answer).unwrap();
+    assert!(pair.at_a.may_seal(Some(newer)), "both talk: it heals by itself");
+    assert_eq!(Session::from_bytes(&pair.at_a.to_bytes()).unwrap(), pair.at_a);
+}
+
+#[test]
+fn expired_prekeys_are_forgotten_by_the_clock_but_for_the_two_newest() {
+    let device = Device::new(1);
+    let later = |days: u64| NOW.plus(days * DAY);
+    let second = TwoParty.rotate_prekey(&device.secrets, later(30)).unwrap();
+    let third = TwoParty.rotate_prekey(&second, later(60)).unwrap();
+    assert_eq!((device.secrets.prekeys.len(), third.prekeys.len()), (1, 3));
+    assert!(third.forget_expired(later(73)).is_none(), "in its grace");
+    let left = third.forget_expired(later(74)).unwrap();
+    assert_eq!(left.prekeys.len(), 2);
+    assert!(left.forget_expired(later(10_000)).is_none(), "a clock far ahead");
+    assert_eq!(left.expires(), later(120));
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(12))]
+
+    /// However two devices talk: a state stolen from either opens nothing after each has heard from the other once more.
+    #[test]
+    fn a_stolen_state_opens_nothing_after_one_exchange_whoever_was_robbed(
+        talk in proptest::collection::vec(any::<bool>(), 0..12),
+        robbed_a in any::<bool>(),
+        after in proptest::collection::vec(any::<bool>(), 1..6),
+    ) {
+        let mut pair = Pair::new();
+        let exchange = |pair: &mut Pair, a_says: bool| {
+            let block = if a_says { pair.a_says(b"x") } else { pair.b_says(b"x") };
+            if a_says { pair.b_opens(&block).unwrap() } else { pair.a_opens(&block).unwrap() };
+            block
+        };
+        for a_says in talk {
+            exchange(&mut pair, a_says);
+        }
+        let (session, secrets) = match robbed_a {
+            true => (pair.at_a.clone(), pair.a.secrets.clone()),
+            false => (pair.at_b.clone(), pair.b.secrets.clone()),
+        };
+        // The robbed one speaks, and is answered: the answer is sealed to a key the thief has not seen.
+        exchange(&mut pair, robbed_a);
+        exchange(&mut pair, !robbed_a);
+        exchange(&mut pair, robbed_a);
+        let peer = if robbed_a { pair.b.author() } else { pair.a.author() };
+        for to_robbed in after {
+            let block = exchange(&mut pair, to_robbed != robbed_a);
+            if to_robbed {
+                prop_assert!(!robs(&session, &secrets, &peer, &block));
+            }
+        }
+    }
 }
 
 #[test]

@@ -17,8 +17,8 @@ use zeroize::Zeroizing;
 use super::bundle::any_time;
 use super::keys::Prekey;
 use super::{
-    Context, CryptoError, DeviceBundle, DeviceSecrets, GroupCrypto, MAX_PAYLOAD, OpenError, Opened,
-    PREKEY_LIFETIME_MS, Session,
+    Context, CryptoError, DeviceBundle, DeviceSecrets, GroupCrypto, MAX_PAYLOAD, MAX_UNANSWERED, OpenError,
+    Opened, PREKEY_LIFETIME_MS, Session,
 };
 use crate::entropy::{Entropy, EntropyError};
 use crate::identity::{Author, Millis};
@@ -77,8 +77,15 @@ impl GroupCrypto for TwoParty {
         let bundle = peer.bundle().library().ok_or(CryptoError::Library)?;
         let (state, message) = send(LongTermTwoParty::init_to_send(bundle), &secrets.identity, &payload)?;
         let block = Block::new(None, 0, &message)?;
-        let session =
-            Session { id: block.session, peer: peer.device(), sealed: 1, opened: 0, state: stored(&state)? };
+        let session = Session {
+            id: block.session,
+            peer: peer.device(),
+            sealed: 1,
+            opened: 0,
+            unanswered: 1,
+            bundle_expires: peer.bundle().expires,
+            state: stored(&state)?,
+        };
         Ok((session, block))
     }
 
@@ -90,11 +97,15 @@ impl GroupCrypto for TwoParty {
         payload: &[u8],
     ) -> Result<(Session, Block), CryptoError> {
         let sealed = session.sealed.checked_add(1).ok_or(CryptoError::SessionFull)?;
+        if session.unanswered >= MAX_UNANSWERED {
+            return Err(CryptoError::SessionFull);
+        }
         let payload = packed(context, payload, sealed)?;
         let state: State = decode_cbor(&session.state[..]).map_err(|_| CryptoError::Damaged)?;
         let (state, message) = send(state, &secrets.identity, &payload)?;
         let block = Block::new(Some(session.id), session.sealed, &message)?;
-        Ok((Session { sealed, state: stored(&state)?, ..session.clone() }, block))
+        let unanswered = session.unanswered + 1;
+        Ok((Session { sealed, unanswered, state: stored(&state)?, ..session.clone() }, block))
     }
 
     fn open(
@@ -115,6 +126,8 @@ impl GroupCrypto for TwoParty {
                     peer: *peer,
                     sealed: 0,
                     opened: 0,
+                    unanswered: 0,
+                    bundle_expires: Millis(0),
                     state: Zeroizing::default(),
                 };
                 (fresh, state, manager)
@@ -130,7 +143,7 @@ impl GroupCrypto for TwoParty {
         let (state, payload) = receive(state, manager.clone(), message)?;
         let state = stored(&state).map_err(|_| OpenError::Damaged)?;
         let opened = before.opened.checked_add(1).ok_or(OpenError::Forged)?;
-        Opened::unpack(Session { opened, state, ..before }, &payload).ok_or(OpenError::Forged)
+        Opened::unpack(Session { opened, state, unanswered: 0, ..before }, &payload).ok_or(OpenError::Forged)
     }
 }
 

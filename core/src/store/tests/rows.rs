@@ -222,7 +222,8 @@ fn settings_and_idempotency_keys_are_remembered() {
 fn two_devices_may_use_one_name_for_their_sessions() {
     let mut store = Store::in_memory().unwrap();
     let session = |peer: u8, opened: u8| {
-        let fields = [&[1][..], &[7; 8], &[peer; 32], &[0; 4], &[0, 0, 0, opened], b"state"].concat();
+        let fields =
+            [&[2][..], &[7; 8], &[peer; 32], &[0; 4], &[0, 0, 0, opened], &[0; 12], b"state"].concat();
         Session::from_bytes(&fields).unwrap()
     };
     let tx = store.begin(Durability::Full).unwrap();
