@@ -170,3 +170,44 @@ impl fmt::Debug for HandedKey {
         write!(f, "HandedKey({}, epoch {}, {})", self.log, self.epoch, self.device)
     }
 }
+
+#[cfg(all(test, feature = "device"))]
+mod tests {
+    use super::*;
+    use crate::ops::{BLOCK_CONTENT, Body, Content, SessionId};
+
+    fn key(write: bool) -> HandedKey {
+        let block = Block { session: SessionId([1; 8]), index: 0, content: Box::new([3; BLOCK_CONTENT]) };
+        let (log, topic, device) = (LogId([4; 32]), TopicId([5; 32]), Author([6; 32]));
+        HandedKey { log, epoch: 7, topic, device, write, block }
+    }
+
+    fn again(keys: EpochKeys) -> Option<Content> {
+        let body = Body::new(Content::EpochKeys(Box::new(keys))).encode().ok()?;
+        Some(Body::decode(&body).unwrap().content)
+    }
+
+    #[test]
+    fn what_is_said_of_keys_reads_back() {
+        for keys in [
+            EpochKeys::Hand(vec![key(true), key(false)]),
+            EpochKeys::Past { epoch: 0, write: [8; 32], secret: Hidden([9; 32]) },
+            EpochKeys::Ask { log: LogId([1; 32]), epoch: 3, failed: None },
+            EpochKeys::Ask { log: LogId([1; 32]), epoch: 3, failed: Some(OperationId([2; 32])) },
+        ] {
+            assert_eq!(again(keys.clone()), Some(Content::EpochKeys(Box::new(keys))));
+        }
+    }
+
+    #[test]
+    fn so_many_keys_are_handed_at_once_and_no_more() {
+        assert!(again(EpochKeys::Hand(vec![key(true); MAX_HANDED_KEYS])).is_some());
+        assert!(again(EpochKeys::Hand(vec![key(true); MAX_HANDED_KEYS + 1])).is_none());
+    }
+
+    #[test]
+    fn the_last_epoch_is_none() {
+        let past = EpochKeys::Past { epoch: u32::MAX, write: [8; 32], secret: Hidden([9; 32]) };
+        assert!(matches!(again(past), Some(Content::Malformed { kind: KEY_PAST, .. })));
+    }
+}

@@ -586,3 +586,20 @@ fn a_room_in_the_archive_takes_no_messages_and_moves_all_the_same() {
     town.settle();
     assert_eq!(town.texts(0), ["open again"]);
 }
+
+#[test]
+fn a_rooms_cooldown_is_kept_by_whoever_sends_and_says_how_long_it_lasts() {
+    let mut town = Town::new(1, true);
+    let (room, about) =
+        (town.room, RoomText { name: "Square".into(), cooldown: Some(30), ..RoomText::default() });
+    town.act(0, Action::RoomUpdate { room, about }).unwrap();
+    town.settle();
+    town.say(1, "one").unwrap();
+    town.people[1].device.now = town.people[1].device.now.plus(29_999);
+    let refused = town.say(1, "two").unwrap_err();
+    assert!(matches!(refused, CommandError::Cooldown { left_ms: 1..=30_000 }), "{refused}");
+    town.people[1].device.now = town.people[1].device.now.plus(30_000);
+    town.say(1, "two").unwrap();
+    town.say(0, "managers wait for nothing").unwrap();
+    town.say(0, "at all").unwrap();
+}
