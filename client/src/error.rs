@@ -15,6 +15,7 @@ use delta_core::push::{PushError, SnapshotError};
 use delta_core::store::StoreError;
 use thiserror::Error;
 
+use crate::devices::PairingFailure;
 use crate::keystore::KeyStoreError;
 
 /// A call failed. Nothing of it was done unless the variant says otherwise.
@@ -120,6 +121,9 @@ pub enum ClientError {
     /// The operating system gave no thread.
     #[error("no thread can be started: {0}")]
     Threads(io::Error),
+    /// Two devices do not become one person's.
+    #[error(transparent)]
+    Pairing(#[from] PairingFailure),
     /// The client is suspended: no file is open. Call [`Client::resume`](crate::Client::resume) first.
     #[error("the client is suspended: resume it first")]
     Suspended,
@@ -199,6 +203,10 @@ impl ClientError {
             Self::SeenDamaged => "database_corrupt",
             Self::Tls(_) => "tls",
             Self::Threads(_) => "threads",
+            Self::Pairing(PairingFailure::Expired) => "pairing_expired",
+            Self::Pairing(PairingFailure::Taken) => "pairing_taken",
+            Self::Pairing(PairingFailure::Welcome(_)) => "pairing_welcome",
+            Self::Pairing(PairingFailure::NotTheIdentity) => "not_the_identity",
             Self::Suspended => "suspended",
             Self::Closed => "closed",
             Self::EnginePanicked => "engine_panicked",
@@ -236,6 +244,10 @@ fn command_code(error: &CommandError) -> &'static str {
         CommandError::Cooldown { .. } => "cooldown",
         CommandError::UpdateRequired => "update_required",
         CommandError::LastManager => "last_manager",
+        CommandError::OwnTopic => "own_topic",
+        CommandError::Certified => "certified",
+        CommandError::Certificate(_) => "certificate",
+        CommandError::NotOwnDevice => "not_own_device",
         CommandError::OutboxFull => "outbox_full",
         CommandError::UnknownOperation => "unknown_operation",
         CommandError::NotOwnOperation => "not_own_operation",

@@ -48,6 +48,7 @@ impl ClientError {
             | Self::Push(PushError::Envelope(_) | PushError::Operation(_)) => Fault::Caller,
             Self::Push(PushError::NoKey | PushError::NeedsDatabase)
             | Self::Unreadable(_)
+            | Self::Pairing(_)
             | Self::Suspended
             | Self::Closed => Fault::State,
             Self::ServerUnreachable { .. } => Fault::Network,
@@ -73,6 +74,8 @@ const fn of_command(error: &CommandError) -> Fault {
         | CommandError::Cooldown { .. }
         | CommandError::UpdateRequired
         | CommandError::LastManager
+        | CommandError::OwnTopic
+        | CommandError::Certified
         | CommandError::NotRotator
         | CommandError::StaleRotation
         | CommandError::NotOwnOperation

@@ -8,12 +8,15 @@ use std::fmt;
 
 use delta_core::codec::Reader;
 use delta_core::entropy::Entropy;
-use delta_core::identity::{Certificate, Instance, Millis, Mnemonic, Standing};
+use delta_core::identity::{
+    Author, Certificate, Identity, IdentityKey, Instance, Millis, Mnemonic, Standing,
+};
 use delta_core::ops::DeviceKey;
 use delta_core::store::{Durability, Store};
 use thiserror::Error;
 use zeroize::{Zeroize, Zeroizing};
 
+use crate::devices::PairingFailure;
 use crate::error::ClientError;
 
 /// Where an app keeps secrets: the Android Keystore, the iOS Keychain, a file only the user can read.
@@ -94,6 +97,33 @@ pub(crate) fn open_device(
             Ok(OpenedDevice { key: item.key()?, renewed })
         }
     }
+}
+
+/// The key that says which devices are the person's: of the words kept here, or the device's own, where nobody certified
+/// it.
+pub(crate) fn identity_key(keystore: &dyn KeyStore, identity: Identity) -> Result<IdentityKey, ClientError> {
+    let words = stored_identity(keystore)?.map(|mnemonic| mnemonic.identity_key());
+    let item = keystore.get(DEVICE_ITEM)?.map(|bytes| DeviceItem::decode(&bytes)).transpose()?;
+    let own = item.filter(|item| item.certificate.is_none()).map(|item| IdentityKey::from_seed(&item.seed));
+    let keys = words.into_iter().chain(own);
+    let key = keys.into_iter().find(|key| key.identity() == identity);
+    Ok(key.ok_or(PairingFailure::NotTheIdentity)?)
+}
+
+/// The device's key, to open what is sealed to it.
+pub(crate) fn device_key(keystore: &dyn KeyStore, author: Author) -> Result<DeviceKey, ClientError> {
+    let item = keystore.get(DEVICE_ITEM)?.map(|bytes| DeviceItem::decode(&bytes)).transpose()?;
+    let key = item.map(|item| item.key()).transpose()?.filter(|key| key.author() == author);
+    Ok(key.ok_or(KeyStoreError::Damaged(DEVICE_ITEM))?)
+}
+
+/// Keeps whose device this is from now on.
+pub(crate) fn certify_device(keystore: &dyn KeyStore, certificate: Certificate) -> Result<(), ClientError> {
+    let item = keystore.get(DEVICE_ITEM)?.ok_or(KeyStoreError::Damaged(DEVICE_ITEM))?;
+    let item = DeviceItem { certificate: Some(certificate), ..DeviceItem::decode(&item)? };
+    // It is this device's, or nothing is kept.
+    item.key()?;
+    Ok(keystore.put(DEVICE_ITEM, &item.encode())?)
 }
 
 /// Reads the person's words, where this device has them.

@@ -24,6 +24,7 @@
 mod access;
 mod client;
 mod config;
+mod devices;
 mod driver;
 mod error;
 mod export;
@@ -50,6 +51,7 @@ pub use delta_core::engine::{
     Blocked, Cancelled, ClockSkew, CommandError, DirectReading, Event, ReadPath, Seal, TopicStatus,
     Unreadable,
 };
+pub use devices::{OwnDevice, PairingFailure, PairingGuest, PairingHost, PairingRequest};
 pub use error::{ClientError, ServerRecordError};
 pub use export::{export_database, import};
 pub use fault::{Code, Fault};

@@ -52,8 +52,8 @@ impl Client {
         }
     }
 
-    /// Notes how far a conversation was read: what [`delta_core::store::Db::unread`] counts from. It stays on this
-    /// device.
+    /// Notes how far a conversation was read: what [`delta_core::store::Db::unread`] counts from. Nobody but the person's
+    /// own devices hears of it.
     pub async fn set_read(&self, log: LogId, upto: Position) -> Result<(), ClientError> {
         self.command(Command::SetRead { log, upto }).await.map(drop)
     }

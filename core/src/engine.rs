@@ -25,6 +25,7 @@ mod keeping;
 mod key_values;
 pub mod look;
 mod outbox;
+mod own;
 mod packets;
 mod receive;
 pub mod refetch;

@@ -16,6 +16,7 @@ mod lock;
 mod logs;
 mod operations;
 mod outbox;
+mod own;
 mod p2panda;
 mod pending;
 mod positions;

@@ -10,6 +10,7 @@ mod lifecycle;
 mod links;
 mod net;
 mod options;
+mod pairing;
 mod records;
 mod relays;
 mod server;

@@ -33,7 +33,12 @@ impl State {
         staged: &mut Vec<Output>,
     ) -> Result<(), StoreError> {
         let result = match command {
-            Command::OpenTopic { ticket } => self.open_topic(tx, now, ticket, staged),
+            Command::OpenTopic { ticket } => self.open_shared(tx, now, ticket, staged),
+            Command::Meet { ticket } => self.open_topic(tx, now, ticket, staged),
+            Command::WhoAmI => Ok(Reply::Identity(self.identity())),
+            Command::OwnTopic { ticket } => self.own_topic(tx, now, entropy, ticket, staged),
+            Command::Certify { certificate } => self.certify(certificate),
+            Command::Revoke { revocation } => self.revoke_device(tx, now, &revocation, staged),
             Command::Subscribe { topic } => self.subscribe(topic, true),
             Command::Unsubscribe { topic } => self.subscribe(topic, false),
             Command::Publish { topic, content } => {
@@ -60,7 +65,7 @@ impl State {
             }
             Command::AcceptInvite { invite } => self.accept_invite(tx, now, &invite, staged),
             Command::Act { space, action } => self.act(tx, now, space, *action, staged),
-            Command::SetRead { log, upto } => self.set_read(tx, log, &upto),
+            Command::SetRead { log, upto } => self.set_read(tx, now, log, &upto, staged),
             Command::PutValue { topic, at, value } => {
                 self.put_value(tx, now, self.current(topic), at, value, staged)
             }

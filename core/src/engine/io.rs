@@ -10,7 +10,7 @@ use super::refusal::{Blocked, CommandError, Unreadable};
 use super::seal::{SealJob, Sealed};
 use super::sending::Sending;
 use crate::crypto::{DeviceSecrets, PreparedRotation};
-use crate::identity::{Author, LogId, Millis, NodeId, OperationId};
+use crate::identity::{Author, Certificate, Identity, LogId, Millis, NodeId, OperationId, Revocation};
 use crate::onion::control::Action;
 use crate::onion::directory::{Directory, Node, Seen};
 use crate::onion::route::Tunnel;
@@ -249,7 +249,7 @@ pub enum Command {
         /// What to do.
         action: Box<ops::Action>,
     },
-    /// Note how far a conversation has been read. It is this device's business alone.
+    /// Note how far a conversation has been read. It is the business of the person's devices alone.
     SetRead {
         /// The conversation.
         log: LogId,
@@ -264,6 +264,29 @@ pub enum Command {
         at: ValueKey,
         /// What; `None` to delete.
         value: Option<Bytes>,
+    },
+    /// Whose device this is.
+    WhoAmI,
+    /// Open the topic that the person's devices share: this one, or the one there is; made where there is none.
+    OwnTopic {
+        /// From a welcome.
+        ticket: Option<Ticket>,
+    },
+    /// As [`Command::OpenTopic`], without telling the person's other devices: to meet one of them, or because they
+    /// have it.
+    Meet {
+        /// The ticket.
+        ticket: Ticket,
+    },
+    /// Be a device of the person who certified it. The caller keeps the certificate.
+    Certify {
+        /// The person's word for this device.
+        certificate: Certificate,
+    },
+    /// Revoke another device of this person.
+    Revoke {
+        /// The person's word against it.
+        revocation: Box<Revocation>,
     },
     /// Which relays are left out at present, because packets over them were lost or refused.
     AvoidedRelays,
@@ -314,6 +337,11 @@ impl Command {
             | Self::CreateInvite { .. }
             | Self::AcceptInvite { .. }
             | Self::Act { .. }
+            | Self::SetRead { .. }
+            | Self::OwnTopic { .. }
+            | Self::Meet { .. }
+            | Self::Certify { .. }
+            | Self::Revoke { .. }
             | Self::PutValue { .. }
             | Self::SetReadKey { .. }
             | Self::Prune { .. }
@@ -323,7 +351,7 @@ impl Command {
             | Self::Signal { .. }
             | Self::Prove { .. }
             | Self::AvoidedRelays
-            | Self::SetRead { .. }
+            | Self::WhoAmI
             | Self::Status { .. }
             | Self::Tunnel { .. }
             | Self::TunnelsTo { .. } => false,
@@ -398,6 +426,10 @@ pub enum Reply {
     },
     /// The invitation was made.
     Invite(Box<Invite>),
+    /// What opens the topic.
+    Ticket(Ticket),
+    /// Whose device this is.
+    Identity(Identity),
     /// Through which tunnel; `None`: directly ([`TopicStatus::read_path`] says why).
     Tunnel(Option<Tunnel>),
     /// The tunnels to ask a server for its record through; none: no relay offers any.

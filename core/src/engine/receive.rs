@@ -154,6 +154,9 @@ impl State {
                 topic.cursor = reached;
             }
         }
+        if !news.changes.is_empty() {
+            self.catch_up_reading(tx, id, &mut news)?;
+        }
         chains.write(tx, id)?;
         if let Some(cursor) = reached {
             tx.set_cursor(id, &cursor)?;
@@ -318,6 +321,7 @@ impl State {
         match (rotation, own) {
             (Some(operation), _) => {
                 self.take_past(tx, now, id, &operation, news)?;
+                self.hear_own(tx, &operation, news)?;
                 self.take_rotation(tx, &receipt, &operation, news, now)?;
             }
             (None, Some(operation)) => self.own_was_placed(tx, &receipt, &operation, news, now)?,

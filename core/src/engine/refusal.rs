@@ -8,7 +8,7 @@ use super::ingest::PublishError;
 use super::sending::SendingError;
 use crate::crypto::{CryptoError, RotationError};
 use crate::entropy::EntropyError;
-use crate::identity::Millis;
+use crate::identity::{CertificateError, Millis};
 use crate::onion::control::ControlError;
 use crate::onion::route::RouteError;
 use crate::ops::{CreateError, SealError, SignalError};
@@ -190,6 +190,18 @@ pub enum CommandError {
         /// Its length.
         len: usize,
     },
+    /// Another topic is shared by the person's devices already.
+    #[error("this device shares another topic with the devices of its person")]
+    OwnTopic,
+    /// It is somebody's already.
+    #[error("this device belongs to an identity already: begin with a new database and keystore")]
+    Certified,
+    /// The certificate is another device's, or what the identity is said to have signed does not hold.
+    #[error(transparent)]
+    Certificate(CertificateError),
+    /// It is this device, or another person's.
+    #[error("only another device of the same identity can be revoked")]
+    NotOwnDevice,
     /// The outbox is full.
     #[error("the outbox is full: wait until the network took some of it")]
     OutboxFull,

@@ -15,7 +15,7 @@ use crate::ops::{
     Action, Body, Content, CreateError, Hidden, InviteTerms, Level, RoomKeys, RoomText, SpaceText, Ticket,
     room_id, space_id,
 };
-use crate::projector::{Change, Position};
+use crate::projector::Change;
 use crate::space::{Invite, Judgement, Membership, claim_mac, verify_claim};
 use crate::store::{StoreError, Tx, is_for_managers};
 use crate::topic::{TopicId, WriteKey};
@@ -35,7 +35,9 @@ pub(super) fn cited(
 ) -> Result<Vec<OperationId>, CommandError> {
     let Some(belongs) = tx.belongs(log)? else {
         return match content {
-            Content::Membership(action) if !matches!(**action, Action::SpaceCreate { .. }) => {
+            Content::Membership(action)
+                if !matches!(**action, Action::SpaceCreate { .. } | Action::DeviceRevoke { .. }) =>
+            {
                 Err(CommandError::NotASpace)
             }
             _ => Ok(Vec::new()),
@@ -141,6 +143,7 @@ impl State {
         self.open_topic(tx, now, ticket, staged)?;
         let topic = self.topic_of(space)?;
         self.publish(tx, now, topic, create, staged)?;
+        self.share_log(tx, now, space, staged)?;
         Ok(Reply::Space { space, topic })
     }
 
@@ -193,6 +196,7 @@ impl State {
         let claim = Content::InviteClaim { invite: invite.id, mac };
         self.publish(tx, now, topic, claim, staged)?;
         self.keeping.hurry(space, now);
+        self.share_log(tx, now, space, staged)?;
         Ok(Reply::Space { space, topic })
     }
 
@@ -207,11 +211,6 @@ impl State {
     ) -> Result<Reply, CommandError> {
         let topic = self.topic_of(space)?;
         self.publish(tx, now, topic, Content::Membership(Box::new(action)), staged)
-    }
-
-    pub(super) fn set_read(&self, tx: &Tx<'_>, log: LogId, upto: &Position) -> Result<Reply, CommandError> {
-        tx.set_read(&log, upto)?;
-        Ok(Reply::Done)
     }
 
     /// Does what is due in spaces that changed: opens their rooms, lets in who claims an invitation of this device.
@@ -230,6 +229,7 @@ impl State {
             }
             for space in spaces {
                 self.introduce(tx, now, space, staged)?;
+                self.tell_revocations(tx, now, space, staged)?;
                 self.open_rooms(tx, now, space, staged)?;
                 self.answer_claims(tx, now, space, staged)?;
                 self.judge_closes(tx, now, space, staged)?;

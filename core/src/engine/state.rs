@@ -16,6 +16,7 @@ use super::io::{Input, Network, Output};
 use super::jobs::{OpenJob, OpenedBatch, OpenedWork, TriagedStep, Work};
 use super::keeping::Keeping;
 use super::look::Look;
+use super::own::OwnNews;
 use super::receive;
 use super::refetch::{Fetching, Refetch};
 use super::refusal::{Blocked, Unreadable};
@@ -25,7 +26,7 @@ use super::signals::Signals;
 use super::slots::Slots;
 use super::topics::{self, ByLog};
 use crate::entropy::Entropy;
-use crate::identity::{Author, Identity, Millis, NodeId};
+use crate::identity::{Author, Identity, LogId, Millis, NodeId};
 use crate::onion::route::{Guards, Routes, Tunnel, Tunnels};
 use crate::ops::{DeviceKey, TopicKeys};
 use crate::store::{OutboxEntry, Store, StoreError, Tx};
@@ -68,6 +69,9 @@ pub(super) struct State {
     pub(super) cover: Cover,
     pub(super) freshness: Freshness,
     pub(super) slots: Slots,
+    /// The conversation of the person's devices.
+    pub(super) own: Option<LogId>,
+    pub(super) own_news: OwnNews,
     /// What the batch at hand changed that the store does not hold, as it was before.
     pub(super) before: Before,
     /// Operations leave in the batch at hand that never left before.
@@ -182,6 +186,8 @@ impl State {
             cover: Cover::default(),
             freshness: Freshness::default(),
             slots: Slots::default(),
+            own: None,
+            own_news: OwnNews::default(),
             before: Before::default(),
             first_sent: false,
             clock_skew: None,
@@ -274,7 +280,8 @@ impl State {
             self.outbox_rows += 1;
             self.outbox_bytes += u64::from(len);
         }
-        Ok(())
+        self.own_news = OwnNews::default();
+        self.load_own(store)
     }
 
     pub(super) fn author(&self) -> Author {
@@ -411,6 +418,7 @@ impl State {
         if self.hints.take(now) {
             self.network_changed(tx, now, staged)?;
         }
+        self.tend_own(tx, now, staged)?;
         self.tend_spaces(tx, now, staged)?;
         self.keep_spaces(tx, now, entropy, staged)?;
         while let Some(id) = self.slots.poll(now) {

@@ -291,16 +291,16 @@ impl Db {
 }
 
 impl Tx<'_> {
-    /// Notes how far a conversation has been read.
-    pub fn set_read(&self, log: &LogId, upto: &Position) -> Result<(), StoreError> {
-        self.run(
+    /// Notes how far a conversation has been read. Whether that is further than before.
+    pub fn set_read(&self, log: &LogId, upto: &Position) -> Result<bool, StoreError> {
+        let moved = self.run(
             "INSERT INTO read_marker (log, pos, author, seq_num) VALUES (?1, ?2, ?3, ?4)
              ON CONFLICT (log) DO UPDATE SET pos = excluded.pos, author = excluded.author,
                  seq_num = excluded.seq_num
              WHERE (excluded.pos, excluded.author, excluded.seq_num) > (pos, author, seq_num)",
             params![log.0, Place::to_bytes(upto.place), upto.author.0, upto.seq_num],
-        )
-        .map(drop)
+        )?;
+        Ok(moved > 0)
     }
 
     /// Writes the rows of a space as its graph has them now; gives what changed.

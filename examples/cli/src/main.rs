@@ -13,6 +13,7 @@ mod kv;
 mod onion;
 mod outbox;
 mod output;
+mod own;
 mod platform;
 mod programs;
 mod search;
@@ -70,6 +71,9 @@ enum Command {
     Send(send::Options),
     /// Print messages as they come.
     Tail(tail::Options),
+    /// Pair, list and revoke your devices.
+    #[command(subcommand)]
+    Device(own::Command),
     /// Make and look at spaces.
     #[command(subcommand)]
     Space(space::SpaceCommand),
@@ -119,6 +123,7 @@ fn main() -> ExitCode {
         Command::Demo(options) => on_runtime(demo::run(&options, &output)),
         Command::Send(options) => on_runtime(send::run(&options, &output)),
         Command::Tail(options) => on_runtime(tail::run(&options, &output)),
+        Command::Device(command) => on_runtime(own::run(&command, &output)),
         Command::Space(command) => on_runtime(space::run_space(&command, &output)),
         Command::Room(command) => on_runtime(space::run_room(&command, &output)),
         Command::Member(command) => on_runtime(space::run_member(&command, &output)),

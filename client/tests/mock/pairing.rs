@@ -1,0 +1,204 @@
+//! A person's devices: paired over relays and a server, sharing topics and what was read, revoked.
+
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use delta_client::{Client, Config, KeyStore, KeyStoreError, store_identity};
+use delta_core::identity::{LogId, Mnemonic};
+use delta_core::ops::{Level, RoomText, SpaceText};
+use delta_core::pairing::Pairing;
+use delta_core::store::{Page, Reader, StoreError, Unread};
+use tempfile::TempDir;
+use zeroize::Zeroizing;
+
+use crate::device::message;
+use crate::net::Net;
+
+const PATIENCE: Duration = Duration::from_secs(120);
+
+#[derive(Debug, Default)]
+struct Memory(Mutex<HashMap<String, Vec<u8>>>);
+
+impl KeyStore for Memory {
+    fn get(&self, item: &str) -> Result<Option<Zeroizing<Vec<u8>>>, KeyStoreError> {
+        Ok(self.0.lock().unwrap().get(item).cloned().map(Zeroizing::new))
+    }
+
+    fn put(&self, item: &str, value: &[u8]) -> Result<(), KeyStoreError> {
+        self.0.lock().unwrap().insert(item.to_owned(), value.to_vec());
+        Ok(())
+    }
+
+    fn delete(&self, item: &str) -> Result<(), KeyStoreError> {
+        self.0.lock().unwrap().remove(item);
+        Ok(())
+    }
+}
+
+struct Device {
+    dir: TempDir,
+    keystore: Arc<Memory>,
+    client: Client,
+}
+
+impl Device {
+    async fn on(net: &Net, words: Option<Mnemonic>) -> Self {
+        let keystore = Arc::new(Memory::default());
+        if let Some(words) = words {
+            store_identity(&*keystore, &words).unwrap();
+        }
+        let dir = tempfile::tempdir().unwrap();
+        let client = open(&dir, &keystore, net).await;
+        Self { dir, keystore, client }
+    }
+
+    async fn restart(self, net: &Net) -> Self {
+        let Self { dir, keystore, client } = self;
+        client.close().await.unwrap();
+        let client = open(&dir, &keystore, net).await;
+        Self { dir, keystore, client }
+    }
+
+    /// Waits until a query gives something.
+    async fn until<T: Send + 'static>(
+        &self,
+        query: impl Fn(&Reader) -> Result<Option<T>, StoreError> + Clone + Send + 'static,
+    ) -> T {
+        let found = async {
+            loop {
+                if let Some(found) = self.client.read(query.clone()).await.unwrap() {
+                    return found;
+                }
+                tokio::time::sleep(Duration::from_millis(20)).await;
+            }
+        };
+        tokio::time::timeout(PATIENCE, found).await.expect("it never comes")
+    }
+
+    async fn until_text(&self, room: LogId, text: &'static str) {
+        self.until(move |reader| {
+            let rows = reader.messages(&room, Page::Newest, 100)?;
+            Ok(rows.iter().any(|row| row.text.as_deref() == Some(text)).then_some(()))
+        })
+        .await;
+    }
+}
+
+async fn open(dir: &TempDir, keystore: &Arc<Memory>, net: &Net) -> Client {
+    let mut config =
+        Config::with_keystore(dir.path().join("device.db"), Arc::clone(keystore) as Arc<dyn KeyStore>);
+    config.allow_plaintext = true;
+    let client = Client::open(config).await.unwrap();
+    client.init_sync(&net.hops(), &net.sync_url()).await.unwrap();
+    client
+}
+
+async fn pair(old: &Device, new: &Device) {
+    let host = old.client.pair().await.unwrap();
+    let pairing: Pairing = host.text().parse().unwrap();
+    let (asked, guest) = tokio::join!(host.asked(), new.client.join(pairing));
+    let (request, mut guest) = (asked.unwrap(), guest.unwrap());
+    assert_eq!(request.device(), new.client.author());
+    assert_eq!(guest.code().await.unwrap(), request.code());
+    let (accepted, joined) = tokio::join!(request.accept(), guest.joined());
+    accepted.unwrap();
+    assert_eq!(joined.unwrap(), old.client.identity().await.unwrap());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_paired_device_has_the_persons_rooms_reads_for_both_and_is_nobodys_once_revoked() {
+    let net = Net::start().await;
+    let old = Device::on(&net, Some(Mnemonic::from_entropy([9; 32]))).await;
+    let about = SpaceText { name: "Garden".into(), ..SpaceText::default() };
+    let (space, space_topic) = old.client.create_space(about).await.unwrap();
+    let about = RoomText { name: "Shed".into(), ..RoomText::default() };
+    let (room, room_topic) = old.client.create_room(space, about).await.unwrap();
+    let _space = old.client.subscribe(space_topic).await.unwrap();
+    let _room = old.client.subscribe(room_topic).await.unwrap();
+    old.client.publish(room_topic, message("before")).await.unwrap();
+
+    let new = Device::on(&net, None).await;
+    pair(&old, &new).await;
+    let new = new.restart(&net).await;
+    let identity = old.client.identity().await.unwrap();
+    assert_eq!(new.client.identity().await.unwrap(), identity, "also after a restart");
+    let (space_at, room_at) =
+        (new.client.topic_of(space).await.unwrap(), new.client.topic_of(room).await.unwrap());
+    let _new_space = new.client.subscribe(space_at).await.unwrap();
+    let _new_room = new.client.subscribe(room_at).await.unwrap();
+    new.until_text(room, "before").await;
+    // Both act as the same member, once the space was told.
+    let device = new.client.author();
+    for one in [&old, &new] {
+        one.until(move |reader| {
+            Ok(reader.space_devices(&space)?.iter().any(|row| row.device == device).then_some(()))
+        })
+        .await;
+    }
+    new.client.publish(room_at, message("from the new one")).await.unwrap();
+    old.until_text(room, "from the new one").await;
+    let members = old.client.read(move |reader| reader.members(&space)).await.unwrap();
+    assert_eq!(
+        (members.len(), members[0].member, members[0].standing.level),
+        (1, identity, Some(Level::Manage))
+    );
+
+    // Somebody else's message, read on one device, is read on both.
+    let other = Device::on(&net, None).await;
+    let invite = old.client.create_invite(space, Level::Write, None, true).await.unwrap();
+    let (_, their_space) = other.client.accept_invite(invite).await.unwrap();
+    let _theirs = other.client.subscribe(their_space).await.unwrap();
+    other.until(move |reader| Ok(reader.topics_of_log(room)?.first().copied())).await;
+    let their_room = other.client.topic_of(room).await.unwrap();
+    let _their_room = other.client.subscribe(their_room).await.unwrap();
+    other.client.publish(their_room, message("hello you")).await.unwrap();
+    old.until_text(room, "hello you").await;
+    new.until_text(room, "hello you").await;
+    let reader = new.client.author();
+    let unread = new.client.read(move |db| db.unread(&room, &reader)).await.unwrap();
+    assert_eq!(
+        unread,
+        Unread { messages: 1, mentions: 0 },
+        "what the person's other device wrote is not unread"
+    );
+    let rows = old.client.read(move |db| db.messages(&room, Page::Newest, 100)).await.unwrap();
+    let newest = rows.iter().find(|row| row.text.as_deref() == Some("hello you")).unwrap().position;
+    old.client.set_read(room, newest).await.unwrap();
+    new.until(move |db| Ok((db.unread(&room, &reader)?.messages == 0).then_some(()))).await;
+
+    // Revoked: nothing it says from now on counts for anybody.
+    assert_eq!(new.client.revoke_device(old.client.author()).await.unwrap_err().code(), "not_the_identity");
+    old.client.revoke_device(device).await.unwrap();
+    for one in [&old, &new, &other] {
+        one.until(move |db| {
+            Ok(db.space_devices(&space)?.iter().any(|row| row.device == device && row.revoked).then_some(()))
+        })
+        .await;
+    }
+    assert_eq!(new.client.publish(room_at, message("still here")).await.unwrap_err().code(), "may_not_write");
+    let devices = old.client.own_devices().await.unwrap();
+    assert!(devices.iter().any(|row| row.device == device && row.revoked && !row.this));
+    assert!(devices.iter().any(|row| row.device == old.client.author() && !row.revoked && row.this));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn whoever_else_has_the_text_and_is_first_does_not_go_unnoticed() {
+    let net = Net::start().await;
+    let old = Device::on(&net, Some(Mnemonic::from_entropy([9; 32]))).await;
+    let (thief, new) = (Device::on(&net, None).await, Device::on(&net, None).await);
+    let host = old.client.pair().await.unwrap();
+    let pairing: Pairing = host.text().parse().unwrap();
+    let (asked, theft) = tokio::join!(host.asked(), thief.client.join(pairing.clone()));
+    let (request, _theft) = (asked.unwrap(), theft.unwrap());
+    assert_eq!(request.device(), thief.client.author());
+    let mut guest = new.client.join(pairing).await.unwrap();
+    assert_eq!(guest.code().await.unwrap_err().code(), "pairing_taken");
+    // Nothing was handed over: its person did not accept.
+    drop(request);
+    assert_eq!(thief.client.identity().await.unwrap(), thief.client.author().into());
+    // A device of somebody's joins nobody else.
+    let host = old.client.pair().await.unwrap();
+    let refused = old.client.join(host.text().parse().unwrap()).await.unwrap_err();
+    assert_eq!(refused.code(), "certified");
+}

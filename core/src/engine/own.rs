@@ -1,0 +1,296 @@
+//! The topic that a person's devices share: which topics they have, how far they have read, which of them are gone.
+//!
+//! It is private to them: the first device makes it when it pairs the second, later ones get its ticket with their
+//! welcome ([`crate::pairing`]). What other devices than the person's say in it counts for nothing.
+
+use super::io::{Output, Reply};
+use super::receive::News;
+use super::refusal::CommandError;
+use super::spaces::store_error;
+use super::state::State;
+use crate::entropy::Entropy;
+use crate::identity::{Author, Certificate, LogId, Millis, Revocation};
+use crate::ops::{Action, Content, OwnDevices, Ticket, TicketBytes, VerifiedOperation};
+use crate::projector::{Aggregate, Change, Position};
+use crate::store::{Store, StoreError, Tx};
+use crate::topic::TopicId;
+
+use super::event::Event;
+
+/// Under which name the ticket of the topic's first epoch is kept.
+const OWN_SETTING: &str = "own-topic";
+
+impl State {
+    /// At start: which topic it is. It is always read.
+    pub(super) fn load_own(&mut self, store: &Store) -> Result<(), StoreError> {
+        let Some(ticket) = stored(store.setting(OWN_SETTING)?) else { return Ok(()) };
+        self.own = Some(ticket.log());
+        for topic in self.topics.values_mut().filter(|topic| topic.keys.log() == ticket.log()) {
+            topic.subscribed = true;
+        }
+        Ok(())
+    }
+
+    /// Opens the topic of the person's devices: this one, or the one there is; made where there is none.
+    pub(super) fn own_topic(
+        &mut self,
+        tx: &mut Tx<'_>,
+        now: Millis,
+        entropy: &mut dyn Entropy,
+        ticket: Option<Ticket>,
+        staged: &mut Vec<Output>,
+    ) -> Result<Reply, CommandError> {
+        if let Some(known) = stored(tx.setting(OWN_SETTING)?) {
+            if ticket.is_some_and(|ticket| ticket.log() != known.log()) {
+                return Err(CommandError::OwnTopic);
+            }
+            return self.newest_ticket(tx, known.log());
+        }
+        let ticket = match ticket {
+            Some(ticket) => ticket,
+            None => Ticket::generate_private(entropy)?,
+        };
+        self.open_topic(tx, now, ticket.clone(), staged)?;
+        tx.set_setting(OWN_SETTING, ticket.to_string().as_bytes())?;
+        self.own = Some(ticket.log());
+        if let Some(topic) = self.topics.get_mut(&ticket.topic()) {
+            topic.subscribed = true;
+        }
+        self.slots.touch(ticket.topic());
+        self.touched.insert(ticket.topic());
+        self.count_own_devices(tx)?;
+        Ok(Reply::Ticket(ticket))
+    }
+
+    fn newest_ticket(&self, tx: &Tx<'_>, log: LogId) -> Result<Reply, CommandError> {
+        let row = tx.topic(self.topic_of(log)?)?.ok_or(CommandError::UnknownTopic)?;
+        Ok(Reply::Ticket(row.ticket))
+    }
+
+    /// Which devices may move the topic to new keys: the person's.
+    fn count_own_devices(&self, tx: &Tx<'_>) -> Result<(), StoreError> {
+        let Some(log) = self.own else { return Ok(()) };
+        let mut devices = tx.devices_of(&self.identity())?;
+        devices.extend([self.author(), Author(self.identity().0)]);
+        let mut rotators = Vec::new();
+        for device in devices {
+            if !tx.is_revoked(&device)? {
+                rotators.push(device);
+            }
+        }
+        tx.set_rotators(&log, &rotators)
+    }
+
+    /// Makes this device one of the person's who certified it.
+    pub(super) fn certify(&mut self, certificate: Certificate) -> Result<Reply, CommandError> {
+        if self.device.certificate().is_some_and(|known| known.identity != certificate.identity) {
+            return Err(CommandError::Certified);
+        }
+        self.device = self.device.clone().certified(certificate).map_err(CommandError::Certificate)?;
+        Ok(Reply::Done)
+    }
+
+    /// Revokes a device of the person: tells the other ones, and every space. Who manages a space moves its topics.
+    pub(super) fn revoke_device(
+        &mut self,
+        tx: &mut Tx<'_>,
+        now: Millis,
+        revocation: &Revocation,
+        staged: &mut Vec<Output>,
+    ) -> Result<Reply, CommandError> {
+        revocation.verify().map_err(CommandError::Certificate)?;
+        if revocation.identity != self.identity() || revocation.device == self.author() {
+            return Err(CommandError::NotOwnDevice);
+        }
+        self.note_revocation(tx, revocation)?;
+        if let Some(topic) = self.own.and_then(|log| self.topic_of(log).ok()) {
+            let revoke = Action::DeviceRevoke { revocation: *revocation };
+            self.publish(tx, now, topic, Content::Membership(Box::new(revoke)), staged)?;
+        }
+        for row in tx.spaces()? {
+            self.tell_revocations(tx, now, row.space, staged)?;
+        }
+        Ok(Reply::Done)
+    }
+
+    fn note_revocation(&self, tx: &Tx<'_>, revocation: &Revocation) -> Result<(), StoreError> {
+        tx.put_revocation(revocation)?;
+        self.count_own_devices(tx)
+    }
+
+    /// Tells a space which of the person's devices were revoked: also one that the person joins later, which the
+    /// device could join, too.
+    pub(super) fn tell_revocations(
+        &mut self,
+        tx: &mut Tx<'_>,
+        now: Millis,
+        space: LogId,
+        staged: &mut Vec<Output>,
+    ) -> Result<(), StoreError> {
+        for revocation in tx.revocations()? {
+            let (author, revoke) = (self.author(), Action::DeviceRevoke { revocation });
+            if tx.look_at_space(space, |graph| graph.allows(author, &revoke).is_ok())? {
+                store_error(self.act(tx, now, space, revoke, staged))?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Opens a topic, and lets the person's other devices have it, too.
+    pub(super) fn open_shared(
+        &mut self,
+        tx: &mut Tx<'_>,
+        now: Millis,
+        ticket: Ticket,
+        staged: &mut Vec<Output>,
+    ) -> Result<Reply, CommandError> {
+        let is_new = !self.topics.contains_key(&ticket.topic());
+        let reply = self.open_topic(tx, now, ticket.clone(), staged)?;
+        if is_new {
+            self.share_topic(tx, now, &ticket, staged)?;
+        }
+        Ok(reply)
+    }
+
+    /// Lets the person's other devices have a conversation, too.
+    pub(super) fn share_log(
+        &mut self,
+        tx: &mut Tx<'_>,
+        now: Millis,
+        log: LogId,
+        staged: &mut Vec<Output>,
+    ) -> Result<(), CommandError> {
+        let row = tx.topic(self.topic_of(log)?)?.ok_or(CommandError::UnknownTopic)?;
+        Ok(self.share_topic(tx, now, &row.ticket, staged)?)
+    }
+
+    /// Lets the person's other devices have a topic, too.
+    pub(super) fn share_topic(
+        &mut self,
+        tx: &mut Tx<'_>,
+        now: Millis,
+        ticket: &Ticket,
+        staged: &mut Vec<Output>,
+    ) -> Result<(), StoreError> {
+        let Some(own) = self.own.filter(|own| *own != ticket.log()) else { return Ok(()) };
+        let Ok(topic) = self.topic_of(own) else { return Ok(()) };
+        let Ok(bytes) = ticket.to_bytes().as_slice().try_into() else { return Ok(()) };
+        let said = OwnDevices::Topic { ticket: TicketBytes(bytes) };
+        store_error(self.publish(tx, now, topic, Content::OwnDevices(Box::new(said)), staged))
+    }
+
+    /// Notes how far the person has read a conversation, and tells their other devices.
+    pub(super) fn set_read(
+        &mut self,
+        tx: &mut Tx<'_>,
+        now: Millis,
+        log: LogId,
+        upto: &Position,
+        staged: &mut Vec<Output>,
+    ) -> Result<Reply, CommandError> {
+        if !tx.set_read(&log, upto)? {
+            return Ok(Reply::Done);
+        }
+        if let Some(topic) = self.own.and_then(|own| self.topic_of(own).ok())
+            && let Some(message) = tx.operation_at(&log, upto)?
+        {
+            store_error(self.publish(tx, now, topic, Content::ReadSet { log, message }, staged))?;
+        }
+        Ok(Reply::Done)
+    }
+
+    /// What stands in the topic of the person's devices.
+    pub(super) fn hear_own(
+        &mut self,
+        tx: &Tx<'_>,
+        operation: &VerifiedOperation,
+        news: &mut News,
+    ) -> Result<(), StoreError> {
+        let author = operation.author();
+        if self.own != Some(operation.log()) || author == self.author() {
+            return Ok(());
+        }
+        if tx.identity_of(&author)? != self.identity() || tx.is_revoked(&author)? {
+            return Ok(());
+        }
+        if operation.certificate().is_some() {
+            self.count_own_devices(tx)?;
+        }
+        match &operation.body().content {
+            Content::ReadSet { log, message } if tx.read_elsewhere(log, message)? => {
+                news.events.extend(self.read_news(*log));
+            }
+            Content::Membership(action) => {
+                if let Action::DeviceRevoke { revocation } = &**action
+                    && revocation.identity == self.identity()
+                    && revocation.verify().is_ok()
+                {
+                    self.note_revocation(tx, revocation)?;
+                    self.own_news.revoked = true;
+                }
+            }
+            Content::OwnDevices(said) => {
+                if let OwnDevices::Topic { ticket } = &**said
+                    && let Ok(ticket) = Ticket::from_bytes(&ticket.0)
+                {
+                    self.own_news.tickets.push(ticket);
+                }
+            }
+            _ => {}
+        }
+        Ok(())
+    }
+
+    /// Messages have come: perhaps another device has read them.
+    pub(super) fn catch_up_reading(
+        &self,
+        tx: &Tx<'_>,
+        topic: TopicId,
+        news: &mut News,
+    ) -> Result<(), StoreError> {
+        let Some(log) = self.topics.get(&topic).map(|topic| topic.keys.log()) else { return Ok(()) };
+        if self.own.is_some() && tx.catch_up_reading(&log)? {
+            news.events.extend(self.read_news(log));
+        }
+        Ok(())
+    }
+
+    /// Tells the app that there is less to read.
+    fn read_news(&self, log: LogId) -> Option<Event> {
+        let topic = self.known_as(self.topic_of(log).ok()?);
+        let changes = vec![Change { log, aggregate: Aggregate::Room, ids: vec![log.0], keys: Vec::new() }];
+        Some(Event::Changed { topic, changes })
+    }
+
+    /// Does what the person's other devices have said in this batch.
+    pub(super) fn tend_own(
+        &mut self,
+        tx: &mut Tx<'_>,
+        now: Millis,
+        staged: &mut Vec<Output>,
+    ) -> Result<(), StoreError> {
+        let OwnNews { tickets, revoked } = std::mem::take(&mut self.own_news);
+        for ticket in tickets {
+            // One that is open, or that cannot be opened, is as well known as it can be.
+            store_error(self.open_topic(tx, now, ticket, staged))?;
+        }
+        if revoked {
+            for row in tx.spaces()? {
+                self.tell_revocations(tx, now, row.space, staged)?;
+            }
+        }
+        Ok(())
+    }
+}
+
+/// What the person's other devices have said in the batch at hand.
+#[derive(Debug, Default)]
+pub(super) struct OwnNews {
+    tickets: Vec<Ticket>,
+    revoked: bool,
+}
+
+fn stored(setting: Option<Vec<u8>>) -> Option<Ticket> {
+    let text = zeroize::Zeroizing::new(setting?);
+    Ticket::parse(std::str::from_utf8(&text).ok()?).ok()
+}

@@ -1,0 +1,90 @@
+//! A person's own devices: which were revoked, and how far another one has read.
+
+use rusqlite::params;
+
+use super::db::{Db, int};
+use super::error::StoreError;
+use super::tx::Tx;
+use crate::identity::{Author, LogId, OperationId, Revocation};
+use crate::projector::{Place, Position};
+
+/// Most messages that another device has read and that are not here yet.
+const MAX_READ_AHEAD: usize = 4096;
+
+impl Db {
+    /// Devices of this device's person that were revoked.
+    pub fn revocations(&self) -> Result<Vec<Revocation>, StoreError> {
+        let rows = self.all("SELECT revocation FROM revoked_device ORDER BY device", [], |row| {
+            row.get::<_, Vec<u8>>(0)
+        })?;
+        Ok(rows.iter().filter_map(|bytes| Revocation::from_bytes(bytes).ok()).collect())
+    }
+
+    /// Whether this device's person has revoked a device.
+    pub fn is_revoked(&self, device: &Author) -> Result<bool, StoreError> {
+        let found = self.one("SELECT 1 FROM revoked_device WHERE device = ?1", [device.0], |_| Ok(()))?;
+        Ok(found.is_some())
+    }
+
+    /// The operation at a position of a conversation.
+    pub fn operation_at(&self, log: &LogId, at: &Position) -> Result<Option<OperationId>, StoreError> {
+        self.one(
+            "SELECT hash FROM operations WHERE author = ?1 AND log = ?2 AND seq_num = ?3",
+            params![at.author.0, log.0, at.seq_num],
+            |row| row.get(0).map(OperationId),
+        )
+    }
+
+    /// Where a message is shown; `None`: it is not here.
+    fn position_of(&self, log: &LogId, message: &OperationId) -> Result<Option<Position>, StoreError> {
+        self.one(
+            "SELECT pos, author, seq_num FROM operations
+             WHERE substr(hash, 1, 8) = substr(?2, 1, 8) AND hash = ?2 AND log = ?1 AND place IS NOT NULL",
+            [log.0, message.0],
+            |row| {
+                let (place, author) = (Place::from_bytes(row.get(0)?), Author(row.get(1)?));
+                Ok(Position { place, author, seq_num: row.get(2)? })
+            },
+        )
+    }
+}
+
+impl Tx<'_> {
+    /// Keeps a revocation that was checked.
+    pub(crate) fn put_revocation(&self, revocation: &Revocation) -> Result<(), StoreError> {
+        self.run(
+            "INSERT OR IGNORE INTO revoked_device (device, revocation) VALUES (?1, ?2)",
+            params![revocation.device.0, revocation.to_bytes()],
+        )
+        .map(drop)
+    }
+
+    /// Another device of the person has read up to a message. Whether the marker moved.
+    pub(crate) fn read_elsewhere(&self, log: &LogId, message: &OperationId) -> Result<bool, StoreError> {
+        match self.position_of(log, message)? {
+            Some(position) => self.set_read(log, &position),
+            None => {
+                self.run(
+                    "INSERT INTO read_ahead (log, message)
+                     SELECT ?1, ?2 WHERE (SELECT count(*) FROM read_ahead) < ?3 ON CONFLICT DO NOTHING",
+                    params![log.0, message.0, int(MAX_READ_AHEAD as u64)],
+                )?;
+                Ok(false)
+            }
+        }
+    }
+
+    /// Moves the marker to messages that have come since another device had read them. Gives where it moved.
+    pub(crate) fn catch_up_reading(&self, log: &LogId) -> Result<bool, StoreError> {
+        let ahead = self.all("SELECT message FROM read_ahead WHERE log = ?1", [log.0], |row| {
+            row.get(0).map(OperationId)
+        })?;
+        let mut moved = false;
+        for message in ahead {
+            let Some(position) = self.position_of(log, &message)? else { continue };
+            moved |= self.set_read(log, &position)?;
+            self.run("DELETE FROM read_ahead WHERE log = ?1 AND message = ?2", [log.0, message.0])?;
+        }
+        Ok(moved)
+    }
+}

@@ -1,0 +1,168 @@
+//! `delta device`: a person's devices.
+
+use std::io::BufRead;
+
+use anyhow::{Context, bail};
+use delta_core::identity::Author;
+use delta_core::pairing::Pairing;
+use serde_json::json;
+
+use crate::device::Base;
+use crate::output::{Output, Usage};
+use crate::space::{At, close, print};
+
+const EXAMPLES: &str = "\
+Examples:
+  delta device pair --db old.db --keys old-keys --sync URL#KEY --records records.json
+      prints a text, for one new device and ten minutes
+  delta device join --db new.db --keys new-keys --sync URL#KEY --records records.json TEXT
+      on the new device, with a keystore of its own
+  delta device list --db old.db --keys old-keys
+  delta device revoke --db old.db --keys old-keys --sync URL#KEY --records records.json --device KEY
+
+Both show the same six digits; the old one asks before it hands over anything. Only the device whose --keys hold the
+identity's words (or that is its own identity) pairs and revokes others. The words stay where they are.";
+
+/// Pair, list and revoke a person's devices.
+#[derive(clap::Subcommand)]
+#[command(after_help = EXAMPLES)]
+pub enum Command {
+    /// Print a pairing text and wait for the new device. The text is a secret.
+    Pair(Pair),
+    /// Become a device of the person whose device shows this text.
+    Join(Join),
+    /// The person's devices.
+    List(List),
+    /// Take a device away from the person, for good: keys change where it had them.
+    Revoke(Revoke),
+}
+
+/// The device and nothing else.
+#[derive(clap::Args)]
+pub struct List {
+    #[command(flatten)]
+    base: Base,
+}
+
+/// How the old device pairs.
+#[derive(clap::Args)]
+pub struct Pair {
+    #[command(flatten)]
+    base: Base,
+    /// Accept without asking: only where nobody else can have seen the text.
+    #[arg(long)]
+    yes: bool,
+    /// Seconds to wait for the server at the end.
+    #[arg(long, value_name = "SECONDS", default_value_t = 60)]
+    timeout: u64,
+}
+
+/// Which pairing.
+#[derive(clap::Args)]
+pub struct Join {
+    #[command(flatten)]
+    base: Base,
+    /// What `delta device pair` printed.
+    text: Pairing,
+}
+
+/// Which device.
+#[derive(clap::Args)]
+pub struct Revoke {
+    #[command(flatten)]
+    base: Base,
+    /// Its key (`delta device list`), 64 hex digits.
+    #[arg(long, value_name = "KEY")]
+    device: Author,
+    /// Seconds to wait for the server.
+    #[arg(long, value_name = "SECONDS", default_value_t = 60)]
+    timeout: u64,
+}
+
+/// Does it.
+pub async fn run(command: &Command, output: &Output) -> anyhow::Result<()> {
+    match command {
+        Command::Pair(options) => pair(options, output).await,
+        Command::Join(options) => join(options, output).await,
+        Command::List(options) => list(options, output).await,
+        Command::Revoke(options) => revoke(options, output).await,
+    }
+}
+
+async fn pair(options: &Pair, output: &Output) -> anyhow::Result<()> {
+    needs_network(&options.base)?;
+    let client = options.base.open(output).await?;
+    let done = async {
+        let host = client.pair().await?;
+        let text = host.text();
+        print(output, &text, json!({ "pairing": text }))?;
+        let request = host.asked().await?;
+        let (device, code) = (request.device(), request.code());
+        output.note(&format!("a device asks to be yours; it should show {code}"));
+        if !options.yes && !confirmed(output)? {
+            bail!("not paired: nothing was handed over");
+        }
+        let (topic, _) = request.accept().await?;
+        At { client: &client, online: true, output, timeout: options.timeout }.deliver(topic).await?;
+        print(output, &format!("paired with {device}"), json!({ "device": device.to_string() }))
+    };
+    close(&client, done.await).await
+}
+
+fn confirmed(output: &Output) -> anyhow::Result<bool> {
+    output.note("does it? type yes to hand over your conversations");
+    let mut answer = String::new();
+    std::io::stdin().lock().read_line(&mut answer).context("standard input")?;
+    Ok(answer.trim() == "yes")
+}
+
+async fn join(options: &Join, output: &Output) -> anyhow::Result<()> {
+    needs_network(&options.base)?;
+    let client = options.base.open(output).await?;
+    let done = async {
+        let mut guest = client.join(options.text.clone()).await?;
+        let code = guest.code().await?;
+        output.note(&format!("the other device should show {code}; confirm it there"));
+        let identity = guest.joined().await?.address();
+        print(output, &format!("a device of {identity}"), json!({ "identity": identity }))
+    };
+    close(&client, done.await).await
+}
+
+async fn list(options: &List, output: &Output) -> anyhow::Result<()> {
+    let client = options.base.open(output).await?;
+    let devices = client.own_devices().await;
+    close(&client, devices.map_err(Into::into)).await?.into_iter().try_for_each(|row| {
+        let device = row.device.to_string();
+        let remarks = [(row.this, "  this one"), (row.revoked, "  revoked")];
+        let remarks: String = remarks.into_iter().filter(|(is, _)| *is).map(|(_, text)| text).collect();
+        let value = json!({ "device": device, "this": row.this, "revoked": row.revoked });
+        print(output, &format!("{device}{remarks}"), value)
+    })
+}
+
+async fn revoke(options: &Revoke, output: &Output) -> anyhow::Result<()> {
+    let client = options.base.open(output).await?;
+    let done = async {
+        let at = At { client: &client, online: options.base.has_network(), output, timeout: options.timeout };
+        // What it is to be told in is brought up to date first, and has it when this ends.
+        let topics: Vec<_> = client.read(|reader| reader.topics()).await?;
+        for row in &topics {
+            at.catch_up(row.topic).await?;
+        }
+        client.revoke_device(options.device).await?;
+        for row in &topics {
+            at.deliver(row.topic).await?;
+        }
+        let device = options.device.to_string();
+        print(output, &format!("revoked {device}"), json!({ "revoked": device }))
+    };
+    close(&client, done.await).await
+}
+
+fn needs_network(base: &Base) -> anyhow::Result<()> {
+    if base.has_network() {
+        return Ok(());
+    }
+    Err(Usage("--sync URL#KEY and --records FILE are needed".to_owned()).into())
+}
