@@ -52,6 +52,8 @@ pub struct OfKey {
     #[command(flatten)]
     place: Place,
     /// The key, at most 256 bytes.
+    // Not `key`: that is the device's.
+    #[arg(id = "entry", value_name = "KEY")]
     key: String,
 }
 
