@@ -175,6 +175,8 @@ impl State {
             return Err(CommandError::TopicGone);
         }
         if topic.closed.is_some() {
+            // Who may write no more is told that, and not that a key is missing.
+            cited(tx, self.device.author(), &topic.keys.log(), &content)?;
             return Err(CommandError::TopicClosed);
         }
         if !has_room(outbox_rows, outbox_bytes, 0) {

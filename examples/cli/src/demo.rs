@@ -4,6 +4,7 @@ mod cluster;
 mod conversation;
 mod devices;
 mod hostile;
+mod members;
 mod program;
 mod report;
 mod search;
@@ -15,6 +16,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::{Context, anyhow, ensure};
+use delta_client::Client;
 use delta_core::ops::Ticket;
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 use serde_json::json;
@@ -26,6 +28,7 @@ use crate::platform::{PlatformEntropy, instant, interrupted};
 use cluster::Cluster;
 use conversation::Conversation;
 use devices::Device;
+use members::Members;
 use program::Watch;
 use report::Report;
 use search::Needles;
@@ -44,7 +47,7 @@ const DRAIN: Duration = Duration::from_secs(60);
 const HELP: &str = "\
 Everything happens on loopback, with its data in a temporary folder, and is gone afterwards. Half-way the sync
 server and one relay are killed (SIGKILL) and started again. Exit code 0 only when no line is lost or doubled, both
-devices end alike, neither the wire nor the server's disk shows an author, a kind of operation or a text, and both
+devices end alike, a third who joins by invitation reads what was said before and nothing once removed, neither the wire nor the server's disk shows an author, a kind of operation or a text, and both
 devices read through tunnels: the server sees a relay's address. (Nothing here has a certificate, so that all of it
 can be looked at; with TLS the relay of a tunnel sees no topic.)";
 
@@ -85,7 +88,7 @@ pub async fn run(options: &Options, output: &Output) -> anyhow::Result<()> {
     let (watch, mut ended) = mpsc::unbounded_channel();
     let progress = progress(output, lines.len());
     let hostile = options.hostile_relay;
-    let mut stage = Stage { folder, watch, progress, hostile, cluster: None, devices: None };
+    let mut stage = Stage { folder, watch, progress, hostile, cluster: None, devices: None, third: None };
     let playing = async {
         if options.serve { serve(&mut stage, output).await } else { play(&mut stage, &lines, output).await }
     };
@@ -120,15 +123,17 @@ struct Stage {
     hostile: bool,
     cluster: Option<Cluster>,
     devices: Option<[Device; 2]>,
+    third: Option<Client>,
 }
 
 impl Stage {
     /// Closes the devices, ends the programs, and waits until neither writes any more.
     async fn clear(&mut self) {
         self.progress.finish_and_clear();
-        for device in self.devices.take().into_iter().flatten() {
+        let clients = self.devices.take().into_iter().flatten().map(|device| device.client);
+        for client in clients.chain(self.third.take()) {
             // Its data is about to be removed: how it ends matters to nobody.
-            let _ = tokio::time::timeout(CLEAR, device.client.close()).await;
+            let _ = tokio::time::timeout(CLEAR, client.close()).await;
         }
         if let Some(mut cluster) = self.cluster.take() {
             let _ = cluster.stop().await;
@@ -178,13 +183,14 @@ async fn play(stage: &mut Stage, lines: &[String], output: &Output) -> anyhow::R
 }
 
 async fn show(stage: &mut Stage, lines: &[String], output: &Output) -> anyhow::Result<Report> {
-    let Stage { folder, watch, progress, hostile, cluster, devices } = stage;
+    let Stage { folder, watch, progress, hostile, cluster, devices, third } = stage;
     let begun = instant();
     let ticket = Ticket::generate_private(&mut PlatformEntropy)?;
     let paths = [folder.join("device-a.db"), folder.join("device-b.db")];
     let opened = [Device::open(&paths[0], &ticket).await?, Device::open(&paths[1], &ticket).await?];
     let [a, b] = devices.insert(opened);
-    let authors = [a.client.author().0, b.client.author().0];
+    let c = third.insert(Device::client(&folder.join("device-c.db")).await?);
+    let authors = [&a.client, &b.client, c].map(|client| client.author().0);
     let needles = Arc::new(Needles::new(&authors, &ticket.topic().0, lines)?);
     let cluster = cluster.insert(Cluster::prepare(folder, &needles, watch.clone(), *hostile).await?);
     cluster.start(folder).await?;
@@ -213,9 +219,13 @@ async fn show(stage: &mut Stage, lines: &[String], output: &Output) -> anyhow::R
     conversation.busy(after).await?;
     progress.set_message("comparing");
     let measured = conversation.end(DRAIN).await?;
+    let mut report = Report::gather(lines, a, b, measured, cluster, begun).await?;
+    progress.set_message("somebody joins, reads, and is removed");
+    c.init_sync(&hops, &sync_url).await?;
+    report.members = Members::play(cluster, a, b, c, lines).await?;
+    report.look_again(cluster);
     progress.finish_and_clear();
-
-    let report = Report::gather(lines, a, b, measured, cluster, begun).await?;
+    c.close().await?;
     a.client.close().await?;
     b.client.close().await?;
     report.with_disks(cluster, &needles, &paths)

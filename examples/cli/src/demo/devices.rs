@@ -51,18 +51,23 @@ pub struct Shown {
 }
 
 impl Device {
-    /// A new device with a key of its own.
+    /// A new device with a key of its own, in a topic.
     pub async fn open(path: &Path, ticket: &Ticket) -> anyhow::Result<Self> {
+        let client = Self::client(path).await?;
+        let topic = client.open_topic(ticket).await?;
+        let updates = client.subscribe(topic).await?;
+        Ok(Self { client, updates, topic, log: ticket.log() })
+    }
+
+    /// A new device with a key of its own.
+    pub async fn client(path: &Path) -> anyhow::Result<Client> {
         let mut config = Config::new(path, PlatformEntropy.array()?);
         config.allow_plaintext = true;
         // Nobody at a demo waits a minute for a lost packet.
         config.look_before_retry = false;
         // Merging would be counted as latency.
         config.coalesce = Duration::ZERO;
-        let client = Client::open(config).await?;
-        let topic = client.open_topic(ticket).await?;
-        let updates = client.subscribe(topic).await?;
-        Ok(Self { client, updates, topic, log: ticket.log() })
+        Ok(Client::open(config).await?)
     }
 
     /// Connects and waits until it is live.

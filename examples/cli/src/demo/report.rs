@@ -15,6 +15,7 @@ use serde_json::{Value, json};
 use super::cluster::{Cluster, Node};
 use super::conversation::Measured;
 use super::devices::{Device, Holding};
+use super::members::Members;
 use super::search::{Found, Needles};
 use crate::status::reading;
 
@@ -35,6 +36,8 @@ pub struct Report {
     reading: [(Option<ReadPath>, String); 2],
     memory: Vec<(String, Option<u64>)>,
     hostile: Option<HostileRelay>,
+    /// Who joined and was removed.
+    pub members: Members,
     /// What the server's data folder shows.
     server_disk: Found,
     /// What the devices' own databases show: the search must be able to find something.
@@ -144,9 +147,18 @@ impl Report {
             reading,
             memory,
             hostile: HostileRelay::of(cluster, a, b).await?,
+            members: Members::default(),
             server_disk: Found::default(),
             device_disks: Found::default(),
         })
+    }
+
+    /// What the nodes got to see since must be as clean. (The figures are those of the conversation.)
+    pub fn look_again(&mut self, cluster: &Cluster) {
+        for (hop, node) in self.hops.iter_mut().zip(cluster.nodes()) {
+            let Hop { found, foreign_bodies, .. } = Hop::of(node);
+            (hop.found, hop.foreign_bodies) = (found, foreign_bodies);
+        }
     }
 
     /// Searches what is on disk, once nothing writes to it any more.
@@ -193,6 +205,7 @@ impl Report {
         let found_at_all =
             self.device_disks.authors > 0 && self.device_disks.texts > 0 && self.device_disks.kinds > 0;
         check(found_at_all, "the search does not even find what the devices store");
+        wrong.extend(self.members.wrong().into_iter().map(str::to_owned));
         wrong
     }
 
@@ -228,6 +241,7 @@ impl Report {
             "reading": self.reading.iter().map(|(path, _)| path.as_ref().map(reading)).collect::<Vec<_>>(),
             "hops": hops,
             "hostile": self.hostile.as_ref().map(HostileRelay::json),
+            "members": self.members.json(),
             "server_disk_clean": self.server_disk.is_clean(),
             "seconds": self.seconds,
         })
@@ -292,6 +306,9 @@ impl Report {
                 None => "not at all".to_owned(),
             };
             row(&format!("device {device} reads"), how);
+        }
+        for (name, value) in self.members.table() {
+            row(name, value);
         }
         row("the server's disk shows", describe(&self.server_disk, "topics, no sender"));
         out.trim_end().to_owned()

@@ -45,6 +45,14 @@ fn it_keeps_its_promises_on_a_text_of_ones_own() {
     }
     assert_eq!((&report["consistent"], &report["ok"]), (&true.into(), &true.into()), "{report}");
     assert_eq!(report["hidden_reading"], true, "{report}");
+    let members = &report["members"];
+    for (key, value) in
+        [("read_by_joined", 20), ("read_by_remaining", 20), ("read_by_removed", 0), ("opened_after", 0)]
+    {
+        assert_eq!(members[key], value, "{key}: {report}");
+    }
+    assert!(members["envelopes_after"].as_u64().unwrap() >= 20, "{report}");
+    assert_eq!(members["opened_before"], members["envelopes_before"], "{report}");
     for key in ["p50_ms", "p99_ms", "ops_per_s"] {
         assert!(report[key].as_f64().unwrap() > 0.0, "{key}: {report}");
     }
