@@ -71,6 +71,13 @@ impl Keeping {
         self.later(space, now);
     }
 
+    /// What this device said in a log has a place: if it is a space's, that may be what a rotation waits for.
+    pub(super) fn acknowledged(&mut self, log: LogId, now: Millis) {
+        if self.due.contains_key(&log) {
+            self.hurry(log, now);
+        }
+    }
+
     fn later(&mut self, space: LogId, at: Millis) {
         let due = self.due.entry(space).or_insert(at);
         *due = (*due).min(at);
@@ -274,6 +281,11 @@ impl State {
             let Some(topic) = self.topics.get(&id) else { continue };
             // An own rotation that has no place yet, and the keys it gives, are looked at when it has one.
             if topic.closed.is_some() || topic.rotates || topic.keys.write_key().is_none() {
+                continue;
+            }
+            // Why the space's own log moves is to stand before the place at which it ends: packets overtake each other,
+            // and who is removed reads nothing behind that place.
+            if log == &look.space && !topic.outbox.is_empty() {
                 continue;
             }
             let turn = Turn::Rotate(id);

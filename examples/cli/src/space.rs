@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use anyhow::{Context, ensure};
 use delta_client::{Client, SystemClock, WallClock};
+use delta_core::engine::Blocked;
 use delta_core::identity::{Identity, LogId};
 use delta_core::ops::{Action, Level, RoomText, SpaceText};
 use delta_core::space::Invite;
@@ -375,6 +376,8 @@ pub async fn close<T>(client: &Client, done: anyhow::Result<T>) -> anyhow::Resul
 
 /// How often an outbox is looked at.
 const LOOK: Duration = Duration::from_millis(20);
+/// Looks at a conversation that moved on after which nobody is expected to hand this device the new keys.
+const CLOSED_LOOKS: u32 = 250;
 
 impl At<'_> {
     /// Waits until what the server has is here.
@@ -394,11 +397,18 @@ impl At<'_> {
             return Ok(());
         }
         let delivered = async {
+            let mut closed = 0;
             loop {
                 let status = self.client.status(topic).await?;
                 if status.queued + status.sent == 0 {
                     return Ok(());
                 }
+                closed = if status.blocked == Some(Blocked::Closed) { closed + 1 } else { 0 };
+                anyhow::ensure!(
+                    closed < CLOSED_LOOKS,
+                    "not delivered: the conversation moved on since this device was given its keys; ask a manager \
+                     for a new invitation"
+                );
                 tokio::time::sleep(LOOK).await;
             }
         };

@@ -9,15 +9,18 @@ fn one(device: &Device, arguments: &[&str]) -> Value {
     lines.into_iter().next().unwrap_or_else(|| panic!("{arguments:?} printed nothing"))
 }
 
+#[track_caller]
 fn id(device: &Device, what: &str, arguments: &[&str]) -> String {
     one(device, arguments)[what].as_str().unwrap().to_owned()
 }
 
+#[track_caller]
 fn levels(device: &Device, space: &str) -> Vec<String> {
     let members = json_lines(&mut device.command(&["member", "list", "--space", space]));
     members.iter().map(|member| member["level"].as_str().unwrap_or("-").to_owned()).collect()
 }
 
+#[track_caller]
 fn room_texts(device: &Device, room: &str) -> Vec<String> {
     let messages = json_lines(&mut device.command(&["tail", "--once", "--last", "100", "--room", room]));
     texts(&messages).into_iter().map(str::to_owned).collect()
@@ -84,8 +87,10 @@ fn somebody_comes_by_invitation_writes_and_is_removed() {
     let audit = json_lines(&mut a.command(&["space", "audit", "--space", &space]));
     let kinds: Vec<_> = audit.iter().map(|line| line["kind"].as_str().unwrap()).collect();
     assert_eq!(kinds, ["member.remove", "member.add", "invite.create", "room.create", "space.create"]);
-    // The invitation was for one.
+    // The invitation was for one; and the space has moved on since.
     let c = network.stranger("c");
-    json_lines(&mut c.command(&["invite", "accept", &invitation]));
+    let late = c.command(&["invite", "accept", &invitation]).output().unwrap();
+    let stderr = String::from_utf8(late.stderr).unwrap();
+    assert!(stderr.contains("ask a manager for a new invitation"), "{stderr}");
     assert_eq!(levels(&a, &space), ["manage"]);
 }

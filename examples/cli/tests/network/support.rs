@@ -14,6 +14,7 @@ pub fn delta() -> Command {
 }
 
 /// The JSON values a command prints, one a line; it must succeed.
+#[track_caller]
 pub fn json_lines(command: &mut Command) -> Vec<Value> {
     let output = command.arg("--json").output().unwrap();
     assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
