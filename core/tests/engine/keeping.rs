@@ -2,7 +2,7 @@
 //! manager who kept everything can do nothing with it.
 
 use delta_core::crypto::{GroupCrypto, TwoParty};
-use delta_core::engine::{Command, CommandError, KEEP_MAX_MS, KEEP_MIN_MS, Reply};
+use delta_core::engine::{Command, CommandError, Handover, Input, KEEP_MAX_MS, KEEP_MIN_MS, Reply};
 use delta_core::entropy::SeededEntropy;
 use delta_core::identity::{Author, Identity, LogId, Millis, OperationId};
 use delta_core::ops::{
@@ -96,7 +96,7 @@ impl Town {
             let until = peer.device.now.plus(ms);
             while let Some(at) = peer.device.engine.next_wakeup().filter(|at| *at <= until) {
                 peer.device.now = at.max(peer.device.now);
-                peer.feed(vec![delta_core::engine::Input::Timeout]);
+                peer.feed(vec![Input::Timeout]);
                 peer.drain(&mut self.net);
                 peer.receive(&mut self.net);
             }
@@ -311,6 +311,29 @@ fn who_comes_later_reads_only_the_epoch_at_hand_where_it_is_not() {
     town.say(3, "third").unwrap();
     town.settle();
     assert_eq!(town.texts(1), ["first", "second", "third"]);
+}
+
+#[test]
+fn the_space_moves_only_behind_the_place_of_the_removal_so_that_who_is_removed_is_told() {
+    let mut town = Town::new(2, true);
+    let (space, room) = (town.ticket(0, town.space).topic(), town.ticket(0, town.room).topic());
+    town.people[0].hold = true;
+    town.remove(0, 2);
+    let waits = |town: &Town, topic: TopicId| {
+        let counts = town.people[0].reader().outbox_counts(topic).unwrap();
+        counts.queued + counts.sent
+    };
+    assert_eq!((waits(&town, space), waits(&town, room)), (1, 1), "the removal, and the room's rotation");
+    town.people[0].hold = false;
+    // Packets overtake each other: the last goes first.
+    for job in std::mem::take(&mut town.people[0].held).into_iter().rev() {
+        town.net.carry(&job);
+        let taken = Input::Posted { attempt: job.attempt, handover: Handover::Taken };
+        town.people[0].feed(vec![taken]);
+    }
+    town.settle();
+    assert_eq!((town.epochs(0), town.epochs(1)), ([1, 1], [1, 1]));
+    assert_eq!((town.members(1).len(), town.members(2).len()), (2, 2), "who was removed knows it");
 }
 
 #[test]
