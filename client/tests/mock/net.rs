@@ -56,6 +56,8 @@ pub struct World {
     pub infos: usize,
     /// How often a relay was asked for the set of records.
     pub record_sets: usize,
+    /// When the server signed the record it gives itself: no later than any set that was signed since.
+    began: Millis,
     /// When the nodes signed the records that relays serve; `None`: they serve none.
     pub signed: Option<Millis>,
     /// What relays serve instead.
@@ -129,6 +131,7 @@ impl Net {
                 packets: 0,
                 infos: 0,
                 record_sets: 0,
+                began: now(),
                 signed: Some(now()),
                 served: None,
                 says: None,
@@ -535,7 +538,10 @@ async fn server(net: &Net, mut stream: TcpStream) -> Option<()> {
             return answer(net, &mut stream, says, "", "").await;
         }
         let url = format!("http://{}", net.server);
-        let record = net.world().server.identity().record(NodeKind::Sync, &url, "server", now()).to_json();
+        let record = {
+            let world = net.world();
+            world.server.identity().record(NodeKind::Sync, &url, "server", world.began).to_json()
+        };
         let info = format!("{{\"record\":{record},\"protocol\":[1,2]}}");
         return answer(net, &mut stream, Answer::Status(200), "", &info).await;
     }
