@@ -9,7 +9,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::time::Duration;
 
-use crate::{cargo, python};
+use crate::{cargo, packages, python};
 
 /// Operations the page must count.
 const OPERATIONS: usize = 5;
@@ -100,26 +100,11 @@ fn expected() -> Vec<(&'static str, String)> {
     ]
 }
 
-/// The browser's name; installs it where apt and the rights for it are there.
+/// The browser's name; installed where that may be done here.
 pub fn installed() -> Result<&'static str, String> {
     const NAME: &str = "chromium";
-    if works(NAME, &["--version"]) {
-        return Ok(NAME);
-    }
-    println!("installing {NAME}");
-    let install = ["install", "--yes", "--no-install-recommends", NAME];
-    if (works("apt-get", &install) || works("apt-get", &["update"]) && works("apt-get", &install))
-        && works(NAME, &["--version"])
-    {
-        return Ok(NAME);
-    }
-    Err(format!("{NAME} is missing and could not be installed (apt-get install {NAME})"))
-}
-
-fn works(program: &str, arguments: &[&str]) -> bool {
-    let mut command = Command::new(program);
-    command.args(arguments).env("DEBIAN_FRONTEND", "noninteractive").stdout(Stdio::null());
-    command.status().is_ok_and(|status| status.success())
+    packages::needed(NAME, || !packages::has(NAME))?;
+    Ok(NAME)
 }
 
 /// A server of the debug profile; killed when dropped.

@@ -5,7 +5,8 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use crate::cargo;
-use crate::steps::Outcome;
+use crate::stamp::Stamp;
+use crate::steps::{Outcome, not_here};
 
 /// Where the environment lies, below the target folder.
 const ENVIRONMENT: &str = "python";
@@ -18,10 +19,7 @@ pub fn client() -> Outcome {
         Ok(python) => python,
         // A machine that cannot install packages says so; CI must be one that can.
         Err(why) if std::env::var_os("CI").is_some() => return failed(&why),
-        Err(why) => {
-            println!("!! NOT CHECKED HERE: {why}");
-            return Outcome::NotChecked(why);
-        }
+        Err(why) => return not_here(&why),
     };
     let vectors = ["-m", "unittest", "discover", "-s", "examples/python"];
     if let Err(why) = run(&python, &vectors) {
@@ -47,18 +45,16 @@ pub fn environment() -> Result<PathBuf, String> {
     let target = cargo::programs("debug")?;
     let folder = target.parent().ok_or("no target folder")?.join(ENVIRONMENT);
     let python = folder.join(if cfg!(windows) { "Scripts/python.exe" } else { "bin/python" });
-    let stamp = folder.join("installed");
-    let wanted = std::fs::read_to_string(cargo::root().join(REQUIREMENTS))
-        .map_err(|error| format!("{REQUIREMENTS}: {error}"))?;
-    if std::fs::read_to_string(&stamp).is_ok_and(|installed| installed == wanted) && python.is_file() {
+    let stamp = Stamp::new(&folder, &cargo::root().join(REQUIREMENTS))?;
+    if stamp.holds() && python.is_file() {
         return Ok(python);
     }
     let system = if cfg!(windows) { "python" } else { "python3" };
     run(Path::new(system), &["-m", "venv", &folder.to_string_lossy()])
         .map_err(|why| format!("no Python with the module venv: {why}"))?;
     let pip = ["-m", "pip", "install", "--quiet", "--disable-pip-version-check", "-r", REQUIREMENTS];
-    run(&python, &pip).map_err(|why| format!("pip cannot install {REQUIREMENTS}: {why}"))?;
-    std::fs::write(&stamp, wanted).map_err(|error| format!("{}: {error}", stamp.display()))?;
+    let install = || run(&python, &pip).map_err(|why| format!("pip cannot install {REQUIREMENTS}: {why}"));
+    stamp.renew(install)?;
     Ok(python)
 }
 

@@ -1,7 +1,7 @@
-//! `cargo xtask test`: everything CI runs, in the order that finds the cheap mistakes first. Swift, which needs root and
-//! a minute or two the first time, is a run of its own: `cargo xtask test --swift`.
+//! `cargo xtask test`: all that CI runs but Swift, in the order that finds the cheap mistakes first. Swift, which needs root
+//! and a minute or two the first time, is a run of its own: `cargo xtask test --swift`. CI runs both: `--all`.
 
-use crate::steps::{Action, Outcome, Step, not_here, run_all, run_cargo};
+use crate::steps::{Action, ONE_STEP, Outcome, Step, not_here, run_all, run_cargo, run_here};
 use crate::{
     Failure, bans, bindings, browser, cargo, dependencies, floors, links, notices, packaging, python,
     sample_app,
@@ -17,39 +17,39 @@ const SWIFT: &str = "binding-swift";
 /// The chaos run CI does: long enough for every fault a few times. `cargo xtask chaos --minutes 10` looks further.
 const CHAOS: &str = "--seed 1 --seconds 25";
 
-/// Runs all steps, or with `--only STEP` one, or with `--swift` the one that needs root.
+/// Runs all steps but Swift's, with `--all` that too; or with `--only STEP` one, or with `--swift` the one that needs root.
 pub fn run(arguments: &[String]) -> Result<(), Failure> {
     let mut steps = steps();
     match arguments.iter().map(String::as_str).collect::<Vec<_>>().as_slice() {
-        [] => {}
+        [] => steps.retain(|step| step.name != SWIFT),
+        ["--all"] => {}
         ["--list"] => {
-            for step in &steps {
-                println!("{}", step.name);
-            }
+            steps.iter().for_each(|step| println!("{}", step.name));
             return Ok(());
         }
-        ["--swift"] | ["--only", SWIFT] => {
-            steps = vec![programs(), Step { name: SWIFT, action: Action::Work(bindings::swift) }];
-        }
-        ["--only", name] => {
+        ["--swift"] => only(&mut steps, SWIFT)?,
+        ["--only", name] => only(&mut steps, name)?,
+        [ONE_STEP, name] => {
             steps.retain(|step| step.name == *name);
-            if steps.is_empty() {
-                return Err(Failure::Usage(format!(
-                    "no step is called `{name}`; see cargo xtask test --list"
-                )));
-            }
-            // A program is only as fresh as its last build.
-            let uses = |step: &Step| {
-                matches!(step.action, Action::Program(..) | Action::Work(_))
-                    || matches!(step.name, "browser" | "tests")
-            };
-            if steps.iter().any(uses) {
-                steps.insert(0, programs());
-            }
+            return steps.first().map_or(Err(unknown(name)), run_here);
         }
         other => return Err(Failure::Usage(format!("cargo xtask test does not know `{}`", other.join(" ")))),
     }
     if run_all(&steps) { Ok(()) } else { Err(Failure::Exit(1)) }
+}
+
+/// Leaves this step, after the programs if it starts some: a program is only as fresh as its last build.
+fn only(steps: &mut Vec<Step>, name: &str) -> Result<(), Failure> {
+    steps.retain(|step| step.name == name);
+    let step = steps.first().ok_or_else(|| unknown(name))?;
+    if matches!(step.action, Action::Program(..) | Action::Work(_)) || matches!(name, "browser" | "tests") {
+        steps.insert(0, programs());
+    }
+    Ok(())
+}
+
+fn unknown(name: &str) -> Failure {
+    Failure::Usage(format!("no step is called `{name}`; see cargo xtask test --list"))
 }
 
 fn steps() -> Vec<Step> {
@@ -76,6 +76,7 @@ fn steps() -> Vec<Step> {
         Step { name: "binding-python", action: Action::Work(bindings::python) },
         Step { name: "binding-kotlin", action: Action::Work(bindings::kotlin) },
         Step { name: "binding-typescript", action: Action::Work(bindings::typescript) },
+        Step { name: SWIFT, action: Action::Work(bindings::swift) },
         Step { name: "packaging", action: Action::Check(packaging::problems) },
         Step { name: "sample-app", action: Action::Work(sample_app::screens) },
         Step { name: "browser", action: Action::Check(browser::problems) },
@@ -118,9 +119,25 @@ fn wasm() -> Step {
 fn check_wasm() -> Outcome {
     const TARGET: &str = "wasm32-unknown-unknown";
     if !cargo::has_target(TARGET) && !cargo::add_target(TARGET) {
-        let why = format!("the target {TARGET} is not installed (rustup target add {TARGET})");
-        return not_here(why);
+        return not_here(&format!("the target {TARGET} is not installed (rustup target add {TARGET})"));
     }
     // The topic log brings the storage-free core with it.
     run_cargo(&format!("check -p delta-topic-log --locked --target {TARGET}"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_step_has_a_name_of_its_own_and_can_be_run_alone() {
+        let names: Vec<&str> = steps().iter().map(|step| step.name).collect();
+        for (index, name) in names.iter().enumerate() {
+            assert!(!names[..index].contains(name), "{name}");
+            let mut alone = steps();
+            assert!(only(&mut alone, name).is_ok());
+            assert_eq!(alone.last().map(|step| step.name), Some(*name));
+        }
+        assert!(names.contains(&SWIFT) && only(&mut steps(), "no such step").is_err());
+    }
 }

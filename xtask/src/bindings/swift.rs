@@ -38,6 +38,7 @@ pub fn test() -> Result<(), String> {
             .to_owned());
     }
     packages::needed(PACKAGES, || !TOOLS.into_iter().all(packages::has))?;
+    may_mount()?;
     build()?;
     let cache = cache()?;
     let root = root_in(&cache)?;
@@ -56,15 +57,53 @@ fn root_in(cache: &Path) -> Result<PathBuf, String> {
     lock.lock().map_err(told)?;
     let (root, partial) = (cache.join(ROOT), cache.join(format!("{ROOT}.partial")));
     if root.is_dir() {
-        println!("the root for Swift is in {}", root.display());
-        return Ok(root);
+        match fault(&root)? {
+            None => {
+                println!("the root for Swift is in {}", root.display());
+                return Ok(root);
+            }
+            // A cache that was cut, say.
+            Some(fault) => println!("the root in {} is of no use: {fault}", root.display()),
+        }
+        remove(&root)?;
     }
     println!("making a root for Swift in {} ({COST})", root.display());
     // What an interrupted run left. Nothing is mounted in it: its mounts ended with that run.
-    run(Command::new("rm").args(["--recursive", "--force", "--one-file-system"]).arg(&partial))?;
+    remove(&partial)?;
     run(&mut script("make", &partial))?;
+    if let Some(fault) = fault(&partial)? {
+        return Err(format!("the root for Swift was made, and {fault}"));
+    }
     std::fs::rename(&partial, &root).map_err(told)?;
     Ok(root)
+}
+
+fn remove(folder: &Path) -> Result<(), String> {
+    run(Command::new("rm").args(["--recursive", "--force", "--one-file-system"]).arg(folder))
+}
+
+/// What is wrong with a root; nothing, when it is whole.
+fn fault(root: &Path) -> Result<Option<String>, String> {
+    let mut command = Command::new("sh");
+    command.arg(cargo::root().join(SCRIPT)).arg("check").arg(root);
+    let checked = command.output().map_err(|error| format!("sh did not start: {error}"))?;
+    let said = String::from_utf8_lossy(&checked.stdout).trim().to_owned();
+    Ok((!checked.status.success()).then_some(said))
+}
+
+/// Whether this machine lets root make namespaces and mount in them: in many containers it does not.
+fn may_mount() -> Result<(), String> {
+    let mut command = Command::new("setpriv");
+    command.args(ALONE).args(["-c", "mount -t tmpfs tmpfs /mnt"]);
+    let tried = command.output().map_err(|error| format!("setpriv did not start: {error}"))?;
+    if tried.status.success() {
+        return Ok(());
+    }
+    let why = String::from_utf8_lossy(&tried.stderr).trim().to_owned();
+    Err(format!(
+        "root may not mount in a namespace of its own here, which the root for Swift needs: {why}. In a container, \
+         start it with the capability SYS_ADMIN (docker run --cap-add SYS_ADMIN --security-opt apparmor=unconfined)"
+    ))
 }
 
 fn script(task: &str, root: &Path) -> Command {
@@ -78,4 +117,45 @@ fn cache() -> Result<PathBuf, String> {
     let named = std::env::var_os("XDG_CACHE_HOME").map(PathBuf::from).filter(|path| path.is_absolute());
     let own = || std::env::var_os("HOME").map(|home| Path::new(&home).join(".cache"));
     Ok(named.or_else(own).ok_or("neither XDG_CACHE_HOME nor HOME is set")?.join("delta"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Packages that `check` asks for, and a file of one of them.
+    fn root(name: &str) -> PathBuf {
+        let root = std::env::temp_dir().join(format!("delta-swift-root-{}-{name}", std::process::id()));
+        let info = root.join("var/lib/dpkg/info");
+        std::fs::create_dir_all(&info).unwrap();
+        std::fs::create_dir_all(root.join("usr/bin")).unwrap();
+        std::fs::write(root.join("usr/bin/swiftc"), "#!").unwrap();
+        std::fs::write(root.join("var/lib/dpkg/status"), "Status: install ok installed\n").unwrap();
+        for package in ["swiftlang", "libswiftlang", "libstdc++-14-dev:amd64", "dash", "coreutils"] {
+            std::fs::write(info.join(format!("{package}.list")), "/usr/bin/swiftc\n/var/lib/apt/lists\n")
+                .unwrap();
+        }
+        root
+    }
+
+    #[test]
+    fn a_root_that_is_empty_or_was_cut_is_found_out() {
+        let whole = root("whole");
+        assert_eq!(fault(&whole).unwrap(), None);
+        for (name, harm, wanted) in [
+            ("cut", "usr/bin/swiftc", "/usr/bin/swiftc is missing in it"),
+            ("early", "var/lib/dpkg/info/swiftlang.list", "swiftlang is not installed in it"),
+        ] {
+            let root = root(name);
+            std::fs::remove_file(root.join(harm)).unwrap();
+            assert_eq!(fault(&root).unwrap().as_deref(), Some(wanted));
+            std::fs::remove_dir_all(root).unwrap();
+        }
+        std::fs::write(whole.join("var/lib/dpkg/status"), "Status: install ok half-configured\n").unwrap();
+        assert_eq!(fault(&whole).unwrap().as_deref(), Some("a package in it is installed by half"));
+        std::fs::remove_dir_all(&whole).unwrap();
+        std::fs::create_dir(&whole).unwrap();
+        assert_eq!(fault(&whole).unwrap().as_deref(), Some("swiftlang is not installed in it"));
+        std::fs::remove_dir(whole).unwrap();
+    }
 }

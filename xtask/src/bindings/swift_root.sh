@@ -1,7 +1,7 @@
 #!/bin/sh
-# A Debian 13 root with Swift: `make ROOT` writes it, `run ROOT REPOSITORY PROGRAMS SCRATCH` builds the bindings in it and
-# runs their tests. Called in a mount and process namespace of its own: whatever is mounted or started here ends with
-# it, however it ends.
+# A Debian 13 root with Swift: `make ROOT` writes it, `check ROOT` says what is missing in it, `run ROOT REPOSITORY PROGRAMS
+# SCRATCH` builds the bindings in it and runs their tests. `make` and `run` are called in a mount and process namespace of
+# their own: whatever is mounted or started here ends with it, however it ends.
 set -eu
 root=$2
 
@@ -14,12 +14,58 @@ inside() {
     chroot "$root" /usr/bin/env -i HOME=/tmp PATH=/usr/sbin:/usr/bin:/sbin:/bin LC_ALL=C.UTF-8 "$@"
 }
 
+# As `inside`, on the network: through the proxies of this machine, whichever way they are named.
+online() {
+    for name in http_proxy https_proxy no_proxy HTTP_PROXY HTTPS_PROXY NO_PROXY; do
+        eval "value=\${$name:-}"
+        if [ -n "$value" ]; then set -- "$name=$value" "$@"; fi
+    done
+    inside "$@"
+}
+
+# What is wrong with the root; nothing, when it is whole. What was unpacked from an archive that was cut lacks files.
+fault() {
+    info=$root/var/lib/dpkg/info
+    for package in swiftlang libswiftlang libstdc++-14-dev dash coreutils; do
+        set -- "$info/$package.list" "$info/$package":*.list
+        if [ ! -e "$1" ] && [ ! -e "$2" ]; then
+            echo "$package is not installed in it"
+            return
+        fi
+    done
+    if grep '^Status:' "$root/var/lib/dpkg/status" | grep -qv 'install ok installed$'; then
+        echo "a package in it is installed by half"
+        return
+    fi
+    cat "$info"/*.list | while read -r file; do
+        # apt's lists are removed on purpose. A link may lead out of this folder: inside it leads to a file.
+        case $file in /var/lib/apt/*) continue ;; esac
+        if [ ! -e "$root$file" ] && [ ! -L "$root$file" ]; then
+            echo "$file is missing in it"
+            break
+        fi
+    done
+}
+
 case $1 in
+check)
+    found=$(fault)
+    if [ -n "$found" ]; then
+        echo "$found"
+        exit 1
+    fi
+    ;;
 make)
+    # debootstrap knows the environment alone, not what apt was told.
+    if [ -z "${http_proxy:-}" ]; then
+        proxy=$(apt-config shell proxy Acquire::http::Proxy 2> /dev/null || true)
+        eval "$proxy"
+        if [ -n "${proxy:-}" ] && [ "$proxy" != DIRECT ]; then export http_proxy="$proxy"; fi
+    fi
     debootstrap --variant=minbase trixie "$root"
     mkdir -p "$root/delta" "$root/programs" "$root/scratch"
     enter
-    inside DEBIAN_FRONTEND=noninteractive \
+    online DEBIAN_FRONTEND=noninteractive \
         apt-get install --yes --quiet --no-install-recommends swiftlang libstdc++-14-dev
     inside apt-get clean
     rm -rf "${root:?}"/var/lib/apt/lists/*

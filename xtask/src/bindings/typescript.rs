@@ -8,6 +8,7 @@ use std::process::Command;
 
 use super::kotlin::{Kotlin, files};
 use super::{build, copy, read_dir, run, run_there};
+use crate::stamp::Stamp;
 use crate::{cargo, packages};
 
 const PACKAGE: &str = "bindings/react-native";
@@ -54,8 +55,8 @@ pub fn installed() -> Result<PathBuf, String> {
     new_enough()?;
     let target = cargo::programs("debug")?;
     let place = target.parent().ok_or("no target folder")?.join("react-native");
-    let (stamp, wanted) = (place.join("installed"), read(&cargo::root().join(LOCK))?);
-    if std::fs::read_to_string(&stamp).is_ok_and(|installed| installed == wanted) {
+    let stamp = Stamp::new(&place, &cargo::root().join(LOCK))?;
+    if stamp.holds() && place.join("node_modules").is_dir() {
         return Ok(place);
     }
     for name in ["package.json", "package-lock.json"] {
@@ -64,8 +65,7 @@ pub fn installed() -> Result<PathBuf, String> {
     println!("fetching the packages of {LOCK} (once; half a minute, 240 MB)");
     let mut command = Command::new("npm");
     command.args(["ci", "--ignore-scripts", "--no-audit", "--no-fund", "--loglevel=error"]);
-    run_there(command.current_dir(&place))?;
-    std::fs::write(&stamp, wanted).map_err(|error| format!("{}: {error}", stamp.display()))?;
+    stamp.renew(|| run_there(command.current_dir(&place)))?;
     Ok(place)
 }
 
@@ -144,8 +144,4 @@ fn mirror(from: &Path, to: &Path) -> Result<(), String> {
         }
     }
     Ok(())
-}
-
-fn read(path: &Path) -> Result<String, String> {
-    std::fs::read_to_string(path).map_err(|error| format!("{}: {error}", path.display()))
 }
