@@ -19,8 +19,12 @@ const TARGETS: [&str; 5] = [
 ];
 /// How names of licence files begin, in lower case.
 const NAMES: [&str; 5] = ["license", "licence", "copying", "notice", "unlicense"];
+/// The texts of licences that read the same whoever wrote the work (SPDX), for packages without one.
+const STANDARD: [(&str, &str); 2] =
+    [("Apache-2.0", "LICENSE-APACHE"), ("MPL-2.0", "xtask/licences/MPL-2.0.txt")];
 const HEAD: &str = "Third-party notices\n\nlibdelta_ffi, the library inside the Android, iOS and React Native packages of \
-Delta, contains the packages below.\nWritten by `cargo xtask notices`.\n";
+Delta, contains the packages below.\nWhere a package brings no licence text, the standard text of its licence stands here; its source is at the address \
+beside its name.\nWritten by `cargo xtask notices`.\n";
 
 /// Writes the file anew.
 pub fn write() -> Result<(), Failure> {
@@ -54,7 +58,8 @@ fn notices() -> Result<String, String> {
         let folder =
             sources.iter().map(|place| place.join(format!("{name}-{version}"))).find(|path| path.is_dir());
         let folder = folder.ok_or(format!("the sources of {name} {version} are not in cargo's registry"))?;
-        for licence in licence_texts(&folder, licence)? {
+        let found = licence_texts(&folder, licence).map_err(|why| format!("{name} {version}: {why}"))?;
+        for licence in found {
             texts.entry(licence).or_default().insert(name);
         }
     }
@@ -103,7 +108,8 @@ fn package(line: &str) -> Option<Package> {
     (!own).then_some(Package { name, version, licence, repository })
 }
 
-/// The texts of a package's licence files, with lines ended alike. Where it may be used under MIT, that one.
+/// The texts of a package's licence files, with lines ended alike. Where it may be used under MIT, that one: unless parts of it
+/// are under another licence besides. Without a file, the text of the licence that its name stands for.
 fn licence_texts(folder: &Path, licence: &str) -> Result<Vec<String>, String> {
     let fail = |error: std::io::Error| format!("{}: {error}", folder.display());
     let mut files = Vec::new();
@@ -115,17 +121,32 @@ fn licence_texts(folder: &Path, licence: &str) -> Result<Vec<String>, String> {
         }
     }
     files.sort();
-    if licence.contains("MIT") && files.iter().any(|(name, _)| name.contains("mit")) {
+    if files.is_empty() {
+        return standard_text(licence).map(|text| vec![text]);
+    }
+    // `MIT AND (MIT OR Apache-2.0)` is MIT whichever is chosen.
+    let mit_alone = licence.split(" AND ").all(|part| part.contains("MIT"));
+    if mit_alone && files.iter().any(|(name, _)| name.contains("mit")) {
         files.retain(|(name, _)| name.contains("mit") || name.starts_with("notice"));
     }
-    let mut texts = Vec::new();
-    for (_, path) in files {
-        let bytes = std::fs::read(&path).map_err(fail)?;
-        let lines: Vec<String> =
-            String::from_utf8_lossy(&bytes).lines().map(|line| line.trim_end().to_owned()).collect();
-        texts.push(lines.join("\n").trim().to_owned());
+    files.into_iter().map(|(_, path)| Ok(lines_alike(&std::fs::read(&path).map_err(fail)?))).collect()
+}
+
+/// The text a licence is known by, for a package that brings none: of the licences that need no name of an author in it.
+fn standard_text(licence: &str) -> Result<String, String> {
+    let offered: Vec<&str> = licence.split(" OR ").collect();
+    match STANDARD.iter().find(|(name, _)| offered.contains(name)) {
+        Some((_, file)) => {
+            let text = std::fs::read(cargo::root().join(file)).map_err(|error| format!("{file}: {error}"))?;
+            Ok(lines_alike(&text))
+        }
+        None => Err(format!("no licence text in the package, and none here for `{licence}`")),
     }
-    Ok(texts)
+}
+
+fn lines_alike(text: &[u8]) -> String {
+    let text = String::from_utf8_lossy(text);
+    text.lines().map(str::trim_end).collect::<Vec<_>>().join("\n").trim().to_owned()
 }
 
 /// Where cargo keeps packages' sources: a folder per registry.
@@ -149,5 +170,40 @@ mod tests {
         assert_eq!(read("delta-ffi v0.1.0 (/somewhere/bindings/ffi)|MIT|"), None);
         assert_eq!(read("other v1.0.0 (/somewhere)|MIT|"), None);
         assert_eq!(read(""), None);
+    }
+
+    /// A package with these files, each of which says its own name.
+    fn package_with(name: &str, files: &[&str]) -> PathBuf {
+        let folder = std::env::temp_dir().join(format!("delta-notices-{}-{name}", std::process::id()));
+        std::fs::create_dir_all(&folder).unwrap();
+        files.iter().for_each(|file| std::fs::write(folder.join(file), format!("{file}\r\n")).unwrap());
+        folder
+    }
+
+    #[test]
+    fn of_licences_to_choose_from_one_is_shown_and_of_licences_joined_by_and_all() {
+        let both = ["LICENSE-APACHE", "LICENSE-MIT", "NOTICE", "README"];
+        let parts = ["LICENSE-APACHE", "LICENSE-MIT", "LICENSE-UNICODE"];
+        for (name, files, licence, wanted) in [
+            ("or", &both[..], "MIT OR Apache-2.0", &["LICENSE-MIT", "NOTICE"][..]),
+            ("old", &both[..2], "MIT/Apache-2.0", &["LICENSE-MIT"]),
+            ("and", &parts[..], "(MIT OR Apache-2.0) AND Unicode-3.0", &parts[..]),
+            ("same", &both[..2], "MIT AND (MIT OR Apache-2.0)", &["LICENSE-MIT"]),
+        ] {
+            let folder = package_with(name, files);
+            assert_eq!(licence_texts(&folder, licence).unwrap(), wanted, "{licence}");
+            std::fs::remove_dir_all(folder).unwrap();
+        }
+    }
+
+    #[test]
+    fn a_package_without_a_text_gets_the_one_its_licence_is_known_by_or_is_refused() {
+        let folder = package_with("none", &["README"]);
+        let text = |licence| licence_texts(&folder, licence);
+        assert!(text("MIT OR Apache-2.0").unwrap()[0].starts_with("Apache License\n"));
+        assert!(text("MPL-2.0").unwrap()[0].starts_with("Mozilla Public License Version 2.0\n"));
+        // Its text names who wrote the work.
+        assert!(text("MIT").is_err() && text("Apache-2.0 AND ISC").is_err());
+        std::fs::remove_dir_all(folder).unwrap();
     }
 }
