@@ -1,6 +1,6 @@
 //! One sync server and three relays as child processes on loopback, each behind a tap.
 
-use std::net::{SocketAddr, TcpListener};
+use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::process::Stdio;
 use std::sync::Arc;
@@ -17,7 +17,7 @@ use tokio::net::TcpStream;
 use tokio::process::Command;
 
 use super::hostile::Hostile;
-use super::program::{Program, Watch};
+use super::program::{Address, Program, Watch};
 use super::search::Needles;
 use super::tap::Tap;
 use crate::platform::{PlatformEntropy, now};
@@ -55,7 +55,7 @@ pub struct Node {
     /// Its data folder.
     pub data: PathBuf,
     role: &'static str,
-    listen: SocketAddr,
+    address: Address,
     record: RecordObject,
     log: PathBuf,
     program: Option<Program>,
@@ -165,18 +165,14 @@ impl Cluster {
         let trust = self.directory.trust.to_string();
         let node = &mut self.nodes[index];
         let mut command = program(node.role)?;
-        command
-            .arg("--data")
-            .arg(&node.data)
-            .arg("--listen")
-            .arg(node.listen.to_string())
-            .arg("--allow-private");
+        command.arg("--data").arg(&node.data).args(["--listen", "127.0.0.1:0", "--allow-private"]);
         if node.role == "relay" {
             command.arg("--directory").arg(folder.join("list.json"));
             command.arg("--records").arg(folder.join("records.json"));
             command.args(["--trust", &trust, "--batch-ms", "0"]);
         }
-        node.program = Some(Program::start(&node.name, command, &node.log, self.watch.clone())?);
+        let address = Arc::clone(&node.address);
+        node.program = Some(Program::start(&node.name, command, &node.log, self.watch.clone(), address)?);
         Ok(())
     }
 }
@@ -190,8 +186,8 @@ impl Node {
         needles: &Arc<Needles>,
         hostile: Option<Arc<Hostile>>,
     ) -> anyhow::Result<Self> {
-        let listen = free_address()?;
-        let tap = Tap::start(listen, Arc::clone(needles), hostile).await?;
+        let address = Address::default();
+        let tap = Tap::start(address.subscribe(), Arc::clone(needles), hostile).await?;
         let data = folder.join(name.replace(' ', "-"));
         let log = folder.join(format!("{}.log", name.replace(' ', "-")));
         let mut command = program(role)?;
@@ -200,13 +196,13 @@ impl Node {
         let output = command.stdin(Stdio::null()).kill_on_drop(true).output().await?;
         ensure!(output.status.success(), "{name}: {}", String::from_utf8_lossy(&output.stderr));
         let record = RecordObject::parse(std::str::from_utf8(&output.stdout)?.trim())?;
-        Ok(Self { name, tap, data, role, listen, record, log, program: None })
+        Ok(Self { name, tap, data, role, address, record, log, program: None })
     }
 
     /// A program that ends instead is reported by its keeper.
     async fn until_it_answers(&self) -> anyhow::Result<()> {
         let answers = async {
-            while get(self.listen, "/health").await.is_err() {
+            while self.get("/health").await.is_err() {
                 tokio::time::sleep(ASK).await;
             }
         };
@@ -226,7 +222,8 @@ impl Node {
 
     /// Asks the program itself, past its tap.
     pub async fn get(&self, path: &str) -> anyhow::Result<String> {
-        get(self.listen, path).await
+        let address = *self.address.borrow();
+        get(address.with_context(|| format!("{} does not listen", self.name))?, path).await
     }
 }
 
@@ -258,11 +255,6 @@ fn sign(nodes: &[Node]) -> anyhow::Result<Directory> {
     let trust = NodeId(key.verifying_key().to_bytes());
     let records: Vec<String> = nodes.iter().map(|node| node.record.to_json()).collect();
     Ok(Directory { list: sign_list(&[key], &body), records: format!("[{}]", records.join(",")), trust })
-}
-
-/// A port nobody listens at. Nobody else on this machine is expected to take it before the program does.
-fn free_address() -> anyhow::Result<SocketAddr> {
-    Ok(TcpListener::bind("127.0.0.1:0")?.local_addr()?)
 }
 
 /// The body of an HTTP answer with status 200.

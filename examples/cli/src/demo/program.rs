@@ -1,11 +1,14 @@
 //! A server as a child process: watched while it runs, and never left behind.
 
+use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::process::{ExitStatus, Stdio};
+use std::sync::Arc;
 
 use anyhow::Context;
-use tokio::process::{ChildStdin, Command};
-use tokio::sync::{mpsc, oneshot};
+use tokio::io::{AsyncBufReadExt, BufReader};
+use tokio::process::{ChildStdin, ChildStdout, Command};
+use tokio::sync::{mpsc, oneshot, watch};
 use tokio::task::JoinHandle;
 
 use crate::programs::END_WITH_INPUT;
@@ -22,6 +25,12 @@ pub struct Ended {
 
 /// Where programs report that they ended.
 pub type Watch = mpsc::UnboundedSender<Ended>;
+
+/// What a server prints before its address once it listens.
+const LISTENING: &str = "listening on http://";
+
+/// Where a program listens, while it does. It chooses its port itself: one that is chosen for it may be another's by then.
+pub type Address = Arc<watch::Sender<Option<SocketAddr>>>;
 
 /// A running program; dropping it kills it.
 pub struct Program {
@@ -46,10 +55,17 @@ impl Ended {
 }
 
 impl Program {
-    /// Starts it with its log in `log`, and tells `watch` when it ends before it is killed.
-    pub fn start(name: &str, mut command: Command, log: &Path, watch: Watch) -> anyhow::Result<Self> {
+    /// Starts it with its log in `log`, tells `address` where it listens, for as long as it does, and `watch` when it
+    /// ends before it is killed.
+    pub fn start(
+        name: &str,
+        mut command: Command,
+        log: &Path,
+        watch: Watch,
+        address: Address,
+    ) -> anyhow::Result<Self> {
         let file = std::fs::File::options().create(true).append(true).open(log)?;
-        command.stdin(Stdio::piped()).stdout(Stdio::null()).stderr(file).kill_on_drop(true);
+        command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(file).kill_on_drop(true);
         // When this program is killed, the pipe closes, and the child ends by itself.
         command.env(END_WITH_INPUT, "1");
         // Ctrl-C is for this program, which ends its children itself.
@@ -57,18 +73,22 @@ impl Program {
         let mut child = command.spawn().with_context(|| name.to_owned())?;
         let pid = child.id();
         let input: Option<ChildStdin> = child.stdin.take();
+        let output = child.stdout.take();
         let (kill, killed) = oneshot::channel();
         let (name, log) = (name.to_owned(), log.to_path_buf());
         let keeper = tokio::spawn(async move {
             // Waiting for a child closes its input, so it is held here.
             let _input = input;
-            tokio::select! {
-                biased;
-                // Also when the sender is dropped.
-                _ = killed => drop(child.kill().await),
-                // Nobody listens any more when the demo ends at the same time.
-                status = child.wait() => drop(watch.send(Ended { name, status, log })),
-            }
+            let end = async {
+                tokio::select! {
+                    biased;
+                    // Also when the sender is dropped.
+                    _ = killed => drop(child.kill().await),
+                    // Nobody listens any more when the demo ends at the same time.
+                    status = child.wait() => drop(watch.send(Ended { name, status, log })),
+                }
+            };
+            tokio::join!(end, listen(output, &address));
         });
         Ok(Self { pid, kill, keeper })
     }
@@ -84,6 +104,18 @@ impl Program {
         let _ = self.kill.send(());
         self.keeper.await.context("the keeper of a program")
     }
+}
+
+/// Reads what a program prints until it ends.
+async fn listen(output: Option<ChildStdout>, address: &Address) {
+    let Some(output) = output else { return };
+    let mut lines = BufReader::new(output).lines();
+    while let Ok(Some(line)) = lines.next_line().await {
+        if let Some(listens) = line.strip_prefix(LISTENING).and_then(|rest| rest.parse().ok()) {
+            address.send_replace(Some(listens));
+        }
+    }
+    address.send_replace(None);
 }
 
 fn last_lines(log: &Path) -> String {

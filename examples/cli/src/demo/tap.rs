@@ -13,6 +13,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::tcp::{OwnedReadHalf, OwnedWriteHalf};
 use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::watch;
 
 use super::hostile::{Hostile, Meddler};
 use super::search::{Found, Needles, Scanner};
@@ -42,9 +43,9 @@ pub struct Tap {
 }
 
 impl Tap {
-    /// Listens on loopback in front of `node`.
+    /// Listens on loopback in front of `node`, which is where it runs now, if it runs.
     pub async fn start(
-        node: SocketAddr,
+        node: watch::Receiver<Option<SocketAddr>>,
         needles: Arc<Needles>,
         hostile: Option<Arc<Hostile>>,
     ) -> io::Result<Self> {
@@ -80,16 +81,17 @@ impl Drop for Tap {
 
 async fn accept(
     listener: TcpListener,
-    node: SocketAddr,
+    node: watch::Receiver<Option<SocketAddr>>,
     needles: Arc<Needles>,
     seen: Arc<Seen>,
     hostile: Option<Arc<Hostile>>,
 ) {
     while let Ok((outside, _)) = listener.accept().await {
         let (needles, seen) = (Arc::clone(&needles), Arc::clone(&seen));
+        // A node that is down refuses; so does its tap, by closing.
+        let Some(node) = *node.borrow() else { continue };
         let meddler = hostile.clone().map(|hostile| Meddler::new(hostile, node));
         tokio::spawn(async move {
-            // A node that is down refuses; so does its tap, by closing.
             let Ok(inside) = TcpStream::connect(node).await else { return };
             if outside.set_nodelay(true).and_then(|()| inside.set_nodelay(true)).is_err() {
                 return;

@@ -1,5 +1,6 @@
 //! `delta demo`: what it says, and that it leaves nothing behind when something goes wrong.
 
+use std::io::{BufRead, BufReader};
 use std::path::Path;
 use std::process::{Child, Command, Output, Stdio};
 use std::time::Duration;
@@ -145,13 +146,14 @@ fn a_server_does_not_care_for_its_input_otherwise() {
     };
     network.kill();
     // The same relay again, with an input that has ended.
-    let mut relay =
-        Command::new(&parts[0]).args(&parts[1..parts.len() - 1]).stdin(Stdio::null()).spawn().unwrap();
-    let listen = parts.iter().skip_while(|part| *part != "--listen").nth(1).unwrap();
-    while std::net::TcpStream::connect(listen).is_err() {
-        assert_eq!(relay.try_wait().unwrap(), None, "the relay ended");
-        std::thread::sleep(Duration::from_millis(5));
-    }
+    let mut command = Command::new(&parts[0]);
+    command.args(&parts[1..parts.len() - 1]).stdin(Stdio::null()).stdout(Stdio::piped());
+    let mut relay = command.spawn().unwrap();
+    let mut line = String::new();
+    BufReader::new(relay.stdout.take().unwrap()).read_line(&mut line).unwrap();
+    let address = line.trim_end().strip_prefix("listening on http://").expect(&line);
+    std::net::TcpStream::connect(address).unwrap();
+    assert_eq!(relay.try_wait().unwrap(), None, "the relay ended");
     relay.kill().unwrap();
     relay.wait().unwrap();
 }

@@ -38,6 +38,10 @@ impl Network {
             command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
         let mut line = String::new();
         BufReader::new(child.stdout.take().unwrap()).read_line(&mut line).unwrap();
+        if line.is_empty() {
+            let output = child.wait_with_output().unwrap();
+            panic!("the network ended ({}): {}", output.status, String::from_utf8_lossy(&output.stderr));
+        }
         Self { child, facts: serde_json::from_str(&line).unwrap(), dir }
     }
 
