@@ -8,10 +8,11 @@
 //!
 //! [`Membership::outlived`]: crate::space::Membership::outlived
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
-use super::io::Output;
+use super::io::{Output, Reply};
 use super::receive::News;
+use super::refusal::{CommandError, Unreadable};
 use super::seal::{SealJob, SealResult, SealWork, Sealed};
 use super::spaces::{random, store_error};
 use super::state::State;
@@ -45,14 +46,28 @@ const ROUNDS: usize = 4;
 pub(super) struct Keeping {
     due: BTreeMap<LogId, Millis>,
     turns: BTreeMap<Turn, Millis>,
-    /// The job given out, and when it is given up.
-    sealing: Option<(u64, Millis)>,
+    /// What could not be done is left alone until then, so that it neither repeats itself nor holds up anything else.
+    paused: BTreeMap<Turn, Millis>,
+    sealing: Option<Given>,
+    /// Spaces that have work for when nothing is given out.
+    waiting: BTreeSet<LogId>,
     jobs: u64,
+}
+
+/// The job given out.
+#[derive(Clone, Copy, Debug)]
+struct Given {
+    number: u64,
+    turn: Turn,
+    /// When it is given up.
+    until: Millis,
 }
 
 /// What managers' devices take turns at.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) enum Turn {
+    /// Of this device alone.
+    Prekey,
     Rotate(TopicId),
     Hand(LogId),
     Past(TopicId),
@@ -66,15 +81,59 @@ impl Keeping {
         Ok(Self { due, ..Self::default() })
     }
 
+    /// As [`Self::load`] once more; a job that is out stays one of its own.
+    pub(super) fn reload(&mut self, store: &Store, now: Millis) -> Result<(), StoreError> {
+        let jobs = self.jobs;
+        *self = Self { jobs, ..Self::load(store, now)? };
+        Ok(())
+    }
+
     /// A space is looked at in this batch.
     pub(super) fn hurry(&mut self, space: LogId, now: Millis) {
         self.later(space, now);
+    }
+
+    /// A topic is open no more: nobody's turn comes there.
+    pub(super) fn forget_turns(&mut self, topic: TopicId) {
+        for turn in [Turn::Rotate(topic), Turn::Past(topic)] {
+            self.done(&turn);
+        }
+    }
+
+    /// There is nothing to do there, or it is done.
+    fn done(&mut self, turn: &Turn) {
+        self.turns.remove(turn);
+        self.paused.remove(turn);
+    }
+
+    /// Takes a result: whose turn it was. `None`: nobody waits for it any more.
+    fn finish(&mut self, number: u64, now: Millis) -> Option<Turn> {
+        let given = self.sealing.take_if(|given| given.number == number)?;
+        for space in std::mem::take(&mut self.waiting) {
+            self.hurry(space, now);
+        }
+        Some(given.turn)
+    }
+
+    /// What was given out and not heard of again is given up.
+    fn give_up(&mut self, now: Millis) {
+        if self.sealing.take_if(|given| given.until <= now).is_some() {
+            self.waiting.clear();
+            self.hurry_all(now);
+        }
     }
 
     /// What this device said in a log has a place: if it is a space's, that may be what a rotation waits for.
     pub(super) fn acknowledged(&mut self, log: LogId, now: Millis) {
         if self.due.contains_key(&log) {
             self.hurry(log, now);
+        }
+    }
+
+    /// Every space is looked at in this batch.
+    fn hurry_all(&mut self, now: Millis) {
+        for due in self.due.values_mut() {
+            *due = (*due).min(now);
         }
     }
 
@@ -96,15 +155,12 @@ impl Keeping {
         if own {
             *at = (*at).min(now);
         }
-        *at
-    }
-
-    fn is_sealing(&self, now: Millis) -> bool {
-        self.sealing.is_some_and(|(_, until)| until > now)
+        let paused = self.paused.get(&turn).copied().filter(|paused| *paused > now);
+        paused.unwrap_or(*at)
     }
 
     pub(super) fn poll_timeout(&self) -> Option<Millis> {
-        let sealing = self.sealing.map(|(_, until)| until);
+        let sealing = self.sealing.map(|given| given.until);
         self.due.values().copied().min().into_iter().chain(sealing).min()
     }
 }
@@ -137,9 +193,7 @@ impl State {
         entropy: &mut dyn Entropy,
         staged: &mut Vec<Output>,
     ) -> Result<(), StoreError> {
-        if self.keeping.sealing.is_some_and(|(_, until)| until <= now) {
-            self.keeping.sealing = None;
-        }
+        self.keeping.give_up(now);
         for _ in 0..ROUNDS {
             let Some(first) = self.keeping.take_due(now) else { break };
             let mut next = Some(first);
@@ -171,25 +225,26 @@ impl State {
         let again = now.plus(LOOK_MS);
         if tx.belongs(&space)?.is_none() {
             // Claimed, and nothing known of it yet: whoever lets this device in has its bundle.
-            self.keep_bundle(tx, now, entropy, space, staged)?;
-            return Ok(again);
+            let bundle = self.keep_bundle(tx, now, entropy, space, staged)?;
+            return Ok(bundle.map_or(again, |at| at.min(again)));
         }
         let look = tx.look_at_space(space, |graph| look(graph, space, author))?;
         let Some(look) = look else { return Ok(again) };
+        let mut next = vec![again];
         if look.devices.len() > 1 || !look.devices.contains_key(&author) {
-            self.keep_bundle(tx, now, entropy, space, staged)?;
+            next.extend(self.keep_bundle(tx, now, entropy, space, staged)?);
         }
         let logs = tx.logs_of_space(&space)?;
-        self.take_keys(tx, now, &look, &logs, staged)?;
+        next.extend(self.take_keys(tx, now, &look, &logs, staged)?);
         if !look.manages {
-            return Ok(again);
+            return Ok(next.into_iter().min().unwrap_or(again));
         }
         let rotations = self.keep_rotated(tx, now, entropy, &look, &logs, staged)?;
         let past = self.keep_past(tx, now, entropy, &look, &logs, staged)?;
         let handed = self.keep_handed(tx, now, entropy, &look, &logs, staged)?;
         let unmuted = self.keep_unmuted(tx, now, entropy, &look, staged)?;
-        let turns = [rotations, past, handed, unmuted].into_iter().flatten();
-        Ok(turns.chain([again]).min().unwrap_or(again))
+        next.extend([rotations, past, handed, unmuted].into_iter().flatten());
+        Ok(next.into_iter().min().unwrap_or(again))
     }
 
     /// Whether this device may act on what others did: it has heard of what they did about it.
@@ -215,23 +270,26 @@ impl State {
         (!may).then(|| now.plus(LOOK_MS))
     }
 
+    /// Gives work to another thread, one job at a time. Gives when to look again at the latest: what comes of it, and
+    /// the end of what is out already, make the space be looked at.
     fn give_out(
         &mut self,
         now: Millis,
         entropy: &mut dyn Entropy,
+        (space, turn): (LogId, Turn),
         work: SealWork,
         staged: &mut Vec<Output>,
     ) -> Option<Millis> {
-        if self.keeping.is_sealing(now) {
-            // What it gives makes the space be looked at again.
-            return Some(now.plus(SEAL_MS));
+        if let Some(given) = self.keeping.sealing {
+            self.keeping.waiting.insert(space);
+            return Some(given.until);
         }
         let Ok(seed) = random(entropy) else { return Some(now.plus(AGAIN_MS)) };
         self.keeping.jobs += 1;
-        let (number, device) = (self.keeping.jobs, self.author());
-        self.keeping.sealing = Some((number, now.plus(SEAL_MS)));
+        let (number, device, until) = (self.keeping.jobs, self.author(), now.plus(SEAL_MS));
+        self.keeping.sealing = Some(Given { number, turn, until });
         staged.push(Output::Seal(Box::new(SealJob { number, device, now, seed, work })));
-        None
+        Some(until)
     }
 
     /// Keeps this device's key bundle where the space's managers see it.
@@ -242,26 +300,35 @@ impl State {
         entropy: &mut dyn Entropy,
         space: LogId,
         staged: &mut Vec<Output>,
-    ) -> Result<(), StoreError> {
-        let Some(id) = self.newest(&space) else { return Ok(()) };
-        let Some(topic) = self.topics.get(&id) else { return Ok(()) };
+    ) -> Result<Option<Millis>, StoreError> {
+        let Some(id) = self.newest(&space) else { return Ok(None) };
+        let Some(topic) = self.topics.get(&id) else { return Ok(None) };
         if topic.closed.is_some() || topic.keys.write_key().is_none() {
-            return Ok(());
+            return Ok(None);
         }
-        let secrets = tx.device_secrets()?;
+        let mut secrets = tx.device_secrets()?;
+        if let Some(kept) = secrets.as_ref().and_then(|secrets| secrets.forget_expired(now)) {
+            if let Ok(bytes) = kept.to_bytes() {
+                tx.put_device_secrets(&bytes)?;
+            }
+            secrets = Some(kept);
+        }
         let Some(secrets) = secrets.as_ref().filter(|secrets| !secrets.wants_rotation(now)) else {
+            let at = self.keeping.turn(Turn::Prekey, true, now, entropy);
+            if at > now {
+                return Ok(Some(at));
+            }
             let work = SealWork::Prekey(secrets.map(Box::new));
-            self.give_out(now, entropy, work, staged);
-            return Ok(());
+            return Ok(self.give_out(now, entropy, (space, Turn::Prekey), work, staged));
         };
         let (name, expires) = (format!("bundle:{space}"), secrets.expires().0.to_be_bytes());
         if tx.setting(&name)?.as_deref() == Some(&expires) {
-            return Ok(());
+            return Ok(None);
         }
-        let Ok(bundle) = TwoParty.bundle(secrets) else { return Ok(()) };
+        let Ok(bundle) = TwoParty.bundle(secrets) else { return Ok(None) };
         match self.publish(tx, now, id, Content::DeviceBundle(bundle), staged) {
-            Ok(_) => tx.set_setting(&name, &expires),
-            Err(error) => store_error(Err(error)),
+            Ok(_) => tx.set_setting(&name, &expires).map(|()| None),
+            Err(error) => again(error, now),
         }
     }
 
@@ -280,17 +347,19 @@ impl State {
             let Some(id) = self.newest(log) else { continue };
             let Some(topic) = self.topics.get(&id) else { continue };
             // An own rotation that has no place yet, and the keys it gives, are looked at when it has one.
-            if topic.closed.is_some() || topic.rotates || topic.keys.write_key().is_none() {
+            let is_gone = topic.unreadable == Some(Unreadable::Gone);
+            if topic.closed.is_some() || topic.rotates || is_gone || topic.keys.write_key().is_none() {
                 continue;
             }
             // Why the space's own log moves is to stand before the place at which it ends: packets overtake each other,
             // and who is removed reads nothing behind that place.
             if log == &look.space && !topic.outbox.is_empty() {
+                next = next.into_iter().chain([now.plus(AGAIN_MS)]).min();
                 continue;
             }
             let turn = Turn::Rotate(id);
             let Some(outlived) = self.is_outlived(tx, look, id)? else {
-                self.keeping.turns.remove(&turn);
+                self.keeping.done(&turn);
                 continue;
             };
             let at = match self.wait_for(now, entropy, turn, outlived.own, [log, &look.space]) {
@@ -349,8 +418,9 @@ impl State {
         let (Some(secrets), Some(row)) = (tx.device_secrets()?, tx.topic(id)?) else {
             return Ok(Some(now.plus(AGAIN_MS)));
         };
-        if self.keeping.is_sealing(now) {
-            return Ok(Some(now.plus(SEAL_MS)));
+        if let Some(given) = self.keeping.sealing {
+            self.keeping.waiting.insert(look.space);
+            return Ok(Some(given.until));
         }
         let mut to = Vec::new();
         for (device, access) in look.devices.iter().filter(|(device, _)| **device != self.author()) {
@@ -366,7 +436,7 @@ impl State {
             current: row.ticket,
             to,
         };
-        Ok(self.give_out(now, entropy, work, staged))
+        Ok(self.give_out(now, entropy, (look.space, Turn::Rotate(id)), work, staged))
     }
 
     /// Leaves behind what reads the epoch before: always in the space's own log, without which nobody can judge
@@ -396,7 +466,7 @@ impl State {
                 continue;
             };
             if tx.past_keys(log, before)?.iter().any(|known| known.topic() == ticket.topic()) {
-                self.keeping.turns.remove(&turn);
+                self.keeping.done(&turn);
                 continue;
             }
             let mut at = self.wait_for(now, entropy, turn, own, [log, &look.space]);
@@ -421,7 +491,7 @@ impl State {
     ) -> Result<Option<Millis>, StoreError> {
         match self.publish(tx, now, id, Content::EpochKeys(Box::new(keys)), staged) {
             Ok(_) => Ok(None),
-            Err(error) => store_error(Err(error)).map(|()| Some(now.plus(AGAIN_MS))),
+            Err(error) => again(error, now),
         }
     }
 
@@ -446,7 +516,7 @@ impl State {
             self.asking(tx, now, look, log, &mut lacking)?;
         }
         let Some((first, _)) = lacking.first() else {
-            self.keeping.turns.remove(&turn);
+            self.keeping.done(&turn);
             return Ok(None);
         };
         let (device, me) = (first.device(), self.author());
@@ -458,7 +528,7 @@ impl State {
         lacking.truncate(MAX_HANDED_KEYS);
         let (space, heads, secrets) = (look.space, look.heads.clone(), Box::new(secrets));
         let work = SealWork::Keys { space, heads, secrets, keys: lacking };
-        Ok(self.give_out(now, entropy, work, staged))
+        Ok(self.give_out(now, entropy, (look.space, turn), work, staged))
     }
 
     /// Devices that lack the key of the epoch a log lives in.
@@ -544,7 +614,7 @@ impl State {
         for (member, by, until) in mutes {
             let turn = Turn::Unmute(look.space, member);
             if until > now {
-                self.keeping.turns.remove(&turn);
+                self.keeping.done(&turn);
                 next = next.into_iter().chain([until]).min();
                 continue;
             }
@@ -553,9 +623,9 @@ impl State {
                 let unmute = crate::ops::Action::Unmute { member };
                 at = match self.act(tx, now, look.space, unmute, staged) {
                     Ok(_) => None,
-                    Err(error) => store_error(Err(error)).map(|()| Some(now.plus(AGAIN_MS)))?,
+                    Err(error) => again(error, now)?,
                 };
-                self.keeping.turns.remove(&turn);
+                self.keeping.done(&turn);
             }
             next = next.into_iter().chain(at).min();
         }
@@ -570,12 +640,16 @@ impl State {
         look: &Look,
         logs: &[LogId],
         staged: &mut Vec<Output>,
-    ) -> Result<(), StoreError> {
+    ) -> Result<Option<Millis>, StoreError> {
+        let mut next = None;
         for log in logs {
             let mut news = News::default();
             let failed = self.take_handed(tx, now, log, &mut news)?;
             for epoch in self.by_log.epochs(log) {
                 let Some(before) = epoch.checked_sub(1) else { continue };
+                if self.by_log.at(log, before).is_some() {
+                    continue;
+                }
                 for ticket in tx.past_keys(log, before)? {
                     self.adopt(tx, now, &ticket, &mut news)?;
                 }
@@ -588,10 +662,11 @@ impl State {
                 && look.devices.contains_key(&self.author())
                 && let Some(id) = self.newest(&look.space)
             {
-                self.keep_said(tx, now, id, EpochKeys::Ask { log: *log, epoch, failed }, staged)?;
+                let at = self.keep_said(tx, now, id, EpochKeys::Ask { log: *log, epoch, failed }, staged)?;
+                next = next.into_iter().chain(at).min();
             }
         }
-        Ok(())
+        Ok(next)
     }
 
     /// The epoch of which this device has no key, where a topic closed and nothing later is open.
@@ -688,25 +763,18 @@ impl State {
         sealed: Sealed,
         staged: &mut Vec<Output>,
     ) -> Result<(), StoreError> {
-        if self.keeping.sealing.is_none_or(|(number, _)| number != sealed.number) {
-            return Ok(());
-        }
-        self.keeping.sealing = None;
+        let Some(turn) = self.keeping.finish(sealed.number, now) else { return Ok(()) };
         let author = self.author();
         let is_same = |tx: &Tx<'_>, space: LogId, heads: &[OperationId]| {
             tx.look_at_space(space, |graph| graph.cite(author) == heads)
         };
         let done = match sealed.result {
-            SealResult::Prekey(secrets) => {
-                if let Ok(bytes) = secrets.to_bytes() {
+            SealResult::Prekey { replaced, secrets } => {
+                let is_newest = tx.device_secrets()?.map(|stored| stored.expires()) == replaced;
+                if let Some(bytes) = secrets.to_bytes().ok().filter(|_| is_newest) {
                     tx.put_device_secrets(&bytes)?;
                 }
-                for row in tx.spaces()? {
-                    self.keeping.hurry(row.space, now);
-                }
-                for space in self.keeping.due.keys().copied().collect::<Vec<_>>() {
-                    self.keeping.hurry(space, now);
-                }
+                self.keeping.hurry_all(now);
                 return Ok(());
             }
             SealResult::Rotation { space, topic, heads, prepared } => {
@@ -714,25 +782,37 @@ impl State {
                 if !is_same(tx, space, &heads)? || self.newest_of(topic) != Some(topic) {
                     return Ok(());
                 }
-                self.rotate(tx, now, topic, *prepared, staged)
+                self.rotate(tx, now, topic, *prepared, staged).map(Some)
             }
             SealResult::Keys { space, heads, keys } => {
                 self.keeping.hurry(space, now);
-                let Some(id) = self.newest(&space).filter(|_| !keys.is_empty()) else { return Ok(()) };
                 if !is_same(tx, space, &heads)? {
                     return Ok(());
                 }
-                let content = Content::EpochKeys(Box::new(EpochKeys::Hand(keys)));
-                self.publish(tx, now, id, content, staged)
+                match self.newest(&space).filter(|_| !keys.is_empty()) {
+                    Some(id) => {
+                        let content = Content::EpochKeys(Box::new(EpochKeys::Hand(keys)));
+                        self.publish(tx, now, id, content, staged).map(Some)
+                    }
+                    None => Ok(None),
+                }
             }
-            SealResult::Failed => return Ok(()),
+            SealResult::Failed => Ok(None),
         };
+        if !matches!(done, Ok(Some(_))) {
+            self.keeping.paused.insert(turn, now.plus(AGAIN_MS));
+        }
         store_error(done)
     }
 
     fn newest_of(&self, id: TopicId) -> Option<TopicId> {
         self.newest(&self.topics.get(&id)?.keys.log())
     }
+}
+
+/// When what could not be done now is tried again.
+fn again(error: CommandError, now: Millis) -> Result<Option<Millis>, StoreError> {
+    store_error(Err::<Reply, _>(error)).map(|()| Some(now.plus(AGAIN_MS)))
 }
 
 /// `None`: there is nothing to look after.
@@ -745,7 +825,8 @@ fn look(graph: &Membership, space: LogId, author: Author) -> Option<Look> {
         space,
         devices: graph.device_access(),
         me: graph.identity_in(&state, author),
-        manages: graph.standing(author).may_manage(),
+        // What a muted manager's device does counts for nothing.
+        manages: graph.standing(author).may_manage() && graph.standing(author).may_write(),
         history: graph.has_history(&state),
         heads: graph.cite(author),
     })

@@ -23,6 +23,7 @@ const OWN_SETTING: &str = "own-topic";
 impl State {
     /// At start: which topic it is. It is always read.
     pub(super) fn load_own(&mut self, store: &Store) -> Result<(), StoreError> {
+        self.own = None;
         let Some(ticket) = stored(store.setting(OWN_SETTING)?) else { return Ok(()) };
         self.own = Some(ticket.log());
         for topic in self.topics.values_mut().filter(|topic| topic.keys.log() == ticket.log()) {

@@ -262,8 +262,8 @@ impl State {
             own = Some(operation);
             if origin == Origin::Own {
                 news.acknowledged.push((operation, context.seq));
-                self.keeping.acknowledged(topic.keys.log(), now);
             }
+            self.keeping.acknowledged(topic.keys.log(), now);
         }
         // What a fork took out of the own log is taken like anyone's: its bytes say where the log ends elsewhere.
         let placed = own.map(|operation| ingest::place(tx, context, &operation)).transpose()?.flatten();

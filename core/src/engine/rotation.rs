@@ -295,7 +295,16 @@ impl State {
         }
         let Some((header, body)) = tx.operation_bytes(operation)? else { return Ok(()) };
         let Ok(operation) = VerifiedOperation::from_store(&header, &body) else { return Ok(()) };
-        self.take_rotation(tx, receipt, &operation, news, now)
+        self.take_rotation(tx, receipt, &operation, news, now)?;
+        // It does not count: others may have heard more. Whoever keeps the topic looks again.
+        let is_rotation = matches!(operation.body().content, Content::RoomRotate(_));
+        if let Some(topic) =
+            self.topics.get_mut(&receipt.topic).filter(|it| is_rotation && it.closed.is_none())
+        {
+            topic.rotates = false;
+            self.hurry_log_of(tx, now, receipt.topic)?;
+        }
+        Ok(())
     }
 
     /// The first rotation of a topic that counts, by place, closes it.
@@ -347,6 +356,7 @@ impl State {
         news.changes.extend(changes);
         topic.closed = Some(closed);
         topic.rotates = false;
+        self.keeping.forget_turns(id);
         news.events.push(Event::Closed { topic: id, rotator, successor });
         let lost = tx.remove_lost_rotations(id, &operation)?;
         news.events.extend(lost.into_iter().map(|operation| Event::RotationLost { topic: id, operation }));

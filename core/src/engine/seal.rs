@@ -57,7 +57,11 @@ pub struct Sealed {
 
 #[derive(Debug)]
 pub(super) enum SealResult {
-    Prekey(Box<DeviceSecrets>),
+    Prekey {
+        /// When the newest prekey expired of what was to be renewed.
+        replaced: Option<Millis>,
+        secrets: Box<DeviceSecrets>,
+    },
     Rotation {
         space: LogId,
         topic: TopicId,
@@ -83,10 +87,14 @@ fn run(job: SealJob, crypto: &dyn GroupCrypto) -> Option<SealResult> {
     let SealJob { device, now, seed, work, .. } = job;
     let mut entropy = SeededEntropy::new(*seed);
     Some(match work {
-        SealWork::Prekey(Some(secrets)) => {
-            SealResult::Prekey(Box::new(crypto.rotate_prekey(&secrets, now).ok()?))
+        SealWork::Prekey(stored) => {
+            let replaced = stored.as_ref().map(|secrets| secrets.expires());
+            let secrets = match stored {
+                Some(secrets) => crypto.rotate_prekey(&secrets, now).ok()?,
+                None => crypto.generate(now, &mut entropy).ok()?,
+            };
+            SealResult::Prekey { replaced, secrets: Box::new(secrets) }
         }
-        SealWork::Prekey(None) => SealResult::Prekey(Box::new(crypto.generate(now, &mut entropy).ok()?)),
         SealWork::Rotation { space, topic, heads, secrets, current, to, ends } => {
             let rotator = Rotator { device, secrets: &secrets };
             let to: Vec<_> =

@@ -6,6 +6,7 @@ use zeroize::Zeroizing;
 
 use super::event::Event;
 use super::io::{Output, Reply};
+use super::keeping::is_about_keys;
 use super::receive::News;
 use super::refusal::CommandError;
 use super::state::State;
@@ -61,8 +62,8 @@ pub(super) fn cited(
             graph.allows(author, action).map_err(CommandError::Refused)?;
             return Ok(heads);
         }
-        // With them others hand it keys, whatever it may write itself.
-        if matches!(content, Content::DeviceBundle(_)) {
+        // With these others hand it keys, whatever it may write itself.
+        if is_about_keys(content) && !is_for_managers(content) {
             return Ok(heads);
         }
         // A room that takes no messages moves all the same, and only managers move it.
@@ -348,7 +349,7 @@ impl State {
 }
 
 /// What the batch must fail with. Other errors are nobody's: nothing was asked for.
-pub(super) fn store_error(result: Result<Reply, CommandError>) -> Result<(), StoreError> {
+pub(super) fn store_error<T>(result: Result<T, CommandError>) -> Result<(), StoreError> {
     match result {
         // It was just made, so nobody else holds it.
         Err(CommandError::Store(error)) => Arc::try_unwrap(error).map_or(Ok(()), Err),

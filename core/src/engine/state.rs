@@ -266,7 +266,7 @@ impl State {
             self.insert_topic(row.topic, topic);
         }
         self.load_closes(store)?;
-        self.keeping = Keeping::load(store, now)?;
+        self.keeping.reload(store, now)?;
         for entry in store.outbox_entries()? {
             let Some(topic) = self.topics.get_mut(&entry.topic) else { continue };
             if entry.parked && topic.closed.is_none() {

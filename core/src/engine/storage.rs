@@ -42,6 +42,7 @@ impl State {
         for id in tx.wipe_logs(&self.author(), &logs)? {
             self.schedule(id, None);
             self.topics.remove(&id);
+            self.keeping.forget_turns(id);
             self.touched.remove(&id);
         }
         self.wiped = true;

@@ -32,8 +32,6 @@ pub struct Membership {
     fresh: Vec<OperationId>,
     /// Claims that an accepted operation answers.
     answered: BTreeSet<OperationId>,
-    /// Devices that did something here.
-    acted: BTreeSet<Author>,
     settled: RefCell<Settled>,
 }
 
@@ -92,7 +90,6 @@ impl Membership {
             suspended: BTreeSet::new(),
             fresh: Vec::new(),
             answered: BTreeSet::new(),
-            acted: BTreeSet::new(),
             settled: RefCell::default(),
         }
     }
@@ -146,7 +143,6 @@ impl Membership {
                     self.ends.remove(head);
                 }
                 self.ends.insert(id);
-                self.acted.insert(entry.author);
                 self.fresh.push(id);
                 if let Statement::Action(Action::Add { claim: Some(claim), .. }) = &entry.statement {
                     self.answered.insert(*claim);
@@ -311,18 +307,13 @@ impl Membership {
         (!state.is_revoked(identity, device)).then_some(identity)
     }
 
-    /// Every device of every member in a state of this space, and whose it is: who is to have the keys. A member
-    /// without a device that the space was told of is a device itself.
+    /// Every device of every member in a state of this space, and whose it is: who is to have the keys. The key of an
+    /// identity is its first device, which cannot be revoked.
     pub fn devices_in(&self, state: &State) -> BTreeMap<Author, Identity> {
         let told = state.told(&self.graph).filter(|(_, identity)| state.levels.contains_key(identity));
         let mut devices: BTreeMap<_, _> = told.collect();
-        let further: BTreeSet<_> = devices.values().copied().collect();
         for member in state.levels.keys() {
-            let own = Author(member.0);
-            // The key of an identity with devices is a device, too, when it has acted as one.
-            if !further.contains(member) || self.acted.contains(&own) {
-                devices.insert(own, *member);
-            }
+            devices.entry(Author(member.0)).or_insert(*member);
         }
         devices
     }

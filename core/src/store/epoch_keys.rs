@@ -84,9 +84,9 @@ impl Db {
         )
     }
 
-    /// The logs that a space judges: its own and its rooms'.
+    /// The logs that a space judges, its own first.
     pub fn logs_of_space(&self, space: &LogId) -> Result<Vec<LogId>, StoreError> {
-        self.all("SELECT log FROM space_log WHERE space = ?1 ORDER BY log", [space.0], |row| {
+        self.all("SELECT log FROM space_log WHERE space = ?1 ORDER BY room, log", [space.0], |row| {
             row.get(0).map(LogId)
         })
     }

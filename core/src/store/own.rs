@@ -41,10 +41,7 @@ impl Db {
             "SELECT pos, author, seq_num FROM operations
              WHERE substr(hash, 1, 8) = substr(?2, 1, 8) AND hash = ?2 AND log = ?1 AND place IS NOT NULL",
             [log.0, message.0],
-            |row| {
-                let (place, author) = (Place::from_bytes(row.get(0)?), Author(row.get(1)?));
-                Ok(Position { place, author, seq_num: row.get(2)? })
-            },
+            |row| position(row, 0),
         )
     }
 }
@@ -76,15 +73,24 @@ impl Tx<'_> {
 
     /// Moves the marker to messages that have come since another device had read them. Gives where it moved.
     pub(crate) fn catch_up_reading(&self, log: &LogId) -> Result<bool, StoreError> {
-        let ahead = self.all("SELECT message FROM read_ahead WHERE log = ?1", [log.0], |row| {
-            row.get(0).map(OperationId)
-        })?;
+        let ahead = self.all(
+            "SELECT r.message, o.pos, o.author, o.seq_num FROM read_ahead r
+             JOIN operations o ON substr(o.hash, 1, 8) = substr(r.message, 1, 8) AND o.hash = r.message
+             WHERE r.log = ?1 AND o.log = ?1 AND o.place IS NOT NULL",
+            [log.0],
+            |row| Ok((OperationId(row.get(0)?), position(row, 1)?)),
+        )?;
         let mut moved = false;
-        for message in ahead {
-            let Some(position) = self.position_of(log, &message)? else { continue };
+        for (message, position) in ahead {
             moved |= self.set_read(log, &position)?;
-            self.run("DELETE FROM read_ahead WHERE log = ?1 AND message = ?2", [log.0, message.0])?;
+            self.run("DELETE FROM read_ahead WHERE log = ?1 AND message = ?2", params![log.0, message.0])?;
         }
         Ok(moved)
     }
+}
+
+/// Where an operation stands, from the columns `pos, author, seq_num`.
+fn position(row: &rusqlite::Row<'_>, first: usize) -> rusqlite::Result<Position> {
+    let (place, author) = (Place::from_bytes(row.get(first)?), Author(row.get(first + 1)?));
+    Ok(Position { place, author, seq_num: row.get(first + 2)? })
 }

@@ -180,7 +180,16 @@ impl Tx<'_> {
                 }
                 Ok(Judged::Counts { manager, identity })
             }
-            Judgement::Counts { .. } | Judgement::Ignored => Ok(Judged::Ignored),
+            Judgement::Counts { .. } | Judgement::Ignored => {
+                if let Content::EpochKeys(keys) = &body.content
+                    && !needs_manager
+                    && self.graph(space, |graph| graph.standing(author).level.is_some())?
+                {
+                    // A member who is muted reads on.
+                    self.take_epoch_keys(space, fact, keys)?;
+                }
+                Ok(Judged::Ignored)
+            }
             Judgement::Waits(head) => self.wait(space, head, entry, log),
         }
     }
@@ -347,13 +356,6 @@ impl Tx<'_> {
     /// Spaces that changed since this was asked last.
     pub fn take_space_news(&self) -> BTreeSet<LogId> {
         std::mem::take(&mut self.spaces.borrow_mut().news)
-    }
-
-    /// The logs that a space judges, its own first.
-    pub fn logs_of_space(&self, space: &LogId) -> Result<Vec<LogId>, StoreError> {
-        self.all("SELECT log FROM space_log WHERE space = ?1 ORDER BY room, log", [space.0], |row| {
-            row.get(0).map(LogId)
-        })
     }
 
     /// These conversations are gone: graphs are read anew, and nothing is told of them.

@@ -4,7 +4,9 @@
 use delta_core::crypto::{GroupCrypto, TwoParty};
 use delta_core::engine::{Command, CommandError, Handover, Input, KEEP_MAX_MS, KEEP_MIN_MS, Reply};
 use delta_core::entropy::SeededEntropy;
-use delta_core::identity::{Author, Identity, LogId, Millis, OperationId};
+use delta_core::identity::{
+    Author, Certificate, Identity, IdentityKey, LogId, Millis, OperationId, Revocation,
+};
 use delta_core::ops::{
     Action, Body, Content, DeviceKey, Level, LogEnd, RoomText, Rotation, SpaceText, Ticket,
 };
@@ -67,6 +69,39 @@ impl Town {
         self.follow(who);
         self.settle();
         self.settle();
+    }
+
+    /// Somebody's second device, which is told of everything by the first one.
+    fn pair(&mut self, who: usize, seed: u8) -> usize {
+        let identity = IdentityKey::from_seed(&[self.seed(who); 32]);
+        let mut peer = alone(seed);
+        peer.device.now = self.people[who].device.now;
+        let certificate = Certificate::sign(&identity, peer.author(), peer.device.now);
+        let mut own = |peer: &mut Peer, ticket| {
+            let Reply::Ticket(ticket) = peer.command(&mut self.net, Command::OwnTopic { ticket }).unwrap()
+            else {
+                panic!("a ticket");
+            };
+            ticket
+        };
+        let ticket = own(&mut self.people[who], None);
+        own(&mut peer, Some(ticket));
+        peer.command(&mut self.net, Command::Certify { certificate }).unwrap();
+        for log in [self.space, self.room] {
+            let ticket = self.ticket(who, log);
+            peer.command(&mut self.net, Command::OpenTopic { ticket }).unwrap();
+        }
+        self.people.push(peer);
+        self.follow(self.people.len() - 1);
+        self.settle();
+        self.settle();
+        self.people.len() - 1
+    }
+
+    /// What somebody's key was made from.
+    fn seed(&self, who: usize) -> u8 {
+        let is = |seed: &u8| IdentityKey::from_seed(&[*seed; 32]).identity() == self.author(who).into();
+        (0..=255).find(is).unwrap()
     }
 
     /// Its app wants to read everything that is open.
@@ -401,7 +436,7 @@ fn a_key_that_does_not_open_is_asked_for_again_and_visible_until_it_comes() {
     town.settle();
     assert_eq!(town.texts(0), ["here at last"]);
     let reader = town.people[0].reader();
-    assert_eq!(reader.key_asks(&room).unwrap(), [(1, town.author(1))], "once");
+    assert_eq!(reader.key_asks(&room).unwrap(), [(1, town.author(1))]);
 }
 
 /// A manager who is removed, with what is known of the space before, and every key there was.
@@ -574,6 +609,81 @@ fn a_removed_manager_who_is_faster_than_the_rotation_does_not_move_the_space() {
 }
 
 #[test]
+fn keys_whose_sealing_never_ends_are_sealed_again() {
+    let mut town = Town::new(2, true);
+    town.people[0].idle = true;
+    town.remove(0, 2);
+    town.settle();
+    assert_eq!(town.people[0].unsealed.len(), 1);
+    town.wait(120_000);
+    assert!(town.people[0].unsealed.len() > 1, "given out again");
+    town.people[0].idle = false;
+    let last = town.people[0].unsealed.pop().unwrap();
+    town.people[0].feed(vec![Input::Sealed(delta_core::engine::seal(last))]);
+    town.settle();
+    assert_eq!((town.epochs(0), town.epochs(1)), ([1, 1], [1, 1]));
+}
+
+#[test]
+fn every_device_of_a_member_reads_on_after_a_removal_the_first_one_too() {
+    let mut town = Town::new(2, true);
+    let second = town.pair(1, 40);
+    town.say(second, "from my tablet").unwrap();
+    town.settle();
+    assert_eq!(town.texts(0), ["from my tablet"]);
+    assert_eq!(town.members(0).len(), 3, "three people with four devices");
+    town.remove(0, 2);
+    town.settle();
+    town.wait(KEEP_MAX_MS);
+    assert_eq!(town.epochs(0), [1, 1]);
+    town.agree(&[0, 1, second]);
+    town.say(0, "behind the removal").unwrap();
+    town.settle();
+    for device in [1, second] {
+        assert_eq!(town.texts(device), ["from my tablet", "behind the removal"], "device {device}");
+    }
+    assert_eq!(town.texts(2), ["from my tablet"]);
+}
+
+#[test]
+fn a_revoked_device_is_left_behind_and_its_persons_other_one_reads_on() {
+    let mut town = Town::new(1, true);
+    let second = town.pair(1, 40);
+    let identity = IdentityKey::from_seed(&[town.seed(1); 32]);
+    let revocation = Revocation::sign(&identity, town.author(second), town.people[1].device.now);
+    let command = Command::Revoke { revocation: Box::new(revocation) };
+    town.people[1].command(&mut town.net, command).unwrap();
+    town.settle();
+    town.wait(2 * KEEP_MAX_MS);
+    assert_eq!(town.epochs(0), [1, 1]);
+    town.agree(&[0, 1]);
+    assert_eq!(town.epochs(second), [0, 0]);
+    town.say(1, "without my tablet").unwrap();
+    town.settle();
+    assert_eq!((town.texts(0), town.texts(second)), (vec!["without my tablet".to_owned()], Vec::new()));
+    let refused = town.say(second, "found it").unwrap_err();
+    assert!(matches!(refused, CommandError::MayNotWrite), "{refused}");
+}
+
+#[test]
+fn a_muted_managers_device_leaves_the_keys_to_the_others() {
+    let mut town = Town::new(2, true);
+    town.promote(1);
+    let member = town.author(1).into();
+    town.act(0, Action::Mute { member, until: None }).unwrap();
+    town.settle();
+    // Who could do it is not there.
+    town.people[0].idle = true;
+    town.act(2, Action::Leave).unwrap();
+    let before = town.people[1].seals;
+    for _ in 0..3 {
+        town.wait(KEEP_MAX_MS);
+    }
+    assert_eq!(town.epochs(1), [0, 0]);
+    assert_eq!(town.people[1].seals, before, "what nobody would count is not sealed");
+}
+
+#[test]
 fn a_mute_ends_when_it_is_due_by_an_operation_of_one_manager() {
     let mut town = Town::new(2, true);
     town.promote(1);
@@ -620,7 +730,7 @@ fn a_rooms_cooldown_is_kept_by_whoever_sends_and_says_how_long_it_lasts() {
     town.say(1, "one").unwrap();
     town.people[1].device.now = town.people[1].device.now.plus(29_999);
     let refused = town.say(1, "two").unwrap_err();
-    assert!(matches!(refused, CommandError::Cooldown { left_ms: 1..=30_000 }), "{refused}");
+    assert!(matches!(refused, CommandError::Cooldown { left_ms: 1 }), "{refused}");
     town.people[1].device.now = town.people[1].device.now.plus(30_000);
     town.say(1, "two").unwrap();
     town.say(0, "managers wait for nothing").unwrap();

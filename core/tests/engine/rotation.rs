@@ -76,6 +76,8 @@ pub struct Peer {
     pub hold: bool,
     /// Keys that are not sealed yet.
     pub unsealed: Vec<SealJob>,
+    /// How many keys were given out to be sealed.
+    pub seals: usize,
     pub idle: bool,
 }
 
@@ -113,6 +115,7 @@ impl Peer {
             held: Vec::new(),
             hold: false,
             unsealed: Vec::new(),
+            seals: 0,
             idle: false,
         }
     }
@@ -179,7 +182,10 @@ impl Peer {
                     self.feed(vec![Input::Posted { attempt: job.attempt, handover: Handover::Taken }]);
                 }
                 Output::Seal(job) if self.idle => self.unsealed.push(*job),
-                Output::Seal(job) => self.feed(vec![Input::Sealed(seal(*job))]),
+                Output::Seal(job) => {
+                    self.seals += 1;
+                    self.feed(vec![Input::Sealed(seal(*job))]);
+                }
                 Output::Event(event) => self.events.push(event),
                 other => answer = reply(other).or(answer),
             }
