@@ -8,6 +8,10 @@
 //!
 //! [`Membership::outlived`]: crate::space::Membership::outlived
 
+mod hand;
+mod moves;
+mod take;
+
 use std::collections::{BTreeMap, BTreeSet};
 
 use super::io::{Output, Reply};
@@ -332,154 +336,6 @@ impl State {
         }
     }
 
-    /// Moves topics whose keys may be in the wrong hands.
-    fn keep_rotated(
-        &mut self,
-        tx: &mut Tx<'_>,
-        now: Millis,
-        entropy: &mut dyn Entropy,
-        look: &Look,
-        logs: &[LogId],
-        staged: &mut Vec<Output>,
-    ) -> Result<Option<Millis>, StoreError> {
-        let mut next = None;
-        for log in logs {
-            let Some(id) = self.newest(log) else { continue };
-            let Some(topic) = self.topics.get(&id) else { continue };
-            // An own rotation that has no place yet, and the keys it gives, are looked at when it has one.
-            let is_gone = topic.unreadable == Some(Unreadable::Gone);
-            if topic.closed.is_some() || topic.rotates || is_gone || topic.keys.write_key().is_none() {
-                continue;
-            }
-            // Why the space's own log moves is to stand before the place at which it ends: packets overtake each other,
-            // and who is removed reads nothing behind that place.
-            if log == &look.space && !topic.outbox.is_empty() {
-                next = next.into_iter().chain([now.plus(AGAIN_MS)]).min();
-                continue;
-            }
-            let turn = Turn::Rotate(id);
-            let Some(outlived) = self.is_outlived(tx, look, id)? else {
-                self.keeping.done(&turn);
-                continue;
-            };
-            let at = match self.wait_for(now, entropy, turn, outlived.own, [log, &look.space]) {
-                Some(at) => Some(at),
-                None => self.begin_rotation(tx, now, entropy, look, id, staged)?,
-            };
-            next = next.into_iter().chain(at).min();
-        }
-        Ok(next)
-    }
-
-    /// At which membership operations the epoch of a topic began; `None`: that is not known here.
-    fn began(&self, tx: &Tx<'_>, id: TopicId) -> Result<Option<Vec<OperationId>>, StoreError> {
-        let Some(topic) = self.topics.get(&id) else { return Ok(None) };
-        let (log, epoch) = (topic.keys.log(), topic.keys.epoch());
-        let Some(before) = epoch.checked_sub(1) else { return Ok(Some(Vec::new())) };
-        let before = self.by_log.at(&log, before).and_then(|before| self.topics.get(&before));
-        if let Some(closed) =
-            before.and_then(|before| before.closed.as_ref()).filter(|closed| closed.at.successor == id)
-        {
-            return Ok(Some(closed.heads.clone()));
-        }
-        // Whoever handed it to this device knew what had been done before.
-        let handed = tx.handed_to(&log, &self.author())?;
-        let Some(handed) = handed.iter().find(|handed| handed.topic == id) else { return Ok(None) };
-        Ok(stored(tx, &handed.operation)?.map(|operation| operation.body().auth_heads.clone()))
-    }
-
-    fn is_outlived(&self, tx: &Tx<'_>, look: &Look, id: TopicId) -> Result<Option<Outlived>, StoreError> {
-        let Some(topic) = self.topics.get(&id) else { return Ok(None) };
-        let (log, epoch, author) = (topic.keys.log(), topic.keys.epoch(), self.author());
-        let Some(began) = self.began(tx, id)? else { return Ok(None) };
-        if let Some(outlived) = tx.look_at_space(look.space, |graph| graph.outlived(&began, author))? {
-            return Ok(Some(outlived));
-        }
-        if epoch == 0 {
-            // A room's first keys stand in the space's log, for whoever reads that later.
-            let open = log != look.space && !look.history;
-            let made = tx.look_at_space(look.space, |graph| graph.room_maker(log) == look.me)?;
-            return Ok(open.then_some(Outlived { own: made }));
-        }
-        let held = tx.holders(&log, epoch)?.held;
-        let astray = held.iter().any(|(device, had)| look.devices.get(device) < Some(had));
-        Ok(astray.then_some(Outlived { own: false }))
-    }
-
-    fn begin_rotation(
-        &mut self,
-        tx: &Tx<'_>,
-        now: Millis,
-        entropy: &mut dyn Entropy,
-        look: &Look,
-        id: TopicId,
-        staged: &mut Vec<Output>,
-    ) -> Result<Option<Millis>, StoreError> {
-        let (Some(secrets), Some(row)) = (tx.device_secrets()?, tx.topic(id)?) else {
-            return Ok(Some(now.plus(AGAIN_MS)));
-        };
-        if let Some(given) = self.keeping.sealing {
-            self.keeping.waiting.insert(look.space);
-            return Ok(Some(given.until));
-        }
-        let mut to = Vec::new();
-        for (device, access) in look.devices.iter().filter(|(device, _)| **device != self.author()) {
-            let bundle = tx.device_bundle(device)?;
-            to.extend(bundle.map(|bundle| (bundle, *access == Access::Write)));
-        }
-        let work = SealWork::Rotation {
-            space: look.space,
-            topic: id,
-            heads: look.heads.clone(),
-            secrets: Box::new(secrets),
-            ends: tx.log_ends(&row.ticket.log())?,
-            current: row.ticket,
-            to,
-        };
-        Ok(self.give_out(now, entropy, (look.space, Turn::Rotate(id)), work, staged))
-    }
-
-    /// Leaves behind what reads the epoch before: always in the space's own log, without which nobody can judge
-    /// anything, elsewhere where history is readable.
-    fn keep_past(
-        &mut self,
-        tx: &mut Tx<'_>,
-        now: Millis,
-        entropy: &mut dyn Entropy,
-        look: &Look,
-        logs: &[LogId],
-        staged: &mut Vec<Output>,
-    ) -> Result<Option<Millis>, StoreError> {
-        let mut next = None;
-        for log in logs.iter().filter(|log| **log == look.space || look.history) {
-            let Some(id) = self.newest(log) else { continue };
-            let Some(topic) = self.topics.get(&id) else { continue };
-            let open = topic.closed.is_none() && topic.keys.write_key().is_some();
-            let Some(before) = topic.keys.epoch().checked_sub(1).filter(|_| open) else { continue };
-            let (turn, known) = (Turn::Past(id), self.by_log.at(log, before));
-            let closed = known.and_then(|id| self.topics.get(&id)).and_then(|it| it.closed.as_ref());
-            // By someone else there may be another: what leads here is what is left.
-            let Some(closed) = closed.filter(|closed| closed.at.successor == id) else { continue };
-            let own = closed.rotator == self.author();
-            let Some(ticket) = known.map(|id| tx.topic(id)).transpose()?.flatten().map(|row| row.ticket)
-            else {
-                continue;
-            };
-            if tx.past_keys(log, before)?.iter().any(|known| known.topic() == ticket.topic()) {
-                self.keeping.done(&turn);
-                continue;
-            }
-            let mut at = self.wait_for(now, entropy, turn, own, [log, &look.space]);
-            if at.is_none()
-                && let Some(past) = ticket.as_past()
-            {
-                at = self.keep_said(tx, now, id, past, staged)?;
-            }
-            next = next.into_iter().chain(at).min();
-        }
-        Ok(next)
-    }
-
     /// Publishes what nobody asked for; what cannot be published now is tried again.
     fn keep_said(
         &mut self,
@@ -493,111 +349,6 @@ impl State {
             Ok(_) => Ok(None),
             Err(error) => again(error, now),
         }
-    }
-
-    /// Hands keys to devices that lack them.
-    fn keep_handed(
-        &mut self,
-        tx: &mut Tx<'_>,
-        now: Millis,
-        entropy: &mut dyn Entropy,
-        look: &Look,
-        logs: &[LogId],
-        staged: &mut Vec<Output>,
-    ) -> Result<Option<Millis>, StoreError> {
-        let turn = Turn::Hand(look.space);
-        let mut lacking = Vec::new();
-        for log in logs {
-            if let Some(id) = self.newest(log)
-                && self.is_outlived(tx, look, id)?.is_none()
-            {
-                self.lacking(tx, now, look, id, &mut lacking)?;
-            }
-            self.asking(tx, now, look, log, &mut lacking)?;
-        }
-        let Some((first, _)) = lacking.first() else {
-            self.keeping.done(&turn);
-            return Ok(None);
-        };
-        let (device, me) = (first.device(), self.author());
-        let own = tx.look_at_space(look.space, |graph| graph.let_in_by(device, me))?;
-        if let Some(at) = self.wait_for(now, entropy, turn, own, [&look.space, &look.space]) {
-            return Ok(Some(at));
-        }
-        let Some(secrets) = tx.device_secrets()? else { return Ok(Some(now.plus(AGAIN_MS))) };
-        lacking.truncate(MAX_HANDED_KEYS);
-        let (space, heads, secrets) = (look.space, look.heads.clone(), Box::new(secrets));
-        let work = SealWork::Keys { space, heads, secrets, keys: lacking };
-        Ok(self.give_out(now, entropy, (look.space, turn), work, staged))
-    }
-
-    /// Devices that lack the key of the epoch a log lives in.
-    fn lacking(
-        &self,
-        tx: &Tx<'_>,
-        now: Millis,
-        look: &Look,
-        id: TopicId,
-        lacking: &mut Vec<(crate::crypto::DeviceBundle, Ticket)>,
-    ) -> Result<(), StoreError> {
-        let Some(topic) = self.topics.get(&id).filter(|topic| topic.closed.is_none()) else { return Ok(()) };
-        let (log, epoch) = (topic.keys.log(), topic.keys.epoch());
-        // The first keys of a room stand in the space's log, those of the space in the invitation.
-        if epoch == 0 {
-            return Ok(());
-        }
-        let Some(ticket) = tx.topic(id)?.map(|row| row.ticket) else { return Ok(()) };
-        let holders = tx.holders(&log, epoch)?;
-        for (device, access) in &look.devices {
-            let held = holders.held.get(device);
-            // Who cannot read the space does not read what is handed there either.
-            let elsewhere = log == look.space && held.is_none();
-            let may = *access == Access::Read || ticket.can_write();
-            if *device == self.author()
-                || held >= Some(access)
-                || elsewhere
-                || !may
-                || holders.spent.contains(device)
-            {
-                continue;
-            }
-            let bundle = tx.device_bundle(device)?.filter(|it| it.bundle().verify(now).is_ok());
-            let ticket = if *access == Access::Write { ticket.clone() } else { ticket.read_only() };
-            lacking.extend(bundle.map(|bundle| (bundle, ticket)));
-        }
-        Ok(())
-    }
-
-    /// Devices that ask for the key of an epoch that is over: of members of that time, and where history is readable.
-    fn asking(
-        &self,
-        tx: &Tx<'_>,
-        now: Millis,
-        look: &Look,
-        log: &LogId,
-        lacking: &mut Vec<(crate::crypto::DeviceBundle, Ticket)>,
-    ) -> Result<(), StoreError> {
-        for (epoch, device) in tx.key_asks(log)? {
-            let Some(id) = self.by_log.at(log, epoch).filter(|id| self.newest(log) != Some(*id)) else {
-                continue;
-            };
-            let holders = tx.holders(log, epoch)?;
-            if device == self.author()
-                || !look.devices.contains_key(&device)
-                || holders.held.contains_key(&device)
-                || holders.spent.contains(&device)
-            {
-                continue;
-            }
-            let began = self.began(tx, id)?;
-            let then = tx.look_at_space(look.space, |graph| {
-                began.is_some_and(|began| graph.read_at(device, &began))
-            })?;
-            let (Some(row), true) = (tx.topic(id)?, then || look.history) else { continue };
-            let bundle = tx.device_bundle(&device)?.filter(|it| it.bundle().verify(now).is_ok());
-            lacking.extend(bundle.map(|bundle| (bundle, row.ticket.read_only())));
-        }
-        Ok(())
     }
 
     /// Mutes that are over end by an operation.
@@ -632,101 +383,6 @@ impl State {
         Ok(next)
     }
 
-    /// Takes keys that were handed to this device or left behind, and asks for what does not open.
-    fn take_keys(
-        &mut self,
-        tx: &mut Tx<'_>,
-        now: Millis,
-        look: &Look,
-        logs: &[LogId],
-        staged: &mut Vec<Output>,
-    ) -> Result<Option<Millis>, StoreError> {
-        let mut next = None;
-        for log in logs {
-            let mut news = News::default();
-            let failed = self.take_handed(tx, now, log, &mut news)?;
-            for epoch in self.by_log.epochs(log) {
-                let Some(before) = epoch.checked_sub(1) else { continue };
-                if self.by_log.at(log, before).is_some() {
-                    continue;
-                }
-                for ticket in tx.past_keys(log, before)? {
-                    self.adopt(tx, now, &ticket, &mut news)?;
-                }
-            }
-            if let Some(id) = self.newest(log) {
-                news.tell(tx, id, staged)?;
-            }
-            if let Some((epoch, failed)) = failed.or_else(|| self.lacks(log))
-                && !tx.has_asked(log, epoch, &self.author(), failed)?
-                && look.devices.contains_key(&self.author())
-                && let Some(id) = self.newest(&look.space)
-            {
-                let at = self.keep_said(tx, now, id, EpochKeys::Ask { log: *log, epoch, failed }, staged)?;
-                next = next.into_iter().chain(at).min();
-            }
-        }
-        Ok(next)
-    }
-
-    /// The epoch of which this device has no key, where a topic closed and nothing later is open.
-    fn lacks(&self, log: &LogId) -> Option<(u32, Option<OperationId>)> {
-        let newest = self.newest(log).and_then(|id| self.topics.get(&id))?;
-        newest.closed.as_ref().map(|closed| (closed.at.epoch, None))
-    }
-
-    /// Takes what was handed to this device, newest first. What did not open, if nothing newer did.
-    fn take_handed(
-        &mut self,
-        tx: &mut Tx<'_>,
-        now: Millis,
-        log: &LogId,
-        news: &mut News,
-    ) -> Result<Option<(u32, Option<OperationId>)>, StoreError> {
-        let device = self.author();
-        let mut failed = None;
-        for handed in tx.handed_to(log, &device)? {
-            let known = self.topics.get(&handed.topic);
-            let has = known.is_some_and(|it| handed.access == Access::Read || it.keys.write_key().is_some());
-            let opened = has || {
-                let Some(secrets) = tx.device_secrets()? else { continue };
-                match open_handed(tx, now, log, &handed, (&device, &secrets))? {
-                    Some(ticket) => self.adopt(tx, now, &ticket, news)?,
-                    None => false,
-                }
-            };
-            let newest = self.newest(log).and_then(|id| self.topics.get(&id));
-            let behind = newest.is_none_or(|it| it.keys.epoch() < handed.epoch);
-            if !opened && behind && failed.is_none() {
-                failed = Some((handed.epoch, Some(handed.operation)));
-            }
-        }
-        Ok(failed)
-    }
-
-    /// What reads the epoch before, left in a log of which nothing is known yet: the first one is taken, because
-    /// without what it opens nobody's right to leave it can be judged.
-    pub(super) fn take_past(
-        &mut self,
-        tx: &Tx<'_>,
-        now: Millis,
-        id: TopicId,
-        operation: &VerifiedOperation,
-        news: &mut News,
-    ) -> Result<(), StoreError> {
-        let Content::EpochKeys(keys) = &operation.body().content else { return Ok(()) };
-        let EpochKeys::Past { epoch, write, secret } = &**keys else { return Ok(()) };
-        let Some(topic) = self.topics.get(&id) else { return Ok(()) };
-        let log = topic.keys.log();
-        if epoch.checked_add(1) == Some(topic.keys.epoch())
-            && tx.belongs(&log)?.is_none()
-            && let Ok(ticket) = Ticket::past(log, *epoch, *write, secret.0)
-        {
-            self.adopt(tx, now, &ticket, news)?;
-        }
-        Ok(())
-    }
-
     /// The space that judges a topic's log is looked at in this batch.
     pub(super) fn hurry_log_of(&mut self, tx: &Tx<'_>, now: Millis, id: TopicId) -> Result<(), StoreError> {
         let Some(log) = self.topics.get(&id).map(|topic| topic.keys.log()) else { return Ok(()) };
@@ -734,25 +390,6 @@ impl State {
             self.keeping.hurry(belongs.space, now);
         }
         Ok(())
-    }
-
-    /// Notes to whom the rotation that closed a topic handed the next epoch.
-    pub(super) fn note_handed(
-        tx: &Tx<'_>,
-        log: &LogId,
-        closed: &Closed,
-        rotation: &Rotation,
-    ) -> Result<(), StoreError> {
-        let Some(belongs) = tx.belongs(log)? else { return Ok(()) };
-        let access = tx.look_at_space(belongs.space, |graph| graph.device_access_at(&closed.heads))?;
-        let (epoch, topic, operation) = (rotation.epoch, rotation.topic, closed.at.operation);
-        for part in &rotation.parts {
-            // Whoever was no member's then was given what nobody knows.
-            let access = access.get(&part.device).copied().unwrap_or(Access::Write);
-            tx.put_handed(log, &part.device, &Handed { epoch, topic, operation, access })?;
-        }
-        let access = Access::Write;
-        tx.put_handed(log, &closed.rotator, &Handed { epoch, topic, operation, access })
     }
 
     /// What was sealed is used, if the space is as it was.
@@ -835,22 +472,4 @@ fn look(graph: &Membership, space: LogId, author: Author) -> Option<Look> {
 fn stored(tx: &Tx<'_>, id: &OperationId) -> Result<Option<VerifiedOperation>, StoreError> {
     let bytes = tx.operation_bytes(id)?;
     Ok(bytes.and_then(|(header, body)| VerifiedOperation::from_store(&header, &body).ok()))
-}
-
-/// `None`: it does not open, or was opened when the rotation came, if it can be.
-fn open_handed(
-    tx: &Tx<'_>,
-    now: Millis,
-    log: &LogId,
-    handed: &Handed,
-    (device, secrets): (&Author, &DeviceSecrets),
-) -> Result<Option<Ticket>, StoreError> {
-    let Some(operation) = stored(tx, &handed.operation)? else { return Ok(None) };
-    let Content::EpochKeys(keys) = &operation.body().content else { return Ok(None) };
-    let EpochKeys::Hand(keys) = &**keys else { return Ok(None) };
-    let (epoch, sender, recipient) = (handed.epoch, operation.author(), *device);
-    let is_it = |key: &&HandedKey| (key.log, key.epoch, key.device) == (*log, epoch, *device);
-    let Some(key) = keys.iter().find(is_it) else { return Ok(None) };
-    let context = Context { purpose: Purpose::Handed, log: *log, epoch, sender, recipient };
-    Ok(open_key(&TwoParty, secrets, &context, &key.topic, &key.block, now).ok())
 }

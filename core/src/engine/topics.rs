@@ -26,6 +26,13 @@ impl ByLog {
         self.0.get(log).map_or_else(Vec::new, |epochs| epochs.keys().copied().collect())
     }
 
+    /// A log never lived there.
+    pub(super) fn leave(&mut self, log: &LogId, topic: &TopicId) {
+        if let Some(epochs) = self.0.get_mut(log) {
+            epochs.retain(|_, id| id != topic);
+        }
+    }
+
     /// Where a log lives or lived in an epoch.
     pub(super) fn at(&self, log: &LogId, epoch: u32) -> Option<TopicId> {
         self.0.get(log)?.get(&epoch).copied()

@@ -47,13 +47,13 @@ pub(crate) fn is_for_managers(content: &Content) -> bool {
 }
 
 impl Db {
-    /// Which devices were handed the key of an epoch, without those that say it does not open.
-    pub fn holders(&self, log: &LogId, epoch: u32) -> Result<Holders, StoreError> {
+    /// Which devices were handed the key of an epoch that lives in a topic, without those that say it does not open.
+    pub fn holders(&self, log: &LogId, epoch: u32, topic: &TopicId) -> Result<Holders, StoreError> {
         let rows = self.all(
             "SELECT device, max(CASE WHEN EXISTS (SELECT 1 FROM key_ask a WHERE a.log = h.log AND a.epoch = h.epoch
                         AND a.device = h.device AND a.failed = h.operation) THEN -1 ELSE write END), count(*)
-             FROM handed h WHERE log = ?1 AND epoch = ?2 GROUP BY device",
-            params![log.0, epoch],
+             FROM handed h WHERE log = ?1 AND epoch = ?2 AND topic = ?3 GROUP BY device",
+            params![log.0, epoch, topic.0],
             |row| Ok((Author(row.get(0)?), row.get::<_, i64>(1)?, uint(row.get(2)?))),
         )?;
         let mut holders = Holders::default();

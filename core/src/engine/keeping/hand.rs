@@ -1,0 +1,129 @@
+//! A manager's device hands keys to devices that lack them.
+
+use super::*;
+
+impl State {
+    /// Hands keys to devices that lack them.
+    pub(super) fn keep_handed(
+        &mut self,
+        tx: &mut Tx<'_>,
+        now: Millis,
+        entropy: &mut dyn Entropy,
+        look: &Look,
+        logs: &[LogId],
+        staged: &mut Vec<Output>,
+    ) -> Result<Option<Millis>, StoreError> {
+        let turn = Turn::Hand(look.space);
+        let mut lacking = Vec::new();
+        for log in logs {
+            if let Some(id) = self.newest(log)
+                && self.is_outlived(tx, look, id)?.is_none()
+            {
+                self.lacking(tx, now, look, id, &mut lacking)?;
+            }
+            self.asking(tx, now, look, log, &mut lacking)?;
+        }
+        let Some((first, _)) = lacking.first() else {
+            self.keeping.done(&turn);
+            return Ok(None);
+        };
+        let (device, me) = (first.device(), self.author());
+        let own = tx.look_at_space(look.space, |graph| graph.let_in_by(device, me))?;
+        if let Some(at) = self.wait_for(now, entropy, turn, own, [&look.space, &look.space]) {
+            return Ok(Some(at));
+        }
+        let Some(secrets) = tx.device_secrets()? else { return Ok(Some(now.plus(AGAIN_MS))) };
+        lacking.truncate(MAX_HANDED_KEYS);
+        let (space, heads, secrets) = (look.space, look.heads.clone(), Box::new(secrets));
+        let work = SealWork::Keys { space, heads, secrets, keys: lacking };
+        Ok(self.give_out(now, entropy, (look.space, turn), work, staged))
+    }
+
+    /// Devices that lack the key of the epoch a log lives in.
+    fn lacking(
+        &self,
+        tx: &Tx<'_>,
+        now: Millis,
+        look: &Look,
+        id: TopicId,
+        lacking: &mut Vec<(crate::crypto::DeviceBundle, Ticket)>,
+    ) -> Result<(), StoreError> {
+        let Some(topic) = self.topics.get(&id).filter(|topic| topic.closed.is_none()) else { return Ok(()) };
+        let (log, epoch) = (topic.keys.log(), topic.keys.epoch());
+        // The first keys of a room stand in the space's log, those of the space in the invitation.
+        if epoch == 0 {
+            return Ok(());
+        }
+        let Some(ticket) = tx.topic(id)?.map(|row| row.ticket) else { return Ok(()) };
+        let holders = tx.holders(&log, epoch, &id)?;
+        for (device, access) in &look.devices {
+            let held = holders.held.get(device);
+            // Who cannot read the space does not read what is handed there either.
+            let elsewhere = log == look.space && held.is_none();
+            let may = *access == Access::Read || ticket.can_write();
+            if *device == self.author()
+                || held >= Some(access)
+                || elsewhere
+                || !may
+                || holders.spent.contains(device)
+            {
+                continue;
+            }
+            let bundle = tx.device_bundle(device)?.filter(|it| it.bundle().verify(now).is_ok());
+            let ticket = if *access == Access::Write { ticket.clone() } else { ticket.read_only() };
+            lacking.extend(bundle.map(|bundle| (bundle, ticket)));
+        }
+        Ok(())
+    }
+
+    /// Devices that ask for the key of an epoch that is over: of members of that time, and where history is readable.
+    fn asking(
+        &self,
+        tx: &Tx<'_>,
+        now: Millis,
+        look: &Look,
+        log: &LogId,
+        lacking: &mut Vec<(crate::crypto::DeviceBundle, Ticket)>,
+    ) -> Result<(), StoreError> {
+        for (epoch, device) in tx.key_asks(log)? {
+            let Some(id) = self.by_log.at(log, epoch).filter(|id| self.newest(log) != Some(*id)) else {
+                continue;
+            };
+            let holders = tx.holders(log, epoch, &id)?;
+            if device == self.author()
+                || !look.devices.contains_key(&device)
+                || holders.held.contains_key(&device)
+                || holders.spent.contains(&device)
+            {
+                continue;
+            }
+            let began = self.began(tx, id)?;
+            let then = tx.look_at_space(look.space, |graph| {
+                began.is_some_and(|began| graph.read_at(device, &began))
+            })?;
+            let (Some(row), true) = (tx.topic(id)?, then || look.history) else { continue };
+            let bundle = tx.device_bundle(&device)?.filter(|it| it.bundle().verify(now).is_ok());
+            lacking.extend(bundle.map(|bundle| (bundle, row.ticket.read_only())));
+        }
+        Ok(())
+    }
+
+    /// Notes to whom the rotation that closed a topic handed the next epoch.
+    pub(in super::super) fn note_handed(
+        tx: &Tx<'_>,
+        log: &LogId,
+        closed: &Closed,
+        rotation: &Rotation,
+    ) -> Result<(), StoreError> {
+        let Some(belongs) = tx.belongs(log)? else { return Ok(()) };
+        let access = tx.look_at_space(belongs.space, |graph| graph.device_access_at(&closed.heads))?;
+        let (epoch, topic, operation) = (rotation.epoch, rotation.topic, closed.at.operation);
+        for part in &rotation.parts {
+            // Whoever was no member's then was given what nobody knows.
+            let access = access.get(&part.device).copied().unwrap_or(Access::Write);
+            tx.put_handed(log, &part.device, &Handed { epoch, topic, operation, access })?;
+        }
+        let access = Access::Write;
+        tx.put_handed(log, &closed.rotator, &Handed { epoch, topic, operation, access })
+    }
+}

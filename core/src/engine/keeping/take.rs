@@ -1,0 +1,211 @@
+//! Keys that were handed to this device or left behind: which of them it takes, and what it asks for.
+
+use super::super::event::Event;
+use super::*;
+
+/// Somebody says where an epoch of a log lives.
+struct Word {
+    handed: Handed,
+    /// By a rotation that counted, or by who manages the space now.
+    vouched: bool,
+}
+
+impl State {
+    /// Takes keys that were handed to this device or left behind, and asks for what does not open.
+    pub(super) fn take_keys(
+        &mut self,
+        tx: &mut Tx<'_>,
+        now: Millis,
+        look: &Look,
+        logs: &[LogId],
+        staged: &mut Vec<Output>,
+    ) -> Result<Option<Millis>, StoreError> {
+        let mut next = None;
+        for log in logs {
+            let mut news = News::default();
+            let failed = self.take_handed(tx, now, look, log, &mut news)?;
+            for epoch in self.by_log.epochs(log) {
+                let Some(before) = epoch.checked_sub(1) else { continue };
+                if self.by_log.at(log, before).is_some() {
+                    continue;
+                }
+                for ticket in tx.past_keys(log, before)? {
+                    self.adopt(tx, now, &ticket, &mut news)?;
+                }
+            }
+            if let Some(id) = self.newest(log) {
+                news.tell(tx, id, staged)?;
+            }
+            if let Some((epoch, failed)) = failed.or_else(|| self.lacks(log))
+                && !tx.has_asked(log, epoch, &self.author(), failed)?
+                && look.devices.contains_key(&self.author())
+                && let Some(id) = self.newest(&look.space)
+            {
+                let at = self.keep_said(tx, now, id, EpochKeys::Ask { log: *log, epoch, failed }, staged)?;
+                next = next.into_iter().chain(at).min();
+            }
+        }
+        Ok(next)
+    }
+
+    /// The epoch of which this device has no key, where a topic closed and nothing later is open.
+    fn lacks(&self, log: &LogId) -> Option<(u32, Option<OperationId>)> {
+        let newest = self.newest(log).and_then(|id| self.topics.get(&id))?;
+        newest.closed.as_ref().map(|closed| (closed.at.epoch, None))
+    }
+
+    /// Takes what was handed to this device, newest first. What did not open, if nothing newer did.
+    fn take_handed(
+        &mut self,
+        tx: &mut Tx<'_>,
+        now: Millis,
+        look: &Look,
+        log: &LogId,
+        news: &mut News,
+    ) -> Result<Option<(u32, Option<OperationId>)>, StoreError> {
+        let device = self.author();
+        let mut words = Vec::new();
+        for handed in tx.handed_to(log, &device)? {
+            let vouched = is_vouched_for(tx, look, &handed.operation)?;
+            words.push(Word { handed, vouched });
+        }
+        if words.is_empty() {
+            return Ok(None);
+        }
+        let left = self.leave_astray(tx, log, &words)?;
+        let secrets = tx.device_secrets()?;
+        let mut failed = None;
+        for Word { handed, vouched } in &words {
+            let known = self.topics.get(&handed.topic);
+            let has = known.is_some_and(|it| handed.access == Access::Read || it.keys.write_key().is_some());
+            let opened = has || {
+                let credible = self.is_credible(tx, log, handed, *vouched)?;
+                let Some(secrets) = &secrets else { continue };
+                match open_handed(tx, now, log, handed, (&device, secrets))?.filter(|_| credible) {
+                    Some(ticket) => self.adopt(tx, now, &ticket, news)?,
+                    None => false,
+                }
+            };
+            let newest = self.newest(log).and_then(|id| self.topics.get(&id));
+            let behind = newest.is_none_or(|it| it.keys.epoch() < handed.epoch);
+            if !opened && behind && failed.is_none() {
+                failed = Some((handed.epoch, Some(handed.operation)));
+            }
+        }
+        let Some(to) = self.newest(log) else { return Ok(failed) };
+        for from in left {
+            self.move_rows(tx, now, from, to)?;
+            self.touched.extend([from, to]);
+            news.events.push(Event::Moved { topic: from, successor: to });
+        }
+        Ok(failed)
+    }
+
+    /// Whether this device takes a topic that somebody says an epoch lives in: what it knows itself of where the log
+    /// went goes before, and then it takes the word of who manages the space now.
+    fn is_credible(
+        &self,
+        tx: &Tx<'_>,
+        log: &LogId,
+        handed: &Handed,
+        vouched: bool,
+    ) -> Result<bool, StoreError> {
+        let before = handed.epoch.checked_sub(1).and_then(|before| self.by_log.at(log, before));
+        let closed =
+            before.and_then(|before| self.topics.get(&before)).and_then(|topic| topic.closed.as_ref());
+        match closed {
+            Some(closed) => Ok(closed.at.successor == handed.topic),
+            None if vouched => Ok(true),
+            None => Ok(tx.past_keys(log, handed.epoch)?.iter().any(|past| past.topic() == handed.topic)),
+        }
+    }
+
+    /// Leaves the newest topic of a log when this device is in it only because somebody said so who manages the space
+    /// no more, and knows of another one where the log may live. Gives what was left.
+    fn leave_astray(&mut self, tx: &Tx<'_>, log: &LogId, words: &[Word]) -> Result<Vec<TopicId>, StoreError> {
+        let mut left = Vec::new();
+        while let Some(newest) = self.newest(log).filter(|id| self.is_astray(log, id, words)) {
+            let stays = self.by_log.topics(log).into_iter().any(|id| {
+                let is_open = self.topics.get(&id).is_some_and(|topic| topic.closed.is_none());
+                is_open && !self.is_astray(log, &id, words)
+            });
+            let mut goes = stays;
+            for Word { handed, vouched } in
+                words.iter().filter(|word| !self.topics.contains_key(&word.handed.topic))
+            {
+                goes = goes || self.is_credible(tx, log, handed, *vouched)?;
+            }
+            if !goes {
+                break;
+            }
+            self.by_log.leave(log, &newest);
+            left.push(newest);
+        }
+        Ok(left)
+    }
+
+    /// Whether nothing but the word of who manages the space no more leads to a topic.
+    fn is_astray(&self, log: &LogId, id: &TopicId, words: &[Word]) -> bool {
+        let mut said = words.iter().filter(|word| word.handed.topic == *id).peekable();
+        let leads = |from: &TopicId| {
+            let closed = self.topics.get(from).and_then(|topic| topic.closed.as_ref());
+            closed.is_some_and(|closed| closed.at.successor == *id)
+        };
+        let is_open = self.topics.get(id).is_some_and(|topic| topic.closed.is_none());
+        is_open
+            && said.peek().is_some()
+            && !said.any(|word| word.vouched)
+            && !self.by_log.topics(log).iter().any(leads)
+    }
+
+    /// What reads the epoch before, left in a log of which nothing is known yet: the first one is taken, because
+    /// without what it opens nobody's right to leave it can be judged.
+    pub(in super::super) fn take_past(
+        &mut self,
+        tx: &Tx<'_>,
+        now: Millis,
+        id: TopicId,
+        operation: &VerifiedOperation,
+        news: &mut News,
+    ) -> Result<(), StoreError> {
+        let Content::EpochKeys(keys) = &operation.body().content else { return Ok(()) };
+        let EpochKeys::Past { epoch, write, secret } = &**keys else { return Ok(()) };
+        let Some(topic) = self.topics.get(&id) else { return Ok(()) };
+        let log = topic.keys.log();
+        if epoch.checked_add(1) == Some(topic.keys.epoch())
+            && tx.belongs(&log)?.is_none()
+            && let Ok(ticket) = Ticket::past(log, *epoch, *write, secret.0)
+        {
+            self.adopt(tx, now, &ticket, news)?;
+        }
+        Ok(())
+    }
+}
+
+/// `None`: it does not open, or was opened when the rotation came, if it can be.
+fn open_handed(
+    tx: &Tx<'_>,
+    now: Millis,
+    log: &LogId,
+    handed: &Handed,
+    (device, secrets): (&Author, &DeviceSecrets),
+) -> Result<Option<Ticket>, StoreError> {
+    let Some(operation) = stored(tx, &handed.operation)? else { return Ok(None) };
+    let Content::EpochKeys(keys) = &operation.body().content else { return Ok(None) };
+    let EpochKeys::Hand(keys) = &**keys else { return Ok(None) };
+    let (epoch, sender, recipient) = (handed.epoch, operation.author(), *device);
+    let is_it = |key: &&HandedKey| (key.log, key.epoch, key.device) == (*log, epoch, *device);
+    let Some(key) = keys.iter().find(is_it) else { return Ok(None) };
+    let context = Context { purpose: Purpose::Handed, log: *log, epoch, sender, recipient };
+    Ok(open_key(&TwoParty, secrets, &context, &key.topic, &key.block, now).ok())
+}
+
+/// Whether an operation that handed keys on is a rotation that counted, or by somebody who manages the space now.
+fn is_vouched_for(tx: &Tx<'_>, look: &Look, operation: &OperationId) -> Result<bool, StoreError> {
+    let Some(operation) = stored(tx, operation)? else { return Ok(false) };
+    if matches!(operation.body().content, Content::RoomRotate(_)) {
+        return Ok(true);
+    }
+    let standing = tx.look_at_space(look.space, |graph| graph.standing(operation.author()))?;
+    Ok(standing.may_manage() && standing.may_write())
+}
