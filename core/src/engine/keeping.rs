@@ -183,6 +183,8 @@ struct Look {
     /// Whose device this is there.
     me: Option<Identity>,
     manages: bool,
+    /// Whether what it says about keys counts: a manager who is muted leaves that to others.
+    hands: bool,
     history: bool,
     /// What this device has seen.
     heads: Vec<OperationId>,
@@ -240,14 +242,16 @@ impl State {
         }
         let logs = tx.logs_of_space(&space)?;
         next.extend(self.take_keys(tx, now, &look, &logs, staged)?);
-        if !look.manages {
+        if look.manages {
+            next.extend(self.keep_unmuted(tx, now, entropy, &look, staged)?);
+        }
+        if !look.hands {
             return Ok(next.into_iter().min().unwrap_or(again));
         }
         let rotations = self.keep_rotated(tx, now, entropy, &look, &logs, staged)?;
         let past = self.keep_past(tx, now, entropy, &look, &logs, staged)?;
         let handed = self.keep_handed(tx, now, entropy, &look, &logs, staged)?;
-        let unmuted = self.keep_unmuted(tx, now, entropy, &look, staged)?;
-        next.extend([rotations, past, handed, unmuted].into_iter().flatten());
+        next.extend([rotations, past, handed].into_iter().flatten());
         Ok(next.into_iter().min().unwrap_or(again))
     }
 
@@ -462,8 +466,8 @@ fn look(graph: &Membership, space: LogId, author: Author) -> Option<Look> {
         space,
         devices: graph.device_access(),
         me: graph.identity_in(&state, author),
-        // What a muted manager's device does counts for nothing.
-        manages: graph.standing(author).may_manage() && graph.standing(author).may_write(),
+        manages: graph.standing(author).may_manage(),
+        hands: graph.standing(author).may_manage() && graph.standing(author).may_write(),
         history: graph.has_history(&state),
         heads: graph.cite(author),
     })

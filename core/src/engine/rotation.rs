@@ -43,12 +43,22 @@ pub(super) struct Closed {
     pub(super) heads: Vec<OperationId>,
     /// By author.
     ends: Vec<LogEnd>,
+    /// To the ticket that everybody moves on with.
+    commitment: Option<[u8; 32]>,
 }
 
 impl Closed {
     fn new(at: TopicClose, found: &StoredRotation, rotation: Option<Rotation>) -> Self {
         let heads = Body::decode(&found.body).map(|body| body.auth_heads).unwrap_or_default();
-        Self { at, rotator: found.rotator, heads, ends: rotation.map_or_else(Vec::new, |it| it.ends) }
+        let commitment = rotation.as_ref().map(|it| it.commitment);
+        let ends = rotation.map_or_else(Vec::new, |it| it.ends);
+        Self { at, rotator: found.rotator, heads, ends, commitment }
+    }
+
+    /// Whether this is the ticket that everybody moves on with, by whatever way it came.
+    pub(super) fn leads_to(&self, ticket: &Ticket) -> bool {
+        let promised = self.commitment.is_none_or(|promised| promised == ticket.commitment(&self.rotator));
+        self.at.successor == ticket.topic() && promised
     }
 
     /// Whether a place in the topic comes after the close. In a later copy of the log everything does: what counts

@@ -91,6 +91,12 @@ impl State {
                 self.topics.get(&newest).is_some_and(|topic| epoch < topic.keys.epoch())
                     || self.is_behind(newest, epoch)
             };
+            // Where a topic that closed here goes on is known: nobody leads elsewhere.
+            let from = epoch.checked_sub(1).and_then(|before| self.by_log.at(&log, before));
+            let closed = from.and_then(|from| self.topics.get(&from)).and_then(|from| from.closed.as_ref());
+            if closed.is_some_and(|closed| !closed.leads_to(ticket)) {
+                return Ok(false);
+            }
             let fits = newest.is_none_or(is_old) && self.by_log.at(&log, epoch).is_none();
             if !fits || self.topics.len() >= MAX_TOPICS {
                 return Ok(false);

@@ -16,6 +16,8 @@ use delta_core::topic::TopicId;
 use crate::rotation::{Net, Peer, run};
 use crate::support::Writer;
 
+mod handing;
+
 /// People who share a space with one room; the first made it.
 struct Town {
     net: Net,

@@ -101,8 +101,8 @@ impl State {
         Ok(failed)
     }
 
-    /// Whether this device takes a topic that somebody says an epoch lives in: what it knows itself of where the log
-    /// went goes before, and then it takes the word of who manages the space now.
+    /// Whether this device takes a topic that somebody says an epoch lives in: it takes the word of who manages the
+    /// space now. (What it knows itself of where the log went goes before: [`State::adopt`].)
     fn is_credible(
         &self,
         tx: &Tx<'_>,
@@ -113,11 +113,8 @@ impl State {
         let before = handed.epoch.checked_sub(1).and_then(|before| self.by_log.at(log, before));
         let closed =
             before.and_then(|before| self.topics.get(&before)).and_then(|topic| topic.closed.as_ref());
-        match closed {
-            Some(closed) => Ok(closed.at.successor == handed.topic),
-            None if vouched => Ok(true),
-            None => Ok(tx.past_keys(log, handed.epoch)?.iter().any(|past| past.topic() == handed.topic)),
-        }
+        let known = vouched || closed.is_some_and(|closed| closed.at.successor == handed.topic);
+        Ok(known || tx.past_keys(log, handed.epoch)?.iter().any(|past| past.topic() == handed.topic))
     }
 
     /// Leaves the newest topic of a log when this device is in it only because somebody said so who manages the space
