@@ -63,9 +63,12 @@ pub struct ReplayFile {
     key: [u8; 32],
     boot: BootId,
     records: u64,
-    /// A write failed half-way: the file position is unknown.
+    /// The file may go on behind the records, and its position is unknown: a write failed half-way, or was elsewhere.
     misplaced: bool,
     set: ReplaySet,
+    /// How many bytes of records the disk of a test still takes.
+    #[cfg(test)]
+    room: Option<usize>,
 }
 
 impl ReplayFile {
@@ -84,6 +87,8 @@ impl ReplayFile {
             records: 0,
             misplaced: false,
             set: ReplaySet::new(capacity),
+            #[cfg(test)]
+            room: None,
         };
         this.write_header(OPEN).map_err(|source| this.error(source))?;
         Ok(this)
@@ -108,10 +113,20 @@ impl ReplayFile {
             Err(untrusted) => return Ok(Opened::Untrusted(untrusted)),
         };
         let (path, key) = (path.to_owned(), *key);
-        let mut this = Self { path, file, key, boot, records, misplaced: true, set };
+        let mut this = Self {
+            path,
+            file,
+            key,
+            boot,
+            records,
+            misplaced: true,
+            set,
+            #[cfg(test)]
+            room: None,
+        };
         this.write_header(OPEN).map_err(|source| this.error(source))?;
         // Cuts off a record that was written half when the process was killed; its packet was never acted on.
-        this.file.set_len(this.end()).map_err(|source| this.error(source))?;
+        this.place().map_err(|source| this.error(source))?;
         Ok(Opened::Trusted(this))
     }
 
@@ -167,6 +182,8 @@ impl ReplayFile {
         if let Err(source) = self.append(&fresh) {
             fresh.into_iter().for_each(|prefix| self.set.forget(prefix));
             self.misplaced = true;
+            // At once, for a kill may come before the next write; where this fails, too, that write begins with it.
+            let _ = self.place();
             return Err(self.error(source));
         }
         Ok(admissions)
@@ -201,7 +218,8 @@ impl ReplayFile {
     /// The file could not be written; it stays marked as in use.
     pub fn close(mut self) -> Result<(), ReplayError> {
         let records = self.records;
-        let closed = self.file.sync_data().and_then(|()| self.write_header(records));
+        let closed =
+            self.place().and_then(|()| self.file.sync_data()).and_then(|()| self.write_header(records));
         closed.map_err(|source| self.error(source))
     }
 
@@ -209,17 +227,34 @@ impl ReplayFile {
         if prefixes.is_empty() {
             return Ok(());
         }
-        if self.misplaced {
-            self.file.seek(SeekFrom::Start(self.end()))?;
-            self.misplaced = false;
-        }
+        self.place()?;
         let mut records = Vec::with_capacity(prefixes.len() * RECORD_LEN);
         for (prefix, index) in prefixes.iter().zip(self.records..) {
             records.extend_from_slice(&prefix.to_be_bytes());
             records.extend_from_slice(&record_check(&self.key, index, *prefix));
         }
-        self.file.write_all(&records)?;
+        self.write(&records)?;
         self.records += prefixes.len() as u64;
+        Ok(())
+    }
+
+    fn write(&mut self, records: &[u8]) -> std::io::Result<()> {
+        #[cfg(test)]
+        if let Some(room) = self.room.filter(|room| *room < records.len()) {
+            self.file.write_all(&records[..room])?;
+            return Err(ErrorKind::StorageFull.into());
+        }
+        self.file.write_all(records)
+    }
+
+    /// Ends the file behind the last good record, and goes there. What a failed write left there is whole records, too:
+    /// of packets nobody acted on, and with good checks.
+    fn place(&mut self) -> std::io::Result<()> {
+        if self.misplaced {
+            self.file.set_len(self.end())?;
+            self.file.seek(SeekFrom::Start(self.end()))?;
+            self.misplaced = false;
+        }
         Ok(())
     }
 

@@ -200,6 +200,33 @@ fn a_smaller_capacity_keeps_what_was_seen_and_is_full() {
     assert_eq!(file.admit(&tag(4)).unwrap(), Admission::Full);
 }
 
+#[test]
+fn what_a_full_disk_took_of_a_batch_is_no_part_of_the_file() {
+    let batch = [4, 5, 6].map(tag);
+    for room in 0..batch.len() * RECORD_LEN {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("replay");
+        let mut file = with_three(&path);
+        let whole = std::fs::read(&path).unwrap();
+        file.room = Some(room);
+        assert!(file.admit_all(&batch).is_err(), "room for {room} bytes");
+        assert_eq!(file.set().len(), 3);
+        assert_eq!(std::fs::read(&path).unwrap(), whole, "killed now, it is as it was");
+        // There is room again, and one of them comes again alone.
+        file.room = None;
+        assert_eq!(file.admit(&tag(5)).unwrap(), Admission::Fresh);
+        drop(file);
+        let mut file = trusted(ReplayFile::open(&path, &KEY, 100, BOOT).unwrap());
+        assert_eq!(file.admit(&tag(5)).unwrap(), Admission::Seen);
+        assert_eq!(file.admit(&tag(4)).unwrap(), Admission::Fresh);
+        file.room = Some(room);
+        assert!(file.admit_all(&[7, 8, 9].map(tag)).is_err());
+        file.close().unwrap();
+        let file = trusted(ReplayFile::open(&path, &KEY, 100, LATER_BOOT).unwrap());
+        assert_eq!(file.set().len(), 5, "a clean stop after it is one");
+    }
+}
+
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(32))]
     /// Against a plain set, over kills, clean stops and reboots: nothing is ever admitted twice.
