@@ -1,10 +1,13 @@
 //! Token buckets on the caller's clock.
 
 use std::collections::HashMap;
+use std::collections::hash_map::Entry;
 use std::hash::Hash;
 
 use delta_core::identity::Millis;
 
+/// Most keys with a bucket of their own; strangers beyond that share one.
+pub const MAX_BUCKETS: usize = 262_144;
 /// Shortest time between two looks for full buckets, milliseconds: however many keys come, they cost little.
 const PRUNE_PAUSE_MS: u64 = 1_000;
 
@@ -55,10 +58,13 @@ impl TokenBucket {
     }
 }
 
-/// A bucket for each of many keys. Full ones are forgotten when there are more than a given number.
+/// A bucket for each of many keys, [`MAX_BUCKETS`] at most. Full ones are forgotten when there are more than a given
+/// number.
 #[derive(Debug)]
 pub struct Buckets<K> {
     by_key: HashMap<K, TokenBucket>,
+    /// Of all keys for which there is no room.
+    strangers: TokenBucket,
     many: usize,
     /// When full ones were looked for.
     pruned: Millis,
@@ -67,7 +73,7 @@ pub struct Buckets<K> {
 impl<K: Eq + Hash> Buckets<K> {
     /// None yet. Full ones are looked for when there are more than `many`.
     pub fn new(many: usize) -> Self {
-        Self { by_key: HashMap::new(), many, pruned: Millis(0) }
+        Self { by_key: HashMap::new(), strangers: TokenBucket::full(Millis(0)), many, pruned: Millis(0) }
     }
 
     /// Takes from a key's bucket: see [`TokenBucket::take`]. All keys' have the same capacity.
@@ -90,12 +96,13 @@ impl<K: Eq + Hash> Buckets<K> {
             self.by_key.retain(|_, bucket| !bucket.is_full(now, capacity));
             self.pruned = now;
         }
-        self.by_key.entry(key).or_insert_with(|| TokenBucket::full(now)).take(now, count, capacity, period_ms)
-    }
-
-    /// Whether this key has a bucket that is not forgotten.
-    pub fn contains(&self, key: &K) -> bool {
-        self.by_key.contains_key(key)
+        let room = self.by_key.len() < MAX_BUCKETS;
+        let bucket = match self.by_key.entry(key) {
+            Entry::Occupied(own) => own.into_mut(),
+            Entry::Vacant(none) if room => none.insert(TokenBucket::full(now)),
+            Entry::Vacant(_) => &mut self.strangers,
+        };
+        bucket.take(now, count, capacity, period_ms)
     }
 
     /// How many buckets there are.
@@ -152,6 +159,22 @@ mod tests {
         // A clock that was put back keeps nobody from looking.
         assert_eq!(take(12, 0), Ok(5));
         assert_eq!(buckets.take(9, Millis(0), u64::MAX, 0, 1), Ok(()), "no limit");
+    }
+
+    #[test]
+    fn beyond_the_most_buckets_strangers_share_one_until_there_is_room() {
+        let mut buckets = Buckets::new(2);
+        let now = Millis(60_000);
+        let mut take = |key: usize, now| buckets.take(key, now, 1, 2, 60_000).map(|()| buckets.len());
+        for key in 0..MAX_BUCKETS {
+            assert_eq!(take(key, now), Ok(key + 1));
+        }
+        assert_eq!(take(MAX_BUCKETS, now), Ok(MAX_BUCKETS), "one more has none of its own");
+        assert_eq!(take(MAX_BUCKETS + 1, now), Ok(MAX_BUCKETS), "two is what one may");
+        assert_eq!(take(MAX_BUCKETS + 2, now), Err(30_000), "another stranger pays for them");
+        assert_eq!(take(7, now), Ok(MAX_BUCKETS), "who has a bucket has it still");
+        // A period later all are full, and forgotten.
+        assert_eq!(take(MAX_BUCKETS + 2, Millis(120_000)), Ok(1));
     }
 
     #[test]

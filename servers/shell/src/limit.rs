@@ -2,7 +2,6 @@
 //!
 //! An IPv4 address counts for itself; of IPv6 a /64 counts as one, because a subscriber has a whole one.
 
-use std::collections::HashMap;
 use std::net::{IpAddr, Ipv6Addr};
 use std::str::FromStr;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -11,11 +10,10 @@ use delta_core::identity::Millis;
 use thiserror::Error;
 
 use crate::bucket::Buckets;
+use crate::held::{Held, Part};
 
 /// Buckets of addresses kept before full ones are looked for and forgotten.
 const MANY_BUCKETS: usize = 16_384;
-/// Most buckets; strangers beyond that share one.
-const MAX_BUCKETS: usize = 262_144;
 
 /// `limit` as a bound on a count: 0 means none.
 pub const fn bound(limit: u64) -> u64 {
@@ -25,23 +23,20 @@ pub const fn bound(limit: u64) -> u64 {
 /// A quantity that every address may hold so much of at once.
 #[derive(Debug)]
 pub struct Shares {
-    held: Mutex<HashMap<IpAddr, u64>>,
-    each: u64,
+    held: Arc<Held<IpAddr>>,
     exempt: Vec<Network>,
 }
 
 /// A part of an address's share; given back when dropped.
 #[derive(Debug)]
 pub struct Share {
-    shares: Arc<Shares>,
-    address: IpAddr,
-    amount: u64,
+    _part: Option<Part<IpAddr>>,
 }
 
 impl Shares {
     /// Each address may hold so much; 0 for no limit.
     pub fn new(each: u64) -> Self {
-        Self { held: Mutex::default(), each: bound(each), exempt: Vec::new() }
+        Self { held: Arc::new(Held::new(bound(each))), exempt: Vec::new() }
     }
 
     /// These addresses may hold as much as they like: many people stand behind them.
@@ -51,29 +46,11 @@ impl Shares {
     }
 
     /// Takes a part; `None` when the address would hold too much. One part always fits.
-    pub fn take(self: &Arc<Self>, address: IpAddr, amount: u64) -> Option<Share> {
-        let limited = !self.exempt.iter().any(|network| network.contains(address));
-        let address = group(address);
-        let mut held = lock(&self.held);
-        let before = held.get(&address).copied().unwrap_or(0);
-        let after = before.saturating_add(amount);
-        if limited && before > 0 && after > self.each {
-            return None;
+    pub fn take(&self, address: IpAddr, amount: u64) -> Option<Share> {
+        if self.exempt.iter().any(|network| network.contains(address)) {
+            return Some(Share { _part: None });
         }
-        held.insert(address, after);
-        Some(Share { shares: Arc::clone(self), address, amount })
-    }
-}
-
-impl Drop for Share {
-    fn drop(&mut self) {
-        let mut held = lock(&self.shares.held);
-        if let Some(amount) = held.get_mut(&self.address) {
-            *amount = amount.saturating_sub(self.amount);
-            if *amount == 0 {
-                held.remove(&self.address);
-            }
-        }
+        self.held.take(group(address), amount).map(|part| Share { _part: Some(part) })
     }
 }
 
@@ -105,12 +82,7 @@ impl Rates {
         if self.per_second == 0 || self.exempt.iter().any(|network| network.contains(address)) {
             return Ok(());
         }
-        let mut buckets = lock(&self.buckets);
-        let mut address = group(address);
-        if buckets.len() >= MAX_BUCKETS && !buckets.contains(&address) {
-            address = IpAddr::V6(Ipv6Addr::UNSPECIFIED);
-        }
-        buckets.take(address, now, 1, self.per_second, 1_000)
+        lock(&self.buckets).take(group(address), now, 1, self.per_second, 1_000)
     }
 }
 
@@ -181,14 +153,13 @@ mod tests {
 
     #[test]
     fn every_address_has_a_share_of_its_own_and_a_64_is_one_address() {
-        let shares = Arc::new(Shares::new(2));
+        let shares = Shares::new(2);
         let [a, b, other] = ["2001:db8::1", "2001:db8::ffff:0:0:1", "2001:db8:0:1::1"].map(address);
         let held = [shares.take(a, 1).unwrap(), shares.take(b, 1).unwrap()];
         assert!(shares.take(a, 1).is_none(), "one /64 is one address");
         assert!(shares.take(other, 1).is_some());
         drop(held);
         assert!(shares.take(a, 3).is_some(), "one part always fits");
-        assert!(shares.held.lock().unwrap().is_empty());
         // An IPv4 address written as IPv6 is that address.
         let one = shares.take(address("192.0.2.1"), 2).unwrap();
         assert!(shares.take(address("::ffff:192.0.2.1"), 1).is_none());
@@ -213,7 +184,7 @@ mod tests {
     #[test]
     fn addresses_that_many_stand_behind_are_not_limited_and_others_are() {
         let exempt = ["192.0.2.0/24".parse().unwrap()];
-        let shares = Arc::new(Shares::new(2).exempting(&exempt));
+        let shares = Shares::new(2).exempting(&exempt);
         let [relay, other] = ["192.0.2.7", "198.51.100.1"].map(address);
         let held: Vec<_> = (0..100).map(|_| shares.take(relay, 1).unwrap()).collect();
         let of_other = [shares.take(other, 1).unwrap(), shares.take(other, 1).unwrap()];
@@ -233,15 +204,6 @@ mod tests {
         }
         rates.take(address("192.0.2.1"), Millis(1_000)).unwrap();
         assert_eq!(rates.buckets.lock().unwrap().len(), 1);
-        // Where none may be forgotten there is an end, too: the rest share what one address has.
-        let counts = || rates.buckets.lock().unwrap().len();
-        let refused =
-            (0..=MAX_BUCKETS as u32).map(|n| rates.take(IpAddr::from(n.to_be_bytes()), Millis(1_000)));
-        assert!(refused.filter(Result::is_err).count() <= 2);
-        assert_eq!(counts(), MAX_BUCKETS + 1);
-        // And an end of that.
-        rates.take(address("192.0.2.1"), Millis(3_000)).unwrap();
-        assert!(counts() <= 2, "{}", counts());
     }
 
     #[test]

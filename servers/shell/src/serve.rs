@@ -28,6 +28,8 @@ use crate::tls::{HANDSHAKE, Tls};
 
 /// A connection without a complete request head for this long is closed.
 const HEAD_TIMEOUT: Duration = Duration::from_secs(75);
+/// Where a connection may begin with Noise, one that says nothing for this long is closed: as long as a handshake has.
+const FIRST_BYTE: Duration = HANDSHAKE;
 /// Largest request head; also the buffer for bodies in transit.
 const MAX_HEAD: usize = 64 * 1024;
 /// A peer that takes nothing of an answer for this long is cut.
@@ -153,7 +155,7 @@ pub struct Peer {
 }
 
 /// What a connection runs on, also after an upgrade. A peer that takes not one byte of what is to be written for
-/// [`WRITE_STALL`] is cut.
+/// [`WRITE_STALL`] is cut, and so is one that takes the sealed rest of it (TLS, Noise) for longer than that.
 #[derive(Debug)]
 pub struct Io {
     stream: Stream,
@@ -174,7 +176,7 @@ enum Stream {
 }
 
 impl Io {
-    fn watched(&mut self, cx: &mut Context<'_>, written: Poll<io::Result<usize>>) -> Poll<io::Result<usize>> {
+    fn watched<T>(&mut self, cx: &mut Context<'_>, written: Poll<io::Result<T>>) -> Poll<io::Result<T>> {
         if written.is_ready() {
             self.stalled = None;
             return written;
@@ -268,7 +270,7 @@ async fn serve_one<S, B>(
         (None, None) => Some(Stream::Plain(stream)),
         (Some(tls), _) => tls.accept(stream).await.ok().map(|stream| Stream::Tls(Box::new(stream))),
         (None, Some(noise)) => tokio::select! {
-            opened = plain_or_noise(stream, noise) => opened,
+            opened = plain_or_noise(stream, noise, FIRST_BYTE) => opened,
             _ = stop.wait_for(|stop| *stop) => None,
         },
     };
@@ -299,9 +301,9 @@ async fn serve_one<S, B>(
 }
 
 /// A request begins with a letter, Noise with a zero. Nothing is read before that is known.
-async fn plain_or_noise(stream: TcpStream, noise: &Responder) -> Option<Stream> {
+async fn plain_or_noise(stream: TcpStream, noise: &Responder, patience: Duration) -> Option<Stream> {
     let mut first = [0];
-    let peeked = tokio::time::timeout(HEAD_TIMEOUT, stream.peek(&mut first)).await;
+    let peeked = tokio::time::timeout(patience, stream.peek(&mut first)).await;
     match peeked {
         Ok(Ok(1..)) if Responder::is_wanted(first[0]) => {}
         Ok(Ok(1..)) => return Some(Stream::Plain(stream)),
@@ -366,16 +368,24 @@ impl AsyncWrite for Io {
     }
 
     fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        either!(self, stream => stream.poll_flush(cx))
+        let flushed = either!(self, stream => stream.poll_flush(cx));
+        self.watched(cx, flushed)
     }
 
     fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        either!(self, stream => stream.poll_shutdown(cx))
+        let shut = either!(self, stream => stream.poll_shutdown(cx));
+        self.watched(cx, shut)
     }
 }
 
 #[cfg(test)]
 mod tests {
+    use std::future::poll_fn;
+
+    use delta_core::NodeId;
+    use delta_core::entropy::SeededEntropy;
+    use delta_noise::Initiator;
+    use ed25519_dalek::SigningKey;
     use tokio::io::AsyncReadExt;
 
     use super::*;
@@ -398,6 +408,57 @@ mod tests {
         // More than both systems' buffers hold.
         assert_eq!(write(Duration::from_millis(50), 64 << 20).await, Err(io::ErrorKind::TimedOut));
         assert_eq!(write(WRITE_STALL, 64 << 20).await, Ok(()));
+    }
+
+    /// Longer than anything here takes.
+    const PATIENCE: Duration = Duration::from_secs(30);
+    const SHORT: Duration = Duration::from_millis(20);
+
+    async fn pair() -> (TcpStream, TcpStream) {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let peer = TcpStream::connect(listener.local_addr().unwrap()).await.unwrap();
+        (peer, listener.accept().await.unwrap().0)
+    }
+
+    /// Sealed bytes lie in the stream when a write returns: what is left is flushing.
+    #[tokio::test]
+    async fn a_peer_that_does_not_take_the_sealed_rest_is_cut() {
+        let (peer, stream) = pair().await;
+        let identity = SigningKey::from_bytes(&[7; 32]);
+        let id = NodeId(identity.verifying_key().to_bytes());
+        let asking = Initiator::new(&id, &mut SeededEntropy::new([1; 32])).unwrap();
+        let responder = Responder::new(&identity);
+        let (asked, answered) =
+            tokio::join!(asking.connect(peer), plain_or_noise(stream, &responder, PATIENCE));
+        let _silent = asked.unwrap();
+        let mut io = Io { stream: answered.unwrap(), patience: SHORT, stalled: None };
+        let mut fill = async || loop {
+            // As long as the system makes room.
+            let written = poll_fn(|cx| Poll::Ready(Pin::new(&mut io).poll_write(cx, &[7; 4096]))).await;
+            if written.is_pending() {
+                io.stalled = None;
+                let flushed = tokio::time::timeout(PATIENCE, io.flush()).await.unwrap();
+                if let Err(error) = flushed {
+                    break error.kind();
+                }
+            }
+        };
+        assert_eq!(fill().await, io::ErrorKind::TimedOut);
+        io.stalled = None;
+        let shut = tokio::time::timeout(PATIENCE, io.shutdown()).await.unwrap();
+        assert_eq!(shut.unwrap_err().kind(), io::ErrorKind::TimedOut);
+    }
+
+    #[tokio::test]
+    async fn who_does_not_say_a_first_byte_is_cut_and_any_first_byte_is_told_apart() {
+        let responder = Responder::new(&SigningKey::from_bytes(&[7; 32]));
+        let (_silent, stream) = pair().await;
+        let opened = tokio::time::timeout(PATIENCE, plain_or_noise(stream, &responder, SHORT));
+        assert!(opened.await.unwrap().is_none());
+        let (mut plain, stream) = pair().await;
+        plain.write_all(b"G").await.unwrap();
+        let opened = plain_or_noise(stream, &responder, PATIENCE).await;
+        assert!(matches!(opened, Some(Stream::Plain(_))), "{opened:?}");
     }
 
     fn asking(end: &str, headers: &[&str]) -> String {

@@ -57,13 +57,10 @@ pub(super) async fn carry<C, S>(
     let up = async {
         let mut pace = Pace::new(clock, limits.bytes_per_second);
         while let Some(message) = messages.next().await {
-            let bytes = match message {
-                Ok(Message::Binary(bytes)) => bytes,
-                Ok(Message::Text(_)) => return End::Close(CLOSE_NOT_BYTES),
-                Ok(Message::Close(_)) => return End::Gone,
-                Ok(_) => continue,
-                Err(Error::Capacity(_)) => return End::Close(CLOSE_TOO_BIG),
-                Err(_) => return End::Gone,
+            let bytes = match carried(message) {
+                Ok(Some(bytes)) => bytes,
+                Ok(None) => continue,
+                Err(end) => return end,
             };
             active.store(clock.now().0, Ordering::Relaxed);
             pace.wait(bytes.len()).await;
@@ -75,8 +72,9 @@ pub(super) async fn carry<C, S>(
     };
     let down = async {
         let mut pace = Pace::new(clock, limits.bytes_per_second);
+        let mut buffer = BytesMut::new();
         loop {
-            let bytes = match read(&mut from).await {
+            let bytes = match read(&mut from, &mut buffer).await {
                 Ok(bytes) if bytes.is_empty() => return End::Close(CLOSE_ENDED),
                 Ok(bytes) => bytes,
                 Err(_) => return End::Close(CLOSE_BROKE),
@@ -104,6 +102,18 @@ pub(super) async fn carry<C, S>(
         sink.close().await
     };
     let _ = tokio::time::timeout(LINGER, closing).await;
+}
+
+/// The bytes of a client's message; none are no sign of life either.
+fn carried(message: Result<Message, Error>) -> Result<Option<Bytes>, End> {
+    match message {
+        Ok(Message::Binary(bytes)) => Ok(Some(bytes).filter(|bytes| !bytes.is_empty())),
+        Ok(Message::Text(_)) => Err(End::Close(CLOSE_NOT_BYTES)),
+        Ok(Message::Close(_)) => Err(End::Gone),
+        Ok(_) => Ok(None),
+        Err(Error::Capacity(_)) => Err(End::Close(CLOSE_TOO_BIG)),
+        Err(_) => Err(End::Gone),
+    }
 }
 
 /// Ends once no byte has passed for the idle time.
@@ -138,10 +148,11 @@ impl Pace {
     }
 }
 
-async fn read(from: &mut (impl AsyncReadExt + Unpin)) -> io::Result<Bytes> {
-    let mut bytes = BytesMut::with_capacity(CHUNK);
-    from.read_buf(&mut bytes).await?;
-    Ok(bytes.freeze())
+/// The next bytes, at most [`CHUNK`]. The buffer is used again once what was read before is sent.
+async fn read(from: &mut (impl AsyncReadExt + Unpin), buffer: &mut BytesMut) -> io::Result<Bytes> {
+    buffer.reserve(CHUNK);
+    from.take(CHUNK as u64).read_buf(buffer).await?;
+    Ok(buffer.split().freeze())
 }
 
 #[cfg(test)]
@@ -189,6 +200,19 @@ mod tests {
     }
 
     #[test]
+    fn only_bytes_are_carried() {
+        let message = |message| carried(Ok(message)).ok().flatten();
+        assert_eq!(message(Message::Binary(Bytes::from_static(b"a"))), Some(Bytes::from_static(b"a")));
+        for none in
+            [Message::Binary(Bytes::new()), Message::Ping(b"a"[..].into()), Message::Pong(Bytes::new())]
+        {
+            assert!(matches!(carried(Ok(none.clone())), Ok(None)), "{none:?} starts the idle time anew");
+        }
+        assert!(matches!(carried(Ok(Message::Text("a".into()))), Err(End::Close(CLOSE_NOT_BYTES))));
+        assert!(matches!(carried(Ok(Message::Close(None))), Err(End::Gone)));
+    }
+
+    #[test]
     fn every_byte_starts_the_idle_time_anew() {
         let left = |active, now| until_idle(Millis(active), super::super::IDLE, Millis(now));
         assert_eq!(left(1_000, 1_000), Some(Duration::from_secs(300)));
@@ -197,40 +221,43 @@ mod tests {
         assert_eq!(left(2_000, 301_000), Some(Duration::from_secs(1)));
     }
 
-    /// Lets everything run that can.
-    async fn settle() {
-        for _ in 0..1_000 {
-            tokio::task::yield_now().await;
+    #[tokio::test]
+    async fn one_buffer_serves_all_that_is_read_and_holds_no_more_than_a_message() {
+        let (mut server, mut near) = tokio::io::duplex(1 << 20);
+        server.write_all(&[7; 5 * CHUNK / 2]).await.unwrap();
+        let (mut buffer, mut places) = (BytesMut::new(), Vec::new());
+        for expected in [CHUNK, CHUNK, CHUNK / 2] {
+            let bytes = read(&mut near, &mut buffer).await.unwrap();
+            assert_eq!(bytes.len(), expected);
+            places.push(bytes.as_ptr());
         }
+        assert!(places.iter().all(|place| *place == places[0]), "{places:?}");
+        drop(server);
+        assert!(read(&mut near, &mut buffer).await.unwrap().is_empty());
     }
 
     #[tokio::test]
     async fn what_is_above_a_tunnels_bytes_per_second_waits_both_ways() {
-        // At one byte a second the second one is not there before the test has long ended.
-        let slow = TunnelLimits { bytes_per_second: 1, ..LIMITS };
-        let (mut client, mut server, close) = tunnel(slow).await;
-        for byte in [b"a", b"b"] {
-            client.send(Message::Binary(byte.as_slice().into())).await.unwrap();
-        }
-        assert_eq!(server.read_u8().await.unwrap(), b'a');
-        server.write_all(b"c").await.unwrap();
-        assert_eq!(client.next().await.unwrap().unwrap().into_data(), b"c".as_slice());
-        server.write_all(b"d").await.unwrap();
-        settle().await;
-        close.send_replace(true);
-        let next = client.next().await.unwrap().unwrap();
-        assert!(
-            matches!(&next, Message::Close(Some(frame)) if u16::from(frame.code) == CLOSE_RESTART),
-            "{next:?}"
-        );
-        assert_eq!(server.read(&mut [0; 1]).await.unwrap(), 0, "nor up the tunnel");
-
-        let (mut client, mut server, _close) = tunnel(LIMITS).await;
-        for byte in [b"a", b"b"] {
-            client.send(Message::Binary(byte.as_slice().into())).await.unwrap();
-        }
-        let mut both = [0; 2];
-        server.read_exact(&mut both).await.unwrap();
-        assert_eq!(&both, b"ab", "without a limit nothing waits");
+        let clock = Clock::start();
+        // Two bytes each way; the second of each waits for the rate, by two clocks that count whole milliseconds.
+        let took = async |bytes_per_second| {
+            let (mut client, mut server, _close) = tunnel(TunnelLimits { bytes_per_second, ..LIMITS }).await;
+            let (mut both, start) = ([0; 2], clock.now());
+            for byte in [b"a", b"b"] {
+                client.send(Message::Binary(byte.as_slice().into())).await.unwrap();
+            }
+            server.read_exact(&mut both).await.unwrap();
+            assert_eq!(&both, b"ab");
+            let up = clock.now().since(start);
+            for byte in [b"c", b"d"] {
+                server.write_all(byte).await.unwrap();
+                assert_eq!(client.next().await.unwrap().unwrap().into_data(), byte.as_slice());
+            }
+            (up, clock.now().since(start) - up)
+        };
+        let (up, down) = took(1).await;
+        assert!(up >= 998 && down >= 998, "{up} ms, {down} ms");
+        // Without a limit nothing is counted at all: `TokenBucket` has the test.
+        took(0).await;
     }
 }
