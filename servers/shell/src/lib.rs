@@ -12,6 +12,7 @@ pub mod directory;
 pub mod fetch;
 pub mod file;
 pub mod folder;
+pub mod held;
 pub mod keys;
 pub mod limit;
 pub mod limits;
