@@ -10,6 +10,7 @@ use delta_core::onion::v3::Opened;
 use delta_relay_core::{Counters, Event, gate};
 use delta_replay::Admission;
 use delta_server_shell::{KeySet, OnionKeys};
+use tokio::sync::oneshot;
 
 use crate::budget::Share;
 use crate::forward::{Forwarder, Outgoing};
@@ -100,6 +101,23 @@ impl Pool {
         Ok(())
     }
 
+    /// Does something in a thread; `None` when the queue is full. What it needs for that (`held`) is given back with the
+    /// outcome, and is held until the work is done even when nobody waits for it any more.
+    pub fn submit<T: Send + 'static, H: Send + 'static>(
+        &self,
+        work: impl FnOnce() -> T + Send + 'static,
+        held: H,
+    ) -> Option<oneshot::Receiver<(T, H)>> {
+        let (done, outcome) = oneshot::channel();
+        let work = move || {
+            // Nobody waits: nothing is begun.
+            if !done.is_closed() {
+                drop(done.send((work(), held)));
+            }
+        };
+        self.push(Job::Other(Box::new(work))).ok().map(|()| outcome)
+    }
+
     /// Whether nothing is queued or being opened.
     pub fn is_empty(&self) -> bool {
         let queue = self.lock();
@@ -185,5 +203,43 @@ impl Peeler {
             }
         }
         outcomes
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    impl Pool {
+        /// One whose threads do nothing.
+        fn stuck(capacity: usize) -> Self {
+            Self { queue: Mutex::default(), wake: Condvar::new(), capacity }
+        }
+
+        /// Does what a thread would do next.
+        fn step(&self) {
+            let job = self.lock().jobs.pop_front();
+            match job {
+                Some(Job::Other(work)) => work(),
+                _ => panic!("nothing to do"),
+            }
+        }
+    }
+
+    #[test]
+    fn what_a_job_holds_is_held_until_it_is_done_though_nobody_waits_any_more() {
+        let (pool, budget) = (Pool::stuck(2), crate::budget::Budget::new(10));
+        let mut waiting = pool.submit(|| 1, budget.take(4)).unwrap();
+        let gone = pool.submit(|| panic!("nobody waits for this"), budget.take(6)).unwrap();
+        assert!(pool.submit(|| 3, ()).is_none(), "the queue is full");
+        drop(gone);
+        assert!(budget.take(1).is_none(), "both are in the queue");
+        pool.step();
+        assert!(budget.take(1).is_none(), "who waits gets it");
+        let (outcome, held) = waiting.try_recv().unwrap();
+        assert_eq!(outcome, 1);
+        drop(held);
+        pool.step();
+        assert!(budget.take(10).is_some());
     }
 }

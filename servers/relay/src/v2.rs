@@ -4,9 +4,7 @@
 //! Nothing here touches the path of version 3: a version 2 packet never enters a queue, a window or another replay
 //! set, and what is inside one must be version 2 again.
 
-use std::collections::HashMap;
-use std::collections::hash_map::Entry;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::Arc;
 
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
@@ -20,19 +18,20 @@ use delta_replay::{Admission, BootId, Opened, Replay, ReplayError, ReplayFile, U
 use delta_server_shell::NodeFolder;
 use delta_server_shell::connect::{Connector, Destination, SystemResolver};
 use delta_server_shell::directory::{Directories, View};
+use delta_server_shell::held::{Held, Part};
 use hyper::StatusCode;
-use tokio::sync::{Semaphore, oneshot};
+use tokio::sync::Semaphore;
 
 use crate::budget::Share;
 use crate::link;
-use crate::peel::{Job, Pool};
+use crate::peel::Pool;
 
 /// Where the ephemeral keys that were seen are kept, in the data folder.
 const REPLAY_FILE: &str = "replay-v2";
 /// Exchanges at once: each holds a sender's connection and one to the next node.
 const EXCHANGES: usize = 256;
 /// Of them with one next node, so that one that hangs leaves room for the others.
-const EXCHANGES_PER_NODE: usize = 64;
+const EXCHANGES_PER_NODE: u64 = 64;
 
 const JSON: &str = "application/json";
 
@@ -46,17 +45,21 @@ pub struct V2 {
     directories: Arc<Directories>,
     connector: Connector<SystemResolver>,
     counters: Arc<Counters>,
-    exchanges: Semaphore,
-    each: Arc<Places>,
+    exchanges: Arc<Semaphore>,
+    each: Arc<Held<NodeId>>,
 }
 
 /// Where an opened packet goes on to.
+#[derive(Debug)]
 struct Next {
     node: NodeId,
     to: Arc<Destination>,
     kind: &'static str,
     body: Bytes,
 }
+
+/// An event to count, and what the sender is told.
+type Turned = (Event, StatusCode);
 
 impl V2 {
     /// Opens the replay set. Of one that cannot be trusted everything is kept that can be read: the key it belongs to
@@ -93,7 +96,8 @@ impl V2 {
         }
         let secret = IdentitySecret::from_seed(folder.identity().as_bytes());
         let seen = Replay::start(file)?;
-        let (exchanges, each) = (Semaphore::new(EXCHANGES), Arc::new(Places::new(EXCHANGES_PER_NODE)));
+        let (exchanges, each) =
+            (Arc::new(Semaphore::new(EXCHANGES)), Arc::new(Held::new(EXCHANGES_PER_NODE)));
         Ok(Self { secret, me, server, seen, directories, connector, counters, exchanges, each })
     }
 
@@ -104,26 +108,22 @@ impl V2 {
 
     /// Opens a packet, sends it on, and says what came of it: 200, 400 or 502 (503 under load).
     pub async fn answer(self: &Arc<Self>, pool: &Pool, packet: Vec<u8>, share: Share) -> StatusCode {
-        let Ok(_exchange) = self.exchanges.try_acquire() else { return self.busy() };
+        let Ok(exchange) = Arc::clone(&self.exchanges).try_acquire_owned() else { return self.busy() };
         // Up to 1 MiB is opened, and a file written: not on a thread that serves.
-        let (done, opened) = oneshot::channel();
         let this = Arc::clone(self);
-        let open = move || drop(done.send(this.next(packet)));
-        if pool.push(Job::Other(Box::new(open))).is_err() {
-            return self.busy();
-        }
+        let open = move || this.next(packet);
+        let Some(opening) = pool.submit(open, (exchange, share)) else { return self.busy() };
         self.counters.count(Event::AcceptedV2);
-        let next = match opened.await {
-            Ok(Ok(next)) => next,
-            Ok(Err((event, code))) => {
+        let Ok((opened, held)) = opening.await else { return StatusCode::SERVICE_UNAVAILABLE };
+        let (next, _place) = match opened {
+            Ok(next) => next,
+            Err((event, code)) => {
                 self.counters.count(event);
                 return code;
             }
-            Err(_) => return StatusCode::SERVICE_UNAVAILABLE,
         };
-        let Some(_place) = self.each.enter(next.node) else { return self.busy() };
         let outcome = link::send(&self.connector, &mut None, &next.to, next.kind, &next.body).await;
-        drop(share);
+        drop(held);
         let (event, code) = match outcome {
             Outcome::Delivered => (Event::Delivered, StatusCode::OK),
             Outcome::Refused => (Event::Refused, StatusCode::BAD_GATEWAY),
@@ -151,16 +151,30 @@ impl V2 {
         }
     }
 
-    fn next(&self, packet: Vec<u8>) -> Result<Next, (Event, StatusCode)> {
-        let bad = |event| (event, StatusCode::BAD_REQUEST);
-        let opened = v2::open(&self.secret, packet).map_err(|_| bad(Event::NotForUs))?;
-        self.remember(opened.epk())?;
+    /// Opens a packet and takes a place with the next node. One for which there is none was not taken: it may come again.
+    fn next(&self, packet: Vec<u8>) -> Result<(Next, Part<NodeId>), Turned> {
+        let opened =
+            v2::open(&self.secret, packet).map_err(|_| (Event::NotForUs, StatusCode::BAD_REQUEST))?;
+        let epk = *opened.epk();
+        let parsed = opened.parse().map_err(|_| (Event::BadSlot, StatusCode::BAD_REQUEST));
+        let entered = match parsed.and_then(|peeled| self.route(peeled)) {
+            Ok(next) => {
+                let place = self.each.take(next.node, 1);
+                Ok((next, place.ok_or((Event::Busy, StatusCode::SERVICE_UNAVAILABLE))?))
+            }
+            Err(turned) => Err(turned),
+        };
+        self.remember(&epk)?;
+        entered
+    }
+
+    fn route(&self, peeled: Peeled) -> Result<Next, Turned> {
         let view = self.directories.view();
-        match opened.parse().map_err(|_| bad(Event::BadSlot))? {
+        match peeled {
             Peeled::Forward { url, packet } => {
                 // Never mixed: what a version 3 relay would take is not handed to one.
                 if packet.first() != Some(&v2::VERSION) {
-                    return Err(bad(Event::BadSlot));
+                    return Err((Event::BadSlot, StatusCode::BAD_REQUEST));
                 }
                 let (node, to) = self.relay(&view, &url)?;
                 Ok(Next { node, to, kind: link::PACKET, body: packet.into() })
@@ -175,7 +189,7 @@ impl V2 {
         }
     }
 
-    fn remember(&self, epk: &[u8; 32]) -> Result<(), (Event, StatusCode)> {
+    fn remember(&self, epk: &[u8; 32]) -> Result<(), Turned> {
         let unavailable = (Event::ReplayUnavailable, StatusCode::SERVICE_UNAVAILABLE);
         let tag = epk.first_chunk().ok_or(unavailable)?;
         match self.seen.admit(tag) {
@@ -186,7 +200,7 @@ impl V2 {
     }
 
     /// The relay whose `n/hop` is exactly this URL.
-    fn relay(&self, view: &View, url: &str) -> Result<(NodeId, Arc<Destination>), (Event, StatusCode)> {
+    fn relay(&self, view: &View, url: &str) -> Result<(NodeId, Arc<Destination>), Turned> {
         let refused = |event| (event, StatusCode::BAD_REQUEST);
         let mut relays = view.nodes().iter().filter(|node| node.kind == NodeKind::Relay);
         let node = relays.find(|node| node.packet_url() == url).ok_or(refused(Event::UnknownNext))?;
@@ -208,65 +222,5 @@ impl V2 {
     }
 }
 
-/// Counts exchanges by next node.
-#[derive(Debug)]
-struct Places {
-    each: usize,
-    taken: Mutex<HashMap<NodeId, usize>>,
-}
-
-/// One of them; given back when dropped.
-struct Place {
-    of: Arc<Places>,
-    node: NodeId,
-}
-
-impl Places {
-    fn new(each: usize) -> Self {
-        Self { each, taken: Mutex::default() }
-    }
-
-    fn enter(self: &Arc<Self>, node: NodeId) -> Option<Place> {
-        let mut taken = self.lock();
-        let count = taken.entry(node).or_default();
-        if *count >= self.each {
-            return None;
-        }
-        *count += 1;
-        drop(taken);
-        Some(Place { of: Arc::clone(self), node })
-    }
-
-    fn lock(&self) -> MutexGuard<'_, HashMap<NodeId, usize>> {
-        self.taken.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-}
-
-impl Drop for Place {
-    fn drop(&mut self) {
-        let mut taken = self.of.lock();
-        if let Entry::Occupied(mut count) = taken.entry(self.node) {
-            *count.get_mut() -= 1;
-            if *count.get() == 0 {
-                count.remove();
-            }
-        }
-    }
-}
-
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_node_that_hangs_leaves_room_for_the_others() {
-        let (places, slow, other) = (Arc::new(Places::new(2)), NodeId([1; 32]), NodeId([2; 32]));
-        let held = [places.enter(slow), places.enter(slow)];
-        assert!(held.iter().all(Option::is_some));
-        assert!(places.enter(slow).is_none());
-        assert!(places.enter(other).is_some());
-        drop(held);
-        assert!(places.enter(slow).is_some());
-        assert!(places.lock().is_empty(), "nodes without an exchange are forgotten");
-    }
-}
+mod tests;
