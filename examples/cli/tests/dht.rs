@@ -1,6 +1,9 @@
 //! A relay that moved is found through the DHT: a few nodes on this machine, never the public one.
 
-use std::net::{SocketAddr, TcpListener, TcpStream};
+#[path = "../../../servers/relay/tests/support/address.rs"]
+mod address;
+
+use std::net::{SocketAddr, TcpStream};
 use std::path::Path;
 use std::process::{Child, Command, Output, Stdio};
 use std::time::Duration;
@@ -9,14 +12,12 @@ use delta_core::onion::directory::{ListBody, ListEntry, RecordObject, sign_list}
 use ed25519_dalek::SigningKey;
 use pkarr::mainline::Testnet;
 
+use address::free_address;
+
 fn delta() -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_delta"));
     command.stdin(Stdio::null());
     command
-}
-
-fn free_address() -> SocketAddr {
-    TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap()
 }
 
 fn record(data: &Path, address: SocketAddr) -> RecordObject {
@@ -81,6 +82,6 @@ fn a_relay_that_moved_is_found_where_it_says_it_is_and_asked_there() {
         if url() == format!("http://{is}") {
             break;
         }
-        assert!(attempt < 50, "{}", String::from_utf8_lossy(&output.stderr));
+        assert!(attempt < 1_000, "{}", String::from_utf8_lossy(&output.stderr));
     }
 }

@@ -52,6 +52,7 @@ const DRAIN: Duration = Duration::from_secs(5);
 const CLOSE: Duration = Duration::from_secs(3);
 /// How long all of a stop may take: whoever told the server to stop has 10 s of patience.
 const STOP: Duration = Duration::from_secs(9);
+const _: () = assert!(STOP.as_secs() < 10 && DRAIN.as_secs() + CLOSE.as_secs() < STOP.as_secs());
 /// How often the drain looks whether it is done.
 const LOOK: Duration = Duration::from_millis(5);
 /// Deliveries still on their way may hold this part of the bytes in flight.

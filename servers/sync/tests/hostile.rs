@@ -112,14 +112,15 @@ async fn case_70_connections_and_subscribes_of_one_address_are_limited() {
     drop(server);
 
     let server = Server::start(dir.path(), &["--limit", "subscribes_per_second_per_address=5"]);
-    let mut refused = 0;
-    for _ in 0..60 {
-        if let Err(tungstenite::Error::Http(response)) = server.try_subscribe(&topic, "").await {
+    // However slow this machine is, it subscribes more than five times in some second.
+    common::eventually("a refusal", async || match server.try_subscribe(&topic, "").await {
+        Err(tungstenite::Error::Http(response)) => {
             assert_eq!(response.status(), 429);
-            refused += 1;
+            true
         }
-    }
-    assert!(refused > 0);
+        _ => false,
+    })
+    .await;
 }
 
 /// Many readers come from the address of a relay that carries them.
@@ -137,11 +138,11 @@ async fn a_trusted_relay_is_not_bound_by_what_one_address_may_use() {
     }
     drop((open, server));
     let server = Server::start(dir.path(), &["--limit", limits, "--trusted-relays", "192.0.2.7"]);
-    let mut refused = 0;
+    let mut open = Vec::new();
     for _ in 0..20 {
-        refused += usize::from(server.try_subscribe(&TopicId([5; 32]), "").await.is_err());
+        open.extend(server.try_subscribe(&TopicId([5; 32]), "").await.ok());
     }
-    assert!(refused >= 10, "another address is: {refused} refused");
+    assert!(open.len() <= 5, "another address is: {} open", open.len());
 }
 
 /// The stalled bodies come from 127.0.0.1, the bystander's from 127.0.0.2.
@@ -283,14 +284,12 @@ async fn case_70_connections_of_all_addresses_together_are_limited() {
 #[tokio::test]
 async fn too_many_deliveries_to_a_topic_get_429_and_other_topics_do_not() {
     let dir = tempfile::tempdir().unwrap();
-    let server = Server::start(dir.path(), &["--accept-v2", "--limit", "deliveries_per_topic_per_minute=3"]);
+    let server = Server::start(dir.path(), &["--accept-v2", "--limit", "deliveries_per_topic_per_minute=1"]);
     let (topic, other) = (TopicId([5; 32]), TopicId([6; 32]));
-    for n in 0..3u8 {
-        assert_eq!(server.deliver_json(&topic, &[n]).await.unwrap().status, 200);
-    }
+    assert_eq!(server.deliver_json(&topic, b"one").await.unwrap().status, 200);
     let refused = server.deliver_json(&topic, b"more").await.unwrap();
     assert_eq!(refused.status, 429);
-    assert!(refused.header("Retry-After").unwrap().parse::<u64>().unwrap() <= 20);
+    assert!(refused.header("Retry-After").unwrap().parse::<u64>().unwrap() <= 60);
     assert_eq!(server.deliver_json(&other, b"more").await.unwrap().status, 200);
 }
 

@@ -11,9 +11,9 @@ use delta_core::topic::TopicId;
 use tokio::io::AsyncWriteExt;
 use tokio::net::TcpStream;
 
-/// What a service manager counts on (docs/operate-sync.md). A half request, a silent client or a reader that stopped would get 30 s
-/// and more at another time.
-const SOON: Duration = Duration::from_secs(10);
+/// A half request, a silent client or a reader that stopped would get 30 s and more at another time. Less is for a
+/// loaded machine; that the server allows itself less than 10 s of them is checked where its parts are.
+const SOON: Duration = Duration::from_secs(25);
 
 /// What a delivery came to.
 enum Answer {

@@ -1,5 +1,7 @@
 //! The built `delta` program with real relays and a real sync server: messages between processes, kills, the demo.
 
+#[path = "../../../../servers/relay/tests/support/address.rs"]
+mod address;
 mod demo;
 mod kill;
 mod messages;

@@ -1,7 +1,7 @@
 //! The original packets, end to end: three relays and a server that take version 2, devices that agree to it.
 
 use std::io::{Read, Write};
-use std::net::{SocketAddr, TcpListener, TcpStream};
+use std::net::{SocketAddr, TcpStream};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::time::Duration;
@@ -11,6 +11,7 @@ use delta_core::onion::directory::{ListBody, ListEntry, NodeKind, NodeRecord, Re
 use ed25519_dalek::SigningKey;
 use tempfile::TempDir;
 
+use crate::address::free_address;
 use crate::support::{delta, json_lines, texts, ticket};
 
 /// A program that ends with its test.
@@ -50,6 +51,8 @@ impl Node {
         command.args(more).stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
         self.child = Some(command.spawn().unwrap());
         while TcpStream::connect(self.listen).is_err() || TcpStream::connect(self.admin).is_err() {
+            let ended = self.child.as_mut().and_then(|child| child.try_wait().unwrap());
+            assert!(ended.is_none(), "the {} ended: {ended:?}", self.role);
             std::thread::sleep(Duration::from_millis(5));
         }
     }
@@ -90,10 +93,6 @@ impl Drop for Node {
             let _ = child.wait();
         }
     }
-}
-
-fn free_address() -> SocketAddr {
-    TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap()
 }
 
 /// Three relays and a server that take version 2, and perhaps nothing else.

@@ -2,6 +2,7 @@
 
 #![allow(dead_code, reason = "each test program uses a part")]
 
+mod address;
 pub mod sync;
 
 use std::collections::HashMap;
@@ -9,7 +10,6 @@ use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
-use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Arc, Mutex, mpsc};
 use std::time::Duration;
 
@@ -19,23 +19,12 @@ use delta_core::onion::directory::{ListBody, ListEntry, NodeKind, NodeRecord, Re
 use delta_core::onion::v3::{self, Hop, OnionSecret, Terminal};
 use ed25519_dalek::SigningKey;
 
+pub use address::free_address;
+
 /// Longer than anything here takes; only a broken relay reaches it.
-pub const PATIENCE: Duration = Duration::from_secs(30);
+pub const PATIENCE: Duration = Duration::from_secs(60);
 /// A pause between two looks at something that changes by itself.
 const LOOK: Duration = Duration::from_millis(10);
-
-/// An address nobody listens on: below the range the system gives to clients, spread by process.
-pub fn free_address() -> SocketAddr {
-    static NEXT: AtomicU32 = AtomicU32::new(0);
-    loop {
-        let step = NEXT.fetch_add(1, Ordering::Relaxed);
-        let port = 10_000 + (std::process::id().wrapping_mul(61) + step) % 20_000;
-        let address = SocketAddr::from(([127, 0, 0, 1], port as u16));
-        if TcpListener::bind(address).is_ok() {
-            return address;
-        }
-    }
-}
 
 /// A request a [`Server`] got.
 #[derive(Clone, Debug)]
