@@ -33,7 +33,6 @@ pub struct DeviceOptions {
         env = "DELTA_TICKET",
         value_name = "TICKET",
         hide_env_values = true,
-        required_unless_present = "room",
         help_heading = "Device"
     )]
     ticket: Option<TicketArgument>,
@@ -151,11 +150,22 @@ impl FromStr for TicketArgument {
 }
 
 impl DeviceOptions {
-    /// The conversation the topic belongs to.
+    /// The conversation that is asked for, if one is.
+    pub fn asked(&self) -> Option<LogId> {
+        self.room.or(self.ticket.as_ref().map(|ticket| ticket.0.log()))
+    }
+
+    /// The conversation. Whatever opens the device has seen to it that one is asked for.
     pub fn log(&self) -> LogId {
-        let of_ticket = self.ticket.as_ref().map(|ticket| ticket.0.log());
-        // One of the two is given.
-        self.room.or(of_ticket).unwrap_or(LogId([0; 32]))
+        self.asked().unwrap_or(LogId([0; 32]))
+    }
+
+    fn need_room(&self) -> anyhow::Result<()> {
+        if self.asked().is_some() {
+            return Ok(());
+        }
+        let text = "which conversation? --room ID (`delta room list`) or --ticket TICKET (`delta keygen --topic`) says so";
+        Err(Usage(text.to_owned()).into())
     }
 
     /// Whether a network is given.
@@ -165,18 +175,36 @@ impl DeviceOptions {
 
     /// Opens the device and its topic, and connects it if a network is given.
     pub async fn open(&self, output: &Output) -> anyhow::Result<(Client, TopicId)> {
+        self.need_room()?;
         // Before anything is made on this disk.
         let hops = self.base.network.hops()?;
         let client = self.base.start(output).await?;
+        let topic = self.enter(&client).await?;
+        connect(&client, hops, output).await?;
+        Ok((client, topic))
+    }
+
+    /// Opens the device, the topic if one is asked for, and connects it if a network is given.
+    #[cfg(feature = "chat")]
+    pub async fn open_any(&self, output: &Output) -> anyhow::Result<Client> {
+        let hops = self.base.network.hops()?;
+        let client = self.base.start(output).await?;
+        if self.asked().is_some() {
+            self.enter(&client).await?;
+        }
+        connect(&client, hops, output).await?;
+        Ok(client)
+    }
+
+    async fn enter(&self, client: &Client) -> anyhow::Result<TopicId> {
         let topic = match (&self.room, &self.ticket) {
             (None, Some(ticket)) => client.open_topic(&ticket.0).await?,
-            _ => self.known(&client).await?,
+            _ => self.known(client).await?,
         };
         if let Some(key) = &self.read_key {
             client.set_read_key(topic, Some(ReadKey::from_seed(*key.bytes()))).await?;
         }
-        connect(&client, hops, output).await?;
-        Ok((client, topic))
+        Ok(topic)
     }
 
     async fn known(&self, client: &Client) -> anyhow::Result<TopicId> {
@@ -193,6 +221,7 @@ impl DeviceOptions {
 
     /// Opens a device that exists; its topic only when there is a network to connect it to.
     pub async fn look(&self, output: &Output) -> anyhow::Result<(Client, TopicId)> {
+        self.need_room()?;
         ensure!(self.base.db.exists(), "there is no database at {}", self.base.db.display());
         if self.has_network() {
             return self.open(output).await;

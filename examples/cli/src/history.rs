@@ -13,7 +13,7 @@ use serde_json::json;
 
 use crate::device::TicketArgument;
 use crate::output::{Output, Usage};
-use crate::tail::printable;
+use crate::text::plain;
 
 /// Longest answer: 4 MiB of operations in base64, and room.
 const MAX_ANSWER: usize = 8 * 1024 * 1024;
@@ -126,7 +126,7 @@ async fn ask(options: &Options, ticket: &Ticket) -> anyhow::Result<Page> {
     match answer.status().as_u16() {
         200 => serde_json::from_slice(&body).context("the server's answer is no page of a search"),
         410 => bail!("the channel was deleted or blocked"),
-        status => bail!("the server answered {status}: {}", printable(&String::from_utf8_lossy(&body))),
+        status => bail!("the server answered {status}: {}", plain(&String::from_utf8_lossy(&body))),
     }
 }
 
@@ -166,6 +166,6 @@ fn print(operation: &VerifiedOperation, found: &Found, output: &Output) -> anyho
         }));
     }
     let short = found.author.get(..8).unwrap_or(&found.author);
-    let shown = text.map_or_else(|| format!("({})", content.kind()), printable);
+    let shown = text.map_or_else(|| format!("({})", content.kind()), plain);
     output.line(&format!("{:>6}  {short}  {shown}", found.seq))
 }

@@ -1,5 +1,7 @@
 //! The `delta` command: one file per subcommand; this one only dispatches.
 
+#[cfg(feature = "chat")]
+mod chat;
 mod demo;
 mod device;
 mod directory;
@@ -21,6 +23,8 @@ mod send;
 mod space;
 mod status;
 mod tail;
+#[cfg_attr(not(feature = "chat"), allow(dead_code, reason = "the chat lays text out"))]
+mod text;
 mod topic;
 
 use std::process::ExitCode;
@@ -71,6 +75,9 @@ enum Command {
     Send(send::Options),
     /// Print messages as they come.
     Tail(tail::Options),
+    /// Talk in rooms, in this terminal.
+    #[cfg(feature = "chat")]
+    Chat(chat::Options),
     /// Pair, list and revoke your devices.
     #[command(subcommand)]
     Device(own::Command),
@@ -123,6 +130,8 @@ fn main() -> ExitCode {
         Command::Demo(options) => on_runtime(demo::run(&options, &output)),
         Command::Send(options) => on_runtime(send::run(&options, &output)),
         Command::Tail(options) => on_runtime(tail::run(&options, &output)),
+        #[cfg(feature = "chat")]
+        Command::Chat(options) => on_runtime(chat::run(&options, &output)),
         Command::Device(command) => on_runtime(own::run(&command, &output)),
         Command::Space(command) => on_runtime(space::run_space(&command, &output)),
         Command::Room(command) => on_runtime(space::run_room(&command, &output)),

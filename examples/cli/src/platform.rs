@@ -19,6 +19,22 @@ pub fn instant() -> std::time::Instant {
     std::time::Instant::now()
 }
 
+/// As [`interrupted`], and for SIGHUP: for what is nothing without its terminal.
+#[cfg(feature = "chat")]
+pub async fn ended() -> std::io::Result<Interrupted> {
+    let mut hung_up = signal(SignalKind::hangup())?;
+    tokio::select! {
+        _ = hung_up.recv() => Ok(Interrupted(SignalKind::hangup().as_raw_value())),
+        interrupted = interrupted() => interrupted,
+    }
+}
+
+/// SIGCONT: a job goes on that was stopped.
+#[cfg(feature = "chat")]
+pub fn continued() -> std::io::Result<tokio::signal::unix::Signal> {
+    signal(SignalKind::from_raw(rustix::process::Signal::CONT.as_raw()))
+}
+
 /// Waits for the signals that end a program and leave it time to clear up: SIGINT and SIGTERM. (Not SIGHUP: under
 /// `nohup` it must stay ignored.)
 pub async fn interrupted() -> std::io::Result<Interrupted> {

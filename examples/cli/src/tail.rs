@@ -16,6 +16,7 @@ use serde_json::json;
 use crate::device::{DeviceOptions, until_live};
 use crate::output::Output;
 use crate::platform::interrupted;
+use crate::text::plain;
 use printed::Printed;
 
 /// Messages read in one query.
@@ -239,21 +240,11 @@ impl Tail<'_> {
             }))?);
         }
         let short = author.get(..8).unwrap_or(&author);
-        Ok(format!("{short}  {}", printable(text)))
+        Ok(format!("{short}  {}", plain(text)))
     }
 }
 
 /// Whether the topic has it and nobody deleted it.
 fn is_shown(row: &MessageRow) -> bool {
     row.is_acknowledged() && row.text.is_some()
-}
-
-/// Somebody else's text must not move the cursor or colour the terminal.
-pub fn printable(text: &str) -> String {
-    let harmless = |letter: char| match letter {
-        '\n' => '↵',
-        letter if letter.is_control() => '\u{fffd}',
-        letter => letter,
-    };
-    text.chars().map(harmless).collect()
 }

@@ -2,10 +2,14 @@
 
 #[path = "../../../../servers/relay/tests/support/address.rs"]
 mod address;
+#[cfg(target_os = "linux")]
+mod chat;
 mod demo;
 mod kill;
 mod messages;
 mod outbox;
+#[cfg(target_os = "linux")]
+mod pty;
 mod rotation;
 mod spaces;
 mod support;
