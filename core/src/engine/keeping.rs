@@ -10,13 +10,14 @@
 
 mod hand;
 mod moves;
+mod own;
 mod take;
 
 use std::collections::{BTreeMap, BTreeSet};
 
 use super::io::{Output, Reply};
 use super::receive::News;
-use super::refusal::{CommandError, Unreadable};
+use super::refusal::CommandError;
 use super::seal::{SealJob, SealResult, SealWork, Sealed};
 use super::spaces::{random, store_error};
 use super::state::State;
@@ -30,7 +31,7 @@ use crate::store::{Handed, Store, StoreError, Tx};
 use crate::sync::backoff::jitter;
 use crate::topic::TopicId;
 
-use super::rotation::Closed;
+use super::rotation::{Closed, read as rotation_in};
 
 /// Shortest time that a manager's device leaves what is to be done to the one whose deed it is, milliseconds.
 pub const KEEP_MIN_MS: u64 = 10_000;
@@ -229,6 +230,10 @@ impl State {
     ) -> Result<Millis, StoreError> {
         let author = self.author();
         let again = now.plus(LOOK_MS);
+        if self.own == Some(space) {
+            let next = self.keep_own(tx, now, entropy, space, staged)?;
+            return Ok(next.map_or(again, |at| at.min(again)));
+        }
         if tx.belongs(&space)?.is_none() {
             // Claimed, and nothing known of it yet: whoever lets this device in has its bundle.
             let bundle = self.keep_bundle(tx, now, entropy, space, staged)?;
@@ -329,7 +334,7 @@ impl State {
             let work = SealWork::Prekey(secrets.map(Box::new));
             return Ok(self.give_out(now, entropy, (space, Turn::Prekey), work, staged));
         };
-        let (name, expires) = (format!("bundle:{space}"), secrets.expires().0.to_be_bytes());
+        let (name, expires) = (bundle_setting(&space), secrets.expires().0.to_be_bytes());
         if tx.setting(&name)?.as_deref() == Some(&expires) {
             return Ok(None);
         }
@@ -449,6 +454,11 @@ impl State {
     fn newest_of(&self, id: TopicId) -> Option<TopicId> {
         self.newest(&self.topics.get(&id)?.keys.log())
     }
+}
+
+/// Under which name is kept what bundle this device said last in a log.
+fn bundle_setting(log: &LogId) -> String {
+    format!("bundle:{log}")
 }
 
 /// When what could not be done now is tried again.

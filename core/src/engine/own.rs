@@ -22,10 +22,11 @@ const OWN_SETTING: &str = "own-topic";
 
 impl State {
     /// At start: which topic it is. It is always read.
-    pub(super) fn load_own(&mut self, store: &Store) -> Result<(), StoreError> {
+    pub(super) fn load_own(&mut self, store: &Store, now: Millis) -> Result<(), StoreError> {
         self.own = None;
         let Some(ticket) = stored(store.setting(OWN_SETTING)?) else { return Ok(()) };
         self.own = Some(ticket.log());
+        self.keeping.hurry(ticket.log(), now);
         for topic in self.topics.values_mut().filter(|topic| topic.keys.log() == ticket.log()) {
             topic.subscribed = true;
         }
@@ -54,6 +55,7 @@ impl State {
         self.open_topic(tx, now, ticket.clone(), staged)?;
         tx.set_setting(OWN_SETTING, ticket.to_string().as_bytes())?;
         self.own = Some(ticket.log());
+        self.keeping.hurry(ticket.log(), now);
         if let Some(topic) = self.topics.get_mut(&ticket.topic()) {
             topic.subscribed = true;
         }
@@ -104,6 +106,7 @@ impl State {
             return Err(CommandError::NotOwnDevice);
         }
         self.note_revocation(tx, revocation)?;
+        self.hurry_own(now);
         if let Some(topic) = self.own.and_then(|log| self.topic_of(log).ok()) {
             let revoke = Action::DeviceRevoke { revocation: *revocation };
             self.publish(tx, now, topic, Content::Membership(Box::new(revoke)), staged)?;
@@ -112,6 +115,13 @@ impl State {
             self.tell_revocations(tx, now, row.space, staged)?;
         }
         Ok(Reply::Done)
+    }
+
+    /// The topic of the person's devices is looked at in this batch.
+    fn hurry_own(&mut self, now: Millis) {
+        if let Some(log) = self.own {
+            self.keeping.hurry(log, now);
+        }
     }
 
     fn note_revocation(&self, tx: &Tx<'_>, revocation: &Revocation) -> Result<(), StoreError> {
@@ -276,6 +286,7 @@ impl State {
             store_error(self.open_topic(tx, now, ticket, staged))?;
         }
         if revoked {
+            self.hurry_own(now);
             for row in tx.spaces()? {
                 self.tell_revocations(tx, now, row.space, staged)?;
             }

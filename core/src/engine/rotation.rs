@@ -375,6 +375,8 @@ impl State {
         }
         if let Some(belongs) = tx.belongs(&log)? {
             self.keeping.hurry(belongs.space, now);
+        } else if self.own == Some(log) {
+            self.keeping.hurry(log, now);
         }
         // The conversation is known here to go on, by whatever way that came.
         if let Some(next) = self.newest(&log).filter(|next| *next != id) {
@@ -561,7 +563,8 @@ impl State {
     }
 }
 
-fn read(body: &[u8]) -> Option<Rotation> {
+/// The rotation in a body.
+pub(super) fn read(body: &[u8]) -> Option<Rotation> {
     match Body::decode(body).ok()?.content {
         Content::RoomRotate(rotation) => Some(*rotation),
         _ => None,

@@ -281,7 +281,7 @@ impl State {
             self.outbox_bytes += u64::from(len);
         }
         self.own_news = OwnNews::default();
-        self.load_own(store)
+        self.load_own(store, now)
     }
 
     pub(super) fn author(&self) -> Author {
@@ -666,6 +666,12 @@ impl Topic {
             Some(Connection::Live) if !self.caught_up => Connection::Replaying,
             Some(connection) => connection,
         }
+    }
+
+    /// Whether this device can close it: it is open, writable and there, and no own rotation is on its way.
+    pub(super) fn may_move(&self) -> bool {
+        let is_gone = self.unreadable == Some(Unreadable::Gone);
+        self.closed.is_none() && !self.rotates && !is_gone && self.keys.write_key().is_some()
     }
 
     /// The topic's log is at hand up to now.

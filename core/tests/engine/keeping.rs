@@ -668,6 +668,40 @@ fn a_revoked_device_is_left_behind_and_its_persons_other_one_reads_on() {
 }
 
 #[test]
+fn what_a_persons_devices_share_moves_away_from_one_that_is_revoked() {
+    let mut town = Town::new(1, true);
+    let (lost, kept) = (town.pair(1, 40), town.pair(1, 41));
+    let own = |town: &mut Town, who: usize| -> Ticket {
+        let command = Command::OwnTopic { ticket: None };
+        match town.people[who].command(&mut town.net, command).unwrap() {
+            Reply::Ticket(ticket) => ticket,
+            other => panic!("{other:?}"),
+        }
+    };
+    town.wait(2 * KEEP_MAX_MS);
+    assert_eq!([1, lost, kept].map(|who| own(&mut town, who).epoch()), [0, 0, 0]);
+    let identity = IdentityKey::from_seed(&[town.seed(1); 32]);
+    let revocation = Revocation::sign(&identity, town.author(lost), town.people[1].device.now);
+    let command = Command::Revoke { revocation: Box::new(revocation) };
+    town.people[1].command(&mut town.net, command).unwrap();
+    town.settle();
+    town.wait(2 * KEEP_MAX_MS);
+    assert_eq!([1, lost, kept].map(|who| own(&mut town, who).epoch()), [1, 0, 1]);
+    assert_eq!(own(&mut town, 1).topic(), own(&mut town, kept).topic());
+    // What one of them opens from now on the other has, too, and the lost one has not.
+    let ticket = crate::support::ticket();
+    let (log, command) = (ticket.log(), Command::OpenTopic { ticket });
+    town.people[kept].command(&mut town.net, command).unwrap();
+    town.settle();
+    let has = |who: usize| !town.people[who].reader().topics_of_log(log).unwrap().is_empty();
+    assert_eq!([1, lost, kept].map(has), [true, false, true]);
+    // And it stays where it is, also for one that is paired now.
+    let newcomer = town.pair(1, 42);
+    town.wait(2 * KEEP_MAX_MS);
+    assert_eq!([1, kept, newcomer].map(|who| own(&mut town, who).epoch()), [1, 1, 1]);
+}
+
+#[test]
 fn a_muted_managers_device_leaves_the_keys_to_the_others() {
     let mut town = Town::new(2, true);
     town.promote(1);

@@ -2,6 +2,15 @@
 
 use super::*;
 
+/// Who is handed a topic's successor.
+pub(super) struct Among<'a> {
+    /// The space that judges the topic, or the topic's own log where none does.
+    pub(super) space: LogId,
+    /// What this device has seen of the space.
+    pub(super) heads: Vec<OperationId>,
+    pub(super) devices: &'a BTreeMap<Author, Access>,
+}
+
 impl State {
     /// Moves topics whose keys may be in the wrong hands.
     pub(super) fn keep_rotated(
@@ -18,8 +27,7 @@ impl State {
             let Some(id) = self.newest(log) else { continue };
             let Some(topic) = self.topics.get(&id) else { continue };
             // An own rotation that has no place yet, and the keys it gives, are looked at when it has one.
-            let is_gone = topic.unreadable == Some(Unreadable::Gone);
-            if topic.closed.is_some() || topic.rotates || is_gone || topic.keys.write_key().is_none() {
+            if !topic.may_move() {
                 continue;
             }
             // Why the space's own log moves is to stand before the place at which it ends: packets overtake each other,
@@ -35,7 +43,11 @@ impl State {
             };
             let at = match self.wait_for(now, entropy, turn, outlived.own, [log, &look.space]) {
                 Some(at) => Some(at),
-                None => self.begin_rotation(tx, now, entropy, look, id, staged)?,
+                None => {
+                    let (space, heads) = (look.space, look.heads.clone());
+                    let among = Among { space, heads, devices: &look.devices };
+                    self.begin_rotation(tx, now, entropy, id, among, staged)?
+                }
             };
             next = next.into_iter().chain(at).min();
         }
@@ -82,37 +94,39 @@ impl State {
         Ok(astray.then_some(Outlived { own: false }))
     }
 
-    fn begin_rotation(
+    /// Has a topic's successor made for these devices.
+    pub(super) fn begin_rotation(
         &mut self,
         tx: &Tx<'_>,
         now: Millis,
         entropy: &mut dyn Entropy,
-        look: &Look,
         id: TopicId,
+        among: Among<'_>,
         staged: &mut Vec<Output>,
     ) -> Result<Option<Millis>, StoreError> {
+        let Among { space, heads, devices } = among;
         let (Some(secrets), Some(row)) = (tx.device_secrets()?, tx.topic(id)?) else {
             return Ok(Some(now.plus(AGAIN_MS)));
         };
         if let Some(given) = self.keeping.sealing {
-            self.keeping.waiting.insert(look.space);
+            self.keeping.waiting.insert(space);
             return Ok(Some(given.until));
         }
         let mut to = Vec::new();
-        for (device, access) in look.devices.iter().filter(|(device, _)| **device != self.author()) {
+        for (device, access) in devices.iter().filter(|(device, _)| **device != self.author()) {
             let bundle = tx.device_bundle(device)?;
             to.extend(bundle.map(|bundle| (bundle, *access == Access::Write)));
         }
         let work = SealWork::Rotation {
-            space: look.space,
+            space,
             topic: id,
-            heads: look.heads.clone(),
+            heads,
             secrets: Box::new(secrets),
             ends: tx.log_ends(&row.ticket.log())?,
             current: row.ticket,
             to,
         };
-        Ok(self.give_out(now, entropy, (look.space, Turn::Rotate(id)), work, staged))
+        Ok(self.give_out(now, entropy, (space, Turn::Rotate(id)), work, staged))
     }
 
     /// Leaves behind what reads the epoch before: always in the space's own log, without which nobody can judge
