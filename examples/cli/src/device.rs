@@ -208,7 +208,7 @@ impl DeviceOptions {
     }
 
     async fn known(&self, client: &Client) -> anyhow::Result<TopicId> {
-        client.topic_of(self.log()).await.context("this device does not know the room")
+        crate::space::topic_of(client, self.log(), "room").await
     }
 
     /// Like [`Self::open`] for commands that are nothing without a network.

@@ -18,7 +18,8 @@ Examples:
   delta identity new --keys ~/.delta/keys      makes 24 words, prints them once, keeps them
   delta identity import --keys ~/.delta/keys   reads 24 words from standard input
   delta identity show --keys ~/.delta/keys     prints the public address
-Devices that use the same --keys are certified by this identity from their first start on.";
+A device that first starts with these --keys afterwards is certified by this identity; one that has started already stays
+what it is (`delta device pair` makes it another device of yours).";
 
 /// Make, read or show an identity.
 #[derive(clap::Subcommand)]

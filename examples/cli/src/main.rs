@@ -35,6 +35,14 @@ use clap::{Parser, Subcommand};
 use crate::output::{Output, Usage};
 
 const AFTER_HELP: &str = "\
+First steps (`delta demo --serve` in another terminal is a network to try it on; it prints what to set):
+  export DELTA_DB=ada.db DELTA_KEYS=ada.keys     this device: what --db and --keys say otherwise
+  delta space create --name Garden               prints the space's id
+  delta room create --space ID --name Shed       prints the room's id
+  delta invite create --space ID --once          prints an invitation, for one other person
+  delta chat                                     lets them in, and talks
+and there: delta invite accept INVITATION, then delta chat. Every command's --help has examples.
+
 Results go to standard output, everything else to standard error. With --json a result is one JSON value, bytes
 in lower-case hex, and an error is {\"error\": …} on standard error.
 

@@ -1,6 +1,7 @@
 //! `delta device`: a person's devices.
 
 use std::io::BufRead;
+use std::time::Duration;
 
 use anyhow::{Context, bail};
 use delta_core::identity::Author;
@@ -64,6 +65,9 @@ pub struct Join {
     base: Base,
     /// What `delta device pair` printed.
     text: Pairing,
+    /// Seconds to wait for the other device. After ten minutes the text is worth nothing.
+    #[arg(long, value_name = "SECONDS", default_value_t = 600)]
+    timeout: u64,
 }
 
 /// Which device.
@@ -120,13 +124,21 @@ async fn join(options: &Join, output: &Output) -> anyhow::Result<()> {
     needs_network(&options.base)?;
     let client = options.base.open(output).await?;
     let done = async {
+        output.note("waiting for the other device, where `delta device pair` runs");
         let mut guest = client.join(options.text.clone()).await?;
         let code = guest.code().await?;
         output.note(&format!("the other device should show {code}; confirm it there"));
         let identity = guest.joined().await?.address();
         print(output, &format!("a device of {identity}"), json!({ "identity": identity }))
     };
-    close(&client, done.await).await
+    let in_time = tokio::time::timeout(Duration::from_secs(options.timeout), done).await;
+    let done = in_time.unwrap_or_else(|_| {
+        bail!(
+            "not paired within {} s: does the other device still wait, and was it told yes?",
+            options.timeout
+        )
+    });
+    close(&client, done).await
 }
 
 async fn list(options: &List, output: &Output) -> anyhow::Result<()> {

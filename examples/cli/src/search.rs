@@ -6,9 +6,17 @@ use serde_json::json;
 
 use crate::device::Base;
 use crate::output::Output;
+use crate::text::plain;
+
+const EXAMPLES: &str = "\
+Examples:
+  delta search --db me.db --key @device.key kettle tea       both words, in any order
+  delta search … --room ID --limit 100 kettle                only in one room
+Only what this device has is searched: no server sees the words.";
 
 /// Search the messages of this device.
 #[derive(clap::Args)]
+#[command(after_help = EXAMPLES)]
 pub struct Options {
     #[command(flatten)]
     base: Base,
@@ -60,7 +68,7 @@ pub async fn run(options: &Options, output: &Output) -> anyhow::Result<()> {
                 "excerpt": found.excerpt,
             }))?;
         } else {
-            output.line(&format!("{author}  {}", found.excerpt))?;
+            output.line(&format!("{author}  {}", plain(&found.excerpt)))?;
         }
     }
     Ok(())

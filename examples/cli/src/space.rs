@@ -2,9 +2,9 @@
 
 use std::time::Duration;
 
-use anyhow::{Context, ensure};
-use delta_client::{Client, SystemClock, WallClock};
-use delta_core::engine::Blocked;
+use anyhow::{Context, bail, ensure};
+use delta_client::{Client, ClientError, SystemClock, WallClock};
+use delta_core::engine::{Blocked, CommandError};
 use delta_core::identity::{Identity, LogId};
 use delta_core::ops::{Action, Level, RoomText, SpaceText};
 use delta_core::space::Invite;
@@ -14,6 +14,7 @@ use serde_json::{Value, json};
 
 use crate::device::{Base, until_live};
 use crate::output::Output;
+use crate::text::plain;
 
 const EXAMPLES: &str = "\
 Examples:
@@ -46,8 +47,8 @@ pub enum SpaceCommand {
 pub enum RoomCommand {
     /// Make a room.
     Create(CreateRoom),
-    /// The rooms of a space.
-    List(OfSpace),
+    /// The rooms of a space, or of all.
+    List(OfSpaces),
     /// Make a room one to be read only.
     Archive(OfRoom),
     /// Take messages again.
@@ -109,6 +110,19 @@ pub struct OfSpace {
     /// The space's id.
     #[arg(long, value_name = "ID")]
     space: LogId,
+    /// Seconds to wait for the server.
+    #[arg(long, value_name = "SECONDS", default_value_t = 60)]
+    timeout: u64,
+}
+
+/// One space, or all.
+#[derive(clap::Args)]
+pub struct OfSpaces {
+    #[command(flatten)]
+    base: Base,
+    /// Only of this space.
+    #[arg(long, value_name = "ID")]
+    space: Option<LogId>,
     /// Seconds to wait for the server.
     #[arg(long, value_name = "SECONDS", default_value_t = 60)]
     timeout: u64,
@@ -231,7 +245,11 @@ pub async fn run_space(command: &SpaceCommand, output: &Output) -> anyhow::Resul
         SpaceCommand::List(Plain { base }) => {
             let client = base.open(output).await?;
             let rows = client.read(|reader| reader.spaces()).await;
-            close(&client, rows.map_err(Into::into)).await?.into_iter().try_for_each(|row| {
+            let rows = close(&client, rows.map_err(Into::into)).await?;
+            if rows.is_empty() {
+                output.note("no spaces yet: `delta space create` makes one, `delta invite accept` joins one");
+            }
+            rows.into_iter().try_for_each(|row| {
                 let (id, name) = (row.space.to_string(), row.text.name);
                 print(output, &format!("{id}  {name}"), json!({ "space": id, "name": name }))
             })
@@ -244,7 +262,7 @@ pub async fn run_space(command: &SpaceCommand, output: &Output) -> anyhow::Resul
 /// Runs one of `delta room`.
 pub async fn run_room(command: &RoomCommand, output: &Output) -> anyhow::Result<()> {
     let (OfRoom { of, room }, action) = match command {
-        RoomCommand::List(of) => return at_space(of, output, async |at| at.rooms().await).await,
+        RoomCommand::List(of) => return list_rooms(of, output).await,
         RoomCommand::Create(CreateRoom { of, name }) => {
             let about = RoomText { name: name.clone(), ..RoomText::default() };
             return at_space(of, output, async |at| {
@@ -260,6 +278,26 @@ pub async fn run_room(command: &RoomCommand, output: &Output) -> anyhow::Result<
     };
     output.note(&format!("room {room}"));
     act(of, output, action).await
+}
+
+async fn list_rooms(of: &OfSpaces, output: &Output) -> anyhow::Result<()> {
+    let client = of.base.open(output).await?;
+    let done = async {
+        let spaces = match of.space {
+            Some(space) => vec![space],
+            None => client.read(|reader| reader.spaces()).await?.into_iter().map(|row| row.space).collect(),
+        };
+        if spaces.is_empty() {
+            output.note("no spaces yet: `delta space create` makes one, `delta invite accept` joins one");
+        }
+        let at = At { client: &client, online: of.base.has_network(), output, timeout: of.timeout };
+        for space in spaces {
+            at.catch_up(topic_of(&client, space, "space").await?).await?;
+            rooms(&client, output, space).await?;
+        }
+        Ok(())
+    };
+    close(&client, done.await).await
 }
 
 /// Runs one of `delta member`.
@@ -352,7 +390,7 @@ async fn at_space(
     let OfSpace { base, space, timeout } = of;
     let client = base.open(output).await?;
     let done = async {
-        let topic = client.topic_of(*space).await.context("this device does not know the space")?;
+        let topic = topic_of(&client, *space, "space").await?;
         let at = AtSpace {
             at: At { client: &client, online: base.has_network(), output, timeout: *timeout },
             space: *space,
@@ -364,6 +402,16 @@ async fn at_space(
         work(&at).await
     };
     close(&client, done.await).await
+}
+
+/// The topic of a space or room.
+pub async fn topic_of(client: &Client, log: LogId, what: &str) -> anyhow::Result<TopicId> {
+    match client.topic_of(log).await {
+        Err(ClientError::Command(CommandError::UnknownTopic)) => bail!(
+            "this device does not know the {what}, or has no key of it yet (`delta {what} list` shows what it knows)"
+        ),
+        topic => Ok(topic?),
+    }
 }
 
 /// Closes the device, whatever came of it.
@@ -404,7 +452,7 @@ impl At<'_> {
                     return Ok(());
                 }
                 closed = if status.blocked == Some(Blocked::Closed) { closed + 1 } else { 0 };
-                anyhow::ensure!(
+                ensure!(
                     closed < CLOSED_LOOKS,
                     "not delivered: the conversation moved on since this device was given its keys; ask a manager \
                      for a new invitation"
@@ -414,7 +462,7 @@ impl At<'_> {
         };
         let in_time = tokio::time::timeout(Duration::from_secs(self.timeout), delivered).await;
         in_time.unwrap_or_else(|_| {
-            anyhow::bail!("not confirmed within {} s; it stays in this device's outbox", self.timeout)
+            bail!("not confirmed within {} s; it stays in this device's outbox", self.timeout)
         })
     }
 }
@@ -438,44 +486,25 @@ impl AtSpace<'_> {
             &format!("{name}  ({state})"),
             json!({ "space": space.to_string(), "name": name, "description": description, "state": state }),
         )?;
-        self.rooms().await?;
+        rooms(self.at.client, output, space).await?;
         self.members().await
-    }
-
-    async fn rooms(&self) -> anyhow::Result<()> {
-        let space = self.space;
-        let me = self.at.client.author();
-        let rows = self.at.client.read(move |reader| {
-            let rooms = reader.rooms(&space)?.into_iter();
-            rooms.map(|row| Ok((reader.unread(&row.room, &me)?, row))).collect::<Result<Vec<_>, _>>()
-        });
-        rows.await?.into_iter().try_for_each(|(unread, row)| {
-            let state = match row.state {
-                RoomState::Open => "open",
-                RoomState::Archived => "archived",
-                RoomState::Deleted => "deleted",
-            };
-            let (id, name) = (row.room.to_string(), row.text.name);
-            let line = format!("{id}  {name}  {state}  {} unread", unread.messages);
-            let value = json!({
-                "room": id, "name": name, "state": state,
-                "unread": unread.messages, "mentions": unread.mentions,
-            });
-            print(self.at.output, &line, value)
-        })
     }
 
     async fn members(&self) -> anyhow::Result<()> {
         let space = self.space;
-        let rows = self.at.client.read(move |reader| reader.members(&space)).await?;
+        let me = self.at.client.author();
+        let rows =
+            self.at.client.read(move |reader| Ok((reader.person(&space, &me)?, reader.members(&space)?)));
+        let (me, rows) = rows.await?;
         rows.into_iter().try_for_each(|row| {
             let (author, standing) = (row.member.to_string(), row.standing);
             let level = standing.level.map(Level::name);
-            let remarks = [(standing.muted, "  muted"), (standing.banned, "  banned")];
+            let you = row.member == me;
+            let remarks = [(standing.muted, "  muted"), (standing.banned, "  banned"), (you, "  (you)")];
             let remarks: String = remarks.into_iter().filter(|(is, _)| *is).map(|(_, text)| text).collect();
             let line = format!("{author}  {}{remarks}", level.unwrap_or("-"));
             let value = json!({
-                "member": author, "level": level, "muted": standing.muted, "banned": standing.banned,
+                "member": author, "level": level, "muted": standing.muted, "banned": standing.banned, "you": you,
             });
             print(self.at.output, &line, value)
         })
@@ -497,12 +526,38 @@ impl AtSpace<'_> {
     }
 }
 
+async fn rooms(client: &Client, output: &Output, space: LogId) -> anyhow::Result<()> {
+    let me = client.author();
+    let rows = client.read(move |reader| {
+        let rooms = reader.rooms(&space)?.into_iter().map(|row| {
+            let has_key = !reader.topics_of_log(row.room)?.is_empty();
+            Ok((reader.unread(&row.room, &me)?, has_key, row))
+        });
+        rooms.collect::<Result<Vec<_>, _>>()
+    });
+    rows.await?.into_iter().try_for_each(|(unread, has_key, row)| {
+        let state = match row.state {
+            RoomState::Open => "open",
+            RoomState::Archived => "archived",
+            RoomState::Deleted => "deleted",
+        };
+        let (id, name) = (row.room.to_string(), row.text.name);
+        let key = if has_key { "" } else { "  (no key yet: a manager hands it over when online)" };
+        let line = format!("{id}  {name}  {state}  {} unread{key}", unread.messages);
+        let value = json!({
+            "room": id, "name": name, "state": state, "space": row.space.to_string(), "has_key": has_key,
+            "unread": unread.messages, "mentions": unread.mentions,
+        });
+        print(output, &line, value)
+    })
+}
+
 fn created(output: &Output, what: &str, id: impl std::fmt::Display) -> anyhow::Result<()> {
     let id = id.to_string();
     print(output, &id, json!({ what: id }))
 }
 
-/// One result, for people or for programs.
+/// One result, for people or for programs. Other people's names are in some.
 pub fn print(output: &Output, line: &str, value: Value) -> anyhow::Result<()> {
-    if output.is_json() { output.value(&value) } else { output.line(line) }
+    if output.is_json() { output.value(&value) } else { output.line(&plain(line)) }
 }

@@ -13,6 +13,10 @@ use crate::device::{DeviceOptions, name, until_live};
 use crate::output::Output;
 
 const EXAMPLES: &str = "\
+Examples:
+  delta status --db me.db --key @device.key --room ID
+  delta status … --room ID --sync URL#KEY --records records.json
+
 Without --sync it only looks into the database. With it, it connects and catches up first. It never makes a database.";
 
 /// Show where a device stands in a topic.

@@ -21,6 +21,19 @@ fn every_subcommand_has_help_with_examples() {
         &["directory", "show", "--help"],
         &["history", "--help"],
         &["kv", "--help"],
+        &["chat", "--help"],
+        &["send", "--help"],
+        &["tail", "--help"],
+        &["device", "--help"],
+        &["space", "--help"],
+        &["room", "--help"],
+        &["member", "--help"],
+        &["invite", "--help"],
+        &["search", "--help"],
+        &["status", "--help"],
+        &["outbox", "--help"],
+        &["identity", "--help"],
+        &["export", "--help"],
     ] {
         let done = delta(command, b"");
         assert_eq!(done.code, 0, "{command:?}");

@@ -69,6 +69,12 @@ fn somebody_comes_by_invitation_writes_and_is_removed() {
     json_lines(&mut b.command(&["send", "--room", &room, "hi"]));
     assert_eq!(room_texts(&a, &room), ["hello", "hi"]);
     assert_eq!(room_texts(&b, &room), ["hello", "hi"]);
+    let listed = json_lines(&mut b.command(&["room", "list"]));
+    assert_eq!((&listed[0]["room"], &listed[0]["has_key"]), (&room.as_str().into(), &true.into()));
+    let you = json_lines(&mut b.command(&["member", "list", "--space", &space]));
+    let you: Vec<_> =
+        you.iter().filter(|member| member["you"] == true).map(|it| it["level"].clone()).collect();
+    assert_eq!(you, ["write"]);
     let found = json_lines(&mut a.command(&["search", "HI", "--room", &room]));
     assert_eq!(texts(&found), ["hi"]);
     values_are_shared(&a, &b, &room);
