@@ -131,6 +131,8 @@ impl App {
         self.metrics.replay_tags.set(self.keys.set().tags() as u64);
         let size = |path: &Path| std::fs::metadata(path).map_or(0, |data| data.len());
         let log = self.database.with_extension("db-wal");
-        self.metrics.database_bytes.set(size(&self.database) + size(&log));
+        let log = size(&log);
+        self.metrics.log_bytes.set(log);
+        self.metrics.database_bytes.set(size(&self.database) + log);
     }
 }

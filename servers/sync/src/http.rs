@@ -7,6 +7,7 @@ use std::time::Duration;
 use axum::body::{Body, BodyDataStream};
 use axum::extract::{Path, Query, Request, State};
 use axum::http::{HeaderMap, HeaderValue, StatusCode, Uri, header};
+use axum::middleware::map_response_with_state;
 use axum::response::{IntoResponse, Response};
 use axum::routing::{get, post};
 use axum::{Extension, Router};
@@ -29,7 +30,7 @@ use serde_json::json;
 
 use crate::app::App;
 use crate::download;
-use crate::readers::ReadError;
+use crate::refusal::{self, Refusal};
 use crate::socket;
 use crate::topics;
 use crate::writer::Refused;
@@ -38,8 +39,6 @@ use crate::writer::Refused;
 const MAX_JSON: usize = MAX_ENVELOPE.div_ceil(3) * 4 + 1024;
 /// A request body must arrive within this time.
 const BODY_TIMEOUT: Duration = Duration::from_secs(30);
-/// What a client that came too often or at a busy time is told to wait, seconds.
-const RETRY_AFTER: u64 = 1;
 
 /// The routes of the public address.
 pub fn router(app: Arc<App>) -> Router {
@@ -55,53 +54,8 @@ pub fn router(app: Arc<App>) -> Router {
         .route("/topic/{topic}/subscribers", get(topics::subscribers))
         .route("/info", get(info))
         .route("/health", get(health))
+        .layer(map_response_with_state(Arc::clone(&app), refusal::count))
         .with_state(app)
-}
-
-/// A refusal: status, what to do, and when to come back.
-#[derive(Debug)]
-pub struct Refusal {
-    status: StatusCode,
-    text: &'static str,
-    retry_after: Option<u64>,
-}
-
-impl Refusal {
-    pub(crate) const fn new(status: StatusCode, text: &'static str) -> Self {
-        Self { status, text, retry_after: None }
-    }
-
-    pub(crate) const fn bad(text: &'static str) -> Self {
-        Self::new(StatusCode::BAD_REQUEST, text)
-    }
-
-    pub(crate) const fn busy() -> Self {
-        let text = "the server is busy or cannot store now; try again";
-        Self { status: StatusCode::SERVICE_UNAVAILABLE, text, retry_after: Some(RETRY_AFTER) }
-    }
-
-    pub(crate) const fn rate(retry_after_ms: u64) -> Self {
-        let text = "too many requests; try again later";
-        let retry_after = Some(retry_after_ms.div_ceil(1000));
-        Self { status: StatusCode::TOO_MANY_REQUESTS, text, retry_after }
-    }
-}
-
-impl IntoResponse for Refusal {
-    fn into_response(self) -> Response {
-        let mut response = (self.status, axum::Json(json!({ "error": self.text }))).into_response();
-        if let Some(seconds) = self.retry_after {
-            response.headers_mut().insert(header::RETRY_AFTER, HeaderValue::from(seconds));
-        }
-        response
-    }
-}
-
-impl From<ReadError> for Refusal {
-    fn from(error: ReadError) -> Self {
-        tracing::error!("a read failed: {error}");
-        Self::busy()
-    }
 }
 
 async fn deliver(State(app): State<Arc<App>>, request: Request) -> Result<Response, Refusal> {
@@ -110,16 +64,14 @@ async fn deliver(State(app): State<Arc<App>>, request: Request) -> Result<Respon
         return deliver_json(&app, request).await;
     }
     let Some(len) = content_length(request.headers()) else {
-        app.metrics.refuse_length.inc();
-        return Err(Refusal::new(StatusCode::LENGTH_REQUIRED, "a packet has a Content-Length"));
+        return Err(Refusal::length(StatusCode::LENGTH_REQUIRED, "a packet has a Content-Length"));
     };
     if PacketClass::from_len(len).is_none() {
-        app.metrics.refuse_length.inc();
         let too_long = len > PacketClass::LARGEST.size();
         let status = if too_long { StatusCode::PAYLOAD_TOO_LARGE } else { StatusCode::BAD_REQUEST };
-        return Err(Refusal::new(status, "the length is no size class"));
+        return Err(Refusal::length(status, "the length is no size class"));
     }
-    let permit = app.admit(len).filter(|_| !app.keys.set().is_full()).ok_or_else(|| busy(&app))?;
+    let permit = app.admit(len).filter(|_| !app.keys.set().is_full()).ok_or(Refusal::busy())?;
     let bytes = read_delivery(&app, request, len, len).await?;
     if bytes.len() != len {
         return Err(Refusal::bad("the body is shorter than its length"));
@@ -137,25 +89,23 @@ struct JsonDelivery {
 
 async fn deliver_json(app: &Arc<App>, request: Request) -> Result<Response, Refusal> {
     if !app.accept_v2 {
-        app.metrics.refuse_version.inc();
         return Err(Refusal::new(StatusCode::FORBIDDEN, "this server takes onion packets only"));
     }
-    let too_large = Refusal::new(StatusCode::PAYLOAD_TOO_LARGE, "an operation has at most 1 MiB");
+    let too_large = Refusal::length(StatusCode::PAYLOAD_TOO_LARGE, "an operation has at most 1 MiB");
     let len = content_length(request.headers());
     if len.is_some_and(|len| len > MAX_JSON) {
         return Err(too_large);
     }
     let most = len.unwrap_or(MAX_JSON);
-    let permit = app.admit(most).ok_or_else(|| busy(app))?;
+    let permit = app.admit(most).ok_or(Refusal::busy())?;
     let body = read_delivery(app, request, len.unwrap_or(4096), most).await?;
     let parsed: JsonDelivery = serde_json::from_slice(&body)
-        .map_err(|_| malformed(app, "the body is not {\"topic_hex\", \"op_base64\"}"))?;
-    let topic =
-        parse_topic(&parsed.topic_hex).map_err(|_| malformed(app, "topic_hex is not 64 hex digits"))?;
+        .map_err(|_| Refusal::bad("the body is not {\"topic_hex\", \"op_base64\"}"))?;
+    let topic = parse_topic(&parsed.topic_hex).map_err(|_| Refusal::bad("topic_hex is not 64 hex digits"))?;
     let op = STANDARD.decode(&parsed.op_base64);
-    let op = op.map_err(|_| malformed(app, "op_base64 is not padded standard base64"))?;
+    let op = op.map_err(|_| Refusal::bad("op_base64 is not padded standard base64"))?;
     if op.is_empty() {
-        return Err(malformed(app, "an operation has at least one byte"));
+        return Err(Refusal::bad("an operation has at least one byte"));
     }
     if op.len() > MAX_ENVELOPE {
         return Err(too_large);
@@ -165,13 +115,10 @@ async fn deliver_json(app: &Arc<App>, request: Request) -> Result<Response, Refu
         Err(Refused::SignedTopic) => {
             Err(Refusal::new(StatusCode::FORBIDDEN, "the topic takes signed writes only"))
         }
-        Err(Refused::Closed) => Err(topics::closed(app)),
-        Err(Refused::Rate { retry_after_ms }) => {
-            app.metrics.refuse_rate.inc();
-            Err(Refusal::rate(retry_after_ms))
-        }
-        Err(Refused::Malformed) => Err(malformed(app, "the operation is malformed")),
-        Err(Refused::TooManyTopics | Refused::Storage | Refused::Stopping) => Err(busy(app)),
+        Err(Refused::Closed) => Err(Refusal::closed()),
+        Err(Refused::Rate { retry_after_ms }) => Err(Refusal::rate(retry_after_ms)),
+        Err(Refused::Malformed) => Err(Refusal::bad("the operation is malformed")),
+        Err(Refused::TooManyTopics | Refused::Storage | Refused::Stopping) => Err(Refusal::busy()),
     }
 }
 
@@ -187,11 +134,8 @@ async fn subscribe(
         StatusCode::UPGRADE_REQUIRED,
         "this is a WebSocket; /ops and /head answer plain requests",
     ))?;
-    let peer = request.extensions_mut().remove::<Peer>().ok_or_else(|| busy(&app))?;
-    if let Err(retry_after_ms) = app.subscribes.take(peer.address, platform::now()) {
-        app.metrics.refuse_rate.inc();
-        return Err(Refusal::rate(retry_after_ms));
-    }
+    let peer = request.extensions_mut().remove::<Peer>().ok_or(Refusal::busy())?;
+    app.subscribes.take(peer.address, platform::now()).map_err(Refusal::rate)?;
     if *app.closing.borrow() {
         return Err(Refusal::busy());
     }
@@ -231,10 +175,7 @@ async fn ops(
 
 /// A question about a topic counts for its address.
 pub(crate) fn charge_read(app: &App, peer: &Peer) -> Result<(), Refusal> {
-    app.reads.take(peer.address, platform::now()).map_err(|retry_after_ms| {
-        app.metrics.refuse_rate.inc();
-        Refusal::rate(retry_after_ms)
-    })
+    app.reads.take(peer.address, platform::now()).map_err(Refusal::rate)
 }
 
 /// A page in bytes where the client asks for them, else in JSON.
@@ -249,7 +190,7 @@ pub(crate) fn page_response(
     let wants_bytes = accept.to_ascii_lowercase().windows(OCTETS.len()).any(|part| part == OCTETS.as_bytes());
     let (kind, page) =
         if wants_bytes { (OCTETS, bytes()) } else { ("application/json", json().into_bytes()) };
-    let body = download::body(app, peer.address, page).ok_or_else(|| busy(app))?;
+    let body = download::body(app, peer.address, page).ok_or(Refusal::busy())?;
     Ok(([(header::CONTENT_TYPE, kind)], body).into_response())
 }
 
@@ -261,7 +202,7 @@ async fn has(
     request: Request,
 ) -> Result<Response, Refusal> {
     let topic = parse_topic(&topic)?;
-    let peer = request.extensions().get::<Peer>().ok_or_else(|| busy(&app))?;
+    let peer = request.extensions().get::<Peer>().ok_or(Refusal::busy())?;
     charge_read(&app, peer)?;
     topics::authorise(&app, &topic, &Params::of(request.uri())?).await?;
     let length = Refusal::bad("the body is 1 to 256 hashes of 32 bytes");
@@ -320,16 +261,6 @@ pub async fn health() -> &'static str {
     "ok\n"
 }
 
-pub(crate) fn busy(app: &App) -> Refusal {
-    app.metrics.refuse_load.inc();
-    Refusal::busy()
-}
-
-fn malformed(app: &App, text: &'static str) -> Refusal {
-    app.metrics.refuse_malformed.inc();
-    Refusal::bad(text)
-}
-
 fn content_length(headers: &HeaderMap) -> Option<usize> {
     headers.get(header::CONTENT_LENGTH)?.to_str().ok()?.parse().ok()
 }
@@ -341,15 +272,10 @@ async fn read_delivery(
     expected: usize,
     limit: usize,
 ) -> Result<Vec<u8>, Refusal> {
-    let peer = request.extensions_mut().remove::<Peer>().ok_or_else(|| busy(app))?;
+    let peer = request.extensions_mut().remove::<Peer>().ok_or(Refusal::busy())?;
     let from: IpAddr = peer.address;
     let wait = || app.uploads_each.take(from, limit as u64).zip(app.uploads.take(limit));
-    let read = read_body(request.into_body(), expected, limit, wait).await;
-    read.inspect_err(|refusal| {
-        if refusal.status == StatusCode::SERVICE_UNAVAILABLE {
-            app.metrics.refuse_load.inc();
-        }
-    })
+    read_body(request.into_body(), expected, limit, wait).await
 }
 
 /// The whole body, at most `limit` bytes of it, within [`BODY_TIMEOUT`]; while it waits for more it holds what `wait`
@@ -376,7 +302,7 @@ async fn read_chunks(chunks: &mut BodyDataStream, bytes: &mut Vec<u8>, limit: us
     while let Some(chunk) = chunks.next().await {
         let chunk: Bytes = chunk.map_err(|_| Refusal::bad("the body was cut off"))?;
         if bytes.len() + chunk.len() > limit {
-            return Err(Refusal::new(StatusCode::PAYLOAD_TOO_LARGE, "the body is too long"));
+            return Err(Refusal::length(StatusCode::PAYLOAD_TOO_LARGE, "the body is too long"));
         }
         bytes.extend_from_slice(&chunk);
     }

@@ -22,6 +22,7 @@ pub mod options;
 pub mod proof;
 pub mod queue;
 pub mod readers;
+pub mod refusal;
 pub mod retention;
 pub mod run;
 pub mod search;

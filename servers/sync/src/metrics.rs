@@ -57,6 +57,7 @@ metrics! {
     refuse_publish: "counter" "delta_sync_refused_total" "{reason=\"publish\"}" "Requests refused, by reason.";
     refuse_closed: "counter" "delta_sync_refused_total" "{reason=\"closed\"}" "Requests refused, by reason.";
     refuse_proof: "counter" "delta_sync_refused_total" "{reason=\"proof\"}" "Requests refused, by reason.";
+    refuse_slow: "counter" "delta_sync_refused_total" "{reason=\"slow\"}" "Requests refused, by reason.";
     signals: "counter" "delta_sync_signals_total" "" "Signals passed on.";
     controls: "counter" "delta_sync_controls_total" "" "Control messages applied.";
     searches: "counter" "delta_sync_searches_total" "" "Searches answered.";
@@ -71,6 +72,8 @@ metrics! {
     commit_10: "counter" "delta_sync_commit_batches_total" "{deliveries=\"10\"}" "Commits by number of deliveries (up to).";
     commit_100: "counter" "delta_sync_commit_batches_total" "{deliveries=\"100\"}" "Commits by number of deliveries (up to).";
     commit_more: "counter" "delta_sync_commit_batches_total" "{deliveries=\"more\"}" "Commits by number of deliveries (up to).";
+    log_restarts: "counter" "delta_sync_log_restarts_total" "" "Times writing waited for readers because the write-ahead log had grown large.";
+    log_waits_in_vain: "counter" "delta_sync_log_waits_in_vain_total" "" "Times it waited, and somebody still read.";
     pushed: "counter" "delta_sync_operations_pushed_total" "" "Operations sent to subscribers, live.";
     replayed: "counter" "delta_sync_operations_replayed_total" "" "Operations sent to subscribers, from the disk.";
     resets: "counter" "delta_sync_resets_total" "" "Subscribers told to start over.";
@@ -86,6 +89,7 @@ metrics! {
     live_bytes: "gauge" "delta_sync_live_buffer_bytes" "" "Bytes in live buffers.";
     replay_tags: "gauge" "delta_sync_replay_tags" "" "Tags in the replay set.";
     database_bytes: "gauge" "delta_sync_database_bytes" "" "Size of the database and its log.";
+    log_bytes: "gauge" "delta_sync_log_bytes" "" "Size of the write-ahead log alone.";
     disk_free_bytes: "gauge" "delta_sync_disk_free_bytes" "" "Room left on the database's disk.";
     disk_low: "gauge" "delta_sync_disk_low" "" "1 while deliveries are refused because the disk is low or failing.";
     uptime_seconds: "gauge" "delta_sync_uptime_seconds" "" "Time since the start.";

@@ -21,7 +21,7 @@ use delta_server_shell::limit::bound;
 use delta_server_shell::platform;
 use delta_server_shell::serve::Io;
 use delta_server_shell::websocket::{self, Accept};
-use delta_topic_log::{Cursor, LogReader, LogView, Next, Subscription, Write, json};
+use delta_topic_log::{Cursor, HEAD_AFTER_OPS, LogReader, LogView, Next, Subscription, Write, json};
 use futures_util::{FutureExt, StreamExt};
 use hyper::upgrade::Upgraded;
 use hyper_util::rt::TokioIo;
@@ -32,7 +32,7 @@ use tokio_tungstenite::tungstenite::protocol::{Role, WebSocketConfig};
 use tokio_tungstenite::tungstenite::{Error, Message};
 
 use self::line::{Gone, Line, Patience};
-use self::page::Page;
+use self::page::{PAGE_OPS, Page};
 use self::silence::{Due, Silence};
 use crate::app::App;
 use crate::live::{Found, LiveFrame, Membership, Published};
@@ -307,7 +307,9 @@ impl Session {
 
     async fn send_page(&mut self, subscription: &mut Subscription, after: Seq) -> Result<(), End> {
         let (topic, mode, secret) = (*subscription.topic(), self.mode, self.app.secret.clone());
-        let page = self.app.readers.run(move |sql| Page::read(sql, &secret, &topic, after, mode)).await;
+        // What is live is signed as often as when it comes by itself.
+        let most = if subscription.is_ready() { HEAD_AFTER_OPS } else { PAGE_OPS };
+        let page = self.app.readers.run(move |sql| Page::read(sql, &secret, &topic, after, most, mode)).await;
         let page = page.map_err(|_| UNREADABLE)?;
         if let Some((first, chain)) = page.gap
             && let Some(gap) = subscription.skip_to(first, chain)

@@ -19,7 +19,8 @@ use serde_json::{Value, json};
 use tokio::sync::watch;
 
 use crate::app::App;
-use crate::http::{Refusal, health};
+use crate::http::health;
+use crate::refusal::Refusal;
 use crate::store::TopicSize;
 
 /// Seconds the plots show.

@@ -33,6 +33,8 @@ const WRITER_CACHE_KIB: i64 = 64 * 1024;
 const READER_MMAP: i64 = 1 << 30;
 /// How long a connection waits for another one's lock, milliseconds.
 const BUSY_MS: u64 = 5_000;
+/// How long writing waits for readers so that the log can start over, milliseconds: more than a page takes.
+const RESTART_MS: u64 = 250;
 
 /// The database cannot be used. Nothing was half-written.
 #[derive(Debug, Error)]
@@ -73,6 +75,15 @@ pub enum StoreError {
         /// What SQLite said.
         source: rusqlite::Error,
     },
+}
+
+/// The write-ahead log after a checkpoint.
+#[derive(Clone, Copy, Debug)]
+pub struct Log {
+    /// How long it is, from its beginning.
+    pub bytes: u64,
+    /// Pages of it that are not in the database file yet.
+    pub left: u64,
 }
 
 /// A connection to the database.
@@ -155,16 +166,34 @@ impl Sql {
         ended.map(|()| value)
     }
 
-    /// Moves committed pages from the log into the database file and reports how many are left in the log.
+    /// Moves committed pages from the log into the database file, as far as readers allow.
     ///
     /// # Errors
     /// The disk is full or failing; the log stays, nothing is lost.
-    pub fn checkpoint(&self) -> Result<u64, StoreError> {
+    pub fn checkpoint(&self) -> Result<Log, StoreError> {
         let mut statement = self.statement("PRAGMA wal_checkpoint(PASSIVE)")?;
         let (log, moved): (i64, i64) = statement
             .query_row([], |row| Ok((row.get(1)?, row.get(2)?)))
             .map_err(|source| self.error(source))?;
-        Ok(u64::try_from(log.saturating_sub(moved)).unwrap_or(0))
+        let pages = |count: i64| u64::try_from(count).unwrap_or(0);
+        Ok(Log { bytes: pages(log) * PAGE_SIZE.unsigned_abs(), left: pages(log - moved) })
+    }
+
+    /// The same, waiting a moment for readers, so that the next commit writes the log from its beginning: whether it
+    /// will. Writing waits meanwhile.
+    ///
+    /// # Errors
+    /// The disk is full or failing; the log stays, nothing is lost.
+    pub fn restart_log(&self) -> Result<bool, StoreError> {
+        let wait = |ms| {
+            let set = self.connection.busy_timeout(std::time::Duration::from_millis(ms));
+            set.map_err(|source| self.error(source))
+        };
+        wait(RESTART_MS)?;
+        let mut statement = self.statement("PRAGMA wal_checkpoint(RESTART)")?;
+        let busy = statement.query_row([], |row| row.get::<_, i64>(0)).map_err(|source| self.error(source));
+        wait(BUSY_MS)?;
+        Ok(busy? == 0)
     }
 
     /// Moves all committed pages into the database file and empties the log, unless somebody reads just now.
@@ -235,7 +264,21 @@ fn error(path: &Path, source: rusqlite::Error) -> StoreError {
     match source.sqlite_error_code() {
         Some(ErrorCode::DiskFull) => StoreError::Full { path: path.to_owned() },
         Some(ErrorCode::OperationInterrupted) => StoreError::TooLong { path: path.to_owned() },
-        Some(ErrorCode::DatabaseCorrupt | ErrorCode::NotADatabase) => damaged(path, &source.to_string()),
+        Some(ErrorCode::DatabaseCorrupt | ErrorCode::NotADatabase | ErrorCode::ConstraintViolation) => {
+            damaged(path, &source.to_string())
+        }
+        // A value that no version of this program wrote.
+        None if is_misread(&source) => damaged(path, &source.to_string()),
         _ => StoreError::Other { path: path.to_owned(), source },
     }
+}
+
+fn is_misread(error: &rusqlite::Error) -> bool {
+    use rusqlite::Error;
+    matches!(
+        error,
+        Error::FromSqlConversionFailure(..)
+            | Error::InvalidColumnType(..)
+            | Error::IntegralValueOutOfRange(..)
+    )
 }

@@ -19,14 +19,9 @@ use delta_topic_log::{
 use serde_json::json;
 
 use crate::app::App;
-use crate::http::{Params, Refusal, busy, charge_read, page_response, parse_history, parse_topic};
+use crate::http::{Params, charge_read, page_response, parse_history, parse_topic};
+use crate::refusal::Refusal;
 use crate::socket::ReaderKey;
-
-/// A refusal to serve a topic that was deleted or blocked.
-pub fn closed(app: &App) -> Refusal {
-    app.metrics.refuse_closed.inc();
-    Refusal::new(StatusCode::GONE, "the topic was deleted or blocked")
-}
 
 /// Whether the request may read the topic.
 ///
@@ -34,7 +29,7 @@ pub fn closed(app: &App) -> Refusal {
 /// The topic is closed, or has a read key that the request does not prove.
 pub(crate) async fn authorise(app: &App, topic: &TopicId, params: &Params) -> Result<ReaderKey, Refusal> {
     if app.live.is_closed(topic) {
-        return Err(closed(app));
+        return Err(Refusal::closed());
     }
     if !app.read_proof {
         return Ok(ReaderKey::NotAsked);
@@ -63,10 +58,7 @@ fn prove(
         {
             Ok(())
         }
-        _ => {
-            app.metrics.refuse_proof.inc();
-            Err(Refusal::new(StatusCode::UNAUTHORIZED, "a fresh nonce and a proof of the key are needed"))
-        }
+        _ => Err(Refusal::new(StatusCode::UNAUTHORIZED, "a fresh nonce and a proof of the key are needed")),
     }
 }
 
@@ -112,7 +104,7 @@ pub async fn subscribers(
         return Err(Refusal::bad("write_vk is not the topic's"));
     }
     if app.live.is_closed(&topic) {
-        return Err(closed(&app));
+        return Err(Refusal::closed());
     }
     prove(&app, Purpose::Count, &key, &topic, &params)?;
     Ok(axum::Json(json!({ "subscribers": app.live.subscribers(&topic) })).into_response())
@@ -129,12 +121,9 @@ pub async fn search(
     let topic = parse_topic(&topic)?;
     let params = Params::of(&uri)?;
     let query = parse_search(&params)?;
-    if let Err(retry_after_ms) = app.searches.take(peer.address, platform::now()) {
-        app.metrics.refuse_rate.inc();
-        return Err(Refusal::rate(retry_after_ms));
-    }
+    app.searches.take(peer.address, platform::now()).map_err(Refusal::rate)?;
     authorise(&app, &topic, &params).await?;
-    let page = app.search.ask(app.secret.clone(), topic, query).await?.ok_or_else(|| busy(&app))?;
+    let page = app.search.ask(app.secret.clone(), topic, query).await?.ok_or(Refusal::busy())?;
     app.metrics.searches.inc();
     page_response(&app, &peer, &headers, || page.encode(), || frames::search_page(&page))
 }

@@ -1,9 +1,10 @@
 //! The one thread that writes: whatever waits is appended in one transaction and committed together, so a sync of
 //! the disk costs a batch, not an operation. Only after the commit is anyone told.
 
+mod checkpoints;
+
 use std::ops::Range;
 use std::path::PathBuf;
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, mpsc};
 use std::thread::JoinHandle;
 use std::time::Duration;
@@ -18,6 +19,7 @@ use delta_topic_log::{AppendError, ControlRefused, Controlled, Placed, TopicLogs
 use thiserror::Error;
 use tokio::sync::oneshot;
 
+use self::checkpoints::{Checkpoints, LOG_BYTES};
 use crate::health::{Disk, Permit};
 use crate::ingress::Opening;
 use crate::limits::Limits;
@@ -36,18 +38,13 @@ const LINGER_TIMES: usize = 4;
 const LINGER: Duration = Duration::from_micros(500);
 /// Operations with which a commit waits for no more.
 const LINGER_OPS: usize = 1024;
-/// Operations after which the write-ahead log is moved into the database.
-const CHECKPOINT_OPS: usize = 10_000;
-/// The same in bytes.
-const CHECKPOINT_BYTES: usize = 32 * 1024 * 1024;
-/// The same in commits: each writes a few whole pages to the log, however little it holds, and a log that grew by lone
-/// deliveries would fill a small disk.
-const CHECKPOINT_COMMITS: usize = 1_000;
 /// How often the disk and the operator's changes are looked at.
 const LOOK_EVERY_MS: u64 = 1_000;
 /// Buckets of topics kept before full ones are forgotten.
 const MANY_BUCKETS: usize = 65_536;
 const MINUTE_MS: u64 = 60_000;
+/// Shortest time between two complaints about a damaged topic: whoever writes to it would fill the log.
+const TELL_DAMAGE_EVERY_MS: u64 = 60_000;
 
 /// Operations of one topic to append.
 #[derive(Debug)]
@@ -92,6 +89,9 @@ pub enum Refused {
     #[error("the server is shutting down")]
     Stopping,
 }
+
+/// What became of one append: its places, or why it was not stored.
+type Outcome = Result<Range<usize>, Refused>;
 
 /// A control message to apply; its write signature was checked.
 #[derive(Debug)]
@@ -175,26 +175,7 @@ pub struct WriterParts {
 /// The checkpointing connection cannot be opened.
 pub fn start(parts: WriterParts) -> Result<(Writer, JoinHandle<()>), StoreError> {
     let (sender, commands) = mpsc::channel();
-    let checkpoints = Checkpoints::start(Sql::writer(&parts.database, 0)?);
-    let closed = parts.logs.storage().closed_topics()?;
-    let mut retention = Retention::new(parts.limits);
-    // A deletion may have been cut off.
-    retention.closed(closed.iter().copied());
-    parts.live.set_closed(closed);
-    let topics = if parts.limits.topics > 0 { parts.logs.storage().count_topics()? } else { 0 };
-    let thread = Thread {
-        data_version: parts.logs.storage().data_version()?,
-        looked_at: Millis(0),
-        held: None,
-        parts,
-        commands,
-        checkpoints,
-        retention,
-        topics,
-        fresh_topics: 0,
-        buckets: Buckets::new(MANY_BUCKETS),
-        placed: Vec::new(),
-    };
+    let thread = Thread::new(parts, commands)?;
     let handle = std::thread::spawn(move || {
         // Without its writer the server would take deliveries and lose them: better that it is started again.
         let _guard = AbortOnPanic;
@@ -229,9 +210,36 @@ struct Thread {
     fresh_topics: u64,
     buckets: Buckets<(TopicId, bool)>,
     placed: Vec<Placed>,
+    /// When a damaged topic was complained about.
+    damage_told: Option<Millis>,
 }
 
 impl Thread {
+    fn new(parts: WriterParts, commands: mpsc::Receiver<Command>) -> Result<Self, StoreError> {
+        let checkpoints =
+            Checkpoints::start(Sql::writer(&parts.database, 0)?, Arc::clone(&parts.metrics), LOG_BYTES);
+        let closed = parts.logs.storage().closed_topics()?;
+        let mut retention = Retention::new(parts.limits);
+        // A deletion may have been cut off.
+        retention.closed(closed.iter().copied());
+        parts.live.set_closed(closed);
+        let topics = if parts.limits.topics > 0 { parts.logs.storage().count_topics()? } else { 0 };
+        Ok(Self {
+            data_version: parts.logs.storage().data_version()?,
+            looked_at: Millis(0),
+            held: None,
+            parts,
+            commands,
+            checkpoints,
+            retention,
+            topics,
+            fresh_topics: 0,
+            buckets: Buckets::new(MANY_BUCKETS),
+            placed: Vec::new(),
+            damage_told: None,
+        })
+    }
+
     fn run(mut self) {
         let mut batch = Vec::new();
         let mut running = true;
@@ -355,10 +363,8 @@ impl Thread {
 
     fn commit(&mut self, batch: &mut Vec<Append>) {
         let now = platform::now();
-        self.placed.clear();
-        self.fresh_topics = 0;
-        let staged: Result<Vec<_>, StoreError> = batch.iter().map(|append| self.stage(now, append)).collect();
-        let committed = staged.and_then(|outcomes| self.parts.logs.commit().map(|()| outcomes));
+        let committed = self.stage_all(now, batch);
+        let committed = committed.and_then(|outcomes| self.parts.logs.commit().map(|()| outcomes));
         let failing = committed.is_err();
         let news = self.parts.disk.report(failing);
         let outcomes = match committed {
@@ -384,12 +390,46 @@ impl Thread {
         }
     }
 
-    /// Stages one append. The outer error ends the whole batch.
-    fn stage(&mut self, now: Millis, append: &Append) -> Result<Result<Range<usize>, Refused>, StoreError> {
-        let signed = append.write == Write::Signed;
-        if let Err(retry_after_ms) = self.charge(now, &append.topic, signed, append.ops.len() as u64) {
-            return Ok(Err(Refused::Rate { retry_after_ms }));
+    /// Stages a batch. A topic whose log is damaged is left out, and the rest staged anew without it.
+    fn stage_all(&mut self, now: Millis, batch: &[Append]) -> Result<Vec<Outcome>, StoreError> {
+        let mut refused: Vec<Option<Refused>> =
+            batch.iter().map(|append| self.charge_for(now, append).err()).collect();
+        loop {
+            self.placed.clear();
+            self.fresh_topics = 0;
+            let mut outcomes = Vec::with_capacity(batch.len());
+            let mut damaged = None;
+            for (append, refused) in batch.iter().zip(&refused) {
+                let outcome = match refused {
+                    Some(refused) => Err(*refused),
+                    None => match self.stage(now, append) {
+                        Ok(outcome) => outcome,
+                        Err(error @ StoreError::Damaged { .. }) => {
+                            damaged = Some((append.topic, error));
+                            break;
+                        }
+                        Err(error) => return Err(error),
+                    },
+                };
+                outcomes.push(outcome);
+            }
+            let Some((topic, error)) = damaged else { return Ok(outcomes) };
+            self.parts.logs.rollback();
+            self.parts.metrics.commit_failures.inc();
+            if self.damage_told.is_none_or(|told| now.since(told) >= TELL_DAMAGE_EVERY_MS || now < told) {
+                self.damage_told = Some(now);
+                tracing::error!("a topic takes nothing, the others go on; `check` names it: {error}");
+            }
+            for (append, refused) in batch.iter().zip(&mut refused) {
+                if append.topic == topic {
+                    refused.get_or_insert(Refused::Storage);
+                }
+            }
         }
+    }
+
+    /// Stages one append. The outer error is the storage's: everything staged is undone.
+    fn stage(&mut self, now: Millis, append: &Append) -> Result<Outcome, StoreError> {
         let begins = self.parts.limits.topics > 0 && self.parts.logs.state(&append.topic)?.head == Seq(0);
         if begins && self.topics + self.fresh_topics >= self.parts.limits.topics {
             return Ok(Err(Refused::TooManyTopics));
@@ -410,6 +450,12 @@ impl Thread {
         }
     }
 
+    fn charge_for(&mut self, now: Millis, append: &Append) -> Result<(), Refused> {
+        let signed = append.write == Write::Signed;
+        let charged = self.charge(now, &append.topic, signed, append.ops.len() as u64);
+        charged.map_err(|retry_after_ms| Refused::Rate { retry_after_ms })
+    }
+
     /// Takes the operations from the topic's quota; signed and unsigned writes have one each.
     fn charge(&mut self, now: Millis, topic: &TopicId, signed: bool, count: u64) -> Result<(), u64> {
         let capacity = self.parts.limits.deliveries_per_topic_per_minute;
@@ -417,7 +463,7 @@ impl Thread {
     }
 
     /// After the commit: publish what is new.
-    fn tell(&mut self, batch: &[Append], outcomes: &[Result<Range<usize>, Refused>]) {
+    fn tell(&mut self, batch: &[Append], outcomes: &[Outcome]) {
         let mut fresh = Vec::with_capacity(self.placed.len());
         let mut bytes = 0;
         for (append, outcome) in batch.iter().zip(outcomes) {
@@ -440,7 +486,7 @@ impl Thread {
     }
 
     /// Answers whoever waits, and counts packets that nobody is told about.
-    fn answer(&self, append: Append, outcome: Result<Range<usize>, Refused>) {
+    fn answer(&self, append: Append, outcome: Outcome) {
         let metrics = &self.parts.metrics;
         match outcome {
             _ if append.write == Write::Unsigned => {}
@@ -476,95 +522,5 @@ impl Thread {
     }
 }
 
-/// Moves the write-ahead log into the database. The bulk is moved on a thread of its own while writing goes on; the
-/// writer then moves the little that came meanwhile, which lets the log start over.
-struct Checkpoints {
-    requests: Option<mpsc::Sender<()>>,
-    moved: Arc<AtomicBool>,
-    pending: bool,
-    ops: usize,
-    bytes: usize,
-    commits: usize,
-    thread: Option<JoinHandle<()>>,
-}
-
-impl Checkpoints {
-    fn start(sql: Sql) -> Self {
-        let (requests, queue) = mpsc::channel::<()>();
-        let moved = Arc::new(AtomicBool::new(false));
-        let done = Arc::clone(&moved);
-        let thread = std::thread::spawn(move || {
-            while queue.recv().is_ok() {
-                report(sql.checkpoint());
-                done.store(true, Ordering::Release);
-            }
-        });
-        Self {
-            requests: Some(requests),
-            moved,
-            pending: false,
-            ops: 0,
-            bytes: 0,
-            commits: 0,
-            thread: Some(thread),
-        }
-    }
-
-    fn after_commit(&mut self, sql: &Sql, ops: usize, bytes: usize) {
-        self.ops += ops;
-        self.bytes += bytes;
-        self.commits += 1;
-        if self.pending {
-            if self.moved.swap(false, Ordering::Acquire) {
-                self.pending = false;
-                report(sql.checkpoint());
-            }
-        } else if self.ops >= CHECKPOINT_OPS
-            || self.bytes >= CHECKPOINT_BYTES
-            || self.commits >= CHECKPOINT_COMMITS
-        {
-            (self.ops, self.bytes, self.commits, self.pending) = (0, 0, 0, true);
-            let _ = self.requests.as_ref().map(|requests| requests.send(()));
-        }
-    }
-
-    fn finish(&mut self, sql: &Sql) {
-        self.requests = None;
-        if let Some(thread) = self.thread.take() {
-            let _ = thread.join();
-        }
-        report(sql.checkpoint());
-    }
-}
-
-/// A checkpoint that fails loses nothing: the log keeps everything and the next one tries again.
-fn report(result: Result<u64, StoreError>) {
-    if let Err(error) = result {
-        tracing::warn!("cannot move the write-ahead log into the database: {error}");
-    }
-}
-
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    /// The log is moved after so many operations, bytes or commits, whichever comes first, and not before.
-    #[test]
-    fn lone_commits_are_moved_like_large_ones() {
-        let dir = tempfile::tempdir().unwrap();
-        let path = dir.path().join("db");
-        let sql = Sql::writer(&path, 0).unwrap();
-        let below = |ops, bytes, times: usize| {
-            let mut checkpoints = Checkpoints::start(Sql::writer(&path, 0).unwrap());
-            (1..times).for_each(|_| checkpoints.after_commit(&sql, ops, bytes));
-            let early = checkpoints.pending;
-            checkpoints.after_commit(&sql, ops, bytes);
-            let pending = checkpoints.pending;
-            checkpoints.finish(&sql);
-            !early && pending
-        };
-        assert!(below(1, 1, CHECKPOINT_COMMITS));
-        assert!(below(CHECKPOINT_OPS / 10, 1, 10));
-        assert!(below(1, CHECKPOINT_BYTES / 4, 4));
-    }
-}
+mod tests;

@@ -221,3 +221,34 @@ fn commands_refuse_what_is_no_servers_folder_and_a_cut_off_import() {
     std::fs::write(&export, b"dlt-exp1 and nothing else").unwrap();
     assert!(fails(&["import", export.to_str().unwrap()], &data).contains("export"));
 }
+
+#[tokio::test]
+async fn every_refusal_is_counted_by_its_reason() {
+    let dir = tempfile::tempdir().unwrap();
+    let server = Server::start(dir.path(), &[]);
+    let key = write_key(3);
+    let topic = key.topic();
+    let (octets, vk) = ("application/octet-stream", key.verifying_key());
+    let get = async |path: &str| server.get(&format!("/topic/{path}")).await.status;
+    assert_eq!(server.post("/deliver", octets, &[0; 10]).await.status, 400, "no size class");
+    assert_eq!(server.post("/deliver", "application/json", b"{}").await.status, 403, "no version 2");
+    assert_eq!(get(&format!("{topic}/subscribers?write_vk={vk}")).await, 401, "no proof");
+    for path in ["ab/head", &format!("{topic}/ops?limit=0")] {
+        assert_eq!(get(path).await, 400, "{path}");
+    }
+    assert_eq!(server.post(&format!("/topic/{topic}/has"), octets, &[0; 31]).await.status, 400);
+    assert_eq!(get(&topic.to_string()).await, 426, "no upgrade");
+    for (reason, count) in [
+        ("length", 1),
+        ("version", 1),
+        ("proof", 1),
+        ("malformed", 4),
+        ("rate", 0),
+        ("load", 0),
+        ("slow", 0),
+        ("closed", 0),
+    ] {
+        let name = format!("delta_sync_refused_total{{reason=\"{reason}\"}}");
+        assert_eq!(server.metric(&name).await, count, "{reason}");
+    }
+}

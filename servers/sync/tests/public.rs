@@ -161,6 +161,16 @@ async fn a_topic_with_a_read_key_is_read_with_a_proof_only() {
     control(&server, &key, 2, Action::ReadKey(None)).await;
     assert_eq!(reader.close_code().await, 1008);
     assert_eq!(server.get(&paths[0]).await.status, 200);
+
+    // A nonce is good for one run.
+    control(&server, &key, 3, Action::ReadKey(Some(read_key.verifying_key().to_bytes()))).await;
+    let fresh = nonce(&server, &topic).await;
+    let good = proof(&server, Purpose::Read, &read_key, &topic, &fresh);
+    let path = format!("{}?nonce={fresh}&proof={good}", paths[0]);
+    assert_eq!(server.get(&path).await.status, 200);
+    assert!(server.terminate().success());
+    let server = Server::start(dir.path(), &["--read-proof"]);
+    assert_eq!(server.get(&path).await.status, 401);
 }
 
 #[tokio::test]

@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use common::{Server, write_key};
 use delta_core::topic::TopicId;
-use tokio::io::AsyncWriteExt;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 
 /// A half request, a silent client or a reader that stopped would get 30 s and more at another time. Less is for a
@@ -113,4 +113,28 @@ async fn sigterm_waits_for_no_half_request_silent_connection_or_stuck_reader() {
     let status = tokio::time::timeout(SOON, ended).await.expect("it ends").unwrap();
     assert!(status.success());
     drop((held, stuck));
+}
+
+#[tokio::test]
+async fn who_asks_for_a_topic_while_the_server_stops_is_not_let_in() {
+    let dir = tempfile::tempdir().unwrap();
+    let server = Server::start(dir.path(), &[]);
+    let topic = TopicId([5; 32]);
+    let mut late = TcpStream::connect(server.address).await.unwrap();
+    late.write_all(format!("GET /topic/{topic} HTTP/1.1\r\nHost: x\r\n").as_bytes()).await.unwrap();
+    let mut reader = server.subscribe(&topic, "").await;
+    reader.ready().await;
+    let ended = tokio::task::spawn_blocking(move || server.terminate());
+    assert_eq!(reader.close_code().await, 1012);
+    let rest = "Connection: Upgrade\r\nUpgrade: websocket\r\nSec-WebSocket-Version: 13\r\n\
+                Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n";
+    let mut answer = String::new();
+    // On a loaded machine it may come too late for an answer: then the connection is cut.
+    if late.write_all(rest.as_bytes()).await.is_ok() {
+        let _ = late.read_to_string(&mut answer).await;
+    }
+    let refused =
+        answer.starts_with("HTTP/1.1 503") && answer.to_lowercase().contains("\r\nretry-after: 1\r\n");
+    assert!(answer.is_empty() || refused, "{answer}");
+    assert!(ended.await.unwrap().success());
 }

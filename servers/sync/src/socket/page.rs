@@ -9,7 +9,7 @@ use crate::store::{Sql, StoreError};
 use crate::wire::{self, Wire};
 
 /// Operations and bytes of one page.
-const PAGE_OPS: u32 = 1024;
+pub(super) const PAGE_OPS: u32 = 1024;
 const PAGE_BYTES: usize = 256 * 1024;
 
 /// What one read found.
@@ -19,6 +19,7 @@ pub(super) struct Page {
     pub(super) gap: Option<(Seq, Chain)>,
     /// The operations, as they are written.
     pub(super) wires: Vec<Wire>,
+    most: u32,
     first: Seq,
     /// The last of them.
     pub(super) last: Seq,
@@ -29,15 +30,16 @@ pub(super) struct Page {
 }
 
 impl Page {
-    /// The operations after a position, as many as a page holds.
+    /// The operations after a position, as many as a page holds and at most `most`.
     pub(super) fn read(
         sql: &Sql,
         secret: &GenerationSecret,
         topic: &TopicId,
         after: Seq,
+        most: u32,
         mode: Mode,
     ) -> Result<Self, StoreError> {
-        let mut page = Self::default();
+        let mut page = Self { most: most.min(PAGE_OPS), ..Self::default() };
         match mode {
             Mode::Binary => page.read_binary(sql, topic, after)?,
             Mode::Json => page.read_json(sql, topic, after)?,
@@ -87,6 +89,31 @@ impl Page {
         self.count += 1;
         self.last = stored.seq;
         self.chain = Some(stored.chain);
-        self.count < PAGE_OPS
+        self.count < self.most
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use delta_core::identity::Millis;
+    use delta_topic_log::{TopicLogs, Write};
+
+    use super::*;
+
+    #[test]
+    fn a_page_holds_no_more_than_it_is_asked_for_nor_than_a_page() {
+        let dir = tempfile::tempdir().unwrap();
+        let (topic, secret) = (TopicId([7; 32]), GenerationSecret::from_bytes([1; 32]));
+        let mut logs = TopicLogs::new(Sql::writer(&dir.path().join("db"), 0).unwrap(), secret.clone());
+        let ops: Vec<_> = (0..=PAGE_OPS).map(u32::to_be_bytes).collect();
+        let ops: Vec<_> = ops.iter().map(<[u8; 4]>::as_slice).collect();
+        logs.append(Millis(1), &topic, &ops, Write::Signed, &mut Vec::new()).unwrap();
+        logs.commit().unwrap();
+        for mode in [Mode::Binary, Mode::Json] {
+            for (most, count) in [(256, 256), (PAGE_OPS, PAGE_OPS), (u32::MAX, PAGE_OPS)] {
+                let page = Page::read(logs.storage(), &secret, &topic, Seq(0), most, mode).unwrap();
+                assert_eq!((page.count, page.last), (count, Seq(count.into())));
+            }
+        }
     }
 }

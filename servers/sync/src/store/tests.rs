@@ -14,6 +14,15 @@ use super::*;
 
 const TOPIC: TopicId = TopicId([7; 32]);
 
+impl Sql {
+    /// Puts into a topic's log what no version of this program writes there.
+    pub fn spoil(&self, topic: &TopicId) {
+        let changed =
+            self.connection.execute("UPDATE operations SET chain = x'00' WHERE topic = ?1", [&topic.0]);
+        assert_ne!(changed.unwrap(), 0);
+    }
+}
+
 fn logs(path: &Path) -> TopicLogs<Sql> {
     TopicLogs::new(Sql::writer(path, 0).unwrap(), GenerationSecret::from_bytes([0; 32]))
 }
