@@ -3,22 +3,22 @@
 use bytes::Bytes;
 use delta_client::Event;
 use delta_core::sync::frame::{Frame, SequencedOp};
-use delta_core::sync::session::Connection;
+use delta_core::sync::session::{Connection, Fault};
 use delta_core::topic::{Generation, Seq};
 use delta_sim::script::{Answer, FrameAct, FrameMatch, SubscribeAct};
 
 use crate::device::{Device, ticket};
 use crate::net::Net;
 
+const SEQUENCE: Expected = |fault| matches!(fault, Fault::Sequence { .. });
 const OPS: FrameMatch = FrameMatch::Type(2);
 const HELLO: FrameMatch = FrameMatch::Type(1);
 
-const fn is_fault(event: &Event) -> bool {
-    matches!(event, Event::ServerFault { .. })
-}
+/// Which fault a device finds.
+type Expected = fn(&Fault) -> bool;
 
 /// Three messages in the log; then a device meets a server with this rule, once.
-async fn recovers(rule: FrameMatch, act: FrameAct, faulty: bool) {
+async fn recovers(rule: FrameMatch, act: FrameAct, expected: Option<Expected>) {
     let net = Net::start().await;
     let ticket = ticket(1);
     let mut a = Device::on(&net, 1, &ticket).await;
@@ -28,8 +28,13 @@ async fn recovers(rule: FrameMatch, act: FrameAct, faulty: bool) {
     }
     net.world().server.script.frame(rule, act.clone());
     let mut b = Device::on(&net, 2, &ticket).await;
-    if faulty {
-        b.until(is_fault).await;
+    if let Some(expected) = expected {
+        b.until(|event| matches!(event, Event::ServerFault { .. })).await;
+        let found = b.events.iter().find_map(|event| match event {
+            Event::ServerFault { fault, .. } => Some(fault),
+            _ => None,
+        });
+        assert!(found.is_some_and(expected), "{act:?}: {found:?}");
     }
     b.until_texts(&["one", "two", "three"]).await;
     let id = b.say("four").await;
@@ -51,32 +56,33 @@ fn ops(seqs: &[u64]) -> FrameAct {
 
 #[tokio::test]
 async fn case_44_a_gap_in_the_seqs_is_a_fault_and_is_recovered_from() {
-    recovers(OPS, ops(&[2, 3]), true).await;
+    recovers(OPS, ops(&[2, 3]), Some(SEQUENCE)).await;
 }
 
 #[tokio::test]
 async fn case_44_reordered_seqs_are_a_fault_and_are_recovered_from() {
-    recovers(OPS, ops(&[1, 3, 2]), true).await;
+    recovers(OPS, ops(&[1, 3, 2]), Some(SEQUENCE)).await;
 }
 
 #[tokio::test]
 async fn case_44_repeated_operations_are_a_fault_and_are_recovered_from() {
-    recovers(OPS, FrameAct::Repeat, true).await;
+    recovers(OPS, FrameAct::Repeat, Some(SEQUENCE)).await;
 }
 
 #[tokio::test]
 async fn case_44_frames_out_of_order_are_a_fault_and_are_recovered_from() {
-    recovers(HELLO, FrameAct::Swap, true).await;
+    recovers(HELLO, FrameAct::Swap, Some(|fault| matches!(fault, Fault::Unexpected(_)))).await;
 }
 
 #[tokio::test]
 async fn case_44_the_largest_seq_is_a_fault_and_is_recovered_from() {
-    recovers(OPS, ops(&[u64::MAX]), true).await;
+    recovers(OPS, ops(&[u64::MAX]), Some(SEQUENCE)).await;
 }
 
 #[tokio::test]
 async fn case_44_withheld_operations_are_found_out_at_ready() {
-    recovers(OPS, FrameAct::Withhold, true).await;
+    recovers(OPS, FrameAct::Withhold, Some(|fault| *fault == Fault::Sequence { last: Seq(0), got: Seq(3) }))
+        .await;
 }
 
 #[tokio::test]
@@ -88,7 +94,12 @@ async fn case_45_a_head_of_two_to_the_63_is_refused_and_recovered_from() {
         server_time: delta_core::identity::Millis(0),
         max_op: 1 << 20,
     };
-    recovers(HELLO, FrameAct::Replace(hello.encode().into()), true).await;
+    recovers(
+        HELLO,
+        FrameAct::Replace(hello.encode().into()),
+        Some(|fault| matches!(fault, Fault::HeadTooLarge(_))),
+    )
+    .await;
 }
 
 #[tokio::test]
@@ -101,22 +112,23 @@ async fn case_49_messages_that_are_no_frames_are_refused_and_recovered_from() {
     let mut trailing = Frame::Slow { retry_after_ms: 0 }.encode();
     trailing.push(0);
     for garbage in [vec![], vec![0], vec![0xff; 4], vec![1, 2, 3], many, long, trailing] {
-        recovers(HELLO, FrameAct::Replace(garbage.into()), true).await;
+        recovers(HELLO, FrameAct::Replace(garbage.into()), Some(|fault| matches!(fault, Fault::Decode(_))))
+            .await;
     }
 }
 
 #[tokio::test]
 async fn case_49_a_message_over_the_frame_limit_ends_the_connection_only() {
     let huge = vec![2; delta_core::sync::frame::MAX_FRAME + 1];
-    recovers(HELLO, FrameAct::Replace(huge.into()), false).await;
+    recovers(HELLO, FrameAct::Replace(huge.into()), None).await;
 }
 
 #[tokio::test]
 async fn close_codes_and_cuts_lead_to_a_new_connection() {
     for code in [1000, 1001, 1008, 1011, 1012, 1013] {
-        recovers(OPS, FrameAct::Close(code), false).await;
+        recovers(OPS, FrameAct::Close(code), None).await;
     }
-    recovers(OPS, FrameAct::Cut, false).await;
+    recovers(OPS, FrameAct::Cut, None).await;
 }
 
 #[tokio::test]
@@ -158,7 +170,7 @@ async fn a_connection_that_hangs_is_given_up_when_its_time_has_come() {
     while net.world().requests.is_empty() {
         tokio::task::yield_now().await;
     }
-    while !a.events.iter().any(is_fault) {
+    while !a.events.iter().any(|event| matches!(event, Event::ServerFault { .. })) {
         a.clock.forward(60_000);
         a.client.status(a.topic).await.unwrap();
         a.next().await;
