@@ -193,7 +193,8 @@ function resets(event: Event): boolean {
 /** Asks again after each event that matters; one question at a time, and one more when something came meanwhile. */
 function useQuery<T>(topic: TopicId | null, read: () => Promise<T>, matters: (event: Event) => boolean) {
   const device = useDevice();
-  const [answer, setAnswer] = useState<{ topic: TopicId | null; value: T | null; error: DeltaError | null } | null>(null);
+  type Answer = { device: Device; topic: TopicId | null; value: T | null; error: DeltaError | null };
+  const [answer, setAnswer] = useState<Answer | null>(null);
   const ask = useRef<() => void>(() => {});
   useEffect(() => {
     let wanted = true;
@@ -201,7 +202,7 @@ function useQuery<T>(topic: TopicId | null, read: () => Promise<T>, matters: (ev
     let again = false;
     const told = (value: T | null, error: DeltaError | null) => {
       if (!wanted) return;
-      setAnswer((before) => ({ topic, value: value ?? (before?.topic === topic ? before.value : null), error }));
+      setAnswer((before) => ({ device, topic, value: value ?? kept(before, device, topic), error }));
       asking = false;
       if (again) ask.current();
     };
@@ -218,12 +219,20 @@ function useQuery<T>(topic: TopicId | null, read: () => Promise<T>, matters: (ev
     return () => {
       wanted = false;
     };
-  }, [read, topic]);
+  }, [read, device, topic]);
   useEffect(() => {
     if (topic === null) return undefined;
-    const failed = (error: DeltaError) => setAnswer((before) => ({ topic, value: before?.value ?? null, error }));
+    const failed = (error: DeltaError) =>
+      setAnswer((before) => ({ device, topic, value: kept(before, device, topic), error }));
     return device.listen(topic, (event) => matters(event) && ask.current(), failed);
   }, [device, topic, matters]);
-  // An answer for another topic is none.
-  return answer?.topic === topic ? answer : { value: null, error: null };
+  // An answer for another topic, or of another device, is none.
+  return answer?.device === device && answer.topic === topic ? answer : { value: null, error: null };
+}
+
+/** What was answered before, if it was to the same question. */
+function kept<T>(
+  before: { device: Device; topic: TopicId | null; value: T | null } | null, device: Device, topic: TopicId | null,
+): T | null {
+  return before?.device === device && before.topic === topic ? before.value : null;
 }

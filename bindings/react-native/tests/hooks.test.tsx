@@ -102,6 +102,28 @@ test('another room shows nothing of the one before, not even an answer that come
   await drawn.leave();
 });
 
+test('a room that cannot be heard shows nothing of the one before', async () => {
+  native.messages_ = [message('m0', 'of the first room')];
+  const drawn = await draw(useMessages, room);
+  native.held.set('messages', []);
+  native.failures.set('subscribe', rejection('state', 'unknown_topic'));
+  await drawn.again('another room' as TopicId);
+  assert.deepEqual([texts(drawn.shown), drawn.shown.error?.code], [[], 'unknown_topic']);
+  await act(async () => native.release('messages'));
+  await drawn.leave();
+});
+
+test('another device shows nothing of the one before', async () => {
+  native.messages_ = [message('m0', 'of the first device')];
+  const drawn = await draw(useMessages, room);
+  native.held.set('messages', []);
+  device = await Device.open({ name: 'other' });
+  await drawn.again(room);
+  assert.deepEqual([texts(drawn.shown), drawn.shown.loading], [[], true]);
+  await act(async () => native.release('messages'));
+  await drawn.leave();
+});
+
 test('an error is shown with its code, and gone after the next good answer', async () => {
   native.messages_ = [message('m0', 'kept')];
   const drawn = await draw(useMessages, room);
