@@ -1,4 +1,4 @@
-/** The names that AndroidKeystore uses. Nothing of it runs here. */
+/** The names that AndroidKeystore uses; its keystore itself is in Keystores.kt. */
 package android.security.keystore
 
 import java.security.spec.AlgorithmParameterSpec
@@ -18,6 +18,8 @@ public class KeyGenParameterSpec private constructor() : AlgorithmParameterSpec 
         public fun build(): KeyGenParameterSpec = KeyGenParameterSpec()
     }
 }
+
+public class KeyPermanentlyInvalidatedException : java.security.InvalidKeyException()
 
 public object KeyProperties {
     public const val KEY_ALGORITHM_AES: String = "AES"

@@ -7,6 +7,8 @@ import com.facebook.react.bridge.WritableMap
 import com.facebook.react.bridge.WritableNativeArray
 import com.facebook.react.bridge.WritableNativeMap
 import delta.MemoryKeystore
+import delta.ffi.Keystore
+import delta.ffi.KeystoreException
 import delta.reactnative.DeltaModule
 import java.io.File
 import java.lang.reflect.Method
@@ -15,13 +17,17 @@ import java.util.concurrent.ConcurrentHashMap
 /**
  * The Android module behind a pipe: a line `[number, "method", arguments]` in, `[number, true, value]` or
  * `[number, false, {code, message, userInfo}]` out, and `[0, true, event]` for events. The line `[n, "invalidate", []]`
- * does what a reload does: the module goes, and a new one is there.
+ * does what a reload does: the module goes, and a new one is there. With `--keystores` it tests the keystore instead.
  */
 fun main(arguments: Array<String>) {
+    if (arguments[0] == "--keystores") return keystores()
     val keystores = ConcurrentHashMap<String, MemoryKeystore>()
     val context = ReactApplicationContext(File(arguments[0]))
     val make = {
-        DeltaModule(context) { place -> keystores.computeIfAbsent(place.name) { MemoryKeystore() } }.also { made ->
+        val keystore = { place: File ->
+            if (place.name.startsWith("locked")) Locked else keystores.computeIfAbsent(place.name) { MemoryKeystore() }
+        }
+        DeltaModule(context, keystore).also { made ->
             made.setEventEmitterCallback { (_, event) -> say(listOf(0.0, true, event)) }
         }
     }
@@ -38,6 +44,13 @@ fun main(arguments: Array<String>) {
         call(module, method, passed as List<*>, number)
     }
     module.invalidate()
+}
+
+/** That of a phone which nobody unlocked. */
+private object Locked : Keystore {
+    override fun get(item: String): ByteArray? = throw KeystoreException.Denied("the phone is locked")
+    override fun put(item: String, value: ByteArray) = throw KeystoreException.Denied("the phone is locked")
+    override fun delete(item: String) = throw KeystoreException.Denied("the phone is locked")
 }
 
 private fun call(module: DeltaModule, method: Method, passed: List<*>, number: Any?) {

@@ -1,13 +1,18 @@
 package delta.reactnative
 
 import android.security.keystore.KeyGenParameterSpec
+import android.security.keystore.KeyPermanentlyInvalidatedException
 import android.security.keystore.KeyProperties
 import delta.ffi.Keystore
 import delta.ffi.KeystoreException
 import java.io.File
 import java.io.FileOutputStream
+import java.io.IOException
+import java.nio.channels.FileChannel
+import java.nio.file.StandardOpenOption
 import java.security.GeneralSecurityException
 import java.security.KeyStore
+import java.security.ProviderException
 import javax.crypto.AEADBadTagException
 import javax.crypto.Cipher
 import javax.crypto.KeyGenerator
@@ -24,8 +29,10 @@ internal class AndroidKeystore(private val place: File) : Keystore {
         if (!file.exists()) return@guarded null
         val sealed = file.readBytes()
         if (sealed.size < NONCE) throw KeystoreException.Failed("the item $item is damaged")
+        // A new key would open nothing.
+        val key = kept() ?: throw KeystoreException.Failed("the key that sealed the item $item is gone")
         val cipher = Cipher.getInstance(CIPHER)
-        cipher.init(Cipher.DECRYPT_MODE, key(), GCMParameterSpec(TAG_BITS, sealed, 0, NONCE))
+        cipher.init(Cipher.DECRYPT_MODE, key, GCMParameterSpec(TAG_BITS, sealed, 0, NONCE))
         cipher.updateAAD(item.toByteArray())
         cipher.doFinal(sealed, NONCE, sealed.size - NONCE)
     }
@@ -41,17 +48,29 @@ internal class AndroidKeystore(private val place: File) : Keystore {
             it.fd.sync()
         }
         if (!written.renameTo(file(item))) throw KeystoreException.Failed("the item $item cannot be written")
+        synced(written)
     }
 
-    override fun delete(item: String) {
-        file(item).delete()
+    override fun delete(item: String): Unit = guarded {
+        val file = file(item)
+        if (!file.delete() && file.exists()) throw KeystoreException.Failed("the item $item cannot be removed")
+        synced(file)
+    }
+
+    /** What its folder lists is there after a loss of power, too. */
+    private fun synced(file: File) {
+        FileChannel.open(checkNotNull(file.parentFile).toPath(), StandardOpenOption.READ).use { it.force(true) }
     }
 
     private fun file(item: String) = File("${place.path}.$item")
 
-    private fun key(): SecretKey = synchronized(AndroidKeystore::class) {
+    private fun kept(): SecretKey? {
         val store = KeyStore.getInstance(PROVIDER).apply { load(null) }
-        (store.getKey(ALIAS, null) as? SecretKey) ?: KeyGenerator.getInstance(KeyProperties.KEY_ALGORITHM_AES, PROVIDER).run {
+        return store.getKey(ALIAS, null) as? SecretKey
+    }
+
+    private fun key(): SecretKey = synchronized(AndroidKeystore::class) {
+        kept() ?: KeyGenerator.getInstance(KeyProperties.KEY_ALGORITHM_AES, PROVIDER).run {
             val purposes = KeyProperties.PURPOSE_ENCRYPT or KeyProperties.PURPOSE_DECRYPT
             init(
                 KeyGenParameterSpec.Builder(ALIAS, purposes)
@@ -68,9 +87,16 @@ internal class AndroidKeystore(private val place: File) : Keystore {
         call()
     } catch (error: AEADBadTagException) {
         throw KeystoreException.Failed("an item is damaged, or from another phone: $error")
+    } catch (error: KeyPermanentlyInvalidatedException) {
+        throw KeystoreException.Failed("the key that sealed the items is gone for good: $error")
     } catch (error: GeneralSecurityException) {
         // Before the first unlock after a start the keystore gives no key.
         throw KeystoreException.Denied("the Android Keystore gives no key now: $error")
+    } catch (error: ProviderException) {
+        // Its service was killed, or is busy.
+        throw KeystoreException.Denied("the Android Keystore does not answer: $error")
+    } catch (error: IOException) {
+        throw KeystoreException.Failed("an item cannot be read or written: $error")
     }
 
     private companion object {
