@@ -9,7 +9,8 @@ Pod::Spec.new do |s|
   s.version = package['version']
   s.summary = package['description']
   s.license = package['license']
-  s.homepage = 'https://delta.invalid'
+  # CocoaPods asks for an address. The pod comes with the npm package and is published nowhere else.
+  s.homepage = package.fetch('homepage', 'https://delta.invalid')
   s.authors = 'The Delta contributors'
   s.source = { path: '.' }
   s.platforms = { ios: '16.0' }

@@ -55,7 +55,7 @@ pub fn open_snapshot(sealed: &[u8], keystore: &dyn KeyStore) -> Result<KeySnapsh
 
 fn add(reader: &Reader, row: &TopicRow, writer: &mut SnapshotWriter) -> Result<(), StoreError> {
     let log = row.ticket.log();
-    let known_as = reader.topics_of_log(log)?.first().map_or(row.topic, |(_, topic)| *topic);
+    let known_as = reader.known_as(log)?.unwrap_or(row.topic);
     let belongs = reader.space_of(&log)?;
     let (title, writers) = match belongs {
         None => (None, None),

@@ -60,9 +60,8 @@ impl Client {
 
     /// The topic by which this device knows a conversation, wherever it lives now.
     pub async fn topic_of(&self, log: LogId) -> Result<TopicId, ClientError> {
-        let topics = self.read(move |reader| reader.topics_of_log(log)).await?;
-        let first = topics.first().map(|(_, topic)| *topic);
-        first.ok_or(ClientError::Command(CommandError::UnknownTopic))
+        let topic = self.read(move |reader| reader.known_as(log)).await?;
+        topic.ok_or(ClientError::Command(CommandError::UnknownTopic))
     }
 }
 

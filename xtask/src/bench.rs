@@ -5,7 +5,8 @@
 //! sample counts: on a machine with other work it is the one that was disturbed least. Nothing fails here: whether
 //! a figure is good enough is for whoever reads the table.
 //!
-//! `bindings` is on its own: it needs Python, the JVM and the library as it ships.
+//! `bindings` is on its own: it needs Python, the JVM and the library as it ships; with `--debug` the debug build, whose
+//! figures say nothing: only that the benchmark works.
 
 use std::collections::BTreeMap;
 use std::io::{BufRead, BufReader};
@@ -58,7 +59,12 @@ pub fn run(arguments: &[String]) -> Result<(), Failure> {
     let (filter, more) =
         arguments.split_first().map_or(("", arguments), |(name, more)| (name.as_str(), more));
     if filter == "bindings" {
-        let output = bindings::bench().map_err(Failure::Failed)?;
+        let library = match more {
+            [] => bindings::Library::AsItShips,
+            [debug] if debug == "--debug" => bindings::Library::Debug,
+            _ => return Err(Failure::Usage("bench bindings takes --debug or nothing".to_owned())),
+        };
+        let output = bindings::bench(library).map_err(Failure::Failed)?;
         print!("\n{}", table(&output));
         return Ok(());
     }

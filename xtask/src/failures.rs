@@ -97,7 +97,7 @@ fn without_time(name: &str) -> &str {
 }
 
 fn is_error(line: &str) -> bool {
-    let heads = ["error: ", "error[", "problem: ", "Diff in "];
+    let heads = ["error: ", "error[", "Error: ", "problem: ", "Diff in "];
     heads.iter().any(|head| line.starts_with(head))
         || [": error: ", ": error TS"].iter().any(|part| line.contains(part))
 }

@@ -46,6 +46,7 @@ Commands:
          [--url URL]                   against a server that runs; without it against our own
   chaos  [--minutes N] [--seed S]      a sync server under kills, full disks and wipes, held to what it said (see --help)
   bench  [NAME [ARGUMENTS]]            the benchmarks, or those whose name holds NAME; ends with a table of ratios
+         bindings [--debug]            what Kotlin and Python cost, with the library as it ships
   soak   [PACKETS]                     100,000 packets through three relays: all arrive, memory stays flat
   notices                              writes the licences of what apps ship anew
   bindings                             writes Kotlin, Swift, Python and docs/api.md from bindings/ffi anew

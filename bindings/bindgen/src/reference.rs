@@ -15,8 +15,10 @@ const HEAD: &str = "# API reference
 
 Written by `cargo xtask bindings` from the documentation of `bindings/ffi`; do not edit it. Names are written as in
 Python (`open_topic`); Kotlin, Swift and TypeScript say `openTopic`. What is `async` suspends in Kotlin, and is awaited in
-Swift, Python and TypeScript. Types of ids are classes in Kotlin and bytes elsewhere; a time is an `Instant`, `Date` or
-`datetime`, a duration a `Duration`, `TimeInterval` or `timedelta`. The idiomatic layers (`delta.Device`, `delta.open`) wrap
+Swift, Python and TypeScript. Ids (`TopicId`, say) are types of their own in Kotlin and Swift, `bytes` in Python, and strings of
+lower-case hex that the compiler keeps apart in TypeScript. A time is an `Instant`, `Date` or `datetime`, a duration a `Duration`,
+`TimeInterval` or `timedelta`; in TypeScript both are milliseconds, or a `Date`. `bytes` are base64 in TypeScript. The
+idiomatic layers (`Device` in each language) wrap
 `Delta` and add streams; the getting-started pages show them.
 
 ";

@@ -1,7 +1,9 @@
 //! The object an app holds: how it is opened, what it sends and hears, its lifecycle. What it is asked beside lies in
-//! [`reading`], [`values`], [`spaces`], [`outbox`] and [`storage`].
+//! [`reading`], [`pages`], [`values`], [`spaces`], [`devices`], [`outbox`] and [`storage`].
 
+mod devices;
 mod outbox;
+mod pages;
 mod reading;
 mod spaces;
 mod storage;
@@ -15,7 +17,9 @@ use delta_core::engine::CommandError;
 use delta_core::identity::{Author, LogId, OperationId};
 use delta_core::ops;
 use delta_core::store::{Reader, StoreError};
+use delta_core::sync::proof::ReadKey;
 use delta_core::topic::TopicId;
+use zeroize::Zeroizing;
 
 use crate::error::DeltaError;
 use crate::event::Event;
@@ -102,6 +106,14 @@ impl Delta {
     pub async fn open_topic(&self, ticket: String) -> Result<TopicId, DeltaError> {
         let ticket = ticket::parse(&ticket)?;
         self.on(async move |client| client.open_topic(&ticket).await).await
+    }
+
+    /// Keeps the key (32 bytes, an Ed25519 seed) that this device proves where a public topic's server asks readers for one
+    /// (`no_read_key`, `wrong_read_key`); without a key it is forgotten.
+    #[uniffi::method(default(key = None))]
+    pub async fn set_read_key(&self, topic: TopicId, key: Option<Vec<u8>>) -> Result<(), DeltaError> {
+        let key = key.map(read_key).transpose()?;
+        self.on(async move |client| client.set_read_key(topic, key).await).await
     }
 
     /// The topics that are open.
@@ -248,4 +260,10 @@ impl Delta {
         let row = row.ok_or(ClientError::Command(CommandError::UnknownTopic))?;
         Ok(row.ticket.log())
     }
+}
+
+fn read_key(key: Vec<u8>) -> Result<ReadKey, DeltaError> {
+    let key = Zeroizing::new(key);
+    let wrong = |_| DeltaError::argument("id", format!("a read key has 32 bytes, not {}", key.len()));
+    Ok(ReadKey::from_seed(key.as_slice().try_into().map_err(wrong)?))
 }

@@ -14,6 +14,7 @@ mod keystore;
 mod log;
 mod message;
 mod onion;
+mod pairing;
 mod push;
 mod records;
 mod runtime;
@@ -31,16 +32,20 @@ pub use identity::{
 };
 pub use keystore::{Keystore, KeystoreError};
 pub use log::{LogLevel, LogSink};
-pub use message::{Content, Found, Message, MessagePage, Profile, Reaction, SearchWords, Unread, Version};
+pub use message::{
+    Content, Found, Mention, Message, MessagePage, Profile, Reaction, ReceiptPlace, ReceivedPage,
+    SearchWords, Unread, Version,
+};
 pub use onion::{OnionHop, OnionLayer, OnionSecret, OnionTarget, build_onion_packet, peel_onion_layer};
+pub use pairing::{OwnDevice, PairingGuest, PairingHost, PairingRequest};
 pub use push::{KeySnapshot, Preview, PreviewSaid, decrypt_push};
 pub use records::{
     ClockSkew, Config, Connection, GapRow, Outbox, ParkedRows, Pending, RelayHops, RunSummary, TopicStatus,
     Trouble,
 };
 pub use space::{
-    AuditLine, Invitation, JoinRequest, Level, Member, Place, Room, RoomState, RoomText, Space, SpaceAction,
-    SpaceDevice, SpaceText,
+    AuditLine, AuditPlace, Invitation, JoinRequest, Level, Member, Place, Room, RoomState, RoomText, Space,
+    SpaceAction, SpaceDevice, SpaceText,
 };
 pub use subscription::{EventListener, Subscription};
 pub use ticket::{TicketFacts, generate_ticket, read_only_ticket, ticket_facts};

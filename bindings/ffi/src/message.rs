@@ -5,7 +5,7 @@ use std::time::{Duration, SystemTime};
 use delta_core::identity::{Author, Identity, LogId, Millis, OperationId};
 use delta_core::ops::{self, BlobId};
 use delta_core::projector::Position;
-use delta_core::store::{self, MessageEdit, MessageRow, ProfileRow, ReactionRow};
+use delta_core::store::{self, Arrival, MessageEdit, MessageRow, ProfileRow, ReactionRow, Receipted};
 use delta_core::topic::TopicId;
 
 /// What to publish: the kind of operation and its payload.
@@ -233,13 +233,16 @@ pub struct SearchWords {
     /// Only received earlier than this.
     #[uniffi(default = None)]
     pub until: Option<SystemTime>,
+    /// Only what came to this device before: the `arrival` of the last one found, for the next page.
+    #[uniffi(default = None)]
+    pub before: Option<i64>,
 }
 
 impl SearchWords {
     pub(crate) fn within(self, log: Option<LogId>) -> store::Search {
-        let Self { words, author, since, until, .. } = self;
+        let Self { words, author, since, until, before, .. } = self;
         let (since, until) = (since.map(millis), until.map(millis));
-        store::Search { words, log, author, since, until, before: None }
+        store::Search { words, log, author, since, until, before: before.map(Arrival) }
     }
 }
 
@@ -250,13 +253,64 @@ pub struct Found {
     pub message: Message,
     /// Its conversation.
     pub log: LogId,
+    /// Its place in the order in which messages came to this device.
+    pub arrival: i64,
     /// Its text around the first word that was looked for, at most 120 characters.
     pub excerpt: String,
 }
 
 impl From<store::Found> for Found {
     fn from(found: store::Found) -> Self {
-        Self { log: found.message.log, message: found.message.into(), excerpt: found.excerpt }
+        let store::Found { message, arrival, excerpt } = found;
+        Self { log: message.log, message: message.into(), arrival: arrival.0, excerpt }
+    }
+}
+
+/// A message that mentions somebody.
+#[derive(Clone, uniffi::Record)]
+pub struct Mention {
+    /// The message.
+    pub message: Message,
+    /// Its conversation.
+    pub log: LogId,
+    /// Its place in the order in which messages came to this device: to be handed back for those before it.
+    pub arrival: i64,
+}
+
+impl From<(Arrival, MessageRow)> for Mention {
+    fn from((arrival, row): (Arrival, MessageRow)) -> Self {
+        Self { log: row.log, message: row.into(), arrival: arrival.0 }
+    }
+}
+
+/// Where a message stands among those of its conversation by the time of their receipt.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, uniffi::Record)]
+pub struct ReceiptPlace {
+    /// When a server received it, milliseconds since 1970 by its clock.
+    pub at: i64,
+    /// Among those of one time.
+    pub arrival: i64,
+}
+
+/// Messages that were received in a time.
+#[derive(Clone, uniffi::Record)]
+pub struct ReceivedPage {
+    /// In the order of their receipt.
+    pub messages: Vec<Message>,
+    /// Where the next page goes on; nothing after the last.
+    pub next: Option<ReceiptPlace>,
+}
+
+impl From<(Vec<MessageRow>, Option<Receipted>)> for ReceivedPage {
+    fn from((rows, next): (Vec<MessageRow>, Option<Receipted>)) -> Self {
+        let next = next.map(|Receipted { at, arrival }| ReceiptPlace { at, arrival: arrival.0 });
+        Self { messages: rows.into_iter().map(Into::into).collect(), next }
+    }
+}
+
+impl From<ReceiptPlace> for Receipted {
+    fn from(ReceiptPlace { at, arrival }: ReceiptPlace) -> Self {
+        Self { at, arrival: Arrival(arrival) }
     }
 }
 

@@ -242,13 +242,20 @@ impl From<InviteRow> for Invitation {
     }
 }
 
-/// A line of a space's audit log.
-#[derive(Clone, Debug, PartialEq, Eq, uniffi::Record)]
-pub struct AuditLine {
-    /// Above that of everything it builds on: to be handed back for the page before it.
+/// Where a line of a space's audit log stands: to be handed back for the lines below it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, uniffi::Record)]
+pub struct AuditPlace {
+    /// Above that of everything the operation builds on. Operations that know nothing of each other may share one.
     pub rank: u32,
     /// The operation.
     pub id: OperationId,
+}
+
+/// A line of a space's audit log.
+#[derive(Clone, Debug, PartialEq, Eq, uniffi::Record)]
+pub struct AuditLine {
+    /// Where it stands, with the operation.
+    pub place: AuditPlace,
     /// Who did it.
     pub who: Identity,
     /// What, as docs/wire.md names it: `member.add`, say.
@@ -262,7 +269,7 @@ pub struct AuditLine {
 impl From<AuditRow> for AuditLine {
     fn from(row: AuditRow) -> Self {
         let AuditRow { rank, id, who, kind, subject, device } = row;
-        Self { rank, id, who, kind, subject, device }
+        Self { place: AuditPlace { rank, id }, who, kind, subject, device }
     }
 }
 

@@ -1,5 +1,6 @@
 package delta.test
 
+import delta.Author
 import delta.Id
 import delta.Identity
 import delta.MemoryKeystore
@@ -8,6 +9,7 @@ import delta.ffi.Content
 import delta.ffi.DeltaException
 import delta.ffi.KeySnapshot
 import delta.ffi.Level
+import delta.ffi.MessagePage
 import delta.ffi.OutboxState
 import delta.ffi.PreviewSaid
 import delta.ffi.RoomState
@@ -43,6 +45,8 @@ private val Argument = DeltaException.Argument::class
 /** Spaces, search, profiles, the outbox, storage, exports and previews, as an app uses them. */
 fun features(network: Network): List<Test> = listOf(
     Test("features: search, history, profiles, read markers") { Folder().use { reading(it) } },
+    Test("features: messages are paged by author and by mention") { Folder().use { paged(it) } },
+    Test("features: a further device is paired and revoked") { Folder().use { paired(network, it) } },
     Test("features: values are put, paged and deleted") { Folder().use { values(it) } },
     Test("features: the outbox is listed, retried and taken back") { Folder().use { outbox(it) } },
     Test("features: a space is made, changed and audited") { Folder().use { space(it) } },
@@ -66,6 +70,57 @@ private suspend fun reading(folder: Folder) {
     assertEquals(1, device.profiles(device.author).size)
     assertEquals(0uL to 0uL, device.unread(topic).run { messages to mentions })
     device.setRead(topic, device.messages(topic).last().position)
+}
+
+private suspend fun paged(folder: Folder) {
+    val device = folder.open()
+    val topic = device.openTopic(generateTicket())
+    val somebody = Author(Id.bytes("d75a980182b10ab7d54bfed3c964073a0ee172f3daa62325af021a68f707511a"))
+    val ids = List(3) { device.publish(topic, Content.MessageSend("word $it", null, listOf(somebody))) }
+    val by = device.messagesBy(topic, device.author, limit = 2u)
+    assertEquals(ids.drop(1), by.map { it.id })
+    val earlier = device.messagesBy(topic, device.author, MessagePage.Before(by[0].position))
+    assertEquals(ids.take(1), earlier.map { it.id })
+    // No server has them: they were received at no time.
+    assertEquals(emptyList(), device.messagesBy(topic, device.author, since = Instant.EPOCH))
+    assertEquals(emptyList(), device.messagesReceived(topic).messages)
+    val mentions = device.mentions(somebody, limit = 2u)
+    assertEquals(ids.drop(1).reversed(), mentions.map { it.message.id })
+    assertEquals(ids[0], device.mentions(somebody, topic, before = mentions.last().arrival).single().message.id)
+    val found = device.search(SearchWords("word"), limit = 1u).single()
+    assertEquals(2, device.search(SearchWords("word", before = found.arrival)).size)
+    device.setReadKey(topic, ByteArray(32))
+    device.setReadKey(topic)
+    refused(Argument, "id") { device.setReadKey(topic, ByteArray(31)) }
+    val made = device.createSpace(SpaceText("Paged"))
+    repeat(3) { device.createRoom(made.log, RoomText("Room $it")) }
+    val lines = device.auditLog(made.log)
+    val one = device.auditLog(made.log, 1u)
+    assertEquals(lines.drop(1), device.auditLog(made.log, before = one.single().place))
+    val members = device.members(made.log, 1u)
+    assertEquals(emptyList(), device.members(made.log, after = members.single().member))
+}
+
+private suspend fun paired(network: Network, folder: Folder) {
+    val words = generateMnemonic()
+    importMnemonic(folder.keystore, words)
+    val (old, new) = folder.open("old") to folder.open("new", MemoryKeystore())
+    for (device in listOf(old, new)) device.initSync(network.hops(), network.syncUrl)
+    val topic = old.openTopic(generateTicket())
+    val host = old.pair()
+    val guest = new.join(host.text())
+    val request = host.asked()
+    assertEquals(new.author to guest.code(), request.device() to request.code())
+    request.accept()
+    assertEquals(mnemonicIdentity(words), guest.joined())
+    assertEquals(mnemonicIdentity(words), new.identity())
+    assertTrue(topic in new.topics())
+    old.revokeDevice(new.author)
+    assertEquals(listOf(new.author), old.ownDevices().filter { it.revoked }.map { it.device })
+    val other = old.pair()
+    other.cancel()
+    refused(State, "pairing_expired") { other.asked() }
+    refused(Argument, "pairing") { new.join("no text") }
 }
 
 private suspend fun values(folder: Folder) {

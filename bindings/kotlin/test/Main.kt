@@ -15,6 +15,10 @@ fun main(arguments: Array<String>) {
         runBlocking { bench() }
         exitProcess(0)
     }
+    if (arguments.firstOrNull() == OPEN) {
+        runBlocking { elsewhere(arguments[1]) }
+        exitProcess(0)
+    }
     val network = Network()
     var failed = 0
     try {

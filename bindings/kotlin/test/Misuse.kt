@@ -65,6 +65,18 @@ fun misuse(): List<Test> = listOf(
             }
         }
     },
+    Test("case_69 a second process is refused") {
+        Folder().use { folder ->
+            folder.open()
+            val java = ProcessHandle.current().info().command().get()
+            val library = "-Djna.library.path=${System.getProperty("jna.library.path")}"
+            val classes = System.getProperty("java.class.path")
+            val command = listOf(java, library, "-classpath", classes, MAIN, OPEN, folder.database("device").path)
+            val other = ProcessBuilder(command).redirectError(ProcessBuilder.Redirect.INHERIT).start()
+            val said = withContext(Dispatchers.IO) { other.inputStream.bufferedReader().readText() }
+            assertTrue("code=database_locked" in said, said)
+        }
+    },
     Test("two instances keep out of each other's way") {
         Folder().use { folder ->
             val (one, two) = folder.open("one") to folder.open("two", MemoryKeystore())
@@ -95,6 +107,15 @@ fun misuse(): List<Test> = listOf(
     },
     Test("messages are edited, taken back, reacted to and paged") { Folder().use { paged(it) } },
 )
+
+const val OPEN = "--open"
+private const val MAIN = "delta.test.MainKt"
+
+/** What a process of its own does: it opens a database, and says why it cannot. */
+suspend fun elsewhere(path: String) {
+    val opened = runCatching { delta.Device.open(delta.ffi.Config(path = path), MemoryKeystore()).close() }
+    println(opened.exceptionOrNull()?.message ?: "opened")
+}
 
 private suspend fun throwing(folder: Folder) {
     val device = folder.open()

@@ -56,7 +56,7 @@ fun scenario(network: Network): List<Test> = listOf(
             assertEquals(0 to 0, holders(folder.database("alice")))
         }
     },
-    Test("case_66 logs show no key and no text") {
+    Test("case_66 logs and errors show no key and no text") {
         Folder().use { folder -> quiet(network, folder) }
     },
 )
@@ -138,11 +138,14 @@ private suspend fun quiet(network: Network, folder: Folder) = coroutineScope {
     device.send(topic, "a very private text")
     device.untilTexts(topic, "a very private text")
     until { lines.isNotEmpty() }
+    val error = refused(DeltaException.Argument::class, "ticket") { device.openTopic(ticket.dropLast(1) + "!") }
     failing.cancel()
     device.close()
     val secret = checkNotNull(folder.keystore.get("delta.device")).copyOfRange(25, 57)
-    val said = lines.joinToString("\n")
-    for (hidden in listOf(secret.joinToString("") { "%02x".format(it) }, ticket, "a very private text")) {
+    assertEquals(32, secret.size)
+    val said = lines.joinToString("\n") + error.stackTraceToString() + device + folder.keystore
+    val hex = secret.joinToString("") { "%02x".format(it) }
+    for (hidden in listOf(hex, secret.contentToString(), ticket, ticket.take(30), "a very private text")) {
         assertFalse(hidden in said)
     }
 }

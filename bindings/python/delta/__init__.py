@@ -16,49 +16,8 @@ What is not here is in `delta_ffi`, which is generated: `cargo xtask bindings`. 
 first message, docs/errors.md every error's `code`.
 """
 
+from .delta_ffi import *
 from .device import Device, import_from, open
 from .keystore import FileKeystore, MemoryKeystore
-from .delta_ffi import (
-    Cancelled,
-    Config,
-    Connection,
-    Content,
-    DeltaError,
-    Event,
-    EventListener,
-    KeySnapshot,
-    Keystore,
-    KeystoreError,
-    Level,
-    ListenerError,
-    LogLevel,
-    LogSink,
-    Message,
-    MessagePage,
-    OnionHop,
-    OnionLayer,
-    OnionSecret,
-    OnionTarget,
-    OutboxState,
-    Preview,
-    PreviewSaid,
-    RelayHops,
-    RoomState,
-    RoomText,
-    SpaceAction,
-    SpaceText,
-    build_onion_packet,
-    decrypt_push,
-    generate_mnemonic,
-    generate_ticket,
-    identity_address,
-    import_mnemonic,
-    mnemonic_identity,
-    parse_address,
-    peel_onion_layer,
-    read_only_ticket,
-    stored_mnemonic,
-    ticket_facts,
-)
 
 __all__ = [name for name in dir() if not name.startswith("_") and name not in ("delta_ffi", "device", "keystore")]

@@ -551,7 +551,7 @@ def _uniffi_check_api_checksums(lib):
         raise InternalError("UniFFI API checksum mismatch: try cleaning and rebuilding your project")
     if lib.uniffi_delta_ffi_checksum_method_delta_accept_invitation() != 35503:
         raise InternalError("UniFFI API checksum mismatch: try cleaning and rebuilding your project")
-    if lib.uniffi_delta_ffi_checksum_method_delta_audit_log() != 31198:
+    if lib.uniffi_delta_ffi_checksum_method_delta_audit_log() != 59488:
         raise InternalError("UniFFI API checksum mismatch: try cleaning and rebuilding your project")
     if lib.uniffi_delta_ffi_checksum_method_delta_author() != 54379:
         raise InternalError("UniFFI API checksum mismatch: try cleaning and rebuilding your project")
@@ -571,21 +571,31 @@ def _uniffi_check_api_checksums(lib):
         raise InternalError("UniFFI API checksum mismatch: try cleaning and rebuilding your project")
     if lib.uniffi_delta_ffi_checksum_method_delta_export() != 48713:
         raise InternalError("UniFFI API checksum mismatch: try cleaning and rebuilding your project")
+    if lib.uniffi_delta_ffi_checksum_method_delta_identity() != 22184:
+        raise InternalError("UniFFI API checksum mismatch: try cleaning and rebuilding your project")
     if lib.uniffi_delta_ffi_checksum_method_delta_init_sync() != 47956:
         raise InternalError("UniFFI API checksum mismatch: try cleaning and rebuilding your project")
     if lib.uniffi_delta_ffi_checksum_method_delta_invitations() != 53531:
+        raise InternalError("UniFFI API checksum mismatch: try cleaning and rebuilding your project")
+    if lib.uniffi_delta_ffi_checksum_method_delta_join() != 26131:
         raise InternalError("UniFFI API checksum mismatch: try cleaning and rebuilding your project")
     if lib.uniffi_delta_ffi_checksum_method_delta_join_requests() != 46494:
         raise InternalError("UniFFI API checksum mismatch: try cleaning and rebuilding your project")
     if lib.uniffi_delta_ffi_checksum_method_delta_key_snapshot() != 22706:
         raise InternalError("UniFFI API checksum mismatch: try cleaning and rebuilding your project")
-    if lib.uniffi_delta_ffi_checksum_method_delta_members() != 21483:
+    if lib.uniffi_delta_ffi_checksum_method_delta_members() != 48807:
+        raise InternalError("UniFFI API checksum mismatch: try cleaning and rebuilding your project")
+    if lib.uniffi_delta_ffi_checksum_method_delta_mentions() != 39310:
         raise InternalError("UniFFI API checksum mismatch: try cleaning and rebuilding your project")
     if lib.uniffi_delta_ffi_checksum_method_delta_message() != 18248:
         raise InternalError("UniFFI API checksum mismatch: try cleaning and rebuilding your project")
     if lib.uniffi_delta_ffi_checksum_method_delta_message_history() != 7925:
         raise InternalError("UniFFI API checksum mismatch: try cleaning and rebuilding your project")
     if lib.uniffi_delta_ffi_checksum_method_delta_messages() != 58505:
+        raise InternalError("UniFFI API checksum mismatch: try cleaning and rebuilding your project")
+    if lib.uniffi_delta_ffi_checksum_method_delta_messages_by() != 50434:
+        raise InternalError("UniFFI API checksum mismatch: try cleaning and rebuilding your project")
+    if lib.uniffi_delta_ffi_checksum_method_delta_messages_received() != 28278:
         raise InternalError("UniFFI API checksum mismatch: try cleaning and rebuilding your project")
     if lib.uniffi_delta_ffi_checksum_method_delta_network_changed() != 24822:
         raise InternalError("UniFFI API checksum mismatch: try cleaning and rebuilding your project")
@@ -597,7 +607,11 @@ def _uniffi_check_api_checksums(lib):
         raise InternalError("UniFFI API checksum mismatch: try cleaning and rebuilding your project")
     if lib.uniffi_delta_ffi_checksum_method_delta_outbox() != 60607:
         raise InternalError("UniFFI API checksum mismatch: try cleaning and rebuilding your project")
-    if lib.uniffi_delta_ffi_checksum_method_delta_person() != 14568:
+    if lib.uniffi_delta_ffi_checksum_method_delta_own_devices() != 52149:
+        raise InternalError("UniFFI API checksum mismatch: try cleaning and rebuilding your project")
+    if lib.uniffi_delta_ffi_checksum_method_delta_pair() != 9302:
+        raise InternalError("UniFFI API checksum mismatch: try cleaning and rebuilding your project")
+    if lib.uniffi_delta_ffi_checksum_method_delta_person() != 25174:
         raise InternalError("UniFFI API checksum mismatch: try cleaning and rebuilding your project")
     if lib.uniffi_delta_ffi_checksum_method_delta_profile() != 50318:
         raise InternalError("UniFFI API checksum mismatch: try cleaning and rebuilding your project")
@@ -617,6 +631,8 @@ def _uniffi_check_api_checksums(lib):
         raise InternalError("UniFFI API checksum mismatch: try cleaning and rebuilding your project")
     if lib.uniffi_delta_ffi_checksum_method_delta_retry() != 7363:
         raise InternalError("UniFFI API checksum mismatch: try cleaning and rebuilding your project")
+    if lib.uniffi_delta_ffi_checksum_method_delta_revoke_device() != 598:
+        raise InternalError("UniFFI API checksum mismatch: try cleaning and rebuilding your project")
     if lib.uniffi_delta_ffi_checksum_method_delta_rooms() != 4113:
         raise InternalError("UniFFI API checksum mismatch: try cleaning and rebuilding your project")
     if lib.uniffi_delta_ffi_checksum_method_delta_run_once() != 27578:
@@ -624,6 +640,8 @@ def _uniffi_check_api_checksums(lib):
     if lib.uniffi_delta_ffi_checksum_method_delta_search() != 31398:
         raise InternalError("UniFFI API checksum mismatch: try cleaning and rebuilding your project")
     if lib.uniffi_delta_ffi_checksum_method_delta_set_read() != 40874:
+        raise InternalError("UniFFI API checksum mismatch: try cleaning and rebuilding your project")
+    if lib.uniffi_delta_ffi_checksum_method_delta_set_read_key() != 6872:
         raise InternalError("UniFFI API checksum mismatch: try cleaning and rebuilding your project")
     if lib.uniffi_delta_ffi_checksum_method_delta_signal() != 50303:
         raise InternalError("UniFFI API checksum mismatch: try cleaning and rebuilding your project")
@@ -674,6 +692,24 @@ def _uniffi_check_api_checksums(lib):
     if lib.uniffi_delta_ffi_checksum_method_logsink_level() != 11042:
         raise InternalError("UniFFI API checksum mismatch: try cleaning and rebuilding your project")
     if lib.uniffi_delta_ffi_checksum_method_logsink_log() != 11524:
+        raise InternalError("UniFFI API checksum mismatch: try cleaning and rebuilding your project")
+    if lib.uniffi_delta_ffi_checksum_method_pairingguest_cancel() != 48356:
+        raise InternalError("UniFFI API checksum mismatch: try cleaning and rebuilding your project")
+    if lib.uniffi_delta_ffi_checksum_method_pairingguest_code() != 41722:
+        raise InternalError("UniFFI API checksum mismatch: try cleaning and rebuilding your project")
+    if lib.uniffi_delta_ffi_checksum_method_pairingguest_joined() != 35724:
+        raise InternalError("UniFFI API checksum mismatch: try cleaning and rebuilding your project")
+    if lib.uniffi_delta_ffi_checksum_method_pairinghost_asked() != 11614:
+        raise InternalError("UniFFI API checksum mismatch: try cleaning and rebuilding your project")
+    if lib.uniffi_delta_ffi_checksum_method_pairinghost_cancel() != 30321:
+        raise InternalError("UniFFI API checksum mismatch: try cleaning and rebuilding your project")
+    if lib.uniffi_delta_ffi_checksum_method_pairinghost_text() != 15186:
+        raise InternalError("UniFFI API checksum mismatch: try cleaning and rebuilding your project")
+    if lib.uniffi_delta_ffi_checksum_method_pairingrequest_accept() != 53693:
+        raise InternalError("UniFFI API checksum mismatch: try cleaning and rebuilding your project")
+    if lib.uniffi_delta_ffi_checksum_method_pairingrequest_code() != 40090:
+        raise InternalError("UniFFI API checksum mismatch: try cleaning and rebuilding your project")
+    if lib.uniffi_delta_ffi_checksum_method_pairingrequest_device() != 20547:
         raise InternalError("UniFFI API checksum mismatch: try cleaning and rebuilding your project")
     if lib.uniffi_delta_ffi_checksum_method_subscription_cancel() != 11843:
         raise InternalError("UniFFI API checksum mismatch: try cleaning and rebuilding your project")
@@ -779,12 +815,18 @@ _UniffiLib.uniffi_delta_ffi_checksum_method_delta_delete_value.restype = ctypes.
 _UniffiLib.uniffi_delta_ffi_checksum_method_delta_export.argtypes = (
 )
 _UniffiLib.uniffi_delta_ffi_checksum_method_delta_export.restype = ctypes.c_uint16
+_UniffiLib.uniffi_delta_ffi_checksum_method_delta_identity.argtypes = (
+)
+_UniffiLib.uniffi_delta_ffi_checksum_method_delta_identity.restype = ctypes.c_uint16
 _UniffiLib.uniffi_delta_ffi_checksum_method_delta_init_sync.argtypes = (
 )
 _UniffiLib.uniffi_delta_ffi_checksum_method_delta_init_sync.restype = ctypes.c_uint16
 _UniffiLib.uniffi_delta_ffi_checksum_method_delta_invitations.argtypes = (
 )
 _UniffiLib.uniffi_delta_ffi_checksum_method_delta_invitations.restype = ctypes.c_uint16
+_UniffiLib.uniffi_delta_ffi_checksum_method_delta_join.argtypes = (
+)
+_UniffiLib.uniffi_delta_ffi_checksum_method_delta_join.restype = ctypes.c_uint16
 _UniffiLib.uniffi_delta_ffi_checksum_method_delta_join_requests.argtypes = (
 )
 _UniffiLib.uniffi_delta_ffi_checksum_method_delta_join_requests.restype = ctypes.c_uint16
@@ -794,6 +836,9 @@ _UniffiLib.uniffi_delta_ffi_checksum_method_delta_key_snapshot.restype = ctypes.
 _UniffiLib.uniffi_delta_ffi_checksum_method_delta_members.argtypes = (
 )
 _UniffiLib.uniffi_delta_ffi_checksum_method_delta_members.restype = ctypes.c_uint16
+_UniffiLib.uniffi_delta_ffi_checksum_method_delta_mentions.argtypes = (
+)
+_UniffiLib.uniffi_delta_ffi_checksum_method_delta_mentions.restype = ctypes.c_uint16
 _UniffiLib.uniffi_delta_ffi_checksum_method_delta_message.argtypes = (
 )
 _UniffiLib.uniffi_delta_ffi_checksum_method_delta_message.restype = ctypes.c_uint16
@@ -803,6 +848,12 @@ _UniffiLib.uniffi_delta_ffi_checksum_method_delta_message_history.restype = ctyp
 _UniffiLib.uniffi_delta_ffi_checksum_method_delta_messages.argtypes = (
 )
 _UniffiLib.uniffi_delta_ffi_checksum_method_delta_messages.restype = ctypes.c_uint16
+_UniffiLib.uniffi_delta_ffi_checksum_method_delta_messages_by.argtypes = (
+)
+_UniffiLib.uniffi_delta_ffi_checksum_method_delta_messages_by.restype = ctypes.c_uint16
+_UniffiLib.uniffi_delta_ffi_checksum_method_delta_messages_received.argtypes = (
+)
+_UniffiLib.uniffi_delta_ffi_checksum_method_delta_messages_received.restype = ctypes.c_uint16
 _UniffiLib.uniffi_delta_ffi_checksum_method_delta_network_changed.argtypes = (
 )
 _UniffiLib.uniffi_delta_ffi_checksum_method_delta_network_changed.restype = ctypes.c_uint16
@@ -818,6 +869,12 @@ _UniffiLib.uniffi_delta_ffi_checksum_method_delta_open_topic.restype = ctypes.c_
 _UniffiLib.uniffi_delta_ffi_checksum_method_delta_outbox.argtypes = (
 )
 _UniffiLib.uniffi_delta_ffi_checksum_method_delta_outbox.restype = ctypes.c_uint16
+_UniffiLib.uniffi_delta_ffi_checksum_method_delta_own_devices.argtypes = (
+)
+_UniffiLib.uniffi_delta_ffi_checksum_method_delta_own_devices.restype = ctypes.c_uint16
+_UniffiLib.uniffi_delta_ffi_checksum_method_delta_pair.argtypes = (
+)
+_UniffiLib.uniffi_delta_ffi_checksum_method_delta_pair.restype = ctypes.c_uint16
 _UniffiLib.uniffi_delta_ffi_checksum_method_delta_person.argtypes = (
 )
 _UniffiLib.uniffi_delta_ffi_checksum_method_delta_person.restype = ctypes.c_uint16
@@ -848,6 +905,9 @@ _UniffiLib.uniffi_delta_ffi_checksum_method_delta_resume.restype = ctypes.c_uint
 _UniffiLib.uniffi_delta_ffi_checksum_method_delta_retry.argtypes = (
 )
 _UniffiLib.uniffi_delta_ffi_checksum_method_delta_retry.restype = ctypes.c_uint16
+_UniffiLib.uniffi_delta_ffi_checksum_method_delta_revoke_device.argtypes = (
+)
+_UniffiLib.uniffi_delta_ffi_checksum_method_delta_revoke_device.restype = ctypes.c_uint16
 _UniffiLib.uniffi_delta_ffi_checksum_method_delta_rooms.argtypes = (
 )
 _UniffiLib.uniffi_delta_ffi_checksum_method_delta_rooms.restype = ctypes.c_uint16
@@ -860,6 +920,9 @@ _UniffiLib.uniffi_delta_ffi_checksum_method_delta_search.restype = ctypes.c_uint
 _UniffiLib.uniffi_delta_ffi_checksum_method_delta_set_read.argtypes = (
 )
 _UniffiLib.uniffi_delta_ffi_checksum_method_delta_set_read.restype = ctypes.c_uint16
+_UniffiLib.uniffi_delta_ffi_checksum_method_delta_set_read_key.argtypes = (
+)
+_UniffiLib.uniffi_delta_ffi_checksum_method_delta_set_read_key.restype = ctypes.c_uint16
 _UniffiLib.uniffi_delta_ffi_checksum_method_delta_signal.argtypes = (
 )
 _UniffiLib.uniffi_delta_ffi_checksum_method_delta_signal.restype = ctypes.c_uint16
@@ -935,6 +998,33 @@ _UniffiLib.uniffi_delta_ffi_checksum_method_logsink_level.restype = ctypes.c_uin
 _UniffiLib.uniffi_delta_ffi_checksum_method_logsink_log.argtypes = (
 )
 _UniffiLib.uniffi_delta_ffi_checksum_method_logsink_log.restype = ctypes.c_uint16
+_UniffiLib.uniffi_delta_ffi_checksum_method_pairingguest_cancel.argtypes = (
+)
+_UniffiLib.uniffi_delta_ffi_checksum_method_pairingguest_cancel.restype = ctypes.c_uint16
+_UniffiLib.uniffi_delta_ffi_checksum_method_pairingguest_code.argtypes = (
+)
+_UniffiLib.uniffi_delta_ffi_checksum_method_pairingguest_code.restype = ctypes.c_uint16
+_UniffiLib.uniffi_delta_ffi_checksum_method_pairingguest_joined.argtypes = (
+)
+_UniffiLib.uniffi_delta_ffi_checksum_method_pairingguest_joined.restype = ctypes.c_uint16
+_UniffiLib.uniffi_delta_ffi_checksum_method_pairinghost_asked.argtypes = (
+)
+_UniffiLib.uniffi_delta_ffi_checksum_method_pairinghost_asked.restype = ctypes.c_uint16
+_UniffiLib.uniffi_delta_ffi_checksum_method_pairinghost_cancel.argtypes = (
+)
+_UniffiLib.uniffi_delta_ffi_checksum_method_pairinghost_cancel.restype = ctypes.c_uint16
+_UniffiLib.uniffi_delta_ffi_checksum_method_pairinghost_text.argtypes = (
+)
+_UniffiLib.uniffi_delta_ffi_checksum_method_pairinghost_text.restype = ctypes.c_uint16
+_UniffiLib.uniffi_delta_ffi_checksum_method_pairingrequest_accept.argtypes = (
+)
+_UniffiLib.uniffi_delta_ffi_checksum_method_pairingrequest_accept.restype = ctypes.c_uint16
+_UniffiLib.uniffi_delta_ffi_checksum_method_pairingrequest_code.argtypes = (
+)
+_UniffiLib.uniffi_delta_ffi_checksum_method_pairingrequest_code.restype = ctypes.c_uint16
+_UniffiLib.uniffi_delta_ffi_checksum_method_pairingrequest_device.argtypes = (
+)
+_UniffiLib.uniffi_delta_ffi_checksum_method_pairingrequest_device.restype = ctypes.c_uint16
 _UniffiLib.uniffi_delta_ffi_checksum_method_subscription_cancel.argtypes = (
 )
 _UniffiLib.uniffi_delta_ffi_checksum_method_subscription_cancel.restype = ctypes.c_uint16
@@ -1073,6 +1163,10 @@ _UniffiLib.uniffi_delta_ffi_fn_method_delta_export.argtypes = (
     _UniffiRustBuffer,
 )
 _UniffiLib.uniffi_delta_ffi_fn_method_delta_export.restype = ctypes.c_uint64
+_UniffiLib.uniffi_delta_ffi_fn_method_delta_identity.argtypes = (
+    ctypes.c_uint64,
+)
+_UniffiLib.uniffi_delta_ffi_fn_method_delta_identity.restype = ctypes.c_uint64
 _UniffiLib.uniffi_delta_ffi_fn_method_delta_init_sync.argtypes = (
     ctypes.c_uint64,
     _UniffiRustBuffer,
@@ -1084,6 +1178,11 @@ _UniffiLib.uniffi_delta_ffi_fn_method_delta_invitations.argtypes = (
     _UniffiRustBuffer,
 )
 _UniffiLib.uniffi_delta_ffi_fn_method_delta_invitations.restype = ctypes.c_uint64
+_UniffiLib.uniffi_delta_ffi_fn_method_delta_join.argtypes = (
+    ctypes.c_uint64,
+    _UniffiRustBuffer,
+)
+_UniffiLib.uniffi_delta_ffi_fn_method_delta_join.restype = ctypes.c_uint64
 _UniffiLib.uniffi_delta_ffi_fn_method_delta_join_requests.argtypes = (
     ctypes.c_uint64,
     _UniffiRustBuffer,
@@ -1096,8 +1195,18 @@ _UniffiLib.uniffi_delta_ffi_fn_method_delta_key_snapshot.restype = ctypes.c_uint
 _UniffiLib.uniffi_delta_ffi_fn_method_delta_members.argtypes = (
     ctypes.c_uint64,
     _UniffiRustBuffer,
+    ctypes.c_uint32,
+    _UniffiRustBuffer,
 )
 _UniffiLib.uniffi_delta_ffi_fn_method_delta_members.restype = ctypes.c_uint64
+_UniffiLib.uniffi_delta_ffi_fn_method_delta_mentions.argtypes = (
+    ctypes.c_uint64,
+    _UniffiRustBuffer,
+    ctypes.c_uint32,
+    _UniffiRustBuffer,
+    _UniffiRustBuffer,
+)
+_UniffiLib.uniffi_delta_ffi_fn_method_delta_mentions.restype = ctypes.c_uint64
 _UniffiLib.uniffi_delta_ffi_fn_method_delta_message.argtypes = (
     ctypes.c_uint64,
     _UniffiRustBuffer,
@@ -1115,6 +1224,25 @@ _UniffiLib.uniffi_delta_ffi_fn_method_delta_messages.argtypes = (
     ctypes.c_uint32,
 )
 _UniffiLib.uniffi_delta_ffi_fn_method_delta_messages.restype = ctypes.c_uint64
+_UniffiLib.uniffi_delta_ffi_fn_method_delta_messages_by.argtypes = (
+    ctypes.c_uint64,
+    _UniffiRustBuffer,
+    _UniffiRustBuffer,
+    _UniffiRustBuffer,
+    ctypes.c_uint32,
+    _UniffiRustBuffer,
+    _UniffiRustBuffer,
+)
+_UniffiLib.uniffi_delta_ffi_fn_method_delta_messages_by.restype = ctypes.c_uint64
+_UniffiLib.uniffi_delta_ffi_fn_method_delta_messages_received.argtypes = (
+    ctypes.c_uint64,
+    _UniffiRustBuffer,
+    ctypes.c_uint32,
+    _UniffiRustBuffer,
+    _UniffiRustBuffer,
+    _UniffiRustBuffer,
+)
+_UniffiLib.uniffi_delta_ffi_fn_method_delta_messages_received.restype = ctypes.c_uint64
 _UniffiLib.uniffi_delta_ffi_fn_method_delta_network_changed.argtypes = (
     ctypes.c_uint64,
     ctypes.POINTER(_UniffiRustCallStatus),
@@ -1142,6 +1270,14 @@ _UniffiLib.uniffi_delta_ffi_fn_method_delta_outbox.argtypes = (
     _UniffiRustBuffer,
 )
 _UniffiLib.uniffi_delta_ffi_fn_method_delta_outbox.restype = ctypes.c_uint64
+_UniffiLib.uniffi_delta_ffi_fn_method_delta_own_devices.argtypes = (
+    ctypes.c_uint64,
+)
+_UniffiLib.uniffi_delta_ffi_fn_method_delta_own_devices.restype = ctypes.c_uint64
+_UniffiLib.uniffi_delta_ffi_fn_method_delta_pair.argtypes = (
+    ctypes.c_uint64,
+)
+_UniffiLib.uniffi_delta_ffi_fn_method_delta_pair.restype = ctypes.c_uint64
 _UniffiLib.uniffi_delta_ffi_fn_method_delta_person.argtypes = (
     ctypes.c_uint64,
     _UniffiRustBuffer,
@@ -1198,6 +1334,11 @@ _UniffiLib.uniffi_delta_ffi_fn_method_delta_retry.argtypes = (
     _UniffiRustBuffer,
 )
 _UniffiLib.uniffi_delta_ffi_fn_method_delta_retry.restype = ctypes.c_uint64
+_UniffiLib.uniffi_delta_ffi_fn_method_delta_revoke_device.argtypes = (
+    ctypes.c_uint64,
+    _UniffiRustBuffer,
+)
+_UniffiLib.uniffi_delta_ffi_fn_method_delta_revoke_device.restype = ctypes.c_uint64
 _UniffiLib.uniffi_delta_ffi_fn_method_delta_rooms.argtypes = (
     ctypes.c_uint64,
     _UniffiRustBuffer,
@@ -1220,6 +1361,12 @@ _UniffiLib.uniffi_delta_ffi_fn_method_delta_set_read.argtypes = (
     _UniffiRustBuffer,
 )
 _UniffiLib.uniffi_delta_ffi_fn_method_delta_set_read.restype = ctypes.c_uint64
+_UniffiLib.uniffi_delta_ffi_fn_method_delta_set_read_key.argtypes = (
+    ctypes.c_uint64,
+    _UniffiRustBuffer,
+    _UniffiRustBuffer,
+)
+_UniffiLib.uniffi_delta_ffi_fn_method_delta_set_read_key.restype = ctypes.c_uint64
 _UniffiLib.uniffi_delta_ffi_fn_method_delta_signal.argtypes = (
     ctypes.c_uint64,
     _UniffiRustBuffer,
@@ -1359,6 +1506,47 @@ _UniffiLib.uniffi_delta_ffi_fn_method_logsink_log.argtypes = (
     ctypes.POINTER(_UniffiRustCallStatus),
 )
 _UniffiLib.uniffi_delta_ffi_fn_method_logsink_log.restype = None
+_UniffiLib.uniffi_delta_ffi_fn_method_pairingguest_cancel.argtypes = (
+    ctypes.c_uint64,
+    ctypes.POINTER(_UniffiRustCallStatus),
+)
+_UniffiLib.uniffi_delta_ffi_fn_method_pairingguest_cancel.restype = None
+_UniffiLib.uniffi_delta_ffi_fn_method_pairingguest_code.argtypes = (
+    ctypes.c_uint64,
+)
+_UniffiLib.uniffi_delta_ffi_fn_method_pairingguest_code.restype = ctypes.c_uint64
+_UniffiLib.uniffi_delta_ffi_fn_method_pairingguest_joined.argtypes = (
+    ctypes.c_uint64,
+)
+_UniffiLib.uniffi_delta_ffi_fn_method_pairingguest_joined.restype = ctypes.c_uint64
+_UniffiLib.uniffi_delta_ffi_fn_method_pairinghost_asked.argtypes = (
+    ctypes.c_uint64,
+)
+_UniffiLib.uniffi_delta_ffi_fn_method_pairinghost_asked.restype = ctypes.c_uint64
+_UniffiLib.uniffi_delta_ffi_fn_method_pairinghost_cancel.argtypes = (
+    ctypes.c_uint64,
+    ctypes.POINTER(_UniffiRustCallStatus),
+)
+_UniffiLib.uniffi_delta_ffi_fn_method_pairinghost_cancel.restype = None
+_UniffiLib.uniffi_delta_ffi_fn_method_pairinghost_text.argtypes = (
+    ctypes.c_uint64,
+    ctypes.POINTER(_UniffiRustCallStatus),
+)
+_UniffiLib.uniffi_delta_ffi_fn_method_pairinghost_text.restype = _UniffiRustBuffer
+_UniffiLib.uniffi_delta_ffi_fn_method_pairingrequest_accept.argtypes = (
+    ctypes.c_uint64,
+)
+_UniffiLib.uniffi_delta_ffi_fn_method_pairingrequest_accept.restype = ctypes.c_uint64
+_UniffiLib.uniffi_delta_ffi_fn_method_pairingrequest_code.argtypes = (
+    ctypes.c_uint64,
+    ctypes.POINTER(_UniffiRustCallStatus),
+)
+_UniffiLib.uniffi_delta_ffi_fn_method_pairingrequest_code.restype = _UniffiRustBuffer
+_UniffiLib.uniffi_delta_ffi_fn_method_pairingrequest_device.argtypes = (
+    ctypes.c_uint64,
+    ctypes.POINTER(_UniffiRustCallStatus),
+)
+_UniffiLib.uniffi_delta_ffi_fn_method_pairingrequest_device.restype = _UniffiRustBuffer
 _UniffiLib.uniffi_delta_ffi_fn_method_subscription_cancel.argtypes = (
     ctypes.c_uint64,
     ctypes.POINTER(_UniffiRustCallStatus),
@@ -1425,6 +1613,36 @@ _UniffiLib.uniffi_delta_ffi_fn_free_logsink.argtypes = (
     ctypes.POINTER(_UniffiRustCallStatus),
 )
 _UniffiLib.uniffi_delta_ffi_fn_free_logsink.restype = None
+_UniffiLib.uniffi_delta_ffi_fn_clone_pairingguest.argtypes = (
+    ctypes.c_uint64,
+    ctypes.POINTER(_UniffiRustCallStatus),
+)
+_UniffiLib.uniffi_delta_ffi_fn_clone_pairingguest.restype = ctypes.c_uint64
+_UniffiLib.uniffi_delta_ffi_fn_free_pairingguest.argtypes = (
+    ctypes.c_uint64,
+    ctypes.POINTER(_UniffiRustCallStatus),
+)
+_UniffiLib.uniffi_delta_ffi_fn_free_pairingguest.restype = None
+_UniffiLib.uniffi_delta_ffi_fn_clone_pairinghost.argtypes = (
+    ctypes.c_uint64,
+    ctypes.POINTER(_UniffiRustCallStatus),
+)
+_UniffiLib.uniffi_delta_ffi_fn_clone_pairinghost.restype = ctypes.c_uint64
+_UniffiLib.uniffi_delta_ffi_fn_free_pairinghost.argtypes = (
+    ctypes.c_uint64,
+    ctypes.POINTER(_UniffiRustCallStatus),
+)
+_UniffiLib.uniffi_delta_ffi_fn_free_pairinghost.restype = None
+_UniffiLib.uniffi_delta_ffi_fn_clone_pairingrequest.argtypes = (
+    ctypes.c_uint64,
+    ctypes.POINTER(_UniffiRustCallStatus),
+)
+_UniffiLib.uniffi_delta_ffi_fn_clone_pairingrequest.restype = ctypes.c_uint64
+_UniffiLib.uniffi_delta_ffi_fn_free_pairingrequest.argtypes = (
+    ctypes.c_uint64,
+    ctypes.POINTER(_UniffiRustCallStatus),
+)
+_UniffiLib.uniffi_delta_ffi_fn_free_pairingrequest.restype = None
 _UniffiLib.uniffi_delta_ffi_fn_clone_subscription.argtypes = (
     ctypes.c_uint64,
     ctypes.POINTER(_UniffiRustCallStatus),
@@ -1861,6 +2079,45 @@ Names an operation (a message, say), 32 bytes.
 """
 
 
+@dataclass
+class AuditPlace:
+    """
+    Where a line of a space's audit log stands: to be handed back for the lines below it.
+"""
+    def __init__(self, *, rank:int, id:OperationId):
+        self.rank = rank
+        self.id = id
+        
+        
+
+    
+    def __str__(self):
+        return "AuditPlace(rank={}, id={})".format(self.rank, self.id)
+    def __eq__(self, other):
+        if self.rank != other.rank:
+            return False
+        if self.id != other.id:
+            return False
+        return True
+
+class _UniffiFfiConverterTypeAuditPlace(_UniffiConverterRustBuffer):
+    @staticmethod
+    def read(buf):
+        return AuditPlace(
+            rank=_UniffiFfiConverterUInt32.read(buf),
+            id=_UniffiFfiConverterTypeOperationId.read(buf),
+        )
+
+    @staticmethod
+    def check_lower(value):
+        _UniffiFfiConverterUInt32.check_lower(value.rank)
+        _UniffiFfiConverterTypeOperationId.check_lower(value.id)
+
+    @staticmethod
+    def write(value, buf):
+        _UniffiFfiConverterUInt32.write(value.rank, buf)
+        _UniffiFfiConverterTypeOperationId.write(value.id, buf)
+
 
 class _UniffiFfiConverterTypeIdentity:
     @staticmethod
@@ -2006,9 +2263,8 @@ class AuditLine:
     """
     A line of a space's audit log.
 """
-    def __init__(self, *, rank:int, id:OperationId, who:Identity, kind:str, subject:typing.Optional[Identity], device:typing.Optional[Author]):
-        self.rank = rank
-        self.id = id
+    def __init__(self, *, place:AuditPlace, who:Identity, kind:str, subject:typing.Optional[Identity], device:typing.Optional[Author]):
+        self.place = place
         self.who = who
         self.kind = kind
         self.subject = subject
@@ -2018,11 +2274,9 @@ class AuditLine:
 
     
     def __str__(self):
-        return "AuditLine(rank={}, id={}, who={}, kind={}, subject={}, device={})".format(self.rank, self.id, self.who, self.kind, self.subject, self.device)
+        return "AuditLine(place={}, who={}, kind={}, subject={}, device={})".format(self.place, self.who, self.kind, self.subject, self.device)
     def __eq__(self, other):
-        if self.rank != other.rank:
-            return False
-        if self.id != other.id:
+        if self.place != other.place:
             return False
         if self.who != other.who:
             return False
@@ -2038,8 +2292,7 @@ class _UniffiFfiConverterTypeAuditLine(_UniffiConverterRustBuffer):
     @staticmethod
     def read(buf):
         return AuditLine(
-            rank=_UniffiFfiConverterUInt32.read(buf),
-            id=_UniffiFfiConverterTypeOperationId.read(buf),
+            place=_UniffiFfiConverterTypeAuditPlace.read(buf),
             who=_UniffiFfiConverterTypeIdentity.read(buf),
             kind=_UniffiFfiConverterString.read(buf),
             subject=_UniffiFfiConverterOptionalTypeIdentity.read(buf),
@@ -2048,8 +2301,7 @@ class _UniffiFfiConverterTypeAuditLine(_UniffiConverterRustBuffer):
 
     @staticmethod
     def check_lower(value):
-        _UniffiFfiConverterUInt32.check_lower(value.rank)
-        _UniffiFfiConverterTypeOperationId.check_lower(value.id)
+        _UniffiFfiConverterTypeAuditPlace.check_lower(value.place)
         _UniffiFfiConverterTypeIdentity.check_lower(value.who)
         _UniffiFfiConverterString.check_lower(value.kind)
         _UniffiFfiConverterOptionalTypeIdentity.check_lower(value.subject)
@@ -2057,8 +2309,7 @@ class _UniffiFfiConverterTypeAuditLine(_UniffiConverterRustBuffer):
 
     @staticmethod
     def write(value, buf):
-        _UniffiFfiConverterUInt32.write(value.rank, buf)
-        _UniffiFfiConverterTypeOperationId.write(value.id, buf)
+        _UniffiFfiConverterTypeAuditPlace.write(value.place, buf)
         _UniffiFfiConverterTypeIdentity.write(value.who, buf)
         _UniffiFfiConverterString.write(value.kind, buf)
         _UniffiFfiConverterOptionalTypeIdentity.write(value.subject, buf)
@@ -2840,20 +3091,23 @@ class Found:
     """
     A message that was found.
 """
-    def __init__(self, *, message:Message, log:LogId, excerpt:str):
+    def __init__(self, *, message:Message, log:LogId, arrival:int, excerpt:str):
         self.message = message
         self.log = log
+        self.arrival = arrival
         self.excerpt = excerpt
         
         
 
     
     def __str__(self):
-        return "Found(message={}, log={}, excerpt={})".format(self.message, self.log, self.excerpt)
+        return "Found(message={}, log={}, arrival={}, excerpt={})".format(self.message, self.log, self.arrival, self.excerpt)
     def __eq__(self, other):
         if self.message != other.message:
             return False
         if self.log != other.log:
+            return False
+        if self.arrival != other.arrival:
             return False
         if self.excerpt != other.excerpt:
             return False
@@ -2865,6 +3119,7 @@ class _UniffiFfiConverterTypeFound(_UniffiConverterRustBuffer):
         return Found(
             message=_UniffiFfiConverterTypeMessage.read(buf),
             log=_UniffiFfiConverterTypeLogId.read(buf),
+            arrival=_UniffiFfiConverterInt64.read(buf),
             excerpt=_UniffiFfiConverterString.read(buf),
         )
 
@@ -2872,12 +3127,14 @@ class _UniffiFfiConverterTypeFound(_UniffiConverterRustBuffer):
     def check_lower(value):
         _UniffiFfiConverterTypeMessage.check_lower(value.message)
         _UniffiFfiConverterTypeLogId.check_lower(value.log)
+        _UniffiFfiConverterInt64.check_lower(value.arrival)
         _UniffiFfiConverterString.check_lower(value.excerpt)
 
     @staticmethod
     def write(value, buf):
         _UniffiFfiConverterTypeMessage.write(value.message, buf)
         _UniffiFfiConverterTypeLogId.write(value.log, buf)
+        _UniffiFfiConverterInt64.write(value.arrival, buf)
         _UniffiFfiConverterString.write(value.excerpt, buf)
 
 class _UniffiFfiConverterUInt64(_UniffiConverterPrimitiveInt):
@@ -3186,6 +3443,51 @@ class _UniffiFfiConverterTypeMember(_UniffiConverterRustBuffer):
         _UniffiFfiConverterOptionalTypeLevel.write(value.level, buf)
         _UniffiFfiConverterBoolean.write(value.muted, buf)
         _UniffiFfiConverterBoolean.write(value.banned, buf)
+
+@dataclass
+class Mention:
+    """
+    A message that mentions somebody.
+"""
+    def __init__(self, *, message:Message, log:LogId, arrival:int):
+        self.message = message
+        self.log = log
+        self.arrival = arrival
+        
+        
+
+    
+    def __str__(self):
+        return "Mention(message={}, log={}, arrival={})".format(self.message, self.log, self.arrival)
+    def __eq__(self, other):
+        if self.message != other.message:
+            return False
+        if self.log != other.log:
+            return False
+        if self.arrival != other.arrival:
+            return False
+        return True
+
+class _UniffiFfiConverterTypeMention(_UniffiConverterRustBuffer):
+    @staticmethod
+    def read(buf):
+        return Mention(
+            message=_UniffiFfiConverterTypeMessage.read(buf),
+            log=_UniffiFfiConverterTypeLogId.read(buf),
+            arrival=_UniffiFfiConverterInt64.read(buf),
+        )
+
+    @staticmethod
+    def check_lower(value):
+        _UniffiFfiConverterTypeMessage.check_lower(value.message)
+        _UniffiFfiConverterTypeLogId.check_lower(value.log)
+        _UniffiFfiConverterInt64.check_lower(value.arrival)
+
+    @staticmethod
+    def write(value, buf):
+        _UniffiFfiConverterTypeMessage.write(value.message, buf)
+        _UniffiFfiConverterTypeLogId.write(value.log, buf)
+        _UniffiFfiConverterInt64.write(value.arrival, buf)
 
 @dataclass
 class ParkedRows:
@@ -3522,6 +3824,51 @@ class _UniffiFfiConverterTypeOutboxRow(_UniffiConverterRustBuffer):
         _UniffiFfiConverterTypeOutboxState.write(value.state, buf)
         _UniffiFfiConverterUInt32.write(value.tries, buf)
         _UniffiFfiConverterTimestamp.write(value.not_before, buf)
+
+@dataclass
+class OwnDevice:
+    """
+    A device of this person.
+"""
+    def __init__(self, *, device:Author, this:bool, revoked:bool):
+        self.device = device
+        self.this = this
+        self.revoked = revoked
+        
+        
+
+    
+    def __str__(self):
+        return "OwnDevice(device={}, this={}, revoked={})".format(self.device, self.this, self.revoked)
+    def __eq__(self, other):
+        if self.device != other.device:
+            return False
+        if self.this != other.this:
+            return False
+        if self.revoked != other.revoked:
+            return False
+        return True
+
+class _UniffiFfiConverterTypeOwnDevice(_UniffiConverterRustBuffer):
+    @staticmethod
+    def read(buf):
+        return OwnDevice(
+            device=_UniffiFfiConverterTypeAuthor.read(buf),
+            this=_UniffiFfiConverterBoolean.read(buf),
+            revoked=_UniffiFfiConverterBoolean.read(buf),
+        )
+
+    @staticmethod
+    def check_lower(value):
+        _UniffiFfiConverterTypeAuthor.check_lower(value.device)
+        _UniffiFfiConverterBoolean.check_lower(value.this)
+        _UniffiFfiConverterBoolean.check_lower(value.revoked)
+
+    @staticmethod
+    def write(value, buf):
+        _UniffiFfiConverterTypeAuthor.write(value.device, buf)
+        _UniffiFfiConverterBoolean.write(value.this, buf)
+        _UniffiFfiConverterBoolean.write(value.revoked, buf)
 
 @dataclass
 class Pending:
@@ -4185,6 +4532,132 @@ class _UniffiFfiConverterTypeReaction(_UniffiConverterRustBuffer):
         _UniffiFfiConverterTypeIdentity.write(value.person, buf)
         _UniffiFfiConverterTypeOperationId.write(value.id, buf)
 
+@dataclass
+class ReceiptPlace:
+    """
+    Where a message stands among those of its conversation by the time of their receipt.
+"""
+    def __init__(self, *, at:int, arrival:int):
+        self.at = at
+        self.arrival = arrival
+        
+        
+
+    
+    def __str__(self):
+        return "ReceiptPlace(at={}, arrival={})".format(self.at, self.arrival)
+    def __eq__(self, other):
+        if self.at != other.at:
+            return False
+        if self.arrival != other.arrival:
+            return False
+        return True
+
+class _UniffiFfiConverterTypeReceiptPlace(_UniffiConverterRustBuffer):
+    @staticmethod
+    def read(buf):
+        return ReceiptPlace(
+            at=_UniffiFfiConverterInt64.read(buf),
+            arrival=_UniffiFfiConverterInt64.read(buf),
+        )
+
+    @staticmethod
+    def check_lower(value):
+        _UniffiFfiConverterInt64.check_lower(value.at)
+        _UniffiFfiConverterInt64.check_lower(value.arrival)
+
+    @staticmethod
+    def write(value, buf):
+        _UniffiFfiConverterInt64.write(value.at, buf)
+        _UniffiFfiConverterInt64.write(value.arrival, buf)
+
+class _UniffiFfiConverterSequenceTypeMessage(_UniffiConverterRustBuffer):
+    @classmethod
+    def check_lower(cls, value):
+        for item in value:
+            _UniffiFfiConverterTypeMessage.check_lower(item)
+
+    @classmethod
+    def write(cls, value, buf):
+        items = len(value)
+        buf.write_i32(items)
+        for item in value:
+            _UniffiFfiConverterTypeMessage.write(item, buf)
+
+    @classmethod
+    def read(cls, buf):
+        count = buf.read_i32()
+        if count < 0:
+            raise InternalError("Unexpected negative sequence length")
+
+        return [
+            _UniffiFfiConverterTypeMessage.read(buf) for i in range(count)
+        ]
+
+class _UniffiFfiConverterOptionalTypeReceiptPlace(_UniffiConverterRustBuffer):
+    @classmethod
+    def check_lower(cls, value):
+        if value is not None:
+            _UniffiFfiConverterTypeReceiptPlace.check_lower(value)
+
+    @classmethod
+    def write(cls, value, buf):
+        if value is None:
+            buf.write_u8(0)
+            return
+
+        buf.write_u8(1)
+        _UniffiFfiConverterTypeReceiptPlace.write(value, buf)
+
+    @classmethod
+    def read(cls, buf):
+        flag = buf.read_u8()
+        if flag == 0:
+            return None
+        elif flag == 1:
+            return _UniffiFfiConverterTypeReceiptPlace.read(buf)
+        else:
+            raise InternalError("Unexpected flag byte for optional type")
+
+@dataclass
+class ReceivedPage:
+    """
+    Messages that were received in a time.
+"""
+    def __init__(self, *, messages:typing.List[Message], next:typing.Optional[ReceiptPlace]):
+        self.messages = messages
+        self.next = next
+        
+        
+
+    
+    def __str__(self):
+        return "ReceivedPage(messages={}, next={})".format(self.messages, self.next)
+    def __eq__(self, other):
+        if self.messages != other.messages:
+            return False
+        if self.next != other.next:
+            return False
+        return True
+
+class _UniffiFfiConverterTypeReceivedPage(_UniffiConverterRustBuffer):
+    @staticmethod
+    def read(buf):
+        return ReceivedPage(
+            messages=_UniffiFfiConverterSequenceTypeMessage.read(buf),
+            next=_UniffiFfiConverterOptionalTypeReceiptPlace.read(buf),
+        )
+
+    @staticmethod
+    def check_lower(value):
+        _UniffiFfiConverterSequenceTypeMessage.check_lower(value.messages)
+        _UniffiFfiConverterOptionalTypeReceiptPlace.check_lower(value.next)
+
+    @staticmethod
+    def write(value, buf):
+        _UniffiFfiConverterSequenceTypeMessage.write(value.messages, buf)
+        _UniffiFfiConverterOptionalTypeReceiptPlace.write(value.next, buf)
+
 class _UniffiFfiConverterOptionalTypeTopicId(_UniffiConverterRustBuffer):
     @classmethod
     def check_lower(cls, value):
@@ -4460,12 +4933,37 @@ class _UniffiFfiConverterTypeRunSummary(_UniffiConverterRustBuffer):
         _UniffiFfiConverterUInt64.write(value.received, buf)
         _UniffiFfiConverterUInt64.write(value.waiting, buf)
 
+class _UniffiFfiConverterOptionalInt64(_UniffiConverterRustBuffer):
+    @classmethod
+    def check_lower(cls, value):
+        if value is not None:
+            _UniffiFfiConverterInt64.check_lower(value)
+
+    @classmethod
+    def write(cls, value, buf):
+        if value is None:
+            buf.write_u8(0)
+            return
+
+        buf.write_u8(1)
+        _UniffiFfiConverterInt64.write(value, buf)
+
+    @classmethod
+    def read(cls, buf):
+        flag = buf.read_u8()
+        if flag == 0:
+            return None
+        elif flag == 1:
+            return _UniffiFfiConverterInt64.read(buf)
+        else:
+            raise InternalError("Unexpected flag byte for optional type")
+
 @dataclass
 class SearchWords:
     """
     What to search for.
 """
-    def __init__(self, *, words:str, topic:typing.Optional[TopicId] = _DEFAULT, author:typing.Optional[Author] = _DEFAULT, since:typing.Optional[Timestamp] = _DEFAULT, until:typing.Optional[Timestamp] = _DEFAULT):
+    def __init__(self, *, words:str, topic:typing.Optional[TopicId] = _DEFAULT, author:typing.Optional[Author] = _DEFAULT, since:typing.Optional[Timestamp] = _DEFAULT, until:typing.Optional[Timestamp] = _DEFAULT, before:typing.Optional[int] = _DEFAULT):
         self.words = words
         if topic is _DEFAULT:
             self.topic = None
@@ -4483,12 +4981,16 @@ class SearchWords:
             self.until = None
         else:
             self.until = until
+        if before is _DEFAULT:
+            self.before = None
+        else:
+            self.before = before
         
         
 
     
     def __str__(self):
-        return "SearchWords(words={}, topic={}, author={}, since={}, until={})".format(self.words, self.topic, self.author, self.since, self.until)
+        return "SearchWords(words={}, topic={}, author={}, since={}, until={}, before={})".format(self.words, self.topic, self.author, self.since, self.until, self.before)
     def __eq__(self, other):
         if self.words != other.words:
             return False
@@ -4499,6 +5001,8 @@ class SearchWords:
         if self.since != other.since:
             return False
         if self.until != other.until:
+            return False
+        if self.before != other.before:
             return False
         return True
 
@@ -4511,6 +5015,7 @@ class _UniffiFfiConverterTypeSearchWords(_UniffiConverterRustBuffer):
             author=_UniffiFfiConverterOptionalTypeAuthor.read(buf),
             since=_UniffiFfiConverterOptionalTimestamp.read(buf),
             until=_UniffiFfiConverterOptionalTimestamp.read(buf),
+            before=_UniffiFfiConverterOptionalInt64.read(buf),
         )
 
     @staticmethod
@@ -4520,6 +5025,7 @@ class _UniffiFfiConverterTypeSearchWords(_UniffiConverterRustBuffer):
         _UniffiFfiConverterOptionalTypeAuthor.check_lower(value.author)
         _UniffiFfiConverterOptionalTimestamp.check_lower(value.since)
         _UniffiFfiConverterOptionalTimestamp.check_lower(value.until)
+        _UniffiFfiConverterOptionalInt64.check_lower(value.before)
 
     @staticmethod
     def write(value, buf):
@@ -4528,6 +5034,7 @@ class _UniffiFfiConverterTypeSearchWords(_UniffiConverterRustBuffer):
         _UniffiFfiConverterOptionalTypeAuthor.write(value.author, buf)
         _UniffiFfiConverterOptionalTimestamp.write(value.since, buf)
         _UniffiFfiConverterOptionalTimestamp.write(value.until, buf)
+        _UniffiFfiConverterOptionalInt64.write(value.before, buf)
 
 @dataclass
 class SpaceText:
@@ -9766,6 +10273,31 @@ class _UniffiFfiConverterTypeSpaceAction(_UniffiConverterRustBuffer):
 
 
 
+class _UniffiFfiConverterOptionalTypeAuditPlace(_UniffiConverterRustBuffer):
+    @classmethod
+    def check_lower(cls, value):
+        if value is not None:
+            _UniffiFfiConverterTypeAuditPlace.check_lower(value)
+
+    @classmethod
+    def write(cls, value, buf):
+        if value is None:
+            buf.write_u8(0)
+            return
+
+        buf.write_u8(1)
+        _UniffiFfiConverterTypeAuditPlace.write(value, buf)
+
+    @classmethod
+    def read(cls, buf):
+        flag = buf.read_u8()
+        if flag == 0:
+            return None
+        elif flag == 1:
+            return _UniffiFfiConverterTypeAuditPlace.read(buf)
+        else:
+            raise InternalError("Unexpected flag byte for optional type")
+
 class _UniffiFfiConverterSequenceTypeAuditLine(_UniffiConverterRustBuffer):
     @classmethod
     def check_lower(cls, value):
@@ -9812,6 +10344,138 @@ class _UniffiFfiConverterSequenceTypeInvitation(_UniffiConverterRustBuffer):
             _UniffiFfiConverterTypeInvitation.read(buf) for i in range(count)
         ]
 
+
+class PairingGuestProtocol(typing.Protocol):
+    """
+    A pairing on the device that was given the text.
+"""
+    
+    def cancel(self, ) -> None:
+        """
+        Waits no longer. Again is harmless.
+"""
+        raise NotImplementedError
+    async def code(self, ) -> str:
+        """
+        Waits for the device of the text. Show the six digits: its person compares them there. Fails with `pairing_taken`
+        when another device was answered: somebody else has the text, so confirm nothing.
+"""
+        raise NotImplementedError
+    async def joined(self, ) -> Identity:
+        """
+        Waits until the other device has accepted, and becomes a device of its person: with the person's topics, which fill
+        as they are read. Again gives the same.
+"""
+        raise NotImplementedError
+
+class PairingGuest(PairingGuestProtocol):
+    """
+    A pairing on the device that was given the text.
+"""
+    
+    _handle: ctypes.c_uint64
+    
+    def __init__(self, *args, **kwargs):
+        raise ValueError("This class has no default constructor")
+
+    def __del__(self):
+        # In case of partial initialization of instances.
+        handle = getattr(self, "_handle", None)
+        if handle is not None:
+            _uniffi_rust_call(_UniffiLib.uniffi_delta_ffi_fn_free_pairingguest, handle)
+
+    def _uniffi_clone_handle(self):
+        return _uniffi_rust_call(_UniffiLib.uniffi_delta_ffi_fn_clone_pairingguest, self._handle)
+
+    # Used by alternative constructors or any methods which return this type.
+    @classmethod
+    def _uniffi_make_instance(cls, handle):
+        # Lightly yucky way to bypass the usual __init__ logic
+        # and just create a new instance with the required handle.
+        inst = cls.__new__(cls)
+        inst._handle = handle
+        return inst
+    def cancel(self, ) -> None:
+        """
+        Waits no longer. Again is harmless.
+"""
+        _uniffi_lowered_args = (
+            self._uniffi_clone_handle(),
+        )
+        _uniffi_lift_return = lambda val: None
+        _uniffi_error_converter = None
+        _uniffi_ffi_result = _uniffi_rust_call_with_error(
+            _uniffi_error_converter,
+            _UniffiLib.uniffi_delta_ffi_fn_method_pairingguest_cancel,
+            *_uniffi_lowered_args,
+        )
+        return _uniffi_lift_return(_uniffi_ffi_result)
+    async def code(self, ) -> str:
+        """
+        Waits for the device of the text. Show the six digits: its person compares them there. Fails with `pairing_taken`
+        when another device was answered: somebody else has the text, so confirm nothing.
+"""
+        _uniffi_lowered_args = (
+            self._uniffi_clone_handle(),
+        )
+        _uniffi_lift_return = _UniffiFfiConverterString.lift
+        _uniffi_error_converter = _UniffiFfiConverterTypeDeltaError
+        return await _uniffi_rust_call_async(
+            _UniffiLib.uniffi_delta_ffi_fn_method_pairingguest_code(*_uniffi_lowered_args),
+            _UniffiLib.ffi_delta_ffi_rust_future_poll_rust_buffer,
+            _UniffiLib.ffi_delta_ffi_rust_future_complete_rust_buffer,
+            _UniffiLib.ffi_delta_ffi_rust_future_free_rust_buffer,
+            _uniffi_lift_return,
+            _uniffi_error_converter,
+        )
+    async def joined(self, ) -> Identity:
+        """
+        Waits until the other device has accepted, and becomes a device of its person: with the person's topics, which fill
+        as they are read. Again gives the same.
+"""
+        _uniffi_lowered_args = (
+            self._uniffi_clone_handle(),
+        )
+        _uniffi_lift_return = _UniffiFfiConverterTypeIdentity.lift
+        _uniffi_error_converter = _UniffiFfiConverterTypeDeltaError
+        return await _uniffi_rust_call_async(
+            _UniffiLib.uniffi_delta_ffi_fn_method_pairingguest_joined(*_uniffi_lowered_args),
+            _UniffiLib.ffi_delta_ffi_rust_future_poll_rust_buffer,
+            _UniffiLib.ffi_delta_ffi_rust_future_complete_rust_buffer,
+            _UniffiLib.ffi_delta_ffi_rust_future_free_rust_buffer,
+            _uniffi_lift_return,
+            _uniffi_error_converter,
+        )
+
+
+
+
+
+class _UniffiFfiConverterTypePairingGuest:
+    @staticmethod
+    def lift(value: int) -> PairingGuest:
+        return PairingGuest._uniffi_make_instance(value)
+
+    @staticmethod
+    def check_lower(value: PairingGuest):
+        if not isinstance(value, PairingGuest):
+            raise TypeError("Expected PairingGuest instance, {} found".format(type(value).__name__))
+
+    @staticmethod
+    def lower(value: PairingGuest) -> ctypes.c_uint64:
+        return value._uniffi_clone_handle()
+
+    @classmethod
+    def read(cls, buf: _UniffiRustBuffer) -> PairingGuest:
+        ptr = buf.read_u64()
+        if ptr == 0:
+            raise InternalError("Raw handle value was null")
+        return cls.lift(ptr)
+
+    @classmethod
+    def write(cls, value: PairingGuest, buf: _UniffiRustBuffer):
+        buf.write_u64(cls.lower(value))
+
 class _UniffiFfiConverterSequenceTypeJoinRequest(_UniffiConverterRustBuffer):
     @classmethod
     def check_lower(cls, value):
@@ -9856,6 +10520,29 @@ class _UniffiFfiConverterSequenceTypeMember(_UniffiConverterRustBuffer):
 
         return [
             _UniffiFfiConverterTypeMember.read(buf) for i in range(count)
+        ]
+
+class _UniffiFfiConverterSequenceTypeMention(_UniffiConverterRustBuffer):
+    @classmethod
+    def check_lower(cls, value):
+        for item in value:
+            _UniffiFfiConverterTypeMention.check_lower(item)
+
+    @classmethod
+    def write(cls, value, buf):
+        items = len(value)
+        buf.write_i32(items)
+        for item in value:
+            _UniffiFfiConverterTypeMention.write(item, buf)
+
+    @classmethod
+    def read(cls, buf):
+        count = buf.read_i32()
+        if count < 0:
+            raise InternalError("Unexpected negative sequence length")
+
+        return [
+            _UniffiFfiConverterTypeMention.read(buf) for i in range(count)
         ]
 
 class _UniffiFfiConverterOptionalTypeMessage(_UniffiConverterRustBuffer):
@@ -9906,29 +10593,6 @@ class _UniffiFfiConverterSequenceTypeVersion(_UniffiConverterRustBuffer):
             _UniffiFfiConverterTypeVersion.read(buf) for i in range(count)
         ]
 
-class _UniffiFfiConverterSequenceTypeMessage(_UniffiConverterRustBuffer):
-    @classmethod
-    def check_lower(cls, value):
-        for item in value:
-            _UniffiFfiConverterTypeMessage.check_lower(item)
-
-    @classmethod
-    def write(cls, value, buf):
-        items = len(value)
-        buf.write_i32(items)
-        for item in value:
-            _UniffiFfiConverterTypeMessage.write(item, buf)
-
-    @classmethod
-    def read(cls, buf):
-        count = buf.read_i32()
-        if count < 0:
-            raise InternalError("Unexpected negative sequence length")
-
-        return [
-            _UniffiFfiConverterTypeMessage.read(buf) for i in range(count)
-        ]
-
 class _UniffiFfiConverterSequenceTypeEvent(_UniffiConverterRustBuffer):
     @classmethod
     def check_lower(cls, value):
@@ -9952,31 +10616,6 @@ class _UniffiFfiConverterSequenceTypeEvent(_UniffiConverterRustBuffer):
             _UniffiFfiConverterTypeEvent.read(buf) for i in range(count)
         ]
 
-class _UniffiFfiConverterOptionalInt64(_UniffiConverterRustBuffer):
-    @classmethod
-    def check_lower(cls, value):
-        if value is not None:
-            _UniffiFfiConverterInt64.check_lower(value)
-
-    @classmethod
-    def write(cls, value, buf):
-        if value is None:
-            buf.write_u8(0)
-            return
-
-        buf.write_u8(1)
-        _UniffiFfiConverterInt64.write(value, buf)
-
-    @classmethod
-    def read(cls, buf):
-        flag = buf.read_u8()
-        if flag == 0:
-            return None
-        elif flag == 1:
-            return _UniffiFfiConverterInt64.read(buf)
-        else:
-            raise InternalError("Unexpected flag byte for optional type")
-
 class _UniffiFfiConverterSequenceTypeOutboxRow(_UniffiConverterRustBuffer):
     @classmethod
     def check_lower(cls, value):
@@ -9999,6 +10638,285 @@ class _UniffiFfiConverterSequenceTypeOutboxRow(_UniffiConverterRustBuffer):
         return [
             _UniffiFfiConverterTypeOutboxRow.read(buf) for i in range(count)
         ]
+
+class _UniffiFfiConverterSequenceTypeOwnDevice(_UniffiConverterRustBuffer):
+    @classmethod
+    def check_lower(cls, value):
+        for item in value:
+            _UniffiFfiConverterTypeOwnDevice.check_lower(item)
+
+    @classmethod
+    def write(cls, value, buf):
+        items = len(value)
+        buf.write_i32(items)
+        for item in value:
+            _UniffiFfiConverterTypeOwnDevice.write(item, buf)
+
+    @classmethod
+    def read(cls, buf):
+        count = buf.read_i32()
+        if count < 0:
+            raise InternalError("Unexpected negative sequence length")
+
+        return [
+            _UniffiFfiConverterTypeOwnDevice.read(buf) for i in range(count)
+        ]
+
+
+class PairingRequestProtocol(typing.Protocol):
+    """
+    A device that asks to become this person's.
+"""
+    
+    async def accept(self, ) -> None:
+        """
+        Makes the device this person's and hands it the person's topics. Durable here when it returns; keep the object open
+        until it is sent (`statistics` counts nothing queued or sent). Again is harmless.
+"""
+        raise NotImplementedError
+    def code(self, ) -> str:
+        """
+        Six digits. Show them; accept the device only when its person sees the same there.
+"""
+        raise NotImplementedError
+    def device(self, ) -> Author:
+        """
+        The key of the device that asks.
+"""
+        raise NotImplementedError
+
+class PairingRequest(PairingRequestProtocol):
+    """
+    A device that asks to become this person's.
+"""
+    
+    _handle: ctypes.c_uint64
+    
+    def __init__(self, *args, **kwargs):
+        raise ValueError("This class has no default constructor")
+
+    def __del__(self):
+        # In case of partial initialization of instances.
+        handle = getattr(self, "_handle", None)
+        if handle is not None:
+            _uniffi_rust_call(_UniffiLib.uniffi_delta_ffi_fn_free_pairingrequest, handle)
+
+    def _uniffi_clone_handle(self):
+        return _uniffi_rust_call(_UniffiLib.uniffi_delta_ffi_fn_clone_pairingrequest, self._handle)
+
+    # Used by alternative constructors or any methods which return this type.
+    @classmethod
+    def _uniffi_make_instance(cls, handle):
+        # Lightly yucky way to bypass the usual __init__ logic
+        # and just create a new instance with the required handle.
+        inst = cls.__new__(cls)
+        inst._handle = handle
+        return inst
+    async def accept(self, ) -> None:
+        """
+        Makes the device this person's and hands it the person's topics. Durable here when it returns; keep the object open
+        until it is sent (`statistics` counts nothing queued or sent). Again is harmless.
+"""
+        _uniffi_lowered_args = (
+            self._uniffi_clone_handle(),
+        )
+        _uniffi_lift_return = lambda val: None
+        _uniffi_error_converter = _UniffiFfiConverterTypeDeltaError
+        return await _uniffi_rust_call_async(
+            _UniffiLib.uniffi_delta_ffi_fn_method_pairingrequest_accept(*_uniffi_lowered_args),
+            _UniffiLib.ffi_delta_ffi_rust_future_poll_void,
+            _UniffiLib.ffi_delta_ffi_rust_future_complete_void,
+            _UniffiLib.ffi_delta_ffi_rust_future_free_void,
+            _uniffi_lift_return,
+            _uniffi_error_converter,
+        )
+    def code(self, ) -> str:
+        """
+        Six digits. Show them; accept the device only when its person sees the same there.
+"""
+        _uniffi_lowered_args = (
+            self._uniffi_clone_handle(),
+        )
+        _uniffi_lift_return = _UniffiFfiConverterString.lift
+        _uniffi_error_converter = None
+        _uniffi_ffi_result = _uniffi_rust_call_with_error(
+            _uniffi_error_converter,
+            _UniffiLib.uniffi_delta_ffi_fn_method_pairingrequest_code,
+            *_uniffi_lowered_args,
+        )
+        return _uniffi_lift_return(_uniffi_ffi_result)
+    def device(self, ) -> Author:
+        """
+        The key of the device that asks.
+"""
+        _uniffi_lowered_args = (
+            self._uniffi_clone_handle(),
+        )
+        _uniffi_lift_return = _UniffiFfiConverterTypeAuthor.lift
+        _uniffi_error_converter = None
+        _uniffi_ffi_result = _uniffi_rust_call_with_error(
+            _uniffi_error_converter,
+            _UniffiLib.uniffi_delta_ffi_fn_method_pairingrequest_device,
+            *_uniffi_lowered_args,
+        )
+        return _uniffi_lift_return(_uniffi_ffi_result)
+
+
+
+
+
+class _UniffiFfiConverterTypePairingRequest:
+    @staticmethod
+    def lift(value: int) -> PairingRequest:
+        return PairingRequest._uniffi_make_instance(value)
+
+    @staticmethod
+    def check_lower(value: PairingRequest):
+        if not isinstance(value, PairingRequest):
+            raise TypeError("Expected PairingRequest instance, {} found".format(type(value).__name__))
+
+    @staticmethod
+    def lower(value: PairingRequest) -> ctypes.c_uint64:
+        return value._uniffi_clone_handle()
+
+    @classmethod
+    def read(cls, buf: _UniffiRustBuffer) -> PairingRequest:
+        ptr = buf.read_u64()
+        if ptr == 0:
+            raise InternalError("Raw handle value was null")
+        return cls.lift(ptr)
+
+    @classmethod
+    def write(cls, value: PairingRequest, buf: _UniffiRustBuffer):
+        buf.write_u64(cls.lower(value))
+
+
+class PairingHostProtocol(typing.Protocol):
+    """
+    A pairing on the device that holds the person's words.
+"""
+    
+    async def asked(self, ) -> PairingRequest:
+        """
+        Waits for the first device that asks; again gives the same. Fails with `pairing_expired` when none does in time, or
+        when the pairing is cancelled.
+"""
+        raise NotImplementedError
+    def cancel(self, ) -> None:
+        """
+        Waits no longer: the text is worth nothing any more. Again is harmless.
+"""
+        raise NotImplementedError
+    def text(self, ) -> str:
+        """
+        What to show, as text or QR code, for ten minutes. A secret: whoever has it may ask to be paired.
+"""
+        raise NotImplementedError
+
+class PairingHost(PairingHostProtocol):
+    """
+    A pairing on the device that holds the person's words.
+"""
+    
+    _handle: ctypes.c_uint64
+    
+    def __init__(self, *args, **kwargs):
+        raise ValueError("This class has no default constructor")
+
+    def __del__(self):
+        # In case of partial initialization of instances.
+        handle = getattr(self, "_handle", None)
+        if handle is not None:
+            _uniffi_rust_call(_UniffiLib.uniffi_delta_ffi_fn_free_pairinghost, handle)
+
+    def _uniffi_clone_handle(self):
+        return _uniffi_rust_call(_UniffiLib.uniffi_delta_ffi_fn_clone_pairinghost, self._handle)
+
+    # Used by alternative constructors or any methods which return this type.
+    @classmethod
+    def _uniffi_make_instance(cls, handle):
+        # Lightly yucky way to bypass the usual __init__ logic
+        # and just create a new instance with the required handle.
+        inst = cls.__new__(cls)
+        inst._handle = handle
+        return inst
+    async def asked(self, ) -> PairingRequest:
+        """
+        Waits for the first device that asks; again gives the same. Fails with `pairing_expired` when none does in time, or
+        when the pairing is cancelled.
+"""
+        _uniffi_lowered_args = (
+            self._uniffi_clone_handle(),
+        )
+        _uniffi_lift_return = _UniffiFfiConverterTypePairingRequest.lift
+        _uniffi_error_converter = _UniffiFfiConverterTypeDeltaError
+        return await _uniffi_rust_call_async(
+            _UniffiLib.uniffi_delta_ffi_fn_method_pairinghost_asked(*_uniffi_lowered_args),
+            _UniffiLib.ffi_delta_ffi_rust_future_poll_u64,
+            _UniffiLib.ffi_delta_ffi_rust_future_complete_u64,
+            _UniffiLib.ffi_delta_ffi_rust_future_free_u64,
+            _uniffi_lift_return,
+            _uniffi_error_converter,
+        )
+    def cancel(self, ) -> None:
+        """
+        Waits no longer: the text is worth nothing any more. Again is harmless.
+"""
+        _uniffi_lowered_args = (
+            self._uniffi_clone_handle(),
+        )
+        _uniffi_lift_return = lambda val: None
+        _uniffi_error_converter = None
+        _uniffi_ffi_result = _uniffi_rust_call_with_error(
+            _uniffi_error_converter,
+            _UniffiLib.uniffi_delta_ffi_fn_method_pairinghost_cancel,
+            *_uniffi_lowered_args,
+        )
+        return _uniffi_lift_return(_uniffi_ffi_result)
+    def text(self, ) -> str:
+        """
+        What to show, as text or QR code, for ten minutes. A secret: whoever has it may ask to be paired.
+"""
+        _uniffi_lowered_args = (
+            self._uniffi_clone_handle(),
+        )
+        _uniffi_lift_return = _UniffiFfiConverterString.lift
+        _uniffi_error_converter = None
+        _uniffi_ffi_result = _uniffi_rust_call_with_error(
+            _uniffi_error_converter,
+            _UniffiLib.uniffi_delta_ffi_fn_method_pairinghost_text,
+            *_uniffi_lowered_args,
+        )
+        return _uniffi_lift_return(_uniffi_ffi_result)
+
+
+
+
+
+class _UniffiFfiConverterTypePairingHost:
+    @staticmethod
+    def lift(value: int) -> PairingHost:
+        return PairingHost._uniffi_make_instance(value)
+
+    @staticmethod
+    def check_lower(value: PairingHost):
+        if not isinstance(value, PairingHost):
+            raise TypeError("Expected PairingHost instance, {} found".format(type(value).__name__))
+
+    @staticmethod
+    def lower(value: PairingHost) -> ctypes.c_uint64:
+        return value._uniffi_clone_handle()
+
+    @classmethod
+    def read(cls, buf: _UniffiRustBuffer) -> PairingHost:
+        ptr = buf.read_u64()
+        if ptr == 0:
+            raise InternalError("Raw handle value was null")
+        return cls.lift(ptr)
+
+    @classmethod
+    def write(cls, value: PairingHost, buf: _UniffiRustBuffer):
+        buf.write_u64(cls.lower(value))
 
 class _UniffiFfiConverterOptionalTypeProfile(_UniffiConverterRustBuffer):
     @classmethod
@@ -10605,9 +11523,9 @@ class DeltaProtocol(typing.Protocol):
         until then `members` does not name this device.
 """
         raise NotImplementedError
-    async def audit_log(self, space: LogId,limit: int,before: typing.Union[object, typing.Optional[int]] = _DEFAULT) -> typing.List[AuditLine]:
+    async def audit_log(self, space: LogId,limit: int,before: typing.Union[object, typing.Optional[AuditPlace]] = _DEFAULT) -> typing.List[AuditLine]:
         """
-        What happened in a space, newest first, at most 1000 lines: those below `before`, the newest without it.
+        What happened in a space, newest first, at most 1000 lines: those below the place `before`, the newest without it.
 """
         raise NotImplementedError
     def author(self, ) -> Author:
@@ -10660,6 +11578,11 @@ class DeltaProtocol(typing.Protocol):
         opens. Device keys are not in it. Takes a second for the passphrase; an existing file is not written over.
 """
         raise NotImplementedError
+    async def identity(self, ) -> Identity:
+        """
+        Whose device this is: the person whose words certified it, or a person of its own.
+"""
+        raise NotImplementedError
     async def init_sync(self, relay_hops: RelayHops,sync_url: str) -> typing.List[str]:
         """
         Sends through these relays to this server from now on, and reads it. May be called again. `sync_url` is
@@ -10674,6 +11597,12 @@ class DeltaProtocol(typing.Protocol):
         The invitations of a space that are not revoked. Their texts are with whoever made them.
 """
         raise NotImplementedError
+    async def join(self, text: str) -> PairingGuest:
+        """
+        Asks to become a device of the person whose device shows this text. Refused with `certified` when this one is
+        somebody's already.
+"""
+        raise NotImplementedError
     async def join_requests(self, space: LogId) -> typing.List[JoinRequest]:
         """
         Who asks to be let in. A manager answers with `SpaceAction.Add`.
@@ -10686,9 +11615,15 @@ class DeltaProtocol(typing.Protocol):
         with, sealed with a key of the keystore's (item `delta.push`).
 """
         raise NotImplementedError
-    async def members(self, space: LogId) -> typing.List[Member]:
+    async def members(self, space: LogId,limit: int = 1000,after: typing.Union[object, typing.Optional[Identity]] = _DEFAULT) -> typing.List[Member]:
         """
-        Members of a space, and whoever is banned from it.
+        Members of a space, and whoever is banned from it, by their keys: at most `limit` (1000) of those after `after`.
+"""
+        raise NotImplementedError
+    async def mentions(self, who: Author,limit: int,topic: typing.Union[object, typing.Optional[TopicId]] = _DEFAULT,before: typing.Union[object, typing.Optional[int]] = _DEFAULT) -> typing.List[Mention]:
+        """
+        A page of the messages that mention somebody, in one topic or all: what came last to this device first, at most
+        1000. The next page begins `before` the `arrival` of the last.
 """
         raise NotImplementedError
     async def message(self, id: OperationId) -> typing.Optional[Message]:
@@ -10704,6 +11639,19 @@ class DeltaProtocol(typing.Protocol):
     async def messages(self, topic: TopicId,page: MessagePage,limit: int) -> typing.List[Message]:
         """
         A page of a topic's messages, oldest first, tombstones included; at most 1000.
+"""
+        raise NotImplementedError
+    async def messages_by(self, topic: TopicId,author: Author,page: MessagePage,limit: int,since: typing.Union[object, typing.Optional[Timestamp]] = _DEFAULT,until: typing.Union[object, typing.Optional[Timestamp]] = _DEFAULT) -> typing.List[Message]:
+        """
+        A page of one author's messages in a topic, oldest first, tombstones included; at most 1000. With `since` and
+        `until` only those that a server received in that time.
+"""
+        raise NotImplementedError
+    async def messages_received(self, topic: TopicId,limit: int,since: typing.Union[object, typing.Optional[Timestamp]] = _DEFAULT,until: typing.Union[object, typing.Optional[Timestamp]] = _DEFAULT,after: typing.Union[object, typing.Optional[ReceiptPlace]] = _DEFAULT) -> ReceivedPage:
+        """
+        A page of the messages of a topic that a server received from `since` on and before `until`, in that order; at
+        most 1000. A server's clock may go back: it is not the order in which messages are shown. The next page goes on
+        at this one's `next`.
 """
         raise NotImplementedError
     def network_changed(self, ) -> None:
@@ -10734,9 +11682,20 @@ class DeltaProtocol(typing.Protocol):
         `after`.
 """
         raise NotImplementedError
-    async def person(self, topic: TopicId,device: Author) -> Identity:
+    async def own_devices(self, ) -> typing.List[OwnDevice]:
         """
-        The person behind a device in a topic, as the space it belongs to was told; otherwise the device is a person of its
+        The person's devices, as far as this one has heard of them, this one included.
+"""
+        raise NotImplementedError
+    async def pair(self, ) -> PairingHost:
+        """
+        Begins to make a further device this person's. Needs a network on both. Refused with `not_the_identity` where the
+        person's words are on another device.
+"""
+        raise NotImplementedError
+    async def person(self, topic: TopicId,author: Author) -> Identity:
+        """
+        The person behind a device (an author) in a topic, as the space it belongs to was told; otherwise the device is a person of its
         own.
 """
         raise NotImplementedError
@@ -10791,6 +11750,12 @@ class DeltaProtocol(typing.Protocol):
         another attempt go now.
 """
         raise NotImplementedError
+    async def revoke_device(self, author: Author) -> None:
+        """
+        Revokes a device (an author) of this person, for good. Conversations change their keys: those that this device may move now,
+        the others by their managers. Refused with `not_the_identity` where the person's words are on another device.
+"""
+        raise NotImplementedError
     async def rooms(self, space: LogId) -> typing.List[Room]:
         """
         The rooms of a space, archived and deleted ones included.
@@ -10810,6 +11775,12 @@ class DeltaProtocol(typing.Protocol):
     async def set_read(self, topic: TopicId,upto: Position) -> None:
         """
         Notes how far a topic was read: up to this message's position. It never goes back.
+"""
+        raise NotImplementedError
+    async def set_read_key(self, topic: TopicId,key: typing.Union[object, typing.Optional[bytes]] = _DEFAULT) -> None:
+        """
+        Keeps the key (32 bytes, an Ed25519 seed) that this device proves where a public topic's server asks readers for one
+        (`no_read_key`, `wrong_read_key`); without a key it is forgotten.
 """
         raise NotImplementedError
     async def signal(self, topic: TopicId,bytes: bytes) -> None:
@@ -11012,9 +11983,9 @@ class Delta(DeltaProtocol):
             _uniffi_lift_return,
             _uniffi_error_converter,
         )
-    async def audit_log(self, space: LogId,limit: int,before: typing.Union[object, typing.Optional[int]] = _DEFAULT) -> typing.List[AuditLine]:
+    async def audit_log(self, space: LogId,limit: int,before: typing.Union[object, typing.Optional[AuditPlace]] = _DEFAULT) -> typing.List[AuditLine]:
         """
-        What happened in a space, newest first, at most 1000 lines: those below `before`, the newest without it.
+        What happened in a space, newest first, at most 1000 lines: those below the place `before`, the newest without it.
 """
         
         _UniffiFfiConverterTypeLogId.check_lower(space)
@@ -11023,12 +11994,12 @@ class Delta(DeltaProtocol):
 
         if before is _DEFAULT:
             before = None
-        _UniffiFfiConverterOptionalUInt32.check_lower(before)
+        _UniffiFfiConverterOptionalTypeAuditPlace.check_lower(before)
         _uniffi_lowered_args = (
             self._uniffi_clone_handle(),
             _UniffiFfiConverterTypeLogId.lower(space),
             _UniffiFfiConverterUInt32.lower(limit),
-            _UniffiFfiConverterOptionalUInt32.lower(before),
+            _UniffiFfiConverterOptionalTypeAuditPlace.lower(before),
         )
         _uniffi_lift_return = _UniffiFfiConverterSequenceTypeAuditLine.lift
         _uniffi_error_converter = _UniffiFfiConverterTypeDeltaError
@@ -11248,6 +12219,23 @@ class Delta(DeltaProtocol):
             _uniffi_lift_return,
             _uniffi_error_converter,
         )
+    async def identity(self, ) -> Identity:
+        """
+        Whose device this is: the person whose words certified it, or a person of its own.
+"""
+        _uniffi_lowered_args = (
+            self._uniffi_clone_handle(),
+        )
+        _uniffi_lift_return = _UniffiFfiConverterTypeIdentity.lift
+        _uniffi_error_converter = _UniffiFfiConverterTypeDeltaError
+        return await _uniffi_rust_call_async(
+            _UniffiLib.uniffi_delta_ffi_fn_method_delta_identity(*_uniffi_lowered_args),
+            _UniffiLib.ffi_delta_ffi_rust_future_poll_rust_buffer,
+            _UniffiLib.ffi_delta_ffi_rust_future_complete_rust_buffer,
+            _UniffiLib.ffi_delta_ffi_rust_future_free_rust_buffer,
+            _uniffi_lift_return,
+            _uniffi_error_converter,
+        )
     async def init_sync(self, relay_hops: RelayHops,sync_url: str) -> typing.List[str]:
         """
         Sends through these relays to this server from now on, and reads it. May be called again. `sync_url` is
@@ -11295,6 +12283,27 @@ class Delta(DeltaProtocol):
             _uniffi_lift_return,
             _uniffi_error_converter,
         )
+    async def join(self, text: str) -> PairingGuest:
+        """
+        Asks to become a device of the person whose device shows this text. Refused with `certified` when this one is
+        somebody's already.
+"""
+        
+        _UniffiFfiConverterString.check_lower(text)
+        _uniffi_lowered_args = (
+            self._uniffi_clone_handle(),
+            _UniffiFfiConverterString.lower(text),
+        )
+        _uniffi_lift_return = _UniffiFfiConverterTypePairingGuest.lift
+        _uniffi_error_converter = _UniffiFfiConverterTypeDeltaError
+        return await _uniffi_rust_call_async(
+            _UniffiLib.uniffi_delta_ffi_fn_method_delta_join(*_uniffi_lowered_args),
+            _UniffiLib.ffi_delta_ffi_rust_future_poll_u64,
+            _UniffiLib.ffi_delta_ffi_rust_future_complete_u64,
+            _UniffiLib.ffi_delta_ffi_rust_future_free_u64,
+            _uniffi_lift_return,
+            _uniffi_error_converter,
+        )
     async def join_requests(self, space: LogId) -> typing.List[JoinRequest]:
         """
         Who asks to be let in. A manager answers with `SpaceAction.Add`.
@@ -11334,20 +12343,62 @@ class Delta(DeltaProtocol):
             _uniffi_lift_return,
             _uniffi_error_converter,
         )
-    async def members(self, space: LogId) -> typing.List[Member]:
+    async def members(self, space: LogId,limit: int = 1000,after: typing.Union[object, typing.Optional[Identity]] = _DEFAULT) -> typing.List[Member]:
         """
-        Members of a space, and whoever is banned from it.
+        Members of a space, and whoever is banned from it, by their keys: at most `limit` (1000) of those after `after`.
 """
         
         _UniffiFfiConverterTypeLogId.check_lower(space)
+
+        _UniffiFfiConverterUInt32.check_lower(limit)
+
+        if after is _DEFAULT:
+            after = None
+        _UniffiFfiConverterOptionalTypeIdentity.check_lower(after)
         _uniffi_lowered_args = (
             self._uniffi_clone_handle(),
             _UniffiFfiConverterTypeLogId.lower(space),
+            _UniffiFfiConverterUInt32.lower(limit),
+            _UniffiFfiConverterOptionalTypeIdentity.lower(after),
         )
         _uniffi_lift_return = _UniffiFfiConverterSequenceTypeMember.lift
         _uniffi_error_converter = _UniffiFfiConverterTypeDeltaError
         return await _uniffi_rust_call_async(
             _UniffiLib.uniffi_delta_ffi_fn_method_delta_members(*_uniffi_lowered_args),
+            _UniffiLib.ffi_delta_ffi_rust_future_poll_rust_buffer,
+            _UniffiLib.ffi_delta_ffi_rust_future_complete_rust_buffer,
+            _UniffiLib.ffi_delta_ffi_rust_future_free_rust_buffer,
+            _uniffi_lift_return,
+            _uniffi_error_converter,
+        )
+    async def mentions(self, who: Author,limit: int,topic: typing.Union[object, typing.Optional[TopicId]] = _DEFAULT,before: typing.Union[object, typing.Optional[int]] = _DEFAULT) -> typing.List[Mention]:
+        """
+        A page of the messages that mention somebody, in one topic or all: what came last to this device first, at most
+        1000. The next page begins `before` the `arrival` of the last.
+"""
+        
+        _UniffiFfiConverterTypeAuthor.check_lower(who)
+
+        _UniffiFfiConverterUInt32.check_lower(limit)
+
+        if topic is _DEFAULT:
+            topic = None
+        _UniffiFfiConverterOptionalTypeTopicId.check_lower(topic)
+
+        if before is _DEFAULT:
+            before = None
+        _UniffiFfiConverterOptionalInt64.check_lower(before)
+        _uniffi_lowered_args = (
+            self._uniffi_clone_handle(),
+            _UniffiFfiConverterTypeAuthor.lower(who),
+            _UniffiFfiConverterUInt32.lower(limit),
+            _UniffiFfiConverterOptionalTypeTopicId.lower(topic),
+            _UniffiFfiConverterOptionalInt64.lower(before),
+        )
+        _uniffi_lift_return = _UniffiFfiConverterSequenceTypeMention.lift
+        _uniffi_error_converter = _UniffiFfiConverterTypeDeltaError
+        return await _uniffi_rust_call_async(
+            _UniffiLib.uniffi_delta_ffi_fn_method_delta_mentions(*_uniffi_lowered_args),
             _UniffiLib.ffi_delta_ffi_rust_future_poll_rust_buffer,
             _UniffiLib.ffi_delta_ffi_rust_future_complete_rust_buffer,
             _UniffiLib.ffi_delta_ffi_rust_future_free_rust_buffer,
@@ -11414,6 +12465,86 @@ class Delta(DeltaProtocol):
         _uniffi_error_converter = _UniffiFfiConverterTypeDeltaError
         return await _uniffi_rust_call_async(
             _UniffiLib.uniffi_delta_ffi_fn_method_delta_messages(*_uniffi_lowered_args),
+            _UniffiLib.ffi_delta_ffi_rust_future_poll_rust_buffer,
+            _UniffiLib.ffi_delta_ffi_rust_future_complete_rust_buffer,
+            _UniffiLib.ffi_delta_ffi_rust_future_free_rust_buffer,
+            _uniffi_lift_return,
+            _uniffi_error_converter,
+        )
+    async def messages_by(self, topic: TopicId,author: Author,page: MessagePage,limit: int,since: typing.Union[object, typing.Optional[Timestamp]] = _DEFAULT,until: typing.Union[object, typing.Optional[Timestamp]] = _DEFAULT) -> typing.List[Message]:
+        """
+        A page of one author's messages in a topic, oldest first, tombstones included; at most 1000. With `since` and
+        `until` only those that a server received in that time.
+"""
+        
+        _UniffiFfiConverterTypeTopicId.check_lower(topic)
+
+        _UniffiFfiConverterTypeAuthor.check_lower(author)
+
+        _UniffiFfiConverterTypeMessagePage.check_lower(page)
+
+        _UniffiFfiConverterUInt32.check_lower(limit)
+
+        if since is _DEFAULT:
+            since = None
+        _UniffiFfiConverterOptionalTimestamp.check_lower(since)
+
+        if until is _DEFAULT:
+            until = None
+        _UniffiFfiConverterOptionalTimestamp.check_lower(until)
+        _uniffi_lowered_args = (
+            self._uniffi_clone_handle(),
+            _UniffiFfiConverterTypeTopicId.lower(topic),
+            _UniffiFfiConverterTypeAuthor.lower(author),
+            _UniffiFfiConverterTypeMessagePage.lower(page),
+            _UniffiFfiConverterUInt32.lower(limit),
+            _UniffiFfiConverterOptionalTimestamp.lower(since),
+            _UniffiFfiConverterOptionalTimestamp.lower(until),
+        )
+        _uniffi_lift_return = _UniffiFfiConverterSequenceTypeMessage.lift
+        _uniffi_error_converter = _UniffiFfiConverterTypeDeltaError
+        return await _uniffi_rust_call_async(
+            _UniffiLib.uniffi_delta_ffi_fn_method_delta_messages_by(*_uniffi_lowered_args),
+            _UniffiLib.ffi_delta_ffi_rust_future_poll_rust_buffer,
+            _UniffiLib.ffi_delta_ffi_rust_future_complete_rust_buffer,
+            _UniffiLib.ffi_delta_ffi_rust_future_free_rust_buffer,
+            _uniffi_lift_return,
+            _uniffi_error_converter,
+        )
+    async def messages_received(self, topic: TopicId,limit: int,since: typing.Union[object, typing.Optional[Timestamp]] = _DEFAULT,until: typing.Union[object, typing.Optional[Timestamp]] = _DEFAULT,after: typing.Union[object, typing.Optional[ReceiptPlace]] = _DEFAULT) -> ReceivedPage:
+        """
+        A page of the messages of a topic that a server received from `since` on and before `until`, in that order; at
+        most 1000. A server's clock may go back: it is not the order in which messages are shown. The next page goes on
+        at this one's `next`.
+"""
+        
+        _UniffiFfiConverterTypeTopicId.check_lower(topic)
+
+        _UniffiFfiConverterUInt32.check_lower(limit)
+
+        if since is _DEFAULT:
+            since = None
+        _UniffiFfiConverterOptionalTimestamp.check_lower(since)
+
+        if until is _DEFAULT:
+            until = None
+        _UniffiFfiConverterOptionalTimestamp.check_lower(until)
+
+        if after is _DEFAULT:
+            after = None
+        _UniffiFfiConverterOptionalTypeReceiptPlace.check_lower(after)
+        _uniffi_lowered_args = (
+            self._uniffi_clone_handle(),
+            _UniffiFfiConverterTypeTopicId.lower(topic),
+            _UniffiFfiConverterUInt32.lower(limit),
+            _UniffiFfiConverterOptionalTimestamp.lower(since),
+            _UniffiFfiConverterOptionalTimestamp.lower(until),
+            _UniffiFfiConverterOptionalTypeReceiptPlace.lower(after),
+        )
+        _uniffi_lift_return = _UniffiFfiConverterTypeReceivedPage.lift
+        _uniffi_error_converter = _UniffiFfiConverterTypeDeltaError
+        return await _uniffi_rust_call_async(
+            _UniffiLib.uniffi_delta_ffi_fn_method_delta_messages_received(*_uniffi_lowered_args),
             _UniffiLib.ffi_delta_ffi_rust_future_poll_rust_buffer,
             _UniffiLib.ffi_delta_ffi_rust_future_complete_rust_buffer,
             _UniffiLib.ffi_delta_ffi_rust_future_free_rust_buffer,
@@ -11526,19 +12657,54 @@ class Delta(DeltaProtocol):
             _uniffi_lift_return,
             _uniffi_error_converter,
         )
-    async def person(self, topic: TopicId,device: Author) -> Identity:
+    async def own_devices(self, ) -> typing.List[OwnDevice]:
         """
-        The person behind a device in a topic, as the space it belongs to was told; otherwise the device is a person of its
+        The person's devices, as far as this one has heard of them, this one included.
+"""
+        _uniffi_lowered_args = (
+            self._uniffi_clone_handle(),
+        )
+        _uniffi_lift_return = _UniffiFfiConverterSequenceTypeOwnDevice.lift
+        _uniffi_error_converter = _UniffiFfiConverterTypeDeltaError
+        return await _uniffi_rust_call_async(
+            _UniffiLib.uniffi_delta_ffi_fn_method_delta_own_devices(*_uniffi_lowered_args),
+            _UniffiLib.ffi_delta_ffi_rust_future_poll_rust_buffer,
+            _UniffiLib.ffi_delta_ffi_rust_future_complete_rust_buffer,
+            _UniffiLib.ffi_delta_ffi_rust_future_free_rust_buffer,
+            _uniffi_lift_return,
+            _uniffi_error_converter,
+        )
+    async def pair(self, ) -> PairingHost:
+        """
+        Begins to make a further device this person's. Needs a network on both. Refused with `not_the_identity` where the
+        person's words are on another device.
+"""
+        _uniffi_lowered_args = (
+            self._uniffi_clone_handle(),
+        )
+        _uniffi_lift_return = _UniffiFfiConverterTypePairingHost.lift
+        _uniffi_error_converter = _UniffiFfiConverterTypeDeltaError
+        return await _uniffi_rust_call_async(
+            _UniffiLib.uniffi_delta_ffi_fn_method_delta_pair(*_uniffi_lowered_args),
+            _UniffiLib.ffi_delta_ffi_rust_future_poll_u64,
+            _UniffiLib.ffi_delta_ffi_rust_future_complete_u64,
+            _UniffiLib.ffi_delta_ffi_rust_future_free_u64,
+            _uniffi_lift_return,
+            _uniffi_error_converter,
+        )
+    async def person(self, topic: TopicId,author: Author) -> Identity:
+        """
+        The person behind a device (an author) in a topic, as the space it belongs to was told; otherwise the device is a person of its
         own.
 """
         
         _UniffiFfiConverterTypeTopicId.check_lower(topic)
 
-        _UniffiFfiConverterTypeAuthor.check_lower(device)
+        _UniffiFfiConverterTypeAuthor.check_lower(author)
         _uniffi_lowered_args = (
             self._uniffi_clone_handle(),
             _UniffiFfiConverterTypeTopicId.lower(topic),
-            _UniffiFfiConverterTypeAuthor.lower(device),
+            _UniffiFfiConverterTypeAuthor.lower(author),
         )
         _uniffi_lift_return = _UniffiFfiConverterTypeIdentity.lift
         _uniffi_error_converter = _UniffiFfiConverterTypeDeltaError
@@ -11748,6 +12914,27 @@ class Delta(DeltaProtocol):
             _uniffi_lift_return,
             _uniffi_error_converter,
         )
+    async def revoke_device(self, author: Author) -> None:
+        """
+        Revokes a device (an author) of this person, for good. Conversations change their keys: those that this device may move now,
+        the others by their managers. Refused with `not_the_identity` where the person's words are on another device.
+"""
+        
+        _UniffiFfiConverterTypeAuthor.check_lower(author)
+        _uniffi_lowered_args = (
+            self._uniffi_clone_handle(),
+            _UniffiFfiConverterTypeAuthor.lower(author),
+        )
+        _uniffi_lift_return = lambda val: None
+        _uniffi_error_converter = _UniffiFfiConverterTypeDeltaError
+        return await _uniffi_rust_call_async(
+            _UniffiLib.uniffi_delta_ffi_fn_method_delta_revoke_device(*_uniffi_lowered_args),
+            _UniffiLib.ffi_delta_ffi_rust_future_poll_void,
+            _UniffiLib.ffi_delta_ffi_rust_future_complete_void,
+            _UniffiLib.ffi_delta_ffi_rust_future_free_void,
+            _uniffi_lift_return,
+            _uniffi_error_converter,
+        )
     async def rooms(self, space: LogId) -> typing.List[Room]:
         """
         The rooms of a space, archived and deleted ones included.
@@ -11829,6 +13016,32 @@ class Delta(DeltaProtocol):
         _uniffi_error_converter = _UniffiFfiConverterTypeDeltaError
         return await _uniffi_rust_call_async(
             _UniffiLib.uniffi_delta_ffi_fn_method_delta_set_read(*_uniffi_lowered_args),
+            _UniffiLib.ffi_delta_ffi_rust_future_poll_void,
+            _UniffiLib.ffi_delta_ffi_rust_future_complete_void,
+            _UniffiLib.ffi_delta_ffi_rust_future_free_void,
+            _uniffi_lift_return,
+            _uniffi_error_converter,
+        )
+    async def set_read_key(self, topic: TopicId,key: typing.Union[object, typing.Optional[bytes]] = _DEFAULT) -> None:
+        """
+        Keeps the key (32 bytes, an Ed25519 seed) that this device proves where a public topic's server asks readers for one
+        (`no_read_key`, `wrong_read_key`); without a key it is forgotten.
+"""
+        
+        _UniffiFfiConverterTypeTopicId.check_lower(topic)
+
+        if key is _DEFAULT:
+            key = None
+        _UniffiFfiConverterOptionalBytes.check_lower(key)
+        _uniffi_lowered_args = (
+            self._uniffi_clone_handle(),
+            _UniffiFfiConverterTypeTopicId.lower(topic),
+            _UniffiFfiConverterOptionalBytes.lower(key),
+        )
+        _uniffi_lift_return = lambda val: None
+        _uniffi_error_converter = _UniffiFfiConverterTypeDeltaError
+        return await _uniffi_rust_call_async(
+            _UniffiLib.uniffi_delta_ffi_fn_method_delta_set_read_key(*_uniffi_lowered_args),
             _UniffiLib.ffi_delta_ffi_rust_future_poll_void,
             _UniffiLib.ffi_delta_ffi_rust_future_complete_void,
             _UniffiLib.ffi_delta_ffi_rust_future_free_void,
@@ -13008,6 +14221,7 @@ __all__ = [
     "OnionTarget",
     "RelayHops",
     "SpaceAction",
+    "AuditPlace",
     "AuditLine",
     "ValueKey",
     "Change",
@@ -13019,14 +14233,18 @@ __all__ = [
     "Invitation",
     "JoinRequest",
     "Member",
+    "Mention",
     "ParkedRows",
     "Outbox",
     "OutboxRow",
+    "OwnDevice",
     "Pending",
     "Place",
     "Preview",
     "Profile",
     "Reaction",
+    "ReceiptPlace",
+    "ReceivedPage",
     "RoomText",
     "Room",
     "RunSummary",
@@ -13055,6 +14273,12 @@ __all__ = [
     "read_only_ticket",
     "stored_mnemonic",
     "ticket_facts",
+    "PairingGuest",
+    "PairingGuestProtocol",
+    "PairingRequest",
+    "PairingRequestProtocol",
+    "PairingHost",
+    "PairingHostProtocol",
     "EventListenerImpl",
     "EventListener",
     "Subscription",

@@ -12,6 +12,8 @@ from . import delta_ffi as ffi
 WAIT = timedelta(seconds=30)
 #: Most events or messages taken at once.
 AT_ONCE = 64
+#: The longest page there is.
+MOST = 1000
 
 
 async def open(path, keystore: ffi.Keystore, *, log: ffi.LogSink | None = None, **options) -> Device:
@@ -57,6 +59,10 @@ class Device:
     async def open_topic(self, ticket: str) -> bytes:
         """Opens a topic from its ticket; again is harmless."""
         return await self._inner.open_topic(ticket)
+
+    async def set_read_key(self, topic: bytes, key: bytes | None = None) -> None:
+        """Keeps the key (an Ed25519 seed) that a public topic's server asks readers for; without one it is forgotten."""
+        await self._inner.set_read_key(topic, key)
 
     async def topics(self) -> list[bytes]:
         """The topics that are open."""
@@ -112,6 +118,38 @@ class Device:
     ) -> list[ffi.Message]:
         """A page of messages, oldest first; the newest ones unless `page` says otherwise."""
         return await self._inner.messages(topic, page or ffi.MessagePage.NEWEST(), limit)
+
+    async def messages_by(
+        self,
+        topic: bytes,
+        author: bytes,
+        page: ffi.MessagePage | None = None,
+        limit: int = AT_ONCE,
+        *,
+        since: datetime | None = None,
+        until: datetime | None = None,
+    ) -> list[ffi.Message]:
+        """A page of one author's messages, oldest first; with `since` and `until` those received in that time."""
+        page = page or ffi.MessagePage.NEWEST()
+        return await self._inner.messages_by(topic, author, page, limit, since, until)
+
+    async def messages_received(
+        self,
+        topic: bytes,
+        *,
+        since: datetime | None = None,
+        until: datetime | None = None,
+        after: ffi.ReceiptPlace | None = None,
+        limit: int = AT_ONCE,
+    ) -> ffi.ReceivedPage:
+        """A page of the messages received from `since` on and before `until`, in that order; the next is after its `next`."""
+        return await self._inner.messages_received(topic, limit, since, until, after)
+
+    async def mentions(
+        self, who: bytes, *, topic: bytes | None = None, before: int | None = None, limit: int = AT_ONCE
+    ) -> list[ffi.Mention]:
+        """Messages that mention somebody, those that came last first, in one topic or all; before an `arrival`."""
+        return await self._inner.mentions(who, limit, topic, before)
 
     async def message(self, id: bytes) -> ffi.Message | None:
         """One message."""
@@ -201,9 +239,9 @@ class Device:
         """The rooms of a space, archived and deleted ones included."""
         return await self._inner.rooms(space)
 
-    async def members(self, space: bytes) -> list[ffi.Member]:
-        """Members of a space, and whoever is banned from it."""
-        return await self._inner.members(space)
+    async def members(self, space: bytes, limit: int = MOST, after: bytes | None = None) -> list[ffi.Member]:
+        """Members of a space, and whoever is banned from it, by their keys: those after `after`."""
+        return await self._inner.members(space, limit, after)
 
     async def space_devices(self, space: bytes) -> list[ffi.SpaceDevice]:
         """The devices that a space was told of, revoked ones included."""
@@ -217,8 +255,10 @@ class Device:
         """Who asks to be let in."""
         return await self._inner.join_requests(space)
 
-    async def audit_log(self, space: bytes, limit: int = AT_ONCE, before: int | None = None) -> list[ffi.AuditLine]:
-        """What happened in a space, newest first; lines below `before`."""
+    async def audit_log(
+        self, space: bytes, limit: int = AT_ONCE, before: ffi.AuditPlace | None = None
+    ) -> list[ffi.AuditLine]:
+        """What happened in a space, newest first; lines below the `place` of one."""
         return await self._inner.audit_log(space, limit, before)
 
     async def outbox(self, topic: bytes, limit: int = AT_ONCE, after: int | None = None) -> list[ffi.OutboxRow]:
@@ -232,6 +272,26 @@ class Device:
     async def cancel(self, topic: bytes, operation: bytes) -> ffi.Cancelled:
         """Takes back an operation of this device."""
         return await self._inner.cancel(topic, operation)
+
+    async def identity(self) -> bytes:
+        """Whose device this is."""
+        return await self._inner.identity()
+
+    async def own_devices(self) -> list[ffi.OwnDevice]:
+        """The person's devices, as far as this one has heard of them."""
+        return await self._inner.own_devices()
+
+    async def revoke_device(self, device: bytes) -> None:
+        """Revokes a device of this person, for good."""
+        await self._inner.revoke_device(device)
+
+    async def pair(self) -> ffi.PairingHost:
+        """Begins to make a further device this person's: show its text, compare codes, accept."""
+        return await self._inner.pair()
+
+    async def join(self, text: str) -> ffi.PairingGuest:
+        """Asks to become a device of the person whose device shows this text."""
+        return await self._inner.join(text)
 
     async def storage_use(self) -> ffi.StorageUse:
         """What the database takes, conversation by conversation. For a settings page, not for every frame."""

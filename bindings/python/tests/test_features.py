@@ -10,7 +10,7 @@ from pathlib import Path
 
 import delta
 from test_misuse import VECTORS, Offline
-from test_scenario import Networked
+from test_scenario import PATIENCE, Networked
 
 SpaceAction = delta.SpaceAction
 
@@ -36,6 +36,39 @@ class Features(Offline):
         unread = await device.unread(topic)
         self.assertEqual((unread.messages, unread.mentions), (0, 0))
         await device.set_read(topic, (await device.messages(topic))[-1].position)
+
+    async def test_messages_are_paged_by_author_and_by_mention(self):
+        device = await self.open()
+        topic, other = [await device.open_topic(delta.generate_ticket()) for _ in range(2)]
+        somebody = bytes.fromhex("d75a980182b10ab7d54bfed3c964073a0ee172f3daa62325af021a68f707511a")
+        mention = lambda text: delta.Content.MESSAGE_SEND(text=text, mentions=[somebody])
+        ids = [await device.publish(topic, mention(f"word {number}")) for number in range(3)]
+        elsewhere = await device.publish(other, mention("word 3"))
+        plain = await device.send(topic, "nobody")
+        by = await device.messages_by(topic, device.author, limit=2)
+        self.assertEqual([message.id for message in by], [ids[2], plain])
+        before = await device.messages_by(topic, device.author, delta.MessagePage.BEFORE(position=by[0].position))
+        self.assertEqual([message.id for message in before], ids[:2])
+        self.assertEqual(await device.messages_by(topic, somebody), [])
+        # No server has them: they were received at no time.
+        epoch = datetime.fromtimestamp(0, timezone.utc)
+        self.assertEqual(await device.messages_by(topic, device.author, since=epoch), [])
+        mentions = await device.mentions(somebody, limit=3)
+        self.assertEqual([found.message.id for found in mentions], [elsewhere, ids[2], ids[1]])
+        rest = await device.mentions(somebody, before=mentions[-1].arrival)
+        self.assertEqual([found.message.id for found in rest], ids[:1])
+        here = await device.mentions(somebody, topic=topic)
+        self.assertEqual([found.message.id for found in here], ids[::-1])
+        found = await device.search("word", limit=3)
+        rest = await device.search("word", before=found[-1].arrival)
+        self.assertEqual([each.message.id for each in found + rest], [elsewhere, *ids[::-1]])
+
+    async def test_a_read_key_is_a_seed(self):
+        device = await self.open()
+        topic = await device.open_topic(delta.generate_ticket(True))
+        await device.set_read_key(topic, bytes(32))
+        await device.set_read_key(topic)
+        await self.refused(device.set_read_key(topic, bytes(31)), delta.DeltaError.Argument, "id")
 
     async def test_values_are_put_paged_and_deleted(self):
         device = await self.open()
@@ -83,7 +116,11 @@ class Features(Offline):
         await device.change_space(made.log, SpaceAction.PROMOTE(member=other, level=delta.Level.WRITE))
         levels = {member.member: member.level for member in await device.members(made.log)}
         self.assertEqual(levels, {device.author: delta.Level.MANAGE, other: delta.Level.WRITE})
+        members = await device.members(made.log)
+        paged = await device.members(made.log, 1) + await device.members(made.log, 1, after=members[0].member)
+        self.assertEqual(paged, members)
         # Without words a device is a person of its own.
+        self.assertEqual(await device.identity(), device.author)
         self.assertEqual(await device.person(made.topic, device.author), device.author)
         await device.change_space(made.log, SpaceAction.BAN(member=other, reason="weeds"))
         [banned] = [member for member in await device.members(made.log) if member.member == other]
@@ -94,7 +131,7 @@ class Features(Offline):
         kinds = ["room.archive", "member.ban", "member.promote", "member.add", "room.create", "space.create"]
         self.assertEqual([line.kind for line in audit], kinds)
         self.assertEqual(audit[1].subject, other)
-        older = await device.audit_log(made.log, 2, before=audit[3].rank)
+        older = await device.audit_log(made.log, 2, before=audit[3].place)
         self.assertEqual([line.kind for line in older], kinds[4:])
         expires = datetime.now(timezone.utc) + timedelta(days=1)
         text = await device.create_invitation(made.log, delta.Level.WRITE, expires=expires, once=True)
@@ -197,6 +234,105 @@ class Together(Networked):
         self.assertEqual((await alice.message(sent)).text, "soup")
         for subscription in kept:
             subscription.cancel()
+
+    async def test_the_audit_log_is_paged_also_between_lines_of_one_rank(self):
+        alice, bob = await self.device("alice"), await self.device("bob")
+        for device in (alice, bob):
+            await device.init_sync(self.network.hops(), self.network.sync_url)
+        made = await alice.create_space("Kitchen")
+        kept = [await alice.subscribe(made.topic)]
+        joined = await bob.accept_invitation(await alice.create_invitation(made.log, delta.Level.MANAGE))
+        kept.append(await bob.subscribe(joined.topic))
+
+        async def manages():
+            return any(member.member == bob.author for member in await bob.members(made.log))
+
+        await self.until(manages)
+        # Neither knows of the other's change.
+        self.network.halt()
+        try:
+            for device, name in ((alice, "Scullery"), (bob, "Pantry")):
+                await device.change_space(made.log, SpaceAction.UPDATE(about=delta.SpaceText(name=name)))
+        finally:
+            self.network.go_on()
+        for device in (alice, bob):
+            device.network_changed()
+
+        async def both():
+            return [line.kind for line in await alice.audit_log(made.log)].count("space.update") == 2
+
+        await self.until(both)
+        lines = await alice.audit_log(made.log)
+        self.assertLess(len({line.place.rank for line in lines}), len(lines))
+        paged, before = [], None
+        while page := await alice.audit_log(made.log, 1, before):
+            paged, before = paged + page, page[-1].place
+        self.assertEqual(paged, lines)
+        for subscription in kept:
+            subscription.cancel()
+
+    async def test_a_further_device_is_paired_and_revoked(self):
+        words, keystore = delta.generate_mnemonic(), delta.MemoryKeystore()
+        delta.import_mnemonic(keystore, words)
+        old, new = await self.device("old", keystore), await self.device("new")
+        for device in (old, new):
+            await device.init_sync(self.network.hops(), self.network.sync_url)
+        topic = await old.open_topic(self.ticket)
+        person = delta.mnemonic_identity(words)
+        self.assertEqual((await old.identity(), await new.identity()), (person, new.author))
+        host = await old.pair()
+        # A wait that is given up loses nothing.
+        waiting = asyncio.create_task(host.asked())
+        await asyncio.sleep(0)
+        waiting.cancel()
+        with self.assertRaises(asyncio.CancelledError):
+            await waiting
+        guest = await new.join(f" {host.text()}\n")
+        request, code = await asyncio.wait_for(host.asked(), PATIENCE), await asyncio.wait_for(guest.code(), PATIENCE)
+        self.assertEqual((request.device(), request.code()), (new.author, code))
+        self.assertEqual((await host.asked()).code(), code)
+        await request.accept()
+        await request.accept()
+        self.assertEqual(await asyncio.wait_for(guest.joined(), PATIENCE), person)
+        self.assertEqual((await guest.joined(), await new.identity()), (person, person))
+        self.assertIn(topic, await new.topics())
+        self.assertEqual([each.device for each in await old.own_devices() if each.this], [old.author])
+        await old.revoke_device(new.author)
+        self.assertEqual([each.device for each in await old.own_devices() if each.revoked], [new.author])
+        with self.assertRaises(delta.DeltaError.State) as refused:
+            await new.join(host.text())
+        self.assertEqual(refused.exception.code, "certified")
+        with self.assertRaises(delta.DeltaError.Argument) as refused:
+            await new.join("no text")
+        self.assertEqual(refused.exception.code, "pairing")
+        cancelled = await old.pair()
+        waiting = asyncio.create_task(cancelled.asked())
+        await asyncio.sleep(0)
+        cancelled.cancel()
+        for wait in (waiting, cancelled.asked()):
+            with self.assertRaises(delta.DeltaError.State) as refused:
+                await asyncio.wait_for(wait, PATIENCE)
+            self.assertEqual(refused.exception.code, "pairing_expired")
+
+    async def test_messages_are_paged_by_when_a_server_received_them(self):
+        alice, topic = await self.joined("alice")
+        kept = await alice.subscribe(topic)
+        for number in range(3):
+            await alice.send(topic, f"line {number}")
+        await self.until_texts(alice, topic, "line 0", "line 1", "line 2")
+        received, after = [], None
+        while True:
+            page = await alice.messages_received(topic, after=after, limit=2)
+            received += page.messages
+            if (after := page.next) is None:
+                break
+        self.assertEqual(len({message.id for message in received}), 3)
+        times = [message.received_at for message in received]
+        self.assertEqual(times, sorted(times))
+        last = times[-1] + timedelta(milliseconds=1)
+        self.assertEqual((await alice.messages_received(topic, since=last)).messages, [])
+        self.assertEqual(len((await alice.messages_received(topic, until=last)).messages), 3)
+        kept.cancel()
 
     async def test_an_extension_previews_what_was_pushed_without_a_database(self):
         keystore = delta.MemoryKeystore()

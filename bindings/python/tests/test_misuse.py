@@ -9,9 +9,23 @@ from datetime import timedelta
 from pathlib import Path
 
 import delta
-from delta import delta_ffi as ffi
+from network import other_process
 
 PATIENCE = 120
+
+#: Opens a database in a process of its own, and says whose it is or why it cannot.
+OPENS = """
+import asyncio, sys, delta
+
+async def main():
+    try:
+        async with await delta.open(sys.argv[1], delta.FileKeystore(sys.argv[2])) as device:
+            return device.author.hex()
+    except delta.DeltaError.Device as error:
+        return error.code
+
+print(asyncio.run(main()), end="")
+"""
 VECTORS = Path(__file__).parents[3] / "core/tests/vectors"
 
 
@@ -146,6 +160,21 @@ class Misuse(Offline):
             await device.close()
             device = await self.open()
             self.assertEqual(device.author, author)
+
+    async def test_case_69_a_second_process_is_refused_until_the_first_lets_go(self):
+        keystore, path = delta.FileKeystore(self.folder / "keys"), str(self.folder / "device.db")
+        device = await self.open(keystore=keystore)
+
+        async def elsewhere() -> str:
+            return await asyncio.to_thread(other_process, OPENS, path, str(self.folder / "keys"))
+
+        self.assertEqual(await elsewhere(), "database_locked")
+        await device.suspend()
+        self.assertEqual(await elsewhere(), device.author.hex())
+        await device.resume()
+        self.assertEqual(await elsewhere(), "database_locked")
+        await device.close()
+        self.assertEqual(await elsewhere(), device.author.hex())
 
     async def test_two_instances_keep_out_of_each_others_way(self):
         one, two = await self.open("one"), await self.open("two", delta.MemoryKeystore())

@@ -25,8 +25,15 @@ public final class DeltaBridge: Sendable {
     /// Calls the method of this name. The value is a property list, or nothing.
     public func call(_ name: String, _ passed: Passed) async throws -> Any? {
         switch name {
-        case "open": return try await opened(passed.fields(0))
+        case "open":
+            return try await opened(passed.fields(0)) { try await Delta.open(config: $0, keystore: $1) }
+        case "importFrom":
+            let (path, passphrase) = (try passed.text(0), try passed.text(1))
+            return try await opened(passed.fields(2)) {
+                try await Delta.importFrom(export: path, passphrase: passphrase, config: $0, keystore: $1)
+            }
         case "close": try await letGo(passed.number(0))
+        case let name where name.hasPrefix("pairing"): return try await meet(name, passed)
         case "subscribe": return try await subscribed(passed)
         case "unsubscribe": open.subscriptions.remove(passed.number(0))?.cancel()
         case "networkChanged": open.devices.get(passed.number(0))?.networkChanged()
@@ -35,6 +42,10 @@ public final class DeltaBridge: Sendable {
         case "ticketFacts": return try plain(ticketFacts(ticket: passed.text(0)))
         case "generateMnemonic": return try generateMnemonic()
         case "importMnemonic": try importMnemonic(keystore: keystore(try named(passed.text(0))), words: passed.text(1))
+        case "storedMnemonic": return try storedMnemonic(keystore: keystore(try named(passed.text(0))))
+        case "mnemonicIdentity": return try mnemonicIdentity(words: passed.text(0)).description
+        case "identityAddress": return identityAddress(identity: try id(passed.text(0)))
+        case "parseAddress": return try parseAddress(address: passed.text(0)).description
         default:
             guard let device = open.devices.get(passed.number(0)) else { throw closed() }
             if let answer = try await read(name, passed, device) { return answer.value }
@@ -45,8 +56,10 @@ public final class DeltaBridge: Sendable {
 
     /// Listeners are gone and databases closed when it returns.
     public func invalidate() async {
-        open.subscriptions.all().forEach { open.subscriptions.remove($0)?.cancel() }
-        for number in open.devices.all() { try? await letGo(number) }
+        // What is still being opened or subscribed is refused its number, and let go of by whoever opened it.
+        open.pairings.end().forEach { $0.cancel() }
+        open.subscriptions.end().forEach { $0.cancel() }
+        for device in open.devices.end() { try? await device.close() }
     }
 
     /// What a device is asked, and changes nothing but how far something was read; nothing for another name.
@@ -56,6 +69,37 @@ public final class DeltaBridge: Sendable {
         case "messages":
             let page = try page(passed.fields(2))
             let read = try await device.messages(topic: id(passed.text(1)), page: page, limit: count(passed.number(3)))
+            return Answer(read.map(plain))
+        case "messagesBy":
+            let page = try page(passed.fields(3))
+            let (since, until) = (try passed.some(5).map(date), try passed.some(6).map(date))
+            let read = try await device.messagesBy(
+                topic: id(passed.text(1)), author: id(passed.text(2)), page: page, limit: count(passed.number(4)),
+                since: since, until: until
+            )
+            return Answer(read.map(plain))
+        case "messagesReceived":
+            let (since, until) = (try passed.some(3).map(date), try passed.some(4).map(date))
+            let after = try passed.has(5) ? receiptPlace(passed.fields(5)) : nil
+            let read = try await device.messagesReceived(
+                topic: id(passed.text(1)), limit: count(passed.number(2)), since: since, until: until, after: after
+            )
+            return Answer(plain(read))
+        case "mentions":
+            let topic: TopicId? = try passed.maybe(3).map { try id($0) }
+            let (limit, before) = (try count(passed.number(2)), try passed.some(4).map(whole))
+            let read = try await device.mentions(who: id(passed.text(1)), limit: limit, topic: topic, before: before)
+            return Answer(read.map(plain))
+        case "person":
+            return Answer(try await device.person(topic: id(passed.text(1)), author: id(passed.text(2))).description)
+        case "value":
+            return Answer(try await device.value(topic: id(passed.text(1)), at: key(passed.fields(2))).map(plain))
+        case "values":
+            let (collection, prefix) = (try passed.text(2), try passed.text(4))
+            let read = try await device.values(
+                topic: id(passed.text(1)), collection: collection, limit: count(passed.number(3)), prefix: prefix,
+                after: passed.maybe(5)
+            )
             return Answer(read.map(plain))
         case "message": return Answer(try await device.message(id: id(passed.text(1))).map(plain))
         case "messageHistory": return Answer(try await device.messageHistory(id: id(passed.text(1))).map(plain))
@@ -70,7 +114,7 @@ public final class DeltaBridge: Sendable {
         case "search":
             return Answer(try await device.search(search: words(passed.fields(1)), limit: count(passed.number(2))).map(plain))
         case "outbox":
-            let (limit, after) = (count(passed.number(2)), passed.some(3).map { Int64($0) })
+            let (limit, after) = (try count(passed.number(2)), try passed.some(3).map(whole))
             return Answer(try await device.outbox(topic: id(passed.text(1)), limit: limit, after: after).map(plain))
         case "status": return Answer(plain(try await device.status(topic: id(passed.text(1)))))
         case "statistics": return Answer(plain(try await device.statistics()))
@@ -78,7 +122,19 @@ public final class DeltaBridge: Sendable {
         case "spaces": return Answer(try await device.spaces().map(plain))
         case "space": return Answer(try await device.space(space: id(passed.text(1))).map(plain))
         case "rooms": return Answer(try await device.rooms(space: id(passed.text(1))).map(plain))
-        case "members": return Answer(try await device.members(space: id(passed.text(1))).map(plain))
+        case "members":
+            let after: Identity? = try passed.maybe(3).map { try id($0) }
+            let limit = try count(passed.number(2))
+            return Answer(try await device.members(space: id(passed.text(1)), limit: limit, after: after).map(plain))
+        case "spaceDevices": return Answer(try await device.spaceDevices(space: id(passed.text(1))).map(plain))
+        case "invitations": return Answer(try await device.invitations(space: id(passed.text(1))).map(plain))
+        case "joinRequests": return Answer(try await device.joinRequests(space: id(passed.text(1))).map(plain))
+        case "auditLog":
+            let before = try passed.has(3) ? auditPlace(passed.fields(3)) : nil
+            let limit = try count(passed.number(2))
+            return Answer(try await device.auditLog(space: id(passed.text(1)), limit: limit, before: before).map(plain))
+        case "identity": return Answer(try await device.identity().description)
+        case "ownDevices": return Answer(try await device.ownDevices().map(plain))
         case "nextWakeupAt": return Answer(try await device.nextWakeupAt().map(millis))
         default: return nil
         }
@@ -89,6 +145,9 @@ public final class DeltaBridge: Sendable {
         switch name {
         case "initSync": return try await device.initSync(relayHops: hops(passed.fields(1)), syncUrl: passed.text(2))
         case "openTopic": return try await device.openTopic(ticket: passed.text(1)).description
+        case "setReadKey":
+            let key = try passed.maybe(2).map(bytes)
+            try await device.setReadKey(topic: id(passed.text(1)), key: key)
         case "publish":
             let key = try passed.maybe(3).map(bytes)
             let topic: TopicId = try id(passed.text(1))
@@ -99,25 +158,90 @@ public final class DeltaBridge: Sendable {
         case "createRoom":
             return plain(try await device.createRoom(space: id(passed.text(1)), about: roomText(passed.fields(2))))
         case "createInvitation":
-            let (level, expires) = (try level(passed.text(2)), passed.some(3).map(date))
+            let (level, expires) = (try level(passed.text(2)), try passed.some(3).map(date))
             let space: LogId = try id(passed.text(1))
             return try await device.createInvitation(space: space, level: level, expires: expires, once: passed.flag(4))
         case "acceptInvitation": return plain(try await device.acceptInvitation(invitation: passed.text(1)))
+        case "changeSpace":
+            let action = try action(passed.fields(2))
+            return try await device.changeSpace(space: id(passed.text(1)), action: action).description
+        case "putValue":
+            let (at, value) = (try key(passed.fields(2)), try bytes(passed.text(3)))
+            return try await device.putValue(topic: id(passed.text(1)), at: at, value: value).description
+        case "deleteValue":
+            return try await device.deleteValue(topic: id(passed.text(1)), at: key(passed.fields(2))).description
+        case "prune": return Double(try await device.prune(topic: id(passed.text(1)), before: date(passed.number(2))))
         case "wipeTopic": try await device.wipeTopic(topic: id(passed.text(1)))
+        case "wipe":
+            try await device.wipe()
+            try await letGo(passed.number(0))
+        case "keySnapshot": return try await device.keySnapshot().base64EncodedString()
+        case "exportTo":
+            let (path, passphrase) = (try passed.text(1), try passed.text(2))
+            try await device.export(path: path, passphrase: passphrase, words: passed.maybe(3))
+        case "revokeDevice": try await device.revokeDevice(author: id(passed.text(1)))
+        case "pair":
+            let host = try await device.pair()
+            return ["pairing": try paired(.host(host)), "text": host.text()]
+        case "join": return ["pairing": try paired(.guest(try await device.join(text: passed.text(1))))]
         case "signal": try await device.signal(topic: id(passed.text(1)), bytes: bytes(passed.text(2)))
         case "suspend": try await device.suspend()
         case "resume": try await device.resume()
-        case "runOnce": return try await plain(device.runOnce(deadline: max(0, passed.number(1)) / 1000))
+        case "runOnce": return try await plain(device.runOnce(deadline: interval(passed.number(1))))
         default: throw refused("native", "there is no call \(name)")
         }
         return nil
     }
 
-    private func opened(_ fields: Fields) async throws -> Any? {
+    /// One side of a pairing, while both wait for each other.
+    private func meet(_ name: String, _ passed: Passed) async throws -> Any? {
+        let number = passed.number(0)
+        switch name {
+        case "pairingAsked":
+            let request = try await host(number).asked()
+            return ["device": request.device().description, "code": request.code()]
+        // Of the same that was asked for.
+        case "pairingAccept": try await host(number).asked().accept()
+        case "pairingCode": return try await guest(number).code()
+        case "pairingJoined": return try await guest(number).joined().description
+        case "pairingCancel": open.pairings.remove(number)?.cancel()
+        default: throw refused("native", "there is no call \(name)")
+        }
+        return nil
+    }
+
+    private func host(_ number: Double) throws -> PairingHost {
+        guard case let .host(host)? = open.pairings.get(number) else { throw cancelled() }
+        return host
+    }
+
+    private func guest(_ number: Double) throws -> PairingGuest {
+        guard case let .guest(guest)? = open.pairings.get(number) else { throw cancelled() }
+        return guest
+    }
+
+    private func cancelled() -> DeltaError {
+        .State(code: "pairing_expired", reason: "the pairing was cancelled")
+    }
+
+    private func paired(_ pairing: Pairing) throws -> Double {
+        guard let number = open.pairings.add(pairing) else {
+            pairing.cancel()
+            throw closed()
+        }
+        return number
+    }
+
+    private func opened(
+        _ fields: Fields, _ begin: (Config, any Keystore) async throws -> Delta
+    ) async throws -> Any? {
         let name = try named(fields.text("name"))
         let path = try place().appendingPathComponent("\(name).db").path
-        let device = try await Delta.open(config: config(fields, path: path), keystore: keystore(name))
-        let number = open.devices.add(device)
+        let device = try await begin(config(fields, path: path), keystore(name))
+        guard let number = open.devices.add(device) else {
+            try? await device.close()
+            throw closed()
+        }
         return ["device": number, "author": device.author().description, "renewed": device.renewed()]
     }
 
@@ -128,7 +252,11 @@ public final class DeltaBridge: Sendable {
             emit(plain(event).merging(["subscription": number]) { $1 })
             if case .closed = event { open.subscriptions.remove(number)?.cancel() }
         }
-        open.subscriptions.put(number, try await device.subscribe(topic: id(passed.text(1)), listener: listener))
+        let subscription = try await device.subscribe(topic: id(passed.text(1)), listener: listener)
+        guard open.subscriptions.put(number, subscription) else {
+            subscription.cancel()
+            throw closed()
+        }
         return number
     }
 
@@ -136,8 +264,10 @@ public final class DeltaBridge: Sendable {
         .State(code: "closed", reason: "the device was closed; open it again")
     }
 
+    /// Closes a device. Where that fails it stays, so that it can be called again.
     private func letGo(_ number: Double) async throws {
-        try await open.devices.remove(number)?.close()
+        try await open.devices.get(number)?.close()
+        _ = open.devices.remove(number)
     }
 
     private func named(_ name: String) throws -> String {
@@ -185,6 +315,7 @@ public struct Passed: @unchecked Sendable {
 
     func some(_ at: Int) -> Double? { value(at) as? Double }
     func number(_ at: Int) -> Double { some(at) ?? -1 }
+    func has(_ at: Int) -> Bool { value(at) is [String: Any] }
     func flag(_ at: Int) -> Bool { value(at) as? Bool ?? false }
     func maybe(_ at: Int) -> String? { value(at) as? String }
     func text(_ at: Int) throws -> String { try maybe(at) ?? { throw refused("native", "a text is missing") }() }
@@ -197,6 +328,20 @@ public struct Passed: @unchecked Sendable {
 private final class Open: Sendable {
     let devices = Numbered<Delta>()
     let subscriptions = Numbered<Subscription>()
+    let pairings = Numbered<Pairing>()
+}
+
+/// One side of a pairing.
+private enum Pairing: Sendable {
+    case host(PairingHost)
+    case guest(PairingGuest)
+
+    func cancel() {
+        switch self {
+        case let .host(host): host.cancel()
+        case let .guest(guest): guest.cancel()
+        }
+    }
 }
 
 private final class Numbered<Value>: @unchecked Sendable {
@@ -204,6 +349,7 @@ private final class Numbered<Value>: @unchecked Sendable {
     private let lock = NSLock()
     private var values: [Double: Value] = [:]
     private var last = 0.0
+    private var ended = false
 
     func next() -> Double {
         lock.withLock {
@@ -212,16 +358,31 @@ private final class Numbered<Value>: @unchecked Sendable {
         }
     }
 
-    func add(_ value: Value) -> Double {
+    /// Its number; nothing once this has ended.
+    func add(_ value: Value) -> Double? {
         let number = next()
-        put(number, value)
-        return number
+        return put(number, value) ? number : nil
     }
 
-    func put(_ number: Double, _ value: Value) { lock.withLock { values[number] = value } }
+    /// Whether it is held now; not once this has ended.
+    func put(_ number: Double, _ value: Value) -> Bool {
+        lock.withLock {
+            if !ended { values[number] = value }
+            return !ended
+        }
+    }
+
+    /// Nothing is taken any more. Gives what was held.
+    func end() -> [Value] {
+        lock.withLock {
+            defer { values = [:] }
+            ended = true
+            return Array(values.values)
+        }
+    }
+
     func get(_ number: Double) -> Value? { lock.withLock { values[number] } }
     func remove(_ number: Double) -> Value? { lock.withLock { values.removeValue(forKey: number) } }
-    func all() -> [Double] { lock.withLock { Array(values.keys) } }
 }
 
 private final class Forward: EventListener {

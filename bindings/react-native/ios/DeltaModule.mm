@@ -172,10 +172,6 @@ RCT_EXPORT_MODULE(Delta)
   [self call:@"rooms" passed:@[ @(device), space ] resolve:resolve reject:reject];
 }
 
-- (void)members:(double)device space:(NSString *)space resolve:(RCTPromiseResolveBlock)resolve reject:(RCTPromiseRejectBlock)reject {
-  [self call:@"members" passed:@[ @(device), space ] resolve:resolve reject:reject];
-}
-
 - (void)createInvitation:(double)device space:(NSString *)space level:(NSString *)level expires:(NSNumber *)expires once:(BOOL)once resolve:(RCTPromiseResolveBlock)resolve reject:(RCTPromiseRejectBlock)reject {
   [self call:@"createInvitation" passed:@[ @(device), space, level, present(expires), @(once) ] resolve:resolve reject:reject];
 }
@@ -190,6 +186,142 @@ RCT_EXPORT_MODULE(Delta)
 
 - (void)wipeTopic:(double)device topic:(NSString *)topic resolve:(RCTPromiseResolveBlock)resolve reject:(RCTPromiseRejectBlock)reject {
   [self call:@"wipeTopic" passed:@[ @(device), topic ] resolve:resolve reject:reject];
+}
+
+- (void)importFrom:(NSString *)path passphrase:(NSString *)passphrase config:(NSDictionary *)config resolve:(RCTPromiseResolveBlock)resolve reject:(RCTPromiseRejectBlock)reject {
+  [self call:@"importFrom" passed:@[ path, passphrase, config ] resolve:resolve reject:reject];
+}
+
+- (void)setReadKey:(double)device topic:(NSString *)topic key:(NSString * _Nullable)key resolve:(RCTPromiseResolveBlock)resolve reject:(RCTPromiseRejectBlock)reject {
+  [self call:@"setReadKey" passed:@[ @(device), topic, present(key) ] resolve:resolve reject:reject];
+}
+
+- (void)messagesBy:(double)device topic:(NSString *)topic author:(NSString *)author page:(NSDictionary *)page limit:(double)limit since:(NSNumber *)since until:(NSNumber *)until resolve:(RCTPromiseResolveBlock)resolve reject:(RCTPromiseRejectBlock)reject {
+  [self call:@"messagesBy" passed:@[ @(device), topic, author, page, @(limit), present(since), present(until) ] resolve:resolve reject:reject];
+}
+
+- (void)messagesReceived:(double)device topic:(NSString *)topic limit:(double)limit since:(NSNumber *)since until:(NSNumber *)until after:(NSDictionary * _Nullable)after resolve:(RCTPromiseResolveBlock)resolve reject:(RCTPromiseRejectBlock)reject {
+  [self call:@"messagesReceived" passed:@[ @(device), topic, @(limit), present(since), present(until), present(after) ] resolve:resolve reject:reject];
+}
+
+- (void)mentions:(double)device who:(NSString *)who limit:(double)limit topic:(NSString * _Nullable)topic before:(NSNumber *)before resolve:(RCTPromiseResolveBlock)resolve reject:(RCTPromiseRejectBlock)reject {
+  [self call:@"mentions" passed:@[ @(device), who, @(limit), present(topic), present(before) ] resolve:resolve reject:reject];
+}
+
+- (void)person:(double)device topic:(NSString *)topic author:(NSString *)author resolve:(RCTPromiseResolveBlock)resolve reject:(RCTPromiseRejectBlock)reject {
+  [self call:@"person" passed:@[ @(device), topic, author ] resolve:resolve reject:reject];
+}
+
+- (void)putValue:(double)device topic:(NSString *)topic at:(NSDictionary *)at value:(NSString *)value resolve:(RCTPromiseResolveBlock)resolve reject:(RCTPromiseRejectBlock)reject {
+  [self call:@"putValue" passed:@[ @(device), topic, at, value ] resolve:resolve reject:reject];
+}
+
+- (void)deleteValue:(double)device topic:(NSString *)topic at:(NSDictionary *)at resolve:(RCTPromiseResolveBlock)resolve reject:(RCTPromiseRejectBlock)reject {
+  [self call:@"deleteValue" passed:@[ @(device), topic, at ] resolve:resolve reject:reject];
+}
+
+- (void)value:(double)device topic:(NSString *)topic at:(NSDictionary *)at resolve:(RCTPromiseResolveBlock)resolve reject:(RCTPromiseRejectBlock)reject {
+  [self call:@"value" passed:@[ @(device), topic, at ] resolve:resolve reject:reject];
+}
+
+- (void)values:(double)device topic:(NSString *)topic collection:(NSString *)collection limit:(double)limit prefix:(NSString *)prefix after:(NSString * _Nullable)after resolve:(RCTPromiseResolveBlock)resolve reject:(RCTPromiseRejectBlock)reject {
+  [self call:@"values" passed:@[ @(device), topic, collection, @(limit), prefix, present(after) ] resolve:resolve reject:reject];
+}
+
+- (void)spaceDevices:(double)device space:(NSString *)space resolve:(RCTPromiseResolveBlock)resolve reject:(RCTPromiseRejectBlock)reject {
+  [self call:@"spaceDevices" passed:@[ @(device), space ] resolve:resolve reject:reject];
+}
+
+- (void)changeSpace:(double)device space:(NSString *)space action:(NSDictionary *)action resolve:(RCTPromiseResolveBlock)resolve reject:(RCTPromiseRejectBlock)reject {
+  [self call:@"changeSpace" passed:@[ @(device), space, action ] resolve:resolve reject:reject];
+}
+
+- (void)auditLog:(double)device space:(NSString *)space limit:(double)limit before:(NSDictionary * _Nullable)before resolve:(RCTPromiseResolveBlock)resolve reject:(RCTPromiseRejectBlock)reject {
+  [self call:@"auditLog" passed:@[ @(device), space, @(limit), present(before) ] resolve:resolve reject:reject];
+}
+
+- (void)invitations:(double)device space:(NSString *)space resolve:(RCTPromiseResolveBlock)resolve reject:(RCTPromiseRejectBlock)reject {
+  [self call:@"invitations" passed:@[ @(device), space ] resolve:resolve reject:reject];
+}
+
+- (void)joinRequests:(double)device space:(NSString *)space resolve:(RCTPromiseResolveBlock)resolve reject:(RCTPromiseRejectBlock)reject {
+  [self call:@"joinRequests" passed:@[ @(device), space ] resolve:resolve reject:reject];
+}
+
+- (void)prune:(double)device topic:(NSString *)topic before:(double)before resolve:(RCTPromiseResolveBlock)resolve reject:(RCTPromiseRejectBlock)reject {
+  [self call:@"prune" passed:@[ @(device), topic, @(before) ] resolve:resolve reject:reject];
+}
+
+- (void)wipe:(double)device resolve:(RCTPromiseResolveBlock)resolve reject:(RCTPromiseRejectBlock)reject {
+  [self call:@"wipe" passed:@[ @(device) ] resolve:resolve reject:reject];
+}
+
+- (void)keySnapshot:(double)device resolve:(RCTPromiseResolveBlock)resolve reject:(RCTPromiseRejectBlock)reject {
+  [self call:@"keySnapshot" passed:@[ @(device) ] resolve:resolve reject:reject];
+}
+
+- (void)exportTo:(double)device path:(NSString *)path passphrase:(NSString *)passphrase words:(NSString * _Nullable)words resolve:(RCTPromiseResolveBlock)resolve reject:(RCTPromiseRejectBlock)reject {
+  [self call:@"exportTo" passed:@[ @(device), path, passphrase, present(words) ] resolve:resolve reject:reject];
+}
+
+- (void)identity:(double)device resolve:(RCTPromiseResolveBlock)resolve reject:(RCTPromiseRejectBlock)reject {
+  [self call:@"identity" passed:@[ @(device) ] resolve:resolve reject:reject];
+}
+
+- (void)ownDevices:(double)device resolve:(RCTPromiseResolveBlock)resolve reject:(RCTPromiseRejectBlock)reject {
+  [self call:@"ownDevices" passed:@[ @(device) ] resolve:resolve reject:reject];
+}
+
+- (void)revokeDevice:(double)device author:(NSString *)author resolve:(RCTPromiseResolveBlock)resolve reject:(RCTPromiseRejectBlock)reject {
+  [self call:@"revokeDevice" passed:@[ @(device), author ] resolve:resolve reject:reject];
+}
+
+- (void)pair:(double)device resolve:(RCTPromiseResolveBlock)resolve reject:(RCTPromiseRejectBlock)reject {
+  [self call:@"pair" passed:@[ @(device) ] resolve:resolve reject:reject];
+}
+
+- (void)pairingAsked:(double)pairing resolve:(RCTPromiseResolveBlock)resolve reject:(RCTPromiseRejectBlock)reject {
+  [self call:@"pairingAsked" passed:@[ @(pairing) ] resolve:resolve reject:reject];
+}
+
+- (void)pairingAccept:(double)pairing resolve:(RCTPromiseResolveBlock)resolve reject:(RCTPromiseRejectBlock)reject {
+  [self call:@"pairingAccept" passed:@[ @(pairing) ] resolve:resolve reject:reject];
+}
+
+- (void)join:(double)device text:(NSString *)text resolve:(RCTPromiseResolveBlock)resolve reject:(RCTPromiseRejectBlock)reject {
+  [self call:@"join" passed:@[ @(device), text ] resolve:resolve reject:reject];
+}
+
+- (void)pairingCode:(double)pairing resolve:(RCTPromiseResolveBlock)resolve reject:(RCTPromiseRejectBlock)reject {
+  [self call:@"pairingCode" passed:@[ @(pairing) ] resolve:resolve reject:reject];
+}
+
+- (void)pairingJoined:(double)pairing resolve:(RCTPromiseResolveBlock)resolve reject:(RCTPromiseRejectBlock)reject {
+  [self call:@"pairingJoined" passed:@[ @(pairing) ] resolve:resolve reject:reject];
+}
+
+- (void)pairingCancel:(double)pairing {
+  [self call:@"pairingCancel" passed:@[ @(pairing) ] resolve:^(id value) {} reject:^(NSString *code, NSString *reason, NSError *error) {}];
+}
+
+- (void)storedMnemonic:(NSString *)name resolve:(RCTPromiseResolveBlock)resolve reject:(RCTPromiseRejectBlock)reject {
+  [self call:@"storedMnemonic" passed:@[ name ] resolve:resolve reject:reject];
+}
+
+- (void)mnemonicIdentity:(NSString *)words resolve:(RCTPromiseResolveBlock)resolve reject:(RCTPromiseRejectBlock)reject {
+  [self call:@"mnemonicIdentity" passed:@[ words ] resolve:resolve reject:reject];
+}
+
+- (void)identityAddress:(NSString *)identity resolve:(RCTPromiseResolveBlock)resolve reject:(RCTPromiseRejectBlock)reject {
+  [self call:@"identityAddress" passed:@[ identity ] resolve:resolve reject:reject];
+}
+
+- (void)parseAddress:(NSString *)address resolve:(RCTPromiseResolveBlock)resolve reject:(RCTPromiseRejectBlock)reject {
+  [self call:@"parseAddress" passed:@[ address ] resolve:resolve reject:reject];
+}
+
+- (void)members:(double)device space:(NSString *)space limit:(double)limit after:(NSString * _Nullable)after resolve:(RCTPromiseResolveBlock)resolve reject:(RCTPromiseRejectBlock)reject {
+  [self call:@"members" passed:@[ @(device), space, @(limit), present(after) ] resolve:resolve reject:reject];
 }
 
 - (void)generateTicket:(BOOL)isPublic resolve:(RCTPromiseResolveBlock)resolve reject:(RCTPromiseRejectBlock)reject {

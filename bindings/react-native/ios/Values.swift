@@ -10,7 +10,8 @@ struct Fields {
     let values: [String: Any]
 
     func maybe(_ name: String) -> String? { values[name] as? String }
-    func number(_ name: String) -> Double? { values[name] as? Double }
+    func number(_ name: String) throws -> Double? { try (values[name] as? Double).map(finite) }
+    func fields(_ name: String) -> Fields { Fields(values: values[name] as? [String: Any] ?? [:]) }
     func flag(_ name: String) -> Bool { values[name] as? Bool ?? false }
     func texts(_ name: String) -> [String] { values[name] as? [String] ?? [] }
 
@@ -30,20 +31,43 @@ func bytes(_ base64: String) throws -> Data {
     return bytes
 }
 
-/// A count from JavaScript: what is below zero is zero.
-func count(_ number: Double) -> UInt32 { UInt32(exactly: max(0, min(number, Double(UInt32.max))).rounded()) ?? 0 }
+/// JavaScript's numbers hold more than numbers: what is none is refused. (Swift's integers would end the app.)
+func finite(_ number: Double) throws -> Double {
+    guard number.isFinite else { throw refused("native", "\(number) is no number here") }
+    return number
+}
 
-func date(_ millis: Double) -> Date { Date(timeIntervalSince1970: millis / 1000) }
+private func within(_ number: Double, _ limit: Double) throws -> Double {
+    guard abs(try finite(number)) <= limit else { throw refused("native", "\(number) is out of range") }
+    return number
+}
+
+/// Numbers that JavaScript holds exactly.
+private let exact = 9_007_199_254_740_991.0
+/// What a JavaScript date can say, milliseconds.
+private let latest = 8_640_000_000_000_000.0
+
+/// A count from JavaScript: what is below zero is zero.
+func count(_ number: Double) throws -> UInt32 {
+    UInt32(max(0, min(try finite(number), Double(UInt32.max))))
+}
+
+func whole(_ number: Double) throws -> Int64 { Int64(try within(number, exact)) }
+
+func date(_ millis: Double) throws -> Date { Date(timeIntervalSince1970: try within(millis, latest) / 1000) }
+
+/// Milliseconds as seconds. What is below zero is zero.
+func interval(_ millis: Double) throws -> TimeInterval { max(0, try within(millis, exact)) / 1000 }
 
 func millis(_ date: Date) -> Double { (date.timeIntervalSince1970 * 1000).rounded() }
 
 func config(_ fields: Fields, path: String) throws -> Config {
     Config(
         path: path, allowPlaintext: fields.flag("allowPlaintext"), extraRoots: try fields.texts("extraRoots").map(bytes),
-        relays: fields.number("relays").map(count) ?? 3, cover: fields.number("coverMs").map { $0 / 1000 },
-        relayDelay: fields.number("relayDelayMs").map { $0 / 1000 }, acceptV2: fields.flag("acceptV2"),
-        recordsUrl: fields.maybe("recordsUrl"), mergeChangesMs: fields.number("mergeChangesMs").map(count) ?? 50,
-        workers: fields.number("workers").map(count)
+        relays: try fields.number("relays").map(count) ?? 3, cover: try fields.number("coverMs").map(interval),
+        relayDelay: try fields.number("relayDelayMs").map(interval), acceptV2: fields.flag("acceptV2"),
+        recordsUrl: fields.maybe("recordsUrl"), mergeChangesMs: try fields.number("mergeChangesMs").map(count) ?? 50,
+        workers: try fields.number("workers").map(count)
     )
 }
 
@@ -52,7 +76,7 @@ func hops(_ fields: Fields) throws -> RelayHops {
     case "directory":
         .directory(
             list: try fields.text("list"), records: try fields.text("records"),
-            trustedKeys: try fields.texts("trustedKeys").map(id), threshold: count(fields.number("threshold") ?? 1)
+            trustedKeys: try fields.texts("trustedKeys").map(id), threshold: try count(fields.number("threshold") ?? 1)
         )
     case "pool": .pool(records: fields.texts("pool"))
     case let kind: throw refused("native", "there is no kind \(kind) here")
@@ -83,9 +107,44 @@ func content(_ fields: Fields) throws -> Content {
 func words(_ fields: Fields) throws -> SearchWords {
     SearchWords(
         words: try fields.text("words"), topic: try fields.maybe("topic").map { try id($0) },
-        author: try fields.maybe("author").map { try id($0) }, since: fields.number("since").map(date),
-        until: fields.number("until").map(date)
+        author: try fields.maybe("author").map { try id($0) }, since: try fields.number("since").map(date),
+        until: try fields.number("until").map(date), before: try fields.number("before").map(whole)
     )
+}
+
+func action(_ fields: Fields) throws -> SpaceAction {
+    switch try fields.text("kind") {
+    case "update": .update(about: try spaceText(fields.fields("about")))
+    case "delete": .delete
+    case "add": .add(member: try id(fields.text("member")), level: try level(fields.text("level")))
+    case "remove": .remove(member: try id(fields.text("member")))
+    case "promote": .promote(member: try id(fields.text("member")), level: try level(fields.text("level")))
+    case "demote": .demote(member: try id(fields.text("member")), level: try level(fields.text("level")))
+    case "leave": .leave
+    case "transfer": .transfer(member: try id(fields.text("member")))
+    case "ban": .ban(member: try id(fields.text("member")), reason: fields.maybe("reason"))
+    case "unban": .unban(member: try id(fields.text("member")))
+    case "mute": .mute(member: try id(fields.text("member")), until: try fields.number("until").map(date))
+    case "unmute": .unmute(member: try id(fields.text("member")))
+    case "revokeInvitation": .revokeInvitation(invitation: try id(fields.text("invitation")))
+    case "updateRoom": .updateRoom(room: try id(fields.text("room")), about: try roomText(fields.fields("about")))
+    case "archiveRoom": .archiveRoom(room: try id(fields.text("room")))
+    case "unarchiveRoom": .unarchiveRoom(room: try id(fields.text("room")))
+    case "deleteRoom": .deleteRoom(room: try id(fields.text("room")))
+    case let kind: throw refused("native", "there is no kind \(kind) here")
+    }
+}
+
+func key(_ fields: Fields) throws -> ValueKey {
+    ValueKey(collection: try fields.text("collection"), key: try fields.text("key"))
+}
+
+func auditPlace(_ fields: Fields) throws -> AuditPlace {
+    AuditPlace(rank: try count(fields.number("rank") ?? .nan), id: try id(fields.text("id")))
+}
+
+func receiptPlace(_ fields: Fields) throws -> ReceiptPlace {
+    ReceiptPlace(at: try whole(fields.number("at") ?? .nan), arrival: try whole(fields.number("arrival") ?? .nan))
 }
 
 func spaceText(_ fields: Fields) throws -> SpaceText {
@@ -100,7 +159,7 @@ func spaceText(_ fields: Fields) throws -> SpaceText {
 func roomText(_ fields: Fields) throws -> RoomText {
     RoomText(
         name: try fields.text("name"), description: fields.maybe("description"),
-        cooldown: fields.number("cooldown").map { UInt64(max(0, min($0, 1e15))) }
+        cooldown: try fields.number("cooldown").map { UInt64(max(0, try whole($0))) }
     )
 }
 
@@ -201,7 +260,59 @@ func plain(_ profile: Profile) -> [String: Any] {
 }
 
 func plain(_ found: Found) -> [String: Any] {
-    ["message": plain(found.message), "log": "\(found.log)", "excerpt": found.excerpt]
+    [
+        "message": plain(found.message), "log": "\(found.log)", "arrival": Double(found.arrival),
+        "excerpt": found.excerpt,
+    ]
+}
+
+func plain(_ mention: Mention) -> [String: Any] {
+    ["message": plain(mention.message), "log": "\(mention.log)", "arrival": Double(mention.arrival)]
+}
+
+func plain(_ page: ReceivedPage) -> [String: Any] {
+    fields([
+        "messages": page.messages.map(plain),
+        "next": page.next.map { ["at": Double($0.at), "arrival": Double($0.arrival)] },
+    ])
+}
+
+func plain(_ value: Value) -> [String: Any] {
+    [
+        "at": plain(value.at), "value": value.value.base64EncodedString(), "author": "\(value.author)",
+        "id": "\(value.id)", "writtenAt": millis(value.writtenAt),
+    ]
+}
+
+private func plain(_ key: ValueKey) -> [String: Any] { ["collection": key.collection, "key": key.key] }
+
+func plain(_ device: SpaceDevice) -> [String: Any] {
+    ["device": "\(device.device)", "person": "\(device.person)", "revoked": device.revoked]
+}
+
+func plain(_ invitation: Invitation) -> [String: Any] {
+    fields([
+        "id": "\(invitation.id)", "level": "\(invitation.level)", "expires": invitation.expires.map(millis),
+        "once": invitation.once, "used": invitation.used,
+    ])
+}
+
+func plain(_ request: JoinRequest) -> [String: Any] {
+    fields([
+        "id": "\(request.id)", "author": "\(request.author)", "invitation": request.invitation?.description,
+        "text": request.text,
+    ])
+}
+
+func plain(_ line: AuditLine) -> [String: Any] {
+    fields([
+        "place": ["rank": Double(line.place.rank), "id": "\(line.place.id)"], "who": "\(line.who)",
+        "kind": line.kind, "subject": line.subject?.description, "device": line.device?.description,
+    ])
+}
+
+func plain(_ device: OwnDevice) -> [String: Any] {
+    ["device": "\(device.device)", "this": device.this, "revoked": device.revoked]
 }
 
 func plain(_ row: OutboxRow) -> [String: Any] {
@@ -274,7 +385,7 @@ func plain(_ use: StorageUse) -> [String: Any] {
 private func plain(_ change: Change) -> [String: Any] {
     [
         "log": "\(change.log)", "kind": "\(change.kind)", "ids": change.ids.map { OperationId($0).description },
-        "keys": change.keys.map { ["collection": $0.collection, "key": $0.key] },
+        "keys": change.keys.map(plain),
     ]
 }
 

@@ -127,9 +127,13 @@ export type NativeSearchWords = {
   author?: string;
   since?: number;
   until?: number;
+  before?: number;
 };
 
-export type NativeFound = { message: NativeMessage; log: string; excerpt: string };
+export type NativeFound = { message: NativeMessage; log: string; arrival: number; excerpt: string };
+export type NativeMention = { message: NativeMessage; log: string; arrival: number };
+export type NativeReceiptPlace = { at: number; arrival: number };
+export type NativeReceivedPage = { messages: NativeMessage[]; next?: NativeReceiptPlace };
 
 /** `queued`, `sent`, or `parked` with the reason. */
 export type NativeOutboxState = { kind: string; reason?: string };
@@ -171,12 +175,48 @@ export type NativeSpace = {
 
 export type NativeRoom = { room: string; space: string; topic?: string; about: NativeRoomText; state: string };
 export type NativeMember = { member: string; level?: string; muted: boolean; banned: boolean };
+export type NativeSpaceDevice = { device: string; person: string; revoked: boolean };
+export type NativeInvitation = { id: string; level: string; expires?: number; once: boolean; used: boolean };
+export type NativeJoinRequest = { id: string; author: string; invitation?: string; text?: string };
+export type NativeAuditPlace = { rank: number; id: string };
+export type NativeAuditLine = {
+  place: NativeAuditPlace;
+  who: string;
+  kind: string;
+  subject?: string;
+  device?: string;
+};
+
+/** Which of the fields count is said by `kind`; see `SpaceAction`. */
+export type NativeSpaceAction = {
+  kind: string;
+  about?: UnsafeObject;
+  member?: string;
+  level?: string;
+  reason?: string;
+  until?: number;
+  invitation?: string;
+  room?: string;
+};
+
+export type NativeOwnDevice = { device: string; this: boolean; revoked: boolean };
+export type NativePairingHost = { pairing: number; text: string };
+export type NativePairingRequest = { device: string; code: string };
+export type NativePairingGuest = { pairing: number };
 export type NativeTopicUse = { log: string; topic?: string; operations: number; bytes: number };
 export type NativeStorageUse = { fileBytes: number; freeBytes: number; topics: NativeTopicUse[] };
 
 export type NativeTicketFacts = { topic: string; log: string; canWrite: boolean; public: boolean };
 
 export type NativeValueKey = { collection: string; key: string };
+
+export type NativeValue = {
+  at: NativeValueKey;
+  value: string;
+  author: string;
+  id: string;
+  writtenAt: number;
+};
 
 export type NativeChange = { log: string; kind: string; ids: string[]; keys: NativeValueKey[] };
 
@@ -206,18 +246,46 @@ export type NativeEvent = {
 /**
  * Objects that go down are `UnsafeObject` for React Native's code generator, so that both platforms get a plain map; what
  * they are is said by the types above: config `NativeConfig`, relayHops `NativeRelayHops`, content `NativeContent`, page
- * `NativePage`, search `NativeSearchWords`, about `NativeSpaceText` or `NativeRoomText`.
+ * `NativePage`, search `NativeSearchWords`, about `NativeSpaceText` or `NativeRoomText`, action `NativeSpaceAction`, at
+ * `NativeValueKey`, before `NativeAuditPlace`, after `NativeReceiptPlace`. A `pairing` is one side of a pairing.
  */
 export interface Spec extends TurboModule {
   open(config: UnsafeObject): Promise<NativeOpened>;
+  /** `path` is the export's. */
+  importFrom(path: string, passphrase: string, config: UnsafeObject): Promise<NativeOpened>;
   close(device: number): Promise<void>;
   initSync(device: number, relayHops: UnsafeObject, syncUrl: string): Promise<string[]>;
   openTopic(device: number, ticket: string): Promise<string>;
+  setReadKey(device: number, topic: string, key: string | null): Promise<void>;
   topics(device: number): Promise<string[]>;
   publish(device: number, topic: string, content: UnsafeObject, key: string | null): Promise<string>;
   subscribe(device: number, topic: string): Promise<number>;
   unsubscribe(subscription: number): void;
   messages(device: number, topic: string, page: UnsafeObject, limit: number): Promise<NativeMessage[]>;
+  messagesBy(
+    device: number,
+    topic: string,
+    author: string,
+    page: UnsafeObject,
+    limit: number,
+    since: number | null,
+    until: number | null,
+  ): Promise<NativeMessage[]>;
+  messagesReceived(
+    device: number,
+    topic: string,
+    limit: number,
+    since: number | null,
+    until: number | null,
+    after: UnsafeObject | null,
+  ): Promise<NativeReceivedPage>;
+  mentions(
+    device: number,
+    who: string,
+    limit: number,
+    topic: string | null,
+    before: number | null,
+  ): Promise<NativeMention[]>;
   message(device: number, id: string): Promise<NativeMessage | null>;
   reactions(device: number, message: string): Promise<NativeReaction[]>;
   signal(device: number, topic: string, bytes: string): Promise<void>;
@@ -234,7 +302,19 @@ export interface Spec extends TurboModule {
   setRead(device: number, topic: string, upto: string): Promise<void>;
   profile(device: number, topic: string, author: string): Promise<NativeProfile | null>;
   profiles(device: number, author: string): Promise<NativeProfile[]>;
+  person(device: number, topic: string, author: string): Promise<string>;
   search(device: number, search: UnsafeObject, limit: number): Promise<NativeFound[]>;
+  putValue(device: number, topic: string, at: UnsafeObject, value: string): Promise<string>;
+  deleteValue(device: number, topic: string, at: UnsafeObject): Promise<string>;
+  value(device: number, topic: string, at: UnsafeObject): Promise<NativeValue | null>;
+  values(
+    device: number,
+    topic: string,
+    collection: string,
+    limit: number,
+    prefix: string,
+    after: string | null,
+  ): Promise<NativeValue[]>;
   outbox(device: number, topic: string, limit: number, after: number | null): Promise<NativeOutboxRow[]>;
   retry(device: number, topic: string): Promise<number>;
   cancel(device: number, topic: string, operation: string): Promise<NativeCancelled>;
@@ -243,7 +323,17 @@ export interface Spec extends TurboModule {
   spaces(device: number): Promise<NativeSpace[]>;
   space(device: number, space: string): Promise<NativeSpace | null>;
   rooms(device: number, space: string): Promise<NativeRoom[]>;
-  members(device: number, space: string): Promise<NativeMember[]>;
+  members(device: number, space: string, limit: number, after: string | null): Promise<NativeMember[]>;
+  spaceDevices(device: number, space: string): Promise<NativeSpaceDevice[]>;
+  changeSpace(device: number, space: string, action: UnsafeObject): Promise<string>;
+  auditLog(
+    device: number,
+    space: string,
+    limit: number,
+    before: UnsafeObject | null,
+  ): Promise<NativeAuditLine[]>;
+  invitations(device: number, space: string): Promise<NativeInvitation[]>;
+  joinRequests(device: number, space: string): Promise<NativeJoinRequest[]>;
   createInvitation(
     device: number,
     space: string,
@@ -253,7 +343,23 @@ export interface Spec extends TurboModule {
   ): Promise<string>;
   acceptInvitation(device: number, invitation: string): Promise<NativePlace>;
   storageUse(device: number): Promise<NativeStorageUse>;
+  prune(device: number, topic: string, before: number): Promise<number>;
   wipeTopic(device: number, topic: string): Promise<void>;
+  wipe(device: number): Promise<void>;
+  keySnapshot(device: number): Promise<string>;
+  /** `export` is a word of C++, in which React Native writes this. */
+  exportTo(device: number, path: string, passphrase: string, words: string | null): Promise<void>;
+
+  identity(device: number): Promise<string>;
+  ownDevices(device: number): Promise<NativeOwnDevice[]>;
+  revokeDevice(device: number, author: string): Promise<void>;
+  pair(device: number): Promise<NativePairingHost>;
+  pairingAsked(pairing: number): Promise<NativePairingRequest>;
+  pairingAccept(pairing: number): Promise<void>;
+  join(device: number, text: string): Promise<NativePairingGuest>;
+  pairingCode(pairing: number): Promise<string>;
+  pairingJoined(pairing: number): Promise<string>;
+  pairingCancel(pairing: number): void;
 
   generateTicket(isPublic: boolean): Promise<string>;
   readOnlyTicket(ticket: string): Promise<string>;
@@ -261,6 +367,10 @@ export interface Spec extends TurboModule {
   generateMnemonic(): Promise<string>;
   /** Into the keystore of the database of this name. */
   importMnemonic(name: string, words: string): Promise<void>;
+  storedMnemonic(name: string): Promise<string | null>;
+  mnemonicIdentity(words: string): Promise<string>;
+  identityAddress(identity: string): Promise<string>;
+  parseAddress(address: string): Promise<string>;
 
   readonly onEvent: EventEmitter<NativeEvent>;
 }

@@ -1,31 +1,44 @@
 /** The object an app holds. */
 import Native from './NativeDelta';
-import type { NativeConfig, NativeContent, NativeEvent, NativePage, NativeRelayHops } from './NativeDelta';
+import type {
+  NativeConfig, NativeContent, NativeEvent, NativeOpened, NativePage, NativeRelayHops, NativeSearchWords, NativeSpaceAction,
+} from './NativeDelta';
 import { asDeltaError, called, DeltaError } from './errors';
 import type {
+  AuditLine,
+  AuditPlace,
   Author,
   Cancelled,
   Config,
   Content,
   Event,
   Found,
+  Identity,
+  Invitation,
+  JoinRequest,
   Level,
   LogId,
   Member,
+  Mention,
   Message,
   OperationId,
   OutboxRow,
+  OwnDevice,
   Page,
   Place,
   Position,
   Profile,
   Reaction,
+  ReceiptPlace,
+  ReceivedPage,
   RelayHops,
   Room,
   RoomText,
   RunSummary,
   SearchWords,
   Space,
+  SpaceAction,
+  SpaceDevice,
   SpaceText,
   Statistics,
   StorageUse,
@@ -33,11 +46,15 @@ import type {
   TopicId,
   TopicStatus,
   Unread,
+  Value,
+  ValueKey,
   Version,
 } from './types';
 
 /** Most messages taken at once, unless a call says otherwise. */
 export const PAGE = 64;
+/** The longest page there is. */
+export const LONGEST_PAGE = 1000;
 
 /** Hears of a topic. What it throws is told to the console; deliveries go on. */
 export type Listener = (event: Event) => void;
@@ -67,7 +84,18 @@ export class Device {
 
   /** Opens (or makes) the database; the device's key is kept by the platform's keystore. */
   static async open(config: Config): Promise<Device> {
-    const { device, author, renewed } = await called(Native.open(config satisfies NativeConfig));
+    return Device.of(await called(Native.open(config satisfies NativeConfig)));
+  }
+
+  /**
+   * Reads the export in the file at `path` into a new database, keeps the person's words in the keystore where it has them,
+   * and opens it. For everyone else this device is another one then.
+   */
+  static async importFrom(path: string, passphrase: string, config: Config): Promise<Device> {
+    return Device.of(await called(Native.importFrom(path, passphrase, config satisfies NativeConfig)));
+  }
+
+  private static of({ device, author, renewed }: NativeOpened): Device {
     return new Device(device, author as Author, renewed);
   }
 
@@ -79,6 +107,11 @@ export class Device {
   /** Opens a topic from its ticket; again is harmless. */
   async openTopic(ticket: string): Promise<TopicId> {
     return (await called(Native.openTopic(this.handle, ticket))) as TopicId;
+  }
+
+  /** Keeps the key (base64) that a public topic's server asks readers for; without one it is forgotten. */
+  setReadKey(topic: TopicId, key?: string): Promise<void> {
+    return called(Native.setReadKey(this.handle, topic, key ?? null));
   }
 
   /** The topics that are open. */
@@ -113,6 +146,29 @@ export class Device {
   /** A page of messages, oldest first; the newest ones unless `page` says otherwise. At most 1000. */
   async messages(topic: TopicId, page: Page = { kind: 'newest' }, limit = PAGE): Promise<Message[]> {
     return (await called(Native.messages(this.handle, topic, page satisfies NativePage, limit))) as Message[];
+  }
+
+  /** A page of one author's messages, oldest first; with `since` and `until` those received in that time. */
+  async messagesBy(topic: TopicId, author: Author, page: Page = { kind: 'newest' }, limit = PAGE, times: Times = {}) {
+    const [since, until] = bounds(times);
+    const read = Native.messagesBy(this.handle, topic, author, page satisfies NativePage, limit, since, until);
+    return (await called(read)) as Message[];
+  }
+
+  /**
+   * A page of the messages that a server received in a time, in that order, which is not the one they are shown in. The next
+   * page goes on at this one's `next`.
+   */
+  async messagesReceived(topic: TopicId, times: Times = {}, limit = PAGE, after?: ReceiptPlace): Promise<ReceivedPage> {
+    const [since, until] = bounds(times);
+    const read = Native.messagesReceived(this.handle, topic, limit, since, until, after ?? null);
+    return (await called(read)) as ReceivedPage;
+  }
+
+  /** Messages that mention somebody, those that came last first, in one topic or all; before an `arrival`. */
+  async mentions(who: Author, options: { topic?: TopicId; before?: number; limit?: number } = {}): Promise<Mention[]> {
+    const { topic = null, before = null, limit = PAGE } = options;
+    return (await called(Native.mentions(this.handle, who, limit, topic, before))) as Mention[];
   }
 
   /** One message. */
@@ -150,9 +206,35 @@ export class Device {
     return (await called(Native.profiles(this.handle, author))) as Profile[];
   }
 
-  /** Messages with all the words, those that came last first. */
+  /** The person behind a device in a topic. */
+  async person(topic: TopicId, author: Author): Promise<Identity> {
+    return (await called(Native.person(this.handle, topic, author))) as Identity;
+  }
+
+  /** Messages with all the words, those that came last first; the next page is `before` the `arrival` of the last. */
   async search(search: SearchWords, limit = PAGE): Promise<Found[]> {
-    return (await called(Native.search(this.handle, search, limit))) as Found[];
+    return (await called(Native.search(this.handle, search satisfies NativeSearchWords, limit))) as Found[];
+  }
+
+  /** Sets the value (base64) of a key over whatever this device knows of it: the last writer wins everywhere. */
+  async putValue(topic: TopicId, at: ValueKey, value: string): Promise<OperationId> {
+    return (await called(Native.putValue(this.handle, topic, at, value))) as OperationId;
+  }
+
+  /** Deletes a key. */
+  async deleteValue(topic: TopicId, at: ValueKey): Promise<OperationId> {
+    return (await called(Native.deleteValue(this.handle, topic, at))) as OperationId;
+  }
+
+  /** The value of a key. */
+  async value(topic: TopicId, at: ValueKey): Promise<Value | null> {
+    return (await called(Native.value(this.handle, topic, at))) as Value | null;
+  }
+
+  /** Values of a collection by key: those that begin with `prefix`, after key `after`. */
+  async values(topic: TopicId, collection: string, options: { prefix?: string; after?: string; limit?: number } = {}) {
+    const { prefix = '', after = null, limit = PAGE } = options;
+    return (await called(Native.values(this.handle, topic, collection, limit, prefix, after))) as Value[];
   }
 
   /** Operations of a topic that are not acknowledged yet, oldest first: those after row `after`. */
@@ -195,9 +277,34 @@ export class Device {
     return (await called(Native.rooms(this.handle, space))) as Room[];
   }
 
-  /** Members of a space, and whoever is banned from it. */
-  async members(space: LogId): Promise<Member[]> {
-    return (await called(Native.members(this.handle, space))) as Member[];
+  /** Members of a space, and whoever is banned from it, by their keys: those after `after`. */
+  async members(space: LogId, limit = LONGEST_PAGE, after?: Identity): Promise<Member[]> {
+    return (await called(Native.members(this.handle, space, limit, after ?? null))) as Member[];
+  }
+
+  /** The devices that a space was told of, revoked ones included: whose they are. */
+  async spaceDevices(space: LogId): Promise<SpaceDevice[]> {
+    return (await called(Native.spaceDevices(this.handle, space))) as SpaceDevice[];
+  }
+
+  /** Changes a space, its rooms or its members. What it would not count is refused with the code `not_allowed`. */
+  async changeSpace(space: LogId, action: SpaceAction): Promise<OperationId> {
+    return (await called(Native.changeSpace(this.handle, space, action satisfies NativeSpaceAction))) as OperationId;
+  }
+
+  /** What happened in a space, newest first; lines below the `place` of one. */
+  async auditLog(space: LogId, limit = PAGE, before?: AuditPlace): Promise<AuditLine[]> {
+    return (await called(Native.auditLog(this.handle, space, limit, before ?? null))) as AuditLine[];
+  }
+
+  /** The invitations of a space that are not revoked. Their texts are with whoever made them. */
+  async invitations(space: LogId): Promise<Invitation[]> {
+    return (await called(Native.invitations(this.handle, space))) as Invitation[];
+  }
+
+  /** Who asks to be let in. A manager answers with `changeSpace` and `add`. */
+  async joinRequests(space: LogId): Promise<JoinRequest[]> {
+    return (await called(Native.joinRequests(this.handle, space))) as JoinRequest[];
   }
 
   /** Makes an invitation and gives its text, for a link or QR code: hand it over as you would a key. */
@@ -216,9 +323,56 @@ export class Device {
     return called(Native.storageUse(this.handle));
   }
 
+  /** Erases messages received before an instant from this device; says how many. Others keep them. */
+  prune(topic: TopicId, before: Date): Promise<number> {
+    return called(Native.prune(this.handle, topic, before.getTime()));
+  }
+
   /** Removes a topic with all it holds from this device. */
   wipeTopic(topic: TopicId): Promise<void> {
     return called(Native.wipeTopic(this.handle, topic));
+  }
+
+  /** Closes the device and removes everything: keys, words, database. */
+  async wipe(): Promise<void> {
+    await called(Native.wipe(this.handle));
+    this.closed = true;
+  }
+
+  /** What a notification extension needs, as base64: it opens it with Kotlin's or Swift's `decryptPush`. */
+  keySnapshot(): Promise<string> {
+    return called(Native.keySnapshot(this.handle));
+  }
+
+  /** Writes the database, with a person's words if passed, into a new file that the passphrase opens. */
+  export(path: string, passphrase: string, words?: string): Promise<void> {
+    return called(Native.exportTo(this.handle, path, passphrase, words ?? null));
+  }
+
+  /** Whose device this is. */
+  async identity(): Promise<Identity> {
+    return (await called(Native.identity(this.handle))) as Identity;
+  }
+
+  /** The person's devices, as far as this one has heard of them. */
+  async ownDevices(): Promise<OwnDevice[]> {
+    return (await called(Native.ownDevices(this.handle))) as OwnDevice[];
+  }
+
+  /** Revokes a device of this person, for good. */
+  revokeDevice(author: Author): Promise<void> {
+    return called(Native.revokeDevice(this.handle, author));
+  }
+
+  /** Begins to make a further device this person's: show its text, compare codes, accept. */
+  async pair(): Promise<PairingHost> {
+    const { pairing, text } = await called(Native.pair(this.handle));
+    return new PairingHost(pairing, text);
+  }
+
+  /** Asks to become a device of the person whose device shows this text. */
+  async join(text: string): Promise<PairingGuest> {
+    return new PairingGuest((await called(Native.join(this.handle, text))).pairing);
   }
 
   /** Tells whoever listens now (presence, typing): base64 of 1 to 3840 bytes. Nobody stores it. */
@@ -294,6 +448,82 @@ export function generateMnemonic(): Promise<string> {
 export function importMnemonic(name: string, words: string): Promise<void> {
   return called(Native.importMnemonic(name, words));
 }
+
+/** The person's words that the keystore of the database `name` has, to be shown once more; null where none were put. */
+export function storedMnemonic(name: string): Promise<string | null> {
+  return called(Native.storedMnemonic(name));
+}
+
+/** The identity that a person's words stand for. */
+export async function mnemonicIdentity(words: string): Promise<Identity> {
+  return (await called(Native.mnemonicIdentity(words))) as Identity;
+}
+
+/** An identity's public address: `pk:` and the key in z-base-32. */
+export function identityAddress(identity: Identity): Promise<string> {
+  return called(Native.identityAddress(identity));
+}
+
+/** The identity an address names. */
+export async function parseAddress(address: string): Promise<Identity> {
+  return (await called(Native.parseAddress(address))) as Identity;
+}
+
+/** A pairing on the device that holds the person's words. */
+export class PairingHost {
+  /** @internal */
+  constructor(
+    private readonly pairing: number,
+    /** What to show, as text or QR code, for ten minutes. A secret: whoever has it may ask to be paired. */
+    readonly text: string,
+  ) {}
+
+  /** Waits for the first device that asks; again gives the same. Show the code, and accept when the other shows the same. */
+  async asked(): Promise<PairingRequest> {
+    const { device, code } = await called(Native.pairingAsked(this.pairing));
+    return { device: device as Author, code, accept: () => called(Native.pairingAccept(this.pairing)) };
+  }
+
+  /** Waits no longer. */
+  cancel(): void {
+    Native.pairingCancel(this.pairing);
+  }
+}
+
+/** A device that asks to become this person's. */
+export type PairingRequest = {
+  device: Author;
+  /** Six digits, to be compared with what the other device shows. */
+  code: string;
+  /** Makes the device this person's and hands it their topics. Keep this one open until nothing is queued or sent. */
+  accept: () => Promise<void>;
+};
+
+/** A pairing on the device that was given the text. */
+export class PairingGuest {
+  /** @internal */
+  constructor(private readonly pairing: number) {}
+
+  /** Waits for the device of the text. Show the code: its person compares it there. */
+  code(): Promise<string> {
+    return called(Native.pairingCode(this.pairing));
+  }
+
+  /** Waits until the other device has accepted, and becomes a device of its person; again gives the same. */
+  async joined(): Promise<Identity> {
+    return (await called(Native.pairingJoined(this.pairing))) as Identity;
+  }
+
+  /** Waits no longer. */
+  cancel(): void {
+    Native.pairingCancel(this.pairing);
+  }
+}
+
+/** When messages were received, by the server's clock: from `since` on, and before `until`. */
+export type Times = { since?: Date; until?: Date };
+
+const bounds = ({ since, until }: Times) => [since?.getTime() ?? null, until?.getTime() ?? null] as const;
 
 /** One topic's native subscription: made for its first listener, cancelled after its last. */
 class Feed {

@@ -1,19 +1,28 @@
 /** The values of the facade. Ids are strings of hex that the compiler keeps apart. */
 import type {
+  NativeAuditLine,
+  NativeAuditPlace,
   NativeClockSkew,
   NativeConfig,
   NativeFound,
+  NativeInvitation,
+  NativeJoinRequest,
   NativeMember,
+  NativeMention,
   NativeMessage,
   NativeOutboxRow,
+  NativeOwnDevice,
   NativePlace,
   NativeProfile,
   NativeReaction,
+  NativeReceiptPlace,
+  NativeReceivedPage,
   NativeRoom,
   NativeRoomText,
   NativeRunSummary,
   NativeSearchWords,
   NativeSpace,
+  NativeSpaceDevice,
   NativeSpaceText,
   NativeStatistics,
   NativeStorageUse,
@@ -21,6 +30,8 @@ import type {
   NativeTopicStatus,
   NativeTrouble,
   NativeUnread,
+  NativeValue,
+  NativeValueKey,
   NativeVersion,
 } from './NativeDelta';
 
@@ -85,6 +96,17 @@ export type Profile = Omit<NativeProfile, 'author' | 'log'> & { author: Author; 
 export type SearchWords = Omit<NativeSearchWords, 'topic' | 'author'> & { topic?: TopicId; author?: Author };
 /** A message that was found. */
 export type Found = Omit<NativeFound, 'message' | 'log'> & { message: Message; log: LogId };
+/** A message that mentions somebody. */
+export type Mention = Omit<NativeMention, 'message' | 'log'> & { message: Message; log: LogId };
+/** Where a message stands among those of its conversation by the time of their receipt. */
+export type ReceiptPlace = NativeReceiptPlace;
+/** Messages that were received in a time, and where the next page goes on. */
+export type ReceivedPage = Omit<NativeReceivedPage, 'messages'> & { messages: Message[] };
+
+/** A key in a collection. */
+export type ValueKey = NativeValueKey;
+/** The value of a key, as base64. */
+export type Value = Omit<NativeValue, 'author' | 'id'> & { author: Author; id: OperationId };
 
 /** An operation on its way out. */
 export type OutboxRow = Omit<NativeOutboxRow, 'operation' | 'state'> & {
@@ -117,6 +139,43 @@ export type Room = Omit<NativeRoom, 'room' | 'space' | 'topic' | 'state'> & {
 export type Level = 'pull' | 'read' | 'write' | 'manage';
 /** A member of a space, or whoever is banned from it. */
 export type Member = Omit<NativeMember, 'member' | 'level'> & { member: Identity; level?: Level };
+/** A device that a space was told of, and whose it is. */
+export type SpaceDevice = Omit<NativeSpaceDevice, 'device' | 'person'> & { device: Author; person: Identity };
+/** An invitation that is not revoked. */
+export type Invitation = Omit<NativeInvitation, 'id' | 'level'> & { id: OperationId; level: Level };
+/** Somebody who asks to be let in. */
+export type JoinRequest = Omit<NativeJoinRequest, 'id' | 'author' | 'invitation'> & {
+  id: OperationId;
+  author: Author;
+  invitation?: OperationId;
+};
+/** Where a line of a space's audit log stands. */
+export type AuditPlace = Omit<NativeAuditPlace, 'id'> & { id: OperationId };
+/** A line of a space's audit log. */
+export type AuditLine = Omit<NativeAuditLine, 'place' | 'who' | 'subject' | 'device'> & {
+  place: AuditPlace;
+  who: Identity;
+  subject?: Identity;
+  device?: Author;
+};
+/** A change of a space, its rooms or its members; `until` in milliseconds since 1970. */
+export type SpaceAction =
+  | { kind: 'update'; about: SpaceText }
+  | { kind: 'delete' }
+  | { kind: 'add'; member: Identity; level: Level }
+  | { kind: 'remove'; member: Identity }
+  | { kind: 'promote' | 'demote'; member: Identity; level: Level }
+  | { kind: 'leave' }
+  | { kind: 'transfer'; member: Identity }
+  | { kind: 'ban'; member: Identity; reason?: string }
+  | { kind: 'unban'; member: Identity }
+  | { kind: 'mute'; member: Identity; until?: number }
+  | { kind: 'unmute'; member: Identity }
+  | { kind: 'revokeInvitation'; invitation: OperationId }
+  | { kind: 'updateRoom'; room: LogId; about: RoomText }
+  | { kind: 'archiveRoom' | 'unarchiveRoom' | 'deleteRoom'; room: LogId };
+/** A device of this person. */
+export type OwnDevice = Omit<NativeOwnDevice, 'device'> & { device: Author };
 /** What lies on the device. */
 export type StorageUse = NativeStorageUse;
 

@@ -3,6 +3,12 @@ import { spawn } from 'node:child_process';
 import { createInterface } from 'node:readline';
 import type { NativeEvent } from '../src/NativeDelta';
 
+/** As JSON, but for the numbers that JSON lacks and React Native's bridge carries. */
+function json(value: unknown): string {
+  const named = (_: string, one: unknown) => (typeof one === 'number' && !Number.isFinite(one) ? `number ${one}` : one);
+  return JSON.stringify(value, named).replace(/"number (-?\w+)"/g, '$1');
+}
+
 type Answer = { resolve: (value: unknown) => void; reject: (error: unknown) => void };
 
 export class Bridge {
@@ -50,7 +56,7 @@ export class Bridge {
     const number = this.number;
     return new Promise((resolve, reject) => {
       this.waiting.set(number, { resolve, reject });
-      this.child.stdin.write(`${JSON.stringify([number, name, passed])}\n`);
+      this.child.stdin.write(`${json([number, name, passed])}\n`);
     });
   }
 

@@ -116,7 +116,7 @@ test('a subscription that fails is told, and the next listener tries again', asy
   assert.equal(native.subscriptions.size, 1);
 });
 
-test('a listener that throws stops nothing', async (context) => {
+test('case_67 a listener that throws stops nothing', async (context) => {
   const said = context.mock.method(console, 'error', () => {});
   let calm = 0;
   device.listen(topic, () => {
@@ -130,7 +130,7 @@ test('a listener that throws stops nothing', async (context) => {
   assert.equal(said.mock.callCount(), 2);
 });
 
-test('closing ends the subscriptions, and again is harmless', async () => {
+test('case_67 closing ends the subscriptions, and again is harmless', async () => {
   const heard: string[] = [];
   device.listen(topic, (event) => heard.push(event.kind));
   await settled();

@@ -1,18 +1,24 @@
 /** A native module in memory. It implements `Spec`, so that the compiler holds it to the shape of the real ones. */
 import type {
+  NativeAuditLine,
   NativeConfig,
   NativeContent,
   NativeEvent,
+  NativeInvitation,
+  NativeJoinRequest,
   NativeMessage,
   NativeOutboxRow,
+  NativeOwnDevice,
   NativePage,
   NativeProfile,
   NativeRoom,
   NativeRoomText,
   NativeSearchWords,
   NativeSpace,
+  NativeSpaceDevice,
   NativeSpaceText,
   NativeTopicStatus,
+  NativeValue,
   Spec,
 } from '../src/NativeDelta';
 
@@ -131,6 +137,30 @@ export class MockModule implements Spec {
     return this.messages_.slice(-limit);
   }
 
+  async importFrom(_: string, __: string, config: NativeConfig) {
+    return this.open(config);
+  }
+
+  async setReadKey() {
+    await this.called('setReadKey');
+  }
+
+  async messagesBy(_: number, __: string, author: string, ___: NativePage, limit: number) {
+    await this.called('messagesBy');
+    return this.messages_.filter((one) => one.author === author).slice(-limit);
+  }
+
+  async messagesReceived(_: number, __: string, limit: number) {
+    await this.called('messagesReceived');
+    return { messages: this.messages_.slice(0, limit) };
+  }
+
+  async mentions(_: number, who: string) {
+    await this.called('mentions');
+    const found = this.messages_.filter((one) => one.mentions.includes(who));
+    return found.map((message, arrival) => ({ message, log: 'log', arrival }));
+  }
+
   async message(_: number, id: string) {
     await this.called('message');
     return this.messages_.find((one) => one.id === id) ?? null;
@@ -206,7 +236,7 @@ export class MockModule implements Spec {
   async search(_: number, search: NativeSearchWords, limit: number) {
     await this.called('search');
     const found = this.messages_.filter((one) => one.text?.includes(search.words)).slice(0, limit);
-    return found.map((message) => ({ message, log: 'log', excerpt: message.text ?? '' }));
+    return found.map((message) => ({ message, log: 'log', arrival: 0, excerpt: message.text ?? '' }));
   }
 
   async outbox(): Promise<NativeOutboxRow[]> {
@@ -260,6 +290,121 @@ export class MockModule implements Spec {
     return [{ member: 'somebody', level: 'manage', muted: false, banned: false }];
   }
 
+  async person(_: number, __: string, author: string) {
+    await this.called('person');
+    return author;
+  }
+
+  async putValue() {
+    await this.called('putValue');
+    return 'operation';
+  }
+
+  async deleteValue() {
+    await this.called('deleteValue');
+    return 'operation';
+  }
+
+  async value(): Promise<NativeValue | null> {
+    await this.called('value');
+    return null;
+  }
+
+  async values(): Promise<NativeValue[]> {
+    await this.called('values');
+    return [];
+  }
+
+  async spaceDevices(): Promise<NativeSpaceDevice[]> {
+    await this.called('spaceDevices');
+    return [];
+  }
+
+  async changeSpace() {
+    await this.called('changeSpace');
+    return 'operation';
+  }
+
+  async auditLog(): Promise<NativeAuditLine[]> {
+    await this.called('auditLog');
+    return [];
+  }
+
+  async invitations(): Promise<NativeInvitation[]> {
+    await this.called('invitations');
+    return [];
+  }
+
+  async joinRequests(): Promise<NativeJoinRequest[]> {
+    await this.called('joinRequests');
+    return [];
+  }
+
+  async prune() {
+    await this.called('prune');
+    return 0;
+  }
+
+  async wipe() {
+    await this.called('wipe');
+  }
+
+  async keySnapshot() {
+    await this.called('keySnapshot');
+    return '';
+  }
+
+  async exportTo() {
+    await this.called('exportTo');
+  }
+
+  async identity() {
+    await this.called('identity');
+    return 'somebody';
+  }
+
+  async ownDevices(): Promise<NativeOwnDevice[]> {
+    await this.called('ownDevices');
+    return [];
+  }
+
+  async revokeDevice() {
+    await this.called('revokeDevice');
+  }
+
+  async pair() {
+    await this.called('pair');
+    return { pairing: 1, text: 'a pairing' };
+  }
+
+  async pairingAsked() {
+    await this.called('pairingAsked');
+    return { device: 'another device', code: '123 456' };
+  }
+
+  async pairingAccept() {
+    await this.called('pairingAccept');
+  }
+
+  async join() {
+    await this.called('join');
+    return { pairing: 2 };
+  }
+
+  async pairingCode() {
+    await this.called('pairingCode');
+    return '123 456';
+  }
+
+  async pairingJoined() {
+    await this.called('pairingJoined');
+    return 'somebody';
+  }
+
+  pairingCancel() {
+    this.calls.push('pairingCancel');
+  }
+
   async createInvitation(_: number, space: string, level: string, expires: number | null, once: boolean) {
     await this.called('createInvitation');
     return JSON.stringify([space, level, expires, once]);
@@ -302,6 +447,26 @@ export class MockModule implements Spec {
 
   async importMnemonic() {
     await this.called('importMnemonic');
+  }
+
+  async storedMnemonic() {
+    await this.called('storedMnemonic');
+    return 'words';
+  }
+
+  async mnemonicIdentity() {
+    await this.called('mnemonicIdentity');
+    return 'somebody';
+  }
+
+  async identityAddress(identity: string) {
+    await this.called('identityAddress');
+    return `pk:${identity}`;
+  }
+
+  async parseAddress(address: string) {
+    await this.called('parseAddress');
+    return address.slice(3);
   }
 
   private async called(shown: string, name = shown): Promise<void> {

@@ -6,8 +6,11 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { createInterface } from 'node:readline';
 import { after, before, test } from 'node:test';
-import { Device, DeltaError, generateMnemonic, generateTicket, importMnemonic, readOnlyTicket, ticketFacts } from '../src';
-import type { Event, RelayHops, TopicId } from '../src';
+import {
+  Device, DeltaError, generateMnemonic, generateTicket, identityAddress, importMnemonic, mnemonicIdentity, parseAddress,
+  readOnlyTicket, storedMnemonic, ticketFacts,
+} from '../src';
+import type { Event, Identity, OperationId, RelayHops, SpaceAction, TopicId } from '../src';
 import { Bridge } from './bridge';
 import { setModule } from './stand-in/react-native';
 
@@ -178,6 +181,163 @@ test('case_67 what cannot be used is refused with its code', { timeout }, async 
   await device.close();
   await refused(device.send(topic, 'late'), 'state', 'closed');
   device.networkChanged();
+});
+
+test('case_66 errors show no key and no text', { timeout }, async () => {
+  const device = await open('quiet');
+  const [ticket, words] = [await generateTicket(), await generateMnemonic()];
+  const topic = await device.openTopic(ticket);
+  const long = 'a very private text '.repeat(4000);
+  const calls = [
+    () => device.openTopic(`${ticket.slice(0, -1)}!`), () => importMnemonic('quiet', `${words} ${words}`),
+    () => device.send(topic, long), () => device.join(ticket), () => device.export('/', words),
+  ];
+  for (const call of calls) {
+    const error: unknown = await (call() as Promise<unknown>).then(() => assert.fail('was not refused'), (failed: unknown) => failed);
+    assert.ok(error instanceof DeltaError);
+    const said = `${String(error)} ${error.stack} ${JSON.stringify(error)} ${error.reason}`;
+    const [first = ''] = words.split(' ');
+    for (const hidden of [ticket.slice(0, 30), `${first} `, 'a very private text']) assert.ok(!said.includes(hidden), said);
+  }
+  await device.close();
+});
+
+test('case_68 a keystore that denies is told', { timeout }, async () => {
+  await refused(open('locked'), 'keystore', 'keystore_denied');
+});
+
+test('case_69 a second process is refused', { timeout }, async () => {
+  const device = await open('contested');
+  const other = new Bridge(join(folder, 'app'));
+  const native = other.module as { open(config: object): Promise<unknown> };
+  await assert.rejects(native.open({ name: 'contested' }), { code: 'database_locked' });
+  await device.close();
+  await other.close();
+});
+
+test('numbers that are none, or out of range, are refused', { timeout }, async () => {
+  const device = await open('numbers');
+  const topic = await device.openTopic(await generateTicket());
+  const { log } = await device.createSpace({ name: 'Numbers' });
+  for (const wrong of [NaN, Infinity, -Infinity]) {
+    await refused(device.messages(topic, { kind: 'newest' }, wrong), 'argument', 'native');
+    await refused(device.runOnce(wrong), 'argument', 'native');
+    await refused(device.outbox(topic, 10, wrong), 'argument', 'native');
+    await refused(device.search({ words: 'x', since: wrong }), 'argument', 'native');
+    await refused(device.createRoom(log, { name: 'x', cooldown: wrong }), 'argument', 'native');
+    await refused(device.prune(topic, new Date(wrong)), 'argument', 'native');
+    await refused(Device.open({ name: 'more', coverMs: wrong }), 'argument', 'native');
+  }
+  await refused(device.search({ words: 'x', since: 1e300 }), 'argument', 'native');
+  await refused(device.runOnce(1e300), 'argument', 'native');
+  assert.deepEqual(await device.messages(topic, { kind: 'newest' }, -1), []);
+  await device.close();
+});
+
+test('pages by author, mention and receipt, and a space as its managers see it', { timeout }, async () => {
+  const device = await open('pages');
+  const topic = await device.openTopic(await generateTicket());
+  const ids: OperationId[] = [];
+  for (let number = 0; number < 3; number += 1) {
+    ids.push(await device.send(topic, `word ${number}`, { mentions: [device.author] }));
+  }
+  const [first, second, third] = ids;
+  const by = await device.messagesBy(topic, device.author, { kind: 'newest' }, 2);
+  assert.deepEqual(by.map((one) => one.id), [second, third]);
+  assert.deepEqual(await device.messagesBy(topic, device.author, { kind: 'newest' }, 2, { since: new Date(0) }), []);
+  assert.deepEqual(await device.messagesReceived(topic, { until: new Date() }, 2), { messages: [] });
+  assert.deepEqual(await device.messagesReceived(topic, {}, 2, { at: 0, arrival: 0 }), { messages: [] });
+  const mentions = await device.mentions(device.author, { topic, limit: 2 });
+  assert.deepEqual(mentions.map((one) => one.message.id), [third, second]);
+  const rest = await device.mentions(device.author, { before: mentions[1]!.arrival });
+  assert.deepEqual(rest.map((one) => one.message.id), [first]);
+  const [found] = await device.search({ words: 'word' }, 1);
+  assert.equal((await device.search({ words: 'word', before: found!.arrival })).length, 2);
+
+  const at = { collection: 'settings', key: 'colour' };
+  const put = await device.putValue(topic, at, 'cmVk');
+  const value = await device.value(topic, at);
+  assert.deepEqual([value?.at, value?.value, value?.id, value?.author], [at, 'cmVk', put, device.author]);
+  assert.deepEqual((await device.values(topic, 'settings', { prefix: 'col' })).map((one) => one.at), [at]);
+  assert.deepEqual(await device.values(topic, 'settings', { after: 'colour' }), []);
+  await device.deleteValue(topic, at);
+  assert.equal(await device.value(topic, at), null);
+  await device.setReadKey(topic, btoa('k'.repeat(32)));
+  await device.setReadKey(topic);
+  await refused(device.setReadKey(topic, btoa('short')), 'argument', 'id');
+
+  const own = await device.identity();
+  assert.equal(await device.person(topic, device.author), own);
+  const space = await device.createSpace({ name: 'Family' });
+  const room = await device.createRoom(space.log, { name: 'Dinner' });
+  const other = 'd75a980182b10ab7d54bfed3c964073a0ee172f3daa62325af021a68f707511a' as Identity;
+  const actions: SpaceAction[] = [
+    { kind: 'update', about: { name: 'Relatives' } }, { kind: 'add', member: other, level: 'read' },
+    { kind: 'promote', member: other, level: 'write' }, { kind: 'mute', member: other, until: Date.now() + 60_000 },
+    { kind: 'unmute', member: other }, { kind: 'demote', member: other, level: 'read' },
+    { kind: 'ban', member: other, reason: 'weeds' }, { kind: 'unban', member: other },
+    { kind: 'updateRoom', room: room.log, about: { name: 'Supper' } }, { kind: 'archiveRoom', room: room.log },
+    { kind: 'unarchiveRoom', room: room.log }, { kind: 'deleteRoom', room: room.log },
+  ];
+  for (const action of actions) await device.changeSpace(space.log, action);
+  await refused(device.changeSpace(space.log, { kind: 'unmute', member: own }), 'state', 'not_allowed');
+  const lines = await device.auditLog(space.log);
+  assert.deepEqual([lines[0]?.kind, lines[0]?.who], ['room.delete', own]);
+  const [newest] = await device.auditLog(space.log, 1);
+  assert.deepEqual(await device.auditLog(space.log, 64, newest?.place), lines.slice(1));
+  assert.ok(await device.createInvitation(space.log, 'write', { once: true }));
+  const [invitation] = await device.invitations(space.log);
+  assert.deepEqual([invitation?.level, invitation?.once, invitation?.used], ['write', true, false]);
+  await device.changeSpace(space.log, { kind: 'revokeInvitation', invitation: invitation!.id });
+  assert.deepEqual(await device.joinRequests(space.log), []);
+  assert.ok(Array.isArray(await device.spaceDevices(space.log)));
+  assert.equal((await device.members(space.log, 1)).length, 1);
+  assert.deepEqual(await device.members(space.log, 10, own), (await device.members(space.log)).filter((one) => one.member > own));
+  await device.close();
+});
+
+test('an export is imported, and what is wiped is gone', { timeout }, async () => {
+  const words = await generateMnemonic();
+  await importMnemonic('exported', words);
+  assert.equal(await storedMnemonic('exported'), words);
+  const identity = await mnemonicIdentity(words);
+  assert.equal(await parseAddress(await identityAddress(identity)), identity);
+  const device = await open('exported');
+  assert.equal(await device.identity(), identity);
+  const topic = await device.openTopic(await generateTicket());
+  assert.ok((await device.keySnapshot()).length > 0);
+  const file = join(folder, 'an export');
+  await device.export(file, 'a passphrase', words);
+  await refused(Device.importFrom(file, 'another', { name: 'imported' }), 'argument', 'export_passphrase');
+  const copy = await Device.importFrom(file, 'a passphrase', { name: 'imported' });
+  assert.deepEqual([await copy.topics(), copy.renewed], [[topic], true]);
+  assert.equal(await storedMnemonic('imported'), words);
+  assert.equal(await copy.prune(topic, new Date()), 0);
+  await copy.close();
+  await device.wipe();
+  assert.equal(await storedMnemonic('exported'), null);
+  await refused(device.topics(), 'state', 'closed');
+});
+
+test('a further device is paired and revoked', { timeout }, async () => {
+  const words = await generateMnemonic();
+  await importMnemonic('old', words);
+  const [[old, topic], [fresh]] = [await joined('old', await generateTicket()), await joined('fresh', await generateTicket())];
+  const host = await old.pair();
+  const guest = await fresh.join(host.text);
+  const request = await host.asked();
+  assert.deepEqual([request.device, request.code], [fresh.author, await guest.code()]);
+  await request.accept();
+  assert.equal(await guest.joined(), await mnemonicIdentity(words));
+  assert.ok((await fresh.topics()).includes(topic));
+  assert.deepEqual((await old.ownDevices()).filter((one) => one.this).map((one) => one.device), [old.author]);
+  await old.revokeDevice(fresh.author);
+  assert.deepEqual((await old.ownDevices()).filter((one) => one.revoked).map((one) => one.device), [fresh.author]);
+  host.cancel();
+  await refused(host.asked(), 'state', 'pairing_expired');
+  await refused(fresh.join('no text'), 'argument', 'pairing');
+  await old.close();
+  await fresh.close();
 });
 
 test('messages are edited, taken back, reacted to, paged, and published once with a key', { timeout }, async () => {

@@ -18,30 +18,15 @@ const ELSEWHERE: Record<string, string> = {
   author: 'in what `open` answers',
   renewed: 'in what `open` answers',
   nextEvents: 'events are pushed',
-  // What the module does not pass on yet: an app calls it through Kotlin or Swift.
-  ...Object.fromEntries(
-    [
-      'auditLog',
-      'changeSpace',
-      'deleteValue',
-      'export',
-      'invitations',
-      'joinRequests',
-      'keySnapshot',
-      'person',
-      'prune',
-      'putValue',
-      'spaceDevices',
-      'value',
-      'values',
-      'wipe',
-    ].map((name) => [name, 'not passed on yet']),
-  ),
 };
 /** Kotlin's name, where it is another. */
-const NAMES: Record<string, string> = { close: 'shutdown' };
+const NAMES: Record<string, string> = { close: 'shutdown', exportTo: 'export' };
 /** What only the spec has. */
-const OWN = ['open', 'unsubscribe', 'onEvent'];
+const OWN = [
+  'open', 'importFrom', 'unsubscribe', 'onEvent',
+  // The calls of an object that the bridge cannot carry: a number stands for it.
+  'pairingAsked', 'pairingAccept', 'pairingCode', 'pairingJoined', 'pairingCancel',
+];
 /** Functions beside `Delta`, and what of their parameters differs. */
 const FUNCTIONS: Record<string, Record<string, string>> = {
   generateTicket: { public: 'isPublic: boolean' },
@@ -50,28 +35,41 @@ const FUNCTIONS: Record<string, Record<string, string>> = {
   generateMnemonic: {},
   // A name stands for the keystore.
   importMnemonic: { keystore: 'name: string' },
+  storedMnemonic: { keystore: 'name: string' },
+  mnemonicIdentity: {},
+  identityAddress: {},
+  parseAddress: {},
 };
 /** Records, and the fields that have another name or form here. */
 const RECORDS: Record<string, Record<string, string>> = {
+  AuditLine: {},
+  AuditPlace: {},
   Change: {},
   ClockSkew: {},
   Config: { path: 'name: string', cover: 'coverMs?: number', relayDelay: 'relayDelayMs?: number' },
   Found: {},
   GapRow: {},
+  Invitation: {},
+  JoinRequest: {},
   Member: {},
+  Mention: {},
   Message: {},
   Outbox: {},
   OutboxRow: {},
+  OwnDevice: {},
   ParkedRows: {},
   Pending: {},
   Place: {},
   Profile: {},
   Reaction: {},
+  ReceiptPlace: {},
+  ReceivedPage: {},
   Room: {},
   RoomText: {},
   RunSummary: {},
   SearchWords: {},
   Space: {},
+  SpaceDevice: {},
   SpaceText: {},
   Statistics: {},
   StorageUse: {},
@@ -80,6 +78,7 @@ const RECORDS: Record<string, Record<string, string>> = {
   TopicUse: {},
   Trouble: {},
   Unread: {},
+  Value: {},
   ValueKey: {},
   Version: {},
 };
@@ -92,6 +91,7 @@ const SEALED = {
   MessagePage: 'Page',
   OutboxState: 'SendState',
   Cancelled: 'Cancelled',
+  SpaceAction: 'SpaceAction',
 } as const;
 const PLAIN: Record<string, string> = {
   String: 'string', Boolean: 'boolean', Duration: 'number', Instant: 'number', ByteArray: 'string',

@@ -15,13 +15,15 @@ use crate::projector::Position;
 
 /// A place in the order in which messages came to this device: where the next page goes on. Worth nothing elsewhere.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct Arrival(pub(super) i64);
+pub struct Arrival(pub i64);
 
 /// The same among messages of one conversation by the time of their receipt.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Receipted {
-    at: i64,
-    arrival: Arrival,
+    /// When the server received it, milliseconds.
+    pub at: i64,
+    /// Among those of one time.
+    pub arrival: Arrival,
 }
 
 /// When messages were received, by the server's clock. What no server has is of no time.

@@ -78,6 +78,11 @@ impl Db {
         })
     }
 
+    /// The topic by which this device knows a conversation, wherever it lives now: the one it was opened in first.
+    pub fn known_as(&self, log: LogId) -> Result<Option<TopicId>, StoreError> {
+        Ok(self.topics_of_log(log)?.first().map(|(_, topic)| *topic))
+    }
+
     /// Where this device stands in a topic; `None` before its first connection.
     pub fn cursor(&self, topic: TopicId) -> Result<Option<Cursor>, StoreError> {
         self.one("SELECT generation, resets, seq, chain FROM topic_seq WHERE topic = ?1", [topic.0], |row| {

@@ -16,7 +16,7 @@ const PACKAGES: &str = "debootstrap debian-archive-keyring util-linux mount";
 const TOOLS: [&str; 4] = ["debootstrap", "unshare", "setpriv", "mount"];
 /// The root's name in the cache. Another set of packages is another name.
 const ROOT: &str = "debian-13-swift-1";
-const COST: &str = "once; two minutes on a fast line, 2.7 GB";
+const COST: &str = "once; two minutes on a fast line, 2.6 GB";
 /// Mounts and processes of their own; all of them end when unshare does, and that when this program does.
 const ALONE: [&str; 9] = [
     "--pdeathsig",
@@ -32,20 +32,36 @@ const ALONE: [&str; 9] = [
 
 /// Builds the Swift package and runs its tests against real servers.
 pub fn test() -> Result<(), String> {
+    ready()?;
+    build()?;
+    run(&mut lent("run", &cargo::programs("debug")?)?)
+}
+
+/// What runs the benchmark with the library of this folder.
+pub fn bench(programs: &Path) -> Result<Command, String> {
+    ready()?;
+    lent("bench", programs)
+}
+
+/// Whether this machine can make a root and enter it.
+fn ready() -> Result<(), String> {
     if !packages::is_root() {
         return Err("a root for Swift is made and entered by root alone. Run: \
                     sudo --preserve-env env PATH=\"$PATH\" cargo xtask test --swift"
             .to_owned());
     }
     packages::needed(PACKAGES, || !TOOLS.into_iter().all(packages::has))?;
-    may_mount()?;
-    build()?;
-    let cache = cache()?;
-    let root = root_in(&cache)?;
+    may_mount()
+}
+
+/// A task of the script's in the root, with the repository, these programs and a folder to build in.
+fn lent(task: &str, programs: &Path) -> Result<Command, String> {
+    let root = root_in(&cache()?)?;
     let scratch = folder()?.join("swift");
     std::fs::create_dir_all(&scratch).map_err(|error| format!("{}: {error}", scratch.display()))?;
-    let mut command = script("run", &root);
-    run(command.arg(cargo::root()).arg(cargo::programs("debug")?).arg(scratch))
+    let mut command = script(task, &root);
+    command.arg(cargo::root()).arg(programs).arg(scratch);
+    Ok(command)
 }
 
 /// The root, made if it is not there.

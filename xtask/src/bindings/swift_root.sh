@@ -1,7 +1,7 @@
 #!/bin/sh
 # A Debian 13 root with Swift: `make ROOT` writes it, `check ROOT` says what is missing in it, `run ROOT REPOSITORY PROGRAMS
-# SCRATCH` builds the bindings in it and runs their tests. `make` and `run` are called in a mount and process namespace of
-# their own: whatever is mounted or started here ends with it, however it ends.
+# SCRATCH` builds the bindings in it and runs their tests, `bench` the same and its benchmark. All but `check` are called in a
+# mount and process namespace of their own: whatever is mounted or started here ends with it, however it ends.
 set -eu
 root=$2
 
@@ -12,6 +12,15 @@ enter() {
 
 inside() {
     chroot "$root" /usr/bin/env -i HOME=/tmp PATH=/usr/sbin:/usr/bin:/sbin:/bin LC_ALL=C.UTF-8 "$@"
+}
+
+# Enters with what is lent to the root.
+lent() {
+    enter
+    mount --bind "$3" "$root/delta"
+    mount -o remount,bind,ro "$root/delta"
+    mount --bind "$4" "$root/programs"
+    mount --bind "$5" "$root/scratch"
 }
 
 # As `inside`, on the network: through the proxies of this machine, whichever way they are named.
@@ -70,18 +79,22 @@ make)
     inside apt-get clean
     rm -rf "${root:?}"/var/lib/apt/lists/*
     ;;
+bench)
+    lent "$@"
+    inside swift build --configuration release --package-path /delta/bindings/swift --scratch-path /scratch \
+        --cache-path /scratch/cache -Xlinker -L/programs 1>&2
+    inside LD_LIBRARY_PATH=/programs /scratch/release/DeltaScenario --bench
+    ;;
 run)
-    enter
-    mount --bind "$3" "$root/delta"
-    mount -o remount,bind,ro "$root/delta"
-    mount --bind "$4" "$root/programs"
-    mount --bind "$5" "$root/scratch"
+    lent "$@"
     inside swift build --package-path /delta/bindings/swift --scratch-path /scratch --cache-path /scratch/cache \
         -Xlinker -L/programs -Xswiftc -warnings-as-errors
-    # React Native's module for iOS: all of it but what is Objective-C.
-    inside sh -c 'exec swiftc -typecheck -swift-version 6 -warnings-as-errors -I /scratch/debug/Modules \
+    # React Native's module for iOS: all of it but what is Objective-C, with its tests.
+    inside sh -c 'exec swiftc -swift-version 6 -warnings-as-errors -parse-as-library -I /scratch/debug/Modules \
         -Xcc -fmodule-map-file=/delta/bindings/swift/Sources/CDelta/module.modulemap \
-        /delta/bindings/react-native/ios/*.swift'
+        /delta/bindings/react-native/ios/*.swift /delta/bindings/react-native/tests/ios/*.swift \
+        /scratch/debug/DeltaKit.build/*.o /scratch/debug/DeltaFFI.build/*.o -L/programs -ldelta_ffi -o /tmp/bridge'
+    inside LD_LIBRARY_PATH=/programs /tmp/bridge
     # What the first page of the documentation shows.
     sed -n '/^[[:punct:]]\{3\}swift$/,/^[[:punct:]]\{3\}$/p' "$3/docs/getting-started-swift.md" | sed '1d;$d' > "$root/tmp/hello.swift"
     inside swiftc -typecheck -parse-as-library -swift-version 6 -I /scratch/debug/Modules \

@@ -40,11 +40,11 @@ impl Delta {
         Ok(rows.into_iter().map(Into::into).collect())
     }
 
-    /// The person behind a device in a topic, as the space it belongs to was told; otherwise the device is a person of its
+    /// The person behind a device (an author) in a topic, as the space it belongs to was told; otherwise the device is a person of its
     /// own.
-    pub async fn person(&self, topic: TopicId, device: Author) -> Result<Identity, DeltaError> {
+    pub async fn person(&self, topic: TopicId, author: Author) -> Result<Identity, DeltaError> {
         let log = self.log(topic).await?;
-        self.query(move |reader| reader.person(&log, &device)).await
+        self.query(move |reader| reader.person(&log, &author)).await
     }
 
     /// An author's profile in one conversation.

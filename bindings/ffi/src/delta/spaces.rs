@@ -2,15 +2,14 @@
 
 use std::time::SystemTime;
 
-use delta_core::identity::{LogId, OperationId};
+use delta_core::identity::{Identity, LogId, OperationId};
 use delta_core::space::Invite;
-use delta_core::topic::TopicId;
 
 use super::{Delta, MAX_PAGE};
 use crate::error::DeltaError;
 use crate::message::millis;
 use crate::space::{
-    AuditLine, Invitation, JoinRequest, Level, Member, Place, Room, RoomText, Space, SpaceAction,
+    AuditLine, AuditPlace, Invitation, JoinRequest, Level, Member, Place, Room, RoomText, Space, SpaceAction,
     SpaceDevice, SpaceText,
 };
 
@@ -62,7 +61,7 @@ impl Delta {
         self.query(|reader| {
             let rows = reader.spaces()?.into_iter();
             rows.map(|row| {
-                let topic = first(reader.topics_of_log(row.space)?);
+                let topic = reader.known_as(row.space)?;
                 Ok(Space::new(row, topic))
             })
             .collect()
@@ -73,7 +72,7 @@ impl Delta {
     /// One space.
     pub async fn space(&self, space: LogId) -> Result<Option<Space>, DeltaError> {
         self.query(move |reader| {
-            let topic = first(reader.topics_of_log(space)?);
+            let topic = reader.known_as(space)?;
             Ok(reader.space(&space)?.map(|row| Space::new(row, topic)))
         })
         .await
@@ -84,7 +83,7 @@ impl Delta {
         self.query(move |reader| {
             let rows = reader.rooms(&space)?.into_iter();
             rows.map(|row| {
-                let topic = first(reader.topics_of_log(row.room)?);
+                let topic = reader.known_as(row.room)?;
                 Ok(Room::new(row, topic))
             })
             .collect()
@@ -92,9 +91,20 @@ impl Delta {
         .await
     }
 
-    /// Members of a space, and whoever is banned from it.
-    pub async fn members(&self, space: LogId) -> Result<Vec<Member>, DeltaError> {
-        self.query(move |reader| Ok(reader.members(&space)?.into_iter().map(Into::into).collect())).await
+    /// Members of a space, and whoever is banned from it, by their keys: at most `limit` (1000) of those after `after`.
+    #[uniffi::method(default(limit = 1000, after = None))]
+    pub async fn members(
+        &self,
+        space: LogId,
+        limit: u32,
+        after: Option<Identity>,
+    ) -> Result<Vec<Member>, DeltaError> {
+        let limit = limit.min(MAX_PAGE) as usize;
+        self.query(move |reader| {
+            let rows = reader.members_after(&space, after.as_ref(), limit)?;
+            Ok(rows.into_iter().map(Into::into).collect())
+        })
+        .await
     }
 
     /// The devices that a space was told of, revoked ones included: whose they are.
@@ -113,25 +123,19 @@ impl Delta {
         self.query(move |reader| Ok(reader.requests(&space)?.into_iter().map(Into::into).collect())).await
     }
 
-    /// What happened in a space, newest first, at most 1000 lines: those below `before`, the newest without it.
+    /// What happened in a space, newest first, at most 1000 lines: those below the place `before`, the newest without it.
     #[uniffi::method(default(before = None))]
     pub async fn audit_log(
         &self,
         space: LogId,
         limit: u32,
-        before: Option<u32>,
+        before: Option<AuditPlace>,
     ) -> Result<Vec<AuditLine>, DeltaError> {
         let limit = limit.min(MAX_PAGE) as usize;
-        // Below every line of that rank.
-        let before = before.map(|rank| (rank, OperationId([0; 32])));
+        let before = before.map(|AuditPlace { rank, id }| (rank, id));
         self.query(move |reader| {
             Ok(reader.audit(&space, before, limit)?.into_iter().map(Into::into).collect())
         })
         .await
     }
-}
-
-/// The topic a conversation began in: its name for the app.
-fn first(topics: Vec<(u32, TopicId)>) -> Option<TopicId> {
-    topics.into_iter().next().map(|(_, topic)| topic)
 }

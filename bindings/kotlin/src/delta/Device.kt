@@ -1,6 +1,7 @@
 package delta
 
 import delta.ffi.AuditLine
+import delta.ffi.AuditPlace
 import delta.ffi.Cancelled
 import delta.ffi.Config
 import delta.ffi.Content
@@ -14,12 +15,18 @@ import delta.ffi.Keystore
 import delta.ffi.Level
 import delta.ffi.LogSink
 import delta.ffi.Member
+import delta.ffi.Mention
 import delta.ffi.Message
 import delta.ffi.MessagePage
 import delta.ffi.OutboxRow
+import delta.ffi.OwnDevice
+import delta.ffi.PairingGuest
+import delta.ffi.PairingHost
 import delta.ffi.Place
 import delta.ffi.Profile
 import delta.ffi.Reaction
+import delta.ffi.ReceiptPlace
+import delta.ffi.ReceivedPage
 import delta.ffi.RelayHops
 import delta.ffi.Room
 import delta.ffi.RoomText
@@ -79,6 +86,9 @@ public class Device private constructor(private val inner: Delta) : Closeable {
 
         private const val AT_ONCE: UInt = 64u
 
+        /** The longest page there is. */
+        private const val MOST: UInt = 1000u
+
         /** How long one wait for events lasts before it begins anew. Nothing depends on it. */
         private val WAIT = 30.seconds.toJavaDuration()
     }
@@ -94,6 +104,9 @@ public class Device private constructor(private val inner: Delta) : Closeable {
 
     /** Opens a topic from its ticket; again is harmless. */
     public suspend fun openTopic(ticket: String): TopicId = inner.openTopic(ticket)
+
+    /** Keeps the key (an Ed25519 seed) that a public topic's server asks readers for; without one it is forgotten. */
+    public suspend fun setReadKey(topic: TopicId, key: ByteArray? = null): Unit = inner.setReadKey(topic, key)
 
     /** The topics that are open. */
     public suspend fun topics(): List<TopicId> = inner.topics()
@@ -160,6 +173,33 @@ public class Device private constructor(private val inner: Delta) : Closeable {
         page: MessagePage = MessagePage.Newest,
         limit: UInt = AT_ONCE,
     ): List<Message> = inner.messages(topic, page, limit)
+
+    /** A page of one author's messages, oldest first; with [since] and [until] those received in that time. */
+    public suspend fun messagesBy(
+        topic: TopicId,
+        author: Author,
+        page: MessagePage = MessagePage.Newest,
+        limit: UInt = AT_ONCE,
+        since: Instant? = null,
+        until: Instant? = null,
+    ): List<Message> = inner.messagesBy(topic, author, page, limit, since, until)
+
+    /** A page of the messages received from [since] on and before [until], in that order; the next one is [after] its `next`. */
+    public suspend fun messagesReceived(
+        topic: TopicId,
+        since: Instant? = null,
+        until: Instant? = null,
+        after: ReceiptPlace? = null,
+        limit: UInt = AT_ONCE,
+    ): ReceivedPage = inner.messagesReceived(topic, limit, since, until, after)
+
+    /** Messages that mention [who], those that came last first, in one topic or all; before an `arrival`. */
+    public suspend fun mentions(
+        who: Author,
+        topic: TopicId? = null,
+        before: Long? = null,
+        limit: UInt = AT_ONCE,
+    ): List<Mention> = inner.mentions(who, limit, topic, before)
 
     /** One message. */
     public suspend fun message(id: OperationId): Message? = inner.message(id)
@@ -236,8 +276,9 @@ public class Device private constructor(private val inner: Delta) : Closeable {
     /** The rooms of a space, archived and deleted ones included. */
     public suspend fun rooms(space: LogId): List<Room> = inner.rooms(space)
 
-    /** Members of a space, and whoever is banned from it. */
-    public suspend fun members(space: LogId): List<Member> = inner.members(space)
+    /** Members of a space, and whoever is banned from it, by their keys: those after [after]. */
+    public suspend fun members(space: LogId, limit: UInt = MOST, after: Identity? = null): List<Member> =
+        inner.members(space, limit, after)
 
     /** The devices that a space was told of, revoked ones included. */
     public suspend fun spaceDevices(space: LogId): List<SpaceDevice> = inner.spaceDevices(space)
@@ -248,8 +289,8 @@ public class Device private constructor(private val inner: Delta) : Closeable {
     /** Who asks to be let in. */
     public suspend fun joinRequests(space: LogId): List<JoinRequest> = inner.joinRequests(space)
 
-    /** What happened in a space, newest first; lines below [before]. */
-    public suspend fun auditLog(space: LogId, limit: UInt = AT_ONCE, before: UInt? = null): List<AuditLine> =
+    /** What happened in a space, newest first; lines below the `place` of one. */
+    public suspend fun auditLog(space: LogId, limit: UInt = AT_ONCE, before: AuditPlace? = null): List<AuditLine> =
         inner.auditLog(space, limit, before)
 
     /** Operations of a topic that are not acknowledged yet, oldest first, after row [after]. */
@@ -261,6 +302,21 @@ public class Device private constructor(private val inner: Delta) : Closeable {
 
     /** Takes back an operation of this device. */
     public suspend fun cancel(topic: TopicId, operation: OperationId): Cancelled = inner.cancel(topic, operation)
+
+    /** Whose device this is. */
+    public suspend fun identity(): Identity = inner.identity()
+
+    /** The person's devices, as far as this one has heard of them. */
+    public suspend fun ownDevices(): List<OwnDevice> = inner.ownDevices()
+
+    /** Revokes a device of this person, for good. */
+    public suspend fun revokeDevice(device: Author): Unit = inner.revokeDevice(device)
+
+    /** Begins to make a further device this person's: show its text, compare codes, accept. */
+    public suspend fun pair(): PairingHost = inner.pair()
+
+    /** Asks to become a device of the person whose device shows this text. */
+    public suspend fun join(text: String): PairingGuest = inner.join(text)
 
     /** What the database takes, conversation by conversation. For a settings page, not for every frame. */
     public suspend fun storageUse(): StorageUse = inner.storageUse()

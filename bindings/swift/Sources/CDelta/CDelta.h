@@ -390,6 +390,11 @@ uint64_t uniffi_delta_ffi_fn_method_delta_resume(uint64_t ptr
 uint64_t uniffi_delta_ffi_fn_method_delta_run_once(uint64_t ptr, RustBuffer deadline
 );
 #endif
+#ifndef UNIFFI_FFIDEF_UNIFFI_DELTA_FFI_FN_METHOD_DELTA_SET_READ_KEY
+#define UNIFFI_FFIDEF_UNIFFI_DELTA_FFI_FN_METHOD_DELTA_SET_READ_KEY
+uint64_t uniffi_delta_ffi_fn_method_delta_set_read_key(uint64_t ptr, RustBuffer topic, RustBuffer key
+);
+#endif
 #ifndef UNIFFI_FFIDEF_UNIFFI_DELTA_FFI_FN_METHOD_DELTA_SIGNAL
 #define UNIFFI_FFIDEF_UNIFFI_DELTA_FFI_FN_METHOD_DELTA_SIGNAL
 uint64_t uniffi_delta_ffi_fn_method_delta_signal(uint64_t ptr, RustBuffer topic, RustBuffer bytes
@@ -415,6 +420,31 @@ uint64_t uniffi_delta_ffi_fn_method_delta_suspend(uint64_t ptr
 uint64_t uniffi_delta_ffi_fn_method_delta_topics(uint64_t ptr
 );
 #endif
+#ifndef UNIFFI_FFIDEF_UNIFFI_DELTA_FFI_FN_METHOD_DELTA_IDENTITY
+#define UNIFFI_FFIDEF_UNIFFI_DELTA_FFI_FN_METHOD_DELTA_IDENTITY
+uint64_t uniffi_delta_ffi_fn_method_delta_identity(uint64_t ptr
+);
+#endif
+#ifndef UNIFFI_FFIDEF_UNIFFI_DELTA_FFI_FN_METHOD_DELTA_JOIN
+#define UNIFFI_FFIDEF_UNIFFI_DELTA_FFI_FN_METHOD_DELTA_JOIN
+uint64_t uniffi_delta_ffi_fn_method_delta_join(uint64_t ptr, RustBuffer text
+);
+#endif
+#ifndef UNIFFI_FFIDEF_UNIFFI_DELTA_FFI_FN_METHOD_DELTA_OWN_DEVICES
+#define UNIFFI_FFIDEF_UNIFFI_DELTA_FFI_FN_METHOD_DELTA_OWN_DEVICES
+uint64_t uniffi_delta_ffi_fn_method_delta_own_devices(uint64_t ptr
+);
+#endif
+#ifndef UNIFFI_FFIDEF_UNIFFI_DELTA_FFI_FN_METHOD_DELTA_PAIR
+#define UNIFFI_FFIDEF_UNIFFI_DELTA_FFI_FN_METHOD_DELTA_PAIR
+uint64_t uniffi_delta_ffi_fn_method_delta_pair(uint64_t ptr
+);
+#endif
+#ifndef UNIFFI_FFIDEF_UNIFFI_DELTA_FFI_FN_METHOD_DELTA_REVOKE_DEVICE
+#define UNIFFI_FFIDEF_UNIFFI_DELTA_FFI_FN_METHOD_DELTA_REVOKE_DEVICE
+uint64_t uniffi_delta_ffi_fn_method_delta_revoke_device(uint64_t ptr, RustBuffer author
+);
+#endif
 #ifndef UNIFFI_FFIDEF_UNIFFI_DELTA_FFI_FN_METHOD_DELTA_CANCEL
 #define UNIFFI_FFIDEF_UNIFFI_DELTA_FFI_FN_METHOD_DELTA_CANCEL
 uint64_t uniffi_delta_ffi_fn_method_delta_cancel(uint64_t ptr, RustBuffer topic, RustBuffer operation
@@ -428,6 +458,21 @@ uint64_t uniffi_delta_ffi_fn_method_delta_outbox(uint64_t ptr, RustBuffer topic,
 #ifndef UNIFFI_FFIDEF_UNIFFI_DELTA_FFI_FN_METHOD_DELTA_RETRY
 #define UNIFFI_FFIDEF_UNIFFI_DELTA_FFI_FN_METHOD_DELTA_RETRY
 uint64_t uniffi_delta_ffi_fn_method_delta_retry(uint64_t ptr, RustBuffer topic
+);
+#endif
+#ifndef UNIFFI_FFIDEF_UNIFFI_DELTA_FFI_FN_METHOD_DELTA_MENTIONS
+#define UNIFFI_FFIDEF_UNIFFI_DELTA_FFI_FN_METHOD_DELTA_MENTIONS
+uint64_t uniffi_delta_ffi_fn_method_delta_mentions(uint64_t ptr, RustBuffer who, uint32_t limit, RustBuffer topic, RustBuffer before
+);
+#endif
+#ifndef UNIFFI_FFIDEF_UNIFFI_DELTA_FFI_FN_METHOD_DELTA_MESSAGES_BY
+#define UNIFFI_FFIDEF_UNIFFI_DELTA_FFI_FN_METHOD_DELTA_MESSAGES_BY
+uint64_t uniffi_delta_ffi_fn_method_delta_messages_by(uint64_t ptr, RustBuffer topic, RustBuffer author, RustBuffer page, uint32_t limit, RustBuffer since, RustBuffer until
+);
+#endif
+#ifndef UNIFFI_FFIDEF_UNIFFI_DELTA_FFI_FN_METHOD_DELTA_MESSAGES_RECEIVED
+#define UNIFFI_FFIDEF_UNIFFI_DELTA_FFI_FN_METHOD_DELTA_MESSAGES_RECEIVED
+uint64_t uniffi_delta_ffi_fn_method_delta_messages_received(uint64_t ptr, RustBuffer topic, uint32_t limit, RustBuffer since, RustBuffer until, RustBuffer after
 );
 #endif
 #ifndef UNIFFI_FFIDEF_UNIFFI_DELTA_FFI_FN_METHOD_DELTA_MESSAGE
@@ -447,7 +492,7 @@ uint64_t uniffi_delta_ffi_fn_method_delta_messages(uint64_t ptr, RustBuffer topi
 #endif
 #ifndef UNIFFI_FFIDEF_UNIFFI_DELTA_FFI_FN_METHOD_DELTA_PERSON
 #define UNIFFI_FFIDEF_UNIFFI_DELTA_FFI_FN_METHOD_DELTA_PERSON
-uint64_t uniffi_delta_ffi_fn_method_delta_person(uint64_t ptr, RustBuffer topic, RustBuffer device
+uint64_t uniffi_delta_ffi_fn_method_delta_person(uint64_t ptr, RustBuffer topic, RustBuffer author
 );
 #endif
 #ifndef UNIFFI_FFIDEF_UNIFFI_DELTA_FFI_FN_METHOD_DELTA_PROFILE
@@ -522,7 +567,7 @@ uint64_t uniffi_delta_ffi_fn_method_delta_join_requests(uint64_t ptr, RustBuffer
 #endif
 #ifndef UNIFFI_FFIDEF_UNIFFI_DELTA_FFI_FN_METHOD_DELTA_MEMBERS
 #define UNIFFI_FFIDEF_UNIFFI_DELTA_FFI_FN_METHOD_DELTA_MEMBERS
-uint64_t uniffi_delta_ffi_fn_method_delta_members(uint64_t ptr, RustBuffer space
+uint64_t uniffi_delta_ffi_fn_method_delta_members(uint64_t ptr, RustBuffer space, uint32_t limit, RustBuffer after
 );
 #endif
 #ifndef UNIFFI_FFIDEF_UNIFFI_DELTA_FFI_FN_METHOD_DELTA_ROOMS
@@ -653,6 +698,81 @@ RustBuffer uniffi_delta_ffi_fn_method_logsink_level(uint64_t ptr, RustCallStatus
 #ifndef UNIFFI_FFIDEF_UNIFFI_DELTA_FFI_FN_METHOD_LOGSINK_LOG
 #define UNIFFI_FFIDEF_UNIFFI_DELTA_FFI_FN_METHOD_LOGSINK_LOG
 void uniffi_delta_ffi_fn_method_logsink_log(uint64_t ptr, RustBuffer level, RustBuffer target, RustBuffer message, RustCallStatus *_Nonnull out_status
+);
+#endif
+#ifndef UNIFFI_FFIDEF_UNIFFI_DELTA_FFI_FN_CLONE_PAIRINGGUEST
+#define UNIFFI_FFIDEF_UNIFFI_DELTA_FFI_FN_CLONE_PAIRINGGUEST
+uint64_t uniffi_delta_ffi_fn_clone_pairingguest(uint64_t handle, RustCallStatus *_Nonnull out_status
+);
+#endif
+#ifndef UNIFFI_FFIDEF_UNIFFI_DELTA_FFI_FN_FREE_PAIRINGGUEST
+#define UNIFFI_FFIDEF_UNIFFI_DELTA_FFI_FN_FREE_PAIRINGGUEST
+void uniffi_delta_ffi_fn_free_pairingguest(uint64_t handle, RustCallStatus *_Nonnull out_status
+);
+#endif
+#ifndef UNIFFI_FFIDEF_UNIFFI_DELTA_FFI_FN_METHOD_PAIRINGGUEST_CANCEL
+#define UNIFFI_FFIDEF_UNIFFI_DELTA_FFI_FN_METHOD_PAIRINGGUEST_CANCEL
+void uniffi_delta_ffi_fn_method_pairingguest_cancel(uint64_t ptr, RustCallStatus *_Nonnull out_status
+);
+#endif
+#ifndef UNIFFI_FFIDEF_UNIFFI_DELTA_FFI_FN_METHOD_PAIRINGGUEST_CODE
+#define UNIFFI_FFIDEF_UNIFFI_DELTA_FFI_FN_METHOD_PAIRINGGUEST_CODE
+uint64_t uniffi_delta_ffi_fn_method_pairingguest_code(uint64_t ptr
+);
+#endif
+#ifndef UNIFFI_FFIDEF_UNIFFI_DELTA_FFI_FN_METHOD_PAIRINGGUEST_JOINED
+#define UNIFFI_FFIDEF_UNIFFI_DELTA_FFI_FN_METHOD_PAIRINGGUEST_JOINED
+uint64_t uniffi_delta_ffi_fn_method_pairingguest_joined(uint64_t ptr
+);
+#endif
+#ifndef UNIFFI_FFIDEF_UNIFFI_DELTA_FFI_FN_CLONE_PAIRINGHOST
+#define UNIFFI_FFIDEF_UNIFFI_DELTA_FFI_FN_CLONE_PAIRINGHOST
+uint64_t uniffi_delta_ffi_fn_clone_pairinghost(uint64_t handle, RustCallStatus *_Nonnull out_status
+);
+#endif
+#ifndef UNIFFI_FFIDEF_UNIFFI_DELTA_FFI_FN_FREE_PAIRINGHOST
+#define UNIFFI_FFIDEF_UNIFFI_DELTA_FFI_FN_FREE_PAIRINGHOST
+void uniffi_delta_ffi_fn_free_pairinghost(uint64_t handle, RustCallStatus *_Nonnull out_status
+);
+#endif
+#ifndef UNIFFI_FFIDEF_UNIFFI_DELTA_FFI_FN_METHOD_PAIRINGHOST_ASKED
+#define UNIFFI_FFIDEF_UNIFFI_DELTA_FFI_FN_METHOD_PAIRINGHOST_ASKED
+uint64_t uniffi_delta_ffi_fn_method_pairinghost_asked(uint64_t ptr
+);
+#endif
+#ifndef UNIFFI_FFIDEF_UNIFFI_DELTA_FFI_FN_METHOD_PAIRINGHOST_CANCEL
+#define UNIFFI_FFIDEF_UNIFFI_DELTA_FFI_FN_METHOD_PAIRINGHOST_CANCEL
+void uniffi_delta_ffi_fn_method_pairinghost_cancel(uint64_t ptr, RustCallStatus *_Nonnull out_status
+);
+#endif
+#ifndef UNIFFI_FFIDEF_UNIFFI_DELTA_FFI_FN_METHOD_PAIRINGHOST_TEXT
+#define UNIFFI_FFIDEF_UNIFFI_DELTA_FFI_FN_METHOD_PAIRINGHOST_TEXT
+RustBuffer uniffi_delta_ffi_fn_method_pairinghost_text(uint64_t ptr, RustCallStatus *_Nonnull out_status
+);
+#endif
+#ifndef UNIFFI_FFIDEF_UNIFFI_DELTA_FFI_FN_CLONE_PAIRINGREQUEST
+#define UNIFFI_FFIDEF_UNIFFI_DELTA_FFI_FN_CLONE_PAIRINGREQUEST
+uint64_t uniffi_delta_ffi_fn_clone_pairingrequest(uint64_t handle, RustCallStatus *_Nonnull out_status
+);
+#endif
+#ifndef UNIFFI_FFIDEF_UNIFFI_DELTA_FFI_FN_FREE_PAIRINGREQUEST
+#define UNIFFI_FFIDEF_UNIFFI_DELTA_FFI_FN_FREE_PAIRINGREQUEST
+void uniffi_delta_ffi_fn_free_pairingrequest(uint64_t handle, RustCallStatus *_Nonnull out_status
+);
+#endif
+#ifndef UNIFFI_FFIDEF_UNIFFI_DELTA_FFI_FN_METHOD_PAIRINGREQUEST_ACCEPT
+#define UNIFFI_FFIDEF_UNIFFI_DELTA_FFI_FN_METHOD_PAIRINGREQUEST_ACCEPT
+uint64_t uniffi_delta_ffi_fn_method_pairingrequest_accept(uint64_t ptr
+);
+#endif
+#ifndef UNIFFI_FFIDEF_UNIFFI_DELTA_FFI_FN_METHOD_PAIRINGREQUEST_CODE
+#define UNIFFI_FFIDEF_UNIFFI_DELTA_FFI_FN_METHOD_PAIRINGREQUEST_CODE
+RustBuffer uniffi_delta_ffi_fn_method_pairingrequest_code(uint64_t ptr, RustCallStatus *_Nonnull out_status
+);
+#endif
+#ifndef UNIFFI_FFIDEF_UNIFFI_DELTA_FFI_FN_METHOD_PAIRINGREQUEST_DEVICE
+#define UNIFFI_FFIDEF_UNIFFI_DELTA_FFI_FN_METHOD_PAIRINGREQUEST_DEVICE
+RustBuffer uniffi_delta_ffi_fn_method_pairingrequest_device(uint64_t ptr, RustCallStatus *_Nonnull out_status
 );
 #endif
 #ifndef UNIFFI_FFIDEF_UNIFFI_DELTA_FFI_FN_CLONE_KEYSNAPSHOT
@@ -1179,6 +1299,12 @@ uint16_t uniffi_delta_ffi_checksum_method_delta_run_once(void
     
 );
 #endif
+#ifndef UNIFFI_FFIDEF_UNIFFI_DELTA_FFI_CHECKSUM_METHOD_DELTA_SET_READ_KEY
+#define UNIFFI_FFIDEF_UNIFFI_DELTA_FFI_CHECKSUM_METHOD_DELTA_SET_READ_KEY
+uint16_t uniffi_delta_ffi_checksum_method_delta_set_read_key(void
+    
+);
+#endif
 #ifndef UNIFFI_FFIDEF_UNIFFI_DELTA_FFI_CHECKSUM_METHOD_DELTA_SIGNAL
 #define UNIFFI_FFIDEF_UNIFFI_DELTA_FFI_CHECKSUM_METHOD_DELTA_SIGNAL
 uint16_t uniffi_delta_ffi_checksum_method_delta_signal(void
@@ -1209,6 +1335,36 @@ uint16_t uniffi_delta_ffi_checksum_method_delta_topics(void
     
 );
 #endif
+#ifndef UNIFFI_FFIDEF_UNIFFI_DELTA_FFI_CHECKSUM_METHOD_DELTA_IDENTITY
+#define UNIFFI_FFIDEF_UNIFFI_DELTA_FFI_CHECKSUM_METHOD_DELTA_IDENTITY
+uint16_t uniffi_delta_ffi_checksum_method_delta_identity(void
+    
+);
+#endif
+#ifndef UNIFFI_FFIDEF_UNIFFI_DELTA_FFI_CHECKSUM_METHOD_DELTA_JOIN
+#define UNIFFI_FFIDEF_UNIFFI_DELTA_FFI_CHECKSUM_METHOD_DELTA_JOIN
+uint16_t uniffi_delta_ffi_checksum_method_delta_join(void
+    
+);
+#endif
+#ifndef UNIFFI_FFIDEF_UNIFFI_DELTA_FFI_CHECKSUM_METHOD_DELTA_OWN_DEVICES
+#define UNIFFI_FFIDEF_UNIFFI_DELTA_FFI_CHECKSUM_METHOD_DELTA_OWN_DEVICES
+uint16_t uniffi_delta_ffi_checksum_method_delta_own_devices(void
+    
+);
+#endif
+#ifndef UNIFFI_FFIDEF_UNIFFI_DELTA_FFI_CHECKSUM_METHOD_DELTA_PAIR
+#define UNIFFI_FFIDEF_UNIFFI_DELTA_FFI_CHECKSUM_METHOD_DELTA_PAIR
+uint16_t uniffi_delta_ffi_checksum_method_delta_pair(void
+    
+);
+#endif
+#ifndef UNIFFI_FFIDEF_UNIFFI_DELTA_FFI_CHECKSUM_METHOD_DELTA_REVOKE_DEVICE
+#define UNIFFI_FFIDEF_UNIFFI_DELTA_FFI_CHECKSUM_METHOD_DELTA_REVOKE_DEVICE
+uint16_t uniffi_delta_ffi_checksum_method_delta_revoke_device(void
+    
+);
+#endif
 #ifndef UNIFFI_FFIDEF_UNIFFI_DELTA_FFI_CHECKSUM_METHOD_DELTA_CANCEL
 #define UNIFFI_FFIDEF_UNIFFI_DELTA_FFI_CHECKSUM_METHOD_DELTA_CANCEL
 uint16_t uniffi_delta_ffi_checksum_method_delta_cancel(void
@@ -1224,6 +1380,24 @@ uint16_t uniffi_delta_ffi_checksum_method_delta_outbox(void
 #ifndef UNIFFI_FFIDEF_UNIFFI_DELTA_FFI_CHECKSUM_METHOD_DELTA_RETRY
 #define UNIFFI_FFIDEF_UNIFFI_DELTA_FFI_CHECKSUM_METHOD_DELTA_RETRY
 uint16_t uniffi_delta_ffi_checksum_method_delta_retry(void
+    
+);
+#endif
+#ifndef UNIFFI_FFIDEF_UNIFFI_DELTA_FFI_CHECKSUM_METHOD_DELTA_MENTIONS
+#define UNIFFI_FFIDEF_UNIFFI_DELTA_FFI_CHECKSUM_METHOD_DELTA_MENTIONS
+uint16_t uniffi_delta_ffi_checksum_method_delta_mentions(void
+    
+);
+#endif
+#ifndef UNIFFI_FFIDEF_UNIFFI_DELTA_FFI_CHECKSUM_METHOD_DELTA_MESSAGES_BY
+#define UNIFFI_FFIDEF_UNIFFI_DELTA_FFI_CHECKSUM_METHOD_DELTA_MESSAGES_BY
+uint16_t uniffi_delta_ffi_checksum_method_delta_messages_by(void
+    
+);
+#endif
+#ifndef UNIFFI_FFIDEF_UNIFFI_DELTA_FFI_CHECKSUM_METHOD_DELTA_MESSAGES_RECEIVED
+#define UNIFFI_FFIDEF_UNIFFI_DELTA_FFI_CHECKSUM_METHOD_DELTA_MESSAGES_RECEIVED
+uint16_t uniffi_delta_ffi_checksum_method_delta_messages_received(void
     
 );
 #endif
@@ -1458,6 +1632,60 @@ uint16_t uniffi_delta_ffi_checksum_method_logsink_level(void
 #ifndef UNIFFI_FFIDEF_UNIFFI_DELTA_FFI_CHECKSUM_METHOD_LOGSINK_LOG
 #define UNIFFI_FFIDEF_UNIFFI_DELTA_FFI_CHECKSUM_METHOD_LOGSINK_LOG
 uint16_t uniffi_delta_ffi_checksum_method_logsink_log(void
+    
+);
+#endif
+#ifndef UNIFFI_FFIDEF_UNIFFI_DELTA_FFI_CHECKSUM_METHOD_PAIRINGGUEST_CANCEL
+#define UNIFFI_FFIDEF_UNIFFI_DELTA_FFI_CHECKSUM_METHOD_PAIRINGGUEST_CANCEL
+uint16_t uniffi_delta_ffi_checksum_method_pairingguest_cancel(void
+    
+);
+#endif
+#ifndef UNIFFI_FFIDEF_UNIFFI_DELTA_FFI_CHECKSUM_METHOD_PAIRINGGUEST_CODE
+#define UNIFFI_FFIDEF_UNIFFI_DELTA_FFI_CHECKSUM_METHOD_PAIRINGGUEST_CODE
+uint16_t uniffi_delta_ffi_checksum_method_pairingguest_code(void
+    
+);
+#endif
+#ifndef UNIFFI_FFIDEF_UNIFFI_DELTA_FFI_CHECKSUM_METHOD_PAIRINGGUEST_JOINED
+#define UNIFFI_FFIDEF_UNIFFI_DELTA_FFI_CHECKSUM_METHOD_PAIRINGGUEST_JOINED
+uint16_t uniffi_delta_ffi_checksum_method_pairingguest_joined(void
+    
+);
+#endif
+#ifndef UNIFFI_FFIDEF_UNIFFI_DELTA_FFI_CHECKSUM_METHOD_PAIRINGHOST_ASKED
+#define UNIFFI_FFIDEF_UNIFFI_DELTA_FFI_CHECKSUM_METHOD_PAIRINGHOST_ASKED
+uint16_t uniffi_delta_ffi_checksum_method_pairinghost_asked(void
+    
+);
+#endif
+#ifndef UNIFFI_FFIDEF_UNIFFI_DELTA_FFI_CHECKSUM_METHOD_PAIRINGHOST_CANCEL
+#define UNIFFI_FFIDEF_UNIFFI_DELTA_FFI_CHECKSUM_METHOD_PAIRINGHOST_CANCEL
+uint16_t uniffi_delta_ffi_checksum_method_pairinghost_cancel(void
+    
+);
+#endif
+#ifndef UNIFFI_FFIDEF_UNIFFI_DELTA_FFI_CHECKSUM_METHOD_PAIRINGHOST_TEXT
+#define UNIFFI_FFIDEF_UNIFFI_DELTA_FFI_CHECKSUM_METHOD_PAIRINGHOST_TEXT
+uint16_t uniffi_delta_ffi_checksum_method_pairinghost_text(void
+    
+);
+#endif
+#ifndef UNIFFI_FFIDEF_UNIFFI_DELTA_FFI_CHECKSUM_METHOD_PAIRINGREQUEST_ACCEPT
+#define UNIFFI_FFIDEF_UNIFFI_DELTA_FFI_CHECKSUM_METHOD_PAIRINGREQUEST_ACCEPT
+uint16_t uniffi_delta_ffi_checksum_method_pairingrequest_accept(void
+    
+);
+#endif
+#ifndef UNIFFI_FFIDEF_UNIFFI_DELTA_FFI_CHECKSUM_METHOD_PAIRINGREQUEST_CODE
+#define UNIFFI_FFIDEF_UNIFFI_DELTA_FFI_CHECKSUM_METHOD_PAIRINGREQUEST_CODE
+uint16_t uniffi_delta_ffi_checksum_method_pairingrequest_code(void
+    
+);
+#endif
+#ifndef UNIFFI_FFIDEF_UNIFFI_DELTA_FFI_CHECKSUM_METHOD_PAIRINGREQUEST_DEVICE
+#define UNIFFI_FFIDEF_UNIFFI_DELTA_FFI_CHECKSUM_METHOD_PAIRINGREQUEST_DEVICE
+uint16_t uniffi_delta_ffi_checksum_method_pairingrequest_device(void
     
 );
 #endif

@@ -786,6 +786,12 @@ public protocol DeltaProtocol: AnyObject, Sendable {
     func runOnce(deadline: TimeInterval) async throws  -> RunSummary
     
     /**
+     * Keeps the key (32 bytes, an Ed25519 seed) that this device proves where a public topic's server asks readers for one
+     * (`no_read_key`, `wrong_read_key`); without a key it is forgotten.
+     */
+    func setReadKey(topic: TopicId, key: Data?) async throws 
+    
+    /**
      * Sends a signal (presence, typing: 1 to 3840 bytes) to whoever listens to the topic now. Nobody stores it; at
      * most one in five seconds leaves for a topic, the latest.
      */
@@ -814,6 +820,34 @@ public protocol DeltaProtocol: AnyObject, Sendable {
     func topics() async throws  -> [TopicId]
     
     /**
+     * Whose device this is: the person whose words certified it, or a person of its own.
+     */
+    func identity() async throws  -> Identity
+    
+    /**
+     * Asks to become a device of the person whose device shows this text. Refused with `certified` when this one is
+     * somebody's already.
+     */
+    func join(text: String) async throws  -> PairingGuest
+    
+    /**
+     * The person's devices, as far as this one has heard of them, this one included.
+     */
+    func ownDevices() async throws  -> [OwnDevice]
+    
+    /**
+     * Begins to make a further device this person's. Needs a network on both. Refused with `not_the_identity` where the
+     * person's words are on another device.
+     */
+    func pair() async throws  -> PairingHost
+    
+    /**
+     * Revokes a device (an author) of this person, for good. Conversations change their keys: those that this device may move now,
+     * the others by their managers. Refused with `not_the_identity` where the person's words are on another device.
+     */
+    func revokeDevice(author: Author) async throws 
+    
+    /**
      * Takes back an operation of this device: removed, when it never left; otherwise, if it is a message, deleted by a
      * further operation. Anything else is refused with the code `not_cancellable`.
      */
@@ -832,6 +866,25 @@ public protocol DeltaProtocol: AnyObject, Sendable {
     func retry(topic: TopicId) async throws  -> UInt64
     
     /**
+     * A page of the messages that mention somebody, in one topic or all: what came last to this device first, at most
+     * 1000. The next page begins `before` the `arrival` of the last.
+     */
+    func mentions(who: Author, limit: UInt32, topic: TopicId?, before: Int64?) async throws  -> [Mention]
+    
+    /**
+     * A page of one author's messages in a topic, oldest first, tombstones included; at most 1000. With `since` and
+     * `until` only those that a server received in that time.
+     */
+    func messagesBy(topic: TopicId, author: Author, page: MessagePage, limit: UInt32, since: Date?, until: Date?) async throws  -> [Message]
+    
+    /**
+     * A page of the messages of a topic that a server received from `since` on and before `until`, in that order; at
+     * most 1000. A server's clock may go back: it is not the order in which messages are shown. The next page goes on
+     * at this one's `next`.
+     */
+    func messagesReceived(topic: TopicId, limit: UInt32, since: Date?, until: Date?, after: ReceiptPlace?) async throws  -> ReceivedPage
+    
+    /**
      * One message.
      */
     func message(id: OperationId) async throws  -> Message?
@@ -847,10 +900,10 @@ public protocol DeltaProtocol: AnyObject, Sendable {
     func messages(topic: TopicId, page: MessagePage, limit: UInt32) async throws  -> [Message]
     
     /**
-     * The person behind a device in a topic, as the space it belongs to was told; otherwise the device is a person of its
+     * The person behind a device (an author) in a topic, as the space it belongs to was told; otherwise the device is a person of its
      * own.
      */
-    func person(topic: TopicId, device: Author) async throws  -> Identity
+    func person(topic: TopicId, author: Author) async throws  -> Identity
     
     /**
      * An author's profile in one conversation.
@@ -889,9 +942,9 @@ public protocol DeltaProtocol: AnyObject, Sendable {
     func acceptInvitation(invitation: String) async throws  -> Place
     
     /**
-     * What happened in a space, newest first, at most 1000 lines: those below `before`, the newest without it.
+     * What happened in a space, newest first, at most 1000 lines: those below the place `before`, the newest without it.
      */
-    func auditLog(space: LogId, limit: UInt32, before: UInt32?) async throws  -> [AuditLine]
+    func auditLog(space: LogId, limit: UInt32, before: AuditPlace?) async throws  -> [AuditLine]
     
     /**
      * Changes a space, its rooms or its members. What the space would not count is refused with the code
@@ -926,9 +979,9 @@ public protocol DeltaProtocol: AnyObject, Sendable {
     func joinRequests(space: LogId) async throws  -> [JoinRequest]
     
     /**
-     * Members of a space, and whoever is banned from it.
+     * Members of a space, and whoever is banned from it, by their keys: at most `limit` (1000) of those after `after`.
      */
-    func members(space: LogId) async throws  -> [Member]
+    func members(space: LogId, limit: UInt32, after: Identity?) async throws  -> [Member]
     
     /**
      * The rooms of a space, archived and deleted ones included.
@@ -1314,6 +1367,26 @@ open func runOnce(deadline: TimeInterval)async throws  -> RunSummary  {
 }
     
     /**
+     * Keeps the key (32 bytes, an Ed25519 seed) that this device proves where a public topic's server asks readers for one
+     * (`no_read_key`, `wrong_read_key`); without a key it is forgotten.
+     */
+open func setReadKey(topic: TopicId, key: Data? = nil)async throws   {
+    return
+        try  await uniffiRustCallAsync(
+            rustFutureFunc: {
+                uniffi_delta_ffi_fn_method_delta_set_read_key(
+                        self.uniffiCloneHandle(),FfiConverterTypeTopicId_lower(topic),FfiConverterOptionData.lower(key)
+                )
+            },
+            pollFunc: ffi_delta_ffi_rust_future_poll_void,
+            completeFunc: ffi_delta_ffi_rust_future_complete_void,
+            freeFunc: ffi_delta_ffi_rust_future_free_void,
+            liftFunc: { $0 },
+            errorHandler: FfiConverterTypeDeltaError_lift
+        )
+}
+    
+    /**
      * Sends a signal (presence, typing: 1 to 3840 bytes) to whoever listens to the topic now. Nobody stores it; at
      * most one in five seconds leaves for a topic, the latest.
      */
@@ -1412,6 +1485,104 @@ open func topics()async throws  -> [TopicId]  {
 }
     
     /**
+     * Whose device this is: the person whose words certified it, or a person of its own.
+     */
+open func identity()async throws  -> Identity  {
+    return
+        try  await uniffiRustCallAsync(
+            rustFutureFunc: {
+                uniffi_delta_ffi_fn_method_delta_identity(
+                        self.uniffiCloneHandle()
+                )
+            },
+            pollFunc: ffi_delta_ffi_rust_future_poll_rust_buffer,
+            completeFunc: ffi_delta_ffi_rust_future_complete_rust_buffer,
+            freeFunc: ffi_delta_ffi_rust_future_free_rust_buffer,
+            liftFunc: FfiConverterTypeIdentity_lift,
+            errorHandler: FfiConverterTypeDeltaError_lift
+        )
+}
+    
+    /**
+     * Asks to become a device of the person whose device shows this text. Refused with `certified` when this one is
+     * somebody's already.
+     */
+open func join(text: String)async throws  -> PairingGuest  {
+    return
+        try  await uniffiRustCallAsync(
+            rustFutureFunc: {
+                uniffi_delta_ffi_fn_method_delta_join(
+                        self.uniffiCloneHandle(),FfiConverterString.lower(text)
+                )
+            },
+            pollFunc: ffi_delta_ffi_rust_future_poll_u64,
+            completeFunc: ffi_delta_ffi_rust_future_complete_u64,
+            freeFunc: ffi_delta_ffi_rust_future_free_u64,
+            liftFunc: FfiConverterTypePairingGuest_lift,
+            errorHandler: FfiConverterTypeDeltaError_lift
+        )
+}
+    
+    /**
+     * The person's devices, as far as this one has heard of them, this one included.
+     */
+open func ownDevices()async throws  -> [OwnDevice]  {
+    return
+        try  await uniffiRustCallAsync(
+            rustFutureFunc: {
+                uniffi_delta_ffi_fn_method_delta_own_devices(
+                        self.uniffiCloneHandle()
+                )
+            },
+            pollFunc: ffi_delta_ffi_rust_future_poll_rust_buffer,
+            completeFunc: ffi_delta_ffi_rust_future_complete_rust_buffer,
+            freeFunc: ffi_delta_ffi_rust_future_free_rust_buffer,
+            liftFunc: FfiConverterSequenceTypeOwnDevice.lift,
+            errorHandler: FfiConverterTypeDeltaError_lift
+        )
+}
+    
+    /**
+     * Begins to make a further device this person's. Needs a network on both. Refused with `not_the_identity` where the
+     * person's words are on another device.
+     */
+open func pair()async throws  -> PairingHost  {
+    return
+        try  await uniffiRustCallAsync(
+            rustFutureFunc: {
+                uniffi_delta_ffi_fn_method_delta_pair(
+                        self.uniffiCloneHandle()
+                )
+            },
+            pollFunc: ffi_delta_ffi_rust_future_poll_u64,
+            completeFunc: ffi_delta_ffi_rust_future_complete_u64,
+            freeFunc: ffi_delta_ffi_rust_future_free_u64,
+            liftFunc: FfiConverterTypePairingHost_lift,
+            errorHandler: FfiConverterTypeDeltaError_lift
+        )
+}
+    
+    /**
+     * Revokes a device (an author) of this person, for good. Conversations change their keys: those that this device may move now,
+     * the others by their managers. Refused with `not_the_identity` where the person's words are on another device.
+     */
+open func revokeDevice(author: Author)async throws   {
+    return
+        try  await uniffiRustCallAsync(
+            rustFutureFunc: {
+                uniffi_delta_ffi_fn_method_delta_revoke_device(
+                        self.uniffiCloneHandle(),FfiConverterTypeAuthor_lower(author)
+                )
+            },
+            pollFunc: ffi_delta_ffi_rust_future_poll_void,
+            completeFunc: ffi_delta_ffi_rust_future_complete_void,
+            freeFunc: ffi_delta_ffi_rust_future_free_void,
+            liftFunc: { $0 },
+            errorHandler: FfiConverterTypeDeltaError_lift
+        )
+}
+    
+    /**
      * Takes back an operation of this device: removed, when it never left; otherwise, if it is a message, deleted by a
      * further operation. Anything else is refused with the code `not_cancellable`.
      */
@@ -1467,6 +1638,67 @@ open func retry(topic: TopicId)async throws  -> UInt64  {
             completeFunc: ffi_delta_ffi_rust_future_complete_u64,
             freeFunc: ffi_delta_ffi_rust_future_free_u64,
             liftFunc: FfiConverterUInt64.lift,
+            errorHandler: FfiConverterTypeDeltaError_lift
+        )
+}
+    
+    /**
+     * A page of the messages that mention somebody, in one topic or all: what came last to this device first, at most
+     * 1000. The next page begins `before` the `arrival` of the last.
+     */
+open func mentions(who: Author, limit: UInt32, topic: TopicId? = nil, before: Int64? = nil)async throws  -> [Mention]  {
+    return
+        try  await uniffiRustCallAsync(
+            rustFutureFunc: {
+                uniffi_delta_ffi_fn_method_delta_mentions(
+                        self.uniffiCloneHandle(),FfiConverterTypeAuthor_lower(who),FfiConverterUInt32.lower(limit),FfiConverterOptionTypeTopicId.lower(topic),FfiConverterOptionInt64.lower(before)
+                )
+            },
+            pollFunc: ffi_delta_ffi_rust_future_poll_rust_buffer,
+            completeFunc: ffi_delta_ffi_rust_future_complete_rust_buffer,
+            freeFunc: ffi_delta_ffi_rust_future_free_rust_buffer,
+            liftFunc: FfiConverterSequenceTypeMention.lift,
+            errorHandler: FfiConverterTypeDeltaError_lift
+        )
+}
+    
+    /**
+     * A page of one author's messages in a topic, oldest first, tombstones included; at most 1000. With `since` and
+     * `until` only those that a server received in that time.
+     */
+open func messagesBy(topic: TopicId, author: Author, page: MessagePage, limit: UInt32, since: Date? = nil, until: Date? = nil)async throws  -> [Message]  {
+    return
+        try  await uniffiRustCallAsync(
+            rustFutureFunc: {
+                uniffi_delta_ffi_fn_method_delta_messages_by(
+                        self.uniffiCloneHandle(),FfiConverterTypeTopicId_lower(topic),FfiConverterTypeAuthor_lower(author),FfiConverterTypeMessagePage_lower(page),FfiConverterUInt32.lower(limit),FfiConverterOptionTimestamp.lower(since),FfiConverterOptionTimestamp.lower(until)
+                )
+            },
+            pollFunc: ffi_delta_ffi_rust_future_poll_rust_buffer,
+            completeFunc: ffi_delta_ffi_rust_future_complete_rust_buffer,
+            freeFunc: ffi_delta_ffi_rust_future_free_rust_buffer,
+            liftFunc: FfiConverterSequenceTypeMessage.lift,
+            errorHandler: FfiConverterTypeDeltaError_lift
+        )
+}
+    
+    /**
+     * A page of the messages of a topic that a server received from `since` on and before `until`, in that order; at
+     * most 1000. A server's clock may go back: it is not the order in which messages are shown. The next page goes on
+     * at this one's `next`.
+     */
+open func messagesReceived(topic: TopicId, limit: UInt32, since: Date? = nil, until: Date? = nil, after: ReceiptPlace? = nil)async throws  -> ReceivedPage  {
+    return
+        try  await uniffiRustCallAsync(
+            rustFutureFunc: {
+                uniffi_delta_ffi_fn_method_delta_messages_received(
+                        self.uniffiCloneHandle(),FfiConverterTypeTopicId_lower(topic),FfiConverterUInt32.lower(limit),FfiConverterOptionTimestamp.lower(since),FfiConverterOptionTimestamp.lower(until),FfiConverterOptionTypeReceiptPlace.lower(after)
+                )
+            },
+            pollFunc: ffi_delta_ffi_rust_future_poll_rust_buffer,
+            completeFunc: ffi_delta_ffi_rust_future_complete_rust_buffer,
+            freeFunc: ffi_delta_ffi_rust_future_free_rust_buffer,
+            liftFunc: FfiConverterTypeReceivedPage_lift,
             errorHandler: FfiConverterTypeDeltaError_lift
         )
 }
@@ -1529,15 +1761,15 @@ open func messages(topic: TopicId, page: MessagePage, limit: UInt32)async throws
 }
     
     /**
-     * The person behind a device in a topic, as the space it belongs to was told; otherwise the device is a person of its
+     * The person behind a device (an author) in a topic, as the space it belongs to was told; otherwise the device is a person of its
      * own.
      */
-open func person(topic: TopicId, device: Author)async throws  -> Identity  {
+open func person(topic: TopicId, author: Author)async throws  -> Identity  {
     return
         try  await uniffiRustCallAsync(
             rustFutureFunc: {
                 uniffi_delta_ffi_fn_method_delta_person(
-                        self.uniffiCloneHandle(),FfiConverterTypeTopicId_lower(topic),FfiConverterTypeAuthor_lower(device)
+                        self.uniffiCloneHandle(),FfiConverterTypeTopicId_lower(topic),FfiConverterTypeAuthor_lower(author)
                 )
             },
             pollFunc: ffi_delta_ffi_rust_future_poll_rust_buffer,
@@ -1683,14 +1915,14 @@ open func acceptInvitation(invitation: String)async throws  -> Place  {
 }
     
     /**
-     * What happened in a space, newest first, at most 1000 lines: those below `before`, the newest without it.
+     * What happened in a space, newest first, at most 1000 lines: those below the place `before`, the newest without it.
      */
-open func auditLog(space: LogId, limit: UInt32, before: UInt32? = nil)async throws  -> [AuditLine]  {
+open func auditLog(space: LogId, limit: UInt32, before: AuditPlace? = nil)async throws  -> [AuditLine]  {
     return
         try  await uniffiRustCallAsync(
             rustFutureFunc: {
                 uniffi_delta_ffi_fn_method_delta_audit_log(
-                        self.uniffiCloneHandle(),FfiConverterTypeLogId_lower(space),FfiConverterUInt32.lower(limit),FfiConverterOptionUInt32.lower(before)
+                        self.uniffiCloneHandle(),FfiConverterTypeLogId_lower(space),FfiConverterUInt32.lower(limit),FfiConverterOptionTypeAuditPlace.lower(before)
                 )
             },
             pollFunc: ffi_delta_ffi_rust_future_poll_rust_buffer,
@@ -1818,14 +2050,14 @@ open func joinRequests(space: LogId)async throws  -> [JoinRequest]  {
 }
     
     /**
-     * Members of a space, and whoever is banned from it.
+     * Members of a space, and whoever is banned from it, by their keys: at most `limit` (1000) of those after `after`.
      */
-open func members(space: LogId)async throws  -> [Member]  {
+open func members(space: LogId, limit: UInt32 = UInt32(1000), after: Identity? = nil)async throws  -> [Member]  {
     return
         try  await uniffiRustCallAsync(
             rustFutureFunc: {
                 uniffi_delta_ffi_fn_method_delta_members(
-                        self.uniffiCloneHandle(),FfiConverterTypeLogId_lower(space)
+                        self.uniffiCloneHandle(),FfiConverterTypeLogId_lower(space),FfiConverterUInt32.lower(limit),FfiConverterOptionTypeIdentity.lower(after)
                 )
             },
             pollFunc: ffi_delta_ffi_rust_future_poll_rust_buffer,
@@ -3096,6 +3328,529 @@ public func FfiConverterTypeLogSink_lower(_ value: LogSink) -> UInt64 {
 
 
 /**
+ * A pairing on the device that was given the text.
+ */
+public protocol PairingGuestProtocol: AnyObject, Sendable {
+    
+    /**
+     * Waits no longer. Again is harmless.
+     */
+    func cancel() 
+    
+    /**
+     * Waits for the device of the text. Show the six digits: its person compares them there. Fails with `pairing_taken`
+     * when another device was answered: somebody else has the text, so confirm nothing.
+     */
+    func code() async throws  -> String
+    
+    /**
+     * Waits until the other device has accepted, and becomes a device of its person: with the person's topics, which fill
+     * as they are read. Again gives the same.
+     */
+    func joined() async throws  -> Identity
+    
+}
+/**
+ * A pairing on the device that was given the text.
+ */
+open class PairingGuest: PairingGuestProtocol, @unchecked Sendable {
+    fileprivate let handle: UInt64
+
+    /// Used to instantiate a [FFIObject] without an actual handle, for fakes in tests, mostly.
+#if swift(>=5.8)
+    @_documentation(visibility: private)
+#endif
+    public struct NoHandle {
+        public init() {}
+    }
+
+    // TODO: We'd like this to be `private` but for Swifty reasons,
+    // we can't implement `FfiConverter` without making this `required` and we can't
+    // make it `required` without making it `public`.
+#if swift(>=5.8)
+    @_documentation(visibility: private)
+#endif
+    required public init(unsafeFromHandle handle: UInt64) {
+        self.handle = handle
+    }
+
+    // This constructor can be used to instantiate a fake object.
+    // - Parameter noHandle: Placeholder value so we can have a constructor separate from the default empty one that may be implemented for classes extending [FFIObject].
+    //
+    // - Warning:
+    //     Any object instantiated with this constructor cannot be passed to an actual Rust-backed object. Since there isn't a backing handle the FFI lower functions will crash.
+#if swift(>=5.8)
+    @_documentation(visibility: private)
+#endif
+    public init(noHandle: NoHandle) {
+        self.handle = 0
+    }
+
+#if swift(>=5.8)
+    @_documentation(visibility: private)
+#endif
+    public func uniffiCloneHandle() -> UInt64 {
+        return try! rustCall { uniffi_delta_ffi_fn_clone_pairingguest(self.handle, $0) }
+    }
+    // No primary constructor declared for this class.
+
+    deinit {
+        if handle == 0 {
+            // Mock objects have handle=0 don't try to free them
+            return
+        }
+
+        try! rustCall { uniffi_delta_ffi_fn_free_pairingguest(handle, $0) }
+    }
+
+    
+
+    
+    /**
+     * Waits no longer. Again is harmless.
+     */
+open func cancel()  {try! rustCall() {
+        uniffiCallStatus in
+    uniffi_delta_ffi_fn_method_pairingguest_cancel(
+            self.uniffiCloneHandle(),uniffiCallStatus
+    )
+}
+}
+    
+    /**
+     * Waits for the device of the text. Show the six digits: its person compares them there. Fails with `pairing_taken`
+     * when another device was answered: somebody else has the text, so confirm nothing.
+     */
+open func code()async throws  -> String  {
+    return
+        try  await uniffiRustCallAsync(
+            rustFutureFunc: {
+                uniffi_delta_ffi_fn_method_pairingguest_code(
+                        self.uniffiCloneHandle()
+                )
+            },
+            pollFunc: ffi_delta_ffi_rust_future_poll_rust_buffer,
+            completeFunc: ffi_delta_ffi_rust_future_complete_rust_buffer,
+            freeFunc: ffi_delta_ffi_rust_future_free_rust_buffer,
+            liftFunc: FfiConverterString.lift,
+            errorHandler: FfiConverterTypeDeltaError_lift
+        )
+}
+    
+    /**
+     * Waits until the other device has accepted, and becomes a device of its person: with the person's topics, which fill
+     * as they are read. Again gives the same.
+     */
+open func joined()async throws  -> Identity  {
+    return
+        try  await uniffiRustCallAsync(
+            rustFutureFunc: {
+                uniffi_delta_ffi_fn_method_pairingguest_joined(
+                        self.uniffiCloneHandle()
+                )
+            },
+            pollFunc: ffi_delta_ffi_rust_future_poll_rust_buffer,
+            completeFunc: ffi_delta_ffi_rust_future_complete_rust_buffer,
+            freeFunc: ffi_delta_ffi_rust_future_free_rust_buffer,
+            liftFunc: FfiConverterTypeIdentity_lift,
+            errorHandler: FfiConverterTypeDeltaError_lift
+        )
+}
+    
+
+    
+}
+
+
+#if swift(>=5.8)
+@_documentation(visibility: private)
+#endif
+public struct FfiConverterTypePairingGuest: FfiConverter {
+    typealias FfiType = UInt64
+    typealias SwiftType = PairingGuest
+
+    public static func lift(_ handle: UInt64) throws -> PairingGuest {
+        return PairingGuest(unsafeFromHandle: handle)
+    }
+
+    public static func lower(_ value: PairingGuest) -> UInt64 {
+        return value.uniffiCloneHandle()
+    }
+
+    public static func read(from buf: inout (data: Data, offset: Data.Index)) throws -> PairingGuest {
+        let handle: UInt64 = try readInt(&buf)
+        return try lift(handle)
+    }
+
+    public static func write(_ value: PairingGuest, into buf: inout [UInt8]) {
+        writeInt(&buf, lower(value))
+    }
+}
+
+
+#if swift(>=5.8)
+@_documentation(visibility: private)
+#endif
+public func FfiConverterTypePairingGuest_lift(_ handle: UInt64) throws -> PairingGuest {
+    return try FfiConverterTypePairingGuest.lift(handle)
+}
+
+#if swift(>=5.8)
+@_documentation(visibility: private)
+#endif
+public func FfiConverterTypePairingGuest_lower(_ value: PairingGuest) -> UInt64 {
+    return FfiConverterTypePairingGuest.lower(value)
+}
+
+
+
+
+
+
+/**
+ * A pairing on the device that holds the person's words.
+ */
+public protocol PairingHostProtocol: AnyObject, Sendable {
+    
+    /**
+     * Waits for the first device that asks; again gives the same. Fails with `pairing_expired` when none does in time, or
+     * when the pairing is cancelled.
+     */
+    func asked() async throws  -> PairingRequest
+    
+    /**
+     * Waits no longer: the text is worth nothing any more. Again is harmless.
+     */
+    func cancel() 
+    
+    /**
+     * What to show, as text or QR code, for ten minutes. A secret: whoever has it may ask to be paired.
+     */
+    func text()  -> String
+    
+}
+/**
+ * A pairing on the device that holds the person's words.
+ */
+open class PairingHost: PairingHostProtocol, @unchecked Sendable {
+    fileprivate let handle: UInt64
+
+    /// Used to instantiate a [FFIObject] without an actual handle, for fakes in tests, mostly.
+#if swift(>=5.8)
+    @_documentation(visibility: private)
+#endif
+    public struct NoHandle {
+        public init() {}
+    }
+
+    // TODO: We'd like this to be `private` but for Swifty reasons,
+    // we can't implement `FfiConverter` without making this `required` and we can't
+    // make it `required` without making it `public`.
+#if swift(>=5.8)
+    @_documentation(visibility: private)
+#endif
+    required public init(unsafeFromHandle handle: UInt64) {
+        self.handle = handle
+    }
+
+    // This constructor can be used to instantiate a fake object.
+    // - Parameter noHandle: Placeholder value so we can have a constructor separate from the default empty one that may be implemented for classes extending [FFIObject].
+    //
+    // - Warning:
+    //     Any object instantiated with this constructor cannot be passed to an actual Rust-backed object. Since there isn't a backing handle the FFI lower functions will crash.
+#if swift(>=5.8)
+    @_documentation(visibility: private)
+#endif
+    public init(noHandle: NoHandle) {
+        self.handle = 0
+    }
+
+#if swift(>=5.8)
+    @_documentation(visibility: private)
+#endif
+    public func uniffiCloneHandle() -> UInt64 {
+        return try! rustCall { uniffi_delta_ffi_fn_clone_pairinghost(self.handle, $0) }
+    }
+    // No primary constructor declared for this class.
+
+    deinit {
+        if handle == 0 {
+            // Mock objects have handle=0 don't try to free them
+            return
+        }
+
+        try! rustCall { uniffi_delta_ffi_fn_free_pairinghost(handle, $0) }
+    }
+
+    
+
+    
+    /**
+     * Waits for the first device that asks; again gives the same. Fails with `pairing_expired` when none does in time, or
+     * when the pairing is cancelled.
+     */
+open func asked()async throws  -> PairingRequest  {
+    return
+        try  await uniffiRustCallAsync(
+            rustFutureFunc: {
+                uniffi_delta_ffi_fn_method_pairinghost_asked(
+                        self.uniffiCloneHandle()
+                )
+            },
+            pollFunc: ffi_delta_ffi_rust_future_poll_u64,
+            completeFunc: ffi_delta_ffi_rust_future_complete_u64,
+            freeFunc: ffi_delta_ffi_rust_future_free_u64,
+            liftFunc: FfiConverterTypePairingRequest_lift,
+            errorHandler: FfiConverterTypeDeltaError_lift
+        )
+}
+    
+    /**
+     * Waits no longer: the text is worth nothing any more. Again is harmless.
+     */
+open func cancel()  {try! rustCall() {
+        uniffiCallStatus in
+    uniffi_delta_ffi_fn_method_pairinghost_cancel(
+            self.uniffiCloneHandle(),uniffiCallStatus
+    )
+}
+}
+    
+    /**
+     * What to show, as text or QR code, for ten minutes. A secret: whoever has it may ask to be paired.
+     */
+open func text() -> String  {
+    return try!  FfiConverterString.lift(try! rustCall() {
+        uniffiCallStatus in
+    uniffi_delta_ffi_fn_method_pairinghost_text(
+            self.uniffiCloneHandle(),uniffiCallStatus
+    )
+})
+}
+    
+
+    
+}
+
+
+#if swift(>=5.8)
+@_documentation(visibility: private)
+#endif
+public struct FfiConverterTypePairingHost: FfiConverter {
+    typealias FfiType = UInt64
+    typealias SwiftType = PairingHost
+
+    public static func lift(_ handle: UInt64) throws -> PairingHost {
+        return PairingHost(unsafeFromHandle: handle)
+    }
+
+    public static func lower(_ value: PairingHost) -> UInt64 {
+        return value.uniffiCloneHandle()
+    }
+
+    public static func read(from buf: inout (data: Data, offset: Data.Index)) throws -> PairingHost {
+        let handle: UInt64 = try readInt(&buf)
+        return try lift(handle)
+    }
+
+    public static func write(_ value: PairingHost, into buf: inout [UInt8]) {
+        writeInt(&buf, lower(value))
+    }
+}
+
+
+#if swift(>=5.8)
+@_documentation(visibility: private)
+#endif
+public func FfiConverterTypePairingHost_lift(_ handle: UInt64) throws -> PairingHost {
+    return try FfiConverterTypePairingHost.lift(handle)
+}
+
+#if swift(>=5.8)
+@_documentation(visibility: private)
+#endif
+public func FfiConverterTypePairingHost_lower(_ value: PairingHost) -> UInt64 {
+    return FfiConverterTypePairingHost.lower(value)
+}
+
+
+
+
+
+
+/**
+ * A device that asks to become this person's.
+ */
+public protocol PairingRequestProtocol: AnyObject, Sendable {
+    
+    /**
+     * Makes the device this person's and hands it the person's topics. Durable here when it returns; keep the object open
+     * until it is sent (`statistics` counts nothing queued or sent). Again is harmless.
+     */
+    func accept() async throws 
+    
+    /**
+     * Six digits. Show them; accept the device only when its person sees the same there.
+     */
+    func code()  -> String
+    
+    /**
+     * The key of the device that asks.
+     */
+    func device()  -> Author
+    
+}
+/**
+ * A device that asks to become this person's.
+ */
+open class PairingRequest: PairingRequestProtocol, @unchecked Sendable {
+    fileprivate let handle: UInt64
+
+    /// Used to instantiate a [FFIObject] without an actual handle, for fakes in tests, mostly.
+#if swift(>=5.8)
+    @_documentation(visibility: private)
+#endif
+    public struct NoHandle {
+        public init() {}
+    }
+
+    // TODO: We'd like this to be `private` but for Swifty reasons,
+    // we can't implement `FfiConverter` without making this `required` and we can't
+    // make it `required` without making it `public`.
+#if swift(>=5.8)
+    @_documentation(visibility: private)
+#endif
+    required public init(unsafeFromHandle handle: UInt64) {
+        self.handle = handle
+    }
+
+    // This constructor can be used to instantiate a fake object.
+    // - Parameter noHandle: Placeholder value so we can have a constructor separate from the default empty one that may be implemented for classes extending [FFIObject].
+    //
+    // - Warning:
+    //     Any object instantiated with this constructor cannot be passed to an actual Rust-backed object. Since there isn't a backing handle the FFI lower functions will crash.
+#if swift(>=5.8)
+    @_documentation(visibility: private)
+#endif
+    public init(noHandle: NoHandle) {
+        self.handle = 0
+    }
+
+#if swift(>=5.8)
+    @_documentation(visibility: private)
+#endif
+    public func uniffiCloneHandle() -> UInt64 {
+        return try! rustCall { uniffi_delta_ffi_fn_clone_pairingrequest(self.handle, $0) }
+    }
+    // No primary constructor declared for this class.
+
+    deinit {
+        if handle == 0 {
+            // Mock objects have handle=0 don't try to free them
+            return
+        }
+
+        try! rustCall { uniffi_delta_ffi_fn_free_pairingrequest(handle, $0) }
+    }
+
+    
+
+    
+    /**
+     * Makes the device this person's and hands it the person's topics. Durable here when it returns; keep the object open
+     * until it is sent (`statistics` counts nothing queued or sent). Again is harmless.
+     */
+open func accept()async throws   {
+    return
+        try  await uniffiRustCallAsync(
+            rustFutureFunc: {
+                uniffi_delta_ffi_fn_method_pairingrequest_accept(
+                        self.uniffiCloneHandle()
+                )
+            },
+            pollFunc: ffi_delta_ffi_rust_future_poll_void,
+            completeFunc: ffi_delta_ffi_rust_future_complete_void,
+            freeFunc: ffi_delta_ffi_rust_future_free_void,
+            liftFunc: { $0 },
+            errorHandler: FfiConverterTypeDeltaError_lift
+        )
+}
+    
+    /**
+     * Six digits. Show them; accept the device only when its person sees the same there.
+     */
+open func code() -> String  {
+    return try!  FfiConverterString.lift(try! rustCall() {
+        uniffiCallStatus in
+    uniffi_delta_ffi_fn_method_pairingrequest_code(
+            self.uniffiCloneHandle(),uniffiCallStatus
+    )
+})
+}
+    
+    /**
+     * The key of the device that asks.
+     */
+open func device() -> Author  {
+    return try!  FfiConverterTypeAuthor_lift(try! rustCall() {
+        uniffiCallStatus in
+    uniffi_delta_ffi_fn_method_pairingrequest_device(
+            self.uniffiCloneHandle(),uniffiCallStatus
+    )
+})
+}
+    
+
+    
+}
+
+
+#if swift(>=5.8)
+@_documentation(visibility: private)
+#endif
+public struct FfiConverterTypePairingRequest: FfiConverter {
+    typealias FfiType = UInt64
+    typealias SwiftType = PairingRequest
+
+    public static func lift(_ handle: UInt64) throws -> PairingRequest {
+        return PairingRequest(unsafeFromHandle: handle)
+    }
+
+    public static func lower(_ value: PairingRequest) -> UInt64 {
+        return value.uniffiCloneHandle()
+    }
+
+    public static func read(from buf: inout (data: Data, offset: Data.Index)) throws -> PairingRequest {
+        let handle: UInt64 = try readInt(&buf)
+        return try lift(handle)
+    }
+
+    public static func write(_ value: PairingRequest, into buf: inout [UInt8]) {
+        writeInt(&buf, lower(value))
+    }
+}
+
+
+#if swift(>=5.8)
+@_documentation(visibility: private)
+#endif
+public func FfiConverterTypePairingRequest_lift(_ handle: UInt64) throws -> PairingRequest {
+    return try FfiConverterTypePairingRequest.lift(handle)
+}
+
+#if swift(>=5.8)
+@_documentation(visibility: private)
+#endif
+public func FfiConverterTypePairingRequest_lower(_ value: PairingRequest) -> UInt64 {
+    return FfiConverterTypePairingRequest.lower(value)
+}
+
+
+
+
+
+
+/**
  * A live subscription. It ends with [`Subscription::cancel`], when nobody holds it any more, or when the object is
  * closed.
  */
@@ -3271,13 +4026,9 @@ public func FfiConverterTypeSubscription_lower(_ value: Subscription) -> UInt64 
  */
 public struct AuditLine: Equatable, Hashable {
     /**
-     * Above that of everything it builds on: to be handed back for the page before it.
+     * Where it stands, with the operation.
      */
-    public let rank: UInt32
-    /**
-     * The operation.
-     */
-    public let id: OperationId
+    public let place: AuditPlace
     /**
      * Who did it.
      */
@@ -3299,11 +4050,8 @@ public struct AuditLine: Equatable, Hashable {
     // declare one manually.
     public init(
         /**
-         * Above that of everything it builds on: to be handed back for the page before it.
-         */rank: UInt32, 
-        /**
-         * The operation.
-         */id: OperationId, 
+         * Where it stands, with the operation.
+         */place: AuditPlace, 
         /**
          * Who did it.
          */who: Identity, 
@@ -3316,8 +4064,7 @@ public struct AuditLine: Equatable, Hashable {
         /**
          * The device it is about.
          */device: Author?) {
-        self.rank = rank
-        self.id = id
+        self.place = place
         self.who = who
         self.kind = kind
         self.subject = subject
@@ -3340,8 +4087,7 @@ public struct FfiConverterTypeAuditLine: FfiConverterRustBuffer {
     public static func read(from buf: inout (data: Data, offset: Data.Index)) throws -> AuditLine {
         return
             try AuditLine(
-                rank: FfiConverterUInt32.read(from: &buf), 
-                id: FfiConverterTypeOperationId.read(from: &buf), 
+                place: FfiConverterTypeAuditPlace.read(from: &buf), 
                 who: FfiConverterTypeIdentity.read(from: &buf), 
                 kind: FfiConverterString.read(from: &buf), 
                 subject: FfiConverterOptionTypeIdentity.read(from: &buf), 
@@ -3350,8 +4096,7 @@ public struct FfiConverterTypeAuditLine: FfiConverterRustBuffer {
     }
 
     public static func write(_ value: AuditLine, into buf: inout [UInt8]) {
-        FfiConverterUInt32.write(value.rank, into: &buf)
-        FfiConverterTypeOperationId.write(value.id, into: &buf)
+        FfiConverterTypeAuditPlace.write(value.place, into: &buf)
         FfiConverterTypeIdentity.write(value.who, into: &buf)
         FfiConverterString.write(value.kind, into: &buf)
         FfiConverterOptionTypeIdentity.write(value.subject, into: &buf)
@@ -3372,6 +4117,75 @@ public func FfiConverterTypeAuditLine_lift(_ buf: RustBuffer) throws -> AuditLin
 #endif
 public func FfiConverterTypeAuditLine_lower(_ value: AuditLine) -> RustBuffer {
     return FfiConverterTypeAuditLine.lower(value)
+}
+
+
+/**
+ * Where a line of a space's audit log stands: to be handed back for the lines below it.
+ */
+public struct AuditPlace: Equatable, Hashable {
+    /**
+     * Above that of everything the operation builds on. Operations that know nothing of each other may share one.
+     */
+    public let rank: UInt32
+    /**
+     * The operation.
+     */
+    public let id: OperationId
+
+    // Default memberwise initializers are never public by default, so we
+    // declare one manually.
+    public init(
+        /**
+         * Above that of everything the operation builds on. Operations that know nothing of each other may share one.
+         */rank: UInt32, 
+        /**
+         * The operation.
+         */id: OperationId) {
+        self.rank = rank
+        self.id = id
+    }
+
+    
+
+    
+}
+
+#if compiler(>=6)
+extension AuditPlace: Sendable {}
+#endif
+
+#if swift(>=5.8)
+@_documentation(visibility: private)
+#endif
+public struct FfiConverterTypeAuditPlace: FfiConverterRustBuffer {
+    public static func read(from buf: inout (data: Data, offset: Data.Index)) throws -> AuditPlace {
+        return
+            try AuditPlace(
+                rank: FfiConverterUInt32.read(from: &buf), 
+                id: FfiConverterTypeOperationId.read(from: &buf)
+        )
+    }
+
+    public static func write(_ value: AuditPlace, into buf: inout [UInt8]) {
+        FfiConverterUInt32.write(value.rank, into: &buf)
+        FfiConverterTypeOperationId.write(value.id, into: &buf)
+    }
+}
+
+
+#if swift(>=5.8)
+@_documentation(visibility: private)
+#endif
+public func FfiConverterTypeAuditPlace_lift(_ buf: RustBuffer) throws -> AuditPlace {
+    return try FfiConverterTypeAuditPlace.lift(buf)
+}
+
+#if swift(>=5.8)
+@_documentation(visibility: private)
+#endif
+public func FfiConverterTypeAuditPlace_lower(_ value: AuditPlace) -> RustBuffer {
+    return FfiConverterTypeAuditPlace.lower(value)
 }
 
 
@@ -3689,6 +4503,10 @@ public struct Found: Equatable, Hashable {
      */
     public let log: LogId
     /**
+     * Its place in the order in which messages came to this device.
+     */
+    public let arrival: Int64
+    /**
      * Its text around the first word that was looked for, at most 120 characters.
      */
     public let excerpt: String
@@ -3703,10 +4521,14 @@ public struct Found: Equatable, Hashable {
          * Its conversation.
          */log: LogId, 
         /**
+         * Its place in the order in which messages came to this device.
+         */arrival: Int64, 
+        /**
          * Its text around the first word that was looked for, at most 120 characters.
          */excerpt: String) {
         self.message = message
         self.log = log
+        self.arrival = arrival
         self.excerpt = excerpt
     }
 
@@ -3728,6 +4550,7 @@ public struct FfiConverterTypeFound: FfiConverterRustBuffer {
             try Found(
                 message: FfiConverterTypeMessage.read(from: &buf), 
                 log: FfiConverterTypeLogId.read(from: &buf), 
+                arrival: FfiConverterInt64.read(from: &buf), 
                 excerpt: FfiConverterString.read(from: &buf)
         )
     }
@@ -3735,6 +4558,7 @@ public struct FfiConverterTypeFound: FfiConverterRustBuffer {
     public static func write(_ value: Found, into buf: inout [UInt8]) {
         FfiConverterTypeMessage.write(value.message, into: &buf)
         FfiConverterTypeLogId.write(value.log, into: &buf)
+        FfiConverterInt64.write(value.arrival, into: &buf)
         FfiConverterString.write(value.excerpt, into: &buf)
     }
 }
@@ -4102,6 +4926,85 @@ public func FfiConverterTypeMember_lower(_ value: Member) -> RustBuffer {
 
 
 /**
+ * A message that mentions somebody.
+ */
+public struct Mention: Equatable, Hashable {
+    /**
+     * The message.
+     */
+    public let message: Message
+    /**
+     * Its conversation.
+     */
+    public let log: LogId
+    /**
+     * Its place in the order in which messages came to this device: to be handed back for those before it.
+     */
+    public let arrival: Int64
+
+    // Default memberwise initializers are never public by default, so we
+    // declare one manually.
+    public init(
+        /**
+         * The message.
+         */message: Message, 
+        /**
+         * Its conversation.
+         */log: LogId, 
+        /**
+         * Its place in the order in which messages came to this device: to be handed back for those before it.
+         */arrival: Int64) {
+        self.message = message
+        self.log = log
+        self.arrival = arrival
+    }
+
+    
+
+    
+}
+
+#if compiler(>=6)
+extension Mention: Sendable {}
+#endif
+
+#if swift(>=5.8)
+@_documentation(visibility: private)
+#endif
+public struct FfiConverterTypeMention: FfiConverterRustBuffer {
+    public static func read(from buf: inout (data: Data, offset: Data.Index)) throws -> Mention {
+        return
+            try Mention(
+                message: FfiConverterTypeMessage.read(from: &buf), 
+                log: FfiConverterTypeLogId.read(from: &buf), 
+                arrival: FfiConverterInt64.read(from: &buf)
+        )
+    }
+
+    public static func write(_ value: Mention, into buf: inout [UInt8]) {
+        FfiConverterTypeMessage.write(value.message, into: &buf)
+        FfiConverterTypeLogId.write(value.log, into: &buf)
+        FfiConverterInt64.write(value.arrival, into: &buf)
+    }
+}
+
+
+#if swift(>=5.8)
+@_documentation(visibility: private)
+#endif
+public func FfiConverterTypeMention_lift(_ buf: RustBuffer) throws -> Mention {
+    return try FfiConverterTypeMention.lift(buf)
+}
+
+#if swift(>=5.8)
+@_documentation(visibility: private)
+#endif
+public func FfiConverterTypeMention_lower(_ value: Mention) -> RustBuffer {
+    return FfiConverterTypeMention.lower(value)
+}
+
+
+/**
  * A message as it stands: the newest edit applied, or a tombstone.
  */
 public struct Message: Equatable, Hashable {
@@ -4465,6 +5368,85 @@ public func FfiConverterTypeOutboxRow_lift(_ buf: RustBuffer) throws -> OutboxRo
 #endif
 public func FfiConverterTypeOutboxRow_lower(_ value: OutboxRow) -> RustBuffer {
     return FfiConverterTypeOutboxRow.lower(value)
+}
+
+
+/**
+ * A device of this person.
+ */
+public struct OwnDevice: Equatable, Hashable {
+    /**
+     * The device.
+     */
+    public let device: Author
+    /**
+     * It is this one.
+     */
+    public let this: Bool
+    /**
+     * It was revoked.
+     */
+    public let revoked: Bool
+
+    // Default memberwise initializers are never public by default, so we
+    // declare one manually.
+    public init(
+        /**
+         * The device.
+         */device: Author, 
+        /**
+         * It is this one.
+         */this: Bool, 
+        /**
+         * It was revoked.
+         */revoked: Bool) {
+        self.device = device
+        self.this = this
+        self.revoked = revoked
+    }
+
+    
+
+    
+}
+
+#if compiler(>=6)
+extension OwnDevice: Sendable {}
+#endif
+
+#if swift(>=5.8)
+@_documentation(visibility: private)
+#endif
+public struct FfiConverterTypeOwnDevice: FfiConverterRustBuffer {
+    public static func read(from buf: inout (data: Data, offset: Data.Index)) throws -> OwnDevice {
+        return
+            try OwnDevice(
+                device: FfiConverterTypeAuthor.read(from: &buf), 
+                this: FfiConverterBool.read(from: &buf), 
+                revoked: FfiConverterBool.read(from: &buf)
+        )
+    }
+
+    public static func write(_ value: OwnDevice, into buf: inout [UInt8]) {
+        FfiConverterTypeAuthor.write(value.device, into: &buf)
+        FfiConverterBool.write(value.this, into: &buf)
+        FfiConverterBool.write(value.revoked, into: &buf)
+    }
+}
+
+
+#if swift(>=5.8)
+@_documentation(visibility: private)
+#endif
+public func FfiConverterTypeOwnDevice_lift(_ buf: RustBuffer) throws -> OwnDevice {
+    return try FfiConverterTypeOwnDevice.lift(buf)
+}
+
+#if swift(>=5.8)
+@_documentation(visibility: private)
+#endif
+public func FfiConverterTypeOwnDevice_lower(_ value: OwnDevice) -> RustBuffer {
+    return FfiConverterTypeOwnDevice.lower(value)
 }
 
 
@@ -5043,6 +6025,144 @@ public func FfiConverterTypeReaction_lower(_ value: Reaction) -> RustBuffer {
 
 
 /**
+ * Where a message stands among those of its conversation by the time of their receipt.
+ */
+public struct ReceiptPlace: Equatable, Hashable {
+    /**
+     * When a server received it, milliseconds since 1970 by its clock.
+     */
+    public let at: Int64
+    /**
+     * Among those of one time.
+     */
+    public let arrival: Int64
+
+    // Default memberwise initializers are never public by default, so we
+    // declare one manually.
+    public init(
+        /**
+         * When a server received it, milliseconds since 1970 by its clock.
+         */at: Int64, 
+        /**
+         * Among those of one time.
+         */arrival: Int64) {
+        self.at = at
+        self.arrival = arrival
+    }
+
+    
+
+    
+}
+
+#if compiler(>=6)
+extension ReceiptPlace: Sendable {}
+#endif
+
+#if swift(>=5.8)
+@_documentation(visibility: private)
+#endif
+public struct FfiConverterTypeReceiptPlace: FfiConverterRustBuffer {
+    public static func read(from buf: inout (data: Data, offset: Data.Index)) throws -> ReceiptPlace {
+        return
+            try ReceiptPlace(
+                at: FfiConverterInt64.read(from: &buf), 
+                arrival: FfiConverterInt64.read(from: &buf)
+        )
+    }
+
+    public static func write(_ value: ReceiptPlace, into buf: inout [UInt8]) {
+        FfiConverterInt64.write(value.at, into: &buf)
+        FfiConverterInt64.write(value.arrival, into: &buf)
+    }
+}
+
+
+#if swift(>=5.8)
+@_documentation(visibility: private)
+#endif
+public func FfiConverterTypeReceiptPlace_lift(_ buf: RustBuffer) throws -> ReceiptPlace {
+    return try FfiConverterTypeReceiptPlace.lift(buf)
+}
+
+#if swift(>=5.8)
+@_documentation(visibility: private)
+#endif
+public func FfiConverterTypeReceiptPlace_lower(_ value: ReceiptPlace) -> RustBuffer {
+    return FfiConverterTypeReceiptPlace.lower(value)
+}
+
+
+/**
+ * Messages that were received in a time.
+ */
+public struct ReceivedPage: Equatable, Hashable {
+    /**
+     * In the order of their receipt.
+     */
+    public let messages: [Message]
+    /**
+     * Where the next page goes on; nothing after the last.
+     */
+    public let next: ReceiptPlace?
+
+    // Default memberwise initializers are never public by default, so we
+    // declare one manually.
+    public init(
+        /**
+         * In the order of their receipt.
+         */messages: [Message], 
+        /**
+         * Where the next page goes on; nothing after the last.
+         */next: ReceiptPlace?) {
+        self.messages = messages
+        self.next = next
+    }
+
+    
+
+    
+}
+
+#if compiler(>=6)
+extension ReceivedPage: Sendable {}
+#endif
+
+#if swift(>=5.8)
+@_documentation(visibility: private)
+#endif
+public struct FfiConverterTypeReceivedPage: FfiConverterRustBuffer {
+    public static func read(from buf: inout (data: Data, offset: Data.Index)) throws -> ReceivedPage {
+        return
+            try ReceivedPage(
+                messages: FfiConverterSequenceTypeMessage.read(from: &buf), 
+                next: FfiConverterOptionTypeReceiptPlace.read(from: &buf)
+        )
+    }
+
+    public static func write(_ value: ReceivedPage, into buf: inout [UInt8]) {
+        FfiConverterSequenceTypeMessage.write(value.messages, into: &buf)
+        FfiConverterOptionTypeReceiptPlace.write(value.next, into: &buf)
+    }
+}
+
+
+#if swift(>=5.8)
+@_documentation(visibility: private)
+#endif
+public func FfiConverterTypeReceivedPage_lift(_ buf: RustBuffer) throws -> ReceivedPage {
+    return try FfiConverterTypeReceivedPage.lift(buf)
+}
+
+#if swift(>=5.8)
+@_documentation(visibility: private)
+#endif
+public func FfiConverterTypeReceivedPage_lower(_ value: ReceivedPage) -> RustBuffer {
+    return FfiConverterTypeReceivedPage.lower(value)
+}
+
+
+/**
  * A room.
  */
 public struct Room: Equatable, Hashable {
@@ -5343,6 +6463,10 @@ public struct SearchWords: Equatable, Hashable {
      * Only received earlier than this.
      */
     public let until: Date?
+    /**
+     * Only what came to this device before: the `arrival` of the last one found, for the next page.
+     */
+    public let before: Int64?
 
     // Default memberwise initializers are never public by default, so we
     // declare one manually.
@@ -5361,12 +6485,16 @@ public struct SearchWords: Equatable, Hashable {
          */since: Date? = nil, 
         /**
          * Only received earlier than this.
-         */until: Date? = nil) {
+         */until: Date? = nil, 
+        /**
+         * Only what came to this device before: the `arrival` of the last one found, for the next page.
+         */before: Int64? = nil) {
         self.words = words
         self.topic = topic
         self.author = author
         self.since = since
         self.until = until
+        self.before = before
     }
 
     
@@ -5389,7 +6517,8 @@ public struct FfiConverterTypeSearchWords: FfiConverterRustBuffer {
                 topic: FfiConverterOptionTypeTopicId.read(from: &buf), 
                 author: FfiConverterOptionTypeAuthor.read(from: &buf), 
                 since: FfiConverterOptionTimestamp.read(from: &buf), 
-                until: FfiConverterOptionTimestamp.read(from: &buf)
+                until: FfiConverterOptionTimestamp.read(from: &buf), 
+                before: FfiConverterOptionInt64.read(from: &buf)
         )
     }
 
@@ -5399,6 +6528,7 @@ public struct FfiConverterTypeSearchWords: FfiConverterRustBuffer {
         FfiConverterOptionTypeAuthor.write(value.author, into: &buf)
         FfiConverterOptionTimestamp.write(value.since, into: &buf)
         FfiConverterOptionTimestamp.write(value.until, into: &buf)
+        FfiConverterOptionInt64.write(value.before, into: &buf)
     }
 }
 
@@ -9754,6 +10884,30 @@ fileprivate struct FfiConverterOptionTypeLogSink: FfiConverterRustBuffer {
 #if swift(>=5.8)
 @_documentation(visibility: private)
 #endif
+fileprivate struct FfiConverterOptionTypeAuditPlace: FfiConverterRustBuffer {
+    typealias SwiftType = AuditPlace?
+
+    public static func write(_ value: SwiftType, into buf: inout [UInt8]) {
+        guard let value = value else {
+            writeInt(&buf, Int8(0))
+            return
+        }
+        writeInt(&buf, Int8(1))
+        FfiConverterTypeAuditPlace.write(value, into: &buf)
+    }
+
+    public static func read(from buf: inout (data: Data, offset: Data.Index)) throws -> SwiftType {
+        switch try readInt(&buf) as Int8 {
+        case 0: return nil
+        case 1: return try FfiConverterTypeAuditPlace.read(from: &buf)
+        default: throw UniffiInternalError.unexpectedOptionalTag
+        }
+    }
+}
+
+#if swift(>=5.8)
+@_documentation(visibility: private)
+#endif
 fileprivate struct FfiConverterOptionTypeClockSkew: FfiConverterRustBuffer {
     typealias SwiftType = ClockSkew?
 
@@ -9818,6 +10972,30 @@ fileprivate struct FfiConverterOptionTypeProfile: FfiConverterRustBuffer {
         switch try readInt(&buf) as Int8 {
         case 0: return nil
         case 1: return try FfiConverterTypeProfile.read(from: &buf)
+        default: throw UniffiInternalError.unexpectedOptionalTag
+        }
+    }
+}
+
+#if swift(>=5.8)
+@_documentation(visibility: private)
+#endif
+fileprivate struct FfiConverterOptionTypeReceiptPlace: FfiConverterRustBuffer {
+    typealias SwiftType = ReceiptPlace?
+
+    public static func write(_ value: SwiftType, into buf: inout [UInt8]) {
+        guard let value = value else {
+            writeInt(&buf, Int8(0))
+            return
+        }
+        writeInt(&buf, Int8(1))
+        FfiConverterTypeReceiptPlace.write(value, into: &buf)
+    }
+
+    public static func read(from buf: inout (data: Data, offset: Data.Index)) throws -> SwiftType {
+        switch try readInt(&buf) as Int8 {
+        case 0: return nil
+        case 1: return try FfiConverterTypeReceiptPlace.read(from: &buf)
         default: throw UniffiInternalError.unexpectedOptionalTag
         }
     }
@@ -10267,6 +11445,31 @@ fileprivate struct FfiConverterSequenceTypeMember: FfiConverterRustBuffer {
 #if swift(>=5.8)
 @_documentation(visibility: private)
 #endif
+fileprivate struct FfiConverterSequenceTypeMention: FfiConverterRustBuffer {
+    typealias SwiftType = [Mention]
+
+    public static func write(_ value: [Mention], into buf: inout [UInt8]) {
+        let len = Int32(value.count)
+        writeInt(&buf, len)
+        for item in value {
+            FfiConverterTypeMention.write(item, into: &buf)
+        }
+    }
+
+    public static func read(from buf: inout (data: Data, offset: Data.Index)) throws -> [Mention] {
+        let len: Int32 = try readInt(&buf)
+        var seq = [Mention]()
+        seq.reserveCapacity(Int(len))
+        for _ in 0 ..< len {
+            seq.append(try FfiConverterTypeMention.read(from: &buf))
+        }
+        return seq
+    }
+}
+
+#if swift(>=5.8)
+@_documentation(visibility: private)
+#endif
 fileprivate struct FfiConverterSequenceTypeMessage: FfiConverterRustBuffer {
     typealias SwiftType = [Message]
 
@@ -10309,6 +11512,31 @@ fileprivate struct FfiConverterSequenceTypeOutboxRow: FfiConverterRustBuffer {
         seq.reserveCapacity(Int(len))
         for _ in 0 ..< len {
             seq.append(try FfiConverterTypeOutboxRow.read(from: &buf))
+        }
+        return seq
+    }
+}
+
+#if swift(>=5.8)
+@_documentation(visibility: private)
+#endif
+fileprivate struct FfiConverterSequenceTypeOwnDevice: FfiConverterRustBuffer {
+    typealias SwiftType = [OwnDevice]
+
+    public static func write(_ value: [OwnDevice], into buf: inout [UInt8]) {
+        let len = Int32(value.count)
+        writeInt(&buf, len)
+        for item in value {
+            FfiConverterTypeOwnDevice.write(item, into: &buf)
+        }
+    }
+
+    public static func read(from buf: inout (data: Data, offset: Data.Index)) throws -> [OwnDevice] {
+        let len: Int32 = try readInt(&buf)
+        var seq = [OwnDevice]()
+        seq.reserveCapacity(Int(len))
+        for _ in 0 ..< len {
+            seq.append(try FfiConverterTypeOwnDevice.read(from: &buf))
         }
         return seq
     }
@@ -11353,6 +12581,9 @@ private let initializationResult: InitializationResult = {
     if (uniffi_delta_ffi_checksum_method_delta_run_once() != 27578) {
         return InitializationResult.apiChecksumMismatch
     }
+    if (uniffi_delta_ffi_checksum_method_delta_set_read_key() != 6872) {
+        return InitializationResult.apiChecksumMismatch
+    }
     if (uniffi_delta_ffi_checksum_method_delta_signal() != 50303) {
         return InitializationResult.apiChecksumMismatch
     }
@@ -11368,6 +12599,21 @@ private let initializationResult: InitializationResult = {
     if (uniffi_delta_ffi_checksum_method_delta_topics() != 37841) {
         return InitializationResult.apiChecksumMismatch
     }
+    if (uniffi_delta_ffi_checksum_method_delta_identity() != 22184) {
+        return InitializationResult.apiChecksumMismatch
+    }
+    if (uniffi_delta_ffi_checksum_method_delta_join() != 26131) {
+        return InitializationResult.apiChecksumMismatch
+    }
+    if (uniffi_delta_ffi_checksum_method_delta_own_devices() != 52149) {
+        return InitializationResult.apiChecksumMismatch
+    }
+    if (uniffi_delta_ffi_checksum_method_delta_pair() != 9302) {
+        return InitializationResult.apiChecksumMismatch
+    }
+    if (uniffi_delta_ffi_checksum_method_delta_revoke_device() != 598) {
+        return InitializationResult.apiChecksumMismatch
+    }
     if (uniffi_delta_ffi_checksum_method_delta_cancel() != 34535) {
         return InitializationResult.apiChecksumMismatch
     }
@@ -11375,6 +12621,15 @@ private let initializationResult: InitializationResult = {
         return InitializationResult.apiChecksumMismatch
     }
     if (uniffi_delta_ffi_checksum_method_delta_retry() != 7363) {
+        return InitializationResult.apiChecksumMismatch
+    }
+    if (uniffi_delta_ffi_checksum_method_delta_mentions() != 39310) {
+        return InitializationResult.apiChecksumMismatch
+    }
+    if (uniffi_delta_ffi_checksum_method_delta_messages_by() != 50434) {
+        return InitializationResult.apiChecksumMismatch
+    }
+    if (uniffi_delta_ffi_checksum_method_delta_messages_received() != 28278) {
         return InitializationResult.apiChecksumMismatch
     }
     if (uniffi_delta_ffi_checksum_method_delta_message() != 18248) {
@@ -11386,7 +12641,7 @@ private let initializationResult: InitializationResult = {
     if (uniffi_delta_ffi_checksum_method_delta_messages() != 58505) {
         return InitializationResult.apiChecksumMismatch
     }
-    if (uniffi_delta_ffi_checksum_method_delta_person() != 14568) {
+    if (uniffi_delta_ffi_checksum_method_delta_person() != 25174) {
         return InitializationResult.apiChecksumMismatch
     }
     if (uniffi_delta_ffi_checksum_method_delta_profile() != 50318) {
@@ -11410,7 +12665,7 @@ private let initializationResult: InitializationResult = {
     if (uniffi_delta_ffi_checksum_method_delta_accept_invitation() != 35503) {
         return InitializationResult.apiChecksumMismatch
     }
-    if (uniffi_delta_ffi_checksum_method_delta_audit_log() != 31198) {
+    if (uniffi_delta_ffi_checksum_method_delta_audit_log() != 59488) {
         return InitializationResult.apiChecksumMismatch
     }
     if (uniffi_delta_ffi_checksum_method_delta_change_space() != 46654) {
@@ -11431,7 +12686,7 @@ private let initializationResult: InitializationResult = {
     if (uniffi_delta_ffi_checksum_method_delta_join_requests() != 46494) {
         return InitializationResult.apiChecksumMismatch
     }
-    if (uniffi_delta_ffi_checksum_method_delta_members() != 21483) {
+    if (uniffi_delta_ffi_checksum_method_delta_members() != 48807) {
         return InitializationResult.apiChecksumMismatch
     }
     if (uniffi_delta_ffi_checksum_method_delta_rooms() != 4113) {
@@ -11492,6 +12747,33 @@ private let initializationResult: InitializationResult = {
         return InitializationResult.apiChecksumMismatch
     }
     if (uniffi_delta_ffi_checksum_method_logsink_log() != 11524) {
+        return InitializationResult.apiChecksumMismatch
+    }
+    if (uniffi_delta_ffi_checksum_method_pairingguest_cancel() != 48356) {
+        return InitializationResult.apiChecksumMismatch
+    }
+    if (uniffi_delta_ffi_checksum_method_pairingguest_code() != 41722) {
+        return InitializationResult.apiChecksumMismatch
+    }
+    if (uniffi_delta_ffi_checksum_method_pairingguest_joined() != 35724) {
+        return InitializationResult.apiChecksumMismatch
+    }
+    if (uniffi_delta_ffi_checksum_method_pairinghost_asked() != 11614) {
+        return InitializationResult.apiChecksumMismatch
+    }
+    if (uniffi_delta_ffi_checksum_method_pairinghost_cancel() != 30321) {
+        return InitializationResult.apiChecksumMismatch
+    }
+    if (uniffi_delta_ffi_checksum_method_pairinghost_text() != 15186) {
+        return InitializationResult.apiChecksumMismatch
+    }
+    if (uniffi_delta_ffi_checksum_method_pairingrequest_accept() != 53693) {
+        return InitializationResult.apiChecksumMismatch
+    }
+    if (uniffi_delta_ffi_checksum_method_pairingrequest_code() != 40090) {
+        return InitializationResult.apiChecksumMismatch
+    }
+    if (uniffi_delta_ffi_checksum_method_pairingrequest_device() != 20547) {
         return InitializationResult.apiChecksumMismatch
     }
     if (uniffi_delta_ffi_checksum_method_keysnapshot_taken_at() != 10712) {

@@ -28,6 +28,18 @@ public final class Device: Sendable {
         Device(try await Delta.open(config: config, keystore: keystore, log: log))
     }
 
+    /// Reads an export into a new database and opens it. For everyone else this device is another one then.
+    public static func importing(
+        from export: String, passphrase: String, into config: Config, keystore: any Keystore,
+        log: (any LogSink)? = nil
+    ) async throws -> Device {
+        Device(
+            try await Delta.importFrom(
+                export: export, passphrase: passphrase, config: config, keystore: keystore, log: log
+            )
+        )
+    }
+
     /// Opens a device for as long as `body` runs, and closes it however that ends.
     public static func with<Value: Sendable>(
         _ config: Config, keystore: any Keystore, log: (any LogSink)? = nil,
@@ -59,6 +71,11 @@ public final class Device: Sendable {
     /// Opens a topic from its ticket; again is harmless.
     public func openTopic(_ ticket: String) async throws -> TopicId {
         try await released { [inner] in try await inner.openTopic(ticket: ticket) }
+    }
+
+    /// Keeps the key (an Ed25519 seed) that a public topic's server asks readers for; without one it is forgotten.
+    public func setReadKey(_ key: Data?, for topic: TopicId) async throws {
+        try await released { [inner] in try await inner.setReadKey(topic: topic, key: key) }
     }
 
     /// The topics that are open.

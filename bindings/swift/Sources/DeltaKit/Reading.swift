@@ -10,6 +10,36 @@ extension Device {
         try await released { [inner] in try await inner.messageHistory(id: message) }
     }
 
+    /// A page of one author's messages, oldest first; with `since` and `until` those received in that time.
+    public func messages(
+        by author: Author, in topic: TopicId, page: MessagePage = .newest, limit: UInt32 = 64,
+        since: Date? = nil, until: Date? = nil
+    ) async throws -> [Message] {
+        try await released { [inner] in
+            try await inner.messagesBy(
+                topic: topic, author: author, page: page, limit: limit, since: since, until: until
+            )
+        }
+    }
+
+    /// A page of the messages received from `since` on and before `until`, in that order; the next one is after its `next`.
+    public func messagesReceived(
+        in topic: TopicId, since: Date? = nil, until: Date? = nil, after: ReceiptPlace? = nil, limit: UInt32 = 64
+    ) async throws -> ReceivedPage {
+        try await released { [inner] in
+            try await inner.messagesReceived(topic: topic, limit: limit, since: since, until: until, after: after)
+        }
+    }
+
+    /// Messages that mention somebody, those that came last first, in one topic or all; before an `arrival`.
+    public func mentions(
+        of who: Author, in topic: TopicId? = nil, before: Int64? = nil, limit: UInt32 = 64
+    ) async throws -> [Mention] {
+        try await released { [inner] in
+            try await inner.mentions(who: who, limit: limit, topic: topic, before: before)
+        }
+    }
+
     /// An author's profile in one conversation.
     public func profile(of author: Author, in topic: TopicId) async throws -> Profile? {
         try await released { [inner] in try await inner.profile(topic: topic, author: author) }
@@ -65,6 +95,11 @@ extension Device {
 
     /// Removes everything from this device. The object is of no use afterwards.
     public func wipe() async throws { try await inner.wipe() }
+
+    /// What a notification extension needs; see `decryptPush`. Made again when the app goes to the background.
+    public func keySnapshot() async throws -> Data {
+        try await released { [inner] in try await inner.keySnapshot() }
+    }
 
     /// Writes the database, with a person's words if they are passed, into a new file that the passphrase opens.
     public func export(to path: String, passphrase: String, words: String? = nil) async throws {

@@ -35,9 +35,9 @@ extension Device {
         try await released { [inner] in try await inner.rooms(space: space) }
     }
 
-    /// Members of a space, and whoever is banned from it.
-    public func members(of space: LogId) async throws -> [Member] {
-        try await released { [inner] in try await inner.members(space: space) }
+    /// Members of a space, and whoever is banned from it, by their keys: those after `after`.
+    public func members(of space: LogId, limit: UInt32 = 1000, after: Identity? = nil) async throws -> [Member] {
+        try await released { [inner] in try await inner.members(space: space, limit: limit, after: after) }
     }
 
     /// The devices of a space, each with the person it belongs to.
@@ -47,7 +47,7 @@ extension Device {
 
     /// Whose a device is in a topic.
     public func person(of device: Author, in topic: TopicId) async throws -> Identity {
-        try await released { [inner] in try await inner.person(topic: topic, device: device) }
+        try await released { [inner] in try await inner.person(topic: topic, author: device) }
     }
 
     /// Makes an invitation and gives its text, for a link or QR code: hand it over as you would a key.
@@ -74,8 +74,8 @@ extension Device {
         try await released { [inner] in try await inner.joinRequests(space: space) }
     }
 
-    /// What happened in a space, newest first: the lines below `before`, the newest without it.
-    public func auditLog(of space: LogId, before: UInt32? = nil, limit: UInt32 = 64) async throws -> [AuditLine] {
+    /// What happened in a space, newest first: the lines below the `place` of one, the newest without it.
+    public func auditLog(of space: LogId, before: AuditPlace? = nil, limit: UInt32 = 64) async throws -> [AuditLine] {
         try await released { [inner] in try await inner.auditLog(space: space, limit: limit, before: before) }
     }
 }

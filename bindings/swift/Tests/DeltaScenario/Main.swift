@@ -23,10 +23,17 @@ struct Failed: Error, CustomStringConvertible {
 @main
 struct Main {
     static func main() async throws {
+        if CommandLine.arguments.dropFirst().first == "--bench" {
+            return try await bench()
+        }
+        if CommandLine.arguments.dropFirst().first == openElsewhere {
+            await elsewhere(CommandLine.arguments[2])
+            return
+        }
         let network = try Network()
         let wanted = CommandLine.arguments.dropFirst()
         var failed = 0
-        for test in scenario(network) + misuse() + onion() where wanted.allSatisfy({ test.name.contains($0) }) {
+        for test in scenario(network) + features(network) + misuse() + onion() where wanted.allSatisfy({ test.name.contains($0) }) {
             let watchdog = Task.detached {
                 try await Task.sleep(for: patience)
                 say("\(test.name) ... FAILED: it hangs")

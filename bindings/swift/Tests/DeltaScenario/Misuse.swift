@@ -54,6 +54,19 @@ func misuse() -> [Test] {
                 }
             }
         },
+        Test("case_69 a second process is refused") {
+            try await Folder.with { folder in
+                _ = try await folder.open()
+                let (other, output) = (Process(), Pipe())
+                other.executableURL = URL(fileURLWithPath: CommandLine.arguments[0])
+                other.arguments = [openElsewhere, folder.database("device")]
+                other.standardOutput = output
+                try other.run()
+                let said = try output.fileHandleForReading.readToEnd() ?? Data()
+                other.waitUntilExit()
+                try equal(String(decoding: said, as: UTF8.self), "database_locked\n")
+            }
+        },
         Test("a device lives as long as its scope, however that ends") {
             try await Folder.with { folder in
                 let config = Config(path: folder.database("scoped"))
@@ -86,6 +99,18 @@ func misuse() -> [Test] {
         Test("spaces, rooms, search, unread and the outbox") { try await Folder.with(spaces) },
         Test("messages are edited, taken back, reacted to and paged") { try await Folder.with(paged) },
     ]
+}
+
+let openElsewhere = "--open"
+
+/// What a process of its own does: it opens a database, and says why it cannot.
+func elsewhere(_ path: String) async {
+    do {
+        try await Device.open(Config(path: path), keystore: MemoryKeystore()).close()
+        say("opened")
+    } catch {
+        say((error as? DeltaError)?.code ?? "\(error)")
+    }
 }
 
 private func throwing(_ folder: Folder) async throws {

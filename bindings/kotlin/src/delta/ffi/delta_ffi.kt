@@ -812,6 +812,8 @@ internal object IntegrityCheckingUniffiLib {
     ): Int
     external fun uniffi_delta_ffi_checksum_method_delta_run_once(
     ): Int
+    external fun uniffi_delta_ffi_checksum_method_delta_set_read_key(
+    ): Int
     external fun uniffi_delta_ffi_checksum_method_delta_signal(
     ): Int
     external fun uniffi_delta_ffi_checksum_method_delta_status(
@@ -822,11 +824,27 @@ internal object IntegrityCheckingUniffiLib {
     ): Int
     external fun uniffi_delta_ffi_checksum_method_delta_topics(
     ): Int
+    external fun uniffi_delta_ffi_checksum_method_delta_identity(
+    ): Int
+    external fun uniffi_delta_ffi_checksum_method_delta_join(
+    ): Int
+    external fun uniffi_delta_ffi_checksum_method_delta_own_devices(
+    ): Int
+    external fun uniffi_delta_ffi_checksum_method_delta_pair(
+    ): Int
+    external fun uniffi_delta_ffi_checksum_method_delta_revoke_device(
+    ): Int
     external fun uniffi_delta_ffi_checksum_method_delta_cancel(
     ): Int
     external fun uniffi_delta_ffi_checksum_method_delta_outbox(
     ): Int
     external fun uniffi_delta_ffi_checksum_method_delta_retry(
+    ): Int
+    external fun uniffi_delta_ffi_checksum_method_delta_mentions(
+    ): Int
+    external fun uniffi_delta_ffi_checksum_method_delta_messages_by(
+    ): Int
+    external fun uniffi_delta_ffi_checksum_method_delta_messages_received(
     ): Int
     external fun uniffi_delta_ffi_checksum_method_delta_message(
     ): Int
@@ -906,6 +924,24 @@ internal object IntegrityCheckingUniffiLib {
     ): Int
     external fun uniffi_delta_ffi_checksum_method_logsink_log(
     ): Int
+    external fun uniffi_delta_ffi_checksum_method_pairingguest_cancel(
+    ): Int
+    external fun uniffi_delta_ffi_checksum_method_pairingguest_code(
+    ): Int
+    external fun uniffi_delta_ffi_checksum_method_pairingguest_joined(
+    ): Int
+    external fun uniffi_delta_ffi_checksum_method_pairinghost_asked(
+    ): Int
+    external fun uniffi_delta_ffi_checksum_method_pairinghost_cancel(
+    ): Int
+    external fun uniffi_delta_ffi_checksum_method_pairinghost_text(
+    ): Int
+    external fun uniffi_delta_ffi_checksum_method_pairingrequest_accept(
+    ): Int
+    external fun uniffi_delta_ffi_checksum_method_pairingrequest_code(
+    ): Int
+    external fun uniffi_delta_ffi_checksum_method_pairingrequest_device(
+    ): Int
     external fun uniffi_delta_ffi_checksum_method_keysnapshot_taken_at(
     ): Int
     external fun uniffi_delta_ffi_checksum_method_eventlistener_on_event(
@@ -975,6 +1011,8 @@ internal object UniffiLib {
     ): Long
     external fun uniffi_delta_ffi_fn_method_delta_run_once(`ptr`: Long,`deadline`: RustBuffer.ByValue,
     ): Long
+    external fun uniffi_delta_ffi_fn_method_delta_set_read_key(`ptr`: Long,`topic`: RustBuffer.ByValue,`key`: RustBuffer.ByValue,
+    ): Long
     external fun uniffi_delta_ffi_fn_method_delta_signal(`ptr`: Long,`topic`: RustBuffer.ByValue,`bytes`: RustBuffer.ByValue,
     ): Long
     external fun uniffi_delta_ffi_fn_method_delta_status(`ptr`: Long,`topic`: RustBuffer.ByValue,
@@ -985,11 +1023,27 @@ internal object UniffiLib {
     ): Long
     external fun uniffi_delta_ffi_fn_method_delta_topics(`ptr`: Long,
     ): Long
+    external fun uniffi_delta_ffi_fn_method_delta_identity(`ptr`: Long,
+    ): Long
+    external fun uniffi_delta_ffi_fn_method_delta_join(`ptr`: Long,`text`: RustBuffer.ByValue,
+    ): Long
+    external fun uniffi_delta_ffi_fn_method_delta_own_devices(`ptr`: Long,
+    ): Long
+    external fun uniffi_delta_ffi_fn_method_delta_pair(`ptr`: Long,
+    ): Long
+    external fun uniffi_delta_ffi_fn_method_delta_revoke_device(`ptr`: Long,`author`: RustBuffer.ByValue,
+    ): Long
     external fun uniffi_delta_ffi_fn_method_delta_cancel(`ptr`: Long,`topic`: RustBuffer.ByValue,`operation`: RustBuffer.ByValue,
     ): Long
     external fun uniffi_delta_ffi_fn_method_delta_outbox(`ptr`: Long,`topic`: RustBuffer.ByValue,`limit`: Int,`after`: RustBuffer.ByValue,
     ): Long
     external fun uniffi_delta_ffi_fn_method_delta_retry(`ptr`: Long,`topic`: RustBuffer.ByValue,
+    ): Long
+    external fun uniffi_delta_ffi_fn_method_delta_mentions(`ptr`: Long,`who`: RustBuffer.ByValue,`limit`: Int,`topic`: RustBuffer.ByValue,`before`: RustBuffer.ByValue,
+    ): Long
+    external fun uniffi_delta_ffi_fn_method_delta_messages_by(`ptr`: Long,`topic`: RustBuffer.ByValue,`author`: RustBuffer.ByValue,`page`: RustBuffer.ByValue,`limit`: Int,`since`: RustBuffer.ByValue,`until`: RustBuffer.ByValue,
+    ): Long
+    external fun uniffi_delta_ffi_fn_method_delta_messages_received(`ptr`: Long,`topic`: RustBuffer.ByValue,`limit`: Int,`since`: RustBuffer.ByValue,`until`: RustBuffer.ByValue,`after`: RustBuffer.ByValue,
     ): Long
     external fun uniffi_delta_ffi_fn_method_delta_message(`ptr`: Long,`id`: RustBuffer.ByValue,
     ): Long
@@ -997,7 +1051,7 @@ internal object UniffiLib {
     ): Long
     external fun uniffi_delta_ffi_fn_method_delta_messages(`ptr`: Long,`topic`: RustBuffer.ByValue,`page`: RustBuffer.ByValue,`limit`: Int,
     ): Long
-    external fun uniffi_delta_ffi_fn_method_delta_person(`ptr`: Long,`topic`: RustBuffer.ByValue,`device`: RustBuffer.ByValue,
+    external fun uniffi_delta_ffi_fn_method_delta_person(`ptr`: Long,`topic`: RustBuffer.ByValue,`author`: RustBuffer.ByValue,
     ): Long
     external fun uniffi_delta_ffi_fn_method_delta_profile(`ptr`: Long,`topic`: RustBuffer.ByValue,`author`: RustBuffer.ByValue,
     ): Long
@@ -1027,7 +1081,7 @@ internal object UniffiLib {
     ): Long
     external fun uniffi_delta_ffi_fn_method_delta_join_requests(`ptr`: Long,`space`: RustBuffer.ByValue,
     ): Long
-    external fun uniffi_delta_ffi_fn_method_delta_members(`ptr`: Long,`space`: RustBuffer.ByValue,
+    external fun uniffi_delta_ffi_fn_method_delta_members(`ptr`: Long,`space`: RustBuffer.ByValue,`limit`: Int,`after`: RustBuffer.ByValue,
     ): Long
     external fun uniffi_delta_ffi_fn_method_delta_rooms(`ptr`: Long,`space`: RustBuffer.ByValue,
     ): Long
@@ -1081,6 +1135,36 @@ internal object UniffiLib {
     ): RustBuffer.ByValue
     external fun uniffi_delta_ffi_fn_method_logsink_log(`ptr`: Long,`level`: RustBuffer.ByValue,`target`: RustBuffer.ByValue,`message`: RustBuffer.ByValue,uniffi_out_err: UniffiRustCallStatus, 
     ): Unit
+    external fun uniffi_delta_ffi_fn_clone_pairingguest(`handle`: Long,uniffi_out_err: UniffiRustCallStatus, 
+    ): Long
+    external fun uniffi_delta_ffi_fn_free_pairingguest(`handle`: Long,uniffi_out_err: UniffiRustCallStatus, 
+    ): Unit
+    external fun uniffi_delta_ffi_fn_method_pairingguest_cancel(`ptr`: Long,uniffi_out_err: UniffiRustCallStatus, 
+    ): Unit
+    external fun uniffi_delta_ffi_fn_method_pairingguest_code(`ptr`: Long,
+    ): Long
+    external fun uniffi_delta_ffi_fn_method_pairingguest_joined(`ptr`: Long,
+    ): Long
+    external fun uniffi_delta_ffi_fn_clone_pairinghost(`handle`: Long,uniffi_out_err: UniffiRustCallStatus, 
+    ): Long
+    external fun uniffi_delta_ffi_fn_free_pairinghost(`handle`: Long,uniffi_out_err: UniffiRustCallStatus, 
+    ): Unit
+    external fun uniffi_delta_ffi_fn_method_pairinghost_asked(`ptr`: Long,
+    ): Long
+    external fun uniffi_delta_ffi_fn_method_pairinghost_cancel(`ptr`: Long,uniffi_out_err: UniffiRustCallStatus, 
+    ): Unit
+    external fun uniffi_delta_ffi_fn_method_pairinghost_text(`ptr`: Long,uniffi_out_err: UniffiRustCallStatus, 
+    ): RustBuffer.ByValue
+    external fun uniffi_delta_ffi_fn_clone_pairingrequest(`handle`: Long,uniffi_out_err: UniffiRustCallStatus, 
+    ): Long
+    external fun uniffi_delta_ffi_fn_free_pairingrequest(`handle`: Long,uniffi_out_err: UniffiRustCallStatus, 
+    ): Unit
+    external fun uniffi_delta_ffi_fn_method_pairingrequest_accept(`ptr`: Long,
+    ): Long
+    external fun uniffi_delta_ffi_fn_method_pairingrequest_code(`ptr`: Long,uniffi_out_err: UniffiRustCallStatus, 
+    ): RustBuffer.ByValue
+    external fun uniffi_delta_ffi_fn_method_pairingrequest_device(`ptr`: Long,uniffi_out_err: UniffiRustCallStatus, 
+    ): RustBuffer.ByValue
     external fun uniffi_delta_ffi_fn_clone_keysnapshot(`handle`: Long,uniffi_out_err: UniffiRustCallStatus, 
     ): Long
     external fun uniffi_delta_ffi_fn_free_keysnapshot(`handle`: Long,uniffi_out_err: UniffiRustCallStatus, 
@@ -1319,6 +1403,9 @@ private fun uniffiCheckApiChecksums(lib: IntegrityCheckingUniffiLib) {
     if ((lib.uniffi_delta_ffi_checksum_method_delta_run_once() and 0xFFFF) != 27578) {
         throw RuntimeException("UniFFI API checksum mismatch: try cleaning and rebuilding your project")
     }
+    if ((lib.uniffi_delta_ffi_checksum_method_delta_set_read_key() and 0xFFFF) != 6872) {
+        throw RuntimeException("UniFFI API checksum mismatch: try cleaning and rebuilding your project")
+    }
     if ((lib.uniffi_delta_ffi_checksum_method_delta_signal() and 0xFFFF) != 50303) {
         throw RuntimeException("UniFFI API checksum mismatch: try cleaning and rebuilding your project")
     }
@@ -1334,6 +1421,21 @@ private fun uniffiCheckApiChecksums(lib: IntegrityCheckingUniffiLib) {
     if ((lib.uniffi_delta_ffi_checksum_method_delta_topics() and 0xFFFF) != 37841) {
         throw RuntimeException("UniFFI API checksum mismatch: try cleaning and rebuilding your project")
     }
+    if ((lib.uniffi_delta_ffi_checksum_method_delta_identity() and 0xFFFF) != 22184) {
+        throw RuntimeException("UniFFI API checksum mismatch: try cleaning and rebuilding your project")
+    }
+    if ((lib.uniffi_delta_ffi_checksum_method_delta_join() and 0xFFFF) != 26131) {
+        throw RuntimeException("UniFFI API checksum mismatch: try cleaning and rebuilding your project")
+    }
+    if ((lib.uniffi_delta_ffi_checksum_method_delta_own_devices() and 0xFFFF) != 52149) {
+        throw RuntimeException("UniFFI API checksum mismatch: try cleaning and rebuilding your project")
+    }
+    if ((lib.uniffi_delta_ffi_checksum_method_delta_pair() and 0xFFFF) != 9302) {
+        throw RuntimeException("UniFFI API checksum mismatch: try cleaning and rebuilding your project")
+    }
+    if ((lib.uniffi_delta_ffi_checksum_method_delta_revoke_device() and 0xFFFF) != 598) {
+        throw RuntimeException("UniFFI API checksum mismatch: try cleaning and rebuilding your project")
+    }
     if ((lib.uniffi_delta_ffi_checksum_method_delta_cancel() and 0xFFFF) != 34535) {
         throw RuntimeException("UniFFI API checksum mismatch: try cleaning and rebuilding your project")
     }
@@ -1341,6 +1443,15 @@ private fun uniffiCheckApiChecksums(lib: IntegrityCheckingUniffiLib) {
         throw RuntimeException("UniFFI API checksum mismatch: try cleaning and rebuilding your project")
     }
     if ((lib.uniffi_delta_ffi_checksum_method_delta_retry() and 0xFFFF) != 7363) {
+        throw RuntimeException("UniFFI API checksum mismatch: try cleaning and rebuilding your project")
+    }
+    if ((lib.uniffi_delta_ffi_checksum_method_delta_mentions() and 0xFFFF) != 39310) {
+        throw RuntimeException("UniFFI API checksum mismatch: try cleaning and rebuilding your project")
+    }
+    if ((lib.uniffi_delta_ffi_checksum_method_delta_messages_by() and 0xFFFF) != 50434) {
+        throw RuntimeException("UniFFI API checksum mismatch: try cleaning and rebuilding your project")
+    }
+    if ((lib.uniffi_delta_ffi_checksum_method_delta_messages_received() and 0xFFFF) != 28278) {
         throw RuntimeException("UniFFI API checksum mismatch: try cleaning and rebuilding your project")
     }
     if ((lib.uniffi_delta_ffi_checksum_method_delta_message() and 0xFFFF) != 18248) {
@@ -1352,7 +1463,7 @@ private fun uniffiCheckApiChecksums(lib: IntegrityCheckingUniffiLib) {
     if ((lib.uniffi_delta_ffi_checksum_method_delta_messages() and 0xFFFF) != 58505) {
         throw RuntimeException("UniFFI API checksum mismatch: try cleaning and rebuilding your project")
     }
-    if ((lib.uniffi_delta_ffi_checksum_method_delta_person() and 0xFFFF) != 14568) {
+    if ((lib.uniffi_delta_ffi_checksum_method_delta_person() and 0xFFFF) != 25174) {
         throw RuntimeException("UniFFI API checksum mismatch: try cleaning and rebuilding your project")
     }
     if ((lib.uniffi_delta_ffi_checksum_method_delta_profile() and 0xFFFF) != 50318) {
@@ -1376,7 +1487,7 @@ private fun uniffiCheckApiChecksums(lib: IntegrityCheckingUniffiLib) {
     if ((lib.uniffi_delta_ffi_checksum_method_delta_accept_invitation() and 0xFFFF) != 35503) {
         throw RuntimeException("UniFFI API checksum mismatch: try cleaning and rebuilding your project")
     }
-    if ((lib.uniffi_delta_ffi_checksum_method_delta_audit_log() and 0xFFFF) != 31198) {
+    if ((lib.uniffi_delta_ffi_checksum_method_delta_audit_log() and 0xFFFF) != 59488) {
         throw RuntimeException("UniFFI API checksum mismatch: try cleaning and rebuilding your project")
     }
     if ((lib.uniffi_delta_ffi_checksum_method_delta_change_space() and 0xFFFF) != 46654) {
@@ -1397,7 +1508,7 @@ private fun uniffiCheckApiChecksums(lib: IntegrityCheckingUniffiLib) {
     if ((lib.uniffi_delta_ffi_checksum_method_delta_join_requests() and 0xFFFF) != 46494) {
         throw RuntimeException("UniFFI API checksum mismatch: try cleaning and rebuilding your project")
     }
-    if ((lib.uniffi_delta_ffi_checksum_method_delta_members() and 0xFFFF) != 21483) {
+    if ((lib.uniffi_delta_ffi_checksum_method_delta_members() and 0xFFFF) != 48807) {
         throw RuntimeException("UniFFI API checksum mismatch: try cleaning and rebuilding your project")
     }
     if ((lib.uniffi_delta_ffi_checksum_method_delta_rooms() and 0xFFFF) != 4113) {
@@ -1458,6 +1569,33 @@ private fun uniffiCheckApiChecksums(lib: IntegrityCheckingUniffiLib) {
         throw RuntimeException("UniFFI API checksum mismatch: try cleaning and rebuilding your project")
     }
     if ((lib.uniffi_delta_ffi_checksum_method_logsink_log() and 0xFFFF) != 11524) {
+        throw RuntimeException("UniFFI API checksum mismatch: try cleaning and rebuilding your project")
+    }
+    if ((lib.uniffi_delta_ffi_checksum_method_pairingguest_cancel() and 0xFFFF) != 48356) {
+        throw RuntimeException("UniFFI API checksum mismatch: try cleaning and rebuilding your project")
+    }
+    if ((lib.uniffi_delta_ffi_checksum_method_pairingguest_code() and 0xFFFF) != 41722) {
+        throw RuntimeException("UniFFI API checksum mismatch: try cleaning and rebuilding your project")
+    }
+    if ((lib.uniffi_delta_ffi_checksum_method_pairingguest_joined() and 0xFFFF) != 35724) {
+        throw RuntimeException("UniFFI API checksum mismatch: try cleaning and rebuilding your project")
+    }
+    if ((lib.uniffi_delta_ffi_checksum_method_pairinghost_asked() and 0xFFFF) != 11614) {
+        throw RuntimeException("UniFFI API checksum mismatch: try cleaning and rebuilding your project")
+    }
+    if ((lib.uniffi_delta_ffi_checksum_method_pairinghost_cancel() and 0xFFFF) != 30321) {
+        throw RuntimeException("UniFFI API checksum mismatch: try cleaning and rebuilding your project")
+    }
+    if ((lib.uniffi_delta_ffi_checksum_method_pairinghost_text() and 0xFFFF) != 15186) {
+        throw RuntimeException("UniFFI API checksum mismatch: try cleaning and rebuilding your project")
+    }
+    if ((lib.uniffi_delta_ffi_checksum_method_pairingrequest_accept() and 0xFFFF) != 53693) {
+        throw RuntimeException("UniFFI API checksum mismatch: try cleaning and rebuilding your project")
+    }
+    if ((lib.uniffi_delta_ffi_checksum_method_pairingrequest_code() and 0xFFFF) != 40090) {
+        throw RuntimeException("UniFFI API checksum mismatch: try cleaning and rebuilding your project")
+    }
+    if ((lib.uniffi_delta_ffi_checksum_method_pairingrequest_device() and 0xFFFF) != 20547) {
         throw RuntimeException("UniFFI API checksum mismatch: try cleaning and rebuilding your project")
     }
     if ((lib.uniffi_delta_ffi_checksum_method_keysnapshot_taken_at() and 0xFFFF) != 10712) {
@@ -2190,6 +2328,12 @@ public interface DeltaInterface {
     suspend fun `runOnce`(`deadline`: java.time.Duration): RunSummary
     
     /**
+     * Keeps the key (32 bytes, an Ed25519 seed) that this device proves where a public topic's server asks readers for one
+     * (`no_read_key`, `wrong_read_key`); without a key it is forgotten.
+     */
+    suspend fun `setReadKey`(`topic`: TopicId, `key`: kotlin.ByteArray? = null)
+    
+    /**
      * Sends a signal (presence, typing: 1 to 3840 bytes) to whoever listens to the topic now. Nobody stores it; at
      * most one in five seconds leaves for a topic, the latest.
      */
@@ -2218,6 +2362,34 @@ public interface DeltaInterface {
     suspend fun `topics`(): List<TopicId>
     
     /**
+     * Whose device this is: the person whose words certified it, or a person of its own.
+     */
+    suspend fun `identity`(): Identity
+    
+    /**
+     * Asks to become a device of the person whose device shows this text. Refused with `certified` when this one is
+     * somebody's already.
+     */
+    suspend fun `join`(`text`: kotlin.String): PairingGuest
+    
+    /**
+     * The person's devices, as far as this one has heard of them, this one included.
+     */
+    suspend fun `ownDevices`(): List<OwnDevice>
+    
+    /**
+     * Begins to make a further device this person's. Needs a network on both. Refused with `not_the_identity` where the
+     * person's words are on another device.
+     */
+    suspend fun `pair`(): PairingHost
+    
+    /**
+     * Revokes a device (an author) of this person, for good. Conversations change their keys: those that this device may move now,
+     * the others by their managers. Refused with `not_the_identity` where the person's words are on another device.
+     */
+    suspend fun `revokeDevice`(`author`: Author)
+    
+    /**
      * Takes back an operation of this device: removed, when it never left; otherwise, if it is a message, deleted by a
      * further operation. Anything else is refused with the code `not_cancellable`.
      */
@@ -2236,6 +2408,25 @@ public interface DeltaInterface {
     suspend fun `retry`(`topic`: TopicId): kotlin.ULong
     
     /**
+     * A page of the messages that mention somebody, in one topic or all: what came last to this device first, at most
+     * 1000. The next page begins `before` the `arrival` of the last.
+     */
+    suspend fun `mentions`(`who`: Author, `limit`: kotlin.UInt, `topic`: TopicId? = null, `before`: kotlin.Long? = null): List<Mention>
+    
+    /**
+     * A page of one author's messages in a topic, oldest first, tombstones included; at most 1000. With `since` and
+     * `until` only those that a server received in that time.
+     */
+    suspend fun `messagesBy`(`topic`: TopicId, `author`: Author, `page`: MessagePage, `limit`: kotlin.UInt, `since`: java.time.Instant? = null, `until`: java.time.Instant? = null): List<Message>
+    
+    /**
+     * A page of the messages of a topic that a server received from `since` on and before `until`, in that order; at
+     * most 1000. A server's clock may go back: it is not the order in which messages are shown. The next page goes on
+     * at this one's `next`.
+     */
+    suspend fun `messagesReceived`(`topic`: TopicId, `limit`: kotlin.UInt, `since`: java.time.Instant? = null, `until`: java.time.Instant? = null, `after`: ReceiptPlace? = null): ReceivedPage
+    
+    /**
      * One message.
      */
     suspend fun `message`(`id`: OperationId): Message?
@@ -2251,10 +2442,10 @@ public interface DeltaInterface {
     suspend fun `messages`(`topic`: TopicId, `page`: MessagePage, `limit`: kotlin.UInt): List<Message>
     
     /**
-     * The person behind a device in a topic, as the space it belongs to was told; otherwise the device is a person of its
+     * The person behind a device (an author) in a topic, as the space it belongs to was told; otherwise the device is a person of its
      * own.
      */
-    suspend fun `person`(`topic`: TopicId, `device`: Author): Identity
+    suspend fun `person`(`topic`: TopicId, `author`: Author): Identity
     
     /**
      * An author's profile in one conversation.
@@ -2293,9 +2484,9 @@ public interface DeltaInterface {
     suspend fun `acceptInvitation`(`invitation`: kotlin.String): Place
     
     /**
-     * What happened in a space, newest first, at most 1000 lines: those below `before`, the newest without it.
+     * What happened in a space, newest first, at most 1000 lines: those below the place `before`, the newest without it.
      */
-    suspend fun `auditLog`(`space`: LogId, `limit`: kotlin.UInt, `before`: kotlin.UInt? = null): List<AuditLine>
+    suspend fun `auditLog`(`space`: LogId, `limit`: kotlin.UInt, `before`: AuditPlace? = null): List<AuditLine>
     
     /**
      * Changes a space, its rooms or its members. What the space would not count is refused with the code
@@ -2330,9 +2521,9 @@ public interface DeltaInterface {
     suspend fun `joinRequests`(`space`: LogId): List<JoinRequest>
     
     /**
-     * Members of a space, and whoever is banned from it.
+     * Members of a space, and whoever is banned from it, by their keys: at most `limit` (1000) of those after `after`.
      */
-    suspend fun `members`(`space`: LogId): List<Member>
+    suspend fun `members`(`space`: LogId, `limit`: kotlin.UInt = 1000u, `after`: Identity? = null): List<Member>
     
     /**
      * The rooms of a space, archived and deleted ones included.
@@ -2791,6 +2982,34 @@ open class Delta: Disposable, AutoCloseable, DeltaInterface
 
     
     /**
+     * Keeps the key (32 bytes, an Ed25519 seed) that this device proves where a public topic's server asks readers for one
+     * (`no_read_key`, `wrong_read_key`); without a key it is forgotten.
+     */
+    @Throws(DeltaException::class)
+    @Suppress("ASSIGNED_BUT_NEVER_ACCESSED_VARIABLE")
+    override suspend fun `setReadKey`(`topic`: TopicId, `key`: kotlin.ByteArray?) {
+        return uniffiRustCallAsync(
+        callWithHandle { uniffiHandle ->
+            UniffiLib.uniffi_delta_ffi_fn_method_delta_set_read_key(
+                uniffiHandle,
+                
+        FfiConverterTypeTopicId.lower(`topic`),
+        FfiConverterOptionalByteArray.lower(`key`),
+            )
+        },
+        { future, callback, continuation -> UniffiLib.ffi_delta_ffi_rust_future_poll_void(future, callback, continuation) },
+        { future, continuation -> UniffiLib.ffi_delta_ffi_rust_future_complete_void(future, continuation) },
+        { future -> UniffiLib.ffi_delta_ffi_rust_future_free_void(future) },
+        // lift function
+        { },
+        
+        // Error FFI converter
+        DeltaException.ErrorHandler,
+    )
+    }
+
+    
+    /**
      * Sends a signal (presence, typing: 1 to 3840 bytes) to whoever listens to the topic now. Nobody stores it; at
      * most one in five seconds leaves for a topic, the latest.
      */
@@ -2921,6 +3140,132 @@ open class Delta: Disposable, AutoCloseable, DeltaInterface
 
     
     /**
+     * Whose device this is: the person whose words certified it, or a person of its own.
+     */
+    @Throws(DeltaException::class)
+    @Suppress("ASSIGNED_BUT_NEVER_ACCESSED_VARIABLE")
+    override suspend fun `identity`() : Identity {
+        return uniffiRustCallAsync(
+        callWithHandle { uniffiHandle ->
+            UniffiLib.uniffi_delta_ffi_fn_method_delta_identity(
+                uniffiHandle,
+                
+            )
+        },
+        { future, callback, continuation -> UniffiLib.ffi_delta_ffi_rust_future_poll_rust_buffer(future, callback, continuation) },
+        { future, continuation -> UniffiLib.ffi_delta_ffi_rust_future_complete_rust_buffer(future, continuation) },
+        { future -> UniffiLib.ffi_delta_ffi_rust_future_free_rust_buffer(future) },
+        // lift function
+        { FfiConverterTypeIdentity.lift(it) },
+        // Error FFI converter
+        DeltaException.ErrorHandler,
+    )
+    }
+
+    
+    /**
+     * Asks to become a device of the person whose device shows this text. Refused with `certified` when this one is
+     * somebody's already.
+     */
+    @Throws(DeltaException::class)
+    @Suppress("ASSIGNED_BUT_NEVER_ACCESSED_VARIABLE")
+    override suspend fun `join`(`text`: kotlin.String) : PairingGuest {
+        return uniffiRustCallAsync(
+        callWithHandle { uniffiHandle ->
+            UniffiLib.uniffi_delta_ffi_fn_method_delta_join(
+                uniffiHandle,
+                
+        FfiConverterString.lower(`text`),
+            )
+        },
+        { future, callback, continuation -> UniffiLib.ffi_delta_ffi_rust_future_poll_u64(future, callback, continuation) },
+        { future, continuation -> UniffiLib.ffi_delta_ffi_rust_future_complete_u64(future, continuation) },
+        { future -> UniffiLib.ffi_delta_ffi_rust_future_free_u64(future) },
+        // lift function
+        { FfiConverterTypePairingGuest.lift(it) },
+        // Error FFI converter
+        DeltaException.ErrorHandler,
+    )
+    }
+
+    
+    /**
+     * The person's devices, as far as this one has heard of them, this one included.
+     */
+    @Throws(DeltaException::class)
+    @Suppress("ASSIGNED_BUT_NEVER_ACCESSED_VARIABLE")
+    override suspend fun `ownDevices`() : List<OwnDevice> {
+        return uniffiRustCallAsync(
+        callWithHandle { uniffiHandle ->
+            UniffiLib.uniffi_delta_ffi_fn_method_delta_own_devices(
+                uniffiHandle,
+                
+            )
+        },
+        { future, callback, continuation -> UniffiLib.ffi_delta_ffi_rust_future_poll_rust_buffer(future, callback, continuation) },
+        { future, continuation -> UniffiLib.ffi_delta_ffi_rust_future_complete_rust_buffer(future, continuation) },
+        { future -> UniffiLib.ffi_delta_ffi_rust_future_free_rust_buffer(future) },
+        // lift function
+        { FfiConverterSequenceTypeOwnDevice.lift(it) },
+        // Error FFI converter
+        DeltaException.ErrorHandler,
+    )
+    }
+
+    
+    /**
+     * Begins to make a further device this person's. Needs a network on both. Refused with `not_the_identity` where the
+     * person's words are on another device.
+     */
+    @Throws(DeltaException::class)
+    @Suppress("ASSIGNED_BUT_NEVER_ACCESSED_VARIABLE")
+    override suspend fun `pair`() : PairingHost {
+        return uniffiRustCallAsync(
+        callWithHandle { uniffiHandle ->
+            UniffiLib.uniffi_delta_ffi_fn_method_delta_pair(
+                uniffiHandle,
+                
+            )
+        },
+        { future, callback, continuation -> UniffiLib.ffi_delta_ffi_rust_future_poll_u64(future, callback, continuation) },
+        { future, continuation -> UniffiLib.ffi_delta_ffi_rust_future_complete_u64(future, continuation) },
+        { future -> UniffiLib.ffi_delta_ffi_rust_future_free_u64(future) },
+        // lift function
+        { FfiConverterTypePairingHost.lift(it) },
+        // Error FFI converter
+        DeltaException.ErrorHandler,
+    )
+    }
+
+    
+    /**
+     * Revokes a device (an author) of this person, for good. Conversations change their keys: those that this device may move now,
+     * the others by their managers. Refused with `not_the_identity` where the person's words are on another device.
+     */
+    @Throws(DeltaException::class)
+    @Suppress("ASSIGNED_BUT_NEVER_ACCESSED_VARIABLE")
+    override suspend fun `revokeDevice`(`author`: Author) {
+        return uniffiRustCallAsync(
+        callWithHandle { uniffiHandle ->
+            UniffiLib.uniffi_delta_ffi_fn_method_delta_revoke_device(
+                uniffiHandle,
+                
+        FfiConverterTypeAuthor.lower(`author`),
+            )
+        },
+        { future, callback, continuation -> UniffiLib.ffi_delta_ffi_rust_future_poll_void(future, callback, continuation) },
+        { future, continuation -> UniffiLib.ffi_delta_ffi_rust_future_complete_void(future, continuation) },
+        { future -> UniffiLib.ffi_delta_ffi_rust_future_free_void(future) },
+        // lift function
+        { },
+        
+        // Error FFI converter
+        DeltaException.ErrorHandler,
+    )
+    }
+
+    
+    /**
      * Takes back an operation of this device: removed, when it never left; otherwise, if it is a message, deleted by a
      * further operation. Anything else is refused with the code `not_cancellable`.
      */
@@ -2995,6 +3340,97 @@ open class Delta: Disposable, AutoCloseable, DeltaInterface
         { future -> UniffiLib.ffi_delta_ffi_rust_future_free_u64(future) },
         // lift function
         { FfiConverterULong.lift(it) },
+        // Error FFI converter
+        DeltaException.ErrorHandler,
+    )
+    }
+
+    
+    /**
+     * A page of the messages that mention somebody, in one topic or all: what came last to this device first, at most
+     * 1000. The next page begins `before` the `arrival` of the last.
+     */
+    @Throws(DeltaException::class)
+    @Suppress("ASSIGNED_BUT_NEVER_ACCESSED_VARIABLE")
+    override suspend fun `mentions`(`who`: Author, `limit`: kotlin.UInt, `topic`: TopicId?, `before`: kotlin.Long?) : List<Mention> {
+        return uniffiRustCallAsync(
+        callWithHandle { uniffiHandle ->
+            UniffiLib.uniffi_delta_ffi_fn_method_delta_mentions(
+                uniffiHandle,
+                
+        FfiConverterTypeAuthor.lower(`who`),
+        FfiConverterUInt.lower(`limit`),
+        FfiConverterOptionalTypeTopicId.lower(`topic`),
+        FfiConverterOptionalLong.lower(`before`),
+            )
+        },
+        { future, callback, continuation -> UniffiLib.ffi_delta_ffi_rust_future_poll_rust_buffer(future, callback, continuation) },
+        { future, continuation -> UniffiLib.ffi_delta_ffi_rust_future_complete_rust_buffer(future, continuation) },
+        { future -> UniffiLib.ffi_delta_ffi_rust_future_free_rust_buffer(future) },
+        // lift function
+        { FfiConverterSequenceTypeMention.lift(it) },
+        // Error FFI converter
+        DeltaException.ErrorHandler,
+    )
+    }
+
+    
+    /**
+     * A page of one author's messages in a topic, oldest first, tombstones included; at most 1000. With `since` and
+     * `until` only those that a server received in that time.
+     */
+    @Throws(DeltaException::class)
+    @Suppress("ASSIGNED_BUT_NEVER_ACCESSED_VARIABLE")
+    override suspend fun `messagesBy`(`topic`: TopicId, `author`: Author, `page`: MessagePage, `limit`: kotlin.UInt, `since`: java.time.Instant?, `until`: java.time.Instant?) : List<Message> {
+        return uniffiRustCallAsync(
+        callWithHandle { uniffiHandle ->
+            UniffiLib.uniffi_delta_ffi_fn_method_delta_messages_by(
+                uniffiHandle,
+                
+        FfiConverterTypeTopicId.lower(`topic`),
+        FfiConverterTypeAuthor.lower(`author`),
+        FfiConverterTypeMessagePage.lower(`page`),
+        FfiConverterUInt.lower(`limit`),
+        FfiConverterOptionalTimestamp.lower(`since`),
+        FfiConverterOptionalTimestamp.lower(`until`),
+            )
+        },
+        { future, callback, continuation -> UniffiLib.ffi_delta_ffi_rust_future_poll_rust_buffer(future, callback, continuation) },
+        { future, continuation -> UniffiLib.ffi_delta_ffi_rust_future_complete_rust_buffer(future, continuation) },
+        { future -> UniffiLib.ffi_delta_ffi_rust_future_free_rust_buffer(future) },
+        // lift function
+        { FfiConverterSequenceTypeMessage.lift(it) },
+        // Error FFI converter
+        DeltaException.ErrorHandler,
+    )
+    }
+
+    
+    /**
+     * A page of the messages of a topic that a server received from `since` on and before `until`, in that order; at
+     * most 1000. A server's clock may go back: it is not the order in which messages are shown. The next page goes on
+     * at this one's `next`.
+     */
+    @Throws(DeltaException::class)
+    @Suppress("ASSIGNED_BUT_NEVER_ACCESSED_VARIABLE")
+    override suspend fun `messagesReceived`(`topic`: TopicId, `limit`: kotlin.UInt, `since`: java.time.Instant?, `until`: java.time.Instant?, `after`: ReceiptPlace?) : ReceivedPage {
+        return uniffiRustCallAsync(
+        callWithHandle { uniffiHandle ->
+            UniffiLib.uniffi_delta_ffi_fn_method_delta_messages_received(
+                uniffiHandle,
+                
+        FfiConverterTypeTopicId.lower(`topic`),
+        FfiConverterUInt.lower(`limit`),
+        FfiConverterOptionalTimestamp.lower(`since`),
+        FfiConverterOptionalTimestamp.lower(`until`),
+        FfiConverterOptionalTypeReceiptPlace.lower(`after`),
+            )
+        },
+        { future, callback, continuation -> UniffiLib.ffi_delta_ffi_rust_future_poll_rust_buffer(future, callback, continuation) },
+        { future, continuation -> UniffiLib.ffi_delta_ffi_rust_future_complete_rust_buffer(future, continuation) },
+        { future -> UniffiLib.ffi_delta_ffi_rust_future_free_rust_buffer(future) },
+        // lift function
+        { FfiConverterTypeReceivedPage.lift(it) },
         // Error FFI converter
         DeltaException.ErrorHandler,
     )
@@ -3079,19 +3515,19 @@ open class Delta: Disposable, AutoCloseable, DeltaInterface
 
     
     /**
-     * The person behind a device in a topic, as the space it belongs to was told; otherwise the device is a person of its
+     * The person behind a device (an author) in a topic, as the space it belongs to was told; otherwise the device is a person of its
      * own.
      */
     @Throws(DeltaException::class)
     @Suppress("ASSIGNED_BUT_NEVER_ACCESSED_VARIABLE")
-    override suspend fun `person`(`topic`: TopicId, `device`: Author) : Identity {
+    override suspend fun `person`(`topic`: TopicId, `author`: Author) : Identity {
         return uniffiRustCallAsync(
         callWithHandle { uniffiHandle ->
             UniffiLib.uniffi_delta_ffi_fn_method_delta_person(
                 uniffiHandle,
                 
         FfiConverterTypeTopicId.lower(`topic`),
-        FfiConverterTypeAuthor.lower(`device`),
+        FfiConverterTypeAuthor.lower(`author`),
             )
         },
         { future, callback, continuation -> UniffiLib.ffi_delta_ffi_rust_future_poll_rust_buffer(future, callback, continuation) },
@@ -3286,11 +3722,11 @@ open class Delta: Disposable, AutoCloseable, DeltaInterface
 
     
     /**
-     * What happened in a space, newest first, at most 1000 lines: those below `before`, the newest without it.
+     * What happened in a space, newest first, at most 1000 lines: those below the place `before`, the newest without it.
      */
     @Throws(DeltaException::class)
     @Suppress("ASSIGNED_BUT_NEVER_ACCESSED_VARIABLE")
-    override suspend fun `auditLog`(`space`: LogId, `limit`: kotlin.UInt, `before`: kotlin.UInt?) : List<AuditLine> {
+    override suspend fun `auditLog`(`space`: LogId, `limit`: kotlin.UInt, `before`: AuditPlace?) : List<AuditLine> {
         return uniffiRustCallAsync(
         callWithHandle { uniffiHandle ->
             UniffiLib.uniffi_delta_ffi_fn_method_delta_audit_log(
@@ -3298,7 +3734,7 @@ open class Delta: Disposable, AutoCloseable, DeltaInterface
                 
         FfiConverterTypeLogId.lower(`space`),
         FfiConverterUInt.lower(`limit`),
-        FfiConverterOptionalUInt.lower(`before`),
+        FfiConverterOptionalTypeAuditPlace.lower(`before`),
             )
         },
         { future, callback, continuation -> UniffiLib.ffi_delta_ffi_rust_future_poll_rust_buffer(future, callback, continuation) },
@@ -3470,17 +3906,19 @@ open class Delta: Disposable, AutoCloseable, DeltaInterface
 
     
     /**
-     * Members of a space, and whoever is banned from it.
+     * Members of a space, and whoever is banned from it, by their keys: at most `limit` (1000) of those after `after`.
      */
     @Throws(DeltaException::class)
     @Suppress("ASSIGNED_BUT_NEVER_ACCESSED_VARIABLE")
-    override suspend fun `members`(`space`: LogId) : List<Member> {
+    override suspend fun `members`(`space`: LogId, `limit`: kotlin.UInt, `after`: Identity?) : List<Member> {
         return uniffiRustCallAsync(
         callWithHandle { uniffiHandle ->
             UniffiLib.uniffi_delta_ffi_fn_method_delta_members(
                 uniffiHandle,
                 
         FfiConverterTypeLogId.lower(`space`),
+        FfiConverterUInt.lower(`limit`),
+        FfiConverterOptionalTypeIdentity.lower(`after`),
             )
         },
         { future, callback, continuation -> UniffiLib.ffi_delta_ffi_rust_future_poll_rust_buffer(future, callback, continuation) },
@@ -5469,6 +5907,972 @@ public object FfiConverterTypeLogSink: FfiConverter<LogSink, Long> {
 
 
 /**
+ * A pairing on the device that was given the text.
+ */
+public interface PairingGuestInterface {
+    
+    /**
+     * Waits no longer. Again is harmless.
+     */
+    fun `cancel`()
+    
+    /**
+     * Waits for the device of the text. Show the six digits: its person compares them there. Fails with `pairing_taken`
+     * when another device was answered: somebody else has the text, so confirm nothing.
+     */
+    suspend fun `code`(): kotlin.String
+    
+    /**
+     * Waits until the other device has accepted, and becomes a device of its person: with the person's topics, which fill
+     * as they are read. Again gives the same.
+     */
+    suspend fun `joined`(): Identity
+    
+    companion object
+}
+
+/**
+ * A pairing on the device that was given the text.
+ */
+open class PairingGuest: Disposable, AutoCloseable, PairingGuestInterface
+{
+
+    @Suppress("UNUSED_PARAMETER")
+    /**
+     * @suppress
+     */
+    constructor(withHandle: UniffiWithHandle, handle: Long) {
+        this.handle = handle
+        this.cleanable = UniffiLib.CLEANER.register(this, UniffiCleanAction(handle))
+    }
+
+    /**
+     * @suppress
+     *
+     * This constructor can be used to instantiate a fake object. Only used for tests. Any
+     * attempt to actually use an object constructed this way will fail as there is no
+     * connected Rust object.
+     */
+    @Suppress("UNUSED_PARAMETER")
+    constructor(noHandle: NoHandle) {
+        this.handle = 0
+        this.cleanable = null
+    }
+
+    protected val handle: Long
+    protected val cleanable: UniffiCleaner.Cleanable?
+
+    private val wasDestroyed = AtomicBoolean(false)
+    private val callCounter = AtomicLong(1)
+
+    /**
+     * Whether the current object has been destroyed and its reference is gone in the Rust side.
+     */
+    val uniffiIsDestroyed: Boolean get() = wasDestroyed.get()
+
+    override fun destroy() {
+        // Only allow a single call to this method.
+        // TODO: maybe we should log a warning if called more than once?
+        if (this.wasDestroyed.compareAndSet(false, true)) {
+            // This decrement always matches the initial count of 1 given at creation time.
+            if (this.callCounter.decrementAndGet() == 0L) {
+                cleanable?.clean()
+            }
+        }
+    }
+
+    @Synchronized
+    override fun close() {
+        this.destroy()
+    }
+
+    internal inline fun <R> callWithHandle(block: (handle: Long) -> R): R {
+        // Check and increment the call counter, to keep the object alive.
+        // This needs a compare-and-set retry loop in case of concurrent updates.
+        do {
+            val c = this.callCounter.get()
+            if (c == 0L) {
+                throw IllegalStateException("${this.javaClass.simpleName} object has already been destroyed")
+            }
+            if (c == Long.MAX_VALUE) {
+                throw IllegalStateException("${this.javaClass.simpleName} call counter would overflow")
+            }
+        } while (! this.callCounter.compareAndSet(c, c + 1L))
+        // Now we can safely do the method call without the handle being freed concurrently.
+        try {
+            return block(this.uniffiCloneHandle())
+        } finally {
+            // This decrement always matches the increment we performed above.
+            if (this.callCounter.decrementAndGet() == 0L) {
+                cleanable?.clean()
+            }
+        }
+    }
+
+    // Use a static inner class instead of a closure so as not to accidentally
+    // capture `this` as part of the cleanable's action.
+    private class UniffiCleanAction(private val handle: Long) : Runnable {
+        override fun run() {
+            if (handle == 0.toLong()) {
+                // Fake object created with `NoHandle`, don't try to free.
+                return;
+            }
+            uniffiRustCall { status ->
+                UniffiLib.uniffi_delta_ffi_fn_free_pairingguest(handle, status)
+            }
+        }
+    }
+
+    /**
+     * @suppress
+     */
+    fun uniffiCloneHandle(): Long {
+        if (handle == 0.toLong()) {
+            throw InternalException("uniffiCloneHandle() called on NoHandle object");
+        }
+        return uniffiRustCall() { status ->
+            UniffiLib.uniffi_delta_ffi_fn_clone_pairingguest(handle, status)
+        }
+    }
+
+    
+    /**
+     * Waits no longer. Again is harmless.
+     */override fun `cancel`()
+        = 
+    callWithHandle {
+    uniffiRustCall() { _status ->
+    UniffiLib.uniffi_delta_ffi_fn_method_pairingguest_cancel(
+        it,
+        _status)
+}
+    }
+    
+    
+
+    
+    /**
+     * Waits for the device of the text. Show the six digits: its person compares them there. Fails with `pairing_taken`
+     * when another device was answered: somebody else has the text, so confirm nothing.
+     */
+    @Throws(DeltaException::class)
+    @Suppress("ASSIGNED_BUT_NEVER_ACCESSED_VARIABLE")
+    override suspend fun `code`() : kotlin.String {
+        return uniffiRustCallAsync(
+        callWithHandle { uniffiHandle ->
+            UniffiLib.uniffi_delta_ffi_fn_method_pairingguest_code(
+                uniffiHandle,
+                
+            )
+        },
+        { future, callback, continuation -> UniffiLib.ffi_delta_ffi_rust_future_poll_rust_buffer(future, callback, continuation) },
+        { future, continuation -> UniffiLib.ffi_delta_ffi_rust_future_complete_rust_buffer(future, continuation) },
+        { future -> UniffiLib.ffi_delta_ffi_rust_future_free_rust_buffer(future) },
+        // lift function
+        { FfiConverterString.lift(it) },
+        // Error FFI converter
+        DeltaException.ErrorHandler,
+    )
+    }
+
+    
+    /**
+     * Waits until the other device has accepted, and becomes a device of its person: with the person's topics, which fill
+     * as they are read. Again gives the same.
+     */
+    @Throws(DeltaException::class)
+    @Suppress("ASSIGNED_BUT_NEVER_ACCESSED_VARIABLE")
+    override suspend fun `joined`() : Identity {
+        return uniffiRustCallAsync(
+        callWithHandle { uniffiHandle ->
+            UniffiLib.uniffi_delta_ffi_fn_method_pairingguest_joined(
+                uniffiHandle,
+                
+            )
+        },
+        { future, callback, continuation -> UniffiLib.ffi_delta_ffi_rust_future_poll_rust_buffer(future, callback, continuation) },
+        { future, continuation -> UniffiLib.ffi_delta_ffi_rust_future_complete_rust_buffer(future, continuation) },
+        { future -> UniffiLib.ffi_delta_ffi_rust_future_free_rust_buffer(future) },
+        // lift function
+        { FfiConverterTypeIdentity.lift(it) },
+        // Error FFI converter
+        DeltaException.ErrorHandler,
+    )
+    }
+
+    
+
+    
+
+
+    
+    
+    /**
+     * @suppress
+     */
+    companion object
+    
+}
+
+
+/**
+ * @suppress
+ */
+public object FfiConverterTypePairingGuest: FfiConverter<PairingGuest, Long> {
+    override fun lower(value: PairingGuest): Long {
+        return value.uniffiCloneHandle()
+    }
+
+    override fun lift(value: Long): PairingGuest {
+        return PairingGuest(UniffiWithHandle, value)
+    }
+
+    override fun read(buf: ByteBuffer): PairingGuest {
+        return lift(buf.getLong())
+    }
+
+    override fun allocationSize(value: PairingGuest) = 8UL
+
+    override fun write(value: PairingGuest, buf: ByteBuffer) {
+        buf.putLong(lower(value))
+    }
+}
+
+
+// This template implements a class for working with a Rust struct via a handle
+// to the live Rust struct on the other side of the FFI.
+//
+// There's some subtlety here, because we have to be careful not to operate on a Rust
+// struct after it has been dropped, and because we must expose a public API for freeing
+// theq Kotlin wrapper object in lieu of reliable finalizers. The core requirements are:
+//
+//   * Each instance holds an opaque handle to the underlying Rust struct.
+//     Method calls need to read this handle from the object's state and pass it in to
+//     the Rust FFI.
+//
+//   * When an instance is no longer needed, its handle should be passed to a
+//     special destructor function provided by the Rust FFI, which will drop the
+//     underlying Rust struct.
+//
+//   * Given an instance, calling code is expected to call the special
+//     `destroy` method in order to free it after use, either by calling it explicitly
+//     or by using a higher-level helper like the `use` method. Failing to do so risks
+//     leaking the underlying Rust struct.
+//
+//   * We can't assume that calling code will do the right thing, and must be prepared
+//     to handle Kotlin method calls executing concurrently with or even after a call to
+//     `destroy`, and to handle multiple (possibly concurrent!) calls to `destroy`.
+//
+//   * We must never allow Rust code to operate on the underlying Rust struct after
+//     the destructor has been called, and must never call the destructor more than once.
+//     Doing so may trigger memory unsafety.
+//
+//   * To mitigate many of the risks of leaking memory and use-after-free unsafety, a `Cleaner`
+//     is implemented to call the destructor when the Kotlin object becomes unreachable.
+//     This is done in a background thread. This is not a panacea, and client code should be aware that
+//      1. the thread may starve if some there are objects that have poorly performing
+//     `drop` methods or do significant work in their `drop` methods.
+//      2. the thread is shared across the whole library. This can be tuned by using `android_cleaner = true`,
+//         or `android = true` in the [`kotlin` section of the `uniffi.toml` file](https://mozilla.github.io/uniffi-rs/kotlin/configuration.html).
+//
+// If we try to implement this with mutual exclusion on access to the handle, there is the
+// possibility of a race between a method call and a concurrent call to `destroy`:
+//
+//    * Thread A starts a method call, reads the value of the handle, but is interrupted
+//      before it can pass the handle over the FFI to Rust.
+//    * Thread B calls `destroy` and frees the underlying Rust struct.
+//    * Thread A resumes, passing the already-read handle value to Rust and triggering
+//      a use-after-free.
+//
+// One possible solution would be to use a `ReadWriteLock`, with each method call taking
+// a read lock (and thus allowed to run concurrently) and the special `destroy` method
+// taking a write lock (and thus blocking on live method calls). However, we aim not to
+// generate methods with any hidden blocking semantics, and a `destroy` method that might
+// block if called incorrectly seems to meet that bar.
+//
+// So, we achieve our goals by giving each instance an associated `AtomicLong` counter to track
+// the number of in-flight method calls, and an `AtomicBoolean` flag to indicate whether `destroy`
+// has been called. These are updated according to the following rules:
+//
+//    * The initial value of the counter is 1, indicating a live object with no in-flight calls.
+//      The initial value for the flag is false.
+//
+//    * At the start of each method call, we atomically check the counter.
+//      If it is 0 then the underlying Rust struct has already been destroyed and the call is aborted.
+//      If it is nonzero them we atomically increment it by 1 and proceed with the method call.
+//
+//    * At the end of each method call, we atomically decrement and check the counter.
+//      If it has reached zero then we destroy the underlying Rust struct.
+//
+//    * When `destroy` is called, we atomically flip the flag from false to true.
+//      If the flag was already true we silently fail.
+//      Otherwise we atomically decrement and check the counter.
+//      If it has reached zero then we destroy the underlying Rust struct.
+//
+// Astute readers may observe that this all sounds very similar to the way that Rust's `Arc<T>` works,
+// and indeed it is, with the addition of a flag to guard against multiple calls to `destroy`.
+//
+// The overall effect is that the underlying Rust struct is destroyed only when `destroy` has been
+// called *and* all in-flight method calls have completed, avoiding violating any of the expectations
+// of the underlying Rust code.
+//
+// This makes a cleaner a better alternative to _not_ calling `destroy()` as
+// and when the object is finished with, but the abstraction is not perfect: if the Rust object's `drop`
+// method is slow, and/or there are many objects to cleanup, and it's on a low end Android device, then the cleaner
+// thread may be starved, and the app will leak memory.
+//
+// In this case, `destroy`ing manually may be a better solution.
+//
+// The cleaner can live side by side with the manual calling of `destroy`. In the order of responsiveness, uniffi objects
+// with Rust peers are reclaimed:
+//
+// 1. By calling the `destroy` method of the object, which calls `rustObject.free()`. If that doesn't happen:
+// 2. When the object becomes unreachable, AND the Cleaner thread gets to call `rustObject.free()`. If the thread is starved then:
+// 3. The memory is reclaimed when the process terminates.
+//
+// [1] https://stackoverflow.com/questions/24376768/can-java-finalize-an-object-when-it-is-still-in-scope/24380219
+//
+
+
+/**
+ * A pairing on the device that holds the person's words.
+ */
+public interface PairingHostInterface {
+    
+    /**
+     * Waits for the first device that asks; again gives the same. Fails with `pairing_expired` when none does in time, or
+     * when the pairing is cancelled.
+     */
+    suspend fun `asked`(): PairingRequest
+    
+    /**
+     * Waits no longer: the text is worth nothing any more. Again is harmless.
+     */
+    fun `cancel`()
+    
+    /**
+     * What to show, as text or QR code, for ten minutes. A secret: whoever has it may ask to be paired.
+     */
+    fun `text`(): kotlin.String
+    
+    companion object
+}
+
+/**
+ * A pairing on the device that holds the person's words.
+ */
+open class PairingHost: Disposable, AutoCloseable, PairingHostInterface
+{
+
+    @Suppress("UNUSED_PARAMETER")
+    /**
+     * @suppress
+     */
+    constructor(withHandle: UniffiWithHandle, handle: Long) {
+        this.handle = handle
+        this.cleanable = UniffiLib.CLEANER.register(this, UniffiCleanAction(handle))
+    }
+
+    /**
+     * @suppress
+     *
+     * This constructor can be used to instantiate a fake object. Only used for tests. Any
+     * attempt to actually use an object constructed this way will fail as there is no
+     * connected Rust object.
+     */
+    @Suppress("UNUSED_PARAMETER")
+    constructor(noHandle: NoHandle) {
+        this.handle = 0
+        this.cleanable = null
+    }
+
+    protected val handle: Long
+    protected val cleanable: UniffiCleaner.Cleanable?
+
+    private val wasDestroyed = AtomicBoolean(false)
+    private val callCounter = AtomicLong(1)
+
+    /**
+     * Whether the current object has been destroyed and its reference is gone in the Rust side.
+     */
+    val uniffiIsDestroyed: Boolean get() = wasDestroyed.get()
+
+    override fun destroy() {
+        // Only allow a single call to this method.
+        // TODO: maybe we should log a warning if called more than once?
+        if (this.wasDestroyed.compareAndSet(false, true)) {
+            // This decrement always matches the initial count of 1 given at creation time.
+            if (this.callCounter.decrementAndGet() == 0L) {
+                cleanable?.clean()
+            }
+        }
+    }
+
+    @Synchronized
+    override fun close() {
+        this.destroy()
+    }
+
+    internal inline fun <R> callWithHandle(block: (handle: Long) -> R): R {
+        // Check and increment the call counter, to keep the object alive.
+        // This needs a compare-and-set retry loop in case of concurrent updates.
+        do {
+            val c = this.callCounter.get()
+            if (c == 0L) {
+                throw IllegalStateException("${this.javaClass.simpleName} object has already been destroyed")
+            }
+            if (c == Long.MAX_VALUE) {
+                throw IllegalStateException("${this.javaClass.simpleName} call counter would overflow")
+            }
+        } while (! this.callCounter.compareAndSet(c, c + 1L))
+        // Now we can safely do the method call without the handle being freed concurrently.
+        try {
+            return block(this.uniffiCloneHandle())
+        } finally {
+            // This decrement always matches the increment we performed above.
+            if (this.callCounter.decrementAndGet() == 0L) {
+                cleanable?.clean()
+            }
+        }
+    }
+
+    // Use a static inner class instead of a closure so as not to accidentally
+    // capture `this` as part of the cleanable's action.
+    private class UniffiCleanAction(private val handle: Long) : Runnable {
+        override fun run() {
+            if (handle == 0.toLong()) {
+                // Fake object created with `NoHandle`, don't try to free.
+                return;
+            }
+            uniffiRustCall { status ->
+                UniffiLib.uniffi_delta_ffi_fn_free_pairinghost(handle, status)
+            }
+        }
+    }
+
+    /**
+     * @suppress
+     */
+    fun uniffiCloneHandle(): Long {
+        if (handle == 0.toLong()) {
+            throw InternalException("uniffiCloneHandle() called on NoHandle object");
+        }
+        return uniffiRustCall() { status ->
+            UniffiLib.uniffi_delta_ffi_fn_clone_pairinghost(handle, status)
+        }
+    }
+
+    
+    /**
+     * Waits for the first device that asks; again gives the same. Fails with `pairing_expired` when none does in time, or
+     * when the pairing is cancelled.
+     */
+    @Throws(DeltaException::class)
+    @Suppress("ASSIGNED_BUT_NEVER_ACCESSED_VARIABLE")
+    override suspend fun `asked`() : PairingRequest {
+        return uniffiRustCallAsync(
+        callWithHandle { uniffiHandle ->
+            UniffiLib.uniffi_delta_ffi_fn_method_pairinghost_asked(
+                uniffiHandle,
+                
+            )
+        },
+        { future, callback, continuation -> UniffiLib.ffi_delta_ffi_rust_future_poll_u64(future, callback, continuation) },
+        { future, continuation -> UniffiLib.ffi_delta_ffi_rust_future_complete_u64(future, continuation) },
+        { future -> UniffiLib.ffi_delta_ffi_rust_future_free_u64(future) },
+        // lift function
+        { FfiConverterTypePairingRequest.lift(it) },
+        // Error FFI converter
+        DeltaException.ErrorHandler,
+    )
+    }
+
+    
+    /**
+     * Waits no longer: the text is worth nothing any more. Again is harmless.
+     */override fun `cancel`()
+        = 
+    callWithHandle {
+    uniffiRustCall() { _status ->
+    UniffiLib.uniffi_delta_ffi_fn_method_pairinghost_cancel(
+        it,
+        _status)
+}
+    }
+    
+    
+
+    
+    /**
+     * What to show, as text or QR code, for ten minutes. A secret: whoever has it may ask to be paired.
+     */override fun `text`(): kotlin.String {
+            return FfiConverterString.lift(
+    callWithHandle {
+    uniffiRustCall() { _status ->
+    UniffiLib.uniffi_delta_ffi_fn_method_pairinghost_text(
+        it,
+        _status)
+}
+    }
+    )
+    }
+    
+
+    
+
+    
+
+
+    
+    
+    /**
+     * @suppress
+     */
+    companion object
+    
+}
+
+
+/**
+ * @suppress
+ */
+public object FfiConverterTypePairingHost: FfiConverter<PairingHost, Long> {
+    override fun lower(value: PairingHost): Long {
+        return value.uniffiCloneHandle()
+    }
+
+    override fun lift(value: Long): PairingHost {
+        return PairingHost(UniffiWithHandle, value)
+    }
+
+    override fun read(buf: ByteBuffer): PairingHost {
+        return lift(buf.getLong())
+    }
+
+    override fun allocationSize(value: PairingHost) = 8UL
+
+    override fun write(value: PairingHost, buf: ByteBuffer) {
+        buf.putLong(lower(value))
+    }
+}
+
+
+// This template implements a class for working with a Rust struct via a handle
+// to the live Rust struct on the other side of the FFI.
+//
+// There's some subtlety here, because we have to be careful not to operate on a Rust
+// struct after it has been dropped, and because we must expose a public API for freeing
+// theq Kotlin wrapper object in lieu of reliable finalizers. The core requirements are:
+//
+//   * Each instance holds an opaque handle to the underlying Rust struct.
+//     Method calls need to read this handle from the object's state and pass it in to
+//     the Rust FFI.
+//
+//   * When an instance is no longer needed, its handle should be passed to a
+//     special destructor function provided by the Rust FFI, which will drop the
+//     underlying Rust struct.
+//
+//   * Given an instance, calling code is expected to call the special
+//     `destroy` method in order to free it after use, either by calling it explicitly
+//     or by using a higher-level helper like the `use` method. Failing to do so risks
+//     leaking the underlying Rust struct.
+//
+//   * We can't assume that calling code will do the right thing, and must be prepared
+//     to handle Kotlin method calls executing concurrently with or even after a call to
+//     `destroy`, and to handle multiple (possibly concurrent!) calls to `destroy`.
+//
+//   * We must never allow Rust code to operate on the underlying Rust struct after
+//     the destructor has been called, and must never call the destructor more than once.
+//     Doing so may trigger memory unsafety.
+//
+//   * To mitigate many of the risks of leaking memory and use-after-free unsafety, a `Cleaner`
+//     is implemented to call the destructor when the Kotlin object becomes unreachable.
+//     This is done in a background thread. This is not a panacea, and client code should be aware that
+//      1. the thread may starve if some there are objects that have poorly performing
+//     `drop` methods or do significant work in their `drop` methods.
+//      2. the thread is shared across the whole library. This can be tuned by using `android_cleaner = true`,
+//         or `android = true` in the [`kotlin` section of the `uniffi.toml` file](https://mozilla.github.io/uniffi-rs/kotlin/configuration.html).
+//
+// If we try to implement this with mutual exclusion on access to the handle, there is the
+// possibility of a race between a method call and a concurrent call to `destroy`:
+//
+//    * Thread A starts a method call, reads the value of the handle, but is interrupted
+//      before it can pass the handle over the FFI to Rust.
+//    * Thread B calls `destroy` and frees the underlying Rust struct.
+//    * Thread A resumes, passing the already-read handle value to Rust and triggering
+//      a use-after-free.
+//
+// One possible solution would be to use a `ReadWriteLock`, with each method call taking
+// a read lock (and thus allowed to run concurrently) and the special `destroy` method
+// taking a write lock (and thus blocking on live method calls). However, we aim not to
+// generate methods with any hidden blocking semantics, and a `destroy` method that might
+// block if called incorrectly seems to meet that bar.
+//
+// So, we achieve our goals by giving each instance an associated `AtomicLong` counter to track
+// the number of in-flight method calls, and an `AtomicBoolean` flag to indicate whether `destroy`
+// has been called. These are updated according to the following rules:
+//
+//    * The initial value of the counter is 1, indicating a live object with no in-flight calls.
+//      The initial value for the flag is false.
+//
+//    * At the start of each method call, we atomically check the counter.
+//      If it is 0 then the underlying Rust struct has already been destroyed and the call is aborted.
+//      If it is nonzero them we atomically increment it by 1 and proceed with the method call.
+//
+//    * At the end of each method call, we atomically decrement and check the counter.
+//      If it has reached zero then we destroy the underlying Rust struct.
+//
+//    * When `destroy` is called, we atomically flip the flag from false to true.
+//      If the flag was already true we silently fail.
+//      Otherwise we atomically decrement and check the counter.
+//      If it has reached zero then we destroy the underlying Rust struct.
+//
+// Astute readers may observe that this all sounds very similar to the way that Rust's `Arc<T>` works,
+// and indeed it is, with the addition of a flag to guard against multiple calls to `destroy`.
+//
+// The overall effect is that the underlying Rust struct is destroyed only when `destroy` has been
+// called *and* all in-flight method calls have completed, avoiding violating any of the expectations
+// of the underlying Rust code.
+//
+// This makes a cleaner a better alternative to _not_ calling `destroy()` as
+// and when the object is finished with, but the abstraction is not perfect: if the Rust object's `drop`
+// method is slow, and/or there are many objects to cleanup, and it's on a low end Android device, then the cleaner
+// thread may be starved, and the app will leak memory.
+//
+// In this case, `destroy`ing manually may be a better solution.
+//
+// The cleaner can live side by side with the manual calling of `destroy`. In the order of responsiveness, uniffi objects
+// with Rust peers are reclaimed:
+//
+// 1. By calling the `destroy` method of the object, which calls `rustObject.free()`. If that doesn't happen:
+// 2. When the object becomes unreachable, AND the Cleaner thread gets to call `rustObject.free()`. If the thread is starved then:
+// 3. The memory is reclaimed when the process terminates.
+//
+// [1] https://stackoverflow.com/questions/24376768/can-java-finalize-an-object-when-it-is-still-in-scope/24380219
+//
+
+
+/**
+ * A device that asks to become this person's.
+ */
+public interface PairingRequestInterface {
+    
+    /**
+     * Makes the device this person's and hands it the person's topics. Durable here when it returns; keep the object open
+     * until it is sent (`statistics` counts nothing queued or sent). Again is harmless.
+     */
+    suspend fun `accept`()
+    
+    /**
+     * Six digits. Show them; accept the device only when its person sees the same there.
+     */
+    fun `code`(): kotlin.String
+    
+    /**
+     * The key of the device that asks.
+     */
+    fun `device`(): Author
+    
+    companion object
+}
+
+/**
+ * A device that asks to become this person's.
+ */
+open class PairingRequest: Disposable, AutoCloseable, PairingRequestInterface
+{
+
+    @Suppress("UNUSED_PARAMETER")
+    /**
+     * @suppress
+     */
+    constructor(withHandle: UniffiWithHandle, handle: Long) {
+        this.handle = handle
+        this.cleanable = UniffiLib.CLEANER.register(this, UniffiCleanAction(handle))
+    }
+
+    /**
+     * @suppress
+     *
+     * This constructor can be used to instantiate a fake object. Only used for tests. Any
+     * attempt to actually use an object constructed this way will fail as there is no
+     * connected Rust object.
+     */
+    @Suppress("UNUSED_PARAMETER")
+    constructor(noHandle: NoHandle) {
+        this.handle = 0
+        this.cleanable = null
+    }
+
+    protected val handle: Long
+    protected val cleanable: UniffiCleaner.Cleanable?
+
+    private val wasDestroyed = AtomicBoolean(false)
+    private val callCounter = AtomicLong(1)
+
+    /**
+     * Whether the current object has been destroyed and its reference is gone in the Rust side.
+     */
+    val uniffiIsDestroyed: Boolean get() = wasDestroyed.get()
+
+    override fun destroy() {
+        // Only allow a single call to this method.
+        // TODO: maybe we should log a warning if called more than once?
+        if (this.wasDestroyed.compareAndSet(false, true)) {
+            // This decrement always matches the initial count of 1 given at creation time.
+            if (this.callCounter.decrementAndGet() == 0L) {
+                cleanable?.clean()
+            }
+        }
+    }
+
+    @Synchronized
+    override fun close() {
+        this.destroy()
+    }
+
+    internal inline fun <R> callWithHandle(block: (handle: Long) -> R): R {
+        // Check and increment the call counter, to keep the object alive.
+        // This needs a compare-and-set retry loop in case of concurrent updates.
+        do {
+            val c = this.callCounter.get()
+            if (c == 0L) {
+                throw IllegalStateException("${this.javaClass.simpleName} object has already been destroyed")
+            }
+            if (c == Long.MAX_VALUE) {
+                throw IllegalStateException("${this.javaClass.simpleName} call counter would overflow")
+            }
+        } while (! this.callCounter.compareAndSet(c, c + 1L))
+        // Now we can safely do the method call without the handle being freed concurrently.
+        try {
+            return block(this.uniffiCloneHandle())
+        } finally {
+            // This decrement always matches the increment we performed above.
+            if (this.callCounter.decrementAndGet() == 0L) {
+                cleanable?.clean()
+            }
+        }
+    }
+
+    // Use a static inner class instead of a closure so as not to accidentally
+    // capture `this` as part of the cleanable's action.
+    private class UniffiCleanAction(private val handle: Long) : Runnable {
+        override fun run() {
+            if (handle == 0.toLong()) {
+                // Fake object created with `NoHandle`, don't try to free.
+                return;
+            }
+            uniffiRustCall { status ->
+                UniffiLib.uniffi_delta_ffi_fn_free_pairingrequest(handle, status)
+            }
+        }
+    }
+
+    /**
+     * @suppress
+     */
+    fun uniffiCloneHandle(): Long {
+        if (handle == 0.toLong()) {
+            throw InternalException("uniffiCloneHandle() called on NoHandle object");
+        }
+        return uniffiRustCall() { status ->
+            UniffiLib.uniffi_delta_ffi_fn_clone_pairingrequest(handle, status)
+        }
+    }
+
+    
+    /**
+     * Makes the device this person's and hands it the person's topics. Durable here when it returns; keep the object open
+     * until it is sent (`statistics` counts nothing queued or sent). Again is harmless.
+     */
+    @Throws(DeltaException::class)
+    @Suppress("ASSIGNED_BUT_NEVER_ACCESSED_VARIABLE")
+    override suspend fun `accept`() {
+        return uniffiRustCallAsync(
+        callWithHandle { uniffiHandle ->
+            UniffiLib.uniffi_delta_ffi_fn_method_pairingrequest_accept(
+                uniffiHandle,
+                
+            )
+        },
+        { future, callback, continuation -> UniffiLib.ffi_delta_ffi_rust_future_poll_void(future, callback, continuation) },
+        { future, continuation -> UniffiLib.ffi_delta_ffi_rust_future_complete_void(future, continuation) },
+        { future -> UniffiLib.ffi_delta_ffi_rust_future_free_void(future) },
+        // lift function
+        { },
+        
+        // Error FFI converter
+        DeltaException.ErrorHandler,
+    )
+    }
+
+    
+    /**
+     * Six digits. Show them; accept the device only when its person sees the same there.
+     */override fun `code`(): kotlin.String {
+            return FfiConverterString.lift(
+    callWithHandle {
+    uniffiRustCall() { _status ->
+    UniffiLib.uniffi_delta_ffi_fn_method_pairingrequest_code(
+        it,
+        _status)
+}
+    }
+    )
+    }
+    
+
+    
+    /**
+     * The key of the device that asks.
+     */override fun `device`(): Author {
+            return FfiConverterTypeAuthor.lift(
+    callWithHandle {
+    uniffiRustCall() { _status ->
+    UniffiLib.uniffi_delta_ffi_fn_method_pairingrequest_device(
+        it,
+        _status)
+}
+    }
+    )
+    }
+    
+
+    
+
+    
+
+
+    
+    
+    /**
+     * @suppress
+     */
+    companion object
+    
+}
+
+
+/**
+ * @suppress
+ */
+public object FfiConverterTypePairingRequest: FfiConverter<PairingRequest, Long> {
+    override fun lower(value: PairingRequest): Long {
+        return value.uniffiCloneHandle()
+    }
+
+    override fun lift(value: Long): PairingRequest {
+        return PairingRequest(UniffiWithHandle, value)
+    }
+
+    override fun read(buf: ByteBuffer): PairingRequest {
+        return lift(buf.getLong())
+    }
+
+    override fun allocationSize(value: PairingRequest) = 8UL
+
+    override fun write(value: PairingRequest, buf: ByteBuffer) {
+        buf.putLong(lower(value))
+    }
+}
+
+
+// This template implements a class for working with a Rust struct via a handle
+// to the live Rust struct on the other side of the FFI.
+//
+// There's some subtlety here, because we have to be careful not to operate on a Rust
+// struct after it has been dropped, and because we must expose a public API for freeing
+// theq Kotlin wrapper object in lieu of reliable finalizers. The core requirements are:
+//
+//   * Each instance holds an opaque handle to the underlying Rust struct.
+//     Method calls need to read this handle from the object's state and pass it in to
+//     the Rust FFI.
+//
+//   * When an instance is no longer needed, its handle should be passed to a
+//     special destructor function provided by the Rust FFI, which will drop the
+//     underlying Rust struct.
+//
+//   * Given an instance, calling code is expected to call the special
+//     `destroy` method in order to free it after use, either by calling it explicitly
+//     or by using a higher-level helper like the `use` method. Failing to do so risks
+//     leaking the underlying Rust struct.
+//
+//   * We can't assume that calling code will do the right thing, and must be prepared
+//     to handle Kotlin method calls executing concurrently with or even after a call to
+//     `destroy`, and to handle multiple (possibly concurrent!) calls to `destroy`.
+//
+//   * We must never allow Rust code to operate on the underlying Rust struct after
+//     the destructor has been called, and must never call the destructor more than once.
+//     Doing so may trigger memory unsafety.
+//
+//   * To mitigate many of the risks of leaking memory and use-after-free unsafety, a `Cleaner`
+//     is implemented to call the destructor when the Kotlin object becomes unreachable.
+//     This is done in a background thread. This is not a panacea, and client code should be aware that
+//      1. the thread may starve if some there are objects that have poorly performing
+//     `drop` methods or do significant work in their `drop` methods.
+//      2. the thread is shared across the whole library. This can be tuned by using `android_cleaner = true`,
+//         or `android = true` in the [`kotlin` section of the `uniffi.toml` file](https://mozilla.github.io/uniffi-rs/kotlin/configuration.html).
+//
+// If we try to implement this with mutual exclusion on access to the handle, there is the
+// possibility of a race between a method call and a concurrent call to `destroy`:
+//
+//    * Thread A starts a method call, reads the value of the handle, but is interrupted
+//      before it can pass the handle over the FFI to Rust.
+//    * Thread B calls `destroy` and frees the underlying Rust struct.
+//    * Thread A resumes, passing the already-read handle value to Rust and triggering
+//      a use-after-free.
+//
+// One possible solution would be to use a `ReadWriteLock`, with each method call taking
+// a read lock (and thus allowed to run concurrently) and the special `destroy` method
+// taking a write lock (and thus blocking on live method calls). However, we aim not to
+// generate methods with any hidden blocking semantics, and a `destroy` method that might
+// block if called incorrectly seems to meet that bar.
+//
+// So, we achieve our goals by giving each instance an associated `AtomicLong` counter to track
+// the number of in-flight method calls, and an `AtomicBoolean` flag to indicate whether `destroy`
+// has been called. These are updated according to the following rules:
+//
+//    * The initial value of the counter is 1, indicating a live object with no in-flight calls.
+//      The initial value for the flag is false.
+//
+//    * At the start of each method call, we atomically check the counter.
+//      If it is 0 then the underlying Rust struct has already been destroyed and the call is aborted.
+//      If it is nonzero them we atomically increment it by 1 and proceed with the method call.
+//
+//    * At the end of each method call, we atomically decrement and check the counter.
+//      If it has reached zero then we destroy the underlying Rust struct.
+//
+//    * When `destroy` is called, we atomically flip the flag from false to true.
+//      If the flag was already true we silently fail.
+//      Otherwise we atomically decrement and check the counter.
+//      If it has reached zero then we destroy the underlying Rust struct.
+//
+// Astute readers may observe that this all sounds very similar to the way that Rust's `Arc<T>` works,
+// and indeed it is, with the addition of a flag to guard against multiple calls to `destroy`.
+//
+// The overall effect is that the underlying Rust struct is destroyed only when `destroy` has been
+// called *and* all in-flight method calls have completed, avoiding violating any of the expectations
+// of the underlying Rust code.
+//
+// This makes a cleaner a better alternative to _not_ calling `destroy()` as
+// and when the object is finished with, but the abstraction is not perfect: if the Rust object's `drop`
+// method is slow, and/or there are many objects to cleanup, and it's on a low end Android device, then the cleaner
+// thread may be starved, and the app will leak memory.
+//
+// In this case, `destroy`ing manually may be a better solution.
+//
+// The cleaner can live side by side with the manual calling of `destroy`. In the order of responsiveness, uniffi objects
+// with Rust peers are reclaimed:
+//
+// 1. By calling the `destroy` method of the object, which calls `rustObject.free()`. If that doesn't happen:
+// 2. When the object becomes unreachable, AND the Cleaner thread gets to call `rustObject.free()`. If the thread is starved then:
+// 3. The memory is reclaimed when the process terminates.
+//
+// [1] https://stackoverflow.com/questions/24376768/can-java-finalize-an-object-when-it-is-still-in-scope/24380219
+//
+
+
+/**
  * A live subscription. It ends with [`Subscription::cancel`], when nobody holds it any more, or when the object is
  * closed.
  */
@@ -5701,14 +7105,9 @@ public object FfiConverterTypeSubscription: FfiConverter<Subscription, Long> {
  */
 data class AuditLine (
     /**
-     * Above that of everything it builds on: to be handed back for the page before it.
+     * Where it stands, with the operation.
      */
-    val `rank`: kotlin.UInt
-    , 
-    /**
-     * The operation.
-     */
-    val `id`: OperationId
+    val `place`: AuditPlace
     , 
     /**
      * Who did it.
@@ -5745,8 +7144,7 @@ data class AuditLine (
 public object FfiConverterTypeAuditLine: FfiConverterRustBuffer<AuditLine> {
     override fun read(buf: ByteBuffer): AuditLine {
         return AuditLine(
-            FfiConverterUInt.read(buf),
-            FfiConverterTypeOperationId.read(buf),
+            FfiConverterTypeAuditPlace.read(buf),
             FfiConverterTypeIdentity.read(buf),
             FfiConverterString.read(buf),
             FfiConverterOptionalTypeIdentity.read(buf),
@@ -5755,8 +7153,7 @@ public object FfiConverterTypeAuditLine: FfiConverterRustBuffer<AuditLine> {
     }
 
     override fun allocationSize(value: AuditLine) = (
-            FfiConverterUInt.allocationSize(value.`rank`) +
-            FfiConverterTypeOperationId.allocationSize(value.`id`) +
+            FfiConverterTypeAuditPlace.allocationSize(value.`place`) +
             FfiConverterTypeIdentity.allocationSize(value.`who`) +
             FfiConverterString.allocationSize(value.`kind`) +
             FfiConverterOptionalTypeIdentity.allocationSize(value.`subject`) +
@@ -5764,12 +7161,58 @@ public object FfiConverterTypeAuditLine: FfiConverterRustBuffer<AuditLine> {
     )
 
     override fun write(value: AuditLine, buf: ByteBuffer) {
-            FfiConverterUInt.write(value.`rank`, buf)
-            FfiConverterTypeOperationId.write(value.`id`, buf)
+            FfiConverterTypeAuditPlace.write(value.`place`, buf)
             FfiConverterTypeIdentity.write(value.`who`, buf)
             FfiConverterString.write(value.`kind`, buf)
             FfiConverterOptionalTypeIdentity.write(value.`subject`, buf)
             FfiConverterOptionalTypeAuthor.write(value.`device`, buf)
+    }
+}
+
+
+
+/**
+ * Where a line of a space's audit log stands: to be handed back for the lines below it.
+ */
+data class AuditPlace (
+    /**
+     * Above that of everything the operation builds on. Operations that know nothing of each other may share one.
+     */
+    val `rank`: kotlin.UInt
+    , 
+    /**
+     * The operation.
+     */
+    val `id`: OperationId
+    
+){
+    
+
+    
+
+    
+    companion object
+}
+
+/**
+ * @suppress
+ */
+public object FfiConverterTypeAuditPlace: FfiConverterRustBuffer<AuditPlace> {
+    override fun read(buf: ByteBuffer): AuditPlace {
+        return AuditPlace(
+            FfiConverterUInt.read(buf),
+            FfiConverterTypeOperationId.read(buf),
+        )
+    }
+
+    override fun allocationSize(value: AuditPlace) = (
+            FfiConverterUInt.allocationSize(value.`rank`) +
+            FfiConverterTypeOperationId.allocationSize(value.`id`)
+    )
+
+    override fun write(value: AuditPlace, buf: ByteBuffer) {
+            FfiConverterUInt.write(value.`rank`, buf)
+            FfiConverterTypeOperationId.write(value.`id`, buf)
     }
 }
 
@@ -6005,6 +7448,11 @@ data class Found (
     val `log`: LogId
     , 
     /**
+     * Its place in the order in which messages came to this device.
+     */
+    val `arrival`: kotlin.Long
+    , 
+    /**
      * Its text around the first word that was looked for, at most 120 characters.
      */
     val `excerpt`: kotlin.String
@@ -6026,6 +7474,7 @@ public object FfiConverterTypeFound: FfiConverterRustBuffer<Found> {
         return Found(
             FfiConverterTypeMessage.read(buf),
             FfiConverterTypeLogId.read(buf),
+            FfiConverterLong.read(buf),
             FfiConverterString.read(buf),
         )
     }
@@ -6033,12 +7482,14 @@ public object FfiConverterTypeFound: FfiConverterRustBuffer<Found> {
     override fun allocationSize(value: Found) = (
             FfiConverterTypeMessage.allocationSize(value.`message`) +
             FfiConverterTypeLogId.allocationSize(value.`log`) +
+            FfiConverterLong.allocationSize(value.`arrival`) +
             FfiConverterString.allocationSize(value.`excerpt`)
     )
 
     override fun write(value: Found, buf: ByteBuffer) {
             FfiConverterTypeMessage.write(value.`message`, buf)
             FfiConverterTypeLogId.write(value.`log`, buf)
+            FfiConverterLong.write(value.`arrival`, buf)
             FfiConverterString.write(value.`excerpt`, buf)
     }
 }
@@ -6284,6 +7735,61 @@ public object FfiConverterTypeMember: FfiConverterRustBuffer<Member> {
             FfiConverterOptionalTypeLevel.write(value.`level`, buf)
             FfiConverterBoolean.write(value.`muted`, buf)
             FfiConverterBoolean.write(value.`banned`, buf)
+    }
+}
+
+
+
+/**
+ * A message that mentions somebody.
+ */
+data class Mention (
+    /**
+     * The message.
+     */
+    val `message`: Message
+    , 
+    /**
+     * Its conversation.
+     */
+    val `log`: LogId
+    , 
+    /**
+     * Its place in the order in which messages came to this device: to be handed back for those before it.
+     */
+    val `arrival`: kotlin.Long
+    
+){
+    
+
+    
+
+    
+    companion object
+}
+
+/**
+ * @suppress
+ */
+public object FfiConverterTypeMention: FfiConverterRustBuffer<Mention> {
+    override fun read(buf: ByteBuffer): Mention {
+        return Mention(
+            FfiConverterTypeMessage.read(buf),
+            FfiConverterTypeLogId.read(buf),
+            FfiConverterLong.read(buf),
+        )
+    }
+
+    override fun allocationSize(value: Mention) = (
+            FfiConverterTypeMessage.allocationSize(value.`message`) +
+            FfiConverterTypeLogId.allocationSize(value.`log`) +
+            FfiConverterLong.allocationSize(value.`arrival`)
+    )
+
+    override fun write(value: Mention, buf: ByteBuffer) {
+            FfiConverterTypeMessage.write(value.`message`, buf)
+            FfiConverterTypeLogId.write(value.`log`, buf)
+            FfiConverterLong.write(value.`arrival`, buf)
     }
 }
 
@@ -6553,6 +8059,61 @@ public object FfiConverterTypeOutboxRow: FfiConverterRustBuffer<OutboxRow> {
             FfiConverterTypeOutboxState.write(value.`state`, buf)
             FfiConverterUInt.write(value.`tries`, buf)
             FfiConverterTimestamp.write(value.`notBefore`, buf)
+    }
+}
+
+
+
+/**
+ * A device of this person.
+ */
+data class OwnDevice (
+    /**
+     * The device.
+     */
+    val `device`: Author
+    , 
+    /**
+     * It is this one.
+     */
+    val `this`: kotlin.Boolean
+    , 
+    /**
+     * It was revoked.
+     */
+    val `revoked`: kotlin.Boolean
+    
+){
+    
+
+    
+
+    
+    companion object
+}
+
+/**
+ * @suppress
+ */
+public object FfiConverterTypeOwnDevice: FfiConverterRustBuffer<OwnDevice> {
+    override fun read(buf: ByteBuffer): OwnDevice {
+        return OwnDevice(
+            FfiConverterTypeAuthor.read(buf),
+            FfiConverterBoolean.read(buf),
+            FfiConverterBoolean.read(buf),
+        )
+    }
+
+    override fun allocationSize(value: OwnDevice) = (
+            FfiConverterTypeAuthor.allocationSize(value.`device`) +
+            FfiConverterBoolean.allocationSize(value.`this`) +
+            FfiConverterBoolean.allocationSize(value.`revoked`)
+    )
+
+    override fun write(value: OwnDevice, buf: ByteBuffer) {
+            FfiConverterTypeAuthor.write(value.`device`, buf)
+            FfiConverterBoolean.write(value.`this`, buf)
+            FfiConverterBoolean.write(value.`revoked`, buf)
     }
 }
 
@@ -6969,6 +8530,100 @@ public object FfiConverterTypeReaction: FfiConverterRustBuffer<Reaction> {
 
 
 /**
+ * Where a message stands among those of its conversation by the time of their receipt.
+ */
+data class ReceiptPlace (
+    /**
+     * When a server received it, milliseconds since 1970 by its clock.
+     */
+    val `at`: kotlin.Long
+    , 
+    /**
+     * Among those of one time.
+     */
+    val `arrival`: kotlin.Long
+    
+){
+    
+
+    
+
+    
+    companion object
+}
+
+/**
+ * @suppress
+ */
+public object FfiConverterTypeReceiptPlace: FfiConverterRustBuffer<ReceiptPlace> {
+    override fun read(buf: ByteBuffer): ReceiptPlace {
+        return ReceiptPlace(
+            FfiConverterLong.read(buf),
+            FfiConverterLong.read(buf),
+        )
+    }
+
+    override fun allocationSize(value: ReceiptPlace) = (
+            FfiConverterLong.allocationSize(value.`at`) +
+            FfiConverterLong.allocationSize(value.`arrival`)
+    )
+
+    override fun write(value: ReceiptPlace, buf: ByteBuffer) {
+            FfiConverterLong.write(value.`at`, buf)
+            FfiConverterLong.write(value.`arrival`, buf)
+    }
+}
+
+
+
+/**
+ * Messages that were received in a time.
+ */
+data class ReceivedPage (
+    /**
+     * In the order of their receipt.
+     */
+    val `messages`: List<Message>
+    , 
+    /**
+     * Where the next page goes on; nothing after the last.
+     */
+    val `next`: ReceiptPlace?
+    
+){
+    
+
+    
+
+    
+    companion object
+}
+
+/**
+ * @suppress
+ */
+public object FfiConverterTypeReceivedPage: FfiConverterRustBuffer<ReceivedPage> {
+    override fun read(buf: ByteBuffer): ReceivedPage {
+        return ReceivedPage(
+            FfiConverterSequenceTypeMessage.read(buf),
+            FfiConverterOptionalTypeReceiptPlace.read(buf),
+        )
+    }
+
+    override fun allocationSize(value: ReceivedPage) = (
+            FfiConverterSequenceTypeMessage.allocationSize(value.`messages`) +
+            FfiConverterOptionalTypeReceiptPlace.allocationSize(value.`next`)
+    )
+
+    override fun write(value: ReceivedPage, buf: ByteBuffer) {
+            FfiConverterSequenceTypeMessage.write(value.`messages`, buf)
+            FfiConverterOptionalTypeReceiptPlace.write(value.`next`, buf)
+    }
+}
+
+
+
+/**
  * A room.
  */
 data class Room (
@@ -7193,6 +8848,11 @@ data class SearchWords (
      * Only received earlier than this.
      */
     val `until`: java.time.Instant? = null 
+    , 
+    /**
+     * Only what came to this device before: the `arrival` of the last one found, for the next page.
+     */
+    val `before`: kotlin.Long? = null 
     
 ){
     
@@ -7214,6 +8874,7 @@ public object FfiConverterTypeSearchWords: FfiConverterRustBuffer<SearchWords> {
             FfiConverterOptionalTypeAuthor.read(buf),
             FfiConverterOptionalTimestamp.read(buf),
             FfiConverterOptionalTimestamp.read(buf),
+            FfiConverterOptionalLong.read(buf),
         )
     }
 
@@ -7222,7 +8883,8 @@ public object FfiConverterTypeSearchWords: FfiConverterRustBuffer<SearchWords> {
             FfiConverterOptionalTypeTopicId.allocationSize(value.`topic`) +
             FfiConverterOptionalTypeAuthor.allocationSize(value.`author`) +
             FfiConverterOptionalTimestamp.allocationSize(value.`since`) +
-            FfiConverterOptionalTimestamp.allocationSize(value.`until`)
+            FfiConverterOptionalTimestamp.allocationSize(value.`until`) +
+            FfiConverterOptionalLong.allocationSize(value.`before`)
     )
 
     override fun write(value: SearchWords, buf: ByteBuffer) {
@@ -7231,6 +8893,7 @@ public object FfiConverterTypeSearchWords: FfiConverterRustBuffer<SearchWords> {
             FfiConverterOptionalTypeAuthor.write(value.`author`, buf)
             FfiConverterOptionalTimestamp.write(value.`since`, buf)
             FfiConverterOptionalTimestamp.write(value.`until`, buf)
+            FfiConverterOptionalLong.write(value.`before`, buf)
     }
 }
 
@@ -12020,6 +13683,38 @@ public object FfiConverterOptionalTypeLogSink: FfiConverterRustBuffer<LogSink?> 
 /**
  * @suppress
  */
+public object FfiConverterOptionalTypeAuditPlace: FfiConverterRustBuffer<AuditPlace?> {
+    override fun read(buf: ByteBuffer): AuditPlace? {
+        if (buf.get().toInt() == 0) {
+            return null
+        }
+        return FfiConverterTypeAuditPlace.read(buf)
+    }
+
+    override fun allocationSize(value: AuditPlace?): ULong {
+        if (value == null) {
+            return 1UL
+        } else {
+            return 1UL + FfiConverterTypeAuditPlace.allocationSize(value)
+        }
+    }
+
+    override fun write(value: AuditPlace?, buf: ByteBuffer) {
+        if (value == null) {
+            buf.put(0)
+        } else {
+            buf.put(1)
+            FfiConverterTypeAuditPlace.write(value, buf)
+        }
+    }
+}
+
+
+
+
+/**
+ * @suppress
+ */
 public object FfiConverterOptionalTypeClockSkew: FfiConverterRustBuffer<ClockSkew?> {
     override fun read(buf: ByteBuffer): ClockSkew? {
         if (buf.get().toInt() == 0) {
@@ -12106,6 +13801,38 @@ public object FfiConverterOptionalTypeProfile: FfiConverterRustBuffer<Profile?> 
         } else {
             buf.put(1)
             FfiConverterTypeProfile.write(value, buf)
+        }
+    }
+}
+
+
+
+
+/**
+ * @suppress
+ */
+public object FfiConverterOptionalTypeReceiptPlace: FfiConverterRustBuffer<ReceiptPlace?> {
+    override fun read(buf: ByteBuffer): ReceiptPlace? {
+        if (buf.get().toInt() == 0) {
+            return null
+        }
+        return FfiConverterTypeReceiptPlace.read(buf)
+    }
+
+    override fun allocationSize(value: ReceiptPlace?): ULong {
+        if (value == null) {
+            return 1UL
+        } else {
+            return 1UL + FfiConverterTypeReceiptPlace.allocationSize(value)
+        }
+    }
+
+    override fun write(value: ReceiptPlace?, buf: ByteBuffer) {
+        if (value == null) {
+            buf.put(0)
+        } else {
+            buf.put(1)
+            FfiConverterTypeReceiptPlace.write(value, buf)
         }
     }
 }
@@ -12656,6 +14383,34 @@ public object FfiConverterSequenceTypeMember: FfiConverterRustBuffer<List<Member
 /**
  * @suppress
  */
+public object FfiConverterSequenceTypeMention: FfiConverterRustBuffer<List<Mention>> {
+    override fun read(buf: ByteBuffer): List<Mention> {
+        val len = buf.getInt()
+        return List<Mention>(len) {
+            FfiConverterTypeMention.read(buf)
+        }
+    }
+
+    override fun allocationSize(value: List<Mention>): ULong {
+        val sizeForLength = 4UL
+        val sizeForItems = value.map { FfiConverterTypeMention.allocationSize(it) }.sum()
+        return sizeForLength + sizeForItems
+    }
+
+    override fun write(value: List<Mention>, buf: ByteBuffer) {
+        buf.putInt(value.size)
+        value.iterator().forEach {
+            FfiConverterTypeMention.write(it, buf)
+        }
+    }
+}
+
+
+
+
+/**
+ * @suppress
+ */
 public object FfiConverterSequenceTypeMessage: FfiConverterRustBuffer<List<Message>> {
     override fun read(buf: ByteBuffer): List<Message> {
         val len = buf.getInt()
@@ -12702,6 +14457,34 @@ public object FfiConverterSequenceTypeOutboxRow: FfiConverterRustBuffer<List<Out
         buf.putInt(value.size)
         value.iterator().forEach {
             FfiConverterTypeOutboxRow.write(it, buf)
+        }
+    }
+}
+
+
+
+
+/**
+ * @suppress
+ */
+public object FfiConverterSequenceTypeOwnDevice: FfiConverterRustBuffer<List<OwnDevice>> {
+    override fun read(buf: ByteBuffer): List<OwnDevice> {
+        val len = buf.getInt()
+        return List<OwnDevice>(len) {
+            FfiConverterTypeOwnDevice.read(buf)
+        }
+    }
+
+    override fun allocationSize(value: List<OwnDevice>): ULong {
+        val sizeForLength = 4UL
+        val sizeForItems = value.map { FfiConverterTypeOwnDevice.allocationSize(it) }.sum()
+        return sizeForLength + sizeForItems
+    }
+
+    override fun write(value: List<OwnDevice>, buf: ByteBuffer) {
+        buf.putInt(value.size)
+        value.iterator().forEach {
+            FfiConverterTypeOwnDevice.write(it, buf)
         }
     }
 }

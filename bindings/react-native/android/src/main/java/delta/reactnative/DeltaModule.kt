@@ -5,23 +5,30 @@ import com.facebook.react.bridge.Promise
 import com.facebook.react.bridge.ReactApplicationContext
 import com.facebook.react.bridge.ReadableMap
 import delta.Author
+import delta.Identity
 import delta.LogId
 import delta.OperationId
 import delta.Position
 import delta.TopicId
+import delta.ffi.Config
 import delta.ffi.Delta
 import delta.ffi.Event
 import delta.ffi.EventListener
 import delta.ffi.Keystore
+import delta.ffi.PairingGuest
+import delta.ffi.PairingHost
+import delta.ffi.PairingRequest
 import delta.ffi.Subscription
 import delta.ffi.generateMnemonic as freshMnemonic
 import delta.ffi.generateTicket as freshTicket
+import delta.ffi.identityAddress as addressOf
 import delta.ffi.importMnemonic as keepMnemonic
+import delta.ffi.mnemonicIdentity as identityOf
+import delta.ffi.parseAddress as readAddress
+import delta.ffi.storedMnemonic as keptMnemonic
 import delta.ffi.readOnlyTicket as withoutWriting
 import delta.ffi.ticketFacts as factsOf
 import java.io.File
-import java.time.Duration
-import java.time.Instant
 import java.util.concurrent.ConcurrentHashMap
 import java.util.concurrent.atomic.AtomicLong
 import kotlinx.coroutines.CoroutineScope
@@ -50,15 +57,24 @@ public class DeltaModule(
     private val scope = CoroutineScope(SupervisorJob() + Dispatchers.Default)
     private val devices = ConcurrentHashMap<Long, Delta>()
     private val subscriptions = ConcurrentHashMap<Long, Subscription>()
+    private val pairings = ConcurrentHashMap<Long, Pairing>()
     private val numbers = AtomicLong()
 
-    override fun open(config: ReadableMap, promise: Promise): Unit = answer(promise) {
+    override fun open(config: ReadableMap, promise: Promise): Unit =
+        opened(config, promise) { place, keystore -> Delta.open(place, keystore, null) }
+
+    override fun importFrom(path: String, passphrase: String, config: ReadableMap, promise: Promise): Unit =
+        opened(config, promise) { place, keystore -> Delta.importFrom(path, passphrase, place, keystore, null) }
+
+    private fun opened(
+        config: ReadableMap, promise: Promise, open: suspend (Config, Keystore) -> Delta,
+    ): Unit = answer(promise) {
         val fields = Fields(config.toHashMap())
         val keystore = keystore(place(fields.text("name")))
-        val config = config(fields, database(fields.text("name")).path)
+        val place = config(fields, database(fields.text("name")).path)
         // To its end, also when this module goes away meanwhile: nobody else could close what is opened.
         withContext(NonCancellable) {
-            val device = Delta.open(config, keystore, null)
+            val device = open(place, keystore)
             val number = numbers.incrementAndGet()
             devices[number] = device
             if (gone) letGo(number)
@@ -76,6 +92,9 @@ public class DeltaModule(
 
     override fun openTopic(device: Double, ticket: String, promise: Promise): Unit =
         on(device, promise) { it.openTopic(ticket).toString() }
+
+    override fun setReadKey(device: Double, topic: String, key: String?, promise: Promise): Unit =
+        on(device, promise) { it.setReadKey(topicId(topic), key?.let(::bytes)).nothing() }
 
     override fun topics(device: Double, promise: Promise): Unit =
         on(device, promise) { open -> open.topics().map { it.toString() } }
@@ -107,6 +126,29 @@ public class DeltaModule(
             open.messages(topicId(topic), page(Fields(page.toHashMap())), count(limit)).map { it.plain() }
         }
 
+    override fun messagesBy(
+        device: Double, topic: String, author: String, page: ReadableMap, limit: Double, since: Double?, until: Double?,
+        promise: Promise,
+    ): Unit = on(device, promise) { open ->
+        val wanted = page(Fields(page.toHashMap()))
+        val (from, to) = since?.let(::instant) to until?.let(::instant)
+        open.messagesBy(topicId(topic), Author(hex(author)), wanted, count(limit), from, to).map { it.plain() }
+    }
+
+    override fun messagesReceived(
+        device: Double, topic: String, limit: Double, since: Double?, until: Double?, after: ReadableMap?, promise: Promise,
+    ): Unit = on(device, promise) {
+        val (from, to) = since?.let(::instant) to until?.let(::instant)
+        val place = after?.let { place -> receiptPlace(Fields(place.toHashMap())) }
+        it.messagesReceived(topicId(topic), count(limit), from, to, place).plain()
+    }
+
+    override fun mentions(
+        device: Double, who: String, limit: Double, topic: String?, before: Double?, promise: Promise,
+    ): Unit = on(device, promise) { open ->
+        open.mentions(Author(hex(who)), count(limit), topic?.let(::topicId), before?.let(::whole)).map { it.plain() }
+    }
+
     override fun message(device: Double, id: String, promise: Promise): Unit =
         on(device, promise) { it.message(OperationId(hex(id)))?.plain() }
 
@@ -130,7 +172,7 @@ public class DeltaModule(
     override fun resume(device: Double, promise: Promise): Unit = on(device, promise) { it.resume().nothing() }
 
     override fun runOnce(device: Double, deadline: Double, promise: Promise): Unit =
-        on(device, promise) { it.runOnce(Duration.ofMillis(deadline.toLong().coerceAtLeast(0))).plain() }
+        on(device, promise) { it.runOnce(duration(deadline)).plain() }
 
     override fun nextWakeupAt(device: Double, promise: Promise): Unit =
         on(device, promise) { it.nextWakeupAt()?.toEpochMilli()?.toDouble() }
@@ -150,11 +192,29 @@ public class DeltaModule(
     override fun profiles(device: Double, author: String, promise: Promise): Unit =
         on(device, promise) { open -> open.profiles(Author(hex(author))).map { it.plain() } }
 
+    override fun person(device: Double, topic: String, author: String, promise: Promise): Unit =
+        on(device, promise) { it.person(topicId(topic), Author(hex(author))).toString() }
+
+    override fun putValue(device: Double, topic: String, at: ReadableMap, value: String, promise: Promise): Unit =
+        on(device, promise) { it.putValue(topicId(topic), key(Fields(at.toHashMap())), bytes(value)).toString() }
+
+    override fun deleteValue(device: Double, topic: String, at: ReadableMap, promise: Promise): Unit =
+        on(device, promise) { it.deleteValue(topicId(topic), key(Fields(at.toHashMap()))).toString() }
+
+    override fun value(device: Double, topic: String, at: ReadableMap, promise: Promise): Unit =
+        on(device, promise) { it.value(topicId(topic), key(Fields(at.toHashMap())))?.plain() }
+
+    override fun values(
+        device: Double, topic: String, collection: String, limit: Double, prefix: String, after: String?, promise: Promise,
+    ): Unit = on(device, promise) { open ->
+        open.values(topicId(topic), collection, count(limit), prefix, after).map { it.plain() }
+    }
+
     override fun search(device: Double, search: ReadableMap, limit: Double, promise: Promise): Unit =
         on(device, promise) { open -> open.search(words(Fields(search.toHashMap())), count(limit)).map { it.plain() } }
 
     override fun outbox(device: Double, topic: String, limit: Double, after: Double?, promise: Promise): Unit =
-        on(device, promise) { open -> open.outbox(topicId(topic), count(limit), after?.toLong()).map { it.plain() } }
+        on(device, promise) { open -> open.outbox(topicId(topic), count(limit), after?.let(::whole)).map { it.plain() } }
 
     override fun retry(device: Double, topic: String, promise: Promise): Unit =
         on(device, promise) { it.retry(topicId(topic)).toDouble() }
@@ -177,13 +237,33 @@ public class DeltaModule(
     override fun rooms(device: Double, space: String, promise: Promise): Unit =
         on(device, promise) { open -> open.rooms(LogId(hex(space))).map { it.plain() } }
 
-    override fun members(device: Double, space: String, promise: Promise): Unit =
-        on(device, promise) { open -> open.members(LogId(hex(space))).map { it.plain() } }
+    override fun members(device: Double, space: String, limit: Double, after: String?, promise: Promise): Unit =
+        on(device, promise) { open ->
+            open.members(LogId(hex(space)), count(limit), after?.let { Identity(hex(it)) }).map { it.plain() }
+        }
+
+    override fun spaceDevices(device: Double, space: String, promise: Promise): Unit =
+        on(device, promise) { open -> open.spaceDevices(LogId(hex(space))).map { it.plain() } }
+
+    override fun changeSpace(device: Double, space: String, action: ReadableMap, promise: Promise): Unit =
+        on(device, promise) { it.changeSpace(LogId(hex(space)), action(Fields(action.toHashMap()))).toString() }
+
+    override fun auditLog(device: Double, space: String, limit: Double, before: ReadableMap?, promise: Promise): Unit =
+        on(device, promise) { open ->
+            val place = before?.let { auditPlace(Fields(it.toHashMap())) }
+            open.auditLog(LogId(hex(space)), count(limit), place).map { it.plain() }
+        }
+
+    override fun invitations(device: Double, space: String, promise: Promise): Unit =
+        on(device, promise) { open -> open.invitations(LogId(hex(space))).map { it.plain() } }
+
+    override fun joinRequests(device: Double, space: String, promise: Promise): Unit =
+        on(device, promise) { open -> open.joinRequests(LogId(hex(space))).map { it.plain() } }
 
     override fun createInvitation(
         device: Double, space: String, level: String, expires: Double?, once: Boolean, promise: Promise,
     ): Unit = on(device, promise) {
-        it.createInvitation(LogId(hex(space)), level(level), expires?.let { at -> Instant.ofEpochMilli(at.toLong()) }, once)
+        it.createInvitation(LogId(hex(space)), level(level), expires?.let(::instant), once)
     }
 
     override fun acceptInvitation(device: Double, invitation: String, promise: Promise): Unit =
@@ -191,8 +271,59 @@ public class DeltaModule(
 
     override fun storageUse(device: Double, promise: Promise): Unit = on(device, promise) { it.storageUse().plain() }
 
+    override fun prune(device: Double, topic: String, before: Double, promise: Promise): Unit =
+        on(device, promise) { it.prune(topicId(topic), instant(before)).toDouble() }
+
     override fun wipeTopic(device: Double, topic: String, promise: Promise): Unit =
         on(device, promise) { it.wipeTopic(topicId(topic)).nothing() }
+
+    override fun wipe(device: Double, promise: Promise): Unit = on(device, promise) {
+        withContext(NonCancellable) { it.wipe() }
+        letGo(device.toLong())
+        null
+    }
+
+    override fun keySnapshot(device: Double, promise: Promise): Unit = on(device, promise) { base64(it.keySnapshot()) }
+
+    override fun exportTo(device: Double, path: String, passphrase: String, words: String?, promise: Promise): Unit =
+        on(device, promise) { it.export(path, passphrase, words).nothing() }
+
+    override fun identity(device: Double, promise: Promise): Unit = on(device, promise) { it.identity().toString() }
+
+    override fun ownDevices(device: Double, promise: Promise): Unit =
+        on(device, promise) { open -> open.ownDevices().map { it.plain() } }
+
+    override fun revokeDevice(device: Double, author: String, promise: Promise): Unit =
+        on(device, promise) { it.revokeDevice(Author(hex(author))).nothing() }
+
+    override fun pair(device: Double, promise: Promise): Unit = on(device, promise) {
+        val host = it.pair()
+        mapOf("pairing" to paired(Pairing(host = host)), "text" to host.text())
+    }
+
+    override fun pairingAsked(pairing: Double, promise: Promise): Unit = meeting(pairing, promise) {
+        val request = checkNotNull(it.host).asked()
+        it.request = request
+        mapOf("device" to request.device().toString(), "code" to request.code())
+    }
+
+    override fun pairingAccept(pairing: Double, promise: Promise): Unit = meeting(pairing, promise) {
+        withContext(NonCancellable) { checkNotNull(it.request).accept() }.nothing()
+    }
+
+    override fun join(device: Double, text: String, promise: Promise): Unit = on(device, promise) {
+        mapOf("pairing" to paired(Pairing(guest = it.join(text))))
+    }
+
+    override fun pairingCode(pairing: Double, promise: Promise): Unit =
+        meeting(pairing, promise) { checkNotNull(it.guest).code() }
+
+    override fun pairingJoined(pairing: Double, promise: Promise): Unit =
+        meeting(pairing, promise) { checkNotNull(it.guest).joined().toString() }
+
+    override fun pairingCancel(pairing: Double) {
+        pairings.remove(pairing.toLong())?.cancel()
+    }
 
     override fun generateTicket(isPublic: Boolean, promise: Promise): Unit = answer(promise) { freshTicket(isPublic) }
 
@@ -205,9 +336,22 @@ public class DeltaModule(
     override fun importMnemonic(name: String, words: String, promise: Promise): Unit =
         answer(promise) { keepMnemonic(keystore(place(name)), words).nothing() }
 
+    override fun storedMnemonic(name: String, promise: Promise): Unit =
+        answer(promise) { keptMnemonic(keystore(place(name))) }
+
+    override fun mnemonicIdentity(words: String, promise: Promise): Unit =
+        answer(promise) { identityOf(words).toString() }
+
+    override fun identityAddress(identity: String, promise: Promise): Unit =
+        answer(promise) { addressOf(Identity(hex(identity))) }
+
+    override fun parseAddress(address: String, promise: Promise): Unit =
+        answer(promise) { readAddress(address).toString() }
+
     /** Listeners are gone and databases closed when it returns; what hangs is left behind after some seconds. */
     override fun invalidate() {
         gone = true
+        pairings.keys.forEach { pairingCancel(it.toDouble()) }
         subscriptions.keys.forEach { unsubscribe(it.toDouble()) }
         runBlocking { withTimeoutOrNull(CLOSING_MS) { devices.keys.forEach { letGo(it) } } }
         scope.cancel()
@@ -216,8 +360,22 @@ public class DeltaModule(
 
     @Volatile private var gone = false
 
+    /** Closes a device. Where that fails it stays, so that it can be called again. */
     private suspend fun letGo(number: Long) {
-        devices.remove(number)?.use { withContext(NonCancellable) { it.shutdown() } }
+        val device = devices[number] ?: return
+        withContext(NonCancellable) { device.shutdown() }
+        if (devices.remove(number, device)) device.close()
+    }
+
+    private fun paired(pairing: Pairing): Double {
+        val number = numbers.incrementAndGet()
+        pairings[number] = pairing
+        if (gone) pairingCancel(number.toDouble())
+        return number.toDouble()
+    }
+
+    private fun meeting(pairing: Double, promise: Promise, call: suspend (Pairing) -> Any?): Unit = answer(promise) {
+        call(pairings[pairing.toLong()] ?: throw Refused("state", "pairing_expired", "the pairing was cancelled"))
     }
 
     private fun on(device: Double, promise: Promise, call: suspend (Delta) -> Any?): Unit = answer(promise) {
@@ -246,6 +404,16 @@ public class DeltaModule(
     public companion object {
         private const val CLOSING_MS = 5_000L
         private val NAME = Regex("[A-Za-z0-9_-]{1,64}")
+    }
+}
+
+/** One side of a pairing. */
+private class Pairing(val host: PairingHost? = null, val guest: PairingGuest? = null) {
+    @Volatile var request: PairingRequest? = null
+
+    fun cancel() {
+        host?.cancel()
+        guest?.cancel()
     }
 }
 

@@ -3,10 +3,14 @@ package delta.reactnative
 import delta.Author
 import delta.BlobId
 import delta.Id
+import delta.Identity
+import delta.LogId
 import delta.NodeId
 import delta.OperationId
 import delta.Position
 import delta.TopicId
+import delta.ffi.AuditLine
+import delta.ffi.AuditPlace
 import delta.ffi.Change
 import delta.ffi.ClockSkew
 import delta.ffi.Config
@@ -27,20 +31,30 @@ import delta.ffi.TicketFacts
 import delta.ffi.TopicStatus
 import delta.ffi.Cancelled
 import delta.ffi.Found
+import delta.ffi.Invitation
+import delta.ffi.JoinRequest
 import delta.ffi.Level
 import delta.ffi.Member
+import delta.ffi.Mention
 import delta.ffi.OutboxRow
 import delta.ffi.OutboxState
+import delta.ffi.OwnDevice
 import delta.ffi.Place
 import delta.ffi.Profile
+import delta.ffi.ReceiptPlace
+import delta.ffi.ReceivedPage
 import delta.ffi.Room
 import delta.ffi.RoomText
 import delta.ffi.SearchWords
 import delta.ffi.Space
+import delta.ffi.SpaceAction
+import delta.ffi.SpaceDevice
 import delta.ffi.SpaceText
 import delta.ffi.StorageUse
 import delta.ffi.TopicUse
 import delta.ffi.Unread
+import delta.ffi.Value
+import delta.ffi.ValueKey
 import delta.ffi.Version
 import delta.ffi.Trouble
 import java.time.Duration
@@ -72,13 +86,18 @@ internal class Fields(private val fields: Map<String, Any?>) {
     fun text(name: String): String = maybe(name) ?: throw missing(name)
     fun maybe(name: String): String? = fields[name] as? String
     fun flag(name: String): Boolean = fields[name] as? Boolean ?: false
-    fun number(name: String): Double? = fields[name] as? Double
+    fun number(name: String): Double? = (fields[name] as? Double)?.let(::finite)
+    fun fields(name: String): Fields = Fields(map(fields[name] as? Map<*, *> ?: throw missing(name)))
     fun texts(name: String): List<String> = (fields[name] as? List<*>).orEmpty().map { it as? String ?: throw missing(name) }
-    fun instant(name: String): Instant? = number(name)?.let { Instant.ofEpochMilli(it.toLong()) }
-    fun millis(name: String): Duration? = number(name)?.let { Duration.ofMillis(it.toLong()) }
+    fun instant(name: String): Instant? = number(name)?.let(::instant)
+    fun millis(name: String): Duration? = number(name)?.let(::duration)
 
-    private fun missing(name: String) = Refused("argument", "native", "the field $name is missing or of another type")
+    @Suppress("UNCHECKED_CAST")
+    private fun map(fields: Map<*, *>) = fields as Map<String, Any?>
+
 }
+
+private fun missing(name: String) = Refused("argument", "native", "the field $name is missing or of another type")
 
 internal fun config(fields: Fields, path: String): Config = Config(
     path = path,
@@ -128,7 +147,41 @@ internal fun page(fields: Fields): MessagePage = when (val kind = fields.text("k
 internal fun words(fields: Fields): SearchWords = SearchWords(
     words = fields.text("words"), topic = fields.maybe("topic")?.let { TopicId(hex(it)) },
     author = fields.maybe("author")?.let { Author(hex(it)) }, since = fields.instant("since"),
-    until = fields.instant("until"),
+    until = fields.instant("until"), before = fields.number("before")?.let(::whole),
+)
+
+internal fun action(fields: Fields): SpaceAction = when (val kind = fields.text("kind")) {
+    "update" -> SpaceAction.Update(spaceText(fields.fields("about")))
+    "delete" -> SpaceAction.Delete
+    "add" -> SpaceAction.Add(member(fields), level(fields.text("level")))
+    "remove" -> SpaceAction.Remove(member(fields))
+    "promote" -> SpaceAction.Promote(member(fields), level(fields.text("level")))
+    "demote" -> SpaceAction.Demote(member(fields), level(fields.text("level")))
+    "leave" -> SpaceAction.Leave
+    "transfer" -> SpaceAction.Transfer(member(fields))
+    "ban" -> SpaceAction.Ban(member(fields), fields.maybe("reason"))
+    "unban" -> SpaceAction.Unban(member(fields))
+    "mute" -> SpaceAction.Mute(member(fields), fields.instant("until"))
+    "unmute" -> SpaceAction.Unmute(member(fields))
+    "revokeInvitation" -> SpaceAction.RevokeInvitation(OperationId(hex(fields.text("invitation"))))
+    "updateRoom" -> SpaceAction.UpdateRoom(room(fields), roomText(fields.fields("about")))
+    "archiveRoom" -> SpaceAction.ArchiveRoom(room(fields))
+    "unarchiveRoom" -> SpaceAction.UnarchiveRoom(room(fields))
+    "deleteRoom" -> SpaceAction.DeleteRoom(room(fields))
+    else -> throw unknown(kind)
+}
+
+private fun member(fields: Fields) = Identity(hex(fields.text("member")))
+
+private fun room(fields: Fields) = LogId(hex(fields.text("room")))
+
+internal fun key(fields: Fields) = ValueKey(fields.text("collection"), fields.text("key"))
+
+internal fun auditPlace(fields: Fields) =
+    AuditPlace(count(fields.number("rank") ?: throw missing("rank")), OperationId(hex(fields.text("id"))))
+
+internal fun receiptPlace(fields: Fields) = ReceiptPlace(
+    whole(fields.number("at") ?: throw missing("at")), whole(fields.number("arrival") ?: throw missing("arrival")),
 )
 
 internal fun spaceText(fields: Fields): SpaceText = SpaceText(
@@ -140,15 +193,35 @@ internal fun spaceText(fields: Fields): SpaceText = SpaceText(
 
 internal fun roomText(fields: Fields): RoomText = RoomText(
     name = fields.text("name"), description = fields.maybe("description"),
-    cooldown = fields.number("cooldown")?.toLong()?.coerceAtLeast(0)?.toULong(),
+    cooldown = fields.number("cooldown")?.let(::whole)?.coerceAtLeast(0)?.toULong(),
 )
 
 internal fun level(name: String): Level = Level.entries.find { camel(it.name) == name } ?: throw unknown(name)
 
 private fun unknown(kind: String) = Refused("argument", "native", "there is no kind $kind here")
 
+/** JavaScript's numbers hold more than numbers: what is none is refused. */
+internal fun finite(number: Double): Double =
+    if (number.isFinite()) number else throw Refused("argument", "native", "$number is no number here")
+
+/** Numbers that JavaScript holds exactly. */
+private const val EXACT = 9_007_199_254_740_991.0
+
+/** What a JavaScript date can say, milliseconds. */
+private const val LATEST = 8_640_000_000_000_000.0
+
+internal fun whole(number: Double): Long = within(number, EXACT).toLong()
+
+internal fun instant(millis: Double): Instant = Instant.ofEpochMilli(within(millis, LATEST).toLong())
+
+/** What is below zero is zero. */
+internal fun duration(millis: Double): Duration = Duration.ofMillis(within(millis, EXACT).toLong().coerceAtLeast(0))
+
+private fun within(number: Double, limit: Double): Double =
+    if (Math.abs(finite(number)) <= limit) number else throw Refused("argument", "native", "$number is out of range")
+
 /** A count from JavaScript: what is below zero is zero. */
-internal fun count(number: Double): UInt = number.toLong().coerceIn(0, UInt.MAX_VALUE.toLong()).toUInt()
+internal fun count(number: Double): UInt = finite(number).toLong().coerceIn(0, UInt.MAX_VALUE.toLong()).toUInt()
 
 internal fun hex(text: String): ByteArray =
     runCatching { Id.bytes(text) }.getOrElse { throw Refused("argument", "id", "an id is hex digits in pairs") }
@@ -218,7 +291,41 @@ internal fun Profile.plain(): Plain = plain(
     "availability" to availability, "public" to public,
 )
 
-internal fun Found.plain(): Plain = plain("message" to message.plain(), "log" to "$log", "excerpt" to excerpt)
+internal fun Found.plain(): Plain =
+    plain("message" to message.plain(), "log" to "$log", "arrival" to arrival.toDouble(), "excerpt" to excerpt)
+
+internal fun Mention.plain(): Plain =
+    plain("message" to message.plain(), "log" to "$log", "arrival" to arrival.toDouble())
+
+internal fun ReceivedPage.plain(): Plain = plain(
+    "messages" to messages.map { it.plain() },
+    "next" to next?.let { plain("at" to it.at.toDouble(), "arrival" to it.arrival.toDouble()) },
+)
+
+internal fun Value.plain(): Plain = plain(
+    "at" to at.plain(), "value" to base64(value), "author" to "$author", "id" to "$id",
+    "writtenAt" to writtenAt.orNothing,
+)
+
+private fun ValueKey.plain(): Plain = plain("collection" to collection, "key" to key)
+
+internal fun SpaceDevice.plain(): Plain = plain("device" to "$device", "person" to "$person", "revoked" to revoked)
+
+internal fun Invitation.plain(): Plain = plain(
+    "id" to "$id", "level" to camel(level.name), "expires" to expires.orNothing, "once" to once, "used" to used,
+)
+
+internal fun JoinRequest.plain(): Plain =
+    plain("id" to "$id", "author" to "$author", "invitation" to invitation?.toString(), "text" to text)
+
+internal fun AuditLine.plain(): Plain = plain(
+    "place" to plain("rank" to place.rank.toDouble(), "id" to "${place.id}"), "who" to "$who", "kind" to kind,
+    "subject" to subject?.toString(), "device" to device?.toString(),
+)
+
+internal fun OwnDevice.plain(): Plain = plain("device" to "$device", "this" to `this`, "revoked" to revoked)
+
+internal fun base64(bytes: ByteArray): String = Base64.getEncoder().encodeToString(bytes)
 
 internal fun OutboxRow.plain(): Plain = plain(
     "row" to row.toDouble(), "operation" to "$operation", "bytes" to bytes.toDouble(), "own" to own,
@@ -270,7 +377,7 @@ private fun TopicUse.plain(): Plain = plain(
 private fun Change.plain(): Plain =
     plain(
         "log" to "$log", "kind" to camel(kind.name), "ids" to ids.map { OperationId(it).toString() },
-        "keys" to keys.map { plain("collection" to it.collection, "key" to it.key) },
+        "keys" to keys.map { it.plain() },
     )
 
 internal fun Event.plain(): Plain = when (this) {
@@ -295,7 +402,7 @@ internal fun Event.plain(): Plain = when (this) {
     is Event.Forked -> plain("kind" to "forked", "topic" to "$topic", "author" to "$author", "log" to "$log")
     is Event.Signal -> plain(
         "kind" to "signal", "topic" to "$topic", "author" to "$author",
-        "bytes" to Base64.getEncoder().encodeToString(bytes),
+        "bytes" to base64(bytes),
     )
     is Event.SignalSent -> plain("kind" to "signalSent", "topic" to "$topic", "taken" to taken)
     is Event.Readable -> plain("kind" to "readable", "topic" to "$topic", "trouble" to trouble?.plain())

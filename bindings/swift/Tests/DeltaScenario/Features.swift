@@ -1,0 +1,90 @@
+import DeltaKit
+import Foundation
+
+/// Pages by other ways than the order of messages, pairing, exports: as an app uses them.
+func features(_ network: Network) -> [Test] {
+    [
+        Test("features: messages are paged by author and by mention") { try await Folder.with(pages) },
+        Test("features: an export is imported with the words and another key") { try await Folder.with(exported) },
+        Test("features: a further device is paired and revoked") {
+            try await Folder.with { try await paired(network, $0) }
+        },
+    ]
+}
+
+private func pages(_ folder: Folder) async throws {
+    let device = try await folder.open()
+    let topic = try await device.openTopic(generateTicket())
+    var ids: [OperationId] = []
+    for number in 0..<3 {
+        ids.append(try await device.send("word \(number)", to: topic, mentions: [device.author]))
+    }
+    let by = try await device.messages(by: device.author, in: topic, limit: 2)
+    try equal(by.map(\.id), Array(ids[1...]))
+    let earlier = try await device.messages(by: device.author, in: topic, page: .before(position: by[0].position))
+    try equal(earlier.map(\.id), Array(ids[..<1]))
+    // No server has them: they were received at no time.
+    let epoch = Date(timeIntervalSince1970: 0)
+    try equal(try await device.messages(by: device.author, in: topic, since: epoch).count, 0)
+    try equal(try await device.messagesReceived(in: topic).messages.count, 0)
+    let mentions = try await device.mentions(of: device.author, limit: 2)
+    try equal(mentions.map(\.message.id), [ids[2], ids[1]])
+    let rest = try await device.mentions(of: device.author, in: topic, before: mentions[1].arrival)
+    try equal(rest.map(\.message.id), [ids[0]])
+    try await device.setReadKey(Data(count: 32), for: topic)
+    try await device.setReadKey(nil, for: topic)
+    try await refused(.argument, "id") { try await device.setReadKey(Data(count: 31), for: topic) }
+    let space = try await device.createSpace(SpaceText(name: "Paged"))
+    for number in 0..<3 { _ = try await device.createRoom(RoomText(name: "Room \(number)"), in: space.log) }
+    let lines = try await device.auditLog(of: space.log)
+    let newest = try await device.auditLog(of: space.log, limit: 1)
+    try equal(try await device.auditLog(of: space.log, before: newest[0].place), Array(lines[1...]))
+    let members = try await device.members(of: space.log, limit: 1)
+    try equal(try await device.members(of: space.log, after: members[0].member).count, 0)
+}
+
+private func exported(_ folder: Folder) async throws {
+    let words = try generateMnemonic()
+    try importMnemonic(keystore: folder.keystore, words: words)
+    let device = try await folder.open()
+    let topic = try await device.openTopic(generateTicket())
+    let snapshot = try KeySnapshot.open(sealed: try await device.keySnapshot(), keystore: folder.keystore)
+    try expect(abs(snapshot.takenAt().timeIntervalSinceNow) < 3600)
+    let (file, keystore) = (folder.database("export"), MemoryKeystore())
+    try await device.export(to: file, passphrase: "a passphrase", words: words)
+    let config = Config(path: folder.database("copy"))
+    try await refused(.argument, "export_passphrase") {
+        try await Device.importing(from: file, passphrase: "another", into: config, keystore: keystore)
+    }
+    let copy = try await Device.importing(from: file, passphrase: "a passphrase", into: config, keystore: keystore)
+    try equal(try await copy.topics(), [topic])
+    try expect(copy.renewed && copy.author != device.author)
+    try equal(try storedMnemonic(keystore: keystore), words)
+    try await copy.close()
+}
+
+private func paired(_ network: Network, _ folder: Folder) async throws {
+    let words = try generateMnemonic()
+    try importMnemonic(keystore: folder.keystore, words: words)
+    let old = try await folder.open("old")
+    let new = try await folder.open("new", keystore: MemoryKeystore())
+    for device in [old, new] { _ = try await device.initSync(network.hops(), to: network.syncUrl) }
+    let topic = try await old.openTopic(generateTicket())
+    let host = try await old.pair()
+    let guest = try await new.join(host.text())
+    let request = try await host.asked()
+    try equal(request.device(), new.author)
+    try equal(request.code(), try await guest.code())
+    try await request.accept()
+    let person = try mnemonicIdentity(words: words)
+    try equal(try await guest.joined(), person)
+    try equal(try await new.identity(), person)
+    try expect(try await new.topics().contains(topic))
+    try await old.revoke(new.author)
+    try equal(try await old.ownDevices().filter(\.revoked).map(\.device), [new.author])
+    let other = try await old.pair()
+    async let asked = other.asked()
+    other.cancel()
+    do { _ = try await asked } catch let error as DeltaError { try equal(error.code, "pairing_expired") }
+    try await refused(.argument, "pairing") { try await new.join("no text") }
+}
