@@ -71,6 +71,8 @@ private suspend fun talk(network: Network, folder: Folder) = coroutineScope {
     bob.untilTexts(topic, "hello")
     val message = bob.messages(topic).single()
     assertEquals(sent to alice.author, message.id to message.author)
+    // Heard by herself, too: nothing of hers is on its way.
+    alice.untilTexts(topic, "hello")
     // Offline: what is said meanwhile waits, and arrives once.
     network.halt()
     try {

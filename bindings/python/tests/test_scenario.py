@@ -105,6 +105,8 @@ class Scenario(Networked):
         [message] = await bob.messages(topic)
         self.assertEqual((message.id, message.author), (sent, alice.author))
 
+        # Heard by herself, too: nothing of hers is on its way.
+        await self.until_texts(alice, topic, "hello")
         # Offline: what is said meanwhile waits, and arrives once.
         self.network.halt()
         try:

@@ -113,6 +113,8 @@ test('two devices talk, go offline, come back, suspend, resume and close', { tim
   assert.ok(heard.some((event) => event.kind === 'changed' && event.changes.some((change) => change.ids.includes(sent))));
   assert.ok(heard.some((event) => event.kind === 'connectionChanged' && event.connection === 'live'));
 
+  // Heard by herself, too: nothing of hers is on its way.
+  await untilTexts(alice, topic, 'hello');
   // Offline: what is said meanwhile waits, and arrives once.
   signal('SIGSTOP');
   try {

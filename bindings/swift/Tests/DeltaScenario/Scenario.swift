@@ -71,6 +71,8 @@ private func talk(_ network: Network, _ folder: Folder) async throws {
     let received = try await bob.messages(topic)
     try equal(received.map(\.id), [sent])
     try equal(received.map(\.author), [alice.author])
+    // Heard by herself, too: nothing of hers is on its way.
+    try await until(alice, topic, "hello")
     // Offline: what is said meanwhile waits, and arrives once.
     do {
         network.halt()
