@@ -202,7 +202,7 @@ impl State {
                 news.changes.extend(settled.changes);
                 self.plan_redelivery(tx, now, entropy, id, &cursor)?;
                 if let Some(topic) = self.topics.get_mut(&id) {
-                    topic.caught_up = true;
+                    (topic.caught_up, topic.was_live) = (true, true);
                     let relay = topic.tunnel.as_ref().map(|tunnel| tunnel.relay);
                     relay.iter().for_each(|relay| self.tunnels.worked(relay));
                     topic.observed.verified(&cursor, &head);
@@ -299,8 +299,13 @@ impl State {
                 news.changes.extend(changes);
                 news.events.push(Event::Forked { topic: id, author, log });
                 topic.await_predecessors(tx, id, now)?;
-                // A delete that counts no longer: what it erased is to be read again.
-                topic.refetch.wish(now);
+                // A delete that counts no longer: what it erased is to be read again, wherever in the log it stands.
+                for id in self.by_log.topics(&log) {
+                    self.touched.insert(id);
+                    if let Some(topic) = self.topics.get_mut(&id) {
+                        topic.refetch.wish(now);
+                    }
+                }
             }
             Ingested::Pending(PendingReason::Predecessor) => {
                 topic.overdue_at.get_or_insert(now.plus(PREDECESSOR_WAIT_MS));

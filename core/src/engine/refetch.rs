@@ -51,6 +51,11 @@ impl Refetch {
         self.fruitless = 0;
     }
 
+    /// Whether nothing is to be read again, as far as is known.
+    pub(super) const fn is_idle(&self) -> bool {
+        self.at.is_none()
+    }
+
     fn fruitless(&mut self, now: Millis, floor_ms: u64, entropy: &mut dyn Entropy) {
         let cap = doubled(FETCH_RETRY_MIN_MS, self.fruitless, FETCH_RETRY_MAX_MS);
         self.fruitless = self.fruitless.saturating_add(1);

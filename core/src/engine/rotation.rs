@@ -24,8 +24,12 @@ use crate::projector::Place;
 use crate::space::Judgement;
 use crate::store::{NewOutboxRow, Origin, Receipt, StoreError, StoredRotation, TopicClose, Tx};
 use crate::sync::outbox::Requeued;
+use crate::sync::session::Cursor;
 use crate::topic::TopicId;
 
+/// On one day of so many, counted from the Unix epoch in UTC, a topic that ended is read again; each has its own.
+const ENDED_DAYS: u64 = 7;
+const DAY_MS: u64 = 86_400_000;
 /// Why the rows of a closed topic are parked, as the store keeps it.
 const PARKED_CLOSED: &str = "topic-closed";
 /// Under which name what comes after a close is counted.
@@ -66,6 +70,12 @@ impl Closed {
     const fn precedes(&self, context: &Context) -> bool {
         let TopicClose { resets, seq, .. } = self.at;
         context.resets > resets || (context.resets == resets && context.seq.0 > seq.0)
+    }
+
+    /// Whether what was read reaches the close.
+    const fn is_before(&self, cursor: &Cursor) -> bool {
+        let TopicClose { resets, seq, .. } = self.at;
+        cursor.resets > resets || (cursor.resets == resets && cursor.seq.0 >= seq.0)
     }
 
     /// Whether the rotation names the operation as part of its author's log.
@@ -259,6 +269,18 @@ impl State {
         }
         // Placed before, and read again from a later copy of the log.
         Ok(!tx.place_of(&operation.id())?.is_some_and(|stored| stored.place.is_placed()))
+    }
+
+    /// Whether all of a topic was read up to its close, and the log goes on in another one that is open here: nothing
+    /// more is to be read there. One day in [`ENDED_DAYS`] it is, once, should the server have lost it.
+    pub(super) fn has_ended(&self, id: TopicId, now: Millis) -> bool {
+        let Some(topic) = self.topics.get(&id) else { return false };
+        let is_read = |closed: &Closed| topic.cursor.is_some_and(|cursor| closed.is_before(&cursor));
+        let its_day = u64::from(id.0[0]) % ENDED_DAYS == (now.0 / DAY_MS) % ENDED_DAYS;
+        topic.closed.as_ref().is_some_and(is_read)
+            && self.has_moved(id)
+            && topic.refetch.is_idle()
+            && (topic.was_live || !its_day)
     }
 
     /// Whether the topic closed before this place.

@@ -153,6 +153,8 @@ pub(super) struct Topic {
     pub(super) shown: Connection,
     /// The `ready` of the connection in use is stored, and with it everything before it.
     pub(super) caught_up: bool,
+    /// All that the server had was read since the start.
+    pub(super) was_live: bool,
     wakeup: Option<Millis>,
 }
 
@@ -266,6 +268,11 @@ impl State {
             self.insert_topic(row.topic, topic);
         }
         self.load_closes(store)?;
+        for id in store.topics_to_refetch()? {
+            if let Some(topic) = self.topics.get_mut(&id) {
+                topic.refetch.wish(now);
+            }
+        }
         self.keeping.reload(store, now)?;
         for entry in store.outbox_entries()? {
             let Some(topic) = self.topics.get_mut(&entry.topic) else { continue };
@@ -480,7 +487,9 @@ impl State {
                 topic.caught_up = false;
             }
             tx.outbox_requeue(&topic.outbox.hurry(now))?;
-            topic.refetch.hurry(now);
+            if !topic.refetch.is_idle() {
+                topic.refetch.hurry(now);
+            }
             topic.blocked_until = None;
             self.touched.insert(*id);
         }
@@ -495,9 +504,10 @@ impl State {
         id: TopicId,
         staged: &mut Vec<Output>,
     ) {
+        let has_ended = self.has_ended(id, now);
         let Some(topic) = self.topics.get_mut(&id) else { return };
         let Some(server) = self.server_key else { return };
-        let wanted = topic.subscribed || !topic.outbox.is_empty();
+        let wanted = topic.subscribed && !has_ended || !topic.outbox.is_empty();
         let changed = match wanted {
             true => self.slots.want(id, !topic.outbox.is_empty(), now),
             false => self.slots.leave(id, now),
@@ -648,6 +658,7 @@ impl Topic {
             rejected: 0,
             shown: Connection::Offline,
             caught_up: false,
+            was_live: false,
             wakeup: None,
         }
     }

@@ -121,6 +121,11 @@ impl Db {
         )
     }
 
+    /// Topics of which something is to be read again.
+    pub(crate) fn topics_to_refetch(&self) -> Result<Vec<TopicId>, StoreError> {
+        self.all("SELECT DISTINCT topic FROM refetch", [], |row| row.get(0).map(TopicId))
+    }
+
     /// The first range above `after` that is to be read again from the copy after `resets` resets.
     pub fn next_refetch(
         &self,

@@ -222,6 +222,20 @@ fn a_removal_moves_the_space_and_its_rooms_and_apps_notice_nothing() {
     // And nothing more moves.
     town.wait(2 * KEEP_MAX_MS);
     assert_eq!(town.epochs(0), [1, 1]);
+    // What was read to its end holds no connection, also after a restart.
+    let live = |town: &Town| {
+        let epochs: Vec<u32> = [town.space, town.room]
+            .iter()
+            .flat_map(|log| town.people[1].reader().topics_of_log(*log).unwrap())
+            .filter(|(_, topic)| town.people[1].is_connected(*topic))
+            .map(|(epoch, _)| epoch)
+            .collect();
+        epochs
+    };
+    assert_eq!(live(&town), [1, 1]);
+    town.people[1].lose_connections();
+    town.settle();
+    assert_eq!(live(&town), [1, 1]);
 }
 
 #[test]
@@ -399,6 +413,34 @@ fn a_removal_made_offline_is_followed_by_its_rotation_after_a_restart() {
     town.say(1, "after").unwrap();
     town.settle();
     assert_eq!((town.texts(0), town.texts(2)), (vec!["after".to_owned()], Vec::new()));
+}
+
+#[test]
+fn a_topic_that_ended_is_read_again_on_one_day_of_seven() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("device.db");
+    let store = || Store::open(&path, StoreOptions::default()).unwrap();
+    let mut town = Town::with(Peer::alone(1, store()), 1, true);
+    town.remove(0, 1);
+    town.settle();
+    let room = town.people[0].reader().topics_of_log(town.room).unwrap();
+    let &[(0, ended), (1, _)] = &room[..] else { panic!("{room:?}") };
+    let mut days = Vec::new();
+    for _ in 0..14 {
+        let now = town.people[0].device.now.plus(24 * 3_600_000);
+        let old = std::mem::replace(&mut town.people[0], alone(99));
+        old.device.engine.close().unwrap();
+        let mut again = Peer::alone(1, store());
+        again.device.now = now;
+        town.people[0] = again;
+        town.follow(0);
+        town.settle();
+        town.wait(60_000);
+        let times = town.people[0].connects.iter().filter(|topic| **topic == ended).count();
+        days.extend(std::iter::repeat_n(now.0 / (24 * 3_600_000) % 7, times));
+        assert!(!town.people[0].is_connected(ended));
+    }
+    assert_eq!(days, [u64::from(ended.0[0]) % 7; 2]);
 }
 
 #[test]
