@@ -42,6 +42,17 @@ pub enum FileError {
     /// There is an identity that a new one would replace.
     #[error("{} is there already: a node's identity is never replaced; name a folder without one", .0.display())]
     Exists(PathBuf),
+    /// A secret is gone, and what belongs to it is there: a new one would not fit.
+    #[error(
+        "{} is missing, but {} that belongs to it is there; restore it from a backup, or move the folder away to start anew",
+        path.display(), beside.display()
+    )]
+    Missing {
+        /// Which file.
+        path: PathBuf,
+        /// What was made with it.
+        beside: PathBuf,
+    },
     /// The random source failed.
     #[error(transparent)]
     Entropy(#[from] EntropyError),

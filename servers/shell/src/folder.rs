@@ -20,6 +20,7 @@ use ed25519_dalek::SigningKey;
 use serde::{Deserialize, Serialize};
 
 use crate::file::{self, FileError};
+use crate::keys::KEYS_FILE;
 
 /// The Ed25519 seed's file.
 pub const SEED_FILE: &str = "identity.seed";
@@ -53,10 +54,21 @@ pub struct NodeFolder {
 
 impl NodeFolder {
     /// Opens the folder; makes it (mode 0700) and the identity when they are missing.
+    ///
+    /// # Errors
+    /// [`FileError::Missing`] when only the identity is: who knows the node would refuse it under another.
     pub fn open(path: &Path, entropy: &mut dyn Entropy) -> Result<Self, FileError> {
         let made = fs::DirBuilder::new().recursive(true).mode(0o700).create(path);
         made.map_err(|source| FileError::io("create", path, source))?;
-        let seed = file::secret(&path.join(SEED_FILE), entropy)?;
+        let seed = path.join(SEED_FILE);
+        let beside =
+            [NODE_FILE, KEYS_FILE].map(|name| path.join(name)).into_iter().find(|file| file.exists());
+        if let Some(beside) = beside
+            && !seed.exists()
+        {
+            return Err(FileError::Missing { path: seed, beside });
+        }
+        let seed = file::secret(&seed, entropy)?;
         Ok(Self { path: path.to_owned(), identity: SigningKey::from_bytes(&seed) })
     }
 
@@ -186,6 +198,21 @@ mod tests {
         let error = open(dir.path(), 1).unwrap_err().to_string();
         assert!(error.contains(SEED_FILE), "{error}");
         assert_eq!(fs::read(dir.path().join(SEED_FILE)).unwrap(), b"nonsense");
+    }
+
+    #[test]
+    fn an_identity_that_is_gone_is_not_replaced_by_another() {
+        for name in [NODE_FILE, KEYS_FILE] {
+            let dir = tempfile::tempdir().unwrap();
+            fs::write(dir.path().join(name), b"{}").unwrap();
+            let error = open(dir.path(), 1).unwrap_err().to_string();
+            assert!(error.contains("identity.seed is missing") && error.contains(name), "{error}");
+            assert!(!dir.path().join(SEED_FILE).exists());
+        }
+        // Alone it is enough: that is how a node moves.
+        let dir = tempfile::tempdir().unwrap();
+        fs::write(dir.path().join(SEED_FILE), "ab".repeat(32)).unwrap();
+        open(dir.path(), 1).unwrap();
     }
 
     #[test]

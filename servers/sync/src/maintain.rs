@@ -35,9 +35,17 @@ pub enum MaintainError {
     /// The database cannot be used.
     #[error(transparent)]
     Store(#[from] StoreError),
-    /// An export file is wrong.
+    /// A topic cannot be exported.
     #[error(transparent)]
     Export(#[from] ExportError),
+    /// An export file is wrong.
+    #[error("{}: {source}", path.display())]
+    Import {
+        /// The file.
+        path: PathBuf,
+        /// Why.
+        source: ExportError,
+    },
     /// There is no server's folder.
     #[error("{} is no data folder of a sync server", .0.display())]
     NoServer(PathBuf),
@@ -187,6 +195,16 @@ fn copy(folder: &DataFolder, to: &Path) -> Result<(), MaintainError> {
     folder.whole()?;
     let make = |source| MaintainError::Make { path: to.to_owned(), source };
     DirBuilder::new().mode(0o700).create(to).map_err(make)?;
+    let copied = copy_into(folder, to);
+    if copied.is_err() {
+        // Half a backup is none; and the next try is to find its place free.
+        let _ = fs::remove_dir_all(to);
+    }
+    copied
+}
+
+fn copy_into(folder: &DataFolder, to: &Path) -> Result<(), MaintainError> {
+    let make = |source| MaintainError::Make { path: to.to_owned(), source };
     Sql::reader(&folder.database())?.copy_to(&DataFolder::database_in(to))?;
     // After the database: a secret is never older than what it belongs to, and it changes only while no server runs.
     folder.copy_secrets(to)?;
@@ -233,7 +251,14 @@ pub fn export(data: &Path, topic: &TopicId, to: &Path) -> Result<String, Maintai
 /// The folder refuses to be served until an import has run to its end.
 pub fn import(data: &Path, files: &[PathBuf]) -> Result<Vec<String>, MaintainError> {
     // Nothing is touched before every file is known to be whole, and to be of a topic that may come back.
-    let headers = files.iter().map(|path| export::read(&mut open(path)?, |_, _| Ok::<_, MaintainError>(())));
+    let headers = files.iter().map(|path| {
+        open(path).and_then(|mut file| export::read(&mut file, |_, _| Ok::<_, MaintainError>(()))).map_err(
+            |error| match error {
+                MaintainError::Export(source) => MaintainError::Import { path: path.clone(), source },
+                other => other,
+            },
+        )
+    });
     let headers = headers.collect::<Result<Vec<Header>, MaintainError>>()?;
     let folder = DataFolder::open(data, &mut PlatformEntropy)?;
     let _lock = folder.lock()?;

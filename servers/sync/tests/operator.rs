@@ -43,6 +43,10 @@ async fn a_backup_of_a_running_server_is_whole_and_serves_the_same_logs() {
     assert_eq!(works(&["check"], &data), "1 topics, 2 operations, 0 problems\n");
     works(&["backup", "--to", copy.to_str().unwrap()], &data);
     assert!(fails(&["backup", "--to", copy.to_str().unwrap()], &data).contains("cannot make"));
+    assert!(
+        fails(&["import", "nothing.export"], &dir.path().join("other"))
+            .starts_with("error: nothing.export: ")
+    );
     server.deliver(&key, &[b"three"], 2).await;
     server.head_reaches(&key.topic(), 3).await;
     let (before, head) = (server.record.id, server.head(&key.topic()).await);
@@ -53,6 +57,13 @@ async fn a_backup_of_a_running_server_is_whole_and_serves_the_same_logs() {
     let restored = server.head(&key.topic()).await;
     assert_eq!((server.record.id, &restored["generation"]), (before, &head["generation"]));
     assert_eq!(restored["head"], 2);
+
+    // One that cannot be ended leaves nothing behind.
+    let (node, half) = (data.join("node.json"), dir.path().join("half"));
+    std::fs::remove_file(&node).unwrap();
+    std::fs::create_dir(&node).unwrap();
+    assert!(fails(&["backup", "--to", half.to_str().unwrap()], &data).contains("node.json"));
+    assert!(!half.exists());
 }
 
 /// The documented way back: what came after the backup is missing, so the logs are others, and whoever followed them is

@@ -125,9 +125,13 @@ impl Sql {
     /// # Errors
     /// The database cannot be read or the file not be written.
     pub fn copy_to(&self, path: &Path) -> Result<(), StoreError> {
-        let path = path.to_string_lossy();
         let mut statement = self.statement("VACUUM INTO ?1")?;
-        statement.execute([path.as_ref()]).map(drop).map_err(|source| self.error(source))
+        let copied = statement.execute([path.to_string_lossy().as_ref()]).map(drop);
+        copied.map_err(|source| match self.error(source) {
+            // It is the new file there is no room for.
+            StoreError::Full { .. } => StoreError::Full { path: path.to_owned() },
+            other => other,
+        })
     }
 
     /// Gives every row the chain value it has under another generation secret, in one transaction.
