@@ -211,10 +211,10 @@ impl Drop for Server {
 pub type Socket = WebSocketStream<MaybeTlsStream<TcpStream>>;
 pub use tokio_tungstenite::MaybeTlsStream;
 
-/// A connection whose receiving side takes next to nothing before it is read.
+/// A connection whose receiving side takes little before it is read.
 pub async fn small_stream(to: SocketAddr) -> TcpStream {
     let socket = tokio::net::TcpSocket::new_v4().unwrap();
-    socket.set_recv_buffer_size(4096).unwrap();
+    socket.set_recv_buffer_size(65_536).unwrap();
     socket.connect(to).await.unwrap()
 }
 
@@ -321,12 +321,18 @@ impl Client {
 
     /// The next frame, checked and taken into account.
     pub async fn next(&mut self) -> Frame {
+        self.next_or_code().await.unwrap_or_else(|code| panic!("closed with {code}"))
+    }
+
+    /// The same, or the code the server closes with.
+    pub async fn next_or_code(&mut self) -> Result<Frame, u16> {
         match self.message().await {
             Message::Binary(bytes) => {
                 let frame = Frame::decode(bytes).unwrap();
                 self.take(&frame);
-                frame
+                Ok(frame)
             }
+            Message::Close(Some(close)) => Err(close.code.into()),
             other => panic!("not a frame: {other:?}"),
         }
     }
@@ -415,9 +421,15 @@ pub fn upgrade_head(topic: &TopicId) -> String {
 
 /// The next JSON frame.
 pub async fn next_json(socket: &mut Socket) -> Value {
+    next_json_or_code(socket).await.unwrap_or_else(|code| panic!("closed with {code}"))
+}
+
+/// The same, or the code the server closes with.
+pub async fn next_json_or_code(socket: &mut Socket) -> Result<Value, u16> {
     let next = tokio::time::timeout(PATIENCE, socket.next()).await.expect("a message in time");
     match next.expect("the socket stays open").expect("the socket is well") {
-        Message::Text(text) => serde_json::from_str(text.as_str()).unwrap(),
+        Message::Text(text) => Ok(serde_json::from_str(text.as_str()).unwrap()),
+        Message::Close(Some(close)) => Err(close.code.into()),
         other => panic!("not JSON: {other:?}"),
     }
 }
