@@ -24,11 +24,14 @@ pub struct Limits {
     pub hop_packets: usize,
     /// Most bytes of such packets.
     pub hop_bytes: usize,
+    /// Most bytes of packets that wait for the delay they ask for, to all nodes together. To one node they may be half
+    /// of what waits for it: whoever asks for long delays keeps nobody else out.
+    pub delayed_bytes: usize,
 }
 
 impl Default for Limits {
     fn default() -> Self {
-        Self { batch_ms: 0, hop_packets: 8192, hop_bytes: 64 * 1024 * 1024 }
+        Self { batch_ms: 0, hop_packets: 8192, hop_bytes: 64 * 1024 * 1024, delayed_bytes: 128 * 1024 * 1024 }
     }
 }
 
@@ -70,6 +73,29 @@ pub enum Outcome {
 struct Load {
     packets: usize,
     bytes: usize,
+}
+
+impl Load {
+    const fn with(self, packet: &Bytes) -> Self {
+        Self { packets: self.packets + 1, bytes: self.bytes + packet.len() }
+    }
+
+    const fn without(self, packet: &Bytes) -> Self {
+        let bytes = self.bytes.saturating_sub(packet.len());
+        Self { packets: self.packets.saturating_sub(1), bytes }
+    }
+
+    const fn exceeds(self, packets: usize, bytes: usize) -> bool {
+        self.packets > packets || self.bytes > bytes
+    }
+}
+
+/// What one next node has.
+#[derive(Clone, Copy, Default)]
+struct HopLoad {
+    all: Load,
+    // Those of them that wait for the delay they ask for.
+    delayed: Load,
 }
 
 struct Held {
@@ -116,7 +142,9 @@ pub struct Mixer {
     window_ends: Option<Millis>,
     ready: VecDeque<Forward>,
     // Per next node, everything above and what is in flight. A node without packets has no entry.
-    load: HashMap<NodeId, Load>,
+    load: HashMap<NodeId, HopLoad>,
+    // What waits for its own delay, to all nodes.
+    delayed: Load,
 }
 
 impl std::fmt::Debug for Mixer {
@@ -136,17 +164,28 @@ impl Mixer {
             window_ends: None,
             ready: VecDeque::new(),
             load: HashMap::new(),
+            delayed: Load::default(),
         }
     }
 
     /// Takes a packet for `next`, to go out after `delay_ms`; or drops it when that node's queue is full.
     pub fn push(&mut self, now: Millis, next: NodeId, delay_ms: u64, packet: Bytes) -> Result<(), Event> {
-        let load = self.load.get(&next).copied().unwrap_or_default();
-        let after = Load { packets: load.packets + 1, bytes: load.bytes + packet.len() };
-        if after.packets > self.limits.hop_packets || after.bytes > self.limits.hop_bytes {
+        let Limits { hop_packets, hop_bytes, delayed_bytes, .. } = self.limits;
+        let HopLoad { all, mut delayed } = self.load.get(&next).copied().unwrap_or_default();
+        let all = all.with(&packet);
+        let mut full = all.exceeds(hop_packets, hop_bytes);
+        if delay_ms > 0 {
+            delayed = delayed.with(&packet);
+            full |= delayed.exceeds(hop_packets / 2, hop_bytes / 2)
+                || self.delayed.with(&packet).exceeds(usize::MAX, delayed_bytes);
+        }
+        if full {
             return Err(Event::QueueFull);
         }
-        self.load.insert(next, after);
+        if delay_ms > 0 {
+            self.delayed = self.delayed.with(&packet);
+        }
+        self.load.insert(next, HopLoad { all, delayed });
         let forward = Forward { next, packet, tries: 0, first_try: now };
         match delay_ms.min(MAX_DELAY_MS) {
             0 => self.enter_window(now, forward),
@@ -178,6 +217,13 @@ impl Mixer {
     pub fn handle_timeout(&mut self, now: Millis, entropy: &mut dyn Entropy) -> Result<(), EntropyError> {
         while self.held.peek().is_some_and(|Reverse(held)| held.due <= now) {
             let Some(Reverse(held)) = self.held.pop() else { break };
+            // Before its first try it waited for its delay, later for the next try.
+            if held.forward.tries == 0 {
+                self.delayed = self.delayed.without(&held.forward.packet);
+                if let Some(load) = self.load.get_mut(&held.forward.next) {
+                    load.delayed = load.delayed.without(&held.forward.packet);
+                }
+            }
             self.enter_window(now, held.forward);
         }
         if self.window_ends.is_some_and(|ends| ends <= now) {
@@ -214,7 +260,7 @@ impl Mixer {
 
     /// How many packets are held, queued or in flight.
     pub fn len(&self) -> usize {
-        self.load.values().map(|load| load.packets).sum()
+        self.load.values().map(|load| load.all.packets).sum()
     }
 
     fn hold(&mut self, due: Millis, forward: Forward) {
@@ -233,9 +279,8 @@ impl Mixer {
 
     fn release(&mut self, forward: &Forward) {
         let Some(load) = self.load.get_mut(&forward.next) else { return };
-        load.packets = load.packets.saturating_sub(1);
-        load.bytes = load.bytes.saturating_sub(forward.packet.len());
-        if load.packets == 0 {
+        load.all = load.all.without(&forward.packet);
+        if load.all.packets == 0 {
             self.load.remove(&forward.next);
         }
     }

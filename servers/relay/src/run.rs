@@ -43,6 +43,8 @@ const DRAIN: Duration = Duration::from_secs(8);
 const DRAIN_STEP: Duration = Duration::from_millis(20);
 /// One next node may hold this part of the memory for packets: one that is down leaves room for the others.
 const HOP_PART: usize = 4;
+/// Packets that wait for the delay they ask for, a minute at most, may hold this part of it.
+const DELAYED_PART: usize = 2;
 /// Bodies still on their way may hold this part of it.
 const UPLOAD_PART: usize = 2;
 
@@ -215,7 +217,12 @@ async fn assemble(
         false => None,
     };
     let forwarder = Forwarder::start(
-        Limits { batch_ms: settings.batch_ms, hop_bytes: settings.max_bytes / HOP_PART, ..Limits::default() },
+        Limits {
+            batch_ms: settings.batch_ms,
+            hop_bytes: settings.max_bytes / HOP_PART,
+            delayed_bytes: settings.max_bytes / DELAYED_PART,
+            ..Limits::default()
+        },
         connector,
         Arc::clone(&directories),
         Arc::clone(&counters),

@@ -95,9 +95,11 @@ pub async fn about(
 pub async fn subscribers(
     State(app): State<Arc<App>>,
     Path(topic): Path<String>,
+    Extension(peer): Extension<Peer>,
     uri: Uri,
 ) -> Result<Response, Refusal> {
     let topic = parse_topic(&topic)?;
+    charge_read(&app, &peer)?;
     let params = Params::of(&uri)?;
     let key: [u8; 32] = params.hex("write_vk")?.ok_or(Refusal::bad("write_vk is missing"))?;
     if TopicId::of(&WriteVerifyingKey(key)) != topic {

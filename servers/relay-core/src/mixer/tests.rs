@@ -142,16 +142,42 @@ fn final_outcomes_are_not_tried_again() {
 
 #[test]
 fn a_full_queue_drops_for_that_node_alone_and_frees_with_every_outcome() {
-    let limits = Limits { batch_ms: 0, hop_packets: 2, hop_bytes: 8 };
+    let limits = Limits { hop_packets: 2, hop_bytes: 8, ..Limits::default() };
     let mut mixer = Mixer::new(limits);
     assert_eq!(mixer.push(Millis(0), A, 0, packet(1)), Ok(()));
     // The limit is for what waits and what is in flight together.
     let flying = mixer.poll_transmit(Millis(0)).unwrap();
-    assert_eq!(mixer.push(Millis(0), A, 9, packet(2)), Ok(()));
+    assert_eq!(mixer.push(Millis(0), A, 9, packet(2)), Ok(()), "one of two may wait for its delay");
     assert_eq!(mixer.push(Millis(0), A, 0, packet(3)), Err(Event::QueueFull));
     assert_eq!(mixer.push(Millis(0), B, 0, packet(3)), Ok(()));
     assert_eq!(mixer.push(Millis(0), B, 0, Bytes::from_static(b"12345")), Err(Event::QueueFull));
     mixer.handle_outcome(Millis(0), flying, Outcome::Delivered);
     assert_eq!(mixer.push(Millis(0), A, 0, packet(3)), Ok(()));
+    assert_eq!(mixer.len(), 3);
+}
+
+#[test]
+fn packets_that_ask_for_a_delay_take_half_of_the_room_and_give_it_back_when_they_go() {
+    let limits = Limits { hop_packets: 4, hop_bytes: 1000, delayed_bytes: 12, ..Limits::default() };
+    let mut mixer = Mixer::new(limits);
+    let long = MAX_DELAY_MS;
+    assert_eq!([1, 2].map(|n| mixer.push(Millis(0), A, long, packet(n))), [Ok(()); 2]);
+    assert_eq!(mixer.push(Millis(0), A, 1, packet(3)), Err(Event::QueueFull), "half of A's are delayed");
+    assert_eq!([4, 5].map(|n| mixer.push(Millis(0), A, 0, packet(n))), [Ok(()); 2], "the rest is for others");
+    assert_eq!(mixer.push(Millis(0), B, long, packet(6)), Ok(()));
+    assert_eq!(mixer.push(Millis(0), B, long, packet(7)), Err(Event::QueueFull), "12 bytes wait in all");
+    assert_eq!(mixer.push(Millis(0), B, 0, packet(7)), Ok(()));
+    for forward in drain(&mut mixer, Millis(0)) {
+        // A next try waits, too, but not because it was asked for.
+        mixer.handle_outcome(Millis(0), forward, Outcome::Unreachable);
+    }
+    mixer.handle_timeout(Millis(long), &mut entropy()).unwrap();
+    assert_eq!(mixer.push(Millis(long), B, long, packet(8)), Ok(()));
+    let out = drain(&mut mixer, Millis(long));
+    assert_eq!(out.len(), 6);
+    for forward in out {
+        mixer.handle_outcome(Millis(long), forward, Outcome::Delivered);
+    }
+    assert_eq!([1, 2].map(|n| mixer.push(Millis(long), A, long, packet(n))), [Ok(()); 2]);
     assert_eq!(mixer.len(), 3);
 }
