@@ -32,6 +32,8 @@ pub use rotation::{
 pub use session::{MAX_UNANSWERED, Session};
 use thiserror::Error;
 pub use two_party::TwoParty;
+#[cfg(feature = "repeatable")]
+pub(crate) use two_party::repeatable::with_seed;
 
 use crate::entropy::{Entropy, EntropyError};
 use crate::identity::{Author, Millis};

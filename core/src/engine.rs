@@ -68,6 +68,8 @@ pub use io::{
 pub use jobs::{OpenJob, Opened, OpenedBatch, PostJob, PostJobError, Why, open};
 pub use keeping::{KEEP_MAX_MS, KEEP_MIN_MS};
 pub use refusal::{Blocked, CommandError, Unreadable};
+#[cfg(feature = "repeatable")]
+pub use seal::seal_repeatably;
 pub use seal::{SealJob, Sealed, seal};
 pub use sending::{
     COVER_MAX_MS, COVER_MIN_MS, RELAY_DELAY_MAX_MS, ROUTE_DELAY_MAX_MS, Sending, SendingError,

@@ -6,6 +6,7 @@
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
 use p2panda_core::cbor::{decode_cbor, encode_cbor};
+#[cfg(not(feature = "repeatable"))]
 use p2panda_encryption::Rng;
 use p2panda_encryption::crypto::x25519::SecretKey;
 use p2panda_encryption::key_bundle::LongTermKeyBundle;
@@ -173,7 +174,7 @@ fn packed(context: &Context, payload: &[u8], next_index: u32) -> Result<Zeroizin
 
 fn fresh_prekey(identity: &KeyManagerState, now: Millis) -> Result<Prekey, CryptoError> {
     let lifetime = any_time().ok_or(CryptoError::Library)?;
-    let state = guarded(|| KeyManager::rotate_prekey(identity.clone(), lifetime, &Rng::default()))?
+    let state = guarded(|| KeyManager::rotate_prekey(identity.clone(), lifetime, &rng()))?
         .map_err(|_| CryptoError::Library)?;
     let bundle = KeyManager::prekey_bundle(&state).map_err(|_| CryptoError::Library)?;
     let expires_ms = now.plus(PREKEY_LIFETIME_MS).0;
@@ -185,8 +186,42 @@ fn send(
     identity: &KeyManagerState,
     payload: &[u8],
 ) -> Result<(State, TwoPartyMessage), CryptoError> {
-    guarded(|| LongTermTwoParty::send(state, identity, payload, &Rng::default()))?
-        .map_err(|_| CryptoError::Library)
+    guarded(|| LongTermTwoParty::send(state, identity, payload, &rng()))?.map_err(|_| CryptoError::Library)
+}
+
+/// The operating system's randomness.
+#[cfg(not(feature = "repeatable"))]
+fn rng() -> Rng {
+    Rng::default()
+}
+
+#[cfg(feature = "repeatable")]
+use repeatable::rng;
+
+/// Randomness from a seed, where the simulation wants it: everywhere else the operating system's, also with the feature.
+#[cfg(feature = "repeatable")]
+pub(crate) mod repeatable {
+    use std::cell::RefCell;
+
+    use p2panda_encryption::Rng;
+
+    thread_local! {
+        static SEEDED: RefCell<Option<Rng>> = const { RefCell::new(None) };
+    }
+
+    /// Does some work with randomness of this seed.
+    pub(crate) fn with_seed<T>(seed: [u8; 32], work: impl FnOnce() -> T) -> T {
+        SEEDED.set(Some(Rng::from_seed(seed)));
+        let done = work();
+        SEEDED.set(None);
+        done
+    }
+
+    pub(super) fn rng() -> Rng {
+        SEEDED
+            .with_borrow(|seeded| seeded.as_ref().and_then(|rng| Rng::from_rng(rng).ok()))
+            .unwrap_or_default()
+    }
 }
 
 fn receive(

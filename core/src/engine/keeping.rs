@@ -26,7 +26,7 @@ use crate::entropy::Entropy;
 use crate::identity::{Author, Identity, LogId, Millis, OperationId};
 use crate::limits::MAX_HANDED_KEYS;
 use crate::ops::{Content, EpochKeys, HandedKey, Rotation, Ticket, VerifiedOperation};
-use crate::space::{Access, Membership, Outlived, Register};
+use crate::space::{Access, Judgement, Membership, Outlived, Register};
 use crate::store::{Handed, Store, StoreError, Tx};
 use crate::sync::backoff::jitter;
 use crate::topic::TopicId;
@@ -242,9 +242,11 @@ impl State {
         let look = tx.look_at_space(space, |graph| look(graph, space, author))?;
         let Some(look) = look else { return Ok(again) };
         let mut next = vec![again];
-        if look.devices.len() > 1 || !look.devices.contains_key(&author) {
+        // Where newcomers read nothing of before, whoever is alone moves its rooms, too: their first keys stand in the log.
+        if look.devices.len() > 1 || !look.devices.contains_key(&author) || !look.history {
             next.extend(self.keep_bundle(tx, now, entropy, space, staged)?);
         }
+        self.open_rooms(tx, now, space, staged)?;
         let logs = tx.logs_of_space(&space)?;
         next.extend(self.take_keys(tx, now, &look, &logs, staged)?);
         if look.manages {

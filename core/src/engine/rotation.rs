@@ -103,6 +103,21 @@ impl State {
         })
     }
 
+    /// Whether a rotation that may count holds up later ones: it cites what has not come yet, and whose it is manages the
+    /// space. Else two managers who act at the same time would each take their own for the first.
+    fn holds_up(
+        tx: &Tx<'_>,
+        topic: &Topic,
+        rotator: &Author,
+        heads: &[OperationId],
+    ) -> Result<bool, StoreError> {
+        let Some(belongs) = tx.belongs(&topic.keys.log())? else { return Ok(false) };
+        tx.look_at_space(belongs.space, |graph| {
+            let waits = matches!(graph.judge(*rotator, heads, None), Judgement::Waits(_));
+            waits && graph.standing(*rotator).may_manage()
+        })
+    }
+
     /// Whether the space's own log says, at an earlier place, that who rotates it manages it no more: whatever its author
     /// claims not to know, everybody who reads the topic does.
     fn was_stripped(
@@ -361,6 +376,9 @@ impl State {
             {
                 return self.close_topic(tx, now, id, &found, rotation, news);
             }
+            if Self::holds_up(tx, topic, &found.rotator, &heads)? {
+                break;
+            }
         }
         Ok(())
     }
@@ -505,7 +523,12 @@ impl State {
         to: TopicId,
         news: &mut News,
     ) -> Result<(), StoreError> {
-        self.move_rows(tx, now, from, to)?;
+        // Also what waited in earlier ones, because this device might not write in those between.
+        let Some(log) = self.topics.get(&to).map(|topic| topic.keys.log()) else { return Ok(()) };
+        for earlier in self.by_log.topics(&log).into_iter().filter(|earlier| *earlier != to) {
+            self.move_rows(tx, now, earlier, to)?;
+            self.touched.insert(earlier);
+        }
         self.slots.touch(to);
         self.touched.extend([from, to]);
         news.events.push(Event::Moved { topic: from, successor: to });

@@ -11,7 +11,7 @@ use super::receive::News;
 use super::refusal::CommandError;
 use super::state::State;
 use crate::entropy::Entropy;
-use crate::identity::{Author, LogId, Millis, OperationId};
+use crate::identity::{Author, Identity, LogId, Millis, OperationId};
 use crate::ops::{
     Action, Body, Content, CreateError, Hidden, InviteTerms, Level, RoomKeys, RoomText, SpaceText, Ticket,
     room_id, space_id,
@@ -296,7 +296,7 @@ impl State {
 
     /// Rooms of which this device may read. One that cannot be opened (there are as many topics as there may be) is
     /// tried again when the space changes.
-    fn open_rooms(
+    pub(super) fn open_rooms(
         &mut self,
         tx: &mut Tx<'_>,
         now: Millis,
@@ -316,6 +316,27 @@ impl State {
         Ok(())
     }
 
+    /// Whether the space has moved since a claim was made, or somebody was let in, or out, at a later place: it lets
+    /// nobody in (again).
+    fn is_over(
+        tx: &Tx<'_>,
+        space: LogId,
+        epoch: u32,
+        claim: &OperationId,
+        who: Identity,
+    ) -> Result<bool, StoreError> {
+        let Some(claimed) = tx.place_of(claim)? else { return Ok(false) };
+        if claimed.place.epoch < epoch {
+            return Ok(true);
+        }
+        for id in tx.look_at_space(space, |graph| graph.came_and_went(who))? {
+            if tx.place_of(&id)?.is_some_and(|stored| stored.place > claimed.place) {
+                return Ok(true);
+            }
+        }
+        Ok(false)
+    }
+
     /// Lets in whoever claims an invitation that this device made: one device answers, and not all managers' at once.
     fn answer_claims(
         &mut self,
@@ -325,9 +346,17 @@ impl State {
         staged: &mut Vec<Output>,
     ) -> Result<(), StoreError> {
         let author = self.author();
+        // Who claimed where the space lives no more, or is about to leave, does not read where it goes on: whoever was let
+        // in there would be a member who is shut out. It needs another invitation.
+        let Some(topic) = self.newest(&space).and_then(|id| self.topics.get(&id)) else { return Ok(()) };
+        if topic.rotates || topic.closed.is_some() {
+            return Ok(());
+        }
+        let epoch = topic.keys.epoch();
         for request in tx.requests(&space)? {
             let Some((invite, mac)) = request.claim else { continue };
             let member = tx.identity_of(&request.author)?;
+            let over = Self::is_over(tx, space, epoch, &request.id, member)?;
             let add = tx.look_at_space(space, |graph| {
                 let Some(Action::InviteCreate(terms)) = graph.action(invite) else { return None };
                 let own = graph.author(invite) == Some(author);
@@ -340,7 +369,7 @@ impl State {
                 let add = Action::Add { member, level, invite: Some(invite), claim: Some(request.id) };
                 graph.allows(author, &add).is_ok().then_some(add)
             })?;
-            let Some(add) = add else { continue };
+            let Some(add) = add.filter(|_| !over) else { continue };
             // What cannot be published now is tried again when the space changes.
             store_error(self.act(tx, now, space, add, staged))?;
         }

@@ -407,6 +407,19 @@ impl Membership {
         self.answered.contains(&claim)
     }
 
+    /// What let somebody in or out: after it, what was claimed before is over.
+    pub fn came_and_went(&self, who: Identity) -> Vec<OperationId> {
+        let about = self.graph.nodes.iter().filter(|(_, node)| match &node.action {
+            _ if node.verdict != Verdict::Accepted => false,
+            Some(Action::Add { member, .. } | Action::Remove { member } | Action::Ban { member, .. }) => {
+                *member == who
+            }
+            Some(Action::Leave) => node.identity == who,
+            _ => false,
+        });
+        about.map(|(id, _)| *id).collect()
+    }
+
     /// What was accepted since this was asked last.
     pub fn take_accepted(&mut self) -> Vec<OperationId> {
         std::mem::take(&mut self.fresh)

@@ -86,6 +86,7 @@ impl State {
         lacking: &mut Vec<(crate::crypto::DeviceBundle, Ticket)>,
     ) -> Result<(), StoreError> {
         for (epoch, device) in tx.key_asks(log)? {
+            self.shut_out(tx, now, look, log, (epoch, device), lacking)?;
             let Some(id) = self.by_log.at(log, epoch).filter(|id| self.newest(log) != Some(*id)) else {
                 continue;
             };
@@ -105,6 +106,44 @@ impl State {
             let bundle = tx.device_bundle(&device)?.filter(|it| it.bundle().verify(now).is_ok());
             lacking.extend(bundle.map(|bundle| (bundle, row.ticket.read_only())));
         }
+        Ok(())
+    }
+
+    /// A device that asks for an earlier epoch, and came after it: a rotation handed it the current one's key, where it
+    /// cannot read. It is handed that key as who was left out is.
+    fn shut_out(
+        &self,
+        tx: &Tx<'_>,
+        now: Millis,
+        look: &Look,
+        log: &LogId,
+        (asked, device): (u32, Author),
+        lacking: &mut Vec<(crate::crypto::DeviceBundle, Ticket)>,
+    ) -> Result<(), StoreError> {
+        let Some(id) = self.newest(log).filter(|_| *log != look.space && !look.history) else {
+            return Ok(());
+        };
+        let Some(topic) = self.topics.get(&id).filter(|topic| topic.closed.is_none()) else { return Ok(()) };
+        let epoch = topic.keys.epoch();
+        let Some(access) = look.devices.get(&device).filter(|_| asked < epoch && device != self.author())
+        else {
+            return Ok(());
+        };
+        for handed in tx.handed_to(log, &device)?.into_iter().filter(|handed| handed.epoch == epoch) {
+            let said = stored(tx, &handed.operation)?.map(|operation| operation.body().content.clone());
+            if !matches!(said, Some(Content::RoomRotate(_))) {
+                return Ok(());
+            }
+        }
+        let (spent, row) = (tx.holders(log, epoch, &id)?.spent, tx.topic(id)?);
+        let Some(ticket) = row.map(|row| row.ticket).filter(|_| !spent.contains(&device)) else {
+            return Ok(());
+        };
+        let may = *access == Access::Read || ticket.can_write();
+        let known = lacking.iter().any(|(to, key)| to.device() == device && key.topic() == id);
+        let bundle = tx.device_bundle(&device)?.filter(|it| it.bundle().verify(now).is_ok() && may && !known);
+        let ticket = if *access == Access::Write { ticket } else { ticket.read_only() };
+        lacking.extend(bundle.map(|bundle| (bundle, ticket)));
         Ok(())
     }
 

@@ -155,8 +155,9 @@ impl State {
             && !self.by_log.topics(log).iter().any(leads)
     }
 
-    /// What reads the epoch before, left in a log of which nothing is known yet: the first one is taken, because
-    /// without what it opens nobody's right to leave it can be judged.
+    /// What reads the epoch before, left in a log of which nothing is known yet, or in a space's by somebody of whom
+    /// nothing is known up to there (who was away, and comes again): the first one is taken, because without what it
+    /// opens nobody's right to leave it can be judged.
     pub(in super::super) fn take_past(
         &mut self,
         tx: &Tx<'_>,
@@ -169,8 +170,17 @@ impl State {
         let EpochKeys::Past { epoch, write, secret } = &**keys else { return Ok(()) };
         let Some(topic) = self.topics.get(&id) else { return Ok(()) };
         let log = topic.keys.log();
+        let unknown = match tx.belongs(&log)? {
+            None => true,
+            Some(belongs) if belongs.room || self.by_log.at(&log, *epoch).is_some() => false,
+            Some(_) => {
+                let (author, heads) = (operation.author(), &operation.body().auth_heads);
+                let judged = tx.look_at_space(log, |graph| graph.judge(author, heads, None))?;
+                matches!(judged, Judgement::Waits(_))
+            }
+        };
         if epoch.checked_add(1) == Some(topic.keys.epoch())
-            && tx.belongs(&log)?.is_none()
+            && unknown
             && let Ok(ticket) = Ticket::past(log, *epoch, *write, secret.0)
         {
             self.adopt(tx, now, &ticket, news)?;
