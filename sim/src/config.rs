@@ -18,17 +18,39 @@ pub struct Config {
     pub relays: Option<usize>,
     /// The kinds of trouble allowed; a run draws about half of them.
     pub allowed: Vec<Fault>,
+    /// People who come to a space, do something there and leave, instead of topics that are there from the beginning.
+    pub town: bool,
 }
 
 impl Config {
     /// A run of a seed with every kind of trouble allowed.
     pub fn new(seed: u64, steps: u64) -> Self {
-        Self { seed, steps, devices: None, topics: None, relays: None, allowed: Fault::ALL.to_vec() }
+        Self {
+            seed,
+            steps,
+            devices: None,
+            topics: None,
+            relays: None,
+            allowed: Fault::ALL.to_vec(),
+            town: false,
+        }
+    }
+
+    /// A run of a seed about people who share a space, with every kind of trouble that there may be.
+    pub fn town(seed: u64, steps: u64) -> Self {
+        Self { town: true, allowed: Fault::IN_TOWN.to_vec(), ..Self::new(seed, steps) }
+    }
+
+    const fn kinds(&self) -> &'static [Fault] {
+        if self.town { Fault::IN_TOWN } else { Fault::ALL }
     }
 
     /// The command line that repeats this run exactly.
     pub fn command_line(&self) -> String {
         let mut line = format!("cargo xtask sim --seed {} --steps {}", self.seed, self.steps);
+        if self.town {
+            line += " --town";
+        }
         let sizes = [("devices", self.devices), ("topics", self.topics), ("relays", self.relays)];
         for (name, value) in sizes {
             if let Some(value) = value {
@@ -37,7 +59,7 @@ impl Config {
         }
         if self.allowed.is_empty() {
             line += " --faults none";
-        } else if self.allowed.len() < Fault::ALL.len() {
+        } else if self.allowed.len() < self.kinds().len() {
             let names: Vec<_> = self.allowed.iter().map(|fault| fault.label()).collect();
             line += &format!(" --faults {}", names.join(","));
         }
@@ -72,6 +94,7 @@ mod tests {
     fn the_command_line_names_what_was_set() {
         let mut config = Config::new(7, 100);
         assert_eq!(config.command_line(), "cargo xtask sim --seed 7 --steps 100");
+        assert_eq!(Config::town(7, 100).command_line(), "cargo xtask sim --seed 7 --steps 100 --town");
         config.devices = Some(2);
         config.allowed = vec![Fault::Loss, Fault::ServerWipe];
         assert_eq!(

@@ -82,6 +82,28 @@ pub struct UnknownFault {
 }
 
 impl Fault {
+    /// The kinds that leave the server's log whole and its words true: what a server lost or put back, people who came
+    /// later cannot be given by who has left.
+    pub const IN_TOWN: &[Self] = &[
+        Self::Loss,
+        Self::Delay,
+        Self::Duplicate,
+        Self::Cut,
+        Self::Partition,
+        Self::DeviceCrash,
+        Self::PowerLoss,
+        Self::RelayCrash,
+        Self::ServerCrash,
+        Self::BadServer,
+        Self::BadRelay,
+        Self::Entropy,
+        Self::DiskFull,
+        Self::Clock,
+        Self::Sleep,
+        Self::Busy,
+        Self::Withhold,
+    ];
+
     fn names() -> String {
         Self::ALL.iter().map(|fault| fault.label()).collect::<Vec<_>>().join(", ")
     }
@@ -164,6 +186,11 @@ impl Faults {
     /// From now on nothing goes wrong.
     pub const fn heal(&mut self) {
         self.healed = true;
+    }
+
+    /// From now on things go wrong again.
+    pub const fn resume(&mut self) {
+        self.healed = false;
     }
 }
 

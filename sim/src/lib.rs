@@ -6,6 +6,11 @@
 //! when all trouble is over, that all devices hold the same operations and rows, that each published operation
 //! exists exactly once, and that nothing else does.
 //!
+//! In a town ([`Config::town`]) people share a space: they come by invitation, speak, are promoted, demoted, removed and
+//! banned, leave and come again, while the network is in trouble; then everything works again, and all devices must
+//! agree on who is there, and each must read what a simple reference says it must, and hold no key that it says it must
+//! not; and so on, round after round.
+//!
 //! [`RelayActor`] and [`ServerActor`] take bytes and instants and misbehave as their [`script`] says; behind real
 //! sockets they are mocks for other crates' tests.
 
@@ -26,6 +31,7 @@ pub mod script;
 mod server;
 mod steps;
 mod stream;
+mod town;
 mod trace;
 mod violation;
 mod world;

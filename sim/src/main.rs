@@ -35,6 +35,10 @@ struct Arguments {
     /// Kinds of trouble to allow, by comma, or `none`; all when missing. A run draws about half of them.
     #[arg(long, value_parser = parse_faults)]
     faults: Option<Faults>,
+    /// People who come to a space by invitation, say something, are removed, come again, instead of topics that are
+    /// there from the beginning.
+    #[arg(long)]
+    town: bool,
     /// Print every event to stderr.
     #[arg(long)]
     trace: bool,
@@ -61,7 +65,8 @@ fn parse_faults(text: &str) -> Result<Faults, delta_sim::UnknownFault> {
 
 impl Arguments {
     fn config(&self, seed: u64) -> Config {
-        let mut config = Config::new(seed, self.steps);
+        let mut config =
+            if self.town { Config::town(seed, self.steps) } else { Config::new(seed, self.steps) };
         config.devices = self.devices.map(usize::from);
         config.topics = self.topics.map(usize::from);
         config.relays = self.relays.map(usize::from);

@@ -111,21 +111,30 @@ fn memory_folder() -> PathBuf {
 impl World {
     /// The whole life of the world; gives the number of operations in the end.
     fn live(&mut self) -> Result<u64, Violation> {
+        if self.town.is_some() {
+            return self.live_in_town();
+        }
         while self.steps_left > 0 {
             if !self.turn(Millis(u64::MAX))? {
                 return Err(Violation::new("nothing happens any more, although there are steps left"));
             }
             self.check_events()?;
         }
+        self.settle()?;
+        self.check_end()
+    }
+
+    /// Everything works again, and comes to rest.
+    pub(crate) fn settle(&mut self) -> Result<(), Violation> {
         self.heal();
         let limit = self.now().plus(SETTLE_MS);
         while self.turn(limit)? {
             self.check_events()?;
         }
-        self.check_end()
+        Ok(())
     }
 
-    fn check_events(&self) -> Result<(), Violation> {
+    pub(crate) fn check_events(&self) -> Result<(), Violation> {
         if self.events > MAX_EVENTS {
             return Err(Violation::new(format!("{MAX_EVENTS} events, and no rest")));
         }

@@ -47,6 +47,9 @@ impl World {
     pub(crate) fn step(&mut self) -> Result<(), Violation> {
         let Some(left) = self.steps_left.checked_sub(1) else { return Ok(()) };
         self.steps_left = left;
+        if self.town.is_some() {
+            return self.town_step();
+        }
         match self.rng.below(100) {
             0..=79 => self.publish_some(),
             80..=82 => self.change_subscription(),
@@ -151,7 +154,7 @@ impl World {
         }
     }
 
-    fn large_fault(&mut self) -> Result<(), Violation> {
+    pub(crate) fn large_fault(&mut self) -> Result<(), Violation> {
         let weights = LARGE.map(|(fault, share)| (fault, share * self.faults.strength(fault)));
         let total: u64 = weights.iter().map(|(_, weight)| weight).sum();
         let mut draw = self.rng.below(total);
@@ -229,6 +232,9 @@ impl World {
         let streams: Vec<_> = self.streams.iter().filter_map(subscribed).collect();
         let Some((stream, device, topic)) = self.rng.pick(&streams).copied() else { return };
         if self.server.mute(stream.0) {
+            if self.town.is_some() {
+                return self.say_in_town(device);
+            }
             let content = self.content(device, topic);
             self.command(device, Command::Publish { topic, content });
         }
@@ -401,7 +407,7 @@ impl World {
     }
 }
 
-fn text(rng: &mut Rng) -> String {
+pub(crate) fn text(rng: &mut Rng) -> String {
     // Unique, so that no two messages can be taken for each other.
     let name = u64::from_be_bytes(rng.bytes());
     let length = if rng.chance(20) { rng.skewed(100, 60_000) } else { rng.skewed(1, 200) };

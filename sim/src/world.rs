@@ -24,6 +24,7 @@ use crate::rng::Rng;
 use crate::script::Answer;
 use crate::server::ServerActor;
 use crate::stream::{Stream, StreamId};
+use crate::town::Town;
 use crate::trace::Trace;
 use crate::violation::Violation;
 
@@ -151,6 +152,8 @@ pub struct World {
     pub(crate) streams: BTreeMap<StreamId, Stream>,
     pub(crate) next_stream: u64,
     pub(crate) model: Model,
+    /// People who share a space, where the run is about that.
+    pub(crate) town: Option<Town>,
     pub(crate) steps_left: u64,
     pub(crate) backups: Vec<crate::server::Backup>,
     posts: BTreeMap<u64, Post>,
@@ -179,7 +182,9 @@ impl World {
         let relays: Vec<_> = (0..sizes.relays).map(|_| NodeIdentity::generate(&mut keys)).collect();
         let mut network = directory::network(&relays, &server, 3.min(sizes.relays), START);
         network.sending = sending(&config, &faults);
-        let tickets: Vec<Ticket> = (0..sizes.topics).map(|_| ticket(&mut keys)).collect();
+        // In a town topics come by themselves.
+        let topics = if config.town { 0 } else { sizes.topics };
+        let tickets: Vec<Ticket> = (0..topics).map(|_| ticket(&mut keys)).collect();
         let devices = devices(&config, &sizes, &tickets, folder, &mut keys, &faults);
         let mut world = Self {
             schedule: crate::schedule::Schedule::new(START),
@@ -192,6 +197,7 @@ impl World {
             streams: BTreeMap::new(),
             next_stream: 0,
             model: Model::new(&tickets, &devices),
+            town: config.town.then(|| Town::new(&devices, &mut rng)),
             tickets,
             devices,
             steps_left: config.steps,
@@ -213,7 +219,9 @@ impl World {
                 if self.rng.chance(250) { self.rng.skewed(1_000, 300_000) } else { self.rng.below(50) };
             self.after(delay, Event::DeviceStart { device });
         }
-        self.after(100, Event::Step);
+        if self.town.is_none() {
+            self.after(100, Event::Step);
+        }
     }
 
     /// The current instant.
@@ -264,7 +272,7 @@ impl World {
             Event::DiskFrees { device, life } => self.disk_frees(device, life)?,
             Event::Retry { device, life, command } => {
                 if self.devices[device].life == life {
-                    self.command(device, command);
+                    let _ = self.command(device, command);
                 }
             }
             Event::Heals { parted } => parted.into_iter().for_each(|(a, b)| self.net.join(a, b)),

@@ -109,3 +109,24 @@ fn what_apps_take_back_is_gone_or_deleted_and_forks_nobodys_log() {
 fn cover_and_delays_lose_and_double_nothing() {
     play_with(&[Fault::Private, Fault::Loss, Fault::DeviceCrash], &[Fault::Private, Fault::Loss]);
 }
+
+/// People come, speak, are removed and come again; who must read reads, and who must not holds no key.
+#[test]
+fn in_a_town_all_agree_on_who_is_there_and_read_what_they_should() {
+    for seed in 1..=4 {
+        let mut config = Config::town(seed, 40);
+        config.allowed.clear();
+        let summary = play(&config);
+        assert!(summary.operations > 0, "{summary:?}");
+    }
+}
+
+#[test]
+fn a_town_repeats_event_by_event() {
+    let mut config = Config::town(2, 30);
+    config.allowed = vec![Fault::Loss, Fault::Partition, Fault::DeviceCrash];
+    assert_eq!(
+        run(&config, false).map_err(|failure| failure.fingerprint),
+        run(&config, false).map_err(|failure| failure.fingerprint)
+    );
+}
