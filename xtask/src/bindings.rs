@@ -105,7 +105,10 @@ pub fn bench(library: Library) -> Result<String, String> {
     };
     let library = cargo::programs(folder)?.join(library_name());
     let place = place_python(&library)?;
-    let python = output(python_command(&place).arg(format!("{PYTHON}/bench.py")))?;
+    // Beside the module: a script finds first what lies beside it, and in the tree there is no library.
+    let script = place.join("bench.py");
+    copy(&cargo::root().join(PYTHON).join("bench.py"), &script)?;
+    let python = output(python_command(&place).arg(script))?;
     let kotlin = output(&mut kotlin::program(&library, &["--bench"])?)?;
     let swift = match swift::bench(&cargo::programs(folder)?) {
         Ok(mut command) => output(&mut command)?,

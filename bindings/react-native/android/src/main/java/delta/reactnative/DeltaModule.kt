@@ -35,7 +35,9 @@ import kotlinx.coroutines.CoroutineScope
 import kotlinx.coroutines.Dispatchers
 import kotlinx.coroutines.NonCancellable
 import kotlinx.coroutines.SupervisorJob
+import kotlinx.coroutines.async
 import kotlinx.coroutines.cancel
+import kotlinx.coroutines.joinAll
 import kotlinx.coroutines.launch
 import kotlinx.coroutines.runBlocking
 import kotlinx.coroutines.withContext
@@ -353,7 +355,9 @@ public class DeltaModule(
         gone = true
         pairings.keys.forEach { pairingCancel(it.toDouble()) }
         subscriptions.keys.forEach { unsubscribe(it.toDouble()) }
-        runBlocking { withTimeoutOrNull(CLOSING_MS) { devices.keys.forEach { letGo(it) } } }
+        // Each for itself: one that fails or hangs keeps no other open.
+        val closing = devices.keys.map { scope.async { letGo(it) } }
+        runBlocking { withTimeoutOrNull(CLOSING_MS) { closing.joinAll() } }
         scope.cancel()
         super.invalidate()
     }
