@@ -289,7 +289,7 @@ impl PairingGuest {
         client.command(Command::Certify { certificate }).await?;
         client.own_topic(Some(own)).await?;
         for ticket in &tickets {
-            // The newest of each conversation first. An older one, where the newest is open, is of no use here.
+            // The newest of each conversation first: where it lives. One that is open here in another place stays there.
             match client.command(Command::Meet { ticket: ticket.clone() }).await {
                 Ok(_) | Err(ClientError::Command(CommandError::LogTaken)) => {}
                 Err(error) => return Err(error),

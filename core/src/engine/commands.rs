@@ -34,7 +34,7 @@ impl State {
     ) -> Result<(), StoreError> {
         let result = match command {
             Command::OpenTopic { ticket } => self.open_shared(tx, now, ticket, staged),
-            Command::Meet { ticket } => self.open_topic(tx, now, ticket, staged),
+            Command::Meet { ticket } => self.meet(tx, now, ticket, staged),
             Command::WhoAmI => Ok(Reply::Identity(self.identity())),
             Command::OwnTopic { ticket } => self.own_topic(tx, now, entropy, ticket, staged),
             Command::Certify { certificate } => self.certify(certificate),
@@ -91,6 +91,25 @@ impl State {
         };
         staged.push(Output::Reply { id, result });
         Ok(())
+    }
+
+    /// Opens a topic that another device of the person has, also one that its conversation has left.
+    fn meet(
+        &mut self,
+        tx: &mut Tx<'_>,
+        now: Millis,
+        ticket: Ticket,
+        staged: &mut Vec<Output>,
+    ) -> Result<Reply, CommandError> {
+        let newest = self.newest(&ticket.log());
+        let epoch = newest.and_then(|id| self.topics.get(&id)).map(|topic| topic.keys.epoch());
+        let Some(newest) = newest.filter(|_| epoch > Some(ticket.epoch())) else {
+            return self.open_topic(tx, now, ticket, staged);
+        };
+        let mut news = News::default();
+        self.adopt(tx, now, &ticket, &mut news)?;
+        news.tell(tx, newest, staged)?;
+        Ok(Reply::Topic(self.known_as(newest)))
     }
 
     pub(super) fn open_topic(

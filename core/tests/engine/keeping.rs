@@ -416,6 +416,32 @@ fn a_removal_made_offline_is_followed_by_its_rotation_after_a_restart() {
 }
 
 #[test]
+fn a_persons_further_device_reads_what_was_said_to_the_person_before_the_keys_moved() {
+    let mut town = Town::new(2, false);
+    town.say(1, "before").unwrap();
+    town.settle();
+    town.remove(0, 2);
+    town.settle();
+    town.say(1, "after").unwrap();
+    town.settle();
+    let second = town.pair(1, 40);
+    assert_eq!(town.texts(second), ["after"], "the newest keys open no more");
+    let reader = town.people[1].reader();
+    let topics = reader.topics_of_log(town.room).unwrap();
+    assert!(topics.len() > 1, "{topics:?}");
+    for (_, topic) in topics.into_iter().rev() {
+        let ticket = reader.topic(topic).unwrap().unwrap().ticket;
+        town.people[second].command(&mut town.net, Command::Meet { ticket }).unwrap();
+    }
+    town.follow(second);
+    town.settle();
+    assert_eq!(town.texts(second), ["before", "after"]);
+    town.say(second, "and on").unwrap();
+    town.settle();
+    assert_eq!(town.texts(0), ["before", "after", "and on"]);
+}
+
+#[test]
 fn a_topic_that_ended_is_read_again_on_one_day_of_seven() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("device.db");
