@@ -20,7 +20,7 @@ async fn net() -> std::sync::Arc<Net> {
 /// The relays' records, and the server's: it need not be asked.
 fn whole(net: &Net) -> RelayHops {
     let mut records = net.records(now());
-    records.push(net.server_record(now()));
+    records.push(net.server_record(net.began()));
     RelayHops::Pool(records)
 }
 

@@ -54,7 +54,7 @@ async fn case_30_nothing_that_is_asked_for_is_sought_where_a_redirect_leads() {
     // Records: every relay is asked, and none sends the device on.
     let mut hops = stale(&net);
     if let RelayHops::Pool(records) = &mut hops {
-        records.push(net.server_record(now()));
+        records.push(net.server_record(net.began()));
     }
     a.client.init_sync(&hops, &net.sync_url()).await.unwrap();
     until_all_were_asked(&net, &a).await;
@@ -101,7 +101,7 @@ async fn an_answer_that_never_ends_is_no_record_and_no_set_of_records() {
         let error = a.client.init_sync(&net.hops(), &net.sync_url()).await.unwrap_err();
         assert_eq!(error.code(), "server_unreachable", "{garbage:?}");
         let RelayHops::Pool(mut records) = stale(&net) else { unreachable!() };
-        records.push(net.server_record(now()));
+        records.push(net.server_record(net.began()));
         a.client.init_sync(&RelayHops::Pool(records), &net.sync_url()).await.unwrap();
         until_all_were_asked(&net, &a).await;
         net.world().says = None;

@@ -56,7 +56,7 @@ pub struct World {
     pub infos: usize,
     /// How often a relay was asked for the set of records.
     pub record_sets: usize,
-    /// When the server signed the record it gives itself: no later than any set that was signed since.
+    /// When the server signed the record it gives itself: a newer one, shown before that, would make it an old one. no later than any set that was signed since.
     began: Millis,
     /// When the nodes signed the records that relays serve; `None`: they serve none.
     pub signed: Option<Millis>,
@@ -174,6 +174,11 @@ impl Net {
     /// `init_sync`'s arguments.
     pub fn hops(&self) -> RelayHops {
         RelayHops::Pool(self.records(now()))
+    }
+
+    /// When the server signed the record it gives itself: a newer one, shown before that, would make it an old one.
+    pub fn began(&self) -> Millis {
+        self.world().began
     }
 
     /// The server's record as it was signed then.
