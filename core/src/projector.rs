@@ -15,6 +15,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use crate::identity::{Author, Identity, LogId, Millis, OperationId};
 use crate::ops::{Body, Content, HybridTime, KeyValue, ValueKey};
 
+pub(crate) use message::deleted_by;
 pub use message::{EditRow, MessageKey, MessageText, Waiting};
 pub use position::{Place, Position};
 pub use profile::ProfileText;

@@ -135,7 +135,7 @@ pub(super) fn delete<'a, R: Rows + ?Sized>(
 }
 
 /// The delete that stands: the author's own first one, else that of the managers' with the lowest id.
-fn deleted_by<R: Rows + ?Sized>(
+pub(crate) fn deleted_by<R: Rows + ?Sized>(
     rows: &R,
     target: OperationId,
     identity: Identity,

@@ -185,12 +185,14 @@ impl Tx<'_> {
         Ok(taken)
     }
 
-    /// Notes that what was erased from a log must be read again: the delete that erased it does not count.
+    /// Notes that what was erased from a log must be read again: the delete that erased it does not count. What was
+    /// pruned does not come back.
     pub(crate) fn refetch_erased(&self, author: &Author, log: &LogId) -> Result<(), StoreError> {
         let erased = self.all(
             "SELECT o.place FROM operations o
              LEFT JOIN message m ON m.entry = o.entry
-             WHERE o.author = ?1 AND o.log = ?2 AND o.body IS NULL AND o.place IS NOT NULL AND m.deleted_by IS NULL",
+             WHERE o.author = ?1 AND o.log = ?2 AND o.body IS NULL AND o.place IS NOT NULL
+               AND o.erased <> 4 AND m.deleted_by IS NULL",
             [author.0, log.0],
             |row| row.get(0).map(Place::from_bytes),
         )?;
@@ -222,7 +224,7 @@ impl Tx<'_> {
         })
     }
 
-    /// Everything in the read model that an author's operations in a log decide.
+    /// Everything in the read model that an author's operations in a log decide: also about messages of others.
     pub(crate) fn rows_of(&self, author: &Author, log: &LogId) -> Result<Vec<Change>, StoreError> {
         let ids = |sql| self.all(sql, [author.0, log.0], |row| row.get::<_, [u8; 32]>(0));
         let change = |aggregate, ids| Change::new(*log, aggregate, ids);
@@ -232,7 +234,9 @@ impl Tx<'_> {
             change(
                 Aggregate::Message,
                 ids("SELECT m.id FROM operations o JOIN message m ON m.entry = o.entry
-                     WHERE o.author = ?1 AND o.log = ?2")?,
+                     WHERE o.author = ?1 AND o.log = ?2
+                     UNION ALL SELECT target FROM message_edit WHERE author = ?1 AND log = ?2
+                     UNION ALL SELECT target FROM message_delete WHERE author = ?1 AND log = ?2")?,
             ),
             change(Aggregate::Reaction, ids("SELECT target FROM reaction WHERE author = ?1 AND log = ?2")?),
             change(Aggregate::Profile, ids("SELECT author FROM profile WHERE author = ?1 AND log = ?2")?),

@@ -77,7 +77,7 @@ pub enum Page {
 pub struct MessageEdit {
     /// The operation.
     pub id: OperationId,
-    /// Its number in the author's log: the order of the history.
+    /// Its number in its device's log.
     pub seq_num: u32,
     /// The text.
     pub text: String,
@@ -216,18 +216,20 @@ impl Db {
         self.one(ONE, [id.0], message_row)
     }
 
-    /// Every text a message had, as sent first. Empty for a tombstone.
+    /// Every text a message had, as sent first: each device's edits in the order of its log, those of several devices by
+    /// their person's clocks. Empty for a tombstone.
     pub fn message_history(&self, id: &OperationId) -> Result<Vec<MessageEdit>, StoreError> {
         self.all(
-            "SELECT m.id, m.seq_num, m.text, m.sent_ms FROM operations o
+            "SELECT m.id, m.seq_num, m.text, m.sent_ms, -1 AS turn, m.author FROM operations o
              JOIN message m ON m.entry = o.entry
              WHERE substr(o.hash, 1, 8) = substr(?1, 1, 8) AND o.hash = ?1 AND m.text IS NOT NULL
              UNION ALL
-             SELECT e.id, e.seq_num, e.text, e.sent_ms FROM operations o
+             SELECT e.id, e.seq_num, e.text, e.sent_ms,
+                 max(ifnull(e.sent_ms, 0)) OVER (PARTITION BY e.author ORDER BY e.seq_num), e.author FROM operations o
              JOIN message m ON m.entry = o.entry
              JOIN message_edit e ON e.target = o.hash AND e.log = o.log
                  AND ifnull(e.identity, e.author) = ifnull(m.identity, m.author)
-             WHERE substr(o.hash, 1, 8) = substr(?1, 1, 8) AND o.hash = ?1 ORDER BY 2",
+             WHERE substr(o.hash, 1, 8) = substr(?1, 1, 8) AND o.hash = ?1 ORDER BY turn, 6, 2",
             [id.0],
             |row| {
                 let (id, seq_num) = (OperationId(row.get(0)?), row.get(1)?);

@@ -1,5 +1,6 @@
 //! The read model's rows: what the projector looks up, what it changes, and how all of it is built again.
 
+use std::collections::BTreeSet;
 use std::ops::Deref;
 
 use rusqlite::params;
@@ -384,32 +385,39 @@ impl Tx<'_> {
     pub(crate) fn rebuild_log(&self, author: &Author, log: &LogId) -> Result<(), StoreError> {
         match self.belongs(log)? {
             Some(belongs) if !belongs.room => self.judge_space_again(*log),
-            _ => self.project_log(author, log),
+            _ => self.project_logs(&[*author], log),
         }
     }
 
-    /// Projects all that one author said in one log: every row it could have touched is keyed by the author. (Messages
-    /// of the same person's other devices that it had edited are looked at again.)
-    pub(super) fn project_log(&self, author: &Author, log: &LogId) -> Result<(), StoreError> {
-        let edited = self.all(
-            "SELECT DISTINCT target FROM message_edit
-             WHERE author = ?1 AND log = ?2 AND identity IS NOT NULL",
-            [author.0, log.0],
-            |row| row.get(0).map(OperationId),
-        )?;
-        self.project_log_alone(author, log)?;
-        for target in edited {
-            if let Some(message) = Rows::message(self.deref(), target)?
-                && message.author != *author
-                && !message.deleted
-            {
-                self.settle_edit(target, &message)?;
-            }
+    /// Projects anew all that these authors said in one log. Every row they could have touched is keyed by the author;
+    /// messages of others that they had edited or deleted (a person's other devices do, and managers) are settled again.
+    pub(super) fn project_logs(&self, authors: &[Author], log: &LogId) -> Result<(), StoreError> {
+        let (mut about, mut keys) = (BTreeSet::new(), BTreeSet::new());
+        // All rows go before any comes back: who a device belongs to may be judged differently now.
+        for author in authors {
+            about.extend(self.all(
+                "SELECT target FROM message_edit WHERE author = ?1 AND log = ?2
+                 UNION SELECT target FROM message_delete WHERE author = ?1 AND log = ?2",
+                [author.0, log.0],
+                |row| row.get(0).map(OperationId),
+            )?);
+            keys.extend(self.forget_log_rows(author, log)?);
+        }
+        for author in authors {
+            self.project_stored_log(author, log)?;
+        }
+        keys.iter().try_for_each(|at| self.settle_value(log, at, None))?;
+        let mut back = BTreeSet::new();
+        for target in about {
+            back.extend(self.settle_message(target, log)?);
+        }
+        for device in self.writers_of(log, &back)? {
+            self.refetch_erased(&device, log)?;
         }
         Ok(())
     }
 
-    fn project_log_alone(&self, author: &Author, log: &LogId) -> Result<(), StoreError> {
+    fn forget_log_rows(&self, author: &Author, log: &LogId) -> Result<Vec<ValueKey>, StoreError> {
         self.run(
             "DELETE FROM message WHERE entry IN (SELECT entry FROM operations WHERE author = ?1 AND log = ?2)",
             [author.0, log.0],
@@ -417,11 +425,14 @@ impl Tx<'_> {
         for table in ["message_edit", "message_delete", "reaction", "profile"] {
             self.run(&format!("DELETE FROM {table} WHERE author = ?1 AND log = ?2"), [author.0, log.0])?;
         }
-        let keys = self.forget_versions(author, log)?;
         self.run(
             "DELETE FROM unjudged WHERE entry IN (SELECT entry FROM operations WHERE author = ?1 AND log = ?2)",
             [author.0, log.0],
         )?;
+        self.forget_versions(author, log)
+    }
+
+    fn project_stored_log(&self, author: &Author, log: &LogId) -> Result<(), StoreError> {
         let mut from = Some(0);
         while let Some(start) = from {
             let page = self.all(
@@ -435,7 +446,26 @@ impl Tx<'_> {
                 self.project_stored(row)?;
             }
         }
-        keys.iter().try_for_each(|at| self.settle_value(log, at, None))
+        Ok(())
+    }
+
+    /// What had been said about a message may be gone: which edit stands, and what deletes it. Gives whose it is when
+    /// nothing deletes it any more: what was erased with it is to be read again.
+    fn settle_message(&self, target: OperationId, log: &LogId) -> Result<Option<Identity>, StoreError> {
+        let Some(message) = Rows::message(self.deref(), target)?.filter(|message| message.log == *log) else {
+            return Ok(None);
+        };
+        if !message.deleted {
+            self.settle_edit(target, &message)?;
+            return Ok(None);
+        }
+        let deleted_by = projector::deleted_by(self.deref(), target, message.identity, message.log)?;
+        self.run(
+            "UPDATE message SET deleted_by = ?4 WHERE entry =
+                 (SELECT entry FROM operations WHERE author = ?1 AND log = ?2 AND seq_num = ?3)",
+            params![message.author.0, log.0, message.seq_num, deleted_by.map(|id| id.0)],
+        )?;
+        Ok(deleted_by.is_none().then_some(message.identity))
     }
 
     /// Projects an operation that was just stored, or whose body came back.

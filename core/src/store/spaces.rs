@@ -247,11 +247,37 @@ impl Tx<'_> {
         Ok(())
     }
 
+    /// Projects a log anew, and tells the app what was or is shown of it.
     fn judge_log_again(&self, log: &LogId) -> Result<(), StoreError> {
-        for author in self.authors_of(log)? {
-            self.project_log(&author, log)?;
+        let authors = self.authors_of(log)?;
+        let mut changes = Vec::new();
+        for author in &authors {
+            changes.extend(self.rows_of(author, log)?);
         }
+        self.project_logs(&authors, log)?;
+        for author in &authors {
+            changes.extend(self.rows_of(author, log)?);
+        }
+        self.spaces.borrow_mut().changes.extend(Change::merge(changes));
         Ok(())
+    }
+
+    /// The devices of these people that wrote in a log.
+    pub(super) fn writers_of(
+        &self,
+        log: &LogId,
+        people: &BTreeSet<Identity>,
+    ) -> Result<Vec<Author>, StoreError> {
+        let mut of_people = Vec::new();
+        if people.is_empty() {
+            return Ok(of_people);
+        }
+        for author in self.authors_of(log)? {
+            if people.contains(&self.told(log, author)?.unwrap_or_else(|| author.into())) {
+                of_people.push(author);
+            }
+        }
+        Ok(of_people)
     }
 
     /// A space's graph grew: its new rooms are judged by it, and so is what waited for that.

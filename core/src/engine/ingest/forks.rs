@@ -101,7 +101,6 @@ fn end_with(tx: &Tx<'_>, author: &Author, log: &LogId, proof: &ForkProof) -> Res
     tx.recount_head(author, log, true)?;
     tx.recount_holes(author, log)?;
     tx.rebuild_log(author, log)?;
-    tx.refetch_erased(author, log)?;
     changes.extend(tx.rows_of(author, log)?);
     Ok(changes)
 }

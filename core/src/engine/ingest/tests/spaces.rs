@@ -12,7 +12,7 @@ use crate::ops::{
     self, Action, Body, Content, DeviceKey, Hidden, InviteTerms, Level, RoomKeys, RoomText, SpaceText,
     Ticket, VerifiedOperation, room_id, space_id,
 };
-use crate::projector::Aggregate;
+use crate::projector::{Aggregate, Change};
 use crate::space::{Entry, Judgement, Membership, Standing, Statement, Told};
 use crate::store::{
     AuditRow, Durability, InviteRow, MemberRow, MessageRow, Page, ReactionRow, RequestRow, RoomRow, Search,
@@ -161,6 +161,20 @@ impl Device {
     fn receive(&mut self, (place, op): &(u64, VerifiedOperation)) -> Ingested {
         let context = context(*place, op);
         self.write(|tx| ingest(tx, &context, op).unwrap())
+    }
+
+    fn receive_and_settle(&mut self, (place, op): &(u64, VerifiedOperation)) -> Vec<Change> {
+        let context = context(*place, op);
+        self.write(|tx| {
+            ingest(tx, &context, op).unwrap();
+            tx.settle_spaces().unwrap()
+        })
+    }
+
+    /// Where something is to be read again in the room's topic.
+    fn refetches(&self) -> Vec<u64> {
+        let ranges = self.store.refetches(ticket(room()).topic()).unwrap();
+        ranges.iter().flat_map(|(_, range)| range.from.0..=range.to.0).collect()
     }
 
     fn with(world: &World) -> Self {
@@ -335,16 +349,13 @@ fn what_cites_unknown_operations_waits_and_is_shown_when_they_come() {
     let mut late = World::peopled();
     late.act(0, add(4, Level::Write));
     late.say(4, "second");
-    device.receive(last);
+    let changes = device.receive_and_settle(last);
+    assert!(changes.iter().any(|it| it.aggregate == Aggregate::Message && it.ids == [message.1.id().0]));
     assert_eq!((device.texts(), device.store.unjudged(&room()).unwrap()), (vec!["first".into()], 0));
     let [.., added, second] = &late.written[..] else { panic!("two more") };
     assert_eq!(device.receive(second), Ingested::Stored { changes: vec![] });
     assert_eq!((device.texts(), device.store.unjudged(&room()).unwrap()), (vec!["first".into()], 1));
-    let context = context(added.0, &added.1);
-    let changes = device.write(|tx| {
-        ingest(tx, &context, &added.1).unwrap();
-        tx.settle_spaces().unwrap()
-    });
+    let changes = device.receive_and_settle(added);
     assert!(changes.iter().any(|change| change.aggregate == Aggregate::Message && change.log == room()));
     assert!(changes.iter().any(|change| change.aggregate == Aggregate::Member && change.ids == [who(4).0]));
     assert_eq!((device.texts().len(), device.store.unjudged(&room()).unwrap()), (2, 0));
@@ -430,7 +441,9 @@ fn case_60_a_persons_devices_edit_and_delete_what_any_of_them_wrote_and_nobody_e
     assert_eq!(device.messages()[1].deleted_by, Some(delete));
     let of_six = ReactionRow { message: three, emoji: emoji(), author: who(6), identity: member, id: added };
     assert_eq!(device.store.reactions(&three).unwrap(), [of_six], "one person, one reaction");
-    assert_eq!(device.store.message_history(&one).unwrap().len(), 4);
+    let history = device.store.message_history(&one).unwrap();
+    let texts: Vec<_> = history.iter().map(|edit| edit.text.as_str()).collect();
+    assert_eq!(texts, ["one", "first", "third", "second"], "by device, then by the person's clocks");
     assert_eq!(device.store.person(&room(), &who(6)).unwrap(), member);
     let view = device.view();
     device.write(|tx| tx.rebuild().unwrap());
@@ -447,6 +460,85 @@ fn case_60_a_persons_devices_edit_and_delete_what_any_of_them_wrote_and_nobody_e
     // What a person's other device wrote is not unread.
     assert_eq!(device.store.unread(&room(), &who(6)).unwrap().messages, 1);
     assert_eq!(device.store.unread(&room(), &who(2)).unwrap().messages, 1);
+}
+
+/// What `person` says behind the room's place `place` is taken back: its log has another branch, from `ends` on.
+fn fork(world: &mut World, person: usize, ends: (u32, OperationId), place: u64) -> (u64, VerifiedOperation) {
+    let known = world.ends.insert((person, room()), ends);
+    let text = "another branch".to_owned();
+    world.tell(person, room(), Content::MessageSend { text, reply: None, mentions: Vec::new() });
+    world.ends.extend(known.map(|known| ((person, room()), known)));
+    let (_, op) = world.written.pop().unwrap();
+    (place, op)
+}
+
+#[test]
+fn what_a_fork_takes_back_is_settled_by_person() {
+    // Whoever speaks about the other's messages: a certified device, and the key that is the identity.
+    let (mut certified, _) = with_two_devices();
+    let mut own_key = World::peopled();
+    let certificate = Certificate::sign(&IdentityKey::from_seed(&[3; 32]), who(7), Millis(1));
+    own_key.act(7, Action::DeviceAdd { certificate });
+    for (world, writer, other) in [(&mut certified, 5, 6), (&mut own_key, 7, 2)] {
+        let [one, two] = ["one", "two"].map(|text| world.say(writer, text));
+        let edit = world.tell(writer, room(), Content::MessageEdit { target: two, text: "two!".into() });
+        world.say(other, "mine");
+        let ends = world.ends[&(other, room())];
+        let fork_at = world.places[&room()] + 1;
+        world.places.insert(room(), fork_at);
+        world.clock += 1_000;
+        world.tell(other, room(), Content::MessageEdit { target: one, text: "one!".into() });
+        world.tell(other, room(), Content::MessageDelete { target: two });
+        let branch = fork(world, other, ends, fork_at);
+        let mut device = Device::with(world);
+        assert_eq!(device.texts(), ["one!", "†", "mine"]);
+        assert_eq!(device.store.operation(&edit).unwrap().unwrap().body, None, "erased with its message");
+
+        let Ingested::Forked { stored: true, changes, .. } = device.receive(&branch) else {
+            panic!("no fork")
+        };
+        let ids: Vec<_> = changes.into_iter().flat_map(|change| change.ids).collect();
+        assert!(
+            ids.contains(&one.0) && ids.contains(&two.0),
+            "others' messages changed: the app looks again"
+        );
+        assert_eq!(device.texts(), ["one", "†", "mine", "another branch"]);
+        assert_eq!(device.messages()[1].deleted_by, None);
+        assert_eq!(device.refetches(), [2, 3], "the message and its edit");
+        let again = world.written.iter().filter(|(_, op)| [two, edit].contains(&op.id())).cloned();
+        again.collect::<Vec<_>>().iter().for_each(|written| drop(device.receive(written)));
+        assert_eq!(device.texts(), ["one", "two!", "mine", "another branch"]);
+
+        // The same as where the other branch was known before.
+        let mut early = Device::new();
+        let (before, after) = world.written.split_at(world.written.len() - 2);
+        before.iter().chain([&branch]).chain(after).for_each(|written| drop(early.receive(written)));
+        assert_eq!(device.view(), early.view());
+        device.write(|tx| tx.rebuild().unwrap());
+        assert_eq!(device.view(), early.view());
+    }
+}
+
+#[test]
+fn a_managers_delete_that_a_fork_takes_back_lets_the_message_be_read_again() {
+    let mut world = World::peopled();
+    let (one, two) = (world.say(2, "one"), world.say(2, "two"));
+    world.say(1, "hello");
+    let ends = world.ends[&(1, room())];
+    let fork_at = world.places[&room()] + 1;
+    world.places.insert(room(), fork_at);
+    world.tell(1, room(), Content::MessageDelete { target: one });
+    world.tell(1, room(), Content::MessageDelete { target: two });
+    let own = world.tell(2, room(), Content::MessageDelete { target: two });
+    let branch = fork(&mut world, 1, ends, fork_at);
+    let mut device = Device::with(&world);
+    assert_eq!(device.texts(), ["†", "†", "hello"]);
+    device.receive(&branch);
+    assert_eq!(device.refetches(), [1], "the other one's author deleted it, too");
+    let deleted_by: Vec<_> = device.messages().iter().map(|row| row.deleted_by).collect();
+    assert_eq!(deleted_by[..2], [None, Some(own)]);
+    device.receive(&world.written.iter().find(|(_, op)| op.id() == one).unwrap().clone());
+    assert_eq!(device.texts(), ["one", "†", "hello", "another branch"]);
 }
 
 #[test]
