@@ -98,7 +98,7 @@ impl Db {
 impl Tx<'_> {
     /// Erases messages of a conversation that a server received before an instant, with their edits, deletes and
     /// reactions. Looks at `limit` operations, then says where to go on. What no server has acknowledged stays, and so
-    /// does what is no conversation: profiles, members, keys.
+    /// does what is no conversation (profiles, members, keys) and what was said about a message that is not here yet.
     pub fn prune(
         &self,
         log: &LogId,
@@ -178,20 +178,20 @@ impl Tx<'_> {
             // A message, or the tombstone of one.
             (false, Some(Content::MessageSend { .. })) if old => {}
             (false, None) if old && row.erased == 1 => {}
-            (true, Some(Content::MessageEdit { target, .. })) if self.is_gone(&target, old)? => {
+            (true, Some(Content::MessageEdit { target, .. })) if self.is_gone(&target)? => {
                 self.run(
                     "DELETE FROM message_edit WHERE target = ?1 AND author = ?2 AND log = ?3 AND seq_num = ?4",
                     params![target.0, author.0, log.0, row.seq_num],
                 )?;
             }
-            (true, Some(Content::MessageDelete { target })) if self.is_gone(&target, old)? => {
+            (true, Some(Content::MessageDelete { target })) if self.is_gone(&target)? => {
                 self.run(
                     "DELETE FROM message_delete WHERE target = ?1 AND author = ?2 AND log = ?3 AND seq_num = ?4",
                     params![target.0, author.0, log.0, row.seq_num],
                 )?;
             }
             (true, Some(Content::ReactionAdd { target, .. } | Content::ReactionRemove { target, .. }))
-                if self.is_gone(&target, old)? =>
+                if self.is_gone(&target)? =>
             {
                 self.run(
                     "DELETE FROM reaction WHERE target = ?1 AND author = ?2 AND log = ?3 AND seq_num = ?4",
@@ -208,14 +208,15 @@ impl Tx<'_> {
         Ok(())
     }
 
-    /// Whether nobody can see the message any more that something was said about.
-    fn is_gone(&self, target: &OperationId, old: bool) -> Result<bool, StoreError> {
+    /// Whether the message that something was said about was pruned. One that has not come yet may still come: it must
+    /// find its edits and, above all, its delete.
+    fn is_gone(&self, target: &OperationId) -> Result<bool, StoreError> {
         let erased = self.one(
             "SELECT erased FROM operations WHERE substr(hash, 1, 8) = substr(?1, 1, 8) AND hash = ?1",
             [target.0],
             |row| row.get::<_, i64>(0),
         )?;
-        Ok(erased.map_or(old, |erased| erased == PRUNED))
+        Ok(erased == Some(PRUNED))
     }
 
     /// Removes conversations from this device, with their topics, keys and everything stored. Gives the topics.

@@ -4,8 +4,8 @@ use std::collections::BTreeMap;
 
 use crate::engine::ingest::publish_local;
 use crate::engine::ingest::tests_support::{Device, LOG, Writer, ticket};
-use crate::identity::{Millis, OperationId};
-use crate::store::{Pruned, Search};
+use crate::identity::{EnvelopeHash, Millis, OperationId};
+use crate::store::{NewOutboxRow, Origin, Pruned, Search};
 
 /// The instant at which [`Device`] receives what stands at `seq`.
 fn received(seq: u64) -> Millis {
@@ -82,6 +82,45 @@ fn what_no_server_has_stays_and_so_does_what_came_later() {
     assert_eq!(prune(&mut device, received(2), 10).0, [first.id()], "received before, not at, the instant");
     assert_eq!(prune(&mut device, Millis(u64::MAX), 10).0, [second.id()]);
     assert_eq!(device.texts(), ["waiting"]);
+}
+
+#[test]
+fn what_was_said_about_a_message_that_has_not_come_is_kept_for_it() {
+    let (mut device, mut ada) = (Device::new(), Writer::new(1));
+    let (secret, typo) = (ada.say("taken back"), ada.say("tpyo"));
+    let (edit, delete) = (ada.edit(typo.id(), "typo"), ada.delete(secret.id()));
+    // A gap: the log begins late.
+    device.write(|tx| tx.add_gap(ticket(0).topic(), 0, crate::topic::Seq(1), crate::topic::Seq(2)).unwrap());
+    device.receive_all([(3, &edit), (4, &delete)]);
+    assert_eq!(prune(&mut device, Millis(u64::MAX), 10), (Vec::new(), 0));
+    device.receive_all([(1, &secret), (2, &typo)]);
+    assert_eq!(device.texts(), ["†", "typo"]);
+    // Once it is here it goes with its message.
+    assert_eq!(prune(&mut device, Millis(u64::MAX), 10).1, 4);
+}
+
+#[test]
+fn what_a_forgotten_delete_erased_is_read_again_and_what_was_pruned_is_not() {
+    let (mut device, mut own) = (Device::new(), Writer::new(3));
+    let [old, one, two] = ["old", "one", "two"].map(|text| own.say(text));
+    let sent = own.delete(two.id());
+    device.receive_all((1..).zip([&old, &one, &two, &sent]));
+    prune(&mut device, received(2), 10);
+    let (topic, delete) = (ticket(0).topic(), own.delete(one.id()));
+    device.write(|tx| {
+        publish_local(tx, topic, &delete, Millis(1)).unwrap();
+        let (operation, hash) = (delete.id(), EnvelopeHash([1; 32]));
+        let (origin, not_before) = (Origin::Own, Millis(0));
+        tx.outbox_push(&NewOutboxRow { topic, operation, hash, envelope: b"envelope", origin, not_before })
+            .unwrap();
+    });
+    assert_eq!(device.texts(), ["†", "†"]);
+    assert_eq!(device.write(|tx| tx.forget_unsent(None).unwrap()), 1);
+    let ranges = device.store.refetches(topic).unwrap();
+    let seqs: Vec<_> = ranges.iter().map(|(_, range)| (range.from.0, range.to.0)).collect();
+    assert_eq!(seqs, [(2, 2)]);
+    device.receive(2, &one);
+    assert_eq!(device.texts(), ["one", "†"]);
 }
 
 #[test]
