@@ -1,5 +1,6 @@
 //! A person's devices: pairing a further one, revoking one, what they share (docs/wire.md, section 12.3).
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -28,8 +29,8 @@ const MAX_SAID: usize = 8;
 /// Two devices do not become one person's.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Error)]
 pub enum PairingFailure {
-    /// No device asked in time. Begin again, with another text.
-    #[error("no device asked to be paired in time: begin again")]
+    /// A text is good for ten minutes, by the clock of each of the two devices. Begin again, with another one.
+    #[error("the pairing's ten minutes are over: begin again, with another text")]
     Expired,
     /// The device of the text has answered another one: somebody else has the text.
     #[error("another device was answered: somebody else has this text, so confirm nothing and begin again")]
@@ -60,7 +61,6 @@ pub struct PairingHost {
     identity: IdentityKey,
     own: Ticket,
     meeting: Meeting,
-    until: Millis,
 }
 
 /// A device that asks to be paired, on the device that decides.
@@ -70,6 +70,13 @@ pub struct PairingRequest {
     device: Author,
     answer: OperationId,
     code: Code,
+}
+
+/// What was handed to a new device, on its way there.
+#[derive(Debug)]
+pub struct PairingHandover {
+    client: Client,
+    meeting: Meeting,
 }
 
 /// A pairing on the device that was given its text.
@@ -86,6 +93,8 @@ struct Meeting {
     pairing: Pairing,
     topic: TopicId,
     updates: Subscription,
+    /// From when on the text is worth nothing.
+    until: Millis,
 }
 
 /// What somebody said in a pairing's topic.
@@ -113,21 +122,20 @@ impl Client {
         let own = self.own_topic(None).await?;
         let pairing = Pairing::generate(self.author(), &mut PlatformEntropy)?;
         let meeting = self.meet(pairing).await?;
-        let until = self.now().plus(PAIRING_LIFETIME_MS);
-        Ok(PairingHost { client: self.clone(), identity, own, meeting, until })
+        Ok(PairingHost { client: self.clone(), identity, own, meeting })
     }
 
     /// Asks to become a device of the person whose device shows this text.
     ///
     /// # Errors
-    /// `certified` when it is somebody's already.
+    /// `certified` when it is somebody's already. All that follows fails with `pairing_expired` after ten minutes.
     pub async fn join(&self, pairing: Pairing) -> Result<PairingGuest, ClientError> {
         self.keystore()?;
         if self.identity().await? != self.author().into() {
             return Err(ClientError::Command(CommandError::Certified));
         }
         let meeting = self.meet(pairing).await?;
-        let ask = self.publish(meeting.topic, said(OwnDevices::Ask)).await?;
+        let ask = meeting.say(self, OwnDevices::Ask).await?;
         Ok(PairingGuest { client: self.clone(), meeting, ask })
     }
 
@@ -135,12 +143,12 @@ impl Client {
     pub async fn own_devices(&self) -> Result<Vec<OwnDevice>, ClientError> {
         let (identity, this) = (self.identity().await?, self.author());
         self.read(move |reader| {
-            let mut devices: std::collections::BTreeSet<_> =
-                reader.devices_of(&identity)?.into_iter().chain([this]).collect();
-            devices.extend(reader.revocations()?.into_iter().map(|revocation| revocation.device));
-            let row =
-                |device| Ok(OwnDevice { device, this: device == this, revoked: reader.is_revoked(&device)? });
-            devices.into_iter().map(row).collect()
+            let revocations = reader.revocations()?;
+            let revoked: BTreeSet<_> = revocations.into_iter().map(|revocation| revocation.device).collect();
+            let known = reader.devices_of(&identity)?.into_iter().chain([this]);
+            let devices: BTreeSet<_> = known.chain(revoked.iter().copied()).collect();
+            let row = |device| OwnDevice { device, this: device == this, revoked: revoked.contains(&device) };
+            Ok(devices.into_iter().map(row).collect())
         })
         .await
     }
@@ -173,10 +181,10 @@ impl Client {
 
     async fn meet(&self, pairing: Pairing) -> Result<Meeting, ClientError> {
         let ticket = pairing.ticket();
-        let topic = ticket.topic();
-        self.command(Command::Meet { ticket }).await?;
+        let (topic, until) = (ticket.topic(), self.now().plus(PAIRING_LIFETIME_MS));
+        self.command(Command::BeginPairing { ticket }).await?;
         let updates = self.subscribe(topic).await?;
-        Ok(Meeting { pairing, topic, updates })
+        Ok(Meeting { pairing, topic, updates, until })
     }
 }
 
@@ -199,15 +207,11 @@ impl PairingHost {
             if let Some(first) = asks.map(|it| (it.id, it.author)).next() {
                 break first;
             }
-            if self.client.now() >= self.until {
-                return Err(PairingFailure::Expired.into());
-            }
             self.meeting.wait().await?;
         };
         let mut nonce = [0; 32];
         PlatformEntropy.fill(&mut nonce)?;
-        let answer = said(OwnDevices::Answer { ask, nonce });
-        let answer = self.client.publish(self.meeting.topic, answer).await?;
+        let answer = self.meeting.say(&self.client, OwnDevices::Answer { ask, nonce }).await?;
         let code = self.meeting.pairing.code(ask, &nonce);
         Ok(PairingRequest { host: self, device, answer, code })
     }
@@ -224,16 +228,38 @@ impl PairingRequest {
         self.code
     }
 
-    /// Certifies the device, and hands it the person's topics. Gives the operation and topic with which that is done.
-    pub async fn accept(self) -> Result<(TopicId, OperationId), ClientError> {
-        let Self { host: PairingHost { client, identity, own, meeting, .. }, device, answer, .. } = self;
+    /// Certifies the device, and hands it the person's topics: it is on its way when this returns.
+    ///
+    /// # Errors
+    /// `pairing_expired` when this took too long: nothing was handed over.
+    pub async fn accept(self) -> Result<PairingHandover, ClientError> {
+        let Self { host: PairingHost { client, identity, own, meeting }, device, answer, .. } = self;
+        meeting.in_time(&client)?;
         let certificate = Certificate::sign(&identity, device, client.now());
-        let (left_out, own_log) = (meeting.pairing.ticket().log(), own.log());
-        let tickets = client.read(move |reader| tickets(reader, [left_out, own_log])).await?;
+        let own_log = own.log();
+        let tickets = client.read(move |reader| tickets(reader, own_log)).await?;
         let welcome = Welcome { certificate, own, tickets };
         let sealed = welcome.seal(&client.author(), &mut PlatformEntropy).map_err(PairingFailure::Welcome)?;
-        let published = client.publish(meeting.topic, said(OwnDevices::Welcome { answer, sealed })).await?;
-        Ok((meeting.topic, published))
+        meeting.say(&client, OwnDevices::Welcome { answer, sealed }).await?;
+        Ok(PairingHandover { client, meeting })
+    }
+}
+
+impl PairingHandover {
+    /// Waits until the server has it; then nothing is left of the pairing here. (Without waiting it goes when its time is
+    /// over.)
+    ///
+    /// # Errors
+    /// `pairing_expired`: the other device may not have become the person's. Revoke it if it is not to.
+    pub async fn delivered(mut self) -> Result<(), ClientError> {
+        loop {
+            self.meeting.in_time(&self.client)?;
+            let waiting = self.client.outbox(self.meeting.topic, None, 1).await?;
+            if waiting.is_empty() {
+                return self.meeting.end(&self.client).await;
+            }
+            self.meeting.wait().await?;
+        }
     }
 }
 
@@ -256,7 +282,10 @@ impl PairingGuest {
                     OwnDevices::Answer { ask, nonce } if ask == self.ask => {
                         return Ok((id, self.meeting.pairing.code(ask, &nonce)));
                     }
-                    OwnDevices::Answer { .. } => return Err(PairingFailure::Taken.into()),
+                    OwnDevices::Answer { .. } => {
+                        self.meeting.end(&self.client).await?;
+                        return Err(PairingFailure::Taken.into());
+                    }
                     _ => {}
                 }
             }
@@ -266,6 +295,8 @@ impl PairingGuest {
 
     /// Waits until the other device has accepted, and becomes a device of its person: with the person's topics, which
     /// fill as they are read.
+    ///
+    /// It is certified last: stopped in the middle, it is nobody's, and can join with another text.
     pub async fn joined(mut self) -> Result<Identity, ClientError> {
         let (answer, _) = self.answer().await?;
         let host = self.meeting.pairing.host;
@@ -280,30 +311,46 @@ impl PairingGuest {
             }
             self.meeting.wait().await?;
         };
-        let client = self.client;
+        let client = self.client.clone();
         let keystore = client.keystore()?;
         let key = device_key(keystore.as_ref(), client.author())?;
         let Welcome { certificate, own, tickets } =
             Welcome::open(&key, &host, sealed).map_err(PairingFailure::Welcome)?;
-        certify_device(keystore.as_ref(), certificate)?;
+        // What the other devices say counts for the engine from here on; what lasts is the keystore's, and comes last.
         client.command(Command::Certify { certificate }).await?;
         client.own_topic(Some(own)).await?;
         for ticket in &tickets {
             // The newest of each conversation first: where it lives. One that is open here in another place stays there.
             match client.command(Command::Meet { ticket: ticket.clone() }).await {
-                Ok(_) | Err(ClientError::Command(CommandError::LogTaken)) => {}
+                Ok(_) | Err(ClientError::Command(CommandError::LogTaken | CommandError::TicketConflict)) => {}
                 Err(error) => return Err(error),
             }
         }
+        certify_device(keystore.as_ref(), certificate)?;
+        self.meeting.end(&client).await?;
         Ok(certificate.identity)
     }
 }
 
 impl Meeting {
+    fn in_time(&self, client: &Client) -> Result<(), PairingFailure> {
+        if client.now() < self.until { Ok(()) } else { Err(PairingFailure::Expired) }
+    }
+
     /// What was said so far, in the order of the server's places.
     async fn said(&self, client: &Client) -> Result<Vec<SaidThere>, ClientError> {
+        self.in_time(client)?;
         let log = self.pairing.ticket().log();
         client.read(move |reader| said_in(reader, log)).await
+    }
+
+    async fn say(&self, client: &Client, said: OwnDevices) -> Result<OperationId, ClientError> {
+        client.publish(self.topic, Content::OwnDevices(Box::new(said))).await
+    }
+
+    /// Nothing is left of it on this device.
+    async fn end(&self, client: &Client) -> Result<(), ClientError> {
+        client.command(Command::EndPairing { topic: self.topic }).await.map(drop)
     }
 
     async fn wait(&mut self) -> Result<(), ClientError> {
@@ -312,10 +359,6 @@ impl Meeting {
             () = tokio::time::sleep(LOOK_EVERY) => Ok(()),
         }
     }
-}
-
-fn said(said: OwnDevices) -> Content {
-    Content::OwnDevices(Box::new(said))
 }
 
 fn said_in(reader: &Reader, log: LogId) -> Result<Vec<SaidThere>, StoreError> {
@@ -332,8 +375,10 @@ fn said_in(reader: &Reader, log: LogId) -> Result<Vec<SaidThere>, StoreError> {
     Ok(there.into_iter().map(|(_, it)| it).collect())
 }
 
-/// Everything that a device of the person is to have; of each conversation the newest first.
-fn tickets(reader: &Reader, left_out: [LogId; 2]) -> Result<Vec<Ticket>, StoreError> {
+/// Everything that a device of the person is to have, but not this and other pairings; of each conversation the newest
+/// first.
+fn tickets(reader: &Reader, own: LogId) -> Result<Vec<Ticket>, StoreError> {
+    let left_out: BTreeSet<_> = reader.pairings()?.into_iter().map(|it| it.log).chain([own]).collect();
     let mut tickets: Vec<_> = reader.topics()?.into_iter().map(|row| row.ticket).collect();
     tickets.retain(|ticket| !left_out.contains(&ticket.log()));
     tickets.sort_by_key(|ticket| (ticket.log(), std::cmp::Reverse(ticket.epoch())));

@@ -245,6 +245,8 @@ fn command_code(error: &CommandError) -> &'static str {
         CommandError::UpdateRequired => "update_required",
         CommandError::LastManager => "last_manager",
         CommandError::OwnTopic => "own_topic",
+        CommandError::OwnTopicStays => "own_topic_stays",
+        CommandError::PairingOver => "pairing_expired",
         CommandError::Certified => "certified",
         CommandError::Certificate(_) => "certificate",
         CommandError::NotOwnDevice => "not_own_device",

@@ -75,6 +75,8 @@ const fn of_command(error: &CommandError) -> Fault {
         | CommandError::UpdateRequired
         | CommandError::LastManager
         | CommandError::OwnTopic
+        | CommandError::OwnTopicStays
+        | CommandError::PairingOver
         | CommandError::Certified
         | CommandError::NotRotator
         | CommandError::StaleRotation

@@ -51,7 +51,7 @@ pub use delta_core::engine::{
     Blocked, Cancelled, ClockSkew, CommandError, DirectReading, Event, ReadPath, Seal, TopicStatus,
     Unreadable,
 };
-pub use devices::{OwnDevice, PairingFailure, PairingGuest, PairingHost, PairingRequest};
+pub use devices::{OwnDevice, PairingFailure, PairingGuest, PairingHandover, PairingHost, PairingRequest};
 pub use error::{ClientError, ServerRecordError};
 pub use export::{export_database, import};
 pub use fault::{Code, Fault};

@@ -27,6 +27,7 @@ pub mod look;
 mod outbox;
 mod own;
 mod packets;
+mod pairings;
 mod receive;
 pub mod refetch;
 mod refusal;

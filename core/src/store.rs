@@ -18,6 +18,7 @@ mod operations;
 mod outbox;
 mod own;
 mod p2panda;
+mod pairings;
 mod pending;
 mod positions;
 mod queries;
@@ -54,6 +55,7 @@ pub use operations::{Head, NewOperation, StoredOperation, StoredPlace};
 pub use outbox::{
     NewOutboxRow, Origin, OutboxCounts, OutboxEntry, OutboxRemoved, OutboxRowState, QueuedOperation,
 };
+pub use pairings::OpenPairing;
 pub use pending::{
     PendingCount, PendingLimits, PendingReason, Receipt, WaitingForKey, WaitingForPredecessor,
 };

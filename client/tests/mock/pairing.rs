@@ -97,13 +97,24 @@ async fn open(dir: &TempDir, keystore: &Arc<Memory>, net: &Net) -> Client {
 async fn pair(old: &Device, new: &Device) {
     let host = old.client.pair().await.unwrap();
     let pairing: Pairing = host.text().parse().unwrap();
+    let meeting = pairing.ticket().log();
     let (asked, guest) = tokio::join!(host.asked(), new.client.join(pairing));
     let (request, mut guest) = (asked.unwrap(), guest.unwrap());
     assert_eq!(request.device(), new.client.author());
     assert_eq!(guest.code().await.unwrap(), request.code());
-    let (accepted, joined) = tokio::join!(request.accept(), guest.joined());
+    let handed_over = async { request.accept().await?.delivered().await };
+    let (accepted, joined) = tokio::join!(handed_over, guest.joined());
     accepted.unwrap();
     assert_eq!(joined.unwrap(), old.client.identity().await.unwrap());
+    for device in [old, new] {
+        assert!(!logs(device).await.contains(&meeting), "nothing is left of the pairing");
+    }
+}
+
+/// The conversations that a device has topics of.
+async fn logs(device: &Device) -> Vec<LogId> {
+    let topics = device.client.read(|reader| reader.topics()).await.unwrap();
+    topics.into_iter().map(|row| row.ticket.log()).collect()
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -117,9 +128,16 @@ async fn a_paired_device_has_the_persons_rooms_reads_for_both_and_is_nobodys_onc
     let _space = old.client.subscribe(space_topic).await.unwrap();
     let _room = old.client.subscribe(room_topic).await.unwrap();
     old.client.publish(room_topic, message("before")).await.unwrap();
+    // New members are not to read it: the room moves at once.
+    old.until(move |reader| Ok((reader.topics_of_log(room)?.len() == 2).then_some(()))).await;
 
     let new = Device::on(&net, None).await;
+    // A pairing that was begun and given up is nobody else's business.
+    let given_up = old.client.pair().await.unwrap();
     pair(&old, &new).await;
+    let begun: Pairing = given_up.text().parse().unwrap();
+    assert!(logs(&old).await.contains(&begun.ticket().log()));
+    assert!(!logs(&new).await.contains(&begun.ticket().log()));
     let new = new.restart(&net).await;
     let identity = old.client.identity().await.unwrap();
     assert_eq!(new.client.identity().await.unwrap(), identity, "also after a restart");
@@ -127,6 +145,7 @@ async fn a_paired_device_has_the_persons_rooms_reads_for_both_and_is_nobodys_onc
         (new.client.topic_of(space).await.unwrap(), new.client.topic_of(room).await.unwrap());
     let _new_space = new.client.subscribe(space_at).await.unwrap();
     let _new_room = new.client.subscribe(room_at).await.unwrap();
+    // Also where the room has moved meanwhile.
     new.until_text(room, "before").await;
     // Both act as the same member, once the space was told.
     let device = new.client.author();

@@ -35,12 +35,14 @@ impl State {
         let result = match command {
             Command::OpenTopic { ticket } => self.open_shared(tx, now, ticket, staged),
             Command::Meet { ticket } => self.meet(tx, now, ticket, staged),
+            Command::BeginPairing { ticket } => self.begin_pairing(tx, now, ticket, staged),
+            Command::EndPairing { topic } => self.end_pairing(tx, now, topic, staged),
             Command::WhoAmI => Ok(Reply::Identity(self.identity())),
             Command::OwnTopic { ticket } => self.own_topic(tx, now, entropy, ticket, staged),
-            Command::Certify { certificate } => self.certify(certificate),
+            Command::Certify { certificate } => self.certify(tx, certificate),
             Command::Revoke { revocation } => self.revoke_device(tx, now, &revocation, staged),
             Command::Subscribe { topic } => self.subscribe(topic, true),
-            Command::Unsubscribe { topic } => self.subscribe(topic, false),
+            Command::Unsubscribe { topic } => self.unsubscribe(topic),
             Command::Publish { topic, content } => {
                 self.publish(tx, now, self.current(topic), content, staged)
             }
@@ -94,7 +96,7 @@ impl State {
     }
 
     /// Opens a topic that another device of the person has, also one that its conversation has left.
-    fn meet(
+    pub(super) fn meet(
         &mut self,
         tx: &mut Tx<'_>,
         now: Millis,
@@ -176,6 +178,12 @@ impl State {
         Ok(Reply::Done)
     }
 
+    fn unsubscribe(&mut self, id: TopicId) -> Result<Reply, CommandError> {
+        let log = self.topics.get(&id).ok_or(CommandError::UnknownTopic)?.keys.log();
+        self.may_leave(&log)?;
+        self.subscribe(id, false)
+    }
+
     pub(super) fn publish(
         &mut self,
         tx: &mut Tx<'_>,
@@ -185,6 +193,8 @@ impl State {
         staged: &mut Vec<Output>,
     ) -> Result<Reply, CommandError> {
         let (outbox_rows, outbox_bytes) = (self.outbox_rows, self.outbox_bytes);
+        let log = self.topics.get(&id).ok_or(CommandError::UnknownTopic)?.keys.log();
+        self.in_pairing(&log, &content, now)?;
         let topic = self.topics.get_mut(&id).ok_or(CommandError::UnknownTopic)?;
         if topic.keys.write_key().is_none() {
             return Err(CommandError::ReadOnly);

@@ -272,11 +272,22 @@ pub enum Command {
         /// From a welcome.
         ticket: Option<Ticket>,
     },
-    /// As [`Command::OpenTopic`], without telling the person's other devices: to meet one of them, or because they
-    /// have it.
+    /// As [`Command::OpenTopic`], of a ticket that another device of the person had: nobody is told, and an epoch that is
+    /// over is opened beside a newer one.
     Meet {
         /// The ticket.
         ticket: Ticket,
+    },
+    /// Open the topic of a pairing ([`crate::pairing`]). Nobody else is told of it; after
+    /// [`PAIRING_LIFETIME_MS`](crate::pairing::PAIRING_LIFETIME_MS) nothing is said in it any more, and it is removed.
+    BeginPairing {
+        /// The ticket.
+        ticket: Ticket,
+    },
+    /// Remove the topic of a pairing before its time is over.
+    EndPairing {
+        /// Which.
+        topic: TopicId,
     },
     /// Be a device of the person who certified it. The caller keeps the certificate.
     Certify {
@@ -340,6 +351,8 @@ impl Command {
             | Self::SetRead { .. }
             | Self::OwnTopic { .. }
             | Self::Meet { .. }
+            | Self::BeginPairing { .. }
+            | Self::EndPairing { .. }
             | Self::Certify { .. }
             | Self::Revoke { .. }
             | Self::PutValue { .. }

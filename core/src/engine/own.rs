@@ -3,6 +3,8 @@
 //! It is private to them: the first device makes it when it pairs the second, later ones get its ticket with their
 //! welcome ([`crate::pairing`]). What other devices than the person's say in it counts for nothing.
 
+use std::collections::BTreeSet;
+
 use super::io::{Output, Reply};
 use super::receive::News;
 use super::refusal::CommandError;
@@ -75,21 +77,23 @@ impl State {
         let Some(log) = self.own else { return Ok(()) };
         let mut devices = tx.devices_of(&self.identity())?;
         devices.extend([self.author(), Author(self.identity().0)]);
-        let mut rotators = Vec::new();
-        for device in devices {
-            if !tx.is_revoked(&device)? {
-                rotators.push(device);
-            }
-        }
-        tx.set_rotators(&log, &rotators)
+        let revoked: BTreeSet<_> =
+            tx.revocations()?.into_iter().map(|revocation| revocation.device).collect();
+        devices.retain(|device| !revoked.contains(device));
+        tx.set_rotators(&log, &devices)
     }
 
     /// Makes this device one of the person's who certified it.
-    pub(super) fn certify(&mut self, certificate: Certificate) -> Result<Reply, CommandError> {
+    pub(super) fn certify(&mut self, tx: &Tx<'_>, certificate: Certificate) -> Result<Reply, CommandError> {
         if self.device.certificate().is_some_and(|known| known.identity != certificate.identity) {
             return Err(CommandError::Certified);
         }
         self.device = self.device.clone().certified(certificate).map_err(CommandError::Certificate)?;
+        self.count_own_devices(tx)?;
+        // Every space is told, also what has come already.
+        for row in tx.spaces()? {
+            tx.note_space_news(row.space);
+        }
         Ok(Reply::Done)
     }
 
@@ -283,7 +287,7 @@ impl State {
         let OwnNews { tickets, revoked } = std::mem::take(&mut self.own_news);
         for ticket in tickets {
             // One that is open, or that cannot be opened, is as well known as it can be.
-            store_error(self.open_topic(tx, now, ticket, staged))?;
+            store_error(self.meet(tx, now, ticket, staged))?;
         }
         if revoked {
             self.hurry_own(now);

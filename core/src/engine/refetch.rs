@@ -241,7 +241,7 @@ impl State {
     }
 
     /// The next topic's turn.
-    fn wake_refetches(&mut self) {
+    pub(super) fn wake_refetches(&mut self) {
         let waiting = self.topics.iter().filter(|(_, topic)| topic.refetch.at.is_some());
         for id in waiting.map(|(id, _)| *id).collect::<Vec<_>>() {
             self.touched.insert(id);

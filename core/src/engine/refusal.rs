@@ -193,6 +193,12 @@ pub enum CommandError {
     /// Another topic is shared by the person's devices already.
     #[error("this device shares another topic with the devices of its person")]
     OwnTopic,
+    /// It is the topic of the person's devices.
+    #[error("the topic that the devices of a person share is always read, and goes with the device")]
+    OwnTopicStays,
+    /// The topic is no pairing's, or its time is over.
+    #[error("the pairing's ten minutes are over: begin again, with another text")]
+    PairingOver,
     /// It is somebody's already.
     #[error("this device belongs to an identity already: begin with a new database and keystore")]
     Certified,

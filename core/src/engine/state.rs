@@ -17,6 +17,7 @@ use super::jobs::{OpenJob, OpenedBatch, OpenedWork, TriagedStep, Work};
 use super::keeping::Keeping;
 use super::look::Look;
 use super::own::OwnNews;
+use super::pairings::Pairings;
 use super::receive;
 use super::refetch::{Fetching, Refetch};
 use super::refusal::{Blocked, Unreadable};
@@ -72,6 +73,7 @@ pub(super) struct State {
     /// The conversation of the person's devices.
     pub(super) own: Option<LogId>,
     pub(super) own_news: OwnNews,
+    pub(super) pairings: Pairings,
     /// What the batch at hand changed that the store does not hold, as it was before.
     pub(super) before: Before,
     /// Operations leave in the batch at hand that never left before.
@@ -190,6 +192,7 @@ impl State {
             slots: Slots::default(),
             own: None,
             own_news: OwnNews::default(),
+            pairings: Pairings::default(),
             before: Before::default(),
             first_sent: false,
             clock_skew: None,
@@ -288,6 +291,7 @@ impl State {
             self.outbox_bytes += u64::from(len);
         }
         self.own_news = OwnNews::default();
+        self.pairings = Pairings::load(store, now)?;
         self.load_own(store, now)
     }
 
@@ -306,6 +310,7 @@ impl State {
         let upkeep = upkeep.filter(|_| !self.topics.is_empty());
         let keeping = self.keeping.poll_timeout().filter(|_| !self.topics.is_empty());
         let timers = self.hints.due.into_iter().chain(self.slots.poll_timeout()).chain(keeping);
+        let timers = timers.chain(self.pairings.poll_timeout());
         topics.into_iter().chain(upkeep).chain(timers).min()
     }
 
@@ -425,6 +430,7 @@ impl State {
         if self.hints.take(now) {
             self.network_changed(tx, now, staged)?;
         }
+        self.tend_pairings(tx, now, staged)?;
         self.tend_own(tx, now, staged)?;
         self.tend_spaces(tx, now, staged)?;
         self.keep_spaces(tx, now, entropy, staged)?;
@@ -549,7 +555,7 @@ impl State {
     }
 
     /// Topics that lost their socket close it before the one that got it connects.
-    fn make_room(&mut self, id: TopicId, changed: Vec<TopicId>, staged: &mut Vec<Output>) {
+    pub(super) fn make_room(&mut self, id: TopicId, changed: Vec<TopicId>, staged: &mut Vec<Output>) {
         for other in changed.into_iter().filter(|other| *other != id) {
             self.touched.insert(other);
             if !self.slots.may_connect(&other)

@@ -4,7 +4,7 @@ use super::event::Event;
 use super::io::{Output, Reply};
 use super::refusal::CommandError;
 use super::state::State;
-use crate::identity::Millis;
+use crate::identity::{LogId, Millis};
 use crate::projector::{Aggregate, Change};
 use crate::store::{PruneAt, Tx};
 use crate::topic::TopicId;
@@ -34,6 +34,7 @@ impl State {
     /// The rest of the batch sees nothing of the conversation any more; after its commit memory is made anew.
     pub(super) fn wipe(&mut self, tx: &Tx<'_>, topic: TopicId) -> Result<Reply, CommandError> {
         let log = self.topics.get(&topic).ok_or(CommandError::UnknownTopic)?.keys.log();
+        self.may_leave(&log)?;
         let logs = match tx.belongs(&log)? {
             Some(belongs) if belongs.room => return Err(CommandError::RoomOfSpace),
             Some(_) => tx.logs_of_space(&log)?,
@@ -47,5 +48,11 @@ impl State {
         }
         self.wiped = true;
         Ok(Reply::Done)
+    }
+
+    /// The topic that a person's devices share is none of the app's conversations: without it this device would no
+    /// longer hear which of the others were revoked, and could not come back to it.
+    pub(super) fn may_leave(&self, log: &LogId) -> Result<(), CommandError> {
+        if self.own == Some(*log) { Err(CommandError::OwnTopicStays) } else { Ok(()) }
     }
 }

@@ -57,6 +57,17 @@ impl State {
         self.topics.insert(id, topic);
     }
 
+    /// A topic that is gone has no place among its conversation's any more.
+    pub(super) fn forget_name(&mut self, topic: &Topic) {
+        let (log, epoch) = (topic.keys.log(), topic.keys.epoch());
+        if let Some(epochs) = self.by_log.0.get_mut(&log) {
+            epochs.remove(&epoch);
+            if epochs.is_empty() {
+                self.by_log.0.remove(&log);
+            }
+        }
+    }
+
     /// Where a conversation lives now, as far as this device has the keys.
     pub(super) fn newest(&self, log: &LogId) -> Option<TopicId> {
         self.by_log.0.get(log)?.last_key_value().map(|(_, id)| *id)

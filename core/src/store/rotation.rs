@@ -1,6 +1,8 @@
 //! Topics that close, the next ones, and the two-party sessions and bundles that carry their secrets. Which rotation
 //! closes a topic is decided in [`crate::engine`].
 
+use std::collections::BTreeMap;
+
 use rusqlite::{Row, params};
 use zeroize::Zeroizing;
 
@@ -338,6 +340,31 @@ impl Tx<'_> {
             params![topic.0, resets, int(seq.0)],
             |row| Ok((Author(row.get(0)?), row.get(1)?)),
         )
+    }
+
+    /// Where the topics of a log's later epochs hold operations that are counted in earlier ones.
+    pub(crate) fn receipts_since(
+        &self,
+        log: &LogId,
+        epoch: u32,
+    ) -> Result<BTreeMap<OperationId, Receipt>, StoreError> {
+        let begin = Place { epoch, resets: 0, seq: Seq(0) }.to_bytes();
+        // Of several places the last one counts: they come in the order in which the better ones are last.
+        let rows = self.all(
+            "SELECT p.operation, topic.topic, p.generation, topic.epoch, p.resets, p.seq, p.received_ms
+             FROM topic CROSS JOIN placement p USING (topic) CROSS JOIN operations o
+                 ON substr(o.hash, 1, 8) = substr(p.operation, 1, 8) AND o.hash = p.operation
+             WHERE topic.log = ?1 AND topic.epoch >= ?2 AND o.place < ?3
+             ORDER BY topic.epoch DESC, p.resets, p.seq DESC",
+            params![log.0, epoch, begin],
+            |row| {
+                let (topic, generation) = (TopicId(row.get(1)?), Generation(row.get(2)?));
+                let place = Place { epoch: row.get(3)?, resets: row.get(4)?, seq: Seq(uint(row.get(5)?)) };
+                let received = Millis(uint(row.get(6)?));
+                Ok((OperationId(row.get(0)?), Receipt { topic, generation, place, received }))
+            },
+        )?;
+        Ok(rows.into_iter().collect())
     }
 
     /// Removes what waits in a topic after a place.

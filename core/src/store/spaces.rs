@@ -375,7 +375,7 @@ impl Tx<'_> {
     }
 
     /// The engine is to look at a space.
-    pub(super) fn note_space_news(&self, space: LogId) {
+    pub(crate) fn note_space_news(&self, space: LogId) {
         self.spaces.borrow_mut().news.insert(space);
     }
 

@@ -106,8 +106,10 @@ async fn pair(options: &Pair, output: &Output) -> anyhow::Result<()> {
         if !options.yes && !confirmed(output)? {
             bail!("not paired: nothing was handed over");
         }
-        let (topic, _) = request.accept().await?;
-        At { client: &client, online: true, output, timeout: options.timeout }.deliver(topic).await?;
+        let delivered = request.accept().await?.delivered();
+        let in_time = tokio::time::timeout(Duration::from_secs(options.timeout), delivered).await;
+        in_time
+            .with_context(|| format!("the server has not confirmed it within {} s", options.timeout))??;
         print(output, &format!("paired with {device}"), json!({ "device": device.to_string() }))
     };
     close(&client, done.await).await

@@ -1,13 +1,14 @@
 //! What stands in a topic after the place it closed at goes: the same as if it had come after the close was known.
 
-use super::publish_local;
+use super::{Taken, publish_local};
 use crate::identity::{Author, LogId, Millis, OperationId};
 use crate::ops::VerifiedOperation;
 use crate::projector::Change;
-use crate::store::{StoreError, StoredPlace, TopicClose, Tx};
+use crate::store::{StoreError, StoredPlace, TopicClose, Tx, WaitingForPredecessor};
 
-/// Takes out what was stored or waits after the close, except what `covers` names. This device's own operations stay
-/// in its log without a place, and are given back: they have to be sent again.
+/// Takes out what was stored or waits after the close, except what `covers` names. What also stands in a later topic
+/// (carried over, and read there first) stands there from now on. This device's own operations stay in its log without
+/// a place, and are given back: they have to be sent again.
 pub fn close(
     tx: &Tx<'_>,
     at: &TopicClose,
@@ -17,6 +18,7 @@ pub fn close(
 ) -> Result<(Vec<Change>, Vec<VerifiedOperation>), StoreError> {
     tx.remove_pending_after(at.topic, at.resets, at.seq)?;
     let (mut changes, mut own) = (Vec::new(), Vec::new());
+    let mut later = tx.receipts_since(log, at.epoch)?;
     for (author, lowest) in tx.authors_after(at.topic, at.resets, at.seq)? {
         let is_after = |stored: &StoredPlace| {
             let place = stored.place;
@@ -26,6 +28,7 @@ pub fn close(
         let stored = tx.places(&author, log, lowest, u32::MAX)?;
         let Some(first) = stored.iter().position(is_after) else { continue };
         changes.extend(tx.rows_of(&author, log)?);
+        let mut carried = Vec::new();
         for stored in stored.iter().skip(first) {
             let bytes = tx.operation_bytes(&stored.id)?;
             let after = is_after(stored);
@@ -35,14 +38,24 @@ pub fn close(
                 let operation =
                     bytes.and_then(|(header, body)| VerifiedOperation::from_store(&header, &body).ok());
                 own.extend(operation);
-            } else if let Some(waiting) = waiting.filter(|_| !after) {
-                tx.await_predecessor(&waiting.receipt, &waiting.operation())?;
+            } else if let Some(waiting) = waiting {
+                match later.remove(&stored.id).filter(|_| after) {
+                    Some(receipt) => carried.push(WaitingForPredecessor { receipt, ..waiting }),
+                    None if after => {}
+                    None => drop(tx.await_predecessor(&waiting.receipt, &waiting.operation())?),
+                }
             }
         }
         let ended = tx.log_end(&author, log)?.is_some();
         tx.recount_head(&author, log, ended)?;
         tx.recount_holes(&author, log)?;
         tx.rebuild_log(&author, log)?;
+        let mut taken = Taken::default();
+        for waiting in carried {
+            taken.take_waiting(tx, &waiting)?;
+            taken.release(tx, &waiting.operation())?;
+        }
+        changes.extend(taken.changes);
         changes.extend(tx.rows_of(&author, log)?);
     }
     for operation in &own {

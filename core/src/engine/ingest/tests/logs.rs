@@ -2,12 +2,12 @@
 
 use super::support::{Device, LOG, Writer, ticket};
 use crate::engine::ingest::{
-    Ingested, MAX_OVERDUE, PublishError, Refusal, Settled, Taken, ingest, place, publish_local,
+    Ingested, MAX_OVERDUE, PublishError, Refusal, Settled, Taken, close, ingest, place, publish_local,
     settle_overdue, settle_ready, take,
 };
-use crate::identity::{Millis, OperationId};
+use crate::identity::{Author, Millis, OperationId};
 use crate::ops::{self, Body, Content, DeviceKey, VerifiedOperation};
-use crate::store::{LogHole, NewOperation, PendingReason};
+use crate::store::{LogHole, NewOperation, PendingReason, TopicClose};
 use crate::topic::{Generation, Seq};
 
 fn stored(ingested: &Ingested) -> bool {
@@ -276,4 +276,35 @@ fn case_54_impossible_numbers_and_backlinks_are_refused_without_overflow() {
     assert_eq!(device.store.log_holes(&op.author(), &LOG).unwrap(), [LogHole { from: 0, to: u32::MAX - 2 }]);
     device.write(|tx| tx.rebuild().unwrap());
     assert_eq!(device.texts(), ["a"]);
+}
+
+#[test]
+fn what_a_close_puts_out_of_one_topic_stands_in_the_next_where_it_was_read_first() {
+    let (mut device, mut writer) = (Device::new(), Writer::new(1));
+    device.write(|tx| tx.put_topic(&ticket(1), Millis(0)).unwrap());
+    let ops = ["0", "1", "2", "3"].map(|text| writer.say(text));
+    // 2 and 3 came after the close, and were carried over; the newer topic is read first.
+    for (seq, op) in [(1, &ops[2]), (2, &ops[3])] {
+        device.receive_in(1, seq, op);
+    }
+    for (seq, op) in (1..).zip(&ops) {
+        device.receive_in(0, seq, op);
+    }
+    assert_eq!(device.texts(), ["0", "1", "2", "3"]);
+    let at = TopicClose {
+        topic: ticket(0).topic(),
+        operation: ops[1].id(),
+        generation: Generation([0; 16]),
+        resets: 0,
+        seq: Seq(2),
+        successor: ticket(1).topic(),
+        epoch: 1,
+    };
+    device.write(|tx| {
+        let device = Author([9; 32]);
+        close(tx, &at, &LOG, &device, |_, _, _| false).unwrap();
+    });
+    assert_eq!(device.texts(), ["0", "1", "2", "3"]);
+    let places: Vec<_> = device.positions().iter().map(|at| (at.place.epoch, at.place.seq.0)).collect();
+    assert_eq!(places, [(0, 1), (0, 2), (1, 1), (1, 2)]);
 }
