@@ -1,9 +1,9 @@
 //! Key snapshots for notification extensions.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 use delta_core::entropy::Entropy;
-use delta_core::identity::{Author, LogId};
+use delta_core::identity::{Author, Identity, LogId};
 use delta_core::push::{KeySnapshot, MAX_NAMES, SnapshotWriter};
 use delta_core::store::{Reader, StoreError, TopicRow};
 use zeroize::Zeroizing;
@@ -67,10 +67,31 @@ fn add(reader: &Reader, row: &TopicRow, writer: &mut SnapshotWriter) -> Result<(
             (title, Some(writers(reader, &belongs.space)?))
         }
     };
-    let names = reader.names(&log, MAX_NAMES)?;
+    let names = names(reader, &log, belongs.map(|belongs| belongs.space))?;
     let names = names.iter().map(|(author, name)| (*author, name.as_str()));
     writer.add(known_as, &row.ticket, title.as_deref(), writers.as_deref(), names);
     Ok(())
+}
+
+/// What authors are called: a device that said nothing of itself goes by what its person said on another one, on that
+/// of the identity's own key if there is one.
+fn names(reader: &Reader, log: &LogId, space: Option<LogId>) -> Result<BTreeMap<Author, String>, StoreError> {
+    let mut names: BTreeMap<_, _> = reader.names(log, MAX_NAMES)?.into_iter().collect();
+    let Some(space) = space else { return Ok(names) };
+    let told = reader.space_devices(&space)?;
+    let mut people = BTreeMap::<Identity, String>::new();
+    for one in &told {
+        let said = [Author(one.identity.0), one.device].iter().find_map(|author| names.get(author).cloned());
+        if let Some(name) = said {
+            people.entry(one.identity).or_insert(name);
+        }
+    }
+    for one in &told {
+        if let Some(name) = people.get(&one.identity).filter(|_| names.len() < MAX_NAMES) {
+            names.entry(one.device).or_insert_with(|| name.clone());
+        }
+    }
+    Ok(names)
 }
 
 /// The devices of whoever may write. A device without certificate is a person of its own.

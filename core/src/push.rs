@@ -36,7 +36,7 @@ pub struct Preview {
     pub operation: OperationId,
     /// Who wrote it.
     pub author: Author,
-    /// What they were called here when the snapshot was made.
+    /// What their person was called here when the snapshot was made.
     pub name: Option<String>,
     /// This device wrote it: nothing to notify about.
     pub own: bool,

@@ -4,9 +4,9 @@ use std::collections::HashMap;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use delta_client::{Client, Config, KeyStore, KeyStoreError, store_identity};
+use delta_client::{Client, Config, KeyStore, KeyStoreError, open_snapshot, store_identity};
 use delta_core::identity::{LogId, Mnemonic};
-use delta_core::ops::{Level, RoomText, SpaceText};
+use delta_core::ops::{Content, Level, RoomText, SpaceText};
 use delta_core::pairing::Pairing;
 use delta_core::store::{Page, Reader, StoreError, Unread};
 use tempfile::TempDir;
@@ -127,6 +127,9 @@ async fn a_paired_device_has_the_persons_rooms_reads_for_both_and_is_nobodys_onc
     let (room, room_topic) = old.client.create_room(space, about).await.unwrap();
     let _space = old.client.subscribe(space_topic).await.unwrap();
     let _room = old.client.subscribe(room_topic).await.unwrap();
+    let (name, bio, avatar, availability) = ("Ada".to_owned(), None, None, None);
+    let profile = Content::ProfileSet { name, bio, avatar, availability, public: false };
+    old.client.publish(room_topic, profile).await.unwrap();
     old.client.publish(room_topic, message("before")).await.unwrap();
     // New members are not to read it: the room moves at once.
     old.until(move |reader| Ok((reader.topics_of_log(room)?.len() == 2).then_some(()))).await;
@@ -154,6 +157,14 @@ async fn a_paired_device_has_the_persons_rooms_reads_for_both_and_is_nobodys_onc
             Ok(reader.space_devices(&space)?.iter().any(|row| row.device == device).then_some(()))
         })
         .await;
+    }
+    // Who is notified of what the new device says is told the person's name; also of the room's earlier epoch.
+    let snapshot = old.client.key_snapshot().await.unwrap();
+    let snapshot = open_snapshot(&snapshot, &*old.keystore).unwrap();
+    let of_room: Vec<_> = snapshot.topics().iter().filter(|topic| topic.keys.log() == room).collect();
+    assert_eq!(of_room.len(), 2);
+    for topic in of_room {
+        assert_eq!((topic.known_as, topic.names.get(&device).map(String::as_str)), (room_topic, Some("Ada")));
     }
     new.client.publish(room_at, message("from the new one")).await.unwrap();
     old.until_text(room, "from the new one").await;
