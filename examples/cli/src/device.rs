@@ -9,6 +9,7 @@ use std::time::Duration;
 use anyhow::{Context, ensure};
 use delta_client::{Client, Config, Event, RelayHops, Subscription, Update};
 use delta_core::NodeId;
+use delta_core::engine::{Blocked, TopicStatus};
 use delta_core::identity::LogId;
 use delta_core::ops::Ticket;
 use delta_core::sync::proof::ReadKey;
@@ -315,6 +316,30 @@ pub async fn until_live(
     Ok(())
 }
 
+/// How long a conversation that moved on is looked at before nobody is expected to hand this device its new keys.
+const CLOSED: Duration = Duration::from_secs(5);
+
+/// For how long what waits has been found to wait for keys of the topic in which the conversation goes on.
+#[derive(Default)]
+pub struct Closed(Duration);
+
+impl Closed {
+    /// Looks once more, this long after the last time.
+    ///
+    /// # Errors
+    /// When that has been so for long enough: a person is not to wait for what does not come.
+    pub fn look(&mut self, status: &TopicStatus, since: Duration) -> anyhow::Result<()> {
+        self.0 = if status.blocked == Some(Blocked::Closed) { self.0 + since } else { Duration::ZERO };
+        if self.0 <= CLOSED {
+            return Ok(());
+        }
+        Err(anyhow::Error::new(Blocked::Closed).context(
+            "not delivered: the conversation moved on since this device was given its keys; ask a manager for a new \
+             invitation",
+        ))
+    }
+}
+
 /// What a connection does, in a word.
 pub const fn name(connection: Connection) -> &'static str {
     match connection {
@@ -360,4 +385,35 @@ fn text(path: &Path) -> anyhow::Result<String> {
     let bytes = read_file(path)?;
     let text = std::str::from_utf8(&bytes).with_context(|| path.display().to_string())?;
     Ok(text.to_owned())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_waits_for_the_keys_of_where_the_conversation_went_is_given_up_soon() {
+        let status = |blocked| TopicStatus {
+            connection: Connection::Live,
+            cursor: None,
+            queued: 1,
+            sent: 0,
+            blocked,
+            unreadable: None,
+            clock_skew: None,
+            read_path: None,
+            awaiting_key: None,
+            round_trip_ms: None,
+        };
+        let (waits, goes_on) = (status(Some(Blocked::Closed)), status(None));
+        let mut closed = Closed::default();
+        let mut look = |status| closed.look(status, Duration::from_secs(1));
+        for _ in 0..2 {
+            (0..5).for_each(|_| look(&waits).unwrap());
+            look(&goes_on).unwrap();
+        }
+        (0..5).for_each(|_| look(&waits).unwrap());
+        let given_up = look(&waits).unwrap_err();
+        assert_eq!(given_up.downcast_ref::<Blocked>(), Some(&Blocked::Closed));
+    }
 }

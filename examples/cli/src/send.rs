@@ -10,7 +10,7 @@ use delta_core::ops::Content;
 use delta_core::topic::{Seq, TopicId};
 use serde_json::json;
 
-use crate::device::DeviceOptions;
+use crate::device::{Closed, DeviceOptions};
 use crate::input::stdin_lines;
 use crate::output::{Output, ReaderGone};
 
@@ -173,10 +173,17 @@ impl Sender<'_> {
     /// Waits until everything in the outbox stands in the topic's log, what earlier commands left there included.
     async fn confirm(&mut self) -> anyhow::Result<()> {
         let mut look = tokio::time::interval(LOOK);
+        let mut closed = Closed::default();
         loop {
             tokio::select! {
                 update = self.updates.next() => self.take(update.context("the client was closed")?)?,
-                _ = look.tick() => {}
+                _ = look.tick() => {
+                    let status = self.client.status(self.topic).await?;
+                    if let Err(moved) = closed.look(&status, LOOK) {
+                        self.report_rest()?;
+                        return Err(moved);
+                    }
+                }
             }
             if self.waiting.is_empty() || self.missed {
                 let status = self.client.status(self.topic).await?;

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use anyhow::{Context, bail, ensure};
 use delta_client::{Client, ClientError, SystemClock, WallClock};
-use delta_core::engine::{Blocked, CommandError};
+use delta_core::engine::CommandError;
 use delta_core::identity::{Identity, LogId};
 use delta_core::ops::{Action, Level, RoomText, SpaceText};
 use delta_core::space::Invite;
@@ -12,7 +12,7 @@ use delta_core::store::RoomState;
 use delta_core::topic::TopicId;
 use serde_json::{Value, json};
 
-use crate::device::{Base, until_live};
+use crate::device::{Base, Closed, until_live};
 use crate::output::Output;
 use crate::text::plain;
 
@@ -424,8 +424,6 @@ pub async fn close<T>(client: &Client, done: anyhow::Result<T>) -> anyhow::Resul
 
 /// How often an outbox is looked at.
 const LOOK: Duration = Duration::from_millis(20);
-/// Looks at a conversation that moved on after which nobody is expected to hand this device the new keys.
-const CLOSED_LOOKS: u32 = 250;
 
 impl At<'_> {
     /// Waits until what the server has is here.
@@ -445,18 +443,13 @@ impl At<'_> {
             return Ok(());
         }
         let delivered = async {
-            let mut closed = 0;
+            let mut closed = Closed::default();
             loop {
                 let status = self.client.status(topic).await?;
                 if status.queued + status.sent == 0 {
                     return Ok(());
                 }
-                closed = if status.blocked == Some(Blocked::Closed) { closed + 1 } else { 0 };
-                ensure!(
-                    closed < CLOSED_LOOKS,
-                    "not delivered: the conversation moved on since this device was given its keys; ask a manager \
-                     for a new invitation"
-                );
+                closed.look(&status, LOOK)?;
                 tokio::time::sleep(LOOK).await;
             }
         };
