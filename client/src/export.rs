@@ -19,6 +19,7 @@ use crate::config::Config;
 use crate::error::ClientError;
 use crate::keystore::{DeviceSource, store_identity};
 use crate::platform::PlatformEntropy;
+use crate::storage::SUFFIXES;
 
 impl Client {
     /// Writes the database as it is now, and these words, into a new file that the passphrase opens. Takes a second
@@ -273,7 +274,7 @@ impl Drop for Removed {
         if self.0.as_os_str().is_empty() {
             return;
         }
-        for suffix in ["", "-wal", "-shm", ".lock"] {
+        for suffix in SUFFIXES {
             let mut name = self.0.clone().into_os_string();
             name.push(suffix);
             // Gone already is fine, and nothing better can be done about the rest.

@@ -13,7 +13,7 @@ use crate::keystore::{DEVICE_ITEM, DeviceSource, IDENTITY_ITEM};
 use crate::push::PUSH_ITEM;
 
 /// What belongs to a database, by what its name ends with. The lock goes last: it keeps others out meanwhile.
-const SUFFIXES: [&str; 4] = ["", "-wal", "-shm", ".lock"];
+pub(crate) const SUFFIXES: [&str; 4] = ["", "-wal", "-shm", ".lock"];
 
 impl Client {
     /// What the device holds, conversation by conversation. Reads every operation's length.
