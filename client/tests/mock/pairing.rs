@@ -146,6 +146,9 @@ async fn a_paired_device_has_the_persons_rooms_reads_for_both_and_is_nobodys_onc
     assert_eq!(new.client.identity().await.unwrap(), identity, "also after a restart");
     let (space_at, room_at) =
         (new.client.topic_of(space).await.unwrap(), new.client.topic_of(room).await.unwrap());
+    // By the name that a query gives, the engine tells of it: it was opened in its newest topic first.
+    let at = new.client.read(move |reader| reader.topics_of_log(room)).await.unwrap();
+    assert_eq!(at.last(), Some(&(1, room_at)));
     let _new_space = new.client.subscribe(space_at).await.unwrap();
     let _new_room = new.client.subscribe(room_at).await.unwrap();
     // Also where the room has moved meanwhile.

@@ -117,7 +117,9 @@ impl State {
                 Some(like) => Topic::beside(like, keys, now),
                 None => Topic::new(keys, None, now),
             };
-            tx.put_topic(ticket, now)?;
+            // By which of them the app knows the conversation stays what it is, also after a restart.
+            let added = if newest.is_some() { now.plus(1) } else { now };
+            tx.put_topic(ticket, added)?;
             self.insert_topic(id, topic);
         }
         self.slots.touch(id);

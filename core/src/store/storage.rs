@@ -32,7 +32,7 @@ pub struct StorageUse {
 pub struct LogUse {
     /// Which.
     pub log: LogId,
-    /// The topic it began in: its name for the app; `None` when it is not open here (any more).
+    /// The topic it was opened in first: its name for the app; `None` when it is not open here (any more).
     pub topic: Option<TopicId>,
     /// Operations stored.
     pub operations: u64,
@@ -78,7 +78,7 @@ impl Db {
         let page = number("PRAGMA page_size")?;
         let logs = self.all(
             "SELECT log, count(*), sum(length(header) + ifnull(length(body), 0)),
-                 (SELECT topic FROM topic WHERE topic.log = operations.log ORDER BY epoch, topic LIMIT 1)
+                 (SELECT topic FROM topic WHERE topic.log = operations.log ORDER BY added_ms, epoch, topic LIMIT 1)
              FROM operations GROUP BY log ORDER BY 3 DESC, 1",
             [],
             |row| {

@@ -80,7 +80,11 @@ impl Db {
 
     /// The topic by which this device knows a conversation, wherever it lives now: the one it was opened in first.
     pub fn known_as(&self, log: LogId) -> Result<Option<TopicId>, StoreError> {
-        Ok(self.topics_of_log(log)?.first().map(|(_, topic)| *topic))
+        self.one(
+            "SELECT topic FROM topic WHERE log = ?1 ORDER BY added_ms, epoch, topic LIMIT 1",
+            [log.0],
+            |row| row.get(0).map(TopicId),
+        )
     }
 
     /// Where this device stands in a topic; `None` before its first connection.

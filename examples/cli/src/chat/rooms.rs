@@ -100,7 +100,7 @@ pub struct Listing {
 pub fn list(reader: &Reader, me: &Author, asked: Option<LogId>) -> Result<Listing, StoreError> {
     let mut listing = Listing::default();
     let mut known = BTreeSet::new();
-    let first = |log| Ok::<_, StoreError>(reader.topics_of_log(log)?.first().map(|(_, topic)| *topic));
+    let first = |log| reader.known_as(log);
     let unread = |log| Ok::<_, StoreError>(reader.unread(&log, me)?.messages);
     for space in reader.spaces()? {
         let log = space.space;
