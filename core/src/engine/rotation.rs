@@ -407,7 +407,9 @@ impl State {
         topic.closed = Some(closed);
         topic.rotates = false;
         // A delete that counts no longer: what it erased is to be read again.
-        topic.refetch.wish(now);
+        if !tx.refetches(id)?.is_empty() {
+            topic.refetch.wish(now);
+        }
         self.keeping.forget_turns(id);
         news.events.push(Event::Closed { topic: id, rotator, successor });
         let lost = tx.remove_lost_rotations(id, &operation)?;
