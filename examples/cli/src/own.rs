@@ -1,11 +1,15 @@
 //! `delta device`: a person's devices.
 
+use std::collections::BTreeSet;
 use std::io::BufRead;
 use std::time::Duration;
 
 use anyhow::{Context, bail};
+use delta_client::{Client, ClientError};
+use delta_core::engine::CommandError;
 use delta_core::identity::Author;
 use delta_core::pairing::Pairing;
+use delta_core::topic::TopicId;
 use serde_json::json;
 
 use crate::device::Base;
@@ -131,7 +135,14 @@ async fn join(options: &Join, output: &Output) -> anyhow::Result<()> {
         let code = guest.code().await?;
         output.note(&format!("the other device should show {code}; confirm it there"));
         let identity = guest.joined().await?.address();
-        print(output, &format!("a device of {identity}"), json!({ "identity": identity }))
+        print(output, &format!("a device of {identity}"), json!({ "identity": identity }))?;
+        // What the person has is here when this ends, and the spaces have heard of the device.
+        let at = At { client: &client, online: true, output, timeout: options.timeout };
+        for topic in conversations(&client).await? {
+            at.catch_up(topic).await?;
+            at.deliver(topic).await?;
+        }
+        Ok(())
     };
     let in_time = tokio::time::timeout(Duration::from_secs(options.timeout), done).await;
     let done = in_time.unwrap_or_else(|_| {
@@ -160,18 +171,31 @@ async fn revoke(options: &Revoke, output: &Output) -> anyhow::Result<()> {
     let done = async {
         let at = At { client: &client, online: options.base.has_network(), output, timeout: options.timeout };
         // What it is to be told in is brought up to date first, and has it when this ends.
-        let topics: Vec<_> = client.read(|reader| reader.topics()).await?;
-        for row in &topics {
-            at.catch_up(row.topic).await?;
+        if options.device == client.author() {
+            return Err(ClientError::Command(CommandError::NotOwnDevice).into());
+        }
+        let topics = conversations(&client).await?;
+        for topic in &topics {
+            at.catch_up(*topic).await?;
         }
         client.revoke_device(options.device).await?;
-        for row in &topics {
-            at.deliver(row.topic).await?;
+        for topic in &topics {
+            at.deliver(*topic).await?;
         }
         let device = options.device.to_string();
         print(output, &format!("revoked {device}"), json!({ "revoked": device }))
     };
     close(&client, done.await).await
+}
+
+/// Every conversation of the device, by the topic it is known by.
+async fn conversations(client: &Client) -> anyhow::Result<BTreeSet<TopicId>> {
+    let topics = client.read(|reader| {
+        let logs: BTreeSet<_> = reader.topics()?.into_iter().map(|row| row.ticket.log()).collect();
+        let known = logs.into_iter().map(|log| reader.known_as(log));
+        Ok(known.collect::<Result<Vec<_>, _>>()?.into_iter().flatten().collect())
+    });
+    Ok(topics.await?)
 }
 
 fn needs_network(base: &Base) -> anyhow::Result<()> {
