@@ -98,7 +98,7 @@ impl Output {
         if error.is::<ReaderGone>() {
             return ExitCode::SUCCESS;
         }
-        self.error(&format!("{error:#}"));
+        self.error(&with_causes(&error));
         if error.is::<Usage>() {
             return ExitCode::from(2);
         }
@@ -116,7 +116,31 @@ impl Output {
     }
 }
 
+/// An error and what lies behind it, each said once: many errors repeat their cause.
+fn with_causes(error: &anyhow::Error) -> String {
+    error.chain().map(ToString::to_string).fold(String::new(), |text, cause| match text.contains(&cause) {
+        true => text,
+        false if text.is_empty() => cause,
+        false => format!("{text}: {cause}"),
+    })
+}
+
 /// A line on standard error; when that is gone too there is nobody to tell.
 fn remark(text: &str) {
     let _ = writeln!(io::stderr().lock(), "{text}");
+}
+
+#[cfg(test)]
+mod tests {
+    use anyhow::anyhow;
+
+    use super::with_causes;
+
+    #[test]
+    fn a_cause_that_was_said_is_not_said_again() {
+        let error = anyhow!("the port is wrong").context("the URL is not usable: the port is wrong");
+        assert_eq!(with_causes(&error), "the URL is not usable: the port is wrong");
+        let error = anyhow!("no such file").context("ada.db").context("this device does not open");
+        assert_eq!(with_causes(&error), "this device does not open: ada.db: no such file");
+    }
 }
