@@ -160,15 +160,16 @@ impl PairingRequest {
         self.code.clone()
     }
 
-    /// Makes the device this person's and hands it the person's topics. Durable here when it returns; keep the object open
-    /// until it is sent (`statistics` counts nothing queued or sent). Again is harmless.
+    /// Makes the device this person's and hands it the person's topics: the server has it when this returns. Given up, it goes
+    /// on; again is harmless. Fails with `pairing_expired` when the ten minutes were over first: the device may have become
+    /// the person's all the same, so revoke it if it is not to.
     pub async fn accept(&self) -> Result<(), DeltaError> {
         let stage = Arc::clone(&self.stage);
         self.work
             .run(async move {
                 let mut stage = stage.lock().await;
                 match std::mem::replace(&mut *stage, Stage::Over) {
-                    Stage::Waits(request) => drop(request.accept().await?),
+                    Stage::Waits(request) => request.accept().await?.delivered().await?,
                     Stage::Done(()) => {}
                     Stage::Over => return Err(over()),
                 }

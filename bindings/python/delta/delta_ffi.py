@@ -705,7 +705,7 @@ def _uniffi_check_api_checksums(lib):
         raise InternalError("UniFFI API checksum mismatch: try cleaning and rebuilding your project")
     if lib.uniffi_delta_ffi_checksum_method_pairinghost_text() != 15186:
         raise InternalError("UniFFI API checksum mismatch: try cleaning and rebuilding your project")
-    if lib.uniffi_delta_ffi_checksum_method_pairingrequest_accept() != 53693:
+    if lib.uniffi_delta_ffi_checksum_method_pairingrequest_accept() != 59118:
         raise InternalError("UniFFI API checksum mismatch: try cleaning and rebuilding your project")
     if lib.uniffi_delta_ffi_checksum_method_pairingrequest_code() != 40090:
         raise InternalError("UniFFI API checksum mismatch: try cleaning and rebuilding your project")
@@ -10670,8 +10670,9 @@ class PairingRequestProtocol(typing.Protocol):
     
     async def accept(self, ) -> None:
         """
-        Makes the device this person's and hands it the person's topics. Durable here when it returns; keep the object open
-        until it is sent (`statistics` counts nothing queued or sent). Again is harmless.
+        Makes the device this person's and hands it the person's topics: the server has it when this returns. Given up, it goes
+        on; again is harmless. Fails with `pairing_expired` when the ten minutes were over first: the device may have become
+        the person's all the same, so revoke it if it is not to.
 """
         raise NotImplementedError
     def code(self, ) -> str:
@@ -10714,8 +10715,9 @@ class PairingRequest(PairingRequestProtocol):
         return inst
     async def accept(self, ) -> None:
         """
-        Makes the device this person's and hands it the person's topics. Durable here when it returns; keep the object open
-        until it is sent (`statistics` counts nothing queued or sent). Again is harmless.
+        Makes the device this person's and hands it the person's topics: the server has it when this returns. Given up, it goes
+        on; again is harmless. Fails with `pairing_expired` when the ten minutes were over first: the device may have become
+        the person's all the same, so revoke it if it is not to.
 """
         _uniffi_lowered_args = (
             self._uniffi_clone_handle(),

@@ -495,7 +495,7 @@ export type PairingRequest = {
   device: Author;
   /** Six digits, to be compared with what the other device shows. */
   code: string;
-  /** Makes the device this person's and hands it their topics. Keep this one open until nothing is queued or sent. */
+  /** Makes the device this person's and hands it their topics: the server has it when this resolves. */
   accept: () => Promise<void>;
 };
 

@@ -3684,8 +3684,9 @@ public func FfiConverterTypePairingHost_lower(_ value: PairingHost) -> UInt64 {
 public protocol PairingRequestProtocol: AnyObject, Sendable {
     
     /**
-     * Makes the device this person's and hands it the person's topics. Durable here when it returns; keep the object open
-     * until it is sent (`statistics` counts nothing queued or sent). Again is harmless.
+     * Makes the device this person's and hands it the person's topics: the server has it when this returns. Given up, it goes
+     * on; again is harmless. Fails with `pairing_expired` when the ten minutes were over first: the device may have become
+     * the person's all the same, so revoke it if it is not to.
      */
     func accept() async throws 
     
@@ -3757,8 +3758,9 @@ open class PairingRequest: PairingRequestProtocol, @unchecked Sendable {
 
     
     /**
-     * Makes the device this person's and hands it the person's topics. Durable here when it returns; keep the object open
-     * until it is sent (`statistics` counts nothing queued or sent). Again is harmless.
+     * Makes the device this person's and hands it the person's topics: the server has it when this returns. Given up, it goes
+     * on; again is harmless. Fails with `pairing_expired` when the ten minutes were over first: the device may have become
+     * the person's all the same, so revoke it if it is not to.
      */
 open func accept()async throws   {
     return
@@ -12767,7 +12769,7 @@ private let initializationResult: InitializationResult = {
     if (uniffi_delta_ffi_checksum_method_pairinghost_text() != 15186) {
         return InitializationResult.apiChecksumMismatch
     }
-    if (uniffi_delta_ffi_checksum_method_pairingrequest_accept() != 53693) {
+    if (uniffi_delta_ffi_checksum_method_pairingrequest_accept() != 59118) {
         return InitializationResult.apiChecksumMismatch
     }
     if (uniffi_delta_ffi_checksum_method_pairingrequest_code() != 40090) {

@@ -1589,7 +1589,7 @@ private fun uniffiCheckApiChecksums(lib: IntegrityCheckingUniffiLib) {
     if ((lib.uniffi_delta_ffi_checksum_method_pairinghost_text() and 0xFFFF) != 15186) {
         throw RuntimeException("UniFFI API checksum mismatch: try cleaning and rebuilding your project")
     }
-    if ((lib.uniffi_delta_ffi_checksum_method_pairingrequest_accept() and 0xFFFF) != 53693) {
+    if ((lib.uniffi_delta_ffi_checksum_method_pairingrequest_accept() and 0xFFFF) != 59118) {
         throw RuntimeException("UniFFI API checksum mismatch: try cleaning and rebuilding your project")
     }
     if ((lib.uniffi_delta_ffi_checksum_method_pairingrequest_code() and 0xFFFF) != 40090) {
@@ -6558,8 +6558,9 @@ public object FfiConverterTypePairingHost: FfiConverter<PairingHost, Long> {
 public interface PairingRequestInterface {
     
     /**
-     * Makes the device this person's and hands it the person's topics. Durable here when it returns; keep the object open
-     * until it is sent (`statistics` counts nothing queued or sent). Again is harmless.
+     * Makes the device this person's and hands it the person's topics: the server has it when this returns. Given up, it goes
+     * on; again is harmless. Fails with `pairing_expired` when the ten minutes were over first: the device may have become
+     * the person's all the same, so revoke it if it is not to.
      */
     suspend fun `accept`()
     
@@ -6682,8 +6683,9 @@ open class PairingRequest: Disposable, AutoCloseable, PairingRequestInterface
 
     
     /**
-     * Makes the device this person's and hands it the person's topics. Durable here when it returns; keep the object open
-     * until it is sent (`statistics` counts nothing queued or sent). Again is harmless.
+     * Makes the device this person's and hands it the person's topics: the server has it when this returns. Given up, it goes
+     * on; again is harmless. Fails with `pairing_expired` when the ten minutes were over first: the device may have become
+     * the person's all the same, so revoke it if it is not to.
      */
     @Throws(DeltaException::class)
     @Suppress("ASSIGNED_BUT_NEVER_ACCESSED_VARIABLE")
