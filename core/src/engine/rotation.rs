@@ -277,13 +277,17 @@ impl State {
         context: &Context,
         operation: &VerifiedOperation,
     ) -> Result<bool, StoreError> {
-        let closed = self.topics.get(&context.topic).and_then(|topic| topic.closed.as_ref());
-        let Some(closed) = closed.filter(|closed| closed.precedes(context)) else { return Ok(false) };
+        let Some(topic) = self.topics.get(&context.topic) else { return Ok(false) };
+        let closed = topic.closed.as_ref().filter(|closed| closed.precedes(context));
+        let Some(closed) = closed else { return Ok(false) };
         if closed.covers(&operation.author(), operation.seq_num(), &operation.id()) {
             return Ok(false);
         }
-        // Placed before, and read again from a later copy of the log.
-        Ok(!tx.place_of(&operation.id())?.is_some_and(|stored| stored.place.is_placed()))
+        // Placed before, and read again from a later copy of the log. What was carried into a later epoch lives there,
+        // whichever of the two was read first.
+        let epoch = topic.keys.epoch();
+        let stored = tx.place_of(&operation.id())?;
+        Ok(!stored.is_some_and(|it| it.place.is_placed() && it.first.epoch <= epoch))
     }
 
     /// Whether all of a topic was read up to its close, and the log goes on in another one that is open here: nothing

@@ -470,6 +470,42 @@ fn a_topic_that_ended_is_read_again_on_one_day_of_seven() {
 }
 
 #[test]
+fn what_was_carried_into_the_next_epoch_stays_there_when_its_first_place_is_read_later() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("device.db");
+    let store = || Store::open(&path, StoreOptions::default()).unwrap();
+    let mut town = Town::with(Peer::alone(1, store()), 2, true);
+    let ended = town.ticket(1, town.room).topic();
+    // The room moves, and one who has not heard of it yet writes where it was.
+    town.remove(0, 2);
+    let mut first: Vec<&mut Peer> = town.people.iter_mut().take(1).collect();
+    run(&mut town.net, &mut first);
+    assert_eq!(town.epochs(0), [1, 1]);
+    town.say(0, "in the new place").unwrap();
+    let before = town.net.world(ended).log.len();
+    town.say(1, "in the old place").unwrap();
+    assert_eq!(town.net.world(ended).log.len(), before + 1, "behind the close");
+    town.settle();
+    let expected = ["in the new place", "in the old place"];
+    assert_eq!(
+        (town.texts(0), town.texts(1)),
+        (expected.map(str::to_owned).into(), expected.map(str::to_owned).into())
+    );
+    // A week in which the old place is read again.
+    for _ in 0..7 {
+        let now = town.people[0].device.now.plus(24 * 3_600_000);
+        let old = std::mem::replace(&mut town.people[0], alone(99));
+        old.device.engine.close().unwrap();
+        let mut again = Peer::alone(1, store());
+        again.device.now = now;
+        town.people[0] = again;
+        town.follow(0);
+        town.settle();
+    }
+    assert_eq!(town.texts(0), expected);
+}
+
+#[test]
 fn a_key_that_does_not_open_is_asked_for_again_and_visible_until_it_comes() {
     let mut town = Town::new(1, false);
     // Its secrets are other ones than those the others know of.
