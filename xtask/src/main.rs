@@ -60,6 +60,7 @@ Examples:
   cargo xtask demo --json
   cargo xtask sim --seed 7 --steps 5000
   cargo xtask sim --seeds 200
+  cargo xtask sim --town --seeds 200
   cargo xtask conformance --url http://127.0.0.1:8080 --accept-v2
   cargo xtask conformance --filter case_52
   cargo xtask chaos --minutes 10 --seed 3

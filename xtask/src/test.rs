@@ -11,6 +11,9 @@ use crate::{
 /// further.
 const SIMULATION: &str = "--seed 1 --seeds 8 --steps 400";
 
+/// The same for people who come to a space and go. `cargo xtask sim --town --seeds 200` looks further.
+const TOWN: &str = "--town --seed 1 --seeds 8 --steps 40";
+
 /// The step that runs in a root of its own.
 const SWIFT: &str = "binding-swift";
 
@@ -69,6 +72,7 @@ fn steps() -> Vec<Step> {
         // Not --locked: a dependency added to core would otherwise have to be locked three times.
         cargo_step("fuzz", "test --manifest-path fuzz/Cargo.toml --target-dir target"),
         simulation(),
+        Step { name: "simulation-town", action: Action::Program("delta-sim", TOWN.to_owned()) },
         Step { name: "conformance", action: Action::Program("delta-conformance", String::new()) },
         Step { name: "chaos", action: Action::Program("delta-chaos", CHAOS.to_owned()) },
         Step { name: "python", action: Action::Work(python::client) },

@@ -5,6 +5,7 @@ mod address;
 #[cfg(target_os = "linux")]
 mod chat;
 mod demo;
+mod devices;
 mod kill;
 mod messages;
 mod outbox;

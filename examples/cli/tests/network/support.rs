@@ -110,6 +110,15 @@ impl Network {
         ];
         Device { environment }
     }
+
+    /// A new device that keeps its key, and what its person certifies, in a folder of its own.
+    pub fn keeper(&self, name: &str) -> Device {
+        let mut device = self.stranger(name);
+        device.environment.retain(|(option, _)| *option != "DELTA_KEY");
+        let keys = self.dir.path().join(format!("{name}-keys"));
+        device.environment.push(("DELTA_KEYS", keys.display().to_string()));
+        device
+    }
 }
 
 impl Drop for Network {
