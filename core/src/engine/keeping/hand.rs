@@ -1,6 +1,7 @@
 //! A manager's device hands keys to devices that lack them.
 
 use super::*;
+use crate::crypto::DeviceBundle;
 
 impl State {
     /// Hands keys to devices that lack them.
@@ -46,7 +47,7 @@ impl State {
         now: Millis,
         look: &Look,
         id: TopicId,
-        lacking: &mut Vec<(crate::crypto::DeviceBundle, Ticket)>,
+        lacking: &mut Vec<(DeviceBundle, Ticket)>,
     ) -> Result<(), StoreError> {
         let Some(topic) = self.topics.get(&id).filter(|topic| topic.closed.is_none()) else { return Ok(()) };
         let (log, epoch) = (topic.keys.log(), topic.keys.epoch());
@@ -69,9 +70,7 @@ impl State {
             {
                 continue;
             }
-            let bundle = tx.device_bundle(device)?.filter(|it| it.bundle().verify(now).is_ok());
-            let ticket = if *access == Access::Write { ticket.clone() } else { ticket.read_only() };
-            lacking.extend(bundle.map(|bundle| (bundle, ticket)));
+            offer(tx, now, device, *access, &ticket, lacking)?;
         }
         Ok(())
     }
@@ -83,7 +82,7 @@ impl State {
         now: Millis,
         look: &Look,
         log: &LogId,
-        lacking: &mut Vec<(crate::crypto::DeviceBundle, Ticket)>,
+        lacking: &mut Vec<(DeviceBundle, Ticket)>,
     ) -> Result<(), StoreError> {
         for (epoch, device) in tx.key_asks(log)? {
             self.shut_out(tx, now, look, log, (epoch, device), lacking)?;
@@ -103,8 +102,7 @@ impl State {
                 began.is_some_and(|began| graph.read_at(device, &began))
             })?;
             let (Some(row), true) = (tx.topic(id)?, then || look.history) else { continue };
-            let bundle = tx.device_bundle(&device)?.filter(|it| it.bundle().verify(now).is_ok());
-            lacking.extend(bundle.map(|bundle| (bundle, row.ticket.read_only())));
+            offer(tx, now, &device, Access::Read, &row.ticket, lacking)?;
         }
         Ok(())
     }
@@ -118,7 +116,7 @@ impl State {
         look: &Look,
         log: &LogId,
         (asked, device): (u32, Author),
-        lacking: &mut Vec<(crate::crypto::DeviceBundle, Ticket)>,
+        lacking: &mut Vec<(DeviceBundle, Ticket)>,
     ) -> Result<(), StoreError> {
         let Some(id) = self.newest(log).filter(|_| *log != look.space && !look.history) else {
             return Ok(());
@@ -130,8 +128,8 @@ impl State {
             return Ok(());
         };
         for handed in tx.handed_to(log, &device)?.into_iter().filter(|handed| handed.epoch == epoch) {
-            let said = stored(tx, &handed.operation)?.map(|operation| operation.body().content.clone());
-            if !matches!(said, Some(Content::RoomRotate(_))) {
+            let said = stored(tx, &handed.operation)?;
+            if !said.is_some_and(|it| matches!(it.body().content, Content::RoomRotate(_))) {
                 return Ok(());
             }
         }
@@ -141,10 +139,10 @@ impl State {
         };
         let may = *access == Access::Read || ticket.can_write();
         let known = lacking.iter().any(|(to, key)| to.device() == device && key.topic() == id);
-        let bundle = tx.device_bundle(&device)?.filter(|it| it.bundle().verify(now).is_ok() && may && !known);
-        let ticket = if *access == Access::Write { ticket } else { ticket.read_only() };
-        lacking.extend(bundle.map(|bundle| (bundle, ticket)));
-        Ok(())
+        match may && !known {
+            true => offer(tx, now, &device, *access, &ticket, lacking),
+            false => Ok(()),
+        }
     }
 
     /// Notes to whom the rotation that closed a topic handed the next epoch.
@@ -165,4 +163,19 @@ impl State {
         let access = Access::Write;
         tx.put_handed(log, &closed.rotator, &Handed { epoch, topic, operation, access })
     }
+}
+
+/// What a device is to be handed, if a bundle of it is known that is good.
+fn offer(
+    tx: &Tx<'_>,
+    now: Millis,
+    device: &Author,
+    access: Access,
+    ticket: &Ticket,
+    lacking: &mut Vec<(DeviceBundle, Ticket)>,
+) -> Result<(), StoreError> {
+    let bundle = tx.device_bundle(device)?.filter(|it| it.bundle().verify(now).is_ok());
+    let ticket = if access == Access::Write { ticket.clone() } else { ticket.read_only() };
+    lacking.extend(bundle.map(|bundle| (bundle, ticket)));
+    Ok(())
 }

@@ -3,13 +3,6 @@
 use super::super::event::Event;
 use super::*;
 
-/// Somebody says where an epoch of a log lives.
-struct Word {
-    handed: Handed,
-    /// By a rotation that counted, or by who manages the space now.
-    vouched: bool,
-}
-
 impl State {
     /// Takes keys that were handed to this device or left behind, and asks for what does not open.
     pub(super) fn take_keys(
@@ -64,24 +57,23 @@ impl State {
         news: &mut News,
     ) -> Result<Option<(u32, Option<OperationId>)>, StoreError> {
         let device = self.author();
-        let mut words = Vec::new();
-        for handed in tx.handed_to(log, &device)? {
-            let vouched = is_vouched_for(tx, look, &handed.operation)?;
-            words.push(Word { handed, vouched });
-        }
+        let words = tx.handed_to(log, &device)?;
         if words.is_empty() {
             return Ok(None);
         }
-        let left = self.leave_astray(tx, log, &words)?;
+        let left = self.leave_astray(tx, look, log, &words)?;
         let secrets = tx.device_secrets()?;
         let mut failed = None;
-        for Word { handed, vouched } in &words {
+        for handed in &words {
             let known = self.topics.get(&handed.topic);
             let has = known.is_some_and(|it| handed.access == Access::Read || it.keys.write_key().is_some());
             let opened = has || {
-                let credible = self.is_credible(tx, log, handed, *vouched)?;
                 let Some(secrets) = &secrets else { continue };
-                match open_handed(tx, now, log, handed, (&device, secrets))?.filter(|_| credible) {
+                let ticket = match self.is_credible(tx, look, log, handed)? {
+                    true => open_handed(tx, now, log, handed, (&device, secrets))?,
+                    false => None,
+                };
+                match ticket {
                     Some(ticket) => self.adopt(tx, now, &ticket, news)?,
                     None => false,
                 }
@@ -106,53 +98,87 @@ impl State {
     fn is_credible(
         &self,
         tx: &Tx<'_>,
+        look: &Look,
         log: &LogId,
         handed: &Handed,
-        vouched: bool,
     ) -> Result<bool, StoreError> {
-        let before = handed.epoch.checked_sub(1).and_then(|before| self.by_log.at(log, before));
-        let closed =
-            before.and_then(|before| self.topics.get(&before)).and_then(|topic| topic.closed.as_ref());
-        let known = vouched || closed.is_some_and(|closed| closed.at.successor == handed.topic);
-        Ok(known || tx.past_keys(log, handed.epoch)?.iter().any(|past| past.topic() == handed.topic))
+        Ok(self.leads_to(log, &handed.topic)
+            || is_vouched_for(tx, look, handed)?
+            || tx.past_keys(log, handed.epoch)?.iter().any(|past| past.topic() == handed.topic))
     }
 
     /// Leaves the newest topic of a log when this device is in it only because somebody said so who manages the space
     /// no more, and knows of another one where the log may live. Gives what was left.
-    fn leave_astray(&mut self, tx: &Tx<'_>, log: &LogId, words: &[Word]) -> Result<Vec<TopicId>, StoreError> {
+    fn leave_astray(
+        &mut self,
+        tx: &Tx<'_>,
+        look: &Look,
+        log: &LogId,
+        words: &[Handed],
+    ) -> Result<Vec<TopicId>, StoreError> {
         let mut left = Vec::new();
-        while let Some(newest) = self.newest(log).filter(|id| self.is_astray(log, id, words)) {
-            let stays = self.by_log.topics(log).into_iter().any(|id| {
-                let is_open = self.topics.get(&id).is_some_and(|topic| topic.closed.is_none());
-                is_open && !self.is_astray(log, &id, words)
-            });
-            let mut goes = stays;
-            for Word { handed, vouched } in
-                words.iter().filter(|word| !self.topics.contains_key(&word.handed.topic))
-            {
-                goes = goes || self.is_credible(tx, log, handed, *vouched)?;
-            }
-            if !goes {
-                break;
-            }
+        while let Some(newest) = self.newest(log)
+            && self.is_astray(tx, look, log, &newest, words)?
+            && self.knows_better(tx, look, log, words)?
+        {
             self.by_log.leave(log, &newest);
             left.push(newest);
         }
         Ok(left)
     }
 
-    /// Whether nothing but the word of who manages the space no more leads to a topic.
-    fn is_astray(&self, log: &LogId, id: &TopicId, words: &[Word]) -> bool {
-        let mut said = words.iter().filter(|word| word.handed.topic == *id).peekable();
-        let leads = |from: &TopicId| {
+    /// Whether nothing but the word of who manages the space no more leads to a topic that is open here.
+    fn is_astray(
+        &self,
+        tx: &Tx<'_>,
+        look: &Look,
+        log: &LogId,
+        id: &TopicId,
+        words: &[Handed],
+    ) -> Result<bool, StoreError> {
+        let is_open = self.topics.get(id).is_some_and(|topic| topic.closed.is_none());
+        if !is_open || self.leads_to(log, id) {
+            return Ok(false);
+        }
+        let mut said = false;
+        for handed in words.iter().filter(|handed| handed.topic == *id) {
+            said = true;
+            if is_vouched_for(tx, look, handed)? {
+                return Ok(false);
+            }
+        }
+        Ok(said)
+    }
+
+    /// Whether a log may live elsewhere: in another open topic that is not astray, or where somebody says so who is to
+    /// be believed.
+    fn knows_better(
+        &self,
+        tx: &Tx<'_>,
+        look: &Look,
+        log: &LogId,
+        words: &[Handed],
+    ) -> Result<bool, StoreError> {
+        for id in self.by_log.topics(log) {
+            let is_open = self.topics.get(&id).is_some_and(|topic| topic.closed.is_none());
+            if is_open && !self.is_astray(tx, look, log, &id, words)? {
+                return Ok(true);
+            }
+        }
+        for handed in words.iter().filter(|handed| !self.topics.contains_key(&handed.topic)) {
+            if self.is_credible(tx, look, log, handed)? {
+                return Ok(true);
+            }
+        }
+        Ok(false)
+    }
+
+    /// Whether a rotation that counted leads to a topic, as this device has read.
+    fn leads_to(&self, log: &LogId, id: &TopicId) -> bool {
+        self.by_log.topics(log).iter().any(|from| {
             let closed = self.topics.get(from).and_then(|topic| topic.closed.as_ref());
             closed.is_some_and(|closed| closed.at.successor == *id)
-        };
-        let is_open = self.topics.get(id).is_some_and(|topic| topic.closed.is_none());
-        is_open
-            && said.peek().is_some()
-            && !said.any(|word| word.vouched)
-            && !self.by_log.topics(log).iter().any(leads)
+        })
     }
 
     /// What reads the epoch before, left in a log of which nothing is known yet, or in a space's by somebody of whom
@@ -207,12 +233,9 @@ fn open_handed(
     Ok(open_key(&TwoParty, secrets, &context, &key.topic, &key.block, now).ok())
 }
 
-/// Whether an operation that handed keys on is a rotation that counted, or by somebody who manages the space now.
-fn is_vouched_for(tx: &Tx<'_>, look: &Look, operation: &OperationId) -> Result<bool, StoreError> {
-    let Some(operation) = stored(tx, operation)? else { return Ok(false) };
-    if matches!(operation.body().content, Content::RoomRotate(_)) {
-        return Ok(true);
-    }
-    let standing = tx.look_at_space(look.space, |graph| graph.standing(operation.author()))?;
+/// Whether who handed a key on manages the space now.
+fn is_vouched_for(tx: &Tx<'_>, look: &Look, handed: &Handed) -> Result<bool, StoreError> {
+    let Some((author, ..)) = tx.located(&handed.operation)? else { return Ok(false) };
+    let standing = tx.look_at_space(look.space, |graph| graph.standing(author))?;
     Ok(standing.may_manage() && standing.may_write())
 }

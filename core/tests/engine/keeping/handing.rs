@@ -200,6 +200,34 @@ fn nobody_is_led_away_from_a_topic_that_is_open_and_nobody_behind_to_another_tha
 }
 
 #[test]
+fn who_followed_a_manager_into_a_far_epoch_comes_back_when_he_is_removed() {
+    let mut town = Town::new(2, false);
+    town.promote(2);
+    let (mut town, victim) = behind(town);
+    let (heads, place, secrets) = (heads(&town), town.ticket(0, town.space), secrets(&town));
+    // Of an epoch that does not follow on one it knows it takes a manager's word.
+    let far = forged(&town, 1 << 31, 70);
+    let hand = EpochKeys::Hand(vec![handed(&town, [3; 32], &secrets, victim, &far)]);
+    slip_in(&mut town, [3; 32], &place, &heads, hand);
+    assert!(knows(&town, victim, &far));
+    go_on(&mut town);
+    town.remove(0, 2);
+    for _ in 0..3 {
+        town.wait(KEEP_MAX_MS);
+    }
+    let before = town.net.world(far.topic()).log.len();
+    for who in [0, victim, 1] {
+        town.say(who, &format!("from {who}")).unwrap();
+        town.settle();
+    }
+    let said = ["from 0".to_owned(), format!("from {victim}"), "from 1".to_owned()];
+    for who in [0, victim, 1] {
+        assert_eq!(town.texts(who), said, "{who}");
+    }
+    assert_eq!(town.net.world(far.topic()).log.len(), before, "nothing is said to the removed one");
+}
+
+#[test]
 fn a_hand_over_that_is_said_again_by_somebody_else_or_elsewhere_changes_nothing() {
     let mut town = Town::new(2, false);
     town.promote(2);
