@@ -3,7 +3,8 @@
 
 `seed_trezor` is the published seed (passphrase "TREZOR"); this script checks it against Python's own PBKDF2. The
 identity (docs/wire.md, section 11) comes from the same words with an empty passphrase. Device certificates and
-revocations are made with OpenSSL's Ed25519. Needs `pip install cryptography`. Run from the repository's root; the output is deterministic.
+revocations are made with OpenSSL's Ed25519. Needs `pip install -r docs/vectors/requirements.txt`. Run from the
+repository's root; the output is deterministic.
 """
 
 import hashlib
@@ -14,8 +15,7 @@ import struct
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 
-OUT = pathlib.Path("core/tests/vectors/identity.json")
-ALPHABET = "ybndrfg8ejkmcpqxot1uwisza345h769"
+from wire import write, z32
 
 # https://github.com/trezor/python-mnemonic/blob/master/vectors.json, as BIP-39 refers to: entropy, words, seed.
 PUBLISHED = json.loads(pathlib.Path("docs/vectors/bip39-24.json").read_text())
@@ -23,12 +23,6 @@ PUBLISHED = json.loads(pathlib.Path("docs/vectors/bip39-24.json").read_text())
 
 def seed(words, passphrase):
     return hashlib.pbkdf2_hmac("sha512", words.encode(), b"mnemonic" + passphrase.encode(), 2048)
-
-
-def z32(data):
-    bits = "".join(f"{byte:08b}" for byte in data)
-    bits += "0" * (-len(bits) % 5)
-    return "".join(ALPHABET[int(bits[i : i + 5], 2)] for i in range(0, len(bits), 5))
 
 
 def public(key):
@@ -72,7 +66,7 @@ def main():
         }
     ]
     vectors = {"mnemonics": mnemonics, "certificates": certificates, "revocations": revocations}
-    OUT.write_text(json.dumps(vectors, indent=1) + "\n")
+    write("identity.json", vectors)
 
 
 main()

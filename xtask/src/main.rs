@@ -26,6 +26,7 @@ mod stamp;
 mod steps;
 mod tasks;
 mod test;
+mod vectors;
 
 use std::process::ExitCode;
 

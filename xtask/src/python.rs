@@ -17,9 +17,7 @@ const REQUIREMENTS: &str = "examples/python/requirements.txt";
 pub fn client() -> Outcome {
     let python = match environment() {
         Ok(python) => python,
-        // A machine that cannot install packages says so; CI must be one that can.
-        Err(why) if std::env::var_os("CI").is_some() => return failed(&why),
-        Err(why) => return not_here(&why),
+        Err(why) => return missing(&why),
     };
     let vectors = ["-m", "unittest", "discover", "-s", "examples/python"];
     if let Err(why) = run(&python, &vectors) {
@@ -35,25 +33,36 @@ pub fn client() -> Outcome {
     }
 }
 
+/// There is no environment: a machine that cannot install packages says so; CI must be one that can.
+pub fn missing(why: &str) -> Outcome {
+    if std::env::var_os("CI").is_some() { failed(why) } else { not_here(why) }
+}
+
 fn failed(why: &str) -> Outcome {
     println!("{why}");
     Outcome::Failed
 }
 
-/// The environment's Python, with the packages installed; made again when the requirements change.
+/// The environment of the client, which other steps use too.
 pub fn environment() -> Result<PathBuf, String> {
+    environment_of(ENVIRONMENT, REQUIREMENTS)
+}
+
+/// The Python of an environment below the target folder, with the packages installed; made again when the requirements
+/// change.
+pub fn environment_of(folder: &str, requirements: &str) -> Result<PathBuf, String> {
     let target = cargo::programs("debug")?;
-    let folder = target.parent().ok_or("no target folder")?.join(ENVIRONMENT);
+    let folder = target.parent().ok_or("no target folder")?.join(folder);
     let python = folder.join(if cfg!(windows) { "Scripts/python.exe" } else { "bin/python" });
-    let stamp = Stamp::new(&folder, &cargo::root().join(REQUIREMENTS))?;
+    let stamp = Stamp::new(&folder, &cargo::root().join(requirements))?;
     if stamp.holds() && python.is_file() {
         return Ok(python);
     }
     let system = if cfg!(windows) { "python" } else { "python3" };
     run(Path::new(system), &["-m", "venv", &folder.to_string_lossy()])
         .map_err(|why| format!("no Python with the module venv: {why}"))?;
-    let pip = ["-m", "pip", "install", "--quiet", "--disable-pip-version-check", "-r", REQUIREMENTS];
-    let install = || run(&python, &pip).map_err(|why| format!("pip cannot install {REQUIREMENTS}: {why}"));
+    let pip = ["-m", "pip", "install", "--quiet", "--disable-pip-version-check", "-r", requirements];
+    let install = || run(&python, &pip).map_err(|why| format!("pip cannot install {requirements}: {why}"));
     stamp.renew(install)?;
     Ok(python)
 }

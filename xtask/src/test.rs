@@ -4,7 +4,7 @@
 use crate::steps::{Action, ONE_STEP, Outcome, Step, not_here, run_all, run_cargo, run_here};
 use crate::{
     Failure, bans, bindings, browser, cargo, dependencies, floors, links, notices, packaging, python,
-    sample_app,
+    sample_app, vectors,
 };
 
 /// The simulation CI runs: a few worlds, always the same, well under a minute. `cargo xtask sim --seeds 200` looks
@@ -75,6 +75,7 @@ fn steps() -> Vec<Step> {
         Step { name: "simulation-town", action: Action::Program("delta-sim", TOWN.to_owned()) },
         Step { name: "conformance", action: Action::Program("delta-conformance", String::new()) },
         Step { name: "chaos", action: Action::Program("delta-chaos", CHAOS.to_owned()) },
+        Step { name: "vectors", action: Action::Work(vectors::reproduced) },
         Step { name: "python", action: Action::Work(python::client) },
         Step { name: "bindings", action: Action::Work(bindings::compare) },
         Step { name: "binding-python", action: Action::Work(bindings::python) },

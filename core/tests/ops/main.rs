@@ -4,16 +4,59 @@
 mod adversarial;
 mod bodies;
 mod certificates;
+mod inbox_vectors;
 mod key_values;
 mod membership;
+mod pairing_vectors;
 mod properties;
 mod public;
 mod tickets;
+mod two_party_by_hand;
+mod two_party_vectors;
 mod vectors;
 
-use delta_core::entropy::SeededEntropy;
+use delta_core::entropy::{Entropy, EntropyError, SeededEntropy};
 use delta_core::identity::{LogId, Millis};
 use delta_core::ops::{Body, Content, DeviceKey, KeyRing, Ticket, create, verify};
+use serde_json::Value;
+
+/// The bytes of a vector's field.
+fn bytes(value: &Value) -> Vec<u8> {
+    hex::decode(value.as_str().unwrap()).unwrap()
+}
+
+fn array<const N: usize>(value: &Value) -> [u8; N] {
+    bytes(value).try_into().unwrap()
+}
+
+/// A list of vectors, all of which are there.
+fn rows(value: &Value, count: usize) -> &[Value] {
+    let rows = value.as_array().unwrap();
+    assert_eq!(rows.len(), count);
+    rows
+}
+
+/// Draws what the vectors drew.
+struct Given(std::collections::VecDeque<u8>);
+
+impl Given {
+    fn new<'a>(drawn: impl IntoIterator<Item = &'a Value>) -> Self {
+        Self(drawn.into_iter().flat_map(bytes).collect())
+    }
+
+    fn is_used_up(&self) -> bool {
+        self.0.is_empty()
+    }
+}
+
+impl Entropy for Given {
+    fn fill(&mut self, out: &mut [u8]) -> Result<(), EntropyError> {
+        for byte in out {
+            *byte = self.0.pop_front().ok_or(EntropyError)?;
+        }
+        Ok(())
+    }
+}
 
 fn message(text: &str) -> Body {
     Body::new(Content::MessageSend { text: text.to_owned(), reply: None, mentions: Vec::new() })

@@ -9,16 +9,10 @@ use delta_core::ops::{
 use delta_core::topic::{Chain, Generation, Seq, WriteKey};
 use serde_json::Value;
 
+use crate::{array, bytes};
+
 fn vectors() -> Value {
     serde_json::from_str(include_str!("../vectors/ops.json")).unwrap()
-}
-
-fn bytes(value: &Value) -> Vec<u8> {
-    hex::decode(value.as_str().unwrap()).unwrap()
-}
-
-fn array(value: &Value) -> [u8; 32] {
-    bytes(value).try_into().unwrap()
 }
 
 /// The bodies that docs/vectors/ops.py writes, in its order.
