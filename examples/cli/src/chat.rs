@@ -4,6 +4,7 @@
 mod composer;
 mod conversation;
 mod input;
+mod painter;
 #[cfg(all(test, target_os = "linux"))]
 #[path = "../tests/network/pty.rs"]
 #[allow(dead_code, reason = "the tests with a network use the rest of it")]
@@ -26,10 +27,11 @@ use delta_core::store::{MessageRow, Page, ProfileRow};
 use delta_core::topic::TopicId;
 use futures_util::StreamExt;
 use futures_util::stream::{BoxStream, SelectAll};
+use tokio::signal::unix::SignalKind;
 
 use crate::device::DeviceOptions;
-use crate::output::{Output, Usage};
-use crate::platform::{continued, ended};
+use crate::output::{Interrupted, Output, Usage};
+use crate::platform::{Ended, continued, ended};
 use crate::text::plain;
 use conversation::{Badge, Conversation, Person};
 use input::Terminal;
@@ -65,8 +67,8 @@ Keys:
 
 A message is durable on this device before it is shown. Beside your own stands (pending) until the server has it, then
 (sent), or (FAILED) when nothing is tried any more. What is pending when you leave goes out with the next command of this
-device, and what you had not sent is printed. [live, hidden] at the top: connected, and the server does not see your
-address. Times are UTC.";
+device, and what you had not sent is printed; also when a signal ends the chat. Without its terminal it ends as by SIGHUP
+(exit code 129). [live, hidden] at the top: connected, and the server does not see your address. Times are UTC.";
 
 /// Talk in rooms, in this terminal.
 #[derive(clap::Args)]
@@ -82,14 +84,37 @@ pub async fn run(options: &Options, output: &Output) -> anyhow::Result<()> {
         let text = "delta chat needs a terminal; `delta send` and `delta tail` need none";
         return Err(Usage(text.to_owned()).into());
     }
-    let client = options.device.open_any(output).await?;
-    let talked = talk(&client, options.device.asked(), output).await;
+    let mut ended = ended()?;
+    let client = tokio::select! {
+        client = options.device.open_any(output) => client?,
+        signal = ended.wait() => return Err(signal.into()),
+    };
+    let left = talk(&client, options.device.asked(), &mut ended).await;
     let closed = client.close().await;
-    talked?;
+    let Left { notes, stalled, done } = left?;
+    if stalled
+        && let Err(error) = &done
+        && let Some(signal) = error.downcast_ref::<Interrupted>()
+    {
+        // The terminal took nothing for a while, and would not take this either.
+        std::process::exit(signal.code().into());
+    }
+    // The device is closed by now: what follows may wait for the terminal.
+    notes.iter().for_each(|note| output.note(note));
+    done?;
     closed.map_err(Into::into)
 }
 
-async fn talk(client: &Client, asked: Option<LogId>, output: &Output) -> anyhow::Result<()> {
+/// How a chat was left.
+struct Left {
+    /// What its person is to know.
+    notes: Vec<String>,
+    /// The terminal did not take its own screen back.
+    stalled: bool,
+    done: anyhow::Result<()>,
+}
+
+async fn talk(client: &Client, asked: Option<LogId>, ended: &mut Ended) -> anyhow::Result<Left> {
     let mut session = Session {
         client,
         asked,
@@ -97,20 +122,31 @@ async fn talk(client: &Client, asked: Option<LogId>, output: &Output) -> anyhow:
         updates: SelectAll::new(),
         followed: BTreeSet::new(),
     };
-    session.start().await?;
-    let mut terminal = Terminal::open()?;
-    let shown = session.show(&mut terminal).await;
-    // The screen comes back before anything is printed.
-    terminal.close();
-    for (room, draft) in session.chat.unsent() {
-        output.note(&format!("not sent in {}: {}", plain(&room), plain(draft)));
+    tokio::select! {
+        started = session.start() => started?,
+        signal = ended.wait() => return Err(signal.into()),
     }
+    let mut terminal = Terminal::open()?;
+    let shown = session.show(&mut terminal, ended).await;
+    // The screen comes back before anything is printed.
+    let stalled = !terminal.close().await;
+    let drafts = session.chat.unsent().into_iter();
+    let mut notes: Vec<_> =
+        drafts.map(|(room, draft)| format!("not sent in {}: {}", plain(&room), plain(draft))).collect();
     let noted = session.note_read().await;
     let waiting = session.waiting().await;
     if let Ok(waiting @ 1..) = &waiting {
-        output.note(&format!("{waiting} not confirmed yet; they stay in this device's outbox"));
+        notes.push(format!("{waiting} not confirmed yet; they stay in this device's outbox"));
     }
-    shown.and(noted).and(waiting.map(drop))
+    Ok(Left { notes, stalled, done: shown.and(noted).and(waiting.map(drop)) })
+}
+
+/// Without its terminal a chat ends as it does when the terminal tells it to (SIGHUP); which comes first is chance.
+fn lost(error: std::io::Error) -> anyhow::Error {
+    match Terminal::is_there() {
+        true => anyhow::Error::new(error).context("the terminal"),
+        false => Interrupted(SignalKind::hangup().as_raw_value()).into(),
+    }
 }
 
 struct Session<'a> {
@@ -134,25 +170,26 @@ impl Session<'_> {
         }
     }
 
-    async fn show(&mut self, terminal: &mut Terminal) -> anyhow::Result<()> {
+    async fn show(&mut self, terminal: &mut Terminal, ended: &mut Ended) -> anyhow::Result<()> {
         let mut look = tokio::time::interval(LOOK);
         let mut goes_on = continued()?;
-        let mut ended = std::pin::pin!(ended());
         loop {
-            let drawn = terminal.screen().draw(|frame| view::draw(frame, &mut self.chat));
-            drawn.map(drop).context("the terminal")?;
+            terminal.draw(|frame| view::draw(frame, &mut self.chat)).map_err(lost)?;
             if self.chat.open.as_mut().is_some_and(Conversation::wants_older) {
                 self.older().await?;
                 continue;
             }
             let wish = tokio::select! {
-                input = terminal.next() => self.chat.input(input.context("the terminal is gone")?),
+                input = terminal.next() => match input.map_err(lost)? {
+                    Some(input) => self.chat.input(input),
+                    None => Wish::Nothing,
+                },
                 update = self.updates.next(), if !self.updates.is_empty() => {
                     let (topic, update) = update.context("the client was closed")?;
                     self.take(topic, update).await?;
                     Wish::Nothing
                 }
-                signal = &mut ended => return Err(signal?.into()),
+                signal = ended.wait() => return Err(signal.into()),
                 _ = goes_on.recv() => Wish::Redraw,
                 _ = look.tick() => {
                     self.look().await?;
@@ -163,7 +200,7 @@ impl Session<'_> {
             match wish {
                 Wish::Leave => return Ok(()),
                 Wish::Redraw => terminal.again()?,
-                Wish::Suspend if terminal.suspend(&mut goes_on).await? => {}
+                Wish::Suspend if terminal.suspend(&mut goes_on, ended).await? => {}
                 Wish::Suspend => self.chat.tell(Some("there is no shell to go back to".to_owned())),
                 wish => self.grant(wish).await?,
             }

@@ -37,6 +37,8 @@ use search::Needles;
 const MIN_LINES: usize = 20;
 /// How long closing a device may take.
 const CLEAR: Duration = Duration::from_secs(5);
+/// How long all of it may take to be ended and taken away after a signal.
+const FAREWELL: Duration = Duration::from_secs(60);
 /// The text that is published unless another is given.
 const TEXT: &str = include_str!("../../data/genesis-exodus-kjv.txt");
 /// How long the killed programs stay away.
@@ -94,7 +96,7 @@ pub async fn run(options: &Options, output: &Output) -> anyhow::Result<()> {
     };
     let done = tokio::select! {
         biased;
-        signal = interrupted() => match signal {
+        signal = interrupted(FAREWELL) => match signal {
             Ok(_) if options.serve => Ok(()),
             Ok(signal) => Err(signal.into()),
             Err(error) => Err(error.into()),

@@ -46,7 +46,8 @@ and there: delta invite accept INVITATION, then delta chat. Every command's --he
 Results go to standard output, everything else to standard error. With --json a result is one JSON value, bytes
 in lower-case hex, and an error is {\"error\": …} on standard error.
 
-Exit codes: 0 done, 1 failed, 2 the command line was not understood, 128 + n ended by signal n.";
+Exit codes: 0 done, 1 failed, 2 the command line was not understood, 128 + n ended by signal n. A command that clears up
+after SIGINT or SIGTERM first has ten seconds for it (a demo: sixty); a second one ends it at once.";
 
 /// Delta: signed operations through onion relays to a sync server that cannot tell who sent them.
 #[derive(Parser)]

@@ -48,6 +48,13 @@ impl fmt::Display for Interrupted {
 
 impl std::error::Error for Interrupted {}
 
+impl Interrupted {
+    /// The exit code.
+    pub fn code(&self) -> u8 {
+        u8::try_from(self.0).unwrap_or(u8::MAX).saturating_add(128)
+    }
+}
+
 impl Output {
     /// `json`: whether results are JSON.
     pub const fn new(json: bool) -> Self {
@@ -102,8 +109,7 @@ impl Output {
         if error.is::<Usage>() {
             return ExitCode::from(2);
         }
-        let signal = error.downcast_ref().and_then(|Interrupted(signal)| u8::try_from(*signal).ok());
-        signal.map_or(ExitCode::FAILURE, |signal| ExitCode::from(128_u8.saturating_add(signal)))
+        error.downcast_ref().map_or(ExitCode::FAILURE, |signal: &Interrupted| signal.code().into())
     }
 
     /// An error, on standard error.

@@ -15,7 +15,7 @@ use serde_json::json;
 
 use crate::device::{DeviceOptions, until_live};
 use crate::output::Output;
-use crate::platform::interrupted;
+use crate::platform::{FAREWELL, interrupted};
 use crate::text::plain;
 use printed::Printed;
 
@@ -57,7 +57,7 @@ pub async fn run(options: &Options, output: &Output) -> anyhow::Result<()> {
     let tail = Tail { client: &client, topic, log, output, printed: Printed::default(), since: ORIGIN };
     let followed = tokio::select! {
         followed = tail.follow(options) => followed,
-        signal = interrupted() => signal.map(drop).map_err(anyhow::Error::from),
+        signal = interrupted(FAREWELL) => signal.map(drop).map_err(anyhow::Error::from),
     };
     client.close().await?;
     followed

@@ -1,10 +1,8 @@
 //! Two people chat, each in a terminal of their own, over real relays and a real server. Nothing here waits for time:
 //! only for what a screen shows.
 
-use std::process::Command;
-
 use crate::pty::{COLUMNS, ROWS, Terminal};
-use crate::support::{Device, Network, json_lines, signal, ticket};
+use crate::support::{Device, Network, in_a_shell, json_lines, signal, ticket};
 
 fn chat(device: &Device, arguments: &[&str]) -> Terminal {
     Terminal::start(&device.command(&[&["chat"], arguments].concat()))
@@ -179,13 +177,9 @@ fn a_signal_gives_the_screen_back() {
 fn a_shell_has_the_terminal_while_the_chat_is_suspended() {
     let network = Network::start();
     let a = network.device("a", &ticket());
-    let delta = a.command(&["chat"]);
-    let mut shell = Command::new("sh");
-    shell.arg("-i").envs(delta.get_envs().filter_map(|(name, value)| Some((name, value?))));
-    shell.env("PS1", "ready$ ").env_remove("ENV").env("CHAT", delta.get_program());
-    let mut terminal = Terminal::start(&shell);
+    let mut terminal = Terminal::start(&in_a_shell(&a.command(&["chat"])));
     terminal.until_shown("ready$");
-    terminal.press("\"$CHAT\" chat\r");
+    terminal.press("\"$PROGRAM\" chat\r");
     terminal.until_shown("[live");
     assert!(terminal.is_full_screen() && !terminal.is_cooked());
     terminal.press("a draft");

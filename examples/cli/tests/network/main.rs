@@ -4,6 +4,8 @@
 mod address;
 #[cfg(target_os = "linux")]
 mod chat;
+#[cfg(target_os = "linux")]
+mod chat_ends;
 mod demo;
 mod devices;
 mod kill;

@@ -134,6 +134,15 @@ pub struct Device {
 }
 
 impl Device {
+    /// One in a topic, without a network: what it writes waits.
+    pub fn alone(folder: &std::path::Path, ticket: &str) -> Self {
+        let seed = json_lines(delta().arg("keygen"))[0]["seed"].as_str().unwrap().to_owned();
+        let database = folder.join("alone.db").display().to_string();
+        let environment =
+            vec![("DELTA_DB", database), ("DELTA_KEY", seed), ("DELTA_TICKET", ticket.to_owned())];
+        Self { environment }
+    }
+
     /// `delta` with this device's options.
     pub fn command(&self, arguments: &[&str]) -> Command {
         let mut command = delta();
@@ -145,6 +154,14 @@ impl Device {
     pub fn messages(&self) -> Vec<Value> {
         json_lines(&mut self.command(&["tail", "--once", "--last", "1000000"]))
     }
+}
+
+/// A shell that shows `ready$ ` and has a command's environment, and its program as `$PROGRAM`.
+pub fn in_a_shell(command: &Command) -> Command {
+    let mut shell = Command::new("sh");
+    shell.arg("-i").envs(command.get_envs().filter_map(|(name, value)| Some((name, value?))));
+    shell.env("PS1", "ready$ ").env_remove("ENV").env("PROGRAM", command.get_program());
+    shell
 }
 
 /// Sends a signal.
