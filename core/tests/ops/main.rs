@@ -10,6 +10,7 @@ mod membership;
 mod pairing_vectors;
 mod properties;
 mod public;
+mod server_vectors;
 mod space_vectors;
 mod tickets;
 mod two_party_by_hand;
