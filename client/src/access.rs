@@ -134,9 +134,7 @@ impl Unanswered {
     /// The server's wish, 0 for none.
     pub(crate) const fn retry_after_ms(&self) -> u64 {
         match self {
-            Self::Get(GetError::Status { retry_after_ms, .. } | GetError::Tunnel { retry_after_ms, .. }) => {
-                *retry_after_ms
-            }
+            Self::Get(error) => error.retry_after_ms(),
             _ => 0,
         }
     }

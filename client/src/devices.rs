@@ -380,7 +380,7 @@ fn said_in(reader: &Reader, log: LogId) -> Result<Vec<SaidThere>, StoreError> {
 fn tickets(reader: &Reader, own: LogId) -> Result<Vec<Ticket>, StoreError> {
     let left_out: BTreeSet<_> = reader.pairings()?.into_iter().map(|it| it.log).chain([own]).collect();
     let mut tickets: Vec<_> = reader.topics()?.into_iter().map(|row| row.ticket).collect();
-    tickets.retain(|ticket| !left_out.contains(&ticket.log()));
+    tickets.retain(|ticket| !left_out.contains(&ticket.log()) && !ticket.is_of_one_device());
     tickets.sort_by_key(|ticket| (ticket.log(), std::cmp::Reverse(ticket.epoch())));
     Ok(tickets)
 }

@@ -444,6 +444,9 @@ impl Driver {
                 Output::Fetch { conn, server, via, request } => {
                     self.outbound.fetch(conn, &server, via, request, &self.inbox);
                 }
+                Output::Has { conn, server, via, topic, body } => {
+                    self.outbound.has(conn, &server, via, (topic, body), &self.inbox);
+                }
                 Output::Disconnect { conn } => self.outbound.forget(conn),
                 Output::RenewRecords { sources } => self.outbound.renew(sources, &self.inbox),
                 Output::Post(job) => self.outbound.post(job, &self.workers, &self.inbox),

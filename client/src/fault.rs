@@ -80,6 +80,11 @@ const fn of_command(error: &CommandError) -> Fault {
         | CommandError::Certified
         | CommandError::NotRotator
         | CommandError::StaleRotation
+        | CommandError::StaleKeys
+        | CommandError::NoInbox
+        | CommandError::NotReachable
+        | CommandError::UnknownThread
+        | CommandError::ThreadState
         | CommandError::NotOwnOperation
         | CommandError::NotCancellable
         | CommandError::NoNetwork

@@ -29,6 +29,7 @@ mod driver;
 mod error;
 mod export;
 mod fault;
+mod inbox;
 mod keystore;
 mod lifecycle;
 mod net;

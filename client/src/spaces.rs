@@ -13,6 +13,8 @@ use crate::error::ClientError;
 impl Client {
     /// Makes a space, with this device as its first manager. Gives its log id and the topic it lives in.
     pub async fn create_space(&self, about: SpaceText) -> Result<(LogId, TopicId), ClientError> {
+        // Claims of its invitations come there.
+        self.open_inbox().await?;
         opened(self.command(Command::CreateSpace { about }).await?)
     }
 
@@ -36,8 +38,10 @@ impl Client {
         }
     }
 
-    /// Opens the space of an invitation and claims it. Whoever made it has to be online for the claim to be answered.
+    /// Opens the space of an invitation and claims it: in the inbox of whoever made it, or of another manager, as soon as
+    /// one is known from the space's log (subscribe to its topic). That device has to come online to answer.
     pub async fn accept_invite(&self, invite: Invite) -> Result<(LogId, TopicId), ClientError> {
+        self.open_inbox().await?;
         opened(self.command(Command::AcceptInvite { invite: Box::new(invite) }).await?)
     }
 

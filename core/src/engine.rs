@@ -15,9 +15,11 @@ mod accountability;
 mod clock;
 mod commands;
 mod delivery;
+mod direct;
 mod event;
 mod freshness;
 mod hints;
+mod inbox;
 pub mod ingest;
 mod io;
 mod jobs;
@@ -42,6 +44,7 @@ mod state;
 mod storage;
 mod topics;
 mod tunnels;
+mod upkeep;
 
 use std::collections::VecDeque;
 use std::sync::Arc;
@@ -58,6 +61,7 @@ use state::State;
 
 pub use clock::{ClockSkew, MAX_CLOCK_SKEW_MS};
 pub use delivery::MAX_HANDOVERS;
+pub use direct::{BLOCK_WAIT_MS, prepare_message, thread_id, thread_ticket};
 pub use event::Event;
 pub use freshness::{
     RENEW_MAX_MS, RENEW_MIN_MS, RENEW_RETRY_MAX_MS, RENEW_RETRY_MS, RENEW_TIMEOUT_MS, Renewed, STALE_AFTER_MS,
@@ -79,6 +83,7 @@ pub use signals::{SIGNAL_EVERY_MS, UNREADABLE_RETRY_MS};
 pub use sleep::Asleep;
 pub use slots::{POLL_EVERY_MS, POLLING_SOCKETS};
 pub use storage::PRUNE_STEP;
+pub use upkeep::{INBOX_LIFETIME_MS, KEY_CHECK_MS};
 
 /// A batch could not be committed. It was rolled back whole: its commands are answered with the error, its
 /// connections start over from the stored cursors, nothing acknowledged is lost.

@@ -98,6 +98,11 @@ pub(crate) fn parse_lower_hex<const N: usize>(text: &str) -> Result<[u8; N], Par
 }
 
 bytes_id!(
+    /// Names a direct thread on the devices of its two people.
+    ThreadId,
+    32
+);
+bytes_id!(
     /// Identity of a relay or sync server: its Ed25519 verifying key.
     NodeId,
     32

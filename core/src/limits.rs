@@ -67,6 +67,18 @@ pub const MAX_LOOSE_ENDS: usize = 8;
 pub const MAX_BATCH: usize = 256;
 /// Most operation bytes in one binary `ops` frame, unless a single operation is larger.
 pub const MAX_FRAME_OPS_BYTES: usize = 256 * 1024;
+/// Most devices whose operations in this device's inboxes are kept.
+pub const MAX_INBOX_SENDERS: u64 = 4096;
+/// Most operations of one device in this device's inboxes that are kept.
+pub const MAX_INBOX_PER_SENDER: u64 = 256;
+/// Most inboxes of a device that are read at once: the newest, and older ones that others still write to.
+pub const MAX_INBOXES: usize = 4;
+/// Most requests for direct threads that wait for an answer of this device's person: of one device, and of all.
+pub const MAX_DIRECT_REQUESTS: (u64, u64) = (4, 256);
+/// Most two-party sessions kept with one device.
+pub const MAX_SESSIONS: usize = 4;
+/// Most managers' devices that one claim is sent to.
+pub const MAX_CLAIM_RECIPIENTS: usize = 8;
 /// Most topics of a device.
 pub const MAX_TOPICS: usize = 4096;
 /// Most topics of a device that keep a socket open; the least recently used beyond are parked and polled.

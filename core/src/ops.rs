@@ -10,6 +10,8 @@
 //! The signed format is p2panda 0.7's; docs/wire.md has the layouts.
 
 mod body;
+#[cfg(feature = "device")]
+mod contact;
 mod content;
 #[cfg(feature = "device")]
 mod create;
@@ -33,6 +35,8 @@ mod ticket;
 mod verify;
 
 pub use body::{Body, BodyError, EncodeError, MAX_AUTH_HEADS, ObservedHead};
+#[cfg(feature = "device")]
+pub use contact::{Contact, ContactError};
 pub use content::{BlobId, Content, Flaw, LimitError};
 #[cfg(feature = "device")]
 pub use create::{CreateError, DeviceKey, create, create_introducing};

@@ -238,6 +238,8 @@ pub enum Aggregate {
     Member,
     /// Values of keys ([`Change::keys`] names them); ids are the operations that changed them.
     KeyValue,
+    /// Direct threads, which are asked for in inboxes; ids are the threads'.
+    DirectThread,
 }
 
 /// Rows of the read model that changed: what an app queries again.
@@ -307,7 +309,12 @@ pub fn project<'a, R: Rows + ?Sized>(fact: &Fact<'a>, rows: &R) -> Result<Projec
         }
         Content::KeyValue(write) => key_value::set(fact, rows, write),
         // What they do is done where the room's topics and sessions are kept.
-        Content::RoomRotate(_) | Content::DeviceBundle(_) | Content::EpochKeys(_) => Ok(Projected::default()),
+        Content::RoomRotate(_)
+        | Content::DeviceBundle(_)
+        | Content::EpochKeys(_)
+        | Content::DirectRequest { .. }
+        | Content::DirectAccept { .. }
+        | Content::DirectRenew { .. } => Ok(Projected::default()),
         // A space's own matters are no single operation's: the store has them from the whole graph.
         Content::Membership(_)
         | Content::InviteClaim { .. }

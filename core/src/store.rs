@@ -6,10 +6,12 @@
 //! [`crate::engine::ingest`], what it does to the read model in [`crate::projector`].
 
 mod db;
+mod direct;
 mod epoch_keys;
 mod error;
 mod evidence;
 mod forks;
+mod inbox;
 mod key_values;
 mod listing;
 mod lock;
@@ -44,11 +46,14 @@ use rusqlite::OpenFlags;
 use rusqlite::config::DbConfig;
 
 pub use db::Db;
+pub(crate) use direct::StuckSession;
+pub use direct::{ThreadRow, ThreadState};
 pub(crate) use epoch_keys::is_for_managers;
 pub use epoch_keys::{Handed, Holders};
 pub use error::{LimitReached, StoreError};
 pub use evidence::{Equivocation, MAX_EQUIVOCATIONS};
 pub use forks::{ForkProof, LogHole};
+pub use inbox::{ClaimRow, InboxRow};
 pub use key_values::{ValuePage, ValueRow};
 pub use listing::{ListedOperation, Loaded, TopicStanding};
 pub use operations::{Head, NewOperation, StoredOperation, StoredPlace};

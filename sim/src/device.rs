@@ -10,7 +10,7 @@ use std::path::{Path, PathBuf};
 
 use delta_core::engine::{Command, CommandId, Engine, Input, OpenJob, PostJob, SealJob};
 use delta_core::entropy::{Entropy, EntropyError};
-use delta_core::identity::{Author, Millis, NodeId};
+use delta_core::identity::{Author, EnvelopeHash, Millis, NodeId};
 use delta_core::ops::{DeviceKey, Ticket};
 use delta_core::store::{PendingLimits, Reader};
 use delta_core::sync::history::HistoryRequest;
@@ -99,6 +99,7 @@ enum Slot {
 pub(crate) enum Deferred {
     Connect { conn: ConnId, via: Option<NodeId>, request: SubscribeRequest },
     Fetch { conn: ConnId, via: Option<NodeId>, request: HistoryRequest },
+    Has { conn: ConnId, via: Option<NodeId>, topic: TopicId, hashes: Vec<EnvelopeHash> },
     Disconnect { conn: ConnId },
     Post(PostJob),
     Seal(Box<SealJob>),

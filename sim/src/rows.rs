@@ -112,6 +112,9 @@ impl Rows {
             | Content::Membership(_)
             | Content::InviteClaim { .. }
             | Content::JoinRequest { .. }
+            | Content::DirectRequest { .. }
+            | Content::DirectAccept { .. }
+            | Content::DirectRenew { .. }
             | Content::ReadSet { .. }
             | Content::OwnDevices(_)
             | Content::Unknown { .. }

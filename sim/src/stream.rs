@@ -3,11 +3,11 @@
 use std::collections::VecDeque;
 
 use bytes::Bytes;
-use delta_core::identity::Millis;
+use delta_core::identity::{EnvelopeHash, Millis};
 use delta_core::sync::frame::Frame;
 use delta_core::sync::history::HistoryRequest;
 use delta_core::sync::session::{ConnId, SubscribeRequest};
-use delta_core::topic::TopicId;
+use delta_core::topic::{Seq, TopicId};
 use delta_topic_log::Cursor;
 
 use crate::faults::Fault;
@@ -50,6 +50,8 @@ pub(crate) enum Request {
     Subscribe(SubscribeRequest),
     /// A page of history: one answer, then the end.
     Page(HistoryRequest),
+    /// Which of these envelopes stand in a topic: one answer, then the end.
+    Has(TopicId, Vec<EnvelopeHash>),
 }
 
 /// What arrives at the device.
@@ -69,7 +71,7 @@ impl Stream {
     pub(crate) const fn topic(&self) -> Option<TopicId> {
         match &self.request {
             Request::Subscribe(request) => Some(request.topic),
-            Request::Page(_) => None,
+            Request::Page(_) | Request::Has(..) => None,
         }
     }
 }
@@ -127,6 +129,13 @@ impl World {
         let Some(Stream { cut: false, request, .. }) = self.streams.get(&stream) else { return Ok(()) };
         let request = match request {
             Request::Subscribe(request) => request,
+            Request::Has(topic, hashes) => {
+                let seq = |hash| self.server.find(topic, hash).unwrap_or(Seq(0)).0.to_be_bytes();
+                let seqs: Vec<u8> = hashes.iter().flat_map(seq).collect();
+                self.push(stream, Item::Message(seqs.into()));
+                self.push(stream, Item::Closed { retry_after_ms: 0 });
+                return Ok(());
+            }
             Request::Page(request) => {
                 match self.server.handle_history(request) {
                     Ok(page) => {

@@ -208,6 +208,8 @@ pub enum ChangedKind {
     Member,
     /// Values of keys.
     KeyValue,
+    /// Direct threads.
+    DirectThread,
 }
 
 impl From<projector::Change> for Change {
@@ -220,6 +222,7 @@ impl From<projector::Change> for Change {
             Aggregate::Room => ChangedKind::Room,
             Aggregate::Member => ChangedKind::Member,
             Aggregate::KeyValue => ChangedKind::KeyValue,
+            Aggregate::DirectThread => ChangedKind::DirectThread,
         };
         let keys = change.keys.into_iter().map(Into::into).collect();
         Self { log: change.log, kind, ids: change.ids.iter().map(|id| id.to_vec()).collect(), keys }

@@ -9,13 +9,14 @@ use delta_core::onion::route::Tunnel;
 use delta_core::sync::history::HistoryRequest;
 use delta_core::sync::proof::Purpose;
 use delta_core::sync::session::{ConnId, SubscribeRequest};
+use delta_core::topic::TopicId;
 use tokio::runtime::Handle;
 use tokio::sync::{Semaphore, oneshot};
 
 use super::inbox::{ConnectionRoom, End, Inbox, Message, Room};
 use super::workers::{Urgency, Workers};
 use crate::access::{Server, Unanswered};
-use crate::net::{Closed, Http, Sink, SocketContext, run};
+use crate::net::{Closed, GetError, Http, Sink, SocketContext, run};
 use crate::renew::Renewer;
 
 /// The tasks of one client. Dropping it closes its sockets.
@@ -91,6 +92,28 @@ impl Outbound {
                 biased;
                 _ = cancelled => return,
                 end = fetch(&server, &request, conn) => end,
+            };
+            server.inbox.send(Message::Ended(end));
+        });
+    }
+
+    /// Asks the server at this base URL which of these envelopes stand in a topic.
+    pub(super) fn has(
+        &mut self,
+        conn: ConnId,
+        server: &str,
+        via: Option<Tunnel>,
+        (topic, body): (TopicId, Bytes),
+        inbox: &Inbox,
+    ) {
+        let (cancel, cancelled) = oneshot::channel();
+        self.open.insert(conn, cancel);
+        let server = self.server(server, via, inbox);
+        self.runtime.spawn(async move {
+            let end = tokio::select! {
+                biased;
+                _ = cancelled => return,
+                end = has(&server, topic, body, conn) => end,
             };
             server.inbox.send(Message::Ended(end));
         });
@@ -196,6 +219,24 @@ async fn fetch(server: &Server, request: &HistoryRequest, conn: ConnId) -> End {
         Err(error) => {
             tracing::debug!(conn = conn.0, ?error, "a page of history did not come");
             End { conn, retry_after_ms: error.retry_after_ms(), tunnel_failed: error.is_tunnels() }
+        }
+    }
+}
+
+/// Hands the answer to `has` to the engine's thread, if there is one.
+async fn has(server: &Server, topic: TopicId, body: Bytes, conn: ConnId) -> End {
+    let url = server.url(&format!("/topic/{topic}/has"));
+    match server.http.has(&url, body).await {
+        Ok(answer) => {
+            if let Some(room) = server.inbox.connection_room().reserve(answer.len()).await {
+                server.inbox.send(Message::Frame { conn, message: answer.into(), room });
+            }
+            End { conn, retry_after_ms: 0, tunnel_failed: false }
+        }
+        Err(error) => {
+            tracing::debug!(conn = conn.0, %error, "an answer to `has` did not come");
+            let tunnel_failed = matches!(error, GetError::Tunnel { .. });
+            End { conn, retry_after_ms: error.retry_after_ms(), tunnel_failed }
         }
     }
 }

@@ -9,7 +9,7 @@ use delta_core::engine::refetch::FETCH_TIMEOUT_MS;
 use delta_core::onion::directory::MAX_DIRECTORY_BYTES;
 use delta_core::onion::route::Tunnel;
 use delta_core::sync::history::MAX_PAGE;
-use http_body_util::{BodyExt, Empty};
+use http_body_util::{BodyExt, Full};
 use hyper::body::Incoming;
 use hyper::{Request, Response};
 use hyper_util::rt::TokioIo;
@@ -31,6 +31,8 @@ const MIN_UPLINK: u64 = 8 * 1024;
 const IDLE_PER_HOST: usize = delta_core::limits::OUTBOX_WINDOW;
 /// Answer bytes read so that the connection can be used again; a longer answer costs the connection.
 const MAX_ANSWER: usize = 1024;
+/// Longest answer to `has`: a seq for each hash.
+const MAX_ANSWER_HAS: usize = 8 * delta_core::engine::look::MAX_HASHES;
 /// Longest Retry-After that is believed, milliseconds.
 const MAX_RETRY_AFTER_MS: u64 = 60 * 60 * 1000;
 /// Longest answer in JSON.
@@ -83,6 +85,14 @@ impl GetError {
         match self {
             Self::Status { status, .. } => Some(*status),
             Self::Http(_) | Self::TooLong(_) | Self::Malformed | Self::Tunnel { .. } => None,
+        }
+    }
+
+    /// The server's or the relay's wish, 0 for none.
+    pub(crate) const fn retry_after_ms(&self) -> u64 {
+        match self {
+            Self::Status { retry_after_ms, .. } | Self::Tunnel { retry_after_ms, .. } => *retry_after_ms,
+            Self::Http(_) | Self::TooLong(_) | Self::Malformed => 0,
         }
     }
 }
@@ -145,7 +155,7 @@ impl Http {
     /// The body of a small JSON answer.
     pub(crate) async fn json(&self, url: &str) -> Result<Vec<u8>, GetError> {
         match &self.via {
-            Some(via) => self.get_through(via, url, None, TOTAL_TIMEOUT, MAX_JSON).await,
+            Some(via) => self.get_through(via, url, None, None, TOTAL_TIMEOUT, MAX_JSON).await,
             None => self.get(self.client.get(url), MAX_JSON).await,
         }
     }
@@ -159,18 +169,31 @@ impl Http {
     pub(crate) async fn page(&self, url: &str) -> Result<Vec<u8>, GetError> {
         let octets = HeaderValue::from_static("application/octet-stream");
         if let Some(via) = &self.via {
-            return self.get_through(via, url, Some(octets), PAGE_TIMEOUT, MAX_PAGE).await;
+            return self.get_through(via, url, Some(octets), None, PAGE_TIMEOUT, MAX_PAGE).await;
         }
         let request = self.client.get(url).header(ACCEPT, octets).timeout(PAGE_TIMEOUT);
         self.get(request, MAX_PAGE).await
     }
 
-    /// One GET through a tunnel of its own.
+    /// Asks which envelopes a topic holds: POSTs their hashes, gets a seq for each.
+    pub(crate) async fn has(&self, url: &str, hashes: Bytes) -> Result<Vec<u8>, GetError> {
+        let octets = HeaderValue::from_static("application/octet-stream");
+        if let Some(via) = &self.via {
+            return self
+                .get_through(via, url, Some(octets), Some(hashes), TOTAL_TIMEOUT, MAX_ANSWER_HAS)
+                .await;
+        }
+        let request = self.client.post(url).header(CONTENT_TYPE, octets).body(hashes);
+        self.get(request, MAX_ANSWER_HAS).await
+    }
+
+    /// One GET, or POST of `sent`, through a tunnel of its own.
     async fn get_through(
         &self,
         via: &Tunnel,
         url: &str,
         accept: Option<HeaderValue>,
+        sent: Option<Bytes>,
         time: Duration,
         limit: usize,
     ) -> Result<Vec<u8>, GetError> {
@@ -180,7 +203,7 @@ impl Http {
             let (mut sender, connection) = hyper::client::conn::http1::handshake(TokioIo::new(stream))
                 .await
                 .map_err(TunnelError::because)?;
-            let request = tunnel_request(&url, accept)?;
+            let request = tunnel_request(&url, accept, sent)?;
             let exchange = async {
                 let response = sender.send_request(request).await.map_err(TunnelError::because)?;
                 body(response, limit).await
@@ -218,15 +241,20 @@ impl Http {
 fn tunnel_request(
     url: &reqwest::Url,
     accept: Option<HeaderValue>,
-) -> Result<Request<Empty<Bytes>>, TunnelError> {
+    sent: Option<Bytes>,
+) -> Result<Request<Full<Bytes>>, TunnelError> {
     let host = url.host_str().unwrap_or_default();
     let authority = url.port().map_or_else(|| host.to_owned(), |port| format!("{host}:{port}"));
     let path = url.query().map_or_else(|| url.path().to_owned(), |query| format!("{}?{query}", url.path()));
-    let mut request = Request::get(path).header(HOST, authority);
+    let mut request = match &sent {
+        Some(_) => Request::post(path).header(CONTENT_TYPE, "application/octet-stream"),
+        None => Request::get(path),
+    };
+    request = request.header(HOST, authority);
     if let Some(accept) = accept {
         request = request.header(ACCEPT, accept);
     }
-    request.body(Empty::new()).map_err(TunnelError::because)
+    request.body(Full::new(sent.unwrap_or_default())).map_err(TunnelError::because)
 }
 
 async fn body(response: Response<Incoming>, limit: usize) -> Result<Vec<u8>, GetError> {

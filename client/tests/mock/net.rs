@@ -9,7 +9,7 @@ use std::sync::{Arc, Mutex, MutexGuard};
 use bytes::Bytes;
 use delta_client::RelayHops;
 use delta_core::entropy::SeededEntropy;
-use delta_core::identity::Millis;
+use delta_core::identity::{EnvelopeHash, Millis};
 use delta_core::onion::directory::NodeKind;
 use delta_core::sync::history::HistoryRequest;
 use delta_core::sync::proof::Purpose;
@@ -530,6 +530,9 @@ async fn server(net: &Net, mut stream: TcpStream) -> Option<()> {
     net.world().plain += 1;
     let mut start = [0; 8];
     while stream.peek(&mut start).await.ok()? < start.len() {}
+    if &start == b"POST /to" {
+        return has(net, stream).await;
+    }
     if &start != b"GET /top" {
         let mut buffer = Vec::new();
         let (line, _) = request(&mut stream, &mut buffer).await?;
@@ -663,6 +666,20 @@ async fn history(net: &Net, mut stream: TcpStream, path: &str) -> Option<()> {
         }
         Err(said) => answer(net, &mut stream, said, "retry-after: 1\r\n", "").await,
     }
+}
+
+/// Which seqs these envelopes have, 0 for those that are not there.
+async fn has(net: &Net, mut stream: TcpStream) -> Option<()> {
+    let (line, hashes) = request(&mut stream, &mut Vec::new()).await?;
+    let topic = line.strip_prefix("POST /topic/")?.strip_suffix("/has HTTP/1.1")?.parse().unwrap();
+    let seqs: Vec<u8> = {
+        let world = net.world();
+        let (hashes, _) = hashes.as_chunks::<32>();
+        let seq = |hash: &[u8; 32]| world.server.find(&topic, &EnvelopeHash(*hash)).unwrap_or(Seq(0));
+        hashes.iter().flat_map(|hash| seq(hash).0.to_be_bytes()).collect()
+    };
+    let head = format!("HTTP/1.1 200 OK\r\ncontent-length: {}\r\n\r\n", seqs.len());
+    stream.write_all(&[head.as_bytes(), &seqs].concat()).await.ok()
 }
 
 /// Sends what the server says until one side ends the connection.

@@ -71,6 +71,12 @@ impl DeviceSecrets {
         Some(Self { identity: self.identity.clone(), prekeys })
     }
 
+    /// Whether these were made from `older`, with nothing lost that others may use.
+    pub(crate) fn continues(&self, older: &Self) -> bool {
+        let newest = older.prekeys.last().map(|prekey| prekey.key);
+        self.prekeys.iter().any(|prekey| Some(prekey.key) == newest)
+    }
+
     /// When the newest prekey expires.
     pub fn expires(&self) -> Millis {
         Millis(self.prekeys.last().map_or(0, |prekey| prekey.expires_ms))

@@ -62,6 +62,7 @@ impl GroupCrypto for TwoParty {
             prekey: bundle.signed_prekey().to_bytes(),
             signature,
             expires: Millis(newest.expires_ms),
+            inbox: None,
         })
     }
 

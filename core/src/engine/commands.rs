@@ -51,6 +51,19 @@ impl State {
             }
             Command::Signal { topic, bytes } => self.signal(now, entropy, self.current(topic), bytes, staged),
             Command::SetRotators { topic, devices } => self.set_rotators(tx, now, topic, &devices, staged),
+            Command::OpenInbox { secrets } => self.open_inbox(tx, now, entropy, secrets.as_deref()),
+            Command::RequestJoin { space, to, inbox, text } => {
+                self.request_join(tx, now, entropy, space, to, inbox.as_ref(), text).map(Reply::Published)
+            }
+            Command::RequestDirect { to, inbox, text } => {
+                self.request_direct(tx, now, entropy, (to, inbox.as_ref()), text)
+            }
+            Command::AcceptDirect { thread } => self.accept_direct(tx, now, entropy, thread),
+            Command::CloseDirect { thread } => self.close_direct(tx, thread),
+            Command::PublishDirect { thread, content, prepared } => {
+                self.publish_direct(tx, now, thread, content, &prepared, staged)
+            }
+            Command::Unsent => Ok(Reply::Unsent(self.unsent())),
             Command::PublishBundle { topic, secrets } => {
                 self.publish_bundle(tx, now, self.current(topic), &secrets, staged)
             }
@@ -126,6 +139,10 @@ impl State {
         if !self.topics.contains_key(&id) && self.take_key(tx, now, &ticket, staged)? {
             return Ok(Reply::Topic(self.known_as(id)));
         }
+        // Somebody named it as an inbox; what was to be sent there goes with it.
+        if self.topics.get(&id).is_some_and(|topic| topic.keys.is_foreign_inbox()) {
+            self.drop_topic(tx, now, id, staged)?;
+        }
         let known = self.topics.get(&id);
         if known.is_none() && self.topics.len() >= MAX_TOPICS {
             return Err(CommandError::TooManyTopics);
@@ -168,6 +185,10 @@ impl State {
         let known_as = self.topics.get(&id).ok_or(CommandError::UnknownTopic)?.known_as;
         // Closed topics too: what a server loses of them is delivered again.
         for (id, topic) in self.topics.iter_mut().filter(|(_, topic)| topic.known_as == known_as) {
+            // Read whether anybody listens or not.
+            if topic.keys.is_inbox() && !subscribed {
+                continue;
+            }
             self.before.subscribed.push((*id, topic.subscribed));
             if subscribed {
                 self.slots.touch(*id);
@@ -376,7 +397,7 @@ pub(super) fn server_key(network: &Network) -> Result<VerifyingKey, CommandError
     VerifyingKey::from_bytes(&network.server.id.0).map_err(|_| CommandError::ServerKey)
 }
 
-fn has_room(rows: usize, bytes: u64, len: usize) -> bool {
+pub(super) fn has_room(rows: usize, bytes: u64, len: usize) -> bool {
     rows < MAX_OUTBOX_ROWS && bytes.saturating_add(len as u64) <= MAX_OUTBOX_BYTES
 }
 

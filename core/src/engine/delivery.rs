@@ -69,7 +69,8 @@ impl State {
         if topic.blocked.is_some() && topic.blocked_until.is_some_and(|until| until > now) {
             return Ok(());
         }
-        let may_retry = !topic.look.holds_retries() && (live || topic.blind_until <= now);
+        let blind = topic.keys.is_foreign_inbox() || topic.blind_until <= now;
+        let may_retry = !topic.look.holds_retries() && (live || blind);
         let mut retries = if may_retry { Retries::Looked } else { Retries::None };
         let mut blocked = None;
         let alone = self.sends_v2();

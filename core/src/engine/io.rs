@@ -9,12 +9,14 @@ use super::jobs::{OpenedBatch, PostJob};
 use super::refusal::{Blocked, CommandError, Unreadable};
 use super::seal::{SealJob, Sealed};
 use super::sending::Sending;
-use crate::crypto::{DeviceSecrets, PreparedRotation};
-use crate::identity::{Author, Certificate, Identity, LogId, Millis, NodeId, OperationId, Revocation};
+use crate::crypto::{DeviceSecrets, PreparedDirect, PreparedRotation};
+use crate::identity::{
+    Author, Certificate, Identity, LogId, Millis, NodeId, OperationId, Revocation, ThreadId,
+};
 use crate::onion::control::Action;
 use crate::onion::directory::{Directory, Node, Seen};
 use crate::onion::route::Tunnel;
-use crate::ops::{self, Content, Level, RoomText, SpaceText, Ticket, ValueKey};
+use crate::ops::{self, Content, Hidden, Level, RoomText, SpaceText, Ticket, ValueKey};
 use crate::projector::Position;
 use crate::space::Invite;
 use crate::store::{PruneAt, Pruned};
@@ -202,6 +204,52 @@ pub enum Command {
         /// The secrets.
         secrets: Box<DeviceSecrets>,
     },
+    /// Open this device's inbox, with these secrets if it has none yet. It stays open, also across restarts.
+    OpenInbox {
+        /// From [`crate::crypto::GroupCrypto::generate`].
+        secrets: Option<Box<DeviceSecrets>>,
+    },
+    /// Ask a manager's device to be added to a space.
+    RequestJoin {
+        /// The space's log id.
+        space: LogId,
+        /// The manager's device.
+        to: Author,
+        /// Where it is written to, when no bundle of it is known.
+        inbox: Option<Hidden>,
+        /// What to say.
+        text: Option<String>,
+    },
+    /// Ask a device for a direct thread.
+    RequestDirect {
+        /// The device.
+        to: Author,
+        /// Where it is written to, when no bundle of it is known.
+        inbox: Option<Hidden>,
+        /// What to say.
+        text: Option<String>,
+    },
+    /// Accept a direct thread that another device asked for.
+    AcceptDirect {
+        /// Which.
+        thread: ThreadId,
+    },
+    /// Take no more part in a direct thread.
+    CloseDirect {
+        /// Which.
+        thread: ThreadId,
+    },
+    /// Sign and send an operation of a direct thread.
+    PublishDirect {
+        /// Which thread.
+        thread: ThreadId,
+        /// What it says.
+        content: Content,
+        /// From [`super::prepare_message`].
+        prepared: Arc<[PreparedDirect]>,
+    },
+    /// How much would be left for the next time if the app ended now.
+    Unsent,
     /// Publish a rotation that was prepared outside, because preparing it draws randomness.
     Rotate {
         /// The topic to close.
@@ -338,6 +386,12 @@ impl Command {
             | Self::Publish { .. }
             | Self::SetRotators { .. }
             | Self::PublishBundle { .. }
+            | Self::OpenInbox { .. }
+            | Self::RequestJoin { .. }
+            | Self::RequestDirect { .. }
+            | Self::AcceptDirect { .. }
+            | Self::CloseDirect { .. }
+            | Self::PublishDirect { .. }
             | Self::Rotate { .. }
             | Self::PublishOnce { .. }
             | Self::Control { .. }
@@ -365,6 +419,7 @@ impl Command {
             | Self::Prove { .. }
             | Self::AvoidedRelays
             | Self::WhoAmI
+            | Self::Unsent
             | Self::Status { .. }
             | Self::Tunnel { .. }
             | Self::TunnelsTo { .. } => false,
@@ -443,6 +498,15 @@ pub enum Reply {
     Ticket(Ticket),
     /// Whose device this is.
     Identity(Identity),
+    /// A direct thread, and the topic it lives in once it is open.
+    Thread {
+        /// Which.
+        thread: ThreadId,
+        /// Where it lives.
+        topic: Option<TopicId>,
+    },
+    /// Packets that are not handed over yet, and what is to go to inboxes and was in none that were.
+    Unsent(usize),
     /// Through which tunnel; `None`: directly ([`TopicStatus::read_path`] says why).
     Tunnel(Option<Tunnel>),
     /// The tunnels to ask a server for its record through; none: no relay offers any.
@@ -558,6 +622,20 @@ pub enum Output {
         via: Option<Tunnel>,
         /// What to ask for.
         request: HistoryRequest,
+    },
+    /// Ask the configured server (`has`) which of these envelopes stand in a topic. The answer goes to
+    /// [`super::Engine::triage`] like a message of `conn`; [`Input::Disconnected`] follows, also when there is none.
+    Has {
+        /// Name of the exchange.
+        conn: ConnId,
+        /// Base URL of the server.
+        server: Arc<str>,
+        /// Through which tunnel, on a connection of its own; `None`: directly.
+        via: Option<Tunnel>,
+        /// Which topic.
+        topic: TopicId,
+        /// The body: hashes of envelopes.
+        body: Bytes,
     },
     /// Build a packet and POST it to its first relay.
     Post(PostJob),

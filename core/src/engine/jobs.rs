@@ -14,7 +14,9 @@ use crate::onion::control::Control;
 use crate::onion::deliver::{self, DeliverError};
 use crate::onion::v2;
 use crate::onion::v3::{self, Hop, Terminal, WrapError};
-use crate::ops::{EnvelopeError, Rejected, Signal, SignalError, TopicKeys, VerifiedOperation};
+use crate::ops::{
+    EnvelopeError, InboxError, Rejected, Signal, SignalError, TopicKeys, VerifiedOperation, open_inbox,
+};
 use crate::sync::frame::SequencedOp;
 use crate::sync::history::HistoryPage;
 use crate::sync::outbox::AttemptId;
@@ -217,6 +219,11 @@ pub enum Opened {
         /// In case the row has gone meanwhile.
         envelope: Bytes,
     },
+    /// Of a direct thread: opened where the sessions are, in order.
+    Direct {
+        /// As it came.
+        envelope: Bytes,
+    },
     /// A valid operation.
     Verified(Box<VerifiedOperation>),
     /// Not valid: counted and dropped.
@@ -232,6 +239,9 @@ pub enum Why {
     /// The operation is not valid.
     #[error(transparent)]
     Operation(#[from] Rejected),
+    /// It is not for this device's inbox.
+    #[error(transparent)]
+    Inbox(#[from] InboxError),
     /// Opening it panicked: this library is at fault. Dropped all the same, so that it can do it only once.
     #[error("opening the envelope failed for a bug in this library")]
     Panicked,
@@ -246,6 +256,7 @@ impl Why {
             Self::Operation(Rejected::Signature) => "signature",
             Self::Operation(Rejected::WrongLog { .. }) => "other-log",
             Self::Operation(_) => "operation",
+            Self::Inbox(_) => "inbox",
             Self::Panicked => "panicked",
         }
     }
@@ -296,6 +307,15 @@ fn guarded(open: impl FnOnce() -> Opened) -> Opened {
 }
 
 fn open_unguarded(keys: &TopicKeys, envelope: Bytes) -> Opened {
+    if let Some(device) = keys.inbox_of() {
+        return match open_inbox(device, envelope.to_vec()) {
+            Ok(operation) => Opened::Verified(Box::new(operation)),
+            Err(error) => Opened::Rejected(error.into()),
+        };
+    }
+    if keys.is_direct() {
+        return Opened::Direct { envelope };
+    }
     let opened = match keys.open(&envelope) {
         Ok(opened) => opened,
         // A topic opened from its ticket has all the keys it will ever have: what another key sealed is not to be

@@ -21,7 +21,7 @@ use super::refusal::CommandError;
 use super::seal::{SealJob, SealResult, SealWork, Sealed};
 use super::spaces::{random, store_error};
 use super::state::State;
-use crate::crypto::{Context, DeviceSecrets, GroupCrypto, Purpose, TwoParty, open_key};
+use crate::crypto::{Context, DeviceSecrets, Purpose, TwoParty, open_key};
 use crate::entropy::Entropy;
 use crate::identity::{Author, Identity, LogId, Millis, OperationId};
 use crate::limits::MAX_HANDED_KEYS;
@@ -136,7 +136,7 @@ impl Keeping {
     }
 
     /// Every space is looked at in this batch.
-    fn hurry_all(&mut self, now: Millis) {
+    pub(super) fn hurry_all(&mut self, now: Millis) {
         for due in self.due.values_mut() {
             *due = (*due).min(now);
         }
@@ -242,8 +242,10 @@ impl State {
         let look = tx.look_at_space(space, |graph| look(graph, space, author))?;
         let Some(look) = look else { return Ok(again) };
         let mut next = vec![again];
-        // Where newcomers read nothing of before, whoever is alone moves its rooms, too: their first keys stand in the log.
-        if look.devices.len() > 1 || !look.devices.contains_key(&author) || !look.history {
+        // Whoever claims an invitation writes to the inbox that the bundle names. Where newcomers read nothing of before,
+        // whoever is alone moves its rooms, too: their first keys stand in the log.
+        let is_alone = look.devices.len() <= 1 && look.devices.contains_key(&author);
+        if !is_alone || !look.history || !tx.inboxes()?.is_empty() {
             next.extend(self.keep_bundle(tx, now, entropy, space, staged)?);
         }
         self.open_rooms(tx, now, space, staged)?;
@@ -285,18 +287,35 @@ impl State {
         (!may).then(|| now.plus(LOOK_MS))
     }
 
+    /// Has X25519 secrets of this device made, from those it has. Gives when to look again, as [`State::give_out`].
+    pub(super) fn renew_secrets(
+        &mut self,
+        now: Millis,
+        entropy: &mut dyn Entropy,
+        space: Option<LogId>,
+        stale: Option<DeviceSecrets>,
+        staged: &mut Vec<Output>,
+    ) -> Option<Millis> {
+        let at = self.keeping.turn(Turn::Prekey, true, now, entropy);
+        if at > now {
+            return Some(at);
+        }
+        let work = SealWork::Prekey(stale.map(Box::new));
+        self.give_out(now, entropy, (space, Turn::Prekey), work, staged)
+    }
+
     /// Gives work to another thread, one job at a time. Gives when to look again at the latest: what comes of it, and
     /// the end of what is out already, make the space be looked at.
     fn give_out(
         &mut self,
         now: Millis,
         entropy: &mut dyn Entropy,
-        (space, turn): (LogId, Turn),
+        (space, turn): (Option<LogId>, Turn),
         work: SealWork,
         staged: &mut Vec<Output>,
     ) -> Option<Millis> {
         if let Some(given) = self.keeping.sealing {
-            self.keeping.waiting.insert(space);
+            self.keeping.waiting.extend(space);
             return Some(given.until);
         }
         let Ok(seed) = random(entropy) else { return Some(now.plus(AGAIN_MS)) };
@@ -321,28 +340,20 @@ impl State {
         if topic.closed.is_some() || topic.keys.write_key().is_none() {
             return Ok(None);
         }
-        let mut secrets = tx.device_secrets()?;
-        if let Some(kept) = secrets.as_ref().and_then(|secrets| secrets.forget_expired(now)) {
-            if let Ok(bytes) = kept.to_bytes() {
-                tx.put_device_secrets(&bytes)?;
-            }
-            secrets = Some(kept);
-        }
-        let Some(secrets) = secrets.as_ref().filter(|secrets| !secrets.wants_rotation(now)) else {
-            let at = self.keeping.turn(Turn::Prekey, true, now, entropy);
-            if at > now {
-                return Ok(Some(at));
-            }
-            let work = SealWork::Prekey(secrets.map(Box::new));
-            return Ok(self.give_out(now, entropy, (space, Turn::Prekey), work, staged));
+        let secrets = match Self::fresh_secrets(tx, now)? {
+            Some(secrets) if !secrets.wants_rotation(now) => secrets,
+            stale => return Ok(self.renew_secrets(now, entropy, Some(space), stale, staged)),
         };
-        let (name, expires) = (bundle_setting(&space), secrets.expires().0.to_be_bytes());
-        if tx.setting(&name)?.as_deref() == Some(&expires) {
+        let inbox = tx.inboxes()?.pop().map(|row| row.topic.0);
+        let said =
+            [secrets.expires().0.to_be_bytes().as_slice(), inbox.as_ref().map_or(&[], |it| it)].concat();
+        let name = bundle_setting(&space);
+        if tx.setting(&name)?.as_ref() == Some(&said) {
             return Ok(None);
         }
-        let Ok(bundle) = TwoParty.bundle(secrets) else { return Ok(None) };
+        let Ok(bundle) = self.own_bundle(tx, &secrets) else { return Ok(None) };
         match self.publish(tx, now, id, Content::DeviceBundle(bundle), staged) {
-            Ok(_) => tx.set_setting(&name, &expires).map(|()| None),
+            Ok(_) => tx.set_setting(&name, &said).map(|()| None),
             Err(error) => again(error, now),
         }
     }
@@ -408,6 +419,7 @@ impl State {
         &mut self,
         tx: &mut Tx<'_>,
         now: Millis,
+        entropy: &mut dyn Entropy,
         sealed: Sealed,
         staged: &mut Vec<Output>,
     ) -> Result<(), StoreError> {
@@ -419,11 +431,11 @@ impl State {
         let done = match sealed.result {
             SealResult::Prekey { replaced, secrets } => {
                 let is_newest = tx.device_secrets()?.map(|stored| stored.expires()) == replaced;
-                if let Some(bytes) = secrets.to_bytes().ok().filter(|_| is_newest) {
-                    tx.put_device_secrets(&bytes)?;
-                }
                 self.keeping.hurry_all(now);
-                return Ok(());
+                return match is_newest {
+                    true => self.renew_keys(tx, now, entropy, &secrets, staged),
+                    false => Ok(()),
+                };
             }
             SealResult::Rotation { space, topic, heads, prepared } => {
                 self.keeping.hurry(space, now);

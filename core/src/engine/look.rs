@@ -35,6 +35,8 @@ pub const LOOK_MAX_MS: u64 = 60_000;
 pub const LOOK_TIMEOUT_MS: u64 = 30_000;
 /// How long an echo may still take after a look has found the envelope, milliseconds: it may be on its way.
 pub const ECHO_GRACE_MS: u64 = 10_000;
+/// Envelopes asked for with one `has`.
+pub const MAX_HASHES: usize = 256;
 /// Relays through which a look is tried before it is done without an answer: one refusal must not end it.
 pub const MAX_LOOKS: usize = 3;
 /// How far before the place where this device stands (or stood, before a reset) a look begins at most; how far is drawn.
@@ -63,6 +65,10 @@ pub(super) enum Look {
         at: Millis,
         resets: u32,
         ops: Vec<SequencedOp>,
+    },
+    /// Which of the envelopes that were sent to another device's inbox stand there.
+    Has {
+        seqs: Vec<(EnvelopeHash, Seq)>,
     },
     /// What another view shows after a reset, to be compared with what is stored.
     Seen {
@@ -97,6 +103,7 @@ impl Look {
             Self::Due { purpose: Purpose::Retry, .. }
                 | Self::Asking { purpose: Purpose::Retry, .. }
                 | Self::Found { .. }
+                | Self::Has { .. }
         )
     }
 
@@ -105,7 +112,7 @@ impl Look {
             Self::None => None,
             Self::Due { at, .. } | Self::Found { at, .. } => Some(*at),
             Self::Asking { deadline, .. } => Some(*deadline),
-            Self::Seen { .. } => Some(Millis(0)),
+            Self::Seen { .. } | Self::Has { .. } => Some(Millis(0)),
         }
     }
 
@@ -146,7 +153,9 @@ impl State {
             return true;
         }
         topic.looked_through.clear();
-        if !wanted || topic.cursor.is_none() || self.fresh_tunnel(id, true, now).is_none() {
+        // What went to another's inbox is acknowledged by nothing else.
+        let foreign = topic.keys.is_foreign_inbox();
+        if !foreign && (!wanted || topic.cursor.is_none() || self.fresh_tunnel(id, true, now).is_none()) {
             return false;
         }
         let at = now.plus(LOOK_MIN_MS + jitter(LOOK_MAX_MS - LOOK_MIN_MS, entropy));
@@ -184,6 +193,7 @@ impl State {
             Look::Due { purpose, .. } => self.ask(now, entropy, id, purpose, staged),
             Look::Found { resets, ops, .. } => self.found(tx, now, entropy, id, resets, ops, staged)?,
             Look::Seen { old, after, page } => self.compare(tx, id, &old, after, &page, staged)?,
+            Look::Has { seqs } => self.take_has(tx, now, id, seqs, staged)?,
             Look::None | Look::Asking { .. } => {}
         }
         self.touched.insert(id);
@@ -199,6 +209,9 @@ impl State {
         staged: &mut Vec<Output>,
     ) {
         let retry = purpose == Purpose::Retry;
+        if self.topics.get(&id).is_some_and(|topic| topic.keys.is_foreign_inbox()) {
+            return self.ask_has(now, id, staged);
+        }
         let via = self.fresh_tunnel(id, retry, now);
         let (Some(via), Some(network)) = (via, &self.network) else { return };
         let Some(topic) = self.topics.get_mut(&id) else { return };
@@ -224,6 +237,32 @@ impl State {
         staged.push(Output::Fetch { conn, server, via: Some(via), request });
     }
 
+    /// Asks for what was sent to another's inbox. Better through a relay that a socket of this device uses than not at
+    /// all: nothing else acknowledges it. Where nothing is read through tunnels this is not, either.
+    fn ask_has(&mut self, now: Millis, id: TopicId, staged: &mut Vec<Output>) {
+        let Some(server) = self.network.as_ref().map(|network| network.server.url.as_str().into()) else {
+            return;
+        };
+        let via = self.fresh_tunnel(id, true, now).or_else(|| self.fresh_tunnel(id, false, now));
+        let via = via.or_else(|| self.tunnel_for(id, now));
+        let Some(topic) = self.topics.get_mut(&id) else { return };
+        topic.asked = topic.outbox.tried(MAX_HASHES);
+        if topic.asked.is_empty() {
+            return;
+        }
+        let body = topic.asked.iter().flat_map(|hash| hash.0).collect::<Vec<u8>>();
+        let conn = ConnId(self.next_conn);
+        self.next_conn += 1;
+        self.conns.insert(conn, id);
+        // Directly: no relay's.
+        let relay = via.as_ref().map_or(NodeId([0; 32]), |via| via.relay);
+        let deadline = now.plus(LOOK_TIMEOUT_MS);
+        topic.look = Look::Asking { conn, relay, purpose: Purpose::Retry, after: Seq(0), deadline };
+        topic.looked_through.extend(via.as_ref().map(|via| via.relay));
+        topic.outbox.looked();
+        staged.push(Output::Has { conn, server, via, topic: id, body: body.into() });
+    }
+
     /// Takes a message if it is the page that a look asked for.
     pub(super) fn triage_look(&mut self, now: Millis, conn: ConnId, id: TopicId, message: &Bytes) -> bool {
         let Some(topic) = self.topics.get_mut(&id) else { return false };
@@ -232,6 +271,15 @@ impl State {
             return false;
         }
         self.tunnels.worked(&relay);
+        if topic.keys.is_foreign_inbox() {
+            match seqs(&topic.asked, message) {
+                Some(seqs) => topic.look = Look::Has { seqs },
+                None => self.unanswered(now, id),
+            }
+            self.touched.insert(id);
+            self.reschedule(id);
+            return true;
+        }
         let page = HistoryPage::decode(message).ok().filter(|page| follows(page, after));
         let answer = match (page, purpose, topic.cursor) {
             (Some(page), Purpose::Reset(old), _) => Some(Look::Seen { old, after, page }),
@@ -357,6 +405,14 @@ impl State {
         }
         Ok(())
     }
+}
+
+/// The answer to `has`: a seq for each hash, in order.
+fn seqs(asked: &[EnvelopeHash], answer: &Bytes) -> Option<Vec<(EnvelopeHash, Seq)>> {
+    let (answers, rest) = answer.as_chunks::<8>();
+    let whole = rest.is_empty() && answers.len() == asked.len();
+    let seq = |bytes: &[u8; 8]| Seq(u64::from_be_bytes(*bytes)).min(Seq::MAX);
+    whole.then(|| asked.iter().copied().zip(answers.iter().map(seq)).collect())
 }
 
 /// Whether a page has no holes from the first operation above `after` that is still kept.

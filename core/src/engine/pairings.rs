@@ -108,7 +108,7 @@ impl State {
     }
 
     /// A topic is gone from the store. What other topics have on their way is not disturbed by it.
-    fn leave_topic(
+    pub(super) fn leave_topic(
         &mut self,
         tx: &Tx<'_>,
         now: Millis,

@@ -1,6 +1,7 @@
 //! Receiving: opened steps become rows, in the server's order; what a reset lost is delivered again.
 
 use super::accountability::Claim;
+use super::direct::DirectStep;
 use super::event::Event;
 use super::ingest::{self, Context, Ingested, Settled};
 use super::io::Output;
@@ -11,6 +12,7 @@ use super::state::{State, Topic};
 use crate::entropy::Entropy;
 use crate::identity::{EnvelopeHash, Millis, OperationId};
 use crate::limits::{MAX_BATCH, MAX_OUTBOX_ROWS};
+use crate::ops::Content;
 use crate::projector::Change;
 use crate::store::{NewOutboxRow, Origin, OutboxRemoved, PendingReason, StoreError, Tx};
 use crate::sync::backoff::jitter;
@@ -201,6 +203,7 @@ impl State {
                 news.events.extend(settled.forked(id));
                 news.changes.extend(settled.changes);
                 self.plan_redelivery(tx, now, entropy, id, &cursor)?;
+                self.upkeep.claims = true;
                 if let Some(topic) = self.topics.get_mut(&id) {
                     (topic.caught_up, topic.was_live) = (true, true);
                     let relay = topic.tunnel.as_ref().map(|tunnel| tunnel.relay);
@@ -217,6 +220,7 @@ impl State {
                 let Some(topic) = self.topics.get(&id) else { return Ok(()) };
                 let context = context(topic, id, &cursor, received, now);
                 self.take_operation(tx, &context, hash, opened, Reading::First, news)?;
+                self.retry_direct(tx, now, news)?;
             }
         }
         Ok(())
@@ -233,6 +237,9 @@ impl State {
         news: &mut News,
     ) -> Result<bool, StoreError> {
         let (id, now) = (context.topic, context.now);
+        if self.topics.get(&id).is_some_and(|topic| topic.keys.is_inbox()) {
+            return self.take_inbox(tx, context, opened, news).map(|()| true);
+        }
         let mut opened = opened;
         // What stands after the close is not part of the log, and acknowledges nothing.
         if self.is_closed_before(context) {
@@ -271,9 +278,28 @@ impl State {
             Opened::Own { envelope } if placed.is_none() => open_envelope(&topic.keys, envelope),
             other => other,
         };
+        let (opened, placed) = match (opened, placed) {
+            (Opened::Direct { envelope }, None) => match self.open_direct(tx, context, &hash, &envelope)? {
+                DirectStep::Operation(operation) => (Opened::Verified(operation), None),
+                DirectStep::Known(operation) => {
+                    let placed = ingest::place(tx, context, &operation)?;
+                    (Opened::Direct { envelope }, placed)
+                }
+                DirectStep::Waits(kept) => return Ok(kept),
+                DirectStep::Dropped(why) => return tx.count_dropped(id, why).map(|()| true),
+                DirectStep::Rejected => {
+                    if let Some(topic) = self.topics.get_mut(&id) {
+                        topic.rejected = topic.rejected.saturating_add(1);
+                    }
+                    return tx.count_dropped(id, "direct").map(|()| true);
+                }
+            },
+            other => other,
+        };
+        let Some(topic) = self.topics.get_mut(&id) else { return Ok(true) };
         let ingested = match (opened, placed) {
             (_, Some(placed)) => placed,
-            (Opened::Own { .. }, None) => return Ok(true),
+            (Opened::Own { .. } | Opened::Direct { .. }, None) => return Ok(true),
             (Opened::Verified(operation), None) => {
                 news.claims.extend(Claim::of(context, &operation));
                 let ingested = match reading {
@@ -282,6 +308,7 @@ impl State {
                 };
                 if !matches!(ingested, Ingested::Refused(_)) {
                     Self::learn(tx, &operation, now)?;
+                    self.upkeep.claims |= matches!(operation.body().content, Content::DeviceBundle(_));
                     rotation = Some(operation);
                     keys = rotation.as_ref().is_some_and(|it| is_about_keys(&it.body().content));
                 }
@@ -378,13 +405,14 @@ impl State {
         cursor: &Cursor,
     ) -> Result<(), StoreError> {
         let Some(topic) = self.topics.get_mut(&id) else { return Ok(()) };
-        if cursor.resets == 0 || topic.keys.write_key().is_none() {
+        // Nobody but their senders can make the envelopes of an inbox again.
+        if cursor.resets == 0 || topic.keys.write_key().is_none() || topic.keys.is_inbox() {
             return Ok(());
         }
         if topic.redelivery == (Redelivery::Done { resets: cursor.resets }) {
             return Ok(());
         }
-        let missing = tx.missing_after_reset(id, &cursor.generation, cursor.resets)?;
+        let missing = lacking(tx, topic.keys.is_direct(), id, cursor)?;
         topic.redelivery = if missing.is_empty() {
             topic.before_reset = None;
             Redelivery::Done { resets: cursor.resets }
@@ -407,6 +435,7 @@ impl State {
     ) -> Result<(), StoreError> {
         let Some(topic) = self.topics.get_mut(&id) else { return Ok(()) };
         let (live, room) = (topic.is_live(), self.outbox_rows < MAX_OUTBOX_ROWS);
+        let direct = topic.keys.is_direct();
         let (Redelivery::Due { at, missing }, Some(cursor)) = (&mut topic.redelivery, topic.cursor) else {
             return Ok(());
         };
@@ -426,7 +455,8 @@ impl State {
         }
         // The list is through and everything of it has arrived: is there anything else?
         if chunk.is_empty() && topic.outbox.is_empty() {
-            *missing = tx.missing_after_reset(id, &cursor.generation, cursor.resets)?;
+            let rest = lacking(tx, direct, id, &cursor)?;
+            *missing = rest;
             if missing.is_empty() {
                 topic.before_reset = None;
                 topic.redelivery = Redelivery::Done { resets: cursor.resets };
@@ -452,18 +482,40 @@ impl State {
             return Ok(());
         }
         let Some((header, body)) = tx.operation_bytes(&operation)? else { return Ok(()) };
-        let Ok(envelope) = topic.keys.seal(&header, &body) else { return Ok(()) };
-        let hash = EnvelopeHash::of(&envelope);
-        // With a full outbox it comes later: what is missing is looked for again once the list is through.
-        if topic.outbox.find(&hash).is_some() || !self.outbox_has_room(envelope.len()) {
-            return Ok(());
+        let envelopes = match topic.keys.seal(&header, &body) {
+            Ok(envelope) => vec![envelope],
+            Err(_) => tx.direct_envelopes(&operation)?,
+        };
+        for envelope in envelopes {
+            let Some(topic) = self.topics.get(&id) else { return Ok(()) };
+            let hash = EnvelopeHash::of(&envelope);
+            // With a full outbox it comes later: what is missing is looked for again once the list is through.
+            if topic.outbox.find(&hash).is_some() || !self.outbox_has_room(envelope.len()) {
+                continue;
+            }
+            let (envelope, origin) = (envelope.as_slice(), Origin::Redelivery);
+            let new = NewOutboxRow { topic: id, operation, hash, envelope, origin, not_before: now };
+            let row = tx.outbox_push(&new)?;
+            self.add_outbox_row(id, row, hash, envelope.len(), now);
         }
-        let (envelope, origin) = (envelope.as_slice(), Origin::Redelivery);
-        let row =
-            tx.outbox_push(&NewOutboxRow { topic: id, operation, hash, envelope, origin, not_before: now })?;
-        self.add_outbox_row(id, row, hash, envelope.len(), now);
         Ok(())
     }
+}
+
+/// What the log at hand lacks and this device can deliver: of a direct thread its own envelopes, which nobody else can
+/// make.
+fn lacking(tx: &Tx<'_>, direct: bool, id: TopicId, cursor: &Cursor) -> Result<Vec<OperationId>, StoreError> {
+    let missing = tx.missing_after_reset(id, &cursor.generation, cursor.resets)?;
+    if !direct {
+        return Ok(missing);
+    }
+    let mut own = Vec::new();
+    for operation in missing {
+        if !tx.direct_envelopes(&operation)?.is_empty() {
+            own.push(operation);
+        }
+    }
+    Ok(own)
 }
 
 impl Topic {

@@ -222,7 +222,9 @@ impl State {
         let Some(topic) = self.topics.get(&id) else { return Ok(false) };
         let context = context(topic, id, at, op.received, now);
         tx.remove_refetch(id, SeqRange { resets: at.resets, from: at.seq, to: at.seq })?;
-        self.take_operation(tx, &context, op.hash, op.opened, Reading::Again, news)
+        let kept = self.take_operation(tx, &context, op.hash, op.opened, Reading::Again, news)?;
+        self.retry_direct(tx, now, news)?;
+        Ok(kept)
     }
 
     /// A fetch is over. Unless its page was taken, it is tried again after a while.

@@ -6,12 +6,12 @@ use thiserror::Error;
 
 use super::ingest::PublishError;
 use super::sending::SendingError;
-use crate::crypto::{CryptoError, RotationError};
+use crate::crypto::{CryptoError, DirectError, RotationError};
 use crate::entropy::EntropyError;
 use crate::identity::{CertificateError, Millis};
 use crate::onion::control::ControlError;
 use crate::onion::route::RouteError;
-use crate::ops::{CreateError, SealError, SignalError};
+use crate::ops::{CreateError, InboxError, SealError, SignalError};
 use crate::space::Refusal;
 use crate::store::StoreError;
 
@@ -158,6 +158,32 @@ pub enum CommandError {
         "the operation cannot be taken back any more: only messages can be deleted; undo it by what says the opposite"
     )]
     NotCancellable,
+    /// The device has no inbox.
+    #[error("this device has no inbox yet: open it first")]
+    NoInbox,
+    /// Nobody has said where the other device is written to.
+    #[error(
+        "it is not known where that device is written to: its contact is needed, or a space that both are in"
+    )]
+    NotReachable,
+    /// Claims and requests are said to one device alone.
+    #[error("this is said in an inbox, to one device alone, and not in a topic")]
+    InboxOnly,
+    /// No such direct thread.
+    #[error("there is no such direct thread on this device")]
+    UnknownThread,
+    /// The thread does not stand where it would have to.
+    #[error("the direct thread is not open (yet), was accepted before, or was closed")]
+    ThreadState,
+    /// Something happened since this was prepared.
+    #[error("what was prepared was made from keys of before: prepare it again")]
+    StaleKeys,
+    /// An operation cannot be sealed for the other device.
+    #[error(transparent)]
+    Direct(#[from] DirectError),
+    /// An operation cannot be sealed for another device's inbox.
+    #[error(transparent)]
+    Inbox(#[from] InboxError),
     /// The conversation is no space.
     #[error("this conversation is no space, or is not known as one on this device yet")]
     NotASpace,

@@ -15,7 +15,8 @@ use super::receive::News;
 use super::refusal::CommandError;
 use super::state::{State, Topic};
 use crate::crypto::{
-    DeviceSecrets, GroupCrypto, IncomingRotation, OpenError, PreparedRotation, TwoParty, open_rotation,
+    DeviceSecrets, IncomingRotation, MAX_BUNDLE_LIFETIME_MS, OpenError, PreparedRotation, TwoParty,
+    open_rotation,
 };
 use crate::identity::{Author, EnvelopeHash, Millis, OperationId};
 use crate::limits::MAX_TOPICS;
@@ -178,6 +179,9 @@ impl State {
         }
         if let Content::DeviceBundle(bundle) = &operation.body().content {
             tx.put_device_bundle(operation, bundle.expires, now)?;
+            if let Some(seed) = bundle.inbox.filter(|_| bundle.expires.since(now) <= MAX_BUNDLE_LIFETIME_MS) {
+                tx.put_peer_inbox(&operation.author(), &seed, bundle.expires)?;
+            }
         }
         Ok(())
     }
@@ -209,10 +213,13 @@ impl State {
         secrets: &DeviceSecrets,
         staged: &mut Vec<Output>,
     ) -> Result<Reply, CommandError> {
-        let bundle = TwoParty.bundle(secrets)?;
-        let bytes = secrets.to_bytes()?;
+        let bundle = self.own_bundle(tx, secrets)?;
+        let log = self.topics.get(&id).ok_or(CommandError::UnknownTopic)?.keys.log();
+        // Before anybody hears of them: they may have been made from others than those at hand.
+        self.keep_secrets(tx, now, secrets)?;
         let reply = self.publish(tx, now, id, Content::DeviceBundle(bundle), staged)?;
-        tx.put_device_secrets(&bytes)?;
+        tx.put_bundle_log(&log, secrets.expires())?;
+        self.upkeep.bundles = true;
         Ok(reply)
     }
 

@@ -34,6 +34,17 @@ pub(super) fn cited(
     log: &LogId,
     content: &Content,
 ) -> Result<Vec<OperationId>, CommandError> {
+    // They are said in inboxes, to one device alone.
+    if matches!(
+        content,
+        Content::InviteClaim { .. }
+            | Content::JoinRequest { .. }
+            | Content::DirectRequest { .. }
+            | Content::DirectAccept { .. }
+            | Content::DirectRenew { .. }
+    ) {
+        return Err(CommandError::InboxOnly);
+    }
     let Some(belongs) = tx.belongs(log)? else {
         return match content {
             Content::Membership(action)
@@ -46,9 +57,6 @@ pub(super) fn cited(
     };
     if belongs.room && matches!(content, Content::Membership(_)) {
         return Err(CommandError::NotASpace);
-    }
-    if matches!(content, Content::InviteClaim { .. } | Content::JoinRequest { .. }) {
-        return Ok(Vec::new());
     }
     tx.look_at_space(belongs.space, |graph| {
         if graph.is_suspended() {
@@ -182,7 +190,7 @@ impl State {
         }
     }
 
-    /// Opens the space of an invitation and claims it.
+    /// Opens the space of an invitation; the claim goes to a manager's inbox as soon as one is known.
     pub(super) fn accept_invite(
         &mut self,
         tx: &mut Tx<'_>,
@@ -190,12 +198,11 @@ impl State {
         invite: &Invite,
         staged: &mut Vec<Output>,
     ) -> Result<Reply, CommandError> {
-        let (space, author) = (invite.ticket.log(), self.author());
+        let space = invite.ticket.log();
         self.open_topic(tx, now, invite.ticket.clone(), staged)?;
         let topic = self.topic_of(space)?;
-        let mac = claim_mac(&invite.token, space, invite.id, self.identity(), author);
-        let claim = Content::InviteClaim { invite: invite.id, mac };
-        self.publish(tx, now, topic, claim, staged)?;
+        tx.put_claim(&space, &invite.id, &invite.token, now)?;
+        self.upkeep.claims = true;
         self.keeping.hurry(space, now);
         self.share_log(tx, now, space, staged)?;
         Ok(Reply::Space { space, topic })
@@ -228,6 +235,7 @@ impl State {
             if spaces.is_empty() {
                 break;
             }
+            self.upkeep.claims = true;
             for space in spaces {
                 self.introduce(tx, now, space, staged)?;
                 self.tell_revocations(tx, now, space, staged)?;
@@ -316,28 +324,26 @@ impl State {
         Ok(())
     }
 
-    /// Whether the space has moved since a claim was made, or somebody was let in, or out, at a later place: it lets
-    /// nobody in (again).
+    /// Whether the space has moved since an invitation was made, or somebody was let in, or out, after what they knew of
+    /// it when they claimed: it lets nobody in (again).
     fn is_over(
         tx: &Tx<'_>,
         space: LogId,
         epoch: u32,
-        claim: &OperationId,
+        (invite, claim): (&OperationId, &OperationId),
         who: Identity,
     ) -> Result<bool, StoreError> {
-        let Some(claimed) = tx.place_of(claim)? else { return Ok(false) };
-        if claimed.place.epoch < epoch {
+        // The ticket beside it opens the epoch it was made in.
+        if tx.place_of(invite)?.is_some_and(|made| made.place.is_placed() && made.place.epoch < epoch) {
             return Ok(true);
         }
-        for id in tx.look_at_space(space, |graph| graph.came_and_went(who))? {
-            if tx.place_of(&id)?.is_some_and(|stored| stored.place > claimed.place) {
-                return Ok(true);
-            }
-        }
-        Ok(false)
+        let Some((_, body)) = tx.operation_bytes(claim)? else { return Ok(true) };
+        let knew = Body::decode(&body).map(|body| body.auth_heads).unwrap_or_default();
+        tx.look_at_space(space, |graph| graph.came_or_went_since(who, &knew))
     }
 
-    /// Lets in whoever claims an invitation that this device made: one device answers, and not all managers' at once.
+    /// Lets in whoever claims an invitation in this device's inbox: a claim goes to the devices that are to answer it, and
+    /// not to all managers' at once.
     fn answer_claims(
         &mut self,
         tx: &mut Tx<'_>,
@@ -354,15 +360,15 @@ impl State {
         }
         let epoch = topic.keys.epoch();
         for request in tx.requests(&space)? {
-            let Some((invite, mac)) = request.claim else { continue };
+            // Its own are for others to answer.
+            let Some((invite, mac)) = request.claim.filter(|_| request.author != author) else { continue };
             let member = tx.identity_of(&request.author)?;
-            let over = Self::is_over(tx, space, epoch, &request.id, member)?;
+            let over = Self::is_over(tx, space, epoch, (&invite, &request.id), member)?;
             let add = tx.look_at_space(space, |graph| {
                 let Some(Action::InviteCreate(terms)) = graph.action(invite) else { return None };
-                let own = graph.author(invite) == Some(author);
                 let expired = terms.expires.is_some_and(|at| at <= now);
                 let expected = claim_mac(&terms.token, space, invite, member, request.author);
-                if !own || expired || !verify_claim(&mac, &expected) || graph.is_answered(request.id) {
+                if expired || !verify_claim(&mac, &expected) || graph.is_answered(request.id) {
                     return None;
                 }
                 let level = terms.level;

@@ -9,6 +9,7 @@ use super::accountability::Observed;
 use super::clock::ClockSkew;
 use super::commands::server_key;
 use super::delivery::MAX_HANDOVERS;
+use super::direct::Unblocked;
 use super::event::Event;
 use super::freshness::Freshness;
 use super::hints::Hints;
@@ -26,8 +27,9 @@ use super::sending::Cover;
 use super::signals::Signals;
 use super::slots::Slots;
 use super::topics::{self, ByLog};
+use super::upkeep::Upkeep;
 use crate::entropy::Entropy;
-use crate::identity::{Author, Identity, LogId, Millis, NodeId};
+use crate::identity::{Author, EnvelopeHash, Identity, LogId, Millis, NodeId};
 use crate::onion::route::{Guards, Routes, Tunnel, Tunnels};
 use crate::ops::{DeviceKey, TopicKeys};
 use crate::store::{OutboxEntry, Store, StoreError, Tx};
@@ -74,6 +76,8 @@ pub(super) struct State {
     pub(super) own: Option<LogId>,
     pub(super) own_news: OwnNews,
     pub(super) pairings: Pairings,
+    pub(super) upkeep: Upkeep,
+    pub(super) unblocked: Unblocked,
     /// What the batch at hand changed that the store does not hold, as it was before.
     pub(super) before: Before,
     /// Operations leave in the batch at hand that never left before.
@@ -118,6 +122,8 @@ pub(super) struct Topic {
     pub(super) look: Look,
     /// Relays through which the look at hand was tried.
     pub(super) looked_through: Vec<NodeId>,
+    /// What a look with `has` asks for.
+    pub(super) asked: Vec<EnvelopeHash>,
     /// Where it stood before the first of the resets that are not settled yet.
     pub(super) before_reset: Option<Cursor>,
     pub(super) outbox: Outbox,
@@ -193,6 +199,8 @@ impl State {
             own: None,
             own_news: OwnNews::default(),
             pairings: Pairings::default(),
+            upkeep: Upkeep::default(),
+            unblocked: Unblocked::default(),
             before: Before::default(),
             first_sent: false,
             clock_skew: None,
@@ -270,6 +278,7 @@ impl State {
             topic.known_as = names.get(&row.ticket.log()).copied().unwrap_or(row.topic);
             self.insert_topic(row.topic, topic);
         }
+        store.set_device(self.device.author());
         self.load_closes(store)?;
         for id in store.topics_to_refetch()? {
             if let Some(topic) = self.topics.get_mut(&id) {
@@ -277,6 +286,8 @@ impl State {
             }
         }
         self.keeping.reload(store, now)?;
+        self.load_inboxes(store, now)?;
+        self.unblocked.clear();
         for entry in store.outbox_entries()? {
             let Some(topic) = self.topics.get_mut(&entry.topic) else { continue };
             if entry.parked && topic.closed.is_none() {
@@ -306,7 +317,7 @@ impl State {
 
     pub(super) fn next_wakeup(&self) -> Option<Millis> {
         let topics = self.wakeups.first().map(|(at, _)| *at);
-        let upkeep = [self.cover.due, self.freshness.due].into_iter().flatten();
+        let upkeep = [self.cover.due, self.freshness.due, self.upkeep.check_at].into_iter().flatten();
         let upkeep = upkeep.filter(|_| !self.topics.is_empty());
         let keeping = self.keeping.poll_timeout().filter(|_| !self.topics.is_empty());
         let timers = self.hints.due.into_iter().chain(self.slots.poll_timeout()).chain(keeping);
@@ -401,7 +412,7 @@ impl State {
             }
             Input::NetworkChanged => self.hints.hint(now),
             Input::RecordsRenewed { ok } => self.freshness.ended(ok, now, entropy),
-            Input::Sealed(sealed) => self.take_sealed(tx, now, sealed, staged)?,
+            Input::Sealed(sealed) => self.take_sealed(tx, now, entropy, sealed, staged)?,
             Input::Timeout => {}
         }
         Ok(())
@@ -433,6 +444,7 @@ impl State {
         self.tend_pairings(tx, now, staged)?;
         self.tend_own(tx, now, staged)?;
         self.tend_spaces(tx, now, staged)?;
+        self.keep_up(tx, now, entropy, staged)?;
         self.keep_spaces(tx, now, entropy, staged)?;
         while let Some(id) = self.slots.poll(now) {
             self.touched.insert(id);
@@ -513,7 +525,13 @@ impl State {
         let has_ended = self.has_ended(id, now);
         let Some(topic) = self.topics.get_mut(&id) else { return };
         let Some(server) = self.server_key else { return };
-        let wanted = topic.subscribed && !has_ended || !topic.outbox.is_empty();
+        // What is in another's inbox is not for this device, and its own is read through a tunnel alone.
+        let hidden = match topic.keys.inbox_of() {
+            None => !topic.keys.is_inbox(),
+            Some(_) => !self.hides_reading() || self.tunnel_for(id, now).is_some(),
+        };
+        let Some(topic) = self.topics.get_mut(&id) else { return };
+        let wanted = hidden && (topic.subscribed && !has_ended || !topic.outbox.is_empty());
         let changed = match wanted {
             true => self.slots.want(id, !topic.outbox.is_empty(), now),
             false => self.slots.leave(id, now),
@@ -604,7 +622,7 @@ impl State {
     pub(super) fn reschedule(&mut self, id: TopicId) {
         let Some(topic) = self.topics.get(&id) else { return };
         let session = topic.session.as_ref().and_then(Session::poll_timeout);
-        let live = topic.is_live();
+        let live = topic.is_live() || topic.keys.is_foreign_inbox();
         let outbox = match (topic.blocked.is_some(), live) {
             (true, _) => topic.blocked_until,
             (false, _) if topic.waits_for_handover => topic.outbox.poll_due(),
@@ -615,11 +633,24 @@ impl State {
                 blind.into_iter().chain(topic.outbox.poll_timeout(false)).min()
             }
         };
-        let redelivery = topic.redelivery.poll_timeout().filter(|_| live && !topic.look.holds_redelivery());
+        let redelivery =
+            topic.redelivery.poll_timeout().filter(|_| topic.is_live() && !topic.look.holds_redelivery());
         let refetch = self.refetch_due(id);
         let at = session.into_iter().chain(outbox).chain(redelivery).chain(topic.overdue_at).chain(refetch);
         let at = at.chain(topic.signals.poll_timeout()).chain(topic.look.poll_timeout()).min();
         self.schedule(id, at);
+    }
+
+    /// A topic that nothing is read of or sent to any more.
+    pub(super) fn drop_topic(
+        &mut self,
+        tx: &Tx<'_>,
+        now: Millis,
+        id: TopicId,
+        staged: &mut Vec<Output>,
+    ) -> Result<(), StoreError> {
+        tx.remove_topic(id)?;
+        self.leave_topic(tx, now, id, staged)
     }
 
     pub(super) fn schedule(&mut self, id: TopicId, at: Option<Millis>) {
@@ -642,6 +673,7 @@ impl Topic {
             tunnel: None,
             look: Look::default(),
             looked_through: Vec::new(),
+            asked: Vec::new(),
             before_reset: None,
             outbox: Outbox::default(),
             redelivery: receive::Redelivery::default(),

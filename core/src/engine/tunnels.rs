@@ -12,6 +12,11 @@ use crate::sync::session::{ConnId, Session};
 use crate::topic::TopicId;
 
 impl State {
+    /// Whether the server is not to see who reads.
+    pub(super) fn hides_reading(&self) -> bool {
+        self.network.as_ref().is_some_and(|network| network.hide_reading)
+    }
+
     /// The tunnel for a connection of the topic now; `None`: directly.
     pub(super) fn tunnel_for(&self, id: TopicId, now: Millis) -> Option<Tunnel> {
         let guards: Vec<NodeId> = self.routes.guards().nodes().collect();

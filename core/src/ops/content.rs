@@ -7,12 +7,12 @@ use thiserror::Error;
 
 use super::body::MAX_AUTH_HEADS;
 use super::epoch::EpochKeys;
-use super::handover::{KeyBundle, Rotation};
+use super::handover::{KeyBundle, Rotation, SessionId};
 use super::key_value::{KV_DELETE, KV_PUT, KeyValue};
-use super::membership::{Action, check_description, description};
+use super::membership::{Action, Hidden, check_description, description};
 use super::own::OwnDevices;
 use crate::cbor::{Fields, array, field, items, optional, text};
-use crate::identity::{Author, LogId, OperationId, bytes_id};
+use crate::identity::{Author, LogId, OperationId, ThreadId, bytes_id};
 use crate::limits::{
     MAX_COLLECTION, MAX_DESCRIPTION, MAX_DISPLAY_NAME, MAX_EMOJI, MAX_HANDED_KEYS, MAX_KEY, MAX_MENTIONS,
     MAX_REPLACED, MAX_ROTATION_ENDS, MAX_ROTATION_PARTS, MAX_TEXT, MAX_VALUE,
@@ -77,17 +77,40 @@ pub enum Content {
     EpochKeys(Box<EpochKeys>),
     /// A kind of a space's membership graph.
     Membership(Box<Action>),
-    /// `invite.claim`: somebody who is no member yet answers an invitation.
+    /// `invite.claim`, in a manager's inbox: somebody who is no member yet answers an invitation.
     InviteClaim {
         /// The operation that made the invitation.
         invite: OperationId,
         /// MAC with the invitation's token over who claims it ([`crate::space::claim_mac`]).
         mac: [u8; 32],
+        /// The space's log id.
+        space: LogId,
     },
-    /// `member.request`: somebody who is no member asks to be added.
+    /// `member.request`, in a manager's inbox: somebody who is no member asks to be added.
     JoinRequest {
         /// What they say, at most [`MAX_DESCRIPTION`] bytes.
         text: Option<String>,
+        /// The space's log id.
+        space: LogId,
+    },
+    /// `direct.request`, in an inbox: asks for a direct thread.
+    DirectRequest {
+        /// One half of the secret the thread's topic is derived from.
+        share: Hidden,
+        /// What they say, at most [`MAX_DESCRIPTION`] bytes.
+        text: Option<String>,
+    },
+    /// `direct.accept`, in the inbox of whoever asked.
+    DirectAccept {
+        /// Which thread.
+        thread: ThreadId,
+        /// The other half.
+        share: Hidden,
+    },
+    /// `direct.renew`, in an inbox: the sender cannot open what is sealed in a session; its peer begins another.
+    DirectRenew {
+        /// The session.
+        session: SessionId,
     },
     /// What a person's own devices say to each other.
     OwnDevices(Box<OwnDevices>),
@@ -125,13 +148,17 @@ impl fmt::Debug for Content {
                 name.len() + optional.iter().sum::<usize>()
             }
             Self::Membership(action) => action.text_len(),
-            Self::JoinRequest { text } => text.as_ref().map_or(0, String::len),
             Self::KeyValue(write) => write.text_len(),
+            Self::JoinRequest { text, .. } | Self::DirectRequest { text, .. } => {
+                text.as_ref().map_or(0, String::len)
+            }
             Self::MessageDelete { .. }
             | Self::RoomRotate(_)
             | Self::DeviceBundle(_)
             | Self::EpochKeys(_)
             | Self::InviteClaim { .. }
+            | Self::DirectAccept { .. }
+            | Self::DirectRenew { .. }
             | Self::ReadSet { .. }
             | Self::OwnDevices(_)
             | Self::Unknown { .. } => 0,
@@ -263,6 +290,9 @@ const DEVICE_BUNDLE: &str = "device.bundle";
 const INVITE_CLAIM: &str = "invite.claim";
 const MEMBER_REQUEST: &str = "member.request";
 const READ_SET: &str = "read.set";
+const DIRECT_REQUEST: &str = "direct.request";
+const DIRECT_ACCEPT: &str = "direct.accept";
+const DIRECT_RENEW: &str = "direct.renew";
 
 impl Content {
     /// The kind's name on the wire.
@@ -283,6 +313,9 @@ impl Content {
             Self::OwnDevices(said) => said.kind(),
             Self::ReadSet { .. } => READ_SET,
             Self::KeyValue(write) => write.kind(),
+            Self::DirectRequest { .. } => DIRECT_REQUEST,
+            Self::DirectAccept { .. } => DIRECT_ACCEPT,
+            Self::DirectRenew { .. } => DIRECT_RENEW,
             Self::Unknown { kind } => kind,
             Self::Malformed { kind, .. } => kind,
         }
@@ -305,11 +338,15 @@ impl Content {
             Self::RoomRotate(rotation) => rotation.check(),
             Self::EpochKeys(keys) => keys.check(),
             Self::Membership(action) => action.check(),
-            Self::JoinRequest { text } => check_description(text.as_deref()),
             Self::KeyValue(write) => write.check(),
+            Self::JoinRequest { text, .. } | Self::DirectRequest { text, .. } => {
+                check_description(text.as_deref())
+            }
             Self::MessageDelete { .. }
             | Self::DeviceBundle(_)
             | Self::InviteClaim { .. }
+            | Self::DirectAccept { .. }
+            | Self::DirectRenew { .. }
             | Self::ReadSet { .. }
             | Self::OwnDevices(_)
             | Self::Unknown { .. }
@@ -347,9 +384,22 @@ impl Content {
             Self::KeyValue(write) => return Some(write.payload()),
             Self::EpochKeys(keys) => return Some(keys.payload()),
             Self::Membership(action) => action.pairs(),
-            Self::InviteClaim { invite, mac } => vec![id(invite), (1, Value::from(*mac))],
-            Self::JoinRequest { text } => text.iter().map(|text| (0, Value::from(text))).collect(),
             Self::OwnDevices(said) => return Some(said.payload()),
+            Self::InviteClaim { invite, mac, space } => {
+                vec![id(invite), (1, Value::from(*mac)), (2, Value::from(space.0))]
+            }
+            Self::JoinRequest { text, space } => {
+                let text = text.iter().map(|text| (0, Value::from(text)));
+                text.chain([(1, Value::from(space.0))]).collect()
+            }
+            Self::DirectRequest { share, text } => {
+                let text = text.iter().map(|text| (1, Value::from(text)));
+                [(0, Value::from(share.0))].into_iter().chain(text).collect()
+            }
+            Self::DirectAccept { thread, share } => {
+                vec![(0, Value::from(thread.0)), (1, Value::from(share.0))]
+            }
+            Self::DirectRenew { session } => vec![(0, Value::from(session.0))],
             Self::ReadSet { log, message } => vec![(0, Value::from(log.0)), (1, Value::from(message.0))],
             Self::Unknown { .. } | Self::Malformed { .. } => return None,
         };
@@ -376,9 +426,13 @@ impl Content {
             }
             DEVICE_BUNDLE => (DEVICE_BUNDLE, KeyBundle::from_payload(&payload).map(Self::DeviceBundle)),
             INVITE_CLAIM => (INVITE_CLAIM, payload.invite_claim()),
-            MEMBER_REQUEST => {
-                (MEMBER_REQUEST, description(&payload, 0).map(|text| Self::JoinRequest { text }))
-            }
+            MEMBER_REQUEST => (MEMBER_REQUEST, payload.join_request()),
+            DIRECT_REQUEST => (DIRECT_REQUEST, payload.direct_request()),
+            DIRECT_ACCEPT => (DIRECT_ACCEPT, payload.direct_accept()),
+            DIRECT_RENEW => (
+                DIRECT_RENEW,
+                payload.required(0, array).map(|id| Self::DirectRenew { session: SessionId(id) }),
+            ),
             READ_SET => (READ_SET, payload.read_set()),
             KV_PUT => (KV_PUT, key_value(KeyValue::put_from(&payload))),
             KV_DELETE => (KV_DELETE, key_value(KeyValue::delete_from(&payload))),
@@ -425,7 +479,22 @@ impl<'v, 'a> Payload<'v, 'a> {
     }
 
     fn invite_claim(&self) -> Result<Content, Flaw> {
-        Ok(Content::InviteClaim { invite: self.id(0)?, mac: self.required(1, array)? })
+        let space = self.required(2, array).map(LogId)?;
+        Ok(Content::InviteClaim { invite: self.id(0)?, mac: self.required(1, array)?, space })
+    }
+
+    fn join_request(&self) -> Result<Content, Flaw> {
+        Ok(Content::JoinRequest { text: description(self, 0)?, space: self.required(1, array).map(LogId)? })
+    }
+
+    fn direct_request(&self) -> Result<Content, Flaw> {
+        let share = self.required(0, array).map(Hidden)?;
+        Ok(Content::DirectRequest { share, text: description(self, 1)? })
+    }
+
+    fn direct_accept(&self) -> Result<Content, Flaw> {
+        let thread = self.required(0, array).map(ThreadId)?;
+        Ok(Content::DirectAccept { thread, share: self.required(1, array).map(Hidden)? })
     }
 
     fn read_set(&self) -> Result<Content, Flaw> {

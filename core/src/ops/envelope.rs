@@ -246,6 +246,9 @@ pub enum SealError {
         /// Header and body together.
         len: usize,
     },
+    /// In this topic an envelope is made once, by the operation's author, and kept.
+    #[error("envelopes of inboxes and direct threads are made once, for one device")]
+    OnceOnly,
 }
 
 /// An envelope gives no operation in this topic. Except for [`EnvelopeError::NoKey`], which may end when a key

@@ -80,6 +80,8 @@ pub struct KeyBundle {
     pub signature: [u8; 64],
     /// Not to be used from this instant on.
     pub expires: Millis,
+    /// The write seed of the device's inbox, where it has one.
+    pub inbox: Option<[u8; 32]>,
 }
 
 impl fmt::Debug for KeyBundle {
@@ -90,12 +92,14 @@ impl fmt::Debug for KeyBundle {
 
 impl KeyBundle {
     pub(super) fn payload(&self) -> Value<'static> {
-        Value::from(Map::from_pairs([
+        let mut pairs = vec![
             (0, Value::from(self.identity)),
             (1, Value::from(self.prekey)),
             (2, Value::from(self.signature)),
             (3, Value::from(self.expires.0)),
-        ]))
+        ];
+        pairs.extend(self.inbox.map(|seed| (4, Value::from(seed))));
+        Value::from(Map::from_pairs(pairs))
     }
 
     pub(super) fn from_payload(payload: &Payload<'_, '_>) -> Result<Self, Flaw> {
@@ -104,6 +108,7 @@ impl KeyBundle {
             prekey: payload.required(1, array)?,
             signature: payload.required(2, array)?,
             expires: Millis(payload.required(3, unsigned)?),
+            inbox: payload.optional(4, array)?,
         })
     }
 }

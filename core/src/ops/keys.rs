@@ -4,6 +4,7 @@ use std::collections::HashMap;
 use std::fmt;
 use std::sync::Arc;
 
+use super::create::DeviceKey;
 use super::envelope::{
     EnvelopeError, KeyId, OpenedEnvelope, SealError, SealKeys, Sealed, encode_plain, open_plain,
 };
@@ -20,8 +21,26 @@ struct Inner {
     epoch: u32,
     write_vk: WriteVerifyingKey,
     write: Option<WriteKey>,
-    /// `None` for a public topic.
-    seal: Option<SealKeys>,
+    sealing: Sealing,
+}
+
+/// How a topic's envelopes are sealed.
+#[derive(Clone)]
+pub(super) enum Sealing {
+    /// With the topic's secret (03).
+    Topic(Arc<SealKeys>),
+    /// Not at all (00).
+    Plain,
+    /// To the device whose inbox it is (01): this one, where its key is given.
+    Inbox(Option<Arc<DeviceKey>>),
+    /// Over two-party sessions (04).
+    Direct,
+}
+
+impl Sealing {
+    pub(super) fn topic(secret: &[u8; 32], topic: &TopicId) -> Self {
+        Self::Topic(Arc::new(SealKeys::derive(secret, topic)))
+    }
 }
 
 impl TopicKeys {
@@ -30,11 +49,47 @@ impl TopicKeys {
         epoch: u32,
         write_vk: WriteVerifyingKey,
         write: Option<WriteKey>,
-        secret: Option<&[u8; 32]>,
+        sealing: Sealing,
     ) -> Self {
-        let topic = TopicId::of(&write_vk);
-        let seal = secret.map(|secret| SealKeys::derive(secret, &topic));
-        Self(Arc::new(Inner { topic, log, epoch, write_vk, write, seal }))
+        Self(Arc::new(Inner { topic: TopicId::of(&write_vk), log, epoch, write_vk, write, sealing }))
+    }
+
+    /// The same of this device's own inbox: what stands there opens.
+    pub(crate) fn own_inbox(&self, device: &DeviceKey) -> Self {
+        let Inner { topic, log, epoch, write_vk, write, .. } = &*self.0;
+        let (topic, log, epoch, write_vk, write) = (*topic, *log, *epoch, *write_vk, write.clone());
+        let sealing = Sealing::Inbox(Some(Arc::new(device.clone())));
+        Self(Arc::new(Inner { topic, log, epoch, write_vk, write, sealing }))
+    }
+
+    /// Whether it is some device's inbox.
+    pub fn is_inbox(&self) -> bool {
+        matches!(self.0.sealing, Sealing::Inbox(_))
+    }
+
+    /// This device, where the topic is its own inbox.
+    pub(crate) fn inbox_of(&self) -> Option<&DeviceKey> {
+        match &self.0.sealing {
+            Sealing::Inbox(device) => device.as_deref(),
+            Sealing::Topic(_) | Sealing::Plain | Sealing::Direct => None,
+        }
+    }
+
+    /// Whether it is another device's inbox: written to, never read.
+    pub fn is_foreign_inbox(&self) -> bool {
+        matches!(self.0.sealing, Sealing::Inbox(None))
+    }
+
+    /// Whether it is the topic of a direct thread.
+    pub fn is_direct(&self) -> bool {
+        matches!(self.0.sealing, Sealing::Direct)
+    }
+
+    fn seal_keys(&self) -> Option<&SealKeys> {
+        match &self.0.sealing {
+            Sealing::Topic(keys) => Some(keys),
+            Sealing::Plain | Sealing::Inbox(_) | Sealing::Direct => None,
+        }
     }
 
     /// Where the conversation lives now.
@@ -64,36 +119,47 @@ impl TopicKeys {
 
     /// Whether everyone can read the topic.
     pub fn is_public(&self) -> bool {
-        self.0.seal.is_none()
+        matches!(self.0.sealing, Sealing::Plain)
     }
 
     /// Whether these are the same topic's keys, the right to write aside: one conversation, one epoch, one secret.
     pub fn agrees_with(&self, other: &Self) -> bool {
-        let sealing = match (&self.0.seal, &other.0.seal) {
-            (Some(ours), Some(theirs)) => ours.is_same(theirs),
-            (ours, theirs) => ours.is_none() && theirs.is_none(),
+        let sealing = match (&self.0.sealing, &other.0.sealing) {
+            (Sealing::Topic(ours), Sealing::Topic(theirs)) => ours.is_same(theirs),
+            (Sealing::Plain, Sealing::Plain)
+            | (Sealing::Inbox(_), Sealing::Inbox(_))
+            | (Sealing::Direct, Sealing::Direct) => true,
+            _ => false,
         };
         sealing && (self.topic(), self.log(), self.epoch()) == (other.topic(), other.log(), other.epoch())
     }
 
     /// The name of the sealing key; `None` for a public topic.
     pub fn key_id(&self) -> Option<KeyId> {
-        self.0.seal.as_ref().map(|seal| seal.id)
+        self.seal_keys().map(|seal| seal.id)
     }
 
     /// Puts an operation into this topic's envelope. Deterministic: every member gets the same bytes.
+    ///
+    /// # Errors
+    /// The envelope would be too large; in inboxes and direct threads: each is made once, by its author.
     pub fn seal(&self, header: &[u8], body: &[u8]) -> Result<Vec<u8>, SealError> {
-        match &self.0.seal {
-            Some(keys) => keys.seal(&self.0.topic, header, body),
-            None => encode_plain(header, body),
+        match &self.0.sealing {
+            Sealing::Topic(keys) => keys.seal(&self.0.topic, header, body),
+            Sealing::Plain => encode_plain(header, body),
+            Sealing::Inbox(_) | Sealing::Direct => Err(SealError::OnceOnly),
         }
     }
 
     /// Takes an operation out of this topic's envelope; it is not verified yet.
     pub fn open(&self, envelope: &[u8]) -> Result<OpenedEnvelope, EnvelopeError> {
-        match &self.0.seal {
-            Some(keys) => keys.open(&self.0.topic, &Sealed::parse(envelope)?),
-            None => open_plain(envelope),
+        match &self.0.sealing {
+            Sealing::Topic(keys) => keys.open(&self.0.topic, &Sealed::parse(envelope)?),
+            Sealing::Plain => open_plain(envelope),
+            // They are opened where the device's key, or the sessions, are.
+            Sealing::Inbox(_) | Sealing::Direct => {
+                Err(EnvelopeError::WrongKind { found: envelope.first().copied().unwrap_or_default() })
+            }
         }
     }
 }

@@ -11,7 +11,7 @@ use thiserror::Error;
 use zeroize::{Zeroize, ZeroizeOnDrop, Zeroizing};
 
 use super::epoch::EpochKeys;
-use super::keys::TopicKeys;
+use super::keys::{Sealing, TopicKeys};
 use super::membership::Hidden;
 use crate::codec::{DecodeError, Reader};
 use crate::entropy::{Entropy, EntropyError};
@@ -28,6 +28,9 @@ const PRIVATE_WRITE: u8 = 1;
 const PRIVATE_READ: u8 = 2;
 const PUBLIC_WRITE: u8 = 3;
 const PUBLIC_READ: u8 = 4;
+/// Kept by devices for themselves, never handed over.
+const INBOX: u8 = 5;
+const DIRECT: u8 = 6;
 
 /// What it takes to open a topic: read it, and write to it when the ticket says so.
 #[derive(Clone)]
@@ -35,8 +38,15 @@ pub struct Ticket {
     log: LogId,
     epoch: u32,
     access: Access,
-    /// `None` for a public topic.
-    secret: Option<Secret>,
+    kind: Kind,
+}
+
+#[derive(Clone)]
+enum Kind {
+    Private(Secret),
+    Public,
+    Inbox,
+    Direct,
 }
 
 #[derive(Clone)]
@@ -61,7 +71,7 @@ impl Ticket {
         // By reference: what is moved out of `random` would not be wiped.
         let [log, seed, secret] = &*random;
         let access = Access::Write(WriteKey::from_seed(*seed));
-        Ok(Self { log: LogId(*log), epoch: 0, access, secret: Some(Secret(*secret)) })
+        Ok(Self { log: LogId(*log), epoch: 0, access, kind: Kind::Private(Secret(*secret)) })
     }
 
     /// A fresh public topic: a random write seed; the log id is the topic id.
@@ -69,12 +79,22 @@ impl Ticket {
         let mut seed = Zeroizing::new([0; 32]);
         entropy.fill(&mut *seed)?;
         let key = WriteKey::from_seed(*seed);
-        Ok(Self { log: LogId(key.topic().0), epoch: 0, access: Access::Write(key), secret: None })
+        Ok(Self { log: LogId(key.topic().0), epoch: 0, access: Access::Write(key), kind: Kind::Public })
     }
 
     /// A private topic from its parts (a room's next epoch, a welcome).
     pub const fn private(log: LogId, epoch: u32, write: WriteKey, secret: [u8; 32]) -> Self {
-        Self { log, epoch, access: Access::Write(write), secret: Some(Secret(secret)) }
+        Self { log, epoch, access: Access::Write(write), kind: Kind::Private(Secret(secret)) }
+    }
+
+    /// An inbox: what stands there is sealed to the key of the device it belongs to. Its log id is its topic id.
+    pub fn inbox(write: WriteKey) -> Self {
+        Self { log: LogId(write.topic().0), epoch: 0, access: Access::Write(write), kind: Kind::Inbox }
+    }
+
+    /// The topic of a direct thread: what stands there is sealed over two-party sessions.
+    pub const fn direct(log: LogId, write: WriteKey) -> Self {
+        Self { log, epoch: 0, access: Access::Write(write), kind: Kind::Direct }
     }
 
     /// What reads an epoch that is over (`key.past`).
@@ -88,13 +108,14 @@ impl Ticket {
         if epoch == u32::MAX {
             Err(TicketError::Epoch)
         } else {
-            Ok(Self { log, epoch, access, secret: Some(Secret(secret)) })
+            Ok(Self { log, epoch, access, kind: Kind::Private(Secret(secret)) })
         }
     }
 
-    /// What `key.past` says of this epoch; `None` for a public topic.
+    /// What `key.past` says of this epoch; `None` where no secret opens it.
     pub(crate) fn as_past(&self) -> Option<EpochKeys> {
-        let secret = Hidden(self.secret.as_ref()?.0);
+        let Kind::Private(secret) = &self.kind else { return None };
+        let secret = Hidden(secret.0);
         Some(EpochKeys::Past { epoch: self.epoch, write: self.write_verifying_key().0, secret })
     }
 
@@ -104,7 +125,8 @@ impl Ticket {
     /// A public topic, or one at the last epoch, has none.
     pub fn next_epoch(&self, entropy: &mut dyn Entropy) -> Result<Self, NextEpochError> {
         let epoch = self.epoch.checked_add(1).filter(|&epoch| epoch < u32::MAX);
-        let epoch = epoch.filter(|_| !self.is_public()).ok_or(NextEpochError::None)?;
+        let private = matches!(self.kind, Kind::Private(_));
+        let epoch = epoch.filter(|_| private).ok_or(NextEpochError::None)?;
         let fresh = Self::generate_private(entropy)?;
         Ok(Self { log: self.log, epoch, ..fresh })
     }
@@ -122,7 +144,7 @@ impl Ticket {
     /// it is worth nothing under another name or in another log.
     pub(crate) fn commitment(&self, rotator: &Author) -> [u8; 32] {
         let mut hasher = blake3::Hasher::new_derive_key("delta epoch commitment v1");
-        hasher.update(self.secret.as_ref().map_or(&[], |secret| &secret.0[..]));
+        hasher.update(self.secret().map_or(&[], |secret| &secret[..]));
         hasher.update(&self.topic().0).update(&self.log.0).update(&self.epoch.to_be_bytes());
         *hasher.update(&rotator.0).finalize().as_bytes()
     }
@@ -144,6 +166,15 @@ impl Ticket {
 
     /// Reads a ticket's text. Nothing but the one canonical text of a ticket is accepted.
     pub fn parse(text: &str) -> Result<Self, TicketError> {
+        Self::from_bytes(&Self::decode(text)?)
+    }
+
+    /// Reads what this device has written for itself: tickets of inboxes and direct threads, too.
+    pub(crate) fn parse_own(text: &str) -> Result<Self, TicketError> {
+        Self::from_own_bytes(&Self::decode(text)?)
+    }
+
+    fn decode(text: &str) -> Result<Zeroizing<Vec<u8>>, TicketError> {
         if text.len() != TEXT_LEN {
             return Err(TicketError::Length { found: text.len() });
         }
@@ -152,10 +183,17 @@ impl Ticket {
         if Zeroizing::new(z32::encode(&bytes)).as_str() != text {
             return Err(TicketError::UnusedBits);
         }
-        Self::from_bytes(&bytes)
+        Ok(bytes)
     }
 
     pub(crate) fn from_bytes(bytes: &[u8]) -> Result<Self, TicketError> {
+        match bytes.first() {
+            Some(&found @ (INBOX | DIRECT)) => Err(TicketError::Version { found }),
+            _ => Self::from_own_bytes(bytes),
+        }
+    }
+
+    fn from_own_bytes(bytes: &[u8]) -> Result<Self, TicketError> {
         let mut reader = Reader::new(bytes);
         let version = reader.u8("version")?;
         let log = LogId(reader.array("log_id")?);
@@ -169,34 +207,59 @@ impl Ticket {
         }
 
         let access = match version {
-            PRIVATE_WRITE | PUBLIC_WRITE => Access::Write(WriteKey::from_seed(*write)),
+            PRIVATE_WRITE | PUBLIC_WRITE | INBOX | DIRECT => Access::Write(WriteKey::from_seed(*write)),
             PRIVATE_READ | PUBLIC_READ => Access::Read(checked_key(*write)?),
             _ => return Err(TicketError::Version { found: version }),
         };
-        let mut ticket = Self { log, epoch, access, secret: None };
-        if matches!(version, PRIVATE_WRITE | PRIVATE_READ) {
-            ticket.secret = Some(secret);
-        } else if secret.0 != [0; 32] || epoch != 0 || log.0 != ticket.topic().0 {
-            return Err(TicketError::Public);
+        let bare = secret.0 == [0; 32] && epoch == 0;
+        let kind = match version {
+            PRIVATE_WRITE | PRIVATE_READ => Kind::Private(secret),
+            INBOX => Kind::Inbox,
+            DIRECT => Kind::Direct,
+            _ => Kind::Public,
+        };
+        let ticket = Self { log, epoch, access, kind };
+        let named = log.0 == ticket.topic().0;
+        match ticket.kind {
+            Kind::Public | Kind::Inbox if !(bare && named) => Err(TicketError::Public),
+            Kind::Direct if !bare => Err(TicketError::Public),
+            _ => Ok(ticket),
         }
-        Ok(ticket)
+    }
+
+    /// Whether it is a device's note to itself, of its inbox or a direct thread: another device can do nothing with it.
+    pub const fn is_of_one_device(&self) -> bool {
+        matches!(self.kind, Kind::Inbox | Kind::Direct)
+    }
+
+    const fn version(&self) -> u8 {
+        match (&self.access, &self.kind) {
+            (Access::Write(_), Kind::Private(_)) => PRIVATE_WRITE,
+            (Access::Read(_), Kind::Private(_)) => PRIVATE_READ,
+            (Access::Write(_), Kind::Public) => PUBLIC_WRITE,
+            (Access::Read(_), Kind::Public) => PUBLIC_READ,
+            (_, Kind::Inbox) => INBOX,
+            (_, Kind::Direct) => DIRECT,
+        }
+    }
+
+    const fn secret(&self) -> Option<&[u8; 32]> {
+        match &self.kind {
+            Kind::Private(secret) => Some(&secret.0),
+            Kind::Public | Kind::Inbox | Kind::Direct => None,
+        }
     }
 
     pub(crate) fn to_bytes(&self) -> Zeroizing<Vec<u8>> {
         let mut bytes = Zeroizing::new(Vec::with_capacity(LEN));
-        bytes.push(match (&self.access, self.is_public()) {
-            (Access::Write(_), false) => PRIVATE_WRITE,
-            (Access::Read(_), false) => PRIVATE_READ,
-            (Access::Write(_), true) => PUBLIC_WRITE,
-            (Access::Read(_), true) => PUBLIC_READ,
-        });
+        bytes.push(self.version());
         bytes.extend_from_slice(&self.log.0);
         bytes.extend_from_slice(&self.epoch.to_be_bytes());
         bytes.extend_from_slice(match &self.access {
             Access::Write(key) => key.seed(),
             Access::Read(key) => &key.0,
         });
-        bytes.extend_from_slice(self.secret.as_ref().map_or(&[0; 32], |secret| &secret.0));
+        bytes.extend_from_slice(self.secret().unwrap_or(&[0; 32]));
         bytes
     }
 
@@ -223,7 +286,7 @@ impl Ticket {
 
     /// Whether everyone who knows the topic id can read it.
     pub const fn is_public(&self) -> bool {
-        self.secret.is_none()
+        matches!(self.kind, Kind::Public)
     }
 
     /// Whether the ticket allows writing.
@@ -245,8 +308,16 @@ impl Ticket {
             Access::Write(key) => Some(key.clone()),
             Access::Read(_) => None,
         };
-        let secret = self.secret.as_ref().map(|secret| &secret.0);
-        TopicKeys::new(self.log, self.epoch, self.write_verifying_key(), write, secret)
+        let (vk, sealing) = (
+            self.write_verifying_key(),
+            match &self.kind {
+                Kind::Private(secret) => Sealing::topic(&secret.0, &self.topic()),
+                Kind::Public => Sealing::Plain,
+                Kind::Inbox => Sealing::Inbox(None),
+                Kind::Direct => Sealing::Direct,
+            },
+        );
+        TopicKeys::new(self.log, self.epoch, vk, write, sealing)
     }
 }
 

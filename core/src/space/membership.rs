@@ -407,17 +407,18 @@ impl Membership {
         self.answered.contains(&claim)
     }
 
-    /// What let somebody in or out: after it, what was claimed before is over.
-    pub fn came_and_went(&self, who: Identity) -> Vec<OperationId> {
-        let about = self.graph.nodes.iter().filter(|(_, node)| match &node.action {
+    /// Whether somebody was let in, or out, by what these heads do not know of: what was claimed with them is over.
+    pub fn came_or_went_since(&self, who: Identity, heads: &[OperationId]) -> bool {
+        let ends: Vec<_> = self.ends.iter().copied().collect();
+        let about = |node: &super::graph::Node| match &node.action {
             _ if node.verdict != Verdict::Accepted => false,
             Some(Action::Add { member, .. } | Action::Remove { member } | Action::Ban { member, .. }) => {
                 *member == who
             }
             Some(Action::Leave) => node.identity == who,
             _ => false,
-        });
-        about.map(|(id, _)| *id).collect()
+        };
+        self.graph.since(heads, &ends).iter().any(|id| self.graph.nodes.get(id).is_some_and(about))
     }
 
     /// What was accepted since this was asked last.

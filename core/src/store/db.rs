@@ -1,6 +1,6 @@
 //! One SQLite connection: every statement is cached, every error names the file.
 
-use std::cell::RefCell;
+use std::cell::{Cell, RefCell};
 use std::fmt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -11,7 +11,7 @@ use rusqlite::{CachedStatement, Connection, OpenFlags, OptionalExtension, Params
 use super::error::StoreError;
 use super::pending::PendingLimits;
 use super::spaces::Spaces;
-use crate::identity::Millis;
+use crate::identity::{Author, Millis};
 
 /// A connection to the device database and every query on it. [`super::Store`], [`super::Tx`] and
 /// [`super::Reader`] all dereference to it: what they add is who may write.
@@ -22,6 +22,8 @@ pub struct Db {
     pub(super) pending: PendingLimits,
     /// What the writer knows of spaces.
     pub(super) spaces: RefCell<Spaces>,
+    /// Whose database it is: claims and requests count in this device's inbox.
+    pub(super) device: Cell<Option<Author>>,
 }
 
 /// The file behind a connection, or the name of a database that lives in memory.
@@ -63,7 +65,18 @@ impl Db {
         // Without it a statement near a partial index is compiled again whenever a value is bound to it.
         conn.set_db_config(DbConfig::SQLITE_DBCONFIG_ENABLE_QPSG, true).map_err(fail)?;
         conn.busy_timeout(std::time::Duration::from_millis(BUSY_MS)).map_err(fail)?;
-        Ok(Self { conn, file: file.clone(), pending: PendingLimits::default(), spaces: RefCell::default() })
+        Ok(Self {
+            conn,
+            file: file.clone(),
+            pending: PendingLimits::default(),
+            spaces: RefCell::default(),
+            device: Cell::default(),
+        })
+    }
+
+    /// Says whose database it is.
+    pub(crate) fn set_device(&self, device: Author) {
+        self.device.set(Some(device));
     }
 
     pub(super) fn file(&self) -> &DbFile {

@@ -289,7 +289,8 @@ impl Tx<'_> {
     /// Forgets this device's X25519 secrets and sessions: another copy of the database goes on with them.
     pub fn forget_sessions(&self) -> Result<(), StoreError> {
         self.run("DELETE FROM setting WHERE name = ?1", [DEVICE_SECRETS])?;
-        self.run("DELETE FROM two_party", []).map(drop)
+        self.run("DELETE FROM two_party", [])?;
+        self.forget_inboxes()
     }
 
     /// Keeps a device's bundle, if it is good for longer than the one before; one that claims more than any may gives

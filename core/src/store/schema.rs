@@ -18,6 +18,7 @@ pub(super) const MIGRATIONS: &[&str] = &[
     include_str!("../../../migrations/0008_devices.sql"),
     include_str!("../../../migrations/0009_reading.sql"),
     include_str!("../../../migrations/0010_epoch_keys.sql"),
+    include_str!("../../../migrations/0011_inbox.sql"),
 ];
 
 /// The newest schema version.

@@ -12,7 +12,7 @@ use super::operations::Entry as RowEntry;
 use super::read_model::StoredFact;
 use super::tx::Tx;
 use crate::identity::{Author, Identity, LogId, OperationId};
-use crate::ops::{Action, Body, Content, FAMILIES, Ticket, peek, space_id};
+use crate::ops::{Action, Body, Content, FAMILIES, Ticket, inbox_log, peek, space_id};
 use crate::projector::{Aggregate, Change, Fact, Said};
 use crate::space::{Entry, Judgement, Membership, Statement, Verdict};
 use crate::topic::WriteKey;
@@ -147,6 +147,10 @@ impl Tx<'_> {
             let identity = self.told(&log, author)?.unwrap_or_else(|| author.into());
             return Ok(Judged::Counts { manager: false, identity });
         };
+        if let Some(space) = self.put_request(fact, body)? {
+            self.spaces.borrow_mut().news.insert(space);
+            return Ok(Judged::Taken(Some(Change::new(space, Aggregate::Member, vec![author.0]))));
+        }
         let Some(Belongs { space, room }) = self.belongs(&log)? else {
             if founds(author, log, seq_num, body) {
                 self.found(log)?;
@@ -158,16 +162,10 @@ impl Tx<'_> {
                 None => anywhere(),
             };
         };
-        if !room {
-            if let Some(entry) = graph_entry(id, author, seq_num, body) {
-                self.graph(space, |graph| graph.insert(entry))?;
-                self.follow(space)?;
-                return Ok(Judged::Taken(None));
-            }
-            if self.put_request(space, fact, body)? {
-                self.spaces.borrow_mut().news.insert(space);
-                return Ok(Judged::Taken(Some(Change::new(log, Aggregate::Member, vec![author.0]))));
-            }
+        if !room && let Some(entry) = graph_entry(id, author, seq_num, body) {
+            self.graph(space, |graph| graph.insert(entry))?;
+            self.follow(space)?;
+            return Ok(Judged::Taken(None));
         }
         // Only managers move a room to its next topic, and hand on its keys, also of one that takes no messages.
         let needs_manager = is_for_managers(&body.content);
@@ -217,18 +215,23 @@ impl Tx<'_> {
         Ok(Judged::Waits)
     }
 
-    fn put_request(&self, space: LogId, fact: &Fact<'_>, body: &Body) -> Result<bool, StoreError> {
-        let (invite, mac, text) = match &body.content {
-            Content::InviteClaim { invite, mac } => (Some(invite.0), Some(*mac), None),
-            Content::JoinRequest { text } => (None, None, text.as_deref()),
-            _ => return Ok(false),
+    /// Claims and requests stand in inboxes: in the log of whoever asks and this device. Elsewhere they say nothing.
+    fn put_request(&self, fact: &Fact<'_>, body: &Body) -> Result<Option<LogId>, StoreError> {
+        let (space, invite, mac, text) = match &body.content {
+            Content::InviteClaim { invite, mac, space } => (*space, Some(invite.0), Some(*mac), None),
+            Content::JoinRequest { text, space } => (*space, None, None, text.as_deref()),
+            _ => return Ok(None),
         };
+        let Some(device) = self.device.get() else { return Ok(None) };
+        if fact.author != device && fact.log != inbox_log(&fact.author, &device) {
+            return Ok(None);
+        }
         self.run(
             "INSERT INTO request (space, id, author, invite, mac, text) VALUES (?1, ?2, ?3, ?4, ?5, ?6)
              ON CONFLICT DO NOTHING",
             params![space.0, fact.id.0, fact.author.0, invite, mac, text],
         )?;
-        Ok(true)
+        Ok(Some(space))
     }
 
     /// A log turns out to be a space: all that is stored of it is judged.

@@ -63,7 +63,7 @@ impl Db {
 
     fn parse_ticket(&self, row: RawTopic) -> Result<TopicRow, StoreError> {
         let RawTopic { topic, ticket, subscribed, added, cursor } = row;
-        let parsed = std::str::from_utf8(&ticket).ok().and_then(|text| Ticket::parse(text).ok());
+        let parsed = std::str::from_utf8(&ticket).ok().and_then(|text| Ticket::parse_own(text).ok());
         let Some(ticket) = parsed.filter(|ticket| ticket.topic() == topic) else {
             let detail = format!("the ticket of topic {topic} does not parse");
             return Err(StoreError::Corrupt { path: self.file().path(), detail });

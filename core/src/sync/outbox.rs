@@ -117,6 +117,8 @@ struct Row {
     place: Place,
     /// It may have arrived, and was not looked for since.
     unlooked: bool,
+    /// An entry relay said that it has it, or an earlier process may have heard so.
+    taken: bool,
     /// Paths of earlier attempts, the latest last.
     used: Vec<Path>,
 }
@@ -165,7 +167,8 @@ impl Outbox {
         let place = Place::Waiting(row.not_before);
         // What was sent before this process began may have arrived.
         let (tries, unlooked) = (row.tries, row.tries > 0);
-        self.rows.insert(row.id, Row { len: row.len, tries, place, unlooked, used: Vec::new() });
+        self.rows
+            .insert(row.id, Row { len: row.len, tries, place, unlooked, taken: tries > 0, used: Vec::new() });
     }
 
     /// The row whose envelope has this hash.
@@ -225,6 +228,15 @@ impl Outbox {
     /// Whether a row could go again, but for the question whether it has arrived.
     pub fn wants_look(&self, now: Millis) -> bool {
         self.due_again(now).any(|id| self.is_unlooked(id))
+    }
+
+    /// The envelopes that wait for a further attempt, oldest first, at most so many.
+    pub fn tried(&self, limit: usize) -> Vec<EnvelopeHash> {
+        let mut ids: Vec<RowId> = self.again.iter().map(|(_, id)| *id).collect();
+        ids.sort_unstable();
+        ids.truncate(limit);
+        let of = |id: &RowId| self.by_hash.iter().find(|(_, row)| *row == id).map(|(hash, _)| *hash);
+        ids.iter().filter_map(of).collect()
     }
 
     /// All that waits for a further attempt is being looked for.
@@ -293,7 +305,18 @@ impl Outbox {
             self.due.remove(&(entry.due, attempt));
             (entry.sent_at, entry.due) = (now, now.plus(entry.echo_timeout_ms));
             self.due.insert((entry.due, attempt));
+            for id in &entry.rows {
+                if let Some(row) = self.rows.get_mut(id) {
+                    row.taken = true;
+                }
+            }
         }
+    }
+
+    /// Rows that wait to be sent and that no relay ever took.
+    pub fn untaken(&self) -> usize {
+        let waiting = |row: &&Row| matches!(row.place, Place::Waiting(_)) && !row.taken;
+        self.rows.values().filter(waiting).count()
     }
 
     /// The envelope with this hash stands in the topic log: its row is done.

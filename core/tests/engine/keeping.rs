@@ -13,7 +13,7 @@ use delta_core::ops::{
 use delta_core::store::{Page, RoomState, Store, StoreOptions};
 use delta_core::topic::TopicId;
 
-use crate::rotation::{Net, Peer, run};
+use crate::net::{Net, Peer, run};
 use crate::support::Writer;
 
 mod handing;
@@ -26,8 +26,8 @@ struct Town {
     room: LogId,
 }
 
-fn alone(seed: u8) -> Peer {
-    Peer::alone(seed, Store::in_memory().unwrap())
+fn alone(net: &mut Net, seed: u8) -> Peer {
+    Peer::with_inbox(net, seed, Store::in_memory().unwrap())
 }
 
 fn opened(reply: Reply) -> (LogId, TopicId) {
@@ -40,11 +40,12 @@ fn opened(reply: Reply) -> (LogId, TopicId) {
 impl Town {
     /// With so many more writers.
     fn new(others: u8, history: bool) -> Self {
-        Self::with(alone(1), others, history)
+        Self::with(Store::in_memory().unwrap(), others, history)
     }
 
-    fn with(mut first: Peer, others: u8, history: bool) -> Self {
+    fn with(store: Store, others: u8, history: bool) -> Self {
         let mut net = Net::new();
+        let mut first = Peer::with_inbox(&mut net, 1, store);
         let about = SpaceText { name: "Town".into(), history, ..SpaceText::default() };
         let (space, _) = opened(first.command(&mut net, Command::CreateSpace { about }).unwrap());
         let about = RoomText { name: "Square".into(), ..RoomText::default() };
@@ -63,7 +64,7 @@ impl Town {
         let (space, level) = (self.space, Level::Write);
         let invite = Command::CreateInvite { space, level, expires: None, once: true };
         let Reply::Invite(invite) = self.people[0].command(&mut self.net, invite).unwrap() else { panic!() };
-        let mut peer = alone(seed);
+        let mut peer = alone(&mut self.net, seed);
         peer.device.now = self.people[0].device.now;
         peer.command(&mut self.net, Command::AcceptInvite { invite }).unwrap();
         self.people.push(peer);
@@ -76,7 +77,7 @@ impl Town {
     /// Somebody's second device, which is told of everything by the first one.
     fn pair(&mut self, who: usize, seed: u8) -> usize {
         let identity = IdentityKey::from_seed(&[self.seed(who); 32]);
-        let mut peer = alone(seed);
+        let mut peer = alone(&mut self.net, seed);
         peer.device.now = self.people[who].device.now;
         let certificate = Certificate::sign(&identity, peer.author(), peer.device.now);
         let mut own = |peer: &mut Peer, ticket| {
@@ -392,15 +393,16 @@ fn a_removal_made_offline_is_followed_by_its_rotation_after_a_restart() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("device.db");
     let store = || Store::open(&path, StoreOptions::default()).unwrap();
-    let mut town = Town::with(Peer::alone(1, store()), 2, true);
+    let mut town = Town::with(store(), 2, true);
     let manager = &mut town.people[0];
     (manager.hold, manager.idle) = (true, true);
     town.remove(0, 2);
     assert_eq!(town.people[0].unsealed.len(), 1, "the keys were to be sealed, and never were");
     let now = town.people[0].device.now;
-    let old = std::mem::replace(&mut town.people[0], alone(99));
+    let nobody = alone(&mut town.net, 99);
+    let old = std::mem::replace(&mut town.people[0], nobody);
     old.device.engine.close().unwrap();
-    let mut again = Peer::alone(1, store());
+    let mut again = Peer::with_inbox(&mut town.net, 1, store());
     again.device.now = now;
     town.people[0] = again;
     town.follow(0);
@@ -446,7 +448,7 @@ fn a_topic_that_ended_is_read_again_on_one_day_of_seven() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("device.db");
     let store = || Store::open(&path, StoreOptions::default()).unwrap();
-    let mut town = Town::with(Peer::alone(1, store()), 1, true);
+    let mut town = Town::with(store(), 1, true);
     town.remove(0, 1);
     town.settle();
     let room = town.people[0].reader().topics_of_log(town.room).unwrap();
@@ -454,9 +456,10 @@ fn a_topic_that_ended_is_read_again_on_one_day_of_seven() {
     let mut days = Vec::new();
     for _ in 0..14 {
         let now = town.people[0].device.now.plus(24 * 3_600_000);
-        let old = std::mem::replace(&mut town.people[0], alone(99));
+        let nobody = alone(&mut town.net, 99);
+        let old = std::mem::replace(&mut town.people[0], nobody);
         old.device.engine.close().unwrap();
-        let mut again = Peer::alone(1, store());
+        let mut again = Peer::with_inbox(&mut town.net, 1, store());
         again.device.now = now;
         town.people[0] = again;
         town.follow(0);
@@ -508,13 +511,18 @@ fn what_was_carried_into_the_next_epoch_stays_there_when_its_first_place_is_read
 #[test]
 fn a_key_that_does_not_open_is_asked_for_again_and_visible_until_it_comes() {
     let mut town = Town::new(1, false);
-    // Its secrets are other ones than those the others know of.
-    let later = town.people[1].device.now.plus(5_000);
-    let secrets = TwoParty.generate(later, &mut SeededEntropy::new([77; 32])).unwrap();
+    // It renewed its secrets twice and has forgotten the first, which are those the others know of.
     town.people[1].hold = true;
     let topic = town.ticket(1, town.space).topic();
-    let command = Command::PublishBundle { topic, secrets: Box::new(secrets) };
-    town.people[1].command(&mut town.net, command).unwrap();
+    let now = town.people[1].device.now;
+    let known = town.people[1].reader().device_secrets().unwrap().unwrap();
+    let second = TwoParty.rotate_prekey(&known, now.plus(5_000)).unwrap();
+    let third = TwoParty.rotate_prekey(&second, now.plus(10_000)).unwrap();
+    let third = third.forget_expired(now.plus(200 * 24 * 3_600_000)).unwrap();
+    for secrets in [second, third] {
+        let command = Command::PublishBundle { topic, secrets: Box::new(secrets) };
+        town.people[1].command(&mut town.net, command).unwrap();
+    }
     let about = RoomText { name: "Cellar".into(), ..RoomText::default() };
     let made = Command::CreateRoom { space: town.space, about };
     let (room, _) = opened(town.people[0].command(&mut town.net, made).unwrap());

@@ -3,12 +3,15 @@
 #![cfg(feature = "device")]
 
 mod accountability;
+mod direct;
 mod exchange;
 mod gone;
 mod handovers;
+mod inbox;
 mod keeping;
 mod lifecycle;
 mod looks;
+mod net;
 mod outbox;
 mod records;
 mod refetch;

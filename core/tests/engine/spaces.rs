@@ -1,9 +1,9 @@
 //! Devices in a space: what they cite, what they refuse to sign, whom they let in.
 
 use delta_core::engine::{Command, CommandError, Event, Handover, Input, Output, Reply};
-use delta_core::identity::{Author, Identity, LogId, Millis, OperationId};
-use delta_core::ops::{Action, Body, Content, DeviceKey, Hidden, Level, RoomText, Rotation, SpaceText};
-use delta_core::space::{Invite, Refusal};
+use delta_core::identity::{Author, Identity, LogId, OperationId};
+use delta_core::ops::{Action, Body, Content, DeviceKey, Level, RoomText, Rotation, SpaceText};
+use delta_core::space::Refusal;
 use delta_core::store::{MemberRow, Store};
 use delta_core::topic::TopicId;
 
@@ -37,14 +37,6 @@ fn act(device: &mut Device, space: LogId, action: Action) -> Result<Reply, Comma
 fn say(device: &mut Device, topic: TopicId, text: &str) -> Result<Reply, CommandError> {
     let content = Content::MessageSend { text: text.into(), reply: None, mentions: vec![] };
     device.command(Command::Publish { topic, content })
-}
-
-fn invitation(device: &mut Device, space: LogId, expires: Option<Millis>, once: bool) -> Invite {
-    let level = Level::Write;
-    match device.command(Command::CreateInvite { space, level, expires, once }).unwrap() {
-        Reply::Invite(invite) => *invite,
-        other => panic!("{other:?}"),
-    }
 }
 
 fn members(device: &Device, space: LogId) -> Vec<MemberRow> {
@@ -114,15 +106,6 @@ fn founded(first: impl FnOnce(&mut Device, LogId)) -> (Device, World, LogId) {
     (device, world, space)
 }
 
-/// Claims an invitation on a new device.
-fn claim(seed: u8, invite: &Invite, world: &mut World) -> Device {
-    let mut device = alone(seed);
-    device.ticket = invite.ticket.clone();
-    device.command(Command::AcceptInvite { invite: Box::new(invite.clone()) }).unwrap();
-    join(&mut device, world);
-    device
-}
-
 #[test]
 fn what_is_published_in_a_space_and_its_rooms_cites_what_this_device_knows() {
     let mut device = alone(1);
@@ -182,59 +165,6 @@ fn a_command_of_a_batch_that_fails_leaves_the_spaces_of_the_others() {
     });
     device.handle(inputs.into()).unwrap();
     assert_eq!(members(&device, space).len(), 3);
-}
-
-#[test]
-fn whoever_claims_an_invitation_is_let_in_once_by_the_device_that_made_it() {
-    let mut made = None;
-    let (mut alice, mut world, space) = founded(|alice, space| {
-        made = Some((invitation(alice, space, None, true), room(alice, space)));
-    });
-    let (invite, (_, in_room)) = made.unwrap();
-    let mut bob = claim(2, &invite, &mut world);
-    let mut carol = claim(3, &invite, &mut world);
-    meet(&mut alice, &mut world);
-    assert_eq!(members(&alice, space).len(), 2, "one of the two");
-    meet(&mut alice, &mut world);
-    assert_eq!(members(&alice, space).len(), 2);
-    for device in [&mut bob, &mut carol] {
-        meet(device, &mut world);
-        assert_eq!(members(device, space), members(&alice, space));
-    }
-    // Who is a member has the room, and writes in it.
-    let is_member = |device: &Device| {
-        members(&alice, space).iter().any(|row| row.member == device.engine.author().into())
-    };
-    for device in [&mut bob, &mut carol] {
-        match say(device, in_room, "hi") {
-            Ok(_) => assert!(is_member(device)),
-            Err(error) => {
-                assert!(!is_member(device) && matches!(error, CommandError::UnknownTopic), "{error}")
-            }
-        }
-    }
-}
-
-#[test]
-fn a_claim_too_late_with_a_wrong_token_or_answered_before_lets_nobody_in() {
-    let mut made = None;
-    let (mut alice, mut world, space) = founded(|alice, space| {
-        let expired = invitation(alice, space, Some(Millis(1)), false);
-        made = Some((expired, invitation(alice, space, None, false)));
-    });
-    let (expired, good) = made.unwrap();
-    let forged = Invite { token: Hidden([9; 32]), ..good.clone() };
-    claim(2, &expired, &mut world);
-    claim(3, &forged, &mut world);
-    let bob = claim(4, &good, &mut world);
-    meet(&mut alice, &mut world);
-    let added: Vec<_> = members(&alice, space).into_iter().map(|row| row.member).collect();
-    let mut expected = [alice.engine.author(), bob.engine.author()].map(Identity::from);
-    expected.sort_unstable();
-    assert_eq!(added, expected);
-    act(&mut alice, space, Action::Remove { member: bob.engine.author().into() }).unwrap();
-    act(&mut alice, space, Action::SpaceUpdate { about: SpaceText::default() }).unwrap();
-    assert_eq!(members(&alice, space).len(), 1, "an old claim is not answered again");
 }
 
 /// Rotations of the space's topic by devices 2 (a writer), 3 (removed) and 4 (a manager), in this order.

@@ -70,7 +70,7 @@ fn the_first_operation_of_every_log_says_whose_device_it_is() {
     // The first in a further topic, and who asks to be let in, say it again.
     let again = create_introducing(&key, LOG, 1, Some(first.id()), &body("two")).unwrap();
     assert_eq!(read(&again).unwrap().certificate(), Some(&certificate));
-    let claim = Body::new(Content::InviteClaim { invite: first.id(), mac: [1; 32] });
+    let claim = Body::new(Content::InviteClaim { invite: first.id(), mac: [1; 32], space: LOG });
     let claim = create(&key, LOG, 1, Some(first.id()), &claim).unwrap();
     assert_eq!(read(&claim).unwrap().certificate(), Some(&certificate));
     let other = create(&key, LogId([8; 32]), 0, None, &body("elsewhere")).unwrap();

@@ -149,11 +149,17 @@ fn every_kind_is_written_and_read_as_documented() {
     }
     let others = [
         (
-            Content::InviteClaim { invite: OperationId(OTHER), mac: WHO },
-            raw("invite.claim", vec![(0, bytes(OTHER)), (1, bytes(WHO))]),
+            Content::InviteClaim { invite: OperationId(OTHER), mac: WHO, space: LogId(OTHER) },
+            raw("invite.claim", vec![(0, bytes(OTHER)), (1, bytes(WHO)), (2, bytes(OTHER))]),
         ),
-        (Content::JoinRequest { text: Some("hi".into()) }, raw("member.request", vec![(0, text("hi"))])),
-        (Content::JoinRequest { text: None }, raw("member.request", vec![])),
+        (
+            Content::JoinRequest { text: Some("hi".into()), space: LogId(WHO) },
+            raw("member.request", vec![(0, text("hi")), (1, bytes(WHO))]),
+        ),
+        (
+            Content::JoinRequest { text: None, space: LogId(WHO) },
+            raw("member.request", vec![(1, bytes(WHO))]),
+        ),
         (
             Content::ReadSet { log: LogId(OTHER), message: OperationId(WHO) },
             raw("read.set", vec![(0, bytes(OTHER)), (1, bytes(WHO))]),
@@ -231,7 +237,7 @@ fn names_and_descriptions_have_their_limits() {
         let refused = create(&key, LogId(OTHER), 0, None, &body(limit + 1));
         assert_eq!(refused, Err(CreateError::Body(EncodeError::Limit(error))));
     }
-    let request = |len| Body::new(Content::JoinRequest { text: long(len) });
+    let request = |len| Body::new(Content::JoinRequest { text: long(len), space: LogId(WHO) });
     assert!(request(MAX_DESCRIPTION).encode().is_ok());
     assert_eq!(request(MAX_DESCRIPTION + 1).encode(), Err(EncodeError::Limit(over_text)));
     let too_long = Value::from("x".repeat(MAX_DESCRIPTION + 1));

@@ -3,11 +3,11 @@
 use cbor_core::{Map, Value};
 use delta_core::entropy::SeededEntropy;
 use delta_core::identity::{
-    Author, Certificate, Identity, IdentityKey, LogId, Millis, OperationId, Revocation,
+    Author, Certificate, Identity, IdentityKey, LogId, Millis, OperationId, Revocation, ThreadId,
 };
 use delta_core::ops::{
     Action, BlobId, Body, Content, DeviceKey, Hidden, InviteTerms, KeyRing, Level, ObservedHead, Rejected,
-    RoomKeys, RoomText, SpaceText, Ticket, VerifiedOperation, create, peek, verify,
+    RoomKeys, RoomText, SessionId, SpaceText, Ticket, VerifiedOperation, create, peek, verify,
 };
 use delta_core::topic::{Chain, Generation, Seq, WriteKey};
 use proptest::collection::vec;
@@ -112,8 +112,20 @@ fn content() -> BoxedStrategy<Content> {
     let short = || ".{1,16}";
     prop_oneof![
         action().prop_map(|action| Content::Membership(Box::new(action))),
-        (id(), bytes()).prop_map(|(invite, mac)| Content::InviteClaim { invite, mac }),
-        option::of(text()).prop_map(|text| Content::JoinRequest { text }),
+        (id(), bytes(), bytes()).prop_map(|(invite, mac, space)| Content::InviteClaim {
+            invite,
+            mac,
+            space: LogId(space)
+        }),
+        (option::of(text()), bytes())
+            .prop_map(|(text, share)| Content::DirectRequest { share: Hidden(share), text }),
+        (bytes(), bytes()).prop_map(|(thread, share)| Content::DirectAccept {
+            thread: ThreadId(thread),
+            share: Hidden(share)
+        }),
+        any::<[u8; 8]>().prop_map(|session| Content::DirectRenew { session: SessionId(session) }),
+        (option::of(text()), bytes())
+            .prop_map(|(text, space)| Content::JoinRequest { text, space: LogId(space) }),
         (bytes(), id()).prop_map(|(log, message)| Content::ReadSet { log: LogId(log), message }),
         (text(), option::of(id()), vec(any::<[u8; 32]>().prop_map(Author), 0..5))
             .prop_map(|(text, reply, mentions)| Content::MessageSend { text, reply, mentions }),

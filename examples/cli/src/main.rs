@@ -5,6 +5,7 @@ mod chat;
 mod demo;
 mod device;
 mod directory;
+mod dm;
 mod export;
 mod history;
 mod identity;
@@ -105,6 +106,9 @@ enum Command {
     /// Keep values under keys, with everybody in a room.
     #[command(subcommand)]
     Kv(kv::Command),
+    /// Talk to one other device.
+    #[command(subcommand)]
+    Dm(dm::Command),
     /// Search the messages of this device.
     Search(search::Options),
     /// Search the history of a public channel.
@@ -147,6 +151,7 @@ fn main() -> ExitCode {
         Command::Member(command) => on_runtime(space::run_member(&command, &output)),
         Command::Invite(command) => on_runtime(space::run_invite(&command, &output)),
         Command::Kv(command) => on_runtime(kv::run(&command, &output)),
+        Command::Dm(command) => on_runtime(dm::run(&command, &output)),
         Command::Search(options) => on_runtime(search::run(&options, &output)),
         Command::History(options) => on_runtime(history::run(&options, &output)),
         Command::Status(options) => on_runtime(status::run(&options, &output)),

@@ -343,9 +343,17 @@ pub async fn run_invite(command: &InviteCommand, output: &Output) -> anyhow::Res
             let client = base.open(output).await?;
             let done = async {
                 let (space, topic) = client.accept_invite(invitation.clone()).await?;
-                let online = base.has_network();
-                At { client: &client, online, output, timeout: *timeout }.deliver(topic).await?;
-                output.note("claimed; whoever made the invitation lets you in when they are online");
+                let at = At { client: &client, online: base.has_network(), output, timeout: *timeout };
+                at.catch_up(topic).await?;
+                let awaited = client.status(topic).await?.awaiting_key;
+                ensure!(awaited.is_none(), "the conversation {MOVED_ON}");
+                at.deliver(topic).await?;
+                at.hand_over().await?;
+                let claims = client.read(|reader| reader.claims()).await?;
+                output.note(match claims.iter().any(|claim| claim.space == space && claim.sent == 0) {
+                    true => "no manager is known who can be written to: claimed as soon as there is one",
+                    false => "claimed; whoever made the invitation lets you in when they are online",
+                });
                 created(output, "space", space)
             };
             close(&client, done.await).await
@@ -397,9 +405,11 @@ async fn at_space(
             topic,
         };
         at.at.catch_up(topic).await?;
-        // Whoever claimed an invitation of this device was let in meanwhile.
+        at.at.catch_up_inbox().await?;
+        // Whoever claimed an invitation in this device's inbox was let in meanwhile.
         at.at.deliver(topic).await?;
-        work(&at).await
+        work(&at).await?;
+        at.at.hand_over().await
     };
     close(&client, done.await).await
 }
@@ -424,8 +434,36 @@ pub async fn close<T>(client: &Client, done: anyhow::Result<T>) -> anyhow::Resul
 
 /// How often an outbox is looked at.
 const LOOK: Duration = Duration::from_millis(20);
+/// What has become of a conversation, and what to do.
+const MOVED_ON: &str = "moved on since this device was given its keys; ask a manager for a new invitation";
 
 impl At<'_> {
+    /// Reads what others left in this device's inbox, if it has one.
+    pub async fn catch_up_inbox(&self) -> anyhow::Result<()> {
+        let inboxes = self.client.read(|reader| reader.inboxes()).await?;
+        if inboxes.is_empty() {
+            return Ok(());
+        }
+        self.catch_up(self.client.open_inbox().await?).await
+    }
+
+    /// Waits until what was said in others' inboxes is on its way.
+    pub async fn hand_over(&self) -> anyhow::Result<()> {
+        if !self.online {
+            return Ok(());
+        }
+        let handed_over = async {
+            while self.client.unsent().await? > 0 {
+                tokio::time::sleep(LOOK).await;
+            }
+            Ok(())
+        };
+        let in_time = tokio::time::timeout(Duration::from_secs(self.timeout), handed_over).await;
+        in_time.unwrap_or_else(|_| {
+            anyhow::bail!("not sent within {} s; it stays in this device's outbox", self.timeout)
+        })
+    }
+
     /// Waits until what the server has is here.
     pub async fn catch_up(&self, topic: TopicId) -> anyhow::Result<()> {
         if !self.online {

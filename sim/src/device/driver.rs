@@ -1,7 +1,7 @@
 //! The driver of a device's engine: batches by chance, what the engine wants done, and when to wake it.
 
 use delta_core::engine::{Command, Engine, Handover, Input, Output, seal_repeatably};
-use delta_core::identity::NodeId;
+use delta_core::identity::{EnvelopeHash, NodeId};
 use delta_core::sync::history::HistoryRequest;
 use delta_core::sync::outbox::AttemptId;
 use delta_core::sync::session::{ConnId, MAX_RETRY_AFTER_MS};
@@ -154,6 +154,10 @@ impl World {
                 Output::Fetch { conn, via, request, .. } => {
                     Deferred::Fetch { conn, via: via.map(|tunnel| tunnel.relay), request }
                 }
+                Output::Has { conn, via, topic, body, .. } => {
+                    let hashes = body.as_chunks::<32>().0.iter().copied().map(EnvelopeHash).collect();
+                    Deferred::Has { conn, via: via.map(|tunnel| tunnel.relay), topic, hashes }
+                }
                 Output::Post(job) => {
                     self.faults.count(Fault::Private, u64::from(job.operations() == 0));
                     Deferred::Post(job)
@@ -208,6 +212,15 @@ impl World {
                 self.faults.count(Fault::Overflow, u64::from(narrow));
                 self.open_stream(device, life, conn, via, Request::Page(request));
             }
+            Deferred::Has { conn, via, topic, hashes } if alive => {
+                let via = self.carrier(device, via)?;
+                let (count, at) = (hashes.len(), short(&topic));
+                self.trace.line(
+                    now,
+                    format_args!("device {device} asks {at} for {count} envelopes, {conn:?} through {via:?}"),
+                );
+                self.open_stream(device, life, conn, via, Request::Has(topic, hashes));
+            }
             Deferred::Disconnect { conn } if alive => {
                 self.trace.line(now, format_args!("device {device} closes {conn:?}"));
                 if let Some(state) = self.devices[device].conns.remove(&conn) {
@@ -221,6 +234,7 @@ impl World {
             }
             Deferred::Connect { .. }
             | Deferred::Fetch { .. }
+            | Deferred::Has { .. }
             | Deferred::Disconnect { .. }
             | Deferred::Seal(_) => {}
         }

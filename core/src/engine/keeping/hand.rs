@@ -37,7 +37,7 @@ impl State {
         lacking.truncate(MAX_HANDED_KEYS);
         let (space, heads, secrets) = (look.space, look.heads.clone(), Box::new(secrets));
         let work = SealWork::Keys { space, heads, secrets, keys: lacking };
-        Ok(self.give_out(now, entropy, (look.space, turn), work, staged))
+        Ok(self.give_out(now, entropy, (Some(look.space), turn), work, staged))
     }
 
     /// Devices that lack the key of the epoch a log lives in.

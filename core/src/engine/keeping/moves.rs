@@ -126,7 +126,7 @@ impl State {
             current: row.ticket,
             to,
         };
-        Ok(self.give_out(now, entropy, (space, Turn::Rotate(id)), work, staged))
+        Ok(self.give_out(now, entropy, (Some(space), Turn::Rotate(id)), work, staged))
     }
 
     /// Leaves behind what reads the epoch before: always in the space's own log, without which nobody can judge

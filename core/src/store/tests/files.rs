@@ -333,7 +333,7 @@ fn case_64_a_full_disk_is_said_so_and_nothing_acknowledged_is_lost() {
     let folder = folder();
     let path = folder.path().join("device.db");
     let mut store =
-        Store::open(&path, StoreOptions { max_pages: Some(160), ..StoreOptions::default() }).unwrap();
+        Store::open(&path, StoreOptions { max_pages: Some(220), ..StoreOptions::default() }).unwrap();
     let mut writer = Writer::new(1);
     let mut acknowledged = 0;
     let error = loop {

@@ -244,7 +244,13 @@ fn a_bundle_that_claims_too_much_gives_way_and_takes_nobodys_place() {
     let tx = store.begin(Durability::Full).unwrap();
     let put = |seq_num, days: u64| {
         let expires = now.plus(days * day);
-        let keys = crate::ops::KeyBundle { identity: [1; 32], prekey: [2; 32], signature: [3; 64], expires };
+        let keys = crate::ops::KeyBundle {
+            identity: [1; 32],
+            prekey: [2; 32],
+            signature: [3; 64],
+            expires,
+            inbox: None,
+        };
         let body = crate::ops::Body::new(crate::ops::Content::DeviceBundle(keys));
         let before = (seq_num > 0).then_some(OperationId([9; 32]));
         let operation = crate::ops::create(&key, LOG, seq_num, before, &body).unwrap();

@@ -18,7 +18,7 @@ use crate::support::Writer;
 fn join_as(town: &mut Town, seed: u8, level: Level) -> usize {
     let invite = Command::CreateInvite { space: town.space, level, expires: None, once: true };
     let Reply::Invite(invite) = town.people[0].command(&mut town.net, invite).unwrap() else { panic!() };
-    let mut peer = alone(seed);
+    let mut peer = alone(&mut town.net, seed);
     peer.device.now = town.people[0].device.now;
     peer.command(&mut town.net, Command::AcceptInvite { invite }).unwrap();
     town.people.push(peer);

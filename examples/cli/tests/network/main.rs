@@ -8,6 +8,7 @@ mod chat;
 mod chat_ends;
 mod demo;
 mod devices;
+mod dm;
 mod kill;
 mod messages;
 mod outbox;

@@ -10,7 +10,7 @@ use crate::identity::{Author, Certificate, Identity, IdentityKey, LogId, Millis,
 use crate::limits::MAX_SEARCH_WORDS;
 use crate::ops::{
     self, Action, Body, Content, DeviceKey, Hidden, InviteTerms, Level, RoomKeys, RoomText, SpaceText,
-    Ticket, VerifiedOperation, room_id, space_id,
+    Ticket, VerifiedOperation, inbox_log, room_id, space_id,
 };
 use crate::projector::{Aggregate, Change};
 use crate::space::{Entry, Judgement, Membership, Standing, Statement, Told};
@@ -23,6 +23,8 @@ use crate::topic::{Generation, Seq, WriteKey};
 const NONCE: [u8; 32] = [9; 32];
 const ROOM: [u8; 32] = [3; 32];
 const PEOPLE: usize = 5;
+/// Whose database it is.
+const OWNER: Author = Author([0xee; 32]);
 
 fn key(person: usize) -> DeviceKey {
     DeviceKey::from_bytes(&[u8::try_from(person).unwrap() + 1; 32])
@@ -143,6 +145,7 @@ struct Device {
 impl Device {
     fn new() -> Self {
         let mut device = Self { store: Store::in_memory().unwrap() };
+        device.store.set_device(OWNER);
         device.write(|tx| {
             for log in [space(), room()] {
                 tx.put_topic(&ticket(log), Millis(0)).unwrap();
@@ -367,9 +370,15 @@ fn claims_and_requests_are_rows_and_change_nothing() {
     let terms =
         InviteTerms { token: Hidden([7; 32]), level: Level::Write, expires: Some(Millis(5)), once: true };
     let invite = world.act(1, Action::InviteCreate(terms));
-    let claim = world.write(4, space(), vec![], Content::InviteClaim { invite, mac: [1; 32] }).id();
-    world.write(4, space(), vec![], Content::JoinRequest { text: Some("please".into()) });
-    let device = Device::with(&world);
+    let inbox = inbox_log(&who(4), &OWNER);
+    let claim = |mac| Content::InviteClaim { invite, mac, space: space() };
+    let text = Some("please".into());
+    let claimed = world.write(4, inbox, vec![], claim([1; 32])).id();
+    world.write(4, inbox, vec![], Content::JoinRequest { text, space: space() });
+    // In the space's log, and in the inbox of another device, they are nothing.
+    world.write(4, space(), vec![], claim([2; 32]));
+    world.write(4, inbox_log(&who(4), &who(1)), vec![], claim([3; 32]));
+    let (device, claim) = (Device::with(&world), claimed);
     let requests = device.store.requests(&space()).unwrap();
     assert_eq!(requests.len(), 2);
     assert!(requests.iter().any(|row| row.id == claim && row.claim == Some((invite, [1; 32]))));
@@ -638,7 +647,10 @@ fn perform(deeds: &[Deed]) -> World {
             12 => drop(world.act_at(person, heads, Action::Ban { member, reason: None })),
             13 => drop(world.act_at(person, heads, Action::RoomArchive { room: room() })),
             14 => drop(world.act_at(person, heads, Action::RoomUnarchive { room: room() })),
-            _ => drop(world.write(person, space(), vec![], Content::JoinRequest { text: None })),
+            _ => {
+                let inbox = inbox_log(&who(person), &OWNER);
+                drop(world.write(person, inbox, vec![], Content::JoinRequest { text: None, space: space() }));
+            }
         }
         moments.push(world.graph.cite(who(person)));
     }

@@ -1,0 +1,438 @@
+//! Direct threads: asked for and accepted by inbox, then a topic of their own in which every operation is sealed for the
+//! other device over a two-party session.
+//!
+//! Sealing draws randomness inside a library, so it is done ahead ([`prepare_message`]) and its result is taken only if
+//! the session is still the one it was made from. Opening happens here, in the transaction that stores the operation and
+//! the session after it. What comes early waits; an envelope is opened once.
+
+use std::collections::BTreeMap;
+
+use super::event::Event;
+use super::ingest::{self, Context};
+use super::io::{Output, Reply};
+use super::jobs::Opened;
+use super::receive::{News, Reading};
+use super::refusal::{CommandError, Unreadable};
+use super::spaces::{cited, random};
+use super::state::{State, Topic};
+use super::upkeep::store_only;
+use crate::crypto::{
+    Channel, CryptoError, Direct, DirectError, OpenError, OpenedDirect, PreparedDirect, TwoParty,
+    prepare_direct,
+};
+use crate::entropy::Entropy;
+use crate::identity::{Author, EnvelopeHash, LogId, Millis, OperationId, ThreadId};
+use crate::limits::{MAX_DIRECT_REQUESTS, MAX_SESSIONS, MAX_TOPICS};
+use crate::ops::{self, Body, Content, Hidden, SessionId, Ticket, VerifiedOperation};
+use crate::projector::{Aggregate, Change};
+use crate::store::{
+    Db, NewOutboxRow, Origin, PendingReason, StoreError, StuckSession, ThreadRow, ThreadState, Tx,
+};
+use crate::topic::{TopicId, WriteKey};
+
+/// How long a session waits for its next block, milliseconds; then it ends, and the other device is asked to begin
+/// another: 7 days.
+pub const BLOCK_WAIT_MS: u64 = 7 * 24 * 3_600_000;
+/// Most waiting envelopes of a session that are looked at when one was opened.
+const MAX_RETRIED: usize = 8192;
+
+/// Sessions in which something was opened, and which block comes next.
+pub(super) type Unblocked = BTreeMap<(TopicId, SessionId), u32>;
+
+/// What became of an envelope.
+pub(super) enum DirectStep {
+    /// It opened.
+    Operation(Box<VerifiedOperation>),
+    /// It was sealed or opened here before.
+    Known(OperationId),
+    /// It is kept, or (`false`) noted to be read again.
+    Waits(bool),
+    /// Nothing is in it for this device.
+    Dropped(&'static str),
+    /// It is not what it should be.
+    Rejected,
+}
+
+fn derive(context: &str, parts: &[&[u8; 32]]) -> [u8; 32] {
+    let mut hasher = blake3::Hasher::new_derive_key(context);
+    for part in parts {
+        hasher.update(&part[..]);
+    }
+    *hasher.finalize().as_bytes()
+}
+
+/// The name of a thread: known to whoever knows the request.
+pub fn thread_id(share: &Hidden, requester: &Author) -> ThreadId {
+    ThreadId(derive("delta direct thread id v1", &[&share.0, &requester.0]))
+}
+
+/// Where a thread lives: derived from what both of its devices drew.
+pub fn thread_ticket(asked: &Hidden, accepted: &Hidden, requester: &Author, accepter: &Author) -> Ticket {
+    let secret =
+        Hidden(derive("delta direct thread v1", &[&asked.0, &accepted.0, &requester.0, &accepter.0]));
+    let log = LogId(derive("delta direct log v1", &[&secret.0]));
+    let write = Hidden(derive("delta direct write v1", &[&secret.0]));
+    Ticket::direct(log, WriteKey::from_seed(write.0))
+}
+
+/// Seals what will carry the next operation of a thread, for each device of the other person. To be done outside the
+/// engine: it draws randomness of the operating system.
+pub fn prepare_message(
+    db: &Db,
+    thread: &ThreadId,
+    author: Author,
+    now: Millis,
+    entropy: &mut dyn Entropy,
+) -> Result<Vec<PreparedDirect>, CommandError> {
+    let row = db.direct_thread(thread)?.ok_or(CommandError::UnknownThread)?;
+    let log = row.log.filter(|_| row.state == ThreadState::Open).ok_or(CommandError::ThreadState)?;
+    let secrets = db.device_secrets()?.ok_or(CommandError::NoInbox)?;
+    let mut prepared = Vec::new();
+    for device in db.devices_of_person(&row.peer)? {
+        let bundle = db.device_bundle(&device)?;
+        let expires = bundle.as_ref().map(|bundle| bundle.bundle().expires);
+        let session = db.latest_session(&device)?.filter(|session| session.may_seal(expires));
+        let channel = match (&session, &bundle) {
+            (Some(session), _) => Channel::Session(session),
+            (None, Some(bundle)) => Channel::Bundle(bundle),
+            (None, None) => continue,
+        };
+        prepared.push(prepare_direct(&TwoParty, &secrets, channel, (author, log), now, entropy)?);
+    }
+    if prepared.is_empty() { Err(CryptoError::NoBundle.into()) } else { Ok(prepared) }
+}
+
+impl State {
+    /// Asks a device for a direct thread.
+    pub(super) fn request_direct(
+        &mut self,
+        tx: &mut Tx<'_>,
+        now: Millis,
+        entropy: &mut dyn Entropy,
+        (to, inbox): (Author, Option<&Hidden>),
+        text: Option<String>,
+    ) -> Result<Reply, CommandError> {
+        if tx.inboxes()?.is_empty() {
+            return Err(CommandError::NoInbox);
+        }
+        let share = Hidden(*random(entropy)?);
+        let content = Content::DirectRequest { share: share.clone(), text: text.clone() };
+        // Before anything is sent: the text may be too long.
+        Body::new(content.clone()).encode().map_err(ops::CreateError::from)?;
+        if let Some(inbox) = inbox {
+            tx.put_peer_inbox(&to, &inbox.0, Millis(0))?;
+        }
+        let devices = self.reachable_devices(tx, &to)?;
+        if devices.is_empty() {
+            return Err(CommandError::NotReachable);
+        }
+        for device in devices {
+            self.tell_keys(tx, now, entropy, device)?;
+            self.send_to_inbox(tx, now, entropy, device, content.clone())?;
+        }
+        let thread = thread_id(&share, &self.author());
+        let (state, share) = (ThreadState::Asked, Some(share));
+        tx.put_thread(&ThreadRow {
+            thread,
+            peer: to,
+            state,
+            text,
+            log: None,
+            topic: None,
+            made: now,
+            share,
+        })?;
+        Ok(Reply::Thread { thread, topic: None })
+    }
+
+    /// Accepts a direct thread that another device asked for.
+    pub(super) fn accept_direct(
+        &mut self,
+        tx: &mut Tx<'_>,
+        now: Millis,
+        entropy: &mut dyn Entropy,
+        thread: ThreadId,
+    ) -> Result<Reply, CommandError> {
+        let row = tx.direct_thread(&thread)?.ok_or(CommandError::UnknownThread)?;
+        let asked = row.share.clone().filter(|_| row.state == ThreadState::Requested);
+        let asked = asked.ok_or(CommandError::ThreadState)?;
+        let share = Hidden(*random(entropy)?);
+        let ticket = thread_ticket(&asked, &share, &row.peer, &self.author());
+        if self.topics.len() >= MAX_TOPICS {
+            return Err(CommandError::TooManyTopics);
+        }
+        self.tell_keys(tx, now, entropy, row.peer)?;
+        self.send_to_inbox(tx, now, entropy, row.peer, Content::DirectAccept { thread, share })?;
+        let topic = self.open_thread(tx, now, row, &ticket)?;
+        Ok(Reply::Thread { thread, topic: Some(topic) })
+    }
+
+    /// Takes no more part in a direct thread; the other device is not told.
+    pub(super) fn close_direct(&mut self, tx: &Tx<'_>, thread: ThreadId) -> Result<Reply, CommandError> {
+        let row = tx.direct_thread(&thread)?.ok_or(CommandError::UnknownThread)?;
+        tx.put_thread(&ThreadRow { state: ThreadState::Closed, share: None, ..row })?;
+        Ok(Reply::Done)
+    }
+
+    fn open_thread(
+        &mut self,
+        tx: &Tx<'_>,
+        now: Millis,
+        row: ThreadRow,
+        ticket: &Ticket,
+    ) -> Result<TopicId, StoreError> {
+        let topic = ticket.topic();
+        tx.put_topic(ticket, now)?;
+        tx.put_thread(&ThreadRow {
+            state: ThreadState::Open,
+            share: None,
+            log: Some(ticket.log()),
+            topic: Some(topic),
+            ..row
+        })?;
+        if !self.topics.contains_key(&topic) {
+            self.insert_topic(topic, Topic::new(ticket.keys(), None, now));
+        }
+        self.touched.insert(topic);
+        Ok(topic)
+    }
+
+    pub(super) fn take_direct_request(
+        &mut self,
+        tx: &Tx<'_>,
+        context: &Context,
+        author: Author,
+        share: &Hidden,
+        text: Option<&str>,
+        news: &mut News,
+    ) -> Result<(), StoreError> {
+        let thread = thread_id(share, &author);
+        if tx.direct_thread(&thread)?.is_some() {
+            return Ok(());
+        }
+        let (of_author, of_all) = tx.open_requests(&author)?;
+        if of_author >= MAX_DIRECT_REQUESTS.0 || of_all >= MAX_DIRECT_REQUESTS.1 {
+            return tx.count_dropped(context.topic, "direct-full");
+        }
+        tx.put_thread(&ThreadRow {
+            thread,
+            peer: author,
+            state: ThreadState::Requested,
+            text: text.map(str::to_owned),
+            log: None,
+            topic: None,
+            made: context.now,
+            share: Some(share.clone()),
+        })?;
+        news.changes.push(changed(thread));
+        Ok(())
+    }
+
+    pub(super) fn take_direct_accept(
+        &mut self,
+        tx: &Tx<'_>,
+        now: Millis,
+        author: Author,
+        thread: ThreadId,
+        accepted: &Hidden,
+        news: &mut News,
+    ) -> Result<(), StoreError> {
+        let Some(row) = tx.direct_thread(&thread)? else { return Ok(()) };
+        let Some(asked) = row.share.clone().filter(|_| row.state == ThreadState::Asked) else {
+            return Ok(());
+        };
+        if !tx.devices_of_person(&row.peer)?.contains(&author) || self.topics.len() >= MAX_TOPICS {
+            return Ok(());
+        }
+        let ticket = thread_ticket(&asked, accepted, &self.author(), &author);
+        self.open_thread(tx, now, ThreadRow { peer: author, ..row }, &ticket)?;
+        news.changes.push(changed(thread));
+        Ok(())
+    }
+
+    /// Signs an operation of a thread and queues it in the envelopes that were prepared for it.
+    pub(super) fn publish_direct(
+        &mut self,
+        tx: &mut Tx<'_>,
+        now: Millis,
+        thread: ThreadId,
+        content: Content,
+        prepared: &[PreparedDirect],
+        staged: &mut Vec<Output>,
+    ) -> Result<Reply, CommandError> {
+        let row = tx.direct_thread(&thread)?.ok_or(CommandError::UnknownThread)?;
+        let at = row.log.zip(row.topic).filter(|_| row.state == ThreadState::Open);
+        let (log, id) = at.ok_or(CommandError::ThreadState)?;
+        let topic = self.topics.get_mut(&id).ok_or(CommandError::UnknownTopic)?;
+        if topic.unreadable == Some(Unreadable::Gone) {
+            return Err(CommandError::TopicGone);
+        }
+        check_prepared(tx, &row, prepared)?;
+        let (me, device, observed) = (self.device.author(), &self.device, topic.observed.unsaid());
+        let (mut rows, mut bytes) = (self.outbox_rows, self.outbox_bytes);
+        let (operation, queued, changes) = tx.savepoint(|tx| {
+            let (seq_num, backlink) = match tx.log_head(&me, &log)? {
+                None => (0, None),
+                Some(head) => {
+                    let next = head.seq_num.checked_add(1);
+                    (next.ok_or(ingest::PublishError::LogFull)?, Some(head.id))
+                }
+            };
+            let auth_heads = cited(tx, me, &log, &content)?;
+            let body = Body { content, sent_at: Some(now), observed, auth_heads };
+            let operation = ops::create(device, log, seq_num, backlink, &body)?;
+            let changes = ingest::publish_local(tx, id, &operation, now)?;
+            let mut queued = Vec::new();
+            for prepared in prepared {
+                let envelope = prepared.seal(&operation)?;
+                if !super::commands::has_room(rows, bytes, envelope.len()) {
+                    return Err(CommandError::OutboxFull);
+                }
+                let (hash, origin) = (EnvelopeHash::of(&envelope), Origin::Own);
+                tx.put_session(&prepared.session, now)?;
+                tx.put_direct_envelope(id, &hash, &operation.id(), Some(&envelope))?;
+                let (envelope, operation) = (envelope.as_slice(), operation.id());
+                let new = NewOutboxRow { topic: id, operation, hash, envelope, origin, not_before: now };
+                queued.push((tx.outbox_push(&new)?, hash, envelope.len()));
+                (rows, bytes) = (rows + 1, bytes + envelope.len() as u64);
+            }
+            Ok::<_, CommandError>((operation.id(), queued, changes))
+        })?;
+        if observed.is_some() {
+            topic.observed.said();
+        }
+        self.slots.touch(id);
+        for (row, hash, len) in queued {
+            self.add_outbox_row(id, row, hash, len, now);
+        }
+        if !changes.is_empty() {
+            staged.push(Output::Event(Event::Changed { topic: id, changes }));
+        }
+        Ok(Reply::Published(operation))
+    }
+
+    /// Opens an envelope of a direct thread, with the session it names.
+    pub(super) fn open_direct(
+        &mut self,
+        tx: &Tx<'_>,
+        context: &Context,
+        hash: &EnvelopeHash,
+        envelope: &[u8],
+    ) -> Result<DirectStep, StoreError> {
+        let id = context.topic;
+        if let Some(operation) = tx.direct_operation(id, hash)? {
+            return Ok(DirectStep::Known(operation));
+        }
+        let Ok(direct) = Direct::parse(envelope) else { return Ok(DirectStep::Rejected) };
+        let (Some(thread), Some(secrets)) = (tx.thread_of_topic(&id)?, tx.device_secrets()?) else {
+            return Ok(DirectStep::Dropped("direct-closed"));
+        };
+        let (devices, mut known) = (tx.devices_of_person(&thread.peer)?, None);
+        for device in &devices {
+            if tx.session_ended(device, direct.session())? {
+                return Ok(DirectStep::Dropped("direct-ended"));
+            }
+            known = known.or(tx.session(device, direct.session())?);
+        }
+        let me = (self.author(), &secrets);
+        match direct.open(&TwoParty, me, known.as_ref(), &context.log, context.now) {
+            Ok(OpenedDirect { session, operation }) if devices.contains(&operation.author()) => {
+                tx.put_session(&session, context.now)?;
+                tx.end_old_sessions(&session.peer, MAX_SESSIONS, context.now)?;
+                tx.put_direct_envelope(id, hash, &operation.id(), None)?;
+                self.unblocked.insert((id, session.id), session.opened);
+                Ok(DirectStep::Operation(Box::new(operation)))
+            }
+            Err(DirectError::Open(OpenError::Early { .. } | OpenError::UnknownSession)) => {
+                let kept = tx.await_key(&context.receipt(), &direct.session().0, envelope)?;
+                Ok(DirectStep::Waits(kept != PendingReason::Refetch))
+            }
+            Err(DirectError::Open(OpenError::Duplicate)) => Ok(DirectStep::Dropped("direct-duplicate")),
+            // For another device of this person, or made from a bundle that has expired.
+            Err(DirectError::Open(OpenError::UnknownPrekey)) => Ok(DirectStep::Dropped("direct-prekey")),
+            Ok(_) | Err(_) => Ok(DirectStep::Rejected),
+        }
+    }
+
+    /// What waited for a block that was opened, in the order of the blocks.
+    pub(super) fn retry_direct(
+        &mut self,
+        tx: &Tx<'_>,
+        now: Millis,
+        news: &mut News,
+    ) -> Result<(), StoreError> {
+        while let Some(((id, session), mut next)) = self.unblocked.pop_first() {
+            let mut waiting = Vec::new();
+            for kept in tx.waiting_for_key(id, &session.0, MAX_RETRIED)? {
+                let index = Direct::parse(&kept.envelope).map(|direct| direct.index());
+                waiting.push((index.unwrap_or_default(), kept));
+            }
+            waiting.sort_by_key(|(index, _)| *index);
+            for (index, kept) in waiting {
+                if index > next {
+                    break;
+                }
+                let Some(log) = self.topics.get(&id).map(|topic| topic.keys.log()) else { break };
+                let at = kept.receipt;
+                let context = Context {
+                    topic: id,
+                    log,
+                    epoch: 0,
+                    generation: at.generation,
+                    resets: at.place.resets,
+                    seq: at.place.seq,
+                    received: at.received,
+                    now,
+                };
+                tx.remove_pending(&at)?;
+                let hash = EnvelopeHash::of(&kept.envelope);
+                let opened = Opened::Direct { envelope: kept.envelope.into() };
+                self.take_operation(tx, &context, hash, opened, Reading::First, news)?;
+                next = self.unblocked.remove(&(id, session)).unwrap_or(next);
+            }
+        }
+        Ok(())
+    }
+
+    /// Sessions whose next block has not come for long end; the other device is asked to begin another.
+    pub(super) fn end_stuck_sessions(
+        &mut self,
+        tx: &mut Tx<'_>,
+        now: Millis,
+        entropy: &mut dyn Entropy,
+    ) -> Result<(), StoreError> {
+        for StuckSession { topic, session } in
+            tx.stuck_sessions(Millis(now.0.saturating_sub(BLOCK_WAIT_MS)))?
+        {
+            let Some(thread) = tx.thread_of_topic(&topic)? else { continue };
+            for device in tx.devices_of_person(&thread.peer)? {
+                tx.end_session(&device, session, now)?;
+                let renew = Content::DirectRenew { session };
+                store_only(self.send_to_inbox(tx, now, entropy, device, renew))?;
+            }
+            for _ in 0..tx.drop_waiting(topic, session)? {
+                tx.count_dropped(topic, "direct-lost")?;
+            }
+        }
+        Ok(())
+    }
+}
+
+/// Whether what was prepared was made from the sessions as they are now, for devices of the thread.
+fn check_prepared(tx: &Tx<'_>, row: &ThreadRow, prepared: &[PreparedDirect]) -> Result<(), CommandError> {
+    let devices = tx.devices_of_person(&row.peer)?;
+    if prepared.is_empty() {
+        return Err(CryptoError::NoBundle.into());
+    }
+    for prepared in prepared {
+        let stored = tx.session(&prepared.recipient(), prepared.session.id)?;
+        if stored != prepared.before || !devices.contains(&prepared.recipient()) {
+            return Err(CommandError::StaleKeys);
+        }
+    }
+    Ok(())
+}
+
+fn changed(thread: ThreadId) -> Change {
+    Change::new(LogId(thread.0), Aggregate::DirectThread, vec![thread.0])
+}

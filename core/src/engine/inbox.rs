@@ -1,0 +1,303 @@
+//! Inboxes: what others say to this device alone, and what it says to them.
+//!
+//! Anybody who has the seed of an inbox can write there, so what is kept is bounded ([`MAX_INBOX_SENDERS`],
+//! [`MAX_INBOX_PER_SENDER`](crate::limits::MAX_INBOX_PER_SENDER)) and of a few kinds only. This device never reads the
+//! inbox of another: whether what it sent arrived is asked with `has`, through a tunnel of its own.
+
+use super::event::Event;
+use super::ingest::{self, Context, Ingested};
+use super::io::Output;
+use super::jobs::Opened;
+use super::receive::News;
+use super::refusal::CommandError;
+use super::state::State;
+use super::upkeep::store_only;
+use crate::entropy::Entropy;
+use crate::identity::{Author, EnvelopeHash, Identity, LogId, Millis, OperationId};
+use crate::limits::{MAX_CLAIM_RECIPIENTS, MAX_TOPICS};
+use crate::ops::{self, Body, Content, Hidden, Level, Ticket, VerifiedOperation, inbox_log, seal_inbox};
+use crate::space::claim_mac;
+use crate::store::{ClaimRow, NewOutboxRow, Origin, OutboxRemoved, StoreError, Tx};
+use crate::topic::{Seq, TopicId, WriteKey};
+
+/// Whether something of this kind is kept when it comes by an inbox.
+const fn belongs_in_inbox(content: &Content) -> bool {
+    matches!(
+        content,
+        Content::DeviceBundle(_)
+            | Content::InviteClaim { .. }
+            | Content::JoinRequest { .. }
+            | Content::DirectRequest { .. }
+            | Content::DirectAccept { .. }
+            | Content::DirectRenew { .. }
+    )
+}
+
+impl State {
+    /// Signs an operation for another device alone and queues it for that one's inbox.
+    pub(super) fn send_to_inbox(
+        &mut self,
+        tx: &mut Tx<'_>,
+        now: Millis,
+        entropy: &mut dyn Entropy,
+        to: Author,
+        content: Content,
+    ) -> Result<OperationId, CommandError> {
+        let me = self.author();
+        let seed = tx.peer_inbox(&to)?.filter(|_| to != me).ok_or(CommandError::NotReachable)?;
+        let ticket = Ticket::inbox(WriteKey::from_seed(*seed));
+        let id = self.open_foreign_inbox(tx, now, &ticket)?;
+        let (log, device) = (inbox_log(&me, &to), &self.device);
+        let room = (self.outbox_rows, self.outbox_bytes);
+        let (operation, hash, len, row) = tx.savepoint(|tx| {
+            let (seq_num, backlink) = match tx.log_head(&me, &log)? {
+                None => (0, None),
+                Some(head) => {
+                    let next = head.seq_num.checked_add(1);
+                    (next.ok_or(ingest::PublishError::LogFull)?, Some(head.id))
+                }
+            };
+            let auth_heads = match &content {
+                // What became of this person in the space is judged from there.
+                Content::InviteClaim { space, .. } => tx.look_at_space(*space, |graph| graph.cite(me))?,
+                _ => Vec::new(),
+            };
+            let body = Body { content, sent_at: Some(now), observed: None, auth_heads };
+            let operation = ops::create(device, log, seq_num, backlink, &body)?;
+            let envelope = seal_inbox(&operation, &to, entropy)?;
+            if !super::commands::has_room(room.0, room.1, envelope.len()) {
+                return Err(CommandError::OutboxFull);
+            }
+            ingest::publish_local(tx, id, &operation, now)?;
+            let hash = EnvelopeHash::of(&envelope);
+            let (envelope, origin, operation) = (envelope.as_slice(), Origin::Own, operation.id());
+            let row = tx.outbox_push(&NewOutboxRow {
+                topic: id,
+                operation,
+                hash,
+                envelope,
+                origin,
+                not_before: now,
+            })?;
+            Ok::<_, CommandError>((operation, hash, envelope.len(), row))
+        })?;
+        self.add_outbox_row(id, row, hash, len, now);
+        Ok(operation)
+    }
+
+    /// Another device's inbox, as long as something is to be sent there.
+    fn open_foreign_inbox(
+        &mut self,
+        tx: &Tx<'_>,
+        now: Millis,
+        ticket: &Ticket,
+    ) -> Result<TopicId, CommandError> {
+        let id = ticket.topic();
+        match self.topics.get(&id) {
+            Some(topic) if topic.keys.is_foreign_inbox() => return Ok(id),
+            // Somebody gave the key of something else, or of this device's own inbox, as that of an inbox.
+            Some(_) => return Err(CommandError::NotReachable),
+            None => {}
+        }
+        if self.topics.len() >= MAX_TOPICS {
+            return Err(CommandError::TooManyTopics);
+        }
+        tx.put_topic(ticket, now)?;
+        self.insert_topic(id, super::state::Topic::new(ticket.keys(), None, now));
+        Ok(id)
+    }
+
+    /// What the server says of envelopes that were sent to another device's inbox.
+    pub(super) fn take_has(
+        &mut self,
+        tx: &Tx<'_>,
+        now: Millis,
+        id: TopicId,
+        seqs: Vec<(EnvelopeHash, Seq)>,
+        staged: &mut Vec<Output>,
+    ) -> Result<(), StoreError> {
+        for (hash, seq) in seqs {
+            let Some(topic) = self.topics.get_mut(&id) else { return Ok(()) };
+            let Some(row) = topic.outbox.find(&hash).filter(|_| seq > Seq(0)) else { continue };
+            let Some(OutboxRemoved { operation, len, .. }) = tx.outbox_remove(row)? else { continue };
+            let path = topic.outbox.acknowledge(&hash, now).and_then(|acknowledged| acknowledged.path);
+            if let Some(path) = path {
+                self.routes.report_delivery(&path, true, now);
+            }
+            self.outbox_rows = self.outbox_rows.saturating_sub(1);
+            self.outbox_bytes = self.outbox_bytes.saturating_sub(u64::from(len));
+            staged.push(Output::Event(Event::Acknowledged { topic: id, operation, seq }));
+        }
+        if self.topics.get(&id).is_some_and(|topic| topic.keys.is_foreign_inbox() && topic.outbox.is_empty())
+        {
+            self.drop_topic(tx, now, id, staged)?;
+        }
+        Ok(())
+    }
+
+    /// Takes what stands in this device's inbox.
+    pub(super) fn take_inbox(
+        &mut self,
+        tx: &Tx<'_>,
+        context: &Context,
+        opened: Opened,
+        news: &mut News,
+    ) -> Result<(), StoreError> {
+        let id = context.topic;
+        let Some(topic) = self.topics.get_mut(&id) else { return Ok(()) };
+        let operation = match opened {
+            Opened::Verified(operation) => operation,
+            Opened::Rejected(why) => {
+                topic.rejected = topic.rejected.saturating_add(1);
+                return tx.count_dropped(id, why.code());
+            }
+            Opened::Own { .. } | Opened::Direct { .. } => return Ok(()),
+        };
+        if !belongs_in_inbox(&operation.body().content) {
+            return tx.count_dropped(id, "inbox-kind");
+        }
+        if !tx.inbox_has_room(&operation.author())? {
+            return tx.count_dropped(id, "inbox-full");
+        }
+        // A log of its own for each sender. What is missing of it may have gone to an inbox of before: nothing waits.
+        let context = Context { log: operation.log(), ..*context };
+        match ingest::ingest_again(tx, &context, &operation)? {
+            Ingested::Stored { changes } => {
+                news.changes.extend(changes);
+                tx.count_inbox(&operation.author())?;
+                Self::learn(tx, &operation, context.now)?;
+                self.take_inbox_content(tx, &context, &operation, news)
+            }
+            Ingested::Forked { author, log, .. } => {
+                news.events.push(Event::Forked { topic: id, author, log });
+                Ok(())
+            }
+            Ingested::Duplicate { .. } | Ingested::Pending(_) => Ok(()),
+            Ingested::Refused(why) => {
+                topic.rejected = topic.rejected.saturating_add(1);
+                tx.count_dropped(id, why.code())
+            }
+        }
+    }
+
+    fn take_inbox_content(
+        &mut self,
+        tx: &Tx<'_>,
+        context: &Context,
+        operation: &VerifiedOperation,
+        news: &mut News,
+    ) -> Result<(), StoreError> {
+        let (author, now) = (operation.author(), context.now);
+        match &operation.body().content {
+            Content::DirectRequest { share, text } => {
+                self.take_direct_request(tx, context, author, share, text.as_deref(), news)
+            }
+            Content::DirectAccept { thread, share } => {
+                self.take_direct_accept(tx, now, author, *thread, share, news)
+            }
+            Content::DirectRenew { session } => match tx.session(&author, *session)? {
+                Some(_) => tx.end_session(&author, *session, now),
+                None => Ok(()),
+            },
+            Content::DeviceBundle(_) => {
+                self.upkeep.claims = true;
+                Ok(())
+            }
+            // Whoever asks is in the requests of the space now, which is looked at with the batch.
+            _ => Ok(()),
+        }
+    }
+
+    /// Sends what claims invitations to who can answer it: to the devices of whoever made the invitation, or, when that
+    /// one manages no more or cannot be written to, of other managers.
+    pub(super) fn send_claims(
+        &mut self,
+        tx: &mut Tx<'_>,
+        now: Millis,
+        entropy: &mut dyn Entropy,
+    ) -> Result<(), StoreError> {
+        for claim in tx.claims()? {
+            let me = self.author();
+            let standing = tx.look_at_space(claim.space, |graph| graph.standing(me))?;
+            if standing.level.is_some() {
+                tx.remove_claims(&claim.space)?;
+                continue;
+            }
+            // Until the log is read nobody knows who answers, nor whether the keys of the invitation are of any use.
+            let topic = self.topic_of(claim.space).ok().and_then(|id| self.topics.get(&id));
+            if claim.sent > 0 || !topic.is_some_and(|topic| topic.caught_up && topic.closed.is_none()) {
+                continue;
+            }
+            let mut sent = 0;
+            for device in self.who_answers(tx, &claim)? {
+                let mac = claim_mac(&claim.token, claim.space, claim.invite, self.identity(), me);
+                let content = Content::InviteClaim { invite: claim.invite, mac, space: claim.space };
+                let done = self.send_to_inbox(tx, now, entropy, device, content);
+                sent += u32::from(store_only(done)?.is_some());
+            }
+            tx.claim_sent(&claim, sent)?;
+        }
+        Ok(())
+    }
+
+    /// The devices a claim is sent to; none as long as no manager is known who can be written to.
+    fn who_answers(&self, tx: &Tx<'_>, claim: &ClaimRow) -> Result<Vec<Author>, StoreError> {
+        let (made_by, managers) = tx.look_at_space(claim.space, |graph| {
+            let Some(state) = graph.current() else { return (None, Vec::new()) };
+            let devices = graph.devices_in(&state);
+            let made_by = graph.author(claim.invite).and_then(|device| devices.get(&device).copied());
+            let manages = |who: &Identity| state.levels.get(who) == Some(&Level::Manage);
+            (made_by, devices.into_iter().filter(|(_, who)| manages(who)).collect::<Vec<_>>())
+        })?;
+        let mut reachable = Vec::new();
+        for (device, who) in managers {
+            if device != self.author() && tx.peer_inbox(&device)?.is_some() {
+                reachable.push((device, who));
+            }
+        }
+        let mut found = reachable.clone();
+        found.retain(|(_, who)| Some(*who) == made_by);
+        if found.is_empty() {
+            found = reachable;
+        }
+        let mut found: Vec<Author> = found.into_iter().map(|(device, _)| device).collect();
+        found.truncate(MAX_CLAIM_RECIPIENTS);
+        Ok(found)
+    }
+
+    /// The devices of a person that can be written to.
+    pub(super) fn reachable_devices(&self, tx: &Tx<'_>, person: &Author) -> Result<Vec<Author>, StoreError> {
+        let mut reachable = Vec::new();
+        for device in tx.devices_of_person(person)? {
+            if device != self.author() && tx.peer_inbox(&device)?.is_some() {
+                reachable.push(device);
+            }
+        }
+        Ok(reachable)
+    }
+
+    /// Asks a manager's device to be added to a space.
+    #[allow(clippy::too_many_arguments, reason = "the engine's usual ones, and what is asked for")]
+    pub(super) fn request_join(
+        &mut self,
+        tx: &mut Tx<'_>,
+        now: Millis,
+        entropy: &mut dyn Entropy,
+        space: LogId,
+        to: Author,
+        inbox: Option<&Hidden>,
+        text: Option<String>,
+    ) -> Result<OperationId, CommandError> {
+        if let Some(inbox) = inbox {
+            tx.put_peer_inbox(&to, &inbox.0, Millis(0))?;
+        }
+        self.send_to_inbox(tx, now, entropy, to, Content::JoinRequest { text, space })
+    }
+
+    /// Packets whose entry relay has not answered, and rows for inboxes that no relay ever took: an app that ends now
+    /// leaves them for the next time.
+    pub(super) fn unsent(&self) -> usize {
+        let inboxes = self.topics.values().filter(|topic| topic.keys.is_foreign_inbox());
+        self.attempts.len() + inboxes.map(|topic| topic.outbox.untaken()).sum::<usize>()
+    }
+}

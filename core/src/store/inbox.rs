@@ -1,0 +1,180 @@
+//! Inboxes: this device's own, where others are written to, what it claims, and what strangers may fill.
+
+use rusqlite::params;
+use zeroize::Zeroizing;
+
+use super::db::{Db, int, uint};
+use super::error::StoreError;
+use super::tx::Tx;
+use crate::identity::{Author, LogId, Millis, OperationId};
+use crate::limits::{MAX_INBOX_PER_SENDER, MAX_INBOX_SENDERS};
+use crate::ops::Hidden;
+use crate::topic::TopicId;
+
+/// An inbox of this device.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct InboxRow {
+    /// Its topic.
+    pub topic: TopicId,
+    /// Since when it is there.
+    pub made: Millis,
+    /// Until when it is read.
+    pub until: Millis,
+}
+
+/// An invitation this device claims.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ClaimRow {
+    /// The space's log id.
+    pub space: LogId,
+    /// The invitation.
+    pub invite: OperationId,
+    /// Its token.
+    pub token: Hidden,
+    /// To how many managers' devices the claim was sent.
+    pub sent: u32,
+}
+
+impl Db {
+    /// This device's inboxes, oldest first.
+    pub fn inboxes(&self) -> Result<Vec<InboxRow>, StoreError> {
+        self.all("SELECT topic, made_ms, until_ms FROM inbox ORDER BY made_ms, topic", [], |row| {
+            let (made, until) = (Millis(uint(row.get(1)?)), Millis(uint(row.get(2)?)));
+            Ok(InboxRow { topic: TopicId(row.get(0)?), made, until })
+        })
+    }
+
+    /// The write seed of another device's inbox, where one is known.
+    pub fn peer_inbox(&self, device: &Author) -> Result<Option<Zeroizing<[u8; 32]>>, StoreError> {
+        self.one("SELECT seed FROM peer_inbox WHERE device = ?1", [device.0], |row| {
+            row.get(0).map(Zeroizing::new)
+        })
+    }
+
+    /// What this device claims and was not let in for yet.
+    pub fn claims(&self) -> Result<Vec<ClaimRow>, StoreError> {
+        self.all("SELECT space, invite, token, sent FROM claim ORDER BY space, invite", [], |row| {
+            Ok(ClaimRow {
+                space: LogId(row.get(0)?),
+                invite: OperationId(row.get(1)?),
+                token: Hidden(row.get(2)?),
+                sent: row.get(3)?,
+            })
+        })
+    }
+
+    /// The logs in which this device said with which keys it is written to, and until when that is good.
+    pub(crate) fn bundle_log(&self, log: &LogId) -> Result<Option<Millis>, StoreError> {
+        self.one("SELECT expires_ms FROM bundle_log WHERE log = ?1", [log.0], |row| {
+            row.get(0).map(|at| Millis(uint(at)))
+        })
+    }
+
+    /// Logs in which this device said so, and said something that is good for less long than `expires`.
+    pub(crate) fn stale_bundle_logs(&self, expires: Millis) -> Result<Vec<LogId>, StoreError> {
+        self.all(
+            "SELECT log FROM bundle_log WHERE expires_ms <> ?1 ORDER BY log",
+            params![int(expires.0)],
+            |row| row.get(0).map(LogId),
+        )
+    }
+
+    /// Whether there is room for one more operation of this sender. What strangers may fill is bounded.
+    pub(crate) fn inbox_has_room(&self, author: &Author) -> Result<bool, StoreError> {
+        let sent =
+            self.one("SELECT operations FROM inbox_sender WHERE author = ?1", [author.0], |row| row.get(0))?;
+        if let Some(sent) = sent {
+            return Ok(uint(sent) < MAX_INBOX_PER_SENDER);
+        }
+        let senders = self.one("SELECT count(*) FROM inbox_sender", [], |row| row.get(0))?;
+        Ok(uint(senders.unwrap_or_default()) < MAX_INBOX_SENDERS)
+    }
+}
+
+impl Tx<'_> {
+    /// Adds an inbox of this device. Its topic is put beside it.
+    pub(crate) fn put_inbox(&self, inbox: &InboxRow) -> Result<(), StoreError> {
+        self.run(
+            "INSERT INTO inbox (topic, made_ms, until_ms) VALUES (?1, ?2, ?3) ON CONFLICT DO NOTHING",
+            params![inbox.topic.0, int(inbox.made.0), int(inbox.until.0)],
+        )
+        .map(drop)
+    }
+
+    /// Forgets a topic that nothing is to be read of or sent to any more; what was read of it stays.
+    pub(crate) fn remove_topic(&self, topic: TopicId) -> Result<(), StoreError> {
+        self.run("DELETE FROM inbox WHERE topic = ?1", [topic.0])?;
+        self.run("DELETE FROM outbox WHERE topic = ?1", [topic.0])?;
+        self.run("DELETE FROM topic_seq WHERE topic = ?1", [topic.0])?;
+        self.run("DELETE FROM chain WHERE topic = ?1", [topic.0])?;
+        self.run("DELETE FROM refetch WHERE topic = ?1", [topic.0])?;
+        self.run("DELETE FROM gap WHERE topic = ?1", [topic.0])?;
+        self.run("DELETE FROM topic WHERE topic = ?1", [topic.0]).map(drop)
+    }
+
+    /// Counts an operation of a sender that was kept.
+    pub(crate) fn count_inbox(&self, author: &Author) -> Result<(), StoreError> {
+        self.run(
+            "INSERT INTO inbox_sender (author, operations) VALUES (?1, 1)
+             ON CONFLICT (author) DO UPDATE SET operations = operations + 1",
+            [author.0],
+        )
+        .map(drop)
+    }
+
+    /// Keeps where a device is written to; what came with a bundle that is good for longer stays.
+    pub(crate) fn put_peer_inbox(
+        &self,
+        device: &Author,
+        seed: &[u8; 32],
+        expires: Millis,
+    ) -> Result<(), StoreError> {
+        self.run(
+            "INSERT INTO peer_inbox (device, seed, expires_ms) VALUES (?1, ?2, ?3)
+             ON CONFLICT (device) DO UPDATE SET seed = excluded.seed, expires_ms = excluded.expires_ms
+             WHERE excluded.expires_ms > peer_inbox.expires_ms",
+            params![device.0, seed, int(expires.0)],
+        )
+        .map(drop)
+    }
+
+    /// Notes that this device said in a log with which keys it is written to.
+    pub(crate) fn put_bundle_log(&self, log: &LogId, expires: Millis) -> Result<(), StoreError> {
+        self.run(
+            "INSERT INTO bundle_log (log, expires_ms) VALUES (?1, ?2)
+             ON CONFLICT (log) DO UPDATE SET expires_ms = excluded.expires_ms",
+            params![log.0, int(expires.0)],
+        )
+        .map(drop)
+    }
+
+    /// Notes an invitation to be claimed.
+    pub(crate) fn put_claim(
+        &self,
+        space: &LogId,
+        invite: &OperationId,
+        token: &Hidden,
+        now: Millis,
+    ) -> Result<(), StoreError> {
+        self.run(
+            "INSERT INTO claim (space, invite, token, made_ms, sent) VALUES (?1, ?2, ?3, ?4, 0)
+             ON CONFLICT DO NOTHING",
+            params![space.0, invite.0, token.0, int(now.0)],
+        )
+        .map(drop)
+    }
+
+    /// A claim was sent to so many.
+    pub(crate) fn claim_sent(&self, claim: &ClaimRow, sent: u32) -> Result<(), StoreError> {
+        self.run(
+            "UPDATE claim SET sent = ?3 WHERE space = ?1 AND invite = ?2",
+            params![claim.space.0, claim.invite.0, sent],
+        )
+        .map(drop)
+    }
+
+    /// This device was let in.
+    pub(crate) fn remove_claims(&self, space: &LogId) -> Result<(), StoreError> {
+        self.run("DELETE FROM claim WHERE space = ?1", [space.0]).map(drop)
+    }
+}
