@@ -33,6 +33,8 @@ pub use session::{MAX_UNANSWERED, Session};
 use thiserror::Error;
 pub use two_party::TwoParty;
 #[cfg(feature = "repeatable")]
+pub use two_party::repeatable::generate_repeatably;
+#[cfg(feature = "repeatable")]
 pub(crate) use two_party::repeatable::with_seed;
 
 use crate::entropy::{Entropy, EntropyError};

@@ -201,10 +201,13 @@ use repeatable::rng;
 
 /// Randomness from a seed, where the simulation wants it: everywhere else the operating system's, also with the feature.
 #[cfg(feature = "repeatable")]
-pub(crate) mod repeatable {
+pub(super) mod repeatable {
     use std::cell::RefCell;
 
     use p2panda_encryption::Rng;
+
+    use super::{CryptoError, DeviceSecrets, GroupCrypto, Millis, TwoParty};
+    use crate::entropy::SeededEntropy;
 
     thread_local! {
         static SEEDED: RefCell<Option<Rng>> = const { RefCell::new(None) };
@@ -216,6 +219,12 @@ pub(crate) mod repeatable {
         let done = work();
         SEEDED.set(None);
         done
+    }
+
+    /// Secrets of a device with nothing but a seed for randomness. Never for real devices.
+    pub fn generate_repeatably(seed: [u8; 32], now: Millis) -> Result<DeviceSecrets, CryptoError> {
+        let mut entropy = SeededEntropy::new(seed);
+        with_seed(seed, || TwoParty.generate(now, &mut entropy))
     }
 
     pub(super) fn rng() -> Rng {

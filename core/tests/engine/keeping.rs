@@ -477,7 +477,7 @@ fn what_was_carried_into_the_next_epoch_stays_there_when_its_first_place_is_read
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("device.db");
     let store = || Store::open(&path, StoreOptions::default()).unwrap();
-    let mut town = Town::with(Peer::alone(1, store()), 2, true);
+    let mut town = Town::with(store(), 2, true);
     let ended = town.ticket(1, town.room).topic();
     // The room moves, and one who has not heard of it yet writes where it was.
     town.remove(0, 2);
@@ -497,9 +497,9 @@ fn what_was_carried_into_the_next_epoch_stays_there_when_its_first_place_is_read
     // A week in which the old place is read again.
     for _ in 0..7 {
         let now = town.people[0].device.now.plus(24 * 3_600_000);
-        let old = std::mem::replace(&mut town.people[0], alone(99));
+        let old = std::mem::replace(&mut town.people[0], Peer::tunnelled(99, Store::in_memory().unwrap()));
         old.device.engine.close().unwrap();
-        let mut again = Peer::alone(1, store());
+        let mut again = Peer::tunnelled(1, store());
         again.device.now = now;
         town.people[0] = again;
         town.follow(0);

@@ -1,5 +1,6 @@
 //! A device's clock, sleep, start and death.
 
+use delta_core::crypto::generate_repeatably;
 use delta_core::engine::{Command, Engine};
 use delta_core::identity::Millis;
 use delta_core::ops::{DeviceKey, Ticket};
@@ -87,6 +88,18 @@ impl World {
             self.open_topics(device, tickets, &wanted);
             self.command(device, Command::Configure(self.network.clone()));
         }
+        if self.town.is_some() {
+            self.open_inbox(device, told)?;
+        }
+        Ok(())
+    }
+
+    /// Where others can write to a device; again is harmless.
+    fn open_inbox(&mut self, device: usize, told: Millis) -> Result<(), Violation> {
+        let secrets = generate_repeatably(*self.devices[device].key(), told);
+        let secrets =
+            secrets.map_err(|error| Violation::new(format!("device {device} cannot draw keys: {error}")))?;
+        self.command(device, Command::OpenInbox { secrets: Some(Box::new(secrets)) });
         Ok(())
     }
 
