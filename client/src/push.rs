@@ -54,6 +54,10 @@ pub fn open_snapshot(sealed: &[u8], keystore: &dyn KeyStore) -> Result<KeySnapsh
 }
 
 fn add(reader: &Reader, row: &TopicRow, writer: &mut SnapshotWriter) -> Result<(), StoreError> {
+    if row.ticket.is_of_one_device() {
+        // An inbox's operations and a direct thread's open with sessions that the app alone moves on.
+        return Ok(());
+    }
     let log = row.ticket.log();
     let known_as = reader.known_as(log)?.unwrap_or(row.topic);
     let belongs = reader.space_of(&log)?;
