@@ -2389,6 +2389,11 @@ class ChangedKind(enum.Enum):
     Values of keys.
 """
     
+    DIRECT_THREAD = 7
+    """
+    Direct threads.
+"""
+    
 
 
 class _UniffiFfiConverterTypeChangedKind(_UniffiConverterRustBuffer):
@@ -2409,6 +2414,8 @@ class _UniffiFfiConverterTypeChangedKind(_UniffiConverterRustBuffer):
             return ChangedKind.MEMBER
         if variant == 7:
             return ChangedKind.KEY_VALUE
+        if variant == 8:
+            return ChangedKind.DIRECT_THREAD
         raise InternalError("Raw enum value doesn't match any cases")
 
     @staticmethod
@@ -2426,6 +2433,8 @@ class _UniffiFfiConverterTypeChangedKind(_UniffiConverterRustBuffer):
         if value == ChangedKind.MEMBER:
             return
         if value == ChangedKind.KEY_VALUE:
+            return
+        if value == ChangedKind.DIRECT_THREAD:
             return
         raise ValueError(value)
 
@@ -2445,6 +2454,8 @@ class _UniffiFfiConverterTypeChangedKind(_UniffiConverterRustBuffer):
             buf.write_i32(6)
         if value == ChangedKind.KEY_VALUE:
             buf.write_i32(7)
+        if value == ChangedKind.DIRECT_THREAD:
+            buf.write_i32(8)
 
 
 

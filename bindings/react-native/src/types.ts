@@ -201,7 +201,7 @@ export type RunSummary = NativeRunSummary;
 export type TicketFacts = Omit<NativeTicketFacts, 'topic' | 'log'> & { topic: TopicId; log: LogId };
 
 /** Kinds of rows. */
-export type ChangedKind = 'message' | 'reaction' | 'profile' | 'space' | 'room' | 'member' | 'keyValue';
+export type ChangedKind = 'message' | 'reaction' | 'profile' | 'space' | 'room' | 'member' | 'keyValue' | 'directThread';
 /** Rows of one kind that changed. */
 export type Change = { log: LogId; kind: ChangedKind; ids: string[]; keys: { collection: string; key: string }[] };
 

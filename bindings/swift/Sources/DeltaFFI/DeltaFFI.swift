@@ -7882,6 +7882,10 @@ public enum ChangedKind: Equatable, Hashable {
      * Values of keys.
      */
     case keyValue
+    /**
+     * Direct threads.
+     */
+    case directThread
 
 
 
@@ -7917,6 +7921,8 @@ public struct FfiConverterTypeChangedKind: FfiConverterRustBuffer {
         
         case 7: return .keyValue
         
+        case 8: return .directThread
+        
         default: throw UniffiInternalError.unexpectedEnumCase
         }
     }
@@ -7951,6 +7957,10 @@ public struct FfiConverterTypeChangedKind: FfiConverterRustBuffer {
         
         case .keyValue:
             writeInt(&buf, Int32(7))
+        
+        
+        case .directThread:
+            writeInt(&buf, Int32(8))
         
         }
     }

@@ -9886,7 +9886,11 @@ enum class ChangedKind {
     /**
      * Values of keys.
      */
-    KEY_VALUE;
+    KEY_VALUE,
+    /**
+     * Direct threads.
+     */
+    DIRECT_THREAD;
 
     
 
