@@ -116,10 +116,10 @@ impl Delta {
         self.on(async move |client| client.set_read_key(topic, key).await).await
     }
 
-    /// The topics that are open.
+    /// The topics that are open; inboxes, which are read without being asked for, are not among them.
     pub async fn topics(&self) -> Result<Vec<TopicId>, DeltaError> {
         let rows = self.query(|reader| reader.topics()).await?;
-        Ok(rows.iter().map(|row| row.topic).collect())
+        Ok(rows.iter().filter(|row| !row.ticket.is_inbox()).map(|row| row.topic).collect())
     }
 
     /// Signs and stores an operation and queues it for sending; returns once it is durable on this device. With a `key`

@@ -242,13 +242,15 @@ impl State {
 
     /// The devices a claim is sent to; none as long as no manager is known who can be written to.
     fn who_answers(&self, tx: &Tx<'_>, claim: &ClaimRow) -> Result<Vec<Author>, StoreError> {
-        let (made_by, managers) = tx.look_at_space(claim.space, |graph| {
-            let Some(state) = graph.current() else { return (None, Vec::new()) };
+        let known = tx.look_at_space(claim.space, |graph| {
+            // Before the invitation has its place in the graph, what is known of who manages is older than it.
+            let (state, made_by) = (graph.current()?, graph.author(claim.invite)?);
             let devices = graph.devices_in(&state);
-            let made_by = graph.author(claim.invite).and_then(|device| devices.get(&device).copied());
+            let made_by = devices.get(&made_by).copied();
             let manages = |who: &Identity| state.levels.get(who) == Some(&Level::Manage);
-            (made_by, devices.into_iter().filter(|(_, who)| manages(who)).collect::<Vec<_>>())
+            Some((made_by, devices.into_iter().filter(|(_, who)| manages(who)).collect::<Vec<_>>()))
         })?;
+        let Some((made_by, managers)) = known else { return Ok(Vec::new()) };
         let mut reachable = Vec::new();
         for (device, who) in managers {
             if device != self.author() && tx.peer_inbox(&device)?.is_some() {

@@ -232,6 +232,11 @@ impl Ticket {
         matches!(self.kind, Kind::Inbox | Kind::Direct)
     }
 
+    /// Whether it is of an inbox, of this device or another one.
+    pub const fn is_inbox(&self) -> bool {
+        matches!(self.kind, Kind::Inbox)
+    }
+
     const fn version(&self) -> u8 {
         match (&self.access, &self.kind) {
             (Access::Write(_), Kind::Private(_)) => PRIVATE_WRITE,
