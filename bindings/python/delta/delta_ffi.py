@@ -661,7 +661,7 @@ def _uniffi_check_api_checksums(lib):
         raise InternalError("UniFFI API checksum mismatch: try cleaning and rebuilding your project")
     if lib.uniffi_delta_ffi_checksum_method_delta_suspend() != 11828:
         raise InternalError("UniFFI API checksum mismatch: try cleaning and rebuilding your project")
-    if lib.uniffi_delta_ffi_checksum_method_delta_topics() != 37841:
+    if lib.uniffi_delta_ffi_checksum_method_delta_topics() != 35173:
         raise InternalError("UniFFI API checksum mismatch: try cleaning and rebuilding your project")
     if lib.uniffi_delta_ffi_checksum_method_delta_unread() != 33417:
         raise InternalError("UniFFI API checksum mismatch: try cleaning and rebuilding your project")
@@ -11847,7 +11847,7 @@ class DeltaProtocol(typing.Protocol):
         raise NotImplementedError
     async def topics(self, ) -> typing.List[TopicId]:
         """
-        The topics that are open.
+        The topics that are open; inboxes, which are read without being asked for, are not among them.
 """
         raise NotImplementedError
     async def unread(self, topic: TopicId) -> Unread:
@@ -13243,7 +13243,7 @@ class Delta(DeltaProtocol):
         )
     async def topics(self, ) -> typing.List[TopicId]:
         """
-        The topics that are open.
+        The topics that are open; inboxes, which are read without being asked for, are not among them.
 """
         _uniffi_lowered_args = (
             self._uniffi_clone_handle(),

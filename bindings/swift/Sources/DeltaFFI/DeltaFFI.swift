@@ -815,7 +815,7 @@ public protocol DeltaProtocol: AnyObject, Sendable {
     func suspend() async throws 
     
     /**
-     * The topics that are open.
+     * The topics that are open; inboxes, which are read without being asked for, are not among them.
      */
     func topics() async throws  -> [TopicId]
     
@@ -1466,7 +1466,7 @@ open func suspend()async throws   {
 }
     
     /**
-     * The topics that are open.
+     * The topics that are open; inboxes, which are read without being asked for, are not among them.
      */
 open func topics()async throws  -> [TopicId]  {
     return
@@ -12608,7 +12608,7 @@ private let initializationResult: InitializationResult = {
     if (uniffi_delta_ffi_checksum_method_delta_suspend() != 11828) {
         return InitializationResult.apiChecksumMismatch
     }
-    if (uniffi_delta_ffi_checksum_method_delta_topics() != 37841) {
+    if (uniffi_delta_ffi_checksum_method_delta_topics() != 35173) {
         return InitializationResult.apiChecksumMismatch
     }
     if (uniffi_delta_ffi_checksum_method_delta_identity() != 22184) {

@@ -1418,7 +1418,7 @@ private fun uniffiCheckApiChecksums(lib: IntegrityCheckingUniffiLib) {
     if ((lib.uniffi_delta_ffi_checksum_method_delta_suspend() and 0xFFFF) != 11828) {
         throw RuntimeException("UniFFI API checksum mismatch: try cleaning and rebuilding your project")
     }
-    if ((lib.uniffi_delta_ffi_checksum_method_delta_topics() and 0xFFFF) != 37841) {
+    if ((lib.uniffi_delta_ffi_checksum_method_delta_topics() and 0xFFFF) != 35173) {
         throw RuntimeException("UniFFI API checksum mismatch: try cleaning and rebuilding your project")
     }
     if ((lib.uniffi_delta_ffi_checksum_method_delta_identity() and 0xFFFF) != 22184) {
@@ -2357,7 +2357,7 @@ public interface DeltaInterface {
     suspend fun `suspend`()
     
     /**
-     * The topics that are open.
+     * The topics that are open; inboxes, which are read without being asked for, are not among them.
      */
     suspend fun `topics`(): List<TopicId>
     
@@ -3116,7 +3116,7 @@ open class Delta: Disposable, AutoCloseable, DeltaInterface
 
     
     /**
-     * The topics that are open.
+     * The topics that are open; inboxes, which are read without being asked for, are not among them.
      */
     @Throws(DeltaException::class)
     @Suppress("ASSIGNED_BUT_NEVER_ACCESSED_VARIABLE")
