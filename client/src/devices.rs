@@ -35,6 +35,9 @@ pub enum PairingFailure {
     /// The device of the text has answered another one: somebody else has the text.
     #[error("another device was answered: somebody else has this text, so confirm nothing and begin again")]
     Taken,
+    /// Its person did not confirm the code. Nothing was handed over; begin again, with another text.
+    #[error("the other device refused: nothing was handed over; begin again, with another text")]
+    Refused,
     /// What it sent is not what makes this device the person's.
     #[error(transparent)]
     Welcome(WelcomeError),
@@ -72,7 +75,7 @@ pub struct PairingRequest {
     code: Code,
 }
 
-/// What was handed to a new device, on its way there.
+/// What was said to a new device in the end, on its way there.
 #[derive(Debug)]
 pub struct PairingHandover {
     client: Client,
@@ -209,9 +212,7 @@ impl PairingHost {
             }
             self.meeting.wait().await?;
         };
-        let mut nonce = [0; 32];
-        PlatformEntropy.fill(&mut nonce)?;
-        let answer = self.meeting.say(&self.client, OwnDevices::Answer { ask, nonce }).await?;
+        let (answer, nonce) = self.meeting.answer(&self.client, ask).await?;
         let code = self.meeting.pairing.code(ask, &nonce);
         Ok(PairingRequest { host: self, device, answer, code })
     }
@@ -241,6 +242,14 @@ impl PairingRequest {
         let welcome = Welcome { certificate, own, tickets };
         let sealed = welcome.seal(&client.author(), &mut PlatformEntropy).map_err(PairingFailure::Welcome)?;
         meeting.say(&client, OwnDevices::Welcome { answer, sealed }).await?;
+        Ok(PairingHandover { client, meeting })
+    }
+
+    /// Says that the device is not to be this person's: it is on its way there when this returns. (A request that is only
+    /// dropped lets it wait for the end of the ten minutes.)
+    pub async fn refuse(self) -> Result<PairingHandover, ClientError> {
+        let Self { host: PairingHost { client, meeting, .. }, answer, .. } = self;
+        meeting.answer(&client, answer).await?;
         Ok(PairingHandover { client, meeting })
     }
 }
@@ -296,20 +305,28 @@ impl PairingGuest {
     /// Waits until the other device has accepted, and becomes a device of its person: with the person's topics, which
     /// fill as they are read.
     ///
+    /// # Errors
+    /// `pairing_refused` when it has not.
+    ///
     /// It is certified last: stopped in the middle, it is nobody's, and can join with another text.
     pub async fn joined(mut self) -> Result<Identity, ClientError> {
         let (answer, _) = self.answer().await?;
         let host = self.meeting.pairing.host;
         let sealed = loop {
             let there = self.meeting.said(&self.client).await?;
-            let welcome = there.into_iter().filter(|it| it.author == host).find_map(|it| match it.said {
-                OwnDevices::Welcome { answer: to, sealed } if to == answer => Some(sealed),
+            let end = there.into_iter().filter(|it| it.author == host).find_map(|it| match it.said {
+                OwnDevices::Welcome { answer: to, sealed } if to == answer => Some(Some(sealed)),
+                OwnDevices::Answer { ask: to, .. } if to == answer => Some(None),
                 _ => None,
             });
-            if let Some(sealed) = welcome {
-                break sealed;
+            match end {
+                Some(Some(sealed)) => break sealed,
+                Some(None) => {
+                    self.meeting.end(&self.client).await?;
+                    return Err(PairingFailure::Refused.into());
+                }
+                None => self.meeting.wait().await?,
             }
-            self.meeting.wait().await?;
         };
         let client = self.client.clone();
         let keystore = client.keystore()?;
@@ -346,6 +363,14 @@ impl Meeting {
 
     async fn say(&self, client: &Client, said: OwnDevices) -> Result<OperationId, ClientError> {
         client.publish(self.topic, Content::OwnDevices(Box::new(said))).await
+    }
+
+    /// Answers an ask. An answer to the answer before refuses what that one asked for.
+    async fn answer(&self, client: &Client, to: OperationId) -> Result<(OperationId, [u8; 32]), ClientError> {
+        let mut nonce = [0; 32];
+        PlatformEntropy.fill(&mut nonce)?;
+        let answer = self.say(client, OwnDevices::Answer { ask: to, nonce }).await?;
+        Ok((answer, nonce))
     }
 
     /// Nothing is left of it on this device.

@@ -205,6 +205,7 @@ impl ClientError {
             Self::Threads(_) => "threads",
             Self::Pairing(PairingFailure::Expired) => "pairing_expired",
             Self::Pairing(PairingFailure::Taken) => "pairing_taken",
+            Self::Pairing(PairingFailure::Refused) => "pairing_refused",
             Self::Pairing(PairingFailure::Welcome(_)) => "pairing_welcome",
             Self::Pairing(PairingFailure::NotTheIdentity) => "not_the_identity",
             Self::Suspended => "suspended",

@@ -88,7 +88,7 @@ pub fn import(
 ) -> Result<Option<Mnemonic>, ClientError> {
     let (path, database) = (path.as_ref(), database.as_ref());
     if database.exists() {
-        return Err(io(database)(std::io::ErrorKind::AlreadyExists.into()));
+        return Err(io(database)(is_there()));
     }
     let copy = Removed(tempfile_beside(database));
     let words = read(path, passphrase, &copy.0)?;
@@ -100,6 +100,13 @@ pub fn import(
     Ok(words)
 }
 
+fn is_there() -> std::io::Error {
+    std::io::Error::new(
+        std::io::ErrorKind::AlreadyExists,
+        "it exists already, and is not written over: name another",
+    )
+}
+
 /// Makes a copy of a database beside the export, as secret as the database, seals it and removes it.
 fn write_copy(
     path: &Path,
@@ -108,7 +115,7 @@ fn write_copy(
     copy_to: impl FnOnce(&Path) -> Result<(), StoreError>,
 ) -> Result<(), ClientError> {
     if path.exists() {
-        return Err(io(path)(std::io::ErrorKind::AlreadyExists.into()));
+        return Err(io(path)(is_there()));
     }
     let copy = tempfile_beside(path);
     // SQLite writes into an empty file as it is.

@@ -232,6 +232,21 @@ async fn whoever_else_has_the_text_and_is_first_does_not_go_unnoticed() {
     // Nothing was handed over: its person did not accept.
     drop(request);
     assert_eq!(thief.client.identity().await.unwrap(), thief.client.author().into());
+    // One that is refused hears of it, and nothing is left.
+    let host = old.client.pair().await.unwrap();
+    let pairing: Pairing = host.text().parse().unwrap();
+    let meeting = pairing.ticket().log();
+    let (asked, guest) = tokio::join!(host.asked(), new.client.join(pairing));
+    let (request, mut guest) = (asked.unwrap(), guest.unwrap());
+    assert_eq!(guest.code().await.unwrap(), request.code());
+    let refused = async { request.refuse().await?.delivered().await };
+    let (refused, joined) = tokio::join!(refused, guest.joined());
+    refused.unwrap();
+    assert_eq!(joined.unwrap_err().code(), "pairing_refused");
+    assert_eq!(new.client.identity().await.unwrap(), new.client.author().into());
+    for device in [&old, &new] {
+        assert!(!logs(device).await.contains(&meeting), "nothing is left of the pairing");
+    }
     // A device of somebody's joins nobody else.
     let host = old.client.pair().await.unwrap();
     let refused = old.client.join(host.text().parse().unwrap()).await.unwrap_err();

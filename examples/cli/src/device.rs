@@ -6,8 +6,8 @@ use std::str::FromStr;
 use std::sync::Arc;
 use std::time::Duration;
 
-use anyhow::{Context, ensure};
-use delta_client::{Client, Config, Event, RelayHops, Subscription, Update};
+use anyhow::{Context, anyhow, ensure};
+use delta_client::{Client, ClientError, Config, Event, RelayHops, Subscription, Update};
 use delta_core::NodeId;
 use delta_core::engine::{Blocked, TopicStatus};
 use delta_core::identity::LogId;
@@ -16,7 +16,7 @@ use delta_core::sync::proof::ReadKey;
 use delta_core::sync::session::Connection;
 use delta_core::topic::TopicId;
 
-use crate::input::{Secret, read_file};
+use crate::input::{Secret, argument_file, read_file};
 use crate::keys::FileKeyStore;
 use crate::output::{Output, Usage};
 
@@ -144,8 +144,8 @@ impl FromStr for TicketArgument {
 
     fn from_str(text: &str) -> anyhow::Result<Self> {
         let Some(path) = text.strip_prefix('@') else { return Ok(Self(Ticket::parse(text.trim())?)) };
-        let bytes = read_file(Path::new(path))?;
-        let text = std::str::from_utf8(&bytes).context("the file is not text")?;
+        let bytes = argument_file(path)?;
+        let text = std::str::from_utf8(&bytes).map_err(|_| anyhow!("the file is not text"))?;
         Ok(Self(Ticket::parse(text.trim())?))
     }
 }
@@ -223,11 +223,11 @@ impl DeviceOptions {
     /// Opens a device that exists; its topic only when there is a network to connect it to.
     pub async fn look(&self, output: &Output) -> anyhow::Result<(Client, TopicId)> {
         self.need_room()?;
-        ensure!(self.base.db.exists(), "there is no database at {}", self.base.db.display());
+        self.base.need_database()?;
         if self.has_network() {
             return self.open(output).await;
         }
-        let client = Client::open(self.base.config()?).await?;
+        let client = self.base.client().await?;
         let topic = match (&self.room, &self.ticket) {
             (None, Some(ticket)) => ticket.0.topic(),
             _ => self.known(&client).await?,
@@ -236,9 +236,27 @@ impl DeviceOptions {
     }
 }
 
+/// Says also what to do, where there is more to be said than what is wrong.
+fn advised(error: ClientError) -> anyhow::Error {
+    let advice = match error.code() {
+        "database_locked" => {
+            "one command at a time works with a device: end the other one first, such as `delta chat` or `delta tail`"
+        }
+        "database_corrupt" => "begin with another --db, made from a backup (`delta import`) if there is one",
+        "database_not_one" | "database_foreign" => "does --db name the right file?",
+        _ => return error.into(),
+    };
+    anyhow!("{error}; {advice}")
+}
+
 async fn connect(client: &Client, hops: Option<(RelayHops, &str)>, output: &Output) -> anyhow::Result<()> {
     if let Some((hops, sync)) = hops {
-        for skipped in client.init_sync(&hops, sync).await? {
+        let skipped = client.init_sync(&hops, sync).await.map_err(|error| match error.code() {
+            "directory" | "pool" => anyhow::Error::new(error).context("--directory and --records"),
+            "server_unreachable" => anyhow!("{error}; does --sync name the right one, and does it run?"),
+            _ => error.into(),
+        })?;
+        for skipped in skipped {
             output.note(&format!("{skipped}"));
         }
     }
@@ -260,8 +278,39 @@ impl Base {
         Ok(client)
     }
 
+    /// Opens a device that exists.
+    pub async fn look(&self, output: &Output) -> anyhow::Result<Client> {
+        self.need_database()?;
+        self.open(output).await
+    }
+
+    fn need_database(&self) -> anyhow::Result<()> {
+        ensure!(self.db.exists(), "there is no database at {}", self.db.display());
+        Ok(())
+    }
+
+    /// For commands that are nothing without a keystore.
+    pub fn need_keys(&self) -> anyhow::Result<()> {
+        if self.keys.is_some() {
+            return Ok(());
+        }
+        let text =
+            "--keys DIR is needed instead of --key: a folder that keeps what makes the device a person's";
+        Err(Usage(text.to_owned()).into())
+    }
+
+    async fn client(&self) -> anyhow::Result<Client> {
+        let db = self.db.display();
+        ensure!(!self.db.is_dir(), "--db {db} is a folder: name a file in it");
+        let folder = self.db.parent().filter(|folder| !folder.as_os_str().is_empty());
+        if let Some(folder) = folder {
+            ensure!(folder.is_dir(), "--db {db}: there is no folder {}: make it first", folder.display());
+        }
+        Client::open(self.config()?).await.map_err(advised)
+    }
+
     async fn start(&self, output: &Output) -> anyhow::Result<Client> {
-        let client = Client::open(self.config()?).await?;
+        let client = self.client().await?;
         if client.renewed() {
             output.note("the database was restored or copied: this device has a new key from now on");
         }

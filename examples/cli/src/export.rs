@@ -48,6 +48,7 @@ pub struct ImportOptions {
 
 /// Exports.
 pub fn export(options: &ExportOptions, output: &Output) -> anyhow::Result<()> {
+    ensure!(options.db.exists(), "there is no database at {}", options.db.display());
     let passphrase = passphrase()?;
     let words = match &options.keys {
         Some(folder) => stored_identity(&FileKeyStore::new(folder))?,

@@ -34,7 +34,7 @@ impl FromStr for Secret {
 
     fn from_str(text: &str) -> anyhow::Result<Self> {
         let bytes = match text.strip_prefix('@') {
-            Some(path) => read_file(Path::new(path))?,
+            Some(path) => argument_file(path)?,
             None => Zeroizing::new(text.as_bytes().to_vec()),
         };
         let raw = unhex(&bytes).unwrap_or(bytes);
@@ -88,6 +88,11 @@ pub fn stdin_lines() -> tokio::sync::mpsc::Receiver<std::io::Result<String>> {
 pub fn read_file(path: &Path) -> anyhow::Result<Zeroizing<Vec<u8>>> {
     let file = std::fs::File::open(path).with_context(|| path.display().to_string())?;
     read_all(file).with_context(|| path.display().to_string())
+}
+
+/// A file that an argument names. The whole error is one text: of an argument's only the first is shown.
+pub fn argument_file(path: &str) -> anyhow::Result<Zeroizing<Vec<u8>>> {
+    read_file(Path::new(path)).map_err(|error| anyhow::anyhow!("{error:#}"))
 }
 
 fn read_all(source: impl Read) -> anyhow::Result<Zeroizing<Vec<u8>>> {

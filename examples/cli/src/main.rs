@@ -30,7 +30,7 @@ mod topic;
 
 use std::process::ExitCode;
 
-use clap::error::ErrorKind;
+use clap::error::{ContextKind, ContextValue, ErrorKind};
 use clap::{Parser, Subcommand};
 
 use crate::output::{Output, Usage};
@@ -130,7 +130,7 @@ enum Command {
 fn main() -> ExitCode {
     let cli = match Cli::try_parse() {
         Ok(cli) => cli,
-        Err(error) => return not_understood(&error),
+        Err(error) => return not_understood(&without_secret(error)),
     };
     let output = Output::new(cli.json);
     let done = match cli.command {
@@ -169,8 +169,12 @@ fn not_understood(error: &clap::Error) -> ExitCode {
         .skip(1)
         .take_while(|argument| argument != "--")
         .any(|argument| argument == "--json");
+    let hint = from_environment(error);
     if !json || !error.use_stderr() {
-        error.exit();
+        let Some(hint) = hint else { error.exit() };
+        let _ = error.print();
+        Output::new(false).note(&hint);
+        return ExitCode::from(2);
     }
     let text = match error.kind() {
         ErrorKind::DisplayHelpOnMissingArgumentOrSubcommand => {
@@ -180,10 +184,35 @@ fn not_understood(error: &clap::Error) -> ExitCode {
         _ => {
             let text = error.render().to_string();
             let first = text.split("\n\n").next().unwrap_or_default();
-            first.strip_prefix("error: ").unwrap_or(first).to_owned()
+            let first = first.strip_prefix("error: ").unwrap_or(first);
+            hint.map_or_else(|| first.to_owned(), |hint| format!("{first}; {hint}"))
         }
     };
     Output::new(true).end(Err(Usage(text).into()))
+}
+
+/// Where two arguments do not go together, which of them nobody wrote on the command line.
+fn from_environment(error: &clap::Error) -> Option<String> {
+    let set = ["DELTA_KEY", "DELTA_KEYS"].into_iter().find(|name| std::env::var_os(name).is_some());
+    set.filter(|_| error.kind() == ErrorKind::ArgumentConflict)
+        .map(|name| format!("{name} is set in the environment: unset it to say it otherwise"))
+}
+
+/// What the values of arguments are called that are secrets, or nearly.
+const SECRETS: [&str; 4] = ["<SECRET>", "<TICKET>", "<INVITATION>", "<TEXT>"];
+
+/// A secret with a slip in it is still one: not for a terminal's history, and not for a log.
+fn without_secret(mut error: clap::Error) -> clap::Error {
+    let argument = error.get(ContextKind::InvalidArg);
+    let is_secret = argument.is_some_and(|argument| {
+        let ContextValue::String(argument) = argument else { return false };
+        SECRETS.iter().any(|secret| argument.contains(secret))
+    });
+    let file = error.get(ContextKind::InvalidValue).is_some_and(|value| value.to_string().starts_with('@'));
+    if is_secret && !file {
+        error.insert(ContextKind::InvalidValue, ContextValue::String("…".to_owned()));
+    }
+    error
 }
 
 /// Runs a command that needs sockets and timers.

@@ -12,6 +12,20 @@ pub struct Output {
     json: bool,
 }
 
+/// Remarks that may come again and again: each is made when it differs from the one before.
+#[derive(Debug, Default)]
+pub struct Repeated(Option<String>);
+
+impl Repeated {
+    /// Makes a remark, unless it was just made.
+    pub fn note(&mut self, output: &Output, text: String) {
+        if self.0.as_ref() != Some(&text) {
+            output.note(&text);
+            self.0 = Some(text);
+        }
+    }
+}
+
 /// The arguments were understood one by one but do not go together: exit code 2.
 #[derive(Debug)]
 pub struct Usage(pub String);

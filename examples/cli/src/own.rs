@@ -1,10 +1,9 @@
 //! `delta device`: a person's devices.
 
 use std::collections::BTreeSet;
-use std::io::BufRead;
 use std::time::Duration;
 
-use anyhow::{Context, bail};
+use anyhow::{Context, bail, ensure};
 use delta_client::{Client, ClientError};
 use delta_core::engine::CommandError;
 use delta_core::identity::Author;
@@ -13,7 +12,9 @@ use delta_core::topic::TopicId;
 use serde_json::json;
 
 use crate::device::Base;
+use crate::input::stdin_lines;
 use crate::output::{Output, Usage};
+use crate::platform::{FAREWELL, interrupted};
 use crate::space::{At, close, print};
 
 const EXAMPLES: &str = "\
@@ -25,7 +26,8 @@ Examples:
   delta device list --db old.db --keys old-keys
   delta device revoke --db old.db --keys old-keys --sync URL#KEY --records records.json --device KEY
 
-Both show the same six digits; the old one asks before it hands over anything. Only the device whose --keys hold the
+Both show the same six digits; the old one asks before it hands over anything, and with --json reads `yes` from standard
+input as well. What is not confirmed there fails on both. Only the device whose --keys hold the
 identity's words (or that is its own identity) pairs and revokes others. The words stay where they are.";
 
 /// Pair, list and revoke a person's devices.
@@ -99,6 +101,7 @@ pub async fn run(command: &Command, output: &Output) -> anyhow::Result<()> {
 
 async fn pair(options: &Pair, output: &Output) -> anyhow::Result<()> {
     needs_network(&options.base)?;
+    options.base.need_keys()?;
     let client = options.base.open(output).await?;
     let done = async {
         let host = client.pair().await?;
@@ -106,12 +109,22 @@ async fn pair(options: &Pair, output: &Output) -> anyhow::Result<()> {
         print(output, &text, json!({ "pairing": text }))?;
         let request = host.asked().await?;
         let (device, code) = (request.device(), request.code());
+        let timeout = Duration::from_secs(options.timeout);
+        if output.is_json() {
+            output.value(&json!({ "asks": device.to_string(), "code": code.to_string() }))?;
+        }
         output.note(&format!("a device asks to be yours; it should show {code}"));
-        if !options.yes && !confirmed(output)? {
-            bail!("not paired: nothing was handed over");
+        let refused = match options.yes {
+            true => None,
+            false => confirmed(output).await.err(),
+        };
+        if let Some(why) = refused {
+            // The other one need not wait for the end of the ten minutes. Where this does not reach it, it does.
+            let _ = tokio::time::timeout(timeout, async { request.refuse().await?.delivered().await }).await;
+            return Err(why);
         }
         let delivered = request.accept().await?.delivered();
-        let in_time = tokio::time::timeout(Duration::from_secs(options.timeout), delivered).await;
+        let in_time = tokio::time::timeout(timeout, delivered).await;
         in_time
             .with_context(|| format!("the server has not confirmed it within {} s", options.timeout))??;
         print(output, &format!("paired with {device}"), json!({ "device": device.to_string() }))
@@ -119,20 +132,29 @@ async fn pair(options: &Pair, output: &Output) -> anyhow::Result<()> {
     close(&client, done.await).await
 }
 
-fn confirmed(output: &Output) -> anyhow::Result<bool> {
+/// Fails unless somebody says yes.
+async fn confirmed(output: &Output) -> anyhow::Result<()> {
     output.note("does it? type yes to hand over your conversations");
-    let mut answer = String::new();
-    std::io::stdin().lock().read_line(&mut answer).context("standard input")?;
-    Ok(answer.trim() == "yes")
+    let mut lines = stdin_lines();
+    let answer = tokio::select! {
+        answer = lines.recv() => answer.transpose().context("standard input")?,
+        signal = interrupted(FAREWELL) => return Err(signal?.into()),
+    };
+    ensure!(answer.is_some_and(|answer| answer.trim() == "yes"), "not paired: nothing was handed over");
+    Ok(())
 }
 
 async fn join(options: &Join, output: &Output) -> anyhow::Result<()> {
     needs_network(&options.base)?;
+    options.base.need_keys()?;
     let client = options.base.open(output).await?;
     let done = async {
         output.note("waiting for the other device, where `delta device pair` runs");
         let mut guest = client.join(options.text.clone()).await?;
         let code = guest.code().await?;
+        if output.is_json() {
+            output.value(&json!({ "code": code.to_string() }))?;
+        }
         output.note(&format!("the other device should show {code}; confirm it there"));
         let identity = guest.joined().await?.address();
         print(output, &format!("a device of {identity}"), json!({ "identity": identity }))?;
@@ -155,7 +177,7 @@ async fn join(options: &Join, output: &Output) -> anyhow::Result<()> {
 }
 
 async fn list(options: &List, output: &Output) -> anyhow::Result<()> {
-    let client = options.base.open(output).await?;
+    let client = options.base.look(output).await?;
     let devices = client.own_devices().await;
     close(&client, devices.map_err(Into::into)).await?.into_iter().try_for_each(|row| {
         let device = row.device.to_string();
@@ -167,6 +189,7 @@ async fn list(options: &List, output: &Output) -> anyhow::Result<()> {
 }
 
 async fn revoke(options: &Revoke, output: &Output) -> anyhow::Result<()> {
+    options.base.need_keys()?;
     let client = options.base.open(output).await?;
     let done = async {
         let at = At { client: &client, online: options.base.has_network(), output, timeout: options.timeout };

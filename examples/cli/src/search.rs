@@ -52,7 +52,7 @@ pub async fn run(options: &Options, output: &Output) -> anyhow::Result<()> {
         before: None,
     };
     let limit = usize::from(*limit);
-    let client = base.open(output).await?;
+    let client = base.look(output).await?;
     let found = client.read(move |reader| reader.search(&search, limit)).await;
     client.close().await?;
     for found in found? {

@@ -12,7 +12,7 @@ use serde_json::json;
 
 use crate::device::{Closed, DeviceOptions};
 use crate::input::stdin_lines;
-use crate::output::{Output, ReaderGone};
+use crate::output::{Output, ReaderGone, Repeated};
 
 const EXAMPLES: &str = "\
 Examples:
@@ -80,8 +80,19 @@ const LOOK: Duration = Duration::from_millis(200);
 async fn send(options: &Options, output: &Output, client: &Client, topic: TopicId) -> anyhow::Result<()> {
     let updates = client.subscribe(topic).await?;
     let waiting = HashMap::new();
-    let mut sender =
-        Sender { options, output, client, topic, updates, waiting, published: 0, missed: false, heard: true };
+    let remarks = Repeated::default();
+    let mut sender = Sender {
+        options,
+        output,
+        client,
+        topic,
+        updates,
+        waiting,
+        published: 0,
+        missed: false,
+        heard: true,
+        remarks,
+    };
     // What is stored is confirmed and reported also when something else is refused.
     let published = sender.publish_all().await;
     let nothing = published.is_err() && sender.published == 0;
@@ -102,6 +113,7 @@ struct Sender<'a> {
     missed: bool,
     /// Somebody reads what is reported.
     heard: bool,
+    remarks: Repeated,
 }
 
 impl Sender<'_> {
@@ -210,10 +222,11 @@ impl Sender<'_> {
                 }
             }
             Update::Event(Event::Delivery { blocked: Some(blocked), .. }) => {
-                self.output.note(&format!("waiting: {blocked}"));
+                self.remarks.note(self.output, format!("waiting: {blocked}"));
             }
             Update::Storage(Some(error)) => {
-                self.output.note(&format!("waiting: this device's database takes no changes: {error}"));
+                let text = format!("waiting: this device's database takes no changes: {error}");
+                self.remarks.note(self.output, text);
             }
             Update::Event(_) | Update::Storage(None) => {}
             Update::Lagged { .. } => self.missed = true,

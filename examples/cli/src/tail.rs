@@ -14,7 +14,7 @@ use delta_core::topic::{Seq, TopicId};
 use serde_json::json;
 
 use crate::device::{DeviceOptions, until_live};
-use crate::output::Output;
+use crate::output::{Output, Repeated};
 use crate::platform::{FAREWELL, interrupted};
 use crate::text::plain;
 use printed::Printed;
@@ -31,7 +31,7 @@ Examples:
   delta tail … --last 1000 --once        what there is, then exit
 
 A message of this device is printed when the topic has it. With --json every message is one object on a line,
-and so is every signal (its key is `signal`, the bytes in hex).";
+and so is every signal (its key is `signal`, the bytes in hex). It ends with Ctrl-C: that is no failure, exit code 0.";
 
 /// Print messages as they come.
 #[derive(clap::Args)]
@@ -94,6 +94,7 @@ impl Tail<'_> {
         if options.once {
             return Ok(());
         }
+        let mut remarks = Repeated::default();
         loop {
             match updates.next().await.context("the client was closed")? {
                 Update::Event(Event::Changed { changes, .. }) => {
@@ -106,7 +107,9 @@ impl Tail<'_> {
                     let from = self.before_unprinted().await?;
                     self.after(from).await?;
                 }
-                Update::Event(Event::ServerFault { fault, .. }) => self.output.note(&fault.to_string()),
+                Update::Event(Event::ServerFault { fault, .. }) => {
+                    remarks.note(self.output, fault.to_string());
+                }
                 Update::Event(Event::Signal { signal, .. }) => self.signal(&signal)?,
                 Update::Event(Event::ServerEquivocates { .. }) => {
                     self.output.note("the server has shown somebody another history: see `delta status`");
@@ -126,7 +129,8 @@ impl Tail<'_> {
                     self.output.note(&format!("the server no longer has operations {from} to {to}"));
                 }
                 Update::Storage(Some(error)) => {
-                    self.output.note(&format!("this device's database takes no changes: {error}"));
+                    let text = format!("this device's database takes no changes: {error}");
+                    remarks.note(self.output, text);
                 }
                 Update::Event(_) | Update::Storage(None) => {}
             }

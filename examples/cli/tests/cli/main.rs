@@ -1,6 +1,7 @@
 //! The built `delta` program from outside: arguments, standard input and output, exit codes.
 
 mod directory;
+mod errors;
 mod export;
 mod history;
 mod identity;

@@ -1,6 +1,6 @@
 //! A person with two devices, one of which is revoked, over real relays and a real server.
 
-use std::io::{BufRead, BufReader, Read};
+use std::io::{BufRead, BufReader, Read, Write};
 use std::process::Stdio;
 
 use delta_core::store::{Store, StoreOptions};
@@ -40,6 +40,7 @@ fn pair(old: &Device, new: &Device) -> String {
     };
     let text = text["pairing"].as_str().unwrap().to_owned();
     json_lines(&mut new.command(&["device", "join", &text]));
+    assert!(next().is_some_and(|asks| asks["code"].is_string()));
     let paired = next();
     let mut said = String::new();
     host.stderr.take().unwrap().read_to_string(&mut said).unwrap();
@@ -68,6 +69,28 @@ fn until_moved(network: &Network, devices: &[&Device], space: &str, room: &str) 
         everybody_looks(devices, space);
     }
     panic!("the keys do not move");
+}
+
+#[test]
+fn a_device_that_is_refused_hears_of_it() {
+    let network = Network::start();
+    let (old, new) = (network.keeper("old"), network.keeper("new"));
+    let mut host = old.command(&["device", "pair", "--json"]);
+    let host = host.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
+    let mut host = host.spawn().unwrap();
+    let mut lines = BufReader::new(host.stdout.take().unwrap()).lines();
+    let mut next = || serde_json::from_str::<Value>(&lines.next().unwrap().unwrap()).unwrap();
+    let text = next()["pairing"].as_str().unwrap().to_owned();
+    let mut guest = new.command(&["device", "join", "--json", &text]);
+    let guest = guest.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+    let asks = next();
+    host.stdin.take().unwrap().write_all(b"no\n").unwrap();
+    let (host, guest) = (host.wait_with_output().unwrap(), guest.wait_with_output().unwrap());
+    let shown: Value = serde_json::from_slice(&guest.stdout).unwrap();
+    assert_eq!(shown["code"], asks["code"], "what the two people compare");
+    let (said, heard) = (String::from_utf8_lossy(&host.stderr), String::from_utf8_lossy(&guest.stderr));
+    assert_eq!((host.status.code(), guest.status.code()), (Some(1), Some(1)), "{said} {heard}");
+    assert!(said.contains("nothing was handed over") && heard.contains("refused"), "{said} {heard}");
 }
 
 #[test]
