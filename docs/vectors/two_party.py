@@ -25,17 +25,19 @@ LOG = drawn("direct log")
 
 
 class Device:
-    def __init__(self, name, seed):
+    def __init__(self, name, seed, inbox=None):
         self.name, self.key = name, SigningKey(fill(seed))
         self.author = bytes(self.key.verify_key)
         self.secret, self.prekey_secret = clamped(drawn(f"{name} X25519")), clamped(drawn(f"{name} prekey"))
         self.public, self.prekey = x25519_public(self.secret), x25519_public(self.prekey_secret)
         self.random = drawn(f"{name} Z 1") + drawn(f"{name} Z 2")
         self.signature = xeddsa(self.secret, self.prekey, self.random)
+        self.inbox = inbox
 
     def bundle(self, **other):
         keys = {"identity": self.public, "prekey": self.prekey, "signature": self.signature, "expires": EXPIRES} | other
         payload = dict(enumerate(keys[name] for name in ("identity", "prekey", "signature", "expires")))
+        payload |= {} if self.inbox is None else {4: self.inbox}
         header, body, _ = operation(self.key, LOG, 0, None, {0: "device.bundle", 1: payload})
         return {"header": header, "body": body}
 
@@ -43,11 +45,11 @@ class Device:
         return {
             "seed": bytes(self.key), "author": self.author, "x25519_secret": self.secret, "x25519": self.public,
             "prekey_secret": self.prekey_secret, "prekey": self.prekey, "signature_random": self.random,
-            "signature": self.signature, "expires_ms": EXPIRES, "bundle": self.bundle(),
+            "signature": self.signature, "expires_ms": EXPIRES, "inbox_seed": self.inbox, "bundle": self.bundle(),
         }  # fmt: skip
 
 
-A, B, C = Device("a", 0x0A), Device("b", 0x0B), Device("c", 0x0C)
+A, B, C = Device("a", 0x0A), Device("b", 0x0B, drawn("inbox of b")), Device("c", 0x0C)
 DEVICES = {device.name: device for device in (A, B, C)}
 
 

@@ -1,9 +1,10 @@
-//! Envelope 01 against values made without any code of this project (docs/vectors/inbox_envelopes.py).
+//! Envelope 01 against values made without any code of this project (docs/vectors/inbox_envelopes.py), and
+//! contacts (docs/vectors/inbox.py).
 
 use delta_core::identity::{Author, LogId};
 use delta_core::onion::IdentityKey;
 use delta_core::onion::sealed::OpenSealedError;
-use delta_core::ops::{DeviceKey, InboxError, inbox_log, open_inbox, seal_inbox, verify};
+use delta_core::ops::{Contact, DeviceKey, InboxError, inbox_log, open_inbox, seal_inbox, verify};
 use serde_json::Value;
 
 use crate::{Given, array, bytes, rows};
@@ -34,6 +35,15 @@ fn inbox_envelopes_are_sealed_and_opened_byte_for_byte() {
         assert_eq!(hex::encode(&sealed), row["envelope"], "{name}");
         assert_eq!(Some(sealed.len() as u64 - 105), row["plaintext_len"].as_u64(), "{name}");
         assert_eq!(open_inbox(&recipient, sealed), Ok(operation), "{name}");
+    }
+}
+
+#[test]
+fn texts_that_are_no_contacts_are_refused() {
+    let vectors: Value = serde_json::from_str(include_str!("../vectors/inbox.json")).unwrap();
+    assert!(Contact::parse(vectors["contacts"][0]["text"].as_str().unwrap()).is_ok());
+    for (name, text) in vectors["refused_contacts"].as_object().unwrap() {
+        assert!(Contact::parse(text.as_str().unwrap()).is_err(), "{name}");
     }
 }
 
