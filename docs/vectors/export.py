@@ -59,7 +59,7 @@ def main():
         "content": content.hex(),
         "chunk": chunk.hex(),
     }
-    OUT.write_text(json.dumps(vector, indent=1) + "\n")
+    OUT.write_bytes((json.dumps(vector, indent=1) + "\n").encode())
 
 
 main()

@@ -108,7 +108,8 @@ def refused():
             "body_len past the end": seal(padded(header, body, lengths=(len(header), len(plain)))),
             "body_len past everything": seal(padded(header, body, lengths=(len(header), 2**32 - 1))),
             "header_len past the end": seal(padded(header, body, lengths=(2**16 - 1, len(body)))),
-            "body_len other than the payload size": seal(padded(header, body, lengths=(len(header), len(body) - 1))),
+            "a body shorter than the payload size": seal(padded(header, body[:-1])),
+            "the body's last byte said to be padding": seal(padded(header, body, lengths=(len(header), len(body) - 1))),
             "nothing inside": seal(b""),
         },
     }

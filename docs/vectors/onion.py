@@ -147,7 +147,7 @@ def main():
         for kind, maker in makers.items():
             for row in vectors[kind]:
                 maker(row)
-        path.write_text(json.dumps(vectors, indent=1))
+        path.write_bytes(json.dumps(vectors, indent=1).encode())
 
 
 main()

@@ -164,4 +164,4 @@ def hexed(value):
 def write(name, vectors):
     out = pathlib.Path("core/tests/vectors") / name
     out.parent.mkdir(parents=True, exist_ok=True)
-    out.write_text(json.dumps(hexed(vectors), indent=1) + "\n")
+    out.write_bytes((json.dumps(hexed(vectors), indent=1) + "\n").encode())

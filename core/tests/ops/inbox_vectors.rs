@@ -67,7 +67,7 @@ fn stage(error: &InboxError) -> &'static str {
 fn inbox_envelopes_that_differ_in_one_thing_are_refused() {
     let vectors = vectors();
     let recipient = recipient(&vectors);
-    for row in rows(&vectors["refused"], 34) {
+    for row in rows(&vectors["refused"], 35) {
         let refused = open_inbox(&recipient, bytes(&row["envelope"])).expect_err(&row["name"].to_string());
         assert_eq!(stage(&refused), row["stage"], "{}: {refused:?}", row["name"]);
     }
