@@ -16,6 +16,7 @@ use delta_core::topic::TopicId;
 use crate::net::{Net, Peer, run};
 use crate::support::Writer;
 
+mod claims;
 mod handing;
 
 /// People who share a space with one room; the first made it.
