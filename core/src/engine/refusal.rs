@@ -108,7 +108,10 @@ pub enum CommandError {
     #[error("the ticket contradicts the one this topic was opened with: one of the two is forged or damaged")]
     TicketConflict,
     /// A ticket for another topic that claims the conversation of one that is open.
-    #[error("the ticket claims a conversation that is already open in another topic")]
+    #[error(
+        "the ticket claims a conversation that is already open in another topic; if it has moved on, catch up with it \
+         first, then try again"
+    )]
     LogTaken,
     /// The conversation moved on to a topic of which this device has no key.
     #[error(
