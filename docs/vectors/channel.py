@@ -153,7 +153,8 @@ class Session:
         ephemeral = drawn(f"{drawn_here} ephemeral")
         plaintext = cbor({
             "plaintext": other.get("elements") or elements(context, payload, number, **other.get("packing", {})),
-            "receiver_new_secret": theirs, "sender_next_index": number, "sender_new_verifying_key": x25519_public(mine),
+            "receiver_new_secret": theirs, "sender_next_index": number,
+            "sender_new_verifying_key": other.get("own_public") or x25519_public(mine),
         })  # fmt: skip
         assert len(plaintext) == 318
         public = other.get("encapsulated") or x25519_public(ephemeral)

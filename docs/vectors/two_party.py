@@ -202,6 +202,8 @@ def refused():
             "X25519 key with its top bit set": made(identity=with_high_bit(A.public)),
             "ephemeral key with its top bit set": made(
                 encapsulated=with_high_bit(x25519_public(drawn("a 1 ephemeral")))),
+            **{f"hands over a key of low order {n}": made(own_public=u) for n, u in enumerate(LOW_ORDER)},
+            "hands over a key with its top bit set": made(own_public=with_high_bit(x25519_public(drawn("a 1 own")))),
             "for a rotation": made(purpose=ROTATION),
             "for a key that is handed": made(purpose=HANDED),
             "for epoch 1": made(epoch=1),
@@ -239,6 +241,7 @@ def refused():
             **{f"encapsulated key of low order {n}": made(standing, encapsulated=u, shared=bytes(32))
                for n, u in enumerate(LOW_ORDER)},
             "encapsulated key with its top bit set": made(standing, **high),
+            "hands over a key of low order": made(standing, own_public=bytes(32)),
             "form 03 with that number": made(standing, form=b"\x03"),
         },
     }  # fmt: skip

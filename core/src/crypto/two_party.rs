@@ -8,7 +8,7 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use p2panda_core::cbor::{decode_cbor, encode_cbor};
 #[cfg(not(feature = "repeatable"))]
 use p2panda_encryption::Rng;
-use p2panda_encryption::crypto::x25519::SecretKey;
+use p2panda_encryption::crypto::x25519::{PublicKey, SecretKey};
 use p2panda_encryption::key_bundle::LongTermKeyBundle;
 use p2panda_encryption::key_manager::{KeyManager, KeyManagerState};
 use p2panda_encryption::traits::{KeyBundle as _, PreKeyManager};
@@ -23,6 +23,7 @@ use super::{
 };
 use crate::entropy::{Entropy, EntropyError};
 use crate::identity::{Author, Millis};
+use crate::onion::curve::is_usable_u;
 use crate::ops::{Block, KeyBundle};
 
 /// Two-party channels of p2panda-encryption: X3DH for the first message, then HPKE to keys that change every time.
@@ -144,6 +145,7 @@ impl GroupCrypto for TwoParty {
         let message = block.message()?;
         let (state, payload) = receive(state, manager.clone(), message)?;
         let state = stored(&state).map_err(|_| OpenError::Damaged)?;
+        check_handed_over(&state)?;
         let opened = before.opened.checked_add(1).ok_or(OpenError::Forged)?;
         Opened::unpack(Session { opened, state, unanswered: 0, ..before }, &payload).ok_or(OpenError::Forged)
     }
@@ -163,6 +165,18 @@ fn check_turn(session: &Session, peer: &Author, block: &Block) -> Result<(), Ope
         return Err(OpenError::Duplicate);
     }
     if found > expected { Err(OpenError::Early { expected, found }) } else { Ok(()) }
+}
+
+/// The key that a block hands over is one that can be sealed to. The library takes any, and fails with the next message
+/// for that device: whoever holds it would keep the person's other devices from hearing anything.
+fn check_handed_over(state: &[u8]) -> Result<(), OpenError> {
+    #[derive(serde::Deserialize)]
+    struct HandedOver {
+        their_verifying_key: Option<PublicKey>,
+    }
+    let state: HandedOver = decode_cbor(state).map_err(|_| OpenError::Damaged)?;
+    let usable = state.their_verifying_key.is_some_and(|key| is_usable_u(key.as_bytes()));
+    if usable { Ok(()) } else { Err(OpenError::Forged) }
 }
 
 /// `next_index`: the library numbers the keys it hands out from 1, one for each block.

@@ -87,7 +87,7 @@ pub fn prepare_message(
     let row = db.direct_thread(thread)?.ok_or(CommandError::UnknownThread)?;
     let log = row.log.filter(|_| row.state == ThreadState::Open).ok_or(CommandError::ThreadState)?;
     let secrets = db.device_secrets()?.ok_or(CommandError::NoInbox)?;
-    let mut prepared = Vec::new();
+    let (mut prepared, mut left_out) = (Vec::new(), CryptoError::NoBundle);
     for device in db.devices_of_person(&row.peer)? {
         let bundle = db.device_bundle(&device)?;
         let expires = bundle.as_ref().map(|bundle| bundle.bundle().expires);
@@ -97,9 +97,14 @@ pub fn prepare_message(
             (None, Some(bundle)) => Channel::Bundle(bundle),
             (None, None) => continue,
         };
-        prepared.push(prepare_direct(&TwoParty, &secrets, channel, (author, log), now, entropy)?);
+        match prepare_direct(&TwoParty, &secrets, channel, (author, log), now, entropy) {
+            Ok(direct) => prepared.push(direct),
+            // A device that cannot be reached does not keep the person's others from hearing.
+            Err(error @ (CryptoError::Bundle(_) | CryptoError::Library)) => left_out = error,
+            Err(error) => return Err(error.into()),
+        }
     }
-    if prepared.is_empty() { Err(CryptoError::NoBundle.into()) } else { Ok(prepared) }
+    if prepared.is_empty() { Err(left_out.into()) } else { Ok(prepared) }
 }
 
 impl State {

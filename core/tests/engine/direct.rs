@@ -1,10 +1,10 @@
 //! Direct threads: asked for, accepted, and what two devices then say to each other alone.
 
-use delta_core::crypto::PreparedDirect;
+use delta_core::crypto::{PREKEY_LIFETIME_MS, PreparedDirect};
 use delta_core::engine::{
     BLOCK_WAIT_MS, Command, CommandError, Input, Reply, prepare_message, thread_id, thread_ticket,
 };
-use delta_core::identity::{Author, ThreadId};
+use delta_core::identity::{Author, Certificate, IdentityKey, Millis, ThreadId};
 use delta_core::limits::MAX_DIRECT_REQUESTS;
 use delta_core::ops::{Contact, Content, Hidden, inbox_log};
 use delta_core::store::{Page, Store, StoreOptions, ThreadState};
@@ -298,6 +298,33 @@ fn a_session_whose_next_block_never_comes_ends_after_a_week_and_another_begins()
     pair.b.device.now = pair.b.device.now.plus(6 * 60_000);
     pair.b.feed(vec![Input::Timeout]);
     assert!(texts(&pair.b, pair.thread).contains(&"anew".to_owned()));
+}
+
+#[test]
+fn a_device_that_cannot_be_reached_does_not_keep_the_persons_others_from_hearing() {
+    let mut pair = Pair::new();
+    pair.a_says("one");
+    pair.settle();
+    pair.b_says("two");
+    pair.settle();
+    // Another device of b's person (its identity is its first device's key) was heard of once, and never again.
+    let mut lost = peer(&mut pair.net, 3);
+    let identity = IdentityKey::from_seed(&[2; 32]);
+    assert_eq!(identity.identity().0, pair.b.author().0);
+    let certificate = Certificate::sign(&identity, lost.author(), Millis(1));
+    lost.command(&mut pair.net, Command::Certify { certificate }).unwrap();
+    ask(&mut pair.net, &mut lost, &pair.a).unwrap();
+    run(&mut pair.net, &mut [&mut pair.a, &mut lost]);
+    let recipients = |pair: &mut Pair| -> Vec<Author> {
+        let prepared = prepared(&mut pair.a, pair.thread).unwrap();
+        prepared.iter().map(PreparedDirect::recipient).collect()
+    };
+    assert_eq!(recipients(&mut pair).len(), 2);
+    pair.a.device.now = pair.a.device.now.plus(PREKEY_LIFETIME_MS + 1);
+    assert_eq!(recipients(&mut pair), [pair.b.author()]);
+    pair.a_says("three");
+    pair.settle();
+    assert_eq!(texts(&pair.b, pair.thread), ["one", "two", "three"]);
 }
 
 #[test]
