@@ -248,7 +248,9 @@ impl PairingRequest {
     /// Says that the device is not to be this person's: it is on its way there when this returns. (A request that is only
     /// dropped lets it wait for the end of the ten minutes.)
     pub async fn refuse(self) -> Result<PairingHandover, ClientError> {
-        let Self { host: PairingHost { client, meeting, .. }, answer, .. } = self;
+        let Self { host: PairingHost { client, mut meeting, .. }, answer, .. } = self;
+        // Packets overtake each other: before the answer this would look like one to somebody else.
+        meeting.sent(&client).await?;
         meeting.answer(&client, answer).await?;
         Ok(PairingHandover { client, meeting })
     }
@@ -261,14 +263,8 @@ impl PairingHandover {
     /// # Errors
     /// `pairing_expired`: the other device may not have become the person's. Revoke it if it is not to.
     pub async fn delivered(mut self) -> Result<(), ClientError> {
-        loop {
-            self.meeting.in_time(&self.client)?;
-            let waiting = self.client.outbox(self.meeting.topic, None, 1).await?;
-            if waiting.is_empty() {
-                return self.meeting.end(&self.client).await;
-            }
-            self.meeting.wait().await?;
-        }
+        self.meeting.sent(&self.client).await?;
+        self.meeting.end(&self.client).await
     }
 }
 
@@ -371,6 +367,17 @@ impl Meeting {
         PlatformEntropy.fill(&mut nonce)?;
         let answer = self.say(client, OwnDevices::Answer { ask: to, nonce }).await?;
         Ok((answer, nonce))
+    }
+
+    /// Waits until the server has everything that was said here.
+    async fn sent(&mut self, client: &Client) -> Result<(), ClientError> {
+        loop {
+            self.in_time(client)?;
+            if client.outbox(self.topic, None, 1).await?.is_empty() {
+                return Ok(());
+            }
+            self.wait().await?;
+        }
     }
 
     /// Nothing is left of it on this device.

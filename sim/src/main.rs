@@ -6,7 +6,8 @@ use std::process::ExitCode;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::thread;
 
-use clap::Parser;
+use clap::error::ErrorKind;
+use clap::{CommandFactory, Parser};
 use delta_sim::{Config, Failure, Fault, Summary, run};
 
 /// Devices, relays and a sync server on a virtual clock, with faults drawn from a seed. The same arguments give the
@@ -18,7 +19,7 @@ struct Arguments {
     #[arg(long, default_value_t = 1)]
     seed: u64,
     /// How many seeds to run, one after the other from --seed on.
-    #[arg(long, default_value_t = 1)]
+    #[arg(long, default_value_t = 1, value_parser = clap::value_parser!(u64).range(1..))]
     seeds: u64,
     /// Things done to each world: commands and large faults together.
     #[arg(long, default_value_t = 200)]
@@ -37,7 +38,7 @@ struct Arguments {
     faults: Option<Faults>,
     /// People who come to a space by invitation, say something, are removed, come again, instead of topics that are
     /// there from the beginning.
-    #[arg(long)]
+    #[arg(long, conflicts_with = "topics")]
     town: bool,
     /// Print every event to stderr.
     #[arg(long)]
@@ -76,6 +77,13 @@ impl Arguments {
         config
     }
 
+    /// A kind of trouble that is asked for and cannot be: a run without it would look as if it did no harm.
+    fn impossible(&self) -> Option<&'static str> {
+        let kinds = Config::town(0, 0).allowed;
+        let asked = self.faults.iter().flat_map(|Faults(asked)| asked).filter(|_| self.town);
+        asked.filter(|fault| !kinds.contains(fault)).map(|fault| fault.label()).next()
+    }
+
     fn one(&self, seed: u64) -> Result<Summary, Box<Failure>> {
         let config = self.config(seed);
         let first = run(&config, self.trace)?;
@@ -92,6 +100,10 @@ impl Arguments {
 
 fn main() -> ExitCode {
     let arguments = Arguments::parse();
+    if let Some(fault) = arguments.impossible() {
+        let text = format!("--faults {fault}: in a town there is no such trouble");
+        Arguments::command().error(ErrorKind::ArgumentConflict, text).exit();
+    }
     let jobs = arguments.jobs.or_else(|| thread::available_parallelism().ok().map(usize::from)).unwrap_or(1);
     let jobs = jobs.clamp(1, arguments.seeds.clamp(1, 256) as usize);
     let next = AtomicU64::new(0);
@@ -136,5 +148,21 @@ fn work(arguments: &Arguments, next: &AtomicU64) -> Results {
             }
         }
         results.push((seed, result));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_would_test_nothing_is_refused() {
+        let parse = |arguments: &[&str]| Arguments::try_parse_from([&["delta-sim"], arguments].concat());
+        assert!(parse(&["--seeds", "0"]).is_err());
+        assert!(parse(&["--town", "--topics", "2"]).is_err());
+        let asks = |arguments: &[&str]| parse(arguments).unwrap().impossible();
+        assert_eq!(asks(&["--town", "--faults", "loss,server-wipe"]), Some("server-wipe"));
+        assert_eq!(asks(&["--town", "--faults", "loss"]), None);
+        assert_eq!(asks(&["--faults", "loss,server-wipe"]), None);
     }
 }

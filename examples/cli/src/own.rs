@@ -84,6 +84,9 @@ pub struct Revoke {
     /// Its key (`delta device list`), 64 hex digits.
     #[arg(long, value_name = "KEY")]
     device: Author,
+    /// Also one that this device has not heard of.
+    #[arg(long)]
+    yes: bool,
     /// Seconds to wait for the server.
     #[arg(long, value_name = "SECONDS", default_value_t = 60)]
     timeout: u64,
@@ -201,6 +204,13 @@ async fn revoke(options: &Revoke, output: &Output) -> anyhow::Result<()> {
         for topic in &topics {
             at.catch_up(*topic).await?;
         }
+        let known = client.own_devices().await?.into_iter().any(|row| row.device == options.device);
+        ensure!(
+            known || options.yes,
+            "{} is none of the person's devices (`delta device list`), as far as this one has heard: a slip would leave \
+             the right one as it is. --yes revokes it all the same",
+            options.device
+        );
         client.revoke_device(options.device).await?;
         for topic in &topics {
             at.deliver(*topic).await?;

@@ -113,6 +113,9 @@ fn a_revoked_device_reads_and_writes_nothing_any_more_and_the_other_goes_on() {
         assert_eq!(shows(device, &room), before);
     }
 
+    let slip = old.command(&["device", "revoke", "--device", &"ab".repeat(32)]).output().unwrap();
+    assert_eq!(slip.status.code(), Some(1));
+    assert!(String::from_utf8_lossy(&slip.stderr).contains("none of the person's devices"));
     json_lines(&mut old.command(&["device", "revoke", "--device", &device]));
     until_moved(&network, &[&old, &friend], &space, &room);
     say(&friend, &room, "without it");
