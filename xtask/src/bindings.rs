@@ -1,5 +1,6 @@
 //! The bindings: written from the built library, compared with what is checked in, and tested in their languages.
 
+mod first_page;
 mod kotlin;
 mod swift;
 pub mod typescript;
@@ -9,6 +10,7 @@ use std::process::Command;
 
 use crate::steps::Outcome;
 use crate::{Failure, cargo};
+use first_page::{FirstPage, shell};
 
 /// What the generator writes, and where it lies in the repository.
 const FILES: [(&str, &str); 6] = [
@@ -61,7 +63,18 @@ fn test_python() -> Result<(), String> {
     let tests = format!("{PYTHON}/tests");
     let mut command = python_command(&place);
     command.args(["-W", "error::ResourceWarning", "-m", "unittest", "discover", "-v", "-s", &tests]);
-    run(command.env("DELTA_PROGRAMS", cargo::programs("debug")?))
+    run(command.env("DELTA_PROGRAMS", cargo::programs("debug")?))?;
+    python_page(&place)
+}
+
+fn python_page(place: &Path) -> Result<(), String> {
+    let page = FirstPage::new("getting-started-python.md", &folder()?.join("first-python"))?;
+    let here = format!("{}/", page.folder().display());
+    page.write("delta-network.json", page.facts())?;
+    let script = page.write("hello.py", &page.code("python", 0)?.replace("/tmp/", &here))?;
+    let commands = page.commands().replace("bindings/python", &place.display().to_string());
+    let commands = commands.replace("hello.py", &script.display().to_string());
+    page.run(shell(&commands).env("PYTHONDONTWRITEBYTECODE", "1"))
 }
 
 /// The module with this library beside it.
@@ -110,6 +123,10 @@ pub fn bench(library: Library) -> Result<String, String> {
     copy(&cargo::root().join(PYTHON).join("bench.py"), &script)?;
     let python = output(python_command(&place).arg(script))?;
     let kotlin = output(&mut kotlin::program(&library, &["--bench"])?)?;
+    let mut react_native = String::new();
+    for mut command in typescript::bench(&library)? {
+        react_native.push_str(&output(&mut command)?);
+    }
     let swift = match swift::bench(&cargo::programs(folder)?) {
         Ok(mut command) => output(&mut command)?,
         // Asked for by no test: a machine without a root for it has the others' figures.
@@ -118,13 +135,16 @@ pub fn bench(library: Library) -> Result<String, String> {
             String::new()
         }
     };
-    Ok(python + &kotlin + &swift)
+    Ok(python + &kotlin + &react_native + &swift)
 }
 
 fn output(command: &mut Command) -> Result<String, String> {
     let shown = format!("{command:?}");
     println!("$ {shown}");
-    let output = command.current_dir(cargo::root()).stderr(std::process::Stdio::inherit()).output();
+    if command.get_current_dir().is_none() {
+        command.current_dir(cargo::root());
+    }
+    let output = command.stderr(std::process::Stdio::inherit()).output();
     let output = output.map_err(|error| format!("{shown} did not start: {error}"))?;
     let printed = String::from_utf8_lossy(&output.stdout).into_owned();
     print!("{printed}");

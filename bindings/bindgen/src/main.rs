@@ -4,6 +4,7 @@
 //! The library must not be stripped: what is generated is read from its metadata. Nothing is asked of cargo or the
 //! network.
 
+mod amended;
 mod reference;
 
 use anyhow::{Context, ensure};
@@ -36,6 +37,7 @@ fn main() -> anyhow::Result<()> {
         };
         generate(options).with_context(|| format!("{name} cannot be generated from {library}"))?;
     }
+    amended::write(folder)?;
     let metadata = uniffi_bindgen::macro_metadata::extract_from_library(library)?;
     let page = folder.join("api.md");
     std::fs::write(&page, reference::page(&metadata)).with_context(|| format!("{page} cannot be written"))?;

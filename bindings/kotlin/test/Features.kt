@@ -76,7 +76,7 @@ private suspend fun paged(folder: Folder) {
     val device = folder.open()
     val topic = device.openTopic(generateTicket())
     val somebody = Author(Id.bytes("d75a980182b10ab7d54bfed3c964073a0ee172f3daa62325af021a68f707511a"))
-    val ids = List(3) { device.publish(topic, Content.MessageSend("word $it", null, listOf(somebody))) }
+    val ids = List(3) { device.send(topic, "word $it", mentions = listOf(somebody)) }
     val by = device.messagesBy(topic, device.author, limit = 2u)
     assertEquals(ids.drop(1), by.map { it.id })
     val earlier = device.messagesBy(topic, device.author, MessagePage.Before(by[0].position))

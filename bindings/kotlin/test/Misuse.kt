@@ -1,5 +1,6 @@
 package delta.test
 
+import delta.Id
 import delta.MemoryKeystore
 import delta.OperationId
 import delta.TopicId
@@ -15,6 +16,7 @@ import delta.ffi.readOnlyTicket
 import java.util.concurrent.Semaphore
 import java.util.concurrent.atomic.AtomicInteger
 import kotlin.test.assertEquals
+import kotlin.test.assertFailsWith
 import kotlin.test.assertFalse
 import kotlin.test.assertNotEquals
 import kotlin.test.assertTrue
@@ -106,6 +108,13 @@ fun misuse(): List<Test> = listOf(
         }
     },
     Test("messages are edited, taken back, reacted to and paged") { Folder().use { paged(it) } },
+    Test("ids are written as hex, and read from hex alone") {
+        val id = TopicId(ByteArray(256) { it.toByte() })
+        assertEquals(id.bytes.joinToString("") { "%02x".format(it) }, "$id")
+        assertEquals(id, TopicId(Id.bytes("$id")))
+        assertEquals(id, TopicId(Id.bytes("$id".uppercase())))
+        for (wrong in listOf("0", "+f", "-1", " f", "0g", "٠١")) assertFailsWith<IllegalArgumentException> { Id.bytes(wrong) }
+    },
 )
 
 const val OPEN = "--open"
@@ -123,7 +132,8 @@ private suspend fun throwing(folder: Folder) {
     val (heard, calm) = Semaphore(0) to AtomicInteger()
     val throws = device.subscribe(topic, object : EventListener {
         override fun onEvent(event: Event) {
-            heard.release()
+            // Errors, too, which Kotlin's `TODO()` throws.
+            if (heard.apply { release() }.availablePermits() % 2 == 0) throw NotImplementedError("a bug of the app")
             throw IllegalStateException("a bug of the app")
         }
     })
@@ -164,14 +174,20 @@ private suspend fun denied(folder: Folder) {
     device.close()
     open class Locked : Keystore {
         override fun get(item: String): ByteArray? = throw KeystoreException.Denied("the phone is locked")
-        override fun put(item: String, value: ByteArray) = throw KeystoreException.Denied("the phone is locked")
+        override fun put(item: String, value: ByteArray): Unit = throw KeystoreException.Denied("the phone is locked")
         override fun delete(item: String) = throw KeystoreException.Denied("the phone is locked")
     }
     class Broken : Locked() {
         override fun get(item: String): ByteArray? = throw IllegalStateException("no such service")
     }
     refused(DeltaException.Keystore::class, "keystore_denied") { folder.open(keystore = Locked()) }
+    // Errors, which are no exceptions: what was not kept must not pass for kept.
+    class Linked : Locked() {
+        override fun get(item: String): ByteArray? = null
+        override fun put(item: String, value: ByteArray): Unit = throw NoClassDefFoundError("no such class")
+    }
     refused(DeltaException.Keystore::class, "keystore_failed") { folder.open(keystore = Broken()) }
+    refused(DeltaException.Keystore::class, "keystore_failed") { folder.open("other", Linked()) }
     val again = folder.open()
     assertFalse(again.renewed)
     assertEquals(1uL, again.status(topic).outbox.queued)

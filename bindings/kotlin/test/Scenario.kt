@@ -39,6 +39,9 @@ fun scenario(network: Network): List<Test> = listOf(
             }
         }
     },
+    Test("follow waits while the device is suspended, and ends with it") {
+        Folder().use { folder -> following(network, folder) }
+    },
     Test("run once while suspended fetches, sends and goes back to sleep") {
         Folder().use { folder -> runOnce(network, folder) }
     },
@@ -101,6 +104,25 @@ private suspend fun talk(network: Network, folder: Folder) = coroutineScope {
     bob.close()
     // The flows end with their devices.
     heard.forEach { it.join() }
+}
+
+private suspend fun following(network: Network, folder: Folder) = coroutineScope {
+    val ticket = generateTicket()
+    val (alice, topic) = folder.joined(network, "alice", ticket)
+    val (bob, _) = folder.joined(network, "bob", ticket)
+    val texts = CopyOnWriteArrayList<String?>()
+    val reading = launch { alice.follow(topic).collect { texts += it.text } }
+    for ((number, text) in listOf("before", "meanwhile", "in between", "after").withIndex()) {
+        if (number in 1..2) alice.suspend()
+        bob.send(topic, text)
+        // What a run receives is there for the loop after the device wakes.
+        if (number == 2) alice.runOnce(PATIENCE_MS.milliseconds)
+        if (number in 1..2) alice.resume()
+        until { texts.size > number }
+    }
+    alice.shutdown()
+    reading.join()
+    assertEquals<List<String?>>(listOf("before", "meanwhile", "in between", "after"), texts)
 }
 
 private suspend fun runOnce(network: Network, folder: Folder) = coroutineScope {

@@ -5,11 +5,14 @@ import delta.Id
 import delta.MemoryKeystore
 import delta.NodeId
 import delta.TopicId
+import delta.code
 import delta.ffi.Config
 import delta.ffi.DeltaException
 import delta.ffi.Keystore
 import delta.ffi.LogSink
 import delta.ffi.RelayHops
+import delta.kind
+import delta.reason
 import java.io.File
 import java.nio.file.Files
 import java.util.concurrent.TimeUnit
@@ -103,7 +106,10 @@ suspend fun refused(kind: KClass<out DeltaException>, code: String, call: suspen
     val error = runCatching { call() }.exceptionOrNull()
     assertTrue(kind.isInstance(error), "$error is no ${kind.simpleName}")
     assertTrue("code=$code, reason=" in error?.message.orEmpty(), "$error has not the code $code")
-    return error as DeltaException
+    error as DeltaException
+    assertEquals(listOf(kind.simpleName?.uppercase(), code), listOf(error.kind.name, error.code))
+    assertTrue(error.reason.isNotEmpty())
+    return error
 }
 
 /** Locks on the database's files and open files of this process, asked of another one: (locks, files). */

@@ -27,6 +27,8 @@ import itertools
 import traceback
 import typing
 import asyncio
+import atexit
+import time
 import platform
 
 
@@ -366,7 +368,7 @@ def _uniffi_check_call_status(error_ffi_converter, call_status):
 def _uniffi_trait_interface_call(call_status, make_call, write_return_value):
     try:
         return write_return_value(make_call())
-    except Exception as e:
+    except BaseException as e:
         call_status.code = _UniffiRustCallStatus.CALL_UNEXPECTED_ERROR
         call_status.error_buf = _UniffiFfiConverterString.lower(repr(e))
 
@@ -377,7 +379,7 @@ def _uniffi_trait_interface_call_with_error(call_status, make_call, write_return
         except error_type as e:
             call_status.code = _UniffiRustCallStatus.CALL_ERROR
             call_status.error_buf = lower_error(e)
-    except Exception as e:
+    except BaseException as e:
         call_status.code = _UniffiRustCallStatus.CALL_UNEXPECTED_ERROR
         call_status.error_buf = _UniffiFfiConverterString.lower(repr(e))
 # Initial value and increment amount for handles. 
@@ -1985,8 +1987,21 @@ def _uniffi_get_event_loop():
 # lift the return value or error and resolve the future, causing the async function to resume.
 @_UNIFFI_RUST_FUTURE_CONTINUATION_CALLBACK
 def _uniffi_continuation_callback(future_ptr, poll_code):
-    (eventloop, future) = _UniffiContinuationHandleMap.remove(future_ptr)
-    eventloop.call_soon_threadsafe(_uniffi_set_future_result, future, poll_code)
+    global _uniffi_continuing
+    _uniffi_continuing += 1
+    try:
+        (eventloop, future) = _UniffiContinuationHandleMap.remove(future_ptr)
+        eventloop.call_soon_threadsafe(_uniffi_set_future_result, future, poll_code)
+    finally:
+        _uniffi_continuing -= 1
+
+_uniffi_continuing = 0
+
+def _uniffi_leave():
+    while _uniffi_continuing:
+        time.sleep(0.001)
+
+atexit.register(_uniffi_leave)
 
 def _uniffi_set_future_result(future, poll_code):
     if not future.cancelled():

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import os
 from datetime import datetime, timedelta
-from typing import AsyncIterator, Callable
+from typing import AsyncIterator, Callable, Sequence
 
 from . import delta_ffi as ffi
 
 #: How long one wait for events lasts before it begins anew. Nothing depends on it.
-WAIT = timedelta(seconds=30)
+WAIT = timedelta(hours=1)
 #: Most events or messages taken at once.
 AT_ONCE = 64
 #: The longest page there is.
@@ -72,9 +72,17 @@ class Device:
         """Signs, stores and queues an operation. With a `key` it happens once, however often it is called."""
         return await self._inner.publish(topic, content, key)
 
-    async def send(self, topic: bytes, text: str, *, reply: bytes | None = None, key: bytes | None = None) -> bytes:
+    async def send(
+        self,
+        topic: bytes,
+        text: str,
+        *,
+        reply: bytes | None = None,
+        mentions: Sequence[bytes] = (),
+        key: bytes | None = None,
+    ) -> bytes:
         """Publishes a message."""
-        content = ffi.Content.MESSAGE_SEND(text=text, reply=reply, mentions=[])
+        content = ffi.Content.MESSAGE_SEND(text=text, reply=reply, mentions=list(mentions))
         return await self.publish(topic, content, key=key)
 
     async def subscribe(self, topic: bytes, listener: Callable[[ffi.Event], None] | None = None) -> ffi.Subscription:
@@ -98,20 +106,30 @@ class Device:
             subscription.cancel()
 
     async def follow(self, topic: bytes) -> AsyncIterator[ffi.Message]:
-        """The messages of a topic as others will see them: those here first, then new ones as they take their place."""
-        events = self.events(topic)
-        after = None
+        """The messages of a topic as others will see them: the newest 64 here first, then new ones as they take their place. It
+        waits while the device is suspended, and ends with the device."""
+        # Before the first page is read, so that nothing falls between the two.
+        subscription = await self.subscribe(topic)
+        page = ffi.MessagePage.NEWEST()
         try:
             while True:
-                page = ffi.MessagePage.NEWEST() if after is None else ffi.MessagePage.AFTER(position=after)
-                placed = [message for message in await self.messages(topic, page) if message.acknowledged]
+                placed = await self._placed(topic, page)
                 for message in placed:
-                    after = message.position
+                    page = ffi.MessagePage.AFTER(position=message.position)
                     yield message
-                if not placed and (await anext(events)).is_CLOSED():
+                if not placed and any(event.is_CLOSED() for event in await subscription.next_events(AT_ONCE, WAIT)):
                     return
         finally:
-            await events.aclose()
+            subscription.cancel()
+
+    async def _placed(self, topic: bytes, page: ffi.MessagePage) -> list[ffi.Message]:
+        try:
+            return [message for message in await self.messages(topic, page) if message.acknowledged]
+        except ffi.DeltaError.State as refused:
+            # An event of either tells when to look again, or that there is nothing more.
+            if refused.code not in ("suspended", "closed"):
+                raise
+            return []
 
     async def messages(
         self, topic: bytes, page: ffi.MessagePage | None = None, limit: int = AT_ONCE

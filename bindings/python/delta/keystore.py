@@ -43,16 +43,25 @@ class FileKeystore(ffi.Keystore):
     def put(self, item: str, value: bytes) -> None:
         with self._lock:
             temporary = self._file(item + ".new")
-            file = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
-            try:
-                os.write(file, value)
-                os.fsync(file)
-            finally:
-                os.close(file)
+            with os.fdopen(os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "wb") as file:
+                file.write(value)
+                file.flush()
+                os.fsync(file.fileno())
             os.replace(temporary, self._file(item))
+            self._sync_folder()
 
     def delete(self, item: str) -> None:
         self._file(item).unlink(missing_ok=True)
+        self._sync_folder()
+
+    def _sync_folder(self) -> None:
+        """What the folder lists is there after a loss of power, too. (Windows opens no folders.)"""
+        if os.name == "posix":
+            folder = os.open(self._path.parent, os.O_RDONLY)
+            try:
+                os.fsync(folder)
+            finally:
+                os.close(folder)
 
     def _file(self, item: str) -> Path:
         return self._path.with_name(f"{self._path.name}.{item}")

@@ -41,9 +41,8 @@ class Features(Offline):
         device = await self.open()
         topic, other = [await device.open_topic(delta.generate_ticket()) for _ in range(2)]
         somebody = bytes.fromhex("d75a980182b10ab7d54bfed3c964073a0ee172f3daa62325af021a68f707511a")
-        mention = lambda text: delta.Content.MESSAGE_SEND(text=text, mentions=[somebody])
-        ids = [await device.publish(topic, mention(f"word {number}")) for number in range(3)]
-        elsewhere = await device.publish(other, mention("word 3"))
+        ids = [await device.send(topic, f"word {number}", mentions=[somebody]) for number in range(3)]
+        elsewhere = await device.send(other, "word 3", mentions=[somebody])
         plain = await device.send(topic, "nobody")
         by = await device.messages_by(topic, device.author, limit=2)
         self.assertEqual([message.id for message in by], [ids[2], plain])

@@ -146,9 +146,15 @@ class Misuse(Offline):
             def get(self, item):
                 raise OSError("no such service")
 
+        class Exits(delta.MemoryKeystore):
+            def put(self, item, value):
+                # No `Exception`: what was not kept must not pass for kept.
+                raise SystemExit
+
         error = await self.refused(self.open(keystore=Locked()), delta.DeltaError.Keystore, "keystore_denied")
         self.assertIn("unlock the device", error.reason)
         await self.refused(self.open(keystore=Broken()), delta.DeltaError.Keystore, "keystore_failed")
+        await self.refused(self.open("other", keystore=Exits()), delta.DeltaError.Keystore, "keystore_failed")
         device = await self.open()
         self.assertFalse(device.renewed)
         self.assertEqual((await device.status(topic)).outbox.queued, 1)
@@ -177,6 +183,12 @@ class Misuse(Offline):
         self.assertEqual(await elsewhere(), "database_locked")
         await device.close()
         self.assertEqual(await elsewhere(), device.author.hex())
+
+    async def test_a_process_that_ends_right_after_its_last_call_ends_well(self):
+        # Before Python 3.14 a thread that is still on its way out of Python then takes the process with it.
+        paths = [(str(self.folder / f"{number}.db"), str(self.folder / f"keys {number}")) for number in range(12)]
+        ended = await asyncio.gather(*(asyncio.to_thread(other_process, OPENS, *path) for path in paths))
+        self.assertEqual({len(author) for author in ended}, {64})
 
     async def test_two_instances_keep_out_of_each_others_way(self):
         one, two = await self.open("one"), await self.open("two", delta.MemoryKeystore())

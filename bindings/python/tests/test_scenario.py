@@ -139,6 +139,53 @@ class Scenario(Networked):
         self.assertEqual(holders(self.folder / "alice.db"), (0, 0, 0))
 
     @unittest.skipUnless(os.path.exists("/proc/self/task"), "threads are read from /proc")
+    async def test_follow_waits_while_the_device_is_suspended_and_ends_with_it(self):
+        alice, topic = await self.joined("alice")
+        bob, _ = await self.joined("bob")
+        texts = []
+
+        async def read():
+            async for message in alice.follow(topic):
+                texts.append(message.text)
+
+        reading = asyncio.create_task(read())
+        wanted = ["before", "meanwhile", "in between", "after"]
+        for number, text in enumerate(wanted):
+            if number in (1, 2):
+                await alice.suspend()
+            await bob.send(topic, text)
+            if number == 2:
+                # What a run receives is there for the loop after the device wakes.
+                await alice.run_once(timedelta(seconds=PATIENCE))
+            if number in (1, 2):
+                await alice.resume()
+
+            async def heard():
+                return len(texts) > number
+
+            await self.until(heard)
+        await alice.close()
+        await asyncio.wait_for(reading, PATIENCE)
+        self.assertEqual(texts, wanted)
+
+    async def test_follow_misses_nothing_that_comes_while_its_first_page_is_read(self):
+        alice, topic = await self.joined("alice")
+        kept = await alice.subscribe(topic)
+        read, late = alice.messages, []
+
+        async def slowly(*arguments):
+            page = await read(*arguments)
+            if not late:
+                late.append(await alice.send(topic, "late"))
+                alice.messages = read
+                await self.until_texts(alice, topic, "late")
+            return page
+
+        alice.messages = slowly
+        message = await asyncio.wait_for(anext(alice.follow(topic)), PATIENCE)
+        self.assertEqual(message.text, "late")
+        kept.cancel()
+
     async def test_a_suspended_device_wakes_for_nothing(self):
         alice, topic = await self.joined("alice")
         bob, _ = await self.joined("bob")

@@ -9,15 +9,22 @@ func refused(_ code: String, _ reason: String) -> DeltaError { .Argument(code: c
 struct Fields {
     let values: [String: Any]
 
-    func maybe(_ name: String) -> String? { values[name] as? String }
-    func number(_ name: String) throws -> Double? { try (values[name] as? Double).map(finite) }
-    func fields(_ name: String) -> Fields { Fields(values: values[name] as? [String: Any] ?? [:]) }
-    func flag(_ name: String) -> Bool { values[name] as? Bool ?? false }
-    func texts(_ name: String) -> [String] { values[name] as? [String] ?? [] }
+    func maybe(_ name: String) throws -> String? { try typed(name) }
+    func number(_ name: String) throws -> Double? { try typed(name).map(finite) }
+    func fields(_ name: String) throws -> Fields { Fields(values: try typed(name) ?? { throw missing(name) }()) }
+    func flag(_ name: String) throws -> Bool { try typed(name) ?? false }
+    func texts(_ name: String) throws -> [String] { try typed(name) ?? [] }
+    func text(_ name: String) throws -> String { try maybe(name) ?? { throw missing(name) }() }
 
-    func text(_ name: String) throws -> String {
-        guard let text = maybe(name) else { throw refused("native", "the field \(name) is missing or of another type") }
-        return text
+    /// What is of another type was not left out.
+    private func typed<Value>(_ name: String) throws -> Value? {
+        guard let value = values[name], !(value is NSNull) else { return nil }
+        guard let typed = value as? Value else { throw missing(name) }
+        return typed
+    }
+
+    private func missing(_ name: String) -> DeltaError {
+        refused("native", "the field \(name) is missing or of another type")
     }
 }
 
@@ -63,10 +70,10 @@ func millis(_ date: Date) -> Double { (date.timeIntervalSince1970 * 1000).rounde
 
 func config(_ fields: Fields, path: String) throws -> Config {
     Config(
-        path: path, allowPlaintext: fields.flag("allowPlaintext"), extraRoots: try fields.texts("extraRoots").map(bytes),
+        path: path, allowPlaintext: try fields.flag("allowPlaintext"), extraRoots: try fields.texts("extraRoots").map(bytes),
         relays: try fields.number("relays").map(count) ?? 3, cover: try fields.number("coverMs").map(interval),
-        relayDelay: try fields.number("relayDelayMs").map(interval), acceptV2: fields.flag("acceptV2"),
-        recordsUrl: fields.maybe("recordsUrl"), mergeChangesMs: try fields.number("mergeChangesMs").map(count) ?? 50,
+        relayDelay: try fields.number("relayDelayMs").map(interval), acceptV2: try fields.flag("acceptV2"),
+        recordsUrl: try fields.maybe("recordsUrl"), mergeChangesMs: try fields.number("mergeChangesMs").map(count) ?? 50,
         workers: try fields.number("workers").map(count)
     )
 }
@@ -78,7 +85,7 @@ func hops(_ fields: Fields) throws -> RelayHops {
             list: try fields.text("list"), records: try fields.text("records"),
             trustedKeys: try fields.texts("trustedKeys").map(id), threshold: try count(fields.number("threshold") ?? 1)
         )
-    case "pool": .pool(records: fields.texts("pool"))
+    case "pool": .pool(records: try fields.texts("pool"))
     case let kind: throw refused("native", "there is no kind \(kind) here")
     }
 }
@@ -96,9 +103,9 @@ func content(_ fields: Fields) throws -> Content {
     case "reactionRemove": .reactionRemove(target: try id(fields.text("target")), emoji: try fields.text("emoji"))
     case "profileSet":
         .profileSet(
-            name: try fields.text("name"), bio: fields.maybe("bio"),
-            avatar: try fields.maybe("avatar").map { try id($0) }, availability: fields.maybe("availability"),
-            public: fields.flag("public")
+            name: try fields.text("name"), bio: try fields.maybe("bio"),
+            avatar: try fields.maybe("avatar").map { try id($0) }, availability: try fields.maybe("availability"),
+            public: try fields.flag("public")
         )
     case let kind: throw refused("native", "there is no kind \(kind) here")
     }
@@ -114,7 +121,7 @@ func words(_ fields: Fields) throws -> SearchWords {
 
 func action(_ fields: Fields) throws -> SpaceAction {
     switch try fields.text("kind") {
-    case "update": .update(about: try spaceText(fields.fields("about")))
+    case "update": .update(about: try spaceText(try fields.fields("about")))
     case "delete": .delete
     case "add": .add(member: try id(fields.text("member")), level: try level(fields.text("level")))
     case "remove": .remove(member: try id(fields.text("member")))
@@ -122,12 +129,12 @@ func action(_ fields: Fields) throws -> SpaceAction {
     case "demote": .demote(member: try id(fields.text("member")), level: try level(fields.text("level")))
     case "leave": .leave
     case "transfer": .transfer(member: try id(fields.text("member")))
-    case "ban": .ban(member: try id(fields.text("member")), reason: fields.maybe("reason"))
+    case "ban": .ban(member: try id(fields.text("member")), reason: try fields.maybe("reason"))
     case "unban": .unban(member: try id(fields.text("member")))
     case "mute": .mute(member: try id(fields.text("member")), until: try fields.number("until").map(date))
     case "unmute": .unmute(member: try id(fields.text("member")))
     case "revokeInvitation": .revokeInvitation(invitation: try id(fields.text("invitation")))
-    case "updateRoom": .updateRoom(room: try id(fields.text("room")), about: try roomText(fields.fields("about")))
+    case "updateRoom": .updateRoom(room: try id(fields.text("room")), about: try roomText(try fields.fields("about")))
     case "archiveRoom": .archiveRoom(room: try id(fields.text("room")))
     case "unarchiveRoom": .unarchiveRoom(room: try id(fields.text("room")))
     case "deleteRoom": .deleteRoom(room: try id(fields.text("room")))
@@ -149,16 +156,16 @@ func receiptPlace(_ fields: Fields) throws -> ReceiptPlace {
 
 func spaceText(_ fields: Fields) throws -> SpaceText {
     SpaceText(
-        name: try fields.text("name"), label: fields.maybe("label"), description: fields.maybe("description"),
-        welcome: fields.maybe("welcome"), avatar: try fields.maybe("avatar").map { try id($0) },
-        cover: try fields.maybe("cover").map { try id($0) }, public: fields.flag("public"),
-        history: fields.flag("history")
+        name: try fields.text("name"), label: try fields.maybe("label"), description: try fields.maybe("description"),
+        welcome: try fields.maybe("welcome"), avatar: try fields.maybe("avatar").map { try id($0) },
+        cover: try fields.maybe("cover").map { try id($0) }, public: try fields.flag("public"),
+        history: try fields.flag("history")
     )
 }
 
 func roomText(_ fields: Fields) throws -> RoomText {
     RoomText(
-        name: try fields.text("name"), description: fields.maybe("description"),
+        name: try fields.text("name"), description: try fields.maybe("description"),
         cooldown: try fields.number("cooldown").map { UInt64(max(0, try whole($0))) }
     )
 }

@@ -319,8 +319,8 @@ export class Device {
   }
 
   /** What lies on the device, and which conversations take how much of it. */
-  storageUse(): Promise<StorageUse> {
-    return called(Native.storageUse(this.handle));
+  async storageUse(): Promise<StorageUse> {
+    return (await called(Native.storageUse(this.handle))) as StorageUse;
   }
 
   /** Erases messages received before an instant from this device; says how many. Others keep them. */

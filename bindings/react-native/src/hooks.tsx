@@ -164,13 +164,11 @@ export function useLifecycle(device: Device, lastRun = 5000): DeltaError | null 
 async function change(device: Device, next: string, still: () => boolean, lastRun: number): Promise<void> {
   if (next === 'active') return device.resume();
   if (!still()) return;
-  try {
-    await device.runOnce(lastRun);
-  } catch (failed) {
-    // Without a network there is nothing to run; what counts is that the files are let go of.
-    if (asDeltaError(failed).code !== 'no_network') throw failed;
-  }
+  // What counts is that the files are let go of, however the run ended: a phone ends apps that hold them while they sleep.
+  const failed = await device.runOnce(lastRun).then(() => null, asDeltaError);
   await device.suspend();
+  // Without a network there was nothing to run.
+  if (failed && failed.code !== 'no_network') throw failed;
 }
 
 const NONE: Message[] = [];

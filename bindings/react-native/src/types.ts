@@ -28,6 +28,7 @@ import type {
   NativeStorageUse,
   NativeTicketFacts,
   NativeTopicStatus,
+  NativeTopicUse,
   NativeTrouble,
   NativeUnread,
   NativeValue,
@@ -177,7 +178,9 @@ export type SpaceAction =
 /** A device of this person. */
 export type OwnDevice = Omit<NativeOwnDevice, 'device'> & { device: Author };
 /** What lies on the device. */
-export type StorageUse = NativeStorageUse;
+export type StorageUse = Omit<NativeStorageUse, 'topics'> & { topics: TopicUse[] };
+/** What one conversation holds. */
+export type TopicUse = Omit<NativeTopicUse, 'log' | 'topic'> & { log: LogId; topic?: TopicId };
 
 /** Which messages to read. The page itself is always oldest first. */
 export type Page = { kind: 'newest' } | { kind: 'before' | 'after'; position: Position };

@@ -194,6 +194,11 @@ test('useLifecycle runs once more and suspends in the background, and resumes at
   native.failures.set('runOnce', rejection('state', 'no_network'));
   await act(async () => moveApp('background'));
   assert.deepEqual(native.calls, ['runOnce 3000', 'suspend']);
+  await act(async () => moveApp('active'));
+  native.calls.length = 0;
+  native.failures.set('runOnce', rejection('device', 'disk_full'));
+  await act(async () => moveApp('background'));
+  assert.deepEqual([native.calls, drawn.shown?.code], [['runOnce 3000', 'suspend'], 'disk_full']);
   native.failures.set('resume', rejection('device', 'database_locked'));
   await act(async () => moveApp('active'));
   assert.equal(drawn.shown?.code, 'database_locked');

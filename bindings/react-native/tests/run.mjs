@@ -1,17 +1,20 @@
 /**
- * Bundles the tests and runs them. `node tests/run.mjs` from this folder, with the packages of package.json found from here
- * and the bridge's command line in DELTA_BRIDGE, if it is there (`cargo xtask test --only binding-typescript`).
+ * Bundles the tests and runs them, or with `--bench` the benchmark. `node tests/run.mjs` from this folder, with the packages of
+ * package.json found from here and the bridge's command line in DELTA_BRIDGE, if it is there (`cargo xtask test --only
+ * binding-typescript`).
  */
 import { spawnSync } from 'node:child_process';
 import { readdirSync, rmSync } from 'node:fs';
 import { join } from 'node:path';
 import { build } from 'esbuild';
 
+const benches = process.argv.includes('--bench');
 const out = join(process.cwd(), 'built');
 rmSync(out, { recursive: true, force: true });
-const tests = readdirSync('tests').filter((name) => /\.test\.tsx?$/.test(name));
+const wanted = benches ? /^bench\.ts$/ : /\.test\.tsx?$/;
+const sources = readdirSync('tests').filter((name) => wanted.test(name));
 await build({
-  entryPoints: tests.map((name) => join('tests', name)),
+  entryPoints: sources.map((name) => join('tests', name)),
   outdir: out,
   outExtension: { '.js': '.mjs' },
   bundle: true,
@@ -21,6 +24,6 @@ await build({
   alias: { 'react-native': './tests/stand-in/react-native.ts' },
   logLevel: 'error',
 });
-const built = tests.map((name) => join(out, name.replace(/\.tsx?$/, '.mjs')));
-const { status } = spawnSync(process.execPath, ['--test', ...built], { stdio: 'inherit' });
+const built = sources.map((name) => join(out, name.replace(/\.tsx?$/, '.mjs')));
+const { status } = spawnSync(process.execPath, benches ? built : ['--test', ...built], { stdio: 'inherit' });
 process.exit(status ?? 1);

@@ -176,6 +176,11 @@ test('case_67 what cannot be used is refused with its code', { timeout }, async 
   await refused(device.runOnce(1000), 'state', 'no_network');
   await refused(device.signal(topic, '%'), 'argument', 'native');
   await refused(device.publish(topic, { kind: 'nonsense' } as never), 'argument', 'native');
+  // What is of another type was not left out.
+  await refused(device.send(topic, 'x', { reply: 5 as never }), 'argument', 'native');
+  await refused(device.send(topic, 'x', { mentions: [5 as never] }), 'argument', 'native');
+  await refused(device.search({ words: 'x', since: 'yesterday' as never }), 'argument', 'native');
+  await refused(Device.open({ name: 'more', allowPlaintext: 'yes' as never }), 'argument', 'native');
   for (const name of ['', '../up', 'x'.repeat(65)]) await refused(open(name), 'argument', 'name');
   const reader = await device.openTopic(await readOnlyTicket(await generateTicket()));
   await refused(device.send(reader, 'x'), 'state', 'read_only');

@@ -3,6 +3,7 @@
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
+use super::first_page::{FirstPage, shell};
 use super::{build, folder, library, read_dir, run};
 use crate::{cargo, packages};
 
@@ -23,7 +24,14 @@ const MAIN: &str = "delta.test.MainKt";
 /// Compiles the bindings with their tests and runs them against real servers.
 pub fn test() -> Result<(), String> {
     build()?;
-    run(&mut program(&library()?, &[])?)
+    run(&mut program(&library()?, &[])?)?;
+    let target = cargo::programs("debug")?;
+    let target = format!("{}/", target.parent().ok_or("no target folder")?.display());
+    let page = FirstPage::new("getting-started-kotlin.md", &folder()?.join("first-kotlin"))?;
+    let here = format!("{}/", page.folder().display());
+    let source = page.write("Hello.kt", &page.code("kotlin", 0)?.replace("/tmp/", &here))?;
+    let commands = page.commands().replace("target/", &target);
+    page.run(&mut shell(&commands.replace("Hello.kt", &source.display().to_string())))
 }
 
 /// The compiled tests, with this library.
@@ -84,9 +92,9 @@ impl Kotlin {
         run(command.args(sources))
     }
 
-    /// What starts a program of these classes, with the library found.
-    pub(super) fn java(&self, classes: &[&PathBuf]) -> Result<Command, String> {
-        Ok(self.jvm(&[HEAP], &library()?, classes))
+    /// What starts a program of these classes with this library.
+    pub(super) fn java(&self, library: &Path, classes: &[&PathBuf]) -> Command {
+        self.jvm(&[HEAP], library, classes)
     }
 
     fn jvm(&self, heap: &[&str], library: &Path, classes: &[&PathBuf]) -> Command {

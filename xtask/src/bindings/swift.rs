@@ -7,6 +7,7 @@ use std::fs::File;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
+use super::first_page::FirstPage;
 use super::{build, folder, run};
 use crate::{cargo, packages};
 
@@ -34,7 +35,15 @@ const ALONE: [&str; 9] = [
 pub fn test() -> Result<(), String> {
     ready()?;
     build()?;
-    run(&mut lent("run", &cargo::programs("debug")?)?)
+    let programs = cargo::programs("debug")?;
+    run(&mut lent("run", &programs)?)?;
+    // Where the page's paths lie in the root.
+    let (folder, inside) = (folder()?.join("swift/first"), "/scratch/first");
+    let page = FirstPage::new("getting-started-swift.md", &folder)?;
+    let outside = folder.display().to_string();
+    page.write("Package.swift", &page.code("swift", 0)?.replace("…/bindings", "/delta/bindings"))?;
+    page.write("Sources/Hello/Hello.swift", &page.code("swift", 1)?.replace(&outside, inside))?;
+    page.run(&mut lent("first", &programs)?)
 }
 
 /// What runs the benchmark with the library of this folder.

@@ -1,6 +1,7 @@
 #!/bin/sh
 # A Debian 13 root with Swift: `make ROOT` writes it, `check ROOT` says what is missing in it, `run ROOT REPOSITORY PROGRAMS
-# SCRATCH` builds the bindings in it and runs their tests, `bench` the same and its benchmark. All but `check` are called in a
+# SCRATCH` builds the bindings in it and runs their tests, `bench` the same and its benchmark, `first` the program of the first
+# page of the documentation. All but `check` are called in a
 # mount and process namespace of their own: whatever is mounted or started here ends with it, however it ends.
 set -eu
 root=$2
@@ -85,6 +86,13 @@ bench)
         --cache-path /scratch/cache -Xlinker -L/programs 1>&2
     inside LD_LIBRARY_PATH=/programs /scratch/release/DeltaScenario --bench
     ;;
+first)
+    lent "$@"
+    # The package of the first page of the documentation, in /scratch/first. What was built of it before is kept.
+    inside swift build --package-path /scratch/first --scratch-path /scratch/first-build --cache-path /scratch/cache \
+        -Xlinker -L/programs 1>&2
+    inside LD_LIBRARY_PATH=/programs /scratch/first-build/debug/Hello
+    ;;
 run)
     lent "$@"
     inside swift build --package-path /delta/bindings/swift --scratch-path /scratch --cache-path /scratch/cache \
@@ -95,10 +103,6 @@ run)
         /delta/bindings/react-native/ios/*.swift /delta/bindings/react-native/tests/ios/*.swift \
         /scratch/debug/DeltaKit.build/*.o /scratch/debug/DeltaFFI.build/*.o -L/programs -ldelta_ffi -o /tmp/bridge'
     inside LD_LIBRARY_PATH=/programs /tmp/bridge
-    # What the first page of the documentation shows.
-    sed -n '/^[[:punct:]]\{3\}swift$/,/^[[:punct:]]\{3\}$/p' "$3/docs/getting-started-swift.md" | sed '1d;$d' > "$root/tmp/hello.swift"
-    inside swiftc -typecheck -parse-as-library -swift-version 6 -I /scratch/debug/Modules \
-        -Xcc -fmodule-map-file=/delta/bindings/swift/Sources/CDelta/module.modulemap /tmp/hello.swift
     inside DELTA_PROGRAMS=/programs DELTA_VECTORS=/delta/core/tests/vectors LD_LIBRARY_PATH=/programs \
         /scratch/debug/DeltaScenario
     ;;

@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use super::kotlin::{Kotlin, files};
-use super::{build, copy, read_dir, run, run_there};
+use super::{build, copy, library, read_dir, run, run_there};
 use crate::stamp::Stamp;
 use crate::{cargo, packages};
 
@@ -47,6 +47,18 @@ pub fn test() -> Result<(), String> {
     command.arg("tests/run.mjs").current_dir(&package).env("DELTA_ROOT", cargo::root());
     command.env("DELTA_PROGRAMS", cargo::programs("debug")?).env("DELTA_BRIDGE", bridge);
     run_there(&mut command)
+}
+
+/// What measures the facade in Node.js, and the Android module on the JVM with this library.
+pub fn bench(library: &Path) -> Result<[Command; 2], String> {
+    let place = installed()?;
+    let package = mirrored(PACKAGE, &place)?;
+    let mut facade = Command::new("node");
+    facade.args(["tests/run.mjs", "--bench"]).current_dir(&package);
+    let (kotlin, classes) = compiled(&place, &package)?;
+    let mut module = kotlin.java(library, &[&classes]);
+    module.args([BRIDGE, "--bench"]);
+    Ok([facade, module])
 }
 
 /// The folder with the packages of the lock file; they are fetched when that changed.
@@ -91,13 +103,13 @@ pub fn classes() -> Result<PathBuf, String> {
     let classes = place.join(CLASSES);
     if !classes.is_dir() {
         let package = mirrored(PACKAGE, &place)?;
-        bridge(&place, &package)?;
+        compiled(&place, &package)?;
     }
     Ok(classes)
 }
 
 /// The Android module on the JVM: compiled against the spec that React Native's generator writes now.
-fn bridge(place: &Path, package: &Path) -> Result<String, String> {
+fn compiled(place: &Path, package: &Path) -> Result<(Kotlin, PathBuf), String> {
     let (kotlin, spec, classes) = (Kotlin::installed()?, place.join("spec"), place.join(CLASSES));
     run_there(Command::new("node").arg("tests/spec.mjs").arg(&spec).current_dir(package))?;
     let mut sources = vec![spec.join(SPEC)];
@@ -109,7 +121,13 @@ fn bridge(place: &Path, package: &Path) -> Result<String, String> {
     let mut command = Command::new("javac");
     command.arg("-nowarn").arg("-d").arg(&classes);
     run(command.arg("-classpath").arg(kotlin.classpath(&[&classes])).arg(spec.join(SPEC)))?;
-    let command = kotlin.java(&[&classes])?;
+    Ok((kotlin, classes))
+}
+
+/// The command line that starts it behind a pipe, as JSON.
+fn bridge(place: &Path, package: &Path) -> Result<String, String> {
+    let (kotlin, classes) = compiled(place, package)?;
+    let command = kotlin.java(&library()?, &[&classes]);
     let words = std::iter::once(command.get_program()).chain(command.get_args());
     let words: Vec<String> = words.map(|word| quoted(&word.to_string_lossy())).collect();
     Ok(format!("[{},{}]", words.join(","), quoted(BRIDGE)))

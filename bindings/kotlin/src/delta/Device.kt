@@ -6,6 +6,7 @@ import delta.ffi.Cancelled
 import delta.ffi.Config
 import delta.ffi.Content
 import delta.ffi.Delta
+import delta.ffi.DeltaException
 import delta.ffi.Event
 import delta.ffi.EventListener
 import delta.ffi.Found
@@ -48,7 +49,7 @@ import java.io.Closeable
 import java.io.File
 import java.time.Instant
 import kotlin.time.Duration
-import kotlin.time.Duration.Companion.seconds
+import kotlin.time.Duration.Companion.hours
 import kotlin.time.toJavaDuration
 import kotlinx.coroutines.NonCancellable
 import kotlinx.coroutines.flow.Flow
@@ -90,7 +91,7 @@ public class Device private constructor(private val inner: Delta) : Closeable {
         private const val MOST: UInt = 1000u
 
         /** How long one wait for events lasts before it begins anew. Nothing depends on it. */
-        private val WAIT = 30.seconds.toJavaDuration()
+        private val WAIT = 1.hours.toJavaDuration()
     }
 
     /** This device's key, as others know it. */
@@ -121,7 +122,8 @@ public class Device private constructor(private val inner: Delta) : Closeable {
         text: String,
         reply: OperationId? = null,
         key: ByteArray? = null,
-    ): OperationId = publish(topic, Content.MessageSend(text, reply, emptyList()), key)
+        mentions: List<Author> = emptyList(),
+    ): OperationId = publish(topic, Content.MessageSend(text, reply, mentions), key)
 
     /**
      * Pushes a topic's events to [listener], on a thread of Delta's, until the subscription is cancelled or closed.
@@ -146,13 +148,16 @@ public class Device private constructor(private val inner: Delta) : Closeable {
         }
     }
 
-    /** The messages of a topic in their order: those that are here, then new ones as they take their place. */
+    /**
+     * The messages of a topic in their order: the newest 64 that are here, then new ones as they take their place. It waits
+     * while the device is suspended, and ends with the collector or the device.
+     */
     public fun follow(topic: TopicId): Flow<Message> = flow {
         inner.subscribe(topic, null).use { subscription ->
             try {
                 var page: MessagePage = MessagePage.Newest
                 while (true) {
-                    val placed = messages(topic, page).filter { it.acknowledged }
+                    val placed = placed(topic, page)
                     for (message in placed) {
                         page = MessagePage.After(message.position)
                         emit(message)
@@ -165,6 +170,14 @@ public class Device private constructor(private val inner: Delta) : Closeable {
                 subscription.cancel()
             }
         }
+    }
+
+    private suspend fun placed(topic: TopicId, page: MessagePage): List<Message> = try {
+        messages(topic, page).filter { it.acknowledged }
+    } catch (refused: DeltaException.State) {
+        // An event of either tells when to look again, or that there is nothing more.
+        if (refused.code != "suspended" && refused.code != "closed") throw refused
+        emptyList()
     }
 
     /** A page of messages, oldest first; the newest ones unless [page] says otherwise. */

@@ -7,13 +7,26 @@ public sealed class Id(public val bytes: ByteArray) {
 
     override fun hashCode(): Int = bytes.contentHashCode()
 
-    override fun toString(): String = bytes.joinToString("") { "%02x".format(it) }
+    // A page of messages has hundreds of ids: formatting byte by byte would cost more than reading them.
+    override fun toString(): String = String(CharArray(2 * bytes.size) { at ->
+        val byte = bytes[at / 2].toInt() and 0xff
+        DIGITS[if (at % 2 == 0) byte shr 4 else byte and 0xf]
+    })
 
     public companion object {
+        private const val DIGITS = "0123456789abcdef"
+
         /** The bytes that lower-case or upper-case hex stands for. */
         public fun bytes(hex: String): ByteArray {
             require(hex.length % 2 == 0) { "hex digits come in pairs" }
-            return ByteArray(hex.length / 2) { hex.substring(2 * it, 2 * it + 2).toInt(16).toByte() }
+            return ByteArray(hex.length / 2) { (16 * digit(hex[2 * it]) + digit(hex[2 * it + 1])).toByte() }
+        }
+
+        private fun digit(char: Char): Int = when (char) {
+            in '0'..'9' -> char - '0'
+            in 'a'..'f' -> char - 'a' + 10
+            in 'A'..'F' -> char - 'A' + 10
+            else -> throw IllegalArgumentException("$char is no hex digit")
         }
     }
 }

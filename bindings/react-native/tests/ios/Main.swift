@@ -79,6 +79,15 @@ struct Main {
         }
         try await refused("native", bridge, "runOnce", [device, 1e300])
         try await refused("native", bridge, "prune", [device, topic, 1e300])
+        // What is of another type was not left out.
+        for wrong in [["reply": 5.0], ["mentions": [5.0]], ["mentions": "nobody"]] as [[String: Any]] {
+            let content = ["kind": "messageSend", "text": "x"].merging(wrong) { $1 }
+            try await refused("native", bridge, "publish", [device, topic, content])
+        }
+        try await refused("native", bridge, "open", [["name": "more", "allowPlaintext": "yes"] as [String: Any]])
+        try await refused("native", bridge, "createSpace", [device, ["name": "x", "history": 1.5] as [String: Any]])
+        let unsaid = ["kind": "messageSend", "text": "x", "reply": NSNull()] as [String: Any]
+        _ = try await bridge.call("publish", Passed([device, topic, unsaid]))
         let none = try await bridge.call("messages", Passed([device, topic, newest, -1.0])) as? [Any]
         try expect(none?.count == 0, "a count below zero is zero")
         await bridge.invalidate()

@@ -17,10 +17,12 @@ import java.util.concurrent.ConcurrentHashMap
 /**
  * The Android module behind a pipe: a line `[number, "method", arguments]` in, `[number, true, value]` or
  * `[number, false, {code, message, userInfo}]` out, and `[0, true, event]` for events. The line `[n, "invalidate", []]`
- * does what a reload does: the module goes, and a new one is there. With `--keystores` it tests the keystore instead.
+ * does what a reload does: the module goes, and a new one is there. With `--keystores` it tests the keystore instead, with
+ * `--bench` it measures.
  */
 fun main(arguments: Array<String>) {
     if (arguments[0] == "--keystores") return keystores()
+    if (arguments[0] == "--bench") return bench()
     val keystores = ConcurrentHashMap<String, MemoryKeystore>()
     val context = ReactApplicationContext(File(arguments[0]))
     val make = {
@@ -57,15 +59,17 @@ private fun call(module: DeltaModule, method: Method, passed: List<*>, number: A
     val promised = method.parameterTypes.lastOrNull() == Promise::class.java
     @Suppress("UNCHECKED_CAST")
     val values = passed.map { if (it is Map<*, *>) WritableNativeMap(it as Map<String, Any?>) else it }
-    method.invoke(module, *(if (promised) values + Answer(number) else values).toTypedArray())
+    val answer = Answer { well, value -> say(listOf(number, well, value)) }
+    method.invoke(module, *(if (promised) values + answer else values).toTypedArray())
     if (!promised) say(listOf(number, true, null))
 }
 
-private class Answer(private val number: Any?) : Promise {
-    override fun resolve(value: Any?) = say(listOf(number, true, value))
+/** Tells whether the call went well, with its value or why not. */
+internal class Answer(private val told: (Boolean, Any?) -> Unit) : Promise {
+    override fun resolve(value: Any?) = told(true, value)
 
     override fun reject(code: String?, message: String?, throwable: Throwable?, userInfo: WritableMap?) =
-        say(listOf(number, false, mapOf("code" to code, "message" to message, "userInfo" to userInfo)))
+        told(false, mapOf("code" to code, "message" to message, "userInfo" to userInfo))
 
     override fun reject(code: String, message: String?) = reject(code, message, null, null)
     override fun reject(code: String, throwable: Throwable?) = reject(code, null, throwable, null)

@@ -9,18 +9,27 @@ public protocol Id: Hashable, Sendable, CustomStringConvertible {
 }
 
 extension Id {
-    public var description: String { bytes.map { String(format: "%02x", $0) }.joined() }
+    // A page of messages has hundreds of ids: formatting byte by byte would cost more than reading them.
+    public var description: String {
+        String(decoding: bytes.flatMap { [hexDigits[Int($0 >> 4)], hexDigits[Int($0 & 0xf)]] }, as: UTF8.self)
+    }
 
     /// The id that these hex digits stand for, in lower or upper case; nothing when they do not come in pairs.
     public init?(hex: String) {
-        let digits = Array(hex.utf8)
-        guard digits.count.isMultiple(of: 2) else { return nil }
-        var bytes = Data(capacity: digits.count / 2)
-        for at in stride(from: 0, to: digits.count, by: 2) {
-            guard let byte = UInt8(String(decoding: digits[at..<at + 2], as: UTF8.self), radix: 16) else { return nil }
-            bytes.append(byte)
-        }
-        self.init(bytes)
+        let digits = hex.utf8.compactMap(value)
+        guard digits.count == hex.utf8.count, digits.count.isMultiple(of: 2) else { return nil }
+        self.init(Data(stride(from: 0, to: digits.count, by: 2).map { digits[$0] << 4 | digits[$0 + 1] }))
+    }
+}
+
+private let hexDigits = Array("0123456789abcdef".utf8)
+
+private func value(_ digit: UInt8) -> UInt8? {
+    switch digit {
+    case UInt8(ascii: "0")...UInt8(ascii: "9"): digit - UInt8(ascii: "0")
+    case UInt8(ascii: "a")...UInt8(ascii: "f"): digit - UInt8(ascii: "a") + 10
+    case UInt8(ascii: "A")...UInt8(ascii: "F"): digit - UInt8(ascii: "A") + 10
+    default: nil
     }
 }
 

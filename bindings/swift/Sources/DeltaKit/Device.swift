@@ -13,8 +13,8 @@ import Foundation
 ///     }
 ///
 /// Calls may come from any task, also at once. A task that is cancelled leaves its call with `CancellationError`; the call
-/// may or may not have happened, and nothing is left half done. `suspend`, `resume` and `close` are waited for in any
-/// case. Errors are `DeltaError`s with a stable `code`.
+/// may or may not have happened, and nothing is left half done. `open`, `suspend`, `resume`, `wipe` and `close` are
+/// waited for in any case. Errors are `DeltaError`s with a stable `code`.
 public final class Device: Sendable {
     let inner: Delta
 
@@ -104,7 +104,7 @@ public final class Device: Sendable {
     /// The topic's events, from when a loop over them begins.
     public func events(_ topic: TopicId) -> Events { Events(device: inner, topic: topic) }
 
-    /// The messages of a topic in their order: those that are here, then new ones as they take their place.
+    /// The messages of a topic in their order: the newest 64 that are here, then new ones as they take their place.
     public func follow(_ topic: TopicId) -> Messages { Messages(device: inner, topic: topic) }
 
     /// A page of messages, oldest first; the newest ones unless `page` says otherwise.

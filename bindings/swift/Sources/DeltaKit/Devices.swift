@@ -16,11 +16,17 @@ extension Device {
     }
 
     /// Revokes a device of this person, for good.
-    public func revoke(_ device: Author) async throws { try await inner.revokeDevice(author: device) }
+    public func revoke(_ device: Author) async throws {
+        try await released { [inner] in try await inner.revokeDevice(author: device) }
+    }
 
     /// Begins to make a further device this person's: show its text, compare codes, accept. `cancel` ends its waits.
-    public func pair() async throws -> PairingHost { try await inner.pair() }
+    public func pair() async throws -> PairingHost {
+        try await released { [inner] in try await inner.pair() }
+    }
 
     /// Asks to become a device of the person whose device shows this text. `cancel` ends its waits.
-    public func join(_ text: String) async throws -> PairingGuest { try await inner.join(text: text) }
+    public func join(_ text: String) async throws -> PairingGuest {
+        try await released { [inner] in try await inner.join(text: text) }
+    }
 }

@@ -5,7 +5,7 @@ import DeltaFFI
 /// Most events or messages taken at once.
 let atOnce: UInt32 = 64
 /// How long one wait for events lasts before it begins anew. Nothing depends on it.
-private let wait: Double = 30
+private let wait: Double = 3600
 
 /// A topic's events. Cold: each loop over it subscribes when it begins, and ends with itself, its task or the device.
 ///
@@ -60,7 +60,8 @@ public struct Events: AsyncSequence, Sendable {
     }
 }
 
-/// The messages of a topic in their order: those that are here, then new ones as they take their place.
+/// The messages of a topic in their order: the newest 64 that are here, then new ones as they take their place. A loop over
+/// them waits while the device is suspended, and ends with the device.
 public struct Messages: AsyncSequence, Sendable {
     public typealias Element = Message
     let device: Delta
@@ -90,17 +91,26 @@ public struct Messages: AsyncSequence, Sendable {
                     page = .after(position: message.position)
                     return message
                 }
-                let (device, topic, page) = (device, topic, page)
-                let read = try await released {
-                    try await device.messages(topic: topic, page: page, limit: atOnce)
-                }
-                taken = read.filter(\.acknowledged)[...]
+                taken = try await placed()[...]
                 if taken.isEmpty {
                     switch try await events.next() {
                     case nil, .closed: return nil
                     default: continue
                     }
                 }
+            }
+        }
+
+        private func placed() async throws -> [Message] {
+            let (device, topic, page) = (device, topic, page)
+            do {
+                let read = try await released {
+                    try await device.messages(topic: topic, page: page, limit: atOnce)
+                }
+                return read.filter(\.acknowledged)
+            } catch let refused as DeltaError where ["suspended", "closed"].contains(refused.code) {
+                // An event of either tells when to look again, or that there is nothing more.
+                return []
             }
         }
     }

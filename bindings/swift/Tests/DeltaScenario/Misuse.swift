@@ -98,6 +98,13 @@ func misuse() -> [Test] {
         Test("what cannot be used is refused before anything is written") { try await Folder.with(unusable) },
         Test("spaces, rooms, search, unread and the outbox") { try await Folder.with(spaces) },
         Test("messages are edited, taken back, reacted to and paged") { try await Folder.with(paged) },
+        Test("ids are written as hex, and read from hex alone") {
+            let id = TopicId(Data(0...255))
+            try equal(id.description, (0...255).map { String(format: "%02x", $0) }.joined())
+            try equal(TopicId(hex: id.description), id)
+            try equal(TopicId(hex: id.description.uppercased()), id)
+            for wrong in ["0", "+f", "-1", " f", "0g", "٠١"] { try expect(TopicId(hex: wrong) == nil, wrong) }
+        },
     ]
 }
 

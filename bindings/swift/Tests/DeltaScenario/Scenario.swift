@@ -18,6 +18,9 @@ func scenario(_ network: Network) -> [Test] {
                 try equal(try await read, texts)
             }
         },
+        Test("follow waits while the device is suspended, and ends with it") {
+            try await Folder.with { try await following(network, $0) }
+        },
         Test("run once while suspended fetches, sends and goes back to sleep") {
             try await Folder.with { try await runOnce(network, $0) }
         },
@@ -100,6 +103,29 @@ private func talk(_ network: Network, _ folder: Folder) async throws {
     try await bob.close()
     // The loops end with their devices.
     for task in hearing { try await task.value }
+}
+
+private func following(_ network: Network, _ folder: Folder) async throws {
+    let ticket = try generateTicket()
+    let (alice, topic) = try await folder.joined(network, "alice", ticket)
+    let (bob, _) = try await folder.joined(network, "bob", ticket)
+    let texts = Shared<[String?]>([])
+    let reading = Task {
+        for try await message in alice.follow(topic) { texts.change { $0.append(message.text) } }
+    }
+    let wanted = ["before", "meanwhile", "in between", "after"]
+    for (number, text) in wanted.enumerated() {
+        let sleeps = (1...2).contains(number)
+        if sleeps { try await alice.suspend() }
+        _ = try await bob.send(text, to: topic)
+        // What a run receives is there for the loop after the device wakes.
+        if number == 2 { _ = try await alice.runOnce(deadline: patience) }
+        if sleeps { try await alice.resume() }
+        try await until { texts.value.count > number }
+    }
+    try await alice.close()
+    try await reading.value
+    try equal(texts.value, wanted)
 }
 
 private func runOnce(_ network: Network, _ folder: Folder) async throws {

@@ -166,7 +166,11 @@ public class DeltaModule(
     override fun statistics(device: Double, promise: Promise): Unit = on(device, promise) { it.statistics().plain() }
 
     override fun networkChanged(device: Double) {
-        devices[device.toLong()]?.networkChanged()
+        try {
+            devices[device.toLong()]?.networkChanged()
+        } catch (_: IllegalStateException) {
+            // It was closed just now. There is no promise to refuse: the app would end.
+        }
     }
 
     override fun suspend(device: Double, promise: Promise): Unit = on(device, promise) { it.suspend().nothing() }
@@ -383,14 +387,23 @@ public class DeltaModule(
     }
 
     private fun on(device: Double, promise: Promise, call: suspend (Delta) -> Any?): Unit = answer(promise) {
-        call(devices[device.toLong()] ?: throw Refused("state", "closed", "the device was closed; open it again"))
+        val open = devices[device.toLong()] ?: throw closed()
+        try {
+            call(open)
+        } catch (error: IllegalStateException) {
+            // Of what was closed just now nothing is left to say so itself.
+            throw if (devices[device.toLong()] === open) error else closed()
+        }
     }
+
+    private fun closed() = Refused("state", "closed", "the device was closed; open it again")
 
     private fun answer(promise: Promise, call: suspend () -> Any?) {
         scope.launch {
             try {
                 promise.resolve(native(call()))
-            } catch (error: Exception) {
+            } catch (error: Throwable) {
+                // Errors, too: a library for another processor is none of the app's end.
                 val refused = refused(error)
                 promise.reject(refused.code, refused.reason, error, Arguments.makeNativeMap(refused.plain()))
             }

@@ -9,6 +9,7 @@ import delta.NodeId
 import delta.OperationId
 import delta.Position
 import delta.TopicId
+import delta.code
 import delta.ffi.AuditLine
 import delta.ffi.AuditPlace
 import delta.ffi.Change
@@ -57,6 +58,8 @@ import delta.ffi.Value
 import delta.ffi.ValueKey
 import delta.ffi.Version
 import delta.ffi.Trouble
+import delta.kind
+import delta.reason
 import java.time.Duration
 import java.time.Instant
 import java.util.Base64
@@ -69,32 +72,28 @@ internal class Refused(val kind: String, val code: String, val reason: String) :
     fun plain(): Plain = mapOf("kind" to kind, "code" to code, "reason" to reason)
 }
 
-internal fun refused(error: Exception): Refused = when (error) {
+internal fun refused(error: Throwable): Refused = when (error) {
     is Refused -> error
-    is DeltaException.Argument -> Refused("argument", error.code, error.reason)
-    is DeltaException.State -> Refused("state", error.code, error.reason)
-    is DeltaException.Device -> Refused("device", error.code, error.reason)
-    is DeltaException.Keystore -> Refused("keystore", error.code, error.reason)
-    is DeltaException.Network -> Refused("network", error.code, error.reason)
-    is DeltaException.Server -> Refused("server", error.code, error.reason)
-    is DeltaException.Bug -> Refused("bug", error.code, error.reason)
+    is DeltaException -> Refused(error.kind.name.lowercase(), error.code, error.reason)
     else -> Refused("bug", "native", error.toString())
 }
 
 /** The fields of an object from JavaScript. */
 internal class Fields(private val fields: Map<String, Any?>) {
     fun text(name: String): String = maybe(name) ?: throw missing(name)
-    fun maybe(name: String): String? = fields[name] as? String
-    fun flag(name: String): Boolean = fields[name] as? Boolean ?: false
-    fun number(name: String): Double? = (fields[name] as? Double)?.let(::finite)
-    fun fields(name: String): Fields = Fields(map(fields[name] as? Map<*, *> ?: throw missing(name)))
-    fun texts(name: String): List<String> = (fields[name] as? List<*>).orEmpty().map { it as? String ?: throw missing(name) }
+    fun maybe(name: String): String? = typed(name)
+    fun flag(name: String): Boolean = typed<Boolean>(name) ?: false
+    fun number(name: String): Double? = typed<Double>(name)?.let(::finite)
+    fun fields(name: String): Fields = Fields(map(typed<Map<*, *>>(name) ?: throw missing(name)))
+    fun texts(name: String): List<String> = typed<List<*>>(name).orEmpty().map { it as? String ?: throw missing(name) }
     fun instant(name: String): Instant? = number(name)?.let(::instant)
     fun millis(name: String): Duration? = number(name)?.let(::duration)
 
+    /** What is of another type was not left out. */
+    private inline fun <reified T> typed(name: String): T? = fields[name]?.let { it as? T ?: throw missing(name) }
+
     @Suppress("UNCHECKED_CAST")
     private fun map(fields: Map<*, *>) = fields as Map<String, Any?>
-
 }
 
 private fun missing(name: String) = Refused("argument", "native", "the field $name is missing or of another type")
