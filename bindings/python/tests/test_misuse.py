@@ -48,6 +48,14 @@ class Offline(unittest.IsolatedAsyncioTestCase):
         self.assertTrue(refused.exception.reason)
         return refused.exception
 
+    async def until_heard(self, next_events, wanted) -> None:
+        """Takes events up to such a one. Other news (that nothing can be sent, say) comes when it comes."""
+        while True:
+            events = await next_events(10, timedelta(seconds=PATIENCE))
+            self.assertTrue(events, "nothing of it was heard")
+            if any(wanted(event) for event in events):
+                return
+
 
 class Misuse(Offline):
     async def test_case_67_use_after_close_is_a_typed_error(self):
@@ -66,8 +74,7 @@ class Misuse(Offline):
             device.open_topic(delta.generate_ticket()),
         ):
             await self.refused(call, delta.DeltaError.State, "closed")
-        events = await subscription.next_events(10, timedelta(seconds=PATIENCE))
-        self.assertTrue(events[-1].is_CLOSED(), events)
+        await self.until_heard(subscription.next_events, lambda event: event.is_CLOSED())
         device.network_changed()
         subscription.cancel()
         await device.close()
@@ -87,11 +94,11 @@ class Misuse(Offline):
         for number in range(3):
             await device.send(topic, f"line {number}")
             await asyncio.to_thread(heard.acquire)
+        while not any(event.is_CHANGED() for event in calm):
+            await asyncio.sleep(0.02)
         for subscription in (failing, calmly):
             self.assertEqual(subscription.topic(), topic)
         await device.close()
-        changed = sum(event.is_CHANGED() for event in calm)
-        self.assertGreaterEqual(changed, 1)
 
     async def test_case_67_cancelled_and_concurrent_calls_leave_a_whole_log(self):
         device = await self.open()
@@ -118,9 +125,7 @@ class Misuse(Offline):
             with self.assertRaises(asyncio.CancelledError):
                 await waiting
         await device.send(topic, "hello")
-        events = await device.next_events(10, timedelta(seconds=PATIENCE))
-        self.assertTrue(any(event.is_CHANGED() for event in events), events)
-        # Other news (that nothing can be sent, say) comes when it comes.
+        await self.until_heard(device.next_events, lambda event: event.is_CHANGED())
         again = await subscription.next_events(10, timedelta(0))
         self.assertFalse(any(event.is_CHANGED() for event in again), again)
         pushed = await device.subscribe(topic, lambda event: None)
@@ -218,8 +223,7 @@ class Misuse(Offline):
         await device.resume()
         await device.resume()
         await device.send(topic, "by this one")
-        events = await kept.next_events(10, timedelta(seconds=PATIENCE))
-        self.assertTrue(any(event.is_CHANGED() for event in events), events)
+        await self.until_heard(kept.next_events, lambda event: event.is_CHANGED())
         self.assertEqual([message.text for message in await device.messages(topic)], ["by the other", "by this one"])
         await device.suspend()
         await device.close()
