@@ -122,7 +122,8 @@ fn a_revoked_device_reads_and_writes_nothing_any_more_and_the_other_goes_on() {
     say(&old, &room, "as ever");
     let after = ["hello", "from my other device", "without it", "as ever"];
     assert_eq!(shows(&friend, &room), after);
-    // Now it comes back.
+    // Now it comes back, and hears of it: the server takes what it says before that, and nobody shows it.
+    everybody_looks(&[&new], &space);
     let back = new.command(&["tail", "--once", "--last", "100", "--room", &room]).output().unwrap();
     let shown = String::from_utf8_lossy(&back.stdout).into_owned();
     assert!(!shown.contains("without it") && !shown.contains("as ever"), "{shown}");
