@@ -196,7 +196,7 @@ pub struct CreateInvite {
     #[arg(long)]
     once: bool,
     /// It is good for this many seconds.
-    #[arg(long, value_name = "SECONDS")]
+    #[arg(long, value_name = "SECONDS", value_parser = clap::value_parser!(u64).range(1..))]
     expires: Option<u64>,
 }
 

@@ -40,15 +40,17 @@ pub async fn run(options: &Options, output: &Output) -> anyhow::Result<()> {
 
 async fn show(options: &Options, output: &Output, client: &Client, topic: TopicId) -> anyhow::Result<()> {
     let mut in_time = true;
+    // Held until the end: without a listener the connection goes.
+    let mut updates = None;
     if options.device.has_network() {
-        let mut updates = client.subscribe(topic).await?;
-        let live = until_live(client, topic, &mut updates, output);
+        let live = until_live(client, topic, updates.insert(client.subscribe(topic).await?), output);
         let caught_up = tokio::time::timeout(Duration::from_secs(options.timeout), live).await;
         in_time = caught_up.is_ok();
         caught_up.unwrap_or(Ok(()))?;
     }
     let status = client.status(topic).await.with_context(|| format!("topic {topic}"))?;
     let standing = client.read(move |reader| reader.standing(topic)).await?;
+    drop(updates);
     print(output, client, topic, &status, &standing)?;
     anyhow::ensure!(in_time, "the topic was not caught up within {} s", options.timeout);
     Ok(())
