@@ -1,6 +1,6 @@
 //! `delta dm`: two people and nobody else.
 
-use anyhow::{Context, ensure};
+use anyhow::{Context, bail};
 use delta_client::Client;
 use delta_core::identity::{Author, ThreadId};
 use delta_core::ops::{Contact, Content};
@@ -125,6 +125,9 @@ impl At<'_> {
             }
             Command::List(_) => {
                 let rows = client.read(|reader| reader.direct_threads()).await?;
+                if rows.is_empty() {
+                    output.note("no direct threads yet: `delta dm request` asks somebody for one");
+                }
                 rows.iter().try_for_each(|row| self.show(row))
             }
             Command::Accept(OfThread { thread, .. }) => {
@@ -167,8 +170,13 @@ impl At<'_> {
     /// The topic of a thread that is open, brought up to date.
     async fn open_thread(&self, thread: ThreadId) -> anyhow::Result<TopicId> {
         let row = self.client.read(move |reader| reader.direct_thread(&thread)).await?;
-        let row = row.context("this device knows no such thread")?;
-        ensure!(row.state == ThreadState::Open, "the thread is not open (yet)");
+        let row = row.context("this device knows no such thread (`delta dm list` shows those it knows)")?;
+        match row.state {
+            ThreadState::Open => {}
+            ThreadState::Asked => bail!("the thread is not open: the other one has not accepted it yet"),
+            ThreadState::Requested => bail!("the thread is not open: `delta dm accept` accepts it"),
+            ThreadState::Closed => bail!("the thread was closed: `delta dm request` asks for another"),
+        }
         let topic = row.topic.context("the thread is not open (yet)")?;
         self.catch_up(topic).await?;
         Ok(topic)

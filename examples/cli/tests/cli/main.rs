@@ -26,6 +26,7 @@ fn every_subcommand_has_help_with_examples() {
         &["send", "--help"],
         &["tail", "--help"],
         &["device", "--help"],
+        &["dm", "--help"],
         &["space", "--help"],
         &["room", "--help"],
         &["member", "--help"],

@@ -45,7 +45,9 @@ fn one_asks_the_other_accepts_and_both_talk() {
     let thread = asked["thread"].as_str().unwrap();
     until(vec![("requested".to_owned(), "it is me".to_owned())], || threads(&b));
     let early = a.command(&["dm", "send", "--thread", thread, "too early"]).output().unwrap();
-    assert!(String::from_utf8(early.stderr).unwrap().contains("not open"));
+    assert!(String::from_utf8(early.stderr).unwrap().contains("not accepted it yet"));
+    let early = b.command(&["dm", "send", "--thread", thread, "too early"]).output().unwrap();
+    assert!(String::from_utf8(early.stderr).unwrap().contains("`delta dm accept` accepts it"));
     one(&b, &["dm", "accept", "--thread", thread]);
     until(vec![("open".to_owned(), "it is me".to_owned())], || threads(&a));
     one(&a, &["dm", "send", "--thread", thread, "hello"]);
@@ -58,6 +60,9 @@ fn one_asks_the_other_accepts_and_both_talk() {
     // Turned down, it is no thread.
     let again = one(&a, &["dm", "request", "--to", &contact]);
     until(2, || threads(&b).len());
-    one(&b, &["dm", "close", "--thread", again["thread"].as_str().unwrap()]);
+    let again = again["thread"].as_str().unwrap();
+    one(&b, &["dm", "close", "--thread", again]);
     assert_eq!(threads(&b)[1].0, "closed");
+    let late = b.command(&["dm", "send", "--thread", again, "too late"]).output().unwrap();
+    assert!(String::from_utf8(late.stderr).unwrap().contains("was closed"));
 }
