@@ -1,7 +1,8 @@
 //! The object an app holds: how it is opened, what it sends and hears, its lifecycle. What it is asked beside lies in
-//! [`reading`], [`pages`], [`values`], [`spaces`], [`devices`], [`outbox`] and [`storage`].
+//! [`reading`], [`pages`], [`values`], [`direct`], [`spaces`], [`devices`], [`outbox`] and [`storage`].
 
 mod devices;
+mod direct;
 mod outbox;
 mod pages;
 mod reading;

@@ -1,7 +1,7 @@
 //! Ids cross as bytes of a fixed length. A value of another length is refused with the code `id`.
 
 use delta_core::NodeId;
-use delta_core::identity::{Author, Identity, LogId, OperationId};
+use delta_core::identity::{Author, Identity, LogId, OperationId, ThreadId};
 use delta_core::ops::BlobId;
 use delta_core::projector::{Place, Position};
 use delta_core::topic::TopicId;
@@ -62,6 +62,14 @@ uniffi::custom_type!(
     remote,
     lower: |id| id.0.to_vec(),
     try_lift: |bytes| Ok(id(&bytes, "an identity")?),
+});
+
+uniffi::custom_type!(
+    /// Names a direct thread, 32 bytes.
+    ThreadId, Vec<u8>, {
+    remote,
+    lower: |id| id.0.to_vec(),
+    try_lift: |bytes| Ok(id(&bytes, "a thread id")?),
 });
 
 uniffi::custom_type!(

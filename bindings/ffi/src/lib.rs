@@ -5,6 +5,7 @@
 //! in `bindings/`; `cargo xtask bindings` makes them again.
 
 mod delta;
+mod direct;
 mod error;
 mod event;
 mod held;
@@ -24,6 +25,7 @@ mod ticket;
 mod value;
 
 pub use delta::Delta;
+pub use direct::{DirectThread, ThreadState};
 pub use error::{DeltaError, ListenerError};
 pub use event::{Change, ChangedKind, Event};
 pub use held::{Cancelled, OutboxRow, OutboxState, Statistics, StorageUse, TopicUse};

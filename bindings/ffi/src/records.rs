@@ -37,6 +37,13 @@ pub struct Config {
     /// Where the relays' records are fetched every day, before relays are asked for theirs.
     #[uniffi(default = None)]
     pub records_url: Option<String>,
+    /// Read through tunnels where relays offer them, so that the sync server sees a relay's address instead of this device's.
+    #[uniffi(default = true)]
+    pub hidden_reading: bool,
+    /// Before sending again what seems lost, ask another way whether the server has it: what is sent twice tells it nothing
+    /// then. A lost packet takes 5–60 s longer.
+    #[uniffi(default = true)]
+    pub look_before_retry: bool,
     /// How long changes are merged into one event after one was passed on, milliseconds.
     #[uniffi(default = 50)]
     pub merge_changes_ms: u32,
@@ -55,6 +62,8 @@ impl Config {
         config.relay_delay = self.relay_delay;
         config.accept_v2 = self.accept_v2;
         config.records_url = self.records_url;
+        config.hidden_reading = self.hidden_reading;
+        config.look_before_retry = self.look_before_retry;
         config.coalesce = Duration::from_millis(self.merge_changes_ms.into());
         config.workers = self.workers.map(|workers| workers as usize);
         config

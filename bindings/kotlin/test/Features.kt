@@ -4,6 +4,7 @@ import delta.Author
 import delta.Id
 import delta.Identity
 import delta.MemoryKeystore
+import delta.ThreadId
 import delta.ffi.Cancelled
 import delta.ffi.Content
 import delta.ffi.DeltaException
@@ -17,6 +18,7 @@ import delta.ffi.RoomText
 import delta.ffi.SearchWords
 import delta.ffi.SpaceAction
 import delta.ffi.SpaceText
+import delta.ffi.ThreadState
 import delta.ffi.ValueKey
 import delta.ffi.decryptPush
 import delta.ffi.generateMnemonic
@@ -53,6 +55,7 @@ fun features(network: Network): List<Test> = listOf(
     Test("features: what is wiped is gone") { Folder().use { wiped(it) } },
     Test("features: an export is imported with the words and another key") { Folder().use { exported(it) } },
     Test("features: whoever is invited joins, reads and writes") { Folder().use { invited(network, it) } },
+    Test("features: two people talk in a direct thread") { Folder().use { direct(network, it) } },
     Test("features: an extension previews what was pushed") { Folder().use { previewed(network, it) } },
 )
 
@@ -121,6 +124,31 @@ private suspend fun paired(network: Network, folder: Folder) {
     other.cancel()
     refused(State, "pairing_expired") { other.asked() }
     refused(Argument, "pairing") { new.join("no text") }
+}
+
+private suspend fun direct(network: Network, folder: Folder) {
+    val (alice, bob) = folder.open("alice", MemoryKeystore()) to folder.open("bob", MemoryKeystore())
+    for (device in listOf(alice, bob)) device.initSync(network.hops(), network.syncUrl)
+    val thread = alice.requestDirect(bob.contact(), "may I?")
+    assertEquals(listOf(ThreadState.ASKED to bob.author), alice.directThreads().map { it.state to it.peer })
+    until { bob.directThreads().any { it.state == ThreadState.REQUESTED } }
+    val request = bob.directThreads().single()
+    assertEquals(Triple(thread, alice.author, "may I?"), request.run { Triple(this.thread, peer, text) })
+    val there = bob.acceptDirect(thread)
+    until { alice.directThreads().any { it.state == ThreadState.OPEN } }
+    val here = checkNotNull(alice.directThreads().single().topic)
+    coroutineScope {
+        val heard = listOf(launch { alice.events(here).collect {} }, launch { bob.events(there).collect {} })
+        bob.sendDirect(thread, Content.MessageSend("of course", null, emptyList()))
+        alice.untilTexts(here, "of course")
+        alice.sendDirect(thread, Content.MessageSend("thank you", null, emptyList()))
+        bob.untilTexts(there, "of course", "thank you")
+        heard.forEach { it.cancel() }
+    }
+    alice.closeDirect(thread)
+    refused(State, "thread_state") { alice.sendDirect(thread, Content.MessageSend("too late", null, emptyList())) }
+    refused(Argument, "contact") { alice.requestDirect("no contact") }
+    refused(State, "unknown_thread") { alice.acceptDirect(ThreadId(ByteArray(32))) }
 }
 
 private suspend fun values(folder: Folder) {

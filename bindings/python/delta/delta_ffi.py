@@ -551,6 +551,8 @@ def _uniffi_check_api_checksums(lib):
         raise InternalError("UniFFI API checksum mismatch: try cleaning and rebuilding your project")
     if lib.uniffi_delta_ffi_checksum_func_ticket_facts() != 1534:
         raise InternalError("UniFFI API checksum mismatch: try cleaning and rebuilding your project")
+    if lib.uniffi_delta_ffi_checksum_method_delta_accept_direct() != 33316:
+        raise InternalError("UniFFI API checksum mismatch: try cleaning and rebuilding your project")
     if lib.uniffi_delta_ffi_checksum_method_delta_accept_invitation() != 35503:
         raise InternalError("UniFFI API checksum mismatch: try cleaning and rebuilding your project")
     if lib.uniffi_delta_ffi_checksum_method_delta_audit_log() != 59488:
@@ -563,6 +565,10 @@ def _uniffi_check_api_checksums(lib):
         raise InternalError("UniFFI API checksum mismatch: try cleaning and rebuilding your project")
     if lib.uniffi_delta_ffi_checksum_method_delta_close() != 16937:
         raise InternalError("UniFFI API checksum mismatch: try cleaning and rebuilding your project")
+    if lib.uniffi_delta_ffi_checksum_method_delta_close_direct() != 42777:
+        raise InternalError("UniFFI API checksum mismatch: try cleaning and rebuilding your project")
+    if lib.uniffi_delta_ffi_checksum_method_delta_contact() != 55875:
+        raise InternalError("UniFFI API checksum mismatch: try cleaning and rebuilding your project")
     if lib.uniffi_delta_ffi_checksum_method_delta_create_invitation() != 63993:
         raise InternalError("UniFFI API checksum mismatch: try cleaning and rebuilding your project")
     if lib.uniffi_delta_ffi_checksum_method_delta_create_room() != 50457:
@@ -570,6 +576,8 @@ def _uniffi_check_api_checksums(lib):
     if lib.uniffi_delta_ffi_checksum_method_delta_create_space() != 23215:
         raise InternalError("UniFFI API checksum mismatch: try cleaning and rebuilding your project")
     if lib.uniffi_delta_ffi_checksum_method_delta_delete_value() != 8565:
+        raise InternalError("UniFFI API checksum mismatch: try cleaning and rebuilding your project")
+    if lib.uniffi_delta_ffi_checksum_method_delta_direct_threads() != 61124:
         raise InternalError("UniFFI API checksum mismatch: try cleaning and rebuilding your project")
     if lib.uniffi_delta_ffi_checksum_method_delta_export() != 48713:
         raise InternalError("UniFFI API checksum mismatch: try cleaning and rebuilding your project")
@@ -605,6 +613,8 @@ def _uniffi_check_api_checksums(lib):
         raise InternalError("UniFFI API checksum mismatch: try cleaning and rebuilding your project")
     if lib.uniffi_delta_ffi_checksum_method_delta_next_wakeup_at() != 35856:
         raise InternalError("UniFFI API checksum mismatch: try cleaning and rebuilding your project")
+    if lib.uniffi_delta_ffi_checksum_method_delta_open_inbox() != 10234:
+        raise InternalError("UniFFI API checksum mismatch: try cleaning and rebuilding your project")
     if lib.uniffi_delta_ffi_checksum_method_delta_open_topic() != 19155:
         raise InternalError("UniFFI API checksum mismatch: try cleaning and rebuilding your project")
     if lib.uniffi_delta_ffi_checksum_method_delta_outbox() != 60607:
@@ -629,6 +639,12 @@ def _uniffi_check_api_checksums(lib):
         raise InternalError("UniFFI API checksum mismatch: try cleaning and rebuilding your project")
     if lib.uniffi_delta_ffi_checksum_method_delta_renewed() != 30268:
         raise InternalError("UniFFI API checksum mismatch: try cleaning and rebuilding your project")
+    if lib.uniffi_delta_ffi_checksum_method_delta_request_direct() != 5842:
+        raise InternalError("UniFFI API checksum mismatch: try cleaning and rebuilding your project")
+    if lib.uniffi_delta_ffi_checksum_method_delta_request_direct_of() != 24847:
+        raise InternalError("UniFFI API checksum mismatch: try cleaning and rebuilding your project")
+    if lib.uniffi_delta_ffi_checksum_method_delta_request_join() != 34785:
+        raise InternalError("UniFFI API checksum mismatch: try cleaning and rebuilding your project")
     if lib.uniffi_delta_ffi_checksum_method_delta_resume() != 37876:
         raise InternalError("UniFFI API checksum mismatch: try cleaning and rebuilding your project")
     if lib.uniffi_delta_ffi_checksum_method_delta_retry() != 7363:
@@ -640,6 +656,8 @@ def _uniffi_check_api_checksums(lib):
     if lib.uniffi_delta_ffi_checksum_method_delta_run_once() != 27578:
         raise InternalError("UniFFI API checksum mismatch: try cleaning and rebuilding your project")
     if lib.uniffi_delta_ffi_checksum_method_delta_search() != 31398:
+        raise InternalError("UniFFI API checksum mismatch: try cleaning and rebuilding your project")
+    if lib.uniffi_delta_ffi_checksum_method_delta_send_direct() != 54996:
         raise InternalError("UniFFI API checksum mismatch: try cleaning and rebuilding your project")
     if lib.uniffi_delta_ffi_checksum_method_delta_set_read() != 40874:
         raise InternalError("UniFFI API checksum mismatch: try cleaning and rebuilding your project")
@@ -784,6 +802,9 @@ _UniffiLib.uniffi_delta_ffi_checksum_func_stored_mnemonic.restype = ctypes.c_uin
 _UniffiLib.uniffi_delta_ffi_checksum_func_ticket_facts.argtypes = (
 )
 _UniffiLib.uniffi_delta_ffi_checksum_func_ticket_facts.restype = ctypes.c_uint16
+_UniffiLib.uniffi_delta_ffi_checksum_method_delta_accept_direct.argtypes = (
+)
+_UniffiLib.uniffi_delta_ffi_checksum_method_delta_accept_direct.restype = ctypes.c_uint16
 _UniffiLib.uniffi_delta_ffi_checksum_method_delta_accept_invitation.argtypes = (
 )
 _UniffiLib.uniffi_delta_ffi_checksum_method_delta_accept_invitation.restype = ctypes.c_uint16
@@ -802,6 +823,12 @@ _UniffiLib.uniffi_delta_ffi_checksum_method_delta_change_space.restype = ctypes.
 _UniffiLib.uniffi_delta_ffi_checksum_method_delta_close.argtypes = (
 )
 _UniffiLib.uniffi_delta_ffi_checksum_method_delta_close.restype = ctypes.c_uint16
+_UniffiLib.uniffi_delta_ffi_checksum_method_delta_close_direct.argtypes = (
+)
+_UniffiLib.uniffi_delta_ffi_checksum_method_delta_close_direct.restype = ctypes.c_uint16
+_UniffiLib.uniffi_delta_ffi_checksum_method_delta_contact.argtypes = (
+)
+_UniffiLib.uniffi_delta_ffi_checksum_method_delta_contact.restype = ctypes.c_uint16
 _UniffiLib.uniffi_delta_ffi_checksum_method_delta_create_invitation.argtypes = (
 )
 _UniffiLib.uniffi_delta_ffi_checksum_method_delta_create_invitation.restype = ctypes.c_uint16
@@ -814,6 +841,9 @@ _UniffiLib.uniffi_delta_ffi_checksum_method_delta_create_space.restype = ctypes.
 _UniffiLib.uniffi_delta_ffi_checksum_method_delta_delete_value.argtypes = (
 )
 _UniffiLib.uniffi_delta_ffi_checksum_method_delta_delete_value.restype = ctypes.c_uint16
+_UniffiLib.uniffi_delta_ffi_checksum_method_delta_direct_threads.argtypes = (
+)
+_UniffiLib.uniffi_delta_ffi_checksum_method_delta_direct_threads.restype = ctypes.c_uint16
 _UniffiLib.uniffi_delta_ffi_checksum_method_delta_export.argtypes = (
 )
 _UniffiLib.uniffi_delta_ffi_checksum_method_delta_export.restype = ctypes.c_uint16
@@ -865,6 +895,9 @@ _UniffiLib.uniffi_delta_ffi_checksum_method_delta_next_events.restype = ctypes.c
 _UniffiLib.uniffi_delta_ffi_checksum_method_delta_next_wakeup_at.argtypes = (
 )
 _UniffiLib.uniffi_delta_ffi_checksum_method_delta_next_wakeup_at.restype = ctypes.c_uint16
+_UniffiLib.uniffi_delta_ffi_checksum_method_delta_open_inbox.argtypes = (
+)
+_UniffiLib.uniffi_delta_ffi_checksum_method_delta_open_inbox.restype = ctypes.c_uint16
 _UniffiLib.uniffi_delta_ffi_checksum_method_delta_open_topic.argtypes = (
 )
 _UniffiLib.uniffi_delta_ffi_checksum_method_delta_open_topic.restype = ctypes.c_uint16
@@ -901,6 +934,15 @@ _UniffiLib.uniffi_delta_ffi_checksum_method_delta_reactions.restype = ctypes.c_u
 _UniffiLib.uniffi_delta_ffi_checksum_method_delta_renewed.argtypes = (
 )
 _UniffiLib.uniffi_delta_ffi_checksum_method_delta_renewed.restype = ctypes.c_uint16
+_UniffiLib.uniffi_delta_ffi_checksum_method_delta_request_direct.argtypes = (
+)
+_UniffiLib.uniffi_delta_ffi_checksum_method_delta_request_direct.restype = ctypes.c_uint16
+_UniffiLib.uniffi_delta_ffi_checksum_method_delta_request_direct_of.argtypes = (
+)
+_UniffiLib.uniffi_delta_ffi_checksum_method_delta_request_direct_of.restype = ctypes.c_uint16
+_UniffiLib.uniffi_delta_ffi_checksum_method_delta_request_join.argtypes = (
+)
+_UniffiLib.uniffi_delta_ffi_checksum_method_delta_request_join.restype = ctypes.c_uint16
 _UniffiLib.uniffi_delta_ffi_checksum_method_delta_resume.argtypes = (
 )
 _UniffiLib.uniffi_delta_ffi_checksum_method_delta_resume.restype = ctypes.c_uint16
@@ -919,6 +961,9 @@ _UniffiLib.uniffi_delta_ffi_checksum_method_delta_run_once.restype = ctypes.c_ui
 _UniffiLib.uniffi_delta_ffi_checksum_method_delta_search.argtypes = (
 )
 _UniffiLib.uniffi_delta_ffi_checksum_method_delta_search.restype = ctypes.c_uint16
+_UniffiLib.uniffi_delta_ffi_checksum_method_delta_send_direct.argtypes = (
+)
+_UniffiLib.uniffi_delta_ffi_checksum_method_delta_send_direct.restype = ctypes.c_uint16
 _UniffiLib.uniffi_delta_ffi_checksum_method_delta_set_read.argtypes = (
 )
 _UniffiLib.uniffi_delta_ffi_checksum_method_delta_set_read.restype = ctypes.c_uint16
@@ -1100,6 +1145,11 @@ _UniffiLib.uniffi_delta_ffi_fn_func_ticket_facts.argtypes = (
     ctypes.POINTER(_UniffiRustCallStatus),
 )
 _UniffiLib.uniffi_delta_ffi_fn_func_ticket_facts.restype = _UniffiRustBuffer
+_UniffiLib.uniffi_delta_ffi_fn_method_delta_accept_direct.argtypes = (
+    ctypes.c_uint64,
+    _UniffiRustBuffer,
+)
+_UniffiLib.uniffi_delta_ffi_fn_method_delta_accept_direct.restype = ctypes.c_uint64
 _UniffiLib.uniffi_delta_ffi_fn_method_delta_accept_invitation.argtypes = (
     ctypes.c_uint64,
     _UniffiRustBuffer,
@@ -1133,6 +1183,15 @@ _UniffiLib.uniffi_delta_ffi_fn_method_delta_close.argtypes = (
     ctypes.c_uint64,
 )
 _UniffiLib.uniffi_delta_ffi_fn_method_delta_close.restype = ctypes.c_uint64
+_UniffiLib.uniffi_delta_ffi_fn_method_delta_close_direct.argtypes = (
+    ctypes.c_uint64,
+    _UniffiRustBuffer,
+)
+_UniffiLib.uniffi_delta_ffi_fn_method_delta_close_direct.restype = ctypes.c_uint64
+_UniffiLib.uniffi_delta_ffi_fn_method_delta_contact.argtypes = (
+    ctypes.c_uint64,
+)
+_UniffiLib.uniffi_delta_ffi_fn_method_delta_contact.restype = ctypes.c_uint64
 _UniffiLib.uniffi_delta_ffi_fn_method_delta_create_invitation.argtypes = (
     ctypes.c_uint64,
     _UniffiRustBuffer,
@@ -1158,6 +1217,10 @@ _UniffiLib.uniffi_delta_ffi_fn_method_delta_delete_value.argtypes = (
     _UniffiRustBuffer,
 )
 _UniffiLib.uniffi_delta_ffi_fn_method_delta_delete_value.restype = ctypes.c_uint64
+_UniffiLib.uniffi_delta_ffi_fn_method_delta_direct_threads.argtypes = (
+    ctypes.c_uint64,
+)
+_UniffiLib.uniffi_delta_ffi_fn_method_delta_direct_threads.restype = ctypes.c_uint64
 _UniffiLib.uniffi_delta_ffi_fn_method_delta_export.argtypes = (
     ctypes.c_uint64,
     _UniffiRustBuffer,
@@ -1260,6 +1323,10 @@ _UniffiLib.uniffi_delta_ffi_fn_method_delta_next_wakeup_at.argtypes = (
     ctypes.c_uint64,
 )
 _UniffiLib.uniffi_delta_ffi_fn_method_delta_next_wakeup_at.restype = ctypes.c_uint64
+_UniffiLib.uniffi_delta_ffi_fn_method_delta_open_inbox.argtypes = (
+    ctypes.c_uint64,
+)
+_UniffiLib.uniffi_delta_ffi_fn_method_delta_open_inbox.restype = ctypes.c_uint64
 _UniffiLib.uniffi_delta_ffi_fn_method_delta_open_topic.argtypes = (
     ctypes.c_uint64,
     _UniffiRustBuffer,
@@ -1327,6 +1394,25 @@ _UniffiLib.uniffi_delta_ffi_fn_method_delta_renewed.argtypes = (
     ctypes.POINTER(_UniffiRustCallStatus),
 )
 _UniffiLib.uniffi_delta_ffi_fn_method_delta_renewed.restype = ctypes.c_int8
+_UniffiLib.uniffi_delta_ffi_fn_method_delta_request_direct.argtypes = (
+    ctypes.c_uint64,
+    _UniffiRustBuffer,
+    _UniffiRustBuffer,
+)
+_UniffiLib.uniffi_delta_ffi_fn_method_delta_request_direct.restype = ctypes.c_uint64
+_UniffiLib.uniffi_delta_ffi_fn_method_delta_request_direct_of.argtypes = (
+    ctypes.c_uint64,
+    _UniffiRustBuffer,
+    _UniffiRustBuffer,
+)
+_UniffiLib.uniffi_delta_ffi_fn_method_delta_request_direct_of.restype = ctypes.c_uint64
+_UniffiLib.uniffi_delta_ffi_fn_method_delta_request_join.argtypes = (
+    ctypes.c_uint64,
+    _UniffiRustBuffer,
+    _UniffiRustBuffer,
+    _UniffiRustBuffer,
+)
+_UniffiLib.uniffi_delta_ffi_fn_method_delta_request_join.restype = ctypes.c_uint64
 _UniffiLib.uniffi_delta_ffi_fn_method_delta_resume.argtypes = (
     ctypes.c_uint64,
 )
@@ -1357,6 +1443,12 @@ _UniffiLib.uniffi_delta_ffi_fn_method_delta_search.argtypes = (
     ctypes.c_uint32,
 )
 _UniffiLib.uniffi_delta_ffi_fn_method_delta_search.restype = ctypes.c_uint64
+_UniffiLib.uniffi_delta_ffi_fn_method_delta_send_direct.argtypes = (
+    ctypes.c_uint64,
+    _UniffiRustBuffer,
+    _UniffiRustBuffer,
+)
+_UniffiLib.uniffi_delta_ffi_fn_method_delta_send_direct.restype = ctypes.c_uint64
 _UniffiLib.uniffi_delta_ffi_fn_method_delta_set_read.argtypes = (
     ctypes.c_uint64,
     _UniffiRustBuffer,
@@ -2783,7 +2875,7 @@ class Config:
     """
     How a device is opened. Everything but the path has a default.
 """
-    def __init__(self, *, path:str, allow_plaintext:bool = False, extra_roots:typing.List[bytes] = _DEFAULT, relays:int = 3, cover:typing.Optional[Duration] = _DEFAULT, relay_delay:typing.Optional[Duration] = _DEFAULT, accept_v2:bool = False, records_url:typing.Optional[str] = _DEFAULT, merge_changes_ms:int = 50, workers:typing.Optional[int] = _DEFAULT):
+    def __init__(self, *, path:str, allow_plaintext:bool = False, extra_roots:typing.List[bytes] = _DEFAULT, relays:int = 3, cover:typing.Optional[Duration] = _DEFAULT, relay_delay:typing.Optional[Duration] = _DEFAULT, accept_v2:bool = False, records_url:typing.Optional[str] = _DEFAULT, hidden_reading:bool = True, look_before_retry:bool = True, merge_changes_ms:int = 50, workers:typing.Optional[int] = _DEFAULT):
         self.path = path
         self.allow_plaintext = allow_plaintext
         if extra_roots is _DEFAULT:
@@ -2804,6 +2896,8 @@ class Config:
             self.records_url = None
         else:
             self.records_url = records_url
+        self.hidden_reading = hidden_reading
+        self.look_before_retry = look_before_retry
         self.merge_changes_ms = merge_changes_ms
         if workers is _DEFAULT:
             self.workers = None
@@ -2814,7 +2908,7 @@ class Config:
 
     
     def __str__(self):
-        return "Config(path={}, allow_plaintext={}, extra_roots={}, relays={}, cover={}, relay_delay={}, accept_v2={}, records_url={}, merge_changes_ms={}, workers={})".format(self.path, self.allow_plaintext, self.extra_roots, self.relays, self.cover, self.relay_delay, self.accept_v2, self.records_url, self.merge_changes_ms, self.workers)
+        return "Config(path={}, allow_plaintext={}, extra_roots={}, relays={}, cover={}, relay_delay={}, accept_v2={}, records_url={}, hidden_reading={}, look_before_retry={}, merge_changes_ms={}, workers={})".format(self.path, self.allow_plaintext, self.extra_roots, self.relays, self.cover, self.relay_delay, self.accept_v2, self.records_url, self.hidden_reading, self.look_before_retry, self.merge_changes_ms, self.workers)
     def __eq__(self, other):
         if self.path != other.path:
             return False
@@ -2831,6 +2925,10 @@ class Config:
         if self.accept_v2 != other.accept_v2:
             return False
         if self.records_url != other.records_url:
+            return False
+        if self.hidden_reading != other.hidden_reading:
+            return False
+        if self.look_before_retry != other.look_before_retry:
             return False
         if self.merge_changes_ms != other.merge_changes_ms:
             return False
@@ -2850,6 +2948,8 @@ class _UniffiFfiConverterTypeConfig(_UniffiConverterRustBuffer):
             relay_delay=_UniffiFfiConverterOptionalDuration.read(buf),
             accept_v2=_UniffiFfiConverterBoolean.read(buf),
             records_url=_UniffiFfiConverterOptionalString.read(buf),
+            hidden_reading=_UniffiFfiConverterBoolean.read(buf),
+            look_before_retry=_UniffiFfiConverterBoolean.read(buf),
             merge_changes_ms=_UniffiFfiConverterUInt32.read(buf),
             workers=_UniffiFfiConverterOptionalUInt32.read(buf),
         )
@@ -2864,6 +2964,8 @@ class _UniffiFfiConverterTypeConfig(_UniffiConverterRustBuffer):
         _UniffiFfiConverterOptionalDuration.check_lower(value.relay_delay)
         _UniffiFfiConverterBoolean.check_lower(value.accept_v2)
         _UniffiFfiConverterOptionalString.check_lower(value.records_url)
+        _UniffiFfiConverterBoolean.check_lower(value.hidden_reading)
+        _UniffiFfiConverterBoolean.check_lower(value.look_before_retry)
         _UniffiFfiConverterUInt32.check_lower(value.merge_changes_ms)
         _UniffiFfiConverterOptionalUInt32.check_lower(value.workers)
 
@@ -2877,8 +2979,295 @@ class _UniffiFfiConverterTypeConfig(_UniffiConverterRustBuffer):
         _UniffiFfiConverterOptionalDuration.write(value.relay_delay, buf)
         _UniffiFfiConverterBoolean.write(value.accept_v2, buf)
         _UniffiFfiConverterOptionalString.write(value.records_url, buf)
+        _UniffiFfiConverterBoolean.write(value.hidden_reading, buf)
+        _UniffiFfiConverterBoolean.write(value.look_before_retry, buf)
         _UniffiFfiConverterUInt32.write(value.merge_changes_ms, buf)
         _UniffiFfiConverterOptionalUInt32.write(value.workers, buf)
+
+
+class _UniffiFfiConverterTypeThreadId:
+    @staticmethod
+    def write(value, buf):
+        _UniffiFfiConverterBytes.write(value, buf)
+
+    @staticmethod
+    def read(buf):
+        return _UniffiFfiConverterBytes.read(buf)
+
+    @staticmethod
+    def lift(value):
+        return _UniffiFfiConverterBytes.lift(value)
+
+    @staticmethod
+    def check_lower(value):
+        return _UniffiFfiConverterBytes.check_lower(value)
+
+    @staticmethod
+    def lower(value):
+        return _UniffiFfiConverterBytes.lower(value)
+
+
+ThreadId = bytes
+"""
+Names a direct thread, 32 bytes.
+"""
+
+
+
+
+
+
+
+class ThreadState(enum.Enum):
+    """
+    Where a direct thread stands.
+"""
+    
+    ASKED = 0
+    """
+    This device has asked, and waits.
+"""
+    
+    REQUESTED = 1
+    """
+    The other one asks.
+"""
+    
+    OPEN = 2
+    """
+    Both can write.
+"""
+    
+    CLOSED = 3
+    """
+    Not to be used any more.
+"""
+    
+
+
+class _UniffiFfiConverterTypeThreadState(_UniffiConverterRustBuffer):
+    @staticmethod
+    def read(buf):
+        variant = buf.read_i32()
+        if variant == 1:
+            return ThreadState.ASKED
+        if variant == 2:
+            return ThreadState.REQUESTED
+        if variant == 3:
+            return ThreadState.OPEN
+        if variant == 4:
+            return ThreadState.CLOSED
+        raise InternalError("Raw enum value doesn't match any cases")
+
+    @staticmethod
+    def check_lower(value):
+        if value == ThreadState.ASKED:
+            return
+        if value == ThreadState.REQUESTED:
+            return
+        if value == ThreadState.OPEN:
+            return
+        if value == ThreadState.CLOSED:
+            return
+        raise ValueError(value)
+
+    @staticmethod
+    def write(value, buf):
+        if value == ThreadState.ASKED:
+            buf.write_i32(1)
+        if value == ThreadState.REQUESTED:
+            buf.write_i32(2)
+        if value == ThreadState.OPEN:
+            buf.write_i32(3)
+        if value == ThreadState.CLOSED:
+            buf.write_i32(4)
+
+
+
+class _UniffiFfiConverterOptionalTypeLogId(_UniffiConverterRustBuffer):
+    @classmethod
+    def check_lower(cls, value):
+        if value is not None:
+            _UniffiFfiConverterTypeLogId.check_lower(value)
+
+    @classmethod
+    def write(cls, value, buf):
+        if value is None:
+            buf.write_u8(0)
+            return
+
+        buf.write_u8(1)
+        _UniffiFfiConverterTypeLogId.write(value, buf)
+
+    @classmethod
+    def read(cls, buf):
+        flag = buf.read_u8()
+        if flag == 0:
+            return None
+        elif flag == 1:
+            return _UniffiFfiConverterTypeLogId.read(buf)
+        else:
+            raise InternalError("Unexpected flag byte for optional type")
+
+
+class _UniffiFfiConverterTypeTopicId:
+    @staticmethod
+    def write(value, buf):
+        _UniffiFfiConverterBytes.write(value, buf)
+
+    @staticmethod
+    def read(buf):
+        return _UniffiFfiConverterBytes.read(buf)
+
+    @staticmethod
+    def lift(value):
+        return _UniffiFfiConverterBytes.lift(value)
+
+    @staticmethod
+    def check_lower(value):
+        return _UniffiFfiConverterBytes.check_lower(value)
+
+    @staticmethod
+    def lower(value):
+        return _UniffiFfiConverterBytes.lower(value)
+
+
+TopicId = bytes
+"""
+Where a conversation lives on a server, 32 bytes.
+"""
+
+
+class _UniffiFfiConverterOptionalTypeTopicId(_UniffiConverterRustBuffer):
+    @classmethod
+    def check_lower(cls, value):
+        if value is not None:
+            _UniffiFfiConverterTypeTopicId.check_lower(value)
+
+    @classmethod
+    def write(cls, value, buf):
+        if value is None:
+            buf.write_u8(0)
+            return
+
+        buf.write_u8(1)
+        _UniffiFfiConverterTypeTopicId.write(value, buf)
+
+    @classmethod
+    def read(cls, buf):
+        flag = buf.read_u8()
+        if flag == 0:
+            return None
+        elif flag == 1:
+            return _UniffiFfiConverterTypeTopicId.read(buf)
+        else:
+            raise InternalError("Unexpected flag byte for optional type")
+
+# The Timestamp type.
+Timestamp = datetime.datetime
+
+# There is a loss of precision when converting from Rust timestamps,
+# which are accurate to the nanosecond,
+# to Python datetimes, which have a variable precision due to the use of float as representation.
+class _UniffiFfiConverterTimestamp(_UniffiConverterRustBuffer):
+    @staticmethod
+    def read(buf):
+        seconds = buf.read_i64()
+        microseconds = buf.read_u32() / 1000
+        # Use fromtimestamp(0) then add the seconds using a timedelta.  This
+        # ensures that we get OverflowError rather than ValueError when
+        # seconds is too large.
+        if seconds >= 0:
+            return datetime.datetime.fromtimestamp(0, tz=datetime.timezone.utc) + datetime.timedelta(seconds=seconds, microseconds=microseconds)
+        else:
+            return datetime.datetime.fromtimestamp(0, tz=datetime.timezone.utc) - datetime.timedelta(seconds=-seconds, microseconds=microseconds)
+
+    @staticmethod
+    def check_lower(value):
+        pass
+
+    @staticmethod
+    def write(value, buf):
+        if value >= datetime.datetime.fromtimestamp(0, datetime.timezone.utc):
+            sign = 1
+            delta = value - datetime.datetime.fromtimestamp(0, datetime.timezone.utc)
+        else:
+            sign = -1
+            delta = datetime.datetime.fromtimestamp(0, datetime.timezone.utc) - value
+
+        seconds = delta.seconds + delta.days * 24 * 3600
+        nanoseconds = delta.microseconds * 1000
+        buf.write_i64(sign * seconds)
+        buf.write_u32(nanoseconds)
+
+@dataclass
+class DirectThread:
+    """
+    A direct thread.
+"""
+    def __init__(self, *, thread:ThreadId, peer:Author, state:ThreadState, text:typing.Optional[str], log:typing.Optional[LogId], topic:typing.Optional[TopicId], made_at:Timestamp):
+        self.thread = thread
+        self.peer = peer
+        self.state = state
+        self.text = text
+        self.log = log
+        self.topic = topic
+        self.made_at = made_at
+        
+        
+
+    
+    def __str__(self):
+        return "DirectThread(thread={}, peer={}, state={}, text={}, log={}, topic={}, made_at={})".format(self.thread, self.peer, self.state, self.text, self.log, self.topic, self.made_at)
+    def __eq__(self, other):
+        if self.thread != other.thread:
+            return False
+        if self.peer != other.peer:
+            return False
+        if self.state != other.state:
+            return False
+        if self.text != other.text:
+            return False
+        if self.log != other.log:
+            return False
+        if self.topic != other.topic:
+            return False
+        if self.made_at != other.made_at:
+            return False
+        return True
+
+class _UniffiFfiConverterTypeDirectThread(_UniffiConverterRustBuffer):
+    @staticmethod
+    def read(buf):
+        return DirectThread(
+            thread=_UniffiFfiConverterTypeThreadId.read(buf),
+            peer=_UniffiFfiConverterTypeAuthor.read(buf),
+            state=_UniffiFfiConverterTypeThreadState.read(buf),
+            text=_UniffiFfiConverterOptionalString.read(buf),
+            log=_UniffiFfiConverterOptionalTypeLogId.read(buf),
+            topic=_UniffiFfiConverterOptionalTypeTopicId.read(buf),
+            made_at=_UniffiFfiConverterTimestamp.read(buf),
+        )
+
+    @staticmethod
+    def check_lower(value):
+        _UniffiFfiConverterTypeThreadId.check_lower(value.thread)
+        _UniffiFfiConverterTypeAuthor.check_lower(value.peer)
+        _UniffiFfiConverterTypeThreadState.check_lower(value.state)
+        _UniffiFfiConverterOptionalString.check_lower(value.text)
+        _UniffiFfiConverterOptionalTypeLogId.check_lower(value.log)
+        _UniffiFfiConverterOptionalTypeTopicId.check_lower(value.topic)
+        _UniffiFfiConverterTimestamp.check_lower(value.made_at)
+
+    @staticmethod
+    def write(value, buf):
+        _UniffiFfiConverterTypeThreadId.write(value.thread, buf)
+        _UniffiFfiConverterTypeAuthor.write(value.peer, buf)
+        _UniffiFfiConverterTypeThreadState.write(value.state, buf)
+        _UniffiFfiConverterOptionalString.write(value.text, buf)
+        _UniffiFfiConverterOptionalTypeLogId.write(value.log, buf)
+        _UniffiFfiConverterOptionalTypeTopicId.write(value.topic, buf)
+        _UniffiFfiConverterTimestamp.write(value.made_at, buf)
 
 
 class _UniffiFfiConverterTypePosition:
@@ -2956,43 +3345,6 @@ class _UniffiFfiConverterSequenceTypeAuthor(_UniffiConverterRustBuffer):
         return [
             _UniffiFfiConverterTypeAuthor.read(buf) for i in range(count)
         ]
-
-# The Timestamp type.
-Timestamp = datetime.datetime
-
-# There is a loss of precision when converting from Rust timestamps,
-# which are accurate to the nanosecond,
-# to Python datetimes, which have a variable precision due to the use of float as representation.
-class _UniffiFfiConverterTimestamp(_UniffiConverterRustBuffer):
-    @staticmethod
-    def read(buf):
-        seconds = buf.read_i64()
-        microseconds = buf.read_u32() / 1000
-        # Use fromtimestamp(0) then add the seconds using a timedelta.  This
-        # ensures that we get OverflowError rather than ValueError when
-        # seconds is too large.
-        if seconds >= 0:
-            return datetime.datetime.fromtimestamp(0, tz=datetime.timezone.utc) + datetime.timedelta(seconds=seconds, microseconds=microseconds)
-        else:
-            return datetime.datetime.fromtimestamp(0, tz=datetime.timezone.utc) - datetime.timedelta(seconds=-seconds, microseconds=microseconds)
-
-    @staticmethod
-    def check_lower(value):
-        pass
-
-    @staticmethod
-    def write(value, buf):
-        if value >= datetime.datetime.fromtimestamp(0, datetime.timezone.utc):
-            sign = 1
-            delta = value - datetime.datetime.fromtimestamp(0, datetime.timezone.utc)
-        else:
-            sign = -1
-            delta = datetime.datetime.fromtimestamp(0, datetime.timezone.utc) - value
-
-        seconds = delta.seconds + delta.days * 24 * 3600
-        nanoseconds = delta.microseconds * 1000
-        buf.write_i64(sign * seconds)
-        buf.write_u32(nanoseconds)
 
 class _UniffiFfiConverterOptionalTimestamp(_UniffiConverterRustBuffer):
     @classmethod
@@ -3941,35 +4293,6 @@ class _UniffiFfiConverterTypePending(_UniffiConverterRustBuffer):
         _UniffiFfiConverterUInt64.write(value.predecessor, buf)
         _UniffiFfiConverterUInt64.write(value.bytes, buf)
 
-
-class _UniffiFfiConverterTypeTopicId:
-    @staticmethod
-    def write(value, buf):
-        _UniffiFfiConverterBytes.write(value, buf)
-
-    @staticmethod
-    def read(buf):
-        return _UniffiFfiConverterBytes.read(buf)
-
-    @staticmethod
-    def lift(value):
-        return _UniffiFfiConverterBytes.lift(value)
-
-    @staticmethod
-    def check_lower(value):
-        return _UniffiFfiConverterBytes.check_lower(value)
-
-    @staticmethod
-    def lower(value):
-        return _UniffiFfiConverterBytes.lower(value)
-
-
-TopicId = bytes
-"""
-Where a conversation lives on a server, 32 bytes.
-"""
-
-
 @dataclass
 class Place:
     """
@@ -4683,31 +5006,6 @@ class _UniffiFfiConverterTypeReceivedPage(_UniffiConverterRustBuffer):
     def write(value, buf):
         _UniffiFfiConverterSequenceTypeMessage.write(value.messages, buf)
         _UniffiFfiConverterOptionalTypeReceiptPlace.write(value.next, buf)
-
-class _UniffiFfiConverterOptionalTypeTopicId(_UniffiConverterRustBuffer):
-    @classmethod
-    def check_lower(cls, value):
-        if value is not None:
-            _UniffiFfiConverterTypeTopicId.check_lower(value)
-
-    @classmethod
-    def write(cls, value, buf):
-        if value is None:
-            buf.write_u8(0)
-            return
-
-        buf.write_u8(1)
-        _UniffiFfiConverterTypeTopicId.write(value, buf)
-
-    @classmethod
-    def read(cls, buf):
-        flag = buf.read_u8()
-        if flag == 0:
-            return None
-        elif flag == 1:
-            return _UniffiFfiConverterTypeTopicId.read(buf)
-        else:
-            raise InternalError("Unexpected flag byte for optional type")
 
 class _UniffiFfiConverterOptionalUInt64(_UniffiConverterRustBuffer):
     @classmethod
@@ -10347,6 +10645,29 @@ class _UniffiFfiConverterSequenceTypeAuditLine(_UniffiConverterRustBuffer):
             _UniffiFfiConverterTypeAuditLine.read(buf) for i in range(count)
         ]
 
+class _UniffiFfiConverterSequenceTypeDirectThread(_UniffiConverterRustBuffer):
+    @classmethod
+    def check_lower(cls, value):
+        for item in value:
+            _UniffiFfiConverterTypeDirectThread.check_lower(item)
+
+    @classmethod
+    def write(cls, value, buf):
+        items = len(value)
+        buf.write_i32(items)
+        for item in value:
+            _UniffiFfiConverterTypeDirectThread.write(item, buf)
+
+    @classmethod
+    def read(cls, buf):
+        count = buf.read_i32()
+        if count < 0:
+            raise InternalError("Unexpected negative sequence length")
+
+        return [
+            _UniffiFfiConverterTypeDirectThread.read(buf) for i in range(count)
+        ]
+
 class _UniffiFfiConverterSequenceTypeInvitation(_UniffiConverterRustBuffer):
     @classmethod
     def check_lower(cls, value):
@@ -11545,6 +11866,11 @@ class DeltaProtocol(typing.Protocol):
     half done.
 """
     
+    async def accept_direct(self, thread: ThreadId) -> TopicId:
+        """
+        Accepts a direct thread that another device asked for. Gives the topic it lives in: subscribe to it.
+"""
+        raise NotImplementedError
     async def accept_invitation(self, invitation: str) -> Place:
         """
         Opens the space of an invitation and claims it. Whoever made it has to be online for the claim to be answered;
@@ -11579,6 +11905,17 @@ class DeltaProtocol(typing.Protocol):
         again is harmless. The database can be opened again at once.
 """
         raise NotImplementedError
+    async def close_direct(self, thread: ThreadId) -> None:
+        """
+        Takes no more part in a direct thread, or turns a request down; the other device is not told. Its messages stay.
+"""
+        raise NotImplementedError
+    async def contact(self, ) -> str:
+        """
+        What others need to write to this device, as a text to be given to them (a link, a QR code). Good for about two
+        months.
+"""
+        raise NotImplementedError
     async def create_invitation(self, space: LogId,level: Level,expires: typing.Union[object, typing.Optional[Timestamp]] = _DEFAULT,once: bool = False) -> str:
         """
         Makes an invitation and gives its text, for a link or QR code. Whoever has it may claim it: hand it over as you
@@ -11598,6 +11935,11 @@ class DeltaProtocol(typing.Protocol):
     async def delete_value(self, topic: TopicId,at: ValueKey) -> OperationId:
         """
         Deletes a key. Those who hold the conversation keep the operation that set it.
+"""
+        raise NotImplementedError
+    async def direct_threads(self, ) -> typing.List[DirectThread]:
+        """
+        All direct threads, oldest first, requests included.
 """
         raise NotImplementedError
     async def export(self, path: str,passphrase: str,words: typing.Union[object, typing.Optional[str]] = _DEFAULT) -> None:
@@ -11699,6 +12041,12 @@ class DeltaProtocol(typing.Protocol):
         When something queued is due to be sent (again): for WorkManager or BGTaskScheduler. Nothing when nothing waits.
 """
         raise NotImplementedError
+    async def open_inbox(self, ) -> TopicId:
+        """
+        Opens this device's inbox, in which others ask for direct threads, and gives the topic to subscribe to for news of
+        them. Spaces and direct threads open it by themselves.
+"""
+        raise NotImplementedError
     async def open_topic(self, ticket: str) -> TopicId:
         """
         Opens a topic from its ticket; again is harmless. It stays open across restarts.
@@ -11767,6 +12115,21 @@ class DeltaProtocol(typing.Protocol):
         open: for everyone else it is another device.
 """
         raise NotImplementedError
+    async def request_direct(self, contact: str,text: typing.Union[object, typing.Optional[str]] = _DEFAULT) -> ThreadId:
+        """
+        Asks the device of a contact for a direct thread. It is open once that one accepts.
+"""
+        raise NotImplementedError
+    async def request_direct_of(self, member: Author,text: typing.Union[object, typing.Optional[str]] = _DEFAULT) -> ThreadId:
+        """
+        The same of a device that shares a space with this one.
+"""
+        raise NotImplementedError
+    async def request_join(self, space: LogId,manager: str,text: typing.Union[object, typing.Optional[str]] = _DEFAULT) -> OperationId:
+        """
+        Asks a manager's device to be added to a space.
+"""
+        raise NotImplementedError
     async def resume(self, ) -> None:
         """
         Goes on after `suspend`.
@@ -11798,6 +12161,11 @@ class DeltaProtocol(typing.Protocol):
     async def search(self, search: SearchWords,limit: int) -> typing.List[Found]:
         """
         Messages with all the words, those that came last first; at most 1000. Without a word nothing is found.
+"""
+        raise NotImplementedError
+    async def send_direct(self, thread: ThreadId,content: Content) -> OperationId:
+        """
+        Publishes in a direct thread: `publish` does not reach it. Messages are read by the thread's topic as any other.
 """
         raise NotImplementedError
     async def set_read(self, topic: TopicId,upto: Position) -> None:
@@ -11990,6 +12358,26 @@ class Delta(DeltaProtocol):
         inst = cls.__new__(cls)
         inst._handle = handle
         return inst
+    async def accept_direct(self, thread: ThreadId) -> TopicId:
+        """
+        Accepts a direct thread that another device asked for. Gives the topic it lives in: subscribe to it.
+"""
+        
+        _UniffiFfiConverterTypeThreadId.check_lower(thread)
+        _uniffi_lowered_args = (
+            self._uniffi_clone_handle(),
+            _UniffiFfiConverterTypeThreadId.lower(thread),
+        )
+        _uniffi_lift_return = _UniffiFfiConverterTypeTopicId.lift
+        _uniffi_error_converter = _UniffiFfiConverterTypeDeltaError
+        return await _uniffi_rust_call_async(
+            _UniffiLib.uniffi_delta_ffi_fn_method_delta_accept_direct(*_uniffi_lowered_args),
+            _UniffiLib.ffi_delta_ffi_rust_future_poll_rust_buffer,
+            _UniffiLib.ffi_delta_ffi_rust_future_complete_rust_buffer,
+            _UniffiLib.ffi_delta_ffi_rust_future_free_rust_buffer,
+            _uniffi_lift_return,
+            _uniffi_error_converter,
+        )
     async def accept_invitation(self, invitation: str) -> Place:
         """
         Opens the space of an invitation and claims it. Whoever made it has to be online for the claim to be answered;
@@ -12120,6 +12508,44 @@ class Delta(DeltaProtocol):
             _uniffi_lift_return,
             _uniffi_error_converter,
         )
+    async def close_direct(self, thread: ThreadId) -> None:
+        """
+        Takes no more part in a direct thread, or turns a request down; the other device is not told. Its messages stay.
+"""
+        
+        _UniffiFfiConverterTypeThreadId.check_lower(thread)
+        _uniffi_lowered_args = (
+            self._uniffi_clone_handle(),
+            _UniffiFfiConverterTypeThreadId.lower(thread),
+        )
+        _uniffi_lift_return = lambda val: None
+        _uniffi_error_converter = _UniffiFfiConverterTypeDeltaError
+        return await _uniffi_rust_call_async(
+            _UniffiLib.uniffi_delta_ffi_fn_method_delta_close_direct(*_uniffi_lowered_args),
+            _UniffiLib.ffi_delta_ffi_rust_future_poll_void,
+            _UniffiLib.ffi_delta_ffi_rust_future_complete_void,
+            _UniffiLib.ffi_delta_ffi_rust_future_free_void,
+            _uniffi_lift_return,
+            _uniffi_error_converter,
+        )
+    async def contact(self, ) -> str:
+        """
+        What others need to write to this device, as a text to be given to them (a link, a QR code). Good for about two
+        months.
+"""
+        _uniffi_lowered_args = (
+            self._uniffi_clone_handle(),
+        )
+        _uniffi_lift_return = _UniffiFfiConverterString.lift
+        _uniffi_error_converter = _UniffiFfiConverterTypeDeltaError
+        return await _uniffi_rust_call_async(
+            _UniffiLib.uniffi_delta_ffi_fn_method_delta_contact(*_uniffi_lowered_args),
+            _UniffiLib.ffi_delta_ffi_rust_future_poll_rust_buffer,
+            _UniffiLib.ffi_delta_ffi_rust_future_complete_rust_buffer,
+            _UniffiLib.ffi_delta_ffi_rust_future_free_rust_buffer,
+            _uniffi_lift_return,
+            _uniffi_error_converter,
+        )
     async def create_invitation(self, space: LogId,level: Level,expires: typing.Union[object, typing.Optional[Timestamp]] = _DEFAULT,once: bool = False) -> str:
         """
         Makes an invitation and gives its text, for a link or QR code. Whoever has it may claim it: hand it over as you
@@ -12212,6 +12638,23 @@ class Delta(DeltaProtocol):
         _uniffi_error_converter = _UniffiFfiConverterTypeDeltaError
         return await _uniffi_rust_call_async(
             _UniffiLib.uniffi_delta_ffi_fn_method_delta_delete_value(*_uniffi_lowered_args),
+            _UniffiLib.ffi_delta_ffi_rust_future_poll_rust_buffer,
+            _UniffiLib.ffi_delta_ffi_rust_future_complete_rust_buffer,
+            _UniffiLib.ffi_delta_ffi_rust_future_free_rust_buffer,
+            _uniffi_lift_return,
+            _uniffi_error_converter,
+        )
+    async def direct_threads(self, ) -> typing.List[DirectThread]:
+        """
+        All direct threads, oldest first, requests included.
+"""
+        _uniffi_lowered_args = (
+            self._uniffi_clone_handle(),
+        )
+        _uniffi_lift_return = _UniffiFfiConverterSequenceTypeDirectThread.lift
+        _uniffi_error_converter = _UniffiFfiConverterTypeDeltaError
+        return await _uniffi_rust_call_async(
+            _UniffiLib.uniffi_delta_ffi_fn_method_delta_direct_threads(*_uniffi_lowered_args),
             _UniffiLib.ffi_delta_ffi_rust_future_poll_rust_buffer,
             _UniffiLib.ffi_delta_ffi_rust_future_complete_rust_buffer,
             _UniffiLib.ffi_delta_ffi_rust_future_free_rust_buffer,
@@ -12636,6 +13079,24 @@ class Delta(DeltaProtocol):
             _uniffi_lift_return,
             _uniffi_error_converter,
         )
+    async def open_inbox(self, ) -> TopicId:
+        """
+        Opens this device's inbox, in which others ask for direct threads, and gives the topic to subscribe to for news of
+        them. Spaces and direct threads open it by themselves.
+"""
+        _uniffi_lowered_args = (
+            self._uniffi_clone_handle(),
+        )
+        _uniffi_lift_return = _UniffiFfiConverterTypeTopicId.lift
+        _uniffi_error_converter = _UniffiFfiConverterTypeDeltaError
+        return await _uniffi_rust_call_async(
+            _UniffiLib.uniffi_delta_ffi_fn_method_delta_open_inbox(*_uniffi_lowered_args),
+            _UniffiLib.ffi_delta_ffi_rust_future_poll_rust_buffer,
+            _UniffiLib.ffi_delta_ffi_rust_future_complete_rust_buffer,
+            _UniffiLib.ffi_delta_ffi_rust_future_free_rust_buffer,
+            _uniffi_lift_return,
+            _uniffi_error_converter,
+        )
     async def open_topic(self, ticket: str) -> TopicId:
         """
         Opens a topic from its ticket; again is harmless. It stays open across restarts.
@@ -12904,6 +13365,84 @@ class Delta(DeltaProtocol):
             *_uniffi_lowered_args,
         )
         return _uniffi_lift_return(_uniffi_ffi_result)
+    async def request_direct(self, contact: str,text: typing.Union[object, typing.Optional[str]] = _DEFAULT) -> ThreadId:
+        """
+        Asks the device of a contact for a direct thread. It is open once that one accepts.
+"""
+        
+        _UniffiFfiConverterString.check_lower(contact)
+
+        if text is _DEFAULT:
+            text = None
+        _UniffiFfiConverterOptionalString.check_lower(text)
+        _uniffi_lowered_args = (
+            self._uniffi_clone_handle(),
+            _UniffiFfiConverterString.lower(contact),
+            _UniffiFfiConverterOptionalString.lower(text),
+        )
+        _uniffi_lift_return = _UniffiFfiConverterTypeThreadId.lift
+        _uniffi_error_converter = _UniffiFfiConverterTypeDeltaError
+        return await _uniffi_rust_call_async(
+            _UniffiLib.uniffi_delta_ffi_fn_method_delta_request_direct(*_uniffi_lowered_args),
+            _UniffiLib.ffi_delta_ffi_rust_future_poll_rust_buffer,
+            _UniffiLib.ffi_delta_ffi_rust_future_complete_rust_buffer,
+            _UniffiLib.ffi_delta_ffi_rust_future_free_rust_buffer,
+            _uniffi_lift_return,
+            _uniffi_error_converter,
+        )
+    async def request_direct_of(self, member: Author,text: typing.Union[object, typing.Optional[str]] = _DEFAULT) -> ThreadId:
+        """
+        The same of a device that shares a space with this one.
+"""
+        
+        _UniffiFfiConverterTypeAuthor.check_lower(member)
+
+        if text is _DEFAULT:
+            text = None
+        _UniffiFfiConverterOptionalString.check_lower(text)
+        _uniffi_lowered_args = (
+            self._uniffi_clone_handle(),
+            _UniffiFfiConverterTypeAuthor.lower(member),
+            _UniffiFfiConverterOptionalString.lower(text),
+        )
+        _uniffi_lift_return = _UniffiFfiConverterTypeThreadId.lift
+        _uniffi_error_converter = _UniffiFfiConverterTypeDeltaError
+        return await _uniffi_rust_call_async(
+            _UniffiLib.uniffi_delta_ffi_fn_method_delta_request_direct_of(*_uniffi_lowered_args),
+            _UniffiLib.ffi_delta_ffi_rust_future_poll_rust_buffer,
+            _UniffiLib.ffi_delta_ffi_rust_future_complete_rust_buffer,
+            _UniffiLib.ffi_delta_ffi_rust_future_free_rust_buffer,
+            _uniffi_lift_return,
+            _uniffi_error_converter,
+        )
+    async def request_join(self, space: LogId,manager: str,text: typing.Union[object, typing.Optional[str]] = _DEFAULT) -> OperationId:
+        """
+        Asks a manager's device to be added to a space.
+"""
+        
+        _UniffiFfiConverterTypeLogId.check_lower(space)
+
+        _UniffiFfiConverterString.check_lower(manager)
+
+        if text is _DEFAULT:
+            text = None
+        _UniffiFfiConverterOptionalString.check_lower(text)
+        _uniffi_lowered_args = (
+            self._uniffi_clone_handle(),
+            _UniffiFfiConverterTypeLogId.lower(space),
+            _UniffiFfiConverterString.lower(manager),
+            _UniffiFfiConverterOptionalString.lower(text),
+        )
+        _uniffi_lift_return = _UniffiFfiConverterTypeOperationId.lift
+        _uniffi_error_converter = _UniffiFfiConverterTypeDeltaError
+        return await _uniffi_rust_call_async(
+            _UniffiLib.uniffi_delta_ffi_fn_method_delta_request_join(*_uniffi_lowered_args),
+            _UniffiLib.ffi_delta_ffi_rust_future_poll_rust_buffer,
+            _UniffiLib.ffi_delta_ffi_rust_future_complete_rust_buffer,
+            _UniffiLib.ffi_delta_ffi_rust_future_free_rust_buffer,
+            _uniffi_lift_return,
+            _uniffi_error_converter,
+        )
     async def resume(self, ) -> None:
         """
         Goes on after `suspend`.
@@ -13021,6 +13560,29 @@ class Delta(DeltaProtocol):
         _uniffi_error_converter = _UniffiFfiConverterTypeDeltaError
         return await _uniffi_rust_call_async(
             _UniffiLib.uniffi_delta_ffi_fn_method_delta_search(*_uniffi_lowered_args),
+            _UniffiLib.ffi_delta_ffi_rust_future_poll_rust_buffer,
+            _UniffiLib.ffi_delta_ffi_rust_future_complete_rust_buffer,
+            _UniffiLib.ffi_delta_ffi_rust_future_free_rust_buffer,
+            _uniffi_lift_return,
+            _uniffi_error_converter,
+        )
+    async def send_direct(self, thread: ThreadId,content: Content) -> OperationId:
+        """
+        Publishes in a direct thread: `publish` does not reach it. Messages are read by the thread's topic as any other.
+"""
+        
+        _UniffiFfiConverterTypeThreadId.check_lower(thread)
+
+        _UniffiFfiConverterTypeContent.check_lower(content)
+        _uniffi_lowered_args = (
+            self._uniffi_clone_handle(),
+            _UniffiFfiConverterTypeThreadId.lower(thread),
+            _UniffiFfiConverterTypeContent.lower(content),
+        )
+        _uniffi_lift_return = _UniffiFfiConverterTypeOperationId.lift
+        _uniffi_error_converter = _UniffiFfiConverterTypeDeltaError
+        return await _uniffi_rust_call_async(
+            _UniffiLib.uniffi_delta_ffi_fn_method_delta_send_direct(*_uniffi_lowered_args),
             _UniffiLib.ffi_delta_ffi_rust_future_poll_rust_buffer,
             _UniffiLib.ffi_delta_ffi_rust_future_complete_rust_buffer,
             _UniffiLib.ffi_delta_ffi_rust_future_free_rust_buffer,
@@ -14230,6 +14792,7 @@ def ticket_facts(ticket: str) -> TicketFacts:
 __all__ = [
     "InternalError",
     "ChangedKind",
+    "ThreadState",
     "Level",
     "OutboxState",
     "PreviewSaid",
@@ -14255,6 +14818,7 @@ __all__ = [
     "Change",
     "ClockSkew",
     "Config",
+    "DirectThread",
     "Message",
     "Found",
     "GapRow",

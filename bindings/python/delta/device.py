@@ -279,6 +279,42 @@ class Device:
         """What happened in a space, newest first; lines below the `place` of one."""
         return await self._inner.audit_log(space, limit, before)
 
+    async def open_inbox(self) -> bytes:
+        """Opens this device's inbox; gives the topic with the news of direct threads."""
+        return await self._inner.open_inbox()
+
+    async def contact(self) -> str:
+        """What others need to write to this device, as a text to be given to them."""
+        return await self._inner.contact()
+
+    async def request_direct(self, contact: str, text: str | None = None) -> bytes:
+        """Asks the device of a contact for a direct thread. It is open once that one accepts."""
+        return await self._inner.request_direct(contact, text)
+
+    async def request_direct_of(self, member: bytes, text: str | None = None) -> bytes:
+        """The same of a device that shares a space with this one."""
+        return await self._inner.request_direct_of(member, text)
+
+    async def accept_direct(self, thread: bytes) -> bytes:
+        """Accepts a direct thread that another device asked for; gives the topic it lives in."""
+        return await self._inner.accept_direct(thread)
+
+    async def close_direct(self, thread: bytes) -> None:
+        """Takes no more part in a direct thread, or turns a request down."""
+        await self._inner.close_direct(thread)
+
+    async def send_direct(self, thread: bytes, content: ffi.Content) -> bytes:
+        """Publishes in a direct thread. Its messages are read by its topic."""
+        return await self._inner.send_direct(thread, content)
+
+    async def direct_threads(self) -> list[ffi.DirectThread]:
+        """All direct threads, oldest first, requests included."""
+        return await self._inner.direct_threads()
+
+    async def request_join(self, space: bytes, manager: str, text: str | None = None) -> bytes:
+        """Asks a manager's device to be added to a space."""
+        return await self._inner.request_join(space, manager, text)
+
     async def outbox(self, topic: bytes, limit: int = AT_ONCE, after: int | None = None) -> list[ffi.OutboxRow]:
         """Operations of a topic that are not acknowledged yet, oldest first, after row `after`."""
         return await self._inner.outbox(topic, limit, after)

@@ -335,6 +335,40 @@ class Together(Networked):
         self.assertEqual(len((await alice.messages_received(topic, until=last)).messages), 3)
         kept.cancel()
 
+    async def test_two_people_talk_in_a_direct_thread(self):
+        alice, bob = await self.device("alice"), await self.device("bob")
+        for device in (alice, bob):
+            await device.init_sync(self.network.hops(), self.network.sync_url)
+        kept = [await bob.subscribe(await bob.open_inbox()), await alice.subscribe(await alice.open_inbox())]
+        thread = await alice.request_direct(await bob.contact(), "may I?")
+
+        async def state(device, wanted):
+            return any(each.state == wanted for each in await device.direct_threads())
+
+        await self.until(lambda: state(bob, delta.ThreadState.REQUESTED))
+        [request] = await bob.direct_threads()
+        self.assertEqual((request.thread, request.peer, request.text), (thread, alice.author, "may I?"))
+        topic = await bob.accept_direct(thread)
+        kept.append(await bob.subscribe(topic))
+        await self.until(lambda: state(alice, delta.ThreadState.OPEN))
+        [opened] = await alice.direct_threads()
+        self.assertEqual((opened.thread, opened.peer), (thread, bob.author))
+        kept.append(await alice.subscribe(opened.topic))
+        await bob.send_direct(thread, delta.Content.MESSAGE_SEND(text="of course"))
+        await self.until_texts(alice, opened.topic, "of course")
+        await alice.send_direct(thread, delta.Content.MESSAGE_SEND(text="thank you"))
+        await self.until_texts(bob, topic, "of course", "thank you")
+        await alice.close_direct(thread)
+        self.assertTrue(await state(alice, delta.ThreadState.CLOSED))
+        with self.assertRaises(delta.DeltaError.State) as refused:
+            await alice.send_direct(thread, delta.Content.MESSAGE_SEND(text="too late"))
+        self.assertEqual(refused.exception.code, "thread_state")
+        with self.assertRaises(delta.DeltaError.Argument) as refused:
+            await alice.request_direct("no contact")
+        self.assertEqual(refused.exception.code, "contact")
+        for subscription in kept:
+            subscription.cancel()
+
     async def test_an_extension_previews_what_was_pushed_without_a_database(self):
         keystore = delta.MemoryKeystore()
         alice, topic = await self.joined("alice")

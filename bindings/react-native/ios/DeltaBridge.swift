@@ -133,6 +133,7 @@ public final class DeltaBridge: Sendable {
             let before = try passed.has(3) ? auditPlace(passed.fields(3)) : nil
             let limit = try count(passed.number(2))
             return Answer(try await device.auditLog(space: id(passed.text(1)), limit: limit, before: before).map(plain))
+        case "directThreads": return Answer(try await device.directThreads().map(plain))
         case "identity": return Answer(try await device.identity().description)
         case "ownDevices": return Answer(try await device.ownDevices().map(plain))
         case "nextWakeupAt": return Answer(try await device.nextWakeupAt().map(millis))
@@ -165,6 +166,20 @@ public final class DeltaBridge: Sendable {
         case "changeSpace":
             let action = try action(passed.fields(2))
             return try await device.changeSpace(space: id(passed.text(1)), action: action).description
+        case "openInbox": return try await device.openInbox().description
+        case "contact": return try await device.contact()
+        case "requestDirect":
+            return try await device.requestDirect(contact: passed.text(1), text: passed.maybe(2)).description
+        case "requestDirectOf":
+            return try await device.requestDirectOf(member: id(passed.text(1)), text: passed.maybe(2)).description
+        case "acceptDirect": return try await device.acceptDirect(thread: id(passed.text(1))).description
+        case "closeDirect": try await device.closeDirect(thread: id(passed.text(1)))
+        case "sendDirect":
+            let thread: ThreadId = try id(passed.text(1))
+            return try await device.sendDirect(thread: thread, content: content(passed.fields(2))).description
+        case "requestJoin":
+            let (space, manager): (LogId, String) = (try id(passed.text(1)), try passed.text(2))
+            return try await device.requestJoin(space: space, manager: manager, text: passed.maybe(3)).description
         case "putValue":
             let (at, value) = (try key(passed.fields(2)), try bytes(passed.text(3)))
             return try await device.putValue(topic: id(passed.text(1)), at: at, value: value).description

@@ -180,6 +180,42 @@ RCT_EXPORT_MODULE(Delta)
   [self call:@"acceptInvitation" passed:@[ @(device), invitation ] resolve:resolve reject:reject];
 }
 
+- (void)openInbox:(double)device resolve:(RCTPromiseResolveBlock)resolve reject:(RCTPromiseRejectBlock)reject {
+  [self call:@"openInbox" passed:@[ @(device) ] resolve:resolve reject:reject];
+}
+
+- (void)contact:(double)device resolve:(RCTPromiseResolveBlock)resolve reject:(RCTPromiseRejectBlock)reject {
+  [self call:@"contact" passed:@[ @(device) ] resolve:resolve reject:reject];
+}
+
+- (void)requestDirect:(double)device contact:(NSString *)contact text:(NSString * _Nullable)text resolve:(RCTPromiseResolveBlock)resolve reject:(RCTPromiseRejectBlock)reject {
+  [self call:@"requestDirect" passed:@[ @(device), contact, present(text) ] resolve:resolve reject:reject];
+}
+
+- (void)requestDirectOf:(double)device member:(NSString *)member text:(NSString * _Nullable)text resolve:(RCTPromiseResolveBlock)resolve reject:(RCTPromiseRejectBlock)reject {
+  [self call:@"requestDirectOf" passed:@[ @(device), member, present(text) ] resolve:resolve reject:reject];
+}
+
+- (void)acceptDirect:(double)device thread:(NSString *)thread resolve:(RCTPromiseResolveBlock)resolve reject:(RCTPromiseRejectBlock)reject {
+  [self call:@"acceptDirect" passed:@[ @(device), thread ] resolve:resolve reject:reject];
+}
+
+- (void)closeDirect:(double)device thread:(NSString *)thread resolve:(RCTPromiseResolveBlock)resolve reject:(RCTPromiseRejectBlock)reject {
+  [self call:@"closeDirect" passed:@[ @(device), thread ] resolve:resolve reject:reject];
+}
+
+- (void)sendDirect:(double)device thread:(NSString *)thread content:(NSDictionary *)content resolve:(RCTPromiseResolveBlock)resolve reject:(RCTPromiseRejectBlock)reject {
+  [self call:@"sendDirect" passed:@[ @(device), thread, content ] resolve:resolve reject:reject];
+}
+
+- (void)directThreads:(double)device resolve:(RCTPromiseResolveBlock)resolve reject:(RCTPromiseRejectBlock)reject {
+  [self call:@"directThreads" passed:@[ @(device) ] resolve:resolve reject:reject];
+}
+
+- (void)requestJoin:(double)device space:(NSString *)space manager:(NSString *)manager text:(NSString * _Nullable)text resolve:(RCTPromiseResolveBlock)resolve reject:(RCTPromiseRejectBlock)reject {
+  [self call:@"requestJoin" passed:@[ @(device), space, manager, present(text) ] resolve:resolve reject:reject];
+}
+
 - (void)storageUse:(double)device resolve:(RCTPromiseResolveBlock)resolve reject:(RCTPromiseRejectBlock)reject {
   [self call:@"storageUse" passed:@[ @(device) ] resolve:resolve reject:reject];
 }

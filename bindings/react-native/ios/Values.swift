@@ -12,7 +12,7 @@ struct Fields {
     func maybe(_ name: String) throws -> String? { try typed(name) }
     func number(_ name: String) throws -> Double? { try typed(name).map(finite) }
     func fields(_ name: String) throws -> Fields { Fields(values: try typed(name) ?? { throw missing(name) }()) }
-    func flag(_ name: String) throws -> Bool { try typed(name) ?? false }
+    func flag(_ name: String, unsaid: Bool = false) throws -> Bool { try typed(name) ?? unsaid }
     func texts(_ name: String) throws -> [String] { try typed(name) ?? [] }
     func text(_ name: String) throws -> String { try maybe(name) ?? { throw missing(name) }() }
 
@@ -73,7 +73,8 @@ func config(_ fields: Fields, path: String) throws -> Config {
         path: path, allowPlaintext: try fields.flag("allowPlaintext"), extraRoots: try fields.texts("extraRoots").map(bytes),
         relays: try fields.number("relays").map(count) ?? 3, cover: try fields.number("coverMs").map(interval),
         relayDelay: try fields.number("relayDelayMs").map(interval), acceptV2: try fields.flag("acceptV2"),
-        recordsUrl: try fields.maybe("recordsUrl"), mergeChangesMs: try fields.number("mergeChangesMs").map(count) ?? 50,
+        recordsUrl: try fields.maybe("recordsUrl"), hiddenReading: try fields.flag("hiddenReading", unsaid: true),
+        lookBeforeRetry: try fields.flag("lookBeforeRetry", unsaid: true), mergeChangesMs: try fields.number("mergeChangesMs").map(count) ?? 50,
         workers: try fields.number("workers").map(count)
     )
 }
@@ -376,6 +377,13 @@ func plain(_ member: Member) -> [String: Any] {
     fields([
         "member": "\(member.member)", "level": member.level.map { "\($0)" }, "muted": member.muted,
         "banned": member.banned,
+    ])
+}
+
+func plain(_ thread: DirectThread) -> [String: Any] {
+    fields([
+        "thread": "\(thread.thread)", "peer": "\(thread.peer)", "state": "\(thread.state)", "text": thread.text,
+        "log": thread.log?.description, "topic": thread.topic?.description, "madeAt": millis(thread.madeAt),
     ])
 }
 

@@ -19,6 +19,8 @@ export type NativeConfig = {
   relayDelayMs?: number;
   acceptV2?: boolean;
   recordsUrl?: string;
+  hiddenReading?: boolean;
+  lookBeforeRetry?: boolean;
   mergeChangesMs?: number;
   workers?: number;
 };
@@ -206,6 +208,16 @@ export type NativePairingGuest = { pairing: number };
 export type NativeTopicUse = { log: string; topic?: string; operations: number; bytes: number };
 export type NativeStorageUse = { fileBytes: number; freeBytes: number; topics: NativeTopicUse[] };
 
+export type NativeDirectThread = {
+  thread: string;
+  peer: string;
+  state: string;
+  text?: string;
+  log?: string;
+  topic?: string;
+  madeAt: number;
+};
+
 export type NativeTicketFacts = { topic: string; log: string; canWrite: boolean; public: boolean };
 
 export type NativeValueKey = { collection: string; key: string };
@@ -342,6 +354,15 @@ export interface Spec extends TurboModule {
     once: boolean,
   ): Promise<string>;
   acceptInvitation(device: number, invitation: string): Promise<NativePlace>;
+  openInbox(device: number): Promise<string>;
+  contact(device: number): Promise<string>;
+  requestDirect(device: number, contact: string, text: string | null): Promise<string>;
+  requestDirectOf(device: number, member: string, text: string | null): Promise<string>;
+  acceptDirect(device: number, thread: string): Promise<string>;
+  closeDirect(device: number, thread: string): Promise<void>;
+  sendDirect(device: number, thread: string, content: UnsafeObject): Promise<string>;
+  directThreads(device: number): Promise<NativeDirectThread[]>;
+  requestJoin(device: number, space: string, manager: string, text: string | null): Promise<string>;
   storageUse(device: number): Promise<NativeStorageUse>;
   prune(device: number, topic: string, before: number): Promise<number>;
   wipeTopic(device: number, topic: string): Promise<void>;

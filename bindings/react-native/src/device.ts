@@ -11,6 +11,7 @@ import type {
   Cancelled,
   Config,
   Content,
+  DirectThread,
   Event,
   Found,
   Identity,
@@ -42,6 +43,7 @@ import type {
   SpaceText,
   Statistics,
   StorageUse,
+  ThreadId,
   TicketFacts,
   TopicId,
   TopicStatus,
@@ -316,6 +318,51 @@ export class Device {
   /** Opens the space of an invitation and claims it. */
   async acceptInvitation(invitation: string): Promise<Place> {
     return (await called(Native.acceptInvitation(this.handle, invitation))) as Place;
+  }
+
+  /** Opens this device's inbox; gives the topic with the news of direct threads. */
+  async openInbox(): Promise<TopicId> {
+    return (await called(Native.openInbox(this.handle))) as TopicId;
+  }
+
+  /** What others need to write to this device, as a text to be given to them. Good for about two months. */
+  contact(): Promise<string> {
+    return called(Native.contact(this.handle));
+  }
+
+  /** Asks the device of a contact for a direct thread. It is open once that one accepts. */
+  async requestDirect(contact: string, text?: string): Promise<ThreadId> {
+    return (await called(Native.requestDirect(this.handle, contact, text ?? null))) as ThreadId;
+  }
+
+  /** The same of a device that shares a space with this one. */
+  async requestDirectOf(member: Author, text?: string): Promise<ThreadId> {
+    return (await called(Native.requestDirectOf(this.handle, member, text ?? null))) as ThreadId;
+  }
+
+  /** Accepts a direct thread that another device asked for; gives the topic it lives in. */
+  async acceptDirect(thread: ThreadId): Promise<TopicId> {
+    return (await called(Native.acceptDirect(this.handle, thread))) as TopicId;
+  }
+
+  /** Takes no more part in a direct thread, or turns a request down. */
+  closeDirect(thread: ThreadId): Promise<void> {
+    return called(Native.closeDirect(this.handle, thread));
+  }
+
+  /** Publishes in a direct thread: `publish` does not reach it. Its messages are read by its topic. */
+  async sendDirect(thread: ThreadId, content: Content): Promise<OperationId> {
+    return (await called(Native.sendDirect(this.handle, thread, plainContent(content)))) as OperationId;
+  }
+
+  /** All direct threads, oldest first, requests included. */
+  async directThreads(): Promise<DirectThread[]> {
+    return (await called(Native.directThreads(this.handle))) as DirectThread[];
+  }
+
+  /** Asks a manager's device to be added to a space. */
+  async requestJoin(space: LogId, manager: string, text?: string): Promise<OperationId> {
+    return (await called(Native.requestJoin(this.handle, space, manager, text ?? null))) as OperationId;
   }
 
   /** What lies on the device, and which conversations take how much of it. */

@@ -5,7 +5,7 @@ import { AppState } from 'react-native';
 import { Device, PAGE } from './device';
 import { asDeltaError } from './errors';
 import type { DeltaError } from './errors';
-import type { Connection, Event, Message, OperationId, Room, Space, TopicId, TopicStatus, Trouble, Unread } from './types';
+import type { Connection, DirectThread, Event, Message, OperationId, Room, Space, TopicId, TopicStatus, Trouble, Unread } from './types';
 
 /** Most messages that `useMessages` shows; a page of the bindings is no longer. */
 export const MOST_SHOWN = 1000;
@@ -118,6 +118,14 @@ export function useRooms(space: Space): Room[] {
   return value ?? NO_ROOMS;
 }
 
+/** All direct threads, requests included, oldest first; `inbox` is what `openInbox` gave, or null until then. */
+export function useDirectThreads(inbox: TopicId | null): DirectThread[] {
+  const device = useDevice();
+  const read = useCallback(() => device.directThreads(), [device]);
+  const { value } = useQuery(inbox, read, shows);
+  return value ?? NO_THREADS;
+}
+
 /** The topics of this device; `reload` after one was opened. */
 export function useTopics(): { topics: TopicId[]; error: DeltaError | null; reload: () => void } {
   const device = useDevice();
@@ -173,6 +181,7 @@ async function change(device: Device, next: string, still: () => boolean, lastRu
 
 const NONE: Message[] = [];
 const NO_ROOMS: Room[] = [];
+const NO_THREADS: DirectThread[] = [];
 
 /** Whether a list of messages may look different now. */
 function shows(event: Event): boolean {

@@ -4,6 +4,7 @@ import type {
   NativeAuditPlace,
   NativeClockSkew,
   NativeConfig,
+  NativeDirectThread,
   NativeFound,
   NativeInvitation,
   NativeJoinRequest,
@@ -51,6 +52,8 @@ export type Identity = Id<'identity'>;
 export type LogId = Id<'log'>;
 /** A relay's or sync server's key. */
 export type NodeId = Id<'node'>;
+/** Names a direct thread. */
+export type ThreadId = Id<'thread'>;
 /** Where a message is shown. */
 export type Position = Id<'position'>;
 
@@ -175,6 +178,16 @@ export type SpaceAction =
   | { kind: 'revokeInvitation'; invitation: OperationId }
   | { kind: 'updateRoom'; room: LogId; about: RoomText }
   | { kind: 'archiveRoom' | 'unarchiveRoom' | 'deleteRoom'; room: LogId };
+/** Where a direct thread stands: this device has asked, the other one asks, both can write, or nobody any more. */
+export type ThreadState = 'asked' | 'requested' | 'open' | 'closed';
+/** A direct thread; `log` and `topic` once it is open. */
+export type DirectThread = Omit<NativeDirectThread, 'thread' | 'peer' | 'state' | 'log' | 'topic'> & {
+  thread: ThreadId;
+  peer: Author;
+  state: ThreadState;
+  log?: LogId;
+  topic?: TopicId;
+};
 /** A device of this person. */
 export type OwnDevice = Omit<NativeOwnDevice, 'device'> & { device: Author };
 /** What lies on the device. */

@@ -4,7 +4,7 @@ import { beforeEach, test } from 'node:test';
 import { act, create } from 'react-test-renderer';
 import type { ReactTestRenderer } from 'react-test-renderer';
 import {
-  Device, DeviceProvider, useConnection, useLifecycle, useMessages, useOutbox, useRooms, useSend, useTopics, useUnread,
+  Device, DeviceProvider, useConnection, useDirectThreads, useLifecycle, useMessages, useOutbox, useRooms, useSend, useTopics, useUnread,
 } from '../src';
 import type { Messages, TopicId } from '../src';
 import { message, MockModule, rejection } from './mock';
@@ -170,6 +170,15 @@ test('useRooms follows the rooms of a space', async () => {
   assert.equal(drawn.shown.length, 0);
   await act(async () => void (await device.createRoom(log, { name: 'Dinner' })));
   assert.deepEqual(drawn.shown.map((one) => one.about.name), ['Dinner']);
+  await drawn.leave();
+});
+
+test('useDirectThreads follows the inbox', async () => {
+  const inbox = await device.openInbox();
+  const drawn = await draw(useDirectThreads, inbox);
+  assert.equal(drawn.shown.length, 0);
+  await act(async () => void (await device.requestDirect('bob', 'may I?')));
+  assert.deepEqual(drawn.shown.map((one) => [one.peer, one.state, one.text]), [['bob', 'asked', 'may I?']]);
   await drawn.leave();
 });
 

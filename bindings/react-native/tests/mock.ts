@@ -3,6 +3,7 @@ import type {
   NativeAuditLine,
   NativeConfig,
   NativeContent,
+  NativeDirectThread,
   NativeEvent,
   NativeInvitation,
   NativeJoinRequest,
@@ -39,6 +40,7 @@ export class MockModule implements Spec {
   topics_: string[] = [];
   spaces_: NativeSpace[] = [];
   rooms_: NativeRoom[] = [];
+  threads_: NativeDirectThread[] = [];
   read_ = 0;
   status_: NativeTopicStatus = {
     connection: 'offline',
@@ -413,6 +415,53 @@ export class MockModule implements Spec {
   async acceptInvitation() {
     await this.called('acceptInvitation');
     return { log: 'space', topic: 'topic' };
+  }
+
+  async openInbox() {
+    await this.called('openInbox');
+    return 'inbox';
+  }
+
+  async contact() {
+    await this.called('contact');
+    return 'a contact';
+  }
+
+  async requestDirect(_: number, peer: string, text: string | null) {
+    await this.called('requestDirect');
+    const thread = `thread ${this.threads_.length}`;
+    this.threads_.push({ thread, peer, state: 'asked', madeAt: 0, ...(text === null ? {} : { text }) });
+    const changes = [{ log: 'log', kind: 'directThread', ids: [thread], keys: [] }];
+    this.emit({ kind: 'changed', topic: 'inbox', changes });
+    return thread;
+  }
+
+  async requestDirectOf(device: number, member: string, text: string | null) {
+    return this.requestDirect(device, member, text);
+  }
+
+  async acceptDirect(_: number, thread: string) {
+    await this.called('acceptDirect');
+    return `topic of ${thread}`;
+  }
+
+  async closeDirect() {
+    await this.called('closeDirect');
+  }
+
+  async sendDirect() {
+    await this.called('sendDirect');
+    return 'operation';
+  }
+
+  async directThreads() {
+    await this.called('directThreads');
+    return [...this.threads_];
+  }
+
+  async requestJoin() {
+    await this.called('requestJoin');
+    return 'operation';
   }
 
   async storageUse() {

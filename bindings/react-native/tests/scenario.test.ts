@@ -347,6 +347,35 @@ test('a further device is paired and revoked', { timeout }, async () => {
   await fresh.close();
 });
 
+test('two people talk in a direct thread', { timeout }, async () => {
+  const [alice, bob] = [await open('asks'), await open('answers')];
+  for (const device of [alice, bob]) await device.initSync(hops(), facts.sync);
+  const heard: Event[] = [];
+  bob.listen(await bob.openInbox(), (event) => heard.push(event));
+  const thread = await alice.requestDirect(await bob.contact(), 'may I?');
+  assert.deepEqual((await alice.directThreads()).map((one) => [one.state, one.peer]), [['asked', bob.author]]);
+  await until(async () => (await bob.directThreads()).some((one) => one.state === 'requested'));
+  const [request] = await bob.directThreads();
+  assert.deepEqual([request?.thread, request?.peer, request?.text], [thread, alice.author, 'may I?']);
+  assert.ok(Math.abs(request!.madeAt - Date.now()) < 3_600_000);
+  await until(async () => heard.some((one) => one.kind === 'changed' && one.changes.some((change) => change.kind === 'directThread')));
+  const there = await bob.acceptDirect(thread);
+  await until(async () => (await alice.directThreads()).some((one) => one.state === 'open'));
+  const here = (await alice.directThreads())[0]!.topic!;
+  const stops = [alice.listen(here, () => {}), bob.listen(there, () => {})];
+  await bob.sendDirect(thread, { kind: 'messageSend', text: 'of course' });
+  await untilTexts(alice, here, 'of course');
+  await alice.sendDirect(thread, { kind: 'messageSend', text: 'thank you' });
+  await untilTexts(bob, there, 'of course', 'thank you');
+  stops.forEach((stop) => stop());
+  await alice.closeDirect(thread);
+  await refused(alice.sendDirect(thread, { kind: 'messageSend', text: 'too late' }), 'state', 'thread_state');
+  await refused(alice.requestDirect('no contact'), 'argument', 'contact');
+  await refused(alice.acceptDirect('00'.repeat(32) as never), 'state', 'unknown_thread');
+  await alice.close();
+  await bob.close();
+});
+
 test('messages are edited, taken back, reacted to, paged, and published once with a key', { timeout }, async () => {
   const device = await open('paged');
   const ticket = await generateTicket();

@@ -46,6 +46,7 @@ const RECORDS: Record<string, Record<string, string>> = {
   AuditPlace: {},
   Change: {},
   ClockSkew: {},
+  DirectThread: {},
   Config: { path: 'name: string', cover: 'coverMs?: number', relayDelay: 'relayDelayMs?: number' },
   Found: {},
   GapRow: {},
@@ -82,8 +83,8 @@ const RECORDS: Record<string, Record<string, string>> = {
   ValueKey: {},
   Version: {},
 };
-const ENUMS = ['Connection', 'ChangedKind', 'Level', 'RoomState'];
-const IDS = ['TopicId', 'OperationId', 'Author', 'LogId', 'NodeId', 'Position', 'BlobId', 'Identity'];
+const ENUMS = ['Connection', 'ChangedKind', 'Level', 'RoomState', 'ThreadState'];
+const IDS = ['TopicId', 'OperationId', 'Author', 'LogId', 'NodeId', 'Position', 'BlobId', 'Identity', 'ThreadId'];
 /** Variants whose fields cross in one flat object. */
 const SEALED = {
   Event: 'Event',

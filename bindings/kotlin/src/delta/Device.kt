@@ -7,6 +7,7 @@ import delta.ffi.Config
 import delta.ffi.Content
 import delta.ffi.Delta
 import delta.ffi.DeltaException
+import delta.ffi.DirectThread
 import delta.ffi.Event
 import delta.ffi.EventListener
 import delta.ffi.Found
@@ -305,6 +306,36 @@ public class Device private constructor(private val inner: Delta) : Closeable {
     /** What happened in a space, newest first; lines below the `place` of one. */
     public suspend fun auditLog(space: LogId, limit: UInt = AT_ONCE, before: AuditPlace? = null): List<AuditLine> =
         inner.auditLog(space, limit, before)
+
+    /** Opens this device's inbox; gives the topic with the news of direct threads. */
+    public suspend fun openInbox(): TopicId = inner.openInbox()
+
+    /** What others need to write to this device, as a text to be given to them. */
+    public suspend fun contact(): String = inner.contact()
+
+    /** Asks the device of a contact for a direct thread. It is open once that one accepts. */
+    public suspend fun requestDirect(contact: String, text: String? = null): ThreadId =
+        inner.requestDirect(contact, text)
+
+    /** The same of a device that shares a space with this one. */
+    public suspend fun requestDirectOf(member: Author, text: String? = null): ThreadId =
+        inner.requestDirectOf(member, text)
+
+    /** Accepts a direct thread that another device asked for; gives the topic it lives in. */
+    public suspend fun acceptDirect(thread: ThreadId): TopicId = inner.acceptDirect(thread)
+
+    /** Takes no more part in a direct thread, or turns a request down. */
+    public suspend fun closeDirect(thread: ThreadId): Unit = inner.closeDirect(thread)
+
+    /** Publishes in a direct thread. Its messages are read by its topic. */
+    public suspend fun sendDirect(thread: ThreadId, content: Content): OperationId = inner.sendDirect(thread, content)
+
+    /** All direct threads, oldest first, requests included. */
+    public suspend fun directThreads(): List<DirectThread> = inner.directThreads()
+
+    /** Asks a manager's device to be added to a space. */
+    public suspend fun requestJoin(space: LogId, manager: String, text: String? = null): OperationId =
+        inner.requestJoin(space, manager, text)
 
     /** Operations of a topic that are not acknowledged yet, oldest first, after row [after]. */
     public suspend fun outbox(topic: TopicId, limit: UInt = AT_ONCE, after: Long? = null): List<OutboxRow> =

@@ -49,6 +49,9 @@ public class NodeId(bytes: ByteArray) : Id(bytes)
 /** Who a person is: the Ed25519 key that certifies their devices, 32 bytes. */
 public class Identity(bytes: ByteArray) : Id(bytes)
 
+/** Names a direct thread, 32 bytes. */
+public class ThreadId(bytes: ByteArray) : Id(bytes)
+
 /** Names a blob, 32 bytes. */
 public class BlobId(bytes: ByteArray) : Id(bytes)
 

@@ -445,6 +445,51 @@ uint64_t uniffi_delta_ffi_fn_method_delta_pair(uint64_t ptr
 uint64_t uniffi_delta_ffi_fn_method_delta_revoke_device(uint64_t ptr, RustBuffer author
 );
 #endif
+#ifndef UNIFFI_FFIDEF_UNIFFI_DELTA_FFI_FN_METHOD_DELTA_ACCEPT_DIRECT
+#define UNIFFI_FFIDEF_UNIFFI_DELTA_FFI_FN_METHOD_DELTA_ACCEPT_DIRECT
+uint64_t uniffi_delta_ffi_fn_method_delta_accept_direct(uint64_t ptr, RustBuffer thread
+);
+#endif
+#ifndef UNIFFI_FFIDEF_UNIFFI_DELTA_FFI_FN_METHOD_DELTA_CLOSE_DIRECT
+#define UNIFFI_FFIDEF_UNIFFI_DELTA_FFI_FN_METHOD_DELTA_CLOSE_DIRECT
+uint64_t uniffi_delta_ffi_fn_method_delta_close_direct(uint64_t ptr, RustBuffer thread
+);
+#endif
+#ifndef UNIFFI_FFIDEF_UNIFFI_DELTA_FFI_FN_METHOD_DELTA_CONTACT
+#define UNIFFI_FFIDEF_UNIFFI_DELTA_FFI_FN_METHOD_DELTA_CONTACT
+uint64_t uniffi_delta_ffi_fn_method_delta_contact(uint64_t ptr
+);
+#endif
+#ifndef UNIFFI_FFIDEF_UNIFFI_DELTA_FFI_FN_METHOD_DELTA_DIRECT_THREADS
+#define UNIFFI_FFIDEF_UNIFFI_DELTA_FFI_FN_METHOD_DELTA_DIRECT_THREADS
+uint64_t uniffi_delta_ffi_fn_method_delta_direct_threads(uint64_t ptr
+);
+#endif
+#ifndef UNIFFI_FFIDEF_UNIFFI_DELTA_FFI_FN_METHOD_DELTA_OPEN_INBOX
+#define UNIFFI_FFIDEF_UNIFFI_DELTA_FFI_FN_METHOD_DELTA_OPEN_INBOX
+uint64_t uniffi_delta_ffi_fn_method_delta_open_inbox(uint64_t ptr
+);
+#endif
+#ifndef UNIFFI_FFIDEF_UNIFFI_DELTA_FFI_FN_METHOD_DELTA_REQUEST_DIRECT
+#define UNIFFI_FFIDEF_UNIFFI_DELTA_FFI_FN_METHOD_DELTA_REQUEST_DIRECT
+uint64_t uniffi_delta_ffi_fn_method_delta_request_direct(uint64_t ptr, RustBuffer contact, RustBuffer text
+);
+#endif
+#ifndef UNIFFI_FFIDEF_UNIFFI_DELTA_FFI_FN_METHOD_DELTA_REQUEST_DIRECT_OF
+#define UNIFFI_FFIDEF_UNIFFI_DELTA_FFI_FN_METHOD_DELTA_REQUEST_DIRECT_OF
+uint64_t uniffi_delta_ffi_fn_method_delta_request_direct_of(uint64_t ptr, RustBuffer member, RustBuffer text
+);
+#endif
+#ifndef UNIFFI_FFIDEF_UNIFFI_DELTA_FFI_FN_METHOD_DELTA_REQUEST_JOIN
+#define UNIFFI_FFIDEF_UNIFFI_DELTA_FFI_FN_METHOD_DELTA_REQUEST_JOIN
+uint64_t uniffi_delta_ffi_fn_method_delta_request_join(uint64_t ptr, RustBuffer space, RustBuffer manager, RustBuffer text
+);
+#endif
+#ifndef UNIFFI_FFIDEF_UNIFFI_DELTA_FFI_FN_METHOD_DELTA_SEND_DIRECT
+#define UNIFFI_FFIDEF_UNIFFI_DELTA_FFI_FN_METHOD_DELTA_SEND_DIRECT
+uint64_t uniffi_delta_ffi_fn_method_delta_send_direct(uint64_t ptr, RustBuffer thread, RustBuffer content
+);
+#endif
 #ifndef UNIFFI_FFIDEF_UNIFFI_DELTA_FFI_FN_METHOD_DELTA_CANCEL
 #define UNIFFI_FFIDEF_UNIFFI_DELTA_FFI_FN_METHOD_DELTA_CANCEL
 uint64_t uniffi_delta_ffi_fn_method_delta_cancel(uint64_t ptr, RustBuffer topic, RustBuffer operation
@@ -1362,6 +1407,60 @@ uint16_t uniffi_delta_ffi_checksum_method_delta_pair(void
 #ifndef UNIFFI_FFIDEF_UNIFFI_DELTA_FFI_CHECKSUM_METHOD_DELTA_REVOKE_DEVICE
 #define UNIFFI_FFIDEF_UNIFFI_DELTA_FFI_CHECKSUM_METHOD_DELTA_REVOKE_DEVICE
 uint16_t uniffi_delta_ffi_checksum_method_delta_revoke_device(void
+    
+);
+#endif
+#ifndef UNIFFI_FFIDEF_UNIFFI_DELTA_FFI_CHECKSUM_METHOD_DELTA_ACCEPT_DIRECT
+#define UNIFFI_FFIDEF_UNIFFI_DELTA_FFI_CHECKSUM_METHOD_DELTA_ACCEPT_DIRECT
+uint16_t uniffi_delta_ffi_checksum_method_delta_accept_direct(void
+    
+);
+#endif
+#ifndef UNIFFI_FFIDEF_UNIFFI_DELTA_FFI_CHECKSUM_METHOD_DELTA_CLOSE_DIRECT
+#define UNIFFI_FFIDEF_UNIFFI_DELTA_FFI_CHECKSUM_METHOD_DELTA_CLOSE_DIRECT
+uint16_t uniffi_delta_ffi_checksum_method_delta_close_direct(void
+    
+);
+#endif
+#ifndef UNIFFI_FFIDEF_UNIFFI_DELTA_FFI_CHECKSUM_METHOD_DELTA_CONTACT
+#define UNIFFI_FFIDEF_UNIFFI_DELTA_FFI_CHECKSUM_METHOD_DELTA_CONTACT
+uint16_t uniffi_delta_ffi_checksum_method_delta_contact(void
+    
+);
+#endif
+#ifndef UNIFFI_FFIDEF_UNIFFI_DELTA_FFI_CHECKSUM_METHOD_DELTA_DIRECT_THREADS
+#define UNIFFI_FFIDEF_UNIFFI_DELTA_FFI_CHECKSUM_METHOD_DELTA_DIRECT_THREADS
+uint16_t uniffi_delta_ffi_checksum_method_delta_direct_threads(void
+    
+);
+#endif
+#ifndef UNIFFI_FFIDEF_UNIFFI_DELTA_FFI_CHECKSUM_METHOD_DELTA_OPEN_INBOX
+#define UNIFFI_FFIDEF_UNIFFI_DELTA_FFI_CHECKSUM_METHOD_DELTA_OPEN_INBOX
+uint16_t uniffi_delta_ffi_checksum_method_delta_open_inbox(void
+    
+);
+#endif
+#ifndef UNIFFI_FFIDEF_UNIFFI_DELTA_FFI_CHECKSUM_METHOD_DELTA_REQUEST_DIRECT
+#define UNIFFI_FFIDEF_UNIFFI_DELTA_FFI_CHECKSUM_METHOD_DELTA_REQUEST_DIRECT
+uint16_t uniffi_delta_ffi_checksum_method_delta_request_direct(void
+    
+);
+#endif
+#ifndef UNIFFI_FFIDEF_UNIFFI_DELTA_FFI_CHECKSUM_METHOD_DELTA_REQUEST_DIRECT_OF
+#define UNIFFI_FFIDEF_UNIFFI_DELTA_FFI_CHECKSUM_METHOD_DELTA_REQUEST_DIRECT_OF
+uint16_t uniffi_delta_ffi_checksum_method_delta_request_direct_of(void
+    
+);
+#endif
+#ifndef UNIFFI_FFIDEF_UNIFFI_DELTA_FFI_CHECKSUM_METHOD_DELTA_REQUEST_JOIN
+#define UNIFFI_FFIDEF_UNIFFI_DELTA_FFI_CHECKSUM_METHOD_DELTA_REQUEST_JOIN
+uint16_t uniffi_delta_ffi_checksum_method_delta_request_join(void
+    
+);
+#endif
+#ifndef UNIFFI_FFIDEF_UNIFFI_DELTA_FFI_CHECKSUM_METHOD_DELTA_SEND_DIRECT
+#define UNIFFI_FFIDEF_UNIFFI_DELTA_FFI_CHECKSUM_METHOD_DELTA_SEND_DIRECT
+uint16_t uniffi_delta_ffi_checksum_method_delta_send_direct(void
     
 );
 #endif

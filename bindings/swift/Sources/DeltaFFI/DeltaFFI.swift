@@ -848,6 +848,53 @@ public protocol DeltaProtocol: AnyObject, Sendable {
     func revokeDevice(author: Author) async throws 
     
     /**
+     * Accepts a direct thread that another device asked for. Gives the topic it lives in: subscribe to it.
+     */
+    func acceptDirect(thread: ThreadId) async throws  -> TopicId
+    
+    /**
+     * Takes no more part in a direct thread, or turns a request down; the other device is not told. Its messages stay.
+     */
+    func closeDirect(thread: ThreadId) async throws 
+    
+    /**
+     * What others need to write to this device, as a text to be given to them (a link, a QR code). Good for about two
+     * months.
+     */
+    func contact() async throws  -> String
+    
+    /**
+     * All direct threads, oldest first, requests included.
+     */
+    func directThreads() async throws  -> [DirectThread]
+    
+    /**
+     * Opens this device's inbox, in which others ask for direct threads, and gives the topic to subscribe to for news of
+     * them. Spaces and direct threads open it by themselves.
+     */
+    func openInbox() async throws  -> TopicId
+    
+    /**
+     * Asks the device of a contact for a direct thread. It is open once that one accepts.
+     */
+    func requestDirect(contact: String, text: String?) async throws  -> ThreadId
+    
+    /**
+     * The same of a device that shares a space with this one.
+     */
+    func requestDirectOf(member: Author, text: String?) async throws  -> ThreadId
+    
+    /**
+     * Asks a manager's device to be added to a space.
+     */
+    func requestJoin(space: LogId, manager: String, text: String?) async throws  -> OperationId
+    
+    /**
+     * Publishes in a direct thread: `publish` does not reach it. Messages are read by the thread's topic as any other.
+     */
+    func sendDirect(thread: ThreadId, content: Content) async throws  -> OperationId
+    
+    /**
      * Takes back an operation of this device: removed, when it never left; otherwise, if it is a message, deleted by a
      * further operation. Anything else is refused with the code `not_cancellable`.
      */
@@ -1578,6 +1625,179 @@ open func revokeDevice(author: Author)async throws   {
             completeFunc: ffi_delta_ffi_rust_future_complete_void,
             freeFunc: ffi_delta_ffi_rust_future_free_void,
             liftFunc: { $0 },
+            errorHandler: FfiConverterTypeDeltaError_lift
+        )
+}
+    
+    /**
+     * Accepts a direct thread that another device asked for. Gives the topic it lives in: subscribe to it.
+     */
+open func acceptDirect(thread: ThreadId)async throws  -> TopicId  {
+    return
+        try  await uniffiRustCallAsync(
+            rustFutureFunc: {
+                uniffi_delta_ffi_fn_method_delta_accept_direct(
+                        self.uniffiCloneHandle(),FfiConverterTypeThreadId_lower(thread)
+                )
+            },
+            pollFunc: ffi_delta_ffi_rust_future_poll_rust_buffer,
+            completeFunc: ffi_delta_ffi_rust_future_complete_rust_buffer,
+            freeFunc: ffi_delta_ffi_rust_future_free_rust_buffer,
+            liftFunc: FfiConverterTypeTopicId_lift,
+            errorHandler: FfiConverterTypeDeltaError_lift
+        )
+}
+    
+    /**
+     * Takes no more part in a direct thread, or turns a request down; the other device is not told. Its messages stay.
+     */
+open func closeDirect(thread: ThreadId)async throws   {
+    return
+        try  await uniffiRustCallAsync(
+            rustFutureFunc: {
+                uniffi_delta_ffi_fn_method_delta_close_direct(
+                        self.uniffiCloneHandle(),FfiConverterTypeThreadId_lower(thread)
+                )
+            },
+            pollFunc: ffi_delta_ffi_rust_future_poll_void,
+            completeFunc: ffi_delta_ffi_rust_future_complete_void,
+            freeFunc: ffi_delta_ffi_rust_future_free_void,
+            liftFunc: { $0 },
+            errorHandler: FfiConverterTypeDeltaError_lift
+        )
+}
+    
+    /**
+     * What others need to write to this device, as a text to be given to them (a link, a QR code). Good for about two
+     * months.
+     */
+open func contact()async throws  -> String  {
+    return
+        try  await uniffiRustCallAsync(
+            rustFutureFunc: {
+                uniffi_delta_ffi_fn_method_delta_contact(
+                        self.uniffiCloneHandle()
+                )
+            },
+            pollFunc: ffi_delta_ffi_rust_future_poll_rust_buffer,
+            completeFunc: ffi_delta_ffi_rust_future_complete_rust_buffer,
+            freeFunc: ffi_delta_ffi_rust_future_free_rust_buffer,
+            liftFunc: FfiConverterString.lift,
+            errorHandler: FfiConverterTypeDeltaError_lift
+        )
+}
+    
+    /**
+     * All direct threads, oldest first, requests included.
+     */
+open func directThreads()async throws  -> [DirectThread]  {
+    return
+        try  await uniffiRustCallAsync(
+            rustFutureFunc: {
+                uniffi_delta_ffi_fn_method_delta_direct_threads(
+                        self.uniffiCloneHandle()
+                )
+            },
+            pollFunc: ffi_delta_ffi_rust_future_poll_rust_buffer,
+            completeFunc: ffi_delta_ffi_rust_future_complete_rust_buffer,
+            freeFunc: ffi_delta_ffi_rust_future_free_rust_buffer,
+            liftFunc: FfiConverterSequenceTypeDirectThread.lift,
+            errorHandler: FfiConverterTypeDeltaError_lift
+        )
+}
+    
+    /**
+     * Opens this device's inbox, in which others ask for direct threads, and gives the topic to subscribe to for news of
+     * them. Spaces and direct threads open it by themselves.
+     */
+open func openInbox()async throws  -> TopicId  {
+    return
+        try  await uniffiRustCallAsync(
+            rustFutureFunc: {
+                uniffi_delta_ffi_fn_method_delta_open_inbox(
+                        self.uniffiCloneHandle()
+                )
+            },
+            pollFunc: ffi_delta_ffi_rust_future_poll_rust_buffer,
+            completeFunc: ffi_delta_ffi_rust_future_complete_rust_buffer,
+            freeFunc: ffi_delta_ffi_rust_future_free_rust_buffer,
+            liftFunc: FfiConverterTypeTopicId_lift,
+            errorHandler: FfiConverterTypeDeltaError_lift
+        )
+}
+    
+    /**
+     * Asks the device of a contact for a direct thread. It is open once that one accepts.
+     */
+open func requestDirect(contact: String, text: String? = nil)async throws  -> ThreadId  {
+    return
+        try  await uniffiRustCallAsync(
+            rustFutureFunc: {
+                uniffi_delta_ffi_fn_method_delta_request_direct(
+                        self.uniffiCloneHandle(),FfiConverterString.lower(contact),FfiConverterOptionString.lower(text)
+                )
+            },
+            pollFunc: ffi_delta_ffi_rust_future_poll_rust_buffer,
+            completeFunc: ffi_delta_ffi_rust_future_complete_rust_buffer,
+            freeFunc: ffi_delta_ffi_rust_future_free_rust_buffer,
+            liftFunc: FfiConverterTypeThreadId_lift,
+            errorHandler: FfiConverterTypeDeltaError_lift
+        )
+}
+    
+    /**
+     * The same of a device that shares a space with this one.
+     */
+open func requestDirectOf(member: Author, text: String? = nil)async throws  -> ThreadId  {
+    return
+        try  await uniffiRustCallAsync(
+            rustFutureFunc: {
+                uniffi_delta_ffi_fn_method_delta_request_direct_of(
+                        self.uniffiCloneHandle(),FfiConverterTypeAuthor_lower(member),FfiConverterOptionString.lower(text)
+                )
+            },
+            pollFunc: ffi_delta_ffi_rust_future_poll_rust_buffer,
+            completeFunc: ffi_delta_ffi_rust_future_complete_rust_buffer,
+            freeFunc: ffi_delta_ffi_rust_future_free_rust_buffer,
+            liftFunc: FfiConverterTypeThreadId_lift,
+            errorHandler: FfiConverterTypeDeltaError_lift
+        )
+}
+    
+    /**
+     * Asks a manager's device to be added to a space.
+     */
+open func requestJoin(space: LogId, manager: String, text: String? = nil)async throws  -> OperationId  {
+    return
+        try  await uniffiRustCallAsync(
+            rustFutureFunc: {
+                uniffi_delta_ffi_fn_method_delta_request_join(
+                        self.uniffiCloneHandle(),FfiConverterTypeLogId_lower(space),FfiConverterString.lower(manager),FfiConverterOptionString.lower(text)
+                )
+            },
+            pollFunc: ffi_delta_ffi_rust_future_poll_rust_buffer,
+            completeFunc: ffi_delta_ffi_rust_future_complete_rust_buffer,
+            freeFunc: ffi_delta_ffi_rust_future_free_rust_buffer,
+            liftFunc: FfiConverterTypeOperationId_lift,
+            errorHandler: FfiConverterTypeDeltaError_lift
+        )
+}
+    
+    /**
+     * Publishes in a direct thread: `publish` does not reach it. Messages are read by the thread's topic as any other.
+     */
+open func sendDirect(thread: ThreadId, content: Content)async throws  -> OperationId  {
+    return
+        try  await uniffiRustCallAsync(
+            rustFutureFunc: {
+                uniffi_delta_ffi_fn_method_delta_send_direct(
+                        self.uniffiCloneHandle(),FfiConverterTypeThreadId_lower(thread),FfiConverterTypeContent_lower(content)
+                )
+            },
+            pollFunc: ffi_delta_ffi_rust_future_poll_rust_buffer,
+            completeFunc: ffi_delta_ffi_rust_future_complete_rust_buffer,
+            freeFunc: ffi_delta_ffi_rust_future_free_rust_buffer,
+            liftFunc: FfiConverterTypeOperationId_lift,
             errorHandler: FfiConverterTypeDeltaError_lift
         )
 }
@@ -4379,6 +4599,15 @@ public struct Config: Equatable, Hashable {
      */
     public let recordsUrl: String?
     /**
+     * Read through tunnels where relays offer them, so that the sync server sees a relay's address instead of this device's.
+     */
+    public let hiddenReading: Bool
+    /**
+     * Before sending again what seems lost, ask another way whether the server has it: what is sent twice tells it nothing
+     * then. A lost packet takes 5–60 s longer.
+     */
+    public let lookBeforeRetry: Bool
+    /**
      * How long changes are merged into one event after one was passed on, milliseconds.
      */
     public let mergeChangesMs: UInt32
@@ -4416,6 +4645,13 @@ public struct Config: Equatable, Hashable {
          * Where the relays' records are fetched every day, before relays are asked for theirs.
          */recordsUrl: String? = nil, 
         /**
+         * Read through tunnels where relays offer them, so that the sync server sees a relay's address instead of this device's.
+         */hiddenReading: Bool = true, 
+        /**
+         * Before sending again what seems lost, ask another way whether the server has it: what is sent twice tells it nothing
+         * then. A lost packet takes 5–60 s longer.
+         */lookBeforeRetry: Bool = true, 
+        /**
          * How long changes are merged into one event after one was passed on, milliseconds.
          */mergeChangesMs: UInt32 = UInt32(50), 
         /**
@@ -4429,6 +4665,8 @@ public struct Config: Equatable, Hashable {
         self.relayDelay = relayDelay
         self.acceptV2 = acceptV2
         self.recordsUrl = recordsUrl
+        self.hiddenReading = hiddenReading
+        self.lookBeforeRetry = lookBeforeRetry
         self.mergeChangesMs = mergeChangesMs
         self.workers = workers
     }
@@ -4457,6 +4695,8 @@ public struct FfiConverterTypeConfig: FfiConverterRustBuffer {
                 relayDelay: FfiConverterOptionDuration.read(from: &buf), 
                 acceptV2: FfiConverterBool.read(from: &buf), 
                 recordsUrl: FfiConverterOptionString.read(from: &buf), 
+                hiddenReading: FfiConverterBool.read(from: &buf), 
+                lookBeforeRetry: FfiConverterBool.read(from: &buf), 
                 mergeChangesMs: FfiConverterUInt32.read(from: &buf), 
                 workers: FfiConverterOptionUInt32.read(from: &buf)
         )
@@ -4471,6 +4711,8 @@ public struct FfiConverterTypeConfig: FfiConverterRustBuffer {
         FfiConverterOptionDuration.write(value.relayDelay, into: &buf)
         FfiConverterBool.write(value.acceptV2, into: &buf)
         FfiConverterOptionString.write(value.recordsUrl, into: &buf)
+        FfiConverterBool.write(value.hiddenReading, into: &buf)
+        FfiConverterBool.write(value.lookBeforeRetry, into: &buf)
         FfiConverterUInt32.write(value.mergeChangesMs, into: &buf)
         FfiConverterOptionUInt32.write(value.workers, into: &buf)
     }
@@ -4489,6 +4731,125 @@ public func FfiConverterTypeConfig_lift(_ buf: RustBuffer) throws -> Config {
 #endif
 public func FfiConverterTypeConfig_lower(_ value: Config) -> RustBuffer {
     return FfiConverterTypeConfig.lower(value)
+}
+
+
+/**
+ * A direct thread.
+ */
+public struct DirectThread: Equatable, Hashable {
+    /**
+     * Its name.
+     */
+    public let thread: ThreadId
+    /**
+     * The other device.
+     */
+    public let peer: Author
+    /**
+     * Where it stands.
+     */
+    public let state: ThreadState
+    /**
+     * What was said with the request.
+     */
+    public let text: String?
+    /**
+     * The conversation, once it is open.
+     */
+    public let log: LogId?
+    /**
+     * Its topic then.
+     */
+    public let topic: TopicId?
+    /**
+     * When it was asked for, by this device's clock.
+     */
+    public let madeAt: Date
+
+    // Default memberwise initializers are never public by default, so we
+    // declare one manually.
+    public init(
+        /**
+         * Its name.
+         */thread: ThreadId, 
+        /**
+         * The other device.
+         */peer: Author, 
+        /**
+         * Where it stands.
+         */state: ThreadState, 
+        /**
+         * What was said with the request.
+         */text: String?, 
+        /**
+         * The conversation, once it is open.
+         */log: LogId?, 
+        /**
+         * Its topic then.
+         */topic: TopicId?, 
+        /**
+         * When it was asked for, by this device's clock.
+         */madeAt: Date) {
+        self.thread = thread
+        self.peer = peer
+        self.state = state
+        self.text = text
+        self.log = log
+        self.topic = topic
+        self.madeAt = madeAt
+    }
+
+    
+
+    
+}
+
+#if compiler(>=6)
+extension DirectThread: Sendable {}
+#endif
+
+#if swift(>=5.8)
+@_documentation(visibility: private)
+#endif
+public struct FfiConverterTypeDirectThread: FfiConverterRustBuffer {
+    public static func read(from buf: inout (data: Data, offset: Data.Index)) throws -> DirectThread {
+        return
+            try DirectThread(
+                thread: FfiConverterTypeThreadId.read(from: &buf), 
+                peer: FfiConverterTypeAuthor.read(from: &buf), 
+                state: FfiConverterTypeThreadState.read(from: &buf), 
+                text: FfiConverterOptionString.read(from: &buf), 
+                log: FfiConverterOptionTypeLogId.read(from: &buf), 
+                topic: FfiConverterOptionTypeTopicId.read(from: &buf), 
+                madeAt: FfiConverterTimestamp.read(from: &buf)
+        )
+    }
+
+    public static func write(_ value: DirectThread, into buf: inout [UInt8]) {
+        FfiConverterTypeThreadId.write(value.thread, into: &buf)
+        FfiConverterTypeAuthor.write(value.peer, into: &buf)
+        FfiConverterTypeThreadState.write(value.state, into: &buf)
+        FfiConverterOptionString.write(value.text, into: &buf)
+        FfiConverterOptionTypeLogId.write(value.log, into: &buf)
+        FfiConverterOptionTypeTopicId.write(value.topic, into: &buf)
+        FfiConverterTimestamp.write(value.madeAt, into: &buf)
+    }
+}
+
+
+#if swift(>=5.8)
+@_documentation(visibility: private)
+#endif
+public func FfiConverterTypeDirectThread_lift(_ buf: RustBuffer) throws -> DirectThread {
+    return try FfiConverterTypeDirectThread.lift(buf)
+}
+
+#if swift(>=5.8)
+@_documentation(visibility: private)
+#endif
+public func FfiConverterTypeDirectThread_lower(_ value: DirectThread) -> RustBuffer {
+    return FfiConverterTypeDirectThread.lower(value)
 }
 
 
@@ -10653,6 +11014,101 @@ public func FfiConverterTypeSpaceAction_lower(_ value: SpaceAction) -> RustBuffe
 }
 
 
+
+/**
+ * Where a direct thread stands.
+ */
+
+public enum ThreadState: Equatable, Hashable {
+    
+    /**
+     * This device has asked, and waits.
+     */
+    case asked
+    /**
+     * The other one asks.
+     */
+    case requested
+    /**
+     * Both can write.
+     */
+    case `open`
+    /**
+     * Not to be used any more.
+     */
+    case closed
+
+
+
+
+
+}
+
+#if compiler(>=6)
+extension ThreadState: Sendable {}
+#endif
+
+#if swift(>=5.8)
+@_documentation(visibility: private)
+#endif
+public struct FfiConverterTypeThreadState: FfiConverterRustBuffer {
+    typealias SwiftType = ThreadState
+
+    public static func read(from buf: inout (data: Data, offset: Data.Index)) throws -> ThreadState {
+        let variant: Int32 = try readInt(&buf)
+        switch variant {
+        
+        case 1: return .asked
+        
+        case 2: return .requested
+        
+        case 3: return .`open`
+        
+        case 4: return .closed
+        
+        default: throw UniffiInternalError.unexpectedEnumCase
+        }
+    }
+
+    public static func write(_ value: ThreadState, into buf: inout [UInt8]) {
+        switch value {
+        
+        
+        case .asked:
+            writeInt(&buf, Int32(1))
+        
+        
+        case .requested:
+            writeInt(&buf, Int32(2))
+        
+        
+        case .`open`:
+            writeInt(&buf, Int32(3))
+        
+        
+        case .closed:
+            writeInt(&buf, Int32(4))
+        
+        }
+    }
+}
+
+
+#if swift(>=5.8)
+@_documentation(visibility: private)
+#endif
+public func FfiConverterTypeThreadState_lift(_ buf: RustBuffer) throws -> ThreadState {
+    return try FfiConverterTypeThreadState.lift(buf)
+}
+
+#if swift(>=5.8)
+@_documentation(visibility: private)
+#endif
+public func FfiConverterTypeThreadState_lower(_ value: ThreadState) -> RustBuffer {
+    return FfiConverterTypeThreadState.lower(value)
+}
+
+
 #if swift(>=5.8)
 @_documentation(visibility: private)
 #endif
@@ -11184,6 +11640,30 @@ fileprivate struct FfiConverterOptionTypeIdentity: FfiConverterRustBuffer {
 #if swift(>=5.8)
 @_documentation(visibility: private)
 #endif
+fileprivate struct FfiConverterOptionTypeLogId: FfiConverterRustBuffer {
+    typealias SwiftType = LogId?
+
+    public static func write(_ value: SwiftType, into buf: inout [UInt8]) {
+        guard let value = value else {
+            writeInt(&buf, Int8(0))
+            return
+        }
+        writeInt(&buf, Int8(1))
+        FfiConverterTypeLogId.write(value, into: &buf)
+    }
+
+    public static func read(from buf: inout (data: Data, offset: Data.Index)) throws -> SwiftType {
+        switch try readInt(&buf) as Int8 {
+        case 0: return nil
+        case 1: return try FfiConverterTypeLogId.read(from: &buf)
+        default: throw UniffiInternalError.unexpectedOptionalTag
+        }
+    }
+}
+
+#if swift(>=5.8)
+@_documentation(visibility: private)
+#endif
 fileprivate struct FfiConverterOptionTypeOperationId: FfiConverterRustBuffer {
     typealias SwiftType = OperationId?
 
@@ -11324,6 +11804,31 @@ fileprivate struct FfiConverterSequenceTypeChange: FfiConverterRustBuffer {
         seq.reserveCapacity(Int(len))
         for _ in 0 ..< len {
             seq.append(try FfiConverterTypeChange.read(from: &buf))
+        }
+        return seq
+    }
+}
+
+#if swift(>=5.8)
+@_documentation(visibility: private)
+#endif
+fileprivate struct FfiConverterSequenceTypeDirectThread: FfiConverterRustBuffer {
+    typealias SwiftType = [DirectThread]
+
+    public static func write(_ value: [DirectThread], into buf: inout [UInt8]) {
+        let len = Int32(value.count)
+        writeInt(&buf, len)
+        for item in value {
+            FfiConverterTypeDirectThread.write(item, into: &buf)
+        }
+    }
+
+    public static func read(from buf: inout (data: Data, offset: Data.Index)) throws -> [DirectThread] {
+        let len: Int32 = try readInt(&buf)
+        var seq = [DirectThread]()
+        seq.reserveCapacity(Int(len))
+        for _ in 0 ..< len {
+            seq.append(try FfiConverterTypeDirectThread.read(from: &buf))
         }
         return seq
     }
@@ -12276,6 +12781,55 @@ public func FfiConverterTypePosition_lower(_ value: Position) -> RustBuffer {
 
 
 /**
+ * Names a direct thread, 32 bytes.
+ */
+
+#if swift(>=5.8)
+@_documentation(visibility: private)
+#endif
+public struct FfiConverterTypeThreadId: FfiConverter {
+
+    public static func read(from buf: inout (data: Data, offset: Data.Index)) throws -> ThreadId {
+        let builtinValue = try FfiConverterData.read(from: &buf)
+        return ThreadId(builtinValue)
+    }
+
+    public static func write(_ value: ThreadId, into buf: inout [UInt8]) {
+        let builtinValue = value.bytes
+        return FfiConverterData.write(builtinValue, into: &buf)
+    }
+
+    public static func lift(_ value: RustBuffer) throws -> ThreadId {
+        let builtinValue = try FfiConverterData.lift(value)
+        return ThreadId(builtinValue)
+    }
+
+    public static func lower(_ value: ThreadId) -> RustBuffer {
+        let builtinValue = value.bytes
+        return FfiConverterData.lower(builtinValue)
+    }
+}
+
+
+#if swift(>=5.8)
+@_documentation(visibility: private)
+#endif
+public func FfiConverterTypeThreadId_lift(_ value: RustBuffer) throws -> ThreadId {
+    return try FfiConverterTypeThreadId.lift(value)
+}
+
+#if swift(>=5.8)
+@_documentation(visibility: private)
+#endif
+public func FfiConverterTypeThreadId_lower(_ value: ThreadId) -> RustBuffer {
+    return FfiConverterTypeThreadId.lower(value)
+}
+
+
+
+
+
+/**
  * Where a conversation lives on a server, 32 bytes.
  */
 
@@ -12624,6 +13178,33 @@ private let initializationResult: InitializationResult = {
         return InitializationResult.apiChecksumMismatch
     }
     if (uniffi_delta_ffi_checksum_method_delta_revoke_device() != 598) {
+        return InitializationResult.apiChecksumMismatch
+    }
+    if (uniffi_delta_ffi_checksum_method_delta_accept_direct() != 33316) {
+        return InitializationResult.apiChecksumMismatch
+    }
+    if (uniffi_delta_ffi_checksum_method_delta_close_direct() != 42777) {
+        return InitializationResult.apiChecksumMismatch
+    }
+    if (uniffi_delta_ffi_checksum_method_delta_contact() != 55875) {
+        return InitializationResult.apiChecksumMismatch
+    }
+    if (uniffi_delta_ffi_checksum_method_delta_direct_threads() != 61124) {
+        return InitializationResult.apiChecksumMismatch
+    }
+    if (uniffi_delta_ffi_checksum_method_delta_open_inbox() != 10234) {
+        return InitializationResult.apiChecksumMismatch
+    }
+    if (uniffi_delta_ffi_checksum_method_delta_request_direct() != 5842) {
+        return InitializationResult.apiChecksumMismatch
+    }
+    if (uniffi_delta_ffi_checksum_method_delta_request_direct_of() != 24847) {
+        return InitializationResult.apiChecksumMismatch
+    }
+    if (uniffi_delta_ffi_checksum_method_delta_request_join() != 34785) {
+        return InitializationResult.apiChecksumMismatch
+    }
+    if (uniffi_delta_ffi_checksum_method_delta_send_direct() != 54996) {
         return InitializationResult.apiChecksumMismatch
     }
     if (uniffi_delta_ffi_checksum_method_delta_cancel() != 34535) {

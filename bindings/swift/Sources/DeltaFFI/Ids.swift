@@ -69,6 +69,12 @@ public struct Identity: Id {
     public init(_ bytes: Data) { self.bytes = bytes }
 }
 
+/// Names a direct thread, 32 bytes.
+public struct ThreadId: Id {
+    public let bytes: Data
+    public init(_ bytes: Data) { self.bytes = bytes }
+}
+
 /// Names a blob, 32 bytes.
 public struct BlobId: Id {
     public let bytes: Data

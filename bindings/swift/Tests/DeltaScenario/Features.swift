@@ -9,6 +9,9 @@ func features(_ network: Network) -> [Test] {
         Test("features: a further device is paired and revoked") {
             try await Folder.with { try await paired(network, $0) }
         },
+        Test("features: two people talk in a direct thread") {
+            try await Folder.with { try await direct(network, $0) }
+        },
     ]
 }
 
@@ -87,4 +90,34 @@ private func paired(_ network: Network, _ folder: Folder) async throws {
     other.cancel()
     do { _ = try await asked } catch let error as DeltaError { try equal(error.code, "pairing_expired") }
     try await refused(.argument, "pairing") { try await new.join("no text") }
+}
+
+private func direct(_ network: Network, _ folder: Folder) async throws {
+    let alice = try await folder.open("alice", keystore: MemoryKeystore())
+    let bob = try await folder.open("bob", keystore: MemoryKeystore())
+    for device in [alice, bob] { _ = try await device.initSync(network.hops(), to: network.syncUrl) }
+    let thread = try await alice.requestDirect(contact: bob.contact(), text: "may I?")
+    try equal(try await alice.directThreads().map(\.state), [.asked])
+    try await until { try await bob.directThreads().contains { $0.state == .requested } }
+    let request = try await bob.directThreads()
+    try equal(request.map(\.thread), [thread])
+    try equal(request.map(\.peer), [alice.author])
+    try equal(request.map(\.text), ["may I?"])
+    let there = try await bob.accept(thread)
+    try await until { try await alice.directThreads().contains { $0.state == .open } }
+    guard let here = try await alice.directThreads().first?.topic else {
+        throw Failed(description: "an open thread has no topic")
+    }
+    let hearing = [(alice, here), (bob, there)].map { device, topic in
+        Task { for try await _ in device.events(topic) {} }
+    }
+    _ = try await bob.send("of course", in: thread)
+    try await until(alice, here, "of course")
+    _ = try await alice.send("thank you", in: thread)
+    try await until(bob, there, "of course", "thank you")
+    for task in hearing { task.cancel() }
+    try await alice.close(thread)
+    try await refused(.state, "thread_state") { try await alice.send("too late", in: thread) }
+    try await refused(.argument, "contact") { try await alice.requestDirect(contact: "no contact") }
+    try await refused(.state, "unknown_thread") { try await alice.accept(ThreadId(Data(count: 32))) }
 }

@@ -834,6 +834,24 @@ internal object IntegrityCheckingUniffiLib {
     ): Int
     external fun uniffi_delta_ffi_checksum_method_delta_revoke_device(
     ): Int
+    external fun uniffi_delta_ffi_checksum_method_delta_accept_direct(
+    ): Int
+    external fun uniffi_delta_ffi_checksum_method_delta_close_direct(
+    ): Int
+    external fun uniffi_delta_ffi_checksum_method_delta_contact(
+    ): Int
+    external fun uniffi_delta_ffi_checksum_method_delta_direct_threads(
+    ): Int
+    external fun uniffi_delta_ffi_checksum_method_delta_open_inbox(
+    ): Int
+    external fun uniffi_delta_ffi_checksum_method_delta_request_direct(
+    ): Int
+    external fun uniffi_delta_ffi_checksum_method_delta_request_direct_of(
+    ): Int
+    external fun uniffi_delta_ffi_checksum_method_delta_request_join(
+    ): Int
+    external fun uniffi_delta_ffi_checksum_method_delta_send_direct(
+    ): Int
     external fun uniffi_delta_ffi_checksum_method_delta_cancel(
     ): Int
     external fun uniffi_delta_ffi_checksum_method_delta_outbox(
@@ -1032,6 +1050,24 @@ internal object UniffiLib {
     external fun uniffi_delta_ffi_fn_method_delta_pair(`ptr`: Long,
     ): Long
     external fun uniffi_delta_ffi_fn_method_delta_revoke_device(`ptr`: Long,`author`: RustBuffer.ByValue,
+    ): Long
+    external fun uniffi_delta_ffi_fn_method_delta_accept_direct(`ptr`: Long,`thread`: RustBuffer.ByValue,
+    ): Long
+    external fun uniffi_delta_ffi_fn_method_delta_close_direct(`ptr`: Long,`thread`: RustBuffer.ByValue,
+    ): Long
+    external fun uniffi_delta_ffi_fn_method_delta_contact(`ptr`: Long,
+    ): Long
+    external fun uniffi_delta_ffi_fn_method_delta_direct_threads(`ptr`: Long,
+    ): Long
+    external fun uniffi_delta_ffi_fn_method_delta_open_inbox(`ptr`: Long,
+    ): Long
+    external fun uniffi_delta_ffi_fn_method_delta_request_direct(`ptr`: Long,`contact`: RustBuffer.ByValue,`text`: RustBuffer.ByValue,
+    ): Long
+    external fun uniffi_delta_ffi_fn_method_delta_request_direct_of(`ptr`: Long,`member`: RustBuffer.ByValue,`text`: RustBuffer.ByValue,
+    ): Long
+    external fun uniffi_delta_ffi_fn_method_delta_request_join(`ptr`: Long,`space`: RustBuffer.ByValue,`manager`: RustBuffer.ByValue,`text`: RustBuffer.ByValue,
+    ): Long
+    external fun uniffi_delta_ffi_fn_method_delta_send_direct(`ptr`: Long,`thread`: RustBuffer.ByValue,`content`: RustBuffer.ByValue,
     ): Long
     external fun uniffi_delta_ffi_fn_method_delta_cancel(`ptr`: Long,`topic`: RustBuffer.ByValue,`operation`: RustBuffer.ByValue,
     ): Long
@@ -1434,6 +1470,33 @@ private fun uniffiCheckApiChecksums(lib: IntegrityCheckingUniffiLib) {
         throw RuntimeException("UniFFI API checksum mismatch: try cleaning and rebuilding your project")
     }
     if ((lib.uniffi_delta_ffi_checksum_method_delta_revoke_device() and 0xFFFF) != 598) {
+        throw RuntimeException("UniFFI API checksum mismatch: try cleaning and rebuilding your project")
+    }
+    if ((lib.uniffi_delta_ffi_checksum_method_delta_accept_direct() and 0xFFFF) != 33316) {
+        throw RuntimeException("UniFFI API checksum mismatch: try cleaning and rebuilding your project")
+    }
+    if ((lib.uniffi_delta_ffi_checksum_method_delta_close_direct() and 0xFFFF) != 42777) {
+        throw RuntimeException("UniFFI API checksum mismatch: try cleaning and rebuilding your project")
+    }
+    if ((lib.uniffi_delta_ffi_checksum_method_delta_contact() and 0xFFFF) != 55875) {
+        throw RuntimeException("UniFFI API checksum mismatch: try cleaning and rebuilding your project")
+    }
+    if ((lib.uniffi_delta_ffi_checksum_method_delta_direct_threads() and 0xFFFF) != 61124) {
+        throw RuntimeException("UniFFI API checksum mismatch: try cleaning and rebuilding your project")
+    }
+    if ((lib.uniffi_delta_ffi_checksum_method_delta_open_inbox() and 0xFFFF) != 10234) {
+        throw RuntimeException("UniFFI API checksum mismatch: try cleaning and rebuilding your project")
+    }
+    if ((lib.uniffi_delta_ffi_checksum_method_delta_request_direct() and 0xFFFF) != 5842) {
+        throw RuntimeException("UniFFI API checksum mismatch: try cleaning and rebuilding your project")
+    }
+    if ((lib.uniffi_delta_ffi_checksum_method_delta_request_direct_of() and 0xFFFF) != 24847) {
+        throw RuntimeException("UniFFI API checksum mismatch: try cleaning and rebuilding your project")
+    }
+    if ((lib.uniffi_delta_ffi_checksum_method_delta_request_join() and 0xFFFF) != 34785) {
+        throw RuntimeException("UniFFI API checksum mismatch: try cleaning and rebuilding your project")
+    }
+    if ((lib.uniffi_delta_ffi_checksum_method_delta_send_direct() and 0xFFFF) != 54996) {
         throw RuntimeException("UniFFI API checksum mismatch: try cleaning and rebuilding your project")
     }
     if ((lib.uniffi_delta_ffi_checksum_method_delta_cancel() and 0xFFFF) != 34535) {
@@ -2390,6 +2453,53 @@ public interface DeltaInterface {
     suspend fun `revokeDevice`(`author`: Author)
     
     /**
+     * Accepts a direct thread that another device asked for. Gives the topic it lives in: subscribe to it.
+     */
+    suspend fun `acceptDirect`(`thread`: ThreadId): TopicId
+    
+    /**
+     * Takes no more part in a direct thread, or turns a request down; the other device is not told. Its messages stay.
+     */
+    suspend fun `closeDirect`(`thread`: ThreadId)
+    
+    /**
+     * What others need to write to this device, as a text to be given to them (a link, a QR code). Good for about two
+     * months.
+     */
+    suspend fun `contact`(): kotlin.String
+    
+    /**
+     * All direct threads, oldest first, requests included.
+     */
+    suspend fun `directThreads`(): List<DirectThread>
+    
+    /**
+     * Opens this device's inbox, in which others ask for direct threads, and gives the topic to subscribe to for news of
+     * them. Spaces and direct threads open it by themselves.
+     */
+    suspend fun `openInbox`(): TopicId
+    
+    /**
+     * Asks the device of a contact for a direct thread. It is open once that one accepts.
+     */
+    suspend fun `requestDirect`(`contact`: kotlin.String, `text`: kotlin.String? = null): ThreadId
+    
+    /**
+     * The same of a device that shares a space with this one.
+     */
+    suspend fun `requestDirectOf`(`member`: Author, `text`: kotlin.String? = null): ThreadId
+    
+    /**
+     * Asks a manager's device to be added to a space.
+     */
+    suspend fun `requestJoin`(`space`: LogId, `manager`: kotlin.String, `text`: kotlin.String? = null): OperationId
+    
+    /**
+     * Publishes in a direct thread: `publish` does not reach it. Messages are read by the thread's topic as any other.
+     */
+    suspend fun `sendDirect`(`thread`: ThreadId, `content`: Content): OperationId
+    
+    /**
      * Takes back an operation of this device: removed, when it never left; otherwise, if it is a message, deleted by a
      * further operation. Anything else is refused with the code `not_cancellable`.
      */
@@ -3259,6 +3369,236 @@ open class Delta: Disposable, AutoCloseable, DeltaInterface
         // lift function
         { },
         
+        // Error FFI converter
+        DeltaException.ErrorHandler,
+    )
+    }
+
+    
+    /**
+     * Accepts a direct thread that another device asked for. Gives the topic it lives in: subscribe to it.
+     */
+    @Throws(DeltaException::class)
+    @Suppress("ASSIGNED_BUT_NEVER_ACCESSED_VARIABLE")
+    override suspend fun `acceptDirect`(`thread`: ThreadId) : TopicId {
+        return uniffiRustCallAsync(
+        callWithHandle { uniffiHandle ->
+            UniffiLib.uniffi_delta_ffi_fn_method_delta_accept_direct(
+                uniffiHandle,
+                
+        FfiConverterTypeThreadId.lower(`thread`),
+            )
+        },
+        { future, callback, continuation -> UniffiLib.ffi_delta_ffi_rust_future_poll_rust_buffer(future, callback, continuation) },
+        { future, continuation -> UniffiLib.ffi_delta_ffi_rust_future_complete_rust_buffer(future, continuation) },
+        { future -> UniffiLib.ffi_delta_ffi_rust_future_free_rust_buffer(future) },
+        // lift function
+        { FfiConverterTypeTopicId.lift(it) },
+        // Error FFI converter
+        DeltaException.ErrorHandler,
+    )
+    }
+
+    
+    /**
+     * Takes no more part in a direct thread, or turns a request down; the other device is not told. Its messages stay.
+     */
+    @Throws(DeltaException::class)
+    @Suppress("ASSIGNED_BUT_NEVER_ACCESSED_VARIABLE")
+    override suspend fun `closeDirect`(`thread`: ThreadId) {
+        return uniffiRustCallAsync(
+        callWithHandle { uniffiHandle ->
+            UniffiLib.uniffi_delta_ffi_fn_method_delta_close_direct(
+                uniffiHandle,
+                
+        FfiConverterTypeThreadId.lower(`thread`),
+            )
+        },
+        { future, callback, continuation -> UniffiLib.ffi_delta_ffi_rust_future_poll_void(future, callback, continuation) },
+        { future, continuation -> UniffiLib.ffi_delta_ffi_rust_future_complete_void(future, continuation) },
+        { future -> UniffiLib.ffi_delta_ffi_rust_future_free_void(future) },
+        // lift function
+        { },
+        
+        // Error FFI converter
+        DeltaException.ErrorHandler,
+    )
+    }
+
+    
+    /**
+     * What others need to write to this device, as a text to be given to them (a link, a QR code). Good for about two
+     * months.
+     */
+    @Throws(DeltaException::class)
+    @Suppress("ASSIGNED_BUT_NEVER_ACCESSED_VARIABLE")
+    override suspend fun `contact`() : kotlin.String {
+        return uniffiRustCallAsync(
+        callWithHandle { uniffiHandle ->
+            UniffiLib.uniffi_delta_ffi_fn_method_delta_contact(
+                uniffiHandle,
+                
+            )
+        },
+        { future, callback, continuation -> UniffiLib.ffi_delta_ffi_rust_future_poll_rust_buffer(future, callback, continuation) },
+        { future, continuation -> UniffiLib.ffi_delta_ffi_rust_future_complete_rust_buffer(future, continuation) },
+        { future -> UniffiLib.ffi_delta_ffi_rust_future_free_rust_buffer(future) },
+        // lift function
+        { FfiConverterString.lift(it) },
+        // Error FFI converter
+        DeltaException.ErrorHandler,
+    )
+    }
+
+    
+    /**
+     * All direct threads, oldest first, requests included.
+     */
+    @Throws(DeltaException::class)
+    @Suppress("ASSIGNED_BUT_NEVER_ACCESSED_VARIABLE")
+    override suspend fun `directThreads`() : List<DirectThread> {
+        return uniffiRustCallAsync(
+        callWithHandle { uniffiHandle ->
+            UniffiLib.uniffi_delta_ffi_fn_method_delta_direct_threads(
+                uniffiHandle,
+                
+            )
+        },
+        { future, callback, continuation -> UniffiLib.ffi_delta_ffi_rust_future_poll_rust_buffer(future, callback, continuation) },
+        { future, continuation -> UniffiLib.ffi_delta_ffi_rust_future_complete_rust_buffer(future, continuation) },
+        { future -> UniffiLib.ffi_delta_ffi_rust_future_free_rust_buffer(future) },
+        // lift function
+        { FfiConverterSequenceTypeDirectThread.lift(it) },
+        // Error FFI converter
+        DeltaException.ErrorHandler,
+    )
+    }
+
+    
+    /**
+     * Opens this device's inbox, in which others ask for direct threads, and gives the topic to subscribe to for news of
+     * them. Spaces and direct threads open it by themselves.
+     */
+    @Throws(DeltaException::class)
+    @Suppress("ASSIGNED_BUT_NEVER_ACCESSED_VARIABLE")
+    override suspend fun `openInbox`() : TopicId {
+        return uniffiRustCallAsync(
+        callWithHandle { uniffiHandle ->
+            UniffiLib.uniffi_delta_ffi_fn_method_delta_open_inbox(
+                uniffiHandle,
+                
+            )
+        },
+        { future, callback, continuation -> UniffiLib.ffi_delta_ffi_rust_future_poll_rust_buffer(future, callback, continuation) },
+        { future, continuation -> UniffiLib.ffi_delta_ffi_rust_future_complete_rust_buffer(future, continuation) },
+        { future -> UniffiLib.ffi_delta_ffi_rust_future_free_rust_buffer(future) },
+        // lift function
+        { FfiConverterTypeTopicId.lift(it) },
+        // Error FFI converter
+        DeltaException.ErrorHandler,
+    )
+    }
+
+    
+    /**
+     * Asks the device of a contact for a direct thread. It is open once that one accepts.
+     */
+    @Throws(DeltaException::class)
+    @Suppress("ASSIGNED_BUT_NEVER_ACCESSED_VARIABLE")
+    override suspend fun `requestDirect`(`contact`: kotlin.String, `text`: kotlin.String?) : ThreadId {
+        return uniffiRustCallAsync(
+        callWithHandle { uniffiHandle ->
+            UniffiLib.uniffi_delta_ffi_fn_method_delta_request_direct(
+                uniffiHandle,
+                
+        FfiConverterString.lower(`contact`),
+        FfiConverterOptionalString.lower(`text`),
+            )
+        },
+        { future, callback, continuation -> UniffiLib.ffi_delta_ffi_rust_future_poll_rust_buffer(future, callback, continuation) },
+        { future, continuation -> UniffiLib.ffi_delta_ffi_rust_future_complete_rust_buffer(future, continuation) },
+        { future -> UniffiLib.ffi_delta_ffi_rust_future_free_rust_buffer(future) },
+        // lift function
+        { FfiConverterTypeThreadId.lift(it) },
+        // Error FFI converter
+        DeltaException.ErrorHandler,
+    )
+    }
+
+    
+    /**
+     * The same of a device that shares a space with this one.
+     */
+    @Throws(DeltaException::class)
+    @Suppress("ASSIGNED_BUT_NEVER_ACCESSED_VARIABLE")
+    override suspend fun `requestDirectOf`(`member`: Author, `text`: kotlin.String?) : ThreadId {
+        return uniffiRustCallAsync(
+        callWithHandle { uniffiHandle ->
+            UniffiLib.uniffi_delta_ffi_fn_method_delta_request_direct_of(
+                uniffiHandle,
+                
+        FfiConverterTypeAuthor.lower(`member`),
+        FfiConverterOptionalString.lower(`text`),
+            )
+        },
+        { future, callback, continuation -> UniffiLib.ffi_delta_ffi_rust_future_poll_rust_buffer(future, callback, continuation) },
+        { future, continuation -> UniffiLib.ffi_delta_ffi_rust_future_complete_rust_buffer(future, continuation) },
+        { future -> UniffiLib.ffi_delta_ffi_rust_future_free_rust_buffer(future) },
+        // lift function
+        { FfiConverterTypeThreadId.lift(it) },
+        // Error FFI converter
+        DeltaException.ErrorHandler,
+    )
+    }
+
+    
+    /**
+     * Asks a manager's device to be added to a space.
+     */
+    @Throws(DeltaException::class)
+    @Suppress("ASSIGNED_BUT_NEVER_ACCESSED_VARIABLE")
+    override suspend fun `requestJoin`(`space`: LogId, `manager`: kotlin.String, `text`: kotlin.String?) : OperationId {
+        return uniffiRustCallAsync(
+        callWithHandle { uniffiHandle ->
+            UniffiLib.uniffi_delta_ffi_fn_method_delta_request_join(
+                uniffiHandle,
+                
+        FfiConverterTypeLogId.lower(`space`),
+        FfiConverterString.lower(`manager`),
+        FfiConverterOptionalString.lower(`text`),
+            )
+        },
+        { future, callback, continuation -> UniffiLib.ffi_delta_ffi_rust_future_poll_rust_buffer(future, callback, continuation) },
+        { future, continuation -> UniffiLib.ffi_delta_ffi_rust_future_complete_rust_buffer(future, continuation) },
+        { future -> UniffiLib.ffi_delta_ffi_rust_future_free_rust_buffer(future) },
+        // lift function
+        { FfiConverterTypeOperationId.lift(it) },
+        // Error FFI converter
+        DeltaException.ErrorHandler,
+    )
+    }
+
+    
+    /**
+     * Publishes in a direct thread: `publish` does not reach it. Messages are read by the thread's topic as any other.
+     */
+    @Throws(DeltaException::class)
+    @Suppress("ASSIGNED_BUT_NEVER_ACCESSED_VARIABLE")
+    override suspend fun `sendDirect`(`thread`: ThreadId, `content`: Content) : OperationId {
+        return uniffiRustCallAsync(
+        callWithHandle { uniffiHandle ->
+            UniffiLib.uniffi_delta_ffi_fn_method_delta_send_direct(
+                uniffiHandle,
+                
+        FfiConverterTypeThreadId.lower(`thread`),
+        FfiConverterTypeContent.lower(`content`),
+            )
+        },
+        { future, callback, continuation -> UniffiLib.ffi_delta_ffi_rust_future_poll_rust_buffer(future, callback, continuation) },
+        { future, continuation -> UniffiLib.ffi_delta_ffi_rust_future_complete_rust_buffer(future, continuation) },
+        { future -> UniffiLib.ffi_delta_ffi_rust_future_free_rust_buffer(future) },
+        // lift function
+        { FfiConverterTypeOperationId.lift(it) },
         // Error FFI converter
         DeltaException.ErrorHandler,
     )
@@ -7369,6 +7709,17 @@ data class Config (
     val `recordsUrl`: kotlin.String? = null 
     , 
     /**
+     * Read through tunnels where relays offer them, so that the sync server sees a relay's address instead of this device's.
+     */
+    val `hiddenReading`: kotlin.Boolean = true 
+    , 
+    /**
+     * Before sending again what seems lost, ask another way whether the server has it: what is sent twice tells it nothing
+     * then. A lost packet takes 5–60 s longer.
+     */
+    val `lookBeforeRetry`: kotlin.Boolean = true 
+    , 
+    /**
      * How long changes are merged into one event after one was passed on, milliseconds.
      */
     val `mergeChangesMs`: kotlin.UInt = 50u 
@@ -7401,6 +7752,8 @@ public object FfiConverterTypeConfig: FfiConverterRustBuffer<Config> {
             FfiConverterOptionalDuration.read(buf),
             FfiConverterBoolean.read(buf),
             FfiConverterOptionalString.read(buf),
+            FfiConverterBoolean.read(buf),
+            FfiConverterBoolean.read(buf),
             FfiConverterUInt.read(buf),
             FfiConverterOptionalUInt.read(buf),
         )
@@ -7415,6 +7768,8 @@ public object FfiConverterTypeConfig: FfiConverterRustBuffer<Config> {
             FfiConverterOptionalDuration.allocationSize(value.`relayDelay`) +
             FfiConverterBoolean.allocationSize(value.`acceptV2`) +
             FfiConverterOptionalString.allocationSize(value.`recordsUrl`) +
+            FfiConverterBoolean.allocationSize(value.`hiddenReading`) +
+            FfiConverterBoolean.allocationSize(value.`lookBeforeRetry`) +
             FfiConverterUInt.allocationSize(value.`mergeChangesMs`) +
             FfiConverterOptionalUInt.allocationSize(value.`workers`)
     )
@@ -7428,8 +7783,97 @@ public object FfiConverterTypeConfig: FfiConverterRustBuffer<Config> {
             FfiConverterOptionalDuration.write(value.`relayDelay`, buf)
             FfiConverterBoolean.write(value.`acceptV2`, buf)
             FfiConverterOptionalString.write(value.`recordsUrl`, buf)
+            FfiConverterBoolean.write(value.`hiddenReading`, buf)
+            FfiConverterBoolean.write(value.`lookBeforeRetry`, buf)
             FfiConverterUInt.write(value.`mergeChangesMs`, buf)
             FfiConverterOptionalUInt.write(value.`workers`, buf)
+    }
+}
+
+
+
+/**
+ * A direct thread.
+ */
+data class DirectThread (
+    /**
+     * Its name.
+     */
+    val `thread`: ThreadId
+    , 
+    /**
+     * The other device.
+     */
+    val `peer`: Author
+    , 
+    /**
+     * Where it stands.
+     */
+    val `state`: ThreadState
+    , 
+    /**
+     * What was said with the request.
+     */
+    val `text`: kotlin.String?
+    , 
+    /**
+     * The conversation, once it is open.
+     */
+    val `log`: LogId?
+    , 
+    /**
+     * Its topic then.
+     */
+    val `topic`: TopicId?
+    , 
+    /**
+     * When it was asked for, by this device's clock.
+     */
+    val `madeAt`: java.time.Instant
+    
+){
+    
+
+    
+
+    
+    companion object
+}
+
+/**
+ * @suppress
+ */
+public object FfiConverterTypeDirectThread: FfiConverterRustBuffer<DirectThread> {
+    override fun read(buf: ByteBuffer): DirectThread {
+        return DirectThread(
+            FfiConverterTypeThreadId.read(buf),
+            FfiConverterTypeAuthor.read(buf),
+            FfiConverterTypeThreadState.read(buf),
+            FfiConverterOptionalString.read(buf),
+            FfiConverterOptionalTypeLogId.read(buf),
+            FfiConverterOptionalTypeTopicId.read(buf),
+            FfiConverterTimestamp.read(buf),
+        )
+    }
+
+    override fun allocationSize(value: DirectThread) = (
+            FfiConverterTypeThreadId.allocationSize(value.`thread`) +
+            FfiConverterTypeAuthor.allocationSize(value.`peer`) +
+            FfiConverterTypeThreadState.allocationSize(value.`state`) +
+            FfiConverterOptionalString.allocationSize(value.`text`) +
+            FfiConverterOptionalTypeLogId.allocationSize(value.`log`) +
+            FfiConverterOptionalTypeTopicId.allocationSize(value.`topic`) +
+            FfiConverterTimestamp.allocationSize(value.`madeAt`)
+    )
+
+    override fun write(value: DirectThread, buf: ByteBuffer) {
+            FfiConverterTypeThreadId.write(value.`thread`, buf)
+            FfiConverterTypeAuthor.write(value.`peer`, buf)
+            FfiConverterTypeThreadState.write(value.`state`, buf)
+            FfiConverterOptionalString.write(value.`text`, buf)
+            FfiConverterOptionalTypeLogId.write(value.`log`, buf)
+            FfiConverterOptionalTypeTopicId.write(value.`topic`, buf)
+            FfiConverterTimestamp.write(value.`madeAt`, buf)
     }
 }
 
@@ -13365,6 +13809,59 @@ public object FfiConverterTypeSpaceAction : FfiConverterRustBuffer<SpaceAction>{
 
 
 
+/**
+ * Where a direct thread stands.
+ */
+
+enum class ThreadState {
+    
+    /**
+     * This device has asked, and waits.
+     */
+    ASKED,
+    /**
+     * The other one asks.
+     */
+    REQUESTED,
+    /**
+     * Both can write.
+     */
+    OPEN,
+    /**
+     * Not to be used any more.
+     */
+    CLOSED;
+
+    
+
+
+    companion object
+}
+
+
+/**
+ * @suppress
+ */
+public object FfiConverterTypeThreadState: FfiConverterRustBuffer<ThreadState> {
+    override fun read(buf: ByteBuffer) = try {
+        
+        ThreadState.entries[buf.getInt() - 1]
+        
+    } catch (e: IndexOutOfBoundsException) {
+        throw RuntimeException("invalid enum value, something is very wrong!!", e)
+    }
+
+    override fun allocationSize(value: ThreadState) = 4UL
+
+    override fun write(value: ThreadState, buf: ByteBuffer) {
+        buf.putInt(value.ordinal + 1)
+    }
+}
+
+
+
+
+
 
 /**
  * @suppress
@@ -14073,6 +14570,38 @@ public object FfiConverterOptionalTypeIdentity: FfiConverterRustBuffer<Identity?
 /**
  * @suppress
  */
+public object FfiConverterOptionalTypeLogId: FfiConverterRustBuffer<LogId?> {
+    override fun read(buf: ByteBuffer): LogId? {
+        if (buf.get().toInt() == 0) {
+            return null
+        }
+        return FfiConverterTypeLogId.read(buf)
+    }
+
+    override fun allocationSize(value: LogId?): ULong {
+        if (value == null) {
+            return 1UL
+        } else {
+            return 1UL + FfiConverterTypeLogId.allocationSize(value)
+        }
+    }
+
+    override fun write(value: LogId?, buf: ByteBuffer) {
+        if (value == null) {
+            buf.put(0)
+        } else {
+            buf.put(1)
+            FfiConverterTypeLogId.write(value, buf)
+        }
+    }
+}
+
+
+
+
+/**
+ * @suppress
+ */
 public object FfiConverterOptionalTypeOperationId: FfiConverterRustBuffer<OperationId?> {
     override fun read(buf: ByteBuffer): OperationId? {
         if (buf.get().toInt() == 0) {
@@ -14239,6 +14768,34 @@ public object FfiConverterSequenceTypeChange: FfiConverterRustBuffer<List<Change
         buf.putInt(value.size)
         value.iterator().forEach {
             FfiConverterTypeChange.write(it, buf)
+        }
+    }
+}
+
+
+
+
+/**
+ * @suppress
+ */
+public object FfiConverterSequenceTypeDirectThread: FfiConverterRustBuffer<List<DirectThread>> {
+    override fun read(buf: ByteBuffer): List<DirectThread> {
+        val len = buf.getInt()
+        return List<DirectThread>(len) {
+            FfiConverterTypeDirectThread.read(buf)
+        }
+    }
+
+    override fun allocationSize(value: List<DirectThread>): ULong {
+        val sizeForLength = 4UL
+        val sizeForItems = value.map { FfiConverterTypeDirectThread.allocationSize(it) }.sum()
+        return sizeForLength + sizeForItems
+    }
+
+    override fun write(value: List<DirectThread>, buf: ByteBuffer) {
+        buf.putInt(value.size)
+        value.iterator().forEach {
+            FfiConverterTypeDirectThread.write(it, buf)
         }
     }
 }
@@ -15183,6 +15740,45 @@ public object FfiConverterTypePosition: FfiConverter<Position, RustBuffer.ByValu
     }
 
     override fun write(value: Position, buf: ByteBuffer) {
+        val builtinValue = value.bytes
+        FfiConverterByteArray.write(builtinValue, buf)
+    }
+}
+
+
+
+
+
+/**
+ * Names a direct thread, 32 bytes.
+ */
+public typealias ThreadId = delta.ThreadId
+
+/**
+ * @suppress
+ */
+public object FfiConverterTypeThreadId: FfiConverter<ThreadId, RustBuffer.ByValue> {
+    override fun lift(value: RustBuffer.ByValue): ThreadId {
+        val builtinValue = FfiConverterByteArray.lift(value)
+        return delta.ThreadId(builtinValue)
+    }
+
+    override fun lower(value: ThreadId): RustBuffer.ByValue {
+        val builtinValue = value.bytes
+        return FfiConverterByteArray.lower(builtinValue)
+    }
+
+    override fun read(buf: ByteBuffer): ThreadId {
+        val builtinValue = FfiConverterByteArray.read(buf)
+        return delta.ThreadId(builtinValue)
+    }
+
+    override fun allocationSize(value: ThreadId): ULong {
+        val builtinValue = value.bytes
+        return FfiConverterByteArray.allocationSize(builtinValue)
+    }
+
+    override fun write(value: ThreadId, buf: ByteBuffer) {
         val builtinValue = value.bytes
         FfiConverterByteArray.write(builtinValue, buf)
     }

@@ -9,6 +9,7 @@ import delta.Identity
 import delta.LogId
 import delta.OperationId
 import delta.Position
+import delta.ThreadId
 import delta.TopicId
 import delta.ffi.Config
 import delta.ffi.Delta
@@ -274,6 +275,33 @@ public class DeltaModule(
 
     override fun acceptInvitation(device: Double, invitation: String, promise: Promise): Unit =
         on(device, promise) { it.acceptInvitation(invitation).plain() }
+
+    override fun openInbox(device: Double, promise: Promise): Unit = on(device, promise) { it.openInbox().toString() }
+
+    override fun contact(device: Double, promise: Promise): Unit = on(device, promise) { it.contact() }
+
+    override fun requestDirect(device: Double, contact: String, text: String?, promise: Promise): Unit =
+        on(device, promise) { it.requestDirect(contact, text).toString() }
+
+    override fun requestDirectOf(device: Double, member: String, text: String?, promise: Promise): Unit =
+        on(device, promise) { it.requestDirectOf(Author(hex(member)), text).toString() }
+
+    override fun acceptDirect(device: Double, thread: String, promise: Promise): Unit =
+        on(device, promise) { it.acceptDirect(ThreadId(hex(thread))).toString() }
+
+    override fun closeDirect(device: Double, thread: String, promise: Promise): Unit =
+        on(device, promise) { it.closeDirect(ThreadId(hex(thread))).nothing() }
+
+    override fun sendDirect(device: Double, thread: String, content: ReadableMap, promise: Promise): Unit =
+        on(device, promise) {
+            it.sendDirect(ThreadId(hex(thread)), content(Fields(content.toHashMap()))).toString()
+        }
+
+    override fun directThreads(device: Double, promise: Promise): Unit =
+        on(device, promise) { open -> open.directThreads().map { it.plain() } }
+
+    override fun requestJoin(device: Double, space: String, manager: String, text: String?, promise: Promise): Unit =
+        on(device, promise) { it.requestJoin(LogId(hex(space)), manager, text).toString() }
 
     override fun storageUse(device: Double, promise: Promise): Unit = on(device, promise) { it.storageUse().plain() }
 

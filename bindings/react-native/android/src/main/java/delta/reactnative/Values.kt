@@ -17,6 +17,7 @@ import delta.ffi.ClockSkew
 import delta.ffi.Config
 import delta.ffi.Content
 import delta.ffi.DeltaException
+import delta.ffi.DirectThread
 import delta.ffi.Event
 import delta.ffi.GapRow
 import delta.ffi.Message
@@ -82,7 +83,7 @@ internal fun refused(error: Throwable): Refused = when (error) {
 internal class Fields(private val fields: Map<String, Any?>) {
     fun text(name: String): String = maybe(name) ?: throw missing(name)
     fun maybe(name: String): String? = typed(name)
-    fun flag(name: String): Boolean = typed<Boolean>(name) ?: false
+    fun flag(name: String, unsaid: Boolean = false): Boolean = typed<Boolean>(name) ?: unsaid
     fun number(name: String): Double? = typed<Double>(name)?.let(::finite)
     fun fields(name: String): Fields = Fields(map(typed<Map<*, *>>(name) ?: throw missing(name)))
     fun texts(name: String): List<String> = typed<List<*>>(name).orEmpty().map { it as? String ?: throw missing(name) }
@@ -107,6 +108,8 @@ internal fun config(fields: Fields, path: String): Config = Config(
     relayDelay = fields.millis("relayDelayMs"),
     acceptV2 = fields.flag("acceptV2"),
     recordsUrl = fields.maybe("recordsUrl"),
+    hiddenReading = fields.flag("hiddenReading", true),
+    lookBeforeRetry = fields.flag("lookBeforeRetry", true),
     mergeChangesMs = fields.number("mergeChangesMs")?.let(::count) ?: 50u,
     workers = fields.number("workers")?.let(::count),
 )
@@ -364,6 +367,11 @@ private fun RoomText.plain(): Plain =
 
 internal fun Member.plain(): Plain =
     plain("member" to "$member", "level" to level?.let { camel(it.name) }, "muted" to muted, "banned" to banned)
+
+internal fun DirectThread.plain(): Plain = plain(
+    "thread" to "$thread", "peer" to "$peer", "state" to camel(state.name), "text" to text, "log" to log?.toString(),
+    "topic" to topic?.toString(), "madeAt" to madeAt.orNothing,
+)
 
 internal fun StorageUse.plain(): Plain = plain(
     "fileBytes" to fileBytes.plain, "freeBytes" to freeBytes.plain, "topics" to topics.map { it.plain() },
