@@ -180,6 +180,14 @@ impl Session<'_> {
                 continue;
             }
             let wish = tokio::select! {
+                biased;
+                signal = ended.wait() => return Err(signal.into()),
+                _ = goes_on.recv() => Wish::Redraw,
+                _ = look.tick() => {
+                    self.look().await?;
+                    self.note_read().await?;
+                    Wish::Nothing
+                }
                 input = terminal.next() => match input.map_err(lost)? {
                     Some(input) => self.chat.input(input),
                     None => Wish::Nothing,
@@ -189,17 +197,10 @@ impl Session<'_> {
                     self.take(topic, update).await?;
                     Wish::Nothing
                 }
-                signal = ended.wait() => return Err(signal.into()),
-                _ = goes_on.recv() => Wish::Redraw,
-                _ = look.tick() => {
-                    self.look().await?;
-                    self.note_read().await?;
-                    Wish::Nothing
-                }
             };
             match wish {
                 Wish::Leave => return Ok(()),
-                Wish::Redraw => terminal.again()?,
+                Wish::Redraw => terminal.again(ended).await?,
                 Wish::Suspend if terminal.suspend(&mut goes_on, ended).await? => {}
                 Wish::Suspend => self.chat.tell(Some("there is no shell to go back to".to_owned())),
                 wish => self.grant(wish).await?,

@@ -111,30 +111,32 @@ impl Terminal {
         while self.events.try_recv().is_ok() {}
         self.give_back().await;
         kill_current_process_group(rustix::process::Signal::TSTP).context("this job cannot be stopped")?;
-        let mut look = tokio::time::interval(LOOK);
-        let mut resumed = false;
-        loop {
-            // Where the system does not stop it either (its shell has ended), the next key goes on.
-            tokio::select! {
-                biased;
-                signal = ended.wait() => return Err(signal.into()),
-                _ = goes_on.recv() => resumed = true,
-                Some(_) = self.events.recv() => resumed = true,
-                _ = look.tick(), if resumed => {}
-            }
-            // Taking the terminal from the background would stop it again, before it has heard of other signals.
-            if resumed && is_in_foreground() {
-                self.again()?;
-                return Ok(true);
-            }
+        // Where the system does not stop it either (its shell has ended), the next key goes on.
+        tokio::select! {
+            signal = ended.wait() => return Err(signal.into()),
+            _ = goes_on.recv() => {}
+            Some(_) = self.events.recv() => {}
         }
+        self.again(ended).await?;
+        Ok(true)
     }
 
-    /// Takes the screen again and forgets what stood there: somebody else may have had it.
-    pub fn again(&mut self) -> anyhow::Result<()> {
+    /// Takes the screen again, once it has the foreground, and forgets what stood there: somebody else may have had it.
+    ///
+    /// # Errors
+    /// [`Interrupted`](crate::output::Interrupted) when it is ended before.
+    pub async fn again(&mut self, ended: &mut Ended) -> anyhow::Result<()> {
+        let mut look = tokio::time::interval(LOOK);
+        // Taking the terminal from the background would stop it, and it would not hear of what is to end it.
+        while !is_in_foreground() {
+            tokio::select! {
+                signal = ended.wait() => return Err(signal.into()),
+                _ = look.tick() => {}
+            }
+        }
         if TAKEN.swap(false, Ordering::SeqCst) {
             let _ = leave(&mut self.painter.canvas());
-            let _ = disable_raw_mode();
+            make_cooked();
         }
         take(&mut self.painter)?;
         // (Its own `clear` asks the terminal where the cursor is, and keys would come between question and answer.)
@@ -157,7 +159,7 @@ impl Terminal {
         // One that is gone needs nothing back.
         let taken = tokio::time::timeout(PATIENCE, self.painter.idle()).await.is_ok();
         TAKEN.store(false, Ordering::SeqCst);
-        let _ = disable_raw_mode();
+        make_cooked();
         taken
     }
 }
@@ -176,6 +178,13 @@ fn screen(painter: &Painter) -> anyhow::Result<ratatui::Terminal<CrosstermBacken
 fn is_in_foreground() -> bool {
     // Without an answer there is no job control here.
     tcgetpgrp(stdin()).map_or(true, |foreground| foreground == getpgrp())
+}
+
+/// The shell that has the foreground instead has made the terminal its own; changing it would stop this process.
+fn make_cooked() {
+    if is_in_foreground() {
+        let _ = disable_raw_mode();
+    }
 }
 
 fn take(painter: &mut Painter) -> anyhow::Result<()> {
@@ -197,7 +206,7 @@ fn give_back() {
     if TAKEN.swap(false, Ordering::SeqCst) {
         Painter::stop_all();
         let _ = leave(&mut stdout());
-        let _ = disable_raw_mode();
+        make_cooked();
     }
 }
 

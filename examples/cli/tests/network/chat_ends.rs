@@ -99,6 +99,22 @@ fn what_is_typed_is_sent_also_when_the_terminal_takes_nothing() {
 /// What `kill %1` does.
 #[test]
 fn a_signal_ends_it_while_it_is_suspended() {
+    ends_in_the_background(|terminal, _| {
+        terminal.press("\x1a");
+        terminal.until("the shell", |lines| lines.iter().filter(|line| line.contains("ready$")).count() == 2);
+    });
+}
+
+/// Without having heard of it before.
+#[test]
+fn a_signal_ends_it_while_it_is_stopped() {
+    ends_in_the_background(|terminal, chat| {
+        signal("STOP", chat);
+        terminal.until_shown("ready$");
+    });
+}
+
+fn ends_in_the_background(stop: impl FnOnce(&mut Terminal, u32)) {
     let folder = tempfile::tempdir().unwrap();
     let device = Device::alone(folder.path(), &ticket());
     let mut terminal = Terminal::start(&in_a_shell(&device.command(&["chat"])));
@@ -108,8 +124,7 @@ fn a_signal_ends_it_while_it_is_suspended() {
     let chat = child_with(terminal.pid(), "chat").unwrap();
     terminal.press("for later\r");
     terminal.until_shown("me (pending): for later");
-    terminal.press("\x1a");
-    terminal.until("the shell", |lines| lines.iter().filter(|line| line.contains("ready$")).count() == 2);
+    stop(&mut terminal, chat);
     signal("TERM", chat);
     signal("CONT", chat);
     until_gone(chat);
