@@ -10,7 +10,7 @@ use delta_core::identity::{Author, NodeId, OperationId};
 use delta_core::onion::control::Action;
 use delta_core::onion::directory::Skipped;
 use delta_core::ops::{Content, DeviceKey, Ticket};
-use delta_core::store::{Reader, Store, StoreError, StoreOptions};
+use delta_core::store::{Reader, Store, StoreError, StoreKey, StoreOptions};
 use delta_core::sync::proof::ReadKey;
 use delta_core::topic::TopicId;
 use tokio::runtime::Handle;
@@ -20,7 +20,7 @@ use crate::access::{About, Server};
 use crate::config::{Config, RelayHops};
 use crate::driver::{Driver, Inbox, MAX_TOGETHER, Message, Outbound, Parts, Workers, inbox};
 use crate::error::ClientError;
-use crate::keystore::{DeviceSource, OpenedDevice, open_device};
+use crate::keystore::{DeviceSource, OpenedDevice, open_device, unlock_store};
 use crate::lifecycle::Lifecycle;
 use crate::net::{Http, SocketContext, client_config};
 use crate::platform::{Clock, PlatformEntropy};
@@ -81,18 +81,29 @@ impl Client {
         let body = {
             let (clock, inbox) = (Arc::clone(&clock), inbox.clone());
             move || {
-                let (engine, readers) = match open_engine(&path, &device, &clock) {
-                    Ok((engine, readers, renewed)) => {
+                let (engine, readers, store_key) = match open_engine(&path, &device, &clock) {
+                    Ok(OpenedEngine { engine, readers, renewed, store_key }) => {
                         let readers = Readers::new(readers);
                         // Nobody waits for it any more: the call was dropped.
                         if opened.send(Ok((engine.author(), readers.clone(), renewed))).is_err() {
                             return;
                         }
-                        (engine, readers)
+                        (engine, readers, store_key)
                     }
                     Err(error) => return drop(opened.send(Err(error))),
                 };
-                Driver::new(Parts { engine, clock, messages, inbox, workers, outbound, path, readers }).run();
+                Driver::new(Parts {
+                    engine,
+                    clock,
+                    messages,
+                    inbox,
+                    workers,
+                    outbound,
+                    path,
+                    store_key,
+                    readers,
+                })
+                .run();
             }
         };
         let thread = spawn(body)?;
@@ -333,21 +344,33 @@ fn spawn(body: impl FnOnce() + Send + 'static) -> Result<JoinHandle<()>, ClientE
     std::thread::Builder::new().name("delta-engine".into()).spawn(body).map_err(ClientError::Threads)
 }
 
+struct OpenedEngine {
+    engine: Engine,
+    readers: Vec<Reader>,
+    /// The device has another key than before.
+    renewed: bool,
+    /// What opens the database's secrets, where they are sealed.
+    store_key: Option<StoreKey>,
+}
+
 fn open_engine(
     path: &std::path::Path,
     device: &DeviceSource,
     clock: &Clock,
-) -> Result<(Engine, Vec<Reader>, bool), ClientError> {
+) -> Result<OpenedEngine, ClientError> {
     let mut store = Store::open(path, StoreOptions::default())?;
-    let OpenedDevice { key, renewed } = match device {
-        DeviceSource::Key(seed) => OpenedDevice { key: DeviceKey::from_bytes(seed), renewed: false },
+    let (OpenedDevice { key, renewed }, store_key) = match device {
+        DeviceSource::Key(_) if store.is_sealed() => return Err(store.key_missing().into()),
+        DeviceSource::Key(seed) => (OpenedDevice { key: DeviceKey::from_bytes(seed), renewed: false }, None),
         DeviceSource::KeyStore(keystore) => {
-            open_device(&mut store, keystore.as_ref(), clock.now(), &mut PlatformEntropy)?
+            let store_key = unlock_store(&mut store, keystore.as_ref(), &mut PlatformEntropy)?;
+            let device = open_device(&mut store, keystore.as_ref(), clock.now(), &mut PlatformEntropy)?;
+            (device, Some(store_key))
         }
     };
     let engine = Engine::open(store, key, clock.now())?;
     let readers = (0..READERS).map(|_| engine.reader()).collect::<Result<_, _>>()?;
-    Ok((engine, readers, renewed))
+    Ok(OpenedEngine { engine, readers, renewed, store_key })
 }
 
 pub(crate) fn unexpected(reply: &Reply) -> ClientError {

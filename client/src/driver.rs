@@ -21,6 +21,7 @@ use std::time::{Duration, Instant};
 use delta_core::engine::{
     Command, CommandId, Engine, EngineError, Event, Input, OpenedBatch, Output, Reply, open,
 };
+use delta_core::store::StoreKey;
 use delta_core::sync::session::ConnId;
 use delta_core::topic::TopicId;
 use tokio::sync::oneshot;
@@ -119,6 +120,8 @@ pub(crate) struct Driver {
     outbound: Outbound,
     /// What is opened again after a sleep.
     path: PathBuf,
+    /// What opens its secrets, where they are sealed.
+    store_key: Option<StoreKey>,
     readers: Readers,
     listeners: Listeners,
     waiters: HashMap<CommandId, Waiter>,
@@ -149,12 +152,14 @@ pub(crate) struct Parts {
     pub(crate) workers: Workers,
     pub(crate) outbound: Outbound,
     pub(crate) path: PathBuf,
+    /// What opens the database's secrets, where they are sealed.
+    pub(crate) store_key: Option<StoreKey>,
     pub(crate) readers: Readers,
 }
 
 impl Driver {
     pub(crate) fn new(parts: Parts) -> Self {
-        let Parts { engine, clock, messages, inbox, workers, outbound, path, readers } = parts;
+        let Parts { engine, clock, messages, inbox, workers, outbound, path, store_key, readers } = parts;
         Self {
             _obituary: Obituary(inbox.clone()),
             engine,
@@ -165,6 +170,7 @@ impl Driver {
             workers,
             outbound,
             path,
+            store_key,
             readers,
             listeners: Listeners::default(),
             waiters: HashMap::new(),

@@ -224,6 +224,7 @@ fn store_code(error: &StoreError) -> &'static str {
         StoreError::ForeignDatabase { .. } => "database_foreign",
         StoreError::Corrupt { .. } => "database_corrupt",
         StoreError::WalMissing { .. } => "database_wal_missing",
+        StoreError::KeyMissing { .. } | StoreError::WrongKey { .. } => "database_sealed",
         StoreError::DiskFull { .. } => "disk_full",
         StoreError::Limit(_) => "limit",
         StoreError::Io { .. } => "io",

@@ -17,7 +17,7 @@ use zeroize::Zeroizing;
 use crate::client::Client;
 use crate::config::Config;
 use crate::error::ClientError;
-use crate::keystore::{DeviceSource, store_identity};
+use crate::keystore::{DeviceSource, KeyStore, store_identity, stored_key};
 use crate::platform::PlatformEntropy;
 use crate::storage::SUFFIXES;
 
@@ -61,17 +61,23 @@ impl Client {
     }
 }
 
-/// [`Client::export`] of a database that no client has open.
+/// [`Client::export`] of a database that no client has open; the keystore is its own, where it was made with one.
 ///
 /// # Errors
-/// `database_locked` while one has.
+/// `database_locked` while one has; `database_sealed` without the keystore that holds its key.
 pub fn export_database(
     database: impl AsRef<Path>,
     path: impl AsRef<Path>,
     passphrase: &str,
+    keystore: Option<&dyn KeyStore>,
     words: Option<&Mnemonic>,
 ) -> Result<(), ClientError> {
-    let store = Store::open(database.as_ref(), StoreOptions { create: false, ..StoreOptions::default() })?;
+    let mut store =
+        Store::open(database.as_ref(), StoreOptions { create: false, ..StoreOptions::default() })?;
+    if store.is_sealed() {
+        let key = keystore.map_or(Ok(None), stored_key)?;
+        store.unlock(&key.ok_or_else(|| store.key_missing())?)?;
+    }
     write_copy(path.as_ref(), passphrase, words, |copy| store.copy_to(copy))?;
     Ok(store.close()?)
 }

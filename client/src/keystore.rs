@@ -12,7 +12,7 @@ use delta_core::identity::{
     Author, Certificate, Identity, IdentityKey, Instance, Millis, Mnemonic, Standing,
 };
 use delta_core::ops::DeviceKey;
-use delta_core::store::{Durability, Store};
+use delta_core::store::{Durability, Store, StoreKey};
 use thiserror::Error;
 use zeroize::{Zeroize, Zeroizing};
 
@@ -52,6 +52,9 @@ pub enum KeyStoreError {
 pub const DEVICE_ITEM: &str = "delta.device";
 /// The item with a person's words: `01 | entropy[32]`. Only on devices that may certify others.
 pub const IDENTITY_ITEM: &str = "delta.identity";
+
+/// The item with the key that the database's secrets are sealed with: `01 | key[32]`.
+pub const DATABASE_ITEM: &str = "delta.database";
 
 const VERSION: u8 = 1;
 
@@ -124,6 +127,41 @@ pub(crate) fn certify_device(keystore: &dyn KeyStore, certificate: Certificate) 
     // It is this device's, or nothing is kept.
     item.key()?;
     Ok(keystore.put(DEVICE_ITEM, &item.encode())?)
+}
+
+/// Opens the database's secrets with the key from the keystore; one whose secrets are not sealed yet gets a key and has
+/// them sealed.
+///
+/// # Errors
+/// A keystore that denies or fails; [`StoreError::KeyMissing`] and [`StoreError::WrongKey`] where the database was made
+/// with another one. Nothing is changed then.
+pub(crate) fn unlock_store(
+    store: &mut Store,
+    keystore: &dyn KeyStore,
+    entropy: &mut dyn Entropy,
+) -> Result<StoreKey, ClientError> {
+    let key = match stored_key(keystore)? {
+        Some(key) => key,
+        // A new key opens nothing: who asks for a secret is told that its key is missing.
+        None if store.is_sealed() => return Err(store.key_missing().into()),
+        None => {
+            let mut key = Zeroizing::new([0; 32]);
+            entropy.fill(&mut *key)?;
+            // The keystore first: a database sealed with a key that is nowhere is lost.
+            keystore.put(DATABASE_ITEM, &Zeroizing::new([&[VERSION][..], &*key].concat()))?;
+            StoreKey::new(*key)
+        }
+    };
+    store.unlock(&key)?;
+    Ok(key)
+}
+
+/// What opens a database's secrets.
+pub(crate) fn stored_key(keystore: &dyn KeyStore) -> Result<Option<StoreKey>, KeyStoreError> {
+    let Some(item) = keystore.get(DATABASE_ITEM)? else { return Ok(None) };
+    let key = item.split_first().filter(|(version, _)| **version == VERSION).map(|(_, key)| key);
+    let key = key.and_then(|key| <[u8; 32]>::try_from(key).ok()).map(Zeroizing::new);
+    Ok(Some(StoreKey::new(*key.ok_or(KeyStoreError::Damaged(DATABASE_ITEM))?)))
 }
 
 /// Reads the person's words, where this device has them.

@@ -57,7 +57,8 @@ pub use error::{ClientError, ServerRecordError};
 pub use export::{export_database, import};
 pub use fault::{Code, Fault};
 pub use keystore::{
-    DEVICE_ITEM, DeviceSource, IDENTITY_ITEM, KeyStore, KeyStoreError, store_identity, stored_identity,
+    DATABASE_ITEM, DEVICE_ITEM, DeviceSource, IDENTITY_ITEM, KeyStore, KeyStoreError, store_identity,
+    stored_identity,
 };
 pub use lifecycle::{RunSummary, Statistics};
 pub use platform::{PlatformEntropy, SystemClock, WallClock};

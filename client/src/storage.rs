@@ -9,7 +9,7 @@ use delta_core::topic::TopicId;
 
 use crate::client::{Client, unexpected};
 use crate::error::ClientError;
-use crate::keystore::{DEVICE_ITEM, DeviceSource, IDENTITY_ITEM};
+use crate::keystore::{DATABASE_ITEM, DEVICE_ITEM, DeviceSource, IDENTITY_ITEM};
 use crate::push::PUSH_ITEM;
 
 /// What belongs to a database, by what its name ends with. The lock goes last: it keeps others out meanwhile.
@@ -58,7 +58,9 @@ impl Client {
         let (path, device) = (self.shared.path.clone(), self.shared.device.clone());
         let remove = move || {
             if let DeviceSource::KeyStore(keystore) = &device {
-                [DEVICE_ITEM, IDENTITY_ITEM, PUSH_ITEM].iter().try_for_each(|item| keystore.delete(item))?;
+                [DEVICE_ITEM, IDENTITY_ITEM, PUSH_ITEM, DATABASE_ITEM]
+                    .iter()
+                    .try_for_each(|item| keystore.delete(item))?;
             }
             SUFFIXES.iter().try_for_each(|suffix| remove_file(&path, suffix))
         };

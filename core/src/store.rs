@@ -29,6 +29,7 @@ mod reading;
 mod rotation;
 mod schema;
 mod search;
+mod secrets;
 mod space_rows;
 mod spaces;
 mod storage;
@@ -69,6 +70,7 @@ pub use reading::{Arrival, Receipted, Times};
 pub use rotation::{StoredRotation, TopicClose};
 pub use schema::SCHEMA_VERSION;
 pub use search::{Found, Search};
+pub use secrets::StoreKey;
 pub use space_rows::{AuditRow, InviteRow, MemberRow, RequestRow, RoomRow, RoomState, SpaceRow, Unread};
 pub use spaces::Belongs;
 pub use storage::{LogUse, PruneAt, Pruned, StorageUse};
@@ -175,6 +177,7 @@ impl Store {
         let mut store = Self { db, lock: None, sync: options.sync, synchronous: None };
         store.check_length()?;
         schema::migrate(&store.db, version)?;
+        store.db.vault = store.db.look_at_vault()?;
         store.touch_tables()?;
         if let Some(lock) = &lock {
             store.check_commits(lock)?;
@@ -202,7 +205,8 @@ impl Store {
 
     /// A read-only connection of its own; it sees what was committed when each of its queries begins.
     pub fn reader(&self) -> Result<Reader, StoreError> {
-        let db = Db::open(self.db.file(), OpenFlags::SQLITE_OPEN_READ_ONLY)?;
+        let mut db = Db::open(self.db.file(), OpenFlags::SQLITE_OPEN_READ_ONLY)?;
+        db.vault = self.db.vault.clone();
         db.batch(&format!("PRAGMA query_only = ON; PRAGMA cache_size = -{READER_CACHE_KIB};"))?;
         Ok(Reader { db })
     }

@@ -5,7 +5,7 @@ use std::path::Path;
 use std::sync::mpsc::Receiver;
 
 use delta_core::engine::{Asleep, Engine, Input};
-use delta_core::store::{Store, StoreError, StoreOptions};
+use delta_core::store::{Store, StoreError, StoreKey, StoreOptions};
 use delta_core::topic::TopicId;
 use tokio::sync::oneshot;
 
@@ -36,8 +36,13 @@ impl Driver {
             tracing::warn!(%error, "the write-ahead log stays beside the database; nothing is lost");
         }
         drop(done.send(released.map_err(ClientError::from)));
-        let bed =
-            Bed { messages: &self.messages, path: &self.path, clock: &self.clock, readers: &self.readers };
+        let bed = Bed {
+            messages: &self.messages,
+            path: &self.path,
+            store_key: self.store_key.as_ref(),
+            clock: &self.clock,
+            readers: &self.readers,
+        };
         match bed.until_woken(asleep, &mut self.listeners) {
             Woken::Running(engine, unheard, done) => {
                 self.engine = *engine;
@@ -75,6 +80,7 @@ impl Driver {
 struct Bed<'a> {
     messages: &'a Receiver<Message>,
     path: &'a Path,
+    store_key: Option<&'a StoreKey>,
     clock: &'a Clock,
     readers: &'a Readers,
 }
@@ -133,6 +139,10 @@ impl Bed<'_> {
 
     /// The database must still be there: nothing is made anew under a client that used it.
     fn open(&self) -> Result<Store, StoreError> {
-        Store::open(self.path, StoreOptions { create: false, ..StoreOptions::default() })
+        let mut store = Store::open(self.path, StoreOptions { create: false, ..StoreOptions::default() })?;
+        if let Some(key) = self.store_key {
+            store.unlock(key)?;
+        }
+        Ok(store)
     }
 }

@@ -38,7 +38,7 @@ fn a_database_and_words_come_back_and_nothing_is_left_lying_about() {
         std::fs::create_dir(&folder).unwrap();
         let (source, out, back) =
             (database(&folder, bytes), folder.join("out.delta"), folder.join("back.db"));
-        export_database(&source, &out, "pass", Some(&words)).unwrap();
+        export_database(&source, &out, "pass", None, Some(&words)).unwrap();
         assert_eq!(import(&out, "pass", &back).unwrap(), Some(words.clone()));
         let (old, new) =
             [&source, &back].map(|path| Store::open(path, StoreOptions::default()).unwrap()).into();
@@ -106,7 +106,7 @@ fn what_cannot_be_read_leaves_no_database_and_says_why() {
     assert_eq!(code(&std::fs::read(path("sealed text")).unwrap(), "right"), "database_not_one");
     // Nothing is written over.
     assert_eq!(import(path("good"), "right", &source).unwrap_err().code(), "io");
-    assert_eq!(export_database(&source, path("good"), "right", None).unwrap_err().code(), "io");
+    assert_eq!(export_database(&source, path("good"), "right", None, None).unwrap_err().code(), "io");
     assert_eq!(std::fs::read(path("good")).unwrap(), good);
     import(path("good"), "right", path("new.db")).unwrap();
 }

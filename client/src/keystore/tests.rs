@@ -250,3 +250,51 @@ fn case_66_the_device_key_is_not_in_debug_or_error_texts() {
         assert!(!shown.contains(&secret), "{shown}");
     }
 }
+
+fn unlock(path: &Path, keystore: &Memory, seed: u8) -> Result<StoreKey, ClientError> {
+    let mut store = Store::open(path, StoreOptions::default())?;
+    let key = unlock_store(&mut store, keystore, &mut SeededEntropy::new([seed; 32]));
+    store.close()?;
+    key
+}
+
+#[test]
+fn a_database_opens_with_the_key_it_was_sealed_with_and_no_other() {
+    let (dir, keystore) = (tempfile::tempdir().unwrap(), Memory::default());
+    let path = dir.path().join("device.db");
+    unlock(&path, &keystore, 1).unwrap();
+    let item = keystore.get(DATABASE_ITEM).unwrap().unwrap();
+    assert_eq!((item[0], item.len()), (1, 33));
+    unlock(&path, &keystore, 2).unwrap();
+    assert_eq!(keystore.get(DATABASE_ITEM).unwrap().unwrap(), item, "it stays");
+    // On another device: no key, or one of its own.
+    let other = Memory::default();
+    assert_eq!(unlock(&path, &other, 3).unwrap_err().code(), "database_sealed");
+    assert_eq!(other.get(DATABASE_ITEM).unwrap(), None, "none is made for a database it cannot open");
+    unlock(&dir.path().join("own.db"), &other, 4).unwrap();
+    assert_eq!(unlock(&path, &other, 5).unwrap_err().code(), "database_sealed");
+    // What the keystore holds is no key.
+    for damaged in [&[][..], &[2; 33], &[1; 32], &[1; 34]] {
+        other.put(DATABASE_ITEM, damaged).unwrap();
+        assert_eq!(unlock(&path, &other, 6).unwrap_err().code(), "keystore_damaged", "{damaged:?}");
+    }
+    unlock(&path, &keystore, 7).unwrap();
+}
+
+#[test]
+fn case_68_a_keystore_that_denies_leaves_the_database_as_it_was() {
+    let (dir, keystore) = (tempfile::tempdir().unwrap(), Memory::default());
+    let path = dir.path().join("device.db");
+    *keystore.denies_put.lock().unwrap() = true;
+    assert_eq!(unlock(&path, &keystore, 1).unwrap_err().code(), "keystore_denied");
+    assert!(
+        !Store::open(&path, StoreOptions::default()).unwrap().is_sealed(),
+        "a key that is nowhere seals nothing"
+    );
+    *keystore.denies_put.lock().unwrap() = false;
+    *keystore.denies_get.lock().unwrap() = true;
+    assert_eq!(unlock(&path, &keystore, 2).unwrap_err().code(), "keystore_denied");
+    *keystore.denies_get.lock().unwrap() = false;
+    unlock(&path, &keystore, 3).unwrap();
+    assert!(Store::open(&path, StoreOptions::default()).unwrap().is_sealed());
+}

@@ -18,7 +18,7 @@ use crate::net::Net;
 const PATIENCE: Duration = Duration::from_secs(120);
 
 #[derive(Debug, Default)]
-struct Memory(Mutex<HashMap<String, Vec<u8>>>);
+pub struct Memory(Mutex<HashMap<String, Vec<u8>>>);
 
 impl KeyStore for Memory {
     fn get(&self, item: &str) -> Result<Option<Zeroizing<Vec<u8>>>, KeyStoreError> {

@@ -19,14 +19,11 @@ use crate::topic::TopicId;
 
 use super::event::Event;
 
-/// Under which name the ticket of the topic's first epoch is kept.
-const OWN_SETTING: &str = "own-topic";
-
 impl State {
     /// At start: which topic it is. It is always read.
     pub(super) fn load_own(&mut self, store: &Store, now: Millis) -> Result<(), StoreError> {
         self.own = None;
-        let Some(ticket) = stored(store.setting(OWN_SETTING)?) else { return Ok(()) };
+        let Some(ticket) = store.own_topic()? else { return Ok(()) };
         self.own = Some(ticket.log());
         self.keeping.hurry(ticket.log(), now);
         for topic in self.topics.values_mut().filter(|topic| topic.keys.log() == ticket.log()) {
@@ -44,7 +41,7 @@ impl State {
         ticket: Option<Ticket>,
         staged: &mut Vec<Output>,
     ) -> Result<Reply, CommandError> {
-        if let Some(known) = stored(tx.setting(OWN_SETTING)?) {
+        if let Some(known) = tx.own_topic()? {
             if ticket.is_some_and(|ticket| ticket.log() != known.log()) {
                 return Err(CommandError::OwnTopic);
             }
@@ -55,7 +52,7 @@ impl State {
             None => Ticket::generate_private(entropy)?,
         };
         self.open_topic(tx, now, ticket.clone(), staged)?;
-        tx.set_setting(OWN_SETTING, ticket.to_string().as_bytes())?;
+        tx.set_own_topic(&ticket)?;
         self.own = Some(ticket.log());
         self.keeping.hurry(ticket.log(), now);
         if let Some(topic) = self.topics.get_mut(&ticket.topic()) {
@@ -304,9 +301,4 @@ impl State {
 pub(super) struct OwnNews {
     tickets: Vec<Ticket>,
     revoked: bool,
-}
-
-fn stored(setting: Option<Vec<u8>>) -> Option<Ticket> {
-    let text = zeroize::Zeroizing::new(setting?);
-    Ticket::parse(std::str::from_utf8(&text).ok()?).ok()
 }

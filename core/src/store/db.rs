@@ -10,6 +10,7 @@ use rusqlite::{CachedStatement, Connection, OpenFlags, OptionalExtension, Params
 
 use super::error::StoreError;
 use super::pending::PendingLimits;
+use super::secrets::Vault;
 use super::spaces::Spaces;
 use crate::identity::{Author, Millis};
 
@@ -24,6 +25,8 @@ pub struct Db {
     pub(super) spaces: RefCell<Spaces>,
     /// Whose database it is: claims and requests count in this device's inbox.
     pub(super) device: Cell<Option<Author>>,
+    /// What secret columns are sealed with.
+    pub(super) vault: Vault,
 }
 
 /// The file behind a connection, or the name of a database that lives in memory.
@@ -71,6 +74,7 @@ impl Db {
             pending: PendingLimits::default(),
             spaces: RefCell::default(),
             device: Cell::default(),
+            vault: Vault::default(),
         })
     }
 
@@ -132,7 +136,7 @@ impl Db {
         self.conn.execute_batch(sql).map_err(|source| self.fail(source))
     }
 
-    /// Writes everything that is committed now into a new database (an empty file, or none).
+    /// Writes everything that is committed now into a new database (an empty file, or none). Secrets are not sealed there.
     pub fn copy_to(&self, path: &Path) -> Result<(), StoreError> {
         let name = path.to_str().ok_or_else(|| StoreError::Io {
             path: path.to_path_buf(),
@@ -143,7 +147,8 @@ impl Db {
         self.batch("PRAGMA query_only = OFF")?;
         let copied = self.run("VACUUM INTO ?1", [name]).map(drop);
         self.batch(&format!("PRAGMA query_only = {query_only}"))?;
-        copied
+        copied?;
+        self.unseal_copy(path)
     }
 
     /// One value of a pragma.

@@ -7,6 +7,7 @@ use zeroize::Zeroizing;
 
 use super::db::{Db, uint};
 use super::error::StoreError;
+use super::secrets::Column;
 use super::tx::Tx;
 use crate::identity::{Author, LogId, OperationId};
 use crate::limits::MAX_HANDED_AGAIN;
@@ -119,12 +120,18 @@ impl Db {
     /// What reads an epoch that is over, as it was left behind.
     pub(crate) fn past_keys(&self, log: &LogId, epoch: u32) -> Result<Vec<Ticket>, StoreError> {
         let keys = self.all(
-            "SELECT write_vk, secret FROM key_past WHERE log = ?1 AND epoch = ?2 ORDER BY operation",
+            "SELECT write_vk, secret, operation FROM key_past WHERE log = ?1 AND epoch = ?2 ORDER BY operation",
             params![log.0, epoch],
-            |row| Ok((row.get(0)?, Zeroizing::new(row.get::<_, [u8; 32]>(1)?))),
+            |row| Ok((row.get(0)?, row.get::<_, Vec<u8>>(1)?, row.get::<_, [u8; 32]>(2)?)),
         )?;
-        let tickets = keys.into_iter().map(|(write, secret)| Ticket::past(*log, epoch, write, *secret));
-        Ok(tickets.filter_map(Result::ok).collect())
+        let mut tickets = Vec::with_capacity(keys.len());
+        for (write, stored, operation) in keys {
+            let secret = self.unseal(Column::PastKey, &operation, stored)?;
+            if let Ok(secret) = <[u8; 32]>::try_from(&secret[..]).map(Zeroizing::new) {
+                tickets.extend(Ticket::past(*log, epoch, write, *secret));
+            }
+        }
+        Ok(tickets)
     }
 }
 
@@ -182,10 +189,11 @@ impl Tx<'_> {
         write: &[u8; 32],
         secret: &Hidden,
     ) -> Result<(), StoreError> {
+        let sealed = Zeroizing::new(self.seal(Column::PastKey, &fact.id.0, &secret.0)?);
         self.run(
             "INSERT INTO key_past (log, epoch, operation, write_vk, secret) VALUES (?1, ?2, ?3, ?4, ?5)
              ON CONFLICT DO NOTHING",
-            params![fact.log.0, epoch, fact.id.0, write, secret.0],
+            params![fact.log.0, epoch, fact.id.0, write, &sealed[..]],
         )
         .map(drop)
     }

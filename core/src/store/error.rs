@@ -64,6 +64,19 @@ pub enum StoreError {
         /// The lock file that remembers how many there were.
         lock: PathBuf,
     },
+    /// The database's secrets are sealed, and its key was not given: it is in the keystore of the device that made the
+    /// database. Open it there, or import an export.
+    #[error("{}: the database is sealed with a key that this device's keystore does not have", path.display())]
+    KeyMissing {
+        /// The database.
+        path: PathBuf,
+    },
+    /// The database's secrets are sealed with another key. Nothing was changed.
+    #[error("{}: the database is sealed with another key than the keystore's", path.display())]
+    WrongKey {
+        /// The database.
+        path: PathBuf,
+    },
     /// No space is left on the device. Nothing was lost; free some space and try again.
     #[error("{}: no space is left on the device", path.display())]
     DiskFull {

@@ -6,6 +6,7 @@ use super::db::{Db, int, uint};
 use super::error::StoreError;
 use super::operations::{StoredOperation, StoredPlace};
 use super::pending::{Receipt, WaitingForPredecessor};
+use super::secrets::Column;
 use super::topics::SeqRange;
 use super::tx::Tx;
 use crate::identity::{Author, LogId, Millis, OperationId};
@@ -60,7 +61,7 @@ impl Db {
 
     /// The proof that ended an author's log.
     pub fn fork_proof(&self, author: &Author, log: &LogId) -> Result<Option<ForkProof>, StoreError> {
-        self.one(
+        let found = self.one(
             "SELECT seq_num, ends, first_hash, first_header, second_hash, second_header, second_body
              FROM fork_proof WHERE author = ?1 AND log = ?2",
             [author.0, log.0],
@@ -73,7 +74,12 @@ impl Db {
                     second_body: row.get(6)?,
                 })
             },
-        )
+        )?;
+        let Some(mut proof) = found else { return Ok(None) };
+        let body = proof.second_body.take();
+        let unseal = |body| self.unseal_body(Column::ForkBody, &proof.second.0, body);
+        proof.second_body = body.map(unseal).transpose()?;
+        Ok(Some(proof))
     }
 
     /// The place a fork ended a log at.
@@ -251,6 +257,8 @@ impl Tx<'_> {
         log: &LogId,
         proof: &ForkProof,
     ) -> Result<(), StoreError> {
+        let seal = |body| self.seal_body(Column::ForkBody, &proof.second.0, body);
+        let second_body = proof.second_body.as_deref().map(seal).transpose()?;
         self.run(
             "INSERT INTO fork_proof (author, log, seq_num, ends, first_hash, first_header, second_hash,
                  second_header, second_body) VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9)
@@ -267,7 +275,7 @@ impl Tx<'_> {
                 proof.first.1,
                 proof.second.0.0,
                 proof.second.1,
-                proof.second_body,
+                second_body,
             ],
         )?;
         self.release_head(author, log)?;

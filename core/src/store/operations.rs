@@ -4,6 +4,7 @@ use rusqlite::{Row, params};
 
 use super::db::{Db, int, uint};
 use super::error::StoreError;
+use super::secrets::Column;
 use super::tx::{Kept, Tx};
 use crate::identity::{Author, LogId, Millis, OperationId};
 use crate::ops::VerifiedOperation;
@@ -133,19 +134,29 @@ impl Db {
 
     /// One operation.
     pub fn operation(&self, id: &OperationId) -> Result<Option<StoredOperation>, StoreError> {
-        self.one(
+        let found = self.one(
             "SELECT hash, author, log, seq_num, backlink, header, body FROM operations WHERE substr(hash, 1, 8) = substr(?1, 1, 8) AND hash = ?1",
             [id.0],
             operation_row,
-        )
+        )?;
+        found.map(|found| self.unsealed(found)).transpose()
+    }
+
+    fn unsealed(&self, mut operation: StoredOperation) -> Result<StoredOperation, StoreError> {
+        let body = operation.body.take();
+        operation.body =
+            body.map(|body| self.unseal_body(Column::OperationBody, &operation.id, body)).transpose()?;
+        Ok(operation)
     }
 
     /// Header and body of an operation, unless its body was erased.
     #[allow(clippy::type_complexity, reason = "two byte strings")]
     pub fn operation_bytes(&self, id: &OperationId) -> Result<Option<(Vec<u8>, Vec<u8>)>, StoreError> {
-        self.one("SELECT header, body FROM operations WHERE substr(hash, 1, 8) = substr(?1, 1, 8) AND hash = ?1 AND body IS NOT NULL", [id.0], |row| {
+        let found = self.one("SELECT header, body FROM operations WHERE substr(hash, 1, 8) = substr(?1, 1, 8) AND hash = ?1 AND body IS NOT NULL", [id.0], |row| {
             Ok((row.get(0)?, row.get(1)?))
-        })
+        })?;
+        let Some((header, body)) = found else { return Ok(None) };
+        Ok(Some((header, self.unseal_body(Column::OperationBody, id, body)?)))
     }
 
     /// Where an operation is, by id.
@@ -187,12 +198,13 @@ impl Db {
         to: u32,
         limit: usize,
     ) -> Result<Vec<StoredOperation>, StoreError> {
-        self.all(
+        let rows = self.all(
             "SELECT hash, author, log, seq_num, backlink, header, body FROM operations
              WHERE author = ?1 AND log = ?2 AND seq_num BETWEEN ?3 AND ?4 ORDER BY seq_num LIMIT ?5",
             params![author.0, log.0, from, to, int(limit as u64)],
             operation_row,
-        )
+        )?;
+        rows.into_iter().map(|row| self.unsealed(row)).collect()
     }
 
     /// Operations that an older copy of the topic's log held and the copy at hand (after `resets` resets) does not,
@@ -249,7 +261,7 @@ impl Tx<'_> {
                 position.to_bytes(),
                 place.map(|(_, received)| int(received.0)),
                 op.header,
-                op.body,
+                self.seal_body(Column::OperationBody, &op.id, op.body)?,
             ],
         )?;
         Ok(Entry(self.last_insert_rowid()))
@@ -326,7 +338,12 @@ impl Tx<'_> {
         let entry = self.one(
             "UPDATE operations SET body = ?4, erased = 0 WHERE author = ?1 AND log = ?2 AND seq_num = ?3
              RETURNING entry",
-            params![op.author.0, op.log.0, op.seq_num, op.body],
+            params![
+                op.author.0,
+                op.log.0,
+                op.seq_num,
+                self.seal_body(Column::OperationBody, &op.id, op.body)?
+            ],
             |row| row.get(0).map(Entry),
         )?;
         entry.ok_or_else(|| self.missing_row("operations"))

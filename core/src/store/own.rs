@@ -1,17 +1,30 @@
 //! A person's own devices: which were revoked, and how far another one has read.
 
 use rusqlite::params;
+use zeroize::Zeroizing;
 
 use super::db::{Db, int};
 use super::error::StoreError;
+use super::secrets::Column;
 use super::tx::Tx;
 use crate::identity::{Author, LogId, OperationId, Revocation};
+use crate::ops::Ticket;
 use crate::projector::{Place, Position};
 
 /// Most messages that another device has read and that are not here yet.
 const MAX_READ_AHEAD: usize = 4096;
 
+/// Under which name the ticket of the first epoch of the topic of a person's devices is kept.
+const OWN_TOPIC: &str = "own-topic";
+
 impl Db {
+    /// The ticket of the first epoch of the topic that the person's devices share.
+    pub(crate) fn own_topic(&self) -> Result<Option<Ticket>, StoreError> {
+        let Some(stored) = self.setting(OWN_TOPIC)? else { return Ok(None) };
+        let text = self.unseal(Column::OwnTopic, &[], stored)?;
+        Ok(std::str::from_utf8(&text).ok().and_then(|text| Ticket::parse(text).ok()))
+    }
+
     /// Devices of this device's person that were revoked.
     pub fn revocations(&self) -> Result<Vec<Revocation>, StoreError> {
         let rows = self.all("SELECT revocation FROM revoked_device ORDER BY device", [], |row| {
@@ -47,6 +60,12 @@ impl Db {
 }
 
 impl Tx<'_> {
+    /// Keeps it.
+    pub(crate) fn set_own_topic(&self, ticket: &Ticket) -> Result<(), StoreError> {
+        let text = Zeroizing::new(ticket.to_string());
+        self.set_setting(OWN_TOPIC, &self.seal(Column::OwnTopic, &[], text.as_bytes())?)
+    }
+
     /// Keeps a revocation that was checked.
     pub(crate) fn put_revocation(&self, revocation: &Revocation) -> Result<(), StoreError> {
         self.run(

@@ -5,6 +5,7 @@ use rusqlite::{Row, params};
 use super::db::{Db, int, uint};
 use super::error::StoreError;
 use super::operations::NewOperation;
+use super::secrets::Column;
 use super::topics::SeqRange;
 use super::tx::Tx;
 use crate::identity::{Author, LogId, Millis, OperationId};
@@ -162,14 +163,19 @@ impl Db {
         from: u32,
         to: u32,
     ) -> Result<Vec<WaitingForPredecessor>, StoreError> {
-        self.all(
+        let rows = self.all(
             select!(
                 "WHERE author = ?1 AND log = ?2 AND seq_num BETWEEN ?3 AND ?4 AND author IS NOT NULL
                  ORDER BY seq_num, place"
             ),
             params![author.0, log.0, from, to],
             waiting_row,
-        )
+        )?;
+        let unseal = |mut row: WaitingForPredecessor| {
+            row.body = self.unseal_body(Column::PendingBody, &row.id, row.body)?;
+            Ok(row)
+        };
+        rows.into_iter().map(unseal).collect()
     }
 
     /// Which operations of a log wait for their predecessor: authors and numbers in order, at most `limit`.
@@ -303,7 +309,7 @@ impl Tx<'_> {
                 op.backlink.map(|id| id.0),
                 receipt.place.to_bytes(),
                 op.header,
-                op.body,
+                self.seal_body(Column::PendingBody, &op.id, op.body)?,
             ],
         )?;
         self.note_waiting(&op.author, &op.log);

@@ -8,6 +8,7 @@ use rusqlite::params;
 use super::db::{Db, int, millis};
 use super::error::StoreError;
 use super::operations::{Entry, NewOperation};
+use super::secrets::Column;
 use super::spaces::Judged;
 use super::tx::{Kept, Tx};
 use crate::identity::{Author, Identity, LogId, Millis, OperationId};
@@ -488,7 +489,9 @@ impl Tx<'_> {
 
     pub(super) fn project_stored(&self, row: &StoredFact) -> Result<Option<Change>, StoreError> {
         let body;
-        let said = match (&row.body, row.erased) {
+        let stored =
+            row.body.as_ref().map(|body| self.unseal_body(Column::OperationBody, &row.id, body.clone()));
+        let said = match (&stored.transpose()?, row.erased) {
             (Some(bytes), _) => match Body::decode(bytes) {
                 Ok(decoded) => {
                     body = decoded;

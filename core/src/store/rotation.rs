@@ -9,6 +9,7 @@ use zeroize::Zeroizing;
 use super::db::{Db, int, uint};
 use super::error::StoreError;
 use super::pending::Receipt;
+use super::secrets::Column;
 use super::tx::Tx;
 use crate::crypto::{DeviceBundle, DeviceSecrets, MAX_BUNDLE_LIFETIME_MS, Session};
 use crate::identity::{Author, Certificate, Identity, LogId, Millis, OperationId};
@@ -103,9 +104,10 @@ impl Db {
     /// What a rotation of this device hands over.
     pub(crate) fn rotation_ticket(&self, operation: &OperationId) -> Result<Option<Ticket>, StoreError> {
         let text = self.one("SELECT ticket FROM rotation WHERE operation = ?1", [operation.0], |row| {
-            row.get::<_, Option<Vec<u8>>>(0).map(|text| text.map(Zeroizing::new))
+            row.get::<_, Option<Vec<u8>>>(0)
         })?;
         let Some(text) = text.flatten() else { return Ok(None) };
+        let text = self.unseal(Column::RotationTicket, &operation.0, text)?;
         let parsed = std::str::from_utf8(&text).ok().and_then(|text| Ticket::parse(text).ok());
         parsed.map(Some).ok_or_else(|| self.damaged("a rotation's ticket does not parse"))
     }
@@ -138,8 +140,10 @@ impl Db {
     /// A two-party session with a device. Others may use the same name for theirs.
     pub fn session(&self, peer: &Author, id: SessionId) -> Result<Option<Session>, StoreError> {
         let sql = "SELECT state FROM two_party WHERE peer = ?1 AND session = ?2";
-        let state = self.one(sql, [&peer.0[..], &id.0], |row| row.get(0).map(Zeroizing::new))?;
-        state.map(|state: Zeroizing<Vec<u8>>| self.parse_session(&state)).transpose()
+        let state = self.one(sql, [&peer.0[..], &id.0], |row| row.get::<_, Vec<u8>>(0))?;
+        let Some(state) = state else { return Ok(None) };
+        let state = self.unseal(Column::Session, &session_row(peer, id), state)?;
+        self.parse_session(&state).map(Some)
     }
 
     fn parse_session(&self, state: &[u8]) -> Result<Session, StoreError> {
@@ -148,7 +152,8 @@ impl Db {
 
     /// This device's X25519 secrets.
     pub fn device_secrets(&self) -> Result<Option<DeviceSecrets>, StoreError> {
-        let Some(bytes) = self.setting(DEVICE_SECRETS)?.map(Zeroizing::new) else { return Ok(None) };
+        let Some(stored) = self.setting(DEVICE_SECRETS)? else { return Ok(None) };
+        let bytes = self.unseal(Column::DeviceSecrets, &[], stored)?;
         let secrets = DeviceSecrets::from_bytes(&bytes);
         secrets.map(Some).map_err(|_| self.damaged("this device's key material does not parse"))
     }
@@ -181,7 +186,7 @@ impl Db {
         )
     }
 
-    fn damaged(&self, detail: &str) -> StoreError {
+    pub(super) fn damaged(&self, detail: &str) -> StoreError {
         StoreError::Corrupt { path: self.file().path(), detail: detail.to_owned() }
     }
 }
@@ -215,9 +220,10 @@ impl Tx<'_> {
         ticket: &Ticket,
     ) -> Result<(), StoreError> {
         let text = Zeroizing::new(ticket.to_string());
+        let sealed = self.seal(Column::RotationTicket, &operation.id().0, text.as_bytes())?;
         self.run(
             "INSERT INTO rotation (operation, topic, rotator, body, ticket) VALUES (?1, ?2, ?3, ?4, ?5)",
-            params![operation.id().0, topic.0, operation.author().0, operation.body_bytes(), text.as_bytes()],
+            params![operation.id().0, topic.0, operation.author().0, operation.body_bytes(), sealed],
         )
         .map(drop)
     }
@@ -272,18 +278,19 @@ impl Tx<'_> {
 
     /// Keeps a session as it is now.
     pub fn put_session(&self, session: &Session, now: Millis) -> Result<(), StoreError> {
-        let state = session.to_bytes();
+        let row = session_row(&session.peer, session.id);
+        let state = self.seal(Column::Session, &row, &session.to_bytes())?;
         self.run(
             "INSERT INTO two_party (session, peer, used_ms, state) VALUES (?1, ?2, ?3, ?4)
              ON CONFLICT (peer, session) DO UPDATE SET used_ms = excluded.used_ms, state = excluded.state",
-            params![session.id.0, session.peer.0, int(now.0), &state[..]],
+            params![session.id.0, session.peer.0, int(now.0), state],
         )
         .map(drop)
     }
 
     /// Keeps this device's X25519 secrets.
     pub(crate) fn put_device_secrets(&self, bytes: &[u8]) -> Result<(), StoreError> {
-        self.set_setting(DEVICE_SECRETS, bytes)
+        self.set_setting(DEVICE_SECRETS, &self.seal(Column::DeviceSecrets, &[], bytes)?)
     }
 
     /// Forgets this device's X25519 secrets and sessions: another copy of the database goes on with them.
@@ -393,4 +400,9 @@ fn close_row(row: &Row<'_>) -> rusqlite::Result<TopicClose> {
         successor: TopicId(row.get(5)?),
         epoch: row.get(6)?,
     })
+}
+
+/// The key of a session's row.
+fn session_row(peer: &Author, id: SessionId) -> Vec<u8> {
+    [&peer.0[..], &id.0].concat()
 }

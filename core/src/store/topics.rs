@@ -5,6 +5,7 @@ use zeroize::Zeroizing;
 
 use super::db::{Db, int, uint};
 use super::error::{LimitReached, StoreError};
+use super::secrets::Column;
 use super::tx::Tx;
 use crate::identity::{LogId, Millis, OperationId};
 use crate::limits::MAX_TOPICS;
@@ -63,6 +64,7 @@ impl Db {
 
     fn parse_ticket(&self, row: RawTopic) -> Result<TopicRow, StoreError> {
         let RawTopic { topic, ticket, subscribed, added, cursor } = row;
+        let ticket = self.unseal(Column::Ticket, &topic.0, ticket)?;
         let parsed = std::str::from_utf8(&ticket).ok().and_then(|text| Ticket::parse_own(text).ok());
         let Some(ticket) = parsed.filter(|ticket| ticket.topic() == topic) else {
             let detail = format!("the ticket of topic {topic} does not parse");
@@ -156,9 +158,12 @@ impl Db {
     /// The seed of the key readers of a topic must prove, if the app gave it. A secret.
     pub fn read_key(&self, topic: TopicId) -> Result<Option<Zeroizing<[u8; 32]>>, StoreError> {
         let key = self.one("SELECT read_key FROM topic WHERE topic = ?1", [topic.0], |row| {
-            row.get::<_, Option<[u8; 32]>>(0).map(|key| key.map(Zeroizing::new))
+            row.get::<_, Option<Vec<u8>>>(0)
         })?;
-        Ok(key.flatten())
+        let Some(stored) = key.flatten() else { return Ok(None) };
+        let key = self.unseal(Column::ReadKey, &topic.0, stored)?;
+        let key = key.as_slice().try_into().map_err(|_| self.damaged("a read key has no 32 bytes"))?;
+        Ok(Some(Zeroizing::new(key)))
     }
 
     /// A value kept under a name.
@@ -188,17 +193,19 @@ impl Tx<'_> {
             return Err(LimitReached::Topics.into());
         }
         let text = Zeroizing::new(ticket.to_string());
+        let sealed = self.seal(Column::Ticket, &topic.0, text.as_bytes())?;
         self.run(
             "INSERT INTO topic (topic, log, epoch, ticket, subscribed, added_ms) VALUES (?1, ?2, ?3, ?4, 0, ?5)
              ON CONFLICT (topic) DO UPDATE SET ticket = excluded.ticket",
-            params![topic.0, ticket.log().0, ticket.epoch(), text.as_bytes(), int(now.0)],
+            params![topic.0, ticket.log().0, ticket.epoch(), sealed, int(now.0)],
         )
         .map(drop)
     }
 
     /// Keeps, or forgets, the seed of the key readers of a topic must prove.
     pub fn set_read_key(&self, topic: TopicId, key: Option<&[u8; 32]>) -> Result<(), StoreError> {
-        self.run("UPDATE topic SET read_key = ?2 WHERE topic = ?1", params![topic.0, key]).map(drop)
+        let sealed = key.map(|key| self.seal(Column::ReadKey, &topic.0, key)).transpose()?;
+        self.run("UPDATE topic SET read_key = ?2 WHERE topic = ?1", params![topic.0, sealed]).map(drop)
     }
 
     /// The counter of the next control message of a topic: above all that were made here, and at least `least`.

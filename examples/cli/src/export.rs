@@ -4,7 +4,7 @@ use std::io::BufRead;
 use std::path::PathBuf;
 
 use anyhow::{Context, ensure};
-use delta_client::{export_database, store_identity, stored_identity};
+use delta_client::{KeyStore, export_database, store_identity, stored_identity};
 use serde_json::json;
 use zeroize::Zeroizing;
 
@@ -25,7 +25,7 @@ pub struct ExportOptions {
     /// The device's database. No other command may have it open.
     #[arg(long, env = "DELTA_DB", value_name = "FILE")]
     db: PathBuf,
-    /// The keystore whose words are exported along.
+    /// The device's keystore: needed where it was made with one. Its words are exported along.
     #[arg(long, env = "DELTA_KEYS", value_name = "DIR")]
     keys: Option<PathBuf>,
     /// The file to write; never over one that exists.
@@ -50,11 +50,10 @@ pub struct ImportOptions {
 pub fn export(options: &ExportOptions, output: &Output) -> anyhow::Result<()> {
     ensure!(options.db.exists(), "there is no database at {}", options.db.display());
     let passphrase = passphrase()?;
-    let words = match &options.keys {
-        Some(folder) => stored_identity(&FileKeyStore::new(folder))?,
-        None => None,
-    };
-    export_database(&options.db, &options.file, &passphrase, words.as_ref())?;
+    let keys = options.keys.as_ref().map(FileKeyStore::new);
+    let words = keys.as_ref().map_or(Ok(None), |keys| stored_identity(keys))?;
+    let keystore = keys.as_ref().map(|keys| keys as &dyn KeyStore);
+    export_database(&options.db, &options.file, &passphrase, keystore, words.as_ref())?;
     if output.is_json() {
         return output
             .value(&json!({ "file": options.file.display().to_string(), "words": words.is_some() }));
