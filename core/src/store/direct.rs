@@ -6,6 +6,7 @@ use rusqlite::{Row, params};
 
 use super::db::{Db, int, uint};
 use super::error::StoreError;
+use super::secrets::Column;
 use super::tx::Tx;
 use crate::crypto::Session;
 use crate::identity::{Author, EnvelopeHash, Identity, LogId, Millis, OperationId, ThreadId};
@@ -83,17 +84,30 @@ macro_rules! select_thread {
 impl Db {
     /// All direct threads, oldest first.
     pub fn direct_threads(&self) -> Result<Vec<ThreadRow>, StoreError> {
-        self.all(select_thread!("ORDER BY made_ms, thread"), [], thread_row)
+        let rows = self.all(select_thread!("ORDER BY made_ms, thread"), [], thread_row)?;
+        rows.into_iter().map(|row| self.unseal_thread(row)).collect()
     }
 
     /// One direct thread.
     pub fn direct_thread(&self, thread: &ThreadId) -> Result<Option<ThreadRow>, StoreError> {
-        self.one(select_thread!("WHERE thread = ?1"), [thread.0], thread_row)
+        let row = self.one(select_thread!("WHERE thread = ?1"), [thread.0], thread_row)?;
+        row.map(|row| self.unseal_thread(row)).transpose()
     }
 
     /// The direct thread of a topic.
     pub fn thread_of_topic(&self, topic: &TopicId) -> Result<Option<ThreadRow>, StoreError> {
-        self.one(select_thread!("WHERE topic = ?1"), [topic.0], thread_row)
+        let row = self.one(select_thread!("WHERE topic = ?1"), [topic.0], thread_row)?;
+        row.map(|row| self.unseal_thread(row)).transpose()
+    }
+
+    fn unseal_thread(
+        &self,
+        (mut row, stored): (ThreadRow, Option<Vec<u8>>),
+    ) -> Result<ThreadRow, StoreError> {
+        if let Some(stored) = stored {
+            row.share = Some(Hidden(*self.unseal_array(Column::DirectShare, &row.thread.0, stored)?));
+        }
+        Ok(row)
     }
 
     /// How many requests of others nobody has answered: of this device, and of all.
@@ -187,6 +201,8 @@ impl Db {
 impl Tx<'_> {
     /// Keeps a direct thread as it is now.
     pub(crate) fn put_thread(&self, row: &ThreadRow) -> Result<(), StoreError> {
+        let seal = |share: &Hidden| self.seal(Column::DirectShare, &row.thread.0, &share.0);
+        let share = row.share.as_ref().map(seal).transpose()?;
         self.run(
             "INSERT INTO direct_thread (thread, peer, state, share, text, log, topic, made_ms)
              VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8)
@@ -196,7 +212,7 @@ impl Tx<'_> {
                 row.thread.0,
                 row.peer.0,
                 row.state.number(),
-                row.share.as_ref().map(|share| share.0),
+                share,
                 row.text,
                 row.log.map(|log| log.0),
                 row.topic.map(|topic| topic.0),
@@ -265,15 +281,17 @@ impl Tx<'_> {
     }
 }
 
-fn thread_row(row: &Row<'_>) -> rusqlite::Result<ThreadRow> {
-    Ok(ThreadRow {
+/// A thread without its share, and that as it is stored.
+fn thread_row(row: &Row<'_>) -> rusqlite::Result<(ThreadRow, Option<Vec<u8>>)> {
+    let thread = ThreadRow {
         thread: ThreadId(row.get(0)?),
         peer: Author(row.get(1)?),
         state: ThreadState::from_number(row.get(2)?),
-        share: row.get::<_, Option<[u8; 32]>>(3)?.map(Hidden),
+        share: None,
         text: row.get(4)?,
         log: row.get::<_, Option<[u8; 32]>>(5)?.map(LogId),
         topic: row.get::<_, Option<[u8; 32]>>(6)?.map(TopicId),
         made: Millis(uint(row.get(7)?)),
-    })
+    };
+    Ok((thread, row.get(3)?))
 }

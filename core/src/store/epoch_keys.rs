@@ -126,10 +126,8 @@ impl Db {
         )?;
         let mut tickets = Vec::with_capacity(keys.len());
         for (write, stored, operation) in keys {
-            let secret = self.unseal(Column::PastKey, &operation, stored)?;
-            if let Ok(secret) = <[u8; 32]>::try_from(&secret[..]).map(Zeroizing::new) {
-                tickets.extend(Ticket::past(*log, epoch, write, *secret));
-            }
+            let secret = self.unseal_array(Column::PastKey, &operation, stored)?;
+            tickets.extend(Ticket::past(*log, epoch, write, *secret));
         }
         Ok(tickets)
     }

@@ -5,6 +5,7 @@ use zeroize::Zeroizing;
 
 use super::db::{Db, int, uint};
 use super::error::StoreError;
+use super::secrets::Column;
 use super::tx::Tx;
 use crate::identity::{Author, LogId, Millis, OperationId};
 use crate::limits::{MAX_INBOX_PER_SENDER, MAX_INBOX_SENDERS};
@@ -46,21 +47,24 @@ impl Db {
 
     /// The write seed of another device's inbox, where one is known.
     pub fn peer_inbox(&self, device: &Author) -> Result<Option<Zeroizing<[u8; 32]>>, StoreError> {
-        self.one("SELECT seed FROM peer_inbox WHERE device = ?1", [device.0], |row| {
-            row.get(0).map(Zeroizing::new)
-        })
+        let seed = self.one("SELECT seed FROM peer_inbox WHERE device = ?1", [device.0], |row| {
+            row.get::<_, Vec<u8>>(0)
+        })?;
+        seed.map(|stored| self.unseal_array(Column::PeerInbox, &device.0, stored)).transpose()
     }
 
     /// What this device claims and was not let in for yet.
     pub fn claims(&self) -> Result<Vec<ClaimRow>, StoreError> {
-        self.all("SELECT space, invite, token, sent FROM claim ORDER BY space, invite", [], |row| {
-            Ok(ClaimRow {
-                space: LogId(row.get(0)?),
-                invite: OperationId(row.get(1)?),
-                token: Hidden(row.get(2)?),
-                sent: row.get(3)?,
-            })
-        })
+        let rows =
+            self.all("SELECT space, invite, sent, token FROM claim ORDER BY space, invite", [], |row| {
+                let (space, invite) = (LogId(row.get(0)?), OperationId(row.get(1)?));
+                Ok((space, invite, row.get(2)?, row.get::<_, Vec<u8>>(3)?))
+            })?;
+        let unseal = |(space, invite, sent, stored): (LogId, OperationId, u32, Vec<u8>)| {
+            let token = self.unseal_array(Column::ClaimToken, &claim_key(&space, &invite), stored)?;
+            Ok(ClaimRow { space, invite, token: Hidden(*token), sent })
+        };
+        rows.into_iter().map(unseal).collect()
     }
 
     /// The logs in which this device said with which keys it is written to, and until when that is good.
@@ -129,11 +133,12 @@ impl Tx<'_> {
         seed: &[u8; 32],
         expires: Millis,
     ) -> Result<(), StoreError> {
+        let sealed = self.seal(Column::PeerInbox, &device.0, seed)?;
         self.run(
             "INSERT INTO peer_inbox (device, seed, expires_ms) VALUES (?1, ?2, ?3)
              ON CONFLICT (device) DO UPDATE SET seed = excluded.seed, expires_ms = excluded.expires_ms
              WHERE excluded.expires_ms > peer_inbox.expires_ms",
-            params![device.0, seed, int(expires.0)],
+            params![device.0, sealed, int(expires.0)],
         )
         .map(drop)
     }
@@ -156,10 +161,11 @@ impl Tx<'_> {
         token: &Hidden,
         now: Millis,
     ) -> Result<(), StoreError> {
+        let sealed = self.seal(Column::ClaimToken, &claim_key(space, invite), &token.0)?;
         self.run(
             "INSERT INTO claim (space, invite, token, made_ms, sent) VALUES (?1, ?2, ?3, ?4, 0)
              ON CONFLICT DO NOTHING",
-            params![space.0, invite.0, token.0, int(now.0)],
+            params![space.0, invite.0, sealed, int(now.0)],
         )
         .map(drop)
     }
@@ -177,4 +183,9 @@ impl Tx<'_> {
     pub(crate) fn remove_claims(&self, space: &LogId) -> Result<(), StoreError> {
         self.run("DELETE FROM claim WHERE space = ?1", [space.0]).map(drop)
     }
+}
+
+/// The key of a claim's row.
+fn claim_key(space: &LogId, invite: &OperationId) -> Vec<u8> {
+    [space.0, invite.0].concat()
 }

@@ -45,6 +45,9 @@ pub(super) enum Column {
     PastKey,
     DeviceSecrets,
     OwnTopic,
+    ClaimToken,
+    DirectShare,
+    PeerInbox,
     /// These three hold bodies, of which only some are secret.
     OperationBody,
     PendingBody,
@@ -53,30 +56,30 @@ pub(super) enum Column {
     Mark,
 }
 
-/// Bodies that hold secrets, by the four kinds that hand over keys: `a? 00 6? kind`, as CBOR has it, or sealed.
+/// Bodies that hand over keys (see [`holds_secrets`]), or are sealed.
 macro_rules! secret_body {
-    ($column:literal) => {
+    ($select:literal, $column:literal) => {
         concat!(
-            "(substr(",
+            $select,
+            " AND (substr(",
             $column,
             ", 1, 1) = x'01' OR substr(",
             $column,
-            ", 2, 13) = x'006b726f6f6d2e637265617465'",
-            " OR substr(",
+            ", 4, 8) = CAST('key.past' AS BLOB) OR substr(",
             $column,
-            ", 2, 15) = x'006d696e766974652e637265617465'",
-            " OR substr(",
+            ", 4, 9) = CAST('own.topic' AS BLOB) OR substr(",
             $column,
-            ", 2, 10) = x'00686b65792e70617374'",
-            " OR substr(",
+            ", 4, 11) = CAST('room.create' AS BLOB) OR substr(",
             $column,
-            ", 2, 11) = x'00696f776e2e746f706963')"
+            ", 4, 13) IN (CAST('invite.create' AS BLOB), CAST('direct.accept' AS BLOB)) OR substr(",
+            $column,
+            ", 4, 14) = CAST('direct.request' AS BLOB))"
         )
     };
 }
 
 impl Column {
-    const SECRET: [Self; 10] = [
+    const SECRET: [Self; 13] = [
         Self::Ticket,
         Self::ReadKey,
         Self::RotationTicket,
@@ -84,6 +87,9 @@ impl Column {
         Self::PastKey,
         Self::DeviceSecrets,
         Self::OwnTopic,
+        Self::ClaimToken,
+        Self::DirectShare,
+        Self::PeerInbox,
         Self::OperationBody,
         Self::PendingBody,
         Self::ForkBody,
@@ -98,6 +104,9 @@ impl Column {
             Self::PastKey => "key_past.secret",
             Self::DeviceSecrets => "setting.device-secrets",
             Self::OwnTopic => "setting.own-topic",
+            Self::ClaimToken => "claim.token",
+            Self::DirectShare => "direct_thread.share",
+            Self::PeerInbox => "peer_inbox.seed",
             Self::OperationBody => "operations.body",
             Self::PendingBody => "pending.bytes",
             Self::ForkBody => "fork_proof.second_body",
@@ -115,24 +124,19 @@ impl Column {
             Self::PastKey => "SELECT operation, x'', secret FROM key_past",
             Self::DeviceSecrets => "SELECT x'', x'', value FROM setting WHERE name = 'device-secrets'",
             Self::OwnTopic => "SELECT x'', x'', value FROM setting WHERE name = 'own-topic'",
+            Self::ClaimToken => "SELECT space, invite, token FROM claim",
+            Self::DirectShare => "SELECT thread, x'', share FROM direct_thread WHERE share IS NOT NULL",
+            Self::PeerInbox => "SELECT device, x'', seed FROM peer_inbox",
             Self::OperationBody => {
-                concat!(
-                    "SELECT hash, x'', body FROM operations WHERE body IS NOT NULL AND ",
-                    secret_body!("body")
-                )
+                secret_body!("SELECT hash, x'', body FROM operations WHERE body IS NOT NULL", "body")
             }
             Self::PendingBody => {
-                concat!(
-                    "SELECT hash, x'', bytes FROM pending WHERE author IS NOT NULL AND ",
-                    secret_body!("bytes")
-                )
+                secret_body!("SELECT hash, x'', bytes FROM pending WHERE author IS NOT NULL", "bytes")
             }
-            Self::ForkBody => {
-                concat!(
-                    "SELECT second_hash, x'', second_body FROM fork_proof WHERE second_body IS NOT NULL AND ",
-                    secret_body!("second_body")
-                )
-            }
+            Self::ForkBody => secret_body!(
+                "SELECT second_hash, x'', second_body FROM fork_proof WHERE second_body IS NOT NULL",
+                "second_body"
+            ),
             Self::Mark => "SELECT x'', x'', value FROM setting WHERE name = 'sealed'",
         }
     }
@@ -146,6 +150,9 @@ impl Column {
             Self::PastKey => "UPDATE key_past SET secret = ?3 WHERE operation = ?1 AND ?2 = x''",
             Self::DeviceSecrets => "UPDATE setting SET value = ?3 WHERE name = 'device-secrets' AND ?1 = ?2",
             Self::OwnTopic => "UPDATE setting SET value = ?3 WHERE name = 'own-topic' AND ?1 = ?2",
+            Self::ClaimToken => "UPDATE claim SET token = ?3 WHERE space = ?1 AND invite = ?2",
+            Self::DirectShare => "UPDATE direct_thread SET share = ?3 WHERE thread = ?1 AND ?2 = x''",
+            Self::PeerInbox => "UPDATE peer_inbox SET seed = ?3 WHERE device = ?1 AND ?2 = x''",
             Self::OperationBody => {
                 "UPDATE operations SET body = ?3
                  WHERE substr(hash, 1, 8) = substr(?1, 1, 8) AND hash = ?1 AND ?2 = x''"
@@ -160,7 +167,8 @@ impl Column {
 }
 
 /// The kinds whose bodies hand over keys.
-const SECRET_KINDS: [&str; 4] = ["room.create", "invite.create", "key.past", "own.topic"];
+const SECRET_KINDS: [&str; 6] =
+    ["room.create", "invite.create", "key.past", "own.topic", "direct.request", "direct.accept"];
 
 /// Whether a body hands over keys: by its kind, which stands at one place in deterministic CBOR.
 fn holds_secrets(body: &[u8]) -> bool {
@@ -248,6 +256,18 @@ impl Db {
         stored: impl Into<Zeroizing<Vec<u8>>>,
     ) -> Result<Zeroizing<Vec<u8>>, StoreError> {
         self.unseal_in(&self.vault, column, row, stored.into())
+    }
+
+    /// A stored secret of 32 bytes.
+    pub(super) fn unseal_array(
+        &self,
+        column: Column,
+        row: &[u8],
+        stored: Vec<u8>,
+    ) -> Result<Zeroizing<[u8; 32]>, StoreError> {
+        let value = self.unseal(column, row, stored)?;
+        let array = <[u8; 32]>::try_from(&value[..]).map(Zeroizing::new);
+        array.map_err(|_| self.damaged("a secret has no 32 bytes"))
     }
 
     /// A body as it is to be stored in the row of an operation.

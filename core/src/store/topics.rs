@@ -161,9 +161,7 @@ impl Db {
             row.get::<_, Option<Vec<u8>>>(0)
         })?;
         let Some(stored) = key.flatten() else { return Ok(None) };
-        let key = self.unseal(Column::ReadKey, &topic.0, stored)?;
-        let key = key.as_slice().try_into().map_err(|_| self.damaged("a read key has no 32 bytes"))?;
-        Ok(Some(Zeroizing::new(key)))
+        self.unseal_array(Column::ReadKey, &topic.0, stored).map(Some)
     }
 
     /// A value kept under a name.

@@ -8,14 +8,15 @@ use crate::crypto::{DeviceSecrets, GroupCrypto, TwoParty};
 use crate::engine::ingest::publish_local;
 use crate::engine::ingest::tests_support::{LOG, ticket};
 use crate::entropy::SeededEntropy;
-use crate::identity::{LogId, Millis, OperationId};
+use crate::identity::{Author, LogId, Millis, OperationId, ThreadId};
 use crate::ops::{
     Action, Body, Content, DeviceKey, EpochKeys, Hidden, InviteTerms, Level, OwnDevices, RoomKeys, RoomText,
     Ticket, TicketBytes, VerifiedOperation, create,
 };
 use crate::projector::Place;
 use crate::store::{
-    Durability, ForkProof, NewOperation, Receipt, Store, StoreError, StoreKey, StoreOptions, beside,
+    Durability, ForkProof, NewOperation, Receipt, Store, StoreError, StoreKey, StoreOptions, ThreadRow,
+    ThreadState, beside,
 };
 use crate::topic::{Generation, Seq};
 
@@ -167,12 +168,15 @@ fn bodies() -> Vec<(Content, Option<Vec<u8>>)> {
     let keys = RoomKeys { write, secret };
     let terms = InviteTerms { token, level: Level::Write, expires: None, once: true };
     let own = OwnDevices::Topic { ticket: TicketBytes([0xd5; TicketBytes::LEN]) };
+    let ((ask, request), (answer, accept)) = (hidden(0xd6), hidden(0xd7));
     let text = "room.create invite.create key.past own.topic".to_owned();
     vec![
         (action(Action::RoomCreate { nonce: [7; 32], about, keys }), room),
         (action(Action::InviteCreate(terms)), invite),
         (Content::EpochKeys(Box::new(EpochKeys::Past { epoch: 0, write: [8; 32], secret: past })), epoch),
         (Content::OwnDevices(Box::new(own)), Some(vec![0xd5; 101])),
+        (Content::DirectRequest { share: ask, text: None }, request),
+        (Content::DirectAccept { thread: ThreadId([6; 32]), share: answer }, accept),
         (Content::MessageSend { text, reply: None, mentions: Vec::new() }, None),
     ]
 }
@@ -240,7 +244,7 @@ fn bodies_that_hand_over_keys_are_sealed_wherever_they_wait() {
         // Text that names the kinds is no secret: it stays as it was.
         let raw = Connection::open(path).unwrap();
         let marked = "SELECT count(*) FROM operations WHERE substr(body, 1, 1) = x'01'";
-        assert_eq!(raw.query_row(marked, [], |row| row.get::<_, i64>(0)).unwrap(), 4);
+        assert_eq!(raw.query_row(marked, [], |row| row.get::<_, i64>(0)).unwrap(), 6);
         raw.close().unwrap();
         // An export holds them as they were.
         let copy = path.with_extension("copy");
@@ -289,6 +293,46 @@ fn what_reads_past_epochs_and_the_topic_of_ones_devices_are_sealed() {
     let store = open(&path);
     assert!(matches!(store.own_topic(), Err(StoreError::KeyMissing { .. })));
     assert!(matches!(store.past_keys(&LOG, 3), Err(StoreError::KeyMissing { .. })));
+}
+
+#[test]
+fn what_inboxes_and_direct_threads_keep_secret_is_sealed() {
+    let folder = tempfile::tempdir().unwrap();
+    let (before, after) = (folder.path().join("before.db"), folder.path().join("after.db"));
+    let needles: Vec<Vec<u8>> = (0xe1..=0xe3).map(|byte| vec![byte; 32]).collect();
+    let (peer, thread, invite) = (Author([1; 32]), ThreadId([2; 32]), OperationId([3; 32]));
+    let row = ThreadRow {
+        thread,
+        peer,
+        state: ThreadState::Asked,
+        text: None,
+        log: None,
+        topic: None,
+        made: Millis(1),
+        share: Some(Hidden([0xe1; 32])),
+    };
+    let fill = |store: &mut Store| {
+        let tx = store.begin(Durability::Full).unwrap();
+        tx.put_thread(&row).unwrap();
+        tx.put_claim(&LOG, &invite, &Hidden([0xe2; 32]), Millis(1)).unwrap();
+        tx.put_peer_inbox(&peer, &[0xe3; 32], Millis(9)).unwrap();
+        tx.commit().unwrap();
+    };
+    let mut filled = open(&before);
+    fill(&mut filled);
+    assert_eq!(found(&before, &needles), 3, "the search finds what is there");
+    filled.unlock(&key(1)).unwrap();
+    let mut sealed = open(&after);
+    sealed.unlock(&key(1)).unwrap();
+    fill(&mut sealed);
+    for (path, store) in [(&before, filled), (&after, sealed)] {
+        assert_eq!(found(path, &needles), 0, "{path:?}");
+        assert_eq!(store.direct_thread(&thread).unwrap(), Some(row.clone()));
+        assert_eq!(store.direct_threads().unwrap(), [row.clone()]);
+        assert_eq!(store.claims().unwrap()[0].token, Hidden([0xe2; 32]));
+        assert_eq!(store.peer_inbox(&peer).unwrap().unwrap()[..], [0xe3; 32]);
+        store.close().unwrap();
+    }
 }
 
 /// What is sealed is one transaction: wherever the log is cut, the database is as it was before or as it is after.
