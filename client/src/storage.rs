@@ -51,18 +51,22 @@ impl Client {
     }
 
     /// Closes the client and removes everything: the device's key and the person's words from the keystore, then the
-    /// database. Should it fail in the middle, call it again.
+    /// database, then its key. Should it fail in the middle, call it again.
     pub async fn wipe(&self) -> Result<(), ClientError> {
         // Whatever stopped it before does not keep it from going.
         drop(self.close().await);
         let (path, device) = (self.shared.path.clone(), self.shared.device.clone());
         let remove = move || {
-            if let DeviceSource::KeyStore(keystore) = &device {
-                [DEVICE_ITEM, IDENTITY_ITEM, PUSH_ITEM, DATABASE_ITEM]
-                    .iter()
-                    .try_for_each(|item| keystore.delete(item))?;
-            }
-            SUFFIXES.iter().try_for_each(|suffix| remove_file(&path, suffix))
+            let forget = |items: &[&str]| match &device {
+                DeviceSource::KeyStore(keystore) => items.iter().try_for_each(|item| keystore.delete(item)),
+                DeviceSource::Key(_) => Ok(()),
+            };
+            let (lock, files) = SUFFIXES.split_last().unzip();
+            forget(&[DEVICE_ITEM, IDENTITY_ITEM, PUSH_ITEM])?;
+            files.into_iter().flatten().try_for_each(|suffix| remove_file(&path, suffix))?;
+            // After the database: one that is there while its key is not opens for nobody, and nobody could go on here.
+            forget(&[DATABASE_ITEM])?;
+            lock.map_or(Ok(()), |suffix| remove_file(&path, suffix))
         };
         tokio::task::spawn_blocking(remove).await.unwrap_or(Err(ClientError::QueryPanicked))
     }

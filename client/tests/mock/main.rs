@@ -13,6 +13,7 @@ mod options;
 mod pairing;
 mod records;
 mod relays;
+mod sealed;
 mod server;
 mod signals;
 mod storage;

@@ -2,17 +2,15 @@
 
 use std::path::Path;
 use std::process::Command;
-use std::sync::Arc;
 use std::time::Duration;
 
-use delta_client::{Client, Config, KeyStore};
+use delta_client::{Client, Config};
 use delta_core::store::{Store, StoreOptions};
 use delta_core::sync::session::Connection;
 use tokio::net::TcpListener;
 
 use crate::device::{Device, message, ticket};
 use crate::net::Net;
-use crate::pairing::Memory;
 
 /// Longer than any test takes.
 const AMPLE: Duration = Duration::from_secs(60);
@@ -262,38 +260,4 @@ async fn a_database_that_vanished_meanwhile_is_an_error_and_not_a_new_one() {
     a.client.publish(a.topic, message("again")).await.unwrap();
     a.client.close().await.unwrap();
     Client::open(Config::new(here, [1; 32])).await.unwrap().close().await.unwrap();
-}
-
-#[tokio::test]
-async fn secrets_that_are_sealed_open_again_after_a_resume_and_stand_nowhere_in_the_files() {
-    let folder = tempfile::tempdir().unwrap();
-    let database = folder.path().join("device.db");
-    let keystore = Arc::new(Memory::default());
-    let config = || Config::with_keystore(&database, Arc::clone(&keystore) as Arc<dyn KeyStore>);
-    let client = Client::open(config()).await.unwrap();
-    let ticket = ticket(1);
-    let topic = client.open_topic(&ticket).await.unwrap();
-    client.suspend().await.unwrap();
-    client.resume().await.unwrap();
-    client.publish(topic, message("one")).await.unwrap();
-    let topics = client.read(|reader| reader.topics()).await.unwrap();
-    assert_eq!(topics[0].ticket.to_string(), ticket.to_string());
-    client.close().await.unwrap();
-    // A ticket ends with the topic's secret.
-    let text = ticket.to_string();
-    let end = &text.as_bytes()[text.len() - 40..];
-    for file in [database.clone(), beside(&database, "-wal"), beside(&database, ".lock")] {
-        let bytes = std::fs::read(file).unwrap_or_default();
-        assert!(!bytes.windows(end.len()).any(|window| window == end));
-    }
-    // Without the keystore it opens for nobody; with it, it does.
-    for other in
-        [Config::new(&database, [1; 32]), Config::with_keystore(&database, Arc::new(Memory::default()))]
-    {
-        assert_eq!(Client::open(other).await.unwrap_err().code(), "database_sealed");
-    }
-    let client = Client::open(config()).await.unwrap();
-    assert!(!client.renewed());
-    assert_eq!(client.topic_of(ticket.log()).await.unwrap(), topic);
-    client.close().await.unwrap();
 }

@@ -64,15 +64,23 @@ pub enum StoreError {
         /// The lock file that remembers how many there were.
         lock: PathBuf,
     },
-    /// The database's secrets are sealed, and its key was not given: it is in the keystore of the device that made the
-    /// database. Open it there, or import an export.
-    #[error("{}: the database is sealed with a key that this device's keystore does not have", path.display())]
+    /// The database's secrets are sealed, and its key was not given: it is in the keystore the database was made with. Open
+    /// it with that one; where it is gone, import an export or pair the device anew. Nothing was changed.
+    #[error(
+        "{}: the database is sealed with a key that this keystore does not have; open it with the keystore it was made \
+         with, or import an export or pair this device anew",
+        path.display()
+    )]
     KeyMissing {
         /// The database.
         path: PathBuf,
     },
     /// The database's secrets are sealed with another key. Nothing was changed.
-    #[error("{}: the database is sealed with another key than the keystore's", path.display())]
+    #[error(
+        "{}: the database is sealed with another key than this keystore's; open it with the keystore it was made with, \
+         or import an export or pair this device anew",
+        path.display()
+    )]
     WrongKey {
         /// The database.
         path: PathBuf,

@@ -165,6 +165,7 @@ impl Db {
                 Ok((row.get::<_, Vec<u8>>(0)?, row.get::<_, Vec<u8>>(1)?))
             })?;
         let Some((header, body)) = stored else { return Ok(None) };
+        let body = self.unseal(Column::DeviceBundle, &device.0, body)?;
         let operation = VerifiedOperation::from_store(&header, &body).ok();
         let bundle = operation.as_ref().and_then(DeviceBundle::of);
         bundle.map(Some).ok_or_else(|| self.damaged("a key bundle does not parse"))
@@ -309,18 +310,14 @@ impl Tx<'_> {
         now: Millis,
     ) -> Result<(), StoreError> {
         let longest = now.plus(MAX_BUNDLE_LIFETIME_MS);
+        // It says where the device is written to.
+        let body = self.seal(Column::DeviceBundle, &operation.author().0, operation.body_bytes())?;
         self.run(
             "INSERT INTO device_bundle (device, expires_ms, header, body) VALUES (?1, ?2, ?3, ?4)
              ON CONFLICT (device) DO UPDATE SET expires_ms = excluded.expires_ms, header = excluded.header,
                  body = excluded.body WHERE device_bundle.expires_ms > ?5
                  OR (excluded.expires_ms > device_bundle.expires_ms AND excluded.expires_ms <= ?5)",
-            params![
-                operation.author().0,
-                int(expires.0),
-                operation.header(),
-                operation.body_bytes(),
-                int(longest.0)
-            ],
+            params![operation.author().0, int(expires.0), operation.header(), body, int(longest.0)],
         )
         .map(drop)
     }

@@ -3,6 +3,7 @@
 mod files;
 mod plans;
 mod rows;
+mod sealing;
 mod secrets;
 mod storage;
 mod traits;

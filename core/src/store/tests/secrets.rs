@@ -10,8 +10,8 @@ use crate::engine::ingest::tests_support::{LOG, ticket};
 use crate::entropy::SeededEntropy;
 use crate::identity::{Author, LogId, Millis, OperationId, ThreadId};
 use crate::ops::{
-    Action, Body, Content, DeviceKey, EpochKeys, Hidden, InviteTerms, Level, OwnDevices, RoomKeys, RoomText,
-    Ticket, TicketBytes, VerifiedOperation, create,
+    Action, Body, Content, DeviceKey, EpochKeys, Hidden, InviteTerms, KeyBundle, Level, OwnDevices, RoomKeys,
+    RoomText, Ticket, TicketBytes, VerifiedOperation, create,
 };
 use crate::projector::Place;
 use crate::store::{
@@ -20,11 +20,11 @@ use crate::store::{
 };
 use crate::topic::{Generation, Seq};
 
-fn open(path: &Path) -> Store {
+pub(super) fn open(path: &Path) -> Store {
     Store::open(path, StoreOptions::default()).unwrap()
 }
 
-fn key(byte: u8) -> StoreKey {
+pub(super) fn key(byte: u8) -> StoreKey {
     StoreKey::new([byte; 32])
 }
 
@@ -34,7 +34,7 @@ fn secrets() -> (Ticket, DeviceSecrets, Vec<Vec<u8>>) {
     let ticket = ticket(0);
     let text = ticket.to_string();
     // The ticket's end is its secret; the device's secrets hold several, in pieces of 16 bytes.
-    let mut needles = vec![text[text.len() - 40..].as_bytes().to_vec(), vec![0xab; 32]];
+    let mut needles = vec![text.as_bytes()[text.len() - 40..].to_vec(), vec![0xab; 32]];
     needles.extend(device.to_bytes().unwrap()[1..].chunks_exact(16).map(<[u8]>::to_vec));
     (ticket, device, needles)
 }
@@ -48,7 +48,7 @@ fn write(store: &mut Store, ticket: &Ticket, device: &DeviceSecrets) {
 }
 
 /// Which of the needles some file of the database holds.
-fn found(path: &Path, needles: &[Vec<u8>]) -> usize {
+pub(super) fn found(path: &Path, needles: &[Vec<u8>]) -> usize {
     let files = [path.to_path_buf(), beside(path, "-wal"), beside(path, "-shm"), beside(path, ".lock")];
     let bytes: Vec<Vec<u8>> = files.iter().map(|file| std::fs::read(file).unwrap_or_default()).collect();
     let holds = |needle: &&Vec<u8>| {
@@ -169,6 +169,13 @@ fn bodies() -> Vec<(Content, Option<Vec<u8>>)> {
     let terms = InviteTerms { token, level: Level::Write, expires: None, once: true };
     let own = OwnDevices::Topic { ticket: TicketBytes([0xd5; TicketBytes::LEN]) };
     let ((ask, request), (answer, accept)) = (hidden(0xd6), hidden(0xd7));
+    let bundle = KeyBundle {
+        identity: [1; 32],
+        prekey: [2; 32],
+        signature: [3; 64],
+        expires: Millis(9),
+        inbox: Some([0xd8; 32]),
+    };
     let text = "room.create invite.create key.past own.topic".to_owned();
     vec![
         (action(Action::RoomCreate { nonce: [7; 32], about, keys }), room),
@@ -177,6 +184,7 @@ fn bodies() -> Vec<(Content, Option<Vec<u8>>)> {
         (Content::OwnDevices(Box::new(own)), Some(vec![0xd5; 101])),
         (Content::DirectRequest { share: ask, text: None }, request),
         (Content::DirectAccept { thread: ThreadId([6; 32]), share: answer }, accept),
+        (Content::DeviceBundle(bundle), Some(vec![0xd8; 32])),
         (Content::MessageSend { text, reply: None, mentions: Vec::new() }, None),
     ]
 }
@@ -210,6 +218,9 @@ fn bodies_that_hand_over_keys_are_sealed_wherever_they_wait() {
             tx.await_predecessor(&receipt, &NewOperation::from(operation)).unwrap();
         }
         tx.put_fork_proof(&other.author(), &LOG, &proof(&waiting[0])).unwrap();
+        for operation in own.iter().filter(|it| matches!(it.body().content, Content::DeviceBundle(_))) {
+            tx.put_device_bundle(operation, Millis(9), Millis(1)).unwrap();
+        }
         tx.commit().unwrap();
     };
     let (before, after) = (folder.path().join("before.db"), folder.path().join("after.db"));
@@ -238,13 +249,14 @@ fn bodies_that_hand_over_keys_are_sealed_wherever_they_wait() {
             assert_eq!(row.body, operation.body_bytes());
         }
         assert_eq!(store.fork_proof(&other.author(), &LOG).unwrap(), Some(proof(&waiting[0])));
+        assert_eq!(store.device_bundle(&mine.author()).unwrap().unwrap().bundle().inbox, Some([0xd8; 32]));
         let tx = store.begin(Durability::Full).unwrap();
         tx.rebuild().unwrap();
         tx.commit().unwrap();
         // Text that names the kinds is no secret: it stays as it was.
         let raw = Connection::open(path).unwrap();
         let marked = "SELECT count(*) FROM operations WHERE substr(body, 1, 1) = x'01'";
-        assert_eq!(raw.query_row(marked, [], |row| row.get::<_, i64>(0)).unwrap(), 6);
+        assert_eq!(raw.query_row(marked, [], |row| row.get::<_, i64>(0)).unwrap(), 7);
         raw.close().unwrap();
         // An export holds them as they were.
         let copy = path.with_extension("copy");
@@ -328,7 +340,7 @@ fn what_inboxes_and_direct_threads_keep_secret_is_sealed() {
     for (path, store) in [(&before, filled), (&after, sealed)] {
         assert_eq!(found(path, &needles), 0, "{path:?}");
         assert_eq!(store.direct_thread(&thread).unwrap(), Some(row.clone()));
-        assert_eq!(store.direct_threads().unwrap(), [row.clone()]);
+        assert_eq!(store.direct_threads().unwrap(), std::slice::from_ref(&row));
         assert_eq!(store.claims().unwrap()[0].token, Hidden([0xe2; 32]));
         assert_eq!(store.peer_inbox(&peer).unwrap().unwrap()[..], [0xe3; 32]);
         store.close().unwrap();
