@@ -74,3 +74,4 @@ DELETE FROM two_party;
 
 -- Claims and requests come by inboxes. Those that stood in spaces' logs count no more.
 DELETE FROM request;
+ALTER TABLE request ADD COLUMN leaves INTEGER NOT NULL DEFAULT 0;  -- 1: a member wants to be one no more

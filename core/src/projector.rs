@@ -319,6 +319,7 @@ pub fn project<'a, R: Rows + ?Sized>(fact: &Fact<'a>, rows: &R) -> Result<Projec
         Content::Membership(_)
         | Content::InviteClaim { .. }
         | Content::JoinRequest { .. }
+        | Content::LeaveRequest { .. }
         | Content::ReadSet { .. }
         | Content::OwnDevices(_) => Ok(Projected::default()),
         Content::Unknown { .. } => Ok(Projected::skip(Skipped::Unknown)),

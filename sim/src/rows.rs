@@ -112,6 +112,7 @@ impl Rows {
             | Content::Membership(_)
             | Content::InviteClaim { .. }
             | Content::JoinRequest { .. }
+            | Content::LeaveRequest { .. }
             | Content::DirectRequest { .. }
             | Content::DirectAccept { .. }
             | Content::DirectRenew { .. }

@@ -79,7 +79,7 @@ impl State {
                 self.create_invite(tx, now, entropy, (space, level, expires, once), staged)
             }
             Command::AcceptInvite { invite } => self.accept_invite(tx, now, &invite, staged),
-            Command::Act { space, action } => self.act(tx, now, space, *action, staged),
+            Command::Act { space, action } => self.act_or_ask(tx, now, entropy, space, *action, staged),
             Command::SetRead { log, upto } => self.set_read(tx, now, log, &upto, staged),
             Command::PutValue { topic, at, value } => {
                 self.put_value(tx, now, self.current(topic), at, value, staged)

@@ -6,31 +6,39 @@
 
 use super::event::Event;
 use super::ingest::{self, Context, Ingested};
-use super::io::Output;
+use super::io::{Output, Reply};
 use super::jobs::Opened;
 use super::receive::News;
 use super::refusal::CommandError;
+use super::spaces::{cited, store_error};
 use super::state::State;
 use super::upkeep::store_only;
 use crate::entropy::Entropy;
 use crate::identity::{Author, EnvelopeHash, Identity, LogId, Millis, OperationId};
 use crate::limits::{MAX_CLAIM_RECIPIENTS, MAX_TOPICS};
-use crate::ops::{self, Body, Content, Hidden, Level, Ticket, VerifiedOperation, inbox_log, seal_inbox};
+use crate::ops::{
+    self, Action, Body, Content, EpochKeys, Hidden, Level, Ticket, VerifiedOperation, inbox_log, seal_inbox,
+};
 use crate::space::claim_mac;
-use crate::store::{ClaimRow, NewOutboxRow, Origin, OutboxRemoved, StoreError, Tx};
+use crate::store::{NewOutboxRow, Origin, OutboxRemoved, StoreError, Tx};
 use crate::topic::{Seq, TopicId, WriteKey};
 
+/// Rows of a topic's outbox among which one is looked for that leaves the space: a space's log has few.
+const LOOKED_ROWS: usize = 256;
+
 /// Whether something of this kind is kept when it comes by an inbox.
-const fn belongs_in_inbox(content: &Content) -> bool {
-    matches!(
-        content,
+fn belongs_in_inbox(content: &Content) -> bool {
+    match content {
         Content::DeviceBundle(_)
-            | Content::InviteClaim { .. }
-            | Content::JoinRequest { .. }
-            | Content::DirectRequest { .. }
-            | Content::DirectAccept { .. }
-            | Content::DirectRenew { .. }
-    )
+        | Content::InviteClaim { .. }
+        | Content::JoinRequest { .. }
+        | Content::LeaveRequest { .. }
+        | Content::DirectRequest { .. }
+        | Content::DirectAccept { .. }
+        | Content::DirectRenew { .. } => true,
+        Content::EpochKeys(keys) => matches!(**keys, EpochKeys::Hand(_)),
+        _ => false,
+    }
 }
 
 impl State {
@@ -59,7 +67,9 @@ impl State {
             };
             let auth_heads = match &content {
                 // What became of this person in the space is judged from there.
-                Content::InviteClaim { space, .. } => tx.look_at_space(*space, |graph| graph.cite(me))?,
+                Content::InviteClaim { space, .. } | Content::LeaveRequest { space } => {
+                    tx.look_at_space(*space, |graph| graph.cite(me))?
+                }
                 _ => Vec::new(),
             };
             let body = Body { content, sent_at: Some(now), observed: None, auth_heads };
@@ -203,6 +213,7 @@ impl State {
                 self.upkeep.claims = true;
                 Ok(())
             }
+            Content::EpochKeys(keys) => self.take_hand(tx, now, operation, keys),
             // Whoever asks is in the requests of the space now, which is looked at with the batch.
             _ => Ok(()),
         }
@@ -229,7 +240,8 @@ impl State {
                 continue;
             }
             let mut sent = 0;
-            for device in self.who_answers(tx, &claim)? {
+            for device in self.who_answers(tx, claim.space, Some(claim.invite))? {
+                store_only(self.tell_keys(tx, now, entropy, device))?;
                 let mac = claim_mac(&claim.token, claim.space, claim.invite, self.identity(), me);
                 let content = Content::InviteClaim { invite: claim.invite, mac, space: claim.space };
                 let done = self.send_to_inbox(tx, now, entropy, device, content);
@@ -240,13 +252,23 @@ impl State {
         Ok(())
     }
 
-    /// The devices a claim is sent to; none as long as no manager is known who can be written to.
-    fn who_answers(&self, tx: &Tx<'_>, claim: &ClaimRow) -> Result<Vec<Author>, StoreError> {
-        let known = tx.look_at_space(claim.space, |graph| {
-            // Before the invitation has its place in the graph, what is known of who manages is older than it.
-            let (state, made_by) = (graph.current()?, graph.author(claim.invite)?);
+    /// The devices that are asked for something in a space: those of whoever made an invitation, if it is about one, or,
+    /// when that one manages no more or cannot be written to, of other managers. None as long as no manager is known who
+    /// can be written to.
+    fn who_answers(
+        &self,
+        tx: &Tx<'_>,
+        space: LogId,
+        invite: Option<OperationId>,
+    ) -> Result<Vec<Author>, StoreError> {
+        let known = tx.look_at_space(space, |graph| {
+            let state = graph.current()?;
             let devices = graph.devices_in(&state);
-            let made_by = devices.get(&made_by).copied();
+            // Before the invitation has its place in the graph, what is known of who manages is older than it.
+            let made_by = match invite {
+                Some(invite) => devices.get(&graph.author(invite)?).copied(),
+                None => None,
+            };
             let manages = |who: &Identity| state.levels.get(who) == Some(&Level::Manage);
             Some((made_by, devices.into_iter().filter(|(_, who)| manages(who)).collect::<Vec<_>>()))
         })?;
@@ -265,6 +287,97 @@ impl State {
         let mut found: Vec<Author> = found.into_iter().map(|(device, _)| device).collect();
         found.truncate(MAX_CLAIM_RECIPIENTS);
         Ok(found)
+    }
+
+    /// Does something in a space. Who has no key to leave it with asks those who manage it to be removed.
+    pub(super) fn act_or_ask(
+        &mut self,
+        tx: &mut Tx<'_>,
+        now: Millis,
+        entropy: &mut dyn Entropy,
+        space: LogId,
+        action: Action,
+        staged: &mut Vec<Output>,
+    ) -> Result<Reply, CommandError> {
+        let leaves = matches!(action, Action::Leave);
+        match self.act(tx, now, space, action, staged) {
+            Err(CommandError::ReadOnly | CommandError::TopicClosed) if leaves => {
+                self.ask_to_leave(tx, now, entropy, space).map(Reply::Published)
+            }
+            done => done,
+        }
+    }
+
+    fn ask_to_leave(
+        &mut self,
+        tx: &mut Tx<'_>,
+        now: Millis,
+        entropy: &mut dyn Entropy,
+        space: LogId,
+    ) -> Result<OperationId, CommandError> {
+        cited(tx, self.author(), &space, &Content::Membership(Box::new(Action::Leave)))?;
+        let mut sent = None;
+        for device in self.who_answers(tx, space, None)? {
+            let request = self.send_to_inbox(tx, now, entropy, device, Content::LeaveRequest { space })?;
+            sent.get_or_insert(request);
+        }
+        sent.ok_or(CommandError::NotReachable)
+    }
+
+    /// Whose leaving waits in a topic that it may not write in any more asks for it.
+    pub(super) fn ask_for_leaves(
+        &mut self,
+        tx: &mut Tx<'_>,
+        now: Millis,
+        entropy: &mut dyn Entropy,
+    ) -> Result<(), StoreError> {
+        for space in std::mem::take(&mut self.upkeep.leaves) {
+            let may_write =
+                self.newest(&space).and_then(|id| self.topics.get(&id)?.keys.write_key()).is_some();
+            if !may_write && self.leaving_waits(tx, &space)? {
+                store_only(self.ask_to_leave(tx, now, entropy, space))?;
+            }
+        }
+        Ok(())
+    }
+
+    fn leaving_waits(&self, tx: &Tx<'_>, space: &LogId) -> Result<bool, StoreError> {
+        for id in self.by_log.topics(space) {
+            for row in tx.outbox_rows(id, None, LOOKED_ROWS)? {
+                let Some((_, body)) = tx.operation_bytes(&row.operation)? else { continue };
+                let content = Body::decode(&body).map(|body| body.content);
+                if matches!(content, Ok(Content::Membership(action)) if matches!(*action, Action::Leave)) {
+                    return Ok(true);
+                }
+            }
+        }
+        Ok(false)
+    }
+
+    /// Removes members that asked for it, having no key to leave with.
+    pub(super) fn answer_leaves(
+        &mut self,
+        tx: &mut Tx<'_>,
+        now: Millis,
+        space: LogId,
+        staged: &mut Vec<Output>,
+    ) -> Result<(), StoreError> {
+        let me = self.author();
+        for (id, author) in tx.leave_requests(&space)? {
+            let Some((_, body)) = tx.operation_bytes(&id)?.filter(|_| author != me) else { continue };
+            let knew = Body::decode(&body).map(|body| body.auth_heads).unwrap_or_default();
+            let member = tx.identity_of(&author)?;
+            let remove = Action::Remove { member };
+            let is_due = tx.look_at_space(space, |graph| {
+                graph.standing(author).level.is_some()
+                    && !graph.came_or_went_since(member, &knew)
+                    && graph.allows(me, &remove).is_ok()
+            })?;
+            if is_due {
+                store_error(self.act(tx, now, space, remove, staged))?;
+            }
+        }
+        Ok(())
     }
 
     /// The devices of a person that can be written to.

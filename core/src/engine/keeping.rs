@@ -449,7 +449,12 @@ impl State {
                 if !is_same(tx, space, &heads)? {
                     return Ok(());
                 }
-                match self.newest(&space).filter(|_| !keys.is_empty()) {
+                let sealed = !keys.is_empty();
+                let keys = self.hand_by_inbox(tx, now, entropy, space, keys)?;
+                if keys.is_empty() && sealed {
+                    return Ok(());
+                }
+                match self.newest(&space).filter(|_| sealed) {
                     Some(id) => {
                         let content = Content::EpochKeys(Box::new(EpochKeys::Hand(keys)));
                         self.publish(tx, now, id, content, staged).map(Some)

@@ -561,6 +561,7 @@ impl State {
         let Some(keys) = self.topics.get(&to).map(|topic| topic.keys.clone()) else { return Ok(()) };
         // A reader's rows wait where they are, should it ever be allowed to write.
         if keys.write_key().is_none() {
+            self.upkeep.leaves.insert(keys.log());
             return tx.outbox_park_topic(from, PARKED_CLOSED);
         }
         let (mut after, mut seen) = (None, BTreeSet::new());

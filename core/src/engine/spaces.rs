@@ -39,6 +39,7 @@ pub(super) fn cited(
         content,
         Content::InviteClaim { .. }
             | Content::JoinRequest { .. }
+            | Content::LeaveRequest { .. }
             | Content::DirectRequest { .. }
             | Content::DirectAccept { .. }
             | Content::DirectRenew { .. }
@@ -241,6 +242,7 @@ impl State {
                 self.tell_revocations(tx, now, space, staged)?;
                 self.open_rooms(tx, now, space, staged)?;
                 self.answer_claims(tx, now, space, staged)?;
+                self.answer_leaves(tx, now, space, staged)?;
                 self.judge_closes(tx, now, space, staged)?;
                 self.keeping.hurry(space, now);
             }

@@ -1,13 +1,15 @@
 //! What a device does by itself so that others can reach it: its key bundle is renewed, said wherever it was said before,
 //! and what has expired is forgotten.
 
+use std::collections::BTreeSet;
+
 use super::io::{Output, Reply};
 use super::refusal::CommandError;
 use super::spaces::random;
 use super::state::{State, Topic};
 use crate::crypto::{DeviceSecrets, GroupCrypto, PREKEY_GRACE_MS, PREKEY_LIFETIME_MS, TwoParty};
 use crate::entropy::Entropy;
-use crate::identity::{Author, Millis};
+use crate::identity::{Author, LogId, Millis};
 use crate::limits::{MAX_INBOXES, MAX_TOPICS};
 use crate::ops::{Content, KeyBundle, Ticket, inbox_log};
 use crate::store::{InboxRow, Store, StoreError, ThreadState, Tx};
@@ -27,6 +29,8 @@ pub(super) struct Upkeep {
     pub(super) bundles: bool,
     /// There may be a claim that can be sent now.
     pub(super) claims: bool,
+    /// Spaces where this device's leaving may wait in a topic that it may not write in.
+    pub(super) leaves: BTreeSet<LogId>,
 }
 
 impl State {
@@ -40,7 +44,9 @@ impl State {
             topic.known_as = *known_as.get_or_insert(row.topic);
         }
         let has_keys = store.device_secrets()?.is_some();
-        self.upkeep = Upkeep { check_at: has_keys.then_some(now), bundles: has_keys, claims: has_keys };
+        let leaves = store.spaces()?.into_iter().map(|row| row.space).collect();
+        self.upkeep =
+            Upkeep { check_at: has_keys.then_some(now), bundles: has_keys, claims: has_keys, leaves };
         Ok(())
     }
 
@@ -60,6 +66,9 @@ impl State {
         }
         if std::mem::take(&mut self.upkeep.claims) {
             self.send_claims(tx, now, entropy)?;
+        }
+        if !self.upkeep.leaves.is_empty() {
+            self.ask_for_leaves(tx, now, entropy)?;
         }
         Ok(())
     }

@@ -93,6 +93,11 @@ pub enum Content {
         /// The space's log id.
         space: LogId,
     },
+    /// `leave.request`, in a manager's inbox: a member that has no key to write with wants to be one no more.
+    LeaveRequest {
+        /// The space's log id.
+        space: LogId,
+    },
     /// `direct.request`, in an inbox: asks for a direct thread.
     DirectRequest {
         /// One half of the secret the thread's topic is derived from.
@@ -157,6 +162,7 @@ impl fmt::Debug for Content {
             | Self::DeviceBundle(_)
             | Self::EpochKeys(_)
             | Self::InviteClaim { .. }
+            | Self::LeaveRequest { .. }
             | Self::DirectAccept { .. }
             | Self::DirectRenew { .. }
             | Self::ReadSet { .. }
@@ -289,6 +295,7 @@ const ROOM_ROTATE: &str = "room.rotate";
 const DEVICE_BUNDLE: &str = "device.bundle";
 const INVITE_CLAIM: &str = "invite.claim";
 const MEMBER_REQUEST: &str = "member.request";
+const LEAVE_REQUEST: &str = "leave.request";
 const READ_SET: &str = "read.set";
 const DIRECT_REQUEST: &str = "direct.request";
 const DIRECT_ACCEPT: &str = "direct.accept";
@@ -310,6 +317,7 @@ impl Content {
             Self::Membership(action) => action.kind(),
             Self::InviteClaim { .. } => INVITE_CLAIM,
             Self::JoinRequest { .. } => MEMBER_REQUEST,
+            Self::LeaveRequest { .. } => LEAVE_REQUEST,
             Self::OwnDevices(said) => said.kind(),
             Self::ReadSet { .. } => READ_SET,
             Self::KeyValue(write) => write.kind(),
@@ -345,6 +353,7 @@ impl Content {
             Self::MessageDelete { .. }
             | Self::DeviceBundle(_)
             | Self::InviteClaim { .. }
+            | Self::LeaveRequest { .. }
             | Self::DirectAccept { .. }
             | Self::DirectRenew { .. }
             | Self::ReadSet { .. }
@@ -392,6 +401,7 @@ impl Content {
                 let text = text.iter().map(|text| (0, Value::from(text)));
                 text.chain([(1, Value::from(space.0))]).collect()
             }
+            Self::LeaveRequest { space } => vec![(0, Value::from(space.0))],
             Self::DirectRequest { share, text } => {
                 let text = text.iter().map(|text| (1, Value::from(text)));
                 [(0, Value::from(share.0))].into_iter().chain(text).collect()
@@ -427,6 +437,10 @@ impl Content {
             DEVICE_BUNDLE => (DEVICE_BUNDLE, KeyBundle::from_payload(&payload).map(Self::DeviceBundle)),
             INVITE_CLAIM => (INVITE_CLAIM, payload.invite_claim()),
             MEMBER_REQUEST => (MEMBER_REQUEST, payload.join_request()),
+            LEAVE_REQUEST => {
+                let space = payload.required(0, array).map(LogId);
+                (LEAVE_REQUEST, space.map(|space| Self::LeaveRequest { space }))
+            }
             DIRECT_REQUEST => (DIRECT_REQUEST, payload.direct_request()),
             DIRECT_ACCEPT => (DIRECT_ACCEPT, payload.direct_accept()),
             DIRECT_RENEW => (

@@ -272,7 +272,8 @@ impl Db {
     /// Who asks to be let in.
     pub fn requests(&self, space: &LogId) -> Result<Vec<RequestRow>, StoreError> {
         self.all(
-            "SELECT id, author, invite, mac, text FROM request WHERE space = ?1 ORDER BY id",
+            "SELECT id, author, invite, mac, text FROM request
+             WHERE space = ?1 AND leaves = 0 ORDER BY id",
             [space.0],
             |row| {
                 let invite = row.get::<_, Option<[u8; 32]>>(2)?.map(OperationId);
@@ -280,6 +281,15 @@ impl Db {
                 let (id, author) = (OperationId(row.get(0)?), Author(row.get(1)?));
                 Ok(RequestRow { id, author, claim: invite.zip(mac), text: row.get(4)? })
             },
+        )
+    }
+
+    /// Who asked, by inbox, to be a member no more: which operation, and whose.
+    pub fn leave_requests(&self, space: &LogId) -> Result<Vec<(OperationId, Author)>, StoreError> {
+        self.all(
+            "SELECT id, author FROM request WHERE space = ?1 AND leaves = 1 ORDER BY id",
+            [space.0],
+            |row| Ok((OperationId(row.get(0)?), Author(row.get(1)?))),
         )
     }
 

@@ -220,16 +220,18 @@ impl Tx<'_> {
         let (space, invite, mac, text) = match &body.content {
             Content::InviteClaim { invite, mac, space } => (*space, Some(invite.0), Some(*mac), None),
             Content::JoinRequest { text, space } => (*space, None, None, text.as_deref()),
+            Content::LeaveRequest { space } => (*space, None, None, None),
             _ => return Ok(None),
         };
+        let leaves = matches!(body.content, Content::LeaveRequest { .. });
         let Some(device) = self.device.get() else { return Ok(None) };
         if fact.author != device && fact.log != inbox_log(&fact.author, &device) {
             return Ok(None);
         }
         self.run(
-            "INSERT INTO request (space, id, author, invite, mac, text) VALUES (?1, ?2, ?3, ?4, ?5, ?6)
-             ON CONFLICT DO NOTHING",
-            params![space.0, fact.id.0, fact.author.0, invite, mac, text],
+            "INSERT INTO request (space, id, author, invite, mac, text, leaves)
+             VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7) ON CONFLICT DO NOTHING",
+            params![space.0, fact.id.0, fact.author.0, invite, mac, text, leaves],
         )?;
         Ok(Some(space))
     }

@@ -1,5 +1,6 @@
 //! A manager's device hands keys to devices that lack them.
 
+use super::super::upkeep::store_only;
 use super::*;
 use crate::crypto::DeviceBundle;
 
@@ -59,8 +60,8 @@ impl State {
         let holders = tx.holders(&log, epoch, &id)?;
         for (device, access) in &look.devices {
             let held = holders.held.get(device);
-            // Who cannot read the space does not read what is handed there either.
-            let elsewhere = log == look.space && held.is_none();
+            // Who cannot read the space does not read what is handed there either: that goes by inbox.
+            let elsewhere = log == look.space && held.is_none() && tx.peer_inbox(device)?.is_none();
             let may = *access == Access::Read || ticket.can_write();
             if *device == self.author()
                 || held >= Some(access)
@@ -143,6 +144,58 @@ impl State {
             true => offer(tx, now, &device, *access, &ticket, lacking),
             false => Ok(()),
         }
+    }
+
+    /// Hands keys of the space's own log to devices that read nothing of it where it lives: by inbox. Gives the others,
+    /// which are handed in the log.
+    pub(super) fn hand_by_inbox(
+        &mut self,
+        tx: &mut Tx<'_>,
+        now: Millis,
+        entropy: &mut dyn Entropy,
+        space: LogId,
+        keys: Vec<HandedKey>,
+    ) -> Result<Vec<HandedKey>, StoreError> {
+        let mut rest = Vec::new();
+        for key in keys {
+            let HandedKey { log, epoch, topic, device, write, .. } = key;
+            if log != space || tx.holders(&log, epoch, &topic)?.held.contains_key(&device) {
+                rest.push(key);
+                continue;
+            }
+            let content = Content::EpochKeys(Box::new(EpochKeys::Hand(vec![key])));
+            if let Some(operation) = store_only(self.send_to_inbox(tx, now, entropy, device, content))? {
+                let access = if write { Access::Write } else { Access::Read };
+                tx.put_handed(&log, &device, &Handed { epoch, topic, operation, access })?;
+            }
+        }
+        Ok(rest)
+    }
+
+    /// Takes note of a key of a space's own log that one of its managers hands to this device by inbox.
+    pub(in super::super) fn take_hand(
+        &mut self,
+        tx: &Tx<'_>,
+        now: Millis,
+        operation: &VerifiedOperation,
+        keys: &EpochKeys,
+    ) -> Result<(), StoreError> {
+        let EpochKeys::Hand(keys) = keys else { return Ok(()) };
+        let (me, author) = (self.author(), operation.author());
+        for HandedKey { log, epoch, topic, device, write, .. } in keys {
+            let is_space = tx.belongs(log)?.is_some_and(|belongs| belongs.space == *log);
+            if !is_space || *device != me {
+                continue;
+            }
+            let standing = tx.look_at_space(*log, |graph| graph.standing(author))?;
+            if standing.may_manage() && standing.may_write() {
+                let access = if *write { Access::Write } else { Access::Read };
+                let handed = Handed { epoch: *epoch, topic: *topic, operation: operation.id(), access };
+                tx.put_handed(log, &me, &handed)?;
+                self.keeping.hurry(*log, now);
+            }
+        }
+        Ok(())
     }
 
     /// Notes to whom the rotation that closed a topic handed the next epoch.
