@@ -36,7 +36,7 @@ fn belongs_in_inbox(content: &Content) -> bool {
         | Content::DirectRequest { .. }
         | Content::DirectAccept { .. }
         | Content::DirectRenew { .. } => true,
-        Content::EpochKeys(keys) => matches!(**keys, EpochKeys::Hand(_)),
+        Content::EpochKeys(keys) => !matches!(**keys, EpochKeys::Past { .. }),
         _ => false,
     }
 }
@@ -213,7 +213,7 @@ impl State {
                 self.upkeep.claims = true;
                 Ok(())
             }
-            Content::EpochKeys(keys) => self.take_hand(tx, now, operation, keys),
+            Content::EpochKeys(keys) => self.take_keys_by_inbox(tx, now, operation, keys),
             // Whoever asks is in the requests of the space now, which is looked at with the batch.
             _ => Ok(()),
         }
@@ -322,6 +322,40 @@ impl State {
             sent.get_or_insert(request);
         }
         sent.ok_or(CommandError::NotReachable)
+    }
+
+    /// Asks managers of a space for something, where this device cannot ask in its log. Whether anybody was asked.
+    pub(super) fn ask_by_inbox(
+        &mut self,
+        tx: &mut Tx<'_>,
+        now: Millis,
+        entropy: &mut dyn Entropy,
+        space: LogId,
+        ask: &Content,
+    ) -> Result<bool, StoreError> {
+        let mut asked = false;
+        for device in self.who_answers(tx, space, None)? {
+            asked |= store_only(self.send_to_inbox(tx, now, entropy, device, ask.clone()))?.is_some();
+        }
+        Ok(asked)
+    }
+
+    /// Tells managers of a space where this device cannot say it with which keys it is handed others.
+    pub(super) fn tell_managers_keys(
+        &mut self,
+        tx: &mut Tx<'_>,
+        now: Millis,
+        entropy: &mut dyn Entropy,
+        space: LogId,
+    ) -> Result<(), StoreError> {
+        let me = self.author();
+        if tx.look_at_space(space, |graph| graph.standing(me))?.level.is_none() {
+            return Ok(());
+        }
+        for device in self.who_answers(tx, space, None)? {
+            store_only(self.tell_keys(tx, now, entropy, device))?;
+        }
+        Ok(())
     }
 
     /// Whose leaving waits in a topic that it may not write in any more asks for it.

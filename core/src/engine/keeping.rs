@@ -250,7 +250,7 @@ impl State {
         }
         self.open_rooms(tx, now, space, staged)?;
         let logs = tx.logs_of_space(&space)?;
-        next.extend(self.take_keys(tx, now, &look, &logs, staged)?);
+        next.extend(self.take_keys(tx, now, entropy, &look, &logs, staged)?);
         if look.manages {
             next.extend(self.keep_unmuted(tx, now, entropy, &look, staged)?);
         }
@@ -337,13 +337,14 @@ impl State {
     ) -> Result<Option<Millis>, StoreError> {
         let Some(id) = self.newest(&space) else { return Ok(None) };
         let Some(topic) = self.topics.get(&id) else { return Ok(None) };
-        if topic.closed.is_some() || topic.keys.write_key().is_none() {
-            return Ok(None);
-        }
+        let by_inbox = topic.closed.is_some() || topic.keys.write_key().is_none();
         let secrets = match Self::fresh_secrets(tx, now)? {
             Some(secrets) if !secrets.wants_rotation(now) => secrets,
             stale => return Ok(self.renew_secrets(now, entropy, Some(space), stale, staged)),
         };
+        if by_inbox {
+            return self.tell_managers_keys(tx, now, entropy, space).map(|()| None);
+        }
         let inbox = tx.inboxes()?.pop().map(|row| row.topic.0);
         let said =
             [secrets.expires().0.to_be_bytes().as_slice(), inbox.as_ref().map_or(&[], |it| it)].concat();

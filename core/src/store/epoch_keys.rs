@@ -170,14 +170,28 @@ impl Tx<'_> {
                 }
             }
             EpochKeys::Past { epoch, write, secret } => self.put_past(fact, *epoch, write, secret)?,
-            EpochKeys::Ask { log, epoch, failed } if own_log => drop(self.run(
-                "INSERT INTO key_ask (log, epoch, device, failed) VALUES (?1, ?2, ?3, ?4) ON CONFLICT DO NOTHING",
-                params![log.0, epoch, fact.author.0, failed_bytes(*failed)],
-            )?),
+            EpochKeys::Ask { log, epoch, failed } if own_log => {
+                self.put_key_ask(log, *epoch, &fact.author, *failed)?;
+            }
             EpochKeys::Hand(_) | EpochKeys::Ask { .. } => {}
         }
         self.note_space_news(space);
         Ok(())
+    }
+
+    /// Notes that a device asks for the key of an epoch.
+    pub(crate) fn put_key_ask(
+        &self,
+        log: &LogId,
+        epoch: u32,
+        device: &Author,
+        failed: Option<OperationId>,
+    ) -> Result<(), StoreError> {
+        self.run(
+            "INSERT INTO key_ask (log, epoch, device, failed) VALUES (?1, ?2, ?3, ?4) ON CONFLICT DO NOTHING",
+            params![log.0, epoch, device.0, failed_bytes(failed)],
+        )
+        .map(drop)
     }
 
     fn put_past(

@@ -3,6 +3,7 @@
 use super::super::upkeep::store_only;
 use super::*;
 use crate::crypto::DeviceBundle;
+use crate::ops::Level;
 
 impl State {
     /// Hands keys to devices that lack them.
@@ -172,16 +173,29 @@ impl State {
         Ok(rest)
     }
 
-    /// Takes note of a key of a space's own log that one of its managers hands to this device by inbox.
-    pub(in super::super) fn take_hand(
+    /// Takes note of a key of a space's own log that one of its managers hands to this device by inbox, or of what a member
+    /// asks for there that cannot ask in the log.
+    pub(in super::super) fn take_keys_by_inbox(
         &mut self,
         tx: &Tx<'_>,
         now: Millis,
         operation: &VerifiedOperation,
         keys: &EpochKeys,
     ) -> Result<(), StoreError> {
-        let EpochKeys::Hand(keys) = keys else { return Ok(()) };
         let (me, author) = (self.author(), operation.author());
+        let keys = match keys {
+            EpochKeys::Hand(keys) => keys,
+            EpochKeys::Ask { log, epoch, failed } => {
+                let Some(belongs) = tx.belongs(log)? else { return Ok(()) };
+                if tx.look_at_space(belongs.space, |graph| graph.standing(author))?.level >= Some(Level::Read)
+                {
+                    tx.put_key_ask(log, *epoch, &author, *failed)?;
+                    self.keeping.hurry(belongs.space, now);
+                }
+                return Ok(());
+            }
+            EpochKeys::Past { .. } => return Ok(()),
+        };
         for HandedKey { log, epoch, topic, device, write, .. } in keys {
             let is_space = tx.belongs(log)?.is_some_and(|belongs| belongs.space == *log);
             if !is_space || *device != me {

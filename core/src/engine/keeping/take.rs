@@ -9,6 +9,7 @@ impl State {
         &mut self,
         tx: &mut Tx<'_>,
         now: Millis,
+        entropy: &mut dyn Entropy,
         look: &Look,
         logs: &[LogId],
         staged: &mut Vec<Output>,
@@ -34,7 +35,19 @@ impl State {
                 && look.devices.contains_key(&self.author())
                 && let Some(id) = self.newest(&look.space)
             {
-                let at = self.keep_said(tx, now, id, EpochKeys::Ask { log: *log, epoch, failed }, staged)?;
+                let ask = Content::EpochKeys(Box::new(EpochKeys::Ask { log: *log, epoch, failed }));
+                let at = match self.publish(tx, now, id, ask.clone(), staged) {
+                    Ok(_) => None,
+                    // It has no key to ask with where the space lives.
+                    Err(CommandError::ReadOnly | CommandError::TopicClosed) => {
+                        let asked = self.ask_by_inbox(tx, now, entropy, look.space, &ask)?;
+                        if asked {
+                            tx.put_key_ask(log, epoch, &self.author(), failed)?;
+                        }
+                        (!asked).then_some(now.plus(AGAIN_MS))
+                    }
+                    Err(error) => again(error, now)?,
+                };
                 next = next.into_iter().chain(at).min();
             }
         }
