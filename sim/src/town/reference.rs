@@ -89,6 +89,9 @@ struct Word {
     refused: bool,
     /// Its author's right to say it was beyond doubt; or that it had none.
     counts: Option<bool>,
+    /// It was delivered in its round: its author could send everything it had. What waits is sent where the room lives
+    /// once that is so, and read there by others.
+    sent: bool,
 }
 
 /// The reference.
@@ -176,7 +179,7 @@ impl Reference {
     /// Somebody is about to say something; gives its number.
     pub(crate) fn speak(&mut self, by: usize) -> usize {
         let (round, id, refused, counts) = (self.round, None, false, None);
-        self.words.push(Word { round, by, id, refused, counts });
+        self.words.push(Word { round, by, id, refused, counts, sent: false });
         self.words.len() - 1
     }
 
@@ -250,6 +253,7 @@ impl Reference {
         let round = self.round;
         for word in self.words.iter_mut().filter(|word| word.round == round) {
             word.counts = rights[word.by];
+            word.sent = found[word.by].access() == 2 && !self.stranded.contains(&word.by);
         }
         let claims = self.done().filter_map(|act| match act.deed {
             Deed::Join(joining) => Some(joining),
@@ -365,7 +369,7 @@ impl Reference {
             }
             match self.may_read(who, word.round) {
                 Some(true) if word.counts == Some(true) => drop(reading.must.insert(id)),
-                Some(false) => drop(reading.must_not.insert(id)),
+                Some(false) if word.sent => drop(reading.must_not.insert(id)),
                 _ => {}
             }
         }
