@@ -27,11 +27,10 @@ impl World {
         let Some(town) = &mut self.town else { return Ok(()) };
         let before = town.reference.stands().to_vec();
         town.reference.end_round(&found)?;
-        self.find_stranded(&found)?;
         let town = self.town.as_ref().ok_or_else(|| Violation::new("no town"))?;
         let lives = self.check_keys(town, &before, &found)?;
         for (device, stands) in found.iter().enumerate() {
-            if stands.access() > 0 && !town.reference.is_stranded(device) {
+            if stands.access() > 0 {
                 let here = self.stands_on(device)?;
                 ensure!(here == found, "device {device} sees {here:?}, the first one {found:?}");
                 self.check_sent(town, device, *stands)?;
@@ -41,20 +40,6 @@ impl World {
         self.check_order_in_town(town, &found)?;
         if let Some(town) = &mut self.town {
             town.lived = Some(lives);
-        }
-        Ok(())
-    }
-
-    /// Who was let in while the space moved may not know where it lives.
-    fn find_stranded(&mut self, found: &[Stands]) -> Result<(), Violation> {
-        let Some(space) = self.town.as_ref().and_then(|town| town.space) else { return Ok(()) };
-        let lives = self.newest(0, space)?.map(|ticket| ticket.topic());
-        for (device, stands) in found.iter().enumerate() {
-            let here = self.newest(device, space)?.map(|ticket| ticket.topic());
-            let is_lost = stands.access() > 0 && here != lives;
-            let Some(town) = &mut self.town else { return Ok(()) };
-            let can_be = town.reference.strand(device, is_lost);
-            ensure!(can_be, "device {device} is not where the space lives, and cannot know why");
         }
         Ok(())
     }
@@ -104,9 +89,6 @@ impl World {
                         invited || known.is_none(),
                         "device {device} is out, and has the key of the {what}"
                     );
-                    continue;
-                }
-                if town.reference.is_stranded(device) {
                     continue;
                 }
                 let has = self.newest(device, log)?;
@@ -191,7 +173,7 @@ impl World {
     fn check_order_in_town(&self, town: &Town, found: &[Stands]) -> Result<(), Violation> {
         let Some(room) = town.room else { return Ok(()) };
         let mut first: Option<BTreeMap<OperationId, usize>> = None;
-        let is_there = |device: &usize| found[*device].access() > 0 && !town.reference.is_stranded(*device);
+        let is_there = |device: &usize| found[*device].access() > 0;
         for device in (0..found.len()).filter(is_there) {
             let shown = rows::order(self.reader(device)?, &room).map_err(|error| broken(device, &error))?;
             let Some(first) = &first else {

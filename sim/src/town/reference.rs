@@ -109,10 +109,6 @@ pub(crate) struct Reference {
     presence: Vec<Vec<Presence>>,
     /// By round: whether somebody had something of the keys at its beginning, and less at its end.
     lost: Vec<bool>,
-    /// Who was let in while the space moved, and does not know where to: it needs another invitation.
-    stranded: BTreeSet<usize>,
-    /// Whether keys may have moved in the last round.
-    moved: bool,
     /// The first round of this one: acts before are another's.
     first_act: usize,
 }
@@ -140,8 +136,6 @@ impl Reference {
             words: empty.2,
             presence,
             lost,
-            stranded: BTreeSet::new(),
-            moved: false,
             first_act: 0,
         }
     }
@@ -213,9 +207,7 @@ impl Reference {
 
     /// Whether what somebody does in this round may count for nothing, because others do something about them.
     fn is_disturbed(&self, who: usize) -> bool {
-        self.stranded.contains(&who)
-            || self.done().any(|act| Self::is_about(act, who))
-            || self.open.iter().any(|joining| joining.who == who)
+        self.done().any(|act| Self::is_about(act, who)) || self.open.iter().any(|joining| joining.who == who)
     }
 
     fn is_silenced(&self, who: usize) -> bool {
@@ -253,7 +245,7 @@ impl Reference {
         let round = self.round;
         for word in self.words.iter_mut().filter(|word| word.round == round) {
             word.counts = rights[word.by];
-            word.sent = found[word.by].access() == 2 && !self.stranded.contains(&word.by);
+            word.sent = found[word.by].access() == 2;
         }
         let claims = self.done().filter_map(|act| match act.deed {
             Deed::Join(joining) => Some(joining),
@@ -263,7 +255,6 @@ impl Reference {
         self.open.extend(claims);
         // Whoever is in needs none of its claims; they are answered, or refused as long as that lasts.
         self.open.retain(|joining| found[joining.who].level.is_none());
-        self.moved = self.may_move();
         self.first_act += self.acts.len();
         self.acts.clear();
         self.presence.push(presence);
@@ -399,22 +390,6 @@ impl Reference {
     /// Whether somebody holds an invitation that was not answered: it opens the space, and no room.
     pub(crate) fn is_invited(&self, who: usize) -> bool {
         self.open.iter().any(|joining| joining.who == who)
-    }
-
-    /// Whether somebody is a member, and without fault does not know where the space lives.
-    pub(crate) fn is_stranded(&self, who: usize) -> bool {
-        self.stranded.contains(&who)
-    }
-
-    /// Somebody does not know where the space lives after the round, or does again. Whether that can be.
-    pub(crate) fn strand(&mut self, who: usize, is_lost: bool) -> bool {
-        if !is_lost {
-            self.stranded.remove(&who);
-            return true;
-        }
-        let was = |round: Option<&Vec<Presence>>| round.and_then(|people| people.get(who)).copied();
-        let came = was(self.presence.last()) == Some(Presence::Between) && self.moved;
-        came && self.stranded.insert(who) || self.stranded.contains(&who)
     }
 
     /// Whether keys must have moved in the round that has just ended.

@@ -64,8 +64,7 @@ impl World {
     fn invite(&mut self) {
         let Some(space) = self.town.as_ref().and_then(|town| town.space) else { return };
         let Some(town) = &self.town else { return };
-        let wanted =
-            |who: &usize| town.reference.stands()[*who].level.is_none() || town.reference.is_stranded(*who);
+        let wanted = |who: &usize| town.reference.stands()[*who].level.is_none();
         let strangers: Vec<usize> = (1..town.people.len()).filter(wanted).collect();
         let Some(who) = self.rng.pick(&strangers).copied() else { return };
         let by = self.manager();
