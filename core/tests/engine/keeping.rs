@@ -16,6 +16,7 @@ use delta_core::topic::TopicId;
 use crate::net::{Net, Peer, run};
 use crate::support::Writer;
 
+mod by_inbox;
 mod claims;
 mod handing;
 

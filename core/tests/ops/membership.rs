@@ -160,6 +160,7 @@ fn every_kind_is_written_and_read_as_documented() {
             Content::JoinRequest { text: None, space: LogId(WHO) },
             raw("member.request", vec![(1, bytes(WHO))]),
         ),
+        (Content::LeaveRequest { space: LogId(WHO) }, raw("leave.request", vec![(0, bytes(WHO))])),
         (
             Content::ReadSet { log: LogId(OTHER), message: OperationId(WHO) },
             raw("read.set", vec![(0, bytes(OTHER)), (1, bytes(WHO))]),

@@ -126,6 +126,7 @@ fn content() -> BoxedStrategy<Content> {
         any::<[u8; 8]>().prop_map(|session| Content::DirectRenew { session: SessionId(session) }),
         (option::of(text()), bytes())
             .prop_map(|(text, space)| Content::JoinRequest { text, space: LogId(space) }),
+        bytes().prop_map(|space| Content::LeaveRequest { space: LogId(space) }),
         (bytes(), id()).prop_map(|(log, message)| Content::ReadSet { log: LogId(log), message }),
         (text(), option::of(id()), vec(any::<[u8; 32]>().prop_map(Author), 0..5))
             .prop_map(|(text, reply, mentions)| Content::MessageSend { text, reply, mentions }),
