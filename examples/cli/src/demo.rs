@@ -64,7 +64,7 @@ pub struct Options {
     #[arg(long, value_name = "DIR")]
     keep: Option<PathBuf>,
     /// A fourth relay, which drops and changes nearly every packet and sends the others on twice: nothing may be lost
-    /// or doubled, and the report says what the devices did about it.
+    /// or doubled, and the report says what the devices did about it. It behaves once the lines are through.
     #[arg(long, conflicts_with = "serve")]
     hostile_relay: bool,
     /// Only start the server and the relays, say how to reach them, and run until standard input ends.
@@ -222,6 +222,9 @@ async fn show(stage: &mut Stage, lines: &[String], output: &Output) -> anyhow::R
     progress.set_message("comparing");
     let measured = conversation.end(DRAIN).await?;
     let mut report = Report::gather(lines, a, b, measured, cluster, begun).await?;
+    for node in cluster.nodes() {
+        node.tap.hostile().inspect(|hostile| hostile.rest());
+    }
     progress.set_message("somebody joins, reads, and is removed");
     c.init_sync(&hops, &sync_url).await?;
     report.members = Members::play(cluster, a, b, c, lines).await?;

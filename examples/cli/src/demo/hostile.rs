@@ -3,7 +3,7 @@
 
 use std::net::SocketAddr;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
@@ -23,6 +23,7 @@ pub struct Hostile {
     pub dropped: AtomicU64,
     pub tampered: AtomicU64,
     pub replayed: AtomicU64,
+    rests: AtomicBool,
 }
 
 enum Deed {
@@ -35,6 +36,12 @@ impl Hostile {
     /// Packets it was sent.
     pub fn packets(&self) -> u64 {
         self.packets.load(Ordering::Relaxed)
+    }
+
+    /// It behaves from now on. What is written into an inbox is sent again after a minute or so, because its sender
+    /// asks for it from elsewhere first: against a relay that loses nearly all of it a demo would take too long.
+    pub fn rest(&self) {
+        self.rests.store(true, Ordering::Relaxed);
     }
 
     fn next(&self) -> Deed {
@@ -94,7 +101,10 @@ impl Meddler {
 
     /// A packet that is dropped still reaches the program behind, as zeros, so that the answer is its own.
     fn meddle(&self, request: &mut [u8], head: usize) {
-        let Some(packet) = request.get_mut(head..) else { return };
+        let Some(packet) = request.get_mut(head..).filter(|_| !self.hostile.rests.load(Ordering::Relaxed))
+        else {
+            return;
+        };
         match self.hostile.next() {
             Deed::Drop => packet.fill(0),
             Deed::Tamper => packet.iter_mut().skip(CHANGED_AT).take(1).for_each(|byte| *byte ^= 1),
