@@ -22,7 +22,7 @@ use crate::crypto::{
 };
 use crate::entropy::Entropy;
 use crate::identity::{Author, EnvelopeHash, LogId, Millis, OperationId, ThreadId};
-use crate::limits::{MAX_DIRECT_REQUESTS, MAX_SESSIONS, MAX_TOPICS};
+use crate::limits::{MAX_DEVICES, MAX_DIRECT_REQUESTS, MAX_SESSIONS, MAX_TOPICS};
 use crate::ops::{self, Body, Content, Hidden, SessionId, Ticket, VerifiedOperation};
 use crate::projector::{Aggregate, Change};
 use crate::store::{
@@ -89,6 +89,10 @@ pub fn prepare_message(
     let secrets = db.device_secrets()?.ok_or(CommandError::NoInbox)?;
     let (mut prepared, mut left_out) = (Vec::new(), CryptoError::NoBundle);
     for device in db.devices_of_person(&row.peer)? {
+        // Whoever certifies devices without end has each message sealed for so many.
+        if prepared.len() == MAX_DEVICES {
+            break;
+        }
         let bundle = db.device_bundle(&device)?;
         let expires = bundle.as_ref().map(|bundle| bundle.bundle().expires);
         let session = db.latest_session(&device)?.filter(|session| session.may_seal(expires));

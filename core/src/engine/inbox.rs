@@ -402,13 +402,17 @@ impl State {
             let knew = Body::decode(&body).map(|body| body.auth_heads).unwrap_or_default();
             let member = tx.identity_of(&author)?;
             let remove = Action::Remove { member };
-            let is_due = tx.look_at_space(space, |graph| {
-                graph.standing(author).level.is_some()
-                    && !graph.came_or_went_since(member, &knew)
-                    && graph.allows(me, &remove).is_ok()
+            let (known, stands, allowed) = tx.look_at_space(space, |graph| {
+                let known = knew.iter().all(|head| graph.verdict(*head).is_some());
+                let stands =
+                    graph.standing(author).level.is_some() && !graph.came_or_went_since(member, &knew);
+                (known, stands, graph.allows(me, &remove).is_ok())
             })?;
-            if is_due {
-                store_error(self.act(tx, now, space, remove, staged))?;
+            match known && stands {
+                true if allowed => store_error(self.act(tx, now, space, remove, staged))?,
+                // It is done, or was never a member's to ask. (What is not known yet may still come.)
+                false if known => tx.remove_request(&space, &id)?,
+                _ => {}
             }
         }
         Ok(())

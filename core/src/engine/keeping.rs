@@ -451,17 +451,16 @@ impl State {
                     return Ok(());
                 }
                 let sealed = !keys.is_empty();
-                let keys = self.hand_by_inbox(tx, now, entropy, space, keys)?;
-                if keys.is_empty() && sealed {
-                    return Ok(());
-                }
-                match self.newest(&space).filter(|_| sealed) {
+                let (keys, all) = self.hand_by_inbox(tx, now, entropy, space, keys)?;
+                let said = match self.newest(&space) {
+                    _ if keys.is_empty() => Ok(sealed.then_some(Reply::Done)),
                     Some(id) => {
                         let content = Content::EpochKeys(Box::new(EpochKeys::Hand(keys)));
                         self.publish(tx, now, id, content, staged).map(Some)
                     }
                     None => Ok(None),
-                }
+                };
+                said.map(|said| said.filter(|_| all))
             }
             SealResult::Failed => Ok(None),
         };

@@ -44,7 +44,13 @@ impl State {
             topic.known_as = *known_as.get_or_insert(row.topic);
         }
         let has_keys = store.device_secrets()?.is_some();
-        let leaves = store.spaces()?.into_iter().map(|row| row.space).collect();
+        let mut leaves = BTreeSet::new();
+        for row in store.spaces()? {
+            let asked = store.leave_requests(&row.space)?;
+            if !asked.iter().any(|(_, author)| *author == self.author()) {
+                leaves.insert(row.space);
+            }
+        }
         self.upkeep =
             Upkeep { check_at: has_keys.then_some(now), bundles: has_keys, claims: has_keys, leaves };
         Ok(())

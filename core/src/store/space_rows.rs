@@ -301,6 +301,11 @@ impl Db {
 }
 
 impl Tx<'_> {
+    /// Forgets what somebody asked of a space.
+    pub(crate) fn remove_request(&self, space: &LogId, id: &OperationId) -> Result<(), StoreError> {
+        self.run("DELETE FROM request WHERE space = ?1 AND id = ?2", [space.0, id.0]).map(drop)
+    }
+
     /// Notes how far a conversation has been read. Whether that is further than before.
     pub fn set_read(&self, log: &LogId, upto: &Position) -> Result<bool, StoreError> {
         let moved = self.run(

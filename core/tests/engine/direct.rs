@@ -5,7 +5,7 @@ use delta_core::engine::{
     BLOCK_WAIT_MS, Command, CommandError, Input, Reply, prepare_message, thread_id, thread_ticket,
 };
 use delta_core::identity::{Author, Certificate, IdentityKey, Millis, ThreadId};
-use delta_core::limits::MAX_DIRECT_REQUESTS;
+use delta_core::limits::{MAX_DEVICES, MAX_DIRECT_REQUESTS};
 use delta_core::ops::{Contact, Content, Hidden, inbox_log};
 use delta_core::store::{Page, Store, StoreOptions, ThreadState};
 use delta_core::topic::{TopicId, WriteKey};
@@ -298,6 +298,24 @@ fn a_session_whose_next_block_never_comes_ends_after_a_week_and_another_begins()
     pair.b.device.now = pair.b.device.now.plus(6 * 60_000);
     pair.b.feed(vec![Input::Timeout]);
     assert!(texts(&pair.b, pair.thread).contains(&"anew".to_owned()));
+}
+
+#[test]
+fn a_person_with_devices_without_end_is_written_to_on_sixteen() {
+    let mut pair = Pair::new();
+    let identity = IdentityKey::from_seed(&[2; 32]);
+    let mut recipients = Vec::new();
+    for seed in 0..MAX_DEVICES as u8 {
+        recipients.push(prepared(&mut pair.a, pair.thread).unwrap().len());
+        let mut one = peer(&mut pair.net, 100 + seed);
+        let certificate = Certificate::sign(&identity, one.author(), Millis(1));
+        one.command(&mut pair.net, Command::Certify { certificate }).unwrap();
+        ask(&mut pair.net, &mut one, &pair.a).unwrap();
+        run(&mut pair.net, &mut [&mut pair.a, &mut one]);
+    }
+    recipients.push(prepared(&mut pair.a, pair.thread).unwrap().len());
+    let expected: Vec<usize> = (1..=MAX_DEVICES).chain([MAX_DEVICES]).collect();
+    assert_eq!(recipients, expected);
 }
 
 #[test]

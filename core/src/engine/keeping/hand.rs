@@ -148,7 +148,7 @@ impl State {
     }
 
     /// Hands keys of the space's own log to devices that read nothing of it where it lives: by inbox. Gives the others,
-    /// which are handed in the log.
+    /// which are handed in the log, and whether all that goes by inbox is on its way.
     pub(super) fn hand_by_inbox(
         &mut self,
         tx: &mut Tx<'_>,
@@ -156,8 +156,8 @@ impl State {
         entropy: &mut dyn Entropy,
         space: LogId,
         keys: Vec<HandedKey>,
-    ) -> Result<Vec<HandedKey>, StoreError> {
-        let mut rest = Vec::new();
+    ) -> Result<(Vec<HandedKey>, bool), StoreError> {
+        let (mut rest, mut all) = (Vec::new(), true);
         for key in keys {
             let HandedKey { log, epoch, topic, device, write, .. } = key;
             if log != space || tx.holders(&log, epoch, &topic)?.held.contains_key(&device) {
@@ -165,12 +165,14 @@ impl State {
                 continue;
             }
             let content = Content::EpochKeys(Box::new(EpochKeys::Hand(vec![key])));
-            if let Some(operation) = store_only(self.send_to_inbox(tx, now, entropy, device, content))? {
-                let access = if write { Access::Write } else { Access::Read };
-                tx.put_handed(&log, &device, &Handed { epoch, topic, operation, access })?;
-            }
+            let Some(operation) = store_only(self.send_to_inbox(tx, now, entropy, device, content))? else {
+                all = false;
+                continue;
+            };
+            let access = if write { Access::Write } else { Access::Read };
+            tx.put_handed(&log, &device, &Handed { epoch, topic, operation, access })?;
         }
-        Ok(rest)
+        Ok((rest, all))
     }
 
     /// Takes note of a key of a space's own log that one of its managers hands to this device by inbox, or of what a member
