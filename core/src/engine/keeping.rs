@@ -54,6 +54,8 @@ pub(super) struct Keeping {
     /// What could not be done is left alone until then, so that it neither repeats itself nor holds up anything else.
     paused: BTreeMap<Turn, Millis>,
     sealing: Option<Given>,
+    /// Spaces whose turn came while this device did not hear what others did: they are looked at when it does.
+    unheard: BTreeSet<LogId>,
     /// Spaces that have work for when nothing is given out.
     waiting: BTreeSet<LogId>,
     jobs: u64,
@@ -283,8 +285,20 @@ impl State {
             return Some(at);
         }
         let may = own || logs.into_iter().all(|log| self.follows(log));
-        // When it is live again the space is looked at, too.
+        if !may {
+            self.keeping.unheard.extend(logs);
+        }
         (!may).then(|| now.plus(LOOK_MS))
+    }
+
+    /// A topic is live: what could not be done before, because others may have done it, is looked at again.
+    pub(super) fn hears_again(&mut self, tx: &Tx<'_>, now: Millis, id: TopicId) -> Result<(), StoreError> {
+        let Some(log) = self.topics.get(&id).map(|topic| topic.keys.log()) else { return Ok(()) };
+        if self.keeping.unheard.remove(&log) {
+            let space = tx.belongs(&log)?.map_or(log, |belongs| belongs.space);
+            self.keeping.hurry(space, now);
+        }
+        Ok(())
     }
 
     /// Has X25519 secrets of this device made, from those it has. Gives when to look again, as [`State::give_out`].

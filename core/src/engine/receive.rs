@@ -204,6 +204,7 @@ impl State {
                 news.changes.extend(settled.changes);
                 self.plan_redelivery(tx, now, entropy, id, &cursor)?;
                 self.upkeep.claims = true;
+                self.hears_again(tx, now, id)?;
                 if let Some(topic) = self.topics.get_mut(&id) {
                     (topic.caught_up, topic.was_live) = (true, true);
                     let relay = topic.tunnel.as_ref().map(|tunnel| tunnel.relay);

@@ -263,6 +263,27 @@ fn who_leaves_is_left_behind_by_one_manager_and_not_by_all() {
 }
 
 #[test]
+fn a_turn_that_comes_while_nothing_is_heard_is_taken_when_it_is() {
+    let mut town = Town::new(2, true);
+    town.act(2, Action::Leave).unwrap();
+    town.settle();
+    assert_eq!(town.epochs(0), [0, 0]);
+    // Its turn comes while it has no connection.
+    let peer = &mut town.people[0];
+    peer.lose_connections();
+    let until = peer.device.now.plus(KEEP_MAX_MS);
+    while let Some(at) = peer.device.engine.next_wakeup().filter(|at| *at <= until) {
+        peer.device.now = at.max(peer.device.now.plus(1));
+        peer.feed(vec![Input::Timeout]);
+    }
+    peer.device.now = until;
+    for _ in 0..3 {
+        town.settle();
+    }
+    assert_eq!(town.epochs(0), [1, 1]);
+}
+
+#[test]
 fn a_ban_and_a_demotion_below_write_move_keys_and_other_demotions_do_not() {
     let mut town = Town::new(2, true);
     town.promote(1);
