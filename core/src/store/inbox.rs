@@ -96,8 +96,10 @@ impl Db {
 }
 
 impl Tx<'_> {
-    /// Adds an inbox of this device. Its topic is put beside it.
+    /// Adds an inbox of this device. Its topic is put beside it. Senders have as much room as ever again: who filled the
+    /// ones before need not know of this one.
     pub(crate) fn put_inbox(&self, inbox: &InboxRow) -> Result<(), StoreError> {
+        self.run("DELETE FROM inbox_sender", [])?;
         self.run(
             "INSERT INTO inbox (topic, made_ms, until_ms) VALUES (?1, ?2, ?3) ON CONFLICT DO NOTHING",
             params![inbox.topic.0, int(inbox.made.0), int(inbox.until.0)],

@@ -5,14 +5,14 @@ use crate::engine::ingest::tests_support::{Device, LOG, Writer, ticket};
 use crate::engine::ingest::{Context, Ingested, await_key, ingest};
 use crate::identity::{Author, EnvelopeHash, Millis, OperationId};
 use crate::limits::{
-    MAX_OUTBOX_BYTES, MAX_OUTBOX_ROWS, MAX_PENDING_BYTES, MAX_PENDING_KEY_BYTES, MAX_PENDING_PER_AUTHOR,
-    MAX_TOPICS,
+    MAX_INBOX_PER_SENDER, MAX_INBOX_SENDERS, MAX_OUTBOX_BYTES, MAX_OUTBOX_ROWS, MAX_PENDING_BYTES,
+    MAX_PENDING_KEY_BYTES, MAX_PENDING_PER_AUTHOR, MAX_TOPICS,
 };
 use crate::ops::{SessionId, Ticket, VerifiedOperation};
 use crate::projector::Place;
 use crate::store::{
-    Durability, LimitReached, NewOutboxRow, Origin, OutboxCounts, PendingReason, Receipt, SeqRange, Store,
-    StoreError, Tx,
+    Durability, InboxRow, LimitReached, NewOutboxRow, Origin, OutboxCounts, PendingReason, Receipt, SeqRange,
+    Store, StoreError, Tx,
 };
 use crate::sync::outbox::Requeued;
 use crate::sync::session::Cursor;
@@ -202,6 +202,25 @@ fn what_waits_of_one_author_is_bounded() {
     let waits = Ingested::Pending(PendingReason::Predecessor);
     assert!(before.iter().all(|outcome| *outcome == waits));
     assert_eq!(*last, Ingested::Pending(PendingReason::Refetch));
+}
+
+#[test]
+fn an_inbox_has_room_for_its_most_senders_until_a_fresh_one_is_opened() {
+    let mut store = Store::in_memory().unwrap();
+    let tx = begin(&mut store);
+    let sender = |number: u64| Author(*blake3::hash(&number.to_be_bytes()).as_bytes());
+    for number in 0..MAX_INBOX_SENDERS {
+        assert!(tx.inbox_has_room(&sender(number)).unwrap());
+        tx.count_inbox(&sender(number)).unwrap();
+    }
+    assert!(tx.inbox_has_room(&sender(7)).unwrap(), "who is known may write on");
+    assert!(!tx.inbox_has_room(&sender(MAX_INBOX_SENDERS)).unwrap());
+    for _ in 1..MAX_INBOX_PER_SENDER {
+        tx.count_inbox(&sender(7)).unwrap();
+    }
+    assert!(!tx.inbox_has_room(&sender(7)).unwrap());
+    tx.put_inbox(&InboxRow { topic: TopicId([1; 32]), made: Millis(1), until: Millis(2) }).unwrap();
+    assert!(tx.inbox_has_room(&sender(7)).unwrap() && tx.inbox_has_room(&sender(MAX_INBOX_SENDERS)).unwrap());
 }
 
 #[test]
