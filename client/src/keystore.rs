@@ -5,6 +5,7 @@
 //! copy never forks a log ([`delta_core::identity::Standing`]).
 
 use std::fmt;
+use std::sync::{Mutex, PoisonError};
 
 use delta_core::codec::Reader;
 use delta_core::entropy::Entropy;
@@ -44,8 +45,19 @@ pub enum KeyStoreError {
     #[error("the keystore failed: {0}")]
     Failed(String),
     /// An item is not what was put there.
-    #[error("the keystore's item `{0}` is damaged: delete it to begin with a new device key")]
+    #[error("the keystore's item `{0}` is damaged: {advice}", advice = advice(.0))]
     Damaged(&'static str),
+}
+
+/// What to do about an item that is not what was put there.
+fn advice(item: &str) -> &'static str {
+    match item {
+        DATABASE_ITEM => {
+            "restore it or import an export; the database opens with it alone, so do not delete it"
+        }
+        IDENTITY_ITEM => "delete it and enter the words again",
+        _ => "delete it to begin with a new device key",
+    }
 }
 
 /// The item with the device key: `01 | instance id[16] | opens u64 | seed[32]`, then nothing or a device certificate.
@@ -129,6 +141,9 @@ pub(crate) fn certify_device(keystore: &dyn KeyStore, certificate: Certificate) 
     Ok(keystore.put(DEVICE_ITEM, &item.encode())?)
 }
 
+/// Held while a database's key is looked for and made.
+static FIRST_KEY: Mutex<()> = Mutex::new(());
+
 /// Opens the database's secrets with the key from the keystore; one whose secrets are not sealed yet gets a key and has
 /// them sealed.
 ///
@@ -140,6 +155,8 @@ pub(crate) fn unlock_store(
     keystore: &dyn KeyStore,
     entropy: &mut dyn Entropy,
 ) -> Result<StoreKey, ClientError> {
+    // Databases that are opened for the first time at once get one key, and not each its own.
+    let _one_at_a_time = FIRST_KEY.lock().unwrap_or_else(PoisonError::into_inner);
     let key = match stored_key(keystore)? {
         Some(key) => key,
         // A new key opens nothing: who asks for a secret is told that its key is missing.
@@ -149,7 +166,8 @@ pub(crate) fn unlock_store(
             entropy.fill(&mut *key)?;
             // The keystore first: a database sealed with a key that is nowhere is lost.
             keystore.put(DATABASE_ITEM, &Zeroizing::new([&[VERSION][..], &*key].concat()))?;
-            StoreKey::new(*key)
+            // One that keeps nothing, or another key, is found out before anything is sealed.
+            stored_key(keystore)?.ok_or(KeyStoreError::Failed(format!("it did not keep {DATABASE_ITEM}")))?
         }
     };
     store.unlock(&key)?;

@@ -3,7 +3,7 @@
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use delta_core::store::{Reader, StoreError};
-use tokio::sync::Semaphore;
+use tokio::sync::{Semaphore, oneshot};
 
 use crate::error::ClientError;
 
@@ -51,9 +51,14 @@ impl Readers {
             let lent = Lent::from(&idle).ok_or(ClientError::Closed)?;
             lent.reader.as_ref().map_or(Err(ClientError::Closed), |reader| Ok(query(reader)?))
         };
-        tokio::task::spawn_blocking(query).await.unwrap_or_else(|error| {
-            Err(if error.is_panic() { ClientError::QueryPanicked } else { ClientError::Closed })
-        })
+        // One kind of task for all queries: each of its own type would cost an app some kilobytes of code.
+        let (done, heard) = oneshot::channel();
+        let job: Box<dyn FnOnce() + Send> = Box::new(move || drop(done.send(query())));
+        match tokio::task::spawn_blocking(job).await {
+            Ok(()) => heard.await.unwrap_or(Err(ClientError::Closed)),
+            Err(error) if error.is_panic() => Err(ClientError::QueryPanicked),
+            Err(_) => Err(ClientError::Closed),
+        }
     }
 
     /// Takes no further query, waits for those that run and closes the connections.

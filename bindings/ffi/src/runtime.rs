@@ -1,10 +1,12 @@
 //! The threads of one [`Delta`](crate::Delta): a tokio runtime for its work, a thread for its listeners.
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::pin::Pin;
 use std::sync::mpsc;
 
 use delta_client::ClientError;
 use tokio::runtime::Handle;
+use tokio::sync::oneshot;
 use tokio::task::JoinHandle;
 
 use crate::error::DeltaError;
@@ -55,7 +57,11 @@ where
     T: Send + 'static,
     E: Into<DeltaError> + Send + 'static,
 {
-    joined(runtime.spawn(work)).await?.map_err(Into::into)
+    // One kind of task for all calls: a task of its own type costs 3 kB of code for each.
+    let (done, heard) = oneshot::channel();
+    let task: Pin<Box<dyn Future<Output = ()> + Send>> = Box::pin(async move { drop(done.send(work.await)) });
+    joined(runtime.spawn(task)).await?;
+    heard.await.map_err(|_| ClientError::Closed)?.map_err(Into::into)
 }
 
 /// As [`on`], on a thread that may wait: for the app's keystore, for files.
@@ -63,7 +69,10 @@ pub(crate) async fn on_blocking<T: Send + 'static>(
     runtime: &Handle,
     work: impl FnOnce() -> Result<T, DeltaError> + Send + 'static,
 ) -> Result<T, DeltaError> {
-    joined(runtime.spawn_blocking(work)).await?
+    let (done, heard) = oneshot::channel();
+    let job: Job = Box::new(move || drop(done.send(work())));
+    joined(runtime.spawn_blocking(job)).await?;
+    heard.await.map_err(|_| ClientError::Closed)?
 }
 
 async fn joined<T>(handle: JoinHandle<T>) -> Result<T, DeltaError> {

@@ -135,10 +135,20 @@ impl State {
         if devices.is_empty() {
             return Err(CommandError::NotReachable);
         }
+        let mut asked = Err(CommandError::NotReachable);
         for device in devices {
-            self.tell_keys(tx, now, entropy, device)?;
-            self.send_to_inbox(tx, now, entropy, device, content.clone())?;
+            // One that cannot be written to keeps none of the others from hearing of it.
+            let done = match self.tell_keys(tx, now, entropy, device) {
+                Ok(()) => self.send_to_inbox(tx, now, entropy, device, content.clone()).map(drop),
+                Err(error) => Err(error),
+            };
+            asked = match (asked, done) {
+                (_, Err(error @ CommandError::Store(_))) => return Err(error),
+                (Ok(()), _) | (_, Ok(())) => Ok(()),
+                (Err(_), Err(error)) => Err(error),
+            };
         }
+        asked?;
         let thread = thread_id(&share, &self.author());
         let (state, share) = (ThreadState::Asked, Some(share));
         tx.put_thread(&ThreadRow {

@@ -4,6 +4,8 @@
 //! [`MAX_INBOX_PER_SENDER`](crate::limits::MAX_INBOX_PER_SENDER)) and of a few kinds only. This device never reads the
 //! inbox of another: whether what it sent arrived is asked with `has`, through a tunnel of its own.
 
+use std::collections::BTreeSet;
+
 use super::event::Event;
 use super::ingest::{self, Context, Ingested};
 use super::io::{Output, Reply};
@@ -52,6 +54,27 @@ impl State {
         content: Content,
     ) -> Result<OperationId, CommandError> {
         let me = self.author();
+        let heads = match &content {
+            // What became of this person in the space is judged from there.
+            Content::InviteClaim { space, .. } | Content::LeaveRequest { space } => {
+                tx.look_at_space(*space, |graph| graph.cite(me))?
+            }
+            _ => Vec::new(),
+        };
+        self.send_to_inbox_citing(tx, now, entropy, to, content, heads)
+    }
+
+    #[allow(clippy::too_many_arguments, reason = "the engine's usual ones, and what is sent")]
+    fn send_to_inbox_citing(
+        &mut self,
+        tx: &mut Tx<'_>,
+        now: Millis,
+        entropy: &mut dyn Entropy,
+        to: Author,
+        content: Content,
+        auth_heads: Vec<OperationId>,
+    ) -> Result<OperationId, CommandError> {
+        let me = self.author();
         let seed = tx.peer_inbox(&to)?.filter(|_| to != me).ok_or(CommandError::NotReachable)?;
         let ticket = Ticket::inbox(WriteKey::from_seed(*seed));
         let id = self.open_foreign_inbox(tx, now, &ticket)?;
@@ -64,13 +87,6 @@ impl State {
                     let next = head.seq_num.checked_add(1);
                     (next.ok_or(ingest::PublishError::LogFull)?, Some(head.id))
                 }
-            };
-            let auth_heads = match &content {
-                // What became of this person in the space is judged from there.
-                Content::InviteClaim { space, .. } | Content::LeaveRequest { space } => {
-                    tx.look_at_space(*space, |graph| graph.cite(me))?
-                }
-                _ => Vec::new(),
             };
             let body = Body { content, sent_at: Some(now), observed: None, auth_heads };
             let operation = ops::create(device, log, seq_num, backlink, &body)?;
@@ -315,11 +331,27 @@ impl State {
         entropy: &mut dyn Entropy,
         space: LogId,
     ) -> Result<OperationId, CommandError> {
-        cited(tx, self.author(), &space, &Content::Membership(Box::new(Action::Leave)))?;
+        let content = Content::Membership(Box::new(Action::Leave));
+        let heads = cited(tx, self.author(), &space, &content)?;
+        self.send_leave_requests(tx, now, entropy, space, &heads)
+    }
+
+    fn send_leave_requests(
+        &mut self,
+        tx: &mut Tx<'_>,
+        now: Millis,
+        entropy: &mut dyn Entropy,
+        space: LogId,
+        heads: &[OperationId],
+    ) -> Result<OperationId, CommandError> {
         let mut sent = None;
         for device in self.who_answers(tx, space, None)? {
-            let request = self.send_to_inbox(tx, now, entropy, device, Content::LeaveRequest { space })?;
-            sent.get_or_insert(request);
+            let (content, heads) = (Content::LeaveRequest { space }, heads.to_vec());
+            // One that cannot be written to keeps nobody else from hearing of it.
+            if let Some(id) = store_only(self.send_to_inbox_citing(tx, now, entropy, device, content, heads))?
+            {
+                sent.get_or_insert(id);
+            }
         }
         sent.ok_or(CommandError::NotReachable)
     }
@@ -365,27 +397,37 @@ impl State {
         now: Millis,
         entropy: &mut dyn Entropy,
     ) -> Result<(), StoreError> {
+        let mut unreached = BTreeSet::new();
         for space in std::mem::take(&mut self.upkeep.leaves) {
             let may_write =
                 self.newest(&space).and_then(|id| self.topics.get(&id)?.keys.write_key()).is_some();
-            if !may_write && self.leaving_waits(tx, &space)? {
-                store_only(self.ask_to_leave(tx, now, entropy, space))?;
+            // Its heads are what it was said with: this device's own graph has it already.
+            if !may_write
+                && let Some(heads) = self.waiting_leave(tx, &space)?
+                && store_only(self.send_leave_requests(tx, now, entropy, space, &heads))?.is_none()
+            {
+                unreached.insert(space);
             }
         }
+        self.upkeep.leaves.append(&mut unreached);
         Ok(())
     }
 
-    fn leaving_waits(&self, tx: &Tx<'_>, space: &LogId) -> Result<bool, StoreError> {
+    /// The heads that a leaving cites which waits to be sent.
+    fn waiting_leave(&self, tx: &Tx<'_>, space: &LogId) -> Result<Option<Vec<OperationId>>, StoreError> {
         for id in self.by_log.topics(space) {
             for row in tx.outbox_rows(id, None, LOOKED_ROWS)? {
                 let Some((_, body)) = tx.operation_bytes(&row.operation)? else { continue };
-                let content = Body::decode(&body).map(|body| body.content);
-                if matches!(content, Ok(Content::Membership(action)) if matches!(*action, Action::Leave)) {
-                    return Ok(true);
+                let Ok(Body { content: Content::Membership(action), auth_heads, .. }) = Body::decode(&body)
+                else {
+                    continue;
+                };
+                if matches!(*action, Action::Leave) {
+                    return Ok(Some(auth_heads));
                 }
             }
         }
-        Ok(false)
+        Ok(None)
     }
 
     /// Removes members that asked for it, having no key to leave with.
@@ -400,18 +442,21 @@ impl State {
         for (id, author) in tx.leave_requests(&space)? {
             let Some((_, body)) = tx.operation_bytes(&id)?.filter(|_| author != me) else { continue };
             let knew = Body::decode(&body).map(|body| body.auth_heads).unwrap_or_default();
-            let member = tx.identity_of(&author)?;
-            let remove = Action::Remove { member };
-            let (known, stands, allowed) = tx.look_at_space(space, |graph| {
+            let (known, member, allowed) = tx.look_at_space(space, |graph| {
                 let known = knew.iter().all(|head| graph.verdict(*head).is_some());
-                let stands =
-                    graph.standing(author).level.is_some() && !graph.came_or_went_since(member, &knew);
-                (known, stands, graph.allows(me, &remove).is_ok())
+                // Whose device asks says the space, and nobody else.
+                let state = graph.current().filter(|_| graph.standing(author).level.is_some());
+                let member = state.and_then(|state| graph.identity_in(&state, author));
+                let member = member.filter(|member| !graph.came_or_went_since(*member, &knew));
+                let may = |member| graph.allows(me, &Action::Remove { member }).is_ok();
+                (known, member, member.is_some_and(may))
             })?;
-            match known && stands {
-                true if allowed => store_error(self.act(tx, now, space, remove, staged))?,
+            match member {
+                Some(member) if known && allowed => {
+                    store_error(self.act(tx, now, space, Action::Remove { member }, staged))?;
+                }
                 // It is done, or was never a member's to ask. (What is not known yet may still come.)
-                false if known => tx.remove_request(&space, &id)?,
+                None if known => tx.remove_request(&space, &id)?,
                 _ => {}
             }
         }

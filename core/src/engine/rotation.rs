@@ -562,6 +562,7 @@ impl State {
         // A reader's rows wait where they are, should it ever be allowed to write.
         if keys.write_key().is_none() {
             self.upkeep.leaves.insert(keys.log());
+            self.upkeep.claims = true;
             return tx.outbox_park_topic(from, PARKED_CLOSED);
         }
         let (mut after, mut seen) = (None, BTreeSet::new());

@@ -27,7 +27,7 @@ pub(super) struct Upkeep {
     pub(super) check_at: Option<Millis>,
     /// There may be a log in which the bundle is to be said.
     pub(super) bundles: bool,
-    /// There may be a claim that can be sent now.
+    /// There may be a claim, or a leaving, that can be sent now.
     pub(super) claims: bool,
     /// Spaces where this device's leaving may wait in a topic that it may not write in.
     pub(super) leaves: BTreeSet<LogId>,
@@ -72,8 +72,6 @@ impl State {
         }
         if std::mem::take(&mut self.upkeep.claims) {
             self.send_claims(tx, now, entropy)?;
-        }
-        if !self.upkeep.leaves.is_empty() {
             self.ask_for_leaves(tx, now, entropy)?;
         }
         Ok(())
@@ -180,6 +178,8 @@ impl State {
         let made = others.last().map_or(now, |newest| now.max(newest.made.plus(1)));
         tx.put_topic(&ticket, now)?;
         tx.put_inbox(&InboxRow { topic: id, made, until: now.plus(INBOX_LIFETIME_MS) })?;
+        // Who was told the keys is told of the inbox, too.
+        tx.outdate_bundle_logs()?;
         let mut topic = Topic::new(ticket.keys().own_inbox(&self.device), None, now);
         topic.subscribed = true;
         topic.known_as = others.first().map_or(id, |first| self.known_as(first.topic));

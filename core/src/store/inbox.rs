@@ -118,6 +118,11 @@ impl Tx<'_> {
         self.run("DELETE FROM topic WHERE topic = ?1", [topic.0]).map(drop)
     }
 
+    /// What this device said of its keys is to be said again wherever it was.
+    pub(crate) fn outdate_bundle_logs(&self) -> Result<(), StoreError> {
+        self.run("UPDATE bundle_log SET expires_ms = 0", []).map(drop)
+    }
+
     /// Counts an operation of a sender that was kept.
     pub(crate) fn count_inbox(&self, author: &Author) -> Result<(), StoreError> {
         self.run(

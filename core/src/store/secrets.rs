@@ -98,6 +98,11 @@ impl Column {
         Self::ForkBody,
     ];
 
+    /// Whether only some of its rows are secret.
+    const fn is_body(self) -> bool {
+        matches!(self, Self::OperationBody | Self::PendingBody | Self::ForkBody)
+    }
+
     const fn name(self) -> &'static str {
         match self {
             Self::Ticket => "topic.ticket",
@@ -357,15 +362,36 @@ impl Db {
     fn reseal(&self, from: &Vault, to: &Vault) -> Result<(), StoreError> {
         for column in Column::SECRET {
             let rows = self.all(column.select(), [], |row| {
-                Ok((row.get::<_, Vec<u8>>(0)?, row.get::<_, Vec<u8>>(1)?, Zeroizing::new(row.get(2)?)))
+                Ok((
+                    row.get::<_, Vec<u8>>(0)?,
+                    row.get::<_, Vec<u8>>(1)?,
+                    Zeroizing::new(row.get::<_, Vec<u8>>(2)?),
+                ))
             })?;
             for (key, more, stored) in rows {
+                // The selection takes whole families of kinds, so that others' unknown ones are among the rows.
+                let is_meant = match from {
+                    Vault::Plain => holds_secrets(&stored),
+                    Vault::Locked | Vault::Open(_) => stored.first() == Some(&VERSION),
+                };
+                if column.is_body() && !is_meant {
+                    continue;
+                }
                 let row = [&key[..], &more].concat();
                 let value = self.unseal_in(from, column, &row, stored)?;
                 self.run(column.update(), params![key, more, self.seal_in(to, column, &row, &value)?])?;
             }
         }
-        Ok(())
+        // What waits has another length now.
+        self.run(
+            "UPDATE pending_size SET
+                bytes = (SELECT ifnull(sum(length(bytes) + ifnull(length(header), 0)), 0) FROM pending
+                         WHERE pending.topic = pending_size.topic),
+                key_bytes = (SELECT ifnull(sum(iif(key_id IS NULL, 0, length(bytes))), 0) FROM pending
+                             WHERE pending.topic = pending_size.topic)",
+            [],
+        )
+        .map(drop)
     }
 
     /// A copy of the database for an export: there the secrets are not sealed with this device's key.
@@ -404,12 +430,10 @@ impl Store {
                 let opened = self.db.unseal_in(&vault, Column::Mark, &[], mark.into());
                 opened.map_err(|_| StoreError::WrongKey { path: self.db.file().path() })?;
             }
-            None => {
-                self.seal_all(&vault)?;
-                // The log holds pages from before.
-                self.db.checkpoint("PRAGMA wal_checkpoint(TRUNCATE)")?;
-            }
+            None => self.seal_all(&vault)?,
         }
+        // The log holds pages from before, also where a process ended right after it had sealed them.
+        self.db.checkpoint("PRAGMA wal_checkpoint(TRUNCATE)")?;
         self.db.vault = vault;
         Ok(())
     }

@@ -235,3 +235,48 @@ fn a_body_that_looks_sealed_is_not_taken_for_it() {
     }
     store.close().unwrap();
 }
+
+/// A body of a kind nobody knows, whose name begins as that of a kind that is sealed.
+#[test]
+fn unknown_kinds_beside_those_that_are_sealed_are_exported_as_they_are() {
+    for sealed_first in [true, false] {
+        let folder = tempfile::tempdir().unwrap();
+        let (path, copy) = (folder.path().join("device.db"), folder.path().join("copy.db"));
+        let mut store = open(&path);
+        if sealed_first {
+            store.unlock(&key(1)).unwrap();
+        }
+        let author = DeviceKey::from_bytes(&[2; 32]).author();
+        let body = |kind: &str| [&[0xa1, 0x00, 0x60 | kind.len() as u8], kind.as_bytes()].concat();
+        let bodies = [body("key.past2"), body("key.past"), body("room.created"), body("own.topics")];
+        let tx = store.begin(Durability::Full).unwrap();
+        for (number, body) in (0..).zip(&bodies) {
+            let place = crate::projector::Place { epoch: 0, resets: 0, seq: Seq(u64::from(number) + 1) };
+            let topic = ticket(0).topic();
+            let receipt = Receipt { topic, generation: Generation([1; 16]), place, received: Millis(1) };
+            let id = OperationId(*blake3::hash(body).as_bytes());
+            let operation =
+                NewOperation { id, author, log: LOG, seq_num: number, backlink: None, header: &[1], body };
+            tx.await_predecessor(&receipt, &operation).unwrap();
+        }
+        tx.commit().unwrap();
+        store.unlock(&key(1)).unwrap();
+        let read = |store: &crate::store::Store| -> Vec<Vec<u8>> {
+            store.read_waiting(&author, &LOG, 0, 9).unwrap().into_iter().map(|row| row.body).collect()
+        };
+        assert_eq!(read(&store), bodies);
+        store.copy_to(&copy).unwrap();
+        let copied = open(&copy);
+        assert!(!copied.is_sealed());
+        assert_eq!(read(&copied), bodies);
+        // What waits takes as much room as its bytes, sealed or not.
+        for path in [&path, &copy] {
+            let raw = Connection::open(path).unwrap();
+            let counts = |sql: &str| raw.query_row(sql, [], |row| row.get::<_, i64>(0)).unwrap();
+            let counted = counts("SELECT sum(bytes) FROM pending_size");
+            assert_eq!(counted, counts("SELECT sum(length(bytes) + ifnull(length(header), 0)) FROM pending"));
+        }
+        copied.close().unwrap();
+        store.close().unwrap();
+    }
+}

@@ -3,9 +3,10 @@
 use delta_core::crypto::{GroupCrypto, Purpose, Rotator, TwoParty, seal_key};
 use delta_core::engine::{CommandError, Handover, Input, KEEP_MAX_MS, seal};
 use delta_core::entropy::SeededEntropy;
-use delta_core::identity::OperationId;
+use delta_core::identity::{Certificate, IdentityKey, LogId, Millis, OperationId};
 use delta_core::ops::{
-    Action, Body, Content, DeviceKey, EpochKeys, HandedKey, Level, Ticket, create, inbox_log, seal_inbox,
+    Action, Body, Content, DeviceKey, EpochKeys, HandedKey, Level, Ticket, VerifiedOperation, create,
+    inbox_log, seal_inbox,
 };
 use delta_core::topic::WriteKey;
 
@@ -50,6 +51,68 @@ fn who_may_only_read_leaves_by_asking_managers_for_it() {
     assert!(town.texts(1).is_empty());
     let again = town.act(1, Action::Leave).unwrap_err();
     assert!(matches!(again, CommandError::Refused(_)), "{again:?}");
+}
+
+#[test]
+fn a_leaving_that_was_overtaken_by_a_demotion_is_asked_for() {
+    let mut town = Town::new(2, true);
+    town.people[1].hold = true;
+    town.act(1, Action::Leave).unwrap();
+    let member = town.author(1).into();
+    town.act(0, Action::Demote { member, level: Level::Read }).unwrap();
+    for _ in 0..3 {
+        town.settle();
+    }
+    assert!(!town.ticket(1, town.space).can_write() && town.epochs(0) == [1, 1]);
+    assert!(town.members(0).contains(&member), "nobody has heard of it");
+    // What it sent where it could still write never arrives.
+    let first = town.people[1].held.remove(0);
+    assert!(first.operations() > 0 && !town.people[1].held.is_empty());
+    release(&mut town, 1);
+    for _ in 0..3 {
+        town.settle();
+    }
+    assert!(!town.members(0).contains(&member));
+}
+
+#[test]
+fn who_is_removed_on_request_is_whose_device_asks_in_this_space() {
+    let mut town = Town::new(2, true);
+    let (space, key, to) = (town.space, DeviceKey::from_bytes(&[90; 32]), town.author(0));
+    let of = |seed: u8| Certificate::sign(&IdentityKey::from_seed(&[seed; 32]), key.author(), Millis(1));
+    // The manager hears by inbox, from the device itself, that it is the third person's (who has lost it).
+    let of_victim = key.clone().certified(of(3)).unwrap();
+    assert_eq!(of(3).identity, town.author(2).into());
+    let log = inbox_log(&key.author(), &to);
+    let asks = Content::JoinRequest { text: None, space: LogId([1; 32]) };
+    let first = create(&of_victim, log, 0, None, &Body::new(asks)).unwrap();
+    leave_in_inbox(&mut town, &first);
+    town.settle();
+    // The second person tells the space that it is hers.
+    let add = Content::Membership(Box::new(Action::DeviceAdd { certificate: of(2) }));
+    let body = Body { auth_heads: heads(&town), ..Body::new(add) };
+    let told = create(&key.clone().certified(of(2)).unwrap(), space, 0, None, &body).unwrap();
+    let place = town.ticket(0, space);
+    let envelope = place.keys().seal(told.header(), told.body_bytes()).unwrap();
+    town.net.world(place.topic()).log.push(envelope);
+    town.settle();
+    let devices = town.people[0].reader().space_devices(&space).unwrap();
+    assert!(devices.iter().any(|row| row.device == key.author() && row.identity == town.author(1).into()));
+    let body = Body { auth_heads: heads(&town), ..Body::new(Content::LeaveRequest { space }) };
+    let second = create(&of_victim, log, 1, Some(first.id()), &body).unwrap();
+    leave_in_inbox(&mut town, &second);
+    for _ in 0..3 {
+        town.settle();
+    }
+    assert!(town.members(0).contains(&town.author(2).into()), "it is not the third person's here");
+    assert!(!town.members(0).contains(&town.author(1).into()));
+}
+
+fn leave_in_inbox(town: &mut Town, operation: &VerifiedOperation) {
+    let seed = SeededEntropy::new(operation.id().0);
+    let envelope = seal_inbox(operation, &town.author(0), &mut { seed }).unwrap();
+    let inbox = town.people[0].reader().inboxes().unwrap().last().unwrap().topic;
+    town.net.world(inbox).log.push(envelope);
 }
 
 #[test]
