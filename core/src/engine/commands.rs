@@ -14,7 +14,7 @@ use super::sending::Cover;
 use super::spaces::{cited, cool_down};
 use super::state::{State, Topic};
 use crate::entropy::Entropy;
-use crate::identity::{EnvelopeHash, Millis};
+use crate::identity::{Author, EnvelopeHash, LogId, Millis, OperationId};
 use crate::limits::{MAX_IDEMPOTENCY_KEY, MAX_OUTBOX_BYTES, MAX_OUTBOX_ROWS, MAX_TOPICS};
 use crate::onion::route::Tunnels;
 use crate::ops::{self, Body, Content, Ticket};
@@ -236,10 +236,7 @@ impl State {
         let (log, observed) = (keys.log(), topic.observed.unsaid());
         let introduced = topic.introduced || keys.epoch() == 0;
         let (operation, envelope, row, changes) = tx.savepoint(|tx| {
-            let (seq_num, backlink) = match tx.log_head(&device.author(), &log)? {
-                None => (0, None),
-                Some(head) => (head.seq_num.checked_add(1).ok_or(PublishError::LogFull)?, Some(head.id)),
-            };
+            let (seq_num, backlink) = next_in_log(tx, &device.author(), &log)?;
             let auth_heads = cited(tx, device.author(), &log, &content)?;
             cool_down(tx, device.author(), &log, &content, now)?;
             let body = Body { content, sent_at: Some(now), observed, auth_heads };
@@ -395,6 +392,18 @@ impl State {
 
 pub(super) fn server_key(network: &Network) -> Result<VerifyingKey, CommandError> {
     VerifyingKey::from_bytes(&network.server.id.0).map_err(|_| CommandError::ServerKey)
+}
+
+/// Which operation of a log comes next: its number, and what stands before it.
+pub(super) fn next_in_log(
+    tx: &Tx<'_>,
+    author: &Author,
+    log: &LogId,
+) -> Result<(u32, Option<OperationId>), CommandError> {
+    Ok(match tx.log_head(author, log)? {
+        None => (0, None),
+        Some(head) => (head.seq_num.checked_add(1).ok_or(PublishError::LogFull)?, Some(head.id)),
+    })
 }
 
 pub(super) fn has_room(rows: usize, bytes: u64, len: usize) -> bool {

@@ -7,6 +7,7 @@
 
 use std::collections::BTreeMap;
 
+use super::commands::{has_room, next_in_log};
 use super::event::Event;
 use super::ingest::{self, Context};
 use super::io::{Output, Reply};
@@ -290,13 +291,7 @@ impl State {
         let (me, device, observed) = (self.device.author(), &self.device, topic.observed.unsaid());
         let (mut rows, mut bytes) = (self.outbox_rows, self.outbox_bytes);
         let (operation, queued, changes) = tx.savepoint(|tx| {
-            let (seq_num, backlink) = match tx.log_head(&me, &log)? {
-                None => (0, None),
-                Some(head) => {
-                    let next = head.seq_num.checked_add(1);
-                    (next.ok_or(ingest::PublishError::LogFull)?, Some(head.id))
-                }
-            };
+            let (seq_num, backlink) = next_in_log(tx, &me, &log)?;
             let auth_heads = cited(tx, me, &log, &content)?;
             let body = Body { content, sent_at: Some(now), observed, auth_heads };
             let operation = ops::create(device, log, seq_num, backlink, &body)?;
@@ -304,7 +299,7 @@ impl State {
             let mut queued = Vec::new();
             for prepared in prepared {
                 let envelope = prepared.seal(&operation)?;
-                if !super::commands::has_room(rows, bytes, envelope.len()) {
+                if !has_room(rows, bytes, envelope.len()) {
                     return Err(CommandError::OutboxFull);
                 }
                 let (hash, origin) = (EnvelopeHash::of(&envelope), Origin::Own);

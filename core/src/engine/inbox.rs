@@ -6,6 +6,7 @@
 
 use std::collections::BTreeSet;
 
+use super::commands::{has_room, next_in_log};
 use super::event::Event;
 use super::ingest::{self, Context, Ingested};
 use super::io::{Output, Reply};
@@ -31,15 +32,9 @@ const LOOKED_ROWS: usize = 256;
 /// Whether something of this kind is kept when it comes by an inbox.
 fn belongs_in_inbox(content: &Content) -> bool {
     match content {
-        Content::DeviceBundle(_)
-        | Content::InviteClaim { .. }
-        | Content::JoinRequest { .. }
-        | Content::LeaveRequest { .. }
-        | Content::DirectRequest { .. }
-        | Content::DirectAccept { .. }
-        | Content::DirectRenew { .. } => true,
+        Content::DeviceBundle(_) => true,
         Content::EpochKeys(keys) => !matches!(**keys, EpochKeys::Past { .. }),
-        _ => false,
+        other => other.is_of_inboxes(),
     }
 }
 
@@ -81,17 +76,11 @@ impl State {
         let (log, device) = (inbox_log(&me, &to), &self.device);
         let room = (self.outbox_rows, self.outbox_bytes);
         let (operation, hash, len, row) = tx.savepoint(|tx| {
-            let (seq_num, backlink) = match tx.log_head(&me, &log)? {
-                None => (0, None),
-                Some(head) => {
-                    let next = head.seq_num.checked_add(1);
-                    (next.ok_or(ingest::PublishError::LogFull)?, Some(head.id))
-                }
-            };
+            let (seq_num, backlink) = next_in_log(tx, &me, &log)?;
             let body = Body { content, sent_at: Some(now), observed: None, auth_heads };
             let operation = ops::create(device, log, seq_num, backlink, &body)?;
             let envelope = seal_inbox(&operation, &to, entropy)?;
-            if !super::commands::has_room(room.0, room.1, envelope.len()) {
+            if !has_room(room.0, room.1, envelope.len()) {
                 return Err(CommandError::OutboxFull);
             }
             ingest::publish_local(tx, id, &operation, now)?;

@@ -35,15 +35,7 @@ pub(super) fn cited(
     content: &Content,
 ) -> Result<Vec<OperationId>, CommandError> {
     // They are said in inboxes, to one device alone.
-    if matches!(
-        content,
-        Content::InviteClaim { .. }
-            | Content::JoinRequest { .. }
-            | Content::LeaveRequest { .. }
-            | Content::DirectRequest { .. }
-            | Content::DirectAccept { .. }
-            | Content::DirectRenew { .. }
-    ) {
+    if content.is_of_inboxes() {
         return Err(CommandError::InboxOnly);
     }
     let Some(belongs) = tx.belongs(log)? else {

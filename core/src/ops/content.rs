@@ -329,6 +329,19 @@ impl Content {
         }
     }
 
+    /// Whether it is said in inboxes, to one device alone, and says nothing anywhere else.
+    pub(crate) const fn is_of_inboxes(&self) -> bool {
+        matches!(
+            self,
+            Self::InviteClaim { .. }
+                | Self::JoinRequest { .. }
+                | Self::LeaveRequest { .. }
+                | Self::DirectRequest { .. }
+                | Self::DirectAccept { .. }
+                | Self::DirectRenew { .. }
+        )
+    }
+
     /// The limits, the same for what is written and for what is read.
     pub(super) fn check(&self) -> Result<(), LimitError> {
         match self {

@@ -18,7 +18,10 @@ use crate::support::Writer;
 
 mod by_inbox;
 mod claims;
+mod devices;
+mod ended;
 mod handing;
+mod hostile;
 
 /// People who share a space with one room; the first made it.
 struct Town {
@@ -126,6 +129,16 @@ impl Town {
             for who in 0..self.people.len() {
                 self.follow(who);
             }
+        }
+    }
+
+    /// What somebody's device sent and was held back arrives.
+    fn release(&mut self, who: usize) {
+        let peer = &mut self.people[who];
+        peer.hold = false;
+        for job in std::mem::take(&mut peer.held) {
+            self.net.carry(&job);
+            peer.feed(vec![Input::Posted { attempt: job.attempt, handover: Handover::Taken }]);
         }
     }
 
@@ -323,13 +336,7 @@ fn of_two_removals_at_once_no_epoch_stays_with_either_removed() {
     town.remove(0, 2);
     town.remove(1, 3);
     for who in [0, 1] {
-        town.people[who].hold = false;
-        for job in std::mem::take(&mut town.people[who].held) {
-            town.net.carry(&job);
-            let taken = delta_core::engine::Handover::Taken;
-            let posted = delta_core::engine::Input::Posted { attempt: job.attempt, handover: taken };
-            town.people[who].feed(vec![posted]);
-        }
+        town.release(who);
     }
     for _ in 0..4 {
         town.wait(KEEP_MAX_MS);
@@ -441,97 +448,6 @@ fn a_removal_made_offline_is_followed_by_its_rotation_after_a_restart() {
 }
 
 #[test]
-fn a_persons_further_device_reads_what_was_said_to_the_person_before_the_keys_moved() {
-    let mut town = Town::new(2, false);
-    town.say(1, "before").unwrap();
-    town.settle();
-    town.remove(0, 2);
-    town.settle();
-    town.say(1, "after").unwrap();
-    town.settle();
-    let second = town.pair(1, 40);
-    assert_eq!(town.texts(second), ["after"], "the newest keys open no more");
-    let reader = town.people[1].reader();
-    let topics = reader.topics_of_log(town.room).unwrap();
-    assert!(topics.len() > 1, "{topics:?}");
-    for (_, topic) in topics.into_iter().rev() {
-        let ticket = reader.topic(topic).unwrap().unwrap().ticket;
-        town.people[second].command(&mut town.net, Command::Meet { ticket }).unwrap();
-    }
-    town.follow(second);
-    town.settle();
-    assert_eq!(town.texts(second), ["before", "after"]);
-    town.say(second, "and on").unwrap();
-    town.settle();
-    assert_eq!(town.texts(0), ["before", "after", "and on"]);
-}
-
-#[test]
-fn a_topic_that_ended_is_read_again_on_one_day_of_seven() {
-    let folder = tempfile::tempdir().unwrap();
-    let path = folder.path().join("device.db");
-    let store = || Store::open(&path, StoreOptions::default()).unwrap();
-    let mut town = Town::with(store(), 1, true);
-    town.remove(0, 1);
-    town.settle();
-    let room = town.people[0].reader().topics_of_log(town.room).unwrap();
-    let &[(0, ended), (1, _)] = &room[..] else { panic!("{room:?}") };
-    let mut days = Vec::new();
-    for _ in 0..14 {
-        let now = town.people[0].device.now.plus(24 * 3_600_000);
-        let nobody = alone(&mut town.net, 99);
-        let old = std::mem::replace(&mut town.people[0], nobody);
-        old.device.engine.close().unwrap();
-        let mut again = Peer::with_inbox(&mut town.net, 1, store());
-        again.device.now = now;
-        town.people[0] = again;
-        town.follow(0);
-        town.settle();
-        town.wait(60_000);
-        let times = town.people[0].connects.iter().filter(|topic| **topic == ended).count();
-        days.extend(std::iter::repeat_n(now.0 / (24 * 3_600_000) % 7, times));
-        assert!(!town.people[0].is_connected(ended));
-    }
-    assert_eq!(days, [u64::from(ended.0[0]) % 7; 2]);
-}
-
-#[test]
-fn what_was_carried_into_the_next_epoch_stays_there_when_its_first_place_is_read_later() {
-    let folder = tempfile::tempdir().unwrap();
-    let path = folder.path().join("device.db");
-    let store = || Store::open(&path, StoreOptions::default()).unwrap();
-    let mut town = Town::with(store(), 2, true);
-    let ended = town.ticket(1, town.room).topic();
-    // The room moves, and one who has not heard of it yet writes where it was.
-    town.remove(0, 2);
-    let mut first: Vec<&mut Peer> = town.people.iter_mut().take(1).collect();
-    run(&mut town.net, &mut first);
-    assert_eq!(town.epochs(0), [1, 1]);
-    town.say(0, "in the new place").unwrap();
-    let before = town.net.world(ended).log.len();
-    town.say(1, "in the old place").unwrap();
-    assert_eq!(town.net.world(ended).log.len(), before + 1, "behind the close");
-    town.settle();
-    let expected = ["in the new place", "in the old place"];
-    assert_eq!(
-        (town.texts(0), town.texts(1)),
-        (expected.map(str::to_owned).into(), expected.map(str::to_owned).into())
-    );
-    // A week in which the old place is read again.
-    for _ in 0..7 {
-        let now = town.people[0].device.now.plus(24 * 3_600_000);
-        let old = std::mem::replace(&mut town.people[0], Peer::tunnelled(99, Store::in_memory().unwrap()));
-        old.device.engine.close().unwrap();
-        let mut again = Peer::tunnelled(1, store());
-        again.device.now = now;
-        town.people[0] = again;
-        town.follow(0);
-        town.settle();
-    }
-    assert_eq!(town.texts(0), expected);
-}
-
-#[test]
 fn a_key_that_does_not_open_is_asked_for_again_and_visible_until_it_comes() {
     let mut town = Town::new(1, false);
     // It renewed its secrets twice and has forgotten the first, which are those the others know of.
@@ -558,13 +474,7 @@ fn a_key_that_does_not_open_is_asked_for_again_and_visible_until_it_comes() {
         panic!("a status");
     };
     assert_eq!(status.awaiting_key, Some(1));
-    town.people[1].hold = false;
-    for job in std::mem::take(&mut town.people[1].held) {
-        town.net.carry(&job);
-        let taken = delta_core::engine::Handover::Taken;
-        town.people[1]
-            .feed(vec![delta_core::engine::Input::Posted { attempt: job.attempt, handover: taken }]);
-    }
+    town.release(1);
     for _ in 0..3 {
         town.wait(KEEP_MAX_MS);
     }
@@ -574,175 +484,6 @@ fn a_key_that_does_not_open_is_asked_for_again_and_visible_until_it_comes() {
     assert_eq!(town.texts(0), ["here at last"]);
     let reader = town.people[0].reader();
     assert_eq!(reader.key_asks(&room).unwrap(), [(1, town.author(1))]);
-}
-
-/// A manager who is removed, with what is known of the space before, and every key there was.
-struct Hostile {
-    town: Town,
-    key: [u8; 32],
-    heads: Vec<OperationId>,
-    tickets: Vec<Ticket>,
-    /// A message of somebody who stays.
-    message: OperationId,
-}
-
-const MALLORY: usize = 2;
-
-/// Where in its own log a hostile author puts something.
-#[derive(Clone, Copy)]
-enum Place {
-    /// A second branch from the beginning.
-    First,
-    /// Beside the last operation that others have.
-    Beside,
-    /// Where it belongs.
-    Next,
-}
-
-impl Hostile {
-    fn new() -> Self {
-        let mut town = Town::new(2, true);
-        town.promote(MALLORY);
-        let message = town.say(1, "mine").unwrap();
-        town.say(MALLORY, "hello").unwrap();
-        town.settle();
-        let newest = town.people[0].reader().audit(&town.space, None, 1).unwrap();
-        let heads = newest.into_iter().map(|row| row.id).collect();
-        let tickets = [town.space, town.room].map(|log| town.ticket(MALLORY, log)).to_vec();
-        town.remove(0, MALLORY);
-        town.settle();
-        assert_eq!(town.epochs(1), [1, 1]);
-        Self { town, key: [3; 32], heads, tickets, message }
-    }
-
-    /// Signs whatever it wants into a topic of which it has the keys, as if it had not heard of its removal.
-    fn slip_in(&mut self, ticket: &Ticket, place: Place, content: Content) {
-        let author = self.town.author(MALLORY);
-        let ends = self.town.people[1].reader().log_ends(&ticket.log()).unwrap();
-        let end = ends.into_iter().find(|end| end.author == author).unwrap();
-        let mut writer = Writer::new(self.key, ticket);
-        (writer.next, writer.last) = match place {
-            Place::First => (0, None),
-            Place::Beside => (end.seq_num, (end.seq_num > 0).then_some(OperationId([7; 32]))),
-            Place::Next => (end.seq_num + 1, Some(end.id)),
-        };
-        let mut body = Body::new(content);
-        body.auth_heads.clone_from(&self.heads);
-        let envelope = writer.write(body);
-        self.town.net.world(ticket.topic()).log.push(envelope);
-    }
-
-    fn settle(&mut self) {
-        self.town.settle();
-        self.town.wait(KEEP_MAX_MS);
-    }
-
-    fn said(text: &str) -> Content {
-        Content::MessageSend { text: text.into(), reply: None, mentions: vec![] }
-    }
-}
-
-#[test]
-fn a_removed_manager_who_kept_every_key_reads_nothing_new() {
-    let mut hostile = Hostile::new();
-    assert_eq!(DeviceKey::from_bytes(&hostile.key).author(), hostile.town.author(MALLORY));
-    let town = &mut hostile.town;
-    town.say(0, "he is gone").unwrap();
-    town.settle();
-    let kept: Vec<_> = hostile.tickets.iter().map(Ticket::keys).collect();
-    let mut new = 0;
-    for log in [town.space, town.room] {
-        let topic = town.ticket(0, log).topic();
-        for envelope in &town.net.worlds[&topic].log {
-            new += 1;
-            assert!(kept.iter().all(|keys| keys.open(envelope).is_err()));
-        }
-    }
-    assert!(new > 0);
-    assert_eq!(town.texts(MALLORY), ["mine", "hello"]);
-}
-
-#[test]
-fn case_53_case_61_a_removed_manager_writes_nothing_that_counts() {
-    let mut hostile = Hostile::new();
-    let before: Vec<_> = [0, 1].map(|who| hostile.town.texts(who)).into();
-    let (space, room) = (hostile.tickets[0].clone(), hostile.tickets[1].clone());
-    let victim = hostile.message;
-    // Backdated; a second branch from the first operation on, and from a later one; deletes by who manages there.
-    for next in [Place::Next, Place::Beside, Place::First] {
-        hostile.slip_in(&room, next, Hostile::said("backdated"));
-        hostile.slip_in(&room, next, Content::MessageDelete { target: victim });
-        let member = Identity([9; 32]);
-        let add = Action::Add { member, level: Level::Manage, invite: None, claim: None };
-        hostile.slip_in(&space, next, Content::Membership(Box::new(add)));
-        let own = hostile.town.author(0).into();
-        hostile.slip_in(&space, next, Content::Membership(Box::new(Action::Remove { member: own })));
-    }
-    hostile.settle();
-    for who in [0, 1] {
-        assert_eq!(hostile.town.texts(who), before[who]);
-        assert_eq!(hostile.town.members(who).len(), 2);
-    }
-    // Nor does whoever comes later see any of it.
-    hostile.town.join(7);
-    assert_eq!(hostile.town.texts(3), before[0]);
-    assert_eq!(hostile.town.members(3).len(), 3);
-}
-
-#[test]
-fn a_removed_manager_cannot_move_what_is_current() {
-    let mut hostile = Hostile::new();
-    let tickets = hostile.tickets.clone();
-    for ticket in &tickets {
-        for (next, epoch) in [(Place::Next, 1), (Place::Beside, 2), (Place::First, 7)] {
-            let to = Ticket::generate_private(&mut SeededEntropy::new([epoch as u8; 32])).unwrap();
-            let ends = vec![LogEnd { author: hostile.town.author(1), seq_num: 0, id: OperationId([1; 32]) }];
-            let rotation =
-                Rotation { epoch, topic: to.topic(), parts: Vec::new(), ends, commitment: [0; 32] };
-            hostile.slip_in(ticket, next, Content::RoomRotate(Box::new(rotation)));
-        }
-    }
-    hostile.settle();
-    assert_eq!((hostile.town.epochs(0), hostile.town.epochs(1)), ([1, 1], [1, 1]));
-    hostile.town.agree(&[0, 1]);
-    hostile.town.join(7);
-    hostile.town.agree(&[0, 1, 3]);
-    hostile.town.say(3, "still here").unwrap();
-    hostile.town.settle();
-    assert_eq!(hostile.town.texts(1).last().unwrap(), "still here");
-}
-
-#[test]
-fn a_removed_manager_who_is_faster_than_the_rotation_does_not_move_the_space() {
-    let mut town = Town::new(2, true);
-    town.promote(2);
-    let newest = town.people[0].reader().audit(&town.space, None, 1).unwrap();
-    let heads: Vec<_> = newest.into_iter().map(|row| row.id).collect();
-    let ticket = town.ticket(2, town.space);
-    // The removal stands in the log, and the keys take their time.
-    town.people[0].idle = true;
-    town.remove(0, 2);
-    let to = Ticket::generate_private(&mut SeededEntropy::new([5; 32])).unwrap();
-    let (parts, ends) = (Vec::new(), Vec::new());
-    let rotation = Rotation { epoch: 1, topic: to.topic(), parts, ends, commitment: [0; 32] };
-    let mut body = Body::new(Content::RoomRotate(Box::new(rotation)));
-    body.auth_heads = heads;
-    let mallory = town.author(2);
-    let ends = town.people[1].reader().log_ends(&town.space).unwrap();
-    let end = ends.into_iter().find(|end| end.author == mallory).unwrap();
-    let mut writer = Writer::new([3; 32], &ticket);
-    (writer.next, writer.last) = (end.seq_num + 1, Some(end.id));
-    let envelope = writer.write(body);
-    town.net.world(ticket.topic()).log.push(envelope);
-    town.settle();
-    town.people[0].idle = false;
-    for job in std::mem::take(&mut town.people[0].unsealed) {
-        town.people[0].feed(vec![delta_core::engine::Input::Sealed(delta_core::engine::seal(job))]);
-    }
-    town.settle();
-    assert_eq!((town.epochs(0), town.epochs(1)), ([1, 1], [1, 1]));
-    town.agree(&[0, 1]);
-    assert_ne!(town.ticket(1, town.space).topic(), to.topic());
 }
 
 #[test]
@@ -759,81 +500,6 @@ fn keys_whose_sealing_never_ends_are_sealed_again() {
     town.people[0].feed(vec![Input::Sealed(delta_core::engine::seal(last))]);
     town.settle();
     assert_eq!((town.epochs(0), town.epochs(1)), ([1, 1], [1, 1]));
-}
-
-#[test]
-fn every_device_of_a_member_reads_on_after_a_removal_the_first_one_too() {
-    let mut town = Town::new(2, true);
-    let second = town.pair(1, 40);
-    town.say(second, "from my tablet").unwrap();
-    town.settle();
-    assert_eq!(town.texts(0), ["from my tablet"]);
-    assert_eq!(town.members(0).len(), 3, "three people with four devices");
-    town.remove(0, 2);
-    town.settle();
-    town.wait(KEEP_MAX_MS);
-    assert_eq!(town.epochs(0), [1, 1]);
-    town.agree(&[0, 1, second]);
-    town.say(0, "behind the removal").unwrap();
-    town.settle();
-    for device in [1, second] {
-        assert_eq!(town.texts(device), ["from my tablet", "behind the removal"], "device {device}");
-    }
-    assert_eq!(town.texts(2), ["from my tablet"]);
-}
-
-#[test]
-fn a_revoked_device_is_left_behind_and_its_persons_other_one_reads_on() {
-    let mut town = Town::new(1, true);
-    let second = town.pair(1, 40);
-    let identity = IdentityKey::from_seed(&[town.seed(1); 32]);
-    let revocation = Revocation::sign(&identity, town.author(second), town.people[1].device.now);
-    let command = Command::Revoke { revocation: Box::new(revocation) };
-    town.people[1].command(&mut town.net, command).unwrap();
-    town.settle();
-    town.wait(2 * KEEP_MAX_MS);
-    assert_eq!(town.epochs(0), [1, 1]);
-    town.agree(&[0, 1]);
-    assert_eq!(town.epochs(second), [0, 0]);
-    town.say(1, "without my tablet").unwrap();
-    town.settle();
-    assert_eq!((town.texts(0), town.texts(second)), (vec!["without my tablet".to_owned()], Vec::new()));
-    let refused = town.say(second, "found it").unwrap_err();
-    assert!(matches!(refused, CommandError::MayNotWrite), "{refused}");
-}
-
-#[test]
-fn what_a_persons_devices_share_moves_away_from_one_that_is_revoked() {
-    let mut town = Town::new(1, true);
-    let (lost, kept) = (town.pair(1, 40), town.pair(1, 41));
-    let own = |town: &mut Town, who: usize| -> Ticket {
-        let command = Command::OwnTopic { ticket: None };
-        match town.people[who].command(&mut town.net, command).unwrap() {
-            Reply::Ticket(ticket) => ticket,
-            other => panic!("{other:?}"),
-        }
-    };
-    town.wait(2 * KEEP_MAX_MS);
-    assert_eq!([1, lost, kept].map(|who| own(&mut town, who).epoch()), [0, 0, 0]);
-    let identity = IdentityKey::from_seed(&[town.seed(1); 32]);
-    let revocation = Revocation::sign(&identity, town.author(lost), town.people[1].device.now);
-    let command = Command::Revoke { revocation: Box::new(revocation) };
-    town.people[1].command(&mut town.net, command).unwrap();
-    town.settle();
-    town.wait(2 * KEEP_MAX_MS);
-    assert_eq!([1, lost, kept].map(|who| own(&mut town, who).epoch()), [1, 0, 1]);
-    assert_eq!(own(&mut town, 1).topic(), own(&mut town, kept).topic());
-    // What one of them opens from now on the other has, too, and the lost one has not.
-    let ticket = crate::support::ticket();
-    let (log, command) = (ticket.log(), Command::OpenTopic { ticket });
-    town.people[kept].command(&mut town.net, command).unwrap();
-    town.settle();
-    let has = |who: usize| !town.people[who].reader().topics_of_log(log).unwrap().is_empty();
-    assert_eq!([1, lost, kept].map(has), [true, false, true]);
-    // And it stays where it is, also for one that is paired now.
-    let newcomer = town.pair(1, 42);
-    town.wait(2 * KEEP_MAX_MS);
-    assert_eq!([1, kept, newcomer].map(|who| own(&mut town, who).epoch()), [1, 1, 1]);
 }
 
 #[test]

@@ -118,29 +118,6 @@ fn without_the_key_or_with_another_nothing_opens_and_nothing_is_written() {
 }
 
 #[test]
-fn a_secret_opens_only_in_its_own_row() {
-    let folder = tempfile::tempdir().unwrap();
-    let path = folder.path().join("device.db");
-    let mut store = open(&path);
-    store.unlock(&key(1)).unwrap();
-    let tx = store.begin(Durability::Full).unwrap();
-    for epoch in [0, 1] {
-        tx.put_topic(&ticket(epoch), Millis(0)).unwrap();
-        tx.set_read_key(ticket(epoch).topic(), Some(&[epoch as u8; 32])).unwrap();
-    }
-    tx.commit().unwrap();
-    store.close().unwrap();
-    let raw = Connection::open(&path).unwrap();
-    raw.execute("UPDATE topic SET read_key = (SELECT read_key FROM topic WHERE epoch = 1)", []).unwrap();
-    raw.close().unwrap();
-    let mut store = open(&path);
-    store.unlock(&key(1)).unwrap();
-    let swapped = store.read_key(ticket(0).topic());
-    assert!(matches!(swapped, Err(StoreError::Corrupt { .. })), "{swapped:?}");
-    assert_eq!(store.read_key(ticket(1).topic()).unwrap().unwrap()[..], [1; 32]);
-}
-
-#[test]
 fn a_copy_for_an_export_is_not_sealed_and_the_next_key_seals_it() {
     let folder = tempfile::tempdir().unwrap();
     let (path, copy) = (folder.path().join("device.db"), folder.path().join("copy.db"));

@@ -1,7 +1,7 @@
 //! Members that cannot write where a space lives: they leave, ask for keys and are handed them by inbox.
 
 use delta_core::crypto::{GroupCrypto, Purpose, Rotator, TwoParty, seal_key};
-use delta_core::engine::{CommandError, Handover, Input, KEEP_MAX_MS, seal};
+use delta_core::engine::{CommandError, Input, KEEP_MAX_MS, seal};
 use delta_core::entropy::SeededEntropy;
 use delta_core::identity::{Certificate, IdentityKey, LogId, Millis, OperationId};
 use delta_core::ops::{
@@ -68,7 +68,7 @@ fn a_leaving_that_was_overtaken_by_a_demotion_is_asked_for() {
     // What it sent where it could still write never arrives.
     let first = town.people[1].held.remove(0);
     assert!(first.operations() > 0 && !town.people[1].held.is_empty());
-    release(&mut town, 1);
+    town.release(1);
     for _ in 0..3 {
         town.settle();
     }
@@ -127,7 +127,7 @@ fn nobody_is_removed_because_a_stranger_asks_or_because_he_asked_before_he_came_
     let member = town.author(1).into();
     town.act(0, Action::Remove { member }).unwrap();
     town.act(0, Action::Add { member, level: Level::Read, invite: None, claim: None }).unwrap();
-    release(&mut town, 1);
+    town.release(1);
     for _ in 0..3 {
         town.settle();
     }
@@ -145,15 +145,6 @@ fn nobody_is_removed_because_a_stranger_asks_or_because_he_asked_before_he_came_
         town.settle();
     }
     assert_eq!(town.members(0).len(), 2);
-}
-
-/// What somebody sent and what was held back arrives.
-fn release(town: &mut Town, who: usize) {
-    town.people[who].hold = false;
-    for job in std::mem::take(&mut town.people[who].held) {
-        town.net.carry(&job);
-        town.people[who].feed(vec![Input::Posted { attempt: job.attempt, handover: Handover::Taken }]);
-    }
 }
 
 #[test]

@@ -1,6 +1,6 @@
 //! Claims that come late, of people who came and went meanwhile, and of a space that moved.
 
-use delta_core::engine::{Command, Handover, Input, Reply};
+use delta_core::engine::{Command, Reply};
 use delta_core::ops::{Action, Level};
 use delta_core::space::Invite;
 
@@ -33,14 +33,6 @@ fn claims_slowly(town: &mut Town, invites: &[Invite]) -> usize {
     town.settle();
     assert!(!town.people[who].held.is_empty(), "its claims are on their way");
     who
-}
-
-/// What somebody sent so far arrives.
-fn arrive(town: &mut Town, who: usize) {
-    for job in std::mem::take(&mut town.people[who].held) {
-        town.net.carry(&job);
-        town.people[who].feed(vec![Input::Posted { attempt: job.attempt, handover: Handover::Taken }]);
-    }
 }
 
 fn is_member(town: &Town, who: usize) -> bool {
@@ -81,7 +73,8 @@ fn a_claim_that_comes_after_its_person_was_let_in_and_removed_lets_nobody_in() {
     let mut town = Town::new(0, true);
     let invites = [invitation(&mut town), invitation(&mut town)];
     let who = claims_slowly(&mut town, &invites[..1]);
-    arrive(&mut town, who);
+    town.release(who);
+    town.people[who].hold = true;
     // The second one is claimed with what was known before the first was answered.
     accept(&mut town, who, invites[1].clone());
     let claimant = &mut town.people[who];
@@ -95,7 +88,7 @@ fn a_claim_that_comes_after_its_person_was_let_in_and_removed_lets_nobody_in() {
     town.settle();
     assert_eq!(town.epochs(0), [0, 0]);
     let requests = town.people[0].reader().requests(&town.space).unwrap().len();
-    arrive(&mut town, who);
+    town.release(who);
     town.settle();
     let came = town.people[0].reader().requests(&town.space).unwrap().len();
     assert_eq!(came, requests + 1, "the claim is here");
@@ -112,7 +105,7 @@ fn a_claim_that_comes_after_the_space_moved_lets_nobody_in() {
         town.settle();
     }
     assert_eq!(town.epochs(0), [1, 1]);
-    arrive(&mut town, who);
+    town.release(who);
     town.settle();
     assert_eq!(town.people[0].reader().requests(&town.space).unwrap().len(), 2, "the claim is here");
     assert!(!is_member(&town, who), "it does not read where the space lives");

@@ -1,0 +1,104 @@
+//! People with several devices: what each reads when keys move, and what a revoked one does not.
+
+use super::*;
+
+#[test]
+fn a_persons_further_device_reads_what_was_said_to_the_person_before_the_keys_moved() {
+    let mut town = Town::new(2, false);
+    town.say(1, "before").unwrap();
+    town.settle();
+    town.remove(0, 2);
+    town.settle();
+    town.say(1, "after").unwrap();
+    town.settle();
+    let second = town.pair(1, 40);
+    assert_eq!(town.texts(second), ["after"], "the newest keys open no more");
+    let reader = town.people[1].reader();
+    let topics = reader.topics_of_log(town.room).unwrap();
+    assert!(topics.len() > 1, "{topics:?}");
+    for (_, topic) in topics.into_iter().rev() {
+        let ticket = reader.topic(topic).unwrap().unwrap().ticket;
+        town.people[second].command(&mut town.net, Command::Meet { ticket }).unwrap();
+    }
+    town.follow(second);
+    town.settle();
+    assert_eq!(town.texts(second), ["before", "after"]);
+    town.say(second, "and on").unwrap();
+    town.settle();
+    assert_eq!(town.texts(0), ["before", "after", "and on"]);
+}
+
+#[test]
+fn every_device_of_a_member_reads_on_after_a_removal_the_first_one_too() {
+    let mut town = Town::new(2, true);
+    let second = town.pair(1, 40);
+    town.say(second, "from my tablet").unwrap();
+    town.settle();
+    assert_eq!(town.texts(0), ["from my tablet"]);
+    assert_eq!(town.members(0).len(), 3, "three people with four devices");
+    town.remove(0, 2);
+    town.settle();
+    town.wait(KEEP_MAX_MS);
+    assert_eq!(town.epochs(0), [1, 1]);
+    town.agree(&[0, 1, second]);
+    town.say(0, "behind the removal").unwrap();
+    town.settle();
+    for device in [1, second] {
+        assert_eq!(town.texts(device), ["from my tablet", "behind the removal"], "device {device}");
+    }
+    assert_eq!(town.texts(2), ["from my tablet"]);
+}
+
+#[test]
+fn a_revoked_device_is_left_behind_and_its_persons_other_one_reads_on() {
+    let mut town = Town::new(1, true);
+    let second = town.pair(1, 40);
+    let identity = IdentityKey::from_seed(&[town.seed(1); 32]);
+    let revocation = Revocation::sign(&identity, town.author(second), town.people[1].device.now);
+    let command = Command::Revoke { revocation: Box::new(revocation) };
+    town.people[1].command(&mut town.net, command).unwrap();
+    town.settle();
+    town.wait(2 * KEEP_MAX_MS);
+    assert_eq!(town.epochs(0), [1, 1]);
+    town.agree(&[0, 1]);
+    assert_eq!(town.epochs(second), [0, 0]);
+    town.say(1, "without my tablet").unwrap();
+    town.settle();
+    assert_eq!((town.texts(0), town.texts(second)), (vec!["without my tablet".to_owned()], Vec::new()));
+    let refused = town.say(second, "found it").unwrap_err();
+    assert!(matches!(refused, CommandError::MayNotWrite), "{refused}");
+}
+
+#[test]
+fn what_a_persons_devices_share_moves_away_from_one_that_is_revoked() {
+    let mut town = Town::new(1, true);
+    let (lost, kept) = (town.pair(1, 40), town.pair(1, 41));
+    let own = |town: &mut Town, who: usize| -> Ticket {
+        let command = Command::OwnTopic { ticket: None };
+        match town.people[who].command(&mut town.net, command).unwrap() {
+            Reply::Ticket(ticket) => ticket,
+            other => panic!("{other:?}"),
+        }
+    };
+    town.wait(2 * KEEP_MAX_MS);
+    assert_eq!([1, lost, kept].map(|who| own(&mut town, who).epoch()), [0, 0, 0]);
+    let identity = IdentityKey::from_seed(&[town.seed(1); 32]);
+    let revocation = Revocation::sign(&identity, town.author(lost), town.people[1].device.now);
+    let command = Command::Revoke { revocation: Box::new(revocation) };
+    town.people[1].command(&mut town.net, command).unwrap();
+    town.settle();
+    town.wait(2 * KEEP_MAX_MS);
+    assert_eq!([1, lost, kept].map(|who| own(&mut town, who).epoch()), [1, 0, 1]);
+    assert_eq!(own(&mut town, 1).topic(), own(&mut town, kept).topic());
+    // What one of them opens from now on the other has, too, and the lost one has not.
+    let ticket = crate::support::ticket();
+    let (log, command) = (ticket.log(), Command::OpenTopic { ticket });
+    town.people[kept].command(&mut town.net, command).unwrap();
+    town.settle();
+    let has = |who: usize| !town.people[who].reader().topics_of_log(log).unwrap().is_empty();
+    assert_eq!([1, lost, kept].map(has), [true, false, true]);
+    // And it stays where it is, also for one that is paired now.
+    let newcomer = town.pair(1, 42);
+    town.wait(2 * KEEP_MAX_MS);
+    assert_eq!([1, kept, newcomer].map(|who| own(&mut town, who).epoch()), [1, 1, 1]);
+}
