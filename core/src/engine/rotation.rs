@@ -4,7 +4,11 @@
 //! was not acknowledged before the close keeps its signed operation and gets one new envelope. What stands in the
 //! closed topic after that place is ignored, whoever wrote it, unless the rotation itself names it as part of a log.
 //!
-//! Whether a rotation counts is asked in one place, [`State::may_rotate`].
+//! Whether a rotation counts is asked in one place, [`judge`]. One that turns out to count after a later one has
+//! closed the topic takes its place: [`astray`].
+
+mod astray;
+mod judge;
 
 use std::collections::BTreeSet;
 
@@ -21,8 +25,6 @@ use crate::crypto::{
 use crate::identity::{Author, EnvelopeHash, Millis, OperationId};
 use crate::limits::MAX_TOPICS;
 use crate::ops::{Body, Content, LogEnd, Rotation, Ticket, VerifiedOperation};
-use crate::projector::Place;
-use crate::space::Judgement;
 use crate::store::{NewOutboxRow, Origin, Receipt, StoreError, StoredRotation, TopicClose, Tx};
 use crate::sync::outbox::Requeued;
 use crate::sync::session::Cursor;
@@ -89,57 +91,6 @@ impl Closed {
 }
 
 impl State {
-    /// Whether a rotation by this device, which cites `heads`, counts: in a space a manager's does. Elsewhere the
-    /// devices that the app named ([`super::Command::SetRotators`]) may rotate.
-    fn may_rotate(
-        tx: &Tx<'_>,
-        topic: &Topic,
-        rotator: &Author,
-        heads: &[OperationId],
-    ) -> Result<bool, StoreError> {
-        let log = topic.keys.log();
-        let Some(belongs) = tx.belongs(&log)? else { return tx.is_rotator(&log, rotator) };
-        tx.look_at_space(belongs.space, |graph| {
-            matches!(graph.judge(*rotator, heads, None), Judgement::Counts { manager: true, .. })
-        })
-    }
-
-    /// Whether a rotation that may count holds up later ones: it cites what has not come yet, and whose it is manages the
-    /// space. Else two managers who act at the same time would each take their own for the first.
-    fn holds_up(
-        tx: &Tx<'_>,
-        topic: &Topic,
-        rotator: &Author,
-        heads: &[OperationId],
-    ) -> Result<bool, StoreError> {
-        let Some(belongs) = tx.belongs(&topic.keys.log())? else { return Ok(false) };
-        tx.look_at_space(belongs.space, |graph| {
-            let waits = matches!(graph.judge(*rotator, heads, None), Judgement::Waits(_));
-            waits && graph.standing(*rotator).may_manage()
-        })
-    }
-
-    /// Whether the space's own log says, at an earlier place, that who rotates it manages it no more: whatever its author
-    /// claims not to know, everybody who reads the topic does.
-    fn was_stripped(
-        tx: &Tx<'_>,
-        topic: &Topic,
-        found: &StoredRotation,
-        heads: &[OperationId],
-    ) -> Result<bool, StoreError> {
-        let (log, epoch) = (topic.keys.log(), topic.keys.epoch());
-        if tx.belongs(&log)?.is_none_or(|belongs| belongs.room) {
-            return Ok(false);
-        }
-        for id in tx.look_at_space(log, |graph| graph.stripped(found.rotator, heads))? {
-            let place = tx.place_of(&id)?.map(|stored| stored.place);
-            if place.is_some_and(|place| place < Place { epoch, resets: found.resets, seq: found.seq }) {
-                return Ok(true);
-            }
-        }
-        Ok(false)
-    }
-
     /// The topic in which the conversation of `id` lives now, as far as this device has the keys.
     pub(super) fn current(&self, id: TopicId) -> TopicId {
         let log = self.topics.get(&id).map(|topic| topic.keys.log());
@@ -154,15 +105,16 @@ impl State {
     /// At start: which topics are closed, and in which rotations stand.
     pub(super) fn load_closes(&mut self, store: &crate::store::Store) -> Result<(), StoreError> {
         for at in store.topic_closes()? {
-            let found = store.rotations(at.topic)?.into_iter().find(|it| it.operation == at.operation);
+            let found = store.rotation(&at.operation)?;
             if let (Some(topic), Some(found)) = (self.topics.get_mut(&at.topic), found) {
                 topic.closed = Some(Closed::new(at, &found, read(&found.body)));
             }
         }
+        self.leave_astray_topics();
         for id in store.contested_topics()? {
-            if let Some(topic) = self.topics.get_mut(&id) {
-                topic.contested = true;
-            }
+            let Some(topic) = self.topics.get_mut(&id) else { continue };
+            topic.contested = true;
+            self.waiting.extend(store.space_of(&topic.keys.log())?.map(|belongs| belongs.space));
         }
         for id in store.unplaced_rotations()? {
             if let Some(topic) = self.topics.get_mut(&id) {
@@ -348,48 +300,25 @@ impl State {
         news: &mut News,
         now: Millis,
     ) -> Result<(), StoreError> {
-        if !self.topics.get(&receipt.topic).is_some_and(|topic| topic.rotates) {
+        let Some(topic) = self.topics.get(&receipt.topic) else { return Ok(()) };
+        // A rotation may have waited for this place.
+        if self.waiting.contains(&topic.keys.log()) {
+            tx.note_space_news(topic.keys.log());
+        }
+        if !topic.rotates {
             return Ok(());
         }
         let Some((header, body)) = tx.operation_bytes(operation)? else { return Ok(()) };
         let Ok(operation) = VerifiedOperation::from_store(&header, &body) else { return Ok(()) };
         self.take_rotation(tx, receipt, &operation, news, now)?;
         // It does not count: others may have heard more. Whoever keeps the topic looks again.
-        let is_rotation = matches!(operation.body().content, Content::RoomRotate(_));
+        let is_rotation = matches!(operation.body().content, Content::RoomRotate(_))
+            && !self.is_waiting(tx, receipt.topic, &operation.id())?;
         if let Some(topic) =
             self.topics.get_mut(&receipt.topic).filter(|it| is_rotation && it.closed.is_none())
         {
             topic.rotates = false;
             self.hurry_log_of(tx, now, receipt.topic)?;
-        }
-        Ok(())
-    }
-
-    /// The first rotation of a topic that counts, by place, closes it.
-    pub(super) fn judge_rotations(
-        &mut self,
-        tx: &Tx<'_>,
-        now: Millis,
-        id: TopicId,
-        news: &mut News,
-    ) -> Result<(), StoreError> {
-        // Once closed a topic stays closed: its successor is remembered across resets.
-        let Some(topic) = self.topics.get(&id).filter(|topic| topic.closed.is_none()) else { return Ok(()) };
-        let next_epoch = topic.keys.epoch().checked_add(1);
-        for found in tx.rotations(id)? {
-            let Some(rotation) = read(&found.body) else { continue };
-            if Some(rotation.epoch) != next_epoch || rotation.topic == id {
-                continue;
-            }
-            let heads = Body::decode(&found.body).map(|body| body.auth_heads).unwrap_or_default();
-            if Self::may_rotate(tx, topic, &found.rotator, &heads)?
-                && !Self::was_stripped(tx, topic, &found, &heads)?
-            {
-                return self.close_topic(tx, now, id, &found, rotation, news);
-            }
-            if Self::holds_up(tx, topic, &found.rotator, &heads)? {
-                break;
-            }
         }
         Ok(())
     }
@@ -407,10 +336,11 @@ impl State {
         let (successor, epoch) = (rotation.topic, rotation.epoch);
         let at = TopicClose { topic: id, operation, generation, resets, seq, successor, epoch };
         tx.put_topic_close(&at)?;
-        let Some(topic) = self.topics.get_mut(&id) else { return Ok(()) };
-        let log = topic.keys.log();
+        let Some(log) = self.topics.get(&id).map(|topic| topic.keys.log()) else { return Ok(()) };
         let closed = Closed::new(at, found, Some(rotation.clone()));
         Self::note_handed(tx, &log, &closed, &rotation)?;
+        let written = self.leave_wrong_successors(tx, id, &closed, news)?;
+        let Some(topic) = self.topics.get_mut(&id) else { return Ok(()) };
         // Judged late: what stands after it was taken in, and goes.
         let covers = |author: &Author, seq_num, id: &OperationId| closed.covers(author, seq_num, id);
         let (changes, own) = ingest::close(tx, &at, &log, &self.device.author(), covers)?;
@@ -425,7 +355,7 @@ impl State {
         news.events.push(Event::Closed { topic: id, rotator, successor });
         let lost = tx.remove_lost_rotations(id, &operation)?;
         news.events.extend(lost.into_iter().map(|operation| Event::RotationLost { topic: id, operation }));
-        for operation in own {
+        for operation in own.into_iter().chain(written) {
             self.send_again(tx, now, id, &operation)?;
         }
         if let Some(belongs) = tx.belongs(&log)? {
@@ -540,7 +470,9 @@ impl State {
     ) -> Result<(), StoreError> {
         // Also what waited in earlier ones, because this device might not write in those between.
         let Some(log) = self.topics.get(&to).map(|topic| topic.keys.log()) else { return Ok(()) };
-        for earlier in self.by_log.topics(&log).into_iter().filter(|earlier| *earlier != to) {
+        let of_log = self.topics.iter().filter(|(id, topic)| topic.keys.log() == log && **id != to);
+        let others: Vec<_> = of_log.map(|(id, _)| *id).collect();
+        for earlier in others {
             self.move_rows(tx, now, earlier, to)?;
             self.touched.insert(earlier);
         }

@@ -284,9 +284,10 @@ impl State {
         space: LogId,
         staged: &mut Vec<Output>,
     ) -> Result<(), StoreError> {
+        self.waiting.remove(&space);
         for log in tx.logs_of_space(&space)? {
             for id in self.by_log.topics(&log) {
-                if self.topics.get(&id).is_some_and(|topic| topic.contested && topic.closed.is_none()) {
+                if self.topics.get(&id).is_some_and(|topic| topic.contested) {
                     let mut news = News::default();
                     self.judge_rotations(tx, now, id, &mut news)?;
                     news.tell(tx, id, staged)?;

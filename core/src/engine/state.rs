@@ -54,6 +54,8 @@ pub(super) struct State {
     pub(super) topics: BTreeMap<TopicId, Topic>,
     /// Where each conversation lives and lived.
     pub(super) by_log: ByLog,
+    /// Spaces in whose rooms rotations stand that wait for something.
+    pub(super) waiting: BTreeSet<LogId>,
     pub(super) keeping: Keeping,
     /// Packets whose POST is not answered yet, with their entry relay.
     pub(super) attempts: HashMap<AttemptId, Sent>,
@@ -182,6 +184,7 @@ impl State {
             server_key: None,
             topics: BTreeMap::new(),
             by_log: ByLog::default(),
+            waiting: BTreeSet::new(),
             keeping: Keeping::default(),
             attempts: HashMap::new(),
             routes: Routes::default(),

@@ -26,6 +26,11 @@ impl ByLog {
         self.0.get(log).map_or_else(Vec::new, |epochs| epochs.keys().copied().collect())
     }
 
+    /// A log lives or lived there, whatever else it was thought to.
+    pub(super) fn put(&mut self, log: LogId, epoch: u32, topic: TopicId) {
+        self.0.entry(log).or_default().insert(epoch, topic);
+    }
+
     /// A log never lived there.
     pub(super) fn leave(&mut self, log: &LogId, topic: &TopicId) {
         if let Some(epochs) = self.0.get_mut(log) {

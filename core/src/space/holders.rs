@@ -76,7 +76,7 @@ impl Membership {
             reached.extend(then.levels.iter().filter_map(|(who, level)| Some((*who, access(level)?))));
         }
         let (mut own, mut lost) = (false, false);
-        for node in self.since(began) {
+        for node in self.nodes_since(began) {
             let given = match &node.action {
                 Some(Action::SpaceCreate { .. }) => Some((node.identity, Level::Manage)),
                 Some(Action::Add { member, level, .. } | Action::Promote { member, level }) => {
@@ -106,16 +106,18 @@ impl Membership {
         lost.then_some(Outlived { own })
     }
 
-    fn since(&self, heads: &[OperationId]) -> impl Iterator<Item = &Node> {
+    fn nodes_since(&self, heads: &[OperationId]) -> impl Iterator<Item = &Node> {
         let ends: Vec<_> = self.ends.iter().copied().collect();
         self.graph.since(heads, &ends).into_iter().filter_map(|id| self.graph.nodes.get(&id))
     }
 
     /// The operations that took the right to manage from a device, and that these heads do not know of.
     pub fn stripped(&self, device: Author, heads: &[OperationId]) -> Vec<OperationId> {
-        let Ok(point) = self.point(heads) else { return Vec::new() };
-        let view = View { graph: &self.graph, space: self.space, point: &point };
-        let Some(who) = view.identity(device) else { return Vec::new() };
+        let who = match self.point(heads) {
+            Ok(point) => View { graph: &self.graph, space: self.space, point: &point }.identity(device),
+            Err(_) => self.current().and_then(|state| self.identity_in(&state, device)),
+        };
+        let Some(who) = who else { return Vec::new() };
         let strips = |node: &Node| match &node.action {
             Some(Action::Remove { member } | Action::Ban { member, .. }) => *member == who,
             Some(Action::Demote { member, level }) => *member == who && *level < Level::Manage,
@@ -124,8 +126,14 @@ impl Membership {
             _ => false,
         };
         let ends: Vec<_> = self.ends.iter().copied().collect();
-        let since = self.graph.since(heads, &ends).into_iter();
+        let since = self.since(heads, &ends).into_iter();
         since.filter(|id| self.graph.nodes.get(id).is_some_and(strips)).collect()
+    }
+
+    /// The operations that `ends` build on, they themselves included, and those before do not. What is not known
+    /// counts for nothing.
+    pub fn since(&self, before: &[OperationId], ends: &[OperationId]) -> Vec<OperationId> {
+        self.graph.since(before, ends)
     }
 
     /// Who made a room.

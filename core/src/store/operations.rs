@@ -164,6 +164,15 @@ impl Db {
         Ok(self.located(id)?.map(|(_, _, place)| place))
     }
 
+    /// What an author said in a log and no server has placed yet.
+    pub(crate) fn unplaced(&self, author: &Author, log: &LogId) -> Result<Vec<OperationId>, StoreError> {
+        self.all(
+            "SELECT hash FROM operations WHERE author = ?1 AND log = ?2 AND place IS NULL ORDER BY seq_num",
+            [author.0, log.0],
+            |row| row.get(0).map(OperationId),
+        )
+    }
+
     /// Where an operation is and in whose log, by id.
     pub(crate) fn located(
         &self,
@@ -283,6 +292,11 @@ impl Tx<'_> {
             params![topic.0, place.resets, int(place.seq.0), operation.0, generation.0, int(received.0)],
         )
         .map(drop)
+    }
+
+    /// Forgets the places of a topic that no log ever lived in.
+    pub(crate) fn remove_placements(&self, topic: TopicId) -> Result<(), StoreError> {
+        self.run("DELETE FROM placement WHERE topic = ?1", [topic.0]).map(drop)
     }
 
     /// Forgets a place that a newer reset has replaced.

@@ -72,16 +72,17 @@ impl Db {
             "SELECT operation, rotator, generation, resets, seq, body FROM rotation
              WHERE topic = ?1 AND resets IS NOT NULL ORDER BY resets, seq",
             [topic.0],
-            |row| {
-                Ok(StoredRotation {
-                    operation: OperationId(row.get(0)?),
-                    rotator: Author(row.get(1)?),
-                    generation: Generation(row.get(2)?),
-                    resets: row.get(3)?,
-                    seq: Seq(uint(row.get(4)?)),
-                    body: row.get(5)?,
-                })
-            },
+            rotation_row,
+        )
+    }
+
+    /// A rotation that stands somewhere.
+    pub(crate) fn rotation(&self, operation: &OperationId) -> Result<Option<StoredRotation>, StoreError> {
+        self.one(
+            "SELECT operation, rotator, generation, resets, seq, body FROM rotation
+             WHERE operation = ?1 AND resets IS NOT NULL",
+            [operation.0],
+            rotation_row,
         )
     }
 
@@ -385,6 +386,17 @@ impl Tx<'_> {
         )
         .map(drop)
     }
+}
+
+fn rotation_row(row: &Row<'_>) -> rusqlite::Result<StoredRotation> {
+    Ok(StoredRotation {
+        operation: OperationId(row.get(0)?),
+        rotator: Author(row.get(1)?),
+        generation: Generation(row.get(2)?),
+        resets: row.get(3)?,
+        seq: Seq(uint(row.get(4)?)),
+        body: row.get(5)?,
+    })
 }
 
 fn close_row(row: &Row<'_>) -> rusqlite::Result<TopicClose> {

@@ -22,6 +22,7 @@ mod devices;
 mod ended;
 mod handing;
 mod hostile;
+mod split;
 
 /// People who share a space with one room; the first made it.
 struct Town {

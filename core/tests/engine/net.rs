@@ -1,6 +1,6 @@
 //! Several devices with all their connections, and one server with as many topics as anybody asks for.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use delta_core::crypto::{GroupCrypto, TwoParty};
 use delta_core::engine::{
@@ -36,6 +36,21 @@ impl Net {
 
     /// Delivers what a packet holds, to the topic it names.
     pub fn carry(&mut self, job: &PostJob) {
+        let (topic, operations) = Self::peel(job);
+        let world = self.world(topic);
+        for op in operations {
+            if !world.log.contains(&op) {
+                world.log.push(op);
+            }
+        }
+    }
+
+    /// To which topic a packet goes.
+    pub fn target(&self, job: &PostJob) -> TopicId {
+        Self::peel(job).0
+    }
+
+    fn peel(job: &PostJob) -> (TopicId, Vec<Vec<u8>>) {
         let secrets = World::new(TopicId([0; 32])).secrets;
         let mut packet = job.wrap().unwrap();
         for _ in 0..3 {
@@ -48,13 +63,8 @@ impl Net {
             panic!("the fourth layer delivers")
         };
         let delivery = deliver::verify(&content).unwrap();
-        let operations: Vec<Vec<u8>> = delivery.operations().unwrap().iter().map(|op| op.to_vec()).collect();
-        let world = self.world(delivery.topic);
-        for op in operations {
-            if !world.log.contains(&op) {
-                world.log.push(op);
-            }
-        }
+        let operations = delivery.operations().unwrap().iter().map(|op| op.to_vec()).collect();
+        (delivery.topic, operations)
     }
 
     /// The server's disk is lost: new generations, empty logs.
@@ -74,6 +84,8 @@ pub struct Peer {
     /// Packets that are not carried yet.
     pub held: Vec<PostJob>,
     pub hold: bool,
+    /// Topics of which nothing new reaches it.
+    pub deaf: BTreeSet<TopicId>,
     /// Keys that are not sealed yet.
     pub unsealed: Vec<SealJob>,
     /// How many keys were given out to be sealed.
@@ -123,6 +135,7 @@ impl Peer {
             asked: Vec::new(),
             held: Vec::new(),
             hold: false,
+            deaf: BTreeSet::new(),
             unsealed: Vec::new(),
             seals: 0,
             connects: Vec::new(),
@@ -232,7 +245,7 @@ impl Peer {
         for (conn, topic, sent) in conns {
             let world = net.world(topic);
             let len = world.log.len();
-            if len > sent {
+            if len > sent && !self.deaf.contains(&topic) {
                 for frame in world.ops(sent) {
                     self.device_frame(conn, &frame);
                 }
