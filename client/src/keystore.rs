@@ -24,6 +24,10 @@ use crate::error::ClientError;
 ///
 /// Items are small and written whole: after a crash the old or the new value is there. They must not travel with a
 /// backup or to another device.
+///
+/// A keystore is one database's. An app with several databases gives each one of its own, over the platform's with a
+/// prefix before the items' names: the device key says which database it was used with last, so that two on one keystore
+/// would take each other for copies, and [`Client::wipe`](crate::Client::wipe) of one would take the other's keys.
 pub trait KeyStore: Send + Sync + fmt::Debug {
     /// The item's value; `None` when there is none.
     fn get(&self, item: &str) -> Result<Option<Zeroizing<Vec<u8>>>, KeyStoreError>;
@@ -155,23 +159,35 @@ pub(crate) fn unlock_store(
     keystore: &dyn KeyStore,
     entropy: &mut dyn Entropy,
 ) -> Result<StoreKey, ClientError> {
-    // Databases that are opened for the first time at once get one key, and not each its own.
-    let _one_at_a_time = FIRST_KEY.lock().unwrap_or_else(PoisonError::into_inner);
     let key = match stored_key(keystore)? {
         Some(key) => key,
         // A new key opens nothing: who asks for a secret is told that its key is missing.
         None if store.is_sealed() => return Err(store.key_missing().into()),
-        None => {
-            let mut key = Zeroizing::new([0; 32]);
-            entropy.fill(&mut *key)?;
-            // The keystore first: a database sealed with a key that is nowhere is lost.
-            keystore.put(DATABASE_ITEM, &Zeroizing::new([&[VERSION][..], &*key].concat()))?;
-            // One that keeps nothing, or another key, is found out before anything is sealed.
-            stored_key(keystore)?.ok_or(KeyStoreError::Failed(format!("it did not keep {DATABASE_ITEM}")))?
-        }
+        None => database_key(keystore, entropy)?,
     };
+    if !store.is_sealed() {
+        tracing::info!("the database's secrets are sealed; one that was used before is written anew, once");
+    }
     store.unlock(&key)?;
     Ok(key)
+}
+
+/// The key that this keystore's databases are sealed with; drawn where there is none.
+pub(crate) fn database_key(
+    keystore: &dyn KeyStore,
+    entropy: &mut dyn Entropy,
+) -> Result<StoreKey, ClientError> {
+    // Databases that are opened for the first time at once get one key, and not each its own.
+    let _one_at_a_time = FIRST_KEY.lock().unwrap_or_else(PoisonError::into_inner);
+    if let Some(key) = stored_key(keystore)? {
+        return Ok(key);
+    }
+    let mut key = Zeroizing::new([0; 32]);
+    entropy.fill(&mut *key)?;
+    // The keystore first: a database sealed with a key that is nowhere is lost.
+    keystore.put(DATABASE_ITEM, &Zeroizing::new([&[VERSION][..], &*key].concat()))?;
+    // One that keeps nothing, or another key, is found out before anything is sealed.
+    Ok(stored_key(keystore)?.ok_or(KeyStoreError::Failed(format!("it did not keep {DATABASE_ITEM}")))?)
 }
 
 /// What opens a database's secrets.

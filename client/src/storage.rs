@@ -4,7 +4,7 @@ use std::path::Path;
 
 use delta_core::engine::{Command, Reply};
 use delta_core::identity::Millis;
-use delta_core::store::StorageUse;
+use delta_core::store::{StorageUse, sweep};
 use delta_core::topic::TopicId;
 
 use crate::client::{Client, unexpected};
@@ -13,7 +13,7 @@ use crate::keystore::{DATABASE_ITEM, DEVICE_ITEM, DeviceSource, IDENTITY_ITEM};
 use crate::push::PUSH_ITEM;
 
 /// What belongs to a database, by what its name ends with. The lock goes last: it keeps others out meanwhile.
-pub(crate) const SUFFIXES: [&str; 4] = ["", "-wal", "-shm", ".lock"];
+pub(crate) const SUFFIXES: [&str; 5] = ["", "-journal", "-wal", "-shm", ".lock"];
 
 impl Client {
     /// What the device holds, conversation by conversation. Reads every operation's length.
@@ -64,6 +64,7 @@ impl Client {
             let (lock, files) = SUFFIXES.split_last().unzip();
             forget(&[DEVICE_ITEM, IDENTITY_ITEM, PUSH_ITEM])?;
             files.into_iter().flatten().try_for_each(|suffix| remove_file(&path, suffix))?;
+            sweep(&path);
             // After the database: one that is there while its key is not opens for nobody, and nobody could go on here.
             forget(&[DATABASE_ITEM])?;
             lock.map_or(Ok(()), |suffix| remove_file(&path, suffix))

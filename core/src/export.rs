@@ -1,7 +1,7 @@
 //! The file a device is exported to: sealed with a passphrase, in chunks, so that any size takes little memory.
 //!
 //! ```text
-//! header  "DLTX" | 01 | memory KiB u32 | passes u32 | lanes u32 | salt[16] | nonce prefix[15] | check[8] | tag[16]
+//! header  "DLTX" | 02 | memory KiB u32 | passes u32 | lanes u32 | salt[16] | nonce prefix[15] | check[8] | tag[16]
 //! chunk   XChaCha20-Poly1305(65,536 bytes; the last one 0 to 65,536)
 //! ```
 //!
@@ -10,8 +10,12 @@
 //! data: only the right passphrase makes it. The nonce of a chunk is prefix | number u64 | 01 for the last, else 00; the
 //! header's has number 2^64 − 1. So chunks cannot be moved, left out or cut off.
 //!
-//! What is inside is a list of sections, `type u8 | len u64 | bytes`: 01 the 32 bytes of a person's words (at most one,
-//! first), 02 the database (exactly one, last).
+//! What is inside is a list of sections, `type u8 | len u64 | bytes`: 01 the 32 bytes of a person's words (at most one),
+//! 03 the 32 bytes of the key that the database's secret columns are sealed with (at most one; none: they are not sealed),
+//! 02 the database (exactly one, last). The key was drawn for this export: that of the exporting device is not in it, and
+//! no copy of a database whose secrets were sealed is ever in the clear on a disk.
+//!
+//! Version 01 is the same without the key: its database is in the clear. It is read, and not written any more.
 
 use std::fmt;
 
@@ -40,7 +44,9 @@ pub const MAX_LANES: u32 = 8;
 pub const SECTION_HEAD: usize = 9;
 
 const MAGIC: &[u8; 4] = b"DLTX";
-const VERSION: u8 = 1;
+const VERSION: u8 = 2;
+/// The first one.
+const OLDEST: u8 = 1;
 const PLAIN_HEADER: usize = 4 + 1 + 12 + 16 + PREFIX;
 const PREFIX: usize = 15;
 
@@ -133,7 +139,7 @@ impl Chunks {
             return Err(ExportError::NotAnExport);
         }
         let version = reader.u8("version").map_err(|_| ExportError::Damaged)?;
-        if version != VERSION {
+        if !(OLDEST..=VERSION).contains(&version) {
             return Err(ExportError::Version { found: version });
         }
         let Some((plain, rest)) = header.split_at_checked(PLAIN_HEADER) else {
@@ -226,6 +232,8 @@ fn check_of(header: &[u8]) -> [u8; 8] {
 pub enum Section {
     /// A person's words: 32 bytes.
     Identity,
+    /// What the database's secret columns are sealed with: 32 bytes.
+    StoreKey,
     /// The database.
     Database,
 }
@@ -237,6 +245,7 @@ impl Section {
         let code = match self {
             Self::Identity => 1,
             Self::Database => 2,
+            Self::StoreKey => 3,
         };
         [code, a, b, c, d, e, f, g, h]
     }
@@ -248,6 +257,7 @@ impl Section {
         match code {
             1 if len == 32 => Some((Self::Identity, len)),
             2 => Some((Self::Database, len)),
+            3 if len == 32 => Some((Self::StoreKey, len)),
             _ => None,
         }
     }
@@ -317,7 +327,7 @@ mod tests {
             changed[place] ^= 1;
             let expected = match place {
                 0..4 => ExportError::NotAnExport,
-                4 => ExportError::Version { found: 0 },
+                4 => ExportError::Version { found: 3 },
                 // The seal of the header itself: nothing tells a change there from another passphrase.
                 _ if place >= HEADER_LEN - 16 => ExportError::Passphrase,
                 _ => ExportError::Damaged,

@@ -28,10 +28,12 @@ mod read_model;
 mod reading;
 mod rotation;
 mod schema;
+mod sealing;
 mod search;
 mod secrets;
 mod space_rows;
 mod spaces;
+mod staged;
 mod storage;
 mod topics;
 mod tx;
@@ -73,6 +75,7 @@ pub use search::{Found, Search};
 pub use secrets::StoreKey;
 pub use space_rows::{AuditRow, InviteRow, MemberRow, RequestRow, RoomRow, RoomState, SpaceRow, Unread};
 pub use spaces::Belongs;
+pub use staged::{Staged, sweep};
 pub use storage::{LogUse, PruneAt, Pruned, StorageUse};
 pub use topics::{SeqRange, TopicRow};
 pub use tx::{Durability, Tx};
@@ -106,6 +109,10 @@ pub struct Store {
     lock: Option<Lock>,
     sync: bool,
     synchronous: Option<&'static str>,
+    /// The file was made when it was opened, and nothing written to it since.
+    fresh: bool,
+    /// Its write-ahead log may hold what is not to be there any more.
+    log_to_empty: bool,
 }
 
 /// What a checkpoint did.
@@ -139,6 +146,7 @@ impl Store {
             return Err(StoreError::Io { path: path.to_path_buf(), source });
         }
         let lock = Lock::take(path)?;
+        sweep(path);
         Self::start(&DbFile::Path(Arc::from(path)), Some(lock), &options)
     }
 
@@ -174,7 +182,8 @@ impl Store {
             limit_pages(&db, options.max_pages)?;
         }
         // Without the lock it leaves no trace when a check fails: it does not note a clean close.
-        let mut store = Self { db, lock: None, sync: options.sync, synchronous: None };
+        let (sync, fresh) = (options.sync, version == 0);
+        let mut store = Self { db, lock: None, sync, synchronous: None, fresh, log_to_empty: false };
         store.check_length()?;
         schema::migrate(&store.db, version)?;
         store.db.vault = store.db.look_at_vault()?;
@@ -188,6 +197,7 @@ impl Store {
 
     /// Begins the write transaction. `durability` is what its commit promises.
     pub fn begin(&mut self, durability: Durability) -> Result<Tx<'_>, StoreError> {
+        self.fresh = false;
         if self.sync {
             let wanted = match durability {
                 Durability::Full => "PRAGMA synchronous = FULL",
@@ -240,6 +250,10 @@ impl Store {
     }
 
     fn shut(&mut self) -> Result<(), StoreError> {
+        if self.lock.is_some() {
+            // What is not done now is done when it is opened again.
+            let _ = self.clean_log();
+        }
         let Some(lock) = self.lock.as_mut() else { return Ok(()) };
         let all = {
             let (busy, ..) = self.db.checkpoint("PRAGMA wal_checkpoint(TRUNCATE)")?;

@@ -4,13 +4,16 @@ use std::cell::{Cell, RefCell};
 use std::fmt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::time::Duration;
 
+use rusqlite::backup::{Backup, StepResult};
 use rusqlite::config::DbConfig;
+use rusqlite::ffi::{Error, SQLITE_BUSY};
 use rusqlite::{CachedStatement, Connection, OpenFlags, OptionalExtension, Params, Row};
 
 use super::error::StoreError;
 use super::pending::PendingLimits;
-use super::secrets::Vault;
+use super::secrets::{StoreKey, Vault};
 use super::spaces::Spaces;
 use crate::identity::{Author, Millis};
 
@@ -67,7 +70,7 @@ impl Db {
         conn.set_prepared_statement_cache_capacity(STATEMENTS);
         // Without it a statement near a partial index is compiled again whenever a value is bound to it.
         conn.set_db_config(DbConfig::SQLITE_DBCONFIG_ENABLE_QPSG, true).map_err(fail)?;
-        conn.busy_timeout(std::time::Duration::from_millis(BUSY_MS)).map_err(fail)?;
+        conn.busy_timeout(Duration::from_millis(BUSY_MS)).map_err(fail)?;
         Ok(Self {
             conn,
             file: file.clone(),
@@ -136,19 +139,35 @@ impl Db {
         self.conn.execute_batch(sql).map_err(|source| self.fail(source))
     }
 
-    /// Writes everything that is committed now into a new database (an empty file, or none). Secrets are not sealed there.
-    pub fn copy_to(&self, path: &Path) -> Result<(), StoreError> {
+    /// Writes everything that is committed now into a new database (an empty file, or none). Where the secrets are sealed
+    /// here they are sealed with `key` there: whether they are.
+    pub fn copy_to(&self, path: &Path, key: &StoreKey) -> Result<bool, StoreError> {
+        // It keeps a reader from writing any database, the new one too; this one was opened for reading alone.
+        let query_only: i64 = self.pragma("PRAGMA query_only")?;
+        self.batch("PRAGMA query_only = OFF")?;
+        let copied = self.vacuum_into(path);
+        self.batch(&format!("PRAGMA query_only = {query_only}"))?;
+        copied?;
+        self.reseal_copy(path, key)
+    }
+
+    pub(super) fn vacuum_into(&self, path: &Path) -> Result<(), StoreError> {
         let name = path.to_str().ok_or_else(|| StoreError::Io {
             path: path.to_path_buf(),
             source: std::io::ErrorKind::InvalidInput.into(),
         })?;
-        // It keeps a reader from writing any database, the new one too; this one was opened for reading alone.
-        let query_only: i64 = self.pragma("PRAGMA query_only")?;
-        self.batch("PRAGMA query_only = OFF")?;
-        let copied = self.run("VACUUM INTO ?1", [name]).map(drop);
-        self.batch(&format!("PRAGMA query_only = {query_only}"))?;
-        copied?;
-        self.unseal_copy(path)
+        self.run("VACUUM INTO ?1", [name]).map(drop)
+    }
+
+    /// Takes every page from another database, in one transaction.
+    pub(super) fn replace_by(&mut self, path: &Path) -> Result<(), StoreError> {
+        let other = Self::open(&DbFile::Path(Arc::from(path)), OpenFlags::SQLITE_OPEN_READ_ONLY)?;
+        let fail = |source| StoreError::from_sqlite(self.file.path(), source);
+        let backup = Backup::new(&other.conn, &mut self.conn).map_err(fail)?;
+        match backup.step(-1).map_err(fail)? {
+            StepResult::Done => Ok(()),
+            _ => Err(fail(rusqlite::Error::SqliteFailure(Error::new(SQLITE_BUSY), None))),
+        }
     }
 
     /// One value of a pragma.
@@ -162,6 +181,16 @@ impl Db {
 
     pub(super) fn configure(&self, setting: DbConfig, on: bool) -> Result<(), StoreError> {
         self.conn.set_db_config(setting, on).map(drop).map_err(|source| self.fail(source))
+    }
+
+    /// Moves the whole write-ahead log into the file and cuts it off, if nobody reads what was before; waits for nobody.
+    /// Whether it is empty now.
+    pub(super) fn empty_log(&self) -> Result<bool, StoreError> {
+        let wait = |ms| self.conn.busy_timeout(Duration::from_millis(ms)).map_err(|source| self.fail(source));
+        wait(0)?;
+        let done = self.checkpoint("PRAGMA wal_checkpoint(TRUNCATE)");
+        wait(BUSY_MS)?;
+        done.map(|(busy, ..)| busy == 0)
     }
 
     /// Runs a checkpoint pragma: (1 when it could not finish, pages in the log, pages moved).

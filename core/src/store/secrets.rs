@@ -8,14 +8,10 @@ use std::sync::Arc;
 
 use chacha20poly1305::aead::{Aead, Payload};
 use chacha20poly1305::{KeyInit, XChaCha20Poly1305, XNonce};
-use rusqlite::params;
 use zeroize::Zeroizing;
 
-use super::Store;
 use super::db::Db;
-use super::db::DbFile;
 use super::error::StoreError;
-use super::tx::Durability;
 use crate::identity::OperationId;
 
 /// The key that a database's secret columns are sealed with.
@@ -57,31 +53,8 @@ pub(super) enum Column {
     Mark,
 }
 
-/// Bodies that hand over keys (see [`holds_secrets`]), or are sealed.
-macro_rules! secret_body {
-    ($select:literal, $column:literal) => {
-        concat!(
-            $select,
-            " AND (substr(",
-            $column,
-            ", 1, 1) = x'01' OR substr(",
-            $column,
-            ", 4, 8) = CAST('key.past' AS BLOB) OR substr(",
-            $column,
-            ", 4, 9) = CAST('own.topic' AS BLOB) OR substr(",
-            $column,
-            ", 4, 11) = CAST('room.create' AS BLOB) OR substr(",
-            $column,
-            ", 4, 13) IN (CAST('invite.create' AS BLOB), CAST('direct.accept' AS BLOB), \
-              CAST('device.bundle' AS BLOB)) OR substr(",
-            $column,
-            ", 4, 14) = CAST('direct.request' AS BLOB))"
-        )
-    };
-}
-
 impl Column {
-    const SECRET: [Self; 14] = [
+    pub(super) const SECRET: [Self; 14] = [
         Self::Ticket,
         Self::ReadKey,
         Self::RotationTicket,
@@ -99,7 +72,7 @@ impl Column {
     ];
 
     /// Whether only some of its rows are secret.
-    const fn is_body(self) -> bool {
+    pub(super) const fn is_body(self) -> bool {
         matches!(self, Self::OperationBody | Self::PendingBody | Self::ForkBody)
     }
 
@@ -122,59 +95,6 @@ impl Column {
             Self::Mark => "setting.sealed",
         }
     }
-
-    /// Its rows: two parts of the key, and the value.
-    const fn select(self) -> &'static str {
-        match self {
-            Self::Ticket => "SELECT topic, x'', ticket FROM topic",
-            Self::ReadKey => "SELECT topic, x'', read_key FROM topic WHERE read_key IS NOT NULL",
-            Self::RotationTicket => "SELECT operation, x'', ticket FROM rotation WHERE ticket IS NOT NULL",
-            Self::Session => "SELECT peer, session, state FROM two_party",
-            Self::PastKey => "SELECT operation, x'', secret FROM key_past",
-            Self::DeviceSecrets => "SELECT x'', x'', value FROM setting WHERE name = 'device-secrets'",
-            Self::OwnTopic => "SELECT x'', x'', value FROM setting WHERE name = 'own-topic'",
-            Self::ClaimToken => "SELECT space, invite, token FROM claim",
-            Self::DirectShare => "SELECT thread, x'', share FROM direct_thread WHERE share IS NOT NULL",
-            Self::PeerInbox => "SELECT device, x'', seed FROM peer_inbox",
-            Self::DeviceBundle => "SELECT device, x'', body FROM device_bundle",
-            Self::OperationBody => {
-                secret_body!("SELECT hash, x'', body FROM operations WHERE body IS NOT NULL", "body")
-            }
-            Self::PendingBody => {
-                secret_body!("SELECT hash, x'', bytes FROM pending WHERE author IS NOT NULL", "bytes")
-            }
-            Self::ForkBody => secret_body!(
-                "SELECT second_hash, x'', second_body FROM fork_proof WHERE second_body IS NOT NULL",
-                "second_body"
-            ),
-            Self::Mark => "SELECT x'', x'', value FROM setting WHERE name = 'sealed'",
-        }
-    }
-
-    const fn update(self) -> &'static str {
-        match self {
-            Self::Ticket => "UPDATE topic SET ticket = ?3 WHERE topic = ?1 AND ?2 = x''",
-            Self::ReadKey => "UPDATE topic SET read_key = ?3 WHERE topic = ?1 AND ?2 = x''",
-            Self::RotationTicket => "UPDATE rotation SET ticket = ?3 WHERE operation = ?1 AND ?2 = x''",
-            Self::Session => "UPDATE two_party SET state = ?3 WHERE peer = ?1 AND session = ?2",
-            Self::PastKey => "UPDATE key_past SET secret = ?3 WHERE operation = ?1 AND ?2 = x''",
-            Self::DeviceSecrets => "UPDATE setting SET value = ?3 WHERE name = 'device-secrets' AND ?1 = ?2",
-            Self::OwnTopic => "UPDATE setting SET value = ?3 WHERE name = 'own-topic' AND ?1 = ?2",
-            Self::ClaimToken => "UPDATE claim SET token = ?3 WHERE space = ?1 AND invite = ?2",
-            Self::DirectShare => "UPDATE direct_thread SET share = ?3 WHERE thread = ?1 AND ?2 = x''",
-            Self::PeerInbox => "UPDATE peer_inbox SET seed = ?3 WHERE device = ?1 AND ?2 = x''",
-            Self::DeviceBundle => "UPDATE device_bundle SET body = ?3 WHERE device = ?1 AND ?2 = x''",
-            Self::OperationBody => {
-                "UPDATE operations SET body = ?3
-                 WHERE substr(hash, 1, 8) = substr(?1, 1, 8) AND hash = ?1 AND ?2 = x''"
-            }
-            Self::PendingBody => {
-                "UPDATE pending SET bytes = ?3 WHERE hash = ?1 AND author IS NOT NULL AND ?2 = x''"
-            }
-            Self::ForkBody => "UPDATE fork_proof SET second_body = ?3 WHERE second_hash = ?1 AND ?2 = x''",
-            Self::Mark => "UPDATE setting SET value = ?3 WHERE name = 'sealed' AND ?1 = ?2",
-        }
-    }
 }
 
 /// The kinds whose bodies hand over keys.
@@ -190,7 +110,7 @@ const SECRET_KINDS: [&str; 7] = [
 
 /// Whether a body hands over keys: by its kind, which stands at one place in deterministic CBOR. One that begins as what is
 /// sealed does (no body that decodes) is sealed, too: so nothing that others wrote is taken for it.
-fn holds_secrets(body: &[u8]) -> bool {
+pub(super) fn holds_secrets(body: &[u8]) -> bool {
     if body.first() == Some(&VERSION) {
         return true;
     }
@@ -202,8 +122,9 @@ fn holds_secrets(body: &[u8]) -> bool {
 }
 
 /// Under which name the mark is kept.
-const MARK: &str = "sealed";
-const VERSION: u8 = 1;
+pub(super) const MARK: &str = "sealed";
+/// How what is sealed begins.
+pub(super) const VERSION: u8 = 1;
 const NONCE: usize = 24;
 
 /// How a connection stands to the secrets of its database.
@@ -224,7 +145,7 @@ pub(super) struct Keys {
 }
 
 impl Vault {
-    fn open(key: &StoreKey) -> Self {
+    pub(super) fn open(key: &StoreKey) -> Self {
         let derive = |context| Zeroizing::new(blake3::derive_key(context, &*key.0));
         let seal = XChaCha20Poly1305::new((&*derive("delta store seal v1")).into());
         Self::Open(Arc::new(Keys { seal, nonce: derive("delta store nonce v1") }))
@@ -320,7 +241,7 @@ impl Db {
         }
     }
 
-    fn seal_in(
+    pub(super) fn seal_in(
         &self,
         vault: &Vault,
         column: Column,
@@ -334,7 +255,7 @@ impl Db {
         }
     }
 
-    fn unseal_in(
+    pub(super) fn unseal_in(
         &self,
         vault: &Vault,
         column: Column,
@@ -356,99 +277,5 @@ impl Db {
     /// How a connection stands that was just opened.
     pub(super) fn look_at_vault(&self) -> Result<Vault, StoreError> {
         Ok(if self.setting(MARK)?.is_some() { Vault::Locked } else { Vault::Plain })
-    }
-
-    /// Every secret column from one vault to another.
-    fn reseal(&self, from: &Vault, to: &Vault) -> Result<(), StoreError> {
-        for column in Column::SECRET {
-            let rows = self.all(column.select(), [], |row| {
-                Ok((
-                    row.get::<_, Vec<u8>>(0)?,
-                    row.get::<_, Vec<u8>>(1)?,
-                    Zeroizing::new(row.get::<_, Vec<u8>>(2)?),
-                ))
-            })?;
-            for (key, more, stored) in rows {
-                // The selection takes whole families of kinds, so that others' unknown ones are among the rows.
-                let is_meant = match from {
-                    Vault::Plain => holds_secrets(&stored),
-                    Vault::Locked | Vault::Open(_) => stored.first() == Some(&VERSION),
-                };
-                if column.is_body() && !is_meant {
-                    continue;
-                }
-                let row = [&key[..], &more].concat();
-                let value = self.unseal_in(from, column, &row, stored)?;
-                self.run(column.update(), params![key, more, self.seal_in(to, column, &row, &value)?])?;
-            }
-        }
-        // What waits has another length now.
-        self.run(
-            "UPDATE pending_size SET
-                bytes = (SELECT ifnull(sum(length(bytes) + ifnull(length(header), 0)), 0) FROM pending
-                         WHERE pending.topic = pending_size.topic),
-                key_bytes = (SELECT ifnull(sum(iif(key_id IS NULL, 0, length(bytes))), 0) FROM pending
-                             WHERE pending.topic = pending_size.topic)",
-            [],
-        )
-        .map(drop)
-    }
-
-    /// A copy of the database for an export: there the secrets are not sealed with this device's key.
-    pub(super) fn unseal_copy(&self, path: &std::path::Path) -> Result<(), StoreError> {
-        if matches!(self.vault, Vault::Plain) {
-            return Ok(());
-        }
-        let copy = Self::open(&DbFile::Path(Arc::from(path)), rusqlite::OpenFlags::SQLITE_OPEN_READ_WRITE)?;
-        copy.batch("PRAGMA secure_delete = ON; BEGIN IMMEDIATE")?;
-        copy.reseal(&self.vault, &Vault::Plain)?;
-        copy.run("DELETE FROM setting WHERE name = ?1", [MARK])?;
-        copy.batch("COMMIT")
-    }
-}
-
-impl Store {
-    /// Whether secret columns are sealed: then [`Store::unlock`] is needed before they can be read.
-    pub fn is_sealed(&self) -> bool {
-        !matches!(self.db.vault, Vault::Plain)
-    }
-
-    /// The error of a database that is sealed where there is no key.
-    pub fn key_missing(&self) -> StoreError {
-        StoreError::KeyMissing { path: self.db.file().path() }
-    }
-
-    /// Gives the key of the secret columns. A database whose columns are not sealed yet has them sealed with it, now and
-    /// from now on.
-    ///
-    /// # Errors
-    /// [`StoreError::WrongKey`], and nothing is changed.
-    pub fn unlock(&mut self, key: &StoreKey) -> Result<(), StoreError> {
-        let vault = Vault::open(key);
-        match self.setting(MARK)? {
-            Some(mark) => {
-                let opened = self.db.unseal_in(&vault, Column::Mark, &[], mark.into());
-                opened.map_err(|_| StoreError::WrongKey { path: self.db.file().path() })?;
-            }
-            None => self.seal_all(&vault)?,
-        }
-        // The log holds pages from before, also where a process ended right after it had sealed them.
-        self.db.checkpoint("PRAGMA wal_checkpoint(TRUNCATE)")?;
-        self.db.vault = vault;
-        Ok(())
-    }
-
-    /// One transaction: cut anywhere, nothing is sealed or everything is.
-    fn seal_all(&mut self, vault: &Vault) -> Result<(), StoreError> {
-        let tx = self.begin(Durability::Full)?;
-        tx.reseal(&Vault::Plain, vault)?;
-        tx.set_setting(MARK, &tx.seal_in(vault, Column::Mark, &[], &[])?)?;
-        tx.commit()
-    }
-
-    /// As [`Store::unlock`] of a database that is not sealed yet, without what follows the commit.
-    #[cfg(test)]
-    pub(super) fn seal_without_checkpoint(&mut self, key: &StoreKey) -> Result<(), StoreError> {
-        self.seal_all(&Vault::open(key))
     }
 }

@@ -1,5 +1,6 @@
 //! The database file, its rows and its limits.
 
+mod cleaning;
 mod files;
 mod plans;
 mod rows;

@@ -66,14 +66,15 @@ pub fn export(options: &ExportOptions, output: &Output) -> anyhow::Result<()> {
 /// Imports.
 pub fn import(options: &ImportOptions, output: &Output) -> anyhow::Result<()> {
     let passphrase = passphrase()?;
-    let words = delta_client::import(&options.file, &passphrase, &options.db)?;
+    let keys = options.keys.as_ref().map(FileKeyStore::new);
+    let keystore = keys.as_ref().map(|keys| keys as &dyn KeyStore);
+    let words = delta_client::import(&options.file, &passphrase, &options.db, keystore)?;
     let mut kept = false;
-    if let (Some(words), Some(folder)) = (&words, &options.keys) {
-        let keys = FileKeyStore::new(folder);
-        if stored_identity(&keys)?.is_none() {
-            store_identity(&keys, words)?;
-            kept = true;
-        }
+    if let (Some(words), Some(keys)) = (&words, &keys)
+        && stored_identity(keys)?.is_none()
+    {
+        store_identity(keys, words)?;
+        kept = true;
     }
     if output.is_json() {
         return output.value(&json!({ "db": options.db.display().to_string(), "words_kept": kept }));

@@ -7,17 +7,19 @@ use rusqlite::{Connection, params};
 use super::secrets::{found, key, open};
 use crate::engine::ingest::tests_support::{LOG, ticket};
 use crate::identity::{Author, Millis, OperationId};
-use crate::ops::{DeviceKey, Hidden};
+use crate::ops::{DeviceKey, Hidden, Ticket};
 use crate::store::{Durability, NewOperation, Receipt, SCHEMA_VERSION, StoreError, schema};
 use crate::topic::{Generation, Seq};
 
 /// Topics of the databases from before.
 const TOPICS: u32 = 8;
+/// As each of them has it.
+pub(super) const READ_KEY: [u8; 32] = [0xab; 32];
 /// Since this version a topic can have a read key.
 const READ_KEYS: u32 = 2;
 
 /// As a program of that version left it, while nothing was sealed.
-fn historic(path: &Path, version: u32) {
+pub(super) fn historic(path: &Path, version: u32, tickets: &[Ticket]) {
     let old = Connection::open(path).unwrap();
     old.execute_batch("PRAGMA journal_mode = WAL; PRAGMA secure_delete = ON;").unwrap();
     for (number, sql) in (1..).zip(schema::MIGRATIONS).take(version as usize) {
@@ -28,29 +30,29 @@ fn historic(path: &Path, version: u32) {
     }
     let topic =
         "INSERT INTO topic (topic, log, epoch, ticket, subscribed, added_ms) VALUES (?1, ?2, ?3, ?4, 0, 0)";
-    for epoch in 0..TOPICS {
-        let ticket = ticket(epoch);
+    for ticket in tickets {
         let text = ticket.to_string().into_bytes();
-        old.execute(topic, params![ticket.topic().0, ticket.log().0, epoch, text]).unwrap();
+        old.execute(topic, params![ticket.topic().0, ticket.log().0, ticket.epoch(), text]).unwrap();
     }
     if version >= READ_KEYS {
-        old.execute("UPDATE topic SET read_key = ?1", [[0xab_u8; 32]]).unwrap();
+        old.execute("UPDATE topic SET read_key = ?1", [READ_KEY]).unwrap();
     }
-    let own = ticket(0).to_string().into_bytes();
+    let own = tickets[0].to_string().into_bytes();
     old.execute("INSERT INTO setting (name, value) VALUES ('own-topic', ?1)", [own]).unwrap();
     old.close().unwrap();
 }
 
 #[test]
 fn every_historic_schema_version_is_sealed_when_a_key_comes() {
-    let tickets: Vec<String> = (0..TOPICS).map(|epoch| ticket(epoch).to_string()).collect();
+    let topics: Vec<Ticket> = (0..TOPICS).map(ticket).collect();
+    let tickets: Vec<String> = topics.iter().map(Ticket::to_string).collect();
     let mut needles: Vec<Vec<u8>> =
         tickets.iter().map(|text| text.as_bytes()[text.len() - 40..].to_vec()).collect();
     needles.push(vec![0xab; 32]);
     for version in 1..=SCHEMA_VERSION {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("device.db");
-        historic(&path, version);
+        historic(&path, version, &topics);
         let read_keys = version >= READ_KEYS;
         assert_eq!(found(&path, &needles), needles.len() - usize::from(!read_keys), "from {version}");
         for _ in 0..2 {
@@ -265,8 +267,11 @@ fn unknown_kinds_beside_those_that_are_sealed_are_exported_as_they_are() {
             store.read_waiting(&author, &LOG, 0, 9).unwrap().into_iter().map(|row| row.body).collect()
         };
         assert_eq!(read(&store), bodies);
-        store.copy_to(&copy).unwrap();
-        let copied = open(&copy);
+        assert!(store.copy_to(&copy, &key(9)).unwrap());
+        let mut copied = open(&copy);
+        copied.unlock(&key(9)).unwrap();
+        assert_eq!(read(&copied), bodies);
+        copied.change_key(None).unwrap();
         assert!(!copied.is_sealed());
         assert_eq!(read(&copied), bodies);
         // What waits takes as much room as its bytes, sealed or not.

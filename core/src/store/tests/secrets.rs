@@ -118,21 +118,41 @@ fn without_the_key_or_with_another_nothing_opens_and_nothing_is_written() {
 }
 
 #[test]
-fn a_copy_for_an_export_is_not_sealed_and_the_next_key_seals_it() {
+fn a_copy_for_an_export_is_sealed_with_a_key_of_its_own() {
     let folder = tempfile::tempdir().unwrap();
     let (path, copy) = (folder.path().join("device.db"), folder.path().join("copy.db"));
     let (ticket, device, needles) = secrets();
     let mut store = open(&path);
     store.unlock(&key(1)).unwrap();
     write(&mut store, &ticket, &device);
-    store.reader().unwrap().copy_to(&copy).unwrap();
-    let mut copied = open(&copy);
-    assert!(!copied.is_sealed());
-    assert_eq!(copied.topics().unwrap().len(), 1);
-    copied.unlock(&key(2)).unwrap();
-    assert_eq!(copied.topics().unwrap().len(), 1);
-    copied.close().unwrap();
+    assert!(store.reader().unwrap().copy_to(&copy, &key(9)).unwrap());
     assert_eq!(found(&copy, &needles), 0);
+    let mut copied = open(&copy);
+    assert!(matches!(copied.unlock(&key(1)), Err(StoreError::WrongKey { .. })));
+    assert!(matches!(copied.change_key(Some(&key(2))), Err(StoreError::KeyMissing { .. })));
+    copied.unlock(&key(9)).unwrap();
+    // Whoever takes it in seals it with a key of its own, or not at all.
+    for (to, expected) in [(Some(key(2)), 0), (None, needles.len()), (Some(key(3)), 0)] {
+        match &to {
+            Some(to) if !copied.is_sealed() => copied.unlock(to).unwrap(),
+            to => copied.change_key(to.as_ref()).unwrap(),
+        }
+        assert_eq!(copied.topic(ticket.topic()).unwrap().unwrap().ticket.to_string(), ticket.to_string());
+        copied.close().unwrap();
+        assert_eq!(found(&copy, &needles), expected);
+        copied = open(&copy);
+        assert_eq!(copied.is_sealed(), to.is_some());
+        to.iter().for_each(|to| copied.unlock(to).unwrap());
+        assert_eq!(
+            copied.device_secrets().unwrap().unwrap().to_bytes().unwrap()[..],
+            device.to_bytes().unwrap()[..]
+        );
+        copied.check().unwrap();
+    }
+    // The one it was made of is as it was.
+    assert_eq!(store.topics().unwrap().len(), 1);
+    store.close().unwrap();
+    assert_eq!(found(&path, &needles), 0);
 }
 
 /// Bodies that hand over keys, each with its own, and one that says the kinds' names.
@@ -235,9 +255,14 @@ fn bodies_that_hand_over_keys_are_sealed_wherever_they_wait() {
         let marked = "SELECT count(*) FROM operations WHERE substr(body, 1, 1) = x'01'";
         assert_eq!(raw.query_row(marked, [], |row| row.get::<_, i64>(0)).unwrap(), 7);
         raw.close().unwrap();
-        // An export holds them as they were.
+        // Opened again, an export holds them as they were.
         let copy = path.with_extension("copy");
-        store.reader().unwrap().copy_to(&copy).unwrap();
+        store.reader().unwrap().copy_to(&copy, &key(9)).unwrap();
+        assert_eq!(found(&copy, &needles), 0);
+        let mut copied = open(&copy);
+        copied.unlock(&key(9)).unwrap();
+        copied.change_key(None).unwrap();
+        copied.close().unwrap();
         assert_eq!(found(&copy, &needles), needles.len());
         store.close().unwrap();
     }
@@ -335,7 +360,7 @@ fn case_65_a_crash_while_sealing_leaves_one_or_the_other() {
     store.checkpoint().unwrap();
     let before = std::fs::read(&path).unwrap();
     // As when the power goes: the log is on the disk and not yet in the file.
-    store.seal_without_checkpoint(&key(1)).unwrap();
+    store.seal_without_cleaning(&key(1)).unwrap();
     let wal = std::fs::read(beside(&path, "-wal")).unwrap();
     let page = 4096 + 24;
     let (mut sealed, mut clear) = (0, 0);
