@@ -12,6 +12,7 @@
 //! transaction, one fact** (an operation, its cursor, its outbox row and its projection never disagree).
 
 mod accountability;
+mod asking;
 mod clock;
 mod commands;
 mod delivery;
@@ -42,6 +43,7 @@ mod slots;
 mod spaces;
 mod state;
 mod storage;
+mod stuck;
 mod topics;
 mod tunnels;
 mod upkeep;
@@ -59,6 +61,7 @@ use crate::store::{Durability, Reader, Store, StoreError};
 use crate::sync::session::{ConnId, FAULT_PAUSE_MS};
 use state::State;
 
+pub use asking::{ASK_AGAIN_MAX_MS, ASK_AGAIN_MS};
 pub use clock::{ClockSkew, MAX_CLOCK_SKEW_MS};
 pub use delivery::MAX_HANDOVERS;
 pub use direct::{BLOCK_WAIT_MS, prepare_message, thread_id, thread_ticket};

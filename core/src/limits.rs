@@ -77,8 +77,10 @@ pub const MAX_INBOXES: usize = 4;
 pub const MAX_DIRECT_REQUESTS: (u64, u64) = (4, 256);
 /// Most two-party sessions kept with one device.
 pub const MAX_SESSIONS: usize = 4;
-/// Most managers' devices that one claim is sent to.
+/// Most managers' devices that are asked for something by inbox at once.
 pub const MAX_CLAIM_RECIPIENTS: usize = 8;
+/// Most rounds in which managers' devices are asked for something by inbox that nobody answers.
+pub const MAX_ASK_ROUNDS: u32 = 12;
 /// Most topics of a device.
 pub const MAX_TOPICS: usize = 4096;
 /// Most topics of a device that keep a socket open; the least recently used beyond are parked and polled.

@@ -16,7 +16,6 @@ use super::receive::{News, Reading};
 use super::refusal::{CommandError, Unreadable};
 use super::spaces::{cited, random};
 use super::state::{State, Topic};
-use super::upkeep::store_only;
 use crate::crypto::{
     Channel, CryptoError, Direct, DirectError, OpenError, OpenedDirect, PreparedDirect, TwoParty,
     prepare_direct,
@@ -26,9 +25,7 @@ use crate::identity::{Author, EnvelopeHash, LogId, Millis, OperationId, ThreadId
 use crate::limits::{MAX_DEVICES, MAX_DIRECT_REQUESTS, MAX_SESSIONS, MAX_TOPICS};
 use crate::ops::{self, Body, Content, Hidden, SessionId, Ticket, VerifiedOperation};
 use crate::projector::{Aggregate, Change};
-use crate::store::{
-    Db, NewOutboxRow, Origin, PendingReason, StoreError, StuckSession, ThreadRow, ThreadState, Tx,
-};
+use crate::store::{Db, NewOutboxRow, Origin, PendingReason, StoreError, ThreadRow, ThreadState, Tx};
 use crate::topic::{TopicId, WriteKey};
 
 /// How long a session waits for its next block, milliseconds; then it ends, and the other device is asked to begin
@@ -403,29 +400,6 @@ impl State {
                 let opened = Opened::Direct { envelope: kept.envelope.into() };
                 self.take_operation(tx, &context, hash, opened, Reading::First, news)?;
                 next = self.unblocked.remove(&(id, session)).unwrap_or(next);
-            }
-        }
-        Ok(())
-    }
-
-    /// Sessions whose next block has not come for long end; the other device is asked to begin another.
-    pub(super) fn end_stuck_sessions(
-        &mut self,
-        tx: &mut Tx<'_>,
-        now: Millis,
-        entropy: &mut dyn Entropy,
-    ) -> Result<(), StoreError> {
-        for StuckSession { topic, session } in
-            tx.stuck_sessions(Millis(now.0.saturating_sub(BLOCK_WAIT_MS)))?
-        {
-            let Some(thread) = tx.thread_of_topic(&topic)? else { continue };
-            for device in tx.devices_of_person(&thread.peer)? {
-                tx.end_session(&device, session, now)?;
-                let renew = Content::DirectRenew { session };
-                store_only(self.send_to_inbox(tx, now, entropy, device, renew))?;
-            }
-            for _ in 0..tx.drop_waiting(topic, session)? {
-                tx.count_dropped(topic, "direct-lost")?;
             }
         }
         Ok(())

@@ -17,17 +17,34 @@ use super::spaces::{cited, store_error};
 use super::state::State;
 use super::upkeep::store_only;
 use crate::entropy::Entropy;
-use crate::identity::{Author, EnvelopeHash, Identity, LogId, Millis, OperationId};
-use crate::limits::{MAX_CLAIM_RECIPIENTS, MAX_TOPICS};
+use crate::identity::{Author, EnvelopeHash, LogId, Millis, OperationId};
+use crate::limits::MAX_TOPICS;
 use crate::ops::{
-    self, Action, Body, Content, EpochKeys, Hidden, Level, Ticket, VerifiedOperation, inbox_log, seal_inbox,
+    self, Action, Body, Content, EpochKeys, Hidden, Ticket, VerifiedOperation, inbox_log, seal_inbox,
 };
-use crate::space::claim_mac;
-use crate::store::{NewOutboxRow, Origin, OutboxRemoved, StoreError, Tx};
+use crate::projector::Erased;
+use crate::store::{NewOutboxRow, Origin, OutboxRemoved, QueuedOperation, StoreError, Tx};
 use crate::topic::{Seq, TopicId, WriteKey};
 
 /// Rows of a topic's outbox among which one is looked for that leaves the space: a space's log has few.
 const LOOKED_ROWS: usize = 256;
+
+/// A leaving on its way out.
+struct WaitingLeave {
+    topic: TopicId,
+    row: QueuedOperation,
+    /// What it cites.
+    heads: Vec<OperationId>,
+}
+
+/// The log that keys, or whoever asks for them, are about.
+fn about(keys: &EpochKeys) -> LogId {
+    match keys {
+        EpochKeys::Ask { log, .. } => *log,
+        EpochKeys::Hand(keys) => keys.first().map_or(LogId([0; 32]), |key| key.log),
+        EpochKeys::Past { .. } => LogId([0; 32]),
+    }
+}
 
 /// Whether something of this kind is kept when it comes by an inbox.
 fn belongs_in_inbox(content: &Content) -> bool {
@@ -50,17 +67,18 @@ impl State {
     ) -> Result<OperationId, CommandError> {
         let me = self.author();
         let heads = match &content {
-            // What became of this person in the space is judged from there.
-            Content::InviteClaim { space, .. } | Content::LeaveRequest { space } => {
-                tx.look_at_space(*space, |graph| graph.cite(me))?
-            }
+            // Whether its author may say so is judged once these are known.
+            Content::EpochKeys(keys) => match tx.belongs(&about(keys))? {
+                Some(belongs) => tx.look_at_space(belongs.space, |graph| graph.cite(me))?,
+                None => Vec::new(),
+            },
             _ => Vec::new(),
         };
         self.send_to_inbox_citing(tx, now, entropy, to, content, heads)
     }
 
     #[allow(clippy::too_many_arguments, reason = "the engine's usual ones, and what is sent")]
-    fn send_to_inbox_citing(
+    pub(super) fn send_to_inbox_citing(
         &mut self,
         tx: &mut Tx<'_>,
         now: Millis,
@@ -218,8 +236,7 @@ impl State {
                 self.upkeep.claims = true;
                 Ok(())
             }
-            Content::EpochKeys(keys) => self.take_keys_by_inbox(tx, now, operation, keys),
-            // Whoever asks is in the requests of the space now, which is looked at with the batch.
+            // It is in the requests of the space now, which is looked at with the batch.
             _ => Ok(()),
         }
     }
@@ -244,54 +261,13 @@ impl State {
             if claim.sent > 0 || !topic.is_some_and(|topic| topic.caught_up && topic.closed.is_none()) {
                 continue;
             }
-            let mut sent = 0;
-            for device in self.who_answers(tx, claim.space, Some(claim.invite))? {
-                store_only(self.tell_keys(tx, now, entropy, device))?;
-                let mac = claim_mac(&claim.token, claim.space, claim.invite, self.identity(), me);
-                let content = Content::InviteClaim { invite: claim.invite, mac, space: claim.space };
-                let done = self.send_to_inbox(tx, now, entropy, device, content);
-                sent += u32::from(store_only(done)?.is_some());
-            }
+            let sent = self.send_claim(tx, now, entropy, &claim, (0, None))?;
             tx.claim_sent(&claim, sent)?;
+            if sent > 0 {
+                self.begin_asking(tx, now, claim.space)?;
+            }
         }
         Ok(())
-    }
-
-    /// The devices that are asked for something in a space: those of whoever made an invitation, if it is about one, or,
-    /// when that one manages no more or cannot be written to, of other managers. None as long as no manager is known who
-    /// can be written to.
-    fn who_answers(
-        &self,
-        tx: &Tx<'_>,
-        space: LogId,
-        invite: Option<OperationId>,
-    ) -> Result<Vec<Author>, StoreError> {
-        let known = tx.look_at_space(space, |graph| {
-            let state = graph.current()?;
-            let devices = graph.devices_in(&state);
-            // Before the invitation has its place in the graph, what is known of who manages is older than it.
-            let made_by = match invite {
-                Some(invite) => devices.get(&graph.author(invite)?).copied(),
-                None => None,
-            };
-            let manages = |who: &Identity| state.levels.get(who) == Some(&Level::Manage);
-            Some((made_by, devices.into_iter().filter(|(_, who)| manages(who)).collect::<Vec<_>>()))
-        })?;
-        let Some((made_by, managers)) = known else { return Ok(Vec::new()) };
-        let mut reachable = Vec::new();
-        for (device, who) in managers {
-            if device != self.author() && tx.peer_inbox(&device)?.is_some() {
-                reachable.push((device, who));
-            }
-        }
-        let mut found = reachable.clone();
-        found.retain(|(_, who)| Some(*who) == made_by);
-        if found.is_empty() {
-            found = reachable;
-        }
-        let mut found: Vec<Author> = found.into_iter().map(|(device, _)| device).collect();
-        found.truncate(MAX_CLAIM_RECIPIENTS);
-        Ok(found)
     }
 
     /// Does something in a space. Who has no key to leave it with asks those who manage it to be removed.
@@ -322,19 +298,21 @@ impl State {
     ) -> Result<OperationId, CommandError> {
         let content = Content::Membership(Box::new(Action::Leave));
         let heads = cited(tx, self.author(), &space, &content)?;
-        self.send_leave_requests(tx, now, entropy, space, &heads)
+        let sent = self.send_leave_requests(tx, now, entropy, space, (&heads, 0))?;
+        self.begin_asking(tx, now, space)?;
+        Ok(sent)
     }
 
-    fn send_leave_requests(
+    pub(super) fn send_leave_requests(
         &mut self,
         tx: &mut Tx<'_>,
         now: Millis,
         entropy: &mut dyn Entropy,
         space: LogId,
-        heads: &[OperationId],
+        (heads, round): (&[OperationId], u32),
     ) -> Result<OperationId, CommandError> {
         let mut sent = None;
-        for device in self.who_answers(tx, space, None)? {
+        for device in self.who_answers(tx, space, None, round)? {
             let (content, heads) = (Content::LeaveRequest { space }, heads.to_vec());
             // One that cannot be written to keeps nobody else from hearing of it.
             if let Some(id) = store_only(self.send_to_inbox_citing(tx, now, entropy, device, content, heads))?
@@ -351,11 +329,13 @@ impl State {
         tx: &mut Tx<'_>,
         now: Millis,
         entropy: &mut dyn Entropy,
-        space: LogId,
+        (space, round): (LogId, u32),
         ask: &Content,
     ) -> Result<bool, StoreError> {
         let mut asked = false;
-        for device in self.who_answers(tx, space, None)? {
+        for device in self.who_answers(tx, space, None, round)? {
+            // Who has not heard yet with which keys this device is handed others.
+            store_only(self.tell_keys(tx, now, entropy, device))?;
             asked |= store_only(self.send_to_inbox(tx, now, entropy, device, ask.clone()))?.is_some();
         }
         Ok(asked)
@@ -373,7 +353,7 @@ impl State {
         if tx.look_at_space(space, |graph| graph.standing(me))?.level.is_none() {
             return Ok(());
         }
-        for device in self.who_answers(tx, space, None)? {
+        for device in self.who_answers(tx, space, None, 0)? {
             store_only(self.tell_keys(tx, now, entropy, device))?;
         }
         Ok(())
@@ -390,33 +370,72 @@ impl State {
         for space in std::mem::take(&mut self.upkeep.leaves) {
             let may_write =
                 self.newest(&space).and_then(|id| self.topics.get(&id)?.keys.write_key()).is_some();
-            // Its heads are what it was said with: this device's own graph has it already.
-            if !may_write
-                && let Some(heads) = self.waiting_leave(tx, &space)?
-                && store_only(self.send_leave_requests(tx, now, entropy, space, &heads))?.is_none()
-            {
-                unreached.insert(space);
+            if may_write {
+                continue;
             }
+            let waiting = self.waiting_leaves(tx, &space)?;
+            let Some(first) = waiting.first() else { continue };
+            // Its heads are what it was said with: this device's own graph has it already.
+            let heads = first.heads.clone();
+            if store_only(self.send_leave_requests(tx, now, entropy, space, (&heads, 0)))?.is_none() {
+                unreached.insert(space);
+                continue;
+            }
+            // What was asked for is not said once more, should this device be allowed to write again: it would leave
+            // whatever was done meanwhile.
+            self.take_back_leaves(tx, &space, &waiting)?;
+            self.begin_asking(tx, now, space)?;
         }
         self.upkeep.leaves.append(&mut unreached);
         Ok(())
     }
 
-    /// The heads that a leaving cites which waits to be sent.
-    fn waiting_leave(&self, tx: &Tx<'_>, space: &LogId) -> Result<Option<Vec<OperationId>>, StoreError> {
-        for id in self.by_log.topics(space) {
-            for row in tx.outbox_rows(id, None, LOOKED_ROWS)? {
+    /// The leavings that wait to be sent.
+    fn waiting_leaves(&self, tx: &Tx<'_>, space: &LogId) -> Result<Vec<WaitingLeave>, StoreError> {
+        let mut waiting = Vec::new();
+        for topic in self.by_log.topics(space) {
+            for row in tx.outbox_rows(topic, None, LOOKED_ROWS)?.into_iter().filter(|row| row.own) {
                 let Some((_, body)) = tx.operation_bytes(&row.operation)? else { continue };
-                let Ok(Body { content: Content::Membership(action), auth_heads, .. }) = Body::decode(&body)
+                let Ok(Body { content: Content::Membership(action), auth_heads: heads, .. }) =
+                    Body::decode(&body)
                 else {
                     continue;
                 };
                 if matches!(*action, Action::Leave) {
-                    return Ok(Some(auth_heads));
+                    waiting.push(WaitingLeave { topic, row, heads });
                 }
             }
         }
-        Ok(None)
+        Ok(waiting)
+    }
+
+    /// Forgets leavings that nobody has read: they are removed if no packet ever held them and nothing was said since;
+    /// of others the place in the log stays, and nothing of what was said there.
+    fn take_back_leaves(
+        &mut self,
+        tx: &Tx<'_>,
+        space: &LogId,
+        leaves: &[WaitingLeave],
+    ) -> Result<(), StoreError> {
+        let me = self.author();
+        for WaitingLeave { topic, row, .. } in leaves {
+            tx.outbox_remove(row.id)?;
+            if let Some(topic) = self.topics.get_mut(topic) {
+                topic.outbox.forget(&row.hash);
+            }
+            self.outbox_rows = self.outbox_rows.saturating_sub(1);
+            self.outbox_bytes = self.outbox_bytes.saturating_sub(u64::from(row.len));
+            self.touched.insert(*topic);
+            let Some(stored) = tx.operation(&row.operation)? else { continue };
+            let is_last = tx.head(&me, space)?.is_some_and(|head| head.id == row.operation && !head.ended);
+            if is_last && row.never_sent() {
+                tx.remove_operation(&me, space, stored.seq_num)?;
+                tx.recount_head(&me, space, false)?;
+            } else {
+                tx.erase_body(&me, space, stored.seq_num, Erased::Other)?;
+            }
+        }
+        tx.rebuild_log(&me, space)
     }
 
     /// Removes members that asked for it, having no key to leave with.

@@ -8,6 +8,7 @@
 //!
 //! [`Membership::outlived`]: crate::space::Membership::outlived
 
+mod by_inbox;
 mod hand;
 mod moves;
 mod own;
@@ -252,7 +253,10 @@ impl State {
         }
         self.open_rooms(tx, now, space, staged)?;
         let logs = tx.logs_of_space(&space)?;
-        next.extend(self.take_keys(tx, now, entropy, &look, &logs, staged)?);
+        let mut asking = self.asks_in(tx, now, space)?;
+        self.ask_others(tx, now, entropy, &mut asking)?;
+        next.extend(self.take_keys(tx, now, entropy, &look, (&logs, &mut asking), staged)?);
+        next.extend(Self::asked(tx, now, &asking)?);
         if look.manages {
             next.extend(self.keep_unmuted(tx, now, entropy, &look, staged)?);
         }

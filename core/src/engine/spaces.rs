@@ -235,6 +235,7 @@ impl State {
                 self.open_rooms(tx, now, space, staged)?;
                 self.answer_claims(tx, now, space, staged)?;
                 self.answer_leaves(tx, now, space, staged)?;
+                self.take_keys_by_inbox(tx, now, space)?;
                 self.judge_closes(tx, now, space, staged)?;
                 self.keeping.hurry(space, now);
             }

@@ -29,7 +29,7 @@ pub enum ThreadState {
 impl ThreadState {
     const ALL: [Self; 4] = [Self::Asked, Self::Requested, Self::Open, Self::Closed];
 
-    const fn number(self) -> i64 {
+    pub(super) const fn number(self) -> i64 {
         self as i64
     }
 

@@ -71,6 +71,24 @@ impl Db {
         Ok(holders)
     }
 
+    /// Which operations handed the key of an epoch that lives in a topic to which device, without those of which it says
+    /// that they do not open.
+    pub(crate) fn handed_in(
+        &self,
+        log: &LogId,
+        epoch: u32,
+        topic: &TopicId,
+    ) -> Result<Vec<(Author, OperationId)>, StoreError> {
+        self.all(
+            "SELECT device, operation FROM handed h WHERE log = ?1 AND epoch = ?2 AND topic = ?3 AND NOT EXISTS
+                 (SELECT 1 FROM key_ask a WHERE a.log = h.log AND a.epoch = h.epoch AND a.device = h.device
+                      AND a.failed = h.operation)
+             ORDER BY device, operation",
+            params![log.0, epoch, topic.0],
+            |row| Ok((Author(row.get(0)?), OperationId(row.get(1)?))),
+        )
+    }
+
     /// The keys of a log that were handed to a device, newest epoch first.
     pub fn handed_to(&self, log: &LogId, device: &Author) -> Result<Vec<Handed>, StoreError> {
         self.all(

@@ -4,6 +4,7 @@ use rusqlite::params;
 use zeroize::Zeroizing;
 
 use super::db::{Db, int, uint};
+use super::direct::ThreadState;
 use super::error::StoreError;
 use super::secrets::Column;
 use super::tx::Tx;
@@ -91,7 +92,27 @@ impl Db {
             return Ok(uint(sent) < MAX_INBOX_PER_SENDER);
         }
         let senders = self.one("SELECT count(*) FROM inbox_sender", [], |row| row.get(0))?;
-        Ok(uint(senders.unwrap_or_default()) < MAX_INBOX_SENDERS)
+        Ok(uint(senders.unwrap_or_default()) < MAX_INBOX_SENDERS || self.is_no_stranger(author)?)
+    }
+
+    /// Whether a device is one of a member's of a space that this device knows, or this device writes to it in a direct
+    /// thread: strangers take no room of theirs.
+    fn is_no_stranger(&self, author: &Author) -> Result<bool, StoreError> {
+        let found = self.one(
+            "SELECT 1 WHERE EXISTS (SELECT 1 FROM space s JOIN member m ON m.space = s.space
+                     WHERE m.author = ?1 AND m.level IS NOT NULL)
+                 OR EXISTS (SELECT 1 FROM space s JOIN space_device d ON d.space = s.space
+                     JOIN member m ON m.space = s.space AND m.author = d.identity
+                     WHERE d.device = ?1 AND NOT d.revoked AND m.level IS NOT NULL)
+                 OR EXISTS (SELECT 1 FROM direct_thread WHERE peer = ?1 AND state IN (?2, ?3))
+                 OR EXISTS (SELECT 1 FROM device_identity a
+                     JOIN direct_thread t ON t.state IN (?2, ?3)
+                     LEFT JOIN device_identity p ON p.device = t.peer
+                     WHERE a.device = ?1 AND a.identity = ifnull(p.identity, t.peer))",
+            params![author.0, ThreadState::Asked.number(), ThreadState::Open.number()],
+            |_| Ok(()),
+        )?;
+        Ok(found.is_some())
     }
 }
 
@@ -184,6 +205,12 @@ impl Tx<'_> {
             params![claim.space.0, claim.invite.0, sent],
         )
         .map(drop)
+    }
+
+    /// Nothing more can come of a claim.
+    pub(crate) fn remove_claim(&self, claim: &ClaimRow) -> Result<(), StoreError> {
+        self.run("DELETE FROM claim WHERE space = ?1 AND invite = ?2", [claim.space.0, claim.invite.0])
+            .map(drop)
     }
 
     /// This device was let in.

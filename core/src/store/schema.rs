@@ -19,6 +19,7 @@ pub(super) const MIGRATIONS: &[&str] = &[
     include_str!("../../../migrations/0009_reading.sql"),
     include_str!("../../../migrations/0010_epoch_keys.sql"),
     include_str!("../../../migrations/0011_inbox.sql"),
+    include_str!("../../../migrations/0012_requests.sql"),
 ];
 
 /// The newest schema version.

@@ -111,28 +111,6 @@ pub struct AuditRow {
     pub device: Option<Author>,
 }
 
-/// A claim of an invitation, or a request to join.
-#[derive(Clone, PartialEq, Eq)]
-pub struct RequestRow {
-    /// The operation.
-    pub id: OperationId,
-    /// Who asks.
-    pub author: Author,
-    /// The invitation and the proof that it was given to them; `None` for a mere request.
-    pub claim: Option<(OperationId, [u8; 32])>,
-    /// What they say.
-    pub text: Option<String>,
-}
-
-impl fmt::Debug for RequestRow {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("RequestRow")
-            .field("id", &self.id)
-            .field("author", &self.author)
-            .finish_non_exhaustive()
-    }
-}
-
 /// What of a conversation has not been read.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Unread {
@@ -269,30 +247,6 @@ impl Db {
         )
     }
 
-    /// Who asks to be let in.
-    pub fn requests(&self, space: &LogId) -> Result<Vec<RequestRow>, StoreError> {
-        self.all(
-            "SELECT id, author, invite, mac, text FROM request
-             WHERE space = ?1 AND leaves = 0 ORDER BY id",
-            [space.0],
-            |row| {
-                let invite = row.get::<_, Option<[u8; 32]>>(2)?.map(OperationId);
-                let mac = row.get::<_, Option<[u8; 32]>>(3)?;
-                let (id, author) = (OperationId(row.get(0)?), Author(row.get(1)?));
-                Ok(RequestRow { id, author, claim: invite.zip(mac), text: row.get(4)? })
-            },
-        )
-    }
-
-    /// Who asked, by inbox, to be a member no more: which operation, and whose.
-    pub fn leave_requests(&self, space: &LogId) -> Result<Vec<(OperationId, Author)>, StoreError> {
-        self.all(
-            "SELECT id, author FROM request WHERE space = ?1 AND leaves = 1 ORDER BY id",
-            [space.0],
-            |row| Ok((OperationId(row.get(0)?), Author(row.get(1)?))),
-        )
-    }
-
     /// How many operations of a log wait for a membership operation.
     pub fn unjudged(&self, log: &LogId) -> Result<u64, StoreError> {
         let count = self.one("SELECT count(*) FROM unjudged WHERE log = ?1", [log.0], |row| row.get(0))?;
@@ -301,11 +255,6 @@ impl Db {
 }
 
 impl Tx<'_> {
-    /// Forgets what somebody asked of a space.
-    pub(crate) fn remove_request(&self, space: &LogId, id: &OperationId) -> Result<(), StoreError> {
-        self.run("DELETE FROM request WHERE space = ?1 AND id = ?2", [space.0, id.0]).map(drop)
-    }
-
     /// Notes how far a conversation has been read. Whether that is further than before.
     pub fn set_read(&self, log: &LogId, upto: &Position) -> Result<bool, StoreError> {
         let moved = self.run(

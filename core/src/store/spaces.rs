@@ -12,7 +12,7 @@ use super::operations::Entry as RowEntry;
 use super::read_model::StoredFact;
 use super::tx::Tx;
 use crate::identity::{Author, Identity, LogId, OperationId};
-use crate::ops::{Action, Body, Content, FAMILIES, Ticket, inbox_log, peek, space_id};
+use crate::ops::{Action, Body, Content, FAMILIES, Ticket, peek, space_id};
 use crate::projector::{Aggregate, Change, Fact, Said};
 use crate::space::{Entry, Judgement, Membership, Statement, Verdict};
 use crate::topic::WriteKey;
@@ -147,9 +147,12 @@ impl Tx<'_> {
             let identity = self.told(&log, author)?.unwrap_or_else(|| author.into());
             return Ok(Judged::Counts { manager: false, identity });
         };
-        if let Some(space) = self.put_request(fact, body)? {
-            self.spaces.borrow_mut().news.insert(space);
-            return Ok(Judged::Taken(Some(Change::new(space, Aggregate::Member, vec![author.0]))));
+        if let Some(asked) = self.put_request(fact, body)? {
+            self.spaces.borrow_mut().news.extend(asked.space);
+            let shown = asked.space.filter(|_| asked.is_shown);
+            return Ok(Judged::Taken(
+                shown.map(|space| Change::new(space, Aggregate::Member, vec![author.0])),
+            ));
         }
         let Some(Belongs { space, room }) = self.belongs(&log)? else {
             if founds(author, log, seq_num, body) {
@@ -213,27 +216,6 @@ impl Tx<'_> {
             params![space.0, head.0, entry.0, log.0],
         )?;
         Ok(Judged::Waits)
-    }
-
-    /// Claims and requests stand in inboxes: in the log of whoever asks and this device. Elsewhere they say nothing.
-    fn put_request(&self, fact: &Fact<'_>, body: &Body) -> Result<Option<LogId>, StoreError> {
-        let (space, invite, mac, text) = match &body.content {
-            Content::InviteClaim { invite, mac, space } => (*space, Some(invite.0), Some(*mac), None),
-            Content::JoinRequest { text, space } => (*space, None, None, text.as_deref()),
-            Content::LeaveRequest { space } => (*space, None, None, None),
-            _ => return Ok(None),
-        };
-        let leaves = matches!(body.content, Content::LeaveRequest { .. });
-        let Some(device) = self.device.get() else { return Ok(None) };
-        if fact.author != device && fact.log != inbox_log(&fact.author, &device) {
-            return Ok(None);
-        }
-        self.run(
-            "INSERT INTO request (space, id, author, invite, mac, text, leaves)
-             VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7) ON CONFLICT DO NOTHING",
-            params![space.0, fact.id.0, fact.author.0, invite, mac, text, leaves],
-        )?;
-        Ok(Some(space))
     }
 
     /// A log turns out to be a space: all that is stored of it is judged.

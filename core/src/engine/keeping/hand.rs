@@ -1,9 +1,7 @@
 //! A manager's device hands keys to devices that lack them.
 
-use super::super::upkeep::store_only;
 use super::*;
 use crate::crypto::DeviceBundle;
-use crate::ops::Level;
 
 impl State {
     /// Hands keys to devices that lack them.
@@ -59,8 +57,12 @@ impl State {
         }
         let Some(ticket) = tx.topic(id)?.map(|row| row.ticket) else { return Ok(()) };
         let holders = tx.holders(&log, epoch, &id)?;
+        let out = match log == look.space {
+            true => self.shut_out_of_space(tx, log)?,
+            false => BTreeSet::new(),
+        };
         for (device, access) in &look.devices {
-            let held = holders.held.get(device);
+            let held = holders.held.get(device).filter(|_| !out.contains(device));
             // Who cannot read the space does not read what is handed there either: that goes by inbox.
             let elsewhere = log == look.space && held.is_none() && tx.peer_inbox(device)?.is_none();
             let may = *access == Access::Read || ticket.can_write();
@@ -145,73 +147,6 @@ impl State {
             true => offer(tx, now, &device, *access, &ticket, lacking),
             false => Ok(()),
         }
-    }
-
-    /// Hands keys of the space's own log to devices that read nothing of it where it lives: by inbox. Gives the others,
-    /// which are handed in the log, and whether all that goes by inbox is on its way.
-    pub(super) fn hand_by_inbox(
-        &mut self,
-        tx: &mut Tx<'_>,
-        now: Millis,
-        entropy: &mut dyn Entropy,
-        space: LogId,
-        keys: Vec<HandedKey>,
-    ) -> Result<(Vec<HandedKey>, bool), StoreError> {
-        let (mut rest, mut all) = (Vec::new(), true);
-        for key in keys {
-            let HandedKey { log, epoch, topic, device, write, .. } = key;
-            if log != space || tx.holders(&log, epoch, &topic)?.held.contains_key(&device) {
-                rest.push(key);
-                continue;
-            }
-            let content = Content::EpochKeys(Box::new(EpochKeys::Hand(vec![key])));
-            let Some(operation) = store_only(self.send_to_inbox(tx, now, entropy, device, content))? else {
-                all = false;
-                continue;
-            };
-            let access = if write { Access::Write } else { Access::Read };
-            tx.put_handed(&log, &device, &Handed { epoch, topic, operation, access })?;
-        }
-        Ok((rest, all))
-    }
-
-    /// Takes note of a key of a space's own log that one of its managers hands to this device by inbox, or of what a member
-    /// asks for there that cannot ask in the log.
-    pub(in super::super) fn take_keys_by_inbox(
-        &mut self,
-        tx: &Tx<'_>,
-        now: Millis,
-        operation: &VerifiedOperation,
-        keys: &EpochKeys,
-    ) -> Result<(), StoreError> {
-        let (me, author) = (self.author(), operation.author());
-        let keys = match keys {
-            EpochKeys::Hand(keys) => keys,
-            EpochKeys::Ask { log, epoch, failed } => {
-                let Some(belongs) = tx.belongs(log)? else { return Ok(()) };
-                if tx.look_at_space(belongs.space, |graph| graph.standing(author))?.level >= Some(Level::Read)
-                {
-                    tx.put_key_ask(log, *epoch, &author, *failed)?;
-                    self.keeping.hurry(belongs.space, now);
-                }
-                return Ok(());
-            }
-            EpochKeys::Past { .. } => return Ok(()),
-        };
-        for HandedKey { log, epoch, topic, device, write, .. } in keys {
-            let is_space = tx.belongs(log)?.is_some_and(|belongs| belongs.space == *log);
-            if !is_space || *device != me {
-                continue;
-            }
-            let standing = tx.look_at_space(*log, |graph| graph.standing(author))?;
-            if standing.may_manage() && standing.may_write() {
-                let access = if *write { Access::Write } else { Access::Read };
-                let handed = Handed { epoch: *epoch, topic: *topic, operation: operation.id(), access };
-                tx.put_handed(log, &me, &handed)?;
-                self.keeping.hurry(*log, now);
-            }
-        }
-        Ok(())
     }
 
     /// Notes to whom the rotation that closed a topic handed the next epoch.

@@ -1,5 +1,6 @@
 //! Keys that were handed to this device or left behind: which of them it takes, and what it asks for.
 
+use super::super::asking::Asking;
 use super::super::event::Event;
 use super::*;
 
@@ -11,7 +12,7 @@ impl State {
         now: Millis,
         entropy: &mut dyn Entropy,
         look: &Look,
-        logs: &[LogId],
+        (logs, asking): (&[LogId], &mut Asking),
         staged: &mut Vec<Output>,
     ) -> Result<Option<Millis>, StoreError> {
         let mut next = None;
@@ -31,18 +32,24 @@ impl State {
                 news.tell(tx, id, staged)?;
             }
             if let Some((epoch, failed)) = failed.or_else(|| self.lacks(log))
-                && !tx.has_asked(log, epoch, &self.author(), failed)?
                 && look.devices.contains_key(&self.author())
                 && let Some(id) = self.newest(&look.space)
             {
+                let by_inbox = asking.has_begun() && !self.may_say(id);
+                if tx.has_asked(log, epoch, &self.author(), failed)? && !(by_inbox && asking.again) {
+                    asking.open |= by_inbox;
+                    continue;
+                }
                 let ask = Content::EpochKeys(Box::new(EpochKeys::Ask { log: *log, epoch, failed }));
                 let at = match self.publish(tx, now, id, ask.clone(), staged) {
                     Ok(_) => None,
                     // It has no key to ask with where the space lives.
                     Err(CommandError::ReadOnly | CommandError::TopicClosed) => {
-                        let asked = self.ask_by_inbox(tx, now, entropy, look.space, &ask)?;
+                        let to = (look.space, asking.round());
+                        let asked = self.ask_by_inbox(tx, now, entropy, to, &ask)?;
                         if asked {
                             tx.put_key_ask(log, epoch, &self.author(), failed)?;
+                            asking.open = true;
                         }
                         (!asked).then_some(now.plus(AGAIN_MS))
                     }
@@ -52,6 +59,12 @@ impl State {
             }
         }
         Ok(next)
+    }
+
+    /// Whether this device has what it takes to write in a topic.
+    fn may_say(&self, id: TopicId) -> bool {
+        let topic = self.topics.get(&id);
+        topic.is_some_and(|topic| topic.closed.is_none() && topic.keys.write_key().is_some())
     }
 
     /// The epoch of which this device has no key, where a topic closed and nothing later is open.

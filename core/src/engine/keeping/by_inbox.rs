@@ -1,0 +1,161 @@
+//! Keys of a space's own log that go by inbox, to devices that read nothing of it where it lives: which ones those are,
+//! how they are handed, and what becomes of keys, and of who asks for them, that came by inbox.
+
+use super::super::upkeep::store_only;
+use super::*;
+use crate::ops::Level;
+use crate::store::KeyRequest;
+
+/// So many epochs are looked back for who did not read where a rotation named it. Who was left out before that asks.
+const SHUT_OUT_EPOCHS: u32 = 4;
+
+impl State {
+    /// Devices that a rotation of the space's own log named, and that do not read the topic it stands in: they were let in
+    /// beside an earlier rotation, or say that they have no key of that epoch. What counts is what they were handed by
+    /// inbox, or by a rotation that they could read.
+    pub(super) fn shut_out_of_space(
+        &self,
+        tx: &Tx<'_>,
+        space: LogId,
+    ) -> Result<BTreeSet<Author>, StoreError> {
+        let mut out = BTreeSet::new();
+        let newest = self.newest(&space).and_then(|id| self.topics.get(&id)).map(|topic| topic.keys.epoch());
+        let Some(newest) = newest else { return Ok(out) };
+        let asks = tx.key_asks(&space)?;
+        // Who read the epoch before; `None`: whoever is named, as far as is known.
+        let mut read: Option<BTreeSet<Author>> = None;
+        for epoch in newest.saturating_sub(SHUT_OUT_EPOCHS - 1).max(1)..=newest {
+            out.clear();
+            let before = self.by_log.at(&space, epoch - 1).and_then(|id| self.topics.get(&id));
+            let closed = before.and_then(|before| before.closed.as_ref());
+            let Some((id, closed)) = self.by_log.at(&space, epoch).zip(closed) else {
+                read = None;
+                continue;
+            };
+            if closed.at.successor != id {
+                read = None;
+                continue;
+            }
+            let mut now = BTreeSet::from([closed.rotator]);
+            for (device, operation) in tx.handed_in(&space, epoch, &id)? {
+                let opened = if operation == closed.at.operation {
+                    out.insert(device);
+                    let asked = asks.binary_search(&(epoch, device)).is_ok();
+                    !asked && read.as_ref().is_none_or(|read| read.contains(&device))
+                } else {
+                    went_by_inbox(tx, &space, &operation)?
+                };
+                if opened {
+                    now.insert(device);
+                }
+            }
+            out.retain(|device| !now.contains(device));
+            read = Some(now);
+        }
+        Ok(out)
+    }
+
+    /// Hands keys of the space's own log to devices that read nothing of it where it lives: by inbox. Gives the others,
+    /// which are handed in the log, and whether all that goes by inbox is on its way.
+    pub(super) fn hand_by_inbox(
+        &mut self,
+        tx: &mut Tx<'_>,
+        now: Millis,
+        entropy: &mut dyn Entropy,
+        space: LogId,
+        keys: Vec<HandedKey>,
+    ) -> Result<(Vec<HandedKey>, bool), StoreError> {
+        let (mut rest, mut all) = (Vec::new(), true);
+        let out = self.shut_out_of_space(tx, space)?;
+        for key in keys {
+            let HandedKey { log, epoch, topic, device, write, .. } = key;
+            let reads = !out.contains(&device) && tx.holders(&log, epoch, &topic)?.held.contains_key(&device);
+            if log != space || reads {
+                rest.push(key);
+                continue;
+            }
+            let content = Content::EpochKeys(Box::new(EpochKeys::Hand(vec![key])));
+            let Some(operation) = store_only(self.send_to_inbox(tx, now, entropy, device, content))? else {
+                all = false;
+                continue;
+            };
+            let access = if write { Access::Write } else { Access::Read };
+            tx.put_handed(&log, &device, &Handed { epoch, topic, operation, access })?;
+        }
+        Ok((rest, all))
+    }
+
+    /// Takes note of keys of a space's own log that its managers handed to this device by inbox, and of what members ask
+    /// for there that cannot ask in the log. What its author may not say as far as is known waits until this device knows
+    /// what its author knew.
+    pub(in super::super) fn take_keys_by_inbox(
+        &mut self,
+        tx: &Tx<'_>,
+        now: Millis,
+        space: LogId,
+    ) -> Result<(), StoreError> {
+        for log in tx.logs_of_space(&space)? {
+            for KeyRequest { id, author, .. } in tx.key_requests(&log)? {
+                let Some(operation) = stored(tx, &id)? else {
+                    tx.remove_request(&log, &id)?;
+                    continue;
+                };
+                let heads = &operation.body().auth_heads;
+                let (standing, known) = tx.look_at_space(space, |graph| {
+                    (graph.standing(author), heads.iter().all(|head| graph.is_judged(head)))
+                })?;
+                let Content::EpochKeys(keys) = &operation.body().content else { continue };
+                let counts = match **keys {
+                    EpochKeys::Ask { .. } => standing.level >= Some(Level::Read),
+                    _ => standing.may_manage() && standing.may_write(),
+                };
+                if counts {
+                    self.take_key_by_inbox(tx, space, &operation, keys)?;
+                    self.keeping.hurry(space, now);
+                }
+                if counts || known {
+                    tx.remove_request(&log, &id)?;
+                }
+            }
+        }
+        Ok(())
+    }
+
+    fn take_key_by_inbox(
+        &self,
+        tx: &Tx<'_>,
+        space: LogId,
+        operation: &VerifiedOperation,
+        keys: &EpochKeys,
+    ) -> Result<(), StoreError> {
+        let (me, author) = (self.author(), operation.author());
+        match keys {
+            EpochKeys::Ask { log, epoch, failed } => {
+                tx.put_key_ask(log, *epoch, &author, *failed)?;
+                if failed.is_some() {
+                    return Ok(());
+                }
+                // Whatever went there by inbox is lost, or did not open.
+                for handed in tx.handed_to(log, &author)?.into_iter().filter(|it| it.epoch >= *epoch) {
+                    if *log == space && went_by_inbox(tx, &space, &handed.operation)? {
+                        tx.put_key_ask(log, handed.epoch, &author, Some(handed.operation))?;
+                    }
+                }
+                Ok(())
+            }
+            EpochKeys::Hand(keys) => {
+                let own = keys.first().filter(|key| key.log == space && key.device == me);
+                let Some(HandedKey { log, epoch, topic, write, .. }) = own else { return Ok(()) };
+                let access = if *write { Access::Write } else { Access::Read };
+                let (epoch, topic, operation) = (*epoch, *topic, operation.id());
+                tx.put_handed(log, &me, &Handed { epoch, topic, operation, access })
+            }
+            EpochKeys::Past { .. } => Ok(()),
+        }
+    }
+}
+
+/// Whether an operation that handed a key of the space's own log stands in an inbox.
+fn went_by_inbox(tx: &Tx<'_>, space: &LogId, operation: &OperationId) -> Result<bool, StoreError> {
+    Ok(tx.located(operation)?.is_some_and(|(_, log, _)| log != *space))
+}
