@@ -2,6 +2,7 @@
 
 mod cleaning;
 mod files;
+mod inboxes;
 mod plans;
 mod rows;
 mod sealing;

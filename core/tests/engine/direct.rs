@@ -50,16 +50,16 @@ fn state(peer: &Peer, thread: ThreadId) -> ThreadState {
     peer.reader().direct_thread(&thread).unwrap().unwrap().state
 }
 
-struct Pair {
-    net: Net,
-    a: Peer,
-    b: Peer,
+pub struct Pair {
+    pub net: Net,
+    pub a: Peer,
+    pub b: Peer,
     thread: ThreadId,
-    topic: TopicId,
+    pub topic: TopicId,
 }
 
 impl Pair {
-    fn new() -> Self {
+    pub fn new() -> Self {
         let mut net = Net::new();
         let [a, b] = [1, 2].map(|seed| peer(&mut net, seed));
         Self::of(net, a, b)
@@ -80,7 +80,7 @@ impl Pair {
         Self { net, a, b, thread, topic }
     }
 
-    fn a_says(&mut self, text: &str) {
+    pub fn a_says(&mut self, text: &str) {
         say(&mut self.net, &mut self.a, self.thread, text).unwrap();
     }
 
@@ -92,7 +92,20 @@ impl Pair {
         run(&mut self.net, &mut [&mut self.a, &mut self.b]);
     }
 
-    fn dropped(&self, reason: &str) -> u64 {
+    /// The second one reads the thread, or does not.
+    pub fn b_is_away(&mut self, away: bool) {
+        let topic = self.topic;
+        let command = match away {
+            true => Command::Unsubscribe { topic },
+            false => Command::Subscribe { topic },
+        };
+        if away {
+            self.b.lose_connections();
+        }
+        self.b.command(&mut self.net, command).unwrap();
+    }
+
+    pub fn dropped(&self, reason: &str) -> u64 {
         let dropped = self.b.reader().dropped(self.topic).unwrap();
         dropped.iter().find(|(found, _)| found == reason).map_or(0, |(_, count)| *count)
     }

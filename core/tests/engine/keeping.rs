@@ -16,12 +16,16 @@ use delta_core::topic::TopicId;
 use crate::net::{Net, Peer, run};
 use crate::support::Writer;
 
+mod arrival;
+mod asking;
 mod by_inbox;
 mod claims;
 mod devices;
 mod ended;
 mod handing;
 mod hostile;
+mod leaving;
+mod shut_out;
 mod split;
 
 /// People who share a space with one room; the first made it.

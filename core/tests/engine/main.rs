@@ -19,5 +19,6 @@ mod rotation;
 mod sending;
 mod signals;
 mod spaces;
+mod stuck;
 mod support;
 mod tunnels;

@@ -13,7 +13,7 @@ use delta_core::topic::WriteKey;
 use super::Town;
 
 /// A town in which the second person may only read, and has no key to write with.
-fn with_reader() -> Town {
+pub fn with_reader() -> Town {
     let mut town = Town::new(2, true);
     let member = town.author(1).into();
     town.act(0, Action::Demote { member, level: Level::Read }).unwrap();
@@ -23,16 +23,45 @@ fn with_reader() -> Town {
 }
 
 /// Puts into somebody's inbox what a device says for the first time.
-fn slip_in(town: &mut Town, by: [u8; 32], to: usize, heads: Vec<OperationId>, content: Content) {
-    let (key, to_device) = (DeviceKey::from_bytes(&by), town.author(to));
-    let body = Body { auth_heads: heads, ..Body::new(content) };
-    let operation = create(&key, inbox_log(&key.author(), &to_device), 0, None, &body).unwrap();
-    let envelope = seal_inbox(&operation, &to_device, &mut SeededEntropy::new([9; 32])).unwrap();
-    let inbox = town.people[to].reader().inboxes().unwrap().last().unwrap().topic;
-    town.net.world(inbox).log.push(envelope);
+pub fn slip_in(town: &mut Town, by: [u8; 32], to: usize, heads: Vec<OperationId>, content: Content) {
+    slip_in_after(town, by, to, heads, content, None);
 }
 
-fn heads(town: &Town) -> Vec<OperationId> {
+/// The same after something that it said before. Gives its number and id.
+pub fn slip_in_after(
+    town: &mut Town,
+    by: [u8; 32],
+    to: usize,
+    heads: Vec<OperationId>,
+    content: Content,
+    after: Option<(u32, OperationId)>,
+) -> (u32, OperationId) {
+    let (operation, envelope) = said_by(town, by, to, heads, content, after);
+    let inbox = town.people[to].reader().inboxes().unwrap().last().unwrap().topic;
+    town.net.world(inbox).log.push(envelope);
+    operation
+}
+
+/// What a device says to another one: its number and id, and the envelope.
+pub fn said_by(
+    town: &Town,
+    by: [u8; 32],
+    to: usize,
+    heads: Vec<OperationId>,
+    content: Content,
+    after: Option<(u32, OperationId)>,
+) -> ((u32, OperationId), Vec<u8>) {
+    let (key, to_device) = (DeviceKey::from_bytes(&by), town.author(to));
+    let body = Body { auth_heads: heads, ..Body::new(content) };
+    let (seq_num, backlink) = (after.map_or(0, |(last, _)| last + 1), after.map(|(_, id)| id));
+    let log = inbox_log(&key.author(), &to_device);
+    let operation = create(&key, log, seq_num, backlink, &body).unwrap();
+    let seed = SeededEntropy::new(operation.id().0);
+    let envelope = seal_inbox(&operation, &to_device, &mut { seed }).unwrap();
+    ((seq_num, operation.id()), envelope)
+}
+
+pub fn heads(town: &Town) -> Vec<OperationId> {
     town.people[0].reader().audit(&town.space, None, 1).unwrap().into_iter().map(|row| row.id).collect()
 }
 
