@@ -66,7 +66,10 @@ impl State {
         keys: Vec<HandedKey>,
     ) -> Result<(Vec<HandedKey>, bool), StoreError> {
         let (mut rest, mut all) = (Vec::new(), true);
-        let out = self.shut_out_of_space(tx, space)?;
+        let out = match keys.iter().any(|key| key.log == space) {
+            true => self.shut_out_of_space(tx, space)?,
+            false => BTreeSet::new(),
+        };
         for key in keys {
             let HandedKey { log, epoch, topic, device, write, .. } = key;
             let reads = !out.contains(&device) && tx.holders(&log, epoch, &topic)?.held.contains_key(&device);
