@@ -146,6 +146,10 @@ impl World {
         for topic in self.model.topics.keys().copied().chain(in_town).collect::<Vec<_>>() {
             let new = self.reader(device)?.cursor(topic).map_err(|error| broken(device, &error))?;
             let Some(new) = new else {
+                if self.town.as_ref().is_some_and(|town| town.passing.contains(&topic)) {
+                    self.devices[device].cursors.remove(&topic);
+                    continue;
+                }
                 ensure!(
                     !self.devices[device].cursors.contains_key(&topic),
                     "device {device} lost its cursor of {topic}"

@@ -10,7 +10,7 @@ use std::path::{Path, PathBuf};
 
 use delta_core::engine::{Command, CommandId, Engine, Input, OpenJob, PostJob, SealJob};
 use delta_core::entropy::{Entropy, EntropyError};
-use delta_core::identity::{Author, EnvelopeHash, Millis, NodeId};
+use delta_core::identity::{Author, Certificate, EnvelopeHash, IdentityKey, Instance, Millis, NodeId};
 use delta_core::ops::{DeviceKey, Ticket};
 use delta_core::store::{PendingLimits, Reader};
 use delta_core::sync::history::HistoryRequest;
@@ -27,6 +27,7 @@ use crate::violation::Violation;
 pub(crate) struct Device {
     index: usize,
     key: [u8; 32],
+    pub keystore: KeyStore,
     pub tickets: Vec<Ticket>,
     /// Topics the app wants to receive.
     pub wanted: Vec<bool>,
@@ -65,6 +66,19 @@ pub(crate) struct Device {
     /// What a power loss must leave in place.
     synced: disk::Synced,
     spin: (Millis, u32),
+}
+
+/// What a device keeps beside its database, as far as it is about people ([`crate::town`]).
+#[derive(Debug, Default)]
+pub(crate) struct KeyStore {
+    /// Which database is its own.
+    pub instance: Option<Instance>,
+    /// Whose device it is.
+    pub certificate: Option<Certificate>,
+    /// Its database was put back or lost, and must be found to be another one.
+    pub copied: bool,
+    /// An old copy of its database.
+    pub backup: Option<PathBuf>,
 }
 
 /// A socket as the device's driver knows it.
@@ -136,6 +150,7 @@ impl Device {
         Self {
             index,
             key,
+            keystore: KeyStore::default(),
             wanted: vec![true; tickets.len()],
             tickets,
             folder: folder.to_owned(),
@@ -176,6 +191,21 @@ impl Device {
 
     pub(crate) fn author(&self) -> Author {
         DeviceKey::from_bytes(&self.key).author()
+    }
+
+    /// It is a device of somebody.
+    pub(crate) fn certify(&mut self, key: &IdentityKey, now: Millis) {
+        self.keystore.certificate = Some(Certificate::sign(key, self.author(), now));
+    }
+
+    /// It begins anew, as nobody's.
+    pub(crate) fn renew_key(&mut self, key: [u8; 32]) {
+        (self.key, self.keystore.certificate) = (key, None);
+    }
+
+    /// Another one like it, with nothing.
+    pub(crate) fn sibling(&self, index: usize, key: [u8; 32], rng: Rng) -> Self {
+        Self::new(index, key, Vec::new(), &self.folder, rng, self.pending)
     }
 
     pub(crate) fn file(&self) -> PathBuf {

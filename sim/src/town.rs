@@ -6,14 +6,19 @@
 //! must be there to move keys.
 
 mod check;
+mod kin;
+mod marks;
+mod pair;
 mod reference;
 mod steps;
+mod wipe;
 
 use std::collections::{BTreeMap, BTreeSet};
 
 use delta_core::engine::{Command, CommandError, CommandId, Reply};
-use delta_core::identity::{Author, LogId, OperationId};
+use delta_core::identity::{Author, LogId, Millis, OperationId};
 use delta_core::ops::{RoomText, SpaceText};
+use delta_core::projector::Position;
 use delta_core::space::Invite;
 use delta_core::topic::TopicId;
 
@@ -24,6 +29,9 @@ use crate::trace::short;
 use crate::violation::{Violation, ensure};
 use crate::world::{Event, World};
 
+use kin::{Bond, Kin};
+use marks::Mark;
+use pair::{Meeting, Step};
 use reference::{Deed, Reference};
 
 /// Things done in one round, at most.
@@ -38,7 +46,12 @@ pub(crate) struct Town {
     room: Option<LogId>,
     /// Every topic the server has something of.
     pub topics: BTreeSet<TopicId>,
-    people: Vec<Author>,
+    kin: Kin,
+    meetings: Vec<Meeting>,
+    /// Topics that are there for a pairing.
+    pub passing: BTreeSet<TopicId>,
+    /// How far people have read, as far as they said so in this round.
+    marks: Vec<Mark>,
     reference: Reference,
     asked: BTreeMap<(usize, CommandId), Asked>,
     /// Topics that a device's app receives, in this life of the device.
@@ -58,17 +71,29 @@ enum Asked {
     Deed(usize),
     /// Something said, likewise.
     Say(usize),
+    /// A step of the pairing of this new device.
+    Pair(usize, Step),
+    /// Against a device: its key, and which one it is if it has that key still.
+    Revoke(Author, Option<usize>),
+    /// An invitation for a device whose person is there already.
+    Bring(usize, reference::Joining),
+    /// How far its person has read.
+    Read(Position, OperationId),
 }
 
 impl Town {
-    pub(crate) fn new(devices: &[Device], rng: &mut Rng) -> Self {
+    pub(crate) fn new(devices: &mut [Device], now: Millis, rng: &mut Rng) -> Self {
         let history = rng.chance(500);
+        let kin = Kin::new(devices, now, rng);
         Self {
             history,
             space: None,
             room: None,
             topics: BTreeSet::new(),
-            people: devices.iter().map(Device::author).collect(),
+            kin,
+            meetings: Vec::new(),
+            passing: BTreeSet::new(),
+            marks: Vec::new(),
             reference: Reference::new(devices.len(), history),
             asked: BTreeMap::new(),
             followed: BTreeSet::new(),
@@ -91,7 +116,9 @@ impl World {
         self.ask(0, Command::CreateSpace { about }, Asked::Space);
         self.settle()?;
         if let Some(space) = self.town.as_ref().and_then(|town| town.space) {
-            let about = RoomText { name: "Square".into(), ..RoomText::default() };
+            // Who says two things within this time is asked to wait.
+            let cooldown = self.rng.chance(250).then(|| self.rng.skewed(1, 30));
+            let about = RoomText { name: "Square".into(), cooldown, ..RoomText::default() };
             self.ask(0, Command::CreateRoom { space, about }, Asked::Room);
         }
         self.settle()?;
@@ -109,8 +136,8 @@ impl World {
             self.check_town()?;
         }
         // Now that nothing is in the way: everybody speaks, and everybody is heard.
-        for person in 0..self.devices.len() {
-            self.say_in_town(person);
+        for device in 0..self.devices.len() {
+            self.say_in_town(device);
         }
         self.settle()?;
         self.check_town()?;
@@ -141,7 +168,7 @@ impl World {
             }
             self.command(device, Command::Subscribe { topic });
         }
-        Ok(())
+        self.pairings_go_on(device)
     }
 
     /// Takes an answer to what was asked for the town; gives back any other.
@@ -156,8 +183,12 @@ impl World {
         };
         self.devices[device].answered(id);
         let now = self.now();
+        if let Asked::Pair(guest, step) = asked {
+            self.pairing_hears(guest, step, &result);
+        }
         let Some(town) = &mut self.town else { return Ok(None) };
         match (&result, asked) {
+            (_, Asked::Pair(..)) => {}
             (Err(error), _) => {
                 let words = self.devices[device].plain(error);
                 self.trace.line(now, format_args!("device {device} refuses {asked:?}: {words}"));
@@ -167,7 +198,8 @@ impl World {
                     Asked::Space | Asked::Room => {
                         return Err(Violation::new(format!("the space cannot be made: {error}")));
                     }
-                    Asked::Invite(_) => {}
+                    Asked::Revoke(_, Some(of)) => town.kin.homes[of].bond = Bond::Own,
+                    _ => {}
                 }
                 return Ok(None);
             }
@@ -177,6 +209,19 @@ impl World {
                 let invite = (**invite).clone();
                 self.claim(joining, invite);
             }
+            (Ok(Reply::Invite(invite)), Asked::Bring(lost, joining)) => {
+                let invite = invite.clone();
+                let number = town.reference.begin(joining.who, lost, Deed::Bring(joining));
+                self.ask(lost, Command::AcceptInvite { invite }, Asked::Deed(number));
+            }
+            (Ok(_), Asked::Revoke(key, of)) => {
+                let round = town.reference.round();
+                if let Some(of) = of {
+                    town.kin.homes[of].bond = Bond::Revoked(round);
+                }
+                town.kin.homes.iter_mut().for_each(|home| home.past.retain(|past| *past != key));
+            }
+            (Ok(_), Asked::Read(position, message)) => town.marks.push(Mark { device, position, message }),
             (Ok(Reply::Published(operation)), Asked::Say(said)) => {
                 town.reference.hear(said, *operation);
                 self.is_kept(device, *operation)?;
@@ -203,14 +248,24 @@ impl World {
 
     /// Somebody takes an invitation.
     fn claim(&mut self, joining: reference::Joining, invite: Invite) {
-        let deed = Deed::Join(joining);
+        let Some(device) = self.device_of(joining.who) else { return };
         let Some(town) = &mut self.town else { return };
-        let number = town.reference.begin(joining.who, deed);
-        self.ask(joining.who, Command::AcceptInvite { invite: Box::new(invite) }, Asked::Deed(number));
+        let number = town.reference.begin(joining.who, device, Deed::Join(joining));
+        self.ask(device, Command::AcceptInvite { invite: Box::new(invite) }, Asked::Deed(number));
+    }
+
+    /// One of somebody's devices; of the first person mostly the first.
+    fn device_of(&mut self, person: usize) -> Option<usize> {
+        let devices = self.town.as_ref().map(|town| town.kin.devices(person))?;
+        if person == 0 && self.rng.chance(600) {
+            return Some(0);
+        }
+        self.rng.pick(&devices).copied()
     }
 
     /// The commands of a device that died are never answered.
     pub(crate) fn town_died(&mut self, device: usize) {
+        self.pairing_died(device);
         if let Some(town) = &mut self.town {
             town.asked.retain(|(by, _), _| *by != device);
         }

@@ -185,7 +185,8 @@ impl World {
         // In a town topics come by themselves.
         let topics = if config.town { 0 } else { sizes.topics };
         let tickets: Vec<Ticket> = (0..topics).map(|_| ticket(&mut keys)).collect();
-        let devices = devices(&config, &sizes, &tickets, folder, &mut keys, &faults);
+        let mut devices = devices(&config, &sizes, &tickets, folder, &mut keys, &faults);
+        let town = config.town.then(|| Town::new(&mut devices, START, &mut rng));
         let mut world = Self {
             schedule: crate::schedule::Schedule::new(START),
             trace: Trace::new(RECENT, print),
@@ -197,7 +198,7 @@ impl World {
             streams: BTreeMap::new(),
             next_stream: 0,
             model: Model::new(&tickets, &devices),
-            town: config.town.then(|| Town::new(&devices, &mut rng)),
+            town,
             tickets,
             devices,
             steps_left: config.steps,

@@ -253,6 +253,7 @@ impl State {
         }
         self.open_rooms(tx, now, space, staged)?;
         let logs = tx.logs_of_space(&space)?;
+        self.keep_sisters(tx, now, &look, &logs, staged)?;
         let mut asking = self.asks_in(tx, now, space)?;
         self.ask_others(tx, now, entropy, &mut asking)?;
         next.extend(self.take_keys(tx, now, entropy, &look, (&logs, &mut asking), staged)?);

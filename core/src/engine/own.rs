@@ -227,6 +227,7 @@ impl State {
         }
         if operation.certificate().is_some() {
             self.count_own_devices(tx)?;
+            self.own_news.heard = true;
         }
         match &operation.body().content {
             Content::ReadSet { log, message } if tx.read_elsewhere(log, message)? => {
@@ -281,7 +282,11 @@ impl State {
         now: Millis,
         staged: &mut Vec<Output>,
     ) -> Result<(), StoreError> {
-        let OwnNews { tickets, revoked } = std::mem::take(&mut self.own_news);
+        let OwnNews { tickets, revoked, heard } = std::mem::take(&mut self.own_news);
+        if heard {
+            // Spaces that have not heard of it do nothing for it.
+            self.keeping.hurry_all(now);
+        }
         for ticket in tickets {
             // One that is open, or that cannot be opened, is as well known as it can be.
             store_error(self.meet(tx, now, ticket, staged))?;
@@ -301,4 +306,6 @@ impl State {
 pub(super) struct OwnNews {
     tickets: Vec<Ticket>,
     revoked: bool,
+    /// A device says whose it is.
+    heard: bool,
 }

@@ -311,11 +311,13 @@ impl State {
         let Some((header, body)) = tx.operation_bytes(operation)? else { return Ok(()) };
         let Ok(operation) = VerifiedOperation::from_store(&header, &body) else { return Ok(()) };
         self.take_rotation(tx, receipt, &operation, news, now)?;
-        // It does not count: others may have heard more. Whoever keeps the topic looks again.
-        let is_rotation = matches!(operation.body().content, Content::RoomRotate(_))
-            && !self.is_waiting(tx, receipt.topic, &operation.id())?;
+        // It does not count: others may have heard more. Whoever keeps the topic looks again. One that was to close an
+        // earlier topic, and is carried over, says nothing about that of this one.
+        let Content::RoomRotate(rotation) = &operation.body().content else { return Ok(()) };
+        let waits = self.is_waiting(tx, receipt.topic, &operation.id())?;
+        let is_of = |topic: &Topic| topic.keys.epoch().checked_add(1) == Some(rotation.epoch);
         if let Some(topic) =
-            self.topics.get_mut(&receipt.topic).filter(|it| is_rotation && it.closed.is_none())
+            self.topics.get_mut(&receipt.topic).filter(|it| it.closed.is_none() && is_of(it) && !waits)
         {
             topic.rotates = false;
             self.hurry_log_of(tx, now, receipt.topic)?;

@@ -43,6 +43,8 @@ impl Standing {
 }
 
 impl Instance {
+    /// Equal to none that was drawn and counted: of a copy, and of a database whose own cannot be read.
+    pub const NOBODYS: Self = Self { id: [0; 16], opens: 0 };
     /// Length in bytes.
     pub const LEN: usize = 24;
     /// Under which name the database keeps it.

@@ -87,10 +87,10 @@ impl Membership {
                     own |= Some(node.identity) == me;
                     None
                 }
-                // One that the space never heard of was handed nothing.
-                Some(Action::DeviceRevoke { revocation }) => {
+                // One that the space never heard of has what its person's other devices gave it.
+                Some(Action::DeviceRevoke { .. }) => {
                     own |= node.author == device;
-                    lost |= self.told_in(&now, revocation.device).is_some();
+                    lost = true;
                     None
                 }
                 _ => None,

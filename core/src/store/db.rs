@@ -9,13 +9,13 @@ use std::time::Duration;
 use rusqlite::backup::{Backup, StepResult};
 use rusqlite::config::DbConfig;
 use rusqlite::ffi::{Error, SQLITE_BUSY};
-use rusqlite::{CachedStatement, Connection, OpenFlags, OptionalExtension, Params, Row};
+use rusqlite::{CachedStatement, Connection, OpenFlags, OptionalExtension, Params, Row, params};
 
 use super::error::StoreError;
 use super::pending::PendingLimits;
 use super::secrets::{StoreKey, Vault};
 use super::spaces::Spaces;
-use crate::identity::{Author, Millis};
+use crate::identity::{Author, Instance, Millis};
 
 /// A connection to the device database and every query on it. [`super::Store`], [`super::Tx`] and
 /// [`super::Reader`] all dereference to it: what they add is who may write.
@@ -140,7 +140,8 @@ impl Db {
     }
 
     /// Writes everything that is committed now into a new database (an empty file, or none). Where the secrets are sealed
-    /// here they are sealed with `key` there: whether they are.
+    /// here they are sealed with `key` there: whether they are. No device takes it for its own: what this one does from
+    /// now on is not in it, also where nobody opens this one again.
     pub fn copy_to(&self, path: &Path, key: &StoreKey) -> Result<bool, StoreError> {
         // It keeps a reader from writing any database, the new one too; this one was opened for reading alone.
         let query_only: i64 = self.pragma("PRAGMA query_only")?;
@@ -148,6 +149,7 @@ impl Db {
         let copied = self.vacuum_into(path);
         self.batch(&format!("PRAGMA query_only = {query_only}"))?;
         copied?;
+        self.disown_copy(path)?;
         self.reseal_copy(path, key)
     }
 
@@ -168,6 +170,15 @@ impl Db {
             StepResult::Done => Ok(()),
             _ => Err(fail(rusqlite::Error::SqliteFailure(Error::new(SQLITE_BUSY), None))),
         }
+    }
+
+    fn disown_copy(&self, path: &Path) -> Result<(), StoreError> {
+        let copy = Self::open(&DbFile::Path(Arc::from(path)), OpenFlags::SQLITE_OPEN_READ_WRITE)?;
+        copy.run(
+            "UPDATE setting SET value = ?2 WHERE name = ?1",
+            params![Instance::SETTING, Instance::NOBODYS.to_bytes()],
+        )
+        .map(drop)
     }
 
     /// One value of a pragma.

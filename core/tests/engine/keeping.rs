@@ -25,6 +25,7 @@ mod ended;
 mod handing;
 mod hostile;
 mod leaving;
+mod overtaken;
 mod shut_out;
 mod split;
 
@@ -86,10 +87,21 @@ impl Town {
 
     /// Somebody's second device, which is told of everything by the first one.
     fn pair(&mut self, who: usize, seed: u8) -> usize {
+        let second = self.pair_silently(who, seed);
+        self.release(second);
+        self.settle();
+        self.settle();
+        second
+    }
+
+    /// The same, before anything that it says arrives.
+    fn pair_silently(&mut self, who: usize, seed: u8) -> usize {
         let identity = IdentityKey::from_seed(&[self.seed(who); 32]);
         let mut peer = alone(&mut self.net, seed);
+        peer.hold = true;
         peer.device.now = self.people[who].device.now;
         let certificate = Certificate::sign(&identity, peer.author(), peer.device.now);
+        peer.command(&mut self.net, Command::Certify { certificate }).unwrap();
         let mut own = |peer: &mut Peer, ticket| {
             let Reply::Ticket(ticket) = peer.command(&mut self.net, Command::OwnTopic { ticket }).unwrap()
             else {
@@ -99,14 +111,12 @@ impl Town {
         };
         let ticket = own(&mut self.people[who], None);
         own(&mut peer, Some(ticket));
-        peer.command(&mut self.net, Command::Certify { certificate }).unwrap();
         for log in [self.space, self.room] {
             let ticket = self.ticket(who, log);
             peer.command(&mut self.net, Command::OpenTopic { ticket }).unwrap();
         }
         self.people.push(peer);
         self.follow(self.people.len() - 1);
-        self.settle();
         self.settle();
         self.people.len() - 1
     }

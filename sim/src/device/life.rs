@@ -71,9 +71,18 @@ impl World {
         self.trace.line(now, format_args!("device {device} starts"));
         let fail =
             |error: &dyn std::fmt::Display| Violation::new(format!("device {device} cannot open: {error}"));
-        let store = Store::open(state.file(), disk::options(state.pending)).map_err(|error| fail(&error))?;
-        let key = DeviceKey::from_bytes(&state.key);
+        let mut store =
+            Store::open(state.file(), disk::options(state.pending)).map_err(|error| fail(&error))?;
         let told = self.device_now(device);
+        if self.town.is_some() {
+            self.judge_copy(device, &mut store, told)?;
+        }
+        let state = &mut self.devices[device];
+        let key = DeviceKey::from_bytes(&state.key);
+        let key = match state.keystore.certificate {
+            Some(certificate) => key.certified(certificate).map_err(|error| fail(&error))?,
+            None => key,
+        };
         let state = &mut self.devices[device];
         let engine = Engine::open(store, key, told).map_err(|error| fail(&error))?;
         state.reader = Some(engine.reader().map_err(|error| fail(&error))?);

@@ -10,6 +10,7 @@ use std::collections::BTreeSet;
 use delta_core::identity::OperationId;
 use delta_core::ops::Level;
 
+use super::kin::{Bond, Kin};
 use crate::violation::{Violation, ensure};
 
 /// How somebody stands.
@@ -35,9 +36,12 @@ impl Stands {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Joining {
     pub who: usize,
-    /// Who made the invitation.
+    /// Who made the invitation, on what device.
     pub by: usize,
+    pub on: usize,
     pub level: Level,
+    /// It is good for a time only.
+    pub expires: bool,
 }
 
 /// What somebody does.
@@ -45,12 +49,15 @@ pub(crate) struct Joining {
 pub(crate) enum Deed {
     /// Claims an invitation.
     Join(Joining),
+    /// The same, on a device that has lost everything, of somebody who is there.
+    Bring(Joining),
     Remove(usize),
     /// Promotes or demotes.
     Level(usize, Level),
     Ban(usize),
     Unban(usize),
-    Mute(usize),
+    /// For good, or for a time.
+    Mute(usize, bool),
     Unmute(usize),
     /// Makes somebody a manager, and is none any more.
     Transfer(usize),
@@ -60,6 +67,7 @@ pub(crate) enum Deed {
 #[derive(Debug)]
 struct Act {
     by: usize,
+    device: usize,
     deed: Deed,
     answer: Answer,
 }
@@ -85,6 +93,7 @@ enum Presence {
 struct Word {
     round: usize,
     by: usize,
+    device: usize,
     id: Option<OperationId>,
     refused: bool,
     /// Its author's right to say it was beyond doubt; or that it had none.
@@ -104,6 +113,8 @@ pub(crate) struct Reference {
     acts: Vec<Act>,
     /// Claims that nobody has answered: they may be, whenever somebody can.
     open: Vec<Joining>,
+    /// Who claimed in the last round.
+    came: BTreeSet<usize>,
     words: Vec<Word>,
     /// By round: where everybody was.
     presence: Vec<Vec<Presence>>,
@@ -133,6 +144,7 @@ impl Reference {
             stands,
             acts: empty.0,
             open: empty.1,
+            came: BTreeSet::new(),
             words: empty.2,
             presence,
             lost,
@@ -150,9 +162,20 @@ impl Reference {
     }
 
     /// Somebody is about to do something; gives its number.
-    pub(crate) fn begin(&mut self, by: usize, deed: Deed) -> usize {
-        self.acts.push(Act { by, deed, answer: Answer::Unknown });
+    pub(crate) fn begin(&mut self, by: usize, device: usize, deed: Deed) -> usize {
+        self.acts.push(Act { by, device, deed, answer: Answer::Unknown });
         self.first_act + self.acts.len() - 1
+    }
+
+    /// Rounds that are over.
+    pub(crate) const fn round(&self) -> usize {
+        self.round
+    }
+
+    /// What a device did in this round it may have lost before anybody heard of it.
+    pub(crate) fn wiped(&mut self, device: usize) {
+        let its = self.acts.iter_mut().filter(|act| act.device == device && act.answer == Answer::Done);
+        its.for_each(|act| act.answer = Answer::Unknown);
     }
 
     pub(crate) fn do_deed(&mut self, number: usize) {
@@ -171,9 +194,9 @@ impl Reference {
     }
 
     /// Somebody is about to say something; gives its number.
-    pub(crate) fn speak(&mut self, by: usize) -> usize {
+    pub(crate) fn speak(&mut self, by: usize, device: usize) -> usize {
         let (round, id, refused, counts) = (self.round, None, false, None);
-        self.words.push(Word { round, by, id, refused, counts, sent: false });
+        self.words.push(Word { round, by, device, id, refused, counts, sent: false });
         self.words.len() - 1
     }
 
@@ -197,28 +220,31 @@ impl Reference {
     /// Whether an act changes whether somebody is a member, and at what level.
     fn is_about(act: &Act, who: usize) -> bool {
         match act.deed {
-            Deed::Join(joining) => joining.who == who,
+            Deed::Join(joining) | Deed::Bring(joining) => joining.who == who,
             Deed::Remove(whom) | Deed::Level(whom, _) | Deed::Ban(whom) => whom == who,
             Deed::Transfer(whom) => whom == who || act.by == who,
             Deed::Leave => act.by == who,
-            Deed::Unban(_) | Deed::Mute(_) | Deed::Unmute(_) => false,
+            Deed::Unban(_) | Deed::Mute(..) | Deed::Unmute(_) => false,
         }
     }
 
     /// Whether what somebody does in this round may count for nothing, because others do something about them.
     fn is_disturbed(&self, who: usize) -> bool {
-        self.done().any(|act| Self::is_about(act, who)) || self.open.iter().any(|joining| joining.who == who)
+        let brings = |act: &Act| matches!(act.deed, Deed::Bring(_));
+        self.done().any(|act| Self::is_about(act, who) && !brings(act))
+            || self.open.iter().any(|joining| joining.who == who)
     }
 
     fn is_silenced(&self, who: usize) -> bool {
-        let silences = |act: &Act| matches!(act.deed, Deed::Mute(whom) | Deed::Unmute(whom) if whom == who);
+        let silences =
+            |act: &Act| matches!(act.deed, Deed::Mute(whom, _) | Deed::Unmute(whom) if whom == who);
         self.is_disturbed(who) || self.done().any(silences)
     }
 
     /// What an act makes of somebody, if it stands.
     fn result(act: &Act, who: usize) -> Option<Level> {
         match act.deed {
-            Deed::Join(joining) => Some(joining.level),
+            Deed::Join(joining) | Deed::Bring(joining) => Some(joining.level),
             Deed::Level(_, level) => Some(level),
             Deed::Transfer(whom) if whom == who => Some(Level::Manage),
             Deed::Transfer(_) => Some(Level::Write),
@@ -227,10 +253,10 @@ impl Reference {
     }
 
     /// The round is over, and the devices agree on this: whether it can be.
-    pub(crate) fn end_round(&mut self, found: &[Stands]) -> Result<(), Violation> {
+    pub(crate) fn end_round(&mut self, found: &[Stands], kin: &Kin) -> Result<(), Violation> {
         let mut presence = Vec::new();
         for (who, now) in found.iter().enumerate() {
-            self.check_level(who, *now)?;
+            self.check_level(who, *now, kin)?;
             self.check_word(who, *now)?;
             let before = self.stands[who];
             let calm = !self.is_disturbed(who);
@@ -240,18 +266,24 @@ impl Reference {
                 _ => Presence::Between,
             });
         }
-        let lost = self.stands.iter().zip(found).any(|(before, now)| now.access() < before.access());
+        let lost = self.stands.iter().zip(found).any(|(before, now)| now.access() < before.access())
+            || kin.moved(self.round, &self.stands, found);
         let rights: Vec<Option<bool>> = (0..found.len()).map(|who| self.may_speak(who)).collect();
         let round = self.round;
         for word in self.words.iter_mut().filter(|word| word.round == round) {
-            word.counts = rights[word.by];
-            word.sent = found[word.by].access() == 2;
+            let home = &kin.homes[word.device];
+            word.counts = match home.speaks() {
+                Some(true) => rights[word.by],
+                other => other,
+            };
+            word.sent = found[word.by].access() == 2 && home.speaks() == Some(true);
         }
         let claims = self.done().filter_map(|act| match act.deed {
-            Deed::Join(joining) => Some(joining),
+            Deed::Join(joining) | Deed::Bring(joining) => Some(joining),
             _ => None,
         });
         let claims: Vec<Joining> = claims.collect();
+        self.came = claims.iter().map(|joining| joining.who).collect();
         self.open.extend(claims);
         // Whoever is in needs none of its claims; they are answered, or refused as long as that lasts.
         self.open.retain(|joining| found[joining.who].level.is_none());
@@ -264,7 +296,7 @@ impl Reference {
         Ok(())
     }
 
-    fn check_level(&self, who: usize, now: Stands) -> Result<(), Violation> {
+    fn check_level(&self, who: usize, now: Stands, kin: &Kin) -> Result<(), Violation> {
         let before = self.stands[who].level;
         let about: Vec<&Act> = self.done().filter(|act| Self::is_about(act, who)).collect();
         let waiting =
@@ -281,19 +313,27 @@ impl Reference {
         let [act] = about[..] else { return Ok(()) };
         // An invitation is answered by whoever made it, who must be able to.
         let doer = match act.deed {
-            Deed::Join(joining) => joining.by,
+            Deed::Join(joining) | Deed::Bring(joining) => joining.by,
             _ => act.by,
         };
         let able = self.stands[doer].level == Some(Level::Manage) || matches!(act.deed, Deed::Leave);
         let of_itself = doer == who;
         let free = match act.deed {
+            Deed::Bring(_) => false,
             Deed::Join(_) => before.is_none() && !self.is_banned_about(who),
             Deed::Ban(_) => true,
             _ => before.is_some(),
         };
         // An invitation leads to where the space lived when it was made.
-        let lost = matches!(act.deed, Deed::Join(_)) && self.may_move();
+        let lost = match act.deed {
+            Deed::Join(joining) => {
+                let made = kin.homes[joining.on].speaks() == Some(true);
+                !made || joining.expires || self.may_move() || kin.moves()
+            }
+            _ => false,
+        };
         let sure = act.answer == Answer::Done
+            && kin.homes[act.device].is_steady(matches!(act.deed, Deed::Join(_) | Deed::Bring(_)))
             && !lost
             && waiting.count() == 0
             && able
@@ -311,8 +351,12 @@ impl Reference {
 
     /// Whether keys may move in this round.
     fn may_move(&self) -> bool {
-        let moves =
-            |deed: Deed| !matches!(deed, Deed::Join(_) | Deed::Unban(_) | Deed::Mute(_) | Deed::Unmute(_));
+        let moves = |deed: Deed| {
+            !matches!(
+                deed,
+                Deed::Join(_) | Deed::Bring(_) | Deed::Unban(_) | Deed::Mute(..) | Deed::Unmute(_)
+            )
+        };
         self.done().any(|act| moves(act.deed))
     }
 
@@ -326,10 +370,16 @@ impl Reference {
         let before = self.stands[who];
         let did = |wanted: fn(&Deed) -> Option<usize>| self.done().any(|act| wanted(&act.deed) == Some(who));
         let muted =
-            did(|deed| if let Deed::Mute(whom) | Deed::Unmute(whom) = deed { Some(*whom) } else { None });
+            did(|deed| if let Deed::Mute(whom, _) | Deed::Unmute(whom) = deed { Some(*whom) } else { None });
         let banned =
             did(|deed| if let Deed::Ban(whom) | Deed::Unban(whom) = deed { Some(*whom) } else { None });
         let round = self.round;
+        // A time that is over ends by itself: somebody who manages is always there.
+        let for_good = |act: &Act| matches!(act.deed, Deed::Mute(whom, false) if whom == who);
+        ensure!(
+            before.muted || before.level.is_none() || !now.muted || self.done().any(for_good),
+            "person {who} was muted for a time in round {round}, and still is"
+        );
         // Of whoever is not there nobody says whether they are muted.
         let muted = muted || self.is_disturbed(who) || now.level.is_none();
         ensure!(muted || now.muted == before.muted, "nobody muted or unmuted person {who} in round {round}");
@@ -347,19 +397,25 @@ impl Reference {
     }
 
     /// What somebody's device must show now, and what it must not.
-    pub(crate) fn reading(&self, who: usize) -> Reading {
-        let mut reading = Reading::default();
+    pub(crate) fn reading(&self, device: usize, kin: &Kin) -> Reading {
+        let (home, mut reading) = (&kin.homes[device], Reading::default());
         for word in &self.words {
             let Some(id) = word.id else { continue };
             if word.counts == Some(false) {
-                reading.must_not.insert(id);
+                // A device need not hear that it is nobody's.
+                if word.device != device || home.bond == Bond::Own {
+                    reading.must_not.insert(id);
+                }
                 continue;
             }
-            if word.by == who {
+            if word.device == device {
                 continue;
             }
-            match self.may_read(who, word.round) {
-                Some(true) if word.counts == Some(true) => drop(reading.must.insert(id)),
+            match self.may_read(home.person, word.round) {
+                Some(_) if word.sent && home.must_not_show(word.round) => drop(reading.must_not.insert(id)),
+                Some(true) if word.counts == Some(true) && home.must_show(word.round, self.history) => {
+                    reading.must.insert(id);
+                }
                 Some(false) if word.sent => drop(reading.must_not.insert(id)),
                 _ => {}
             }
@@ -390,6 +446,11 @@ impl Reference {
     /// Whether somebody holds an invitation that was not answered: it opens the space, and no room.
     pub(crate) fn is_invited(&self, who: usize) -> bool {
         self.open.iter().any(|joining| joining.who == who)
+    }
+
+    /// Whether somebody came, or came again, in the round that has just ended.
+    pub(crate) fn came(&self, who: usize) -> bool {
+        self.came.contains(&who)
     }
 
     /// Whether keys must have moved in the round that has just ended.

@@ -1,7 +1,13 @@
-//! The topic that a person's devices share moves when one of them is revoked.
+//! The topic that a person's devices share moves when one of them is revoked, and they find in it what a space does not
+//! hand to one that it has not heard of.
 
 use super::moves::Among;
 use super::*;
+use crate::limits::MAX_TOPICS;
+use crate::ops::{Body, OwnDevices, TicketBytes};
+
+/// Epochs of a conversation that are shared at once with a device of the person: the newest ones.
+const SHARED_EPOCHS: usize = 16;
 
 impl State {
     /// Keeps this person's topic from devices that were revoked, and this device's bundle where the others find it, who
@@ -20,6 +26,8 @@ impl State {
         if tx.setting(&name)?.as_deref() != Some(id.0.as_slice()) {
             tx.set_setting(&bundle_setting(&log), &[])?;
             tx.set_setting(&name, &id.0)?;
+            // What is not said where a revoked device reads may be said now.
+            self.keeping.hurry_all(now);
         }
         let bundle = self.keep_bundle(tx, now, entropy, log, staged)?;
         let moved = self.keep_own_rotated(tx, now, entropy, log, id, staged)?;
@@ -54,6 +62,94 @@ impl State {
         let devices = known.filter(|device| !revoked.contains(device)).map(|device| (device, Access::Write));
         let among = Among { space: log, heads: Vec::new(), devices: &devices.collect() };
         self.begin_rotation(tx, now, entropy, id, among, staged)
+    }
+
+    /// A device of the person that a space has not heard of is handed nothing there, and cannot tell of itself once the
+    /// space has moved: it finds where the space's logs live now among what the person's other devices share.
+    pub(super) fn keep_sisters(
+        &mut self,
+        tx: &mut Tx<'_>,
+        now: Millis,
+        look: &Look,
+        logs: &[LogId],
+        staged: &mut Vec<Output>,
+    ) -> Result<(), StoreError> {
+        let Some(own) = self.own else { return Ok(()) };
+        for log in logs {
+            if self.lacks(log).is_some() {
+                self.find_shared(tx, now, own, log, staged)?;
+            }
+        }
+        if !look.devices.contains_key(&self.author()) {
+            return Ok(());
+        }
+        let revoked: BTreeSet<_> = tx.revocations()?.into_iter().map(|it| it.device).collect();
+        let known = |device: &Author| look.devices.contains_key(device) || revoked.contains(device);
+        if tx.devices_of(&self.identity())?.iter().all(known) {
+            return Ok(());
+        }
+        match self.newest(&own) {
+            Some(id) if !self.has_reached(tx, &own, id, &revoked)? => {}
+            // It moves first.
+            _ => return Ok(()),
+        }
+        for log in logs {
+            self.share_epochs(tx, now, log, staged)?;
+        }
+        Ok(())
+    }
+
+    /// Says where a conversation lives now, and lived since this device last said so.
+    fn share_epochs(
+        &mut self,
+        tx: &mut Tx<'_>,
+        now: Millis,
+        log: &LogId,
+        staged: &mut Vec<Output>,
+    ) -> Result<(), StoreError> {
+        let name = format!("shared:{log}");
+        let said = tx.setting(&name)?.and_then(|bytes| <[u8; 4]>::try_from(bytes).ok());
+        let said = said.map(u32::from_be_bytes);
+        let epochs = self.by_log.epochs(log).into_iter().rev().take(SHARED_EPOCHS).collect::<Vec<_>>();
+        let newer = epochs.iter().rev().copied().filter(|epoch| said.is_none_or(|said| *epoch > said));
+        for epoch in newer.collect::<Vec<_>>() {
+            let Some(id) = self.by_log.at(log, epoch) else { continue };
+            let Some(ticket) = tx.topic(id)?.map(|row| row.ticket) else { continue };
+            self.share_topic(tx, now, &ticket, staged)?;
+        }
+        match epochs.first() {
+            Some(newest) if said != Some(*newest) => tx.set_setting(&name, &newest.to_be_bytes()),
+            _ => Ok(()),
+        }
+    }
+
+    /// Takes what another device of the person has said of a conversation, also before it was known here that the
+    /// conversation had moved.
+    fn find_shared(
+        &mut self,
+        tx: &mut Tx<'_>,
+        now: Millis,
+        own: LogId,
+        log: &LogId,
+        staged: &mut Vec<Output>,
+    ) -> Result<(), StoreError> {
+        let revoked: BTreeSet<_> = tx.revocations()?.into_iter().map(|it| it.device).collect();
+        let sisters = tx.devices_of(&self.identity())?.into_iter().chain([Author(self.identity().0)]);
+        let mut found = Vec::new();
+        for sister in sisters.filter(|sister| *sister != self.author() && !revoked.contains(sister)) {
+            for said in tx.log_entries(&sister, &own, 0, u32::MAX, MAX_TOPICS)? {
+                let Some(Ok(body)) = said.body.as_deref().map(Body::decode) else { continue };
+                let Content::OwnDevices(said) = body.content else { continue };
+                let OwnDevices::Topic { ticket: TicketBytes(bytes) } = &*said else { continue };
+                found.extend(Ticket::from_bytes(bytes).ok().filter(|ticket| ticket.log() == *log));
+            }
+        }
+        // The newest first: where it lives.
+        found.sort_by_key(|ticket| std::cmp::Reverse(ticket.epoch()));
+        for ticket in found {
+            store_error(self.meet(tx, now, ticket, staged))?;
+        }
+        Ok(())
     }
 
     /// Whether the keys of this person's topic may have reached a revoked device.

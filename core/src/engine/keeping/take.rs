@@ -68,7 +68,7 @@ impl State {
     }
 
     /// The epoch of which this device has no key, where a topic closed and nothing later is open.
-    fn lacks(&self, log: &LogId) -> Option<(u32, Option<OperationId>)> {
+    pub(super) fn lacks(&self, log: &LogId) -> Option<(u32, Option<OperationId>)> {
         let newest = self.newest(log).and_then(|id| self.topics.get(&id))?;
         newest.closed.as_ref().map(|closed| (closed.at.epoch, None))
     }

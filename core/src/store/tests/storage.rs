@@ -4,8 +4,8 @@ use std::collections::BTreeMap;
 
 use crate::engine::ingest::publish_local;
 use crate::engine::ingest::tests_support::{Device, LOG, Writer, ticket};
-use crate::identity::{EnvelopeHash, Millis, OperationId};
-use crate::store::{NewOutboxRow, Origin, Pruned, Search};
+use crate::identity::{EnvelopeHash, Instance, Millis, OperationId, Standing};
+use crate::store::{Durability, NewOutboxRow, Origin, Pruned, Search, Store, StoreKey, StoreOptions};
 
 /// The instant at which [`Device`] receives what stands at `seq`.
 fn received(seq: u64) -> Millis {
@@ -181,4 +181,26 @@ fn rows(device: &Device) -> BTreeMap<String, i64> {
     };
     let tables = tables.unwrap().into_iter().map(|table| (table.clone(), count(&table)));
     tables.filter(|(_, count)| *count > 0).collect()
+}
+
+/// An export that is made while the device goes on, and read again on the same device.
+#[test]
+fn a_copy_is_nobodys_database_although_it_was_opened_as_often_as_this_one() {
+    let folder = tempfile::tempdir().unwrap();
+    let (path, copy) = (folder.path().join("device.db"), folder.path().join("copy.db"));
+    let own = Instance { id: [7; 16], opens: 3 };
+    let mut store = Store::open(&path, StoreOptions::default()).unwrap();
+    let tx = store.begin(Durability::Full).unwrap();
+    tx.set_setting(Instance::SETTING, &own.to_bytes()).unwrap();
+    tx.commit().unwrap();
+    store.reader().unwrap().copy_to(&copy, &StoreKey::new([9; 32])).unwrap();
+    let standing = |store: &Store| {
+        let kept = store.setting(Instance::SETTING).unwrap().unwrap();
+        Standing::of(Instance::from_bytes(&kept), Some(own))
+    };
+    assert_eq!(standing(&store), Standing::Same(Instance { opens: 4, ..own }));
+    let copied = Store::open(&copy, StoreOptions::default()).unwrap();
+    assert_eq!(standing(&copied), Standing::Copied);
+    copied.close().unwrap();
+    store.close().unwrap();
 }

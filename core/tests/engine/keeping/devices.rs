@@ -69,6 +69,50 @@ fn a_revoked_device_is_left_behind_and_its_persons_other_one_reads_on() {
     assert!(matches!(refused, CommandError::MayNotWrite), "{refused}");
 }
 
+/// It is paired and holds keys, and dies before it tells a space of itself.
+#[test]
+fn a_device_that_is_revoked_before_the_space_has_heard_of_it_is_left_behind() {
+    let mut town = Town::new(1, true);
+    let lost = town.pair_silently(1, 40);
+    town.say(1, "to all I have").unwrap();
+    town.settle();
+    assert_eq!(town.texts(lost), ["to all I have"]);
+    let identity = IdentityKey::from_seed(&[town.seed(1); 32]);
+    let revocation = Revocation::sign(&identity, town.author(lost), town.people[1].device.now);
+    let command = Command::Revoke { revocation: Box::new(revocation) };
+    town.people[1].command(&mut town.net, command).unwrap();
+    town.settle();
+    town.wait(2 * KEEP_MAX_MS);
+    assert_eq!((town.epochs(0), town.epochs(lost)), ([1, 1], [0, 0]));
+    town.agree(&[0, 1]);
+    town.say(1, "without it").unwrap();
+    town.settle();
+    assert_eq!(town.texts(lost), ["to all I have"]);
+}
+
+/// What tells the space of a device comes too late: the space has moved, and no key was handed to who is unknown there.
+#[test]
+fn a_device_that_is_paired_while_the_keys_move_gets_them_from_its_persons_other_one() {
+    for history in [false, true] {
+        let mut town = Town::new(2, history);
+        let second = town.pair_silently(1, 40);
+        town.remove(0, 2);
+        town.settle();
+        town.release(second);
+        town.settle();
+        town.wait(KEEP_MAX_MS);
+        town.agree(&[0, 1, second]);
+        town.say(0, "behind the removal").unwrap();
+        town.say(second, "and here I am").unwrap();
+        town.settle();
+        for device in [0, 1, second] {
+            let mut texts = town.texts(device);
+            texts.sort();
+            assert_eq!(texts, ["and here I am", "behind the removal"], "device {device}");
+        }
+    }
+}
+
 #[test]
 fn what_a_persons_devices_share_moves_away_from_one_that_is_revoked() {
     let mut town = Town::new(1, true);
