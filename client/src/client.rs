@@ -20,7 +20,7 @@ use crate::access::{About, Server};
 use crate::config::{Config, RelayHops};
 use crate::driver::{Driver, Inbox, MAX_TOGETHER, Message, Outbound, Parts, Workers, inbox};
 use crate::error::ClientError;
-use crate::keystore::{DeviceSource, OpenedDevice, open_device, unlock_store};
+use crate::keystore::{DeviceSource, OpenedDevice, open_device, refuse_other_device, unlock_store};
 use crate::lifecycle::Lifecycle;
 use crate::net::{Http, SocketContext, client_config};
 use crate::platform::{Clock, PlatformEntropy};
@@ -60,7 +60,9 @@ impl Client {
     /// Needs a tokio runtime with time and IO, and runs its sockets there.
     ///
     /// # Errors
-    /// `database_locked` when another process or client has the database open; see [`ClientError::code`].
+    /// `database_locked` when another process or client has the database open; `database_other_device` when it was opened
+    /// with another device's key before; `database_sealed` without the keystore it was made with; see
+    /// [`ClientError::code`].
     pub async fn open(config: Config) -> Result<Self, ClientError> {
         let terms = config.terms();
         let Config { path, device, allow_plaintext, extra_roots, coalesce, workers, clock, .. } = config;
@@ -363,6 +365,8 @@ fn open_engine(
         DeviceSource::Key(_) if store.is_sealed() => return Err(store.key_missing().into()),
         DeviceSource::Key(seed) => (OpenedDevice { key: DeviceKey::from_bytes(seed), renewed: false }, None),
         DeviceSource::KeyStore(keystore) => {
+            // Before anything is sealed or made.
+            refuse_other_device(&store)?;
             let store_key = unlock_store(&mut store, keystore.as_ref(), &mut PlatformEntropy)?;
             let device = open_device(&mut store, keystore.as_ref(), clock.now(), &mut PlatformEntropy)?;
             (device, Some(store_key))

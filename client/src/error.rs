@@ -225,6 +225,7 @@ fn store_code(error: &StoreError) -> &'static str {
         StoreError::Corrupt { .. } => "database_corrupt",
         StoreError::WalMissing { .. } => "database_wal_missing",
         StoreError::KeyMissing { .. } | StoreError::WrongKey { .. } => "database_sealed",
+        StoreError::OtherDevice { .. } => "database_other_device",
         StoreError::DiskFull { .. } => "disk_full",
         StoreError::Limit(_) => "limit",
         StoreError::Io { .. } => "io",

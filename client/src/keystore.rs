@@ -101,7 +101,7 @@ pub(crate) fn open_device(
     match (standing, item) {
         (Standing::Same(instance), Some(item)) => {
             // The database first: a crash before the keystore is written leaves it ahead, which is no copy.
-            note_instance(store, instance, false)?;
+            note_instance(store, instance, None)?;
             let item = DeviceItem { instance, ..item };
             keystore.put(DEVICE_ITEM, &item.encode())?;
             Ok(OpenedDevice { key: item.key()?, renewed: false })
@@ -111,10 +111,21 @@ pub(crate) fn open_device(
             // The keystore first: a crash before the database is written leaves two ids, so the next open makes
             // another new key.
             keystore.put(DEVICE_ITEM, &item.encode())?;
-            let renewed = standing != Standing::Fresh;
-            note_instance(store, item.instance, renewed)?;
-            Ok(OpenedDevice { key: item.key()?, renewed })
+            let (renewed, key) = (standing != Standing::Fresh, item.key()?);
+            note_instance(store, item.instance, renewed.then_some(key.author()))?;
+            Ok(OpenedDevice { key, renewed })
         }
+    }
+}
+
+/// Refuses a database that was made with a device key of its own ([`DeviceSource::Key`]): the keystore's would be another
+/// device, which could neither send what waits there nor go on with its logs.
+pub(crate) fn refuse_other_device(store: &Store) -> Result<(), ClientError> {
+    match store.owner()? {
+        Some(owner) if store.setting(Instance::SETTING)?.is_none() => {
+            Err(store.other_device(owner, None).into())
+        }
+        _ => Ok(()),
     }
 }
 
@@ -220,13 +231,15 @@ pub fn store_identity(keystore: &dyn KeyStore, mnemonic: &Mnemonic) -> Result<()
 /// Equal to no instance that was drawn and counted.
 const NOBODYS: Instance = Instance { id: [0; 16], opens: 0 };
 
-fn note_instance(store: &mut Store, instance: Instance, renewed: bool) -> Result<(), ClientError> {
+/// Keeps which database this is; with the device that it is of from now on, where that is another one than before.
+fn note_instance(store: &mut Store, instance: Instance, renewed: Option<Author>) -> Result<(), ClientError> {
     let tx = store.begin(Durability::Full)?;
-    if renewed {
+    if let Some(device) = renewed {
         // Two devices that went on with one session would use its keys twice; and the other one may have given the
         // numbers of what waits here to other operations: sent from here, they would fork its log.
         tx.forget_sessions()?;
         tx.forget_unsent(None)?;
+        tx.set_owner(&device)?;
     }
     tx.set_setting(Instance::SETTING, &instance.to_bytes())?;
     Ok(tx.commit()?)

@@ -117,7 +117,11 @@ pub struct Engine {
 
 impl Engine {
     /// Starts from what the store holds. Nothing is sent before [`Command::Configure`].
+    ///
+    /// # Errors
+    /// [`StoreError::OtherDevice`] for a store that was opened with another device's key before.
     pub fn open(mut store: Store, device: DeviceKey, now: Millis) -> Result<Self, EngineError> {
+        store.open_for(device.author())?;
         let state = State::load(&mut store, device, now)?;
         Ok(Self { store, state, outputs: VecDeque::new(), synced: true, stale: None })
     }

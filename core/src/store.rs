@@ -19,6 +19,7 @@ mod logs;
 mod operations;
 mod outbox;
 mod own;
+mod owner;
 mod p2panda;
 mod pairings;
 mod pending;

@@ -12,7 +12,7 @@ struct Amendment {
     wanted: &'static str,
 }
 
-const AMENDMENTS: [Amendment; 4] = [
+const AMENDMENTS: [Amendment; 3] = [
     // What is no `Exception` (`TODO()`, a class that is missing) would be lost in JNA, and Rust would take the call for one
     // that went well: a keystore's `put`, say.
     Amendment {
@@ -28,50 +28,56 @@ const AMENDMENTS: [Amendment; 4] = [
         times: 2,
         wanted: "    except BaseException as e:\n        call_status.code = _UniffiRustCallStatus.CALL_UNEXPECTED_ERROR",
     },
-    // Whoever is in here when Python ends is ended by it, in the midst of Rust, which aborts the process (before 3.14).
+    // Who is in Python when it ends is ended by it, in the midst of Rust, which aborts the process (before 3.14): calls from
+    // Rust are counted, so that delta/leaving.py can wait for them.
     Amendment {
         file: "python/delta_ffi.py",
-        written: "\
-def _uniffi_continuation_callback(future_ptr, poll_code):
-    (eventloop, future) = _UniffiContinuationHandleMap.remove(future_ptr)
-    eventloop.call_soon_threadsafe(_uniffi_set_future_result, future, poll_code)
-",
+        written: "@_UNIFFI_RUST_FUTURE_CONTINUATION_CALLBACK\ndef _uniffi_continuation_callback",
         times: 1,
         wanted: "\
-def _uniffi_continuation_callback(future_ptr, poll_code):
-    global _uniffi_continuing
-    _uniffi_continuing += 1
-    try:
-        (eventloop, future) = _UniffiContinuationHandleMap.remove(future_ptr)
-        eventloop.call_soon_threadsafe(_uniffi_set_future_result, future, poll_code)
-    finally:
-        _uniffi_continuing -= 1
+# Calls from Rust that are in Python now.
+_uniffi_inside = set()
 
-_uniffi_continuing = 0
+def _uniffi_counted(call):
+    def counted(*arguments):
+        token = object()
+        _uniffi_inside.add(token)
+        try:
+            return call(*arguments)
+        finally:
+            _uniffi_inside.discard(token)
+    return counted
 
-def _uniffi_leave():
-    while _uniffi_continuing:
-        time.sleep(0.001)
-
-atexit.register(_uniffi_leave)
-",
-    },
-    Amendment {
-        file: "python/delta_ffi.py",
-        written: "import asyncio\n",
-        times: 1,
-        wanted: "import asyncio\nimport atexit\nimport time\n",
+@_UNIFFI_RUST_FUTURE_CONTINUATION_CALLBACK
+@_uniffi_counted
+def _uniffi_continuation_callback",
     },
 ];
+
+/// In the generated Python, how the line before a method that Rust calls begins, how many there are, and what goes between.
+const CALLED: (&str, &str, usize, &str) =
+    ("python/delta_ffi.py", "    @_UNIFFI_CALLBACK_INTERFACE_", 12, "    @_uniffi_counted");
 
 /// Corrects what was generated into a folder.
 pub fn write(folder: &Utf8Path) -> anyhow::Result<()> {
     for Amendment { file, written, times, wanted } in AMENDMENTS {
-        let path = folder.join(file);
-        let text = std::fs::read_to_string(&path).with_context(|| format!("{path} cannot be read"))?;
-        ensure!(text.matches(written).count() == times, "{file}: not {times} times {written:?}");
-        let text = text.replace(written, wanted);
-        std::fs::write(&path, text).with_context(|| format!("{path} cannot be written"))?;
+        rewrite(&folder.join(file), |text| {
+            ensure!(text.matches(written).count() == times, "{file}: not {times} times {written:?}");
+            Ok(text.replace(written, wanted))
+        })?;
     }
-    Ok(())
+    let (file, before, times, added) = CALLED;
+    rewrite(&folder.join(file), |text| {
+        ensure!(
+            text.lines().filter(|line| line.starts_with(before)).count() == times,
+            "{file}: not {times} times {before:?}"
+        );
+        let lines = text.lines().flat_map(|line| [Some(line), line.starts_with(before).then_some(added)]);
+        Ok(lines.flatten().flat_map(|line| [line, "\n"]).collect())
+    })
+}
+
+fn rewrite(path: &Utf8Path, change: impl FnOnce(&str) -> anyhow::Result<String>) -> anyhow::Result<()> {
+    let text = std::fs::read_to_string(path).with_context(|| format!("{path} cannot be read"))?;
+    std::fs::write(path, change(&text)?).with_context(|| format!("{path} cannot be written"))
 }

@@ -25,7 +25,7 @@ use zeroize::Zeroizing;
 use crate::error::DeltaError;
 use crate::event::Event;
 use crate::keystore::{Adapter, Keystore};
-use crate::log::{self, LogSink};
+use crate::log::{self, LogSink, Logged};
 use crate::message::{Content, time};
 use crate::records::{Config, RelayHops, RunSummary, TopicStatus};
 use crate::runtime::{Caller, Runtime, on, on_blocking};
@@ -40,11 +40,16 @@ const MAX_PAGE: u32 = 1000;
 ///
 /// Calls may come from any thread, also at once. A call that is cancelled may or may not have happened; nothing is left
 /// half done.
+///
+/// A call names the codes that an app would act on. Any call can be refused with `closed` or `suspended`; any that names a
+/// topic, and is about what lies in it, with `unknown_topic`; any that writes with `disk_full` and the other codes of the
+/// device.
 #[derive(Debug, uniffi::Object)]
 pub struct Delta {
     client: Client,
     caller: Caller,
     queues: Arc<Queues>,
+    logged: Arc<Logged>,
     /// Last: what the others still do ends with it.
     runtime: Runtime,
 }
@@ -53,6 +58,10 @@ pub struct Delta {
 impl Delta {
     /// Opens (or makes) the database. The device's key comes from the keystore, where it is put on the first open.
     /// Nothing is sent before `init_sync`.
+    ///
+    /// Refused with `database_locked` while another process or object has it open, with `database_sealed` where this is not
+    /// the keystore it was made with, with `database_other_device` where it was made without one, with `keystore_denied`
+    /// while the phone is locked, with `database_newer` or `database_corrupt`. Nothing is changed or made anew then.
     #[uniffi::constructor(default(log = None))]
     pub async fn open(
         config: Config,
@@ -64,7 +73,7 @@ impl Delta {
 
     /// Reads an export into a new database, keeps the person's words in the keystore where the export has them, and
     /// opens it. The device gets a key of its own: for everyone else it is another device. With a wrong passphrase, a
-    /// damaged file, or a database at the path already, nothing is written.
+    /// damaged file, or a database at the path already (`export_passphrase`, `export_damaged`, `io`), nothing is written.
     #[uniffi::constructor(default(log = None))]
     pub async fn import_from(
         export: String,
@@ -93,6 +102,10 @@ impl Delta {
     ///
     /// Returns, for people, the nodes that were left out and why. With too few usable relays left, operations stay
     /// queued and `status` says so.
+    ///
+    /// Refused with `sync_url`, `bad_server_key` or `plaintext` for the URL, with `directory` or `pool` for the relays, with
+    /// `server_unreachable` where the server has to be asked and is not there, with `server_record` where what it says is
+    /// not signed by that key, with `clock_skew`.
     pub async fn init_sync(
         &self,
         relay_hops: RelayHops,
@@ -103,7 +116,8 @@ impl Delta {
         Ok(skipped.iter().map(ToString::to_string).collect())
     }
 
-    /// Opens a topic from its ticket; again is harmless. It stays open across restarts.
+    /// Opens a topic from its ticket; again is harmless. It stays open across restarts. Refused with `ticket` for another text,
+    /// with `ticket_conflict` or `log_taken` where it contradicts what is open, with `too_many_topics`.
     pub async fn open_topic(&self, ticket: String) -> Result<TopicId, DeltaError> {
         let ticket = ticket::parse(&ticket)?;
         self.on(async move |client| client.open_topic(&ticket).await).await
@@ -126,6 +140,9 @@ impl Delta {
     /// Signs and stores an operation and queues it for sending; returns once it is durable on this device. With a `key`
     /// (1 to 64 bytes, chosen by the app) it happens once: repeated, also after the app was killed, it gives the
     /// operation of the first call.
+    ///
+    /// Refused with `content` or `too_large`, with `read_only`, `may_not_write` or `cooldown`, with `topic_gone` or
+    /// `topic_closed`, with `outbox_full`, with `idempotency_key`.
     #[uniffi::method(default(key = None))]
     pub async fn publish(
         &self,
@@ -165,7 +182,8 @@ impl Delta {
     }
 
     /// Sends a signal (presence, typing: 1 to 3840 bytes) to whoever listens to the topic now. Nobody stores it; at
-    /// most one in five seconds leaves for a topic, the latest.
+    /// most one in five seconds leaves for a topic, the latest. Refused with `signal` for another length, with `not_sent` where
+    /// it has no route now: it is not kept.
     pub async fn signal(&self, topic: TopicId, bytes: Vec<u8>) -> Result<(), DeltaError> {
         self.on(async move |client| client.signal(topic, bytes).await).await
     }
@@ -195,13 +213,14 @@ impl Delta {
         self.on(async |client| client.suspend().await).await
     }
 
-    /// Goes on after `suspend`.
+    /// Goes on after `suspend`. Refused with `database_locked` while another process has the database open: it stays suspended
+    /// then, and can be called again.
     pub async fn resume(&self) -> Result<(), DeltaError> {
         self.on(async |client| client.resume().await).await
     }
 
     /// A background fetch, also while suspended: reads every topic to its end and sends what is queued, and is back
-    /// within `deadline` (from now) whatever the network does. Call `init_sync` before.
+    /// within `deadline` (from now) whatever the network does. Call `init_sync` before: refused with `no_network` otherwise.
     pub async fn run_once(&self, deadline: Duration) -> Result<RunSummary, DeltaError> {
         Ok(self.on(async move |client| client.run_once(deadline).await).await?.into())
     }
@@ -214,7 +233,9 @@ impl Delta {
     /// Finishes what was accepted, closes sockets and database. Calls after it are refused with the code `closed`;
     /// again is harmless. The database can be opened again at once.
     pub async fn close(&self) -> Result<(), DeltaError> {
-        self.on(async |client| client.close().await).await
+        let closed = self.on(async |client| client.close().await).await;
+        self.logged.end();
+        closed
     }
 }
 
@@ -230,12 +251,15 @@ impl Delta {
     {
         let runtime = Runtime::start()?;
         let caller = Caller::start("delta-events")?;
+        let logged = Arc::new(Logged::new());
         if let Some(log) = log {
-            on_blocking(runtime.handle(), move || log::set(log)).await?;
+            // Also where this call is given up meanwhile, the sink is set before it is let go.
+            let set = (Arc::clone(&logged), log);
+            on_blocking(runtime.handle(), move || log::set(set.1, &set.0)).await?;
         }
         let config = config.into_client(Arc::new(Adapter(keystore)));
         let client = on(runtime.handle(), open(config)).await?;
-        Ok(Arc::new(Self { client, caller, queues: Arc::default(), runtime }))
+        Ok(Arc::new(Self { client, caller, queues: Arc::default(), logged, runtime }))
     }
 
     async fn on<T: Send + 'static, F>(

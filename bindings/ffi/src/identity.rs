@@ -16,7 +16,7 @@ pub fn generate_mnemonic() -> Result<String, DeltaError> {
 }
 
 /// Keeps a person's words in the keystore: a device whose key is made from now on is certified by them, one that exists
-/// stays as it is. The keystore is called on the caller's thread.
+/// stays as it is. The keystore is called on the caller's thread. Refused with `mnemonic`: the reason names the word.
 #[uniffi::export]
 pub fn import_mnemonic(keystore: Arc<dyn Keystore>, words: String) -> Result<(), DeltaError> {
     let mnemonic = mnemonic(words)?;
@@ -31,7 +31,7 @@ pub fn stored_mnemonic(keystore: Arc<dyn Keystore>) -> Result<Option<String>, De
     Ok(stored.map(|mnemonic| mnemonic.words().to_string()))
 }
 
-/// The identity that a person's words stand for.
+/// The identity that a person's words stand for. Refused with `mnemonic`.
 #[uniffi::export]
 pub fn mnemonic_identity(words: String) -> Result<Identity, DeltaError> {
     Ok(mnemonic(words)?.identity_key().identity())

@@ -1,10 +1,11 @@
 //! Logs go to one sink of the app, filtered before they cross.
 //!
-//! Tracing is one per process, so the sink is too: the one of the last [`Delta`](crate::Delta) opened with a sink.
+//! Tracing is one per process, so the sink is too: the one of the last [`Delta`](crate::Delta) opened with a sink. It is let
+//! go with the last object that is open.
 
 use std::fmt::Write;
-use std::sync::atomic::{AtomicUsize, Ordering};
-use std::sync::{Arc, OnceLock, PoisonError, RwLock};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError, RwLock};
 
 use tracing::field::{Field, Visit};
 use tracing::level_filters::LevelFilter;
@@ -34,7 +35,8 @@ pub enum LogLevel {
     Trace,
 }
 
-/// Takes log lines. They never hold keys, texts or other content. Called from a thread of its own.
+/// Takes log lines. They never hold keys, texts or other content. Called from a thread of its own, until the last object of
+/// the process is closed.
 #[uniffi::export(foreign)]
 pub trait LogSink: Send + Sync {
     /// How much it wants. Asked once.
@@ -67,18 +69,53 @@ impl From<Level> for LogLevel {
     }
 }
 
-/// From now on lines go to this sink.
-pub(crate) fn set(sink: Arc<dyn LogSink>) -> Result<(), DeltaError> {
+/// From now on lines go to this sink, while this or another object is open.
+pub(crate) fn set(sink: Arc<dyn LogSink>, _open: &Logged) -> Result<(), DeltaError> {
     let level = sink.level().map_err(|error| DeltaError::argument("log_sink", error))?;
     let target =
         Target { sink, level: level.into(), caller: Caller::start("delta-log")?, waiting: Arc::default() };
-    *TARGET.write().unwrap_or_else(PoisonError::into_inner) = Some(target);
+    replace(Some(target));
     // An app in Rust with a subscriber of its own keeps it.
     INSTALLED.get_or_init(|| drop(tracing::subscriber::set_global_default(Lines)));
     tracing::callsite::rebuild_interest_cache();
     Ok(())
 }
 
+/// The app's code may be called when a sink is let go, so not under the lock.
+fn replace(target: Option<Target>) {
+    let before = std::mem::replace(&mut *TARGET.write().unwrap_or_else(PoisonError::into_inner), target);
+    drop(before);
+}
+
+/// One object that is open: with the last of them the sink is let go.
+#[derive(Debug)]
+pub(crate) struct Logged(AtomicBool);
+
+impl Logged {
+    pub(crate) fn new() -> Self {
+        *OPEN.lock().unwrap_or_else(PoisonError::into_inner) += 1;
+        Self(AtomicBool::new(true))
+    }
+
+    /// It is closed. Again is harmless.
+    pub(crate) fn end(&self) {
+        if self.0.swap(false, Ordering::Relaxed) {
+            let mut open = OPEN.lock().unwrap_or_else(PoisonError::into_inner);
+            *open -= 1;
+            if *open == 0 {
+                replace(None);
+            }
+        }
+    }
+}
+
+impl Drop for Logged {
+    fn drop(&mut self) {
+        self.end();
+    }
+}
+
+static OPEN: Mutex<usize> = Mutex::new(0);
 static TARGET: RwLock<Option<Target>> = RwLock::new(None);
 static INSTALLED: OnceLock<()> = OnceLock::new();
 

@@ -99,6 +99,7 @@ pub enum OnionLayer {
 }
 
 /// Builds the packet that carries one operation over these hops. v2 hops need a topic, v3 hops a write key.
+/// Refused with `onion`.
 #[uniffi::export]
 pub fn build_onion_packet(
     hops: Vec<OnionHop>,
@@ -119,7 +120,8 @@ pub fn build_onion_packet(
     packet.map_err(|error| DeltaError::argument("onion", error))
 }
 
-/// Opens the outermost layer; the first byte tells the version. It keeps no replay set.
+/// Opens the outermost layer; the first byte tells the version. It keeps no replay set. Refused with
+/// `onion`.
 #[uniffi::export]
 pub fn peel_onion_layer(packet: Vec<u8>, secret: OnionSecret) -> Result<OnionLayer, DeltaError> {
     let secret = match secret {

@@ -144,8 +144,15 @@ impl PairingHost {
 pub struct PairingRequest {
     device: Author,
     code: String,
-    stage: Shared<delta_client::PairingRequest, ()>,
+    stage: Shared<delta_client::PairingRequest, Answer>,
     work: Work,
+}
+
+/// What was said to a device that asked.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Answer {
+    Accepted,
+    Refused,
 }
 
 #[uniffi::export]
@@ -162,25 +169,48 @@ impl PairingRequest {
 
     /// Makes the device this person's and hands it the person's topics: the server has it when this returns. Given up, it goes
     /// on; again is harmless. Fails with `pairing_expired` when the ten minutes were over first: the device may have become
-    /// the person's all the same, so revoke it if it is not to.
+    /// the person's all the same, so revoke it if it is not to. The same after `refuse`.
     pub async fn accept(&self) -> Result<(), DeltaError> {
+        self.answer(Answer::Accepted).await
+    }
+
+    /// Says that the device is not to be this person's, so that it does not wait for the end of the ten minutes: for when the
+    /// codes differ. The server has it when this returns. Given up, it goes on; again is harmless. Fails with
+    /// `pairing_expired` when the ten minutes were over first, or the device was accepted before: revoke it then.
+    pub async fn refuse(&self) -> Result<(), DeltaError> {
+        self.answer(Answer::Refused).await
+    }
+}
+
+impl PairingRequest {
+    /// The first answer counts.
+    async fn answer(&self, answer: Answer) -> Result<(), DeltaError> {
         let stage = Arc::clone(&self.stage);
         self.work
             .run(async move {
                 let mut stage = stage.lock().await;
                 match std::mem::replace(&mut *stage, Stage::Over) {
-                    Stage::Waits(request) => request.accept().await?.delivered().await?,
-                    Stage::Done(()) => {}
+                    Stage::Waits(request) => {
+                        let handover = match answer {
+                            Answer::Accepted => request.accept().await?,
+                            Answer::Refused => request.refuse().await?,
+                        };
+                        handover.delivered().await?;
+                        *stage = Stage::Done(answer);
+                    }
+                    Stage::Done(given) => {
+                        *stage = Stage::Done(given);
+                        if given != answer {
+                            return Err(over());
+                        }
+                    }
                     Stage::Over => return Err(over()),
                 }
-                *stage = Stage::Done(());
                 Ok(())
             })
             .await
     }
-}
 
-impl PairingRequest {
     fn new(runtime: &Handle, request: delta_client::PairingRequest) -> Self {
         let (device, code) = (request.device(), request.code().to_string());
         let stage = Arc::new(tokio::sync::Mutex::new(Stage::Waits(request)));

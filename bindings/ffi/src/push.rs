@@ -19,7 +19,8 @@ pub struct KeySnapshot(push::KeySnapshot);
 
 #[uniffi::export]
 impl KeySnapshot {
-    /// Opens a snapshot. The keystore needs only the item `delta.push`, and is called on the caller's thread.
+    /// Opens a snapshot. The keystore needs only the item `delta.push`, and is called on the caller's thread. Refused
+    /// with `snapshot_not_one`, `snapshot_newer` or `snapshot_damaged`: show no content then.
     #[uniffi::constructor]
     pub fn open(sealed: Vec<u8>, keystore: Arc<dyn Keystore>) -> Result<Arc<Self>, DeltaError> {
         Ok(Arc::new(Self(open_snapshot(&sealed, &Adapter(keystore))?)))
@@ -32,8 +33,8 @@ impl KeySnapshot {
 }
 
 /// Opens one pushed operation and checks its signature. Refused with `push_no_key` where the topic was opened, or moved
-/// to new keys, after the snapshot was made, and with `push_needs_app` for invitations and messages between two devices:
-/// show a notification without content then.
+/// to new keys, after the snapshot was made, with `push_needs_app` for invitations and messages between two devices, with
+/// `push_damaged`: show a notification without content then.
 #[uniffi::export]
 pub fn decrypt_push(sealed_op: Vec<u8>, key_snapshot: Arc<KeySnapshot>) -> Result<Preview, DeltaError> {
     let preview = push::decrypt_push(&sealed_op, &key_snapshot.0).map_err(ClientError::from)?;

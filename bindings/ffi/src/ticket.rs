@@ -30,7 +30,7 @@ pub fn generate_ticket(public: bool) -> Result<String, DeltaError> {
     Ok(ticket.map_err(ClientError::from)?.to_string())
 }
 
-/// The same ticket without the right to write.
+/// The same ticket without the right to write. Refused with `ticket` for another text.
 #[uniffi::export]
 pub fn read_only_ticket(ticket: String) -> Result<String, DeltaError> {
     Ok(parse(&ticket)?.read_only().to_string())

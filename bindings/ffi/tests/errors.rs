@@ -36,11 +36,33 @@ fn every_code_is_in_the_documentation_and_no_other() {
     NAMED.iter().for_each(|path| take(&read(path), "=> \""));
     sources(&root().join(FFI)).iter().for_each(|text| take(text, "argument(\""));
     assert!(given.contains("closed") && given.contains("no_route") && given.contains("onion"), "{given:?}");
-    let text = read("docs/errors.md");
-    let rows = text.lines().filter_map(|line| line.strip_prefix("| `")?.split('`').next());
-    let documented: BTreeSet<String> =
-        rows.filter(|code| code.chars().all(|letter| !letter.is_uppercase())).map(str::to_owned).collect();
+    let documented = documented();
     let missing: Vec<_> = given.difference(&documented).collect();
     let invented: Vec<_> = documented.difference(&given).collect();
     assert!(missing.is_empty() && invented.is_empty(), "missing: {missing:?}, invented: {invented:?}");
+}
+
+#[test]
+fn what_calls_say_they_are_refused_with_are_codes() {
+    let page = read("docs/api.md").split_whitespace().collect::<Vec<_>>().join(" ");
+    let documented = documented();
+    let mut named = BTreeSet::new();
+    for rest in
+        ["Refused with", "refused with", "Fails with"].iter().flat_map(|said| page.split(said).skip(1))
+    {
+        // A sentence, with what its codes are for between them.
+        let sentence = rest.split(". ").next().unwrap_or_default();
+        let code = sentence.split('`').nth(1);
+        named.insert(code.unwrap_or_else(|| panic!("no code: {sentence}")).to_owned());
+    }
+    assert!(named.contains("database_locked") && named.contains("not_cancellable"), "{named:?}");
+    let unknown: Vec<_> = named.difference(&documented).collect();
+    assert!(unknown.is_empty(), "{unknown:?}");
+}
+
+/// The codes of docs/errors.md.
+fn documented() -> BTreeSet<String> {
+    let text = read("docs/errors.md");
+    let rows = text.lines().filter_map(|line| line.strip_prefix("| `")?.split('`').next());
+    rows.filter(|code| code.chars().all(|letter| !letter.is_uppercase())).map(str::to_owned).collect()
 }

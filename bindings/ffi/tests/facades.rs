@@ -61,7 +61,7 @@ const EXCEPTIONS: [(&str, &str, &str); 11] = [
 ];
 
 /// Calls that a facade has under another name.
-const NAMES: [(&str, &str, &str); 12] = [
+const NAMES: [(&str, &str, &str); 13] = [
     ("kotlin", "close", "shutdown"),
     ("react-native", "export", "exportTo"),
     ("react-native", "Subscription.cancel", "unsubscribe"),
@@ -71,6 +71,7 @@ const NAMES: [(&str, &str, &str); 12] = [
     ("react-native", "PairingRequest.device", "pairingAsked"),
     ("react-native", "PairingRequest.code", "pairingAsked"),
     ("react-native", "PairingRequest.accept", "pairingAccept"),
+    ("react-native", "PairingRequest.refuse", "pairingRefuse"),
     ("react-native", "PairingGuest.code", "pairingCode"),
     ("react-native", "PairingGuest.joined", "pairingJoined"),
     ("react-native", "PairingGuest.cancel", "pairingCancel"),

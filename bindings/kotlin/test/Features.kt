@@ -110,11 +110,19 @@ private suspend fun paired(network: Network, folder: Folder) {
     val (old, new) = folder.open("old") to folder.open("new", MemoryKeystore())
     for (device in listOf(old, new)) device.initSync(network.hops(), network.syncUrl)
     val topic = old.openTopic(generateTicket())
+    val unwanted = old.pair()
+    val turned = new.join(unwanted.text())
+    val asks = unwanted.asked()
+    asks.refuse()
+    asks.refuse()
+    refused(State, "pairing_expired") { asks.accept() }
+    refused(State, "pairing_refused") { turned.joined() }
     val host = old.pair()
     val guest = new.join(host.text())
     val request = host.asked()
     assertEquals(new.author to guest.code(), request.device() to request.code())
     request.accept()
+    refused(State, "pairing_expired") { request.refuse() }
     assertEquals(mnemonicIdentity(words), guest.joined())
     assertEquals(mnemonicIdentity(words), new.identity())
     assertTrue(topic in new.topics())

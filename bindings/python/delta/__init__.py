@@ -20,4 +20,4 @@ from .delta_ffi import *
 from .device import Device, import_from, open
 from .keystore import FileKeystore, MemoryKeystore
 
-__all__ = [name for name in dir() if not name.startswith("_") and name not in ("delta_ffi", "device", "keystore")]
+__all__ = [name for name in dir() if not name.startswith("_") and name not in ("delta_ffi", "device", "keystore", "leaving")]

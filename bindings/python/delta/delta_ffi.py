@@ -27,8 +27,6 @@ import itertools
 import traceback
 import typing
 import asyncio
-import atexit
-import time
 import platform
 
 
@@ -527,9 +525,9 @@ def _uniffi_check_contract_api_version(lib):
         raise InternalError("UniFFI contract version mismatch: try cleaning and rebuilding your project")
 
 def _uniffi_check_api_checksums(lib):
-    if lib.uniffi_delta_ffi_checksum_func_build_onion_packet() != 15053:
+    if lib.uniffi_delta_ffi_checksum_func_build_onion_packet() != 2411:
         raise InternalError("UniFFI API checksum mismatch: try cleaning and rebuilding your project")
-    if lib.uniffi_delta_ffi_checksum_func_decrypt_push() != 18080:
+    if lib.uniffi_delta_ffi_checksum_func_decrypt_push() != 28850:
         raise InternalError("UniFFI API checksum mismatch: try cleaning and rebuilding your project")
     if lib.uniffi_delta_ffi_checksum_func_generate_mnemonic() != 48038:
         raise InternalError("UniFFI API checksum mismatch: try cleaning and rebuilding your project")
@@ -537,41 +535,41 @@ def _uniffi_check_api_checksums(lib):
         raise InternalError("UniFFI API checksum mismatch: try cleaning and rebuilding your project")
     if lib.uniffi_delta_ffi_checksum_func_identity_address() != 43561:
         raise InternalError("UniFFI API checksum mismatch: try cleaning and rebuilding your project")
-    if lib.uniffi_delta_ffi_checksum_func_import_mnemonic() != 6873:
+    if lib.uniffi_delta_ffi_checksum_func_import_mnemonic() != 58352:
         raise InternalError("UniFFI API checksum mismatch: try cleaning and rebuilding your project")
-    if lib.uniffi_delta_ffi_checksum_func_mnemonic_identity() != 7415:
+    if lib.uniffi_delta_ffi_checksum_func_mnemonic_identity() != 42892:
         raise InternalError("UniFFI API checksum mismatch: try cleaning and rebuilding your project")
     if lib.uniffi_delta_ffi_checksum_func_parse_address() != 44809:
         raise InternalError("UniFFI API checksum mismatch: try cleaning and rebuilding your project")
-    if lib.uniffi_delta_ffi_checksum_func_peel_onion_layer() != 52981:
+    if lib.uniffi_delta_ffi_checksum_func_peel_onion_layer() != 15079:
         raise InternalError("UniFFI API checksum mismatch: try cleaning and rebuilding your project")
-    if lib.uniffi_delta_ffi_checksum_func_read_only_ticket() != 42967:
+    if lib.uniffi_delta_ffi_checksum_func_read_only_ticket() != 61826:
         raise InternalError("UniFFI API checksum mismatch: try cleaning and rebuilding your project")
     if lib.uniffi_delta_ffi_checksum_func_stored_mnemonic() != 52454:
         raise InternalError("UniFFI API checksum mismatch: try cleaning and rebuilding your project")
     if lib.uniffi_delta_ffi_checksum_func_ticket_facts() != 1534:
         raise InternalError("UniFFI API checksum mismatch: try cleaning and rebuilding your project")
-    if lib.uniffi_delta_ffi_checksum_method_delta_accept_direct() != 33316:
+    if lib.uniffi_delta_ffi_checksum_method_delta_accept_direct() != 12348:
         raise InternalError("UniFFI API checksum mismatch: try cleaning and rebuilding your project")
-    if lib.uniffi_delta_ffi_checksum_method_delta_accept_invitation() != 35503:
+    if lib.uniffi_delta_ffi_checksum_method_delta_accept_invitation() != 45104:
         raise InternalError("UniFFI API checksum mismatch: try cleaning and rebuilding your project")
     if lib.uniffi_delta_ffi_checksum_method_delta_audit_log() != 59488:
         raise InternalError("UniFFI API checksum mismatch: try cleaning and rebuilding your project")
     if lib.uniffi_delta_ffi_checksum_method_delta_author() != 54379:
         raise InternalError("UniFFI API checksum mismatch: try cleaning and rebuilding your project")
-    if lib.uniffi_delta_ffi_checksum_method_delta_cancel() != 34535:
+    if lib.uniffi_delta_ffi_checksum_method_delta_cancel() != 1237:
         raise InternalError("UniFFI API checksum mismatch: try cleaning and rebuilding your project")
-    if lib.uniffi_delta_ffi_checksum_method_delta_change_space() != 46654:
+    if lib.uniffi_delta_ffi_checksum_method_delta_change_space() != 33883:
         raise InternalError("UniFFI API checksum mismatch: try cleaning and rebuilding your project")
     if lib.uniffi_delta_ffi_checksum_method_delta_close() != 16937:
         raise InternalError("UniFFI API checksum mismatch: try cleaning and rebuilding your project")
-    if lib.uniffi_delta_ffi_checksum_method_delta_close_direct() != 42777:
+    if lib.uniffi_delta_ffi_checksum_method_delta_close_direct() != 28951:
         raise InternalError("UniFFI API checksum mismatch: try cleaning and rebuilding your project")
     if lib.uniffi_delta_ffi_checksum_method_delta_contact() != 55875:
         raise InternalError("UniFFI API checksum mismatch: try cleaning and rebuilding your project")
-    if lib.uniffi_delta_ffi_checksum_method_delta_create_invitation() != 63993:
+    if lib.uniffi_delta_ffi_checksum_method_delta_create_invitation() != 23276:
         raise InternalError("UniFFI API checksum mismatch: try cleaning and rebuilding your project")
-    if lib.uniffi_delta_ffi_checksum_method_delta_create_room() != 50457:
+    if lib.uniffi_delta_ffi_checksum_method_delta_create_room() != 30383:
         raise InternalError("UniFFI API checksum mismatch: try cleaning and rebuilding your project")
     if lib.uniffi_delta_ffi_checksum_method_delta_create_space() != 23215:
         raise InternalError("UniFFI API checksum mismatch: try cleaning and rebuilding your project")
@@ -579,15 +577,15 @@ def _uniffi_check_api_checksums(lib):
         raise InternalError("UniFFI API checksum mismatch: try cleaning and rebuilding your project")
     if lib.uniffi_delta_ffi_checksum_method_delta_direct_threads() != 61124:
         raise InternalError("UniFFI API checksum mismatch: try cleaning and rebuilding your project")
-    if lib.uniffi_delta_ffi_checksum_method_delta_export() != 48713:
+    if lib.uniffi_delta_ffi_checksum_method_delta_export() != 4142:
         raise InternalError("UniFFI API checksum mismatch: try cleaning and rebuilding your project")
     if lib.uniffi_delta_ffi_checksum_method_delta_identity() != 22184:
         raise InternalError("UniFFI API checksum mismatch: try cleaning and rebuilding your project")
-    if lib.uniffi_delta_ffi_checksum_method_delta_init_sync() != 47956:
+    if lib.uniffi_delta_ffi_checksum_method_delta_init_sync() != 3491:
         raise InternalError("UniFFI API checksum mismatch: try cleaning and rebuilding your project")
     if lib.uniffi_delta_ffi_checksum_method_delta_invitations() != 53531:
         raise InternalError("UniFFI API checksum mismatch: try cleaning and rebuilding your project")
-    if lib.uniffi_delta_ffi_checksum_method_delta_join() != 26131:
+    if lib.uniffi_delta_ffi_checksum_method_delta_join() != 33155:
         raise InternalError("UniFFI API checksum mismatch: try cleaning and rebuilding your project")
     if lib.uniffi_delta_ffi_checksum_method_delta_join_requests() != 46494:
         raise InternalError("UniFFI API checksum mismatch: try cleaning and rebuilding your project")
@@ -615,7 +613,7 @@ def _uniffi_check_api_checksums(lib):
         raise InternalError("UniFFI API checksum mismatch: try cleaning and rebuilding your project")
     if lib.uniffi_delta_ffi_checksum_method_delta_open_inbox() != 10234:
         raise InternalError("UniFFI API checksum mismatch: try cleaning and rebuilding your project")
-    if lib.uniffi_delta_ffi_checksum_method_delta_open_topic() != 19155:
+    if lib.uniffi_delta_ffi_checksum_method_delta_open_topic() != 17610:
         raise InternalError("UniFFI API checksum mismatch: try cleaning and rebuilding your project")
     if lib.uniffi_delta_ffi_checksum_method_delta_outbox() != 60607:
         raise InternalError("UniFFI API checksum mismatch: try cleaning and rebuilding your project")
@@ -631,39 +629,39 @@ def _uniffi_check_api_checksums(lib):
         raise InternalError("UniFFI API checksum mismatch: try cleaning and rebuilding your project")
     if lib.uniffi_delta_ffi_checksum_method_delta_prune() != 19449:
         raise InternalError("UniFFI API checksum mismatch: try cleaning and rebuilding your project")
-    if lib.uniffi_delta_ffi_checksum_method_delta_publish() != 64666:
+    if lib.uniffi_delta_ffi_checksum_method_delta_publish() != 35155:
         raise InternalError("UniFFI API checksum mismatch: try cleaning and rebuilding your project")
-    if lib.uniffi_delta_ffi_checksum_method_delta_put_value() != 60881:
+    if lib.uniffi_delta_ffi_checksum_method_delta_put_value() != 25825:
         raise InternalError("UniFFI API checksum mismatch: try cleaning and rebuilding your project")
     if lib.uniffi_delta_ffi_checksum_method_delta_reactions() != 8856:
         raise InternalError("UniFFI API checksum mismatch: try cleaning and rebuilding your project")
     if lib.uniffi_delta_ffi_checksum_method_delta_renewed() != 30268:
         raise InternalError("UniFFI API checksum mismatch: try cleaning and rebuilding your project")
-    if lib.uniffi_delta_ffi_checksum_method_delta_request_direct() != 5842:
+    if lib.uniffi_delta_ffi_checksum_method_delta_request_direct() != 62229:
         raise InternalError("UniFFI API checksum mismatch: try cleaning and rebuilding your project")
-    if lib.uniffi_delta_ffi_checksum_method_delta_request_direct_of() != 24847:
+    if lib.uniffi_delta_ffi_checksum_method_delta_request_direct_of() != 11805:
         raise InternalError("UniFFI API checksum mismatch: try cleaning and rebuilding your project")
-    if lib.uniffi_delta_ffi_checksum_method_delta_request_join() != 34785:
+    if lib.uniffi_delta_ffi_checksum_method_delta_request_join() != 60026:
         raise InternalError("UniFFI API checksum mismatch: try cleaning and rebuilding your project")
-    if lib.uniffi_delta_ffi_checksum_method_delta_resume() != 37876:
+    if lib.uniffi_delta_ffi_checksum_method_delta_resume() != 8299:
         raise InternalError("UniFFI API checksum mismatch: try cleaning and rebuilding your project")
     if lib.uniffi_delta_ffi_checksum_method_delta_retry() != 7363:
         raise InternalError("UniFFI API checksum mismatch: try cleaning and rebuilding your project")
-    if lib.uniffi_delta_ffi_checksum_method_delta_revoke_device() != 598:
+    if lib.uniffi_delta_ffi_checksum_method_delta_revoke_device() != 37535:
         raise InternalError("UniFFI API checksum mismatch: try cleaning and rebuilding your project")
     if lib.uniffi_delta_ffi_checksum_method_delta_rooms() != 4113:
         raise InternalError("UniFFI API checksum mismatch: try cleaning and rebuilding your project")
-    if lib.uniffi_delta_ffi_checksum_method_delta_run_once() != 27578:
+    if lib.uniffi_delta_ffi_checksum_method_delta_run_once() != 58407:
         raise InternalError("UniFFI API checksum mismatch: try cleaning and rebuilding your project")
     if lib.uniffi_delta_ffi_checksum_method_delta_search() != 31398:
         raise InternalError("UniFFI API checksum mismatch: try cleaning and rebuilding your project")
-    if lib.uniffi_delta_ffi_checksum_method_delta_send_direct() != 54996:
+    if lib.uniffi_delta_ffi_checksum_method_delta_send_direct() != 14025:
         raise InternalError("UniFFI API checksum mismatch: try cleaning and rebuilding your project")
     if lib.uniffi_delta_ffi_checksum_method_delta_set_read() != 40874:
         raise InternalError("UniFFI API checksum mismatch: try cleaning and rebuilding your project")
     if lib.uniffi_delta_ffi_checksum_method_delta_set_read_key() != 6872:
         raise InternalError("UniFFI API checksum mismatch: try cleaning and rebuilding your project")
-    if lib.uniffi_delta_ffi_checksum_method_delta_signal() != 50303:
+    if lib.uniffi_delta_ffi_checksum_method_delta_signal() != 3619:
         raise InternalError("UniFFI API checksum mismatch: try cleaning and rebuilding your project")
     if lib.uniffi_delta_ffi_checksum_method_delta_space() != 16604:
         raise InternalError("UniFFI API checksum mismatch: try cleaning and rebuilding your project")
@@ -691,17 +689,17 @@ def _uniffi_check_api_checksums(lib):
         raise InternalError("UniFFI API checksum mismatch: try cleaning and rebuilding your project")
     if lib.uniffi_delta_ffi_checksum_method_delta_wipe() != 57599:
         raise InternalError("UniFFI API checksum mismatch: try cleaning and rebuilding your project")
-    if lib.uniffi_delta_ffi_checksum_method_delta_wipe_topic() != 51881:
+    if lib.uniffi_delta_ffi_checksum_method_delta_wipe_topic() != 36769:
         raise InternalError("UniFFI API checksum mismatch: try cleaning and rebuilding your project")
-    if lib.uniffi_delta_ffi_checksum_constructor_delta_import_from() != 30964:
+    if lib.uniffi_delta_ffi_checksum_constructor_delta_import_from() != 31630:
         raise InternalError("UniFFI API checksum mismatch: try cleaning and rebuilding your project")
-    if lib.uniffi_delta_ffi_checksum_constructor_delta_open() != 18935:
+    if lib.uniffi_delta_ffi_checksum_constructor_delta_open() != 50923:
         raise InternalError("UniFFI API checksum mismatch: try cleaning and rebuilding your project")
     if lib.uniffi_delta_ffi_checksum_method_eventlistener_on_event() != 20246:
         raise InternalError("UniFFI API checksum mismatch: try cleaning and rebuilding your project")
     if lib.uniffi_delta_ffi_checksum_method_keysnapshot_taken_at() != 10712:
         raise InternalError("UniFFI API checksum mismatch: try cleaning and rebuilding your project")
-    if lib.uniffi_delta_ffi_checksum_constructor_keysnapshot_open() != 55591:
+    if lib.uniffi_delta_ffi_checksum_constructor_keysnapshot_open() != 30518:
         raise InternalError("UniFFI API checksum mismatch: try cleaning and rebuilding your project")
     if lib.uniffi_delta_ffi_checksum_method_keystore_get() != 33234:
         raise InternalError("UniFFI API checksum mismatch: try cleaning and rebuilding your project")
@@ -725,11 +723,13 @@ def _uniffi_check_api_checksums(lib):
         raise InternalError("UniFFI API checksum mismatch: try cleaning and rebuilding your project")
     if lib.uniffi_delta_ffi_checksum_method_pairinghost_text() != 15186:
         raise InternalError("UniFFI API checksum mismatch: try cleaning and rebuilding your project")
-    if lib.uniffi_delta_ffi_checksum_method_pairingrequest_accept() != 59118:
+    if lib.uniffi_delta_ffi_checksum_method_pairingrequest_accept() != 10637:
         raise InternalError("UniFFI API checksum mismatch: try cleaning and rebuilding your project")
     if lib.uniffi_delta_ffi_checksum_method_pairingrequest_code() != 40090:
         raise InternalError("UniFFI API checksum mismatch: try cleaning and rebuilding your project")
     if lib.uniffi_delta_ffi_checksum_method_pairingrequest_device() != 20547:
+        raise InternalError("UniFFI API checksum mismatch: try cleaning and rebuilding your project")
+    if lib.uniffi_delta_ffi_checksum_method_pairingrequest_refuse() != 45097:
         raise InternalError("UniFFI API checksum mismatch: try cleaning and rebuilding your project")
     if lib.uniffi_delta_ffi_checksum_method_subscription_cancel() != 11843:
         raise InternalError("UniFFI API checksum mismatch: try cleaning and rebuilding your project")
@@ -1072,6 +1072,9 @@ _UniffiLib.uniffi_delta_ffi_checksum_method_pairingrequest_code.restype = ctypes
 _UniffiLib.uniffi_delta_ffi_checksum_method_pairingrequest_device.argtypes = (
 )
 _UniffiLib.uniffi_delta_ffi_checksum_method_pairingrequest_device.restype = ctypes.c_uint16
+_UniffiLib.uniffi_delta_ffi_checksum_method_pairingrequest_refuse.argtypes = (
+)
+_UniffiLib.uniffi_delta_ffi_checksum_method_pairingrequest_refuse.restype = ctypes.c_uint16
 _UniffiLib.uniffi_delta_ffi_checksum_method_subscription_cancel.argtypes = (
 )
 _UniffiLib.uniffi_delta_ffi_checksum_method_subscription_cancel.restype = ctypes.c_uint16
@@ -1641,6 +1644,10 @@ _UniffiLib.uniffi_delta_ffi_fn_method_pairingrequest_device.argtypes = (
     ctypes.POINTER(_UniffiRustCallStatus),
 )
 _UniffiLib.uniffi_delta_ffi_fn_method_pairingrequest_device.restype = _UniffiRustBuffer
+_UniffiLib.uniffi_delta_ffi_fn_method_pairingrequest_refuse.argtypes = (
+    ctypes.c_uint64,
+)
+_UniffiLib.uniffi_delta_ffi_fn_method_pairingrequest_refuse.restype = ctypes.c_uint64
 _UniffiLib.uniffi_delta_ffi_fn_method_subscription_cancel.argtypes = (
     ctypes.c_uint64,
     ctypes.POINTER(_UniffiRustCallStatus),
@@ -2077,23 +2084,24 @@ def _uniffi_get_event_loop():
 
 # Continuation callback for async functions
 # lift the return value or error and resolve the future, causing the async function to resume.
+# Calls from Rust that are in Python now.
+_uniffi_inside = set()
+
+def _uniffi_counted(call):
+    def counted(*arguments):
+        token = object()
+        _uniffi_inside.add(token)
+        try:
+            return call(*arguments)
+        finally:
+            _uniffi_inside.discard(token)
+    return counted
+
 @_UNIFFI_RUST_FUTURE_CONTINUATION_CALLBACK
+@_uniffi_counted
 def _uniffi_continuation_callback(future_ptr, poll_code):
-    global _uniffi_continuing
-    _uniffi_continuing += 1
-    try:
-        (eventloop, future) = _UniffiContinuationHandleMap.remove(future_ptr)
-        eventloop.call_soon_threadsafe(_uniffi_set_future_result, future, poll_code)
-    finally:
-        _uniffi_continuing -= 1
-
-_uniffi_continuing = 0
-
-def _uniffi_leave():
-    while _uniffi_continuing:
-        time.sleep(0.001)
-
-atexit.register(_uniffi_leave)
+    (eventloop, future) = _UniffiContinuationHandleMap.remove(future_ptr)
+    eventloop.call_soon_threadsafe(_uniffi_set_future_result, future, poll_code)
 
 def _uniffi_set_future_result(future, poll_code):
     if not future.cancelled():
@@ -11019,7 +11027,7 @@ class PairingRequestProtocol(typing.Protocol):
         """
         Makes the device this person's and hands it the person's topics: the server has it when this returns. Given up, it goes
         on; again is harmless. Fails with `pairing_expired` when the ten minutes were over first: the device may have become
-        the person's all the same, so revoke it if it is not to.
+        the person's all the same, so revoke it if it is not to. The same after `refuse`.
 """
         raise NotImplementedError
     def code(self, ) -> str:
@@ -11030,6 +11038,13 @@ class PairingRequestProtocol(typing.Protocol):
     def device(self, ) -> Author:
         """
         The key of the device that asks.
+"""
+        raise NotImplementedError
+    async def refuse(self, ) -> None:
+        """
+        Says that the device is not to be this person's, so that it does not wait for the end of the ten minutes: for when the
+        codes differ. The server has it when this returns. Given up, it goes on; again is harmless. Fails with
+        `pairing_expired` when the ten minutes were over first, or the device was accepted before: revoke it then.
 """
         raise NotImplementedError
 
@@ -11064,7 +11079,7 @@ class PairingRequest(PairingRequestProtocol):
         """
         Makes the device this person's and hands it the person's topics: the server has it when this returns. Given up, it goes
         on; again is harmless. Fails with `pairing_expired` when the ten minutes were over first: the device may have become
-        the person's all the same, so revoke it if it is not to.
+        the person's all the same, so revoke it if it is not to. The same after `refuse`.
 """
         _uniffi_lowered_args = (
             self._uniffi_clone_handle(),
@@ -11109,6 +11124,25 @@ class PairingRequest(PairingRequestProtocol):
             *_uniffi_lowered_args,
         )
         return _uniffi_lift_return(_uniffi_ffi_result)
+    async def refuse(self, ) -> None:
+        """
+        Says that the device is not to be this person's, so that it does not wait for the end of the ten minutes: for when the
+        codes differ. The server has it when this returns. Given up, it goes on; again is harmless. Fails with
+        `pairing_expired` when the ten minutes were over first, or the device was accepted before: revoke it then.
+"""
+        _uniffi_lowered_args = (
+            self._uniffi_clone_handle(),
+        )
+        _uniffi_lift_return = lambda val: None
+        _uniffi_error_converter = _UniffiFfiConverterTypeDeltaError
+        return await _uniffi_rust_call_async(
+            _UniffiLib.uniffi_delta_ffi_fn_method_pairingrequest_refuse(*_uniffi_lowered_args),
+            _UniffiLib.ffi_delta_ffi_rust_future_poll_void,
+            _UniffiLib.ffi_delta_ffi_rust_future_complete_void,
+            _UniffiLib.ffi_delta_ffi_rust_future_free_void,
+            _uniffi_lift_return,
+            _uniffi_error_converter,
+        )
 
 
 
@@ -11548,6 +11582,7 @@ class _UniffiTraitImplEventListenerImpl:
     # For each method, generate a callback function to pass to Rust
 
     @_UNIFFI_CALLBACK_INTERFACE_DELTA_FFI_EVENT_LISTENER_METHOD0
+    @_uniffi_counted
     def on_event(
             uniffi_handle,
             event,
@@ -11569,10 +11604,12 @@ class _UniffiTraitImplEventListenerImpl:
         )
 
     @_UNIFFI_CALLBACK_INTERFACE_FREE_DELTA_FFI_EVENT_LISTENER
+    @_uniffi_counted
     def _uniffi_free(uniffi_handle):
         _UniffiFfiConverterTypeEventListener._handle_map.remove(uniffi_handle)
 
     @_UNIFFI_CALLBACK_INTERFACE_CLONE_DELTA_FFI_EVENT_LISTENER
+    @_uniffi_counted
     def _uniffi_clone(uniffi_handle):
         return _UniffiFfiConverterTypeEventListener._handle_map.clone(uniffi_handle)
 
@@ -11864,17 +11901,22 @@ class DeltaProtocol(typing.Protocol):
 
     Calls may come from any thread, also at once. A call that is cancelled may or may not have happened; nothing is left
     half done.
+
+    A call names the codes that an app would act on. Any call can be refused with `closed` or `suspended`; any that names a
+    topic, and is about what lies in it, with `unknown_topic`; any that writes with `disk_full` and the other codes of the
+    device.
 """
     
     async def accept_direct(self, thread: ThreadId) -> TopicId:
         """
-        Accepts a direct thread that another device asked for. Gives the topic it lives in: subscribe to it.
+        Accepts a direct thread that another device asked for. Gives the topic it lives in: subscribe to it. Refused
+        with `unknown_thread`, or with `thread_state` where nothing was asked, or it was answered before.
 """
         raise NotImplementedError
     async def accept_invitation(self, invitation: str) -> Place:
         """
         Opens the space of an invitation and claims it. Whoever made it has to be online for the claim to be answered;
-        until then `members` does not name this device.
+        until then `members` does not name this device. Refused with `invitation` for another text.
 """
         raise NotImplementedError
     async def audit_log(self, space: LogId,limit: int,before: typing.Union[object, typing.Optional[AuditPlace]] = _DEFAULT) -> typing.List[AuditLine]:
@@ -11890,13 +11932,15 @@ class DeltaProtocol(typing.Protocol):
     async def cancel(self, topic: TopicId,operation: OperationId) -> Cancelled:
         """
         Takes back an operation of this device: removed, when it never left; otherwise, if it is a message, deleted by a
-        further operation. Anything else is refused with the code `not_cancellable`.
+        further operation. Anything else is refused with the code `not_cancellable`; what somebody else wrote with
+        `not_own_operation`, what is not there with `unknown_operation`.
 """
         raise NotImplementedError
     async def change_space(self, space: LogId,action: SpaceAction) -> OperationId:
         """
         Changes a space, its rooms or its members. What the space would not count is refused with the code
-        `not_allowed`, and nothing is signed.
+        `not_allowed`, and nothing is signed; the last manager's leaving with `last_manager`, and everything with
+        `update_required` where somebody used what this version does not know.
 """
         raise NotImplementedError
     async def close(self, ) -> None:
@@ -11908,6 +11952,7 @@ class DeltaProtocol(typing.Protocol):
     async def close_direct(self, thread: ThreadId) -> None:
         """
         Takes no more part in a direct thread, or turns a request down; the other device is not told. Its messages stay.
+        Refused with `unknown_thread`.
 """
         raise NotImplementedError
     async def contact(self, ) -> str:
@@ -11919,12 +11964,13 @@ class DeltaProtocol(typing.Protocol):
     async def create_invitation(self, space: LogId,level: Level,expires: typing.Union[object, typing.Optional[Timestamp]] = _DEFAULT,once: bool = False) -> str:
         """
         Makes an invitation and gives its text, for a link or QR code. Whoever has it may claim it: hand it over as you
-        would a key. This device lets in who does, when it is online.
+        would a key. This device lets in who does, when it is online. Refused with `not_a_space` and
+        `not_allowed`.
 """
         raise NotImplementedError
     async def create_room(self, space: LogId,about: RoomText) -> Place:
         """
-        Makes a room in a space and opens it.
+        Makes a room in a space and opens it. Refused with `not_a_space`, and with `not_allowed` for who does not manage it.
 """
         raise NotImplementedError
     async def create_space(self, about: SpaceText) -> Place:
@@ -11945,7 +11991,8 @@ class DeltaProtocol(typing.Protocol):
     async def export(self, path: str,passphrase: str,words: typing.Union[object, typing.Optional[str]] = _DEFAULT) -> None:
         """
         Writes the database as it is now, with a person's words if they are passed, into a new file that the passphrase
-        opens. Device keys are not in it. Takes a second for the passphrase; an existing file is not written over.
+        opens. Device keys are not in it. Takes a second for the passphrase; an existing file is not written over:
+        refused with `io`.
 """
         raise NotImplementedError
     async def identity(self, ) -> Identity:
@@ -11960,6 +12007,10 @@ class DeltaProtocol(typing.Protocol):
 
         Returns, for people, the nodes that were left out and why. With too few usable relays left, operations stay
         queued and `status` says so.
+
+        Refused with `sync_url`, `bad_server_key` or `plaintext` for the URL, with `directory` or `pool` for the relays, with
+        `server_unreachable` where the server has to be asked and is not there, with `server_record` where what it says is
+        not signed by that key, with `clock_skew`.
 """
         raise NotImplementedError
     async def invitations(self, space: LogId) -> typing.List[Invitation]:
@@ -11970,7 +12021,7 @@ class DeltaProtocol(typing.Protocol):
     async def join(self, text: str) -> PairingGuest:
         """
         Asks to become a device of the person whose device shows this text. Refused with `certified` when this one is
-        somebody's already.
+        somebody's already, with `pairing` for another text.
 """
         raise NotImplementedError
     async def join_requests(self, space: LogId) -> typing.List[JoinRequest]:
@@ -12049,7 +12100,8 @@ class DeltaProtocol(typing.Protocol):
         raise NotImplementedError
     async def open_topic(self, ticket: str) -> TopicId:
         """
-        Opens a topic from its ticket; again is harmless. It stays open across restarts.
+        Opens a topic from its ticket; again is harmless. It stays open across restarts. Refused with `ticket` for another text,
+        with `ticket_conflict` or `log_taken` where it contradicts what is open, with `too_many_topics`.
 """
         raise NotImplementedError
     async def outbox(self, topic: TopicId,limit: int,after: typing.Union[object, typing.Optional[int]] = _DEFAULT) -> typing.List[OutboxRow]:
@@ -12097,11 +12149,15 @@ class DeltaProtocol(typing.Protocol):
         Signs and stores an operation and queues it for sending; returns once it is durable on this device. With a `key`
         (1 to 64 bytes, chosen by the app) it happens once: repeated, also after the app was killed, it gives the
         operation of the first call.
+
+        Refused with `content` or `too_large`, with `read_only`, `may_not_write` or `cooldown`, with `topic_gone` or
+        `topic_closed`, with `outbox_full`, with `idempotency_key`.
 """
         raise NotImplementedError
     async def put_value(self, topic: TopicId,at: ValueKey,value: bytes) -> OperationId:
         """
-        Sets the value of a key over whatever this device knows of it; returns once that is durable here.
+        Sets the value of a key over whatever this device knows of it; returns once that is durable here. Refused as
+        `publish` is.
 """
         raise NotImplementedError
     async def reactions(self, message: OperationId) -> typing.List[Reaction]:
@@ -12117,22 +12173,25 @@ class DeltaProtocol(typing.Protocol):
         raise NotImplementedError
     async def request_direct(self, contact: str,text: typing.Union[object, typing.Optional[str]] = _DEFAULT) -> ThreadId:
         """
-        Asks the device of a contact for a direct thread. It is open once that one accepts.
+        Asks the device of a contact for a direct thread. It is open once that one accepts. Refused with `contact` for another
+        text, with `not_reachable` for one's own.
 """
         raise NotImplementedError
     async def request_direct_of(self, member: Author,text: typing.Union[object, typing.Optional[str]] = _DEFAULT) -> ThreadId:
         """
-        The same of a device that shares a space with this one.
+        The same of a device that shares a space with this one. Refused with `not_reachable` as long as it has not said there
+        where it is written to.
 """
         raise NotImplementedError
     async def request_join(self, space: LogId,manager: str,text: typing.Union[object, typing.Optional[str]] = _DEFAULT) -> OperationId:
         """
-        Asks a manager's device to be added to a space.
+        Asks a manager's device to be added to a space: by its contact. Refused with `contact` for another text.
 """
         raise NotImplementedError
     async def resume(self, ) -> None:
         """
-        Goes on after `suspend`.
+        Goes on after `suspend`. Refused with `database_locked` while another process has the database open: it stays suspended
+        then, and can be called again.
 """
         raise NotImplementedError
     async def retry(self, topic: TopicId) -> int:
@@ -12144,7 +12203,8 @@ class DeltaProtocol(typing.Protocol):
     async def revoke_device(self, author: Author) -> None:
         """
         Revokes a device (an author) of this person, for good. Conversations change their keys: those that this device may move now,
-        the others by their managers. Refused with `not_the_identity` where the person's words are on another device.
+        the others by their managers. Refused with `not_the_identity` where the person's words are on another device,
+        with `not_own_device` for somebody else's.
 """
         raise NotImplementedError
     async def rooms(self, space: LogId) -> typing.List[Room]:
@@ -12155,7 +12215,7 @@ class DeltaProtocol(typing.Protocol):
     async def run_once(self, deadline: Duration) -> RunSummary:
         """
         A background fetch, also while suspended: reads every topic to its end and sends what is queued, and is back
-        within `deadline` (from now) whatever the network does. Call `init_sync` before.
+        within `deadline` (from now) whatever the network does. Call `init_sync` before: refused with `no_network` otherwise.
 """
         raise NotImplementedError
     async def search(self, search: SearchWords,limit: int) -> typing.List[Found]:
@@ -12166,6 +12226,7 @@ class DeltaProtocol(typing.Protocol):
     async def send_direct(self, thread: ThreadId,content: Content) -> OperationId:
         """
         Publishes in a direct thread: `publish` does not reach it. Messages are read by the thread's topic as any other.
+        Refused with `unknown_thread`, or with `thread_state` as long as it is not open.
 """
         raise NotImplementedError
     async def set_read(self, topic: TopicId,upto: Position) -> None:
@@ -12182,7 +12243,8 @@ class DeltaProtocol(typing.Protocol):
     async def signal(self, topic: TopicId,bytes: bytes) -> None:
         """
         Sends a signal (presence, typing: 1 to 3840 bytes) to whoever listens to the topic now. Nobody stores it; at
-        most one in five seconds leaves for a topic, the latest.
+        most one in five seconds leaves for a topic, the latest. Refused with `signal` for another length, with `not_sent` where
+        it has no route now: it is not kept.
 """
         raise NotImplementedError
     async def space(self, space: LogId) -> typing.Optional[Space]:
@@ -12259,6 +12321,7 @@ class DeltaProtocol(typing.Protocol):
         """
         Removes a topic's conversation from this device, a space with its rooms: keys, messages, what was queued. Others
         keep what they have and hear nothing of it: leave a space first. Opened again from its ticket, it is read again.
+        Refused with `room_of_space` for a room, and with `own_topic_stays` for what the person's devices share.
 """
         raise NotImplementedError
 
@@ -12269,6 +12332,10 @@ class Delta(DeltaProtocol):
 
     Calls may come from any thread, also at once. A call that is cancelled may or may not have happened; nothing is left
     half done.
+
+    A call names the codes that an app would act on. Any call can be refused with `closed` or `suspended`; any that names a
+    topic, and is about what lies in it, with `unknown_topic`; any that writes with `disk_full` and the other codes of the
+    device.
 """
     
     _handle: ctypes.c_uint64
@@ -12277,7 +12344,7 @@ class Delta(DeltaProtocol):
         """
         Reads an export into a new database, keeps the person's words in the keystore where the export has them, and
         opens it. The device gets a key of its own: for everyone else it is another device. With a wrong passphrase, a
-        damaged file, or a database at the path already, nothing is written.
+        damaged file, or a database at the path already (`export_passphrase`, `export_damaged`, `io`), nothing is written.
 """
         
         _UniffiFfiConverterString.check_lower(export)
@@ -12313,6 +12380,10 @@ class Delta(DeltaProtocol):
         """
         Opens (or makes) the database. The device's key comes from the keystore, where it is put on the first open.
         Nothing is sent before `init_sync`.
+
+        Refused with `database_locked` while another process or object has it open, with `database_sealed` where this is not
+        the keystore it was made with, with `database_other_device` where it was made without one, with `keystore_denied`
+        while the phone is locked, with `database_newer` or `database_corrupt`. Nothing is changed or made anew then.
 """
         
         _UniffiFfiConverterTypeConfig.check_lower(config)
@@ -12360,7 +12431,8 @@ class Delta(DeltaProtocol):
         return inst
     async def accept_direct(self, thread: ThreadId) -> TopicId:
         """
-        Accepts a direct thread that another device asked for. Gives the topic it lives in: subscribe to it.
+        Accepts a direct thread that another device asked for. Gives the topic it lives in: subscribe to it. Refused
+        with `unknown_thread`, or with `thread_state` where nothing was asked, or it was answered before.
 """
         
         _UniffiFfiConverterTypeThreadId.check_lower(thread)
@@ -12381,7 +12453,7 @@ class Delta(DeltaProtocol):
     async def accept_invitation(self, invitation: str) -> Place:
         """
         Opens the space of an invitation and claims it. Whoever made it has to be online for the claim to be answered;
-        until then `members` does not name this device.
+        until then `members` does not name this device. Refused with `invitation` for another text.
 """
         
         _UniffiFfiConverterString.check_lower(invitation)
@@ -12445,7 +12517,8 @@ class Delta(DeltaProtocol):
     async def cancel(self, topic: TopicId,operation: OperationId) -> Cancelled:
         """
         Takes back an operation of this device: removed, when it never left; otherwise, if it is a message, deleted by a
-        further operation. Anything else is refused with the code `not_cancellable`.
+        further operation. Anything else is refused with the code `not_cancellable`; what somebody else wrote with
+        `not_own_operation`, what is not there with `unknown_operation`.
 """
         
         _UniffiFfiConverterTypeTopicId.check_lower(topic)
@@ -12469,7 +12542,8 @@ class Delta(DeltaProtocol):
     async def change_space(self, space: LogId,action: SpaceAction) -> OperationId:
         """
         Changes a space, its rooms or its members. What the space would not count is refused with the code
-        `not_allowed`, and nothing is signed.
+        `not_allowed`, and nothing is signed; the last manager's leaving with `last_manager`, and everything with
+        `update_required` where somebody used what this version does not know.
 """
         
         _UniffiFfiConverterTypeLogId.check_lower(space)
@@ -12511,6 +12585,7 @@ class Delta(DeltaProtocol):
     async def close_direct(self, thread: ThreadId) -> None:
         """
         Takes no more part in a direct thread, or turns a request down; the other device is not told. Its messages stay.
+        Refused with `unknown_thread`.
 """
         
         _UniffiFfiConverterTypeThreadId.check_lower(thread)
@@ -12549,7 +12624,8 @@ class Delta(DeltaProtocol):
     async def create_invitation(self, space: LogId,level: Level,expires: typing.Union[object, typing.Optional[Timestamp]] = _DEFAULT,once: bool = False) -> str:
         """
         Makes an invitation and gives its text, for a link or QR code. Whoever has it may claim it: hand it over as you
-        would a key. This device lets in who does, when it is online.
+        would a key. This device lets in who does, when it is online. Refused with `not_a_space` and
+        `not_allowed`.
 """
         
         _UniffiFfiConverterTypeLogId.check_lower(space)
@@ -12580,7 +12656,7 @@ class Delta(DeltaProtocol):
         )
     async def create_room(self, space: LogId,about: RoomText) -> Place:
         """
-        Makes a room in a space and opens it.
+        Makes a room in a space and opens it. Refused with `not_a_space`, and with `not_allowed` for who does not manage it.
 """
         
         _UniffiFfiConverterTypeLogId.check_lower(space)
@@ -12664,7 +12740,8 @@ class Delta(DeltaProtocol):
     async def export(self, path: str,passphrase: str,words: typing.Union[object, typing.Optional[str]] = _DEFAULT) -> None:
         """
         Writes the database as it is now, with a person's words if they are passed, into a new file that the passphrase
-        opens. Device keys are not in it. Takes a second for the passphrase; an existing file is not written over.
+        opens. Device keys are not in it. Takes a second for the passphrase; an existing file is not written over:
+        refused with `io`.
 """
         
         _UniffiFfiConverterString.check_lower(path)
@@ -12714,6 +12791,10 @@ class Delta(DeltaProtocol):
 
         Returns, for people, the nodes that were left out and why. With too few usable relays left, operations stay
         queued and `status` says so.
+
+        Refused with `sync_url`, `bad_server_key` or `plaintext` for the URL, with `directory` or `pool` for the relays, with
+        `server_unreachable` where the server has to be asked and is not there, with `server_record` where what it says is
+        not signed by that key, with `clock_skew`.
 """
         
         _UniffiFfiConverterTypeRelayHops.check_lower(relay_hops)
@@ -12757,7 +12838,7 @@ class Delta(DeltaProtocol):
     async def join(self, text: str) -> PairingGuest:
         """
         Asks to become a device of the person whose device shows this text. Refused with `certified` when this one is
-        somebody's already.
+        somebody's already, with `pairing` for another text.
 """
         
         _UniffiFfiConverterString.check_lower(text)
@@ -13099,7 +13180,8 @@ class Delta(DeltaProtocol):
         )
     async def open_topic(self, ticket: str) -> TopicId:
         """
-        Opens a topic from its ticket; again is harmless. It stays open across restarts.
+        Opens a topic from its ticket; again is harmless. It stays open across restarts. Refused with `ticket` for another text,
+        with `ticket_conflict` or `log_taken` where it contradicts what is open, with `too_many_topics`.
 """
         
         _UniffiFfiConverterString.check_lower(ticket)
@@ -13278,6 +13360,9 @@ class Delta(DeltaProtocol):
         Signs and stores an operation and queues it for sending; returns once it is durable on this device. With a `key`
         (1 to 64 bytes, chosen by the app) it happens once: repeated, also after the app was killed, it gives the
         operation of the first call.
+
+        Refused with `content` or `too_large`, with `read_only`, `may_not_write` or `cooldown`, with `topic_gone` or
+        `topic_closed`, with `outbox_full`, with `idempotency_key`.
 """
         
         _UniffiFfiConverterTypeTopicId.check_lower(topic)
@@ -13305,7 +13390,8 @@ class Delta(DeltaProtocol):
         )
     async def put_value(self, topic: TopicId,at: ValueKey,value: bytes) -> OperationId:
         """
-        Sets the value of a key over whatever this device knows of it; returns once that is durable here.
+        Sets the value of a key over whatever this device knows of it; returns once that is durable here. Refused as
+        `publish` is.
 """
         
         _UniffiFfiConverterTypeTopicId.check_lower(topic)
@@ -13367,7 +13453,8 @@ class Delta(DeltaProtocol):
         return _uniffi_lift_return(_uniffi_ffi_result)
     async def request_direct(self, contact: str,text: typing.Union[object, typing.Optional[str]] = _DEFAULT) -> ThreadId:
         """
-        Asks the device of a contact for a direct thread. It is open once that one accepts.
+        Asks the device of a contact for a direct thread. It is open once that one accepts. Refused with `contact` for another
+        text, with `not_reachable` for one's own.
 """
         
         _UniffiFfiConverterString.check_lower(contact)
@@ -13392,7 +13479,8 @@ class Delta(DeltaProtocol):
         )
     async def request_direct_of(self, member: Author,text: typing.Union[object, typing.Optional[str]] = _DEFAULT) -> ThreadId:
         """
-        The same of a device that shares a space with this one.
+        The same of a device that shares a space with this one. Refused with `not_reachable` as long as it has not said there
+        where it is written to.
 """
         
         _UniffiFfiConverterTypeAuthor.check_lower(member)
@@ -13417,7 +13505,7 @@ class Delta(DeltaProtocol):
         )
     async def request_join(self, space: LogId,manager: str,text: typing.Union[object, typing.Optional[str]] = _DEFAULT) -> OperationId:
         """
-        Asks a manager's device to be added to a space.
+        Asks a manager's device to be added to a space: by its contact. Refused with `contact` for another text.
 """
         
         _UniffiFfiConverterTypeLogId.check_lower(space)
@@ -13445,7 +13533,8 @@ class Delta(DeltaProtocol):
         )
     async def resume(self, ) -> None:
         """
-        Goes on after `suspend`.
+        Goes on after `suspend`. Refused with `database_locked` while another process has the database open: it stays suspended
+        then, and can be called again.
 """
         _uniffi_lowered_args = (
             self._uniffi_clone_handle(),
@@ -13484,7 +13573,8 @@ class Delta(DeltaProtocol):
     async def revoke_device(self, author: Author) -> None:
         """
         Revokes a device (an author) of this person, for good. Conversations change their keys: those that this device may move now,
-        the others by their managers. Refused with `not_the_identity` where the person's words are on another device.
+        the others by their managers. Refused with `not_the_identity` where the person's words are on another device,
+        with `not_own_device` for somebody else's.
 """
         
         _UniffiFfiConverterTypeAuthor.check_lower(author)
@@ -13525,7 +13615,7 @@ class Delta(DeltaProtocol):
     async def run_once(self, deadline: Duration) -> RunSummary:
         """
         A background fetch, also while suspended: reads every topic to its end and sends what is queued, and is back
-        within `deadline` (from now) whatever the network does. Call `init_sync` before.
+        within `deadline` (from now) whatever the network does. Call `init_sync` before: refused with `no_network` otherwise.
 """
         
         _UniffiFfiConverterDuration.check_lower(deadline)
@@ -13569,6 +13659,7 @@ class Delta(DeltaProtocol):
     async def send_direct(self, thread: ThreadId,content: Content) -> OperationId:
         """
         Publishes in a direct thread: `publish` does not reach it. Messages are read by the thread's topic as any other.
+        Refused with `unknown_thread`, or with `thread_state` as long as it is not open.
 """
         
         _UniffiFfiConverterTypeThreadId.check_lower(thread)
@@ -13641,7 +13732,8 @@ class Delta(DeltaProtocol):
     async def signal(self, topic: TopicId,bytes: bytes) -> None:
         """
         Sends a signal (presence, typing: 1 to 3840 bytes) to whoever listens to the topic now. Nobody stores it; at
-        most one in five seconds leaves for a topic, the latest.
+        most one in five seconds leaves for a topic, the latest. Refused with `signal` for another length, with `not_sent` where
+        it has no route now: it is not kept.
 """
         
         _UniffiFfiConverterTypeTopicId.check_lower(topic)
@@ -13935,6 +14027,7 @@ class Delta(DeltaProtocol):
         """
         Removes a topic's conversation from this device, a space with its rooms: keys, messages, what was queued. Others
         keep what they have and hear nothing of it: leave a space first. Opened again from its ticket, it is read again.
+        Refused with `room_of_space` for a room, and with `own_topic_stays` for what the person's devices share.
 """
         
         _UniffiFfiConverterTypeTopicId.check_lower(topic)
@@ -14005,7 +14098,8 @@ class KeySnapshot(KeySnapshotProtocol):
     @classmethod
     def open(cls, sealed: bytes,keystore: Keystore) -> KeySnapshot:
         """
-        Opens a snapshot. The keystore needs only the item `delta.push`, and is called on the caller's thread.
+        Opens a snapshot. The keystore needs only the item `delta.push`, and is called on the caller's thread. Refused
+        with `snapshot_not_one`, `snapshot_newer` or `snapshot_damaged`: show no content then.
 """
         
         _UniffiFfiConverterBytes.check_lower(sealed)
@@ -14206,6 +14300,7 @@ class _UniffiTraitImplKeystoreImpl:
     # For each method, generate a callback function to pass to Rust
 
     @_UNIFFI_CALLBACK_INTERFACE_DELTA_FFI_KEYSTORE_METHOD0
+    @_uniffi_counted
     def get(
             uniffi_handle,
             item,
@@ -14228,6 +14323,7 @@ class _UniffiTraitImplKeystoreImpl:
         )
 
     @_UNIFFI_CALLBACK_INTERFACE_DELTA_FFI_KEYSTORE_METHOD1
+    @_uniffi_counted
     def put(
             uniffi_handle,
             item,
@@ -14250,6 +14346,7 @@ class _UniffiTraitImplKeystoreImpl:
         )
 
     @_UNIFFI_CALLBACK_INTERFACE_DELTA_FFI_KEYSTORE_METHOD2
+    @_uniffi_counted
     def delete(
             uniffi_handle,
             item,
@@ -14271,10 +14368,12 @@ class _UniffiTraitImplKeystoreImpl:
         )
 
     @_UNIFFI_CALLBACK_INTERFACE_FREE_DELTA_FFI_KEYSTORE
+    @_uniffi_counted
     def _uniffi_free(uniffi_handle):
         _UniffiFfiConverterTypeKeystore._handle_map.remove(uniffi_handle)
 
     @_UNIFFI_CALLBACK_INTERFACE_CLONE_DELTA_FFI_KEYSTORE
+    @_uniffi_counted
     def _uniffi_clone(uniffi_handle):
         return _UniffiFfiConverterTypeKeystore._handle_map.clone(uniffi_handle)
 
@@ -14331,7 +14430,8 @@ class _UniffiFfiConverterTypeKeystore:
 
 class LogSink():
     """
-    Takes log lines. They never hold keys, texts or other content. Called from a thread of its own.
+    Takes log lines. They never hold keys, texts or other content. Called from a thread of its own, until the last object of
+    the process is closed.
 """
     
     def level(self, ) -> LogLevel:
@@ -14347,7 +14447,8 @@ class LogSink():
 
 class LogSinkImpl(LogSink):
     """
-    Takes log lines. They never hold keys, texts or other content. Called from a thread of its own.
+    Takes log lines. They never hold keys, texts or other content. Called from a thread of its own, until the last object of
+    the process is closed.
 """
     
     _handle: ctypes.c_uint64
@@ -14420,6 +14521,7 @@ class _UniffiTraitImplLogSinkImpl:
     # For each method, generate a callback function to pass to Rust
 
     @_UNIFFI_CALLBACK_INTERFACE_DELTA_FFI_LOG_SINK_METHOD0
+    @_uniffi_counted
     def level(
             uniffi_handle,
             uniffi_out_return,
@@ -14441,6 +14543,7 @@ class _UniffiTraitImplLogSinkImpl:
         )
 
     @_UNIFFI_CALLBACK_INTERFACE_DELTA_FFI_LOG_SINK_METHOD1
+    @_uniffi_counted
     def log(
             uniffi_handle,
             level,
@@ -14464,10 +14567,12 @@ class _UniffiTraitImplLogSinkImpl:
         )
 
     @_UNIFFI_CALLBACK_INTERFACE_FREE_DELTA_FFI_LOG_SINK
+    @_uniffi_counted
     def _uniffi_free(uniffi_handle):
         _UniffiFfiConverterTypeLogSink._handle_map.remove(uniffi_handle)
 
     @_UNIFFI_CALLBACK_INTERFACE_CLONE_DELTA_FFI_LOG_SINK
+    @_uniffi_counted
     def _uniffi_clone(uniffi_handle):
         return _UniffiFfiConverterTypeLogSink._handle_map.clone(uniffi_handle)
 
@@ -14570,6 +14675,7 @@ class _UniffiFfiConverterOptionalTypeLogSink(_UniffiConverterRustBuffer):
 def build_onion_packet(hops: typing.List[OnionHop],target: OnionTarget,op: bytes) -> bytes:
     """
     Builds the packet that carries one operation over these hops. v2 hops need a topic, v3 hops a write key.
+    Refused with `onion`.
 """
     
     _UniffiFfiConverterSequenceTypeOnionHop.check_lower(hops)
@@ -14593,8 +14699,8 @@ def build_onion_packet(hops: typing.List[OnionHop],target: OnionTarget,op: bytes
 def decrypt_push(sealed_op: bytes,key_snapshot: KeySnapshot) -> Preview:
     """
     Opens one pushed operation and checks its signature. Refused with `push_no_key` where the topic was opened, or moved
-    to new keys, after the snapshot was made, and with `push_needs_app` for invitations and messages between two devices:
-    show a notification without content then.
+    to new keys, after the snapshot was made, with `push_needs_app` for invitations and messages between two devices, with
+    `push_damaged`: show a notification without content then.
 """
     
     _UniffiFfiConverterBytes.check_lower(sealed_op)
@@ -14663,7 +14769,7 @@ def identity_address(identity: Identity) -> str:
 def import_mnemonic(keystore: Keystore,words: str) -> None:
     """
     Keeps a person's words in the keystore: a device whose key is made from now on is certified by them, one that exists
-    stays as it is. The keystore is called on the caller's thread.
+    stays as it is. The keystore is called on the caller's thread. Refused with `mnemonic`: the reason names the word.
 """
     
     _UniffiFfiConverterTypeKeystore.check_lower(keystore)
@@ -14683,7 +14789,7 @@ def import_mnemonic(keystore: Keystore,words: str) -> None:
     return _uniffi_lift_return(_uniffi_ffi_result)
 def mnemonic_identity(words: str) -> Identity:
     """
-    The identity that a person's words stand for.
+    The identity that a person's words stand for. Refused with `mnemonic`.
 """
     
     _UniffiFfiConverterString.check_lower(words)
@@ -14718,7 +14824,8 @@ def parse_address(address: str) -> Identity:
     return _uniffi_lift_return(_uniffi_ffi_result)
 def peel_onion_layer(packet: bytes,secret: OnionSecret) -> OnionLayer:
     """
-    Opens the outermost layer; the first byte tells the version. It keeps no replay set.
+    Opens the outermost layer; the first byte tells the version. It keeps no replay set. Refused with
+    `onion`.
 """
     
     _UniffiFfiConverterBytes.check_lower(packet)
@@ -14738,7 +14845,7 @@ def peel_onion_layer(packet: bytes,secret: OnionSecret) -> OnionLayer:
     return _uniffi_lift_return(_uniffi_ffi_result)
 def read_only_ticket(ticket: str) -> str:
     """
-    The same ticket without the right to write.
+    The same ticket without the right to write. Refused with `ticket` for another text.
 """
     
     _UniffiFfiConverterString.check_lower(ticket)

@@ -7,6 +7,7 @@ from datetime import datetime, timedelta
 from typing import AsyncIterator, Callable, Sequence
 
 from . import delta_ffi as ffi
+from .leaving import close_at_exit
 
 #: How long one wait for events lasts before it begins anew. Nothing depends on it.
 WAIT = timedelta(hours=1)
@@ -31,10 +32,11 @@ async def import_from(
 
 
 class Device:
-    """One device. Use it as `async with`, or call `close`."""
+    """One device. Use it as `async with`, or call `close`; one that is left open is closed when Python ends."""
 
     def __init__(self, inner: ffi.Delta):
         self._inner = inner
+        close_at_exit(inner)
 
     async def __aenter__(self) -> Device:
         return self

@@ -294,6 +294,7 @@ class Together(Networked):
         self.assertEqual((await host.asked()).code(), code)
         await request.accept()
         await request.accept()
+        await self.refused(request.refuse(), "pairing_expired")
         self.assertEqual(await asyncio.wait_for(guest.joined(), PATIENCE), person)
         self.assertEqual((await guest.joined(), await new.identity()), (person, person))
         self.assertIn(topic, await new.topics())
@@ -314,6 +315,28 @@ class Together(Networked):
             with self.assertRaises(delta.DeltaError.State) as refused:
                 await asyncio.wait_for(wait, PATIENCE)
             self.assertEqual(refused.exception.code, "pairing_expired")
+
+    async def test_a_device_that_is_refused_hears_of_it_and_can_ask_again(self):
+        keystore = delta.MemoryKeystore()
+        delta.import_mnemonic(keystore, delta.generate_mnemonic())
+        old, new = await self.device("old", keystore), await self.device("new")
+        for device in (old, new):
+            await device.init_sync(self.network.hops(), self.network.sync_url)
+        for _ in range(2):
+            host = await old.pair()
+            guest = await new.join(host.text())
+            request = await asyncio.wait_for(host.asked(), PATIENCE)
+            await asyncio.wait_for(request.refuse(), PATIENCE)
+            await request.refuse()
+            await self.refused(request.accept(), "pairing_expired")
+            await self.refused(guest.joined(), "pairing_refused")
+            self.assertEqual(await new.identity(), new.author)
+            self.assertEqual([each.device for each in await old.own_devices()], [old.author])
+
+    async def refused(self, call, code: str) -> None:
+        with self.assertRaises(delta.DeltaError.State) as refused:
+            await asyncio.wait_for(call, PATIENCE)
+        self.assertEqual(refused.exception.code, code)
 
     async def test_messages_are_paged_by_when_a_server_received_them(self):
         alice, topic = await self.joined("alice")

@@ -26,6 +26,35 @@ async def main():
 
 print(asyncio.run(main()), end="")
 """
+#: Leaves a device with listeners, a log sink and much to hear of: open, given up, or on its way.
+LEAVES = """
+import asyncio, sys, delta
+
+class Sink(delta.LogSink):
+    def level(self):
+        return delta.LogLevel.TRACE
+
+    def log(self, level, target, message):
+        pass
+
+async def main(how):
+    global kept
+    opening = delta.open(sys.argv[2], delta.FileKeystore(sys.argv[3]), log=Sink())
+    if how == "opening":
+        asyncio.create_task(opening)
+        await asyncio.sleep(0)
+        return
+    device = await opening
+    topic = await device.open_topic(delta.generate_ticket())
+    subscriptions = [await device.subscribe(topic, lambda event: None) for _ in range(40)]
+    asyncio.create_task(device.next_events())
+    if how == "open":
+        kept = device, subscriptions
+    await asyncio.gather(*(device.send(topic, f"line {number}") for number in range(50)))
+
+asyncio.run(main(sys.argv[1]))
+print("done", end="")
+"""
 VECTORS = Path(__file__).parents[3] / "core/tests/vectors"
 
 
@@ -194,6 +223,17 @@ class Misuse(Offline):
         paths = [(str(self.folder / f"{number}.db"), str(self.folder / f"keys {number}")) for number in range(12)]
         ended = await asyncio.gather(*(asyncio.to_thread(other_process, OPENS, *path) for path in paths))
         self.assertEqual({len(author) for author in ended}, {64})
+
+    async def test_a_process_that_leaves_a_device_with_listeners_open_ends_well(self):
+        def leave(number: int) -> str:
+            how = ("open", "given up", "opening")[number % 3]
+            return other_process(LEAVES, how, str(self.folder / f"{number}.db"), str(self.folder / f"keys {number}"))
+
+        ended = await asyncio.gather(*(asyncio.to_thread(leave, number) for number in range(18)))
+        self.assertEqual(set(ended), {"done"})
+        # What was accepted is there.
+        device = await self.open("0", delta.FileKeystore(self.folder / "keys 0"))
+        self.assertEqual((await device.statistics()).queued, 50)
 
     async def test_two_instances_keep_out_of_each_others_way(self):
         one, two = await self.open("one"), await self.open("two", delta.MemoryKeystore())

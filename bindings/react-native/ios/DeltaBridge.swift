@@ -217,6 +217,7 @@ public final class DeltaBridge: Sendable {
             return ["device": request.device().description, "code": request.code()]
         // Of the same that was asked for.
         case "pairingAccept": try await host(number).asked().accept()
+        case "pairingRefuse": try await host(number).asked().refuse()
         case "pairingCode": return try await guest(number).code()
         case "pairingJoined": return try await guest(number).joined().description
         case "pairingCancel": open.pairings.remove(number)?.cancel()

@@ -324,6 +324,10 @@ RCT_EXPORT_MODULE(Delta)
   [self call:@"pairingAccept" passed:@[ @(pairing) ] resolve:resolve reject:reject];
 }
 
+- (void)pairingRefuse:(double)pairing resolve:(RCTPromiseResolveBlock)resolve reject:(RCTPromiseRejectBlock)reject {
+  [self call:@"pairingRefuse" passed:@[ @(pairing) ] resolve:resolve reject:reject];
+}
+
 - (void)join:(double)device text:(NSString *)text resolve:(RCTPromiseResolveBlock)resolve reject:(RCTPromiseRejectBlock)reject {
   [self call:@"join" passed:@[ @(device), text ] resolve:resolve reject:reject];
 }

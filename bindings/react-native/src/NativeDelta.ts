@@ -377,6 +377,7 @@ export interface Spec extends TurboModule {
   pair(device: number): Promise<NativePairingHost>;
   pairingAsked(pairing: number): Promise<NativePairingRequest>;
   pairingAccept(pairing: number): Promise<void>;
+  pairingRefuse(pairing: number): Promise<void>;
   join(device: number, text: string): Promise<NativePairingGuest>;
   pairingCode(pairing: number): Promise<string>;
   pairingJoined(pairing: number): Promise<string>;

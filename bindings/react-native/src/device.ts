@@ -528,7 +528,12 @@ export class PairingHost {
   /** Waits for the first device that asks; again gives the same. Show the code, and accept when the other shows the same. */
   async asked(): Promise<PairingRequest> {
     const { device, code } = await called(Native.pairingAsked(this.pairing));
-    return { device: device as Author, code, accept: () => called(Native.pairingAccept(this.pairing)) };
+    return {
+      device: device as Author,
+      code,
+      accept: () => called(Native.pairingAccept(this.pairing)),
+      refuse: () => called(Native.pairingRefuse(this.pairing)),
+    };
   }
 
   /** Waits no longer. */
@@ -544,6 +549,8 @@ export type PairingRequest = {
   code: string;
   /** Makes the device this person's and hands it their topics: the server has it when this resolves. */
   accept: () => Promise<void>;
+  /** Says that it is not to be, so that it waits no longer: for when the codes differ. The first answer counts. */
+  refuse: () => Promise<void>;
 };
 
 /** A pairing on the device that was given the text. */

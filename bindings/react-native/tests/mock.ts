@@ -388,6 +388,10 @@ export class MockModule implements Spec {
     await this.called('pairingAccept');
   }
 
+  async pairingRefuse() {
+    await this.called('pairingRefuse');
+  }
+
   async join() {
     await this.called('join');
     return { pairing: 2 };

@@ -25,7 +25,7 @@ const NAMES: Record<string, string> = { close: 'shutdown', exportTo: 'export' };
 const OWN = [
   'open', 'importFrom', 'unsubscribe', 'onEvent',
   // The calls of an object that the bridge cannot carry: a number stands for it.
-  'pairingAsked', 'pairingAccept', 'pairingCode', 'pairingJoined', 'pairingCancel',
+  'pairingAsked', 'pairingAccept', 'pairingRefuse', 'pairingCode', 'pairingJoined', 'pairingCancel',
 ];
 /** Functions beside `Delta`, and what of their parameters differs. */
 const FUNCTIONS: Record<string, Record<string, string>> = {

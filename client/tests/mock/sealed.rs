@@ -3,8 +3,9 @@
 use std::path::Path;
 use std::sync::Arc;
 
-use delta_client::{Client, Config, DATABASE_ITEM, KeyStore, export_database};
+use delta_client::{Client, Config, DATABASE_ITEM, Fault, KeyStore, export_database};
 use delta_core::ops::Ticket;
+use delta_core::store::{Durability, Store, StoreOptions};
 
 use crate::device::{message, ticket};
 use crate::pairing::Memory;
@@ -63,6 +64,16 @@ async fn a_database_from_before_is_sealed_when_it_is_opened_with_a_keystore() {
     client.close().await.unwrap();
     assert!(shows(&database, &ticket), "the search finds what is there");
     let keystore = Arc::new(Memory::default());
+    // It has a key of its own, which is in no keystore: nothing is changed, and nothing made.
+    let refused = Client::open(with(&database, &keystore)).await.unwrap_err();
+    assert_eq!((refused.code(), refused.fault()), ("database_other_device", Fault::Device));
+    assert!(shows(&database, &ticket) && keystore.get(DATABASE_ITEM).unwrap().is_none());
+    // Versions before did not say whose a database is.
+    let mut store = Store::open(&database, StoreOptions::default()).unwrap();
+    let tx = store.begin(Durability::Full).unwrap();
+    tx.forget_owner().unwrap();
+    tx.commit().unwrap();
+    store.close().unwrap();
     // Killed in between: the key is in the keystore and nothing is sealed yet.
     let key = [&[1][..], &[0x5e; 32]].concat();
     keystore.put(DATABASE_ITEM, &key).unwrap();
@@ -75,6 +86,35 @@ async fn a_database_from_before_is_sealed_when_it_is_opened_with_a_keystore() {
         assert!(!shows(&database, &ticket));
     }
     assert_eq!(keystore.get(DATABASE_ITEM).unwrap().unwrap()[..], key);
+}
+
+#[tokio::test]
+async fn a_database_opens_for_its_own_device_and_for_another_by_an_export() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = |name: &str| folder.path().join(name);
+    let client = Client::open(Config::new(path("old.db"), [1; 32])).await.unwrap();
+    let author = client.author();
+    let topic = client.open_topic(&ticket(1)).await.unwrap();
+    let waits = client.publish(topic, message("one")).await.unwrap();
+    client.close().await.unwrap();
+    let refused = Client::open(Config::new(path("old.db"), [2; 32])).await.unwrap_err();
+    assert_eq!((refused.code(), refused.fault()), ("database_other_device", Fault::Device));
+    let said = refused.to_string();
+    assert!(
+        ["old.db", &author.to_string(), "its own key", "an export"].iter().all(|it| said.contains(it)),
+        "{said}"
+    );
+    // Its own device finds everything as it was.
+    let client = Client::open(Config::new(path("old.db"), [1; 32])).await.unwrap();
+    assert_eq!(client.outbox(topic, None, 10).await.unwrap()[0].operation, waits);
+    client.export(path("export"), "pass", None).await.unwrap();
+    client.close().await.unwrap();
+    let copy = Client::import(Config::new(path("new.db"), [2; 32]), path("export"), "pass").await.unwrap();
+    assert_ne!(copy.author(), author);
+    assert_eq!(copy.statistics().await.unwrap().operations, 1);
+    copy.close().await.unwrap();
+    let refused = Client::open(Config::new(path("new.db"), [1; 32])).await.unwrap_err();
+    assert_eq!(refused.code(), "database_other_device");
 }
 
 #[tokio::test]

@@ -177,8 +177,8 @@ impl Db {
         copy.run(
             "UPDATE setting SET value = ?2 WHERE name = ?1",
             params![Instance::SETTING, Instance::NOBODYS.to_bytes()],
-        )
-        .map(drop)
+        )?;
+        copy.disown()
     }
 
     /// One value of a pragma.

@@ -6,6 +6,8 @@ use std::path::PathBuf;
 use rusqlite::ErrorCode;
 use thiserror::Error;
 
+use crate::identity::Author;
+
 /// A store operation failed. The open transaction, if any, is rolled back when it is dropped: nothing of it stays.
 #[derive(Debug, Error)]
 pub enum StoreError {
@@ -84,6 +86,21 @@ pub enum StoreError {
     WrongKey {
         /// The database.
         path: PathBuf,
+    },
+    /// The database is of another device than the one it is opened for: open it with that one's key. Nothing was changed.
+    #[error(
+        "{}: the database is of the device {owner}, {}: open it with its own key, or name another database; what it holds \
+         goes over to a new device by an export",
+        path.display(),
+        match given { Some(given) => format!("and not of {given}, whose key was given"), None => "whose key this keystore never had".to_owned() }
+    )]
+    OtherDevice {
+        /// The database.
+        path: PathBuf,
+        /// Whose it is.
+        owner: Author,
+        /// For whom it was opened; `None`: for whom the keystore would have made a key.
+        given: Option<Author>,
     },
     /// No space is left on the device. Nothing was lost; free some space and try again.
     #[error("{}: no space is left on the device", path.display())]

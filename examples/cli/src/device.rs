@@ -244,6 +244,7 @@ fn advised(error: ClientError) -> anyhow::Error {
         }
         "database_corrupt" => "begin with another --db, made from a backup (`delta import`) if there is one",
         "database_not_one" | "database_foreign" => "does --db name the right file?",
+        "database_other_device" => "do --db and --key (or --keys) belong together?",
         _ => return error.into(),
     };
     anyhow!("{error}; {advice}")

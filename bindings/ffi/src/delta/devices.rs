@@ -23,7 +23,8 @@ impl Delta {
     }
 
     /// Revokes a device (an author) of this person, for good. Conversations change their keys: those that this device may move now,
-    /// the others by their managers. Refused with `not_the_identity` where the person's words are on another device.
+    /// the others by their managers. Refused with `not_the_identity` where the person's words are on another device,
+    /// with `not_own_device` for somebody else's.
     pub async fn revoke_device(&self, author: Author) -> Result<(), DeltaError> {
         self.on(async move |client| client.revoke_device(author).await).await
     }
@@ -36,7 +37,7 @@ impl Delta {
     }
 
     /// Asks to become a device of the person whose device shows this text. Refused with `certified` when this one is
-    /// somebody's already.
+    /// somebody's already, with `pairing` for another text.
     pub async fn join(&self, text: String) -> Result<Arc<PairingGuest>, DeltaError> {
         let pairing = Pairing::parse(text.trim()).map_err(|error| DeltaError::argument("pairing", error))?;
         let guest = self.on(async move |client| client.join(pairing).await).await?;

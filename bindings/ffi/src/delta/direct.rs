@@ -23,7 +23,8 @@ impl Delta {
         Ok(self.on(async |client| client.contact().await).await?.to_string())
     }
 
-    /// Asks the device of a contact for a direct thread. It is open once that one accepts.
+    /// Asks the device of a contact for a direct thread. It is open once that one accepts. Refused with `contact` for another
+    /// text, with `not_reachable` for one's own.
     #[uniffi::method(default(text = None))]
     pub async fn request_direct(
         &self,
@@ -34,7 +35,8 @@ impl Delta {
         self.on(async move |client| client.request_direct(&contact, text).await).await
     }
 
-    /// The same of a device that shares a space with this one.
+    /// The same of a device that shares a space with this one. Refused with `not_reachable` as long as it has not said there
+    /// where it is written to.
     #[uniffi::method(default(text = None))]
     pub async fn request_direct_of(
         &self,
@@ -44,17 +46,20 @@ impl Delta {
         self.on(async move |client| client.request_direct_of(member, text).await).await
     }
 
-    /// Accepts a direct thread that another device asked for. Gives the topic it lives in: subscribe to it.
+    /// Accepts a direct thread that another device asked for. Gives the topic it lives in: subscribe to it. Refused
+    /// with `unknown_thread`, or with `thread_state` where nothing was asked, or it was answered before.
     pub async fn accept_direct(&self, thread: ThreadId) -> Result<TopicId, DeltaError> {
         self.on(async move |client| client.accept_direct(thread).await).await
     }
 
     /// Takes no more part in a direct thread, or turns a request down; the other device is not told. Its messages stay.
+    /// Refused with `unknown_thread`.
     pub async fn close_direct(&self, thread: ThreadId) -> Result<(), DeltaError> {
         self.on(async move |client| client.close_direct(thread).await).await
     }
 
     /// Publishes in a direct thread: `publish` does not reach it. Messages are read by the thread's topic as any other.
+    /// Refused with `unknown_thread`, or with `thread_state` as long as it is not open.
     pub async fn send_direct(&self, thread: ThreadId, content: Content) -> Result<OperationId, DeltaError> {
         self.on(async move |client| client.send_direct(thread, content.into()).await).await
     }
@@ -64,7 +69,7 @@ impl Delta {
         self.query(|reader| Ok(reader.direct_threads()?.into_iter().map(Into::into).collect())).await
     }
 
-    /// Asks a manager's device to be added to a space.
+    /// Asks a manager's device to be added to a space: by its contact. Refused with `contact` for another text.
     #[uniffi::method(default(text = None))]
     pub async fn request_join(
         &self,

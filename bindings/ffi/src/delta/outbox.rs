@@ -30,7 +30,8 @@ impl Delta {
     }
 
     /// Takes back an operation of this device: removed, when it never left; otherwise, if it is a message, deleted by a
-    /// further operation. Anything else is refused with the code `not_cancellable`.
+    /// further operation. Anything else is refused with the code `not_cancellable`; what somebody else wrote with
+    /// `not_own_operation`, what is not there with `unknown_operation`.
     pub async fn cancel(&self, topic: TopicId, operation: OperationId) -> Result<Cancelled, DeltaError> {
         self.on(async move |client| client.cancel(topic, operation).await).await.map(Into::into)
     }

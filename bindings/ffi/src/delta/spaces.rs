@@ -20,19 +20,21 @@ impl Delta {
         self.on(async move |client| client.create_space(about.into()).await).await.map(Into::into)
     }
 
-    /// Makes a room in a space and opens it.
+    /// Makes a room in a space and opens it. Refused with `not_a_space`, and with `not_allowed` for who does not manage it.
     pub async fn create_room(&self, space: LogId, about: RoomText) -> Result<Place, DeltaError> {
         self.on(async move |client| client.create_room(space, about.into()).await).await.map(Into::into)
     }
 
     /// Changes a space, its rooms or its members. What the space would not count is refused with the code
-    /// `not_allowed`, and nothing is signed.
+    /// `not_allowed`, and nothing is signed; the last manager's leaving with `last_manager`, and everything with
+    /// `update_required` where somebody used what this version does not know.
     pub async fn change_space(&self, space: LogId, action: SpaceAction) -> Result<OperationId, DeltaError> {
         self.on(async move |client| client.act(space, action.into()).await).await
     }
 
     /// Makes an invitation and gives its text, for a link or QR code. Whoever has it may claim it: hand it over as you
-    /// would a key. This device lets in who does, when it is online.
+    /// would a key. This device lets in who does, when it is online. Refused with `not_a_space` and
+    /// `not_allowed`.
     #[uniffi::method(default(expires = None, once = false))]
     pub async fn create_invitation(
         &self,
@@ -49,7 +51,7 @@ impl Delta {
     }
 
     /// Opens the space of an invitation and claims it. Whoever made it has to be online for the claim to be answered;
-    /// until then `members` does not name this device.
+    /// until then `members` does not name this device. Refused with `invitation` for another text.
     pub async fn accept_invitation(&self, invitation: String) -> Result<Place, DeltaError> {
         let invite = Invite::parse(invitation.trim());
         let invite = invite.map_err(|error| DeltaError::argument("invitation", error))?;

@@ -33,6 +33,7 @@ impl Delta {
 
     /// Removes a topic's conversation from this device, a space with its rooms: keys, messages, what was queued. Others
     /// keep what they have and hear nothing of it: leave a space first. Opened again from its ticket, it is read again.
+    /// Refused with `room_of_space` for a room, and with `own_topic_stays` for what the person's devices share.
     pub async fn wipe_topic(&self, topic: TopicId) -> Result<(), DeltaError> {
         self.on(async move |client| client.wipe_topic(topic).await).await
     }
@@ -40,7 +41,9 @@ impl Delta {
     /// Closes the object and removes everything: the device's key and the person's words from the keystore, then the
     /// database. Should it fail in the middle, call it again.
     pub async fn wipe(&self) -> Result<(), DeltaError> {
-        self.on(async |client| client.wipe().await).await
+        let wiped = self.on(async |client| client.wipe().await).await;
+        self.logged.end();
+        wiped
     }
 
     /// What a notification extension needs to open what pushes bring ([`decrypt_push`](crate::decrypt_push)): write it to
@@ -51,7 +54,8 @@ impl Delta {
     }
 
     /// Writes the database as it is now, with a person's words if they are passed, into a new file that the passphrase
-    /// opens. Device keys are not in it. Takes a second for the passphrase; an existing file is not written over.
+    /// opens. Device keys are not in it. Takes a second for the passphrase; an existing file is not written over:
+    /// refused with `io`.
     #[uniffi::method(default(words = None))]
     pub async fn export(
         &self,

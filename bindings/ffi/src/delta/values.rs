@@ -10,7 +10,8 @@ use crate::value::{Value, ValueKey};
 
 #[uniffi::export]
 impl Delta {
-    /// Sets the value of a key over whatever this device knows of it; returns once that is durable here.
+    /// Sets the value of a key over whatever this device knows of it; returns once that is durable here. Refused as
+    /// `publish` is.
     pub async fn put_value(
         &self,
         topic: TopicId,

@@ -820,6 +820,11 @@ RustBuffer uniffi_delta_ffi_fn_method_pairingrequest_code(uint64_t ptr, RustCall
 RustBuffer uniffi_delta_ffi_fn_method_pairingrequest_device(uint64_t ptr, RustCallStatus *_Nonnull out_status
 );
 #endif
+#ifndef UNIFFI_FFIDEF_UNIFFI_DELTA_FFI_FN_METHOD_PAIRINGREQUEST_REFUSE
+#define UNIFFI_FFIDEF_UNIFFI_DELTA_FFI_FN_METHOD_PAIRINGREQUEST_REFUSE
+uint64_t uniffi_delta_ffi_fn_method_pairingrequest_refuse(uint64_t ptr
+);
+#endif
 #ifndef UNIFFI_FFIDEF_UNIFFI_DELTA_FFI_FN_CLONE_KEYSNAPSHOT
 #define UNIFFI_FFIDEF_UNIFFI_DELTA_FFI_FN_CLONE_KEYSNAPSHOT
 uint64_t uniffi_delta_ffi_fn_clone_keysnapshot(uint64_t handle, RustCallStatus *_Nonnull out_status
@@ -1785,6 +1790,12 @@ uint16_t uniffi_delta_ffi_checksum_method_pairingrequest_code(void
 #ifndef UNIFFI_FFIDEF_UNIFFI_DELTA_FFI_CHECKSUM_METHOD_PAIRINGREQUEST_DEVICE
 #define UNIFFI_FFIDEF_UNIFFI_DELTA_FFI_CHECKSUM_METHOD_PAIRINGREQUEST_DEVICE
 uint16_t uniffi_delta_ffi_checksum_method_pairingrequest_device(void
+    
+);
+#endif
+#ifndef UNIFFI_FFIDEF_UNIFFI_DELTA_FFI_CHECKSUM_METHOD_PAIRINGREQUEST_REFUSE
+#define UNIFFI_FFIDEF_UNIFFI_DELTA_FFI_CHECKSUM_METHOD_PAIRINGREQUEST_REFUSE
+uint16_t uniffi_delta_ffi_checksum_method_pairingrequest_refuse(void
     
 );
 #endif

@@ -716,6 +716,10 @@ fileprivate struct FfiConverterDuration: FfiConverterRustBuffer {
  *
  * Calls may come from any thread, also at once. A call that is cancelled may or may not have happened; nothing is left
  * half done.
+ *
+ * A call names the codes that an app would act on. Any call can be refused with `closed` or `suspended`; any that names a
+ * topic, and is about what lies in it, with `unknown_topic`; any that writes with `disk_full` and the other codes of the
+ * device.
  */
 public protocol DeltaProtocol: AnyObject, Sendable {
     
@@ -736,6 +740,10 @@ public protocol DeltaProtocol: AnyObject, Sendable {
      *
      * Returns, for people, the nodes that were left out and why. With too few usable relays left, operations stay
      * queued and `status` says so.
+     *
+     * Refused with `sync_url`, `bad_server_key` or `plaintext` for the URL, with `directory` or `pool` for the relays, with
+     * `server_unreachable` where the server has to be asked and is not there, with `server_record` where what it says is
+     * not signed by that key, with `clock_skew`.
      */
     func initSync(relayHops: RelayHops, syncUrl: String) async throws  -> [String]
     
@@ -757,7 +765,8 @@ public protocol DeltaProtocol: AnyObject, Sendable {
     func nextWakeupAt() async throws  -> Date?
     
     /**
-     * Opens a topic from its ticket; again is harmless. It stays open across restarts.
+     * Opens a topic from its ticket; again is harmless. It stays open across restarts. Refused with `ticket` for another text,
+     * with `ticket_conflict` or `log_taken` where it contradicts what is open, with `too_many_topics`.
      */
     func openTopic(ticket: String) async throws  -> TopicId
     
@@ -765,6 +774,9 @@ public protocol DeltaProtocol: AnyObject, Sendable {
      * Signs and stores an operation and queues it for sending; returns once it is durable on this device. With a `key`
      * (1 to 64 bytes, chosen by the app) it happens once: repeated, also after the app was killed, it gives the
      * operation of the first call.
+     *
+     * Refused with `content` or `too_large`, with `read_only`, `may_not_write` or `cooldown`, with `topic_gone` or
+     * `topic_closed`, with `outbox_full`, with `idempotency_key`.
      */
     func publish(topic: TopicId, content: Content, key: Data?) async throws  -> OperationId
     
@@ -775,13 +787,14 @@ public protocol DeltaProtocol: AnyObject, Sendable {
     func renewed()  -> Bool
     
     /**
-     * Goes on after `suspend`.
+     * Goes on after `suspend`. Refused with `database_locked` while another process has the database open: it stays suspended
+     * then, and can be called again.
      */
     func resume() async throws 
     
     /**
      * A background fetch, also while suspended: reads every topic to its end and sends what is queued, and is back
-     * within `deadline` (from now) whatever the network does. Call `init_sync` before.
+     * within `deadline` (from now) whatever the network does. Call `init_sync` before: refused with `no_network` otherwise.
      */
     func runOnce(deadline: TimeInterval) async throws  -> RunSummary
     
@@ -793,7 +806,8 @@ public protocol DeltaProtocol: AnyObject, Sendable {
     
     /**
      * Sends a signal (presence, typing: 1 to 3840 bytes) to whoever listens to the topic now. Nobody stores it; at
-     * most one in five seconds leaves for a topic, the latest.
+     * most one in five seconds leaves for a topic, the latest. Refused with `signal` for another length, with `not_sent` where
+     * it has no route now: it is not kept.
      */
     func signal(topic: TopicId, bytes: Data) async throws 
     
@@ -826,7 +840,7 @@ public protocol DeltaProtocol: AnyObject, Sendable {
     
     /**
      * Asks to become a device of the person whose device shows this text. Refused with `certified` when this one is
-     * somebody's already.
+     * somebody's already, with `pairing` for another text.
      */
     func join(text: String) async throws  -> PairingGuest
     
@@ -843,17 +857,20 @@ public protocol DeltaProtocol: AnyObject, Sendable {
     
     /**
      * Revokes a device (an author) of this person, for good. Conversations change their keys: those that this device may move now,
-     * the others by their managers. Refused with `not_the_identity` where the person's words are on another device.
+     * the others by their managers. Refused with `not_the_identity` where the person's words are on another device,
+     * with `not_own_device` for somebody else's.
      */
     func revokeDevice(author: Author) async throws 
     
     /**
-     * Accepts a direct thread that another device asked for. Gives the topic it lives in: subscribe to it.
+     * Accepts a direct thread that another device asked for. Gives the topic it lives in: subscribe to it. Refused
+     * with `unknown_thread`, or with `thread_state` where nothing was asked, or it was answered before.
      */
     func acceptDirect(thread: ThreadId) async throws  -> TopicId
     
     /**
      * Takes no more part in a direct thread, or turns a request down; the other device is not told. Its messages stay.
+     * Refused with `unknown_thread`.
      */
     func closeDirect(thread: ThreadId) async throws 
     
@@ -875,28 +892,32 @@ public protocol DeltaProtocol: AnyObject, Sendable {
     func openInbox() async throws  -> TopicId
     
     /**
-     * Asks the device of a contact for a direct thread. It is open once that one accepts.
+     * Asks the device of a contact for a direct thread. It is open once that one accepts. Refused with `contact` for another
+     * text, with `not_reachable` for one's own.
      */
     func requestDirect(contact: String, text: String?) async throws  -> ThreadId
     
     /**
-     * The same of a device that shares a space with this one.
+     * The same of a device that shares a space with this one. Refused with `not_reachable` as long as it has not said there
+     * where it is written to.
      */
     func requestDirectOf(member: Author, text: String?) async throws  -> ThreadId
     
     /**
-     * Asks a manager's device to be added to a space.
+     * Asks a manager's device to be added to a space: by its contact. Refused with `contact` for another text.
      */
     func requestJoin(space: LogId, manager: String, text: String?) async throws  -> OperationId
     
     /**
      * Publishes in a direct thread: `publish` does not reach it. Messages are read by the thread's topic as any other.
+     * Refused with `unknown_thread`, or with `thread_state` as long as it is not open.
      */
     func sendDirect(thread: ThreadId, content: Content) async throws  -> OperationId
     
     /**
      * Takes back an operation of this device: removed, when it never left; otherwise, if it is a message, deleted by a
-     * further operation. Anything else is refused with the code `not_cancellable`.
+     * further operation. Anything else is refused with the code `not_cancellable`; what somebody else wrote with
+     * `not_own_operation`, what is not there with `unknown_operation`.
      */
     func cancel(topic: TopicId, operation: OperationId) async throws  -> Cancelled
     
@@ -984,7 +1005,7 @@ public protocol DeltaProtocol: AnyObject, Sendable {
     
     /**
      * Opens the space of an invitation and claims it. Whoever made it has to be online for the claim to be answered;
-     * until then `members` does not name this device.
+     * until then `members` does not name this device. Refused with `invitation` for another text.
      */
     func acceptInvitation(invitation: String) async throws  -> Place
     
@@ -995,18 +1016,20 @@ public protocol DeltaProtocol: AnyObject, Sendable {
     
     /**
      * Changes a space, its rooms or its members. What the space would not count is refused with the code
-     * `not_allowed`, and nothing is signed.
+     * `not_allowed`, and nothing is signed; the last manager's leaving with `last_manager`, and everything with
+     * `update_required` where somebody used what this version does not know.
      */
     func changeSpace(space: LogId, action: SpaceAction) async throws  -> OperationId
     
     /**
      * Makes an invitation and gives its text, for a link or QR code. Whoever has it may claim it: hand it over as you
-     * would a key. This device lets in who does, when it is online.
+     * would a key. This device lets in who does, when it is online. Refused with `not_a_space` and
+     * `not_allowed`.
      */
     func createInvitation(space: LogId, level: Level, expires: Date?, once: Bool) async throws  -> String
     
     /**
-     * Makes a room in a space and opens it.
+     * Makes a room in a space and opens it. Refused with `not_a_space`, and with `not_allowed` for who does not manage it.
      */
     func createRoom(space: LogId, about: RoomText) async throws  -> Place
     
@@ -1052,7 +1075,8 @@ public protocol DeltaProtocol: AnyObject, Sendable {
     
     /**
      * Writes the database as it is now, with a person's words if they are passed, into a new file that the passphrase
-     * opens. Device keys are not in it. Takes a second for the passphrase; an existing file is not written over.
+     * opens. Device keys are not in it. Takes a second for the passphrase; an existing file is not written over:
+     * refused with `io`.
      */
     func export(path: String, passphrase: String, words: String?) async throws 
     
@@ -1090,6 +1114,7 @@ public protocol DeltaProtocol: AnyObject, Sendable {
     /**
      * Removes a topic's conversation from this device, a space with its rooms: keys, messages, what was queued. Others
      * keep what they have and hear nothing of it: leave a space first. Opened again from its ticket, it is read again.
+     * Refused with `room_of_space` for a room, and with `own_topic_stays` for what the person's devices share.
      */
     func wipeTopic(topic: TopicId) async throws 
     
@@ -1099,7 +1124,8 @@ public protocol DeltaProtocol: AnyObject, Sendable {
     func deleteValue(topic: TopicId, at: ValueKey) async throws  -> OperationId
     
     /**
-     * Sets the value of a key over whatever this device knows of it; returns once that is durable here.
+     * Sets the value of a key over whatever this device knows of it; returns once that is durable here. Refused as
+     * `publish` is.
      */
     func putValue(topic: TopicId, at: ValueKey, value: Data) async throws  -> OperationId
     
@@ -1121,6 +1147,10 @@ public protocol DeltaProtocol: AnyObject, Sendable {
  *
  * Calls may come from any thread, also at once. A call that is cancelled may or may not have happened; nothing is left
  * half done.
+ *
+ * A call names the codes that an app would act on. Any call can be refused with `closed` or `suspended`; any that names a
+ * topic, and is about what lies in it, with `unknown_topic`; any that writes with `disk_full` and the other codes of the
+ * device.
  */
 open class Delta: DeltaProtocol, @unchecked Sendable {
     fileprivate let handle: UInt64
@@ -1176,7 +1206,7 @@ open class Delta: DeltaProtocol, @unchecked Sendable {
     /**
      * Reads an export into a new database, keeps the person's words in the keystore where the export has them, and
      * opens it. The device gets a key of its own: for everyone else it is another device. With a wrong passphrase, a
-     * damaged file, or a database at the path already, nothing is written.
+     * damaged file, or a database at the path already (`export_passphrase`, `export_damaged`, `io`), nothing is written.
      */
 public static func importFrom(export: String, passphrase: String, config: Config, keystore: Keystore, log: LogSink? = nil)async throws  -> Delta  {
     return
@@ -1196,6 +1226,10 @@ public static func importFrom(export: String, passphrase: String, config: Config
     /**
      * Opens (or makes) the database. The device's key comes from the keystore, where it is put on the first open.
      * Nothing is sent before `init_sync`.
+     *
+     * Refused with `database_locked` while another process or object has it open, with `database_sealed` where this is not
+     * the keystore it was made with, with `database_other_device` where it was made without one, with `keystore_denied`
+     * while the phone is locked, with `database_newer` or `database_corrupt`. Nothing is changed or made anew then.
      */
 public static func `open`(config: Config, keystore: Keystore, log: LogSink? = nil)async throws  -> Delta  {
     return
@@ -1252,6 +1286,10 @@ open func close()async throws   {
      *
      * Returns, for people, the nodes that were left out and why. With too few usable relays left, operations stay
      * queued and `status` says so.
+     *
+     * Refused with `sync_url`, `bad_server_key` or `plaintext` for the URL, with `directory` or `pool` for the relays, with
+     * `server_unreachable` where the server has to be asked and is not there, with `server_record` where what it says is
+     * not signed by that key, with `clock_skew`.
      */
 open func initSync(relayHops: RelayHops, syncUrl: String)async throws  -> [String]  {
     return
@@ -1322,7 +1360,8 @@ open func nextWakeupAt()async throws  -> Date?  {
 }
     
     /**
-     * Opens a topic from its ticket; again is harmless. It stays open across restarts.
+     * Opens a topic from its ticket; again is harmless. It stays open across restarts. Refused with `ticket` for another text,
+     * with `ticket_conflict` or `log_taken` where it contradicts what is open, with `too_many_topics`.
      */
 open func openTopic(ticket: String)async throws  -> TopicId  {
     return
@@ -1344,6 +1383,9 @@ open func openTopic(ticket: String)async throws  -> TopicId  {
      * Signs and stores an operation and queues it for sending; returns once it is durable on this device. With a `key`
      * (1 to 64 bytes, chosen by the app) it happens once: repeated, also after the app was killed, it gives the
      * operation of the first call.
+     *
+     * Refused with `content` or `too_large`, with `read_only`, `may_not_write` or `cooldown`, with `topic_gone` or
+     * `topic_closed`, with `outbox_full`, with `idempotency_key`.
      */
 open func publish(topic: TopicId, content: Content, key: Data? = nil)async throws  -> OperationId  {
     return
@@ -1375,7 +1417,8 @@ open func renewed() -> Bool  {
 }
     
     /**
-     * Goes on after `suspend`.
+     * Goes on after `suspend`. Refused with `database_locked` while another process has the database open: it stays suspended
+     * then, and can be called again.
      */
 open func resume()async throws   {
     return
@@ -1395,7 +1438,7 @@ open func resume()async throws   {
     
     /**
      * A background fetch, also while suspended: reads every topic to its end and sends what is queued, and is back
-     * within `deadline` (from now) whatever the network does. Call `init_sync` before.
+     * within `deadline` (from now) whatever the network does. Call `init_sync` before: refused with `no_network` otherwise.
      */
 open func runOnce(deadline: TimeInterval)async throws  -> RunSummary  {
     return
@@ -1435,7 +1478,8 @@ open func setReadKey(topic: TopicId, key: Data? = nil)async throws   {
     
     /**
      * Sends a signal (presence, typing: 1 to 3840 bytes) to whoever listens to the topic now. Nobody stores it; at
-     * most one in five seconds leaves for a topic, the latest.
+     * most one in five seconds leaves for a topic, the latest. Refused with `signal` for another length, with `not_sent` where
+     * it has no route now: it is not kept.
      */
 open func signal(topic: TopicId, bytes: Data)async throws   {
     return
@@ -1552,7 +1596,7 @@ open func identity()async throws  -> Identity  {
     
     /**
      * Asks to become a device of the person whose device shows this text. Refused with `certified` when this one is
-     * somebody's already.
+     * somebody's already, with `pairing` for another text.
      */
 open func join(text: String)async throws  -> PairingGuest  {
     return
@@ -1611,7 +1655,8 @@ open func pair()async throws  -> PairingHost  {
     
     /**
      * Revokes a device (an author) of this person, for good. Conversations change their keys: those that this device may move now,
-     * the others by their managers. Refused with `not_the_identity` where the person's words are on another device.
+     * the others by their managers. Refused with `not_the_identity` where the person's words are on another device,
+     * with `not_own_device` for somebody else's.
      */
 open func revokeDevice(author: Author)async throws   {
     return
@@ -1630,7 +1675,8 @@ open func revokeDevice(author: Author)async throws   {
 }
     
     /**
-     * Accepts a direct thread that another device asked for. Gives the topic it lives in: subscribe to it.
+     * Accepts a direct thread that another device asked for. Gives the topic it lives in: subscribe to it. Refused
+     * with `unknown_thread`, or with `thread_state` where nothing was asked, or it was answered before.
      */
 open func acceptDirect(thread: ThreadId)async throws  -> TopicId  {
     return
@@ -1650,6 +1696,7 @@ open func acceptDirect(thread: ThreadId)async throws  -> TopicId  {
     
     /**
      * Takes no more part in a direct thread, or turns a request down; the other device is not told. Its messages stay.
+     * Refused with `unknown_thread`.
      */
 open func closeDirect(thread: ThreadId)async throws   {
     return
@@ -1727,7 +1774,8 @@ open func openInbox()async throws  -> TopicId  {
 }
     
     /**
-     * Asks the device of a contact for a direct thread. It is open once that one accepts.
+     * Asks the device of a contact for a direct thread. It is open once that one accepts. Refused with `contact` for another
+     * text, with `not_reachable` for one's own.
      */
 open func requestDirect(contact: String, text: String? = nil)async throws  -> ThreadId  {
     return
@@ -1746,7 +1794,8 @@ open func requestDirect(contact: String, text: String? = nil)async throws  -> Th
 }
     
     /**
-     * The same of a device that shares a space with this one.
+     * The same of a device that shares a space with this one. Refused with `not_reachable` as long as it has not said there
+     * where it is written to.
      */
 open func requestDirectOf(member: Author, text: String? = nil)async throws  -> ThreadId  {
     return
@@ -1765,7 +1814,7 @@ open func requestDirectOf(member: Author, text: String? = nil)async throws  -> T
 }
     
     /**
-     * Asks a manager's device to be added to a space.
+     * Asks a manager's device to be added to a space: by its contact. Refused with `contact` for another text.
      */
 open func requestJoin(space: LogId, manager: String, text: String? = nil)async throws  -> OperationId  {
     return
@@ -1785,6 +1834,7 @@ open func requestJoin(space: LogId, manager: String, text: String? = nil)async t
     
     /**
      * Publishes in a direct thread: `publish` does not reach it. Messages are read by the thread's topic as any other.
+     * Refused with `unknown_thread`, or with `thread_state` as long as it is not open.
      */
 open func sendDirect(thread: ThreadId, content: Content)async throws  -> OperationId  {
     return
@@ -1804,7 +1854,8 @@ open func sendDirect(thread: ThreadId, content: Content)async throws  -> Operati
     
     /**
      * Takes back an operation of this device: removed, when it never left; otherwise, if it is a message, deleted by a
-     * further operation. Anything else is refused with the code `not_cancellable`.
+     * further operation. Anything else is refused with the code `not_cancellable`; what somebody else wrote with
+     * `not_own_operation`, what is not there with `unknown_operation`.
      */
 open func cancel(topic: TopicId, operation: OperationId)async throws  -> Cancelled  {
     return
@@ -2116,7 +2167,7 @@ open func unread(topic: TopicId)async throws  -> Unread  {
     
     /**
      * Opens the space of an invitation and claims it. Whoever made it has to be online for the claim to be answered;
-     * until then `members` does not name this device.
+     * until then `members` does not name this device. Refused with `invitation` for another text.
      */
 open func acceptInvitation(invitation: String)async throws  -> Place  {
     return
@@ -2155,7 +2206,8 @@ open func auditLog(space: LogId, limit: UInt32, before: AuditPlace? = nil)async 
     
     /**
      * Changes a space, its rooms or its members. What the space would not count is refused with the code
-     * `not_allowed`, and nothing is signed.
+     * `not_allowed`, and nothing is signed; the last manager's leaving with `last_manager`, and everything with
+     * `update_required` where somebody used what this version does not know.
      */
 open func changeSpace(space: LogId, action: SpaceAction)async throws  -> OperationId  {
     return
@@ -2175,7 +2227,8 @@ open func changeSpace(space: LogId, action: SpaceAction)async throws  -> Operati
     
     /**
      * Makes an invitation and gives its text, for a link or QR code. Whoever has it may claim it: hand it over as you
-     * would a key. This device lets in who does, when it is online.
+     * would a key. This device lets in who does, when it is online. Refused with `not_a_space` and
+     * `not_allowed`.
      */
 open func createInvitation(space: LogId, level: Level, expires: Date? = nil, once: Bool = false)async throws  -> String  {
     return
@@ -2194,7 +2247,7 @@ open func createInvitation(space: LogId, level: Level, expires: Date? = nil, onc
 }
     
     /**
-     * Makes a room in a space and opens it.
+     * Makes a room in a space and opens it. Refused with `not_a_space`, and with `not_allowed` for who does not manage it.
      */
 open func createRoom(space: LogId, about: RoomText)async throws  -> Place  {
     return
@@ -2366,7 +2419,8 @@ open func spaces()async throws  -> [Space]  {
     
     /**
      * Writes the database as it is now, with a person's words if they are passed, into a new file that the passphrase
-     * opens. Device keys are not in it. Takes a second for the passphrase; an existing file is not written over.
+     * opens. Device keys are not in it. Takes a second for the passphrase; an existing file is not written over:
+     * refused with `io`.
      */
 open func export(path: String, passphrase: String, words: String? = nil)async throws   {
     return
@@ -2488,6 +2542,7 @@ open func wipe()async throws   {
     /**
      * Removes a topic's conversation from this device, a space with its rooms: keys, messages, what was queued. Others
      * keep what they have and hear nothing of it: leave a space first. Opened again from its ticket, it is read again.
+     * Refused with `room_of_space` for a room, and with `own_topic_stays` for what the person's devices share.
      */
 open func wipeTopic(topic: TopicId)async throws   {
     return
@@ -2525,7 +2580,8 @@ open func deleteValue(topic: TopicId, at: ValueKey)async throws  -> OperationId 
 }
     
     /**
-     * Sets the value of a key over whatever this device knows of it; returns once that is durable here.
+     * Sets the value of a key over whatever this device knows of it; returns once that is durable here. Refused as
+     * `publish` is.
      */
 open func putValue(topic: TopicId, at: ValueKey, value: Data)async throws  -> OperationId  {
     return
@@ -2913,7 +2969,8 @@ open class KeySnapshot: KeySnapshotProtocol, @unchecked Sendable {
 
     
     /**
-     * Opens a snapshot. The keystore needs only the item `delta.push`, and is called on the caller's thread.
+     * Opens a snapshot. The keystore needs only the item `delta.push`, and is called on the caller's thread. Refused
+     * with `snapshot_not_one`, `snapshot_newer` or `snapshot_damaged`: show no content then.
      */
 public static func `open`(sealed: Data, keystore: Keystore)throws  -> KeySnapshot  {
     return try  FfiConverterTypeKeySnapshot_lift(try rustCallWithError(FfiConverterTypeDeltaError_lift) {
@@ -3291,7 +3348,8 @@ public func FfiConverterTypeKeystore_lower(_ value: Keystore) -> UInt64 {
 
 
 /**
- * Takes log lines. They never hold keys, texts or other content. Called from a thread of its own.
+ * Takes log lines. They never hold keys, texts or other content. Called from a thread of its own, until the last object of
+ * the process is closed.
  */
 public protocol LogSink: AnyObject, Sendable {
     
@@ -3307,7 +3365,8 @@ public protocol LogSink: AnyObject, Sendable {
     
 }
 /**
- * Takes log lines. They never hold keys, texts or other content. Called from a thread of its own.
+ * Takes log lines. They never hold keys, texts or other content. Called from a thread of its own, until the last object of
+ * the process is closed.
  */
 open class LogSinkImpl: LogSink, @unchecked Sendable {
     fileprivate let handle: UInt64
@@ -3906,7 +3965,7 @@ public protocol PairingRequestProtocol: AnyObject, Sendable {
     /**
      * Makes the device this person's and hands it the person's topics: the server has it when this returns. Given up, it goes
      * on; again is harmless. Fails with `pairing_expired` when the ten minutes were over first: the device may have become
-     * the person's all the same, so revoke it if it is not to.
+     * the person's all the same, so revoke it if it is not to. The same after `refuse`.
      */
     func accept() async throws 
     
@@ -3919,6 +3978,13 @@ public protocol PairingRequestProtocol: AnyObject, Sendable {
      * The key of the device that asks.
      */
     func device()  -> Author
+    
+    /**
+     * Says that the device is not to be this person's, so that it does not wait for the end of the ten minutes: for when the
+     * codes differ. The server has it when this returns. Given up, it goes on; again is harmless. Fails with
+     * `pairing_expired` when the ten minutes were over first, or the device was accepted before: revoke it then.
+     */
+    func refuse() async throws 
     
 }
 /**
@@ -3980,7 +4046,7 @@ open class PairingRequest: PairingRequestProtocol, @unchecked Sendable {
     /**
      * Makes the device this person's and hands it the person's topics: the server has it when this returns. Given up, it goes
      * on; again is harmless. Fails with `pairing_expired` when the ten minutes were over first: the device may have become
-     * the person's all the same, so revoke it if it is not to.
+     * the person's all the same, so revoke it if it is not to. The same after `refuse`.
      */
 open func accept()async throws   {
     return
@@ -4020,6 +4086,27 @@ open func device() -> Author  {
             self.uniffiCloneHandle(),uniffiCallStatus
     )
 })
+}
+    
+    /**
+     * Says that the device is not to be this person's, so that it does not wait for the end of the ten minutes: for when the
+     * codes differ. The server has it when this returns. Given up, it goes on; again is harmless. Fails with
+     * `pairing_expired` when the ten minutes were over first, or the device was accepted before: revoke it then.
+     */
+open func refuse()async throws   {
+    return
+        try  await uniffiRustCallAsync(
+            rustFutureFunc: {
+                uniffi_delta_ffi_fn_method_pairingrequest_refuse(
+                        self.uniffiCloneHandle()
+                )
+            },
+            pollFunc: ffi_delta_ffi_rust_future_poll_void,
+            completeFunc: ffi_delta_ffi_rust_future_complete_void,
+            freeFunc: ffi_delta_ffi_rust_future_free_void,
+            liftFunc: { $0 },
+            errorHandler: FfiConverterTypeDeltaError_lift
+        )
 }
     
 
@@ -12945,7 +13032,7 @@ public func identityAddress(identity: Identity) -> String  {
 }
 /**
  * Keeps a person's words in the keystore: a device whose key is made from now on is certified by them, one that exists
- * stays as it is. The keystore is called on the caller's thread.
+ * stays as it is. The keystore is called on the caller's thread. Refused with `mnemonic`: the reason names the word.
  */
 public func importMnemonic(keystore: Keystore, words: String)throws   {try rustCallWithError(FfiConverterTypeDeltaError_lift) {
         uniffiCallStatus in
@@ -12956,7 +13043,7 @@ public func importMnemonic(keystore: Keystore, words: String)throws   {try rustC
 }
 }
 /**
- * The identity that a person's words stand for.
+ * The identity that a person's words stand for. Refused with `mnemonic`.
  */
 public func mnemonicIdentity(words: String)throws  -> Identity  {
     return try  FfiConverterTypeIdentity_lift(try rustCallWithError(FfiConverterTypeDeltaError_lift) {
@@ -12992,6 +13079,7 @@ public func storedMnemonic(keystore: Keystore)throws  -> String?  {
 }
 /**
  * Builds the packet that carries one operation over these hops. v2 hops need a topic, v3 hops a write key.
+ * Refused with `onion`.
  */
 public func buildOnionPacket(hops: [OnionHop], target: OnionTarget, op: Data)throws  -> Data  {
     return try  FfiConverterData.lift(try rustCallWithError(FfiConverterTypeDeltaError_lift) {
@@ -13004,7 +13092,8 @@ public func buildOnionPacket(hops: [OnionHop], target: OnionTarget, op: Data)thr
 })
 }
 /**
- * Opens the outermost layer; the first byte tells the version. It keeps no replay set.
+ * Opens the outermost layer; the first byte tells the version. It keeps no replay set. Refused with
+ * `onion`.
  */
 public func peelOnionLayer(packet: Data, secret: OnionSecret)throws  -> OnionLayer  {
     return try  FfiConverterTypeOnionLayer_lift(try rustCallWithError(FfiConverterTypeDeltaError_lift) {
@@ -13017,8 +13106,8 @@ public func peelOnionLayer(packet: Data, secret: OnionSecret)throws  -> OnionLay
 }
 /**
  * Opens one pushed operation and checks its signature. Refused with `push_no_key` where the topic was opened, or moved
- * to new keys, after the snapshot was made, and with `push_needs_app` for invitations and messages between two devices:
- * show a notification without content then.
+ * to new keys, after the snapshot was made, with `push_needs_app` for invitations and messages between two devices, with
+ * `push_damaged`: show a notification without content then.
  */
 public func decryptPush(sealedOp: Data, keySnapshot: KeySnapshot)throws  -> Preview  {
     return try  FfiConverterTypePreview_lift(try rustCallWithError(FfiConverterTypeDeltaError_lift) {
@@ -13041,7 +13130,7 @@ public func generateTicket(`public`: Bool = false)throws  -> String  {
 })
 }
 /**
- * The same ticket without the right to write.
+ * The same ticket without the right to write. Refused with `ticket` for another text.
  */
 public func readOnlyTicket(ticket: String)throws  -> String  {
     return try  FfiConverterString.lift(try rustCallWithError(FfiConverterTypeDeltaError_lift) {
@@ -13084,10 +13173,10 @@ private let initializationResult: InitializationResult = {
     if (uniffi_delta_ffi_checksum_func_identity_address() != 43561) {
         return InitializationResult.apiChecksumMismatch
     }
-    if (uniffi_delta_ffi_checksum_func_import_mnemonic() != 6873) {
+    if (uniffi_delta_ffi_checksum_func_import_mnemonic() != 58352) {
         return InitializationResult.apiChecksumMismatch
     }
-    if (uniffi_delta_ffi_checksum_func_mnemonic_identity() != 7415) {
+    if (uniffi_delta_ffi_checksum_func_mnemonic_identity() != 42892) {
         return InitializationResult.apiChecksumMismatch
     }
     if (uniffi_delta_ffi_checksum_func_parse_address() != 44809) {
@@ -13096,19 +13185,19 @@ private let initializationResult: InitializationResult = {
     if (uniffi_delta_ffi_checksum_func_stored_mnemonic() != 52454) {
         return InitializationResult.apiChecksumMismatch
     }
-    if (uniffi_delta_ffi_checksum_func_build_onion_packet() != 15053) {
+    if (uniffi_delta_ffi_checksum_func_build_onion_packet() != 2411) {
         return InitializationResult.apiChecksumMismatch
     }
-    if (uniffi_delta_ffi_checksum_func_peel_onion_layer() != 52981) {
+    if (uniffi_delta_ffi_checksum_func_peel_onion_layer() != 15079) {
         return InitializationResult.apiChecksumMismatch
     }
-    if (uniffi_delta_ffi_checksum_func_decrypt_push() != 18080) {
+    if (uniffi_delta_ffi_checksum_func_decrypt_push() != 28850) {
         return InitializationResult.apiChecksumMismatch
     }
     if (uniffi_delta_ffi_checksum_func_generate_ticket() != 61726) {
         return InitializationResult.apiChecksumMismatch
     }
-    if (uniffi_delta_ffi_checksum_func_read_only_ticket() != 42967) {
+    if (uniffi_delta_ffi_checksum_func_read_only_ticket() != 61826) {
         return InitializationResult.apiChecksumMismatch
     }
     if (uniffi_delta_ffi_checksum_func_ticket_facts() != 1534) {
@@ -13120,7 +13209,7 @@ private let initializationResult: InitializationResult = {
     if (uniffi_delta_ffi_checksum_method_delta_close() != 16937) {
         return InitializationResult.apiChecksumMismatch
     }
-    if (uniffi_delta_ffi_checksum_method_delta_init_sync() != 47956) {
+    if (uniffi_delta_ffi_checksum_method_delta_init_sync() != 3491) {
         return InitializationResult.apiChecksumMismatch
     }
     if (uniffi_delta_ffi_checksum_method_delta_network_changed() != 24822) {
@@ -13132,25 +13221,25 @@ private let initializationResult: InitializationResult = {
     if (uniffi_delta_ffi_checksum_method_delta_next_wakeup_at() != 35856) {
         return InitializationResult.apiChecksumMismatch
     }
-    if (uniffi_delta_ffi_checksum_method_delta_open_topic() != 19155) {
+    if (uniffi_delta_ffi_checksum_method_delta_open_topic() != 17610) {
         return InitializationResult.apiChecksumMismatch
     }
-    if (uniffi_delta_ffi_checksum_method_delta_publish() != 64666) {
+    if (uniffi_delta_ffi_checksum_method_delta_publish() != 35155) {
         return InitializationResult.apiChecksumMismatch
     }
     if (uniffi_delta_ffi_checksum_method_delta_renewed() != 30268) {
         return InitializationResult.apiChecksumMismatch
     }
-    if (uniffi_delta_ffi_checksum_method_delta_resume() != 37876) {
+    if (uniffi_delta_ffi_checksum_method_delta_resume() != 8299) {
         return InitializationResult.apiChecksumMismatch
     }
-    if (uniffi_delta_ffi_checksum_method_delta_run_once() != 27578) {
+    if (uniffi_delta_ffi_checksum_method_delta_run_once() != 58407) {
         return InitializationResult.apiChecksumMismatch
     }
     if (uniffi_delta_ffi_checksum_method_delta_set_read_key() != 6872) {
         return InitializationResult.apiChecksumMismatch
     }
-    if (uniffi_delta_ffi_checksum_method_delta_signal() != 50303) {
+    if (uniffi_delta_ffi_checksum_method_delta_signal() != 3619) {
         return InitializationResult.apiChecksumMismatch
     }
     if (uniffi_delta_ffi_checksum_method_delta_status() != 59069) {
@@ -13168,7 +13257,7 @@ private let initializationResult: InitializationResult = {
     if (uniffi_delta_ffi_checksum_method_delta_identity() != 22184) {
         return InitializationResult.apiChecksumMismatch
     }
-    if (uniffi_delta_ffi_checksum_method_delta_join() != 26131) {
+    if (uniffi_delta_ffi_checksum_method_delta_join() != 33155) {
         return InitializationResult.apiChecksumMismatch
     }
     if (uniffi_delta_ffi_checksum_method_delta_own_devices() != 52149) {
@@ -13177,13 +13266,13 @@ private let initializationResult: InitializationResult = {
     if (uniffi_delta_ffi_checksum_method_delta_pair() != 9302) {
         return InitializationResult.apiChecksumMismatch
     }
-    if (uniffi_delta_ffi_checksum_method_delta_revoke_device() != 598) {
+    if (uniffi_delta_ffi_checksum_method_delta_revoke_device() != 37535) {
         return InitializationResult.apiChecksumMismatch
     }
-    if (uniffi_delta_ffi_checksum_method_delta_accept_direct() != 33316) {
+    if (uniffi_delta_ffi_checksum_method_delta_accept_direct() != 12348) {
         return InitializationResult.apiChecksumMismatch
     }
-    if (uniffi_delta_ffi_checksum_method_delta_close_direct() != 42777) {
+    if (uniffi_delta_ffi_checksum_method_delta_close_direct() != 28951) {
         return InitializationResult.apiChecksumMismatch
     }
     if (uniffi_delta_ffi_checksum_method_delta_contact() != 55875) {
@@ -13195,19 +13284,19 @@ private let initializationResult: InitializationResult = {
     if (uniffi_delta_ffi_checksum_method_delta_open_inbox() != 10234) {
         return InitializationResult.apiChecksumMismatch
     }
-    if (uniffi_delta_ffi_checksum_method_delta_request_direct() != 5842) {
+    if (uniffi_delta_ffi_checksum_method_delta_request_direct() != 62229) {
         return InitializationResult.apiChecksumMismatch
     }
-    if (uniffi_delta_ffi_checksum_method_delta_request_direct_of() != 24847) {
+    if (uniffi_delta_ffi_checksum_method_delta_request_direct_of() != 11805) {
         return InitializationResult.apiChecksumMismatch
     }
-    if (uniffi_delta_ffi_checksum_method_delta_request_join() != 34785) {
+    if (uniffi_delta_ffi_checksum_method_delta_request_join() != 60026) {
         return InitializationResult.apiChecksumMismatch
     }
-    if (uniffi_delta_ffi_checksum_method_delta_send_direct() != 54996) {
+    if (uniffi_delta_ffi_checksum_method_delta_send_direct() != 14025) {
         return InitializationResult.apiChecksumMismatch
     }
-    if (uniffi_delta_ffi_checksum_method_delta_cancel() != 34535) {
+    if (uniffi_delta_ffi_checksum_method_delta_cancel() != 1237) {
         return InitializationResult.apiChecksumMismatch
     }
     if (uniffi_delta_ffi_checksum_method_delta_outbox() != 60607) {
@@ -13255,19 +13344,19 @@ private let initializationResult: InitializationResult = {
     if (uniffi_delta_ffi_checksum_method_delta_unread() != 33417) {
         return InitializationResult.apiChecksumMismatch
     }
-    if (uniffi_delta_ffi_checksum_method_delta_accept_invitation() != 35503) {
+    if (uniffi_delta_ffi_checksum_method_delta_accept_invitation() != 45104) {
         return InitializationResult.apiChecksumMismatch
     }
     if (uniffi_delta_ffi_checksum_method_delta_audit_log() != 59488) {
         return InitializationResult.apiChecksumMismatch
     }
-    if (uniffi_delta_ffi_checksum_method_delta_change_space() != 46654) {
+    if (uniffi_delta_ffi_checksum_method_delta_change_space() != 33883) {
         return InitializationResult.apiChecksumMismatch
     }
-    if (uniffi_delta_ffi_checksum_method_delta_create_invitation() != 63993) {
+    if (uniffi_delta_ffi_checksum_method_delta_create_invitation() != 23276) {
         return InitializationResult.apiChecksumMismatch
     }
-    if (uniffi_delta_ffi_checksum_method_delta_create_room() != 50457) {
+    if (uniffi_delta_ffi_checksum_method_delta_create_room() != 30383) {
         return InitializationResult.apiChecksumMismatch
     }
     if (uniffi_delta_ffi_checksum_method_delta_create_space() != 23215) {
@@ -13294,7 +13383,7 @@ private let initializationResult: InitializationResult = {
     if (uniffi_delta_ffi_checksum_method_delta_spaces() != 57650) {
         return InitializationResult.apiChecksumMismatch
     }
-    if (uniffi_delta_ffi_checksum_method_delta_export() != 48713) {
+    if (uniffi_delta_ffi_checksum_method_delta_export() != 4142) {
         return InitializationResult.apiChecksumMismatch
     }
     if (uniffi_delta_ffi_checksum_method_delta_key_snapshot() != 22706) {
@@ -13312,13 +13401,13 @@ private let initializationResult: InitializationResult = {
     if (uniffi_delta_ffi_checksum_method_delta_wipe() != 57599) {
         return InitializationResult.apiChecksumMismatch
     }
-    if (uniffi_delta_ffi_checksum_method_delta_wipe_topic() != 51881) {
+    if (uniffi_delta_ffi_checksum_method_delta_wipe_topic() != 36769) {
         return InitializationResult.apiChecksumMismatch
     }
     if (uniffi_delta_ffi_checksum_method_delta_delete_value() != 8565) {
         return InitializationResult.apiChecksumMismatch
     }
-    if (uniffi_delta_ffi_checksum_method_delta_put_value() != 60881) {
+    if (uniffi_delta_ffi_checksum_method_delta_put_value() != 25825) {
         return InitializationResult.apiChecksumMismatch
     }
     if (uniffi_delta_ffi_checksum_method_delta_value() != 11669) {
@@ -13360,13 +13449,16 @@ private let initializationResult: InitializationResult = {
     if (uniffi_delta_ffi_checksum_method_pairinghost_text() != 15186) {
         return InitializationResult.apiChecksumMismatch
     }
-    if (uniffi_delta_ffi_checksum_method_pairingrequest_accept() != 59118) {
+    if (uniffi_delta_ffi_checksum_method_pairingrequest_accept() != 10637) {
         return InitializationResult.apiChecksumMismatch
     }
     if (uniffi_delta_ffi_checksum_method_pairingrequest_code() != 40090) {
         return InitializationResult.apiChecksumMismatch
     }
     if (uniffi_delta_ffi_checksum_method_pairingrequest_device() != 20547) {
+        return InitializationResult.apiChecksumMismatch
+    }
+    if (uniffi_delta_ffi_checksum_method_pairingrequest_refuse() != 45097) {
         return InitializationResult.apiChecksumMismatch
     }
     if (uniffi_delta_ffi_checksum_method_keysnapshot_taken_at() != 10712) {
@@ -13384,13 +13476,13 @@ private let initializationResult: InitializationResult = {
     if (uniffi_delta_ffi_checksum_method_subscription_topic() != 1566) {
         return InitializationResult.apiChecksumMismatch
     }
-    if (uniffi_delta_ffi_checksum_constructor_delta_import_from() != 30964) {
+    if (uniffi_delta_ffi_checksum_constructor_delta_import_from() != 31630) {
         return InitializationResult.apiChecksumMismatch
     }
-    if (uniffi_delta_ffi_checksum_constructor_delta_open() != 18935) {
+    if (uniffi_delta_ffi_checksum_constructor_delta_open() != 50923) {
         return InitializationResult.apiChecksumMismatch
     }
-    if (uniffi_delta_ffi_checksum_constructor_keysnapshot_open() != 55591) {
+    if (uniffi_delta_ffi_checksum_constructor_keysnapshot_open() != 30518) {
         return InitializationResult.apiChecksumMismatch
     }
 

@@ -73,12 +73,20 @@ private func paired(_ network: Network, _ folder: Folder) async throws {
     let new = try await folder.open("new", keystore: MemoryKeystore())
     for device in [old, new] { _ = try await device.initSync(network.hops(), to: network.syncUrl) }
     let topic = try await old.openTopic(generateTicket())
+    let unwanted = try await old.pair()
+    let turned = try await new.join(unwanted.text())
+    let asks = try await unwanted.asked()
+    try await asks.refuse()
+    try await asks.refuse()
+    try await refused(.state, "pairing_expired") { try await asks.accept() }
+    try await refused(.state, "pairing_refused") { try await turned.joined() }
     let host = try await old.pair()
     let guest = try await new.join(host.text())
     let request = try await host.asked()
     try equal(request.device(), new.author)
     try equal(request.code(), try await guest.code())
     try await request.accept()
+    try await refused(.state, "pairing_expired") { try await request.refuse() }
     let person = try mnemonicIdentity(words: words)
     try equal(try await guest.joined(), person)
     try equal(try await new.identity(), person)

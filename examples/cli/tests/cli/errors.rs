@@ -131,6 +131,19 @@ fn what_exists_is_not_written_over_and_that_is_said() {
 }
 
 #[test]
+fn a_database_of_another_device_is_said_to_be() {
+    let (device, other) = (Device::new(), Device::new());
+    let (db, keys) = (device.path("db"), device.path("keys"));
+    let send = ["send", "--no-wait", "--ticket", &device.ticket, "hello"];
+    assert_eq!(delta(&device.with(&send, &db), b"").code, 0);
+    other.fails(&send, &db, &["is of the device", "open it with its own key", "--db and --key"]);
+    let done = delta(&[&send[..], &["--db", &db, "--keys", &keys]].concat(), b"");
+    done.assert_failed("with a keystore");
+    assert!(done.err().contains("open it with its own key"), "{}", done.err());
+    assert_eq!(delta(&device.with(&["search", "hello", "--json"], &db), b"").json()["text"], "hello");
+}
+
+#[test]
 fn what_needs_a_keystore_says_so() {
     let device = Device::new();
     let db = device.path("db");

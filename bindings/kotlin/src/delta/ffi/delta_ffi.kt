@@ -960,6 +960,8 @@ internal object IntegrityCheckingUniffiLib {
     ): Int
     external fun uniffi_delta_ffi_checksum_method_pairingrequest_device(
     ): Int
+    external fun uniffi_delta_ffi_checksum_method_pairingrequest_refuse(
+    ): Int
     external fun uniffi_delta_ffi_checksum_method_keysnapshot_taken_at(
     ): Int
     external fun uniffi_delta_ffi_checksum_method_eventlistener_on_event(
@@ -1201,6 +1203,8 @@ internal object UniffiLib {
     ): RustBuffer.ByValue
     external fun uniffi_delta_ffi_fn_method_pairingrequest_device(`ptr`: Long,uniffi_out_err: UniffiRustCallStatus, 
     ): RustBuffer.ByValue
+    external fun uniffi_delta_ffi_fn_method_pairingrequest_refuse(`ptr`: Long,
+    ): Long
     external fun uniffi_delta_ffi_fn_clone_keysnapshot(`handle`: Long,uniffi_out_err: UniffiRustCallStatus, 
     ): Long
     external fun uniffi_delta_ffi_fn_free_keysnapshot(`handle`: Long,uniffi_out_err: UniffiRustCallStatus, 
@@ -1376,10 +1380,10 @@ private fun uniffiCheckApiChecksums(lib: IntegrityCheckingUniffiLib) {
     if ((lib.uniffi_delta_ffi_checksum_func_identity_address() and 0xFFFF) != 43561) {
         throw RuntimeException("UniFFI API checksum mismatch: try cleaning and rebuilding your project")
     }
-    if ((lib.uniffi_delta_ffi_checksum_func_import_mnemonic() and 0xFFFF) != 6873) {
+    if ((lib.uniffi_delta_ffi_checksum_func_import_mnemonic() and 0xFFFF) != 58352) {
         throw RuntimeException("UniFFI API checksum mismatch: try cleaning and rebuilding your project")
     }
-    if ((lib.uniffi_delta_ffi_checksum_func_mnemonic_identity() and 0xFFFF) != 7415) {
+    if ((lib.uniffi_delta_ffi_checksum_func_mnemonic_identity() and 0xFFFF) != 42892) {
         throw RuntimeException("UniFFI API checksum mismatch: try cleaning and rebuilding your project")
     }
     if ((lib.uniffi_delta_ffi_checksum_func_parse_address() and 0xFFFF) != 44809) {
@@ -1388,19 +1392,19 @@ private fun uniffiCheckApiChecksums(lib: IntegrityCheckingUniffiLib) {
     if ((lib.uniffi_delta_ffi_checksum_func_stored_mnemonic() and 0xFFFF) != 52454) {
         throw RuntimeException("UniFFI API checksum mismatch: try cleaning and rebuilding your project")
     }
-    if ((lib.uniffi_delta_ffi_checksum_func_build_onion_packet() and 0xFFFF) != 15053) {
+    if ((lib.uniffi_delta_ffi_checksum_func_build_onion_packet() and 0xFFFF) != 2411) {
         throw RuntimeException("UniFFI API checksum mismatch: try cleaning and rebuilding your project")
     }
-    if ((lib.uniffi_delta_ffi_checksum_func_peel_onion_layer() and 0xFFFF) != 52981) {
+    if ((lib.uniffi_delta_ffi_checksum_func_peel_onion_layer() and 0xFFFF) != 15079) {
         throw RuntimeException("UniFFI API checksum mismatch: try cleaning and rebuilding your project")
     }
-    if ((lib.uniffi_delta_ffi_checksum_func_decrypt_push() and 0xFFFF) != 18080) {
+    if ((lib.uniffi_delta_ffi_checksum_func_decrypt_push() and 0xFFFF) != 28850) {
         throw RuntimeException("UniFFI API checksum mismatch: try cleaning and rebuilding your project")
     }
     if ((lib.uniffi_delta_ffi_checksum_func_generate_ticket() and 0xFFFF) != 61726) {
         throw RuntimeException("UniFFI API checksum mismatch: try cleaning and rebuilding your project")
     }
-    if ((lib.uniffi_delta_ffi_checksum_func_read_only_ticket() and 0xFFFF) != 42967) {
+    if ((lib.uniffi_delta_ffi_checksum_func_read_only_ticket() and 0xFFFF) != 61826) {
         throw RuntimeException("UniFFI API checksum mismatch: try cleaning and rebuilding your project")
     }
     if ((lib.uniffi_delta_ffi_checksum_func_ticket_facts() and 0xFFFF) != 1534) {
@@ -1412,7 +1416,7 @@ private fun uniffiCheckApiChecksums(lib: IntegrityCheckingUniffiLib) {
     if ((lib.uniffi_delta_ffi_checksum_method_delta_close() and 0xFFFF) != 16937) {
         throw RuntimeException("UniFFI API checksum mismatch: try cleaning and rebuilding your project")
     }
-    if ((lib.uniffi_delta_ffi_checksum_method_delta_init_sync() and 0xFFFF) != 47956) {
+    if ((lib.uniffi_delta_ffi_checksum_method_delta_init_sync() and 0xFFFF) != 3491) {
         throw RuntimeException("UniFFI API checksum mismatch: try cleaning and rebuilding your project")
     }
     if ((lib.uniffi_delta_ffi_checksum_method_delta_network_changed() and 0xFFFF) != 24822) {
@@ -1424,25 +1428,25 @@ private fun uniffiCheckApiChecksums(lib: IntegrityCheckingUniffiLib) {
     if ((lib.uniffi_delta_ffi_checksum_method_delta_next_wakeup_at() and 0xFFFF) != 35856) {
         throw RuntimeException("UniFFI API checksum mismatch: try cleaning and rebuilding your project")
     }
-    if ((lib.uniffi_delta_ffi_checksum_method_delta_open_topic() and 0xFFFF) != 19155) {
+    if ((lib.uniffi_delta_ffi_checksum_method_delta_open_topic() and 0xFFFF) != 17610) {
         throw RuntimeException("UniFFI API checksum mismatch: try cleaning and rebuilding your project")
     }
-    if ((lib.uniffi_delta_ffi_checksum_method_delta_publish() and 0xFFFF) != 64666) {
+    if ((lib.uniffi_delta_ffi_checksum_method_delta_publish() and 0xFFFF) != 35155) {
         throw RuntimeException("UniFFI API checksum mismatch: try cleaning and rebuilding your project")
     }
     if ((lib.uniffi_delta_ffi_checksum_method_delta_renewed() and 0xFFFF) != 30268) {
         throw RuntimeException("UniFFI API checksum mismatch: try cleaning and rebuilding your project")
     }
-    if ((lib.uniffi_delta_ffi_checksum_method_delta_resume() and 0xFFFF) != 37876) {
+    if ((lib.uniffi_delta_ffi_checksum_method_delta_resume() and 0xFFFF) != 8299) {
         throw RuntimeException("UniFFI API checksum mismatch: try cleaning and rebuilding your project")
     }
-    if ((lib.uniffi_delta_ffi_checksum_method_delta_run_once() and 0xFFFF) != 27578) {
+    if ((lib.uniffi_delta_ffi_checksum_method_delta_run_once() and 0xFFFF) != 58407) {
         throw RuntimeException("UniFFI API checksum mismatch: try cleaning and rebuilding your project")
     }
     if ((lib.uniffi_delta_ffi_checksum_method_delta_set_read_key() and 0xFFFF) != 6872) {
         throw RuntimeException("UniFFI API checksum mismatch: try cleaning and rebuilding your project")
     }
-    if ((lib.uniffi_delta_ffi_checksum_method_delta_signal() and 0xFFFF) != 50303) {
+    if ((lib.uniffi_delta_ffi_checksum_method_delta_signal() and 0xFFFF) != 3619) {
         throw RuntimeException("UniFFI API checksum mismatch: try cleaning and rebuilding your project")
     }
     if ((lib.uniffi_delta_ffi_checksum_method_delta_status() and 0xFFFF) != 59069) {
@@ -1460,7 +1464,7 @@ private fun uniffiCheckApiChecksums(lib: IntegrityCheckingUniffiLib) {
     if ((lib.uniffi_delta_ffi_checksum_method_delta_identity() and 0xFFFF) != 22184) {
         throw RuntimeException("UniFFI API checksum mismatch: try cleaning and rebuilding your project")
     }
-    if ((lib.uniffi_delta_ffi_checksum_method_delta_join() and 0xFFFF) != 26131) {
+    if ((lib.uniffi_delta_ffi_checksum_method_delta_join() and 0xFFFF) != 33155) {
         throw RuntimeException("UniFFI API checksum mismatch: try cleaning and rebuilding your project")
     }
     if ((lib.uniffi_delta_ffi_checksum_method_delta_own_devices() and 0xFFFF) != 52149) {
@@ -1469,13 +1473,13 @@ private fun uniffiCheckApiChecksums(lib: IntegrityCheckingUniffiLib) {
     if ((lib.uniffi_delta_ffi_checksum_method_delta_pair() and 0xFFFF) != 9302) {
         throw RuntimeException("UniFFI API checksum mismatch: try cleaning and rebuilding your project")
     }
-    if ((lib.uniffi_delta_ffi_checksum_method_delta_revoke_device() and 0xFFFF) != 598) {
+    if ((lib.uniffi_delta_ffi_checksum_method_delta_revoke_device() and 0xFFFF) != 37535) {
         throw RuntimeException("UniFFI API checksum mismatch: try cleaning and rebuilding your project")
     }
-    if ((lib.uniffi_delta_ffi_checksum_method_delta_accept_direct() and 0xFFFF) != 33316) {
+    if ((lib.uniffi_delta_ffi_checksum_method_delta_accept_direct() and 0xFFFF) != 12348) {
         throw RuntimeException("UniFFI API checksum mismatch: try cleaning and rebuilding your project")
     }
-    if ((lib.uniffi_delta_ffi_checksum_method_delta_close_direct() and 0xFFFF) != 42777) {
+    if ((lib.uniffi_delta_ffi_checksum_method_delta_close_direct() and 0xFFFF) != 28951) {
         throw RuntimeException("UniFFI API checksum mismatch: try cleaning and rebuilding your project")
     }
     if ((lib.uniffi_delta_ffi_checksum_method_delta_contact() and 0xFFFF) != 55875) {
@@ -1487,19 +1491,19 @@ private fun uniffiCheckApiChecksums(lib: IntegrityCheckingUniffiLib) {
     if ((lib.uniffi_delta_ffi_checksum_method_delta_open_inbox() and 0xFFFF) != 10234) {
         throw RuntimeException("UniFFI API checksum mismatch: try cleaning and rebuilding your project")
     }
-    if ((lib.uniffi_delta_ffi_checksum_method_delta_request_direct() and 0xFFFF) != 5842) {
+    if ((lib.uniffi_delta_ffi_checksum_method_delta_request_direct() and 0xFFFF) != 62229) {
         throw RuntimeException("UniFFI API checksum mismatch: try cleaning and rebuilding your project")
     }
-    if ((lib.uniffi_delta_ffi_checksum_method_delta_request_direct_of() and 0xFFFF) != 24847) {
+    if ((lib.uniffi_delta_ffi_checksum_method_delta_request_direct_of() and 0xFFFF) != 11805) {
         throw RuntimeException("UniFFI API checksum mismatch: try cleaning and rebuilding your project")
     }
-    if ((lib.uniffi_delta_ffi_checksum_method_delta_request_join() and 0xFFFF) != 34785) {
+    if ((lib.uniffi_delta_ffi_checksum_method_delta_request_join() and 0xFFFF) != 60026) {
         throw RuntimeException("UniFFI API checksum mismatch: try cleaning and rebuilding your project")
     }
-    if ((lib.uniffi_delta_ffi_checksum_method_delta_send_direct() and 0xFFFF) != 54996) {
+    if ((lib.uniffi_delta_ffi_checksum_method_delta_send_direct() and 0xFFFF) != 14025) {
         throw RuntimeException("UniFFI API checksum mismatch: try cleaning and rebuilding your project")
     }
-    if ((lib.uniffi_delta_ffi_checksum_method_delta_cancel() and 0xFFFF) != 34535) {
+    if ((lib.uniffi_delta_ffi_checksum_method_delta_cancel() and 0xFFFF) != 1237) {
         throw RuntimeException("UniFFI API checksum mismatch: try cleaning and rebuilding your project")
     }
     if ((lib.uniffi_delta_ffi_checksum_method_delta_outbox() and 0xFFFF) != 60607) {
@@ -1547,19 +1551,19 @@ private fun uniffiCheckApiChecksums(lib: IntegrityCheckingUniffiLib) {
     if ((lib.uniffi_delta_ffi_checksum_method_delta_unread() and 0xFFFF) != 33417) {
         throw RuntimeException("UniFFI API checksum mismatch: try cleaning and rebuilding your project")
     }
-    if ((lib.uniffi_delta_ffi_checksum_method_delta_accept_invitation() and 0xFFFF) != 35503) {
+    if ((lib.uniffi_delta_ffi_checksum_method_delta_accept_invitation() and 0xFFFF) != 45104) {
         throw RuntimeException("UniFFI API checksum mismatch: try cleaning and rebuilding your project")
     }
     if ((lib.uniffi_delta_ffi_checksum_method_delta_audit_log() and 0xFFFF) != 59488) {
         throw RuntimeException("UniFFI API checksum mismatch: try cleaning and rebuilding your project")
     }
-    if ((lib.uniffi_delta_ffi_checksum_method_delta_change_space() and 0xFFFF) != 46654) {
+    if ((lib.uniffi_delta_ffi_checksum_method_delta_change_space() and 0xFFFF) != 33883) {
         throw RuntimeException("UniFFI API checksum mismatch: try cleaning and rebuilding your project")
     }
-    if ((lib.uniffi_delta_ffi_checksum_method_delta_create_invitation() and 0xFFFF) != 63993) {
+    if ((lib.uniffi_delta_ffi_checksum_method_delta_create_invitation() and 0xFFFF) != 23276) {
         throw RuntimeException("UniFFI API checksum mismatch: try cleaning and rebuilding your project")
     }
-    if ((lib.uniffi_delta_ffi_checksum_method_delta_create_room() and 0xFFFF) != 50457) {
+    if ((lib.uniffi_delta_ffi_checksum_method_delta_create_room() and 0xFFFF) != 30383) {
         throw RuntimeException("UniFFI API checksum mismatch: try cleaning and rebuilding your project")
     }
     if ((lib.uniffi_delta_ffi_checksum_method_delta_create_space() and 0xFFFF) != 23215) {
@@ -1586,7 +1590,7 @@ private fun uniffiCheckApiChecksums(lib: IntegrityCheckingUniffiLib) {
     if ((lib.uniffi_delta_ffi_checksum_method_delta_spaces() and 0xFFFF) != 57650) {
         throw RuntimeException("UniFFI API checksum mismatch: try cleaning and rebuilding your project")
     }
-    if ((lib.uniffi_delta_ffi_checksum_method_delta_export() and 0xFFFF) != 48713) {
+    if ((lib.uniffi_delta_ffi_checksum_method_delta_export() and 0xFFFF) != 4142) {
         throw RuntimeException("UniFFI API checksum mismatch: try cleaning and rebuilding your project")
     }
     if ((lib.uniffi_delta_ffi_checksum_method_delta_key_snapshot() and 0xFFFF) != 22706) {
@@ -1604,13 +1608,13 @@ private fun uniffiCheckApiChecksums(lib: IntegrityCheckingUniffiLib) {
     if ((lib.uniffi_delta_ffi_checksum_method_delta_wipe() and 0xFFFF) != 57599) {
         throw RuntimeException("UniFFI API checksum mismatch: try cleaning and rebuilding your project")
     }
-    if ((lib.uniffi_delta_ffi_checksum_method_delta_wipe_topic() and 0xFFFF) != 51881) {
+    if ((lib.uniffi_delta_ffi_checksum_method_delta_wipe_topic() and 0xFFFF) != 36769) {
         throw RuntimeException("UniFFI API checksum mismatch: try cleaning and rebuilding your project")
     }
     if ((lib.uniffi_delta_ffi_checksum_method_delta_delete_value() and 0xFFFF) != 8565) {
         throw RuntimeException("UniFFI API checksum mismatch: try cleaning and rebuilding your project")
     }
-    if ((lib.uniffi_delta_ffi_checksum_method_delta_put_value() and 0xFFFF) != 60881) {
+    if ((lib.uniffi_delta_ffi_checksum_method_delta_put_value() and 0xFFFF) != 25825) {
         throw RuntimeException("UniFFI API checksum mismatch: try cleaning and rebuilding your project")
     }
     if ((lib.uniffi_delta_ffi_checksum_method_delta_value() and 0xFFFF) != 11669) {
@@ -1652,13 +1656,16 @@ private fun uniffiCheckApiChecksums(lib: IntegrityCheckingUniffiLib) {
     if ((lib.uniffi_delta_ffi_checksum_method_pairinghost_text() and 0xFFFF) != 15186) {
         throw RuntimeException("UniFFI API checksum mismatch: try cleaning and rebuilding your project")
     }
-    if ((lib.uniffi_delta_ffi_checksum_method_pairingrequest_accept() and 0xFFFF) != 59118) {
+    if ((lib.uniffi_delta_ffi_checksum_method_pairingrequest_accept() and 0xFFFF) != 10637) {
         throw RuntimeException("UniFFI API checksum mismatch: try cleaning and rebuilding your project")
     }
     if ((lib.uniffi_delta_ffi_checksum_method_pairingrequest_code() and 0xFFFF) != 40090) {
         throw RuntimeException("UniFFI API checksum mismatch: try cleaning and rebuilding your project")
     }
     if ((lib.uniffi_delta_ffi_checksum_method_pairingrequest_device() and 0xFFFF) != 20547) {
+        throw RuntimeException("UniFFI API checksum mismatch: try cleaning and rebuilding your project")
+    }
+    if ((lib.uniffi_delta_ffi_checksum_method_pairingrequest_refuse() and 0xFFFF) != 45097) {
         throw RuntimeException("UniFFI API checksum mismatch: try cleaning and rebuilding your project")
     }
     if ((lib.uniffi_delta_ffi_checksum_method_keysnapshot_taken_at() and 0xFFFF) != 10712) {
@@ -1676,13 +1683,13 @@ private fun uniffiCheckApiChecksums(lib: IntegrityCheckingUniffiLib) {
     if ((lib.uniffi_delta_ffi_checksum_method_subscription_topic() and 0xFFFF) != 1566) {
         throw RuntimeException("UniFFI API checksum mismatch: try cleaning and rebuilding your project")
     }
-    if ((lib.uniffi_delta_ffi_checksum_constructor_delta_import_from() and 0xFFFF) != 30964) {
+    if ((lib.uniffi_delta_ffi_checksum_constructor_delta_import_from() and 0xFFFF) != 31630) {
         throw RuntimeException("UniFFI API checksum mismatch: try cleaning and rebuilding your project")
     }
-    if ((lib.uniffi_delta_ffi_checksum_constructor_delta_open() and 0xFFFF) != 18935) {
+    if ((lib.uniffi_delta_ffi_checksum_constructor_delta_open() and 0xFFFF) != 50923) {
         throw RuntimeException("UniFFI API checksum mismatch: try cleaning and rebuilding your project")
     }
-    if ((lib.uniffi_delta_ffi_checksum_constructor_keysnapshot_open() and 0xFFFF) != 55591) {
+    if ((lib.uniffi_delta_ffi_checksum_constructor_keysnapshot_open() and 0xFFFF) != 30518) {
         throw RuntimeException("UniFFI API checksum mismatch: try cleaning and rebuilding your project")
     }
 }
@@ -2321,6 +2328,10 @@ public object FfiConverterDuration: FfiConverterRustBuffer<java.time.Duration> {
  *
  * Calls may come from any thread, also at once. A call that is cancelled may or may not have happened; nothing is left
  * half done.
+ *
+ * A call names the codes that an app would act on. Any call can be refused with `closed` or `suspended`; any that names a
+ * topic, and is about what lies in it, with `unknown_topic`; any that writes with `disk_full` and the other codes of the
+ * device.
  */
 public interface DeltaInterface {
     
@@ -2341,6 +2352,10 @@ public interface DeltaInterface {
      *
      * Returns, for people, the nodes that were left out and why. With too few usable relays left, operations stay
      * queued and `status` says so.
+     *
+     * Refused with `sync_url`, `bad_server_key` or `plaintext` for the URL, with `directory` or `pool` for the relays, with
+     * `server_unreachable` where the server has to be asked and is not there, with `server_record` where what it says is
+     * not signed by that key, with `clock_skew`.
      */
     suspend fun `initSync`(`relayHops`: RelayHops, `syncUrl`: kotlin.String): List<kotlin.String>
     
@@ -2362,7 +2377,8 @@ public interface DeltaInterface {
     suspend fun `nextWakeupAt`(): java.time.Instant?
     
     /**
-     * Opens a topic from its ticket; again is harmless. It stays open across restarts.
+     * Opens a topic from its ticket; again is harmless. It stays open across restarts. Refused with `ticket` for another text,
+     * with `ticket_conflict` or `log_taken` where it contradicts what is open, with `too_many_topics`.
      */
     suspend fun `openTopic`(`ticket`: kotlin.String): TopicId
     
@@ -2370,6 +2386,9 @@ public interface DeltaInterface {
      * Signs and stores an operation and queues it for sending; returns once it is durable on this device. With a `key`
      * (1 to 64 bytes, chosen by the app) it happens once: repeated, also after the app was killed, it gives the
      * operation of the first call.
+     *
+     * Refused with `content` or `too_large`, with `read_only`, `may_not_write` or `cooldown`, with `topic_gone` or
+     * `topic_closed`, with `outbox_full`, with `idempotency_key`.
      */
     suspend fun `publish`(`topic`: TopicId, `content`: Content, `key`: kotlin.ByteArray? = null): OperationId
     
@@ -2380,13 +2399,14 @@ public interface DeltaInterface {
     fun `renewed`(): kotlin.Boolean
     
     /**
-     * Goes on after `suspend`.
+     * Goes on after `suspend`. Refused with `database_locked` while another process has the database open: it stays suspended
+     * then, and can be called again.
      */
     suspend fun `resume`()
     
     /**
      * A background fetch, also while suspended: reads every topic to its end and sends what is queued, and is back
-     * within `deadline` (from now) whatever the network does. Call `init_sync` before.
+     * within `deadline` (from now) whatever the network does. Call `init_sync` before: refused with `no_network` otherwise.
      */
     suspend fun `runOnce`(`deadline`: java.time.Duration): RunSummary
     
@@ -2398,7 +2418,8 @@ public interface DeltaInterface {
     
     /**
      * Sends a signal (presence, typing: 1 to 3840 bytes) to whoever listens to the topic now. Nobody stores it; at
-     * most one in five seconds leaves for a topic, the latest.
+     * most one in five seconds leaves for a topic, the latest. Refused with `signal` for another length, with `not_sent` where
+     * it has no route now: it is not kept.
      */
     suspend fun `signal`(`topic`: TopicId, `bytes`: kotlin.ByteArray)
     
@@ -2431,7 +2452,7 @@ public interface DeltaInterface {
     
     /**
      * Asks to become a device of the person whose device shows this text. Refused with `certified` when this one is
-     * somebody's already.
+     * somebody's already, with `pairing` for another text.
      */
     suspend fun `join`(`text`: kotlin.String): PairingGuest
     
@@ -2448,17 +2469,20 @@ public interface DeltaInterface {
     
     /**
      * Revokes a device (an author) of this person, for good. Conversations change their keys: those that this device may move now,
-     * the others by their managers. Refused with `not_the_identity` where the person's words are on another device.
+     * the others by their managers. Refused with `not_the_identity` where the person's words are on another device,
+     * with `not_own_device` for somebody else's.
      */
     suspend fun `revokeDevice`(`author`: Author)
     
     /**
-     * Accepts a direct thread that another device asked for. Gives the topic it lives in: subscribe to it.
+     * Accepts a direct thread that another device asked for. Gives the topic it lives in: subscribe to it. Refused
+     * with `unknown_thread`, or with `thread_state` where nothing was asked, or it was answered before.
      */
     suspend fun `acceptDirect`(`thread`: ThreadId): TopicId
     
     /**
      * Takes no more part in a direct thread, or turns a request down; the other device is not told. Its messages stay.
+     * Refused with `unknown_thread`.
      */
     suspend fun `closeDirect`(`thread`: ThreadId)
     
@@ -2480,28 +2504,32 @@ public interface DeltaInterface {
     suspend fun `openInbox`(): TopicId
     
     /**
-     * Asks the device of a contact for a direct thread. It is open once that one accepts.
+     * Asks the device of a contact for a direct thread. It is open once that one accepts. Refused with `contact` for another
+     * text, with `not_reachable` for one's own.
      */
     suspend fun `requestDirect`(`contact`: kotlin.String, `text`: kotlin.String? = null): ThreadId
     
     /**
-     * The same of a device that shares a space with this one.
+     * The same of a device that shares a space with this one. Refused with `not_reachable` as long as it has not said there
+     * where it is written to.
      */
     suspend fun `requestDirectOf`(`member`: Author, `text`: kotlin.String? = null): ThreadId
     
     /**
-     * Asks a manager's device to be added to a space.
+     * Asks a manager's device to be added to a space: by its contact. Refused with `contact` for another text.
      */
     suspend fun `requestJoin`(`space`: LogId, `manager`: kotlin.String, `text`: kotlin.String? = null): OperationId
     
     /**
      * Publishes in a direct thread: `publish` does not reach it. Messages are read by the thread's topic as any other.
+     * Refused with `unknown_thread`, or with `thread_state` as long as it is not open.
      */
     suspend fun `sendDirect`(`thread`: ThreadId, `content`: Content): OperationId
     
     /**
      * Takes back an operation of this device: removed, when it never left; otherwise, if it is a message, deleted by a
-     * further operation. Anything else is refused with the code `not_cancellable`.
+     * further operation. Anything else is refused with the code `not_cancellable`; what somebody else wrote with
+     * `not_own_operation`, what is not there with `unknown_operation`.
      */
     suspend fun `cancel`(`topic`: TopicId, `operation`: OperationId): Cancelled
     
@@ -2589,7 +2617,7 @@ public interface DeltaInterface {
     
     /**
      * Opens the space of an invitation and claims it. Whoever made it has to be online for the claim to be answered;
-     * until then `members` does not name this device.
+     * until then `members` does not name this device. Refused with `invitation` for another text.
      */
     suspend fun `acceptInvitation`(`invitation`: kotlin.String): Place
     
@@ -2600,18 +2628,20 @@ public interface DeltaInterface {
     
     /**
      * Changes a space, its rooms or its members. What the space would not count is refused with the code
-     * `not_allowed`, and nothing is signed.
+     * `not_allowed`, and nothing is signed; the last manager's leaving with `last_manager`, and everything with
+     * `update_required` where somebody used what this version does not know.
      */
     suspend fun `changeSpace`(`space`: LogId, `action`: SpaceAction): OperationId
     
     /**
      * Makes an invitation and gives its text, for a link or QR code. Whoever has it may claim it: hand it over as you
-     * would a key. This device lets in who does, when it is online.
+     * would a key. This device lets in who does, when it is online. Refused with `not_a_space` and
+     * `not_allowed`.
      */
     suspend fun `createInvitation`(`space`: LogId, `level`: Level, `expires`: java.time.Instant? = null, `once`: kotlin.Boolean = false): kotlin.String
     
     /**
-     * Makes a room in a space and opens it.
+     * Makes a room in a space and opens it. Refused with `not_a_space`, and with `not_allowed` for who does not manage it.
      */
     suspend fun `createRoom`(`space`: LogId, `about`: RoomText): Place
     
@@ -2657,7 +2687,8 @@ public interface DeltaInterface {
     
     /**
      * Writes the database as it is now, with a person's words if they are passed, into a new file that the passphrase
-     * opens. Device keys are not in it. Takes a second for the passphrase; an existing file is not written over.
+     * opens. Device keys are not in it. Takes a second for the passphrase; an existing file is not written over:
+     * refused with `io`.
      */
     suspend fun `export`(`path`: kotlin.String, `passphrase`: kotlin.String, `words`: kotlin.String? = null)
     
@@ -2695,6 +2726,7 @@ public interface DeltaInterface {
     /**
      * Removes a topic's conversation from this device, a space with its rooms: keys, messages, what was queued. Others
      * keep what they have and hear nothing of it: leave a space first. Opened again from its ticket, it is read again.
+     * Refused with `room_of_space` for a room, and with `own_topic_stays` for what the person's devices share.
      */
     suspend fun `wipeTopic`(`topic`: TopicId)
     
@@ -2704,7 +2736,8 @@ public interface DeltaInterface {
     suspend fun `deleteValue`(`topic`: TopicId, `at`: ValueKey): OperationId
     
     /**
-     * Sets the value of a key over whatever this device knows of it; returns once that is durable here.
+     * Sets the value of a key over whatever this device knows of it; returns once that is durable here. Refused as
+     * `publish` is.
      */
     suspend fun `putValue`(`topic`: TopicId, `at`: ValueKey, `value`: kotlin.ByteArray): OperationId
     
@@ -2728,6 +2761,10 @@ public interface DeltaInterface {
  *
  * Calls may come from any thread, also at once. A call that is cancelled may or may not have happened; nothing is left
  * half done.
+ *
+ * A call names the codes that an app would act on. Any call can be refused with `closed` or `suspended`; any that names a
+ * topic, and is about what lies in it, with `unknown_topic`; any that writes with `disk_full` and the other codes of the
+ * device.
  */
 open class Delta: Disposable, AutoCloseable, DeltaInterface
 {
@@ -2879,6 +2916,10 @@ open class Delta: Disposable, AutoCloseable, DeltaInterface
      *
      * Returns, for people, the nodes that were left out and why. With too few usable relays left, operations stay
      * queued and `status` says so.
+     *
+     * Refused with `sync_url`, `bad_server_key` or `plaintext` for the URL, with `directory` or `pool` for the relays, with
+     * `server_unreachable` where the server has to be asked and is not there, with `server_record` where what it says is
+     * not signed by that key, with `clock_skew`.
      */
     @Throws(DeltaException::class)
     @Suppress("ASSIGNED_BUT_NEVER_ACCESSED_VARIABLE")
@@ -2970,7 +3011,8 @@ open class Delta: Disposable, AutoCloseable, DeltaInterface
 
     
     /**
-     * Opens a topic from its ticket; again is harmless. It stays open across restarts.
+     * Opens a topic from its ticket; again is harmless. It stays open across restarts. Refused with `ticket` for another text,
+     * with `ticket_conflict` or `log_taken` where it contradicts what is open, with `too_many_topics`.
      */
     @Throws(DeltaException::class)
     @Suppress("ASSIGNED_BUT_NEVER_ACCESSED_VARIABLE")
@@ -2998,6 +3040,9 @@ open class Delta: Disposable, AutoCloseable, DeltaInterface
      * Signs and stores an operation and queues it for sending; returns once it is durable on this device. With a `key`
      * (1 to 64 bytes, chosen by the app) it happens once: repeated, also after the app was killed, it gives the
      * operation of the first call.
+     *
+     * Refused with `content` or `too_large`, with `read_only`, `may_not_write` or `cooldown`, with `topic_gone` or
+     * `topic_closed`, with `outbox_full`, with `idempotency_key`.
      */
     @Throws(DeltaException::class)
     @Suppress("ASSIGNED_BUT_NEVER_ACCESSED_VARIABLE")
@@ -3041,7 +3086,8 @@ open class Delta: Disposable, AutoCloseable, DeltaInterface
 
     
     /**
-     * Goes on after `suspend`.
+     * Goes on after `suspend`. Refused with `database_locked` while another process has the database open: it stays suspended
+     * then, and can be called again.
      */
     @Throws(DeltaException::class)
     @Suppress("ASSIGNED_BUT_NEVER_ACCESSED_VARIABLE")
@@ -3067,7 +3113,7 @@ open class Delta: Disposable, AutoCloseable, DeltaInterface
     
     /**
      * A background fetch, also while suspended: reads every topic to its end and sends what is queued, and is back
-     * within `deadline` (from now) whatever the network does. Call `init_sync` before.
+     * within `deadline` (from now) whatever the network does. Call `init_sync` before: refused with `no_network` otherwise.
      */
     @Throws(DeltaException::class)
     @Suppress("ASSIGNED_BUT_NEVER_ACCESSED_VARIABLE")
@@ -3121,7 +3167,8 @@ open class Delta: Disposable, AutoCloseable, DeltaInterface
     
     /**
      * Sends a signal (presence, typing: 1 to 3840 bytes) to whoever listens to the topic now. Nobody stores it; at
-     * most one in five seconds leaves for a topic, the latest.
+     * most one in five seconds leaves for a topic, the latest. Refused with `signal` for another length, with `not_sent` where
+     * it has no route now: it is not kept.
      */
     @Throws(DeltaException::class)
     @Suppress("ASSIGNED_BUT_NEVER_ACCESSED_VARIABLE")
@@ -3275,7 +3322,7 @@ open class Delta: Disposable, AutoCloseable, DeltaInterface
     
     /**
      * Asks to become a device of the person whose device shows this text. Refused with `certified` when this one is
-     * somebody's already.
+     * somebody's already, with `pairing` for another text.
      */
     @Throws(DeltaException::class)
     @Suppress("ASSIGNED_BUT_NEVER_ACCESSED_VARIABLE")
@@ -3350,7 +3397,8 @@ open class Delta: Disposable, AutoCloseable, DeltaInterface
     
     /**
      * Revokes a device (an author) of this person, for good. Conversations change their keys: those that this device may move now,
-     * the others by their managers. Refused with `not_the_identity` where the person's words are on another device.
+     * the others by their managers. Refused with `not_the_identity` where the person's words are on another device,
+     * with `not_own_device` for somebody else's.
      */
     @Throws(DeltaException::class)
     @Suppress("ASSIGNED_BUT_NEVER_ACCESSED_VARIABLE")
@@ -3376,7 +3424,8 @@ open class Delta: Disposable, AutoCloseable, DeltaInterface
 
     
     /**
-     * Accepts a direct thread that another device asked for. Gives the topic it lives in: subscribe to it.
+     * Accepts a direct thread that another device asked for. Gives the topic it lives in: subscribe to it. Refused
+     * with `unknown_thread`, or with `thread_state` where nothing was asked, or it was answered before.
      */
     @Throws(DeltaException::class)
     @Suppress("ASSIGNED_BUT_NEVER_ACCESSED_VARIABLE")
@@ -3402,6 +3451,7 @@ open class Delta: Disposable, AutoCloseable, DeltaInterface
     
     /**
      * Takes no more part in a direct thread, or turns a request down; the other device is not told. Its messages stay.
+     * Refused with `unknown_thread`.
      */
     @Throws(DeltaException::class)
     @Suppress("ASSIGNED_BUT_NEVER_ACCESSED_VARIABLE")
@@ -3501,7 +3551,8 @@ open class Delta: Disposable, AutoCloseable, DeltaInterface
 
     
     /**
-     * Asks the device of a contact for a direct thread. It is open once that one accepts.
+     * Asks the device of a contact for a direct thread. It is open once that one accepts. Refused with `contact` for another
+     * text, with `not_reachable` for one's own.
      */
     @Throws(DeltaException::class)
     @Suppress("ASSIGNED_BUT_NEVER_ACCESSED_VARIABLE")
@@ -3527,7 +3578,8 @@ open class Delta: Disposable, AutoCloseable, DeltaInterface
 
     
     /**
-     * The same of a device that shares a space with this one.
+     * The same of a device that shares a space with this one. Refused with `not_reachable` as long as it has not said there
+     * where it is written to.
      */
     @Throws(DeltaException::class)
     @Suppress("ASSIGNED_BUT_NEVER_ACCESSED_VARIABLE")
@@ -3553,7 +3605,7 @@ open class Delta: Disposable, AutoCloseable, DeltaInterface
 
     
     /**
-     * Asks a manager's device to be added to a space.
+     * Asks a manager's device to be added to a space: by its contact. Refused with `contact` for another text.
      */
     @Throws(DeltaException::class)
     @Suppress("ASSIGNED_BUT_NEVER_ACCESSED_VARIABLE")
@@ -3581,6 +3633,7 @@ open class Delta: Disposable, AutoCloseable, DeltaInterface
     
     /**
      * Publishes in a direct thread: `publish` does not reach it. Messages are read by the thread's topic as any other.
+     * Refused with `unknown_thread`, or with `thread_state` as long as it is not open.
      */
     @Throws(DeltaException::class)
     @Suppress("ASSIGNED_BUT_NEVER_ACCESSED_VARIABLE")
@@ -3607,7 +3660,8 @@ open class Delta: Disposable, AutoCloseable, DeltaInterface
     
     /**
      * Takes back an operation of this device: removed, when it never left; otherwise, if it is a message, deleted by a
-     * further operation. Anything else is refused with the code `not_cancellable`.
+     * further operation. Anything else is refused with the code `not_cancellable`; what somebody else wrote with
+     * `not_own_operation`, what is not there with `unknown_operation`.
      */
     @Throws(DeltaException::class)
     @Suppress("ASSIGNED_BUT_NEVER_ACCESSED_VARIABLE")
@@ -4037,7 +4091,7 @@ open class Delta: Disposable, AutoCloseable, DeltaInterface
     
     /**
      * Opens the space of an invitation and claims it. Whoever made it has to be online for the claim to be answered;
-     * until then `members` does not name this device.
+     * until then `members` does not name this device. Refused with `invitation` for another text.
      */
     @Throws(DeltaException::class)
     @Suppress("ASSIGNED_BUT_NEVER_ACCESSED_VARIABLE")
@@ -4090,7 +4144,8 @@ open class Delta: Disposable, AutoCloseable, DeltaInterface
     
     /**
      * Changes a space, its rooms or its members. What the space would not count is refused with the code
-     * `not_allowed`, and nothing is signed.
+     * `not_allowed`, and nothing is signed; the last manager's leaving with `last_manager`, and everything with
+     * `update_required` where somebody used what this version does not know.
      */
     @Throws(DeltaException::class)
     @Suppress("ASSIGNED_BUT_NEVER_ACCESSED_VARIABLE")
@@ -4117,7 +4172,8 @@ open class Delta: Disposable, AutoCloseable, DeltaInterface
     
     /**
      * Makes an invitation and gives its text, for a link or QR code. Whoever has it may claim it: hand it over as you
-     * would a key. This device lets in who does, when it is online.
+     * would a key. This device lets in who does, when it is online. Refused with `not_a_space` and
+     * `not_allowed`.
      */
     @Throws(DeltaException::class)
     @Suppress("ASSIGNED_BUT_NEVER_ACCESSED_VARIABLE")
@@ -4145,7 +4201,7 @@ open class Delta: Disposable, AutoCloseable, DeltaInterface
 
     
     /**
-     * Makes a room in a space and opens it.
+     * Makes a room in a space and opens it. Refused with `not_a_space`, and with `not_allowed` for who does not manage it.
      */
     @Throws(DeltaException::class)
     @Suppress("ASSIGNED_BUT_NEVER_ACCESSED_VARIABLE")
@@ -4373,7 +4429,8 @@ open class Delta: Disposable, AutoCloseable, DeltaInterface
     
     /**
      * Writes the database as it is now, with a person's words if they are passed, into a new file that the passphrase
-     * opens. Device keys are not in it. Takes a second for the passphrase; an existing file is not written over.
+     * opens. Device keys are not in it. Takes a second for the passphrase; an existing file is not written over:
+     * refused with `io`.
      */
     @Throws(DeltaException::class)
     @Suppress("ASSIGNED_BUT_NEVER_ACCESSED_VARIABLE")
@@ -4532,6 +4589,7 @@ open class Delta: Disposable, AutoCloseable, DeltaInterface
     /**
      * Removes a topic's conversation from this device, a space with its rooms: keys, messages, what was queued. Others
      * keep what they have and hear nothing of it: leave a space first. Opened again from its ticket, it is read again.
+     * Refused with `room_of_space` for a room, and with `own_topic_stays` for what the person's devices share.
      */
     @Throws(DeltaException::class)
     @Suppress("ASSIGNED_BUT_NEVER_ACCESSED_VARIABLE")
@@ -4583,7 +4641,8 @@ open class Delta: Disposable, AutoCloseable, DeltaInterface
 
     
     /**
-     * Sets the value of a key over whatever this device knows of it; returns once that is durable here.
+     * Sets the value of a key over whatever this device knows of it; returns once that is durable here. Refused as
+     * `publish` is.
      */
     @Throws(DeltaException::class)
     @Suppress("ASSIGNED_BUT_NEVER_ACCESSED_VARIABLE")
@@ -4675,7 +4734,7 @@ open class Delta: Disposable, AutoCloseable, DeltaInterface
     /**
      * Reads an export into a new database, keeps the person's words in the keystore where the export has them, and
      * opens it. The device gets a key of its own: for everyone else it is another device. With a wrong passphrase, a
-     * damaged file, or a database at the path already, nothing is written.
+     * damaged file, or a database at the path already (`export_passphrase`, `export_damaged`, `io`), nothing is written.
      */
     @Throws(DeltaException::class)
     @Suppress("ASSIGNED_BUT_NEVER_ACCESSED_VARIABLE")
@@ -4701,6 +4760,10 @@ open class Delta: Disposable, AutoCloseable, DeltaInterface
     /**
      * Opens (or makes) the database. The device's key comes from the keystore, where it is put on the first open.
      * Nothing is sent before `init_sync`.
+     *
+     * Refused with `database_locked` while another process or object has it open, with `database_sealed` where this is not
+     * the keystore it was made with, with `database_other_device` where it was made without one, with `keystore_denied`
+     * while the phone is locked, with `database_newer` or `database_corrupt`. Nothing is changed or made anew then.
      */
     @Throws(DeltaException::class)
     @Suppress("ASSIGNED_BUT_NEVER_ACCESSED_VARIABLE")
@@ -5320,7 +5383,8 @@ open class KeySnapshot: Disposable, AutoCloseable, KeySnapshotInterface
     companion object {
         
     /**
-     * Opens a snapshot. The keystore needs only the item `delta.push`, and is called on the caller's thread.
+     * Opens a snapshot. The keystore needs only the item `delta.push`, and is called on the caller's thread. Refused
+     * with `snapshot_not_one`, `snapshot_newer` or `snapshot_damaged`: show no content then.
      */
     @Throws(DeltaException::class) fun `open`(`sealed`: kotlin.ByteArray, `keystore`: Keystore): KeySnapshot {
             return FfiConverterTypeKeySnapshot.lift(
@@ -5875,7 +5939,8 @@ public object FfiConverterTypeKeystore: FfiConverter<Keystore, Long> {
 
 
 /**
- * Takes log lines. They never hold keys, texts or other content. Called from a thread of its own.
+ * Takes log lines. They never hold keys, texts or other content. Called from a thread of its own, until the last object of
+ * the process is closed.
  */
 public interface LogSink {
     
@@ -5893,7 +5958,8 @@ public interface LogSink {
 }
 
 /**
- * Takes log lines. They never hold keys, texts or other content. Called from a thread of its own.
+ * Takes log lines. They never hold keys, texts or other content. Called from a thread of its own, until the last object of
+ * the process is closed.
  */
 open class LogSinkImpl: Disposable, AutoCloseable, LogSink
 {
@@ -6900,7 +6966,7 @@ public interface PairingRequestInterface {
     /**
      * Makes the device this person's and hands it the person's topics: the server has it when this returns. Given up, it goes
      * on; again is harmless. Fails with `pairing_expired` when the ten minutes were over first: the device may have become
-     * the person's all the same, so revoke it if it is not to.
+     * the person's all the same, so revoke it if it is not to. The same after `refuse`.
      */
     suspend fun `accept`()
     
@@ -6913,6 +6979,13 @@ public interface PairingRequestInterface {
      * The key of the device that asks.
      */
     fun `device`(): Author
+    
+    /**
+     * Says that the device is not to be this person's, so that it does not wait for the end of the ten minutes: for when the
+     * codes differ. The server has it when this returns. Given up, it goes on; again is harmless. Fails with
+     * `pairing_expired` when the ten minutes were over first, or the device was accepted before: revoke it then.
+     */
+    suspend fun `refuse`()
     
     companion object
 }
@@ -7025,7 +7098,7 @@ open class PairingRequest: Disposable, AutoCloseable, PairingRequestInterface
     /**
      * Makes the device this person's and hands it the person's topics: the server has it when this returns. Given up, it goes
      * on; again is harmless. Fails with `pairing_expired` when the ten minutes were over first: the device may have become
-     * the person's all the same, so revoke it if it is not to.
+     * the person's all the same, so revoke it if it is not to. The same after `refuse`.
      */
     @Throws(DeltaException::class)
     @Suppress("ASSIGNED_BUT_NEVER_ACCESSED_VARIABLE")
@@ -7079,6 +7152,33 @@ open class PairingRequest: Disposable, AutoCloseable, PairingRequestInterface
     )
     }
     
+
+    
+    /**
+     * Says that the device is not to be this person's, so that it does not wait for the end of the ten minutes: for when the
+     * codes differ. The server has it when this returns. Given up, it goes on; again is harmless. Fails with
+     * `pairing_expired` when the ten minutes were over first, or the device was accepted before: revoke it then.
+     */
+    @Throws(DeltaException::class)
+    @Suppress("ASSIGNED_BUT_NEVER_ACCESSED_VARIABLE")
+    override suspend fun `refuse`() {
+        return uniffiRustCallAsync(
+        callWithHandle { uniffiHandle ->
+            UniffiLib.uniffi_delta_ffi_fn_method_pairingrequest_refuse(
+                uniffiHandle,
+                
+            )
+        },
+        { future, callback, continuation -> UniffiLib.ffi_delta_ffi_rust_future_poll_void(future, callback, continuation) },
+        { future, continuation -> UniffiLib.ffi_delta_ffi_rust_future_complete_void(future, continuation) },
+        { future -> UniffiLib.ffi_delta_ffi_rust_future_free_void(future) },
+        // lift function
+        { },
+        
+        // Error FFI converter
+        DeltaException.ErrorHandler,
+    )
+    }
 
     
 
@@ -15860,7 +15960,7 @@ public object FfiConverterTypeTopicId: FfiConverter<TopicId, RustBuffer.ByValue>
 
         /**
          * Keeps a person's words in the keystore: a device whose key is made from now on is certified by them, one that exists
-         * stays as it is. The keystore is called on the caller's thread.
+         * stays as it is. The keystore is called on the caller's thread. Refused with `mnemonic`: the reason names the word.
          */
     @Throws(DeltaException::class) fun `importMnemonic`(`keystore`: Keystore, `words`: kotlin.String)
         = 
@@ -15875,7 +15975,7 @@ public object FfiConverterTypeTopicId: FfiConverter<TopicId, RustBuffer.ByValue>
     
 
         /**
-         * The identity that a person's words stand for.
+         * The identity that a person's words stand for. Refused with `mnemonic`.
          */
     @Throws(DeltaException::class) fun `mnemonicIdentity`(`words`: kotlin.String): Identity {
             return FfiConverterTypeIdentity.lift(
@@ -15923,6 +16023,7 @@ public object FfiConverterTypeTopicId: FfiConverter<TopicId, RustBuffer.ByValue>
 
         /**
          * Builds the packet that carries one operation over these hops. v2 hops need a topic, v3 hops a write key.
+         * Refused with `onion`.
          */
     @Throws(DeltaException::class) fun `buildOnionPacket`(`hops`: List<OnionHop>, `target`: OnionTarget, `op`: kotlin.ByteArray): kotlin.ByteArray {
             return FfiConverterByteArray.lift(
@@ -15939,7 +16040,8 @@ public object FfiConverterTypeTopicId: FfiConverter<TopicId, RustBuffer.ByValue>
     
 
         /**
-         * Opens the outermost layer; the first byte tells the version. It keeps no replay set.
+         * Opens the outermost layer; the first byte tells the version. It keeps no replay set. Refused with
+         * `onion`.
          */
     @Throws(DeltaException::class) fun `peelOnionLayer`(`packet`: kotlin.ByteArray, `secret`: OnionSecret): OnionLayer {
             return FfiConverterTypeOnionLayer.lift(
@@ -15956,8 +16058,8 @@ public object FfiConverterTypeTopicId: FfiConverter<TopicId, RustBuffer.ByValue>
 
         /**
          * Opens one pushed operation and checks its signature. Refused with `push_no_key` where the topic was opened, or moved
-         * to new keys, after the snapshot was made, and with `push_needs_app` for invitations and messages between two devices:
-         * show a notification without content then.
+         * to new keys, after the snapshot was made, with `push_needs_app` for invitations and messages between two devices, with
+         * `push_damaged`: show a notification without content then.
          */
     @Throws(DeltaException::class) fun `decryptPush`(`sealedOp`: kotlin.ByteArray, `keySnapshot`: KeySnapshot): Preview {
             return FfiConverterTypePreview.lift(
@@ -15988,7 +16090,7 @@ public object FfiConverterTypeTopicId: FfiConverter<TopicId, RustBuffer.ByValue>
     
 
         /**
-         * The same ticket without the right to write.
+         * The same ticket without the right to write. Refused with `ticket` for another text.
          */
     @Throws(DeltaException::class) fun `readOnlyTicket`(`ticket`: kotlin.String): kotlin.String {
             return FfiConverterString.lift(

@@ -345,6 +345,10 @@ public class DeltaModule(
         withContext(NonCancellable) { checkNotNull(it.request).accept() }.nothing()
     }
 
+    override fun pairingRefuse(pairing: Double, promise: Promise): Unit = meeting(pairing, promise) {
+        withContext(NonCancellable) { checkNotNull(it.request).refuse() }.nothing()
+    }
+
     override fun join(device: Double, text: String, promise: Promise): Unit = on(device, promise) {
         mapOf("pairing" to paired(Pairing(guest = it.join(text))))
     }
