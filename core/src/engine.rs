@@ -34,6 +34,7 @@ mod pairings;
 mod receive;
 pub mod refetch;
 mod refusal;
+mod retire;
 mod rotation;
 mod seal;
 mod sending;
@@ -76,6 +77,7 @@ pub use io::{
 pub use jobs::{OpenJob, Opened, OpenedBatch, PostJob, PostJobError, Why, open};
 pub use keeping::{KEEP_MAX_MS, KEEP_MIN_MS};
 pub use refusal::{Blocked, CommandError, Unreadable};
+pub use retire::RETIRE_AFTER_MS;
 #[cfg(feature = "repeatable")]
 pub use seal::seal_repeatably;
 pub use seal::{SealJob, Sealed, seal};

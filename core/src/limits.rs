@@ -83,6 +83,8 @@ pub const MAX_CLAIM_RECIPIENTS: usize = 8;
 pub const MAX_ASK_ROUNDS: u32 = 12;
 /// Most topics of a device.
 pub const MAX_TOPICS: usize = 4096;
+/// Of a conversation's retired epochs, those whose keys a device keeps: the newest.
+pub const MAX_RETIRED_KEYS: u32 = 64;
 /// Most topics of a device that keep a socket open; the least recently used beyond are parked and polled.
 pub const MAX_LIVE_SOCKETS: usize = 64;
 /// Most outbox rows of a device.

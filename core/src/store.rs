@@ -28,6 +28,7 @@ mod queries;
 mod read_model;
 mod reading;
 mod requests;
+mod retired;
 mod rotation;
 mod schema;
 mod sealing;

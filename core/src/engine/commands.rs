@@ -15,7 +15,7 @@ use super::spaces::{cited, cool_down};
 use super::state::{State, Topic};
 use crate::entropy::Entropy;
 use crate::identity::{Author, EnvelopeHash, LogId, Millis, OperationId};
-use crate::limits::{MAX_IDEMPOTENCY_KEY, MAX_OUTBOX_BYTES, MAX_OUTBOX_ROWS, MAX_TOPICS};
+use crate::limits::{MAX_IDEMPOTENCY_KEY, MAX_OUTBOX_BYTES, MAX_OUTBOX_ROWS};
 use crate::onion::route::Tunnels;
 use crate::ops::{self, Body, Content, Ticket};
 use crate::store::{NewOutboxRow, Origin, StoreError, Tx};
@@ -41,8 +41,8 @@ impl State {
             Command::OwnTopic { ticket } => self.own_topic(tx, now, entropy, ticket, staged),
             Command::Certify { certificate } => self.certify(tx, certificate),
             Command::Revoke { revocation } => self.revoke_device(tx, now, &revocation, staged),
-            Command::Subscribe { topic } => self.subscribe(topic, true),
-            Command::Unsubscribe { topic } => self.unsubscribe(topic),
+            Command::Subscribe { topic } => self.subscribe(self.at_hand(topic), true),
+            Command::Unsubscribe { topic } => self.unsubscribe(self.at_hand(topic)),
             Command::Publish { topic, content } => {
                 self.publish(tx, now, self.current(topic), content, staged)
             }
@@ -89,8 +89,8 @@ impl State {
             Command::Cancel { topic, operation } => {
                 self.cancel(tx, now, self.current(topic), &operation, staged)
             }
-            Command::Prune { topic, before, at } => self.prune(tx, topic, before, at, staged),
-            Command::Wipe { topic } => self.wipe(tx, topic),
+            Command::Prune { topic, before, at } => self.prune(tx, self.at_hand(topic), before, at, staged),
+            Command::Wipe { topic } => self.wipe(tx, self.at_hand(topic)),
             Command::Tunnel { topic } => Ok(Reply::Tunnel(self.tunnel_for(self.current(topic), now))),
             Command::TunnelsTo { directory, server } => {
                 Ok(Reply::Tunnels(self.tunnels_to(&directory, server, now)))
@@ -135,6 +135,10 @@ impl State {
         staged: &mut Vec<Output>,
     ) -> Result<Reply, CommandError> {
         let id = ticket.topic();
+        // Its conversation has long moved on.
+        if self.at_hand(id) != id {
+            return Ok(Reply::Topic(self.known_as(id)));
+        }
         // The key that a conversation waits for.
         if !self.topics.contains_key(&id) && self.take_key(tx, now, &ticket, staged)? {
             return Ok(Reply::Topic(self.known_as(id)));
@@ -143,8 +147,9 @@ impl State {
         if self.topics.get(&id).is_some_and(|topic| topic.keys.is_foreign_inbox()) {
             self.drop_topic(tx, now, id, staged)?;
         }
+        let is_full = !self.topics.contains_key(&id) && self.is_full(tx, now)?;
         let known = self.topics.get(&id);
-        if known.is_none() && self.topics.len() >= MAX_TOPICS {
+        if is_full {
             return Err(CommandError::TooManyTopics);
         }
         if known.is_some_and(|topic| !topic.keys.agrees_with(&ticket.keys())) {

@@ -22,7 +22,7 @@ use crate::crypto::{
 };
 use crate::entropy::Entropy;
 use crate::identity::{Author, EnvelopeHash, LogId, Millis, OperationId, ThreadId};
-use crate::limits::{MAX_DEVICES, MAX_DIRECT_REQUESTS, MAX_SESSIONS, MAX_TOPICS};
+use crate::limits::{MAX_DEVICES, MAX_DIRECT_REQUESTS, MAX_SESSIONS};
 use crate::ops::{self, Body, Content, Hidden, SessionId, Ticket, VerifiedOperation};
 use crate::projector::{Aggregate, Change};
 use crate::store::{Db, NewOutboxRow, Origin, PendingReason, StoreError, ThreadRow, ThreadState, Tx};
@@ -175,7 +175,7 @@ impl State {
         let asked = asked.ok_or(CommandError::ThreadState)?;
         let share = Hidden(*random(entropy)?);
         let ticket = thread_ticket(&asked, &share, &row.peer, &self.author());
-        if self.topics.len() >= MAX_TOPICS {
+        if self.is_full(tx, now)? {
             return Err(CommandError::TooManyTopics);
         }
         self.tell_keys(tx, now, entropy, row.peer)?;
@@ -258,7 +258,7 @@ impl State {
         let Some(asked) = row.share.clone().filter(|_| row.state == ThreadState::Asked) else {
             return Ok(());
         };
-        if !tx.devices_of_person(&row.peer)?.contains(&author) || self.topics.len() >= MAX_TOPICS {
+        if !tx.devices_of_person(&row.peer)?.contains(&author) || self.is_full(tx, now)? {
             return Ok(());
         }
         let ticket = thread_ticket(&asked, accepted, &self.author(), &author);

@@ -18,7 +18,6 @@ use super::state::State;
 use super::upkeep::store_only;
 use crate::entropy::Entropy;
 use crate::identity::{Author, EnvelopeHash, LogId, Millis, OperationId};
-use crate::limits::MAX_TOPICS;
 use crate::ops::{
     self, Action, Body, Content, EpochKeys, Hidden, Ticket, VerifiedOperation, inbox_log, seal_inbox,
 };
@@ -132,7 +131,7 @@ impl State {
             Some(_) => return Err(CommandError::NotReachable),
             None => {}
         }
-        if self.topics.len() >= MAX_TOPICS {
+        if self.is_full(tx, now)? {
             return Err(CommandError::TooManyTopics);
         }
         tx.put_topic(ticket, now)?;

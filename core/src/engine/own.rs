@@ -156,7 +156,7 @@ impl State {
         ticket: Ticket,
         staged: &mut Vec<Output>,
     ) -> Result<Reply, CommandError> {
-        let is_new = !self.topics.contains_key(&ticket.topic());
+        let is_new = !self.topics.contains_key(&self.at_hand(ticket.topic()));
         let reply = self.open_topic(tx, now, ticket.clone(), staged)?;
         if is_new {
             self.share_topic(tx, now, &ticket, staged)?;

@@ -23,7 +23,6 @@ use crate::crypto::{
     open_rotation,
 };
 use crate::identity::{Author, EnvelopeHash, Millis, OperationId};
-use crate::limits::MAX_TOPICS;
 use crate::ops::{Body, Content, LogEnd, Rotation, Ticket, VerifiedOperation};
 use crate::store::{NewOutboxRow, Origin, Receipt, StoreError, StoredRotation, TopicClose, Tx};
 use crate::sync::outbox::Requeued;
@@ -55,7 +54,7 @@ pub(super) struct Closed {
 }
 
 impl Closed {
-    fn new(at: TopicClose, found: &StoredRotation, rotation: Option<Rotation>) -> Self {
+    pub(super) fn new(at: TopicClose, found: &StoredRotation, rotation: Option<Rotation>) -> Self {
         let heads = Body::decode(&found.body).map(|body| body.auth_heads).unwrap_or_default();
         let commitment = rotation.as_ref().map(|it| it.commitment);
         let ends = rotation.map_or_else(Vec::new, |it| it.ends);
@@ -94,17 +93,21 @@ impl State {
     /// The topic in which the conversation of `id` lives now, as far as this device has the keys.
     pub(super) fn current(&self, id: TopicId) -> TopicId {
         let log = self.topics.get(&id).map(|topic| topic.keys.log());
-        log.and_then(|log| self.newest(&log)).unwrap_or(id)
+        log.and_then(|log| self.newest(&log)).unwrap_or_else(|| self.at_hand(id))
     }
 
     /// The topic by which the app knows the conversation of `id`.
     pub(super) fn known_as(&self, id: TopicId) -> TopicId {
+        let id = self.at_hand(id);
         self.topics.get(&id).map_or(id, |topic| topic.known_as)
     }
 
     /// At start: which topics are closed, and in which rotations stand.
     pub(super) fn load_closes(&mut self, store: &crate::store::Store) -> Result<(), StoreError> {
         for at in store.topic_closes()? {
+            if !self.topics.contains_key(&at.topic) {
+                continue;
+            }
             let found = store.rotation(&at.operation)?;
             if let (Some(topic), Some(found)) = (self.topics.get_mut(&at.topic), found) {
                 topic.closed = Some(Closed::new(at, &found, read(&found.body)));
@@ -252,13 +255,16 @@ impl State {
     /// Whether all of a topic was read up to its close, and the log goes on in another one that is open here: nothing
     /// more is to be read there. One day in [`ENDED_DAYS`] it is, once, should the server have lost it.
     pub(super) fn has_ended(&self, id: TopicId, now: Millis) -> bool {
+        let its_day = u64::from(id.0[0]) % ENDED_DAYS == (now.0 / DAY_MS) % ENDED_DAYS;
+        let was_live = self.topics.get(&id).is_some_and(|topic| topic.was_live);
+        self.is_read_out(id) && (was_live || !its_day)
+    }
+
+    /// Whether all of a topic was read up to its close, and the log goes on in another one that is open here.
+    pub(super) fn is_read_out(&self, id: TopicId) -> bool {
         let Some(topic) = self.topics.get(&id) else { return false };
         let is_read = |closed: &Closed| topic.cursor.is_some_and(|cursor| closed.is_before(&cursor));
-        let its_day = u64::from(id.0[0]) % ENDED_DAYS == (now.0 / DAY_MS) % ENDED_DAYS;
-        topic.closed.as_ref().is_some_and(is_read)
-            && self.has_moved(id)
-            && topic.refetch.is_idle()
-            && (topic.was_live || !its_day)
+        topic.closed.as_ref().is_some_and(is_read) && self.has_moved(id) && topic.refetch.is_idle()
     }
 
     /// Whether the topic closed before this place.
@@ -371,7 +377,7 @@ impl State {
         }
         let ticket = match tx.rotation_ticket(&operation)? {
             // The key can come again by another way.
-            _ if self.topics.len() >= MAX_TOPICS => {
+            _ if self.is_full(tx, now)? => {
                 let why = OpenError::TooManyTopics;
                 news.events.push(Event::AwaitingKey { topic: id, successor, why });
                 None
@@ -433,7 +439,7 @@ impl State {
             })
         });
         let Some(from) = from else { return Ok(false) };
-        if self.topics.len() >= MAX_TOPICS && !self.topics.contains_key(&ticket.topic()) {
+        if !self.topics.contains_key(&ticket.topic()) && self.is_full(tx, now)? {
             return Err(CommandError::TooManyTopics);
         }
         let mut news = News::default();

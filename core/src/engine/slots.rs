@@ -73,6 +73,16 @@ impl Slots {
         self.balance(now)
     }
 
+    /// Whether the topic wants to be received.
+    pub(super) fn wants(&self, id: &TopicId) -> bool {
+        self.wanted.contains_key(id)
+    }
+
+    /// The topic, which wants nothing, is not at hand any more.
+    pub(super) fn forget(&mut self, id: &TopicId) {
+        self.used.remove(id);
+    }
+
     /// Whether the topic may hold a socket now.
     pub(super) fn may_connect(&self, id: &TopicId) -> bool {
         self.live.contains(id) || self.polling.contains(id)

@@ -281,6 +281,9 @@ impl State {
             topic.known_as = names.get(&row.ticket.log()).copied().unwrap_or(row.topic);
             self.insert_topic(row.topic, topic);
         }
+        for (id, log, epoch) in store.retired_topics()? {
+            self.by_log.retire(id, log, epoch);
+        }
         store.set_device(self.device.author());
         self.load_closes(store)?;
         for id in store.topics_to_refetch()? {

@@ -6,24 +6,37 @@ use super::event::Event;
 use super::receive::News;
 use super::state::{State, Topic};
 use crate::identity::{LogId, Millis};
-use crate::limits::MAX_TOPICS;
 use crate::ops::Ticket;
 use crate::store::{StoreError, TopicRow, Tx};
 use crate::topic::TopicId;
 
+/// Topics behind the one a conversation lives in that are at hand in any case: of the one that led there is asked at which
+/// membership operations its epoch began.
+pub(super) const KEPT_BEHIND: usize = 1;
+
 /// The topics of each log, by epoch.
 #[derive(Debug, Default)]
-pub(super) struct ByLog(BTreeMap<LogId, BTreeMap<u32, TopicId>>);
+pub(super) struct ByLog {
+    /// Those at hand.
+    open: BTreeMap<LogId, BTreeMap<u32, TopicId>>,
+    /// Those that are retired.
+    retired: BTreeMap<LogId, BTreeMap<u32, TopicId>>,
+    /// Whose they were.
+    log_of: BTreeMap<TopicId, LogId>,
+}
 
 impl ByLog {
-    /// Where a log lives and lived, oldest epoch first.
+    /// Where a log lives and lived, as far as that is at hand, oldest epoch first.
     pub(super) fn topics(&self, log: &LogId) -> Vec<TopicId> {
-        self.0.get(log).map_or_else(Vec::new, |epochs| epochs.values().copied().collect())
+        self.open.get(log).map_or_else(Vec::new, |epochs| epochs.values().copied().collect())
     }
 
-    /// The epochs of a log that are open here, oldest first.
+    /// The epochs of a log that are open here or were, oldest first.
     pub(super) fn epochs(&self, log: &LogId) -> Vec<u32> {
-        self.0.get(log).map_or_else(Vec::new, |epochs| epochs.keys().copied().collect())
+        let both = [&self.open, &self.retired].into_iter().filter_map(|epochs| epochs.get(log));
+        let mut epochs: Vec<u32> = both.flat_map(BTreeMap::keys).copied().collect();
+        epochs.sort_unstable();
+        epochs
     }
 
     /// A log lives or lived there, whatever else it was thought to.
@@ -33,14 +46,35 @@ impl ByLog {
 
     /// A log never lived there.
     pub(super) fn leave(&mut self, log: &LogId, topic: &TopicId) {
-        if let Some(epochs) = self.0.get_mut(log) {
+        if let Some(epochs) = self.open.get_mut(log) {
             epochs.retain(|_, id| id != topic);
         }
     }
 
     /// Where a log lives or lived in an epoch.
     pub(super) fn at(&self, log: &LogId, epoch: u32) -> Option<TopicId> {
-        self.0.get(log)?.get(&epoch).copied()
+        let at = |epochs: &BTreeMap<LogId, BTreeMap<u32, TopicId>>| epochs.get(log)?.get(&epoch).copied();
+        at(&self.open).or_else(|| at(&self.retired))
+    }
+
+    /// A topic is retired: it is known where the log lived, and nothing else of it is at hand.
+    pub(super) fn retire(&mut self, id: TopicId, log: LogId, epoch: u32) {
+        if let Some(epochs) = self.open.get_mut(&log) {
+            epochs.retain(|_, open| *open != id);
+        }
+        self.retired.entry(log).or_default().insert(epoch, id);
+        self.log_of.insert(id, log);
+    }
+
+    /// Which conversation a retired topic belongs to.
+    pub(super) fn log_of_retired(&self, id: &TopicId) -> Option<LogId> {
+        self.log_of.get(id).copied()
+    }
+
+    /// Whether the log lives in a topic that is more than so many behind this one.
+    pub(super) fn is_far_behind(&self, log: &LogId, id: &TopicId, kept: usize) -> bool {
+        let later = self.open.get(log).into_iter().flat_map(|epochs| epochs.values().rev());
+        later.take(1 + kept).all(|late| late != id)
     }
 }
 
@@ -58,24 +92,24 @@ pub(super) fn names(rows: &[TopicRow]) -> BTreeMap<LogId, TopicId> {
 impl State {
     pub(super) fn insert_topic(&mut self, id: TopicId, topic: Topic) {
         let (log, epoch) = (topic.keys.log(), topic.keys.epoch());
-        self.by_log.0.entry(log).or_default().entry(epoch).or_insert(id);
+        self.by_log.open.entry(log).or_default().entry(epoch).or_insert(id);
         self.topics.insert(id, topic);
     }
 
     /// A topic that is gone has no place among its conversation's any more.
     pub(super) fn forget_name(&mut self, topic: &Topic) {
         let (log, epoch) = (topic.keys.log(), topic.keys.epoch());
-        if let Some(epochs) = self.by_log.0.get_mut(&log) {
+        if let Some(epochs) = self.by_log.open.get_mut(&log) {
             epochs.remove(&epoch);
             if epochs.is_empty() {
-                self.by_log.0.remove(&log);
+                self.by_log.open.remove(&log);
             }
         }
     }
 
     /// Where a conversation lives now, as far as this device has the keys.
     pub(super) fn newest(&self, log: &LogId) -> Option<TopicId> {
-        self.by_log.0.get(log)?.last_key_value().map(|(_, id)| *id)
+        self.by_log.open.get(log)?.last_key_value().map(|(_, id)| *id)
     }
 
     /// Whether a topic closed, and the conversation may go on in this epoch.
@@ -114,7 +148,7 @@ impl State {
                 return Ok(false);
             }
             let fits = newest.is_none_or(is_old) && self.by_log.at(&log, epoch).is_none();
-            if !fits || self.topics.len() >= MAX_TOPICS {
+            if !fits || self.is_full(tx, now)? {
                 return Ok(false);
             }
             let (keys, like) = (ticket.keys(), newest.and_then(|id| self.topics.get(&id)));

@@ -10,7 +10,7 @@ use super::state::{State, Topic};
 use crate::crypto::{DeviceSecrets, GroupCrypto, PREKEY_GRACE_MS, PREKEY_LIFETIME_MS, TwoParty};
 use crate::entropy::Entropy;
 use crate::identity::{Author, LogId, Millis};
-use crate::limits::{MAX_INBOXES, MAX_TOPICS};
+use crate::limits::MAX_INBOXES;
 use crate::ops::{Content, KeyBundle, Ticket, inbox_log};
 use crate::store::{InboxRow, Store, StoreError, ThreadState, Tx};
 use crate::topic::{TopicId, WriteKey};
@@ -31,6 +31,8 @@ pub(super) struct Upkeep {
     pub(super) claims: bool,
     /// Spaces where this device's leaving may wait in a topic that it may not write in.
     pub(super) leaves: BTreeSet<LogId>,
+    /// When to look for topics that ended long enough ago.
+    pub(super) retire_at: Millis,
 }
 
 impl State {
@@ -51,8 +53,13 @@ impl State {
                 leaves.insert(row.space);
             }
         }
-        self.upkeep =
-            Upkeep { check_at: has_keys.then_some(now), bundles: has_keys, claims: has_keys, leaves };
+        self.upkeep = Upkeep {
+            check_at: has_keys.then_some(now),
+            bundles: has_keys,
+            claims: has_keys,
+            leaves,
+            retire_at: now,
+        };
         Ok(())
     }
 
@@ -64,6 +71,7 @@ impl State {
         entropy: &mut dyn Entropy,
         staged: &mut Vec<Output>,
     ) -> Result<(), StoreError> {
+        self.keep_retired(tx, now)?;
         if self.upkeep.check_at.is_some_and(|at| at <= now) {
             self.check_keys(tx, now, entropy, staged)?;
         }
@@ -168,7 +176,7 @@ impl State {
         now: Millis,
         entropy: &mut dyn Entropy,
     ) -> Result<TopicId, CommandError> {
-        if self.topics.len() >= MAX_TOPICS {
+        if self.is_full(tx, now)? {
             return Err(CommandError::TooManyTopics);
         }
         let ticket = Ticket::inbox(WriteKey::from_seed(*random(entropy)?));

@@ -66,6 +66,15 @@ impl Db {
         )
     }
 
+    /// How a topic closed.
+    pub(crate) fn topic_close(&self, topic: TopicId) -> Result<Option<TopicClose>, StoreError> {
+        self.one(
+            "SELECT topic, operation, generation, resets, seq, successor, epoch FROM topic_close WHERE topic = ?1",
+            [topic.0],
+            close_row,
+        )
+    }
+
     /// The rotations that stand in a topic, in the order of their places.
     pub fn rotations(&self, topic: TopicId) -> Result<Vec<StoredRotation>, StoreError> {
         self.all(

@@ -20,6 +20,7 @@ pub(super) const MIGRATIONS: &[&str] = &[
     include_str!("../../../migrations/0010_epoch_keys.sql"),
     include_str!("../../../migrations/0011_inbox.sql"),
     include_str!("../../../migrations/0012_requests.sql"),
+    include_str!("../../../migrations/0013_retired.sql"),
 ];
 
 /// The newest schema version.

@@ -68,7 +68,7 @@ impl Column {
         match self {
             Self::Ticket => {
                 "SELECT ticket, topic, x'', topic FROM topic
-                 WHERE topic > ?1 ORDER BY topic LIMIT 1"
+                 WHERE topic > ?1 AND ticket <> x'' ORDER BY topic LIMIT 1"
             }
             Self::ReadKey => {
                 "SELECT read_key, topic, x'', topic FROM topic

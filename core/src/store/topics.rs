@@ -50,15 +50,15 @@ macro_rules! select {
 }
 
 impl Db {
-    /// One topic.
+    /// One topic; `None`, too, where its key is kept no longer.
     pub fn topic(&self, topic: TopicId) -> Result<Option<TopicRow>, StoreError> {
-        let row = self.one(select!("WHERE topic.topic = ?1"), [topic.0], topic_row)?;
+        let row = self.one(select!("WHERE topic.topic = ?1 AND ticket <> x''"), [topic.0], topic_row)?;
         row.map(|row| self.parse_ticket(row)).transpose()
     }
 
-    /// All topics, by id.
+    /// All topics that are open, by id: not those that ended and are retired.
     pub fn topics(&self) -> Result<Vec<TopicRow>, StoreError> {
-        let rows = self.all(select!("ORDER BY topic.topic"), [], topic_row)?;
+        let rows = self.all(select!("WHERE retired_ms IS NULL ORDER BY topic.topic"), [], topic_row)?;
         rows.into_iter().map(|row| self.parse_ticket(row)).collect()
     }
 
@@ -196,7 +196,9 @@ impl Tx<'_> {
     pub fn put_topic(&self, ticket: &Ticket, now: Millis) -> Result<(), StoreError> {
         let topic = ticket.topic();
         let count: i64 = self
-            .one("SELECT count(*) FROM topic WHERE topic <> ?1", [topic.0], |row| row.get(0))?
+            .one("SELECT count(*) FROM topic WHERE topic <> ?1 AND retired_ms IS NULL", [topic.0], |row| {
+                row.get(0)
+            })?
             .unwrap_or(0);
         if uint(count) >= MAX_TOPICS as u64 {
             return Err(LimitReached::Topics.into());

@@ -55,15 +55,31 @@ impl State {
     }
 
     /// At which membership operations the epoch of a topic began; `None`: that is not known here.
-    pub(super) fn began(&self, tx: &Tx<'_>, id: TopicId) -> Result<Option<Vec<OperationId>>, StoreError> {
-        let Some(topic) = self.topics.get(&id) else { return Ok(None) };
-        let (log, epoch) = (topic.keys.log(), topic.keys.epoch());
+    pub(in super::super) fn began(
+        &self,
+        tx: &Tx<'_>,
+        id: TopicId,
+    ) -> Result<Option<Vec<OperationId>>, StoreError> {
+        let (log, epoch) = match self.topics.get(&id) {
+            Some(topic) => (topic.keys.log(), topic.keys.epoch()),
+            // One that is retired.
+            None => match tx.topic(id)? {
+                Some(row) => (row.ticket.log(), row.ticket.epoch()),
+                None => return Ok(None),
+            },
+        };
         let Some(before) = epoch.checked_sub(1) else { return Ok(Some(Vec::new())) };
-        let before = self.by_log.at(&log, before).and_then(|before| self.topics.get(&before));
-        if let Some(closed) =
-            before.and_then(|before| before.closed.as_ref()).filter(|closed| closed.at.successor == id)
-        {
-            return Ok(Some(closed.heads.clone()));
+        if let Some(before) = self.by_log.at(&log, before) {
+            let heads = match self.topics.get(&before) {
+                Some(before) => {
+                    let closed = before.closed.as_ref().filter(|closed| closed.at.successor == id);
+                    closed.map(|closed| closed.heads.clone())
+                }
+                None => Self::cited_between(tx, before, id)?,
+            };
+            if heads.is_some() {
+                return Ok(heads);
+            }
         }
         // Whoever handed it to this device knew what had been done before.
         let handed = tx.handed_to(&log, &self.author())?;

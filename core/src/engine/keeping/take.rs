@@ -91,6 +91,10 @@ impl State {
         let secrets = tx.device_secrets()?;
         let mut failed = None;
         for handed in &words {
+            // What it opened has long been read.
+            if self.by_log.log_of_retired(&handed.topic).is_some() {
+                continue;
+            }
             let known = self.topics.get(&handed.topic);
             let has = known.is_some_and(|it| handed.access == Access::Read || it.keys.write_key().is_some());
             let opened = has || {
@@ -191,7 +195,8 @@ impl State {
                 return Ok(true);
             }
         }
-        for handed in words.iter().filter(|handed| !self.topics.contains_key(&handed.topic)) {
+        let is_new = |id: &TopicId| !self.topics.contains_key(id) && self.by_log.log_of_retired(id).is_none();
+        for handed in words.iter().filter(|handed| is_new(&handed.topic)) {
             if self.is_credible(tx, look, log, handed)? {
                 return Ok(true);
             }
