@@ -147,7 +147,10 @@ impl State {
         id: TopicId,
         news: &mut News,
     ) -> Result<(), StoreError> {
-        let Some(topic) = self.topics.get(&id).filter(|topic| !topic.is_astray()) else { return Ok(()) };
+        let Some(topic) = self.topics.get(&id) else { return Ok(()) };
+        if topic.is_astray() || self.is_settled(topic) {
+            return Ok(());
+        }
         let next_epoch = topic.keys.epoch().checked_add(1);
         let closed = topic.closed.as_ref().map(|closed| closed.at.operation);
         let mut open = false;
