@@ -136,6 +136,9 @@ impl State {
         news: &mut News,
     ) -> Result<bool, StoreError> {
         let (id, log, epoch) = (ticket.topic(), ticket.log(), ticket.epoch());
+        if self.by_log.log_of_retired(&id).is_some() {
+            return Ok(false);
+        }
         let newest = self.newest(&log);
         if let Some(topic) = self.topics.get_mut(&id) {
             let keys = ticket.keys();

@@ -27,6 +27,7 @@ mod hostile;
 mod leaving;
 mod overtaken;
 mod shut_out;
+mod retired;
 mod split;
 
 /// People who share a space with one room; the first made it.

@@ -49,7 +49,7 @@ fn go_on(town: &mut Town) {
     }
 }
 
-fn heads(town: &Town) -> Vec<OperationId> {
+pub(super) fn heads(town: &Town) -> Vec<OperationId> {
     let newest = town.people[0].reader().audit(&town.space, None, 1).unwrap();
     newest.into_iter().map(|row| row.id).collect()
 }
@@ -76,7 +76,13 @@ fn secrets(town: &Town) -> DeviceSecrets {
 }
 
 /// Signs something into a log of the space as its author's next operation, whatever its own device would say to that.
-fn slip_in(town: &mut Town, key: [u8; 32], ticket: &Ticket, heads: &[OperationId], keys: EpochKeys) {
+pub(super) fn slip_in(
+    town: &mut Town,
+    key: [u8; 32],
+    ticket: &Ticket,
+    heads: &[OperationId],
+    keys: EpochKeys,
+) {
     let author = DeviceKey::from_bytes(&key).author();
     let ends = town.people[0].reader().log_ends(&ticket.log()).unwrap();
     let end = ends.into_iter().find(|end| end.author == author);
