@@ -26,8 +26,8 @@ mod handing;
 mod hostile;
 mod leaving;
 mod overtaken;
-mod shut_out;
 mod retired;
+mod shut_out;
 mod split;
 
 /// People who share a space with one room; the first made it.
