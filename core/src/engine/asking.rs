@@ -11,7 +11,7 @@ use super::state::State;
 use crate::entropy::Entropy;
 use crate::identity::{Author, Identity, LogId, Millis, OperationId};
 use crate::limits::{MAX_ASK_ROUNDS, MAX_CLAIM_RECIPIENTS};
-use crate::ops::{Body, Content, Level};
+use crate::ops::{Body, Content, Level, inbox_log};
 use crate::space::claim_mac;
 use crate::store::{ClaimRow, StoreError, Tx};
 
@@ -142,6 +142,12 @@ impl State {
         asking: &mut Asking,
     ) -> Result<(), StoreError> {
         let (space, me) = (asking.space, self.author());
+        if asking.again {
+            // What they are answered with may be what was lost.
+            for device in self.who_answers(tx, space, None, asking.round())? {
+                tx.put_bundle_log(&inbox_log(&me, &device), Millis(0))?;
+            }
+        }
         let is_member = tx.look_at_space(space, |graph| graph.standing(me))?.level.is_some();
         for claim in tx.claims()?.into_iter().filter(|claim| claim.space == space && claim.sent > 0) {
             // With what was known at first: who was let in and removed since then does not come again by this.

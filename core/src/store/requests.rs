@@ -50,6 +50,8 @@ impl fmt::Debug for RequestRow {
 /// A key that came by inbox, or somebody who asks for one there.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct KeyRequest {
+    /// The log that it is about.
+    pub log: LogId,
     /// The operation.
     pub id: OperationId,
     /// Whose it is.
@@ -89,12 +91,16 @@ impl Db {
         )
     }
 
-    /// What came by inbox about keys of a log, and was not judged yet.
-    pub fn key_requests(&self, log: &LogId) -> Result<Vec<KeyRequest>, StoreError> {
+    /// What came by inbox about keys of the logs that a space judges, and was not judged yet.
+    pub fn key_requests(&self, space: &LogId) -> Result<Vec<KeyRequest>, StoreError> {
         self.all(
-            "SELECT id, author FROM request WHERE space = ?1 AND leaves IN (2, 3) ORDER BY id",
-            [log.0],
-            |row| Ok(KeyRequest { id: OperationId(row.get(0)?), author: Author(row.get(1)?) }),
+            "SELECT r.space, r.id, r.author FROM space_log l JOIN request r ON r.space = l.log
+             WHERE l.space = ?1 AND r.leaves IN (2, 3) ORDER BY r.space, r.id",
+            [space.0],
+            |row| {
+                let (log, id) = (LogId(row.get(0)?), OperationId(row.get(1)?));
+                Ok(KeyRequest { log, id, author: Author(row.get(2)?) })
+            },
         )
     }
 }

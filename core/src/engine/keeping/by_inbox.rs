@@ -97,28 +97,26 @@ impl State {
         now: Millis,
         space: LogId,
     ) -> Result<(), StoreError> {
-        for log in tx.logs_of_space(&space)? {
-            for KeyRequest { id, author, .. } in tx.key_requests(&log)? {
-                let Some(operation) = stored(tx, &id)? else {
-                    tx.remove_request(&log, &id)?;
-                    continue;
-                };
-                let heads = &operation.body().auth_heads;
-                let (standing, known) = tx.look_at_space(space, |graph| {
-                    (graph.standing(author), heads.iter().all(|head| graph.is_judged(head)))
-                })?;
-                let Content::EpochKeys(keys) = &operation.body().content else { continue };
-                let counts = match **keys {
-                    EpochKeys::Ask { .. } => standing.level >= Some(Level::Read),
-                    _ => standing.may_manage() && standing.may_write(),
-                };
-                if counts {
-                    self.take_key_by_inbox(tx, space, &operation, keys)?;
-                    self.keeping.hurry(space, now);
-                }
-                if counts || known {
-                    tx.remove_request(&log, &id)?;
-                }
+        for KeyRequest { log, id, author } in tx.key_requests(&space)? {
+            let Some(operation) = stored(tx, &id)? else {
+                tx.remove_request(&log, &id)?;
+                continue;
+            };
+            let heads = &operation.body().auth_heads;
+            let (standing, known) = tx.look_at_space(space, |graph| {
+                (graph.standing(author), heads.iter().all(|head| graph.is_judged(head)))
+            })?;
+            let Content::EpochKeys(keys) = &operation.body().content else { continue };
+            let counts = match **keys {
+                EpochKeys::Ask { .. } => standing.level >= Some(Level::Read),
+                _ => standing.may_manage() && standing.may_write(),
+            };
+            if counts {
+                self.take_key_by_inbox(tx, space, &operation, keys)?;
+                self.keeping.hurry(space, now);
+            }
+            if counts || known {
+                tx.remove_request(&log, &id)?;
             }
         }
         Ok(())

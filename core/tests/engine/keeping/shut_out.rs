@@ -1,12 +1,13 @@
 //! Members whom a rotation names that they cannot read: they are handed the space's key by inbox.
 
-use delta_core::engine::{Input, KEEP_MAX_MS, seal};
+use delta_core::engine::{Command, Input, KEEP_MAX_MS, Reply, seal};
 use delta_core::identity::OperationId;
 use delta_core::limits::MAX_HANDED_AGAIN;
 use delta_core::ops::{Action, Content, EpochKeys, Level};
 
-use super::Town;
+use super::asking::{come_back, go_away};
 use super::by_inbox::{heads, slip_in_after};
+use super::{Town, alone};
 
 /// Seals what a device has to seal for the topic that it names, after what comes before it.
 fn seal_up_to(town: &mut Town, who: usize, topic: &str) {
@@ -63,6 +64,53 @@ fn who_was_let_in_beside_one_rotation_and_is_named_in_the_next_is_handed_the_spa
     for reader in [0, 1] {
         assert_eq!(town.texts(reader), ["found you"]);
     }
+}
+
+#[test]
+fn who_never_read_that_it_was_let_in_is_handed_the_spaces_key_though_a_rotation_names_it() {
+    let mut town = Town::new(3, false);
+    town.promote(1);
+    let (space, level) = (town.space, Level::Write);
+    let invite = Command::CreateInvite { space, level, expires: None, once: false };
+    let Reply::Invite(invite) = town.people[0].command(&mut town.net, invite).unwrap() else { panic!() };
+    town.settle();
+    // Somebody claims it, and its packets are on their way.
+    let mut claimant = alone(&mut town.net, 50);
+    claimant.device.now = town.people[0].device.now;
+    claimant.hold = true;
+    town.people.push(claimant);
+    let who = 4;
+    town.people[who].command(&mut town.net, Command::AcceptInvite { invite }).unwrap();
+    town.follow(who);
+    town.settle();
+    // The first one lets it in behind the place at which the second one moved the space.
+    let mut first = go_away(&mut town, 0);
+    town.remove(1, 2);
+    town.settle();
+    assert_eq!(town.epochs(1)[0], 1);
+    first.idle = true;
+    let member = town.author(who).into();
+    let add = Box::new(Action::Add { member, level, invite: None, claim: None });
+    first.command(&mut town.net, Command::Act { space, action: add }).unwrap();
+    come_back(&mut town, 0, first);
+    assert!(town.members(1).contains(&member) && !town.members(who).contains(&member));
+    // What was sealed for it is of no use: the space moves once more.
+    town.release(who);
+    town.settle();
+    assert!(!town.people[0].unsealed.is_empty());
+    town.remove(0, 3);
+    town.people[0].idle = false;
+    for job in std::mem::take(&mut town.people[0].unsealed) {
+        town.people[0].feed(vec![Input::Sealed(seal(job))]);
+    }
+    for _ in 0..3 {
+        town.wait(KEEP_MAX_MS);
+    }
+    assert_eq!(town.epochs(0)[0], 2);
+    town.agree(&[0, 1, who]);
+    town.say(who, "so I am one of you").unwrap();
+    town.settle();
+    assert_eq!(town.texts(1), ["so I am one of you"]);
 }
 
 /// The operations that handed a device the key of the space's epoch at hand, as the first person's device knows.
