@@ -112,12 +112,18 @@ impl World {
             whole.push(is_there && is_told);
         }
         for (device, home) in kin.homes.iter().enumerate() {
-            if found[home.person].access() < 2 || home.bond != Bond::Own || whole[device] {
+            let access = found[home.person].access();
+            if access == 0 || home.bond != Bond::Own || whole[device] {
+                continue;
+            }
+            let sisters = kin.devices(home.person);
+            let shares = home.linked && sisters.iter().any(|it| whole[*it] && kin.homes[*it].linked);
+            if access == 1 {
+                // It cannot tell the space, and reads with what the others share.
+                whole[device] = shares;
                 continue;
             }
             let known = self.reader(device)?.topic(lives[0]).map_err(|error| broken(device, &error))?;
-            let sisters = kin.devices(home.person);
-            let shares = home.linked && sisters.iter().any(|it| whole[*it] && kin.homes[*it].linked);
             let writes = known.is_some_and(|row| row.ticket.can_write());
             ensure!(
                 !shares && !writes,

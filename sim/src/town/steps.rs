@@ -17,7 +17,7 @@ impl World {
     /// One thing happens; the next one follows after a while.
     pub(crate) fn town_step(&mut self) -> Result<(), Violation> {
         let device = self.rng.index(self.devices.len());
-        match self.rng.below(110) {
+        match self.rng.below(115) {
             0..=44 => self.say_in_town(device),
             45..=59 => self.invite(),
             60..=84 => self.act_in_town(),
@@ -27,9 +27,9 @@ impl World {
                 let person = self.town.as_ref().map_or(0, |town| town.kin.person(device));
                 self.pair(person)?;
             }
-            104..=105 => self.revoke_in_town(device),
-            106 => self.copy_device(device)?,
-            107 => self.lose_database(device)?,
+            104..=107 => self.revoke_in_town(),
+            108..=110 => self.copy_in_town()?,
+            111..=112 => self.lose_in_town()?,
             _ => self.read_in_town(device)?,
         }
         let gap = match self.rng.below(10) {
@@ -102,16 +102,41 @@ impl World {
         lost.map(|(device, _)| device).collect()
     }
 
+    /// One of the devices that may lose their database is copied.
+    fn copy_in_town(&mut self) -> Result<(), Violation> {
+        let losable = self.losable();
+        self.rng.pick(&losable).copied().map_or(Ok(()), |device| self.copy_device(device))
+    }
+
+    /// One of them loses it, better one that was copied.
+    fn lose_in_town(&mut self) -> Result<(), Violation> {
+        let mut losable = self.losable();
+        let copied = |device: &usize| self.devices[*device].keystore.backup.is_some();
+        if losable.iter().any(copied) {
+            losable.retain(copied);
+        }
+        self.rng.pick(&losable).copied().map_or(Ok(()), |device| self.lose_database(device))
+    }
+
     /// Somebody revokes one of their devices, or a key that one of them lost.
-    fn revoke_in_town(&mut self, by: usize) {
+    fn revoke_in_town(&mut self) {
         let now = self.now();
         let Some(town) = &self.town else { return };
-        let (kin, person) = (&town.kin, town.kin.person(by));
-        let (who, own) = (&kin.people[person], |device: usize| self.devices[device].author());
-        let holds = who.words || own(by).0 == who.identity.0;
-        if kin.homes[by].bond != Bond::Own || kin.homes[by].since.is_none() || !holds {
-            return;
-        }
+        let kin = &town.kin;
+        let own = |device: usize| self.devices[device].author();
+        let may = |by: &usize| {
+            let (home, who) = (&kin.homes[*by], &kin.people[kin.person(*by)]);
+            let others = kin.devices(home.person).len() > 1
+                || kin.homes.iter().any(|it| it.person == home.person && !it.past.is_empty());
+            let holds = who.words || own(*by).0 == who.identity.0;
+            home.bond == Bond::Own && home.since.is_some() && holds && others
+        };
+        let able: Vec<usize> = (0..kin.homes.len()).filter(may).collect();
+        let Some(by) = self.rng.pick(&able).copied() else { return };
+        let Some(town) = &self.town else { return };
+        let (kin, own) = (&town.kin, |device: usize| self.devices[device].author());
+        let person = kin.person(by);
+        let who = &kin.people[person];
         let mut targets: Vec<_> = kin.devices(person).into_iter().map(|it| (own(it), Some(it))).collect();
         targets
             .retain(|(key, of)| !matches!(of, Some(of) if *of == by || *of == 0) && key.0 != who.identity.0);

@@ -43,16 +43,22 @@ impl World {
         Ok(())
     }
 
-    /// A device's database is put back as it was once, or is gone. Never the first one's, and never the only one that
-    /// says who somebody is.
+    /// Devices that may lose their database: never the first one, and never the only one that says who somebody is.
+    pub(super) fn losable(&self) -> Vec<usize> {
+        let Some(kin) = self.town.as_ref().map(|town| &town.kin) else { return Vec::new() };
+        let may = |device: &usize| {
+            let home = &kin.homes[*device];
+            let identity = kin.people[home.person].identity;
+            *device != 0 && home.bond == Bond::Own && self.devices[*device].author().0 != identity.0
+        };
+        (0..kin.homes.len()).filter(may).collect()
+    }
+
+    /// A device's database is put back as it was once, or is gone.
     pub(super) fn lose_database(&mut self, device: usize) -> Result<(), Violation> {
         let Some(town) = &self.town else { return Ok(()) };
         let (person, author) = (town.kin.person(device), self.devices[device].author());
-        let bond = town.kin.homes[device].bond;
         let person = &town.kin.people[person];
-        if device == 0 || author.0 == person.identity.0 || matches!(bond, Bond::Revoked(_) | Bond::None) {
-            return Ok(());
-        }
         let words = person.words && self.rng.chance(700);
         let restored = self.rng.chance(600);
         let down = self.rng.skewed(10, 60_000);

@@ -26,6 +26,8 @@ impl State {
         if tx.setting(&name)?.as_deref() != Some(id.0.as_slice()) {
             tx.set_setting(&bundle_setting(&log), &[])?;
             tx.set_setting(&name, &id.0)?;
+            let known = tx.revocations()?.into_iter().flat_map(|it| it.device.0);
+            tx.set_setting(&revoked_setting(&log), &id.0.into_iter().chain(known).collect::<Vec<_>>())?;
             // What is not said where a revoked device reads may be said now.
             self.keeping.hurry_all(now);
         }
@@ -166,6 +168,15 @@ impl State {
         let Some(closed) = closed.filter(|closed| closed.at.successor == id) else {
             return Ok(!revoked.is_empty());
         };
+        // One that was paired since has the keys from its welcome.
+        if let Some(before) = tx.setting(&revoked_setting(log))?
+            && let Some(before) = before.strip_prefix(&id.0)
+        {
+            let (before, _) = before.as_chunks::<32>();
+            if revoked.iter().any(|device| !before.contains(&device.0)) {
+                return Ok(true);
+            }
+        }
         let parts = tx.rotations(closed.at.topic)?.into_iter().find(|it| it.operation == closed.at.operation);
         let parts = parts.and_then(|found| rotation_in(&found.body)).map_or_else(Vec::new, |it| it.parts);
         Ok(parts
@@ -174,4 +185,9 @@ impl State {
             .chain([closed.rotator])
             .any(|device| revoked.contains(&device)))
     }
+}
+
+/// Under which name is kept which devices were revoked when this one came to where the topic lives now.
+fn revoked_setting(log: &LogId) -> String {
+    format!("revoked_before:{log}")
 }

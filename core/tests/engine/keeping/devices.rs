@@ -145,4 +145,13 @@ fn what_a_persons_devices_share_moves_away_from_one_that_is_revoked() {
     let newcomer = town.pair(1, 42);
     town.wait(2 * KEEP_MAX_MS);
     assert_eq!([1, kept, newcomer].map(|who| own(&mut town, who).epoch()), [1, 1, 1]);
+    // That one has the keys from its welcome, and no rotation named it: it is left behind all the same.
+    let revocation = Revocation::sign(&identity, town.author(newcomer), town.people[1].device.now);
+    let command = Command::Revoke { revocation: Box::new(revocation) };
+    town.people[1].command(&mut town.net, command).unwrap();
+    town.settle();
+    for _ in 0..2 {
+        town.wait(2 * KEEP_MAX_MS);
+        assert_eq!([1, kept, newcomer].map(|who| own(&mut town, who).epoch()), [2, 2, 1]);
+    }
 }
