@@ -90,7 +90,6 @@ impl State {
     fn retire(&mut self, tx: &Tx<'_>, now: Millis, id: TopicId) -> Result<(), StoreError> {
         let Some(topic) = self.topics.get(&id) else { return Ok(()) };
         let (log, epoch) = (topic.keys.log(), topic.keys.epoch());
-        let epoch = (!topic.is_astray()).then_some(epoch);
         tx.retire_topic(id, &log, now)?;
         self.schedule(id, None);
         self.slots.forget(&id);
@@ -99,11 +98,6 @@ impl State {
         self.keeping.forget_turns(id);
         self.touched.remove(&id);
         Ok(())
-    }
-
-    /// Whether it is settled how a topic closed: one that came after it is retired.
-    pub(super) fn is_settled(&self, topic: &Topic) -> bool {
-        self.by_log.has_retired_after(&topic.keys.log(), topic.keys.epoch())
     }
 
     /// The topic at hand of the conversation that a retired one belonged to; any other is itself.

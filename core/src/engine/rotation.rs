@@ -4,10 +4,8 @@
 //! was not acknowledged before the close keeps its signed operation and gets one new envelope. What stands in the
 //! closed topic after that place is ignored, whoever wrote it, unless the rotation itself names it as part of a log.
 //!
-//! Whether a rotation counts is asked in one place, [`judge`]. One that turns out to count after a later one has
-//! closed the topic takes its place: [`astray`].
+//! Whether a rotation counts is asked in one place, [`judge`].
 
-mod astray;
 mod judge;
 
 use std::collections::BTreeSet;
@@ -108,14 +106,15 @@ impl State {
             if !self.topics.contains_key(&at.topic) {
                 continue;
             }
-            let found = store.rotation(&at.operation)?;
+            let found = store.rotations(at.topic)?.into_iter().find(|it| it.operation == at.operation);
             if let (Some(topic), Some(found)) = (self.topics.get_mut(&at.topic), found) {
                 topic.closed = Some(Closed::new(at, &found, read(&found.body)));
             }
         }
-        self.leave_astray_topics();
         for id in store.contested_topics()? {
-            let Some(topic) = self.topics.get_mut(&id) else { continue };
+            let Some(topic) = self.topics.get_mut(&id).filter(|topic| topic.closed.is_none()) else {
+                continue;
+            };
             topic.contested = true;
             self.waiting.extend(store.space_of(&topic.keys.log())?.map(|belongs| belongs.space));
         }
@@ -316,19 +315,7 @@ impl State {
         }
         let Some((header, body)) = tx.operation_bytes(operation)? else { return Ok(()) };
         let Ok(operation) = VerifiedOperation::from_store(&header, &body) else { return Ok(()) };
-        self.take_rotation(tx, receipt, &operation, news, now)?;
-        // It does not count: others may have heard more. Whoever keeps the topic looks again. One that was to close an
-        // earlier topic, and is carried over, says nothing about that of this one.
-        let Content::RoomRotate(rotation) = &operation.body().content else { return Ok(()) };
-        let waits = self.is_waiting(tx, receipt.topic, &operation.id())?;
-        let is_of = |topic: &Topic| topic.keys.epoch().checked_add(1) == Some(rotation.epoch);
-        if let Some(topic) =
-            self.topics.get_mut(&receipt.topic).filter(|it| it.closed.is_none() && is_of(it) && !waits)
-        {
-            topic.rotates = false;
-            self.hurry_log_of(tx, now, receipt.topic)?;
-        }
-        Ok(())
+        self.take_rotation(tx, receipt, &operation, news, now)
     }
 
     fn close_topic(
@@ -344,11 +331,10 @@ impl State {
         let (successor, epoch) = (rotation.topic, rotation.epoch);
         let at = TopicClose { topic: id, operation, generation, resets, seq, successor, epoch };
         tx.put_topic_close(&at)?;
-        let Some(log) = self.topics.get(&id).map(|topic| topic.keys.log()) else { return Ok(()) };
+        let Some(topic) = self.topics.get_mut(&id) else { return Ok(()) };
+        let log = topic.keys.log();
         let closed = Closed::new(at, found, Some(rotation.clone()));
         Self::note_handed(tx, &log, &closed, &rotation)?;
-        let written = self.leave_wrong_successors(tx, id, &closed, news)?;
-        let Some(topic) = self.topics.get_mut(&id) else { return Ok(()) };
         // Judged late: what stands after it was taken in, and goes.
         let covers = |author: &Author, seq_num, id: &OperationId| closed.covers(author, seq_num, id);
         let (changes, own) = ingest::close(tx, &at, &log, &self.device.author(), covers)?;
@@ -363,7 +349,7 @@ impl State {
         news.events.push(Event::Closed { topic: id, rotator, successor });
         let lost = tx.remove_lost_rotations(id, &operation)?;
         news.events.extend(lost.into_iter().map(|operation| Event::RotationLost { topic: id, operation }));
-        for operation in own.into_iter().chain(written) {
+        for operation in own {
             self.send_again(tx, now, id, &operation)?;
         }
         if let Some(belongs) = tx.belongs(&log)? {
@@ -478,9 +464,7 @@ impl State {
     ) -> Result<(), StoreError> {
         // Also what waited in earlier ones, because this device might not write in those between.
         let Some(log) = self.topics.get(&to).map(|topic| topic.keys.log()) else { return Ok(()) };
-        let of_log = self.topics.iter().filter(|(id, topic)| topic.keys.log() == log && **id != to);
-        let others: Vec<_> = of_log.map(|(id, _)| *id).collect();
-        for earlier in others {
+        for earlier in self.by_log.topics(&log).into_iter().filter(|earlier| *earlier != to) {
             self.move_rows(tx, now, earlier, to)?;
             self.touched.insert(earlier);
         }

@@ -288,7 +288,7 @@ impl State {
         self.waiting.remove(&space);
         for log in tx.logs_of_space(&space)? {
             for id in self.by_log.topics(&log) {
-                if self.topics.get(&id).is_some_and(|topic| topic.contested) {
+                if self.topics.get(&id).is_some_and(|topic| topic.contested && topic.closed.is_none()) {
                     let mut news = News::default();
                     self.judge_rotations(tx, now, id, &mut news)?;
                     news.tell(tx, id, staged)?;

@@ -39,11 +39,6 @@ impl ByLog {
         epochs
     }
 
-    /// A log lives or lived there, whatever else it was thought to.
-    pub(super) fn put(&mut self, log: LogId, epoch: u32, topic: TopicId) {
-        self.open.entry(log).or_default().insert(epoch, topic);
-    }
-
     /// A log never lived there.
     pub(super) fn leave(&mut self, log: &LogId, topic: &TopicId) {
         if let Some(epochs) = self.open.get_mut(log) {
@@ -57,21 +52,13 @@ impl ByLog {
         at(&self.open).or_else(|| at(&self.retired))
     }
 
-    /// A topic is retired: it is known in which epoch the log lived there, if it did, and nothing else of it is at hand.
-    pub(super) fn retire(&mut self, id: TopicId, log: LogId, epoch: Option<u32>) {
+    /// A topic is retired: it is known where the log lived, and nothing else of it is at hand.
+    pub(super) fn retire(&mut self, id: TopicId, log: LogId, epoch: u32) {
         if let Some(epochs) = self.open.get_mut(&log) {
             epochs.retain(|_, open| *open != id);
         }
-        if let Some(epoch) = epoch {
-            self.retired.entry(log).or_default().insert(epoch, id);
-        }
+        self.retired.entry(log).or_default().insert(epoch, id);
         self.log_of.insert(id, log);
-    }
-
-    /// Whether a topic is retired in which the log lived after an epoch.
-    pub(super) fn has_retired_after(&self, log: &LogId, epoch: u32) -> bool {
-        let last = self.retired.get(log).and_then(|epochs| epochs.last_key_value());
-        last.is_some_and(|(last, _)| *last > epoch)
     }
 
     /// Which conversation a retired topic belongs to.

@@ -140,7 +140,7 @@ impl Db {
     /// Whether some space knows that an identity has revoked a device.
     fn was_revoked(&self, device: &Author, identity: &Identity) -> Result<bool, StoreError> {
         let found = self.one(
-            "SELECT 1 FROM space p JOIN space_device d ON d.space = p.space
+            "SELECT 1 FROM space p CROSS JOIN space_device d ON d.space = p.space
              WHERE d.device = ?1 AND d.identity = ?2 AND d.revoked LIMIT 1",
             [device.0, identity.0],
             |_| Ok(()),
@@ -189,7 +189,7 @@ impl Db {
     /// Sessions of which something has waited since before this instant.
     pub(crate) fn stuck_sessions(&self, since: Millis) -> Result<Vec<StuckSession>, StoreError> {
         self.all(
-            "SELECT DISTINCT p.topic, p.key_id FROM direct_thread t JOIN pending p ON p.topic = t.topic
+            "SELECT DISTINCT p.topic, p.key_id FROM direct_thread t CROSS JOIN pending p INDEXED BY pending_key ON p.topic = t.topic
              WHERE p.key_id IS NOT NULL AND p.received_ms < ?1 AND length(p.key_id) = 8
              ORDER BY p.topic, p.key_id",
             params![int(since.0)],

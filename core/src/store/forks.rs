@@ -165,6 +165,26 @@ impl Tx<'_> {
         Ok(all.into_iter().filter(|stored| stored.first >= end).collect())
     }
 
+    /// Takes the places of an operation that stays in its log: no server has it.
+    pub(crate) fn take_place(
+        &self,
+        author: &Author,
+        log: &LogId,
+        stored: &StoredPlace,
+    ) -> Result<(), StoreError> {
+        for place in [stored.first, stored.place] {
+            if let Some(Receipt { topic, .. }) = self.receipt_of(log, place)? {
+                self.remove_placement(topic, place)?;
+            }
+        }
+        self.run(
+            "UPDATE operations SET first = NULL, place = NULL, received_ms = NULL, pos = ?4
+             WHERE author = ?1 AND log = ?2 AND seq_num = ?3",
+            params![author.0, log.0, stored.seq_num, Place::UNPLACED.to_bytes()],
+        )
+        .map(drop)
+    }
+
     /// Takes a stored operation out of its log; gives where it was received and its bytes.
     pub(crate) fn take_out(
         &self,

@@ -173,6 +173,20 @@ impl Db {
         )
     }
 
+    /// The first place at which an operation and all before it in its author's log could be read. `None`: nowhere yet.
+    pub(crate) fn readable_from(&self, id: &OperationId) -> Result<Option<Place>, StoreError> {
+        let Some((author, log, stored)) = self.located(id)?.filter(|(.., stored)| stored.first.is_placed())
+        else {
+            return Ok(None);
+        };
+        let last = self.one(
+            "SELECT max(first) FROM operations WHERE author = ?1 AND log = ?2 AND seq_num <= ?3",
+            params![author.0, log.0, stored.seq_num],
+            |row| row.get::<_, Option<[u8; Place::LEN]>>(0),
+        )?;
+        Ok(last.flatten().map(Place::from_bytes))
+    }
+
     /// Where an operation is and in whose log, by id.
     pub(crate) fn located(
         &self,
@@ -292,11 +306,6 @@ impl Tx<'_> {
             params![topic.0, place.resets, int(place.seq.0), operation.0, generation.0, int(received.0)],
         )
         .map(drop)
-    }
-
-    /// Forgets the places of a topic that no log ever lived in.
-    pub(crate) fn remove_placements(&self, topic: TopicId) -> Result<(), StoreError> {
-        self.run("DELETE FROM placement WHERE topic = ?1", [topic.0]).map(drop)
     }
 
     /// Forgets a place that a newer reset has replaced.

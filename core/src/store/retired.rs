@@ -11,15 +11,11 @@ use crate::limits::MAX_RETIRED_KEYS;
 use crate::topic::TopicId;
 
 impl Db {
-    /// The topics that are retired, with their logs, and the epoch in which the log lived there, if it did.
-    pub(crate) fn retired_topics(&self) -> Result<Vec<(TopicId, LogId, Option<u32>)>, StoreError> {
-        self.all(
-            "SELECT topic, log,
-                 iif(EXISTS (SELECT 1 FROM topic_close c WHERE c.topic = t.topic AND c.epoch <= t.epoch), NULL, epoch)
-             FROM topic t WHERE retired_ms IS NOT NULL",
-            [],
-            |row| Ok((TopicId(row.get(0)?), LogId(row.get(1)?), row.get(2)?)),
-        )
+    /// The topics that are retired, with their logs and epochs.
+    pub(crate) fn retired_topics(&self) -> Result<Vec<(TopicId, LogId, u32)>, StoreError> {
+        self.all("SELECT topic, log, epoch FROM topic WHERE retired_ms IS NOT NULL", [], |row| {
+            Ok((TopicId(row.get(0)?), LogId(row.get(1)?), row.get(2)?))
+        })
     }
 
     /// When a topic was opened, by this device's clock.

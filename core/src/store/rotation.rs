@@ -85,14 +85,10 @@ impl Db {
         )
     }
 
-    /// A rotation that stands somewhere.
-    pub(crate) fn rotation(&self, operation: &OperationId) -> Result<Option<StoredRotation>, StoreError> {
-        self.one(
-            "SELECT operation, rotator, generation, resets, seq, body FROM rotation
-             WHERE operation = ?1 AND resets IS NOT NULL",
-            [operation.0],
-            rotation_row,
-        )
+    /// Whether a rotation of this device has no place yet in a topic.
+    pub(crate) fn has_unplaced_rotation(&self, topic: TopicId) -> Result<bool, StoreError> {
+        let sql = "SELECT 1 FROM rotation WHERE topic = ?1 AND ticket IS NOT NULL AND resets IS NULL LIMIT 1";
+        Ok(self.one(sql, [topic.0], |_| Ok(()))?.is_some())
     }
 
     /// Topics in which rotations stand.

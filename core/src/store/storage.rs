@@ -228,7 +228,8 @@ impl Tx<'_> {
         for log in logs {
             self.forget_unsent(Some(log))?;
             self.write_heads()?;
-            let topics = self.topics_opened_for(log)?;
+            let topics: Vec<TopicId> =
+                self.topics_of_log(*log)?.into_iter().map(|(_, topic)| topic).collect();
             let own_head = "author = ?2 AND seq_num =
                 (SELECT seq_num FROM heads WHERE heads.author = ?2 AND heads.log = ?1)";
             self.run(&format!("DELETE FROM operations WHERE log = ?1 AND NOT ({own_head})"), [log.0, own.0])?;

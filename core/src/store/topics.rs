@@ -73,21 +73,10 @@ impl Db {
         Ok(TopicRow { topic, ticket, subscribed, added, cursor })
     }
 
-    /// The topics a log has lived in, oldest epoch first. One that closed for another of its own epoch is none.
+    /// The topics a log has lived in, oldest epoch first.
     pub fn topics_of_log(&self, log: LogId) -> Result<Vec<(u32, TopicId)>, StoreError> {
-        self.all(
-            "SELECT epoch, topic FROM topic t WHERE log = ?1
-             AND NOT EXISTS (SELECT 1 FROM topic_close c WHERE c.topic = t.topic AND c.epoch <= t.epoch)
-             ORDER BY epoch, topic",
-            [log.0],
-            |row| Ok((row.get(0)?, TopicId(row.get(1)?))),
-        )
-    }
-
-    /// Every topic that was opened for a log, also those it never lived in.
-    pub(crate) fn topics_opened_for(&self, log: &LogId) -> Result<Vec<TopicId>, StoreError> {
-        self.all("SELECT topic FROM topic WHERE log = ?1 ORDER BY topic", [log.0], |row| {
-            row.get(0).map(TopicId)
+        self.all("SELECT epoch, topic FROM topic WHERE log = ?1 ORDER BY epoch, topic", [log.0], |row| {
+            Ok((row.get(0)?, TopicId(row.get(1)?)))
         })
     }
 

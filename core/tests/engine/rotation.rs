@@ -325,6 +325,36 @@ fn a_rotation_that_is_judged_late_takes_back_what_came_after_it() {
 }
 
 #[test]
+fn what_was_deleted_after_a_close_that_is_judged_late_leaves_no_gap_in_its_authors_log() {
+    let mut group = Group::new();
+    let mut late = Peer::new(8, &group.ticket);
+    publish_bundle(&mut group.net, &mut late, &group.ticket, 8);
+    run(&mut group.net, &mut [&mut late]);
+    group.settle();
+    let (friend, newcomer) = (group.friend.author(), late.author());
+    group.rotate(&[friend, newcomer]).unwrap();
+    group.settle();
+    let slip = late.say(&mut group.net, "a slip");
+    let topic = group.ticket.topic();
+    let content = Content::MessageDelete { target: slip };
+    late.command(&mut group.net, Command::Publish { topic, content }).unwrap();
+    late.say(&mut group.net, "mine");
+    run(&mut group.net, &mut [&mut late]);
+    let before = late.reader().log_heads(&group.ticket.log()).unwrap();
+    let command = Command::SetRotators { topic, devices: vec![group.manager.author()] };
+    late.command(&mut group.net, command).unwrap();
+    assert_eq!(late.reader().log_heads(&group.ticket.log()).unwrap(), before);
+    run(&mut group.net, &mut [&mut late]);
+    late.say(&mut group.net, "next");
+    run(&mut group.net, &mut [&mut late]);
+    group.settle();
+    assert_eq!(late.texts(), ["mine", "next"]);
+    let forked = |peer: &Peer| peer.events.iter().any(|event| matches!(event, Event::Forked { .. }));
+    assert!(!forked(&group.friend) && !forked(&group.manager));
+    assert_eq!(late.reader().place_of(&slip).unwrap().unwrap().seq_num, 1);
+}
+
+#[test]
 fn a_key_that_comes_by_another_way_ends_the_waiting() {
     let mut group = Group::new();
     // This one publishes nothing by itself: its packets do not leave.

@@ -236,6 +236,15 @@ fn resigned(header: &[u8]) -> Option<Vec<u8>> {
     Some(signed(items.get(3..)?.to_vec()))
 }
 
+/// As the paper has it ("Reducing Metadata Leakage from Encrypted Files and Communication with PURBs", figure 2), and 256 at
+/// least: the length in binary keeps as many digits as its exponent's number of digits says.
+fn padme(len: usize) -> usize {
+    let exponent = usize::BITS - 1 - len.leading_zeros();
+    let kept = u32::BITS - exponent.leading_zeros();
+    let step = 1usize << (exponent - kept);
+    len.div_ceil(step).saturating_mul(step).max(256)
+}
+
 proptest! {
     #[test]
     fn a_body_is_read_as_it_was_written(body in body()) {
@@ -262,6 +271,17 @@ proptest! {
         prop_assert_eq!(&member.keys().seal(made.header(), made.body_bytes()).unwrap(), &envelope);
         let opened = member.keys().open(&envelope).unwrap();
         prop_assert_eq!(opened.verify(&LOG).unwrap(), made);
+    }
+
+    #[test]
+    fn the_length_of_a_topics_envelope_tells_the_padded_size_alone(made in operation(), seed: [u8; 32], secret: [u8; 32]) {
+        let ticket = Ticket::private(LOG, 0, WriteKey::from_seed(seed), secret);
+        let envelope = ticket.keys().seal(made.header(), made.body_bytes()).unwrap();
+        // 03 | key_id | nonce | lengths, header, body, padded | tag
+        let padded = padme(6 + made.header().len() + made.body_bytes().len());
+        prop_assert_eq!(envelope.len(), 1 + 8 + 24 + padded + 16);
+        let author = made.author().0;
+        prop_assert!(!envelope.windows(32).any(|window| window == author), "the author is not to be seen");
     }
 
     #[test]

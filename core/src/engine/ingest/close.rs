@@ -1,7 +1,7 @@
 //! What stands in a topic after the place it closed at goes: the same as if it had come after the close was known.
 
-use super::{Taken, publish_local};
-use crate::identity::{Author, LogId, Millis, OperationId};
+use super::Taken;
+use crate::identity::{Author, LogId, OperationId};
 use crate::ops::VerifiedOperation;
 use crate::projector::Change;
 use crate::store::{StoreError, StoredPlace, TopicClose, Tx, WaitingForPredecessor};
@@ -29,16 +29,23 @@ pub fn close(
         let Some(first) = stored.iter().position(is_after) else { continue };
         changes.extend(tx.rows_of(&author, log)?);
         let mut carried = Vec::new();
+        let ended = tx.log_end(&author, log)?.is_some();
         for stored in stored.iter().skip(first) {
             let bytes = tx.operation_bytes(&stored.id)?;
             let after = is_after(stored);
-            let waiting = tx.take_out(&author, log, stored)?;
-            if author == *device {
-                // Its log has no holes, whatever the server made of it.
+            if author == *device && !ended {
+                // Its log has no holes, whatever the server made of it, nor gaps where a body was erased.
+                tx.take_place(&author, log, stored)?;
                 let operation =
                     bytes.and_then(|(header, body)| VerifiedOperation::from_store(&header, &body).ok());
                 own.extend(operation);
-            } else if let Some(waiting) = waiting {
+                continue;
+            }
+            let waiting = tx.take_out(&author, log, stored)?;
+            // A log that a fork ended takes nothing: then there is nothing to be sent either.
+            if author != *device
+                && let Some(waiting) = waiting
+            {
                 match later.remove(&stored.id).filter(|_| after) {
                     Some(receipt) => carried.push(WaitingForPredecessor { receipt, ..waiting }),
                     None if after => {}
@@ -46,7 +53,6 @@ pub fn close(
                 }
             }
         }
-        let ended = tx.log_end(&author, log)?.is_some();
         tx.recount_head(&author, log, ended)?;
         tx.recount_holes(&author, log)?;
         tx.rebuild_log(&author, log)?;
@@ -57,12 +63,6 @@ pub fn close(
         }
         changes.extend(taken.changes);
         changes.extend(tx.rows_of(&author, log)?);
-    }
-    for operation in &own {
-        // A log that a fork ended takes nothing: then there is nothing to be sent either.
-        if let Ok(again) = publish_local(tx, at.topic, operation, Millis(0)) {
-            changes.extend(again);
-        }
     }
     Ok((Change::merge(changes), own))
 }

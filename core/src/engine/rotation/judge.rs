@@ -7,6 +7,7 @@ use super::super::receive::News;
 use super::super::state::{State, Topic};
 use super::read;
 use crate::identity::{Author, LogId, Millis, OperationId};
+use crate::limits::MAX_CONCURRENT;
 use crate::ops::Body;
 use crate::projector::Place;
 use crate::space::Judgement;
@@ -21,10 +22,7 @@ enum Verdict {
     /// What it cites has not come, or has no place yet, and whose it is may well manage the space: later ones wait
     /// for it. Else two managers who act at the same time would each take their own for the first.
     Waits,
-    /// What it cites has not come, and as far as is known its author manages nothing: nobody waits for it. Should it
-    /// turn out to count, it does.
-    Unknown,
-    /// It may not.
+    /// It may not, or nobody waits for what it cites.
     Void,
 }
 
@@ -45,8 +43,8 @@ impl State {
     }
 
     fn weigh(
-        &self,
         tx: &Tx<'_>,
+        device: &Author,
         topic: &Topic,
         found: &StoredRotation,
         heads: &[OperationId],
@@ -57,9 +55,9 @@ impl State {
         };
         let judgement = tx.look_at_space(belongs.space, |graph| graph.judge(found.rotator, heads, None))?;
         match judgement {
-            Judgement::Waits(_) => Self::weigh_unknown(tx, belongs.space, found, heads),
+            Judgement::Waits(_) => Self::weigh_unknown(tx, device, belongs.space, found, heads),
             Judgement::Counts { manager: true, .. } if belongs.room => {
-                Self::weigh_in_room(tx, &self.device.author(), belongs.space, found, heads)
+                Self::weigh_in_room(tx, device, belongs.space, found, heads)
             }
             Judgement::Counts { manager: true, .. } => {
                 let stripped = Self::was_stripped(tx, topic, found, heads)?;
@@ -73,19 +71,24 @@ impl State {
     /// nobody else has read yet: what it cites may stand before that.
     fn weigh_unknown(
         tx: &Tx<'_>,
+        device: &Author,
         space: LogId,
         found: &StoredRotation,
         heads: &[OperationId],
     ) -> Result<Verdict, StoreError> {
-        let (manages, stripped) = tx.look_at_space(space, |graph| {
-            let known: Vec<_> = heads.iter().copied().filter(|head| graph.is_judged(head)).collect();
-            (graph.standing(found.rotator).may_manage(), graph.stripped(found.rotator, &known))
-        })?;
-        let mut waits = manages;
-        for stripping in stripped {
-            waits |= first_place(tx, &stripping)?.is_none();
+        if tx.look_at_space(space, |graph| graph.standing(found.rotator).may_manage())? {
+            return Ok(Verdict::Waits);
         }
-        Ok(if waits { Verdict::Waits } else { Verdict::Unknown })
+        let unplaced = tx.unplaced(device, &space)?;
+        if unplaced.is_empty() {
+            return Ok(Verdict::Void);
+        }
+        let stripped = tx.look_at_space(space, |graph| {
+            let known: Vec<_> = heads.iter().copied().filter(|head| graph.is_judged(head)).collect();
+            graph.stripped(found.rotator, &known)
+        })?;
+        let only_here = stripped.iter().any(|id| unplaced.contains(id));
+        Ok(if only_here { Verdict::Waits } else { Verdict::Void })
     }
 
     /// In a room, where nobody can tell by places whether a rotation stands before or after what took the right from
@@ -103,7 +106,8 @@ impl State {
             let (beside, cited) = tx.look_at_space(space, |graph| {
                 (graph.since(heads, &[stripping]), graph.since(&[stripping], heads))
             })?;
-            if last_place(tx, &beside)? < last_place(tx, &cited)? {
+            let few = beside.len().max(cited.len()) <= MAX_CONCURRENT;
+            if !few || last_read(tx, &beside)? < last_read(tx, &cited)? {
                 return Ok(Verdict::Void);
             }
         }
@@ -130,7 +134,7 @@ impl State {
     ) -> Result<bool, StoreError> {
         let (log, epoch) = (topic.keys.log(), topic.keys.epoch());
         for stripping in tx.look_at_space(log, |graph| graph.stripped(found.rotator, heads))? {
-            let place = tx.place_of(&stripping)?.map(|stored| stored.place);
+            let place = tx.place_of(&stripping)?.map(|stored| stored.first);
             if place.is_some_and(|place| place < Place { epoch, resets: found.resets, seq: found.seq }) {
                 return Ok(true);
             }
@@ -138,8 +142,7 @@ impl State {
         Ok(false)
     }
 
-    /// The first rotation of a topic that counts, by place, closes it; also when a later one has, because what this one
-    /// cites was not known.
+    /// The first rotation of a topic that counts, by place, closes it.
     pub(in super::super) fn judge_rotations(
         &mut self,
         tx: &Tx<'_>,
@@ -147,66 +150,41 @@ impl State {
         id: TopicId,
         news: &mut News,
     ) -> Result<(), StoreError> {
-        let Some(topic) = self.topics.get(&id) else { return Ok(()) };
-        if topic.is_astray() || self.is_settled(topic) {
-            return Ok(());
-        }
-        let next_epoch = topic.keys.epoch().checked_add(1);
-        let closed = topic.closed.as_ref().map(|closed| closed.at.operation);
-        let mut open = false;
+        // Once closed a topic stays closed: its successor is remembered across resets.
+        let Some(topic) = self.topics.get(&id).filter(|topic| topic.closed.is_none()) else { return Ok(()) };
+        let (next_epoch, device) = (topic.keys.epoch().checked_add(1), self.device.author());
         for found in tx.rotations(id)? {
-            if closed == Some(found.operation) {
-                break;
-            }
             let Some(rotation) = read(&found.body) else { continue };
             if Some(rotation.epoch) != next_epoch || rotation.topic == id {
                 continue;
             }
             let heads = Body::decode(&found.body).map(|body| body.auth_heads).unwrap_or_default();
-            match self.weigh(tx, topic, &found, &heads)? {
+            match Self::weigh(tx, &device, topic, &found, &heads)? {
                 Verdict::Counts => return self.close_topic(tx, now, id, &found, rotation, news),
                 Verdict::Waits => {
-                    let space = tx.belongs(&topic.keys.log())?.map(|belongs| belongs.space);
-                    self.waiting.extend(space);
-                    open = true;
-                    break;
+                    self.waiting.extend(tx.belongs(&topic.keys.log())?.map(|belongs| belongs.space));
+                    return Ok(());
                 }
-                Verdict::Unknown => open = true,
                 Verdict::Void => {}
             }
         }
-        if let Some(topic) = self.topics.get_mut(&id).filter(|topic| topic.closed.is_some()) {
-            topic.contested = open;
+        // Its own does not count: others may have heard more. Whoever keeps the topic looks again.
+        if topic.rotates
+            && !tx.has_unplaced_rotation(id)?
+            && let Some(topic) = self.topics.get_mut(&id)
+        {
+            topic.rotates = false;
+            self.hurry_log_of(tx, now, id)?;
         }
         Ok(())
     }
-
-    /// Whether a rotation of this device only waits for places: others of its are not to be made.
-    pub(super) fn is_waiting(
-        &self,
-        tx: &Tx<'_>,
-        id: TopicId,
-        operation: &OperationId,
-    ) -> Result<bool, StoreError> {
-        let Some(topic) = self.topics.get(&id) else { return Ok(false) };
-        let Some(found) = tx.rotations(id)?.into_iter().find(|it| it.operation == *operation) else {
-            return Ok(false);
-        };
-        let heads = Body::decode(&found.body).map(|body| body.auth_heads).unwrap_or_default();
-        Ok(self.weigh(tx, topic, &found, &heads)? == Verdict::Waits)
-    }
 }
 
-/// Where an operation of the space's log was to be read first. `None`: nowhere yet.
-fn first_place(tx: &Tx<'_>, id: &OperationId) -> Result<Option<Place>, StoreError> {
-    Ok(tx.place_of(id)?.map(|stored| stored.first).filter(Place::is_placed))
-}
-
-/// Where the last of these was to be read; what has no place yet comes after everything. `None`: there are none.
-fn last_place(tx: &Tx<'_>, ids: &[OperationId]) -> Result<Option<Place>, StoreError> {
+/// Where the last of these could be judged first; what has no place comes after everything.
+fn last_read(tx: &Tx<'_>, ids: &[OperationId]) -> Result<Option<Place>, StoreError> {
     let mut last = None;
     for id in ids {
-        last = last.max(tx.place_of(id)?.map(|stored| stored.first));
+        last = last.max(Some(tx.readable_from(id)?.unwrap_or(Place::UNPLACED)));
     }
     Ok(last)
 }

@@ -7,7 +7,7 @@ use std::collections::BTreeSet;
 use crate::engine::ingest::tests_support::{Device, LOG, Writer, ticket};
 use crate::engine::ingest::{place, publish_local, settle_overdue, settle_ready};
 use crate::identity::{Author, EnvelopeHash, Millis, OperationId};
-use crate::ops::{Content, HybridTime, KeyValue, ValueKey};
+use crate::ops::{Content, HybridTime, KeyValue, SessionId, ValueKey};
 use crate::store::{NewOutboxRow, Origin, Page, Search, Times, ValuePage};
 use crate::sync::outbox::Requeued;
 use crate::topic::{Generation, Seq};
@@ -30,10 +30,27 @@ const SMALL: &[&str] = &[
     "SCAN text_upto",
     "SCAN f VIRTUAL TABLE INDEX",
     "SCAN space",
+    // As many as one has.
+    "SCAN t USING COVERING INDEX direct_thread_topic",
 ];
 /// What reads little by nature and sorts it then: the reactions of one message, the one operation of a hash (found by
-/// its first bytes), the states of one topic's rows, the epochs of one log.
-const MAY_SORT: &[&str] = &["reaction r", "UNION ALL", "GROUP BY", "count(DISTINCT"];
+/// its first bytes), the states of one topic's rows, the epochs of one log,
+/// what waits in direct threads, the envelopes of one operation, the keys of one log, the sessions with one device,
+/// the rooms of one space.
+const MAY_SORT: &[&str] = &[
+    "direct_thread t",
+    "direct_envelope",
+    "FROM handed WHERE",
+    "FROM key_ask WHERE",
+    "FROM key_past WHERE",
+    "FROM rotation",
+    "FROM space_log WHERE",
+    "FROM two_party WHERE",
+    "reaction r",
+    "UNION ALL",
+    "GROUP BY",
+    "count(DISTINCT",
+];
 
 fn work() -> Device {
     let (mut device, mut ada, mut ben) = (Device::new(), Writer::new(1), Writer::new(2));
@@ -80,9 +97,34 @@ fn work() -> Device {
     device.store.profiles(&ada.author()).unwrap();
     device.store.list_operations(None, 50).unwrap();
     read(&device, &ada.author());
+    keys(&device, &ada.author());
     device.store.log_heads(&LOG).unwrap();
     device.store.standing(topic).unwrap();
     device
+}
+
+/// What the engine asks for of keys that move, of inboxes and of direct threads.
+fn keys(device: &Device, who: &Author) {
+    let (topic, id, peer) = (ticket(0).topic(), OperationId([1; 32]), (*who).into());
+    let db = &device.store;
+    db.rotations(topic).unwrap();
+    db.is_rotator(&LOG, who).unwrap();
+    db.topics_of_log(LOG).unwrap();
+    db.unplaced(who, &LOG).unwrap();
+    db.handed_to(&LOG, who).unwrap();
+    db.holders(&LOG, 1, &topic).unwrap();
+    db.key_asks(&LOG).unwrap();
+    db.has_asked(&LOG, 1, who, None).unwrap();
+    db.past_keys(&LOG, 1).unwrap();
+    db.logs_of_space(&LOG).unwrap();
+    db.device_bundle(who).unwrap();
+    db.devices_of(&peer).unwrap();
+    db.identity_of(who).unwrap();
+    db.latest_session(who).unwrap();
+    db.session_ended(who, SessionId([1; 8])).unwrap();
+    db.stuck_sessions(Millis(1)).unwrap();
+    db.direct_operation(topic, &EnvelopeHash([1; 32])).unwrap();
+    db.direct_envelopes(&id).unwrap();
 }
 
 /// What apps ask for beside pages of messages.

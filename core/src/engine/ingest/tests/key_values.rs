@@ -79,7 +79,7 @@ fn a_delete_stands_over_what_was_written_before_and_not_after() {
 }
 
 #[test]
-fn a_value_of_the_far_future_gives_way_to_who_names_it() {
+fn case_55_a_value_of_the_far_future_gives_way_to_who_names_it() {
     let (mut ada, mut ben, mut cyd) = (Writer::new(1), Writer::new(2), Writer::new(3));
     let now = Millis(1_000);
     let future = [
