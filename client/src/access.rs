@@ -6,7 +6,7 @@ use delta_core::engine::{Command, CommandError, Reply, Unreadable};
 use delta_core::onion::control::Metadata;
 use delta_core::sync::proof::Purpose;
 use delta_core::topic::TopicId;
-use reqwest::StatusCode;
+use hyper::StatusCode;
 use serde_json::Value;
 
 use crate::driver::Inbox;

@@ -68,7 +68,7 @@ impl Client {
         let Config { path, device, allow_plaintext, extra_roots, coalesce, workers, clock, .. } = config;
         let tls = client_config(&extra_roots).map_err(|error| ClientError::Tls(error.to_string()))?;
         let sockets = SocketContext { tls: Arc::new(tls), allow_plaintext };
-        let http = Http::new(sockets.clone()).map_err(|error| ClientError::Tls(error.to_string()))?;
+        let http = Http::new(sockets.clone());
         let threads = workers.unwrap_or(0);
         let workers =
             Workers::new(threads).map_err(|error| ClientError::Threads(std::io::Error::other(error)))?;
@@ -76,7 +76,7 @@ impl Client {
         let (inbox, messages) = inbox();
         let renewer = Arc::new(Renewer::new(terms, Arc::clone(&clock)));
         // Not the same connections: those for packets and pages are closed with a suspend.
-        let outbound = http.renewed().map_err(|error| ClientError::Tls(error.to_string()))?;
+        let outbound = http.renewed();
         let outbound = Outbound::new(Handle::current(), outbound, sockets, Arc::clone(&renewer));
         let (database, source) = (path.clone(), device.clone());
         let (opened, opening) = oneshot::channel();

@@ -1,6 +1,8 @@
 //! Sockets and HTTP: the only place of the crate that touches the network.
 
+mod dial;
 mod http;
+mod pool;
 mod socket;
 mod tls;
 mod tunnel;

@@ -314,7 +314,7 @@ fn sync_server(sync_url: &str, allow_plaintext: bool) -> Result<SyncUrl, ClientE
     Ok(SyncUrl::parse(sync_url, allow_plaintext)?)
 }
 
-/// An error and what lies behind it: "error sending request" alone helps nobody.
+/// An error and what lies behind it: "no connection" alone helps nobody.
 fn with_causes(error: &(dyn std::error::Error + 'static)) -> String {
     let causes = std::iter::successors(error.source(), |cause| cause.source());
     causes.fold(error.to_string(), |text, cause| format!("{text}: {cause}"))

@@ -1,11 +1,16 @@
 //! Queries: a few read-only connections, each used by one blocking thread at a time, beside the engine's writer.
 
+use std::any::Any;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use delta_core::store::{Reader, StoreError};
-use tokio::sync::{Semaphore, oneshot};
+use tokio::sync::Semaphore;
 
 use crate::error::ClientError;
+
+/// The answer of a query: a `Result` of its own type and [`StoreError`].
+type Answer = Box<dyn Any + Send>;
+type Query = Box<dyn FnOnce(&Reader) -> Answer + Send>;
 
 /// Read-only connections of a client.
 pub(crate) const READERS: usize = 2;
@@ -42,20 +47,24 @@ impl Readers {
         &self,
         query: impl FnOnce(&Reader) -> Result<T, StoreError> + Send + 'static,
     ) -> Result<T, ClientError> {
+        // One kind of job for all queries: each of its own type would cost an app some kilobytes of code.
+        let job: Query = Box::new(move |reader| Box::new(query(reader)));
+        let answer = self.job(job).await?.downcast::<Result<T, StoreError>>();
+        Ok((*answer.map_err(|_| ClientError::QueryPanicked)?)?)
+    }
+
+    async fn job(&self, query: Query) -> Result<Answer, ClientError> {
         let permits = Arc::clone(&self.gate().permits);
         let permit = permits.acquire_owned().await.map_err(|_| self.gate().why())?;
         let idle = Arc::clone(&self.idle);
-        let query = move || {
+        let job = move || {
             // Dropped last: whoever waits for a permit finds the connection.
             let _permit = permit;
-            let lent = Lent::from(&idle).ok_or(ClientError::Closed)?;
-            lent.reader.as_ref().map_or(Err(ClientError::Closed), |reader| Ok(query(reader)?))
+            let lent = Lent::from(&idle)?;
+            lent.reader.as_ref().map(query)
         };
-        // One kind of task for all queries: each of its own type would cost an app some kilobytes of code.
-        let (done, heard) = oneshot::channel();
-        let job: Box<dyn FnOnce() + Send> = Box::new(move || drop(done.send(query())));
         match tokio::task::spawn_blocking(job).await {
-            Ok(()) => heard.await.unwrap_or(Err(ClientError::Closed)),
+            Ok(answer) => answer.ok_or(ClientError::Closed),
             Err(error) if error.is_panic() => Err(ClientError::QueryPanicked),
             Err(_) => Err(ClientError::Closed),
         }

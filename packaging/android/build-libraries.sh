@@ -8,7 +8,7 @@ targets=(aarch64-linux-android armv7-linux-androideabi x86_64-linux-android)
 # java.time, which the bindings use, is there from API 26 on.
 api=26
 out=target/android/jniLibs
-# Devices with pages of 16 KB load only libraries whose segments are aligned to them.
+# What packaging/rustflags.sh links with.
 page=16384
 
 command -v cargo-ndk >/dev/null || { echo "cargo-ndk is missing. Install it: cargo install cargo-ndk" >&2; exit 1; }
@@ -19,7 +19,10 @@ rustup target add "${targets[@]}"
 older=()
 rustc --version | grep -q ' 1\.95\.' && older=(--ignore-rust-version)
 rm -rf "$out"
-RUSTFLAGS="-C link-arg=-Wl,-z,max-page-size=$page" cargo ndk \
+# cargo-ndk adds to RUSTFLAGS, which are divided by blanks.
+RUSTFLAGS=$(packaging/rustflags.sh android | tr '\037' ' ')
+export RUSTFLAGS
+cargo ndk \
     "${abis[@]/#/--target=}" --platform "$api" --output-dir "$out" \
     build --package delta-ffi --profile mobile --locked "${older[@]}"
 

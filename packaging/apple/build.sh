@@ -13,6 +13,8 @@ export IPHONEOS_DEPLOYMENT_TARGET=16.0 MACOSX_DEPLOYMENT_TARGET=13.0
 command -v xcodebuild >/dev/null || { echo "xcodebuild is missing: this needs macOS with Xcode" >&2; exit 1; }
 rustup target add "${phone[@]}" "${simulator[@]}" "${mac[@]}"
 
+CARGO_ENCODED_RUSTFLAGS=$(packaging/rustflags.sh apple)
+export CARGO_ENCODED_RUSTFLAGS
 older=()
 rustc --version | grep -q ' 1\.95\.' && older=(--ignore-rust-version)
 for target in "${phone[@]}" "${simulator[@]}" "${mac[@]}"; do

@@ -7,12 +7,13 @@ use std::process::Command;
 use crate::bindings::typescript;
 use crate::{cargo, packages};
 
-const SCRIPTS: [&str; 6] = [
+const SCRIPTS: [&str; 7] = [
     "packaging/android/build-aar.sh",
     "packaging/android/build-libraries.sh",
     "packaging/android/check-alignment.sh",
     "packaging/apple/build.sh",
     "packaging/npm/pack.sh",
+    "packaging/rustflags.sh",
     "xtask/src/bindings/swift_root.sh",
 ];
 const PACKAGES: &str = "shellcheck gcc binutils";

@@ -1,7 +1,7 @@
 //! `cargo xtask size`: the library that ships in an app, built as it ships, and what of it belongs to whom.
 //!
 //! Built once with symbols, which `nm` reads; `strip` then gives the file that ships. (binutils; a minute or ten of
-//! compiling.)
+//! compiling.) The flags are those of packaging/rustflags.sh, whatever this machine is set up for.
 
 use std::collections::BTreeMap;
 use std::fmt::Write;
@@ -13,6 +13,8 @@ use crate::{Failure, cargo};
 /// What the stripped library stays under, bytes.
 const LIMIT: u64 = 6_000_000;
 const PAGE: &str = "docs/size.md";
+/// What a library that ships is compiled and linked with.
+const FLAGS: &str = "packaging/rustflags.sh";
 /// Rows of the table; the rest is summed.
 const ROWS: usize = 24;
 
@@ -23,7 +25,8 @@ pub fn run() -> Result<(), Failure> {
 
 fn measure() -> Result<(), String> {
     let line = "build --profile mobile --locked -p delta-ffi --lib --config profile.mobile.strip=false";
-    output(&mut cargo::command(&cargo::line(line)))?;
+    let flags = output(Command::new(cargo::root().join(FLAGS)).arg("linux"))?;
+    output(cargo::command(&cargo::line(line)).env("CARGO_ENCODED_RUSTFLAGS", &flags))?;
     let folder = cargo::programs("mobile")?;
     let name = format!("{}delta_ffi{}", std::env::consts::DLL_PREFIX, std::env::consts::DLL_SUFFIX);
     let (built, stripped) = (folder.join(&name), folder.join(format!("stripped-{name}")));

@@ -1,13 +1,16 @@
 //! The threads of one [`Delta`](crate::Delta): a tokio runtime for its work, a thread for its listeners.
 
+use std::any::Any;
+use std::marker::PhantomData;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::pin::Pin;
 use std::sync::mpsc;
+use std::task::{Context, Poll, ready};
 
 use delta_client::ClientError;
 use tokio::runtime::Handle;
 use tokio::sync::oneshot;
-use tokio::task::JoinHandle;
+use tokio::task::{JoinError, JoinHandle};
 
 use crate::error::DeltaError;
 
@@ -48,20 +51,42 @@ impl Drop for Runtime {
     }
 }
 
-/// Does the work on the runtime. It goes on to its end when this future is dropped.
-pub(crate) async fn on<T, E>(
-    runtime: &Handle,
-    work: impl Future<Output = Result<T, E>> + Send + 'static,
-) -> Result<T, DeltaError>
+/// The answer of a call: a `Result` of its own type and [`DeltaError`].
+type Answer = Box<dyn Any + Send>;
+
+/// Does the work on the runtime. It goes on to its end when the future that is returned is dropped.
+///
+/// One kind of task for all calls, and one kind of future for all that give the same: of its own type, each would cost
+/// every app some kilobytes of code.
+pub(crate) fn on<T, E>(runtime: &Handle, work: impl Future<Output = Result<T, E>> + Send + 'static) -> Call<T>
 where
     T: Send + 'static,
     E: Into<DeltaError> + Send + 'static,
 {
-    // One kind of task for all calls: a task of its own type costs 3 kB of code for each.
-    let (done, heard) = oneshot::channel();
-    let task: Pin<Box<dyn Future<Output = ()> + Send>> = Box::pin(async move { drop(done.send(work.await)) });
-    joined(runtime.spawn(task)).await?;
-    heard.await.map_err(|_| ClientError::Closed)?.map_err(Into::into)
+    let answering = async move { Box::new(work.await.map_err(Into::<DeltaError>::into)) as Answer };
+    let task: Pin<Box<dyn Future<Output = Answer> + Send>> = Box::pin(answering);
+    Call { task: runtime.spawn(task), gives: PhantomData }
+}
+
+/// A call on its way.
+#[derive(Debug)]
+pub(crate) struct Call<T> {
+    task: JoinHandle<Answer>,
+    gives: PhantomData<fn() -> T>,
+}
+
+impl<T: 'static> Future for Call<T> {
+    type Output = Result<T, DeltaError>;
+
+    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
+        Poll::Ready(match ready!(Pin::new(&mut self.task).poll(cx)) {
+            Ok(answer) => match answer.downcast::<Result<T, DeltaError>>() {
+                Ok(answer) => *answer,
+                Err(_) => Err(DeltaError::panicked()),
+            },
+            Err(error) => Err(unanswered(&error)),
+        })
+    }
 }
 
 /// As [`on`], on a thread that may wait: for the app's keystore, for files.
@@ -71,15 +96,15 @@ pub(crate) async fn on_blocking<T: Send + 'static>(
 ) -> Result<T, DeltaError> {
     let (done, heard) = oneshot::channel();
     let job: Job = Box::new(move || drop(done.send(work())));
-    joined(runtime.spawn_blocking(job)).await?;
+    runtime.spawn_blocking(job).await.map_err(|error| unanswered(&error))?;
     heard.await.map_err(|_| ClientError::Closed)?
 }
 
-async fn joined<T>(handle: JoinHandle<T>) -> Result<T, DeltaError> {
-    handle.await.map_err(|error| match error.is_panic() {
+fn unanswered(error: &JoinError) -> DeltaError {
+    match error.is_panic() {
         true => DeltaError::panicked(),
         false => ClientError::Closed.into(),
-    })
+    }
 }
 
 /// A thread that calls the app: listeners one after the other, log sinks on another. It ends with its last sender.

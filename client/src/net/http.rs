@@ -9,26 +9,22 @@ use delta_core::engine::refetch::FETCH_TIMEOUT_MS;
 use delta_core::onion::directory::MAX_DIRECTORY_BYTES;
 use delta_core::onion::route::Tunnel;
 use delta_core::sync::history::MAX_PAGE;
-use http_body_util::{BodyExt, Full};
 use hyper::body::Incoming;
-use hyper::{Request, Response};
+use hyper::header::HeaderMap;
+use hyper::{Response, StatusCode};
 use hyper_util::rt::TokioIo;
-use reqwest::header::{ACCEPT, CONTENT_TYPE, HOST, HeaderMap, HeaderValue};
-use reqwest::redirect::Policy;
-use reqwest::{RequestBuilder, StatusCode};
 use thiserror::Error;
+use tokio::time::{Instant, timeout, timeout_at};
 
+use super::dial::Target;
+use super::pool::{self, BodyError, HttpError, Pool};
 use super::socket::SocketContext;
 use super::tunnel::{self, TunnelError};
 
-/// Time to open a TCP and TLS connection.
-const CONNECT_TIMEOUT: Duration = Duration::from_secs(3);
 /// Time for a whole request beside its body.
 const TOTAL_TIMEOUT: Duration = Duration::from_secs(15);
 /// Slowest uplink a packet is sent over, bytes per second: 64 kbit/s.
 const MIN_UPLINK: u64 = 8 * 1024;
-/// Kept connections per relay: as many as packets of one topic are in flight.
-const IDLE_PER_HOST: usize = delta_core::limits::OUTBOX_WINDOW;
 /// Answer bytes read so that the connection can be used again; a longer answer costs the connection.
 const MAX_ANSWER: usize = 1024;
 /// Longest answer to `has`: a seq for each hash.
@@ -43,7 +39,7 @@ const PAGE_TIMEOUT: Duration = Duration::from_millis(FETCH_TIMEOUT_MS / 2);
 /// Keep-alive HTTP without proxies or redirects.
 #[derive(Clone, Debug)]
 pub(crate) struct Http {
-    client: reqwest::Client,
+    pool: Arc<Pool>,
     sockets: SocketContext,
     /// The tunnel that GETs go through, each on a connection of its own.
     via: Option<Arc<Tunnel>>,
@@ -53,7 +49,7 @@ pub(crate) struct Http {
 #[derive(Debug, Error)]
 pub(crate) enum GetError {
     #[error(transparent)]
-    Http(#[from] reqwest::Error),
+    Http(#[from] HttpError),
     #[error("it answered {status}")]
     Status {
         status: StatusCode,
@@ -98,18 +94,8 @@ impl GetError {
 }
 
 impl Http {
-    pub(crate) fn new(sockets: SocketContext) -> Result<Self, reqwest::Error> {
-        let client = reqwest::Client::builder()
-            .tls_backend_preconfigured(rustls::ClientConfig::clone(&sockets.tls))
-            .https_only(!sockets.allow_plaintext)
-            .no_proxy()
-            .redirect(Policy::none())
-            .connect_timeout(CONNECT_TIMEOUT)
-            .timeout(TOTAL_TIMEOUT)
-            .pool_max_idle_per_host(IDLE_PER_HOST)
-            .tcp_nodelay(true)
-            .build()?;
-        Ok(Self { client, sockets, via: None })
+    pub(crate) fn new(sockets: SocketContext) -> Self {
+        Self { pool: Pool::new(sockets.clone()), sockets, via: None }
     }
 
     /// The same, with GETs through this tunnel.
@@ -118,7 +104,7 @@ impl Http {
     }
 
     /// The same without any kept connection.
-    pub(crate) fn renewed(&self) -> Result<Self, reqwest::Error> {
+    pub(crate) fn renewed(&self) -> Self {
         Self::new(self.sockets.clone())
     }
 
@@ -129,135 +115,117 @@ impl Http {
         url: &str,
         packet: Vec<u8>,
         is_v2: bool,
-    ) -> Result<Handover, reqwest::Error> {
-        let octets = HeaderValue::from_static("application/octet-stream");
+    ) -> Result<Handover, HttpError> {
         let time = TOTAL_TIMEOUT + Duration::from_secs(packet.len() as u64 / MIN_UPLINK);
-        let request = self.client.post(url).header(CONTENT_TYPE, octets).timeout(time).body(packet);
-        let mut response = request.send().await?;
-        let handover = match response.status() {
+        let until = Instant::now() + time;
+        let sending = self.pool.send(url, false, Some(packet.into()));
+        let answer = timeout_at(until, sending).await.unwrap_or(Err(HttpError::Timeout))?;
+        let handover = match answer.response.status() {
             status if status.is_success() => Handover::Taken,
             StatusCode::TOO_MANY_REQUESTS | StatusCode::SERVICE_UNAVAILABLE => {
-                Handover::Busy { retry_after_ms: retry_after(response.headers()) }
+                Handover::Busy { retry_after_ms: retry_after(answer.response.headers()) }
             }
             StatusCode::BAD_GATEWAY if is_v2 => Handover::Undelivered,
             _ => Handover::Failed,
         };
-        let mut read = 0;
-        while read <= MAX_ANSWER {
-            match response.chunk().await {
-                Ok(Some(chunk)) => read += chunk.len(),
-                Ok(None) | Err(_) => break,
-            }
-        }
+        drop(timeout_at(until, answer.body(MAX_ANSWER)).await);
         Ok(handover)
     }
 
     /// The body of a small JSON answer.
     pub(crate) async fn json(&self, url: &str) -> Result<Vec<u8>, GetError> {
-        match &self.via {
-            Some(via) => self.get_through(via, url, None, None, TOTAL_TIMEOUT, MAX_JSON).await,
-            None => self.get(self.client.get(url), MAX_JSON).await,
-        }
+        self.ask(url, false, None, TOTAL_TIMEOUT, MAX_JSON).await
     }
 
     /// The whole set of nodes' records.
     pub(crate) async fn records(&self, url: &str) -> Result<Vec<u8>, GetError> {
-        self.get(self.client.get(url).timeout(PAGE_TIMEOUT), MAX_DIRECTORY_BYTES).await
+        self.ask_directly(url, false, None, PAGE_TIMEOUT, MAX_DIRECTORY_BYTES).await
     }
 
     /// A page of history in its binary form.
     pub(crate) async fn page(&self, url: &str) -> Result<Vec<u8>, GetError> {
-        let octets = HeaderValue::from_static("application/octet-stream");
-        if let Some(via) = &self.via {
-            return self.get_through(via, url, Some(octets), None, PAGE_TIMEOUT, MAX_PAGE).await;
-        }
-        let request = self.client.get(url).header(ACCEPT, octets).timeout(PAGE_TIMEOUT);
-        self.get(request, MAX_PAGE).await
+        self.ask(url, true, None, PAGE_TIMEOUT, MAX_PAGE).await
     }
 
     /// Asks which envelopes a topic holds: POSTs their hashes, gets a seq for each.
     pub(crate) async fn has(&self, url: &str, hashes: Bytes) -> Result<Vec<u8>, GetError> {
-        let octets = HeaderValue::from_static("application/octet-stream");
-        if let Some(via) = &self.via {
-            return self
-                .get_through(via, url, Some(octets), Some(hashes), TOTAL_TIMEOUT, MAX_ANSWER_HAS)
-                .await;
-        }
-        let request = self.client.post(url).header(CONTENT_TYPE, octets).body(hashes);
-        self.get(request, MAX_ANSWER_HAS).await
+        self.ask(url, true, Some(hashes), TOTAL_TIMEOUT, MAX_ANSWER_HAS).await
     }
 
-    /// One GET, or POST of `sent`, through a tunnel of its own.
-    async fn get_through(
+    /// GETs, or POSTs `sent`, directly or through the tunnel.
+    async fn ask(
         &self,
-        via: &Tunnel,
         url: &str,
-        accept: Option<HeaderValue>,
+        wants_octets: bool,
         sent: Option<Bytes>,
         time: Duration,
         limit: usize,
     ) -> Result<Vec<u8>, GetError> {
-        let getting = async {
-            let url = reqwest::Url::parse(url).map_err(TunnelError::because)?;
-            let stream = tunnel::connect(&self.sockets, via, &url).await?;
-            let (mut sender, connection) = hyper::client::conn::http1::handshake(TokioIo::new(stream))
-                .await
-                .map_err(TunnelError::because)?;
-            let request = tunnel_request(&url, accept, sent)?;
-            let exchange = async {
-                let response = sender.send_request(request).await.map_err(TunnelError::because)?;
-                body(response, limit).await
-            };
-            // Nobody waits for the connection's end: it is dropped with the answer.
-            let mut exchange = std::pin::pin!(exchange);
-            let mut connection = std::pin::pin!(connection);
-            tokio::select! {
-                answer = &mut exchange => answer,
-                _ = &mut connection => exchange.await,
+        match &self.via {
+            Some(via) => {
+                let asking = self.ask_through(via, url, wants_octets, sent, limit);
+                timeout(time, asking)
+                    .await
+                    .unwrap_or_else(|_| Err(TunnelError::because("no answer in time").into()))
             }
-        };
-        tokio::time::timeout(time, getting)
+            None => self.ask_directly(url, wants_octets, sent, time, limit).await,
+        }
+    }
+
+    /// A connection of its own, through a tunnel of its own.
+    async fn ask_through(
+        &self,
+        via: &Tunnel,
+        url: &str,
+        wants_octets: bool,
+        sent: Option<Bytes>,
+        limit: usize,
+    ) -> Result<Vec<u8>, GetError> {
+        let target = Target::parse(url, self.sockets.allow_plaintext).map_err(TunnelError::because)?;
+        let request = pool::request(&target, wants_octets, sent).map_err(TunnelError::because)?;
+        let stream = tunnel::connect(&self.sockets, via, &target).await?;
+        let (mut sender, connection) = hyper::client::conn::http1::handshake(TokioIo::new(stream))
             .await
-            .unwrap_or_else(|_| Err(TunnelError::because("no answer in time").into()))
+            .map_err(TunnelError::because)?;
+        let exchange = async {
+            let response = sender.send_request(request).await.map_err(TunnelError::because)?;
+            through(response, limit).await
+        };
+        // Nobody waits for the connection's end: it is dropped with the answer.
+        let mut exchange = std::pin::pin!(exchange);
+        let mut connection = std::pin::pin!(connection);
+        tokio::select! {
+            answer = &mut exchange => answer,
+            _ = &mut connection => exchange.await,
+        }
     }
 
-    async fn get(&self, request: RequestBuilder, limit: usize) -> Result<Vec<u8>, GetError> {
-        let mut response = request.send().await?;
-        let status = response.status();
-        if !status.is_success() {
-            return Err(GetError::Status { status, retry_after_ms: retry_after(response.headers()) });
-        }
-        let mut body = Vec::new();
-        while let Some(chunk) = response.chunk().await? {
-            if body.len() + chunk.len() > limit {
-                return Err(GetError::TooLong(limit));
+    async fn ask_directly(
+        &self,
+        url: &str,
+        wants_octets: bool,
+        sent: Option<Bytes>,
+        time: Duration,
+        limit: usize,
+    ) -> Result<Vec<u8>, GetError> {
+        let asking = async {
+            let answer = self.pool.send(url, wants_octets, sent).await?;
+            let status = answer.response.status();
+            if !status.is_success() {
+                let retry_after_ms = retry_after(answer.response.headers());
+                return Err(GetError::Status { status, retry_after_ms });
             }
-            body.extend_from_slice(&chunk);
-        }
-        Ok(body)
+            answer.body(limit).await.map_err(|error| match error {
+                BodyError::TooLong => GetError::TooLong(limit),
+                BodyError::Broken(error) => HttpError::from(error).into(),
+            })
+        };
+        timeout(time, asking).await.unwrap_or_else(|_| Err(HttpError::Timeout.into()))
     }
 }
 
-fn tunnel_request(
-    url: &reqwest::Url,
-    accept: Option<HeaderValue>,
-    sent: Option<Bytes>,
-) -> Result<Request<Full<Bytes>>, TunnelError> {
-    let host = url.host_str().unwrap_or_default();
-    let authority = url.port().map_or_else(|| host.to_owned(), |port| format!("{host}:{port}"));
-    let path = url.query().map_or_else(|| url.path().to_owned(), |query| format!("{}?{query}", url.path()));
-    let mut request = match &sent {
-        Some(_) => Request::post(path).header(CONTENT_TYPE, "application/octet-stream"),
-        None => Request::get(path),
-    };
-    request = request.header(HOST, authority);
-    if let Some(accept) = accept {
-        request = request.header(ACCEPT, accept);
-    }
-    request.body(Full::new(sent.unwrap_or_default())).map_err(TunnelError::because)
-}
-
-async fn body(response: Response<Incoming>, limit: usize) -> Result<Vec<u8>, GetError> {
+/// The body of an answer that came through a tunnel.
+async fn through(mut response: Response<Incoming>, limit: usize) -> Result<Vec<u8>, GetError> {
     let status = response.status();
     if !status.is_success() {
         let retry_after_ms = retry_after(response.headers());
@@ -269,15 +237,10 @@ async fn body(response: Response<Incoming>, limit: usize) -> Result<Vec<u8>, Get
             _ => GetError::Status { status, retry_after_ms },
         });
     }
-    let (mut incoming, mut body) = (response.into_body(), Vec::new());
-    while let Some(frame) = incoming.frame().await {
-        let Ok(chunk) = frame.map_err(TunnelError::because)?.into_data() else { continue };
-        if body.len() + chunk.len() > limit {
-            return Err(GetError::TooLong(limit));
-        }
-        body.extend_from_slice(&chunk);
-    }
-    Ok(body)
+    pool::body(response.body_mut(), limit).await.map_err(|error| match error {
+        BodyError::TooLong => GetError::TooLong(limit),
+        BodyError::Broken(error) => TunnelError::because(error).into(),
+    })
 }
 
 /// Retry-After in whole seconds, as milliseconds; its date form is not used by our servers and not read.
@@ -289,6 +252,8 @@ pub(crate) fn retry_after(headers: &HeaderMap) -> u64 {
 
 #[cfg(test)]
 mod tests {
+    use hyper::header::HeaderValue;
+
     use super::*;
 
     #[test]

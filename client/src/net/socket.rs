@@ -11,8 +11,6 @@ use delta_core::onion::route::Tunnel;
 use delta_core::sync::frame::MAX_FRAME;
 use delta_core::sync::session::CONNECT_TIMEOUT_MS;
 use futures_util::{SinkExt, StreamExt};
-use tokio::io::{AsyncRead, AsyncWrite};
-use tokio::net::TcpStream;
 use tokio::sync::oneshot;
 use tokio::time::{Instant, MissedTickBehavior, interval_at, timeout};
 use tokio_tungstenite::tungstenite::client::IntoClientRequest;
@@ -22,12 +20,11 @@ use tokio_tungstenite::tungstenite::http::HeaderValue;
 use tokio_tungstenite::tungstenite::protocol::{
     CloseFrame, Message, WebSocketConfig, frame::coding::CloseCode,
 };
-use tokio_tungstenite::{
-    Connector, MaybeTlsStream, WebSocketStream, client_async_with_config, connect_async_tls_with_config,
-};
+use tokio_tungstenite::{WebSocketStream, client_async_with_config};
 
+use super::dial::{Stream, Target, dial};
 use super::http::retry_after;
-use super::tunnel::{self, Carried, TunnelError};
+use super::tunnel::{self, TunnelError};
 
 /// The frames this client speaks.
 const SUBPROTOCOL: &str = "delta.sync.2";
@@ -101,17 +98,7 @@ pub(crate) async fn run<S: Sink>(
     cancel: &mut oneshot::Receiver<()>,
     sink: &S,
 ) -> Option<Closed> {
-    match via {
-        None => open_and_read(direct(context, url), cancel, sink).await,
-        Some(via) => open_and_read(tunnelled(context, url, via), cancel, sink).await,
-    }
-}
-
-async fn open_and_read<S: Sink, T: AsyncRead + AsyncWrite + Unpin>(
-    connecting: impl Future<Output = Result<WebSocketStream<T>, Closed>>,
-    cancel: &mut oneshot::Receiver<()>,
-    sink: &S,
-) -> Option<Closed> {
+    let connecting = open(context, url, via);
     let socket = tokio::select! {
         biased;
         _ = &mut *cancel => return None,
@@ -128,24 +115,18 @@ async fn open_and_read<S: Sink, T: AsyncRead + AsyncWrite + Unpin>(
     read(socket, cancel, sink).await
 }
 
-async fn direct(
+async fn open(
     context: &SocketContext,
     url: &str,
-) -> Result<WebSocketStream<MaybeTlsStream<TcpStream>>, Closed> {
-    let connector = Connector::Rustls(Arc::clone(&context.tls));
+    via: Option<&Tunnel>,
+) -> Result<WebSocketStream<Stream>, Closed> {
     let request = http_request(context, url)?;
-    let connecting = connect_async_tls_with_config(request, Some(config()), true, Some(connector));
-    connecting.await.map(|(socket, _response)| socket).map_err(connect_error)
-}
-
-async fn tunnelled(
-    context: &SocketContext,
-    url: &str,
-    via: &Tunnel,
-) -> Result<WebSocketStream<Box<dyn Carried>>, Closed> {
-    let request = http_request(context, url)?;
-    let server = reqwest::Url::parse(url).map_err(TunnelError::because)?;
-    let stream = tunnel::connect(context, via, &server).await?;
+    let server =
+        Target::parse(url, context.allow_plaintext).map_err(|error| Closed::because(error.to_string()))?;
+    let stream = match via {
+        None => dial(context, &server).await.map_err(|error| Closed::because(error.to_string()))?,
+        Some(via) => tunnel::connect(context, via, &server).await?,
+    };
     let connecting = client_async_with_config(request, stream, Some(config()));
     connecting.await.map(|(socket, _response)| socket).map_err(connect_error)
 }
@@ -187,8 +168,8 @@ fn connect_error(error: WsError) -> Closed {
     Closed { retry_after_ms, status, by_server, why: error.to_string() }
 }
 
-async fn read<S: Sink, T: AsyncRead + AsyncWrite + Unpin>(
-    mut socket: WebSocketStream<T>,
+async fn read<S: Sink>(
+    mut socket: WebSocketStream<Stream>,
     cancel: &mut oneshot::Receiver<()>,
     sink: &S,
 ) -> Option<Closed> {
@@ -249,7 +230,7 @@ fn closed_by(frame: Option<CloseFrame>) -> Closed {
 }
 
 /// Says goodbye and waits a moment, so that the server sees a close and not a cut.
-async fn close<T: AsyncRead + AsyncWrite + Unpin>(mut socket: WebSocketStream<T>) {
+async fn close(mut socket: WebSocketStream<Stream>) {
     let goodbye = async {
         socket.close(None).await?;
         while let Some(message) = socket.next().await {

@@ -6,22 +6,19 @@
 
 use std::io;
 use std::pin::Pin;
-use std::sync::Arc;
 use std::task::{Context, Poll, ready};
 
 use bytes::Bytes;
 use delta_core::onion::route::Tunnel;
 use delta_noise::Initiator;
 use futures_util::{Sink, Stream};
-use rustls::pki_types::ServerName;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
-use tokio::net::TcpStream;
-use tokio_rustls::TlsConnector;
 use tokio_tungstenite::tungstenite::client::IntoClientRequest;
 use tokio_tungstenite::tungstenite::error::Error as WsError;
 use tokio_tungstenite::tungstenite::protocol::{Message, WebSocketConfig};
-use tokio_tungstenite::{Connector, MaybeTlsStream, WebSocketStream, connect_async_tls_with_config};
+use tokio_tungstenite::{WebSocketStream, client_async_with_config};
 
+use super::dial::{Stream as Carrier, Target, dial, encrypted};
 use super::http::retry_after;
 use super::socket::{SocketContext, websocket_url};
 use crate::platform::PlatformEntropy;
@@ -49,9 +46,8 @@ impl TunnelError {
 }
 
 /// The stream through a tunnel.
-#[derive(Debug)]
 struct TunnelStream {
-    socket: WebSocketStream<MaybeTlsStream<TcpStream>>,
+    socket: WebSocketStream<Carrier>,
     rest: Bytes,
 }
 
@@ -59,40 +55,32 @@ struct TunnelStream {
 pub(crate) async fn connect(
     context: &SocketContext,
     tunnel: &Tunnel,
-    server: &reqwest::Url,
-) -> Result<Box<dyn Carried>, TunnelError> {
-    let host = server.host_str().ok_or_else(|| TunnelError::because("the server's URL has no host"))?;
-    match server.scheme() {
-        "https" => {
-            let host = host.trim_start_matches('[').trim_end_matches(']').to_owned();
-            let name = ServerName::try_from(host).map_err(TunnelError::because)?;
-            let stream = open(context, &tunnel.url).await?;
-            let connector = TlsConnector::from(Arc::clone(&context.tls));
-            Ok(Box::new(connector.connect(name, stream).await.map_err(TunnelError::because)?))
-        }
-        "http" if context.allow_plaintext => {
-            let noise = Initiator::new(&tunnel.server, &mut PlatformEntropy).map_err(TunnelError::because)?;
-            let stream = open(context, &tunnel.url).await?;
-            Ok(Box::new(noise.connect(stream).await.map_err(TunnelError::because)?))
-        }
-        _ => Err(TunnelError::because("the server's URL is neither https nor, with allow_plaintext, http")),
+    server: &Target,
+) -> Result<Carrier, TunnelError> {
+    if server.is_tls {
+        let stream = open(context, &tunnel.url).await?;
+        return encrypted(context, &server.host, Box::new(stream)).await.map_err(TunnelError::because);
     }
+    let noise = Initiator::new(&tunnel.server, &mut PlatformEntropy).map_err(TunnelError::because)?;
+    let stream = open(context, &tunnel.url).await?;
+    Ok(Box::new(noise.connect(stream).await.map_err(TunnelError::because)?))
 }
 
 /// Opens the tunnel at this URL of a relay.
 async fn open(context: &SocketContext, url: &str) -> Result<TunnelStream, TunnelError> {
-    let url = websocket_url(url, context.allow_plaintext).ok_or_else(|| {
+    let socket_url = websocket_url(url, context.allow_plaintext).ok_or_else(|| {
         TunnelError::because("the relay's URL is neither https nor, with allow_plaintext, http")
     })?;
-    let request = url.into_client_request().map_err(TunnelError::because)?;
+    let request = socket_url.into_client_request().map_err(TunnelError::because)?;
     let config = WebSocketConfig::default()
         .read_buffer_size(READ_BUFFER)
         .write_buffer_size(0)
         .max_write_buffer_size(WRITE_BUFFER)
         .max_message_size(Some(MAX_MESSAGE))
         .max_frame_size(Some(MAX_MESSAGE));
-    let connector = Connector::Rustls(Arc::clone(&context.tls));
-    match connect_async_tls_with_config(request, Some(config), true, Some(connector)).await {
+    let relay = Target::parse(url, context.allow_plaintext).map_err(TunnelError::because)?;
+    let stream = dial(context, &relay).await.map_err(TunnelError::because)?;
+    match client_async_with_config(request, stream, Some(config)).await {
         Ok((socket, _response)) => Ok(TunnelStream { socket, rest: Bytes::new() }),
         Err(WsError::Http(response)) => Err(TunnelError {
             retry_after_ms: retry_after(response.headers()),
@@ -101,11 +89,6 @@ async fn open(context: &SocketContext, url: &str) -> Result<TunnelStream, Tunnel
         Err(error) => Err(TunnelError::because(error)),
     }
 }
-
-/// What HTTP can be spoken over.
-pub(crate) trait Carried: AsyncRead + AsyncWrite + Send + Unpin {}
-
-impl<S: AsyncRead + AsyncWrite + Send + Unpin> Carried for S {}
 
 impl AsyncRead for TunnelStream {
     fn poll_read(

@@ -2,16 +2,29 @@
 //!
 //! The key is the first 32 bytes of the BIP-39 seed (PBKDF2-HMAC-SHA512, 2048 rounds, empty passphrase). Words never
 //! appear in an error or in `Debug`: a person who mistypes one is told its place.
+//!
+//! Of the library only the list is used: all else in it normalizes texts, with 90 kB of Unicode's tables in every app,
+//! and English words are ASCII. A passphrase, which these keys have none of, would have to be normalized first.
 
 use std::fmt;
 use std::str::FromStr;
 
 use bip39::Language;
+use pbkdf2::pbkdf2_hmac;
+use sha2::{Digest, Sha256, Sha512};
 use thiserror::Error;
 use zeroize::{Zeroize, ZeroizeOnDrop, Zeroizing};
 
 use super::key::IdentityKey;
 use crate::entropy::{Entropy, EntropyError};
+
+/// Bits that a word stands for, and the words there are.
+const BITS: u32 = 11;
+const LIST: usize = 1 << BITS;
+const LONGEST_WORD: usize = 8;
+/// Rounds of PBKDF2, and the bytes they make.
+const ROUNDS: u32 = 2048;
+const SEED: usize = 64;
 
 /// Twenty-four words. Whoever reads them is the person.
 #[derive(Clone, PartialEq, Eq, Zeroize, ZeroizeOnDrop)]
@@ -62,7 +75,26 @@ impl Mnemonic {
 
     /// The words, one space between two: show them only to be written down.
     pub fn words(&self) -> Zeroizing<String> {
-        Zeroizing::new(self.bip39().into_phrase())
+        let mut words = Zeroizing::new(String::with_capacity(Self::WORDS * (LONGEST_WORD + 1)));
+        let (mut bits, mut held) = (Zeroizing::new(0_u32), 0);
+        for byte in self.entropy.iter().copied().chain([self.checksum()]) {
+            *bits = *bits << 8 | u32::from(byte);
+            held += 8;
+            if held >= BITS {
+                held -= BITS;
+                let place = (*bits >> held) as usize & (LIST - 1);
+                if !words.is_empty() {
+                    words.push(' ');
+                }
+                words.push_str(list().get(place).copied().unwrap_or_default());
+            }
+        }
+        words
+    }
+
+    /// The first bits of the hash, as many as fill the last word.
+    fn checksum(&self) -> u8 {
+        Sha256::digest(self.entropy)[0]
     }
 
     /// The identity key the words stand for. Takes milliseconds, by design.
@@ -76,13 +108,16 @@ impl Mnemonic {
     }
 
     fn seed(&self, passphrase: &str) -> Zeroizing<Vec<u8>> {
-        Zeroizing::new(bip39::Seed::new(&self.bip39(), passphrase).as_bytes().to_vec())
+        let salt = Zeroizing::new(format!("mnemonic{passphrase}"));
+        let mut seed = Zeroizing::new(vec![0; SEED]);
+        pbkdf2_hmac::<Sha512>(self.words().as_bytes(), salt.as_bytes(), ROUNDS, &mut seed);
+        seed
     }
+}
 
-    fn bip39(&self) -> bip39::Mnemonic {
-        bip39::Mnemonic::from_entropy(&self.entropy, Language::English)
-            .expect("BIP-39 has words for 256 bits")
-    }
+/// The words, in the order of their numbers, which is the alphabet's.
+fn list() -> &'static [&'static str] {
+    Language::English.wordlist().get_words_by_prefix("")
 }
 
 impl FromStr for Mnemonic {
@@ -95,13 +130,23 @@ impl FromStr for Mnemonic {
             return Err(MnemonicError::WordCount { found });
         }
         let lower = Zeroizing::new(text.to_lowercase());
-        let parsed =
-            bip39::Mnemonic::from_phrase(&lower, Language::English).map_err(|error| match error {
-                bip39::ErrorKind::InvalidWord(index) => MnemonicError::UnknownWord { place: index + 1 },
-                _ => MnemonicError::Checksum,
-            })?;
-        let entropy = parsed.entropy().try_into().map_err(|_| MnemonicError::WordCount { found })?;
-        Ok(Self { entropy })
+        let mut mnemonic = Self { entropy: [0; 32] };
+        let (mut bits, mut held) = (Zeroizing::new(0_u32), 0);
+        let mut to = mnemonic.entropy.iter_mut();
+        for (index, word) in lower.split_whitespace().enumerate() {
+            let unknown = |_| MnemonicError::UnknownWord { place: index + 1 };
+            let place = list().binary_search(&word).map_err(unknown)?;
+            *bits = *bits << BITS | place as u32;
+            held += BITS;
+            while held >= 8
+                && let Some(to) = to.next()
+            {
+                held -= 8;
+                *to = (*bits >> held) as u8;
+            }
+        }
+        // What is left is the checksum.
+        if *bits as u8 == mnemonic.checksum() { Ok(mnemonic) } else { Err(MnemonicError::Checksum) }
     }
 }
 
