@@ -1,5 +1,6 @@
 //! The object an app holds.
 
+use std::any::Any;
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::JoinHandle;
@@ -24,7 +25,7 @@ use crate::keystore::{DeviceSource, OpenedDevice, open_device, refuse_other_devi
 use crate::lifecycle::Lifecycle;
 use crate::net::{Http, SocketContext, client_config};
 use crate::platform::{Clock, PlatformEntropy};
-use crate::readers::{READERS, Readers};
+use crate::readers::{Query, READERS, Readers};
 use crate::renew::Renewer;
 use crate::subscription::{Listener, Subscription};
 
@@ -305,6 +306,11 @@ impl Client {
         query: impl FnOnce(&Reader) -> Result<T, StoreError> + Send + 'static,
     ) -> Result<T, ClientError> {
         self.shared.readers.run(query).await
+    }
+
+    /// As [`Client::read`], where the answer's type is the caller's affair: compiled once for all queries.
+    pub async fn read_boxed(&self, query: Query) -> Result<Box<dyn Any + Send>, ClientError> {
+        self.shared.readers.job(query).await
     }
 
     pub(crate) async fn command(&self, command: Command) -> Result<Reply, ClientError> {

@@ -1,6 +1,5 @@
 //! A person's devices: pairing a further one, revoking one, what they share (docs/wire.md, section 12.3).
 
-use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -13,6 +12,7 @@ use delta_core::ops::{Body, Content, OwnDevices, Ticket};
 use delta_core::pairing::{Code, PAIRING_LIFETIME_MS, Pairing, Welcome, WelcomeError};
 use delta_core::store::{Reader, StoreError};
 use delta_core::topic::TopicId;
+use delta_core::tree::IntoTree;
 use thiserror::Error;
 
 use crate::client::{Client, unexpected};
@@ -147,9 +147,9 @@ impl Client {
         let (identity, this) = (self.identity().await?, self.author());
         self.read(move |reader| {
             let revocations = reader.revocations()?;
-            let revoked: BTreeSet<_> = revocations.into_iter().map(|revocation| revocation.device).collect();
+            let revoked = revocations.into_iter().map(|revocation| revocation.device).into_set();
             let known = reader.devices_of(&identity)?.into_iter().chain([this]);
-            let devices: BTreeSet<_> = known.chain(revoked.iter().copied()).collect();
+            let devices = known.chain(revoked.iter().copied()).into_set();
             let row = |device| OwnDevice { device, this: device == this, revoked: revoked.contains(&device) };
             Ok(devices.into_iter().map(row).collect())
         })
@@ -410,7 +410,7 @@ fn said_in(reader: &Reader, log: LogId) -> Result<Vec<SaidThere>, StoreError> {
 /// Everything that a device of the person is to have, but not this and other pairings; of each conversation the newest
 /// first.
 fn tickets(reader: &Reader, own: LogId) -> Result<Vec<Ticket>, StoreError> {
-    let left_out: BTreeSet<_> = reader.pairings()?.into_iter().map(|it| it.log).chain([own]).collect();
+    let left_out = reader.pairings()?.into_iter().map(|it| it.log).chain([own]).into_set();
     let mut tickets: Vec<_> = reader.topics()?.into_iter().map(|row| row.ticket).collect();
     tickets.retain(|ticket| !left_out.contains(&ticket.log()) && !ticket.is_of_one_device());
     tickets.sort_by_key(|ticket| (ticket.log(), std::cmp::Reverse(ticket.epoch())));

@@ -63,5 +63,6 @@ pub use keystore::{
 pub use lifecycle::{RunSummary, Statistics};
 pub use platform::{PlatformEntropy, SystemClock, WallClock};
 pub use push::{PUSH_ITEM, open_snapshot};
+pub use readers::Query;
 pub use rotation::{Remaining, Rotated};
 pub use subscription::{MAX_MERGED_CHANGES, MAX_WAITING_EVENTS, Subscription, Update};

@@ -12,6 +12,7 @@ use delta_core::onion::directory::{
     SignedList, SkipReason, Skipped, SyncUrl, TrustPolicy,
 };
 use delta_core::onion::route::{MAX_RELAYS, Tunnel};
+use delta_core::tree::IntoTree;
 use serde_json::Value;
 
 use crate::config::RelayHops;
@@ -233,9 +234,8 @@ impl Collected {
             let seq = self.0.get(&node.id).map(|(seq, _)| Millis(seq.saturating_mul(1000)));
             seq.is_some_and(|at| now.since(at) < STALE_AFTER_MS)
         };
-        let operators = |nodes: &mut dyn Iterator<Item = &Node>| {
-            nodes.map(|node| node.operator.clone()).collect::<BTreeSet<_>>().len()
-        };
+        let operators =
+            |nodes: &mut dyn Iterator<Item = &Node>| nodes.map(|node| node.operator.clone()).into_set().len();
         let all = operators(&mut directory.relays());
         all > 0 && operators(&mut directory.relays().filter(fresh)) >= relays.min(all)
     }
@@ -258,7 +258,7 @@ pub(crate) fn wanted(hops: &RelayHops, server: NodeId) -> BTreeSet<NodeId> {
             objects.filter_map(|object| Some(owner(&object)?.0)).collect()
         }
     };
-    named.into_iter().chain([server]).collect()
+    named.into_iter().chain([server]).into_set()
 }
 
 /// Where the whole set may be had when all records have expired.

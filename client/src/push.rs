@@ -1,11 +1,12 @@
 //! Key snapshots for notification extensions.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 
 use delta_core::entropy::Entropy;
 use delta_core::identity::{Author, Identity, LogId};
 use delta_core::push::{KeySnapshot, MAX_NAMES, SnapshotWriter};
 use delta_core::store::{Reader, StoreError, TopicRow};
+use delta_core::tree::IntoTree;
 use zeroize::Zeroizing;
 
 use crate::client::Client;
@@ -80,7 +81,7 @@ fn add(reader: &Reader, row: &TopicRow, writer: &mut SnapshotWriter) -> Result<(
 /// What authors are called: a device that said nothing of itself goes by what its person said on another one, on that
 /// of the identity's own key if there is one.
 fn names(reader: &Reader, log: &LogId, space: Option<LogId>) -> Result<BTreeMap<Author, String>, StoreError> {
-    let mut names: BTreeMap<_, _> = reader.names(log, MAX_NAMES)?.into_iter().collect();
+    let mut names = reader.names(log, MAX_NAMES)?.into_iter().into_map();
     let Some(space) = space else { return Ok(names) };
     let told = reader.space_devices(&space)?;
     let mut people = BTreeMap::<Identity, String>::new();
@@ -101,12 +102,12 @@ fn names(reader: &Reader, log: &LogId, space: Option<LogId>) -> Result<BTreeMap<
 /// The devices of whoever may write. A device without certificate is a person of its own.
 fn writers(reader: &Reader, space: &LogId) -> Result<Vec<Author>, StoreError> {
     let members = reader.members(space)?.into_iter().filter(|row| row.standing.may_write());
-    let people: BTreeSet<_> = members.map(|row| row.member).collect();
+    let people = members.map(|row| row.member).into_set();
     let told = reader.space_devices(space)?;
-    let revoked: BTreeSet<_> = told.iter().filter(|told| told.revoked).map(|told| told.device).collect();
+    let revoked = told.iter().filter(|told| told.revoked).map(|told| told.device).into_set();
     let own = people.iter().map(|person| Author(person.0)).filter(|device| !revoked.contains(device));
     let devices = told.iter().filter(|told| !told.revoked && people.contains(&told.identity));
-    let writers: BTreeSet<_> = own.chain(devices.map(|told| told.device)).collect();
+    let writers = own.chain(devices.map(|told| told.device)).into_set();
     Ok(writers.into_iter().collect())
 }
 

@@ -10,7 +10,8 @@ use crate::error::ClientError;
 
 /// The answer of a query: a `Result` of its own type and [`StoreError`].
 type Answer = Box<dyn Any + Send>;
-type Query = Box<dyn FnOnce(&Reader) -> Answer + Send>;
+/// A query whose answer's type is the caller's affair.
+pub type Query = Box<dyn FnOnce(&Reader) -> Answer + Send>;
 
 /// Read-only connections of a client.
 pub(crate) const READERS: usize = 2;
@@ -53,7 +54,7 @@ impl Readers {
         Ok((*answer.map_err(|_| ClientError::QueryPanicked)?)?)
     }
 
-    async fn job(&self, query: Query) -> Result<Answer, ClientError> {
+    pub(crate) async fn job(&self, query: Query) -> Result<Answer, ClientError> {
         let permits = Arc::clone(&self.gate().permits);
         let permit = permits.acquire_owned().await.map_err(|_| self.gate().why())?;
         let idle = Arc::clone(&self.idle);

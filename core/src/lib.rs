@@ -20,6 +20,7 @@ pub mod limits;
 
 pub mod onion;
 pub mod topic;
+pub mod tree;
 
 pub mod sync;
 

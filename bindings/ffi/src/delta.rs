@@ -13,7 +13,7 @@ mod values;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
-use delta_client::{Client, ClientError};
+use delta_client::{Client, ClientError, Query};
 use delta_core::engine::CommandError;
 use delta_core::identity::{Author, LogId, OperationId};
 use delta_core::ops;
@@ -28,7 +28,7 @@ use crate::keystore::{Adapter, Keystore};
 use crate::log::{self, LogSink, Logged};
 use crate::message::{Content, time};
 use crate::records::{Config, RelayHops, RunSummary, TopicStatus};
-use crate::runtime::{Caller, Runtime, on, on_blocking};
+use crate::runtime::{Call, Caller, Runtime, answered, on, on_blocking};
 use crate::subscription::{EventListener, Queues, Subscription, wait};
 use crate::ticket;
 
@@ -262,21 +262,28 @@ impl Delta {
         Ok(Arc::new(Self { client, caller, queues: Arc::default(), logged, runtime }))
     }
 
-    async fn on<T: Send + 'static, F>(
-        &self,
-        work: impl FnOnce(Client) -> F + Send + 'static,
-    ) -> Result<T, DeltaError>
+    fn on<T: Send + 'static, F>(&self, work: impl FnOnce(Client) -> F + Send + 'static) -> Call<T>
     where
         F: Future<Output = Result<T, ClientError>> + Send + 'static,
     {
-        on(self.runtime.handle(), work(self.client.clone())).await
+        on(self.runtime.handle(), work(self.client.clone()))
     }
 
-    async fn query<T: Send + 'static>(
+    fn query<T: Send + 'static>(
         &self,
         query: impl FnOnce(&Reader) -> Result<T, StoreError> + Send + 'static,
-    ) -> Result<T, DeltaError> {
-        self.on(async move |client| client.read(query).await).await
+    ) -> Call<T> {
+        let answer = move |reader: &Reader| -> Result<T, DeltaError> {
+            query(reader).map_err(|error| ClientError::from(error).into())
+        };
+        self.ask(Box::new(move |reader| Box::new(answer(reader))))
+    }
+
+    /// Compiled once for all that give the same.
+    fn ask<T>(&self, query: Query) -> Call<T> {
+        let client = self.client.clone();
+        let asking = async move { Ok(client.read_boxed(query).await?) };
+        answered(self.runtime.handle(), Box::pin(asking))
     }
 
     /// The conversation that lives in a topic.

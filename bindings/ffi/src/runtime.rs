@@ -52,7 +52,7 @@ impl Drop for Runtime {
 }
 
 /// The answer of a call: a `Result` of its own type and [`DeltaError`].
-type Answer = Box<dyn Any + Send>;
+pub(crate) type Answer = Box<dyn Any + Send>;
 
 /// Does the work on the runtime. It goes on to its end when the future that is returned is dropped.
 ///
@@ -63,15 +63,22 @@ where
     T: Send + 'static,
     E: Into<DeltaError> + Send + 'static,
 {
-    let answering = async move { Box::new(work.await.map_err(Into::<DeltaError>::into)) as Answer };
-    let task: Pin<Box<dyn Future<Output = Answer> + Send>> = Box::pin(answering);
-    Call { task: runtime.spawn(task), gives: PhantomData }
+    let answering = async move { Ok(Box::new(work.await.map_err(Into::<DeltaError>::into)) as Answer) };
+    answered(runtime, Box::pin(answering))
+}
+
+/// As [`on`], where what the work gives is known to hold a `Result` of this type and [`DeltaError`], if it does not fail.
+pub(crate) fn answered<T>(
+    runtime: &Handle,
+    work: Pin<Box<dyn Future<Output = Result<Answer, DeltaError>> + Send>>,
+) -> Call<T> {
+    Call { task: runtime.spawn(work), gives: PhantomData }
 }
 
 /// A call on its way.
 #[derive(Debug)]
 pub(crate) struct Call<T> {
-    task: JoinHandle<Answer>,
+    task: JoinHandle<Result<Answer, DeltaError>>,
     gives: PhantomData<fn() -> T>,
 }
 
@@ -79,13 +86,12 @@ impl<T: 'static> Future for Call<T> {
     type Output = Result<T, DeltaError>;
 
     fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
-        Poll::Ready(match ready!(Pin::new(&mut self.task).poll(cx)) {
-            Ok(answer) => match answer.downcast::<Result<T, DeltaError>>() {
-                Ok(answer) => *answer,
-                Err(_) => Err(DeltaError::panicked()),
-            },
-            Err(error) => Err(unanswered(&error)),
-        })
+        let answer = ready!(Pin::new(&mut self.task).poll(cx)).map_err(|error| unanswered(&error));
+        let answer = answer.and_then(|answer| answer);
+        Poll::Ready(answer.and_then(|answer| match answer.downcast::<Result<T, DeltaError>>() {
+            Ok(answer) => *answer,
+            Err(_) => Err(DeltaError::panicked()),
+        }))
     }
 }
 

@@ -31,6 +31,7 @@ use crate::space::{Access, Judgement, Membership, Outlived, Register};
 use crate::store::{Handed, Store, StoreError, Tx};
 use crate::sync::backoff::jitter;
 use crate::topic::TopicId;
+use crate::tree::IntoTree;
 
 use super::rotation::{Closed, read as rotation_in};
 
@@ -85,7 +86,7 @@ pub(super) enum Turn {
 impl Keeping {
     /// At start every space is looked at.
     pub(super) fn load(store: &Store, now: Millis) -> Result<Self, StoreError> {
-        let due = store.spaces()?.into_iter().map(|row| (row.space, now)).collect();
+        let due = store.spaces()?.into_iter().map(|row| (row.space, now)).into_map();
         Ok(Self { due, ..Self::default() })
     }
 

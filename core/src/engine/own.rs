@@ -16,6 +16,7 @@ use crate::ops::{Action, Content, OwnDevices, Ticket, TicketBytes, VerifiedOpera
 use crate::projector::{Aggregate, Change, Position};
 use crate::store::{Store, StoreError, Tx};
 use crate::topic::TopicId;
+use crate::tree::IntoTree;
 
 use super::event::Event;
 
@@ -75,7 +76,7 @@ impl State {
         let mut devices = tx.devices_of(&self.identity())?;
         devices.extend([self.author(), Author(self.identity().0)]);
         let revoked: BTreeSet<_> =
-            tx.revocations()?.into_iter().map(|revocation| revocation.device).collect();
+            tx.revocations()?.into_iter().map(|revocation| revocation.device).into_set();
         devices.retain(|device| !revoked.contains(device));
         tx.set_rotators(&log, &devices)
     }

@@ -7,6 +7,7 @@ use std::collections::{BTreeMap, BTreeSet, HashMap};
 use crate::identity::Millis;
 use crate::limits::MAX_LIVE_SOCKETS;
 use crate::topic::TopicId;
+use crate::tree::IntoTree;
 
 /// Sockets of the [`MAX_LIVE_SOCKETS`] that catch up parked topics, as soon as there are any.
 pub const POLLING_SOCKETS: usize = 4;
@@ -125,7 +126,7 @@ impl Slots {
             ..=MAX_LIVE_SOCKETS => MAX_LIVE_SOCKETS,
             _ => MAX_LIVE_SOCKETS - POLLING_SOCKETS,
         };
-        let live: BTreeSet<TopicId> = self.ranked.iter().rev().take(room).map(|(_, id)| *id).collect();
+        let live: BTreeSet<TopicId> = self.ranked.iter().rev().take(room).map(|(_, id)| *id).into_set();
         let changed: Vec<TopicId> = self.live.symmetric_difference(&live).copied().collect();
         for id in &changed {
             if live.contains(id) {

@@ -36,6 +36,7 @@ use crate::store::{OutboxEntry, Store, StoreError, Tx};
 use crate::sync::outbox::{AttemptId, Outbox, OutboxRow, Path, RETRY_MAX_MS};
 use crate::sync::session::{ConnId, Connection, Cursor, Session, StepKind, Transmit};
 use crate::topic::TopicId;
+use crate::tree::IntoTree;
 
 /// Envelopes of one [`OpenJob`]: small enough to spread a frame over all cores.
 const JOB_STEPS: usize = 64;
@@ -240,7 +241,7 @@ impl State {
         self.slots.clear();
         let Before { subscribed, network } = std::mem::take(&mut self.before);
         let mut wanted: BTreeMap<TopicId, bool> =
-            old.iter().map(|(id, topic)| (*id, topic.subscribed)).collect();
+            old.iter().map(|(id, topic)| (*id, topic.subscribed)).into_map();
         wanted.extend(subscribed.into_iter().rev());
         let same_server = network.is_none();
         if let Some(network) = network {

@@ -9,6 +9,7 @@ use crate::identity::{LogId, Millis};
 use crate::ops::Ticket;
 use crate::store::{StoreError, TopicRow, Tx};
 use crate::topic::TopicId;
+use crate::tree::IntoTree;
 
 /// Topics behind the one a conversation lives in that are at hand in any case: of the one that led there is asked at which
 /// membership operations its epoch began.
@@ -81,7 +82,7 @@ pub(super) fn names(rows: &[TopicRow]) -> BTreeMap<LogId, TopicId> {
         let known = first.entry(row.ticket.log()).or_insert(key);
         *known = (*known).min(key);
     }
-    first.into_iter().map(|(log, (_, _, topic))| (log, topic)).collect()
+    first.into_iter().map(|(log, (_, _, topic))| (log, topic)).into_map()
 }
 
 impl State {

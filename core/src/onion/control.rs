@@ -8,7 +8,7 @@
 //! {0: counter, 1: "delete"}
 //! ```
 
-use cbor_core::{Map, Value};
+use cbor_core::Value;
 use thiserror::Error;
 
 use crate::cbor::{self, Fields, array, field, fields, text, unsigned};
@@ -146,7 +146,7 @@ impl Metadata {
 }
 
 fn map<'a, const N: usize>(pairs: [(u64, Option<Value<'a>>); N]) -> Value<'a> {
-    Value::from(Map::from_pairs(pairs.into_iter().filter_map(|(key, value)| Some((key, value?)))))
+    crate::cbor::map(pairs.into_iter().filter_map(|(key, value)| Some((key, value?))))
 }
 
 const fn counter(counter: u64) -> Result<u64, ControlError> {

@@ -4,7 +4,7 @@
 //! ([`BodyError`]); a kind this version does not know is kept and skipped ([`Content::Unknown`]); a known kind with
 //! a wrong payload is kept, skipped and counted ([`Content::Malformed`]).
 
-use cbor_core::{Map, Value};
+use cbor_core::Value;
 use thiserror::Error;
 
 use super::content::{Content, LimitError};
@@ -92,7 +92,7 @@ impl Body {
             let heads: Vec<_> = self.auth_heads.iter().map(|id| Value::from(&id.0)).collect();
             map.push((KEY_AUTH_HEADS, Value::from(heads)));
         }
-        Ok(Value::from(Map::from_pairs(map)).encode())
+        Ok(crate::cbor::map(map).encode())
     }
 
     /// Reads a body. Unknown keys are ignored.

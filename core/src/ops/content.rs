@@ -2,7 +2,7 @@
 
 use std::fmt;
 
-use cbor_core::{Map, Value};
+use cbor_core::Value;
 use thiserror::Error;
 
 use super::body::MAX_AUTH_HEADS;
@@ -426,7 +426,7 @@ impl Content {
             Self::ReadSet { log, message } => vec![(0, Value::from(log.0)), (1, Value::from(message.0))],
             Self::Unknown { .. } | Self::Malformed { .. } => return None,
         };
-        Some(Value::from(Map::from_pairs(pairs)))
+        Some(crate::cbor::map(pairs))
     }
 
     pub(super) fn from_cbor(kind: &str, payload: &Fields<'_>) -> Self {

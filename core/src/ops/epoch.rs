@@ -3,7 +3,7 @@
 
 use std::fmt;
 
-use cbor_core::{Map, Value};
+use cbor_core::Value;
 
 use super::content::{Flaw, LimitError, Payload};
 use super::handover::{BLOCK_LEN, Block};
@@ -93,7 +93,7 @@ impl EpochKeys {
                 pairs
             }
         };
-        Value::from(Map::from_pairs(pairs))
+        crate::cbor::map(pairs)
     }
 
     /// Reads a payload of one of these kinds; `None` for every other kind.

@@ -3,7 +3,7 @@
 
 use std::fmt;
 
-use cbor_core::{Map, Value};
+use cbor_core::Value;
 
 use super::content::{Flaw, LimitError, Payload};
 use crate::cbor::{array, items, unsigned};
@@ -99,7 +99,7 @@ impl KeyBundle {
             (3, Value::from(self.expires.0)),
         ];
         pairs.extend(self.inbox.map(|seed| (4, Value::from(seed))));
-        Value::from(Map::from_pairs(pairs))
+        crate::cbor::map(pairs)
     }
 
     pub(super) fn from_payload(payload: &Payload<'_, '_>) -> Result<Self, Flaw> {
@@ -192,13 +192,13 @@ impl Rotation {
                 Value::from(end.id.0),
             ])
         };
-        Value::from(Map::from_pairs([
+        crate::cbor::map([
             (0, Value::from(u64::from(self.epoch))),
             (1, Value::from(self.topic.0)),
             (2, Value::from(self.parts.iter().map(part).collect::<Vec<_>>())),
             (3, Value::from(self.ends.iter().map(end).collect::<Vec<_>>())),
             (4, Value::from(self.commitment)),
-        ]))
+        ])
     }
 
     pub(super) fn from_payload(payload: &Payload<'_, '_>) -> Result<Self, Flaw> {

@@ -3,7 +3,7 @@
 
 use std::fmt;
 
-use cbor_core::{Map, Value};
+use cbor_core::Value;
 
 use super::content::{Flaw, LimitError, Payload};
 use crate::cbor::{array, bytes, items, text, unsigned};
@@ -141,7 +141,7 @@ impl KeyValue {
             let ids: Vec<_> = self.replaces.iter().map(|id| Value::from(&id.0)).collect();
             pairs.push((4, Value::from(ids)));
         }
-        Value::from(Map::from_pairs(pairs))
+        crate::cbor::map(pairs)
     }
 
     pub(super) fn put_from(payload: &Payload<'_, '_>) -> Result<Self, Flaw> {

@@ -2,7 +2,7 @@
 
 use std::fmt;
 
-use cbor_core::{Map, Value};
+use cbor_core::Value;
 use zeroize::{Zeroize, ZeroizeOnDrop};
 
 use super::content::{Flaw, Payload};
@@ -77,7 +77,7 @@ impl OwnDevices {
             }
             Self::Topic { ticket } => vec![(0, Value::from(&ticket.0[..]))],
         };
-        Value::from(Map::from_pairs(pairs))
+        crate::cbor::map(pairs)
     }
 
     /// What a kind says; `None` when the kind is none of these.

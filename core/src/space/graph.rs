@@ -8,6 +8,7 @@ use super::state::{Change, Register, State};
 use crate::identity::{Author, Identity, LogId, OperationId};
 use crate::limits::MAX_CONCURRENT;
 use crate::ops::{Action, Level};
+use crate::tree::IntoTree;
 
 /// How many operations a walk passes before it meets a whole state: what bounds a look at one point of the graph.
 const SNAPSHOT_EVERY: u8 = 64;
@@ -102,7 +103,7 @@ impl Graph {
         point: Point,
         changes: Vec<Change>,
     ) {
-        let heads: Vec<_> = BTreeSet::from_iter(entry.heads).into_iter().collect();
+        let heads: Vec<_> = entry.heads.into_iter().into_set().into_iter().collect();
         let before = heads.iter().filter_map(|head| self.nodes.get(head));
         let rank = before.clone().map(|node| node.rank.saturating_add(1)).max().unwrap_or(0);
         let root = before.map(|node| node.root).next().unwrap_or(entry.id);
@@ -235,7 +236,7 @@ impl Graph {
     /// Of these operations, those that none of the others builds on: citing what another cited one knows adds nothing,
     /// and anybody who may write could make it cost.
     pub(super) fn last_of(&self, heads: &[OperationId]) -> Vec<OperationId> {
-        let mut last: BTreeSet<_> = heads.iter().copied().collect();
+        let mut last = heads.iter().copied().into_set();
         let rank = |id: &OperationId| self.nodes.get(id).map_or(0, |node| node.rank);
         let lowest = heads.iter().map(rank).min().unwrap_or(0);
         let mut open: Vec<_> = if last.len() > 1 { heads.to_vec() } else { Vec::new() };
@@ -258,7 +259,7 @@ impl Graph {
     /// There is more of it than [`MAX_CONCURRENT`].
     pub(super) fn window(&self, heads: &[OperationId]) -> Result<(OperationId, Vec<OperationId>), Refusal> {
         let ranked = |id: &OperationId| self.nodes.get(id).map(|node| (node.rank, *id));
-        let mut queue: BTreeSet<_> = heads.iter().filter_map(ranked).collect();
+        let mut queue = heads.iter().filter_map(ranked).into_set();
         let mut window = Vec::new();
         // Highest rank first: an operation's turn comes after that of everything built on it. When one alone is left,
         // everything taken out came after it, and everything else before.

@@ -8,6 +8,7 @@ use super::rules::View;
 use super::state::{Register, State};
 use crate::identity::{Author, Identity, LogId, OperationId};
 use crate::ops::{Action, Level};
+use crate::tree::IntoTree;
 
 /// What a level gives of an epoch's keys; each includes those before it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -51,7 +52,7 @@ impl Membership {
     fn devices_with(&self, state: &State) -> BTreeMap<Author, Access> {
         let access = |who: &Identity| state.levels.get(who).and_then(|level| Access::of(*level));
         let devices = self.devices_in(state).into_iter();
-        devices.filter_map(|(device, who)| Some((device, access(&who)?))).collect()
+        devices.filter_map(|(device, who)| Some((device, access(&who)?))).into_map()
     }
 
     /// Whether who a device belongs to now was a member, and could read, when an epoch began at these heads.

@@ -11,6 +11,7 @@ use super::state::{Register, Standing, State};
 use crate::identity::{Author, Identity, LogId, Millis, OperationId};
 use crate::limits::MAX_LOOSE_ENDS;
 use crate::ops::{Action, Level, MAX_AUTH_HEADS, room_id, space_id};
+use crate::tree::IntoTree;
 
 /// Settled points kept for the next look.
 const SETTLED: usize = 64;
@@ -284,7 +285,7 @@ impl Membership {
     /// What an operation made now cites: what is current, at most [`MAX_AUTH_HEADS`] of it, the author's own first.
     pub fn cite(&self, author: Author) -> Vec<OperationId> {
         let mut heads = self.current_heads();
-        heads.sort_by_key(|id| {
+        heads.sort_unstable_by_key(|id| {
             let node = self.graph.nodes.get(id);
             let own = node.is_some_and(|node| node.author == author);
             (!own, std::cmp::Reverse(node.map(|node| node.rank)), *id)
@@ -311,7 +312,7 @@ impl Membership {
     /// identity is its first device, which cannot be revoked.
     pub fn devices_in(&self, state: &State) -> BTreeMap<Author, Identity> {
         let told = state.told(&self.graph).filter(|(_, identity)| state.levels.contains_key(identity));
-        let mut devices: BTreeMap<_, _> = told.collect();
+        let mut devices: BTreeMap<_, _> = told.into_map();
         for member in state.levels.keys() {
             devices.entry(Author(member.0)).or_insert(*member);
         }

@@ -20,6 +20,7 @@ use super::rules::{Refusal, registers};
 use super::state::{Register, State};
 use crate::identity::{Identity, LogId, OperationId};
 use crate::ops::{Action, Level};
+use crate::tree::IntoTree;
 
 /// Everything where `heads` are settled.
 pub(super) fn settle(graph: &Graph, space: LogId, heads: &[OperationId]) -> Result<Arc<State>, Refusal> {
@@ -45,7 +46,7 @@ pub(super) fn settle_above(
         let steps: HashSet<_> = heads.iter().map(|head| window.last_step(*head)).collect();
         let groups = inner.state_at(&steps).map_err(|_| Refusal::Heads)?;
         let levels = groups.get(&GROUP).map(|group| group.access_levels()).unwrap_or_default();
-        Ok(levels.into_iter().map(|(member, access)| (Identity(member.id().0), level_of(&access))).collect())
+        Ok(levels.into_iter().map(|(member, access)| (Identity(member.id().0), level_of(&access))).into_map())
     };
     let mut state = State { levels: at(heads)?, registers: before.registers.clone() };
     for (register, id) in window.registers(at)? {
@@ -72,7 +73,7 @@ struct Window<'a> {
 impl<'a> Window<'a> {
     fn new(graph: &'a Graph, space: LogId, base: OperationId, ids: &[OperationId]) -> Self {
         let ops: Vec<_> = ids.iter().filter_map(|id| Some((*id, graph.nodes.get(id)?))).collect();
-        let places: BTreeMap<_, _> = ops.iter().enumerate().map(|(place, (id, _))| (*id, place)).collect();
+        let places: BTreeMap<_, _> = ops.iter().enumerate().map(|(place, (id, _))| (*id, place)).into_map();
         let mut before: Vec<BTreeSet<usize>> = Vec::with_capacity(ops.len());
         for (_, node) in &ops {
             let mut all = BTreeSet::new();
@@ -260,7 +261,7 @@ impl<'a> Window<'a> {
             let strictest = ops.min_by_key(|(id, node)| (leniency(node.action.as_ref()), *id));
             strictest.map(|(id, _)| (register, *id))
         };
-        Ok(candidates.into_iter().filter_map(winner).collect())
+        Ok(candidates.into_iter().filter_map(winner).into_map())
     }
 }
 

@@ -16,6 +16,7 @@ use crate::identity::{Author, Certificate, Identity, LogId, Millis, OperationId}
 use crate::ops::{LogEnd, SessionId, Ticket, VerifiedOperation};
 use crate::projector::Place;
 use crate::topic::{Generation, Seq, TopicId};
+use crate::tree::IntoTree;
 
 /// The rotation that closed a topic.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -375,7 +376,7 @@ impl Tx<'_> {
                 Ok((OperationId(row.get(0)?), Receipt { topic, generation, place, received }))
             },
         )?;
-        Ok(rows.into_iter().collect())
+        Ok(rows.into_iter().into_map())
     }
 
     /// Removes what waits in a topic after a place.

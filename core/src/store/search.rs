@@ -12,6 +12,7 @@ use super::reading::Arrival;
 use super::tx::Tx;
 use crate::identity::{Author, LogId, Millis};
 use crate::limits::MAX_SEARCH_WORDS;
+use crate::tree::IntoTree;
 
 /// Newest messages looked at beside the index.
 const TAIL: i64 = 10_000;
@@ -64,7 +65,7 @@ impl Db {
     /// Messages with all the words, at most `limit`, those that came last to this device first. Without a word nothing
     /// is found.
     pub fn search(&self, search: &Search, limit: usize) -> Result<Vec<Found>, StoreError> {
-        let wanted: BTreeSet<String> = words(&search.words).take(MAX_SEARCH_WORDS).collect();
+        let wanted: BTreeSet<String> = words(&search.words).take(MAX_SEARCH_WORDS).into_set();
         if wanted.is_empty() {
             return Ok(Vec::new());
         }
@@ -78,7 +79,7 @@ impl Db {
         let mut rows =
             self.all(SEARCH, params![log, author, since, until, limit_sql, before, quoted.join(" ")], row)?;
         let has_all = |message: &MessageRow| {
-            let text: BTreeSet<_> = words(message.text.as_deref().unwrap_or_default()).collect();
+            let text: BTreeSet<_> = words(message.text.as_deref().unwrap_or_default()).into_set();
             wanted.is_subset(&text)
         };
         for sql in [SEARCH_DUE, SEARCH_TAIL] {

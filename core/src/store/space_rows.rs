@@ -13,6 +13,7 @@ use crate::identity::{Author, Identity, LogId, Millis, OperationId};
 use crate::ops::{Action, BlobId, InviteTerms, Level, RoomText, SpaceText};
 use crate::projector::{Aggregate, Change, Place, Position};
 use crate::space::{Membership, Register, Standing, State, Told};
+use crate::tree::IntoTree;
 
 /// A space.
 #[derive(Clone, PartialEq, Eq)]
@@ -337,7 +338,7 @@ impl Tx<'_> {
         members: &BTreeMap<Identity, Standing>,
     ) -> Result<Vec<[u8; 32]>, StoreError> {
         let old: BTreeMap<_, _> =
-            self.members(&space)?.into_iter().map(|row| (row.member, row.standing)).collect();
+            self.members(&space)?.into_iter().map(|row| (row.member, row.standing)).into_map();
         let mut changed = Vec::new();
         for (author, standing) in
             members.iter().filter(|(author, standing)| old.get(author) != Some(standing))

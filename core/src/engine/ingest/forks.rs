@@ -11,6 +11,7 @@ use super::Around;
 use crate::identity::{Author, LogId, OperationId};
 use crate::projector::{Change, Place};
 use crate::store::{ForkProof, NewOperation, StoreError, StoredPlace, Tx};
+use crate::tree::IntoTree;
 
 /// Two branches of a log.
 #[derive(Clone, Copy, Debug)]
@@ -61,7 +62,7 @@ fn claims(seq_num: u32, id: OperationId, backlink: Option<OperationId>, place: P
 
 fn fork_at(claims: &[Claim], seq_num: u32) -> Option<Fork> {
     let mut here: Vec<Claim> = claims.iter().filter(|claim| claim.seq_num == seq_num).copied().collect();
-    here.sort_by_key(|claim| (claim.place, claim.id));
+    here.sort_unstable_by_key(|claim| (claim.place, claim.id));
     let first = *here.first()?;
     let second = *here.iter().find(|claim| claim.id != first.id)?;
     Some(Fork { first, second })
@@ -114,7 +115,7 @@ fn reseat(
     lowest: u32,
     removed: &[StoredPlace],
 ) -> Result<(), StoreError> {
-    let mut gone: BTreeSet<u32> = removed.iter().map(|stored| stored.seq_num).collect();
+    let mut gone: BTreeSet<u32> = removed.iter().map(|stored| stored.seq_num).into_set();
     for stored in tx.places(author, log, lowest, u32::MAX)? {
         if !stored.seq_num.checked_sub(1).is_some_and(|below| gone.contains(&below)) {
             continue;

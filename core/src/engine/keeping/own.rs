@@ -5,6 +5,7 @@ use super::moves::Among;
 use super::*;
 use crate::limits::MAX_TOPICS;
 use crate::ops::{Body, OwnDevices, TicketBytes};
+use crate::tree::IntoTree;
 
 /// Epochs of a conversation that are shared at once with a device of the person: the newest ones.
 const SHARED_EPOCHS: usize = 16;
@@ -50,7 +51,7 @@ impl State {
         if !topic.outbox.is_empty() {
             return Ok(Some(now.plus(AGAIN_MS)));
         }
-        let revoked: BTreeSet<_> = tx.revocations()?.into_iter().map(|it| it.device).collect();
+        let revoked: BTreeSet<_> = tx.revocations()?.into_iter().map(|it| it.device).into_set();
         let turn = Turn::Rotate(id);
         if revoked.contains(&self.author()) || !self.has_reached(tx, &log, id, &revoked)? {
             self.keeping.done(&turn);
