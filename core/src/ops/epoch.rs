@@ -205,7 +205,7 @@ mod tests {
         let past = EpochKeys::Hand(vec![key(true); MAX_HANDED_KEYS + 1]);
         assert!(again(past.clone()).is_none());
         // What others wrote is read as what it is.
-        let map = Map::from_pairs([(0, Value::from(KEY_HAND)), (1, past.payload())]);
+        let map = cbor_core::Map::from_pairs([(0, Value::from(KEY_HAND)), (1, past.payload())]);
         let flaw = Flaw::Limit(LimitError::HandedKeys { count: MAX_HANDED_KEYS + 1 });
         let read = Body::decode(&Value::from(map).encode()).unwrap().content;
         assert_eq!(read, Content::Malformed { kind: KEY_HAND, flaw });

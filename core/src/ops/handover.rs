@@ -304,7 +304,7 @@ mod tests {
 
     /// What a reader makes of a rotation that `create` does not write.
     fn malformed(rotation: Rotation) -> Flaw {
-        let map = Map::from_pairs([(0, Value::from("room.rotate")), (1, rotation.payload())]);
+        let map = cbor_core::Map::from_pairs([(0, Value::from("room.rotate")), (1, rotation.payload())]);
         match Body::decode(&Value::from(map).encode()).unwrap().content {
             Content::Malformed { kind: "room.rotate", flaw } => flaw,
             other => panic!("{other:?}"),
