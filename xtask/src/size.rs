@@ -51,7 +51,8 @@ fn page(size: u64, owners: &BTreeMap<String, u64>) -> String {
     let target = format!("{}-{}", std::env::consts::ARCH, std::env::consts::OS);
     let mut page = format!(
         "# Size of the library\n\nWritten by `cargo xtask size`: the profile `mobile` for {target}, stripped. {size} bytes; {LIMIT} are the\n\
-         limit.\n\nWhat its symbols add up to, by crate ({named} bytes; tables without a symbol, unwinding and relocations are the rest).\n\
+         limit. Compiled and linked with the flags of {FLAGS}; what was left out for it, and what that saved: docs/adr/0016.\n\n\
+         What its symbols add up to, by crate ({named} bytes; tables without a symbol, unwinding and relocations are the rest).\n\
          Generic code counts for the crate that defines it.\n\n| crate | bytes |\n|---|---:|\n"
     );
     let (shown, rest) = rows.split_at(rows.len().min(ROWS));
