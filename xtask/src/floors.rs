@@ -1,7 +1,7 @@
 //! The floors: imports point down only (ARCHITECTURE.md).
 //!
 //!     6 bindings, examples, xtask · 5 client, servers, sim · 4 engine, the servers' logic · 3 store · 2 sync, space, projector
-//!     1 ops, onion, topic · 0 cbor, codec, entropy, identity, limits, error
+//!     1 ops, onion, topic · 0 cbor, codec, entropy, hpke, identity, limits, error, tree
 //!
 //! Between crates the manifests are read, inside `core` every `crate::…` and `super::…` path.
 
@@ -12,7 +12,7 @@ use crate::cargo;
 use crate::source::{self, Kind, Token};
 
 /// Floors of core's modules. A new module gets its floor here.
-const MODULES: [(&str, u8); 19] = [
+const MODULES: [(&str, u8); 20] = [
     ("cbor", 0),
     ("codec", 0),
     ("crypto", 1),
@@ -25,6 +25,7 @@ const MODULES: [(&str, u8); 19] = [
     ("ops", 1),
     ("pairing", 1),
     ("topic", 1),
+    ("tree", 0),
     ("projector", 2),
     ("push", 2),
     ("space", 2),
@@ -36,7 +37,8 @@ const MODULES: [(&str, u8); 19] = [
 ];
 
 /// The crates: folder, package, floor.
-pub const CRATES: [(&str, &str, u8); 17] = [
+pub const CRATES: [(&str, &str, u8); 18] = [
+    ("hpke", "hpke-rs-rust-crypto", 0),
     ("core", "delta-core", 4),
     ("servers/relay-core", "delta-relay-core", 4),
     ("servers/replay", "delta-replay", 4),
