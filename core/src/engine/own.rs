@@ -212,7 +212,9 @@ impl State {
         Ok(Reply::Done)
     }
 
-    /// What stands in the topic of the person's devices.
+    /// What stands in the topic of the person's devices, and revocations of these wherever they stand: what the identity has
+    /// signed holds, whoever passes it on. One that a space hears of first is not to be told anything meanwhile. (Of those
+    /// from before this device was certified, the others have taken care.)
     pub(super) fn hear_own(
         &mut self,
         tx: &Tx<'_>,
@@ -220,6 +222,17 @@ impl State {
         news: &mut News,
     ) -> Result<(), StoreError> {
         let author = operation.author();
+        if let Content::Membership(action) = &operation.body().content
+            && let Action::DeviceRevoke { revocation } = &**action
+            && revocation.identity == self.identity()
+            && author != self.author()
+            && self.device.certificate().is_none_or(|own| own.created <= revocation.revoked)
+            && !tx.is_revoked(&revocation.device)?
+            && revocation.verify().is_ok()
+        {
+            self.note_revocation(tx, revocation)?;
+            self.own_news.revoked = true;
+        }
         if self.own != Some(operation.log()) || author == self.author() {
             return Ok(());
         }
@@ -233,15 +246,6 @@ impl State {
         match &operation.body().content {
             Content::ReadSet { log, message } if tx.read_elsewhere(log, message)? => {
                 news.events.extend(self.read_news(*log));
-            }
-            Content::Membership(action) => {
-                if let Action::DeviceRevoke { revocation } = &**action
-                    && revocation.identity == self.identity()
-                    && revocation.verify().is_ok()
-                {
-                    self.note_revocation(tx, revocation)?;
-                    self.own_news.revoked = true;
-                }
             }
             Content::OwnDevices(said) => {
                 if let OwnDevices::Topic { ticket } = &**said

@@ -30,7 +30,8 @@ pub struct Revocation {
     pub identity: Identity,
     /// Of which device.
     pub device: Author,
-    /// When, by the identity's clock. Display data.
+    /// When, by the identity's clock. Display data; and a device takes no notice of what a space says of before it was
+    /// certified, by the same clock.
     pub revoked: Millis,
     signature: [u8; 64],
 }

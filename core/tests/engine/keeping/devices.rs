@@ -155,3 +155,27 @@ fn what_a_persons_devices_share_moves_away_from_one_that_is_revoked() {
         assert_eq!([1, kept, newcomer].map(|who| own(&mut town, who).epoch()), [2, 2, 1]);
     }
 }
+
+/// The identity has signed it: whoever passes it on, and wherever it stands.
+#[test]
+fn a_revocation_that_is_heard_of_in_a_space_moves_what_the_persons_devices_share() {
+    let mut town = Town::new(1, true);
+    let (lost, kept) = (town.pair(1, 40), town.pair(1, 41));
+    let identity = IdentityKey::from_seed(&[town.seed(1); 32]);
+    let revocation = Revocation::sign(&identity, town.author(lost), town.people[1].device.now);
+    town.people[1].hold = true;
+    let command = Command::Revoke { revocation: Box::new(revocation) };
+    town.people[1].command(&mut town.net, command).unwrap();
+    // What it says where the person's devices are among themselves never arrives.
+    town.release_to(1, town.space);
+    town.settle();
+    town.wait(2 * KEEP_MAX_MS);
+    let own = [lost, kept].map(|who| {
+        let command = Command::OwnTopic { ticket: None };
+        match town.people[who].command(&mut town.net, command).unwrap() {
+            Reply::Ticket(ticket) => ticket.epoch(),
+            other => panic!("{other:?}"),
+        }
+    });
+    assert_eq!(own, [0, 1]);
+}

@@ -16,7 +16,7 @@ impl Town {
     }
 
     /// What somebody's device holds back for a log arrives.
-    fn release_to(&mut self, who: usize, log: LogId) {
+    pub(super) fn release_to(&mut self, who: usize, log: LogId) {
         let topic = self.ticket(who, log).topic();
         let held = std::mem::take(&mut self.people[who].held);
         let (to, rest) = held.into_iter().partition::<Vec<_>, _>(|job| self.net.target(job) == topic);
