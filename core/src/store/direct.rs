@@ -138,7 +138,7 @@ impl Db {
     }
 
     /// Whether some space knows that an identity has revoked a device.
-    fn was_revoked(&self, device: &Author, identity: &Identity) -> Result<bool, StoreError> {
+    pub(crate) fn was_revoked(&self, device: &Author, identity: &Identity) -> Result<bool, StoreError> {
         let found = self.one(
             "SELECT 1 FROM space p CROSS JOIN space_device d ON d.space = p.space
              WHERE d.device = ?1 AND d.identity = ?2 AND d.revoked LIMIT 1",

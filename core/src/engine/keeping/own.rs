@@ -86,9 +86,16 @@ impl State {
         if !look.devices.contains_key(&self.author()) {
             return Ok(());
         }
-        let revoked: BTreeSet<_> = tx.revocations()?.into_iter().map(|it| it.device).collect();
+        let mut revoked: BTreeSet<_> = tx.revocations()?.into_iter().map(|it| it.device).into_set();
+        let devices = tx.devices_of(&self.identity())?;
+        for device in &devices {
+            // Also what only a space says: nothing is shared where such a device may be.
+            if tx.was_revoked(device, &self.identity())? {
+                revoked.insert(*device);
+            }
+        }
         let known = |device: &Author| look.devices.contains_key(device) || revoked.contains(device);
-        if tx.devices_of(&self.identity())?.iter().all(known) {
+        if devices.iter().all(known) {
             return Ok(());
         }
         match self.newest(&own) {
