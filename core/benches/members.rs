@@ -71,7 +71,9 @@ fn main() {
         let path = folder.path().join(format!("{size}.db"));
         let mut app = App::open(&path);
         let about = SpaceText { name: "bench".into(), ..SpaceText::default() };
-        let Reply::Space { space, .. } = app.command(Command::CreateSpace { about }) else { panic!("a space") };
+        let Reply::Space { space, .. } = app.command(Command::CreateSpace { about }) else {
+            panic!("a space")
+        };
         app.engine.close().unwrap();
         let empty = bytes(&path);
         let mut app = App::open(&path);
@@ -85,7 +87,10 @@ fn main() {
         if size == 250 {
             let ratio = fastest.as_secs_f64() / TIME_TARGET.as_secs_f64();
             println!("ratio {ratio:.2} (target <= 1): adding the 250th member / 20 ms");
-            println!("ratio {:.2} (target <= 1): 250 members on disk / 1 MB", taken as f64 / BYTES_TARGET as f64);
+            println!(
+                "ratio {:.2} (target <= 1): 250 members on disk / 1 MB",
+                taken as f64 / BYTES_TARGET as f64
+            );
         }
     }
 }

@@ -1,5 +1,7 @@
 //! `delta space`, `room`, `member` and `invite`: people in spaces.
 
+mod change;
+
 use std::time::Duration;
 
 use anyhow::{Context, bail, ensure};
@@ -12,6 +14,7 @@ use delta_core::store::RoomState;
 use delta_core::topic::TopicId;
 use serde_json::{Value, json};
 
+use self::change::{OfInvite, UpdateRoom, UpdateSpace};
 use crate::device::{Base, Closed, until_live};
 use crate::output::Output;
 use crate::text::plain;
@@ -39,6 +42,10 @@ pub enum SpaceCommand {
     Show(OfSpace),
     /// What happened in a space, newest first.
     Audit(OfSpace),
+    /// Change what a space says of itself.
+    Update(UpdateSpace),
+    /// Delete a space: nothing in it counts any more.
+    Delete(OfSpace),
 }
 
 /// Make and look at rooms.
@@ -49,6 +56,8 @@ pub enum RoomCommand {
     Create(CreateRoom),
     /// The rooms of a space, or of all.
     List(OfSpaces),
+    /// Change what a room says of itself, and how long a member waits between two messages.
+    Update(UpdateRoom),
     /// Make a room one to be read only.
     Archive(OfRoom),
     /// Take messages again.
@@ -76,7 +85,7 @@ pub enum MemberCommand {
     /// Allow a banned one to be added.
     Unban(OfMember),
     /// Ignore what somebody writes for now.
-    Mute(OfMember),
+    Mute(MuteMember),
     /// No longer.
     Unmute(OfMember),
     /// Make somebody a manager, and write only oneself.
@@ -93,6 +102,10 @@ pub enum InviteCommand {
     Create(CreateInvite),
     /// Claim an invitation.
     Accept(AcceptInvite),
+    /// The invitations to a space.
+    List(OfSpace),
+    /// Take an invitation back: it lets nobody in any more.
+    Revoke(OfInvite),
 }
 
 /// The device and nothing else.
@@ -139,6 +152,9 @@ pub struct CreateSpace {
     /// At most 2048 bytes.
     #[arg(long)]
     description: Option<String>,
+    /// New members may read what was written before them.
+    #[arg(long)]
+    history: bool,
     /// Seconds to wait for the server.
     #[arg(long, value_name = "SECONDS", default_value_t = 60)]
     timeout: u64,
@@ -182,6 +198,16 @@ pub struct Leveled {
     /// pull, read, write or manage.
     #[arg(long, value_parser = level)]
     level: Level,
+}
+
+/// One person, and for how long.
+#[derive(clap::Args)]
+pub struct MuteMember {
+    #[command(flatten)]
+    of: OfMember,
+    /// It ends after this many seconds, by a manager's device; without, when a manager says so.
+    #[arg(long = "for", value_name = "SECONDS", value_parser = clap::value_parser!(u64).range(1..))]
+    lasts: Option<u64>,
 }
 
 /// The terms of an invitation.
@@ -228,7 +254,7 @@ pub async fn run_space(command: &SpaceCommand, output: &Output) -> anyhow::Resul
         SpaceCommand::Create(options) => {
             let client = options.base.open(output).await?;
             let (name, description) = (options.name.clone(), options.description.clone());
-            let about = SpaceText { name, description, ..SpaceText::default() };
+            let about = SpaceText { name, description, history: options.history, ..SpaceText::default() };
             let done = async {
                 let (space, topic) = client.create_space(about).await?;
                 let at = At {
@@ -256,6 +282,8 @@ pub async fn run_space(command: &SpaceCommand, output: &Output) -> anyhow::Resul
         }
         SpaceCommand::Show(of) => at_space(of, output, async |at| at.show().await).await,
         SpaceCommand::Audit(of) => at_space(of, output, async |at| at.audit().await).await,
+        SpaceCommand::Update(options) => change::update_space(options, output).await,
+        SpaceCommand::Delete(of) => act(of, output, Action::SpaceDelete).await,
     }
 }
 
@@ -263,6 +291,7 @@ pub async fn run_space(command: &SpaceCommand, output: &Output) -> anyhow::Resul
 pub async fn run_room(command: &RoomCommand, output: &Output) -> anyhow::Result<()> {
     let (OfRoom { of, room }, action) = match command {
         RoomCommand::List(of) => return list_rooms(of, output).await,
+        RoomCommand::Update(options) => return change::update_room(options, output).await,
         RoomCommand::Create(CreateRoom { of, name }) => {
             let about = RoomText { name: name.clone(), ..RoomText::default() };
             return at_space(of, output, async |at| {
@@ -318,7 +347,10 @@ pub async fn run_member(command: &MemberCommand, output: &Output) -> anyhow::Res
         MemberCommand::Remove(of) => (&of.of, Action::Remove { member: one(of) }),
         MemberCommand::Ban(of) => (&of.of, Action::Ban { member: one(of), reason: None }),
         MemberCommand::Unban(of) => (&of.of, Action::Unban { member: one(of) }),
-        MemberCommand::Mute(of) => (&of.of, Action::Mute { member: one(of), until: None }),
+        MemberCommand::Mute(MuteMember { of, lasts }) => {
+            let until = lasts.map(|seconds| SystemClock.now().plus(seconds.saturating_mul(1000)));
+            (&of.of, Action::Mute { member: one(of), until })
+        }
         MemberCommand::Unmute(of) => (&of.of, Action::Unmute { member: one(of) }),
         MemberCommand::Transfer(of) => (&of.of, Action::Transfer { member: one(of) }),
     };
@@ -328,6 +360,8 @@ pub async fn run_member(command: &MemberCommand, output: &Output) -> anyhow::Res
 /// Runs one of `delta invite`.
 pub async fn run_invite(command: &InviteCommand, output: &Output) -> anyhow::Result<()> {
     match command {
+        InviteCommand::List(of) => at_space(of, output, async |at| at.invites().await).await,
+        InviteCommand::Revoke(options) => change::revoke_invite(options, output).await,
         InviteCommand::Create(options) => {
             let CreateInvite { of, level, once, expires } = options;
             let expires = expires.map(|seconds| SystemClock.now().plus(seconds.saturating_mul(1000)));
@@ -362,12 +396,7 @@ pub async fn run_invite(command: &InviteCommand, output: &Output) -> anyhow::Res
 }
 
 async fn act(of: &OfSpace, output: &Output, action: Action) -> anyhow::Result<()> {
-    at_space(of, output, async |at| {
-        let operation = at.at.client.act(of.space, action.clone()).await?;
-        at.at.deliver(at.topic).await?;
-        created(output, "operation", operation)
-    })
-    .await
+    at_space(of, output, async |at| at.act(action.clone()).await).await
 }
 
 /// A device, and how long it waits.
@@ -515,7 +544,10 @@ impl AtSpace<'_> {
         print(
             output,
             &format!("{name}  ({state})"),
-            json!({ "space": space.to_string(), "name": name, "description": description, "state": state }),
+            json!({
+                "space": space.to_string(), "name": name, "description": description, "state": state,
+                "history": row.text.history,
+            }),
         )?;
         rooms(self.at.client, output, space).await?;
         self.members().await

@@ -8,6 +8,7 @@ mod identity;
 mod keygen;
 mod onion;
 mod programs;
+mod spaces;
 mod support;
 
 use crate::support::delta;
