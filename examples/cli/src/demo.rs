@@ -193,7 +193,8 @@ async fn show(stage: &mut Stage, lines: &[String], output: &Output) -> anyhow::R
     let [a, b] = devices.insert(opened);
     let c = third.insert(Device::client(&folder.join("device-c.db")).await?);
     let authors = [&a.client, &b.client, c].map(|client| client.author().0);
-    let needles = Arc::new(Needles::new(&authors, &ticket.topic().0, lines)?);
+    let texts = [lines, &members::NAMES.map(str::to_owned)].concat();
+    let needles = Arc::new(Needles::new(&authors, &ticket.topic().0, &texts)?);
     let cluster = cluster.insert(Cluster::prepare(folder, &needles, watch.clone(), *hostile).await?);
     cluster.start(folder).await?;
     let (hops, sync_url) = (cluster.hops(), cluster.sync_url()?);

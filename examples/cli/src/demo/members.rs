@@ -17,6 +17,8 @@ use serde_json::{Value, json};
 use super::cluster::Cluster;
 use super::devices::Device;
 
+/// What the space and its room are called: nobody on the way may see it.
+pub const NAMES: [&str; 2] = ["The garden behind the mill", "The shed by the river"];
 /// Lines said before somebody is removed, and as many afterwards.
 const LINES: usize = 20;
 /// Messages looked at: more than are said here.
@@ -157,9 +159,9 @@ impl Members {
 impl<'a> Room<'a> {
     async fn make(people: [&'a Client; 3]) -> anyhow::Result<Self> {
         let [a, ..] = people;
-        let about = SpaceText { name: "Garden".to_owned(), history: true, ..SpaceText::default() };
+        let about = SpaceText { name: NAMES[0].to_owned(), history: true, ..SpaceText::default() };
         let (space, hall) = a.create_space(about).await?;
-        let about = RoomText { name: "Shed".to_owned(), ..RoomText::default() };
+        let about = RoomText { name: NAMES[1].to_owned(), ..RoomText::default() };
         let (room, topic) = a.create_room(space, about).await?;
         let listening = vec![a.subscribe(hall).await?, a.subscribe(topic).await?];
         Ok(Self { people, space, room, topic, listening })

@@ -6,13 +6,27 @@ use std::path::Path;
 
 use aho_corasick::AhoCorasick;
 use anyhow::Context;
+use delta_core::ops::Action;
 
 /// Only this much of a needle is looked for: longer ones would make every scan remember more.
 const NEEDLE: usize = 24;
 /// A text shorter than this could turn up by chance.
 const SHORTEST: usize = 10;
-/// Operation kinds as they stand in a body.
-const KINDS: [&str; 2] = ["message.send", "message.edit"];
+/// Operation kinds as they stand in a body, beside those of membership.
+const KINDS: [&str; 12] = [
+    "message.send",
+    "message.edit",
+    "message.delete",
+    "reaction.add",
+    "profile.set",
+    "room.rotate",
+    "device.bundle",
+    "direct.request",
+    "direct.accept",
+    "invite.claim",
+    "member.request",
+    "leave.request",
+];
 
 /// What a needle is.
 #[derive(Clone, Copy, Debug)]
@@ -67,7 +81,9 @@ impl Needles {
             needles.push((bytes.to_vec(), kind));
             needles.push((hex::encode(bytes).into_bytes(), kind));
         }
-        needles.extend(KINDS.iter().map(|name| (name.as_bytes().to_vec(), Kind::Operation)));
+        needles.extend(
+            KINDS.iter().chain(Action::KINDS).map(|name| (name.as_bytes().to_vec(), Kind::Operation)),
+        );
         needles.extend(texts.iter().map(|text| (text.as_bytes().to_vec(), Kind::Text)));
         needles.retain(|(needle, _)| needle.len() >= SHORTEST);
         let patterns = needles.iter().map(|(needle, _)| needle.get(..NEEDLE).unwrap_or(needle));
