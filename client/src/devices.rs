@@ -62,7 +62,6 @@ pub struct OwnDevice {
 pub struct PairingHost {
     client: Client,
     identity: IdentityKey,
-    own: Ticket,
     meeting: Meeting,
 }
 
@@ -122,10 +121,10 @@ impl Client {
     /// `not_the_identity` where this device cannot certify another: the person's words are elsewhere.
     pub async fn pair(&self) -> Result<PairingHost, ClientError> {
         let identity = identity_key(self.keystore()?.as_ref(), self.identity().await?)?;
-        let own = self.own_topic(None).await?;
+        self.own_topic(None).await?;
         let pairing = Pairing::generate(self.author(), &mut PlatformEntropy)?;
         let meeting = self.meet(pairing).await?;
-        Ok(PairingHost { client: self.clone(), identity, own, meeting })
+        Ok(PairingHost { client: self.clone(), identity, meeting })
     }
 
     /// Asks to become a device of the person whose device shows this text.
@@ -234,9 +233,11 @@ impl PairingRequest {
     /// # Errors
     /// `pairing_expired` when this took too long: nothing was handed over.
     pub async fn accept(self) -> Result<PairingHandover, ClientError> {
-        let Self { host: PairingHost { client, identity, own, meeting }, device, answer, .. } = self;
+        let Self { host: PairingHost { client, identity, meeting }, device, answer, .. } = self;
         meeting.in_time(&client)?;
         let certificate = Certificate::sign(&identity, device, client.now());
+        // Where it lives now: it may have moved since the text was shown.
+        let own = client.own_topic(None).await?;
         let own_log = own.log();
         let tickets = client.read(move |reader| tickets(reader, own_log)).await?;
         let welcome = Welcome { certificate, own, tickets };

@@ -252,3 +252,29 @@ async fn whoever_else_has_the_text_and_is_first_does_not_go_unnoticed() {
     let refused = old.client.join(host.text().parse().unwrap()).await.unwrap_err();
     assert_eq!(refused.code(), "certified");
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_the_persons_devices_share_may_move_while_another_one_is_paired() {
+    let net = Net::start().await;
+    let old = Device::on(&net, Some(Mnemonic::from_entropy([9; 32]))).await;
+    let (lost, new) = (Device::on(&net, None).await, Device::on(&net, None).await);
+    pair(&old, &lost).await;
+    let own = logs(&lost).await[0];
+    let epochs = move |reader: &Reader| {
+        let topics = reader.topics_of_log(own)?;
+        Ok((topics.last().map(|(epoch, _)| *epoch) == Some(1)).then_some(()))
+    };
+    // The text is shown, the new device asks, and then the lost one is revoked.
+    let host = old.client.pair().await.unwrap();
+    let pairing: Pairing = host.text().parse().unwrap();
+    let (asked, guest) = tokio::join!(host.asked(), new.client.join(pairing));
+    let (request, mut guest) = (asked.unwrap(), guest.unwrap());
+    assert_eq!(guest.code().await.unwrap(), request.code());
+    old.client.revoke_device(lost.client.author()).await.unwrap();
+    old.until(epochs).await;
+    let handed_over = async { request.accept().await?.delivered().await };
+    let (accepted, joined) = tokio::join!(handed_over, guest.joined());
+    accepted.unwrap();
+    joined.unwrap();
+    new.until(epochs).await;
+}

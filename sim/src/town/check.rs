@@ -76,7 +76,7 @@ impl World {
         Ok(found)
     }
 
-    fn newest(&self, device: usize, log: LogId) -> Result<Option<Ticket>, Violation> {
+    pub(super) fn newest(&self, device: usize, log: LogId) -> Result<Option<Ticket>, Violation> {
         let reader = self.reader(device)?;
         let topics = reader.topics_of_log(log).map_err(|error| broken(device, &error))?;
         let Some((_, topic)) = topics.last() else { return Ok(None) };

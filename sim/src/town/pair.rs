@@ -229,6 +229,10 @@ impl World {
         if self.devices[host].engine.is_none() {
             return Ok(());
         }
+        // Where it lives now, as the client looks.
+        let own = self.newest(host, own.log())?.unwrap_or(own);
+        let Some(town) = &mut self.town else { return Ok(()) };
+        let meeting = &mut town.meetings[place];
         meeting.welcomed = true;
         let home = &mut town.kin.homes[guest];
         home.bond = Bond::Loose;
