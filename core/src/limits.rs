@@ -54,6 +54,8 @@ pub const MAX_SEARCH_WORDS: usize = 16;
 pub const MAX_MEMBERS: usize = 1000;
 /// Most rooms of a space that are not deleted.
 pub const MAX_ROOMS: usize = 1000;
+/// Epochs of a room between two renewals: rotations lead to all but the multiples of it, which `room.renew` begins.
+pub const RENEWAL_EPOCHS: u32 = 1 << 16;
 /// Most devices of a member that a space knows and that are not revoked.
 pub const MAX_DEVICES: usize = 16;
 /// Most devices that a member revokes in a space.

@@ -54,7 +54,8 @@ pub use key_value::{HybridTime, KeyValue, ValueKey};
 #[cfg(feature = "device")]
 pub use keys::{KeyRing, TopicKeys};
 pub use membership::{
-    Action, FAMILIES, Hidden, InviteTerms, Level, RoomKeys, RoomText, SpaceText, room_id, space_id,
+    Action, FAMILIES, Hidden, InviteTerms, Level, RoomKeys, RoomText, SpaceText, is_renewal, room_id,
+    space_id,
 };
 pub use own::{OwnDevices, TicketBytes};
 pub use public::{PublicError, PublicOperation, read_public};

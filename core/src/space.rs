@@ -18,7 +18,7 @@ mod state;
 mod tests;
 
 pub use graph::{Entry, Statement, Verdict};
-pub use holders::{Access, Outlived};
+pub use holders::{Access, Outlived, Renewal};
 pub use invite::{Invite, InviteError, claim_mac, verify_claim};
 pub use membership::{Audited, Judgement, Membership, Told};
 pub use rules::Refusal;

@@ -8,7 +8,7 @@
 mod close;
 mod forks;
 
-pub use close::close;
+pub use close::{close, take_own_back};
 
 #[cfg(test)]
 mod tests;

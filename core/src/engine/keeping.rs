@@ -12,6 +12,7 @@ mod by_inbox;
 mod hand;
 mod moves;
 mod own;
+mod renew;
 mod take;
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -60,7 +61,19 @@ pub(super) struct Keeping {
     unheard: BTreeSet<LogId>,
     /// Spaces that have work for when nothing is given out.
     waiting: BTreeSet<LogId>,
+    /// Which renewal of a room was looked at last.
+    renewed: BTreeMap<LogId, Option<OperationId>>,
+    /// Rooms in which this device's rotations lose to somebody who manages the space no more.
+    beaten: BTreeMap<LogId, Beaten>,
     jobs: u64,
+}
+
+/// Rotations of a room that lost.
+#[derive(Clone, Copy, Debug)]
+struct Beaten {
+    /// The epoch in which the first one did.
+    first: u32,
+    times: u32,
 }
 
 /// The job given out.
@@ -80,6 +93,8 @@ pub(super) enum Turn {
     Rotate(TopicId),
     Hand(LogId),
     Past(TopicId),
+    /// Of a room, by its log.
+    Renew(LogId),
     Unmute(LogId, Identity),
 }
 
@@ -166,6 +181,14 @@ impl Keeping {
         }
         let paused = self.paused.get(&turn).copied().filter(|paused| *paused > now);
         paused.unwrap_or(*at)
+    }
+
+    /// Others are left more time than for what they only may be doing already: they may have to be asked first.
+    fn leave_time(&mut self, turn: Turn, own: bool, now: Millis, entropy: &mut dyn Entropy) {
+        if !own {
+            let mut drawn = || KEEP_MAX_MS + KEEP_MIN_MS + jitter(KEEP_MAX_MS - KEEP_MIN_MS, entropy);
+            self.turns.entry(turn).or_insert_with(|| now.plus(drawn()));
+        }
     }
 
     pub(super) fn poll_timeout(&self) -> Option<Millis> {
@@ -265,6 +288,7 @@ impl State {
         if !look.hands {
             return Ok(next.into_iter().min().unwrap_or(again));
         }
+        next.extend(self.keep_renewed(tx, now, entropy, &look, &logs, staged)?);
         let rotations = self.keep_rotated(tx, now, entropy, &look, &logs, staged)?;
         let past = self.keep_past(tx, now, entropy, &look, &logs, staged)?;
         let handed = self.keep_handed(tx, now, entropy, &look, &logs, staged)?;

@@ -21,7 +21,7 @@ use crate::crypto::{
     open_rotation,
 };
 use crate::identity::{Author, EnvelopeHash, Millis, OperationId};
-use crate::ops::{Body, Content, LogEnd, Rotation, Ticket, VerifiedOperation};
+use crate::ops::{Body, Content, LogEnd, Rotation, Ticket, VerifiedOperation, is_renewal};
 use crate::store::{NewOutboxRow, Origin, Receipt, StoreError, StoredRotation, TopicClose, Tx};
 use crate::sync::outbox::Requeued;
 use crate::sync::session::Cursor;
@@ -49,6 +49,8 @@ pub(super) struct Closed {
     ends: Vec<LogEnd>,
     /// To the ticket that everybody moves on with.
     commitment: Option<[u8; 32]>,
+    /// By a renewal, as far as it had been read by then; not by a rotation.
+    pub(super) renewed: bool,
 }
 
 impl Closed {
@@ -56,7 +58,13 @@ impl Closed {
         let heads = Body::decode(&found.body).map(|body| body.auth_heads).unwrap_or_default();
         let commitment = rotation.as_ref().map(|it| it.commitment);
         let ends = rotation.map_or_else(Vec::new, |it| it.ends);
-        Self { at, rotator: found.rotator, heads, ends, commitment }
+        Self { at, rotator: found.rotator, heads, ends, commitment, renewed: false }
+    }
+
+    /// A topic of an epoch that is over since its room was renewed.
+    pub(super) fn by_renewal(at: TopicClose, by: Author) -> Self {
+        let (heads, ends) = (vec![at.operation], Vec::new());
+        Self { at, rotator: by, heads, ends, commitment: None, renewed: true }
     }
 
     /// Whether this is the ticket that everybody moves on with, by whatever way it came.
@@ -107,8 +115,12 @@ impl State {
                 continue;
             }
             let found = store.rotations(at.topic)?.into_iter().find(|it| it.operation == at.operation);
-            if let (Some(topic), Some(found)) = (self.topics.get_mut(&at.topic), found) {
-                topic.closed = Some(Closed::new(at, &found, read(&found.body)));
+            let closed = match found {
+                Some(found) => Some(Closed::new(at, &found, read(&found.body))),
+                None => store.located(&at.operation)?.map(|(by, ..)| Closed::by_renewal(at, by)),
+            };
+            if let Some(topic) = self.topics.get_mut(&at.topic) {
+                topic.closed = closed;
             }
         }
         for id in store.contested_topics()? {
@@ -191,14 +203,16 @@ impl State {
         let PreparedRotation { rotation, ticket, left_out: _ } = prepared;
         let topic = self.topics.get(&id).ok_or(CommandError::UnknownTopic)?;
         let (log, epoch) = (topic.keys.log(), topic.keys.epoch());
+        let belongs = tx.belongs(&log)?;
         if ticket.log() != log
             || ticket.epoch() != rotation.epoch
+            || (belongs.is_some_and(|it| it.room) && is_renewal(rotation.epoch))
             || epoch.checked_add(1) != Some(rotation.epoch)
         {
             return Err(CommandError::StaleRotation);
         }
         let author = self.device.author();
-        let heads = match tx.belongs(&log)? {
+        let heads = match belongs {
             Some(belongs) => tx.look_at_space(belongs.space, |graph| graph.cite(author))?,
             None => Vec::new(),
         };
@@ -348,6 +362,7 @@ impl State {
         self.keeping.forget_turns(id);
         news.events.push(Event::Closed { topic: id, rotator, successor });
         let lost = tx.remove_lost_rotations(id, &operation)?;
+        self.note_beaten(tx, log, rotator, (epoch.saturating_sub(1), !lost.is_empty()))?;
         news.events.extend(lost.into_iter().map(|operation| Event::RotationLost { topic: id, operation }));
         for operation in own {
             self.send_again(tx, now, id, &operation)?;
@@ -510,7 +525,7 @@ impl State {
     }
 
     /// An own operation that was acknowledged after the close was not: it waits to be sent again.
-    fn send_again(
+    pub(super) fn send_again(
         &mut self,
         tx: &Tx<'_>,
         now: Millis,

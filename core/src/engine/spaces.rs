@@ -317,7 +317,7 @@ impl State {
             }
             store_error(self.open_topic(tx, now, ticket, staged))?;
         }
-        Ok(())
+        self.follow_renewals(tx, now, space, staged)
     }
 
     /// Whether the space has moved since an invitation was made, or somebody was let in, or out, after what they knew of

@@ -47,6 +47,11 @@ impl ByLog {
         }
     }
 
+    /// A log lives or lived in a topic that is at hand, whatever else was taken for it.
+    pub(super) fn open_at(&mut self, log: LogId, epoch: u32, topic: TopicId) {
+        self.open.entry(log).or_default().insert(epoch, topic);
+    }
+
     /// Where a log lives or lived in an epoch.
     pub(super) fn at(&self, log: &LogId, epoch: u32) -> Option<TopicId> {
         let at = |epochs: &BTreeMap<LogId, BTreeMap<u32, TopicId>>| epochs.get(log)?.get(&epoch).copied();
@@ -146,7 +151,9 @@ impl State {
             if closed.is_some_and(|closed| !closed.leads_to(ticket)) {
                 return Ok(false);
             }
-            let fits = newest.is_none_or(is_old) && self.by_log.at(&log, epoch).is_none();
+            let fits = newest.is_none_or(is_old)
+                && self.by_log.at(&log, epoch).is_none()
+                && !Self::is_between(tx, log, epoch)?;
             if !fits || self.is_full(tx, now)? {
                 return Ok(false);
             }

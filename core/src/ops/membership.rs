@@ -12,7 +12,7 @@ use zeroize::{Zeroize, ZeroizeOnDrop};
 use super::content::{BlobId, Flaw, LimitError, Payload, check_name};
 use crate::cbor::{array, text, unsigned};
 use crate::identity::{Author, Certificate, Identity, LogId, Millis, OperationId, Revocation};
-use crate::limits::MAX_DESCRIPTION;
+use crate::limits::{MAX_DESCRIPTION, RENEWAL_EPOCHS};
 
 /// What a member may do. Each level includes those before it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -228,6 +228,17 @@ pub enum Action {
         /// The keys of its first topic.
         keys: RoomKeys,
     },
+    /// `room.renew`: the room goes on in a topic of which every reader of the space's log has the keys.
+    RoomRenew {
+        /// The room's log id.
+        room: LogId,
+        /// The topic's epoch: [`RENEWAL_EPOCHS`] after the last renewal's, or the first.
+        epoch: u32,
+        /// The last epoch before it that counts: those between are over.
+        from: u32,
+        /// The keys of its topic.
+        keys: RoomKeys,
+    },
     /// `room.update`.
     RoomUpdate {
         /// The room's log id.
@@ -284,6 +295,11 @@ impl fmt::Debug for RoomText {
 /// Kinds that begin like this belong to the membership of a space: an unknown one is not skipped there.
 pub const FAMILIES: [&str; 4] = ["space.", "member.", "invite.", "room."];
 
+/// Whether a room's epoch is one that a renewal begins, and no rotation.
+pub const fn is_renewal(epoch: u32) -> bool {
+    epoch != 0 && epoch.is_multiple_of(RENEWAL_EPOCHS)
+}
+
 /// The log id of the space an author makes with a nonce: nobody else can claim to have made it.
 pub fn space_id(creator: Author, nonce: &[u8; 32]) -> LogId {
     derive_log("delta space id v1", &creator.0, nonce)
@@ -334,6 +350,7 @@ kinds! {
     Self::InviteCreate(_) => "invite.create",
     Self::InviteRevoke { .. } => "invite.revoke",
     Self::RoomCreate { .. } => "room.create",
+    Self::RoomRenew { .. } => "room.renew",
     Self::RoomUpdate { .. } => "room.update",
     Self::RoomArchive { .. } => "room.archive",
     Self::RoomUnarchive { .. } => "room.unarchive",
@@ -443,6 +460,13 @@ impl Action {
                 pairs.push((5, Value::from(keys.secret.0)));
                 pairs
             }
+            Self::RoomRenew { room, epoch, from, keys } => vec![
+                id(&room.0),
+                (1, Value::from(u64::from(*epoch))),
+                (2, Value::from(u64::from(*from))),
+                (4, Value::from(keys.write.0)),
+                (5, Value::from(keys.secret.0)),
+            ],
             Self::RoomUpdate { room, about } => {
                 let mut pairs = vec![id(&room.0)];
                 pairs.extend(about.pairs());
@@ -502,10 +526,13 @@ impl Action {
             "room.create" => Self::RoomCreate {
                 nonce: payload.required(0, array)?,
                 about: RoomText::read(payload)?,
-                keys: RoomKeys {
-                    write: Hidden(payload.required(4, array)?),
-                    secret: Hidden(payload.required(5, array)?),
-                },
+                keys: room_keys(payload)?,
+            },
+            "room.renew" => Self::RoomRenew {
+                room: room()?,
+                epoch: payload.required(1, renewal_epoch)?,
+                from: payload.required(2, number)?,
+                keys: room_keys(payload)?,
             },
             "room.update" => Self::RoomUpdate { room: room()?, about: RoomText::read(payload)? },
             "room.archive" => Self::RoomArchive { room: room()? },
@@ -569,6 +596,18 @@ impl RoomText {
             cooldown: payload.optional(3, unsigned)?,
         })
     }
+}
+
+fn room_keys(payload: &Payload<'_, '_>) -> Result<RoomKeys, Flaw> {
+    Ok(RoomKeys { write: Hidden(payload.required(4, array)?), secret: Hidden(payload.required(5, array)?) })
+}
+
+fn number(value: &Value<'_>) -> Option<u32> {
+    u32::try_from(unsigned(value)?).ok()
+}
+
+fn renewal_epoch(value: &Value<'_>) -> Option<u32> {
+    number(value).filter(|epoch| is_renewal(*epoch))
 }
 
 fn certificate(value: &Value<'_>) -> Option<Certificate> {

@@ -2,12 +2,12 @@
 
 use std::collections::BTreeMap;
 
-use super::graph::Node;
+use super::graph::{Node, Verdict};
 use super::membership::Membership;
 use super::rules::View;
 use super::state::{Register, State};
 use crate::identity::{Author, Identity, LogId, OperationId};
-use crate::ops::{Action, Level};
+use crate::ops::{Action, Level, RoomKeys};
 use crate::tree::IntoTree;
 
 /// What a level gives of an epoch's keys; each includes those before it.
@@ -35,6 +35,21 @@ impl Access {
 pub struct Outlived {
     /// The one who asks took somebody's access away: nobody else need come first.
     pub own: bool,
+}
+
+/// A room that goes on in a topic whose keys stand in the space's log (`room.renew`).
+#[derive(Clone, Copy, Debug)]
+pub struct Renewal<'a> {
+    /// The operation.
+    pub id: OperationId,
+    /// Who did it.
+    pub by: Identity,
+    /// The topic's epoch.
+    pub epoch: u32,
+    /// The last epoch before it that counts.
+    pub from: u32,
+    /// The topic's keys.
+    pub keys: &'a RoomKeys,
 }
 
 impl Membership {
@@ -135,6 +150,38 @@ impl Membership {
     /// counts for nothing.
     pub fn since(&self, before: &[OperationId], ends: &[OperationId]) -> Vec<OperationId> {
         self.graph.since(before, ends)
+    }
+
+    /// Where a room goes on with keys that stand in the space's log, if it does.
+    pub fn renewal(&self, room: LogId) -> Option<Renewal<'_>> {
+        let state = self.current()?;
+        self.read_renewal(*state.registers.get(&Register::RoomKeys(room))?)
+    }
+
+    /// What began an epoch of a room that no rotation leads to. Of several the one that holds, or the one with the
+    /// lowest id.
+    pub fn renewal_at(&self, room: LogId, epoch: u32) -> Option<Renewal<'_>> {
+        if let Some(current) = self.renewal(room).filter(|renewal| renewal.epoch == epoch) {
+            return Some(current);
+        }
+        let is_it = |node: &&Node| match &node.action {
+            Some(Action::RoomRenew { room: of, epoch: at, .. }) => {
+                (*of, *at) == (room, epoch) && node.verdict == Verdict::Accepted
+            }
+            _ => false,
+        };
+        let found = self.graph.nodes.iter().filter(|(_, node)| is_it(node)).map(|(id, _)| *id).min();
+        found.and_then(|id| self.read_renewal(id))
+    }
+
+    fn read_renewal(&self, id: OperationId) -> Option<Renewal<'_>> {
+        let node = self.graph.nodes.get(&id)?;
+        match &node.action {
+            Some(Action::RoomRenew { epoch, from, keys, .. }) => {
+                Some(Renewal { id, by: node.identity, epoch: *epoch, from: *from, keys })
+            }
+            _ => None,
+        }
     }
 
     /// Who made a room.

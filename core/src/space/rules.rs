@@ -5,7 +5,7 @@ use thiserror::Error;
 use super::graph::{Graph, Point};
 use super::state::{Change, Register};
 use crate::identity::{Author, Certificate, Identity, LogId, OperationId, Revocation};
-use crate::limits::{MAX_CONCURRENT, MAX_DEVICES, MAX_MEMBERS, MAX_REVOKED, MAX_ROOMS};
+use crate::limits::{MAX_CONCURRENT, MAX_DEVICES, MAX_MEMBERS, MAX_REVOKED, MAX_ROOMS, RENEWAL_EPOCHS};
 use crate::ops::{Action, InviteTerms, Level, room_id};
 
 /// Why a membership operation counts for nothing. Its author is at fault.
@@ -47,6 +47,9 @@ pub enum Refusal {
     /// The room does not exist, or does already.
     #[error("there is no such room, or there already is")]
     Room,
+    /// The room was renewed already, or goes on at another epoch.
+    #[error("the room's renewal does not follow on the one before it")]
+    Epoch,
     /// Its payload breaks the rules of its kind.
     #[error("the payload breaks the rules of its kind")]
     Malformed,
@@ -101,6 +104,14 @@ impl View<'_> {
                 self.decided(Register::RoomShelf(room)),
                 None | Some((_, Action::RoomUnarchive { .. }))
             )
+    }
+
+    /// At which epoch a room was taken up last.
+    fn renewed(&self, room: LogId) -> u32 {
+        match self.decided(Register::RoomKeys(room)) {
+            Some((_, Action::RoomRenew { epoch, .. })) => *epoch,
+            _ => 0,
+        }
     }
 
     fn invite(&self, id: OperationId) -> Option<&InviteTerms> {
@@ -198,6 +209,11 @@ impl View<'_> {
                 let rooms = self.graph.rooms(&self.graph.state(self.point)).len();
                 demand(rooms < MAX_ROOMS, Refusal::Full)
             }
+            Action::RoomRenew { room, epoch, from, .. } => {
+                demand(self.room_exists(*room), Refusal::Room)?;
+                let next = self.renewed(*room).checked_add(RENEWAL_EPOCHS);
+                demand(next == Some(*epoch) && from < epoch, Refusal::Epoch)
+            }
             Action::RoomUpdate { room, .. }
             | Action::RoomArchive { room }
             | Action::RoomUnarchive { room }
@@ -269,6 +285,7 @@ pub(super) fn registers(space: LogId, id: OperationId, action: &Action) -> Vec<R
             let room = room_id(space, nonce);
             vec![Register::Room(room), Register::RoomText(room)]
         }
+        Action::RoomRenew { room, .. } => vec![Register::RoomKeys(*room)],
         Action::RoomUpdate { room, .. } => vec![Register::RoomText(*room)],
         Action::RoomArchive { room } | Action::RoomUnarchive { room } | Action::RoomDelete { room } => {
             vec![Register::RoomShelf(*room)]

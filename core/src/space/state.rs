@@ -28,6 +28,8 @@ pub enum Register {
     RoomText(LogId),
     /// Whether a room is archived or deleted.
     RoomShelf(LogId),
+    /// Where a room goes on with keys that stand in the space's log.
+    RoomKeys(LogId),
     /// Whose device a device is.
     Device(Author),
     /// That an identity has revoked a device. Nothing ever undoes it.

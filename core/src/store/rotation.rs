@@ -220,6 +220,11 @@ impl Tx<'_> {
         .map(drop)
     }
 
+    /// A topic goes on after all.
+    pub(crate) fn remove_topic_close(&self, topic: TopicId) -> Result<(), StoreError> {
+        self.run("DELETE FROM topic_close WHERE topic = ?1", [topic.0]).map(drop)
+    }
+
     /// Keeps a rotation of this device that has no place yet, with what it hands over.
     pub(crate) fn put_own_rotation(
         &self,

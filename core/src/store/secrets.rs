@@ -98,8 +98,9 @@ impl Column {
 }
 
 /// The kinds whose bodies hand over keys.
-const SECRET_KINDS: [&str; 7] = [
+const SECRET_KINDS: [&str; 8] = [
     "room.create",
+    "room.renew",
     "invite.create",
     "key.past",
     "own.topic",

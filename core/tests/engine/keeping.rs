@@ -26,6 +26,7 @@ mod handing;
 mod hostile;
 mod leaving;
 mod overtaken;
+mod renewed;
 mod retired;
 mod shut_out;
 mod split;

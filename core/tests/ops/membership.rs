@@ -124,15 +124,33 @@ fn table() -> Vec<(Action, &'static str, Pairs)> {
         ),
         (Action::InviteRevoke { invite }, "invite.revoke", vec![(0, bytes(OTHER))]),
         (
-            Action::RoomCreate { nonce: OTHER, about: room.clone(), keys },
+            Action::RoomCreate { nonce: OTHER, about: room.clone(), keys: keys.clone() },
             "room.create",
             [room_pairs(), vec![(4, bytes([8; 32])), (5, bytes([9; 32]))]].concat(),
         ),
+        (Action::RoomRenew { room: log, epoch: 0x2_0000, from: 7, keys }, "room.renew", renewal(0x2_0000)),
         (Action::RoomUpdate { room: log, about: room }, "room.update", room_pairs()),
         (Action::RoomArchive { room: log }, "room.archive", vec![(0, bytes(OTHER))]),
         (Action::RoomUnarchive { room: log }, "room.unarchive", vec![(0, bytes(OTHER))]),
         (Action::RoomDelete { room: log }, "room.delete", vec![(0, bytes(OTHER))]),
     ]
+}
+
+fn renewal(epoch: u64) -> Vec<(u64, Value<'static>)> {
+    let keys = [(4, bytes([8; 32])), (5, bytes([9; 32]))];
+    [(0, bytes(OTHER)), (1, number(epoch)), (2, number(7))].into_iter().chain(keys).collect()
+}
+
+#[test]
+fn a_renewal_begins_an_epoch_that_no_rotation_leads_to() {
+    let read = |epoch| Body::decode(&raw("room.renew", renewal(epoch))).unwrap().content;
+    for epoch in [0x1_0000, 0xffff_0000] {
+        assert!(matches!(read(epoch), Content::Membership(_)), "{epoch:x}");
+    }
+    for epoch in [0, 1, 0xffff, 0x1_0001, 0xffff_ffff, 0x1_0000_0000] {
+        let flaw = Content::Malformed { kind: "room.renew", flaw: Flaw::WrongType(1) };
+        assert_eq!(read(epoch), flaw, "{epoch:x}");
+    }
 }
 
 #[test]

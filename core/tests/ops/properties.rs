@@ -98,6 +98,12 @@ fn action() -> BoxedStrategy<Action> {
             let keys = RoomKeys { write: Hidden(write), secret: Hidden(secret) };
             Action::RoomCreate { nonce, about, keys }
         }),
+        (room(), 1..0x1_0000_u32, any::<u32>(), bytes(), bytes()).prop_map(
+            |(room, number, from, write, secret)| {
+                let keys = RoomKeys { write: Hidden(write), secret: Hidden(secret) };
+                Action::RoomRenew { room, epoch: number << 16, from, keys }
+            }
+        ),
         (room(), room_text()).prop_map(|(room, about)| Action::RoomUpdate { room, about }),
         room().prop_map(|room| Action::RoomArchive { room }),
         room().prop_map(|room| Action::RoomUnarchive { room }),

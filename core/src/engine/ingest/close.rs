@@ -66,3 +66,30 @@ pub fn close(
     }
     Ok((Change::merge(changes), own))
 }
+
+/// This device's own operations from the first one on that stands in an epoch which is over: they stay in its log without a
+/// place, and are given back as by [`close`].
+pub fn take_own_back(
+    tx: &Tx<'_>,
+    log: &LogId,
+    device: &Author,
+    is_over: impl Fn(u32) -> bool,
+) -> Result<(Vec<Change>, Vec<VerifiedOperation>), StoreError> {
+    if tx.log_end(device, log)?.is_some() {
+        return Ok((Vec::new(), Vec::new()));
+    }
+    let stored = tx.places(device, log, 0, u32::MAX)?;
+    let stands = |stored: &StoredPlace| stored.place.is_placed() && is_over(stored.place.epoch);
+    let Some(first) = stored.iter().position(stands) else { return Ok((Vec::new(), Vec::new())) };
+    let (mut changes, mut own) = (tx.rows_of(device, log)?, Vec::new());
+    for stored in stored.iter().skip(first) {
+        tx.take_place(device, log, stored)?;
+        let bytes = tx.operation_bytes(&stored.id)?;
+        own.extend(bytes.and_then(|(header, body)| VerifiedOperation::from_store(&header, &body).ok()));
+    }
+    tx.recount_head(device, log, false)?;
+    tx.recount_holes(device, log)?;
+    tx.rebuild_log(device, log)?;
+    changes.extend(tx.rows_of(device, log)?);
+    Ok((Change::merge(changes), own))
+}

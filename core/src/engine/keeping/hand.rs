@@ -2,6 +2,7 @@
 
 use super::*;
 use crate::crypto::DeviceBundle;
+use crate::ops::is_renewal;
 
 impl State {
     /// Hands keys to devices that lack them.
@@ -51,8 +52,8 @@ impl State {
     ) -> Result<(), StoreError> {
         let Some(topic) = self.topics.get(&id).filter(|topic| topic.closed.is_none()) else { return Ok(()) };
         let (log, epoch) = (topic.keys.log(), topic.keys.epoch());
-        // The first keys of a room stand in the space's log, those of the space in the invitation.
-        if epoch == 0 {
+        // A room's first keys, and those it was renewed with, stand in the space's log, those of the space in the invitation.
+        if epoch == 0 || (log != look.space && is_renewal(epoch)) {
             return Ok(());
         }
         let Some(ticket) = tx.topic(id)?.map(|row| row.ticket) else { return Ok(()) };

@@ -1,6 +1,7 @@
 //! Topics move when their keys may be in the wrong hands, and what reads the epoch before is left in the next.
 
 use super::*;
+use crate::ops::is_renewal;
 
 /// Who is handed a topic's successor.
 pub(super) struct Among<'a> {
@@ -28,6 +29,10 @@ impl State {
             let Some(topic) = self.topics.get(&id) else { continue };
             // An own rotation that has no place yet, and the keys it gives, are looked at when it has one.
             if !topic.may_move() {
+                continue;
+            }
+            // That one a renewal begins.
+            if log != &look.space && is_renewal(topic.keys.epoch().saturating_add(1)) {
                 continue;
             }
             // Why the space's own log moves is to stand before the place at which it ends: packets overtake each other,
@@ -69,6 +74,13 @@ impl State {
             },
         };
         let Some(before) = epoch.checked_sub(1) else { return Ok(Some(Vec::new())) };
+        if is_renewal(epoch)
+            && let Some(belongs) = tx.belongs(&log)?.filter(|belongs| belongs.room)
+        {
+            return tx.look_at_space(belongs.space, |graph| {
+                graph.renewal_at(log, epoch).map(|renewal| vec![renewal.id])
+            });
+        }
         if let Some(before) = self.by_log.at(&log, before) {
             let heads = match self.topics.get(&before) {
                 Some(before) => {
@@ -99,10 +111,13 @@ impl State {
         if let Some(outlived) = tx.look_at_space(look.space, |graph| graph.outlived(&began, author))? {
             return Ok(Some(outlived));
         }
-        if epoch == 0 {
-            // A room's first keys stand in the space's log, for whoever reads that later.
+        if epoch == 0 || (log != look.space && is_renewal(epoch)) {
+            // A room's first keys, and those it was renewed with, stand in the space's log, for whoever reads that later.
             let open = log != look.space && !look.history;
-            let made = tx.look_at_space(look.space, |graph| graph.room_maker(log) == look.me)?;
+            let made = tx.look_at_space(look.space, |graph| {
+                let renewed = graph.renewal_at(log, epoch).map(|renewal| renewal.by);
+                renewed.or_else(|| graph.room_maker(log)) == look.me
+            })?;
             return Ok(open.then_some(Outlived { own: made }));
         }
         let held = tx.holders(&log, epoch, &id)?.held;
@@ -145,6 +160,19 @@ impl State {
         Ok(self.give_out(now, entropy, (Some(space), Turn::Rotate(id)), work, staged))
     }
 
+    /// The epoch before one of a log.
+    pub(super) fn before(
+        tx: &Tx<'_>,
+        space: LogId,
+        log: &LogId,
+        epoch: u32,
+    ) -> Result<Option<u32>, StoreError> {
+        if *log == space || !is_renewal(epoch) {
+            return Ok(epoch.checked_sub(1));
+        }
+        tx.look_at_space(space, |graph| graph.renewal_at(*log, epoch).map(|renewal| renewal.from))
+    }
+
     /// Leaves behind what reads the epoch before: always in the space's own log, without which nobody can judge
     /// anything, elsewhere where history is readable.
     pub(super) fn keep_past(
@@ -161,11 +189,13 @@ impl State {
             let Some(id) = self.newest(log) else { continue };
             let Some(topic) = self.topics.get(&id) else { continue };
             let open = topic.closed.is_none() && topic.keys.write_key().is_some();
-            let Some(before) = topic.keys.epoch().checked_sub(1).filter(|_| open) else { continue };
+            let epoch = topic.keys.epoch();
+            let Some(before) = Self::before(tx, look.space, log, epoch)?.filter(|_| open) else { continue };
             let (turn, known) = (Turn::Past(id), self.by_log.at(log, before));
             let closed = known.and_then(|id| self.topics.get(&id)).and_then(|it| it.closed.as_ref());
             // By someone else there may be another: what leads here is what is left.
-            let Some(closed) = closed.filter(|closed| closed.at.successor == id) else { continue };
+            let leads_here = |closed: &&Closed| closed.at.successor == id || is_renewal(epoch);
+            let Some(closed) = closed.filter(leads_here) else { continue };
             let own = closed.rotator == self.author();
             let Some(ticket) = known.map(|id| tx.topic(id)).transpose()?.flatten().map(|row| row.ticket)
             else {

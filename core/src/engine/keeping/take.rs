@@ -20,7 +20,7 @@ impl State {
             let mut news = News::default();
             let failed = self.take_handed(tx, now, look, log, &mut news)?;
             for epoch in self.by_log.epochs(log) {
-                let Some(before) = epoch.checked_sub(1) else { continue };
+                let Some(before) = Self::before(tx, look.space, log, epoch)? else { continue };
                 if self.by_log.at(log, before).is_some() {
                     continue;
                 }

@@ -8,7 +8,7 @@ use super::super::state::{State, Topic};
 use super::read;
 use crate::identity::{Author, LogId, Millis, OperationId};
 use crate::limits::MAX_CONCURRENT;
-use crate::ops::Body;
+use crate::ops::{Body, is_renewal};
 use crate::projector::Place;
 use crate::space::Judgement;
 use crate::store::{StoreError, StoredRotation, Tx};
@@ -153,16 +153,22 @@ impl State {
         // Once closed a topic stays closed: its successor is remembered across resets.
         let Some(topic) = self.topics.get(&id).filter(|topic| topic.closed.is_none()) else { return Ok(()) };
         let (next_epoch, device) = (topic.keys.epoch().checked_add(1), self.device.author());
+        let belongs = tx.belongs(&topic.keys.log())?;
+        // Whoever moves a room has its key, and so knows what was known where that began.
+        let is_room = belongs.is_some_and(|belongs| belongs.room);
+        let began = if is_room { self.began(tx, id)?.unwrap_or_default() } else { Vec::new() };
         for found in tx.rotations(id)? {
             let Some(rotation) = read(&found.body) else { continue };
-            if Some(rotation.epoch) != next_epoch || rotation.topic == id {
+            let is_renewal = is_room && is_renewal(rotation.epoch);
+            if Some(rotation.epoch) != next_epoch || is_renewal || rotation.topic == id {
                 continue;
             }
-            let heads = Body::decode(&found.body).map(|body| body.auth_heads).unwrap_or_default();
+            let mut heads = Body::decode(&found.body).map(|body| body.auth_heads).unwrap_or_default();
+            heads.extend(&began);
             match Self::weigh(tx, &device, topic, &found, &heads)? {
                 Verdict::Counts => return self.close_topic(tx, now, id, &found, rotation, news),
                 Verdict::Waits => {
-                    self.waiting.extend(tx.belongs(&topic.keys.log())?.map(|belongs| belongs.space));
+                    self.waiting.extend(belongs.map(|belongs| belongs.space));
                     return Ok(());
                 }
                 Verdict::Void => {}

@@ -138,6 +138,24 @@ fn a_removed_manager_cannot_move_what_is_current() {
     assert_eq!(hostile.town.texts(1).last().unwrap(), "still here");
 }
 
+/// Somebody who stays gives him the keys of where everything lives now.
+#[test]
+fn a_removed_manager_with_an_accomplice_cannot_move_what_is_current() {
+    let mut hostile = Hostile::new();
+    let tickets = [hostile.town.space, hostile.town.room].map(|log| hostile.town.ticket(1, log));
+    for ticket in &tickets {
+        let to = ticket.next_epoch(&mut SeededEntropy::new([8; 32])).unwrap();
+        let (parts, ends) = (Vec::new(), Vec::new());
+        let rotation = Rotation { epoch: 2, topic: to.topic(), parts, ends, commitment: [0; 32] };
+        hostile.slip_in(ticket, Place::Next, Content::RoomRotate(Box::new(rotation)));
+    }
+    hostile.settle();
+    assert_eq!((hostile.town.epochs(0), hostile.town.epochs(1)), ([1, 1], [1, 1]));
+    hostile.town.say(1, "still here").unwrap();
+    hostile.town.settle();
+    assert_eq!(hostile.town.texts(0).last().unwrap(), "still here");
+}
+
 #[test]
 fn a_removed_manager_who_is_faster_than_the_rotation_does_not_move_the_space() {
     let mut town = Town::new(2, true);
