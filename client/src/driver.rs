@@ -6,6 +6,7 @@
 //! HTTP and callers only ever see its inbox, which never blocks; what bounds it is the room that each frame and each
 //! command holds until it is done.
 
+mod idle;
 mod inbox;
 mod lanes;
 mod outbound;
@@ -36,6 +37,7 @@ pub(crate) use outbound::Outbound;
 pub(crate) use sleep::Done;
 pub(crate) use workers::Workers;
 
+use idle::Idle;
 use inbox::{End, Room, Stopped};
 use lanes::Lanes;
 
@@ -50,14 +52,6 @@ const FIRST_PAUSE: Duration = Duration::from_millis(100);
 const MAX_PAUSE: Duration = Duration::from_secs(5);
 /// How long a timer that is due waits for what was received before it.
 const TIMER_PATIENCE: Duration = Duration::from_millis(250);
-/// Messages brought into the index in one transaction: few, somebody may want something meanwhile.
-const INDEX_AT_ONCE: usize = 500;
-/// Silence after which the write-ahead log is moved into the database file.
-const CHECKPOINT_AFTER: Duration = Duration::from_secs(2);
-/// Length of the write-ahead log at which it is moved without waiting for silence.
-const CHECKPOINT_BYTES: u64 = 16 * 1024 * 1024;
-/// Transactions between two looks at that length.
-const CHECKPOINT_LOOK: u32 = 16;
 
 /// Who waits for a command.
 enum Waiter {
@@ -137,8 +131,7 @@ pub(crate) struct Driver {
     paused_until: Option<Instant>,
     /// Since when the engine's timer is due and waits for what was received.
     due_since: Option<Instant>,
-    /// Transactions since the last checkpoint.
-    unmoved: u32,
+    idle: Idle,
     closing: Option<oneshot::Sender<()>>,
     suspending: Option<Done>,
 }
@@ -182,7 +175,7 @@ impl Driver {
             failures: 0,
             paused_until: None,
             due_since: None,
-            unmoved: 0,
+            idle: Idle::new(instant()),
             closing: None,
             suspending: None,
         }
@@ -218,7 +211,8 @@ impl Driver {
         }
     }
 
-    /// One turn: commands and news first, then the workers' next jobs, then one slice of what was received.
+    /// One turn: commands and news first, then the workers' next jobs, then one slice of what was received; where there is
+    /// nothing of all this, what is left for idle times.
     fn turn(&mut self) {
         if self.paused_until.is_some_and(|until| instant() < until) {
             return;
@@ -232,6 +226,7 @@ impl Driver {
         }
         self.triage_incoming();
         self.store_slice();
+        self.follow_index();
     }
 
     /// Whether the engine's time has come. What was received before is looked at first, for a moment: after a sleep the
@@ -264,6 +259,7 @@ impl Driver {
             None => self.messages.recv().ok(),
         };
         let Some(first) = first else { return };
+        self.idle.disturbed(instant());
         self.take(first);
         for _ in 1..TURN_MESSAGES {
             let Ok(message) = self.messages.try_recv() else { return };
@@ -282,30 +278,7 @@ impl Driver {
         let timer = self.engine.next_wakeup().map(|at| until(self.clock.now(), at));
         // Frames are with the workers: their results come as messages.
         let timer = timer.map(|wait| if self.due_since.is_some() { wait.max(TIMER_PATIENCE) } else { wait });
-        let checkpoint = (self.unmoved > 0).then_some(CHECKPOINT_AFTER);
-        timer.into_iter().chain(checkpoint).min()
-    }
-
-    /// Nothing came for a while: the time for upkeep.
-    fn silence(&mut self, lasted: Duration) {
-        if lasted < CHECKPOINT_AFTER || self.unmoved == 0 {
-            return;
-        }
-        match self.engine.index_texts(INDEX_AT_ONCE) {
-            Ok(true) => {}
-            Ok(false) => self.checkpoint(),
-            Err(error) => {
-                tracing::warn!(%error, "messages could not be brought into the index; tried again later");
-                self.checkpoint();
-            }
-        }
-    }
-
-    fn checkpoint(&mut self) {
-        self.unmoved = 0;
-        if let Err(error) = self.engine.checkpoint() {
-            tracing::warn!(%error, "the write-ahead log could not be moved into the database; tried again later");
-        }
+        timer.into_iter().chain(self.idle.patience()).min()
     }
 
     fn take(&mut self, message: Message) {
@@ -397,10 +370,7 @@ impl Driver {
             Err(error) => self.failed(&error),
         }
         self.publish_outputs();
-        self.unmoved += 1;
-        if self.unmoved.is_multiple_of(CHECKPOINT_LOOK) && self.engine.wal_bytes() > CHECKPOINT_BYTES {
-            self.checkpoint();
-        }
+        self.stored();
     }
 
     /// The engine has rolled back, reloaded and answered whoever waited. A cause that stays must not make us spin.

@@ -9,11 +9,12 @@ use delta_core::store::{Store, StoreError, StoreKey, StoreOptions};
 use delta_core::topic::TopicId;
 use tokio::sync::oneshot;
 
+use super::idle::Idle;
 use super::inbox::Message;
 use super::lanes::Lanes;
 use super::{Driver, Listeners};
 use crate::error::ClientError;
-use crate::platform::Clock;
+use crate::platform::{Clock, instant};
 use crate::readers::{READERS, Readers};
 
 /// Who waits for a change between running and suspended.
@@ -72,7 +73,7 @@ impl Driver {
         self.due_since = None;
         self.paused_until = None;
         self.failures = 0;
-        self.unmoved = 0;
+        self.idle = Idle::new(instant());
     }
 }
 

@@ -14,6 +14,7 @@ mod pairing;
 mod records;
 mod relays;
 mod sealed;
+mod search;
 mod server;
 mod signals;
 mod storage;

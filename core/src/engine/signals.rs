@@ -9,10 +9,11 @@ use super::receive::News;
 use super::refusal::{CommandError, Unreadable};
 use super::state::State;
 use crate::entropy::Entropy;
-use crate::identity::{Author, Millis};
+use crate::identity::{Author, LogId, Millis};
 use crate::limits::MAX_SIGNAL_BODY;
 use crate::onion::control::{Action, Control, MAX_COUNTER};
 use crate::ops::{Signal, SignalError};
+use crate::space::Judgement;
 use crate::store::{StoreError, Tx};
 use crate::sync::proof::{Purpose, ReadKey};
 use crate::sync::session::ConnId;
@@ -24,6 +25,8 @@ pub const SIGNAL_EVERY_MS: u64 = 5_000;
 pub const UNREADABLE_RETRY_MS: u64 = 60_000;
 /// Senders of signals in a topic whose last one is remembered.
 const MAX_HEARD: usize = 1024;
+/// Under which name signals are counted of those whose messages would not count.
+const NOT_HEARD: &str = "signal-not-allowed";
 
 /// A topic's signals.
 #[derive(Debug, Default)]
@@ -132,8 +135,12 @@ impl State {
         let own = self.author();
         let Some(topic) = self.topics.get_mut(&id) else { return Ok(()) };
         match signal {
+            Ok(signal) if signal.author == own => Ok(()),
             Ok(signal) => {
-                if signal.author != own && topic.signals.is_new(&signal) {
+                if !may_speak(tx, topic.keys.log(), signal.author)? {
+                    return tx.count_dropped(id, NOT_HEARD);
+                }
+                if topic.signals.is_new(&signal) {
                     news.events.push(Event::Signal { topic: id, signal });
                 }
                 Ok(())
@@ -235,4 +242,13 @@ impl State {
             staged.push(Output::Event(Event::Readable { topic: id, unreadable }));
         }
     }
+}
+
+/// Whether a message of this device would count now: in a space not everybody who has the keys is heard.
+fn may_speak(tx: &Tx<'_>, log: LogId, author: Author) -> Result<bool, StoreError> {
+    let Some(belongs) = tx.belongs(&log)? else { return Ok(true) };
+    let room = belongs.room.then_some(log);
+    tx.look_at_space(belongs.space, |graph| {
+        matches!(graph.judge(author, &graph.cite(author), room), Judgement::Counts { .. })
+    })
 }

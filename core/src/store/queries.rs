@@ -194,6 +194,11 @@ pub(super) const SEARCH_DUE: &str = search!(
 pub(super) const SEARCH_TAIL: &str =
     search!("message m WHERE m.entry > (SELECT entry FROM text_upto) AND", "ORDER BY m.entry DESC LIMIT ?5");
 
+/// A device's profile, and where it was said.
+const PROFILE: &str = "SELECT p.author, p.log, p.id, p.name, p.bio, p.avatar, p.availability, p.public, o.pos
+     FROM profile p JOIN operations o ON o.author = p.author AND o.log = p.log AND o.seq_num = p.seq_num
+     WHERE p.author = ?1 AND p.log = ?2";
+
 impl Db {
     /// A page of at most `limit` messages of a conversation, oldest first, tombstones included.
     pub fn messages(&self, log: &LogId, page: Page, limit: usize) -> Result<Vec<MessageRow>, StoreError> {
@@ -257,17 +262,26 @@ impl Db {
         )
     }
 
-    /// An author's profile in one conversation.
+    /// The profile of the person behind an author in one conversation: what they said of themselves last, by place, on
+    /// whichever of the devices that its space was told of.
     pub fn profile(&self, author: &Author, log: &LogId) -> Result<Option<ProfileRow>, StoreError> {
-        self.one(
-            "SELECT author, log, id, name, bio, avatar, availability, public FROM profile
-             WHERE author = ?1 AND log = ?2",
-            [author.0, log.0],
-            profile_row,
-        )
+        let person = self.person(log, author)?;
+        let mut devices = self.devices_of_person_in(log, &person)?;
+        devices.extend([Author(person.0), *author]);
+        let mut last: Option<([u8; 16], ProfileRow)> = None;
+        for device in devices {
+            let said = self.one(PROFILE, [device.0, log.0], |row| Ok((row.get(8)?, profile_row(row)?)))?;
+            let is_later = |(place, said): &([u8; 16], ProfileRow)| {
+                last.as_ref().is_none_or(|(last, row)| (place, said.author) > (last, row.author))
+            };
+            if let Some(later) = said.filter(is_later) {
+                last = Some(later);
+            }
+        }
+        Ok(last.map(|(_, row)| row))
     }
 
-    /// What authors call themselves in one conversation, at most `limit` of them.
+    /// What authors call themselves in one conversation, each device for itself, at most `limit` of them.
     pub fn names(&self, log: &LogId, limit: usize) -> Result<Vec<(Author, String)>, StoreError> {
         self.all(
             "SELECT heads.author, profile.name FROM heads JOIN profile USING (author, log)
@@ -277,7 +291,7 @@ impl Db {
         )
     }
 
-    /// An author's profiles in all conversations.
+    /// An author's profiles in all conversations, without what the person said on other devices.
     pub fn profiles(&self, author: &Author) -> Result<Vec<ProfileRow>, StoreError> {
         self.all(
             "SELECT author, log, id, name, bio, avatar, availability, public FROM profile

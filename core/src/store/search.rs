@@ -5,7 +5,7 @@ use std::fmt;
 
 use rusqlite::params;
 
-use super::db::{Db, int};
+use super::db::{Db, int, uint};
 use super::error::StoreError;
 use super::queries::{MessageRow, SEARCH, SEARCH_DUE, SEARCH_TAIL, message_row};
 use super::reading::Arrival;
@@ -93,6 +93,14 @@ impl Db {
             Found { message, arrival: Arrival(entry), excerpt }
         };
         Ok(rows.into_iter().map(found).collect())
+    }
+
+    /// Messages that wait to be brought into the index, changed ones included. (A search finds the newest of them, and
+    /// those that changed, all the same.)
+    pub fn unindexed(&self) -> Result<u64, StoreError> {
+        let count = |sql| Ok::<_, StoreError>(uint(self.one(sql, [], |row| row.get(0))?.unwrap_or(0)));
+        let fresh = count("SELECT count(*) FROM message WHERE entry > (SELECT entry FROM text_upto)")?;
+        Ok(fresh + count("SELECT count(*) FROM text_due")?)
     }
 }
 

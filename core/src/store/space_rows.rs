@@ -213,6 +213,20 @@ impl Db {
         Ok(told.unwrap_or_else(|| (*device).into()))
     }
 
+    /// The devices that the space of a conversation was told are this person's, revoked ones included.
+    pub(super) fn devices_of_person_in(
+        &self,
+        log: &LogId,
+        person: &Identity,
+    ) -> Result<Vec<Author>, StoreError> {
+        self.all(
+            "SELECT d.device FROM space_log l JOIN space_device d ON d.space = l.space AND d.identity = ?2
+             WHERE l.log = ?1",
+            [log.0, person.0],
+            |row| row.get(0).map(Author),
+        )
+    }
+
     /// The invitations of a space that are not revoked.
     pub fn invites(&self, space: &LogId) -> Result<Vec<InviteRow>, StoreError> {
         self.all(

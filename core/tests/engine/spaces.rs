@@ -1,10 +1,11 @@
 //! Devices in a space: what they cite, what they refuse to sign, whom they let in.
 
 use delta_core::engine::{Command, CommandError, Event, Handover, Input, Output, Reply};
-use delta_core::identity::{Author, Identity, LogId, OperationId};
-use delta_core::ops::{Action, Body, Content, DeviceKey, Level, RoomText, Rotation, SpaceText};
+use delta_core::identity::{Author, Identity, LogId, Millis, OperationId};
+use delta_core::ops::{Action, Body, Content, DeviceKey, Level, RoomText, Rotation, Signal, SpaceText};
 use delta_core::space::Refusal;
 use delta_core::store::{MemberRow, Store};
+use delta_core::sync::frame::Frame;
 use delta_core::topic::TopicId;
 
 use crate::support::{Device, World, Writer, ticket};
@@ -202,4 +203,36 @@ fn a_spaces_topic_is_closed_by_its_managers_and_by_nobody_else() {
     assert_eq!(rotate(&mut alice, 5, &[]), None, "a stranger who cites nothing");
     assert_eq!(rotate(&mut alice, 4, &heads), Some(Author(of(4).0)));
     assert_eq!(members(&alice, space).len(), 3);
+}
+
+/// Signals are stored nowhere, so they cite nothing: what counts is how their authors stand now.
+#[test]
+fn in_a_space_those_are_heard_whose_messages_would_count() {
+    let of = |seed: u8| Identity::from(DeviceKey::from_bytes(&[seed; 32]).author());
+    let (mut alice, _, space) = founded(|alice, space| {
+        let add = |seed, level| Action::Add { member: of(seed), level, invite: None, claim: None };
+        for (seed, level) in [(2, Level::Write), (3, Level::Write), (4, Level::Read), (5, Level::Manage)] {
+            act(alice, space, add(seed, level)).unwrap();
+        }
+        act(alice, space, Action::Mute { member: of(3), until: None }).unwrap();
+        act(alice, space, Action::Remove { member: of(5) }).unwrap();
+    });
+    let conn = alice.conn.unwrap();
+    let mut at = 0;
+    let mut hears = |alice: &mut Device, seed: u8| {
+        at += 1;
+        let (key, keys) = (DeviceKey::from_bytes(&[seed; 32]), alice.ticket.keys());
+        let signal = Signal::seal(&key, &keys, Millis(at), b"typing").unwrap();
+        let outputs = alice.frame(conn, &Frame::Signal(signal.into()));
+        outputs.iter().any(|output| matches!(output, Output::Event(Event::Signal { .. })))
+    };
+    let heard = (2..=6).filter(|seed| hears(&mut alice, *seed));
+    assert_eq!(heard.collect::<Vec<_>>(), [2], "not the muted, a reader, who was removed, a stranger");
+    assert_eq!(alice.standing().dropped, [("signal-not-allowed".to_owned(), 4)]);
+    act(&mut alice, space, Action::Unmute { member: of(3) }).unwrap();
+    act(&mut alice, space, Action::Remove { member: of(2) }).unwrap();
+    let heard = (2..=3).filter(|seed| hears(&mut alice, *seed));
+    assert_eq!(heard.collect::<Vec<_>>(), [3]);
+    act(&mut alice, space, Action::SpaceDelete).unwrap();
+    assert!(!hears(&mut alice, 3));
 }

@@ -95,6 +95,7 @@ fn work() -> Device {
     device.store.message_history(&hello.id()).unwrap();
     device.store.reactions(&hello.id()).unwrap();
     device.store.profiles(&ada.author()).unwrap();
+    device.store.profile(&ada.author(), &LOG).unwrap();
     device.store.list_operations(None, 50).unwrap();
     read(&device, &ada.author());
     keys(&device, &ada.author());

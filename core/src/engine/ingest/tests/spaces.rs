@@ -20,6 +20,8 @@ use crate::store::{
 };
 use crate::topic::{Generation, Seq, WriteKey};
 
+mod profiles;
+
 const NONCE: [u8; 32] = [9; 32];
 const ROOM: [u8; 32] = [3; 32];
 const PEOPLE: usize = 5;
