@@ -19,6 +19,7 @@ const SCRIPTS: [&str; 7] = [
 const PACKAGES: &str = "shellcheck gcc binutils";
 const TOOLS: [&str; 3] = ["shellcheck", "gcc", "readelf"];
 const PRIVACY: &str = "bindings/swift/Sources/DeltaKit/PrivacyInfo.xcprivacy";
+const REACT_NATIVE_PAGE: &str = "docs/getting-started-react-native.md";
 /// Without libraries: those are most of what an app gets.
 const MAX_NPM_BYTES: u64 = 512 * 1024;
 const IN_NPM: [&str; 16] = [
@@ -45,7 +46,10 @@ const IN_AAR: [&str; 6] =
 
 /// What is wrong with the packages.
 pub fn problems() -> Vec<String> {
-    [scripts(), privacy(), aar(), npm()].into_iter().filter_map(Result::err).collect()
+    [scripts(), privacy(), versions(), platforms(), aar(), npm()]
+        .into_iter()
+        .filter_map(Result::err)
+        .collect()
 }
 
 fn scripts() -> Result<(), String> {
@@ -61,6 +65,51 @@ fn privacy() -> Result<(), String> {
                    'NSPrivacyAccessedAPITypes'}\n\
                    sys.exit(0 if set(found) == wanted else f'{sys.argv[1]}: {sorted(found)}')";
     said(Command::new("python3").args(["-c", program, PRIVACY])).map(drop)
+}
+
+/// One version everywhere: the workspace's. (The pod's is the npm package's.)
+fn versions() -> Result<(), String> {
+    let version = env!("CARGO_PKG_VERSION");
+    let wanted = [
+        ("bindings/react-native/package.json", format!("\"version\": \"{version}\"")),
+        ("bindings/react-native/package-lock.json", format!("\"version\": \"{version}\"")),
+        (REACT_NATIVE_PAGE, format!("delta-react-native-{version}.tgz")),
+        ("examples/react-native/README.md", format!("delta-react-native-{version}.tgz")),
+    ];
+    says(&wanted)
+}
+
+/// The oldest systems that the packages name, wherever a page tells an app to name them.
+fn platforms() -> Result<(), String> {
+    let android = number("bindings/react-native/android/build.gradle", "minSdk ")?;
+    let ios = number("bindings/react-native/delta-react-native.podspec", "ios: '")?;
+    let wanted = [
+        (REACT_NATIVE_PAGE, format!("minSdkVersion = {android}/")),
+        (REACT_NATIVE_PAGE, format!("platform :ios, '{ios}'")),
+        ("packaging/android/build-aar.sh", format!("android:minSdkVersion=\"{android}\"")),
+        ("packaging/android/build-libraries.sh", format!("api={android}\n")),
+        ("packaging/apple/build.sh", format!("IPHONEOS_DEPLOYMENT_TARGET={ios} ")),
+    ];
+    says(&wanted)
+}
+
+fn number(path: &str, before: &str) -> Result<String, String> {
+    let text = text(path)?;
+    let found = text.split(before).nth(1).ok_or(format!("{path} has no {before}"))?;
+    Ok(found.chars().take_while(|c| c.is_ascii_digit() || *c == '.').collect())
+}
+
+fn says(wanted: &[(&str, String)]) -> Result<(), String> {
+    for (path, wanted) in wanted {
+        if !text(path)?.contains(wanted) {
+            return Err(format!("{path} does not say {wanted}"));
+        }
+    }
+    Ok(())
+}
+
+fn text(path: &str) -> Result<String, String> {
+    std::fs::read_to_string(cargo::root().join(path)).map_err(|error| format!("{path}: {error}"))
 }
 
 /// Assembled with a stand-in for the library, which only an NDK makes.

@@ -6,6 +6,7 @@
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
+use super::first_page::{FirstPage, shell};
 use super::kotlin::{Kotlin, files};
 use super::{build, copy, library, read_dir, run, run_there};
 use crate::stamp::Stamp;
@@ -45,8 +46,21 @@ pub fn test() -> Result<(), String> {
     let bridge = bridge(&place, &package)?;
     let mut command = Command::new("node");
     command.arg("tests/run.mjs").current_dir(&package).env("DELTA_ROOT", cargo::root());
-    command.env("DELTA_PROGRAMS", cargo::programs("debug")?).env("DELTA_BRIDGE", bridge);
-    run_there(&mut command)
+    command.env("DELTA_PROGRAMS", cargo::programs("debug")?).env("DELTA_BRIDGE", &bridge);
+    run_there(&mut command)?;
+    first_page(&place, &package, &bridge)
+}
+
+/// Its app with its `network.json`, drawn over the Android module. It lies where Node.js finds the packages.
+fn first_page(place: &Path, package: &Path, bridge: &str) -> Result<(), String> {
+    let page = FirstPage::new("getting-started-react-native.md", &place.join("first"))?;
+    let here = format!("{}/", page.folder().display());
+    page.write("delta-network.json", page.facts())?;
+    let app = page.write("App.tsx", &page.code("tsx", 0)?)?;
+    run_there(shell(&page.commands().replace("/tmp/", &here)).current_dir(page.folder()))?;
+    let mut command = Command::new("node");
+    command.arg("tests/run.mjs").arg("--first").arg(app).current_dir(package);
+    page.run(command.env("DELTA_BRIDGE", bridge).env("DELTA_APP", page.folder().join("app")))
 }
 
 /// What measures the facade in Node.js, and the Android module on the JVM with this library.
