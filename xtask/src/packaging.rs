@@ -4,8 +4,8 @@
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-use crate::bindings::typescript;
-use crate::{cargo, packages};
+use crate::bindings::kotlin;
+use crate::{Failure, cargo, packages};
 
 const SCRIPTS: [&str; 7] = [
     "packaging/android/build-aar.sh",
@@ -22,8 +22,9 @@ const PRIVACY: &str = "bindings/swift/Sources/DeltaKit/PrivacyInfo.xcprivacy";
 const REACT_NATIVE_PAGE: &str = "docs/getting-started-react-native.md";
 /// Without libraries: those are most of what an app gets.
 const MAX_NPM_BYTES: u64 = 512 * 1024;
-const IN_NPM: [&str; 16] = [
+const IN_NPM: [&str; 17] = [
     "android/bindings/delta/Ids.kt",
+    "android/bindings/delta/android/AndroidKeystore.kt",
     "android/bindings/delta/ffi/delta_ffi.kt",
     "android/build.gradle",
     "android/consumer-rules.pro",
@@ -41,8 +42,40 @@ const IN_NPM: [&str; 16] = [
     "src/index.ts",
 ];
 const NOT_IN_NPM: [&str; 5] = ["tests/", "node_modules/", "tsconfig", "package-lock", "MemoryKeystore"];
-const IN_AAR: [&str; 6] =
-    ["AndroidManifest.xml", "R.txt", "classes.jar", "jni/x86_64/libdelta_ffi.so", "proguard.txt", "jni/"];
+const IN_AAR: [&str; 9] = [
+    "AndroidManifest.xml",
+    "LICENSE-APACHE",
+    "LICENSE-MIT",
+    "R.txt",
+    "THIRD-PARTY-NOTICES.txt",
+    "classes.jar",
+    "jni/x86_64/libdelta_ffi.so",
+    "proguard.txt",
+    "jni/",
+];
+const IN_CLASSES: [&str; 4] = [
+    "META-INF/delta.kotlin_module",
+    "delta/Device.class",
+    "delta/android/AndroidKeystore.class",
+    "delta/ffi/Delta.class",
+];
+/// What is not the bindings': tests, the React Native module, stand-ins for Android's classes.
+const NOT_IN_CLASSES: [&str; 3] = ["test", "reactnative", "android/security"];
+const BUILD_AAR: &str = "packaging/android/build-aar.sh";
+const JNI_LIBS: &str = "target/android/jniLibs";
+const AAR: &str = "target/android/delta.aar";
+
+/// Writes the AAR of the Kotlin bindings, with the libraries that packaging/android/build-libraries.sh made.
+pub fn write_aar() -> Result<(), Failure> {
+    let built = kotlin::for_android().and_then(|classes| {
+        if !cargo::root().join(JNI_LIBS).is_dir() {
+            return Err(format!("{JNI_LIBS} is not there: packaging/android/build-libraries.sh makes it"));
+        }
+        said(Command::new(BUILD_AAR).arg(classes).args([JNI_LIBS, AAR]))
+    });
+    print!("{}", built.map_err(Failure::Failed)?);
+    Ok(())
+}
 
 /// What is wrong with the packages.
 pub fn problems() -> Vec<String> {
@@ -115,13 +148,12 @@ fn text(path: &str) -> Result<String, String> {
 /// Assembled with a stand-in for the library, which only an NDK makes.
 fn aar() -> Result<(), String> {
     let place = place()?;
-    let classes = typescript::classes()?;
+    let classes = kotlin::for_android()?;
     let libraries = place.join("jniLibs");
     let library = libraries.join("x86_64/libdelta_ffi.so");
     let aar = place.join("delta.aar");
     stand_in(&library, 4096)?;
-    let build =
-        || said(Command::new("packaging/android/build-aar.sh").arg(&classes).arg(&libraries).arg(&aar));
+    let build = || said(Command::new(BUILD_AAR).arg(&classes).arg(&libraries).arg(&aar));
     if build().is_ok() {
         return Err("a library that is aligned to 4096 bytes was packed".to_owned());
     }
@@ -132,9 +164,10 @@ fn aar() -> Result<(), String> {
     said(
         Command::new("jar").current_dir(&place).arg("--extract").arg("--file").arg(&aar).arg("classes.jar"),
     )?;
-    let listed = said(Command::new("jar").arg("--list").arg("--file").arg(place.join("classes.jar")))?;
-    let wanted = ["delta/Device.class", "delta/ffi/Delta.class"];
-    expected("the AAR's classes", &listed.lines().collect::<Vec<_>>(), &wanted, &["test", "reactnative"])
+    let classes = place.join("classes.jar");
+    let listed = said(Command::new("jar").arg("--list").arg("--file").arg(&classes))?;
+    expected("the AAR's classes", &listed.lines().collect::<Vec<_>>(), &IN_CLASSES, &NOT_IN_CLASSES)?;
+    kotlin::compile_first_page(&classes)
 }
 
 fn stand_in(library: &Path, page: u32) -> Result<(), String> {

@@ -19,8 +19,9 @@ const PACKAGES: &str = "nodejs npm default-jdk-headless";
 const TOOLS: [&str; 3] = ["node", "npm", "javac"];
 /// Oldest Node.js that the packages run on.
 const NODE: (u32, u32) = (20, 19);
-const SOURCES: [(&str, &str); 4] = [
+const SOURCES: [(&str, &str); 5] = [
     ("bindings/kotlin/src/delta", "kt"),
+    ("bindings/kotlin/src/delta/android", "kt"),
     ("bindings/kotlin/src/delta/ffi", "kt"),
     ("bindings/react-native/android/src/main/java/delta/reactnative", "kt"),
     ("bindings/react-native/tests/jvm", "kt"),
@@ -57,7 +58,7 @@ fn first_page(place: &Path, package: &Path, bridge: &str) -> Result<(), String> 
     let here = format!("{}/", page.folder().display());
     page.write("delta-network.json", page.facts())?;
     let app = page.write("App.tsx", &page.code("tsx", 0)?)?;
-    run_there(shell(&page.commands().replace("/tmp/", &here)).current_dir(page.folder()))?;
+    run_there(shell(&page.commands("tsx", 0).replace("/tmp/", &here)).current_dir(page.folder()))?;
     let mut command = Command::new("node");
     command.arg("tests/run.mjs").arg("--first").arg(app).current_dir(package);
     page.run(command.env("DELTA_BRIDGE", bridge).env("DELTA_APP", page.folder().join("app")))
@@ -109,17 +110,6 @@ pub fn mirrored(folder: &str, place: &Path) -> Result<PathBuf, String> {
 pub fn node(place: &Path, folder: &Path, words: &[&str]) -> Result<(), String> {
     let (program, arguments) = words.split_first().ok_or("no program")?;
     run_there(Command::new("node").arg(place.join(program)).args(arguments).current_dir(folder))
-}
-
-/// The compiled Kotlin bindings, with the module; those of the last run, if there was one.
-pub fn classes() -> Result<PathBuf, String> {
-    let place = installed()?;
-    let classes = place.join(CLASSES);
-    if !classes.is_dir() {
-        let package = mirrored(PACKAGE, &place)?;
-        compiled(&place, &package)?;
-    }
-    Ok(classes)
 }
 
 /// The Android module on the JVM: compiled against the spec that React Native's generator writes now.

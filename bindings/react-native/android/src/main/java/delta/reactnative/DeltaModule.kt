@@ -11,6 +11,7 @@ import delta.OperationId
 import delta.Position
 import delta.ThreadId
 import delta.TopicId
+import delta.android.AndroidKeystore
 import delta.ffi.Config
 import delta.ffi.Delta
 import delta.ffi.Event
