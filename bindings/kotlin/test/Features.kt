@@ -7,8 +7,10 @@ import delta.MemoryKeystore
 import delta.ThreadId
 import delta.code
 import delta.ffi.Cancelled
+import delta.ffi.Connection
 import delta.ffi.Content
 import delta.ffi.DeltaException
+import delta.ffi.Event
 import delta.ffi.KeySnapshot
 import delta.ffi.Level
 import delta.ffi.MessagePage
@@ -42,7 +44,10 @@ import kotlin.test.assertNotEquals
 import kotlin.test.assertNull
 import kotlin.test.assertTrue
 import kotlinx.coroutines.Job
+import kotlinx.coroutines.async
 import kotlinx.coroutines.coroutineScope
+import kotlinx.coroutines.flow.filterIsInstance
+import kotlinx.coroutines.flow.first
 import kotlinx.coroutines.launch
 
 private val State = DeltaException.State::class
@@ -60,6 +65,7 @@ fun features(network: Network): List<Test> = listOf(
     Test("features: an export is imported with the words and another key") { Folder().use { exported(it) } },
     Test("features: whoever is invited is a member and can be written to") { Folder().use { invited(network, it) } },
     Test("features: whoever asks to join is seen and let in") { Folder().use { asking(network, it) } },
+    Test("features: a signal reaches who listens now") { Folder().use { signalled(network, it) } },
     Test("features: a ticket says what it is for") { tickets() },
     Test("features: two people talk in a direct thread") { Folder().use { direct(network, it) } },
     Test("features: an extension previews what was pushed") { Folder().use { previewed(network, it) } },
@@ -203,6 +209,7 @@ private suspend fun space(folder: Folder) {
     val device = folder.open()
     val made = device.createSpace(SpaceText("Allotment", description = "All who dig"))
     val room = device.createRoom(made.log, RoomText("Seeds"))
+    assertEquals("All who dig", device.space(made.log)?.about?.description)
     assertEquals(listOf("Allotment" to made.topic), device.spaces().map { it.about.name to it.topic })
     assertEquals(listOf(room.log to room.topic), device.rooms(made.log).map { it.room to it.topic })
     // Without words a device is a person of its own.
@@ -299,6 +306,19 @@ private suspend fun asking(network: Network, folder: Folder) = coroutineScope {
     assertEquals(Level.READ, alice.members(made.log).single { it.member == bob.identity() }.level)
     refused(Argument, "contact") { bob.requestJoin(made.log, "no contact") }
     hearing.cancel()
+}
+
+private suspend fun signalled(network: Network, folder: Folder) = coroutineScope {
+    val ticket = generateTicket()
+    val (alice, topic) = folder.joined(network, "alice", ticket)
+    val (bob, _) = folder.joined(network, "bob", ticket)
+    val heard = async { bob.events(topic).filterIsInstance<Event.Signal>().first() }
+    until { bob.status(topic).connection == Connection.LIVE }
+    alice.signal(topic, "typing".toByteArray())
+    assertEquals(alice.author to "typing", heard.await().run { author to String(bytes) })
+    assertEquals(emptyList(), bob.messages(topic))
+    refused(Argument, "signal") { alice.signal(topic, ByteArray(0)) }
+    Unit
 }
 
 private suspend fun previewed(network: Network, folder: Folder) = coroutineScope {

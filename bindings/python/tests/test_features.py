@@ -277,6 +277,29 @@ class Together(Networked):
         self.assertEqual(refused.exception.code, "contact")
         kept.cancel()
 
+    async def test_a_signal_reaches_who_listens_now_and_is_kept_by_nobody(self):
+        (alice, topic), (bob, _) = await self.joined("alice"), await self.joined("bob")
+        heard = []
+        kept = [await bob.subscribe(topic, heard.append), await alice.subscribe(topic)]
+
+        async def listening():
+            return (await bob.status(topic)).connection == delta.Connection.LIVE
+
+        await self.until(listening)
+        await alice.signal(topic, b"typing")
+
+        async def signals():
+            return [(event.author, event.bytes) for event in heard if event.is_SIGNAL()]
+
+        await self.until(signals)
+        self.assertEqual(await signals(), [(alice.author, b"typing")])
+        self.assertEqual(await bob.messages(topic), [])
+        with self.assertRaises(delta.DeltaError.Argument) as refused:
+            await alice.signal(topic, b"")
+        self.assertEqual(refused.exception.code, "signal")
+        for subscription in kept:
+            subscription.cancel()
+
     async def test_the_audit_log_is_paged_also_between_lines_of_one_rank(self):
         alice, bob = await self.device("alice"), await self.device("bob")
         for device in (alice, bob):

@@ -398,6 +398,22 @@ test('two people talk in a direct thread', { timeout }, async () => {
   await bob.close();
 });
 
+test('a signal reaches who listens now', { timeout }, async () => {
+  const ticket = await generateTicket();
+  const [[alice, topic], [bob]] = [await joined('types', ticket), await joined('sees', ticket)];
+  const heard: Event[] = [];
+  const stops = [bob.listen(topic, (event) => heard.push(event)), alice.listen(topic, () => {})];
+  await until(async () => (await bob.status(topic)).connection === 'live');
+  await alice.signal(topic, btoa('typing'));
+  await until(async () => heard.some((event) => event.kind === 'signal'));
+  const signals = heard.flatMap((event) => (event.kind === 'signal' ? [[event.author, event.bytes]] : []));
+  assert.deepEqual(signals, [[alice.author, btoa('typing')]]);
+  await refused(alice.signal(topic, ''), 'argument', 'signal');
+  stops.forEach((stop) => stop());
+  await alice.close();
+  await bob.close();
+});
+
 test('whoever asks to join is seen and let in; members are written to by their keys', { timeout }, async () => {
   const [alice, bob] = [await open('manager'), await open('asker')];
   for (const device of [alice, bob]) await device.initSync(hops(), facts.sync);

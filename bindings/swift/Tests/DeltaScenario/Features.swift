@@ -21,6 +21,9 @@ func features(_ network: Network) -> [Test] {
         Test("features: an extension previews what was pushed") {
             try await Folder.with { try await previewed(network, $0) }
         },
+        Test("features: a signal reaches who listens now") {
+            try await Folder.with { try await signalled(network, $0) }
+        },
         Test("features: profiles, read markers, the outbox") { try await Folder.with(reading) },
         Test("features: a space is changed and audited") { try await Folder.with(space) },
         Test("features: what is wiped is gone") { try await Folder.with(wiped) },

@@ -150,3 +150,22 @@ func previewed(_ network: Network, _ folder: Folder) async throws {
     try await refused(.argument, "push_damaged") { try decryptPush(sealedOp: envelope.dropLast(), keySnapshot: snapshot) }
     try await refused(.keystore, "keystore_failed") { try KeySnapshot.open(sealed: sealed, keystore: MemoryKeystore()) }
 }
+
+func signalled(_ network: Network, _ folder: Folder) async throws {
+    let ticket = try generateTicket()
+    let (alice, topic) = try await folder.joined(network, "alice", ticket)
+    let (bob, _) = try await folder.joined(network, "bob", ticket)
+    let hearing = Task { () -> (Author, Data)? in
+        for try await event in bob.events(topic) {
+            if case let .signal(_, author, bytes) = event { return (author, bytes) }
+        }
+        return nil
+    }
+    try await until { try await bob.status(topic).connection == .live }
+    try await alice.signal(Data("typing".utf8), to: topic)
+    let heard = try await hearing.value
+    try equal(heard?.0, alice.author)
+    try equal(heard?.1, Data("typing".utf8))
+    try equal(try await bob.messages(topic).count, 0)
+    try await refused(.argument, "signal") { try await alice.signal(Data(), to: topic) }
+}
