@@ -252,7 +252,7 @@ public final class DeltaBridge: Sendable {
         _ fields: Fields, _ begin: (Config, any Keystore) async throws -> Delta
     ) async throws -> Any? {
         let name = try named(fields.text("name"))
-        let path = try place().appendingPathComponent("\(name).db").path
+        let path = try Config.folder(folder).appendingPathComponent("\(name).db").path
         let device = try await begin(config(fields, path: path), keystore(name))
         guard let number = open.devices.add(device) else {
             try? await device.close()
@@ -298,21 +298,6 @@ public final class DeltaBridge: Sendable {
             throw DeltaError.Argument(code: "name", reason: "a name has 1 to 64 of A-Z a-z 0-9 _ -")
         }
         return name
-    }
-
-    private func place() throws -> URL {
-        var folder = folder
-        try FileManager.default.createDirectory(at: folder, withIntermediateDirectories: true)
-        #if os(iOS)
-        let protection: [FileAttributeKey: Any] = [.protectionKey: FileProtectionType.completeUntilFirstUserAuthentication]
-        try FileManager.default.setAttributes(protection, ofItemAtPath: folder.path)
-        #endif
-        #if !os(Linux)
-        var values = URLResourceValues()
-        values.isExcludedFromBackup = true
-        try folder.setResourceValues(values)
-        #endif
-        return folder
     }
 }
 

@@ -21,7 +21,9 @@ public final class DeltaModuleBridge: NSObject {
         reject: @escaping @Sendable (String, String, NSError) -> Void
     ) {
         let (bridge, passed) = (bridge, Passed(passed))
+        let awake = ["runOnce", "suspend"].contains(name) ? Awake("delta: \(name)") : nil
         Task {
+            defer { awake?.end() }
             do {
                 resolve(try await bridge.call(name, passed))
             } catch let error as DeltaError {
@@ -42,5 +44,20 @@ public final class DeltaModuleBridge: NSObject {
         }
         _ = closed.wait(timeout: .now() + 5)
     }
+}
+
+/// Until it is ended iOS does not freeze the app in the background, as long as it has time to give: frozen half-way through a run or
+/// a suspend it would hold the database's lock, and be ended for it.
+private final class Awake: Sendable {
+    private let ended = DispatchSemaphore(value: 0)
+
+    init(_ reason: String) {
+        ProcessInfo.processInfo.performExpiringActivity(withReason: reason) { [ended] expired in
+            // On a thread of its own, for as long as this waits; and once more when the time is over, or when there is none.
+            if expired { ended.signal() } else { ended.wait() }
+        }
+    }
+
+    func end() { ended.signal() }
 }
 #endif

@@ -1,7 +1,7 @@
 import DeltaKit
 import Foundation
 
-/// What an app uses beside sending and receiving. What needs two devices and a space is in Spaces.swift.
+/// What an app uses beside sending and receiving. What needs two devices and a space is in Together.swift.
 func features(_ network: Network) -> [Test] {
     [
         Test("features: messages are paged by author and by mention") { try await Folder.with(pages) },

@@ -74,6 +74,11 @@ func space(_ folder: Folder) async throws {
 }
 
 func wiped(_ folder: Folder) async throws {
+    let base = URL(fileURLWithPath: folder.database("base"), isDirectory: true)
+    let config = try Config.applicationSupport("main", in: base)
+    try equal(config.path, base.path + "/delta/main.db")
+    try await Device.with(config, keystore: folder.keystore) { device in try await device.wipe() }
+    try equal(try FileManager.default.contentsOfDirectory(atPath: base.path + "/delta"), [])
     let device = try await folder.open()
     let topic = try await device.openTopic(generateTicket())
     _ = try await device.send("gone soon", to: topic)
