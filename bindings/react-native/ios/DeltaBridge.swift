@@ -12,25 +12,28 @@ public final class DeltaBridge: Sendable {
     private let folder: URL
     private let keystore: @Sendable (_ name: String) -> any Keystore
     private let emit: @Sendable ([String: Any]) -> Void
+    private let log: @Sendable ([String: Any]) -> Void
     private let open = Open()
 
-    /// `emit` hears the events of all subscriptions, on a thread of Delta's.
+    /// `emit` hears the events of all subscriptions, `log` the log lines, each on a thread of Delta's.
     public init(
         folder: URL, keystore: @escaping @Sendable (String) -> any Keystore,
-        emit: @escaping @Sendable ([String: Any]) -> Void
+        emit: @escaping @Sendable ([String: Any]) -> Void, log: @escaping @Sendable ([String: Any]) -> Void
     ) {
-        (self.folder, self.keystore, self.emit) = (folder, keystore, emit)
+        (self.folder, self.keystore, self.emit, self.log) = (folder, keystore, emit, log)
     }
 
     /// Calls the method of this name. The value is a property list, or nothing.
     public func call(_ name: String, _ passed: Passed) async throws -> Any? {
         switch name {
         case "open":
-            return try await opened(passed.fields(0)) { try await Delta.open(config: $0, keystore: $1) }
+            let sink = try sink(passed.maybe(1))
+            return try await opened(passed.fields(0)) { try await Delta.open(config: $0, keystore: $1, log: sink) }
         case "importFrom":
             let (path, passphrase) = (try passed.text(0), try passed.text(1))
+            let sink = try sink(passed.maybe(3))
             return try await opened(passed.fields(2)) {
-                try await Delta.importFrom(export: path, passphrase: passphrase, config: $0, keystore: $1)
+                try await Delta.importFrom(export: path, passphrase: passphrase, config: $0, keystore: $1, log: sink)
             }
         case "close": try await letGo(passed.number(0))
         case let name where name.hasPrefix("pairing"): return try await meet(name, passed)
@@ -261,6 +264,11 @@ public final class DeltaBridge: Sendable {
         return ["device": number, "author": device.author().description, "renewed": device.renewed()]
     }
 
+    private func sink(_ wanted: String?) throws -> (any LogSink)? {
+        guard let wanted else { return nil }
+        return Sink(least: try logLevel(wanted), line: log)
+    }
+
     private func subscribed(_ passed: Passed) async throws -> Any? {
         guard let device = open.devices.get(passed.number(0)) else { throw closed() }
         let number = open.subscriptions.next()
@@ -298,6 +306,19 @@ public final class DeltaBridge: Sendable {
             throw DeltaError.Argument(code: "name", reason: "a name has 1 to 64 of A-Z a-z 0-9 _ -")
         }
         return name
+    }
+}
+
+private final class Sink: LogSink {
+    private let least: LogLevel
+    private let line: @Sendable ([String: Any]) -> Void
+
+    init(least: LogLevel, line: @escaping @Sendable ([String: Any]) -> Void) { (self.least, self.line) = (least, line) }
+
+    func level() throws -> LogLevel { least }
+
+    func log(level: LogLevel, target: String, message: String) throws {
+        line(["level": "\(level)", "target": target, "message": message])
     }
 }
 

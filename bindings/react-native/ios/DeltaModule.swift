@@ -7,11 +7,13 @@ import Foundation
 public final class DeltaModuleBridge: NSObject {
     private let bridge: DeltaBridge
 
-    @objc public init(emit: @escaping @Sendable ([String: Any]) -> Void) {
+    @objc public init(
+        emit: @escaping @Sendable ([String: Any]) -> Void, log: @escaping @Sendable ([String: Any]) -> Void
+    ) {
         let support = FileManager.default.urls(for: .applicationSupportDirectory, in: .userDomainMask)[0]
         bridge = DeltaBridge(
             folder: support.appendingPathComponent("delta", isDirectory: true),
-            keystore: { KeychainKeystore(service: "delta.\($0)") }, emit: emit
+            keystore: { KeychainKeystore(service: "delta.\($0)") }, emit: emit, log: log
         )
     }
 

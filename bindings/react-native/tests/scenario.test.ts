@@ -10,7 +10,7 @@ import {
   Device, DeltaError, generateMnemonic, generateTicket, identityAddress, importMnemonic, mnemonicIdentity, parseAddress,
   readOnlyTicket, storedMnemonic, ticketFacts,
 } from '../src';
-import type { Event, Identity, OperationId, RelayHops, SpaceAction, TopicId } from '../src';
+import type { Event, Identity, LogLine, OperationId, RelayHops, SpaceAction, TopicId } from '../src';
 import { Bridge } from './bridge';
 import { setModule } from './stand-in/react-native';
 
@@ -204,11 +204,15 @@ test('case_67 what cannot be used is refused with its code', { timeout }, async 
   device.networkChanged();
 });
 
-test('case_66 errors show no key and no text', { timeout }, async () => {
-  const device = await open('quiet');
+test('case_66 logs and errors show no key and no text', { timeout }, async () => {
+  const lines: LogLine[] = [];
+  const log = { level: 'trace' as const, line: (line: LogLine) => lines.push(line) };
+  const device = await Device.open({ name: 'quiet', allowPlaintext: true, mergeChangesMs: 0 }, log);
+  await refused(Device.open({ name: 'loud' }, { ...log, level: 'all' as never }), 'argument', 'native');
   const [ticket, words] = [await generateTicket(), await generateMnemonic()];
   const topic = await device.openTopic(ticket);
   const long = 'a very private text '.repeat(4000);
+  await device.send(topic, 'a very private text');
   const calls = [
     () => device.openTopic(`${ticket.slice(0, -1)}!`), () => importMnemonic('quiet', `${words} ${words}`),
     () => device.send(topic, long), () => device.join(ticket), () => device.export('/', words),
@@ -220,7 +224,11 @@ test('case_66 errors show no key and no text', { timeout }, async () => {
     const [first = ''] = words.split(' ');
     for (const hidden of [ticket.slice(0, 30), `${first} `, 'a very private text']) assert.ok(!said.includes(hidden), said);
   }
+  await until(async () => lines.length > 0);
   await device.close();
+  const logged = lines.map((line) => `${line.target} ${line.message}`).join('\n');
+  assert.ok(lines.every((line) => line.target.startsWith('delta_') && line.message));
+  for (const hidden of [ticket.slice(0, 30), words, 'a very private text']) assert.ok(!logged.includes(hidden));
 });
 
 test('case_68 a keystore that denies is told', { timeout }, async () => {
