@@ -379,7 +379,7 @@ export class Device {
     return (await called(Native.directThreads(this.handle))) as DirectThread[];
   }
 
-  /** Asks a manager's device to be added to a space. */
+  /** Asks a manager's device to be added to a space: `manager` is its `contact`. */
   async requestJoin(space: LogId, manager: string, text?: string): Promise<OperationId> {
     return (await called(Native.requestJoin(this.handle, space, manager, text ?? null))) as OperationId;
   }
@@ -394,7 +394,7 @@ export class Device {
     return called(Native.prune(this.handle, topic, before.getTime()));
   }
 
-  /** Removes a topic with all it holds from this device. */
+  /** Removes a conversation from this device, a space with its rooms. Others keep what they have. */
   wipeTopic(topic: TopicId): Promise<void> {
     return called(Native.wipeTopic(this.handle, topic));
   }
