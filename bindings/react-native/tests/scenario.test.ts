@@ -238,8 +238,8 @@ test('case_68 a keystore that denies is told', { timeout }, async () => {
 test('case_69 a second process is refused', { timeout }, async () => {
   const device = await open('contested');
   const other = new Bridge(join(folder, 'app'));
-  const native = other.module as { open(config: object): Promise<unknown> };
-  await assert.rejects(native.open({ name: 'contested' }), { code: 'database_locked' });
+  const native = other.module as { open(config: object, logLevel: null): Promise<unknown> };
+  await assert.rejects(native.open({ name: 'contested' }, null), { code: 'database_locked' });
   await device.close();
   await other.close();
 });
