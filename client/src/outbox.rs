@@ -17,7 +17,7 @@ impl Client {
         after: Option<RowId>,
         limit: usize,
     ) -> Result<Vec<QueuedOperation>, ClientError> {
-        self.read(move |reader| reader.outbox_rows(topic, after, limit)).await
+        self.read(move |reader| reader.outbox_rows(reader.living_in(topic)?, after, limit)).await
     }
 
     /// Puts the parked operations of a topic back in the queue and gives how many there were; those that wait for

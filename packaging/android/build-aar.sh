@@ -1,5 +1,6 @@
 #!/usr/bin/env bash
-# build-aar.sh CLASSES JNILIBS AAR: an AAR of compiled Kotlin bindings (a folder of classes) and libraries per ABI.
+# build-aar.sh CLASSES JNILIBS AAR: an AAR of compiled Kotlin bindings (a folder of classes) and libraries per ABI. `cargo xtask
+# aar` compiles them and calls this.
 #
 # An AAR is a zip with fixed names; nothing of the Android SDK is needed to write one.
 set -euo pipefail
@@ -11,13 +12,14 @@ staged=$(mktemp -d)
 trap 'rm -rf "$staged"' EXIT
 
 cat > "$staged/AndroidManifest.xml" <<'XML'
-<manifest xmlns:android="http://schemas.android.com/apk/res/android" package="delta">
+<manifest xmlns:android="http://schemas.android.com/apk/res/android" package="delta.android">
     <uses-sdk android:minSdkVersion="26" />
     <uses-permission android:name="android.permission.INTERNET" />
 </manifest>
 XML
 : > "$staged/R.txt"
 cp "$root/bindings/react-native/android/consumer-rules.pro" "$staged/proguard.txt"
+cp LICENSE-MIT LICENSE-APACHE bindings/THIRD-PARTY-NOTICES.txt "$staged/"
 mkdir -p "$staged/jni" "$(dirname "$aar")"
 for folder in "$libraries"/*/; do
     abi=$(basename "$folder")
@@ -25,10 +27,10 @@ for folder in "$libraries"/*/; do
     mkdir -p "$staged/jni/$abi"
     cp "$folder/libdelta_ffi.so" "$staged/jni/$abi/"
 done
-# The bindings alone: tests are compiled into the same folder.
-(cd "$classes" && jar --create --no-compress --date=2026-01-01T00:00:00Z --file "$staged/classes.jar" \
-    delta/*.class delta/ffi)
+# Without what is in META-INF Kotlin finds no function that is outside of a class.
+[ -n "$(ls "$classes"/META-INF/*.kotlin_module)" ]
+(cd "$classes" && jar --create --no-compress --no-manifest --date=2026-01-01T00:00:00Z --file "$staged/classes.jar" META-INF delta)
 rm -f "$aar"
 (cd "$staged" && jar --create --no-manifest --date=2026-01-01T00:00:00Z --file "$aar" \
-    AndroidManifest.xml R.txt proguard.txt classes.jar jni)
+    AndroidManifest.xml R.txt proguard.txt classes.jar jni LICENSE-MIT LICENSE-APACHE THIRD-PARTY-NOTICES.txt)
 printf '%s: %d bytes\n' "$aar" "$(stat -c %s "$aar")"

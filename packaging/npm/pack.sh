@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # pack.sh FOLDER [--without-libraries]: stages the npm package in FOLDER/package and packs it there. Libraries come from
-# packaging/android/build-libraries.sh and packaging/apple/build.sh; without them the package is of no use to an app, and its
-# list of files can still be checked.
+# packaging/android/build-libraries.sh and packaging/apple/build.sh: with those of one platform it serves apps of that one
+# alone. Without any it is of no use to an app, and its list of files can still be checked.
 set -euo pipefail
 out=$(realpath --canonicalize-missing "$1") libraries=${2:-}
 cd "$(dirname "$0")/../.."
@@ -17,9 +17,18 @@ mkdir -p "$package/ios/bindings"
 cp -R bindings/swift/Sources/{DeltaFFI,DeltaKit} "$package/ios/bindings/"
 rm "$package/ios/bindings/DeltaKit/MemoryKeystore.swift"
 
+android=target/android/jniLibs apple=bindings/swift/CDelta.xcframework
 if [ "$libraries" != --without-libraries ]; then
-    cp -R target/android/jniLibs "$package/android/libs"
-    cp -R bindings/swift/CDelta.xcframework "$package/ios/CDelta.xcframework"
+    packed=
+    for pair in "$android:android/libs" "$apple:ios/CDelta.xcframework"; do
+        if [ -d "${pair%:*}" ]; then
+            cp -R "${pair%:*}" "$package/${pair##*:}"
+            packed+=" ${pair##*:}"
+        else
+            echo "without ${pair##*:}: ${pair%:*} is not built" >&2
+        fi
+    done
+    [ -n "$packed" ] || { echo "no library is built: packaging/android/build-libraries.sh, packaging/apple/build.sh" >&2; exit 1; }
 fi
 cd "$package"
 npm pack --ignore-scripts --json --pack-destination "$out"

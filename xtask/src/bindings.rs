@@ -1,7 +1,7 @@
 //! The bindings: written from the built library, compared with what is checked in, and tested in their languages.
 
 mod first_page;
-mod kotlin;
+pub mod kotlin;
 mod swift;
 pub mod typescript;
 
@@ -72,7 +72,7 @@ fn python_page(place: &Path) -> Result<(), String> {
     let here = format!("{}/", page.folder().display());
     page.write("delta-network.json", page.facts())?;
     let script = page.write("hello.py", &page.code("python", 0)?.replace("/tmp/", &here))?;
-    let commands = page.commands().replace("bindings/python", &place.display().to_string());
+    let commands = page.commands("python", 0).replace("bindings/python", &place.display().to_string());
     let commands = commands.replace("hello.py", &script.display().to_string());
     page.run(shell(&commands).env("PYTHONDONTWRITEBYTECODE", "1"))
 }

@@ -50,6 +50,8 @@ Commands:
          bindings [--debug]            what Kotlin and Python cost, with the library as it ships
   soak   [PACKETS]                     100,000 packets through three relays: all arrive, memory stays flat
   notices                              writes the licences of what apps ship anew
+  aar                                  compiles the Kotlin bindings for Android into target/android/delta.aar, with the
+                                       libraries of packaging/android/build-libraries.sh
   bindings                             writes Kotlin, Swift, Python and docs/api.md from bindings/ffi anew
   size                                 builds the library as it ships in an app; its size by crate into docs/size.md
   fmt                                  formats every crate
@@ -94,6 +96,7 @@ fn main() -> ExitCode {
         "chaos" => tasks::chaos(rest),
         "bench" => bench::run(rest),
         "soak" => tasks::soak(rest),
+        "aar" => packaging::write_aar(),
         "bindings" => bindings::write(),
         "notices" => notices::write(),
         "size" => size::run(),

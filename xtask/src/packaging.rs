@@ -4,8 +4,8 @@
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-use crate::bindings::typescript;
-use crate::{cargo, packages};
+use crate::bindings::kotlin;
+use crate::{Failure, cargo, packages};
 
 const SCRIPTS: [&str; 7] = [
     "packaging/android/build-aar.sh",
@@ -19,10 +19,12 @@ const SCRIPTS: [&str; 7] = [
 const PACKAGES: &str = "shellcheck gcc binutils";
 const TOOLS: [&str; 3] = ["shellcheck", "gcc", "readelf"];
 const PRIVACY: &str = "bindings/swift/Sources/DeltaKit/PrivacyInfo.xcprivacy";
+const REACT_NATIVE_PAGE: &str = "docs/getting-started-react-native.md";
 /// Without libraries: those are most of what an app gets.
 const MAX_NPM_BYTES: u64 = 512 * 1024;
-const IN_NPM: [&str; 16] = [
+const IN_NPM: [&str; 17] = [
     "android/bindings/delta/Ids.kt",
+    "android/bindings/delta/android/AndroidKeystore.kt",
     "android/bindings/delta/ffi/delta_ffi.kt",
     "android/build.gradle",
     "android/consumer-rules.pro",
@@ -40,12 +42,47 @@ const IN_NPM: [&str; 16] = [
     "src/index.ts",
 ];
 const NOT_IN_NPM: [&str; 5] = ["tests/", "node_modules/", "tsconfig", "package-lock", "MemoryKeystore"];
-const IN_AAR: [&str; 6] =
-    ["AndroidManifest.xml", "R.txt", "classes.jar", "jni/x86_64/libdelta_ffi.so", "proguard.txt", "jni/"];
+const IN_AAR: [&str; 9] = [
+    "AndroidManifest.xml",
+    "LICENSE-APACHE",
+    "LICENSE-MIT",
+    "R.txt",
+    "THIRD-PARTY-NOTICES.txt",
+    "classes.jar",
+    "jni/x86_64/libdelta_ffi.so",
+    "proguard.txt",
+    "jni/",
+];
+const IN_CLASSES: [&str; 4] = [
+    "META-INF/delta.kotlin_module",
+    "delta/Device.class",
+    "delta/android/AndroidKeystore.class",
+    "delta/ffi/Delta.class",
+];
+/// What is not the bindings': tests, the React Native module, stand-ins for Android's classes.
+const NOT_IN_CLASSES: [&str; 3] = ["test", "reactnative", "android/security"];
+const BUILD_AAR: &str = "packaging/android/build-aar.sh";
+const JNI_LIBS: &str = "target/android/jniLibs";
+const AAR: &str = "target/android/delta.aar";
+
+/// Writes the AAR of the Kotlin bindings, with the libraries that packaging/android/build-libraries.sh made.
+pub fn write_aar() -> Result<(), Failure> {
+    let built = kotlin::for_android().and_then(|classes| {
+        if !cargo::root().join(JNI_LIBS).is_dir() {
+            return Err(format!("{JNI_LIBS} is not there: packaging/android/build-libraries.sh makes it"));
+        }
+        said(Command::new(BUILD_AAR).arg(classes).args([JNI_LIBS, AAR]))
+    });
+    print!("{}", built.map_err(Failure::Failed)?);
+    Ok(())
+}
 
 /// What is wrong with the packages.
 pub fn problems() -> Vec<String> {
-    [scripts(), privacy(), aar(), npm()].into_iter().filter_map(Result::err).collect()
+    [scripts(), privacy(), versions(), platforms(), aar(), npm()]
+        .into_iter()
+        .filter_map(Result::err)
+        .collect()
 }
 
 fn scripts() -> Result<(), String> {
@@ -63,16 +100,60 @@ fn privacy() -> Result<(), String> {
     said(Command::new("python3").args(["-c", program, PRIVACY])).map(drop)
 }
 
+/// One version everywhere: the workspace's. (The pod's is the npm package's.)
+fn versions() -> Result<(), String> {
+    let version = env!("CARGO_PKG_VERSION");
+    let wanted = [
+        ("bindings/react-native/package.json", format!("\"version\": \"{version}\"")),
+        ("bindings/react-native/package-lock.json", format!("\"version\": \"{version}\"")),
+        (REACT_NATIVE_PAGE, format!("delta-react-native-{version}.tgz")),
+        ("examples/react-native/README.md", format!("delta-react-native-{version}.tgz")),
+    ];
+    says(&wanted)
+}
+
+/// The oldest systems that the packages name, wherever a page tells an app to name them.
+fn platforms() -> Result<(), String> {
+    let android = number("bindings/react-native/android/build.gradle", "minSdk ")?;
+    let ios = number("bindings/react-native/delta-react-native.podspec", "ios: '")?;
+    let wanted = [
+        (REACT_NATIVE_PAGE, format!("minSdkVersion = {android}/")),
+        (REACT_NATIVE_PAGE, format!("platform :ios, '{ios}'")),
+        ("packaging/android/build-aar.sh", format!("android:minSdkVersion=\"{android}\"")),
+        ("packaging/android/build-libraries.sh", format!("api={android}\n")),
+        ("packaging/apple/build.sh", format!("IPHONEOS_DEPLOYMENT_TARGET={ios} ")),
+    ];
+    says(&wanted)
+}
+
+fn number(path: &str, before: &str) -> Result<String, String> {
+    let text = text(path)?;
+    let found = text.split(before).nth(1).ok_or(format!("{path} has no {before}"))?;
+    Ok(found.chars().take_while(|c| c.is_ascii_digit() || *c == '.').collect())
+}
+
+fn says(wanted: &[(&str, String)]) -> Result<(), String> {
+    for (path, wanted) in wanted {
+        if !text(path)?.contains(wanted) {
+            return Err(format!("{path} does not say {wanted}"));
+        }
+    }
+    Ok(())
+}
+
+fn text(path: &str) -> Result<String, String> {
+    std::fs::read_to_string(cargo::root().join(path)).map_err(|error| format!("{path}: {error}"))
+}
+
 /// Assembled with a stand-in for the library, which only an NDK makes.
 fn aar() -> Result<(), String> {
     let place = place()?;
-    let classes = typescript::classes()?;
+    let classes = kotlin::for_android()?;
     let libraries = place.join("jniLibs");
     let library = libraries.join("x86_64/libdelta_ffi.so");
     let aar = place.join("delta.aar");
     stand_in(&library, 4096)?;
-    let build =
-        || said(Command::new("packaging/android/build-aar.sh").arg(&classes).arg(&libraries).arg(&aar));
+    let build = || said(Command::new(BUILD_AAR).arg(&classes).arg(&libraries).arg(&aar));
     if build().is_ok() {
         return Err("a library that is aligned to 4096 bytes was packed".to_owned());
     }
@@ -83,9 +164,10 @@ fn aar() -> Result<(), String> {
     said(
         Command::new("jar").current_dir(&place).arg("--extract").arg("--file").arg(&aar).arg("classes.jar"),
     )?;
-    let listed = said(Command::new("jar").arg("--list").arg("--file").arg(place.join("classes.jar")))?;
-    let wanted = ["delta/Device.class", "delta/ffi/Delta.class"];
-    expected("the AAR's classes", &listed.lines().collect::<Vec<_>>(), &wanted, &["test", "reactnative"])
+    let classes = place.join("classes.jar");
+    let listed = said(Command::new("jar").arg("--list").arg("--file").arg(&classes))?;
+    expected("the AAR's classes", &listed.lines().collect::<Vec<_>>(), &IN_CLASSES, &NOT_IN_CLASSES)?;
+    kotlin::compile_first_page(&classes)
 }
 
 fn stand_in(library: &Path, page: u32) -> Result<(), String> {

@@ -10,6 +10,8 @@ const APP: &str = "examples/react-native";
 const PACKAGE: &str = "bindings/react-native";
 /// Its first piece of TypeScript is what a newcomer copies: it is type-checked with the app.
 const FIRST_PAGE: &str = "docs/getting-started-react-native.md";
+/// What it imports: the form of what its command writes.
+const NETWORK: &str = r#"{"sync": "", "list": "", "records": "", "trust": ""}"#;
 /// Drives the browser; needs the Python client's packages.
 const SCREENS: &str = "examples/react-native/tests/screens.py";
 
@@ -29,6 +31,7 @@ fn look() -> Result<(), String> {
     mirrored(PACKAGE, &place)?;
     let app = mirrored(APP, &place)?;
     std::fs::write(app.join("src/FirstPage.tsx"), first_page()?).map_err(|error| error.to_string())?;
+    std::fs::write(app.join("src/network.json"), NETWORK).map_err(|error| error.to_string())?;
     node(&place, &app, &["node_modules/typescript/bin/tsc", "-p", "."])?;
     let page = place.join("page");
     node(&app, &app, &["web/build.mjs", &page.to_string_lossy()])?;

@@ -6,9 +6,10 @@
 
 mod amended;
 mod reference;
+mod swift_names;
 
 use anyhow::{Context, ensure};
-use camino::Utf8PathBuf;
+use camino::{Utf8Path, Utf8PathBuf};
 use uniffi::{GenerateOptions, TargetLanguage, generate};
 
 /// The languages, and where each lies below the folder.
@@ -40,6 +41,9 @@ fn main() -> anyhow::Result<()> {
     amended::write(folder)?;
     let metadata = uniffi_bindgen::macro_metadata::extract_from_library(library)?;
     let page = folder.join("api.md");
-    std::fs::write(&page, reference::page(&metadata)).with_context(|| format!("{page} cannot be written"))?;
+    // The configuration lies in the repository's root.
+    let root = config.parent().unwrap_or(Utf8Path::new(""));
+    let text = reference::page(&metadata) + &swift_names::part(root)?;
+    std::fs::write(&page, text).with_context(|| format!("{page} cannot be written"))?;
     Ok(())
 }

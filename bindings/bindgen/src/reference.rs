@@ -19,7 +19,7 @@ Swift, Python and TypeScript. Ids (`TopicId`, say) are types of their own in Kot
 lower-case hex that the compiler keeps apart in TypeScript. A time is an `Instant`, `Date` or `datetime`, a duration a `Duration`,
 `TimeInterval` or `timedelta`; in TypeScript both are milliseconds, or a `Date`. `bytes` are base64 in TypeScript. The
 idiomatic layers (`Device` in each language) wrap
-`Delta` and add streams; the getting-started pages show them.
+`Delta` and add streams; the getting-started pages show them. Swift's has names of its own: the last table has them.
 
 ";
 

@@ -193,8 +193,10 @@ impl Delta {
         let (status, (standing, head)) = self
             .on(async move |client| {
                 let status = client.status(topic).await?;
-                let stored =
-                    client.read(move |reader| Ok((reader.standing(topic)?, reader.signed_head(topic)?)));
+                let stored = client.read(move |reader| {
+                    let now = reader.living_in(topic)?;
+                    Ok((reader.standing(now)?, reader.signed_head(now)?))
+                });
                 Ok::<_, ClientError>((status, stored.await?))
             })
             .await?;

@@ -1,5 +1,5 @@
-//! Every call of the exported objects and every function is in each language's facade, or named here with the reason why it
-//! is not. What is exported is read from docs/api.md, which `cargo xtask bindings` writes and CI compares.
+//! Every call of the exported objects and every function is in each language's facade and is made by a test in that language, or
+//! is named here with the reason why it is not. What is exported is read from docs/api.md, which `cargo xtask bindings` writes and CI compares.
 
 use std::collections::BTreeSet;
 use std::path::Path;
@@ -11,6 +11,8 @@ struct Facade {
     /// Before the name of the call.
     calls: &'static [&'static str],
     camel: bool,
+    /// Where its tests lie.
+    tests: &'static [&'static str],
 }
 
 const FACADES: [Facade; 4] = [
@@ -19,24 +21,29 @@ const FACADES: [Facade; 4] = [
         sources: &["bindings/kotlin/src/delta/Device.kt"],
         calls: &["inner.", "Delta."],
         camel: true,
+        tests: &["bindings/kotlin/test"],
     },
     Facade {
         name: "swift",
         sources: &["bindings/swift/Sources/DeltaKit"],
         calls: &["inner.", "Delta."],
         camel: true,
+        tests: &["bindings/swift/Tests/DeltaScenario"],
     },
     Facade {
         name: "python",
         sources: &["bindings/python/delta/device.py"],
         calls: &["_inner.", "Delta."],
         camel: false,
+        tests: &["bindings/python/tests"],
     },
     Facade {
         name: "react-native",
         sources: &["bindings/react-native/src/device.ts"],
         calls: &["Native."],
         camel: true,
+        // Over the real module. The others' is a mock.
+        tests: &["bindings/react-native/tests/scenario.test.ts"],
     },
 ];
 
@@ -77,6 +84,10 @@ const NAMES: [(&str, &str, &str); 13] = [
     ("react-native", "PairingGuest.cancel", "pairingCancel"),
 ];
 
+/// Calls that what is named last makes, which a test has to use.
+const THROUGH: [(&str, &str, &str); 2] =
+    [("react-native", "subscribe", "listen"), ("kotlin", "Subscription.next_events", "events")];
+
 #[test]
 fn every_call_is_in_every_facade_or_has_a_reason_not_to_be() {
     let (calls, functions) = exported();
@@ -91,10 +102,7 @@ fn every_call_is_in_every_facade_or_has_a_reason_not_to_be() {
             if generated && facade.name != "react-native" {
                 continue;
             }
-            let excepted = EXCEPTIONS.iter().any(|(name, what, _)| {
-                *name == facade.name
-                    && (call == what || call.strip_prefix(what).is_some_and(|rest| rest.starts_with('.')))
-            });
+            let excepted = facade.excepted(call);
             if facade.has(&text, call) == excepted {
                 missing.push(format!(
                     "{} {call}{}",
@@ -105,6 +113,24 @@ fn every_call_is_in_every_facade_or_has_a_reason_not_to_be() {
         }
     }
     assert!(missing.is_empty(), "not passed on: {missing:?}");
+}
+
+#[test]
+fn every_call_is_made_by_a_test_of_every_language() {
+    let (calls, functions) = exported();
+    let mut untested = Vec::new();
+    for facade in &FACADES {
+        let text = facade.sources.iter().map(|path| sources(path)).collect::<String>();
+        let tests = facade.tests.iter().map(|path| sources(path)).collect::<String>();
+        for call in calls.iter().chain(&functions).filter(|call| !facade.excepted(call)) {
+            let names = facade.wrappers(&text, call);
+            let method = !functions.contains(call);
+            if !names.iter().any(|name| called(&tests, name, method)) {
+                untested.push(format!("{} {call} ({})", facade.name, names.join(", ")));
+            }
+        }
+    }
+    assert!(untested.is_empty(), "no test makes these calls: {untested:#?}");
 }
 
 #[test]
@@ -123,6 +149,39 @@ fn python_gives_everything_that_is_generated() {
 }
 
 impl Facade {
+    fn excepted(&self, call: &str) -> bool {
+        EXCEPTIONS.iter().any(|(name, what, _)| {
+            *name == self.name
+                && (call == *what || call.strip_prefix(what).is_some_and(|rest| rest.starts_with('.')))
+        })
+    }
+
+    /// What the functions of the facade are called that make this call; its own name where it is used as it is generated.
+    fn wrappers(&self, text: &str, call: &str) -> Vec<String> {
+        if let Some((.., name)) = THROUGH.iter().find(|(name, what, _)| *name == self.name && *what == call) {
+            return vec![(*name).to_owned()];
+        }
+        let plain = call.rsplit('.').next().unwrap_or(call);
+        let own = if self.camel { camel(plain) } else { plain.to_owned() };
+        let named = NAMES.iter().find(|(name, what, _)| *name == self.name && *what == call);
+        let inner = named.map_or(own.clone(), |(.., name)| (*name).to_owned());
+        let (mut function, mut found) = (String::new(), Vec::new());
+        for line in text.lines() {
+            if let Some(name) = declared(line) {
+                function = name;
+            }
+            if self.calls.iter().any(|before| line.contains(&format!("{before}{inner}(")))
+                && !found.contains(&function)
+            {
+                found.push(function.clone());
+            }
+        }
+        if found.is_empty() || call != plain {
+            found.push(own);
+        }
+        found
+    }
+
     fn has(&self, text: &str, call: &str) -> bool {
         let named = NAMES.iter().find(|(name, what, _)| *name == self.name && *what == call);
         let plain = call.rsplit('.').next().unwrap_or(call);
@@ -158,6 +217,34 @@ fn exported() -> (BTreeSet<String>, BTreeSet<String>) {
         }
     }
     (calls, functions)
+}
+
+/// The function or property that a line of a facade declares.
+fn declared(line: &str) -> Option<String> {
+    let words = line.trim_start();
+    let rest =
+        ["func ", "fun ", "def ", "val ", "var "].iter().find_map(|word| Some(words.split_once(word)?.1));
+    // TypeScript: a method at the first indentation, or a function.
+    let rest = rest.or_else(|| {
+        line.strip_prefix("export function ").or_else(|| line.strip_prefix("export async function "))
+    });
+    let rest = rest.or_else(|| {
+        let method = line
+            .strip_prefix("  ")
+            .filter(|rest| !rest.starts_with([' ', '/', '*', '}']) && !rest.starts_with("return "))?;
+        Some(method.trim_start_matches("static ").trim_start_matches("async "))
+    })?;
+    let name: String = rest.chars().take_while(|c| c.is_alphanumeric() || *c == '_').collect();
+    (!name.is_empty()).then_some(name)
+}
+
+/// Whether a text calls this function, or calls or reads what is a method or a property of something.
+fn called(text: &str, name: &str, method: bool) -> bool {
+    text.match_indices(name).any(|(at, _)| {
+        let (before, after) = (text[..at].chars().next_back(), text[at + name.len()..].chars().next());
+        let part = |c: Option<char>| c.is_some_and(|c| c.is_alphanumeric() || c == '_');
+        !part(before) && !part(after) && if method { before == Some('.') } else { after == Some('(') }
+    })
 }
 
 fn camel(name: &str) -> String {

@@ -5,9 +5,12 @@ import delta.Id
 import delta.Identity
 import delta.MemoryKeystore
 import delta.ThreadId
+import delta.code
 import delta.ffi.Cancelled
+import delta.ffi.Connection
 import delta.ffi.Content
 import delta.ffi.DeltaException
+import delta.ffi.Event
 import delta.ffi.KeySnapshot
 import delta.ffi.Level
 import delta.ffi.MessagePage
@@ -27,7 +30,9 @@ import delta.ffi.identityAddress
 import delta.ffi.importMnemonic
 import delta.ffi.mnemonicIdentity
 import delta.ffi.parseAddress
+import delta.ffi.readOnlyTicket
 import delta.ffi.storedMnemonic
+import delta.ffi.ticketFacts
 import java.io.File
 import java.net.URI
 import java.time.Instant
@@ -38,7 +43,11 @@ import kotlin.test.assertIs
 import kotlin.test.assertNotEquals
 import kotlin.test.assertNull
 import kotlin.test.assertTrue
+import kotlinx.coroutines.Job
+import kotlinx.coroutines.async
 import kotlinx.coroutines.coroutineScope
+import kotlinx.coroutines.flow.filterIsInstance
+import kotlinx.coroutines.flow.first
 import kotlinx.coroutines.launch
 
 private val State = DeltaException.State::class
@@ -54,10 +63,22 @@ fun features(network: Network): List<Test> = listOf(
     Test("features: a space is made, changed and audited") { Folder().use { space(it) } },
     Test("features: what is wiped is gone") { Folder().use { wiped(it) } },
     Test("features: an export is imported with the words and another key") { Folder().use { exported(it) } },
-    Test("features: whoever is invited joins, reads and writes") { Folder().use { invited(network, it) } },
+    Test("features: whoever is invited is a member and can be written to") { Folder().use { invited(network, it) } },
+    Test("features: whoever asks to join is seen and let in") { Folder().use { asking(network, it) } },
+    Test("features: a signal reaches who listens now") { Folder().use { signalled(network, it) } },
+    Test("features: a ticket says what it is for") { tickets() },
     Test("features: two people talk in a direct thread") { Folder().use { direct(network, it) } },
     Test("features: an extension previews what was pushed") { Folder().use { previewed(network, it) } },
 )
+
+private fun tickets() {
+    for (public in listOf(false, true)) {
+        val ticket = generateTicket(public)
+        val (facts, reader) = ticketFacts(ticket) to ticketFacts(readOnlyTicket(ticket))
+        assertEquals(Triple(public, true, false), Triple(facts.public, facts.canWrite, reader.canWrite))
+        assertEquals(facts.topic to facts.log, reader.topic to reader.log)
+    }
+}
 
 private suspend fun reading(folder: Folder) {
     val device = folder.open()
@@ -188,6 +209,7 @@ private suspend fun space(folder: Folder) {
     val device = folder.open()
     val made = device.createSpace(SpaceText("Allotment", description = "All who dig"))
     val room = device.createRoom(made.log, RoomText("Seeds"))
+    assertEquals("All who dig", device.space(made.log)?.about?.description)
     assertEquals(listOf("Allotment" to made.topic), device.spaces().map { it.about.name to it.topic })
     assertEquals(listOf(room.log to room.topic), device.rooms(made.log).map { it.room to it.topic })
     // Without words a device is a person of its own.
@@ -252,21 +274,51 @@ private suspend fun exported(folder: Folder) {
 }
 
 private suspend fun invited(network: Network, folder: Folder) = coroutineScope {
+    val heard = mutableListOf<Job>()
+    val (first, second) = room(network, folder) { device, topic -> heard += launch { device.events(topic).collect {} } }
+    val (alice, space) = first
+    val bob = second.device
+    val levels = alice.members(space).associate { it.member to it.level }
+    assertEquals(mapOf(alice.identity() to Level.MANAGE, bob.identity() to Level.WRITE), levels)
+    // Who has no words is a person of its own, with no device to tell of.
+    assertEquals(emptyList(), alice.spaceDevices(space).filter { it.revoked })
+    // Where the other is written to is said by its keys, which may be on their way.
+    until {
+        val asked = runCatching { bob.requestDirectOf(alice.author, "a word") }
+        asked.exceptionOrNull()?.let { assertEquals("not_reachable", (it as DeltaException).code) }
+        asked.isSuccess
+    }
+    until { alice.directThreads().any { it.peer == bob.author && it.text == "a word" } }
+    heard.forEach { it.cancel() }
+}
+
+private suspend fun asking(network: Network, folder: Folder) = coroutineScope {
     val (alice, bob) = folder.open("alice", MemoryKeystore()) to folder.open("bob", MemoryKeystore())
     for (device in listOf(alice, bob)) device.initSync(network.hops(), network.syncUrl)
     val made = alice.createSpace(SpaceText("Kitchen"))
-    val room = alice.createRoom(made.log, RoomText("Dinner"))
-    val heard = mutableListOf(made.topic, room.topic).map { launch { alice.events(it).collect {} } }.toMutableList()
-    val joined = bob.acceptInvitation(alice.createInvitation(made.log, Level.WRITE))
-    assertEquals(made.log, joined.log)
-    heard += launch { bob.events(joined.topic).collect {} }
-    until { bob.rooms(made.log).any { it.topic != null } }
-    val seen = checkNotNull(bob.rooms(made.log).single().topic)
-    heard += launch { bob.events(seen).collect {} }
-    bob.send(seen, "soup")
-    alice.untilTexts(room.topic, "soup")
-    assertEquals(bob.author, alice.messages(room.topic).single().author)
-    heard.forEach { it.cancel() }
+    val hearing = launch { alice.events(made.topic).collect {} }
+    assertTrue(alice.openInbox() != made.topic)
+    val asked = bob.requestJoin(made.log, alice.contact(), "may I?")
+    until { alice.joinRequests(made.log).isNotEmpty() }
+    val request = alice.joinRequests(made.log).single()
+    assertEquals(Triple(asked, bob.author, "may I?"), request.run { Triple(id, author, text) })
+    alice.changeSpace(made.log, SpaceAction.Add(bob.identity(), Level.READ))
+    assertEquals(Level.READ, alice.members(made.log).single { it.member == bob.identity() }.level)
+    refused(Argument, "contact") { bob.requestJoin(made.log, "no contact") }
+    hearing.cancel()
+}
+
+private suspend fun signalled(network: Network, folder: Folder) = coroutineScope {
+    val ticket = generateTicket()
+    val (alice, topic) = folder.joined(network, "alice", ticket)
+    val (bob, _) = folder.joined(network, "bob", ticket)
+    val heard = async { bob.events(topic).filterIsInstance<Event.Signal>().first() }
+    until { bob.status(topic).connection == Connection.LIVE }
+    alice.signal(topic, "typing".toByteArray())
+    assertEquals(alice.author to "typing", heard.await().run { author to String(bytes) })
+    assertEquals(emptyList(), bob.messages(topic))
+    refused(Argument, "signal") { alice.signal(topic, ByteArray(0)) }
+    Unit
 }
 
 private suspend fun previewed(network: Network, folder: Folder) = coroutineScope {
@@ -287,6 +339,7 @@ private suspend fun previewed(network: Network, folder: Folder) = coroutineScope
 
     // What a process of its own would do.
     KeySnapshot.open(sealed, keystore).use { snapshot ->
+        assertTrue(snapshot.takenAt() > Instant.now().minusSeconds(3600))
         // Packets overtake each other: the log may have the two in either order.
         val (messages, others) = envelopes.map { decryptPush(it, snapshot) }.partition { it.said is PreviewSaid.Message }
         assertIs<PreviewSaid.Other>(others.single().said)

@@ -2,6 +2,7 @@ package delta.test
 
 import delta.Device
 import delta.Id
+import delta.LogId
 import delta.MemoryKeystore
 import delta.NodeId
 import delta.TopicId
@@ -9,8 +10,11 @@ import delta.code
 import delta.ffi.Config
 import delta.ffi.DeltaException
 import delta.ffi.Keystore
+import delta.ffi.Level
 import delta.ffi.LogSink
 import delta.ffi.RelayHops
+import delta.ffi.RoomText
+import delta.ffi.SpaceText
 import delta.kind
 import delta.reason
 import java.io.File
@@ -90,6 +94,28 @@ class Folder : AutoCloseable {
         devices.forEach { it.close() }
         folder.deleteRecursively()
     }
+}
+
+/** A device in a room of a space. */
+data class Roommate(val device: Device, val space: LogId, val topic: TopicId)
+
+/** Two devices in a room of a space: the first made it, the second came by its invitation. [hear] is told what each follows. */
+suspend fun room(network: Network, folder: Folder, hear: (Device, TopicId) -> Unit): Pair<Roommate, Roommate> {
+    val (alice, bob) = folder.open("alice", MemoryKeystore()) to folder.open("bob", MemoryKeystore())
+    for (device in listOf(alice, bob)) assertEquals(emptyList(), device.initSync(network.hops(), network.syncUrl))
+    val made = alice.createSpace(SpaceText("Kitchen"))
+    val room = alice.createRoom(made.log, RoomText("Dinner"))
+    hear(alice, made.topic)
+    hear(alice, room.topic)
+    val joined = bob.acceptInvitation(alice.createInvitation(made.log, Level.WRITE))
+    assertEquals(made.log, joined.log)
+    hear(bob, joined.topic)
+    until { bob.rooms(made.log).any { it.topic != null } }
+    val seen = bob.rooms(made.log).single()
+    assertEquals(room.log, seen.room)
+    val topic = checkNotNull(seen.topic)
+    hear(bob, topic)
+    return Roommate(alice, made.log, room.topic) to Roommate(bob, made.log, topic)
 }
 
 suspend fun until(condition: suspend () -> Boolean) {

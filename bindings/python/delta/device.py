@@ -286,7 +286,7 @@ class Device:
         return await self._inner.open_inbox()
 
     async def contact(self) -> str:
-        """What others need to write to this device, as a text to be given to them."""
+        """What others need to write to this device, as a text to be given to them. Good for about two months."""
         return await self._inner.contact()
 
     async def request_direct(self, contact: str, text: str | None = None) -> bytes:
@@ -314,7 +314,7 @@ class Device:
         return await self._inner.direct_threads()
 
     async def request_join(self, space: bytes, manager: str, text: str | None = None) -> bytes:
-        """Asks a manager's device to be added to a space."""
+        """Asks a manager's device to be added to a space: `manager` is its `contact`."""
         return await self._inner.request_join(space, manager, text)
 
     async def outbox(self, topic: bytes, limit: int = AT_ONCE, after: int | None = None) -> list[ffi.OutboxRow]:

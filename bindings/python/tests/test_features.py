@@ -62,6 +62,19 @@ class Features(Offline):
         rest = await device.search("word", before=found[-1].arrival)
         self.assertEqual([each.message.id for each in found + rest], [elsewhere, *ids[::-1]])
 
+    async def test_a_ticket_says_what_it_is_for(self):
+        device = await self.open()
+        for public in (False, True):
+            ticket = delta.generate_ticket(public)
+            topic = await device.open_topic(ticket)
+            facts = delta.ticket_facts(ticket)
+            self.assertEqual((facts.topic, facts.public, facts.can_write), (topic, public, True))
+            reader = delta.ticket_facts(delta.read_only_ticket(ticket))
+            self.assertEqual((reader.topic, reader.log, reader.can_write), (topic, facts.log, False))
+        with self.assertRaises(delta.DeltaError.Argument) as refused:
+            delta.ticket_facts("no ticket")
+        self.assertEqual(refused.exception.code, "ticket")
+
     async def test_a_read_key_is_a_seed(self):
         device = await self.open()
         topic = await device.open_topic(delta.generate_ticket(True))
@@ -207,30 +220,83 @@ class Features(Offline):
 
 
 class Together(Networked):
-    async def test_whoever_is_invited_joins_reads_and_writes(self):
+    async def test_whoever_is_invited_is_a_member_and_can_be_written_to(self):
+        words, keystore = delta.generate_mnemonic(), delta.MemoryKeystore()
+        delta.import_mnemonic(keystore, words)
+        first, second = await self.in_a_room("", keystore)
+        alice, bob = first.device, second.device
+        person = delta.mnemonic_identity(words)
+        levels = {member.member: member.level for member in await alice.members(first.space)}
+        self.assertEqual(levels, {person: delta.Level.MANAGE, bob.author: delta.Level.WRITE})
+
+        async def known():
+            return {each.device: (each.person, each.revoked) for each in await bob.space_devices(first.space)}
+
+        self.assertEqual((await known())[alice.author], (person, False))
+        self.assertEqual(await bob.person(second.topic, alice.author), person)
+
+        async def asked():
+            return [(each.peer, each.text) for each in await alice.direct_threads()]
+
+        await self.until(lambda: self.asks(bob, alice.author))
+        await self.until(asked)
+        self.assertEqual(await asked(), [(bob.author, "a word")])
+        for subscription in first.kept:
+            subscription.cancel()
+
+    async def asks(self, device, member) -> bool:
+        """Where the other is written to is said by its keys, which may be on their way."""
+        try:
+            await device.request_direct_of(member, "a word")
+        except delta.DeltaError.State as refused:
+            self.assertEqual(refused.code, "not_reachable")
+            return False
+        return True
+
+    async def test_whoever_asks_to_join_is_seen_by_the_manager_and_let_in(self):
         alice, bob = await self.device("alice"), await self.device("bob")
         for device in (alice, bob):
             await device.init_sync(self.network.hops(), self.network.sync_url)
         made = await alice.create_space("Kitchen")
-        room = await alice.create_room(made.log, "Dinner")
-        kept = [await alice.subscribe(topic) for topic in (made.topic, room.topic)]
-        joined = await bob.accept_invitation(await alice.create_invitation(made.log, delta.Level.WRITE))
-        self.assertEqual(joined.log, made.log)
-        kept.append(await bob.subscribe(joined.topic))
+        kept = await alice.subscribe(made.topic)
+        asked = await bob.request_join(made.log, await alice.contact(), "may I?")
 
-        async def there():
-            rooms = await bob.rooms(made.log)
-            return any(each.topic is not None for each in rooms)
+        async def heard():
+            return await alice.join_requests(made.log)
 
-        await self.until(there)
-        [seen] = await bob.rooms(made.log)
-        kept.append(await bob.subscribe(seen.topic))
-        # The room's keys may have changed since: it keeps its name.
-        sent = await bob.send(seen.topic, "soup")
-        await self.until_texts(alice, room.topic, "soup")
-        self.assertEqual((await alice.messages(room.topic))[0].author, bob.author)
-        self.assertTrue(any(member.member == bob.author for member in await alice.members(made.log)))
-        self.assertEqual((await alice.message(sent)).text, "soup")
+        await self.until(heard)
+        [request] = await heard()
+        self.assertEqual(
+            (request.id, request.author, request.invitation, request.text), (asked, bob.author, None, "may I?")
+        )
+        await alice.change_space(made.log, SpaceAction.ADD(member=bob.author, level=delta.Level.READ))
+        levels = {member.member: member.level for member in await alice.members(made.log)}
+        self.assertEqual(levels[bob.author], delta.Level.READ)
+        with self.assertRaises(delta.DeltaError.Argument) as refused:
+            await bob.request_join(made.log, "no contact")
+        self.assertEqual(refused.exception.code, "contact")
+        kept.cancel()
+
+    async def test_a_signal_reaches_who_listens_now_and_is_kept_by_nobody(self):
+        (alice, topic), (bob, _) = await self.joined("alice"), await self.joined("bob")
+        heard = []
+        kept = [await bob.subscribe(topic, heard.append), await alice.subscribe(topic)]
+
+        async def listening():
+            return (await bob.status(topic)).connection == delta.Connection.LIVE
+
+        await self.until(listening)
+        await alice.signal(topic, b"typing")
+
+        async def signals():
+            return [(event.author, event.bytes) for event in heard if event.is_SIGNAL()]
+
+        await self.until(signals)
+        self.assertEqual(await signals(), [(alice.author, b"typing")])
+        self.assertEqual(await bob.messages(topic), [])
+        with self.assertRaises(delta.DeltaError.Argument) as refused:
+            await alice.signal(topic, b"")
+        self.assertEqual(refused.exception.code, "signal")
         for subscription in kept:
             subscription.cancel()
 

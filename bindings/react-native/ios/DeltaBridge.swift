@@ -12,25 +12,28 @@ public final class DeltaBridge: Sendable {
     private let folder: URL
     private let keystore: @Sendable (_ name: String) -> any Keystore
     private let emit: @Sendable ([String: Any]) -> Void
+    private let log: @Sendable ([String: Any]) -> Void
     private let open = Open()
 
-    /// `emit` hears the events of all subscriptions, on a thread of Delta's.
+    /// `emit` hears the events of all subscriptions, `log` the log lines, each on a thread of Delta's.
     public init(
         folder: URL, keystore: @escaping @Sendable (String) -> any Keystore,
-        emit: @escaping @Sendable ([String: Any]) -> Void
+        emit: @escaping @Sendable ([String: Any]) -> Void, log: @escaping @Sendable ([String: Any]) -> Void
     ) {
-        (self.folder, self.keystore, self.emit) = (folder, keystore, emit)
+        (self.folder, self.keystore, self.emit, self.log) = (folder, keystore, emit, log)
     }
 
     /// Calls the method of this name. The value is a property list, or nothing.
     public func call(_ name: String, _ passed: Passed) async throws -> Any? {
         switch name {
         case "open":
-            return try await opened(passed.fields(0)) { try await Delta.open(config: $0, keystore: $1) }
+            let sink = try sink(passed.maybe(1))
+            return try await opened(passed.fields(0)) { try await Delta.open(config: $0, keystore: $1, log: sink) }
         case "importFrom":
             let (path, passphrase) = (try passed.text(0), try passed.text(1))
+            let sink = try sink(passed.maybe(3))
             return try await opened(passed.fields(2)) {
-                try await Delta.importFrom(export: path, passphrase: passphrase, config: $0, keystore: $1)
+                try await Delta.importFrom(export: path, passphrase: passphrase, config: $0, keystore: $1, log: sink)
             }
         case "close": try await letGo(passed.number(0))
         case let name where name.hasPrefix("pairing"): return try await meet(name, passed)
@@ -252,13 +255,18 @@ public final class DeltaBridge: Sendable {
         _ fields: Fields, _ begin: (Config, any Keystore) async throws -> Delta
     ) async throws -> Any? {
         let name = try named(fields.text("name"))
-        let path = try place().appendingPathComponent("\(name).db").path
+        let path = try Config.folder(folder).appendingPathComponent("\(name).db").path
         let device = try await begin(config(fields, path: path), keystore(name))
         guard let number = open.devices.add(device) else {
             try? await device.close()
             throw closed()
         }
         return ["device": number, "author": device.author().description, "renewed": device.renewed()]
+    }
+
+    private func sink(_ wanted: String?) throws -> (any LogSink)? {
+        guard let wanted else { return nil }
+        return Sink(least: try logLevel(wanted), line: log)
     }
 
     private func subscribed(_ passed: Passed) async throws -> Any? {
@@ -299,20 +307,18 @@ public final class DeltaBridge: Sendable {
         }
         return name
     }
+}
 
-    private func place() throws -> URL {
-        var folder = folder
-        try FileManager.default.createDirectory(at: folder, withIntermediateDirectories: true)
-        #if os(iOS)
-        let protection: [FileAttributeKey: Any] = [.protectionKey: FileProtectionType.completeUntilFirstUserAuthentication]
-        try FileManager.default.setAttributes(protection, ofItemAtPath: folder.path)
-        #endif
-        #if !os(Linux)
-        var values = URLResourceValues()
-        values.isExcludedFromBackup = true
-        try folder.setResourceValues(values)
-        #endif
-        return folder
+private final class Sink: LogSink {
+    private let least: LogLevel
+    private let line: @Sendable ([String: Any]) -> Void
+
+    init(least: LogLevel, line: @escaping @Sendable ([String: Any]) -> Void) { (self.least, self.line) = (least, line) }
+
+    func level() throws -> LogLevel { least }
+
+    func log(level: LogLevel, target: String, message: String) throws {
+        line(["level": "\(level)", "target": target, "message": message])
     }
 }
 

@@ -14,9 +14,9 @@ RCT_EXPORT_MODULE(Delta)
 - (instancetype)init {
   if (self = [super init]) {
     __weak DeltaModule *weak = self;
-    _bridge = [[DeltaModuleBridge alloc] initWithEmit:^(NSDictionary<NSString *, id> *event) {
-      [weak emitOnEvent:event];
-    }];
+    _bridge = [[DeltaModuleBridge alloc]
+        initWithEmit:^(NSDictionary<NSString *, id> *event) { [weak emitOnEvent:event]; }
+                 log:^(NSDictionary<NSString *, id> *line) { [weak emitOnLog:line]; }];
   }
   return self;
 }
@@ -40,8 +40,8 @@ RCT_EXPORT_MODULE(Delta)
          reject:^(NSString *code, NSString *reason, NSError *error) { reject(code, reason, error); }];
 }
 
-- (void)open:(NSDictionary *)config resolve:(RCTPromiseResolveBlock)resolve reject:(RCTPromiseRejectBlock)reject {
-  [self call:@"open" passed:@[ config ] resolve:resolve reject:reject];
+- (void)open:(NSDictionary *)config logLevel:(NSString * _Nullable)logLevel resolve:(RCTPromiseResolveBlock)resolve reject:(RCTPromiseRejectBlock)reject {
+  [self call:@"open" passed:@[ config, present(logLevel) ] resolve:resolve reject:reject];
 }
 
 - (void)close:(double)device resolve:(RCTPromiseResolveBlock)resolve reject:(RCTPromiseRejectBlock)reject {
@@ -224,8 +224,8 @@ RCT_EXPORT_MODULE(Delta)
   [self call:@"wipeTopic" passed:@[ @(device), topic ] resolve:resolve reject:reject];
 }
 
-- (void)importFrom:(NSString *)path passphrase:(NSString *)passphrase config:(NSDictionary *)config resolve:(RCTPromiseResolveBlock)resolve reject:(RCTPromiseRejectBlock)reject {
-  [self call:@"importFrom" passed:@[ path, passphrase, config ] resolve:resolve reject:reject];
+- (void)importFrom:(NSString *)path passphrase:(NSString *)passphrase config:(NSDictionary *)config logLevel:(NSString * _Nullable)logLevel resolve:(RCTPromiseResolveBlock)resolve reject:(RCTPromiseRejectBlock)reject {
+  [self call:@"importFrom" passed:@[ path, passphrase, config, present(logLevel) ] resolve:resolve reject:reject];
 }
 
 - (void)setReadKey:(double)device topic:(NSString *)topic key:(NSString * _Nullable)key resolve:(RCTPromiseResolveBlock)resolve reject:(RCTPromiseRejectBlock)reject {

@@ -181,6 +181,17 @@ func level(_ name: String) throws -> Level {
     }
 }
 
+func logLevel(_ name: String) throws -> LogLevel {
+    switch name {
+    case "error": .error
+    case "warn": .warn
+    case "info": .info
+    case "debug": .debug
+    case "trace": .trace
+    default: throw refused("native", "there is no kind \(name) here")
+    }
+}
+
 func page(_ fields: Fields) throws -> MessagePage {
     switch try fields.text("kind") {
     case "newest": .newest

@@ -255,6 +255,8 @@ export type NativeEvent = {
   dropped?: number;
 };
 
+export type NativeLogLine = { level: string; target: string; message: string };
+
 /**
  * Objects that go down are `UnsafeObject` for React Native's code generator, so that both platforms get a plain map; what
  * they are is said by the types above: config `NativeConfig`, relayHops `NativeRelayHops`, content `NativeContent`, page
@@ -262,9 +264,10 @@ export type NativeEvent = {
  * `NativeValueKey`, before `NativeAuditPlace`, after `NativeReceiptPlace`. A `pairing` is one side of a pairing.
  */
 export interface Spec extends TurboModule {
-  open(config: UnsafeObject): Promise<NativeOpened>;
+  /** `logLevel`: from now on lines of this level and above come as `onLog`; without one nothing changes. */
+  open(config: UnsafeObject, logLevel: string | null): Promise<NativeOpened>;
   /** `path` is the export's. */
-  importFrom(path: string, passphrase: string, config: UnsafeObject): Promise<NativeOpened>;
+  importFrom(path: string, passphrase: string, config: UnsafeObject, logLevel: string | null): Promise<NativeOpened>;
   close(device: number): Promise<void>;
   initSync(device: number, relayHops: UnsafeObject, syncUrl: string): Promise<string[]>;
   openTopic(device: number, ticket: string): Promise<string>;
@@ -395,6 +398,7 @@ export interface Spec extends TurboModule {
   parseAddress(address: string): Promise<string>;
 
   readonly onEvent: EventEmitter<NativeEvent>;
+  readonly onLog: EventEmitter<NativeLogLine>;
 }
 
 export default TurboModuleRegistry.getEnforcing<Spec>('Delta');

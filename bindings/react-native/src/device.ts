@@ -19,6 +19,8 @@ import type {
   JoinRequest,
   Level,
   LogId,
+  LogLevel,
+  LogLine,
   Member,
   Mention,
   Message,
@@ -62,6 +64,23 @@ export const LONGEST_PAGE = 1000;
 export type Listener = (event: Event) => void;
 
 /**
+ * Hears log lines of this level and above, in JavaScript; they never hold keys, texts or other content. There is one for the whole
+ * process: that of the device that was opened last with one. It ends with the last device.
+ */
+export type Log = { level: LogLevel; line: (line: LogLine) => void };
+
+/** What the last log listens with. */
+let heard: { remove(): void } | undefined;
+
+/** Before the device is opened, whose lines are the first. */
+function hear(log: Log | undefined): LogLevel | null {
+  if (!log) return null;
+  heard?.remove();
+  heard = Native.onLog((line) => log.line(line as LogLine));
+  return log.level;
+}
+
+/**
  * One device: its database, its topics, its connections.
  *
  *     const device = await Device.open({ name: 'main' });
@@ -85,16 +104,16 @@ export class Device {
   ) {}
 
   /** Opens (or makes) the database; the device's key is kept by the platform's keystore. */
-  static async open(config: Config): Promise<Device> {
-    return Device.of(await called(Native.open(config satisfies NativeConfig)));
+  static async open(config: Config, log?: Log): Promise<Device> {
+    return Device.of(await called(Native.open(config satisfies NativeConfig, hear(log))));
   }
 
   /**
    * Reads the export in the file at `path` into a new database, keeps the person's words in the keystore where it has them,
    * and opens it. For everyone else this device is another one then.
    */
-  static async importFrom(path: string, passphrase: string, config: Config): Promise<Device> {
-    return Device.of(await called(Native.importFrom(path, passphrase, config satisfies NativeConfig)));
+  static async importFrom(path: string, passphrase: string, config: Config, log?: Log): Promise<Device> {
+    return Device.of(await called(Native.importFrom(path, passphrase, config satisfies NativeConfig, hear(log))));
   }
 
   private static of({ device, author, renewed }: NativeOpened): Device {
@@ -360,7 +379,7 @@ export class Device {
     return (await called(Native.directThreads(this.handle))) as DirectThread[];
   }
 
-  /** Asks a manager's device to be added to a space. */
+  /** Asks a manager's device to be added to a space: `manager` is its `contact`. */
   async requestJoin(space: LogId, manager: string, text?: string): Promise<OperationId> {
     return (await called(Native.requestJoin(this.handle, space, manager, text ?? null))) as OperationId;
   }
@@ -375,7 +394,7 @@ export class Device {
     return called(Native.prune(this.handle, topic, before.getTime()));
   }
 
-  /** Removes a topic with all it holds from this device. */
+  /** Removes a conversation from this device, a space with its rooms. Others keep what they have. */
   wipeTopic(topic: TopicId): Promise<void> {
     return called(Native.wipeTopic(this.handle, topic));
   }

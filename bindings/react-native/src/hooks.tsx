@@ -147,7 +147,7 @@ export function useTopics(): { topics: TopicId[]; error: DeltaError | null; relo
 
 /**
  * Suspends the device while the app is in the background, after a last run of at most `lastRun` milliseconds, and resumes
- * it at the front. Says what went wrong, if anything did.
+ * it at the front. Says what went wrong, if anything did. iOS is asked for the time, and gives it up to half a minute.
  */
 export function useLifecycle(device: Device, lastRun = 5000): DeltaError | null {
   const [error, setError] = useState<DeltaError | null>(null);

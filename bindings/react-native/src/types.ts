@@ -139,6 +139,11 @@ export type Room = Omit<NativeRoom, 'room' | 'space' | 'topic' | 'state'> & {
   topic?: TopicId;
   state: RoomState;
 };
+/** How much is logged. `error` means a bug in Delta. */
+export type LogLevel = 'error' | 'warn' | 'info' | 'debug' | 'trace';
+
+export type LogLine = { level: LogLevel; target: string; message: string };
+
 /** What a member may do. Each level includes those before it. */
 export type Level = 'pull' | 'read' | 'write' | 'manage';
 /** A member of a space, or whoever is banned from it. */

@@ -1,7 +1,7 @@
 /** The real Android module on the JVM, behind a pipe (tests/jvm/Bridge.kt), as JavaScript sees it. */
 import { spawn } from 'node:child_process';
 import { createInterface } from 'node:readline';
-import type { NativeEvent } from '../src/NativeDelta';
+import type { NativeEvent, NativeLogLine } from '../src/NativeDelta';
 
 /** As JSON, but for the numbers that JSON lacks and React Native's bridge carries. */
 function json(value: unknown): string {
@@ -15,6 +15,7 @@ export class Bridge {
   private readonly child;
   private readonly waiting = new Map<number, Answer>();
   private readonly listeners = new Set<(event: NativeEvent) => void>();
+  private readonly logs = new Set<(line: NativeLogLine) => void>();
   private number = 0;
   private readonly ended: Promise<void>;
 
@@ -31,14 +32,14 @@ export class Bridge {
 
   /** What `TurboModuleRegistry` gives. */
   get module(): object {
-    const onEvent = (listener: (event: NativeEvent) => void) => {
-      this.listeners.add(listener);
-      return { remove: () => void this.listeners.delete(listener) };
+    const emitter = <Told>(listeners: Set<(told: Told) => void>) => (listener: (told: Told) => void) => {
+      listeners.add(listener);
+      return { remove: () => void listeners.delete(listener) };
     };
-    return new Proxy(
-      {},
-      { get: (_, name) => (name === 'onEvent' ? onEvent : (...passed: unknown[]) => this.call(String(name), passed)) },
-    );
+    const emitters: Record<string, unknown> = { onEvent: emitter(this.listeners), onLog: emitter(this.logs) };
+    const get = (_: object, name: PropertyKey) =>
+      emitters[String(name)] ?? ((...passed: unknown[]) => this.call(String(name), passed));
+    return new Proxy({}, { get });
   }
 
   /** What a reload does: the module goes, and a new one is there. */
@@ -62,7 +63,8 @@ export class Bridge {
 
   private hear([number, well, value]: [number, boolean, unknown]): void {
     if (number === 0) {
-      this.listeners.forEach((listener) => listener(value as NativeEvent));
+      if (well) this.listeners.forEach((listener) => listener(value as NativeEvent));
+      else this.logs.forEach((log) => log(value as NativeLogLine));
       return;
     }
     const answer = this.waiting.get(number);

@@ -2,7 +2,7 @@
 import assert from 'node:assert/strict';
 import { beforeEach, test } from 'node:test';
 import { Device, DeltaError, generateTicket } from '../src';
-import type { Event, TopicId } from '../src';
+import type { Event, LogLine, TopicId } from '../src';
 import { message, MockModule, rejection } from './mock';
 import { setModule } from './stand-in/react-native';
 
@@ -23,6 +23,17 @@ const settled = () => new Promise((done) => setImmediate(done));
 test('a device says who it is', () => {
   assert.equal(device.author, 'author of main');
   assert.equal(device.renewed, false);
+});
+
+test('the log of the device that was opened last with one hears the lines', async () => {
+  const said: string[] = [];
+  const log = (name: string) => ({ level: 'info' as const, line: (line: LogLine) => said.push(`${name} ${line.level} ${line.message}`) });
+  await Device.open({ name: 'one' }, log('first'));
+  await Device.open({ name: 'two' });
+  await Device.open({ name: 'three' }, log('second'));
+  native.logs.forEach((heard) => heard({ level: 'warn', target: 'delta_client', message: 'look' }));
+  assert.deepEqual(said, ['second warn look']);
+  assert.deepEqual(native.calls.filter((call) => call.startsWith('open')), ['open', 'open info', 'open', 'open info']);
 });
 
 test('errors have a stable code, a reason, and say who is at fault', async () => {

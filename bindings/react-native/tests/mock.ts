@@ -7,6 +7,7 @@ import type {
   NativeEvent,
   NativeInvitation,
   NativeJoinRequest,
+  NativeLogLine,
   NativeMessage,
   NativeOutboxRow,
   NativeOwnDevice,
@@ -62,6 +63,13 @@ export class MockModule implements Spec {
     return { remove: () => void this.listeners.delete(listener) };
   }) as Spec['onEvent'];
 
+  readonly logs = new Set<(line: NativeLogLine) => void>();
+
+  readonly onLog = ((log: (line: NativeLogLine) => void) => {
+    this.logs.add(log);
+    return { remove: () => void this.logs.delete(log) };
+  }) as Spec['onLog'];
+
   /** How many hear events. */
   get hearing(): number {
     return this.listeners.size;
@@ -81,8 +89,8 @@ export class MockModule implements Spec {
     waiting.forEach((go) => go());
   }
 
-  async open(config: NativeConfig) {
-    await this.called('open');
+  async open(config: NativeConfig, logLevel: string | null) {
+    await this.called(logLevel === null ? 'open' : `open ${logLevel}`, 'open');
     this.number += 1;
     this.open_.add(this.number);
     return { device: this.number, author: `author of ${config.name}`, renewed: false };
@@ -139,8 +147,8 @@ export class MockModule implements Spec {
     return this.messages_.slice(-limit);
   }
 
-  async importFrom(_: string, __: string, config: NativeConfig) {
-    return this.open(config);
+  async importFrom(_: string, __: string, config: NativeConfig, logLevel: string | null) {
+    return this.open(config, logLevel);
   }
 
   async setReadKey() {

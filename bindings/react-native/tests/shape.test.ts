@@ -23,7 +23,7 @@ const ELSEWHERE: Record<string, string> = {
 const NAMES: Record<string, string> = { close: 'shutdown', exportTo: 'export' };
 /** What only the spec has. */
 const OWN = [
-  'open', 'importFrom', 'unsubscribe', 'onEvent',
+  'open', 'importFrom', 'unsubscribe', 'onEvent', 'onLog',
   // The calls of an object that the bridge cannot carry: a number stands for it.
   'pairingAsked', 'pairingAccept', 'pairingRefuse', 'pairingCode', 'pairingJoined', 'pairingCancel',
 ];
@@ -83,7 +83,7 @@ const RECORDS: Record<string, Record<string, string>> = {
   ValueKey: {},
   Version: {},
 };
-const ENUMS = ['Connection', 'ChangedKind', 'Level', 'RoomState', 'ThreadState'];
+const ENUMS = ['Connection', 'ChangedKind', 'Level', 'LogLevel', 'RoomState', 'ThreadState'];
 const IDS = ['TopicId', 'OperationId', 'Author', 'LogId', 'NodeId', 'Position', 'BlobId', 'Identity', 'ThreadId'];
 /** Variants whose fields cross in one flat object. */
 const SEALED = {

@@ -89,6 +89,17 @@ impl Db {
         )
     }
 
+    /// Where the conversation of a topic lives now, as far as this device has the keys: the topic itself, or the one it moved to.
+    pub fn living_in(&self, topic: TopicId) -> Result<TopicId, StoreError> {
+        let newest = self.one(
+            "SELECT newer.topic FROM topic AS this JOIN topic AS newer ON newer.log = this.log
+             WHERE this.topic = ?1 AND newer.retired_ms IS NULL ORDER BY newer.epoch DESC, newer.topic DESC LIMIT 1",
+            [topic.0],
+            |row| row.get(0).map(TopicId),
+        )?;
+        Ok(newest.unwrap_or(topic))
+    }
+
     /// Where this device stands in a topic; `None` before its first connection.
     pub fn cursor(&self, topic: TopicId) -> Result<Option<Cursor>, StoreError> {
         self.one("SELECT generation, resets, seq, chain FROM topic_seq WHERE topic = ?1", [topic.0], |row| {

@@ -68,10 +68,12 @@ impl FirstPage {
         Ok(code)
     }
 
-    /// The commands below the last block of code: the indented lines up to the next paragraph.
-    pub fn commands(&self) -> String {
-        let rest = self.text.rsplit("```").next().unwrap_or_default();
-        let lines = rest.lines().skip_while(|line| line.trim().is_empty());
+    /// The commands below that block of code: the indented lines up to the next paragraph.
+    pub fn commands(&self, language: &str, number: usize) -> String {
+        let block = self.text.split(&format!("```{language}\n")).nth(number + 1);
+        let below = block.and_then(|block| block.split("```").nth(1)).unwrap_or_default();
+        // A sentence may say before what they do.
+        let lines = below.lines().skip_while(|line| !line.starts_with("    "));
         let commands = lines.take_while(|line| line.starts_with("    "));
         commands.map(|line| format!("{}\n", line.trim_start())).collect()
     }

@@ -19,7 +19,16 @@ const HEAP: &str = "-Xmx1500m";
 const TEST_HEAP: [&str; 3] = ["-Xms160m", "-Xmx160m", "-XX:+AlwaysPreTouch"];
 const SOURCES: [&str; 3] =
     ["bindings/kotlin/src/delta", "bindings/kotlin/src/delta/ffi", "bindings/kotlin/test"];
+const PAGE: &str = "getting-started-kotlin.md";
 const MAIN: &str = "delta.test.MainKt";
+/// What the bindings are on Android, and stand-ins for what of Android they use.
+const ANDROID: [&str; 3] =
+    ["bindings/kotlin/src/delta", "bindings/kotlin/src/delta/ffi", "bindings/kotlin/src/delta/android"];
+const STAND_INS: &str = "bindings/react-native/tests/jvm/Android.kt";
+/// The oldest Kotlin that apps compile the sources with (React Native 0.80 to 0.83), or read the AAR with.
+const OLDEST: &str = "2.1";
+/// Names the file in META-INF by which Kotlin finds functions outside of classes: one of its own in every library.
+const MODULE: &str = "delta";
 
 /// Compiles the bindings with their tests and runs them against real servers.
 pub fn test() -> Result<(), String> {
@@ -27,11 +36,44 @@ pub fn test() -> Result<(), String> {
     run(&mut program(&library()?, &[])?)?;
     let target = cargo::programs("debug")?;
     let target = format!("{}/", target.parent().ok_or("no target folder")?.display());
-    let page = FirstPage::new("getting-started-kotlin.md", &folder()?.join("first-kotlin"))?;
+    let page = FirstPage::new(PAGE, &folder()?.join("first-kotlin"))?;
     let here = format!("{}/", page.folder().display());
     let source = page.write("Hello.kt", &page.code("kotlin", 0)?.replace("/tmp/", &here))?;
-    let commands = page.commands().replace("target/", &target);
+    let commands = page.commands("kotlin", 0).replace("target/", &target);
     page.run(&mut shell(&commands.replace("Hello.kt", &source.display().to_string())))
+}
+
+/// Compiles the bindings as an Android app has them: all of the folder belongs into an AAR.
+pub fn for_android() -> Result<PathBuf, String> {
+    let kotlin = Kotlin::installed()?;
+    let classes = folder()?.join("kotlin/android");
+    let told = |error: std::io::Error| format!("{}: {error}", classes.display());
+    if classes.exists() {
+        std::fs::remove_dir_all(&classes).map_err(told)?;
+    }
+    let mut sources = vec![cargo::root().join(STAND_INS)];
+    for folder in ANDROID {
+        sources.extend(files(folder, "kt")?);
+    }
+    kotlin.compile(&sources, &classes)?;
+    // The stand-ins' classes: a phone has its own.
+    std::fs::remove_dir_all(classes.join("android")).map_err(told)?;
+    Ok(classes)
+}
+
+/// Compiles the program of the first page against these classes, as an app would.
+pub fn compile_first_page(classes: &Path) -> Result<(), String> {
+    let page = std::fs::read_to_string(cargo::root().join("docs").join(PAGE));
+    let page = page.map_err(|error| format!("{PAGE}: {error}"))?;
+    let code = page.split("```kotlin\n").nth(1).and_then(|rest| rest.split("```").next());
+    let place = folder()?.join("kotlin/against");
+    let source = place.join("Hello.kt");
+    std::fs::create_dir_all(&place).map_err(|error| format!("{}: {error}", place.display()))?;
+    std::fs::write(&source, code.ok_or(format!("{PAGE} shows no Kotlin"))?)
+        .map_err(|error| format!("{}: {error}", source.display()))?;
+    let mut kotlin = Kotlin::installed()?;
+    kotlin.libraries.push(classes.to_owned());
+    kotlin.compile(&[source], &place.join("classes"))
 }
 
 /// The compiled tests, with this library.
@@ -60,7 +102,7 @@ pub(super) fn files(folder: &str, end: &str) -> Result<Vec<PathBuf>, String> {
 /// A compiler with the libraries that what it makes needs.
 pub(super) struct Kotlin {
     compiler: PathBuf,
-    libraries: [PathBuf; 4],
+    libraries: Vec<PathBuf>,
 }
 
 impl Kotlin {
@@ -69,7 +111,7 @@ impl Kotlin {
         packages::needed(PACKAGES, || !Path::new(JNA).is_file() || !TOOLS.into_iter().all(packages::has))?;
         let compiler = compiler(&folder()?.join("kotlin"))?;
         let jar = |name: &str| compiler.join("lib").join(name);
-        let libraries = [
+        let libraries = vec![
             jar("kotlin-stdlib.jar"),
             jar("kotlin-test.jar"),
             jar("kotlinx-coroutines-core-jvm.jar"),
@@ -87,7 +129,8 @@ impl Kotlin {
             "-no-reflect",
             "-nowarn",
         ]);
-        command.args(["-jvm-target", "17"]);
+        command.args(["-jvm-target", "17", "-module-name", MODULE]);
+        command.args(["-language-version", OLDEST, "-api-version", OLDEST]);
         command.arg("-classpath").arg(path_list(self.libraries.iter())).arg("-d").arg(classes);
         run(command.args(sources))
     }

@@ -43,7 +43,11 @@ pub fn test() -> Result<(), String> {
     let outside = folder.display().to_string();
     page.write("Package.swift", &page.code("swift", 0)?.replace("…/bindings", "/delta/bindings"))?;
     page.write("Sources/Hello/Hello.swift", &page.code("swift", 1)?.replace(&outside, inside))?;
-    page.run(&mut lent("first", &programs)?)
+    let command =
+        page.commands("swift", 1).replace("$PWD/target/debug", "/programs").replace(" hello ", " first ");
+    // What was built of it before is kept.
+    let command = command.replace("swift run", "swift run --scratch-path first-build --cache-path cache");
+    page.run(lent("first", &programs)?.arg(command))
 }
 
 /// What runs the benchmark with the library of this folder.

@@ -1,7 +1,7 @@
 #!/bin/sh
 # A Debian 13 root with Swift: `make ROOT` writes it, `check ROOT` says what is missing in it, `run ROOT REPOSITORY PROGRAMS
-# SCRATCH` builds the bindings in it and runs their tests, `bench` the same and its benchmark, `first` the program of the first
-# page of the documentation. All but `check` are called in a
+# SCRATCH` builds the bindings in it and runs their tests, `bench` the same and its benchmark, `first … COMMAND` what the first
+# page of the documentation says to run, in /scratch. All but `check` are called in a
 # mount and process namespace of their own: whatever is mounted or started here ends with it, however it ends.
 set -eu
 root=$2
@@ -88,10 +88,7 @@ bench)
     ;;
 first)
     lent "$@"
-    # The package of the first page of the documentation, in /scratch/first. What was built of it before is kept.
-    inside swift build --package-path /scratch/first --scratch-path /scratch/first-build --cache-path /scratch/cache \
-        -Xlinker -L/programs 1>&2
-    inside LD_LIBRARY_PATH=/programs /scratch/first-build/debug/Hello
+    inside LD_LIBRARY_PATH=/programs sh -c "cd /scratch && $6"
     ;;
 run)
     lent "$@"

@@ -6,6 +6,7 @@
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
+use super::first_page::{FirstPage, shell};
 use super::kotlin::{Kotlin, files};
 use super::{build, copy, library, read_dir, run, run_there};
 use crate::stamp::Stamp;
@@ -18,8 +19,9 @@ const PACKAGES: &str = "nodejs npm default-jdk-headless";
 const TOOLS: [&str; 3] = ["node", "npm", "javac"];
 /// Oldest Node.js that the packages run on.
 const NODE: (u32, u32) = (20, 19);
-const SOURCES: [(&str, &str); 4] = [
+const SOURCES: [(&str, &str); 5] = [
     ("bindings/kotlin/src/delta", "kt"),
+    ("bindings/kotlin/src/delta/android", "kt"),
     ("bindings/kotlin/src/delta/ffi", "kt"),
     ("bindings/react-native/android/src/main/java/delta/reactnative", "kt"),
     ("bindings/react-native/tests/jvm", "kt"),
@@ -45,8 +47,21 @@ pub fn test() -> Result<(), String> {
     let bridge = bridge(&place, &package)?;
     let mut command = Command::new("node");
     command.arg("tests/run.mjs").current_dir(&package).env("DELTA_ROOT", cargo::root());
-    command.env("DELTA_PROGRAMS", cargo::programs("debug")?).env("DELTA_BRIDGE", bridge);
-    run_there(&mut command)
+    command.env("DELTA_PROGRAMS", cargo::programs("debug")?).env("DELTA_BRIDGE", &bridge);
+    run_there(&mut command)?;
+    first_page(&place, &package, &bridge)
+}
+
+/// Its app with its `network.json`, drawn over the Android module. It lies where Node.js finds the packages.
+fn first_page(place: &Path, package: &Path, bridge: &str) -> Result<(), String> {
+    let page = FirstPage::new("getting-started-react-native.md", &place.join("first"))?;
+    let here = format!("{}/", page.folder().display());
+    page.write("delta-network.json", page.facts())?;
+    let app = page.write("App.tsx", &page.code("tsx", 0)?)?;
+    run_there(shell(&page.commands("tsx", 0).replace("/tmp/", &here)).current_dir(page.folder()))?;
+    let mut command = Command::new("node");
+    command.arg("tests/run.mjs").arg("--first").arg(app).current_dir(package);
+    page.run(command.env("DELTA_BRIDGE", bridge).env("DELTA_APP", page.folder().join("app")))
 }
 
 /// What measures the facade in Node.js, and the Android module on the JVM with this library.
@@ -95,17 +110,6 @@ pub fn mirrored(folder: &str, place: &Path) -> Result<PathBuf, String> {
 pub fn node(place: &Path, folder: &Path, words: &[&str]) -> Result<(), String> {
     let (program, arguments) = words.split_first().ok_or("no program")?;
     run_there(Command::new("node").arg(place.join(program)).args(arguments).current_dir(folder))
-}
-
-/// The compiled Kotlin bindings, with the module; those of the last run, if there was one.
-pub fn classes() -> Result<PathBuf, String> {
-    let place = installed()?;
-    let classes = place.join(CLASSES);
-    if !classes.is_dir() {
-        let package = mirrored(PACKAGE, &place)?;
-        compiled(&place, &package)?;
-    }
-    Ok(classes)
 }
 
 /// The Android module on the JVM: compiled against the spec that React Native's generator writes now.

@@ -310,7 +310,7 @@ public class Device private constructor(private val inner: Delta) : Closeable {
     /** Opens this device's inbox; gives the topic with the news of direct threads. */
     public suspend fun openInbox(): TopicId = inner.openInbox()
 
-    /** What others need to write to this device, as a text to be given to them. */
+    /** What others need to write to this device, as a text to be given to them. Good for about two months. */
     public suspend fun contact(): String = inner.contact()
 
     /** Asks the device of a contact for a direct thread. It is open once that one accepts. */
@@ -333,7 +333,7 @@ public class Device private constructor(private val inner: Delta) : Closeable {
     /** All direct threads, oldest first, requests included. */
     public suspend fun directThreads(): List<DirectThread> = inner.directThreads()
 
-    /** Asks a manager's device to be added to a space. */
+    /** Asks a manager's device to be added to a space: [manager] is its [contact]. */
     public suspend fun requestJoin(space: LogId, manager: String, text: String? = null): OperationId =
         inner.requestJoin(space, manager, text)
 

@@ -62,7 +62,7 @@ struct Main {
     /// Numbers that are none would end an app in Swift.
     static func numbers(_ folder: URL) async throws {
         let keystore = MemoryKeystore()
-        let bridge = DeltaBridge(folder: folder, keystore: { _ in keystore }, emit: { _ in })
+        let bridge = DeltaBridge(folder: folder, keystore: { _ in keystore }, emit: { _ in }, log: { _ in })
         let opened = try await bridge.call("open", Passed([["name": "numbers"] as [String: Any]]))
         let device = (opened as? [String: Any])?["device"] ?? -1
         let ticket = try await bridge.call("generateTicket", Passed([false])) ?? ""
@@ -90,6 +90,7 @@ struct Main {
         _ = try await bridge.call("publish", Passed([device, topic, unsaid]))
         let none = try await bridge.call("messages", Passed([device, topic, newest, -1.0])) as? [Any]
         try expect(none?.count == 0, "a count below zero is zero")
+        try await refused("native", bridge, "open", [["name": "loud"] as [String: Any], "all"])
         await bridge.invalidate()
     }
 
@@ -97,13 +98,13 @@ struct Main {
     static func gone(_ folder: URL) async throws {
         let keystore = Slow()
         let config = ["name": "gone"] as [String: Any]
-        let before = DeltaBridge(folder: folder, keystore: { _ in keystore }, emit: { _ in })
+        let before = DeltaBridge(folder: folder, keystore: { _ in keystore }, emit: { _ in }, log: { _ in })
         let opening = Task { try await refused("closed", before, "open", [["name": "gone"] as [String: Any]]) }
         while !keystore.isAsked { try await Task.sleep(for: .milliseconds(5)) }
         await before.invalidate()
         keystore.release()
         try await opening.value
-        let after = DeltaBridge(folder: folder, keystore: { _ in keystore }, emit: { _ in })
+        let after = DeltaBridge(folder: folder, keystore: { _ in keystore }, emit: { _ in }, log: { _ in })
         _ = try await after.call("open", Passed([config]))
         await after.invalidate()
         try await refused("closed", after, "open", [config])

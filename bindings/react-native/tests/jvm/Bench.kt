@@ -28,7 +28,7 @@ fun bench(): Unit = runBlocking {
     val module = DeltaModule(ReactApplicationContext(folder)) { MemoryKeystore() }
     module.setEventEmitterCallback { (_, event) -> heard.add(System.nanoTime() to (event as ReadableMap).toHashMap()) }
     val config = WritableNativeMap(mapOf("name" to "bench", "mergeChangesMs" to 0.0))
-    val device = (asked { module.open(config, it) } as ReadableMap).toHashMap().getValue("device") as Double
+    val device = (asked { module.open(config, null, it) } as ReadableMap).toHashMap().getValue("device") as Double
     val ticket = asked { module.generateTicket(false, it) } as String
     val topic = asked { module.openTopic(device, ticket, it) } as String
     suspend fun send(text: String): String {

@@ -16,7 +16,7 @@ import java.util.concurrent.ConcurrentHashMap
 
 /**
  * The Android module behind a pipe: a line `[number, "method", arguments]` in, `[number, true, value]` or
- * `[number, false, {code, message, userInfo}]` out, and `[0, true, event]` for events. The line `[n, "invalidate", []]`
+ * `[number, false, {code, message, userInfo}]` out, and `[0, true, event]` for events, `[0, false, line]` for log lines. The line `[n, "invalidate", []]`
  * does what a reload does: the module goes, and a new one is there. With `--keystores` it tests the keystore instead, with
  * `--bench` it measures.
  */
@@ -30,7 +30,7 @@ fun main(arguments: Array<String>) {
             if (place.name.startsWith("locked")) Locked else keystores.computeIfAbsent(place.name) { MemoryKeystore() }
         }
         DeltaModule(context, keystore).also { made ->
-            made.setEventEmitterCallback { (_, event) -> say(listOf(0.0, true, event)) }
+            made.setEventEmitterCallback { (name, event) -> say(listOf(0.0, name == "onEvent", event)) }
         }
     }
     var module = make()

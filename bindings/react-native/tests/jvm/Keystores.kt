@@ -1,8 +1,8 @@
 package delta.reactnative.test
 
 import android.security.keystore.KeyPermanentlyInvalidatedException
+import delta.android.AndroidKeystore
 import delta.ffi.KeystoreException
-import delta.reactnative.AndroidKeystore
 import java.io.File
 import java.io.InputStream
 import java.io.OutputStream
@@ -76,6 +76,11 @@ fun keystores() {
 }
 
 private fun kept(folder: File) {
+    // Its folder is made by what is put there first.
+    val first = AndroidKeystore(File(folder, "not there/main"))
+    check(first.get("item") == null)
+    first.put("item", byteArrayOf(1))
+    check(first.get("item").contentEquals(byteArrayOf(1)))
     val keystore = AndroidKeystore(File(folder, "main"))
     check(keystore.get("item") == null)
     keystore.put("item", byteArrayOf(1, 2, 3))

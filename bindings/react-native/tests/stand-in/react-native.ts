@@ -1,4 +1,9 @@
-/** What the facade asks of React Native, for tests without it: a module that tests put there, and an app state they change. */
+/**
+ * What the facade and the first page ask of React Native, for tests without it: a module that tests put there, an app state
+ * they change, and components that draw nothing but what is in them.
+ */
+import { createElement, Fragment } from 'react';
+import type { ReactElement, ReactNode } from 'react';
 
 type Listener = (state: string) => void;
 
@@ -34,3 +39,11 @@ export function moveApp(state: string): void {
   AppState.currentState = state;
   listeners.forEach((listener) => listener(state));
 }
+
+type Inside = { children?: ReactNode; style?: object };
+
+export const Text = ({ children }: Inside) => children;
+export const View = ({ children }: Inside) => children;
+export const Button = (_: { title: string; onPress: () => void }) => null;
+export const FlatList = <Item>({ data, renderItem }: { data: Item[]; renderItem: (row: { item: Item }) => ReactElement }) =>
+  data.map((item, key) => createElement(Fragment, { key }, renderItem({ item })));

@@ -3,6 +3,37 @@
 #endif
 import Foundation
 
+extension Config {
+    /// For a database in the app's own storage, with the defaults for all else: `Application Support/delta/<name>.db`. `base` stands
+    /// for Application Support, say for the folder of an app group. The folder is made as `folder` makes it.
+    public static func applicationSupport(
+        _ name: String, in base: URL? = nil, allowPlaintext: Bool = false
+    ) throws -> Config {
+        let base = try base ?? FileManager.default.url(
+            for: .applicationSupportDirectory, in: .userDomainMask, appropriateFor: nil, create: true
+        )
+        let place = try folder(base.appendingPathComponent("delta", isDirectory: true))
+        return Config(path: place.appendingPathComponent("\(name).db").path, allowPlaintext: allowPlaintext)
+    }
+
+    /// Makes a folder for databases where there is none: left out of backups, for a database that is restored is another device, and
+    /// readable once the phone was unlocked after its start, for background runs open it while the screen is locked.
+    public static func folder(_ place: URL) throws -> URL {
+        var place = place
+        try FileManager.default.createDirectory(at: place, withIntermediateDirectories: true)
+        #if os(iOS)
+        let protection: [FileAttributeKey: Any] = [.protectionKey: FileProtectionType.completeUntilFirstUserAuthentication]
+        try FileManager.default.setAttributes(protection, ofItemAtPath: place.path)
+        #endif
+        #if !os(Linux)
+        var values = URLResourceValues()
+        values.isExcludedFromBackup = true
+        try place.setResourceValues(values)
+        #endif
+        return place
+    }
+}
+
 /// One device: its database, its topics, its connections.
 ///
 ///     try await Device.with(Config(path: path), keystore: keystore) { device in

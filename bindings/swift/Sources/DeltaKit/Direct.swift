@@ -49,7 +49,7 @@ extension Device {
         try await released { [inner] in try await inner.directThreads() }
     }
 
-    /// Asks a manager's device to be added to a space.
+    /// Asks a manager's device to be added to a space: `manager` is its `contact`.
     public func requestJoin(_ space: LogId, of manager: String, text: String? = nil) async throws -> OperationId {
         try await released { [inner] in try await inner.requestJoin(space: space, manager: manager, text: text) }
     }

@@ -85,15 +85,15 @@ extension Device {
         try await released { [inner] in try await inner.storageUse() }
     }
 
-    /// Removes what of a topic is older; says how many operations that were.
+    /// Erases messages received before an instant from this device; says how many. Others keep them.
     public func prune(_ topic: TopicId, before: Date) async throws -> UInt64 {
         try await released { [inner] in try await inner.prune(topic: topic, before: before) }
     }
 
-    /// Removes a topic with all it holds from this device.
+    /// Removes a conversation from this device, a space with its rooms. Others keep what they have.
     public func wipe(_ topic: TopicId) async throws { try await inner.wipeTopic(topic: topic) }
 
-    /// Removes everything from this device. The object is of no use afterwards.
+    /// Closes the device and removes everything: keys, words, database.
     public func wipe() async throws { try await inner.wipe() }
 
     /// What a notification extension needs; see `decryptPush`. Made again when the app goes to the background.

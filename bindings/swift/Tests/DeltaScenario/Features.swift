@@ -1,7 +1,7 @@
 import DeltaKit
 import Foundation
 
-/// Pages by other ways than the order of messages, pairing, exports: as an app uses them.
+/// What an app uses beside sending and receiving. What needs two devices and a space is in Together.swift.
 func features(_ network: Network) -> [Test] {
     [
         Test("features: messages are paged by author and by mention") { try await Folder.with(pages) },
@@ -12,6 +12,22 @@ func features(_ network: Network) -> [Test] {
         Test("features: two people talk in a direct thread") {
             try await Folder.with { try await direct(network, $0) }
         },
+        Test("features: whoever is invited is a member and can be written to") {
+            try await Folder.with { try await invited(network, $0) }
+        },
+        Test("features: whoever asks to join is seen and let in") {
+            try await Folder.with { try await asking(network, $0) }
+        },
+        Test("features: an extension previews what was pushed") {
+            try await Folder.with { try await previewed(network, $0) }
+        },
+        Test("features: a signal reaches who listens now") {
+            try await Folder.with { try await signalled(network, $0) }
+        },
+        Test("features: profiles, read markers, the outbox") { try await Folder.with(reading) },
+        Test("features: a space is changed and audited") { try await Folder.with(space) },
+        Test("features: what is wiped is gone") { try await Folder.with(wiped) },
+        Test("features: tickets and addresses say what they are for") { try texts() },
     ]
 }
 

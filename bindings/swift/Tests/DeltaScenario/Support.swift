@@ -1,5 +1,8 @@
 import DeltaKit
 import Foundation
+#if canImport(FoundationNetworking)
+import FoundationNetworking
+#endif
 
 /// One sync server and three relays (`delta demo --serve`); they end with it.
 final class Network: @unchecked Sendable {
@@ -49,6 +52,19 @@ final class Network: @unchecked Sendable {
         try? FileManager.default.removeItem(at: folder)
     }
 
+    /// The one envelope that the server has of a topic, as a push service takes it from there.
+    func envelope(_ topic: TopicId) throws -> Data {
+        struct Page: Decodable {
+            struct Op: Decodable { let data: Data }
+            let ops: [Op]
+        }
+        let base = syncUrl.split(separator: "#")[0]
+        guard let url = URL(string: "\(base)/topic/\(topic)/ops") else { throw Failed(description: "\(base)") }
+        let ops = try JSONDecoder().decode(Page.self, from: Data(contentsOf: url)).ops
+        try equal(ops.count, 1)
+        return ops[0].data
+    }
+
     private func fact(_ name: String) -> String { facts[name] as? String ?? "" }
 
     private func signal(_ number: Int32) {
@@ -90,6 +106,43 @@ actor Folder {
         try equal(try await device.initSync(network.hops(), to: network.syncUrl), [])
         return (device, try await device.openTopic(ticket))
     }
+}
+
+/// A device in a room of a space, and what hears of the topics it follows until it is closed.
+struct Roommate {
+    let device: Device
+    let space: LogId
+    let topic: TopicId
+    let hearing: [Task<Void, any Error>]
+}
+
+extension Folder {
+    /// Two devices in a room of a space: the first made it, the second came by its invitation.
+    nonisolated func room(_ network: Network) async throws -> (Roommate, Roommate) {
+        let alice = try await open("alice", keystore: MemoryKeystore())
+        let bob = try await open("bob", keystore: MemoryKeystore())
+        for device in [alice, bob] { try equal(try await device.initSync(network.hops(), to: network.syncUrl), []) }
+        let made = try await alice.createSpace(SpaceText(name: "Kitchen"))
+        let room = try await alice.createRoom(RoomText(name: "Dinner"), in: made.log)
+        let hers = [made.topic, room.topic].map { hear(alice, $0) }
+        let joined = try await bob.accept(invitation: alice.createInvitation(to: made.log, level: .write))
+        try equal(joined.log, made.log)
+        var his = [hear(bob, joined.topic)]
+        try await until { try await bob.rooms(of: made.log).contains { $0.topic != nil } }
+        let seen = try await bob.rooms(of: made.log)
+        try equal(seen.map(\.room), [room.log])
+        guard let topic = seen.first?.topic else { throw Failed(description: "the room has no topic") }
+        his.append(hear(bob, topic))
+        return (
+            Roommate(device: alice, space: made.log, topic: room.topic, hearing: hers),
+            Roommate(device: bob, space: made.log, topic: topic, hearing: his)
+        )
+    }
+}
+
+/// Follows a topic until the device is closed.
+func hear(_ device: Device, _ topic: TopicId) -> Task<Void, any Error> {
+    Task { for try await _ in device.events(topic) {} }
 }
 
 /// Locks on the database's files and open files of this process, asked of another one: "locks files".

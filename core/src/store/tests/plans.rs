@@ -111,6 +111,7 @@ fn keys(device: &Device, who: &Author) {
     db.rotations(topic).unwrap();
     db.is_rotator(&LOG, who).unwrap();
     db.topics_of_log(LOG).unwrap();
+    db.living_in(topic).unwrap();
     db.unplaced(who, &LOG).unwrap();
     db.handed_to(&LOG, who).unwrap();
     db.holders(&LOG, 1, &topic).unwrap();

@@ -11,11 +11,14 @@ import delta.OperationId
 import delta.Position
 import delta.ThreadId
 import delta.TopicId
+import delta.android.AndroidKeystore
 import delta.ffi.Config
 import delta.ffi.Delta
 import delta.ffi.Event
 import delta.ffi.EventListener
 import delta.ffi.Keystore
+import delta.ffi.LogLevel
+import delta.ffi.LogSink
 import delta.ffi.PairingGuest
 import delta.ffi.PairingHost
 import delta.ffi.PairingRequest
@@ -63,11 +66,25 @@ public class DeltaModule(
     private val pairings = ConcurrentHashMap<Long, Pairing>()
     private val numbers = AtomicLong()
 
-    override fun open(config: ReadableMap, promise: Promise): Unit =
-        opened(config, promise) { place, keystore -> Delta.open(place, keystore, null) }
+    override fun open(config: ReadableMap, logLevel: String?, promise: Promise): Unit =
+        opened(config, promise) { place, keystore -> Delta.open(place, keystore, log(logLevel)) }
 
-    override fun importFrom(path: String, passphrase: String, config: ReadableMap, promise: Promise): Unit =
-        opened(config, promise) { place, keystore -> Delta.importFrom(path, passphrase, place, keystore, null) }
+    override fun importFrom(
+        path: String, passphrase: String, config: ReadableMap, logLevel: String?, promise: Promise,
+    ): Unit = opened(config, promise) { place, keystore ->
+        Delta.importFrom(path, passphrase, place, keystore, log(logLevel))
+    }
+
+    private fun log(wanted: String?): LogSink? {
+        val least = logLevel(wanted ?: return null)
+        return object : LogSink {
+            override fun level() = least
+
+            override fun log(level: LogLevel, target: String, message: String) {
+                if (!gone) emitOnLog(Arguments.makeNativeMap(logLine(level, target, message)))
+            }
+        }
+    }
 
     private fun opened(
         config: ReadableMap, promise: Promise, open: suspend (Config, Keystore) -> Delta,

@@ -36,6 +36,7 @@ import delta.ffi.Found
 import delta.ffi.Invitation
 import delta.ffi.JoinRequest
 import delta.ffi.Level
+import delta.ffi.LogLevel
 import delta.ffi.Member
 import delta.ffi.Mention
 import delta.ffi.OutboxRow
@@ -197,6 +198,11 @@ internal fun roomText(fields: Fields): RoomText = RoomText(
     name = fields.text("name"), description = fields.maybe("description"),
     cooldown = fields.number("cooldown")?.let(::whole)?.coerceAtLeast(0)?.toULong(),
 )
+
+internal fun logLevel(name: String): LogLevel = LogLevel.entries.find { camel(it.name) == name } ?: throw unknown(name)
+
+internal fun logLine(level: LogLevel, target: String, message: String): Map<String, Any?> =
+    mapOf("level" to camel(level.name), "target" to target, "message" to message)
 
 internal fun level(name: String): Level = Level.entries.find { camel(it.name) == name } ?: throw unknown(name)
 

@@ -1,4 +1,4 @@
-package delta.reactnative
+package delta.android
 
 import android.security.keystore.KeyGenParameterSpec
 import android.security.keystore.KeyPermanentlyInvalidatedException
@@ -20,10 +20,16 @@ import javax.crypto.SecretKey
 import javax.crypto.spec.GCMParameterSpec
 
 /**
- * Secrets in files beside the database, each sealed with AES-GCM by a key that never leaves the Android Keystore. The files
- * are in the folder that is not backed up, and are worth nothing on another phone.
+ * Secrets in files, each sealed with AES-GCM by a key that never leaves the Android Keystore: worth nothing on another phone.
+ * They are called [place], a point and the item's name. Every database has a place of its own, in the folder that is not
+ * backed up:
+ *
+ *     val folder = File(context.noBackupFilesDir, "delta").apply { mkdirs() }
+ *     Device.open(Config(path = File(folder, "main.db").path), AndroidKeystore(File(folder, "main")))
+ *
+ * A folder that is not there is made.
  */
-internal class AndroidKeystore(private val place: File) : Keystore {
+public class AndroidKeystore(private val place: File) : Keystore {
     override fun get(item: String): ByteArray? = guarded {
         val file = file(item)
         if (!file.exists()) return@guarded null
@@ -38,6 +44,7 @@ internal class AndroidKeystore(private val place: File) : Keystore {
     }
 
     override fun put(item: String, value: ByteArray): Unit = guarded {
+        checkNotNull(place.absoluteFile.parentFile).mkdirs()
         val cipher = Cipher.getInstance(CIPHER)
         // The keystore itself draws the nonce.
         cipher.init(Cipher.ENCRYPT_MODE, key())
@@ -59,7 +66,7 @@ internal class AndroidKeystore(private val place: File) : Keystore {
 
     /** What its folder lists is there after a loss of power, too. */
     private fun synced(file: File) {
-        FileChannel.open(checkNotNull(file.parentFile).toPath(), StandardOpenOption.READ).use { it.force(true) }
+        FileChannel.open(checkNotNull(file.absoluteFile.parentFile).toPath(), StandardOpenOption.READ).use { it.force(true) }
     }
 
     private fun file(item: String) = File("${place.path}.$item")
