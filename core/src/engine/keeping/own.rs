@@ -5,7 +5,7 @@ use super::moves::Among;
 use super::*;
 use crate::limits::MAX_TOPICS;
 use crate::ops::{Body, OwnDevices, TicketBytes};
-use crate::tree::IntoTree;
+use crate::tree::{Arrange, IntoTree};
 
 /// Epochs of a conversation that are shared at once with a device of the person: the newest ones.
 const SHARED_EPOCHS: usize = 16;
@@ -155,7 +155,7 @@ impl State {
             }
         }
         // The newest first: where it lives.
-        found.sort_by_key(|ticket| std::cmp::Reverse(ticket.epoch()));
+        found.arrange_by_key(|ticket| std::cmp::Reverse(ticket.epoch()));
         for ticket in found {
             store_error(self.meet(tx, now, ticket, staged))?;
         }
