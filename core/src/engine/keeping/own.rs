@@ -143,7 +143,7 @@ impl State {
         log: &LogId,
         staged: &mut Vec<Output>,
     ) -> Result<(), StoreError> {
-        let revoked: BTreeSet<_> = tx.revocations()?.into_iter().map(|it| it.device).collect();
+        let revoked: BTreeSet<_> = tx.revocations()?.into_iter().map(|it| it.device).into_set();
         let sisters = tx.devices_of(&self.identity())?.into_iter().chain([Author(self.identity().0)]);
         let mut found = Vec::new();
         for sister in sisters.filter(|sister| *sister != self.author() && !revoked.contains(sister)) {
