@@ -3,16 +3,21 @@
 # stands in for every other setting of flags. Linux is what `cargo xtask size` measures.
 set -euo pipefail
 
-flags=()
+flags=(
+    # Tables for unwinding say at each instruction where the frame begins, unless a register does.
+    -Cforce-frame-pointers=yes
+)
 # Panics and logs name files: without the folders of whoever builds.
 for sources in "${CARGO_HOME:-$HOME/.cargo}"/registry/src/*/; do
     flags+=("--remap-path-prefix=$sources=")
 done
+# What UniFFI's generator reads of a library is left out of one that ships.
+without_metadata=-T$(cd "$(dirname "$0")" && pwd)/without-metadata.ld
 case ${1:-} in
     # Devices with pages of 16 KB load only libraries whose segments are aligned to them. Relocations are packed the
     # way API 26 reads; RELR, which is smaller still, is read from API 30 on.
-    android) linked=(--icf=all -O2 --pack-dyn-relocs=android "-z,max-page-size=16384") ;;
-    linux) linked=(--icf=all -O2 "-z,pack-relative-relocs") ;;
+    android) linked=(--icf=all -O2 --pack-dyn-relocs=android "-z,max-page-size=16384" "$without_metadata") ;;
+    linux) linked=(--icf=all -O2 "-z,pack-relative-relocs" "$without_metadata") ;;
     # A static library: an app's own linker has the last word.
     apple) linked=() ;;
     *)

@@ -12,7 +12,7 @@ use delta_core::ops::{Body, Content, OwnDevices, Ticket};
 use delta_core::pairing::{Code, PAIRING_LIFETIME_MS, Pairing, Welcome, WelcomeError};
 use delta_core::store::{Reader, StoreError};
 use delta_core::topic::TopicId;
-use delta_core::tree::IntoTree;
+use delta_core::tree::{Arrange, IntoTree};
 use thiserror::Error;
 
 use crate::client::{Client, unexpected};
@@ -404,7 +404,7 @@ fn said_in(reader: &Reader, log: LogId) -> Result<Vec<SaidThere>, StoreError> {
             there.push((place, SaidThere { id: stored.id, author: stored.author, said: *said }));
         }
     }
-    there.sort_by_key(|(place, it)| (*place, it.id));
+    there.arrange_by_key(|(place, it)| (*place, it.id));
     Ok(there.into_iter().map(|(_, it)| it).collect())
 }
 
@@ -414,6 +414,6 @@ fn tickets(reader: &Reader, own: LogId) -> Result<Vec<Ticket>, StoreError> {
     let left_out = reader.pairings()?.into_iter().map(|it| it.log).chain([own]).into_set();
     let mut tickets: Vec<_> = reader.topics()?.into_iter().map(|row| row.ticket).collect();
     tickets.retain(|ticket| !left_out.contains(&ticket.log()) && !ticket.is_of_one_device());
-    tickets.sort_by_key(|ticket| (ticket.log(), std::cmp::Reverse(ticket.epoch())));
+    tickets.arrange_by_key(|ticket| (ticket.log(), std::cmp::Reverse(ticket.epoch())));
     Ok(tickets)
 }

@@ -12,7 +12,7 @@ use delta_core::onion::directory::{
     SignedList, SkipReason, Skipped, SyncUrl, TrustPolicy,
 };
 use delta_core::onion::route::{MAX_RELAYS, Tunnel};
-use delta_core::tree::IntoTree;
+use delta_core::tree::{Arrange, IntoTree};
 use serde_json::Value;
 
 use crate::config::RelayHops;
@@ -110,7 +110,7 @@ pub(crate) async fn resolve(
 pub(crate) fn scope(hops: &RelayHops) -> String {
     let RelayHops::Directory { trusted_keys, threshold, .. } = hops else { return "pool".into() };
     let mut keys: Vec<String> = trusted_keys.iter().map(ToString::to_string).collect();
-    keys.sort_unstable();
+    keys.arrange();
     keys.dedup();
     format!("{threshold}:{}", keys.join(","))
 }
@@ -287,7 +287,7 @@ fn signed_last(directory: &Directory, relays: usize) -> Option<Millis> {
         *seq = node.seq.max(*seq);
     }
     let mut newest: Vec<u64> = newest.into_values().collect();
-    newest.sort_unstable_by_key(|seq| std::cmp::Reverse(*seq));
+    newest.arrange_by_key(|seq| std::cmp::Reverse(*seq));
     let place = relays.min(newest.len()).checked_sub(1)?;
     newest.get(place).map(|seq| Millis(seq.saturating_mul(1000)))
 }

@@ -37,8 +37,9 @@ const MODULES: [(&str, u8); 20] = [
 ];
 
 /// The crates: folder, package, floor.
-pub const CRATES: [(&str, &str, u8); 18] = [
+pub const CRATES: [(&str, &str, u8); 19] = [
     ("hpke", "hpke-rs-rust-crypto", 0),
+    ("bindings/uniffi", "delta-uniffi", 0),
     ("core", "delta-core", 4),
     ("servers/relay-core", "delta-relay-core", 4),
     ("servers/replay", "delta-replay", 4),

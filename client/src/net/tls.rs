@@ -3,7 +3,9 @@
 use std::sync::Arc;
 
 use rustls::client::Resumption;
-use rustls::pki_types::CertificateDer;
+use rustls::crypto::{CryptoProvider, KeyProvider, ring};
+use rustls::pki_types::{CertificateDer, PrivateKeyDer};
+use rustls::sign::SigningKey;
 use rustls::{ClientConfig, RootCertStore};
 use thiserror::Error;
 
@@ -23,7 +25,7 @@ pub(crate) fn client_config(extra_roots: &[Vec<u8>]) -> Result<ClientConfig, Tls
         let certificate = CertificateDer::from(der.clone());
         roots.add(certificate).map_err(|source| TlsError::Root { index, source })?;
     }
-    let provider = Arc::new(rustls::crypto::ring::default_provider());
+    let provider = Arc::new(CryptoProvider { key_provider: &NoKeys, ..ring::default_provider() });
     let mut config = ClientConfig::builder_with_provider(provider)
         .with_safe_default_protocol_versions()
         .map_err(TlsError::Protocols)?
@@ -33,6 +35,16 @@ pub(crate) fn client_config(extra_roots: &[Vec<u8>]) -> Result<ClientConfig, Tls
     // the device again after it has changed its address.
     config.resumption = Resumption::disabled();
     Ok(config)
+}
+
+/// A device has no certificate. ring's own keys would bring what signs with RSA and ECDSA (docs/adr/0016).
+#[derive(Debug)]
+struct NoKeys;
+
+impl KeyProvider for NoKeys {
+    fn load_private_key(&self, _: PrivateKeyDer<'static>) -> Result<Arc<dyn SigningKey>, rustls::Error> {
+        Err(rustls::Error::General("a device has no certificate".into()))
+    }
 }
 
 #[cfg(test)]

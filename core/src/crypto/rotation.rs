@@ -10,6 +10,7 @@ use crate::entropy::Entropy;
 use crate::identity::{Author, LogId, Millis};
 use crate::ops::{Block, LogEnd, NextEpochError, Rotation, RotationPart, Ticket};
 use crate::topic::TopicId;
+use crate::tree::Arrange;
 
 /// A device that stays, and how to reach it.
 #[derive(Clone, Copy, Debug)]
@@ -67,7 +68,7 @@ pub fn prepare_rotation(
     let tickets = (ticket.clone(), ticket.read_only());
     let mut recipients: Vec<&Recipient<'_>> =
         recipients.iter().filter(|recipient| recipient.bundle.device() != sender).collect();
-    recipients.sort_by_key(|recipient| recipient.bundle.device());
+    recipients.arrange_by_key(|recipient| recipient.bundle.device());
     recipients.dedup_by_key(|recipient| recipient.bundle.device());
     let (mut parts, mut left_out) = (Vec::new(), Vec::new());
     for Recipient { bundle, may_write } in recipients {
@@ -78,7 +79,7 @@ pub fn prepare_rotation(
             Err(error) => left_out.push((device, error)),
         }
     }
-    ends.sort_by_key(|end| end.author);
+    ends.arrange_by_key(|end| end.author);
     let rotation = Rotation { epoch, topic, parts, ends, commitment: ticket.commitment(&sender) };
     Ok(PreparedRotation { rotation, ticket, left_out })
 }

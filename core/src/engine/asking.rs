@@ -14,6 +14,7 @@ use crate::limits::{MAX_ASK_ROUNDS, MAX_CLAIM_RECIPIENTS};
 use crate::ops::{Body, Content, Level, inbox_log};
 use crate::space::claim_mac;
 use crate::store::{ClaimRow, StoreError, Tx};
+use crate::tree::Arrange;
 
 use super::upkeep::store_only;
 
@@ -88,7 +89,7 @@ pub(super) fn in_turns(devices: Vec<(Author, Identity)>, round: u32) -> Vec<Auth
         turns.push((*count, who, device));
         *count += 1;
     }
-    turns.sort_unstable();
+    turns.arrange();
     let turns: Vec<Author> = turns.into_iter().map(|(.., device)| device).collect();
     let asked = turns.len().min(MAX_CLAIM_RECIPIENTS);
     let first = (round as usize).saturating_mul(asked) % turns.len().max(1);

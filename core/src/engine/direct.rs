@@ -27,6 +27,7 @@ use crate::ops::{self, Body, Content, Hidden, SessionId, Ticket, VerifiedOperati
 use crate::projector::{Aggregate, Change};
 use crate::store::{Db, NewOutboxRow, Origin, PendingReason, StoreError, ThreadRow, ThreadState, Tx};
 use crate::topic::{TopicId, WriteKey};
+use crate::tree::Arrange;
 
 /// How long a session waits for its next block, milliseconds; then it ends, and the other device is asked to begin
 /// another: 7 days.
@@ -378,7 +379,7 @@ impl State {
                 let index = Direct::parse(&kept.envelope).map(|direct| direct.index());
                 waiting.push((index.unwrap_or_default(), kept));
             }
-            waiting.sort_by_key(|(index, _)| *index);
+            waiting.arrange_by_key(|(index, _)| *index);
             for (index, kept) in waiting {
                 if index > next {
                     break;

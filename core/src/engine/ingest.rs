@@ -25,6 +25,7 @@ use crate::store::{
     WaitingForPredecessor,
 };
 use crate::topic::{Generation, Seq, TopicId};
+use crate::tree::Arrange;
 
 /// Most operations that one transaction stops waiting for (and what each of them releases).
 pub const MAX_OVERDUE: usize = 1024;
@@ -362,7 +363,7 @@ impl Taken {
     }
 
     fn settled(mut self, more: bool) -> Settled {
-        self.forks.sort_unstable();
+        self.forks.arrange();
         self.forks.dedup();
         Settled { changes: Change::merge(self.changes), forks: self.forks, more }
     }

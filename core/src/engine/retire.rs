@@ -15,6 +15,7 @@ use crate::ops::Body;
 use crate::store::{StoreError, Tx};
 use crate::sync::session::Session;
 use crate::topic::TopicId;
+use crate::tree::Arrange;
 
 /// How long a topic that ended stays at hand, milliseconds: it is read again on four days meanwhile.
 pub const RETIRE_AFTER_MS: u64 = 28 * 24 * 3_600_000;
@@ -62,7 +63,7 @@ impl State {
             };
             ended.extend(moved.filter(|moved| *moved < before).map(|moved| (moved, *id)));
         }
-        ended.sort_unstable();
+        ended.arrange();
         ended.truncate(RETIRE_STEP);
         for (_, id) in &ended {
             self.retire(tx, now, *id)?;

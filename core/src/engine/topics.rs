@@ -9,7 +9,7 @@ use crate::identity::{LogId, Millis};
 use crate::ops::Ticket;
 use crate::store::{StoreError, TopicRow, Tx};
 use crate::topic::TopicId;
-use crate::tree::IntoTree;
+use crate::tree::{Arrange, IntoTree};
 
 /// Topics behind the one a conversation lives in that are at hand in any case: of the one that led there is asked at which
 /// membership operations its epoch began.
@@ -36,7 +36,7 @@ impl ByLog {
     pub(super) fn epochs(&self, log: &LogId) -> Vec<u32> {
         let both = [&self.open, &self.retired].into_iter().filter_map(|epochs| epochs.get(log));
         let mut epochs: Vec<u32> = both.flat_map(BTreeMap::keys).copied().collect();
-        epochs.sort_unstable();
+        epochs.arrange();
         epochs
     }
 

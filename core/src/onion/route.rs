@@ -18,6 +18,7 @@ use super::v3::{Hop, MAX_LAYERS};
 use super::{IdentityKey, v2};
 use crate::entropy::{Entropy, EntropyError};
 use crate::identity::{Millis, NodeId};
+use crate::tree::Arrange;
 
 pub use guard::{
     GUARD_LIFETIME_MAX_MS, GUARD_LIFETIME_MIN_MS, GUARD_PATIENCE, GUARDS, Guards, MAX_GUARDS,
@@ -196,13 +197,13 @@ pub fn pick(
     }
     shuffle(&mut operators, entropy)?;
     // Operators whose relays have all just failed go last, and only as many of them are taken as are needed.
-    operators.sort_by_key(|relays| relays.iter().all(|relay| request.avoid.contains(&relay.id)));
+    operators.arrange_by_key(|relays| relays.iter().all(|relay| request.avoid.contains(&relay.id)));
     operators.truncate(request.relays);
     shuffle(&mut operators, entropy)?;
     let mut relays = Vec::with_capacity(request.relays);
     for mut candidates in operators {
         shuffle(&mut candidates, entropy)?;
-        candidates.sort_by_key(|relay| request.avoid.contains(&relay.id));
+        candidates.arrange_by_key(|relay| request.avoid.contains(&relay.id));
         relays.extend(candidates.first().map(|relay| (*relay).clone()));
     }
     Ok(Route { relays, server: request.server.clone() })
@@ -211,7 +212,7 @@ pub fn pick(
 /// The relays that may carry the packet, grouped by operator. Nodes without a vouched operator count as one.
 fn by_operator<'d>(directory: &'d Directory, request: &RouteRequest<'_>) -> Vec<Vec<&'d Node>> {
     let mut usable: Vec<&Node> = request.usable(directory, Version::V3).collect();
-    usable.sort_by_key(|relay| &relay.operator);
+    usable.arrange_by_key(|relay| &relay.operator);
     usable.chunk_by(|a, b| a.operator == b.operator).map(<[&Node]>::to_vec).collect()
 }
 

@@ -11,7 +11,7 @@ use super::state::{Register, Standing, State};
 use crate::identity::{Author, Identity, LogId, Millis, OperationId};
 use crate::limits::MAX_LOOSE_ENDS;
 use crate::ops::{Action, Level, MAX_AUTH_HEADS, room_id, space_id};
-use crate::tree::IntoTree;
+use crate::tree::{Arrange, IntoTree};
 
 /// Settled points kept for the next look.
 const SETTLED: usize = 64;
@@ -285,7 +285,7 @@ impl Membership {
     /// What an operation made now cites: what is current, at most [`MAX_AUTH_HEADS`] of it, the author's own first.
     pub fn cite(&self, author: Author) -> Vec<OperationId> {
         let mut heads = self.current_heads();
-        heads.sort_unstable_by_key(|id| {
+        heads.arrange_by_key(|id| {
             let node = self.graph.nodes.get(id);
             let own = node.is_some_and(|node| node.author == author);
             (!own, std::cmp::Reverse(node.map(|node| node.rank)), *id)

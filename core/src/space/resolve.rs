@@ -20,7 +20,7 @@ use super::rules::{Refusal, registers};
 use super::state::{Register, State};
 use crate::identity::{Identity, LogId, OperationId};
 use crate::ops::{Action, Level};
-use crate::tree::IntoTree;
+use crate::tree::{Arrange, IntoTree};
 
 /// Everything where `heads` are settled.
 pub(super) fn settle(graph: &Graph, space: LogId, heads: &[OperationId]) -> Result<Arc<State>, Refusal> {
@@ -148,7 +148,7 @@ impl<'a> Window<'a> {
             }
         }
         let losers = adds.into_values().flat_map(|mut ids| {
-            ids.sort_unstable();
+            ids.arrange();
             ids.into_iter().skip(1)
         });
         losers.collect()

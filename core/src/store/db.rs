@@ -9,7 +9,7 @@ use std::time::Duration;
 use rusqlite::backup::{Backup, StepResult};
 use rusqlite::config::DbConfig;
 use rusqlite::ffi::{Error, SQLITE_BUSY};
-use rusqlite::{CachedStatement, Connection, OpenFlags, OptionalExtension, Params, Row, params};
+use rusqlite::{CachedStatement, Connection, OpenFlags, Params, Row, params};
 
 use super::error::StoreError;
 use super::pending::PendingLimits;
@@ -106,6 +106,7 @@ impl Db {
     }
 
     /// Runs a statement; gives the number of rows it changed.
+    #[inline(never)]
     pub(super) fn run(&self, sql: &str, params: impl Params) -> Result<usize, StoreError> {
         let mut statement = self.statement(sql)?;
         statement.execute(params).map_err(|source| self.fail(source))
@@ -118,8 +119,14 @@ impl Db {
         params: impl Params,
         map: impl FnOnce(&Row<'_>) -> rusqlite::Result<T>,
     ) -> Result<Option<T>, StoreError> {
-        let mut statement = self.statement(sql)?;
-        statement.query_row(params, map).optional().map_err(|source| self.fail(source))
+        let (mut map, mut found) = (Some(map), None);
+        self.rows(sql, params, &mut |row| {
+            if let Some(map) = map.take() {
+                found = Some(map(row)?);
+            }
+            Ok(false)
+        })?;
+        Ok(found)
     }
 
     /// All rows of a query. Callers bound them with LIMIT or by what the table can hold.
@@ -127,11 +134,35 @@ impl Db {
         &self,
         sql: &str,
         params: impl Params,
-        map: impl FnMut(&Row<'_>) -> rusqlite::Result<T>,
+        mut map: impl FnMut(&Row<'_>) -> rusqlite::Result<T>,
     ) -> Result<Vec<T>, StoreError> {
+        let mut found = Vec::new();
+        self.rows(sql, params, &mut |row| {
+            found.push(map(row)?);
+            Ok(true)
+        })?;
+        Ok(found)
+    }
+
+    /// Gives the rows of a query, one after the other, as long as more are wanted. Not compiled for each query anew.
+    #[inline(never)]
+    fn rows(
+        &self,
+        sql: &str,
+        params: impl Params,
+        take: &mut dyn FnMut(&Row<'_>) -> rusqlite::Result<bool>,
+    ) -> Result<(), StoreError> {
         let mut statement = self.statement(sql)?;
-        let rows = statement.query_map(params, map).map_err(|source| self.fail(source))?;
-        rows.collect::<Result<_, _>>().map_err(|source| self.fail(source))
+        let each = || -> rusqlite::Result<()> {
+            let mut rows = statement.query(params)?;
+            while let Some(row) = rows.next()? {
+                if !take(row)? {
+                    break;
+                }
+            }
+            Ok(())
+        };
+        each().map_err(|source| self.fail(source))
     }
 
     /// Several statements at once, not cached: schema and pragmas.

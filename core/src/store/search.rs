@@ -12,7 +12,7 @@ use super::reading::Arrival;
 use super::tx::Tx;
 use crate::identity::{Author, LogId, Millis};
 use crate::limits::MAX_SEARCH_WORDS;
-use crate::tree::IntoTree;
+use crate::tree::{Arrange, IntoTree};
 
 /// Newest messages looked at beside the index.
 const TAIL: i64 = 10_000;
@@ -86,7 +86,7 @@ impl Db {
             let beside = self.all(sql, params![log, author, since, until, TAIL, before], row)?;
             rows.extend(beside.into_iter().filter(|(_, message)| has_all(message)));
         }
-        rows.sort_by_key(|(entry, _)| std::cmp::Reverse(*entry));
+        rows.arrange_by_key(|(entry, _)| std::cmp::Reverse(*entry));
         rows.truncate(limit);
         let found = |(entry, message): (i64, MessageRow)| {
             let excerpt = excerpt(message.text.as_deref().unwrap_or_default(), &wanted);

@@ -11,6 +11,7 @@ use crate::entropy::Entropy;
 use crate::identity::{EnvelopeHash, Millis, NodeId};
 use crate::limits::{MAX_BATCH, OUTBOX_RUN_AHEAD, OUTBOX_WINDOW};
 use crate::sync::backoff::{RoundTrip, doubled, jitter};
+use crate::tree::Arrange;
 
 /// Shortest time to wait for an echo, milliseconds.
 pub const ECHO_TIMEOUT_MIN_MS: u64 = 8_000;
@@ -233,7 +234,7 @@ impl Outbox {
     /// The envelopes that wait for a further attempt, oldest first, at most so many.
     pub fn tried(&self, limit: usize) -> Vec<EnvelopeHash> {
         let mut ids: Vec<RowId> = self.again.iter().map(|(_, id)| *id).collect();
-        ids.sort_unstable();
+        ids.arrange();
         ids.truncate(limit);
         let of = |id: &RowId| self.by_hash.iter().find(|(_, row)| *row == id).map(|(hash, _)| *hash);
         ids.iter().filter_map(of).collect()

@@ -11,7 +11,7 @@ use super::Around;
 use crate::identity::{Author, LogId, OperationId};
 use crate::projector::{Change, Place};
 use crate::store::{ForkProof, NewOperation, StoreError, StoredPlace, Tx};
-use crate::tree::IntoTree;
+use crate::tree::{Arrange, IntoTree};
 
 /// Two branches of a log.
 #[derive(Clone, Copy, Debug)]
@@ -62,7 +62,7 @@ fn claims(seq_num: u32, id: OperationId, backlink: Option<OperationId>, place: P
 
 fn fork_at(claims: &[Claim], seq_num: u32) -> Option<Fork> {
     let mut here: Vec<Claim> = claims.iter().filter(|claim| claim.seq_num == seq_num).copied().collect();
-    here.sort_unstable_by_key(|claim| (claim.place, claim.id));
+    here.arrange_by_key(|claim| (claim.place, claim.id));
     let first = *here.first()?;
     let second = *here.iter().find(|claim| claim.id != first.id)?;
     Some(Fork { first, second })

@@ -5,7 +5,7 @@ use super::moves::Among;
 use super::*;
 use crate::limits::MAX_TOPICS;
 use crate::ops::{Body, OwnDevices, TicketBytes};
-use crate::tree::IntoTree;
+use crate::tree::{Arrange, IntoTree};
 
 /// Epochs of a conversation that are shared at once with a device of the person: the newest ones.
 const SHARED_EPOCHS: usize = 16;
@@ -143,7 +143,7 @@ impl State {
         log: &LogId,
         staged: &mut Vec<Output>,
     ) -> Result<(), StoreError> {
-        let revoked: BTreeSet<_> = tx.revocations()?.into_iter().map(|it| it.device).collect();
+        let revoked: BTreeSet<_> = tx.revocations()?.into_iter().map(|it| it.device).into_set();
         let sisters = tx.devices_of(&self.identity())?.into_iter().chain([Author(self.identity().0)]);
         let mut found = Vec::new();
         for sister in sisters.filter(|sister| *sister != self.author() && !revoked.contains(sister)) {
@@ -155,7 +155,7 @@ impl State {
             }
         }
         // The newest first: where it lives.
-        found.sort_by_key(|ticket| std::cmp::Reverse(ticket.epoch()));
+        found.arrange_by_key(|ticket| std::cmp::Reverse(ticket.epoch()));
         for ticket in found {
             store_error(self.meet(tx, now, ticket, staged))?;
         }

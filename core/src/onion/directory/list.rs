@@ -12,6 +12,7 @@ use super::{
 };
 use crate::identity::{NodeId, parse_lower_hex};
 use crate::limits::MAX_DIRECTORY_NODES;
+use crate::tree::Arrange;
 
 /// What a list says, before it is signed.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -157,7 +158,7 @@ impl SignedList {
     /// The version, the expiry and the nodes as they stand, once enough trusted keys have signed.
     pub(super) fn verify(&self, trust: &TrustPolicy) -> Result<RawBody, DirectoryError> {
         let mut keys = trust.keys.clone();
-        keys.sort_unstable();
+        keys.arrange();
         keys.dedup();
         let threshold = trust.threshold;
         if threshold == 0 || threshold > keys.len() {

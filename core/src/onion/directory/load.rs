@@ -13,6 +13,7 @@ use super::{
 use crate::identity::{Millis, NodeId};
 use crate::limits::MAX_DIRECTORY_NODES;
 use crate::onion::PacketClass;
+use crate::tree::Arrange;
 
 /// Rules beyond the trust policy.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -134,7 +135,7 @@ pub(super) fn listed(
     }
     // What is left no list names: found by its key alone.
     let mut unlisted: Vec<(NodeId, (NodeRecord, u64))> = records.into_iter().collect();
-    unlisted.sort_unstable_by_key(|(id, _)| *id);
+    unlisted.arrange_by_key(|(id, _)| *id);
     for (id, (record, seq)) in unlisted {
         match node(&record, seq, None, None, trust.allow_private, now) {
             Ok(_) if nodes.len() >= MAX_DIRECTORY_NODES => break,
@@ -186,7 +187,7 @@ pub(super) fn pool(
             Err(reason) => skipped.push(Skipped { node: Some(id), reason }),
         }
     }
-    nodes.sort_unstable_by_key(|node| node.id);
+    nodes.arrange_by_key(|node| node.id);
     Ok((Directory::from_nodes(0, u64::MAX, nodes), skipped))
 }
 

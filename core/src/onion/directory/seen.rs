@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use super::Directory;
 use crate::codec::{DecodeError, Reader};
 use crate::identity::NodeId;
+use crate::tree::Arrange;
 
 /// Most nodes that are remembered. More than [`MAX_RECORDS`](super::MAX_RECORDS), so that no one directory pushes
 /// another out.
@@ -95,7 +96,7 @@ impl Directory {
         if excess > 0 {
             let absent = seen.records.iter().filter(|(id, _)| !self.index.contains_key(id));
             let mut absent: Vec<(u64, NodeId)> = absent.map(|(id, record)| (record.seq, *id)).collect();
-            absent.sort_unstable();
+            absent.arrange();
             for (_, id) in absent.into_iter().take(excess) {
                 seen.records.remove(&id);
             }

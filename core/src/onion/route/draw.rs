@@ -7,6 +7,7 @@ use super::{RouteError, RouteRequest, Version};
 use crate::entropy::{Entropy, EntropyError};
 use crate::identity::NodeId;
 use crate::onion::directory::{Directory, Node};
+use crate::tree::Arrange;
 
 /// A relay that may carry the packet.
 pub(super) struct Candidate<'d> {
@@ -51,7 +52,7 @@ impl<'d> Pool<'d> {
                 Candidate { node, excluded, rank: Rank { left_out, last_used, times_used } }
             })
             .collect();
-        candidates.sort_by_key(|candidate| &candidate.node.operator);
+        candidates.arrange_by_key(|candidate| &candidate.node.operator);
         let have = candidates.chunk_by(same_operator).count();
         if have < request.relays {
             return Err(RouteError::TooFewRelays { have, need: request.relays });

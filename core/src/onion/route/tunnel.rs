@@ -15,6 +15,7 @@ use std::sync::Arc;
 use crate::identity::{Millis, NodeId};
 use crate::onion::directory::{Directory, Node};
 use crate::topic::TopicId;
+use crate::tree::Arrange;
 
 /// How long a relay whose tunnel failed is passed over at first, milliseconds; doubled by every further failure.
 pub const TUNNEL_PAUSE_MIN_MS: u64 = 30_000;
@@ -111,7 +112,7 @@ impl Tunnels {
         let relays = directory.relays().filter(|relay| relay.tunnel && relay.id != server);
         let mut ranked: Vec<_> =
             relays.map(|relay| (self.rank(directory, &topic, guards, now, relay), relay)).collect();
-        ranked.sort_by(|(a, _), (b, _)| a.cmp(b));
+        ranked.arrange_by(|(a, _), (b, _)| a.cmp(b));
         ranked.into_iter().map(|(_, relay)| tunnel(relay, server)).collect()
     }
 
