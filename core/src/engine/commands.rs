@@ -186,7 +186,7 @@ impl State {
         Ok(Reply::Topic(self.known_as(id)))
     }
 
-    fn subscribe(&mut self, id: TopicId, subscribed: bool) -> Result<Reply, CommandError> {
+    pub(super) fn subscribe(&mut self, id: TopicId, subscribed: bool) -> Result<Reply, CommandError> {
         let known_as = self.topics.get(&id).ok_or(CommandError::UnknownTopic)?.known_as;
         // Closed topics too: what a server loses of them is delivered again.
         for (id, topic) in self.topics.iter_mut().filter(|(_, topic)| topic.known_as == known_as) {

@@ -41,7 +41,7 @@ fn about(keys: &EpochKeys) -> LogId {
     match keys {
         EpochKeys::Ask { log, .. } => *log,
         EpochKeys::Hand(keys) => keys.first().map_or(LogId([0; 32]), |key| key.log),
-        EpochKeys::Past { .. } => LogId([0; 32]),
+        EpochKeys::Past { .. } | EpochKeys::Welcome { .. } => LogId([0; 32]),
     }
 }
 
@@ -235,6 +235,10 @@ impl State {
                 self.upkeep.claims = true;
                 Ok(())
             }
+            Content::EpochKeys(keys) => match &**keys {
+                EpochKeys::Welcome { request, ticket } => self.take_welcome(tx, author, request, ticket),
+                _ => Ok(()),
+            },
             // It is in the requests of the space now, which is looked at with the batch.
             _ => Ok(()),
         }
@@ -496,6 +500,8 @@ impl State {
         if let Some(inbox) = inbox {
             tx.put_peer_inbox(&to, &inbox.0, Millis(0))?;
         }
+        // Whoever is let in is handed the key in its own inbox.
+        self.tell_keys(tx, now, entropy, to)?;
         self.send_to_inbox(tx, now, entropy, to, Content::JoinRequest { text, space })
     }
 

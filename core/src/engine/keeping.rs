@@ -14,6 +14,7 @@ mod moves;
 mod own;
 mod renew;
 mod take;
+mod welcome;
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -283,6 +284,7 @@ impl State {
         next.extend(self.take_keys(tx, now, entropy, &look, (&logs, &mut asking), staged)?);
         next.extend(Self::asked(tx, now, &asking)?);
         if look.manages {
+            self.welcome(tx, now, entropy, &look)?;
             next.extend(self.keep_unmuted(tx, now, entropy, &look, staged)?);
         }
         if !look.hands {

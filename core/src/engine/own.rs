@@ -11,7 +11,7 @@ use super::refusal::CommandError;
 use super::spaces::store_error;
 use super::state::State;
 use crate::entropy::Entropy;
-use crate::identity::{Author, Certificate, LogId, Millis, Revocation};
+use crate::identity::{Author, Certificate, LogId, Millis, OperationId, Revocation};
 use crate::ops::{Action, Content, OwnDevices, Ticket, TicketBytes, VerifiedOperation};
 use crate::projector::{Aggregate, Change, Position};
 use crate::store::{Store, StoreError, Tx};
@@ -287,7 +287,7 @@ impl State {
         now: Millis,
         staged: &mut Vec<Output>,
     ) -> Result<(), StoreError> {
-        let OwnNews { tickets, revoked, heard } = std::mem::take(&mut self.own_news);
+        let OwnNews { tickets, welcomes, revoked, heard } = std::mem::take(&mut self.own_news);
         if heard {
             // Spaces that have not heard of it do nothing for it.
             self.keeping.hurry_all(now);
@@ -295,6 +295,9 @@ impl State {
         for ticket in tickets {
             // One that is open, or that cannot be opened, is as well known as it can be.
             store_error(self.meet(tx, now, ticket, staged))?;
+        }
+        for welcome in welcomes {
+            self.join(tx, now, welcome, staged)?;
         }
         if revoked {
             self.hurry_own(now);
@@ -306,10 +309,12 @@ impl State {
     }
 }
 
-/// What the person's other devices have said in the batch at hand.
+/// What the person's other devices, and who lets this one in, have said in the batch at hand.
 #[derive(Debug, Default)]
 pub(super) struct OwnNews {
     tickets: Vec<Ticket>,
+    /// What opens spaces that this device asked to join, with what it asked.
+    pub(super) welcomes: Vec<(OperationId, Ticket)>,
     revoked: bool,
     /// A device says whose it is.
     heard: bool,

@@ -8,6 +8,7 @@ use cbor_core::Value;
 use super::content::{Flaw, LimitError, Payload};
 use super::handover::{BLOCK_LEN, Block};
 use super::membership::Hidden;
+use super::own::TicketBytes;
 use crate::cbor::{array, items, unsigned};
 use crate::identity::{Author, LogId, OperationId};
 use crate::limits::MAX_HANDED_KEYS;
@@ -16,6 +17,7 @@ use crate::topic::TopicId;
 const KEY_HAND: &str = "key.hand";
 const KEY_PAST: &str = "key.past";
 const KEY_ASK: &str = "key.ask";
+const KEY_WELCOME: &str = "key.welcome";
 
 /// What is said about the keys of an epoch.
 #[derive(Clone, PartialEq, Eq)]
@@ -40,6 +42,13 @@ pub enum EpochKeys {
         epoch: u32,
         /// What handed it a key that did not open.
         failed: Option<OperationId>,
+    },
+    /// `key.welcome`, in the inbox of whoever asked to join a space and was let in.
+    Welcome {
+        /// What they asked with.
+        request: OperationId,
+        /// What opens the space's log as it is now.
+        ticket: TicketBytes,
     },
 }
 
@@ -67,6 +76,7 @@ impl EpochKeys {
             Self::Hand(_) => KEY_HAND,
             Self::Past { .. } => KEY_PAST,
             Self::Ask { .. } => KEY_ASK,
+            Self::Welcome { .. } => KEY_WELCOME,
         }
     }
 
@@ -92,6 +102,9 @@ impl EpochKeys {
                 pairs.extend(failed.map(|id| (2, Value::from(id.0))));
                 pairs
             }
+            Self::Welcome { request, ticket } => {
+                vec![(0, Value::from(request.0)), (1, Value::from(ticket.0))]
+            }
         };
         crate::cbor::map(pairs)
     }
@@ -102,6 +115,7 @@ impl EpochKeys {
             KEY_HAND => (KEY_HAND, hand(payload)),
             KEY_PAST => (KEY_PAST, past(payload)),
             KEY_ASK => (KEY_ASK, ask(payload)),
+            KEY_WELCOME => (KEY_WELCOME, welcome(payload)),
             _ => return None,
         })
     }
@@ -128,6 +142,11 @@ fn ask(payload: &Payload<'_, '_>) -> Result<EpochKeys, Flaw> {
         epoch: payload.required(1, epoch)?,
         failed,
     })
+}
+
+fn welcome(payload: &Payload<'_, '_>) -> Result<EpochKeys, Flaw> {
+    let ticket = TicketBytes(payload.required(1, array)?);
+    Ok(EpochKeys::Welcome { request: payload.id(0)?, ticket })
 }
 
 /// The last one is where operations wait for a place.
@@ -194,6 +213,7 @@ mod tests {
             EpochKeys::Past { epoch: 0, write: [8; 32], secret: Hidden([9; 32]) },
             EpochKeys::Ask { log: LogId([1; 32]), epoch: 3, failed: None },
             EpochKeys::Ask { log: LogId([1; 32]), epoch: 3, failed: Some(OperationId([2; 32])) },
+            EpochKeys::Welcome { request: OperationId([2; 32]), ticket: TicketBytes([3; TicketBytes::LEN]) },
         ] {
             assert_eq!(again(keys.clone()), Some(Content::EpochKeys(Box::new(keys))));
         }

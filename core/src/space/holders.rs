@@ -64,6 +64,14 @@ impl Membership {
         self.devices_with(&self.graph.state(&point))
     }
 
+    /// What a device is to be handed that says whose it is: an identity's that is a member, and has not revoked it.
+    pub fn access_of(&self, device: Author, identity: Identity) -> Option<Access> {
+        let state = self.current()?;
+        let told = self.told_in(&state, device).is_none_or(|told| told.identity == identity);
+        let level = state.levels.get(&identity).filter(|_| told && !state.is_revoked(identity, device));
+        level.and_then(|level| Access::of(*level))
+    }
+
     fn devices_with(&self, state: &State) -> BTreeMap<Author, Access> {
         let access = |who: &Identity| state.levels.get(who).and_then(|level| Access::of(*level));
         let devices = self.devices_in(state).into_iter();

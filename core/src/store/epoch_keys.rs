@@ -191,7 +191,7 @@ impl Tx<'_> {
             EpochKeys::Ask { log, epoch, failed } if own_log => {
                 self.put_key_ask(log, *epoch, &fact.author, *failed)?;
             }
-            EpochKeys::Hand(_) | EpochKeys::Ask { .. } => {}
+            EpochKeys::Hand(_) | EpochKeys::Ask { .. } | EpochKeys::Welcome { .. } => {}
         }
         self.note_space_news(space);
         Ok(())

@@ -126,7 +126,7 @@ impl Tx<'_> {
                     None => return Ok(None),
                 },
                 EpochKeys::Ask { log, .. } => (*log, Kind::Keys),
-                EpochKeys::Past { .. } => return Ok(None),
+                EpochKeys::Past { .. } | EpochKeys::Welcome { .. } => return Ok(None),
             },
             _ => return Ok(None),
         };

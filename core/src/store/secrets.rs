@@ -98,11 +98,12 @@ impl Column {
 }
 
 /// The kinds whose bodies hand over keys.
-const SECRET_KINDS: [&str; 8] = [
+const SECRET_KINDS: [&str; 9] = [
     "room.create",
     "room.renew",
     "invite.create",
     "key.past",
+    "key.welcome",
     "own.topic",
     "direct.request",
     "direct.accept",

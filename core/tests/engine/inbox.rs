@@ -252,16 +252,16 @@ fn what_was_sent_to_an_inbox_is_asked_for_through_a_tunnel_of_its_own_and_sent_a
         bob.drain(&mut net);
     }
     let [(topic, via, hashes)] = bob.asked[..] else { panic!("{:?}", bob.asked) };
-    assert_eq!((topic, hashes), (inbox(&alice), 1));
+    assert_eq!((topic, hashes), (inbox(&alice), 2), "what it is answered with, and the request");
     let carries = bob.conns.len();
     assert!(via.is_some() && carries > 0, "through a tunnel, beside those of its topics");
     assert!(!bob.conns.values().any(|(read, _)| *read == topic), "another's inbox is never read");
-    // The second arrives; it is the same envelope.
+    // The second arrives; they are the same envelopes.
     bob.hold = false;
     let again = bob.held.remove(0);
     net.carry(&again);
     net.carry(&lost);
-    assert_eq!(net.world(topic).log.len(), 1);
+    assert_eq!(net.world(topic).log.len(), 2);
     bob.feed(vec![delta_core::engine::Input::Posted { attempt: again.attempt, handover: taken }]);
     while bob.asked.len() < 2 {
         bob.device.now = bob.device.engine.next_wakeup().unwrap().max(bob.device.now);

@@ -24,6 +24,7 @@ mod devices;
 mod ended;
 mod handing;
 mod hostile;
+mod joining;
 mod leaving;
 mod overtaken;
 mod renewed;

@@ -151,7 +151,7 @@ impl State {
                 let (epoch, topic, operation) = (*epoch, *topic, operation.id());
                 tx.put_handed(log, &me, &Handed { epoch, topic, operation, access })
             }
-            EpochKeys::Past { .. } => Ok(()),
+            EpochKeys::Past { .. } | EpochKeys::Welcome { .. } => Ok(()),
         }
     }
 }
