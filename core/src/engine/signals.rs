@@ -252,3 +252,27 @@ fn may_speak(tx: &Tx<'_>, log: LogId, author: Author) -> Result<bool, StoreError
         matches!(graph.judge(author, &graph.cite(author), room), Judgement::Counts { .. })
     })
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_last_signal_of_so_many_senders_is_remembered() {
+        let signal = |sender: usize, at| {
+            let mut author = Author([0; 32]);
+            author.0[..8].copy_from_slice(&(sender as u64).to_be_bytes());
+            Signal { author, sent_at: Millis(at), bytes: Bytes::new() }
+        };
+        let mut signals = Signals::default();
+        for sender in 0..MAX_HEARD {
+            assert!(signals.is_new(&signal(sender, 5)));
+        }
+        for sender in 0..MAX_HEARD {
+            assert!(!signals.is_new(&signal(sender, 5)), "a replay, at the limit");
+        }
+        assert!(signals.is_new(&signal(MAX_HEARD, 5)), "one past it is heard, too");
+        assert_eq!(signals.heard.len(), MAX_HEARD);
+        assert!(!signals.is_new(&signal(MAX_HEARD, 5)));
+    }
+}

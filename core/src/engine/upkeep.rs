@@ -280,3 +280,38 @@ pub(super) fn store_only<T>(result: Result<T, CommandError>) -> Result<Option<T>
         Err(_) => Ok(None),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::entropy::SeededEntropy;
+    use crate::ops::DeviceKey;
+    use crate::store::Durability;
+
+    fn topics(tx: &Tx<'_>) -> Vec<TopicId> {
+        tx.inboxes().unwrap().into_iter().map(|row| row.topic).collect()
+    }
+
+    #[test]
+    fn so_many_inboxes_are_read_the_newest_and_no_more() {
+        let mut store = Store::in_memory().unwrap();
+        let mut state = State::load(&mut store, DeviceKey::from_bytes(&[1; 32]), Millis(1)).unwrap();
+        let tx = store.begin(Durability::Full).unwrap();
+        let (mut entropy, mut made) = (SeededEntropy::new([1; 32]), Vec::new());
+        let mut renew = |state: &mut State, at: u64| {
+            made.push(state.add_inbox(&tx, Millis(at), &mut entropy).unwrap());
+            state.close_old_inboxes(&tx, Millis(at), &mut Vec::new()).unwrap();
+            made.clone()
+        };
+        for at in 1..MAX_INBOXES as u64 {
+            renew(&mut state, at);
+        }
+        let made = [renew(&mut state, 10), renew(&mut state, 11)];
+        assert_eq!(made[0].len(), MAX_INBOXES);
+        assert_eq!(topics(&tx), made[1][1..], "at the limit all are read, one past it the oldest is not");
+        assert!(!state.topics.contains_key(&made[1][0]));
+        // When their time is over the two newest stay all the same.
+        state.close_old_inboxes(&tx, Millis(12 + INBOX_LIFETIME_MS), &mut Vec::new()).unwrap();
+        assert_eq!(topics(&tx), made[1][MAX_INBOXES - 1..]);
+    }
+}

@@ -16,6 +16,11 @@ use crate::tree::{Arrange, IntoTree};
 /// Settled points kept for the next look.
 const SETTLED: usize = 64;
 
+/// Judgements kept for the next look: most of what comes cites what the operation before it did.
+const JUDGED: usize = 1024;
+
+/// Judgements of who cites one operation, in the space or a room: they never change.
+type Judged = BTreeMap<(Author, OperationId, Option<LogId>), Judgement>;
 /// Points where several heads are settled, by these.
 type Settled = BTreeMap<Vec<OperationId>, Result<Arc<State>, Refusal>>;
 
@@ -34,6 +39,7 @@ pub struct Membership {
     /// Claims that an accepted operation answers.
     answered: BTreeSet<OperationId>,
     settled: RefCell<Settled>,
+    judged: RefCell<Judged>,
 }
 
 /// What an operation in a space's log or one of its rooms counts for.
@@ -92,6 +98,7 @@ impl Membership {
             fresh: Vec::new(),
             answered: BTreeSet::new(),
             settled: RefCell::default(),
+            judged: RefCell::default(),
         }
     }
 
@@ -227,6 +234,22 @@ impl Membership {
         if let Some(missing) = heads.iter().find(|head| !self.is_judged(head)) {
             return Judgement::Waits(*missing);
         }
+        let [head] = heads else { return self.judge_at(author, heads, room) };
+        let at = (author, *head, room);
+        if let Some(judged) = self.judged.borrow().get(&at) {
+            return *judged;
+        }
+        let judgement = self.judge_at(author, heads, room);
+        let mut judged = self.judged.borrow_mut();
+        if judged.len() >= JUDGED {
+            judged.clear();
+        }
+        judged.insert(at, judgement);
+        judgement
+    }
+
+    /// The same of heads that are all known.
+    fn judge_at(&self, author: Author, heads: &[OperationId], room: Option<LogId>) -> Judgement {
         let Ok(point) = self.point(heads) else { return Judgement::Ignored };
         let view = View { graph: &self.graph, space: self.space, point: &point };
         let Some(identity) = view.identity(author) else { return Judgement::Ignored };

@@ -113,3 +113,30 @@ fn position(row: &rusqlite::Row<'_>, first: usize) -> rusqlite::Result<Position>
     let (place, author) = (Place::from_bytes(row.get(first)?), Author(row.get(first + 1)?));
     Ok(Position { place, author, seq_num: row.get(first + 2)? })
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::store::{Durability, Store};
+
+    #[test]
+    fn so_many_messages_that_others_have_read_and_are_not_here_are_remembered() {
+        let mut store = Store::in_memory().unwrap();
+        let tx = store.begin(Durability::Normal).unwrap();
+        let count =
+            || tx.one("SELECT count(*) FROM read_ahead", [], |row| row.get::<_, i64>(0)).unwrap().unwrap();
+        let message = |number: usize| {
+            let mut id = OperationId([0; 32]);
+            id.0[..8].copy_from_slice(&(number as u64).to_be_bytes());
+            id
+        };
+        let log = LogId([1; 32]);
+        for number in 0..MAX_READ_AHEAD {
+            tx.read_elsewhere(&log, &message(number)).unwrap();
+        }
+        assert_eq!(count(), MAX_READ_AHEAD as i64);
+        tx.read_elsewhere(&log, &message(0)).unwrap();
+        tx.read_elsewhere(&log, &message(MAX_READ_AHEAD)).unwrap();
+        assert_eq!(count(), MAX_READ_AHEAD as i64, "one past it is not");
+    }
+}

@@ -119,22 +119,24 @@ impl Tx<'_> {
             )?;
             self.run("DELETE FROM text_due WHERE entry = ?1", [entry])?;
         }
-        let fresh = self.all(
-            "SELECT entry FROM message WHERE entry > (SELECT entry FROM text_upto) ORDER BY entry LIMIT ?1",
+        let fresh = self.one(
+            "SELECT count(*), max(entry) FROM (
+                 SELECT entry FROM message WHERE entry > (SELECT entry FROM text_upto) ORDER BY entry LIMIT ?1)",
             [limit_sql],
-            |row| row.get::<_, i64>(0),
+            |row| Ok((row.get::<_, i64>(0)?, row.get::<_, Option<i64>>(1)?)),
         )?;
-        for entry in &fresh {
+        let (count, last) = fresh.unwrap_or_default();
+        if let Some(last) = last {
+            // In one statement: each writes out what the index has gathered.
             self.run(
                 "INSERT INTO text_index (rowid, text)
-                 SELECT entry, ifnull(edited_text, text) FROM message WHERE entry = ?1 AND text IS NOT NULL",
-                [entry],
+                 SELECT entry, ifnull(edited_text, text) FROM message
+                 WHERE entry > (SELECT entry FROM text_upto) AND entry <= ?1 AND text IS NOT NULL ORDER BY entry",
+                [last],
             )?;
-        }
-        if let Some(last) = fresh.last() {
             self.run("UPDATE text_upto SET entry = ?1", [last])?;
         }
-        Ok(due.len() == limit || fresh.len() == limit)
+        Ok(due.len() == limit || count == limit_sql)
     }
 }
 
