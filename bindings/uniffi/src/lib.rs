@@ -47,3 +47,37 @@ fn called<R: FfiDefault>(
 ) -> R {
     uniffi::rust_call(status, AssertUnwindSafe(call))
 }
+
+#[cfg(test)]
+mod tests {
+    use std::mem::ManuallyDrop;
+
+    use super::*;
+
+    fn call(
+        call: impl UnwindSafe + FnOnce() -> Result<u32, RustCallError>,
+    ) -> (u32, RustCallStatusCode, Vec<u8>) {
+        let mut status = RustCallStatus::default();
+        let given = rust_call(&mut status, call);
+        (given, status.code, ManuallyDrop::into_inner(status.error_buf).destroy_into_vec())
+    }
+
+    #[test]
+    fn a_call_gives_what_it_returns() {
+        assert_eq!(call(|| Ok(7)), (7, RustCallStatusCode::Success, Vec::new()));
+    }
+
+    #[test]
+    fn an_error_is_told_as_it_was_written() {
+        let error = || Err(RustCallError::Error(RustBuffer::from_vec(vec![1, 2, 3])));
+        assert_eq!(call(error), (0, RustCallStatusCode::Error, vec![1, 2, 3]));
+        let wrong = || Err(RustCallError::InternalError("an argument".to_owned()));
+        assert_eq!(call(wrong), (0, RustCallStatusCode::UnexpectedError, b"an argument".to_vec()));
+    }
+
+    #[test]
+    fn a_panic_is_told_with_its_text() {
+        let panics = || std::panic::resume_unwind(Box::new("a bug"));
+        assert_eq!(call(panics), (0, RustCallStatusCode::UnexpectedError, b"a bug".to_vec()));
+    }
+}
