@@ -13,6 +13,7 @@ mod hand;
 mod moves;
 mod own;
 mod take;
+mod told;
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -257,9 +258,11 @@ impl State {
         self.keep_sisters(tx, now, &look, &logs, staged)?;
         let mut asking = self.asks_in(tx, now, space)?;
         self.ask_others(tx, now, entropy, &mut asking)?;
+        next.extend(self.tell_devices(tx, now, entropy, &mut asking)?);
         next.extend(self.take_keys(tx, now, entropy, &look, (&logs, &mut asking), staged)?);
         next.extend(Self::asked(tx, now, &asking)?);
         if look.manages {
+            self.deliver_told(tx, now, space)?;
             next.extend(self.keep_unmuted(tx, now, entropy, &look, staged)?);
         }
         if !look.hands {

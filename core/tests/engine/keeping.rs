@@ -29,6 +29,7 @@ mod overtaken;
 mod retired;
 mod shut_out;
 mod split;
+mod told;
 
 /// People who share a space with one room; the first made it.
 struct Town {

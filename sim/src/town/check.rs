@@ -94,8 +94,8 @@ impl World {
         lives.try_into().map_err(|_| Violation::new("the space and its room were never made"))
     }
 
-    /// Which devices must have what their person has: those that the space was told of. A device whose person may write,
-    /// and that shares with another one which is there, or knows where the space lives, must be among them.
+    /// Which devices must have what their person has: those that the space was told of. A device that shares with another
+    /// one which is there, or knows where the space lives, must be among them.
     fn whole(&self, town: &Town, lives: &[TopicId; 2], found: &[Stands]) -> Result<Vec<bool>, Violation> {
         let (Some(space), kin) = (town.space, &town.kin) else { return Ok(Vec::new()) };
         let told = self.reader(0)?.space_devices(&space).map_err(|error| broken(0, &error))?;
@@ -118,16 +118,12 @@ impl World {
             }
             let sisters = kin.devices(home.person);
             let shares = home.linked && sisters.iter().any(|it| whole[*it] && kin.homes[*it].linked);
-            if access == 1 {
-                // It cannot tell the space, and reads with what the others share.
-                whole[device] = shares;
-                continue;
-            }
             let known = self.reader(device)?.topic(lives[0]).map_err(|error| broken(device, &error))?;
-            let writes = known.is_some_and(|row| row.ticket.can_write());
+            // Who may only read has a manager say it.
+            let tells = known.is_some_and(|row| access == 1 || row.ticket.can_write());
             ensure!(
-                !shares && !writes,
-                "device {device} did not tell the space whose it is (shares {shares}, writes {writes})"
+                !shares && !tells,
+                "device {device} did not tell the space whose it is (shares {shares}, tells {tells})"
             );
         }
         Ok(whole)

@@ -62,7 +62,7 @@ impl State {
     }
 
     /// Whether this device has what it takes to write in a topic.
-    fn may_say(&self, id: TopicId) -> bool {
+    pub(super) fn may_say(&self, id: TopicId) -> bool {
         let topic = self.topics.get(&id);
         topic.is_some_and(|topic| topic.closed.is_none() && topic.keys.write_key().is_some())
     }
