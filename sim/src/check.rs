@@ -140,23 +140,50 @@ impl World {
         Ok(())
     }
 
+    /// Whether a device may stop reading a topic of a town for good: one of a pairing, or an inbox that is not its own any
+    /// more (whose database was put back goes on with another key, and what was its inbox is another device's).
+    fn may_be_given_up(&self, device: usize, topic: TopicId) -> Result<bool, Violation> {
+        let Some(town) = &self.town else { return Ok(false) };
+        if town.passing.contains(&topic) {
+            return Ok(true);
+        }
+        let reader = self.reader(device)?;
+        let inboxes = reader.inboxes().map_err(|error| broken(device, &error))?;
+        let known = reader.topic(topic).map_err(|error| broken(device, &error))?;
+        let is_own = inboxes.is_empty() || inboxes.iter().any(|inbox| inbox.topic == topic);
+        Ok(town.inboxes.contains(&topic) && known.is_none() && !is_own)
+    }
+
+    /// Notes whether a topic that a device begins to read is an inbox.
+    fn note_inbox(&mut self, device: usize, topic: TopicId) -> Result<(), Violation> {
+        let row = self.reader(device)?.topic(topic).map_err(|error| broken(device, &error))?;
+        if let Some(town) = &mut self.town
+            && row.is_some_and(|row| row.ticket.keys().is_inbox())
+        {
+            town.inboxes.insert(topic);
+        }
+        Ok(())
+    }
+
     /// No cursor goes back outside a reset, and none passes the log's head.
     pub(crate) fn check_cursors(&mut self, device: usize) -> Result<(), Violation> {
         let in_town = self.town.iter().flat_map(|town| town.topics.iter().copied());
         for topic in self.model.topics.keys().copied().chain(in_town).collect::<Vec<_>>() {
             let new = self.reader(device)?.cursor(topic).map_err(|error| broken(device, &error))?;
             let Some(new) = new else {
-                if self.town.as_ref().is_some_and(|town| town.passing.contains(&topic)) {
-                    self.devices[device].cursors.remove(&topic);
+                if !self.devices[device].cursors.contains_key(&topic) {
                     continue;
                 }
-                ensure!(
-                    !self.devices[device].cursors.contains_key(&topic),
-                    "device {device} lost its cursor of {topic}"
-                );
+                let given_up = self.may_be_given_up(device, topic)?;
+                ensure!(given_up, "device {device} lost its cursor of {topic}");
+                self.devices[device].cursors.remove(&topic);
                 continue;
             };
-            if let Some(old) = self.devices[device].cursors.insert(topic, new) {
+            let old = self.devices[device].cursors.insert(topic, new);
+            if old.is_none() {
+                self.note_inbox(device, topic)?;
+            }
+            if let Some(old) = old {
                 let back = (new.resets, new.seq) < (old.resets, old.seq);
                 ensure!(!back, "device {device}: the cursor of {topic} goes back from {old:?} to {new:?}");
                 ensure!(

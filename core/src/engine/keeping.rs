@@ -303,7 +303,8 @@ impl State {
     /// A topic is live: what could not be done before, because others may have done it, is looked at again.
     pub(super) fn hears_again(&mut self, tx: &Tx<'_>, now: Millis, id: TopicId) -> Result<(), StoreError> {
         let Some(log) = self.topics.get(&id).map(|topic| topic.keys.log()) else { return Ok(()) };
-        if self.keeping.unheard.remove(&log) {
+        // An earlier epoch that is read up to now may be where the log lives after all.
+        if self.keeping.unheard.remove(&log) || self.newest(&log) != Some(id) {
             let space = tx.belongs(&log)?.map_or(log, |belongs| belongs.space);
             self.keeping.hurry(space, now);
         }

@@ -249,7 +249,7 @@ impl Tx<'_> {
         )
     }
 
-    /// Notes where a rotation stands; the first place in a copy of the log counts.
+    /// Notes where a rotation stands, in the topic that it may close; the first place in a copy of the log counts.
     pub(crate) fn place_rotation(
         &self,
         receipt: &Receipt,
@@ -260,8 +260,9 @@ impl Tx<'_> {
         self.run(
             "INSERT INTO rotation (operation, topic, rotator, generation, resets, seq, body)
              VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7)
-             ON CONFLICT (operation) DO UPDATE SET generation = excluded.generation, resets = excluded.resets,
-                 seq = excluded.seq WHERE rotation.resets IS NULL",
+             ON CONFLICT (operation) DO UPDATE SET topic = excluded.topic, generation = excluded.generation,
+                 resets = excluded.resets, seq = excluded.seq
+             WHERE rotation.resets IS NULL OR rotation.topic <> excluded.topic",
             params![
                 operation.0,
                 receipt.topic.0,

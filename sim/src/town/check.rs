@@ -117,7 +117,9 @@ impl World {
                 continue;
             }
             let sisters = kin.devices(home.person);
-            let shares = home.linked && sisters.iter().any(|it| whole[*it] && kin.homes[*it].linked);
+            // Of a person who lost what their devices shared, others may share something else by now.
+            let shared = |it: &usize| kin.homes[*it].linked && kin.own.get(it) == kin.own.get(&device);
+            let shares = home.linked && sisters.iter().any(|it| whole[*it] && shared(it));
             let known = self.reader(device)?.topic(lives[0]).map_err(|error| broken(device, &error))?;
             // Who may only read has a manager say it.
             let tells = known.is_some_and(|row| access == 1 || row.ticket.can_write());

@@ -19,7 +19,7 @@ use crate::sync::outbox::Requeued;
 enum Told {
     /// The space has it, or it is nothing to deliver.
     Over,
-    /// It cites what is not known here yet.
+    /// It cites what is not known here yet, or was read and waits itself.
     Waits,
     /// It counts, and says what the space knows already: it goes with what comes after it in its log.
     Known,
@@ -253,11 +253,14 @@ impl State {
         if !matches!(**action, Action::DeviceAdd { .. } | Action::DeviceRevoke { .. }) {
             return Ok(Told::Over);
         }
-        let author = operation.author();
+        let (author, seq_num) = (operation.author(), operation.seq_num());
+        // It stands there already, and counts once what comes before it in its log is here, or does not come.
+        let waiting = tx.waiting_operations(&author, &space, seq_num, seq_num)?;
+        let is_here = !waiting.is_empty();
         tx.look_at_space(space, |graph| {
             if graph.verdict(operation.id()).is_some() {
                 Told::Over
-            } else if !auth_heads.iter().all(|head| graph.is_judged(head)) {
+            } else if is_here || !auth_heads.iter().all(|head| graph.is_judged(head)) {
                 Told::Waits
             } else if graph.allows_at(author, auth_heads, action).is_err() {
                 Told::Over
