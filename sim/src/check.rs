@@ -150,7 +150,7 @@ impl World {
         let reader = self.reader(device)?;
         let inboxes = reader.inboxes().map_err(|error| broken(device, &error))?;
         let known = reader.topic(topic).map_err(|error| broken(device, &error))?;
-        let is_own = inboxes.is_empty() || inboxes.iter().any(|inbox| inbox.topic == topic);
+        let is_own = inboxes.iter().any(|inbox| inbox.topic == topic);
         Ok(town.inboxes.contains(&topic) && known.is_none() && !is_own)
     }
 

@@ -36,7 +36,12 @@ impl World {
         let lives = self.lives(town)?;
         let whole = self.whole(town, &lives, &found)?;
         self.check_keys(town, &lives, (&before, &found), &whole)?;
+        let left = self.left_behind(town)?;
         if let Some(town) = &mut self.town {
+            for device in left {
+                let home = &mut town.kin.homes[device];
+                (home.linked, home.left) = (false, true);
+            }
             town.kin.end_round(round, &whole, &found);
         }
         let town = self.town.as_ref().ok_or_else(|| Violation::new("no town"))?;
@@ -181,6 +186,20 @@ impl World {
             ensure!(moved, "somebody lost a right in round, and the keys did not move");
         }
         Ok(())
+    }
+
+    /// Devices that were left behind when what their person's devices share moved while they were paired.
+    fn left_behind(&self, town: &Town) -> Result<Vec<usize>, Violation> {
+        let mut left = Vec::new();
+        for (device, log) in town.kin.own.iter().filter(|(device, _)| town.kin.may_be_left(**device)) {
+            let own = self.newest(*device, *log)?.map(|own| own.epoch());
+            for (other, _) in town.kin.own.iter().filter(|(_, of)| *of == log) {
+                if own < self.newest(*other, *log)?.map(|own| own.epoch()) && !left.contains(device) {
+                    left.push(*device);
+                }
+            }
+        }
+        Ok(left)
     }
 
     /// The devices of a person share one topic, and none that was revoked has it.
