@@ -154,19 +154,20 @@ impl World {
         Ok(town.inboxes.contains(&topic) && known.is_none() && !is_own)
     }
 
-    /// Notes whether a topic that a device begins to read is an inbox.
-    fn note_inbox(&mut self, device: usize, topic: TopicId) -> Result<(), Violation> {
-        let row = self.reader(device)?.topic(topic).map_err(|error| broken(device, &error))?;
-        if let Some(town) = &mut self.town
-            && row.is_some_and(|row| row.ticket.keys().is_inbox())
-        {
-            town.inboxes.insert(topic);
+    /// Notes the topics that are a device's inboxes now.
+    fn note_inboxes(&mut self, device: usize) -> Result<(), Violation> {
+        let rows = self.reader(device)?.inboxes().map_err(|error| broken(device, &error))?;
+        if let Some(town) = &mut self.town {
+            town.inboxes.extend(rows.into_iter().map(|row| row.topic));
         }
         Ok(())
     }
 
     /// No cursor goes back outside a reset, and none passes the log's head.
     pub(crate) fn check_cursors(&mut self, device: usize) -> Result<(), Violation> {
+        if self.town.is_some() {
+            self.note_inboxes(device)?;
+        }
         let in_town = self.town.iter().flat_map(|town| town.topics.iter().copied());
         for topic in self.model.topics.keys().copied().chain(in_town).collect::<Vec<_>>() {
             let new = self.reader(device)?.cursor(topic).map_err(|error| broken(device, &error))?;
@@ -179,11 +180,7 @@ impl World {
                 self.devices[device].cursors.remove(&topic);
                 continue;
             };
-            let old = self.devices[device].cursors.insert(topic, new);
-            if old.is_none() {
-                self.note_inbox(device, topic)?;
-            }
-            if let Some(old) = old {
+            if let Some(old) = self.devices[device].cursors.insert(topic, new) {
                 let back = (new.resets, new.seq) < (old.resets, old.seq);
                 ensure!(!back, "device {device}: the cursor of {topic} goes back from {old:?} to {new:?}");
                 ensure!(
