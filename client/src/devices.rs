@@ -127,13 +127,15 @@ impl Client {
         Ok(PairingHost { client: self.clone(), identity, meeting })
     }
 
-    /// Asks to become a device of the person whose device shows this text.
+    /// Asks to become a device of the person whose device shows this text. One that was left behind when what
+    /// its person's devices share moved to new keys asks to be told anew where everything lives.
+    /// (Its certificate is then of the same person, or [`PairingGuest::joined`] fails.)
     ///
     /// # Errors
-    /// `certified` when it is somebody's already. All that follows fails with `pairing_expired` after ten minutes.
+    /// `certified` when it is somebody's already, and was not left behind. All that follows fails with `pairing_expired` after ten minutes.
     pub async fn join(&self, pairing: Pairing) -> Result<PairingGuest, ClientError> {
         self.keystore()?;
-        if self.identity().await? != self.author().into() {
+        if self.identity().await? != self.author().into() && !self.is_left_behind().await? {
             return Err(ClientError::Command(CommandError::Certified));
         }
         let meeting = self.meet(pairing).await?;
@@ -164,6 +166,16 @@ impl Client {
         let identity = identity_key(self.keystore()?.as_ref(), self.identity().await?)?;
         let revocation = Box::new(Revocation::sign(&identity, device, self.now()));
         self.command(Command::Revoke { revocation }).await.map(drop)
+    }
+
+    /// Whether the topic that the person's devices share has moved to where this one has no key.
+    async fn is_left_behind(&self) -> Result<bool, ClientError> {
+        let newest = self.read(|reader| {
+            let Some(own) = reader.own_topic()? else { return Ok(None) };
+            Ok(reader.topics_of_log(own.log())?.pop())
+        });
+        let Some((_, topic)) = newest.await? else { return Ok(false) };
+        Ok(self.status(topic).await?.awaiting_key.is_some())
     }
 
     fn keystore(&self) -> Result<Arc<dyn KeyStore>, ClientError> {

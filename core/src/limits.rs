@@ -31,6 +31,10 @@ pub const MAX_ROTATIONS_OF_AUTHOR: usize = 32;
 pub const MAX_HANDED_KEYS: usize = 1_000;
 /// Most times that a device is handed the key of one epoch, because it asks again.
 pub const MAX_HANDED_AGAIN: usize = 4;
+/// Most operations that a device tells a manager's device of, for a log that it cannot write in, at once.
+pub const MAX_TOLD: usize = 16;
+/// Largest header and body of one of these together, bytes: a certificate or revocation and what it cites are smaller.
+pub const MAX_TOLD_LEN: usize = 4096;
 /// Largest signal (presence, typing), bytes.
 pub const MAX_SIGNAL: usize = 4096;
 /// Largest signal before it is signed and sealed, bytes: what an app can say.

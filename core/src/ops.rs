@@ -32,6 +32,7 @@ mod public;
 mod signal;
 #[cfg(feature = "device")]
 mod ticket;
+mod told;
 mod verify;
 
 pub use body::{Body, BodyError, EncodeError, MAX_AUTH_HEADS, ObservedHead};
@@ -63,6 +64,7 @@ pub use public::{PublicError, PublicOperation, read_public};
 pub use signal::{Signal, SignalError};
 #[cfg(feature = "device")]
 pub use ticket::{NextEpochError, Ticket, TicketError};
+pub use told::{DeviceTell, ToldOperation};
 #[cfg(feature = "device")]
 pub use verify::verify;
 pub use verify::{ChainError, LogHead, Rejected, VerifiedOperation};

@@ -320,6 +320,7 @@ pub fn project<'a, R: Rows + ?Sized>(fact: &Fact<'a>, rows: &R) -> Result<Projec
         | Content::InviteClaim { .. }
         | Content::JoinRequest { .. }
         | Content::LeaveRequest { .. }
+        | Content::DeviceTell(_)
         | Content::ReadSet { .. }
         | Content::OwnDevices(_) => Ok(Projected::default()),
         Content::Unknown { .. } => Ok(Projected::skip(Skipped::Unknown)),

@@ -140,20 +140,44 @@ impl World {
         Ok(())
     }
 
+    /// Whether a device may stop reading a topic of a town for good: one of a pairing, or an inbox that is not its own any
+    /// more (whose database was put back goes on with another key, and what was its inbox is another device's).
+    fn may_be_given_up(&self, device: usize, topic: TopicId) -> Result<bool, Violation> {
+        let Some(town) = &self.town else { return Ok(false) };
+        if town.passing.contains(&topic) {
+            return Ok(true);
+        }
+        let reader = self.reader(device)?;
+        let inboxes = reader.inboxes().map_err(|error| broken(device, &error))?;
+        let known = reader.topic(topic).map_err(|error| broken(device, &error))?;
+        let is_own = inboxes.iter().any(|inbox| inbox.topic == topic);
+        Ok(town.inboxes.contains(&topic) && known.is_none() && !is_own)
+    }
+
+    /// Notes the topics that are a device's inboxes now.
+    fn note_inboxes(&mut self, device: usize) -> Result<(), Violation> {
+        let rows = self.reader(device)?.inboxes().map_err(|error| broken(device, &error))?;
+        if let Some(town) = &mut self.town {
+            town.inboxes.extend(rows.into_iter().map(|row| row.topic));
+        }
+        Ok(())
+    }
+
     /// No cursor goes back outside a reset, and none passes the log's head.
     pub(crate) fn check_cursors(&mut self, device: usize) -> Result<(), Violation> {
+        if self.town.is_some() {
+            self.note_inboxes(device)?;
+        }
         let in_town = self.town.iter().flat_map(|town| town.topics.iter().copied());
         for topic in self.model.topics.keys().copied().chain(in_town).collect::<Vec<_>>() {
             let new = self.reader(device)?.cursor(topic).map_err(|error| broken(device, &error))?;
             let Some(new) = new else {
-                if self.town.as_ref().is_some_and(|town| town.passing.contains(&topic)) {
-                    self.devices[device].cursors.remove(&topic);
+                if !self.devices[device].cursors.contains_key(&topic) {
                     continue;
                 }
-                ensure!(
-                    !self.devices[device].cursors.contains_key(&topic),
-                    "device {device} lost its cursor of {topic}"
-                );
+                let given_up = self.may_be_given_up(device, topic)?;
+                ensure!(given_up, "device {device} lost its cursor of {topic}");
+                self.devices[device].cursors.remove(&topic);
                 continue;
             };
             if let Some(old) = self.devices[device].cursors.insert(topic, new) {

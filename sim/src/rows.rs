@@ -113,6 +113,7 @@ impl Rows {
             | Content::InviteClaim { .. }
             | Content::JoinRequest { .. }
             | Content::LeaveRequest { .. }
+            | Content::DeviceTell(_)
             | Content::DirectRequest { .. }
             | Content::DirectAccept { .. }
             | Content::DirectRenew { .. }

@@ -50,6 +50,8 @@ pub(crate) struct Town {
     meetings: Vec<Meeting>,
     /// Topics that are there for a pairing.
     pub passing: BTreeSet<TopicId>,
+    /// Topics that are, or were, a device's inbox.
+    pub inboxes: BTreeSet<TopicId>,
     /// How far people have read, as far as they said so in this round.
     marks: Vec<Mark>,
     reference: Reference,
@@ -93,6 +95,7 @@ impl Town {
             kin,
             meetings: Vec::new(),
             passing: BTreeSet::new(),
+            inboxes: BTreeSet::new(),
             marks: Vec::new(),
             reference: Reference::new(devices.len(), history),
             asked: BTreeMap::new(),

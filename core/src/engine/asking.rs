@@ -64,6 +64,11 @@ pub(super) struct Asking {
 }
 
 impl Asking {
+    /// Where.
+    pub(super) const fn space(&self) -> LogId {
+        self.space
+    }
+
     /// Which round this is, from 0 on.
     pub(super) fn round(&self) -> u32 {
         self.rounds.map_or(0, |rounds| rounds.further + u32::from(self.again))

@@ -14,6 +14,7 @@ mod moves;
 mod own;
 mod renew;
 mod take;
+mod told;
 mod welcome;
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -281,10 +282,12 @@ impl State {
         self.keep_sisters(tx, now, &look, &logs, staged)?;
         let mut asking = self.asks_in(tx, now, space)?;
         self.ask_others(tx, now, entropy, &mut asking)?;
+        next.extend(self.tell_devices(tx, now, entropy, &mut asking)?);
         next.extend(self.take_keys(tx, now, entropy, &look, (&logs, &mut asking), staged)?);
         next.extend(Self::asked(tx, now, &asking)?);
         if look.manages {
             self.welcome(tx, now, entropy, &look)?;
+            self.deliver_told(tx, now, space)?;
             next.extend(self.keep_unmuted(tx, now, entropy, &look, staged)?);
         }
         if !look.hands {
@@ -326,7 +329,8 @@ impl State {
     /// A topic is live: what could not be done before, because others may have done it, is looked at again.
     pub(super) fn hears_again(&mut self, tx: &Tx<'_>, now: Millis, id: TopicId) -> Result<(), StoreError> {
         let Some(log) = self.topics.get(&id).map(|topic| topic.keys.log()) else { return Ok(()) };
-        if self.keeping.unheard.remove(&log) {
+        // An earlier epoch that is read up to now may be where the log lives after all.
+        if self.keeping.unheard.remove(&log) || self.newest(&log) != Some(id) {
             let space = tx.belongs(&log)?.map_or(log, |belongs| belongs.space);
             self.keeping.hurry(space, now);
         }

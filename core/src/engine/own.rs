@@ -43,8 +43,14 @@ impl State {
         staged: &mut Vec<Output>,
     ) -> Result<Reply, CommandError> {
         if let Some(known) = tx.own_topic()? {
-            if ticket.is_some_and(|ticket| ticket.log() != known.log()) {
+            if ticket.as_ref().is_some_and(|ticket| ticket.log() != known.log()) {
                 return Err(CommandError::OwnTopic);
+            }
+            // Paired again: it was left behind, or its database is one from before.
+            if let Some(ticket) = ticket.filter(|ticket| ticket.epoch() > known.epoch()) {
+                tx.set_own_topic(&ticket)?;
+                self.meet_own(tx, now, staged)?;
+                self.keeping.hurry(known.log(), now);
             }
             return self.newest_ticket(tx, known.log());
         }
@@ -63,6 +69,20 @@ impl State {
         self.touched.insert(ticket.topic());
         self.count_own_devices(tx)?;
         Ok(Reply::Ticket(ticket))
+    }
+
+    /// Goes where the topic of the person's devices lives as far as this one was told when it was paired: once it has read
+    /// that the topic is no more where it knows it.
+    pub(super) fn meet_own(
+        &mut self,
+        tx: &mut Tx<'_>,
+        now: Millis,
+        staged: &mut Vec<Output>,
+    ) -> Result<(), StoreError> {
+        let Some(ticket) = tx.own_topic()? else { return Ok(()) };
+        let newest = self.newest(&ticket.log()).and_then(|id| self.topics.get(&id));
+        let is_behind = newest.is_some_and(|it| it.closed.is_some() && it.keys.epoch() < ticket.epoch());
+        if is_behind { store_error(self.meet(tx, now, ticket, staged)) } else { Ok(()) }
     }
 
     fn newest_ticket(&self, tx: &Tx<'_>, log: LogId) -> Result<Reply, CommandError> {
@@ -143,7 +163,7 @@ impl State {
         for revocation in tx.revocations()? {
             let (author, revoke) = (self.author(), Action::DeviceRevoke { revocation });
             if tx.look_at_space(space, |graph| graph.allows(author, &revoke).is_ok())? {
-                store_error(self.act(tx, now, space, revoke, staged))?;
+                self.act_or_tell(tx, now, space, revoke, staged)?;
             }
         }
         Ok(())

@@ -300,7 +300,10 @@ impl State {
         news: &mut News,
         now: Millis,
     ) -> Result<(), StoreError> {
-        if !matches!(operation.body().content, Content::RoomRotate(_)) {
+        let Content::RoomRotate(rotation) = &operation.body().content else { return Ok(()) };
+        // One that was carried over closes nothing here. Where it stood before it may, also when that is read later.
+        let epoch = self.topics.get(&receipt.topic).map(|topic| topic.keys.epoch());
+        if epoch.and_then(|epoch| epoch.checked_add(1)) != Some(rotation.epoch) {
             return Ok(());
         }
         tx.place_rotation(receipt, &operation.id(), &operation.author(), operation.body_bytes())?;

@@ -274,7 +274,7 @@ impl State {
         if tx.look_at_space(space, |graph| graph.allows(author, &add).is_err())? {
             return Ok(());
         }
-        store_error(self.act(tx, now, space, add, staged))
+        self.act_or_tell(tx, now, space, add, staged)
     }
 
     /// Rotations that cite what has just come.

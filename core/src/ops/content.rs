@@ -11,11 +11,12 @@ use super::handover::{KeyBundle, Rotation, SessionId};
 use super::key_value::{KV_DELETE, KV_PUT, KeyValue};
 use super::membership::{Action, Hidden, check_description, description};
 use super::own::OwnDevices;
+use super::told::{DEVICE_TELL, DeviceTell};
 use crate::cbor::{Fields, array, field, items, optional, text};
 use crate::identity::{Author, LogId, OperationId, ThreadId, bytes_id};
 use crate::limits::{
     MAX_COLLECTION, MAX_DESCRIPTION, MAX_DISPLAY_NAME, MAX_EMOJI, MAX_HANDED_KEYS, MAX_KEY, MAX_MENTIONS,
-    MAX_REPLACED, MAX_ROTATION_ENDS, MAX_ROTATION_PARTS, MAX_TEXT, MAX_VALUE,
+    MAX_REPLACED, MAX_ROTATION_ENDS, MAX_ROTATION_PARTS, MAX_TEXT, MAX_TOLD, MAX_TOLD_LEN, MAX_VALUE,
 };
 
 /// What an operation says. The kinds come from a closed, versioned list (docs/wire.md).
@@ -98,6 +99,9 @@ pub enum Content {
         /// The space's log id.
         space: LogId,
     },
+    /// `device.tell`, in a manager's inbox: what a device that cannot write in a space says in its log of its person's
+    /// devices.
+    DeviceTell(Box<DeviceTell>),
     /// `direct.request`, in an inbox: asks for a direct thread.
     DirectRequest {
         /// One half of the secret the thread's topic is derived from.
@@ -163,6 +167,7 @@ impl fmt::Debug for Content {
             | Self::EpochKeys(_)
             | Self::InviteClaim { .. }
             | Self::LeaveRequest { .. }
+            | Self::DeviceTell(_)
             | Self::DirectAccept { .. }
             | Self::DirectRenew { .. }
             | Self::ReadSet { .. }
@@ -234,6 +239,18 @@ pub enum LimitError {
     HandedKeys {
         /// How many.
         count: usize,
+    },
+    /// Too many operations are told of at once.
+    #[error("{count} operations are told of at once, at most {MAX_TOLD} are allowed")]
+    Told {
+        /// How many.
+        count: usize,
+    },
+    /// An operation that is told of is too long.
+    #[error("an operation that is told of has {len} bytes, at most {MAX_TOLD_LEN} are allowed")]
+    ToldLen {
+        /// Header and body together, bytes.
+        len: usize,
     },
     /// A description, welcome text or reason is too long.
     #[error("the description has {len} bytes, at most {MAX_DESCRIPTION} are allowed")]
@@ -318,6 +335,7 @@ impl Content {
             Self::InviteClaim { .. } => INVITE_CLAIM,
             Self::JoinRequest { .. } => MEMBER_REQUEST,
             Self::LeaveRequest { .. } => LEAVE_REQUEST,
+            Self::DeviceTell(_) => DEVICE_TELL,
             Self::OwnDevices(said) => said.kind(),
             Self::ReadSet { .. } => READ_SET,
             Self::KeyValue(write) => write.kind(),
@@ -336,6 +354,7 @@ impl Content {
             Self::InviteClaim { .. }
                 | Self::JoinRequest { .. }
                 | Self::LeaveRequest { .. }
+                | Self::DeviceTell(_)
                 | Self::DirectRequest { .. }
                 | Self::DirectAccept { .. }
                 | Self::DirectRenew { .. }
@@ -358,6 +377,7 @@ impl Content {
             }
             Self::RoomRotate(rotation) => rotation.check(),
             Self::EpochKeys(keys) => keys.check(),
+            Self::DeviceTell(told) => told.check(),
             Self::Membership(action) => action.check(),
             Self::KeyValue(write) => write.check(),
             Self::JoinRequest { text, .. } | Self::DirectRequest { text, .. } => {
@@ -407,6 +427,7 @@ impl Content {
             Self::EpochKeys(keys) => return Some(keys.payload()),
             Self::Membership(action) => action.pairs(),
             Self::OwnDevices(said) => return Some(said.payload()),
+            Self::DeviceTell(told) => return Some(told.payload()),
             Self::InviteClaim { invite, mac, space } => {
                 vec![id(invite), (1, Value::from(*mac)), (2, Value::from(space.0))]
             }
@@ -453,6 +474,10 @@ impl Content {
             LEAVE_REQUEST => {
                 let space = payload.required(0, array).map(LogId);
                 (LEAVE_REQUEST, space.map(|space| Self::LeaveRequest { space }))
+            }
+            DEVICE_TELL => {
+                let told = DeviceTell::read(&payload);
+                (DEVICE_TELL, told.map(|told| Self::DeviceTell(Box::new(told))))
             }
             DIRECT_REQUEST => (DIRECT_REQUEST, payload.direct_request()),
             DIRECT_ACCEPT => (DIRECT_ACCEPT, payload.direct_accept()),

@@ -364,6 +364,29 @@ impl Membership {
         View { graph: &self.graph, space: self.space, point: &point }.check(author, action).map(drop)
     }
 
+    /// Whether an action by `author` counts where it cites these heads, which are all judged.
+    ///
+    /// # Errors
+    /// Why it does not; or heads that nothing may cite.
+    pub fn allows_at(&self, author: Author, heads: &[OperationId], action: &Action) -> Result<(), Refusal> {
+        let point = self.point(heads)?;
+        View { graph: &self.graph, space: self.space, point: &point }.check(author, action).map(drop)
+    }
+
+    /// Whether a device of the same identity said the same of a device as this operation did.
+    pub fn is_said_by_others(&self, id: OperationId) -> bool {
+        let Some(own) = self.graph.nodes.get(&id) else { return false };
+        let Some(Action::DeviceRevoke { revocation: said }) = &own.action else { return false };
+        self.graph.nodes.iter().any(|(other, node)| match &node.action {
+            Some(Action::DeviceRevoke { revocation: it }) => {
+                *other != id
+                    && node.verdict == Verdict::Accepted
+                    && (it.identity, it.device) == (said.identity, said.device)
+            }
+            _ => false,
+        })
+    }
+
     /// The action behind an id, if it stands in the graph.
     pub fn action(&self, id: OperationId) -> Option<&Action> {
         self.graph.action(id)

@@ -14,12 +14,13 @@ use crate::projector::{Place, Position};
 /// Most messages that another device has read and that are not here yet.
 const MAX_READ_AHEAD: usize = 4096;
 
-/// Under which name the ticket of the first epoch of the topic of a person's devices is kept.
+/// Under which name a ticket of the topic of a person's devices is kept.
 const OWN_TOPIC: &str = "own-topic";
 
 impl Db {
-    /// The ticket of the first epoch of the topic that the person's devices share.
-    pub(crate) fn own_topic(&self) -> Result<Option<Ticket>, StoreError> {
+    /// A ticket of the topic that the person's devices share: of the epoch in which this device made it, or was given it when
+    /// it was paired last. The topic may have moved on since.
+    pub fn own_topic(&self) -> Result<Option<Ticket>, StoreError> {
         let Some(stored) = self.setting(OWN_TOPIC)? else { return Ok(None) };
         let text = self.unseal(Column::OwnTopic, &[], stored)?;
         Ok(std::str::from_utf8(&text).ok().and_then(|text| Ticket::parse(text).ok()))

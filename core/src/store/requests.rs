@@ -23,6 +23,8 @@ enum Kind {
     Hand = 2,
     /// For a key.
     Keys = 3,
+    /// For what it says of its person's devices to be delivered.
+    Tell = 4,
 }
 
 /// A claim of an invitation, or a request to join.
@@ -91,6 +93,15 @@ impl Db {
         )
     }
 
+    /// Who told this device, by inbox, what it is to deliver: in which operation, and whose it is.
+    pub(crate) fn tell_requests(&self, space: &LogId) -> Result<Vec<(OperationId, Author)>, StoreError> {
+        self.all(
+            "SELECT id, author FROM request WHERE space = ?1 AND leaves = 4 ORDER BY id",
+            [space.0],
+            |row| Ok((OperationId(row.get(0)?), Author(row.get(1)?))),
+        )
+    }
+
     /// What came by inbox about keys of the logs that a space judges, and was not judged yet.
     pub fn key_requests(&self, space: &LogId) -> Result<Vec<KeyRequest>, StoreError> {
         self.all(
@@ -120,6 +131,7 @@ impl Tx<'_> {
                 (*space, Kind::Join)
             }
             Content::LeaveRequest { space } => (*space, Kind::Leave),
+            Content::DeviceTell(told) => (told.space, Kind::Tell),
             Content::EpochKeys(keys) => match &**keys {
                 EpochKeys::Hand(keys) => match keys.first() {
                     Some(key) => (key.log, Kind::Hand),
@@ -132,7 +144,8 @@ impl Tx<'_> {
         };
         let Some(device) = self.device.get() else { return Ok(None) };
         let (is_own, of_keys) = (fact.author == device, matches!(kind, Kind::Hand | Kind::Keys));
-        if is_own && of_keys {
+        let is_shown = matches!(kind, Kind::Join | Kind::Leave);
+        if is_own && !is_shown {
             // To somebody else: this device waits for nothing.
             let elsewhere = self.belongs(&fact.log)?.is_none();
             return Ok(elsewhere.then_some(ByInbox { space: None, is_shown: false }));
@@ -151,7 +164,7 @@ impl Tx<'_> {
             true => self.belongs(&about)?.map(|belongs| belongs.space),
             false => Some(about),
         };
-        Ok(Some(ByInbox { space, is_shown: !of_keys }))
+        Ok(Some(ByInbox { space, is_shown }))
     }
 
     /// Of what one device asks for in this way the last counts, in whatever order it comes: removes what came before.

@@ -257,8 +257,9 @@ impl Tx<'_> {
         )
     }
 
-    /// Notes where a rotation stands; the first place in a copy of the log counts. Of one author those that stand first
-    /// are kept, [`MAX_ROTATIONS_OF_AUTHOR`] in a topic, in whatever order they are read; others are dropped and counted.
+    /// Notes where a rotation stands, in the topic that it may close; the first place in a copy of the log counts. Of one
+    /// author those that stand first are kept, [`MAX_ROTATIONS_OF_AUTHOR`] in a topic, in whatever order they are read; others
+    /// are dropped and counted.
     pub(crate) fn place_rotation(
         &self,
         receipt: &Receipt,
@@ -269,8 +270,9 @@ impl Tx<'_> {
         self.run(
             "INSERT INTO rotation (operation, topic, rotator, generation, resets, seq, body)
              VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7)
-             ON CONFLICT (operation) DO UPDATE SET generation = excluded.generation, resets = excluded.resets,
-                 seq = excluded.seq WHERE rotation.resets IS NULL",
+             ON CONFLICT (operation) DO UPDATE SET topic = excluded.topic, generation = excluded.generation,
+                 resets = excluded.resets, seq = excluded.seq
+             WHERE rotation.resets IS NULL OR rotation.topic <> excluded.topic",
             params![
                 operation.0,
                 receipt.topic.0,

@@ -31,6 +31,7 @@ mod renewed;
 mod retired;
 mod shut_out;
 mod split;
+mod told;
 
 /// People who share a space with one room; the first made it.
 struct Town {

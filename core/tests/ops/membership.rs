@@ -6,8 +6,8 @@ use delta_core::identity::{
 };
 use delta_core::limits::{MAX_DESCRIPTION, MAX_DISPLAY_NAME};
 use delta_core::ops::{
-    Action, Body, Content, CreateError, DeviceKey, EncodeError, Flaw, Hidden, InviteTerms, Level, LimitError,
-    RoomKeys, RoomText, SpaceText, create, room_id, space_id,
+    Action, Body, Content, CreateError, DeviceKey, DeviceTell, EncodeError, Flaw, Hidden, InviteTerms, Level,
+    LimitError, RoomKeys, RoomText, SpaceText, ToldOperation, create, room_id, space_id,
 };
 
 type Pairs = Vec<(u64, Value<'static>)>;
@@ -179,6 +179,19 @@ fn every_kind_is_written_and_read_as_documented() {
             raw("member.request", vec![(1, bytes(WHO))]),
         ),
         (Content::LeaveRequest { space: LogId(WHO) }, raw("leave.request", vec![(0, bytes(WHO))])),
+        (
+            Content::DeviceTell(Box::new(DeviceTell {
+                space: LogId(WHO),
+                operations: vec![ToldOperation { header: vec![1, 2], body: vec![3] }],
+            })),
+            raw(
+                "device.tell",
+                vec![
+                    (0, bytes(WHO)),
+                    (1, Value::from([Value::from([Value::from(vec![1u8, 2]), Value::from(vec![3u8])])])),
+                ],
+            ),
+        ),
         (
             Content::ReadSet { log: LogId(OTHER), message: OperationId(WHO) },
             raw("read.set", vec![(0, bytes(OTHER)), (1, bytes(WHO))]),

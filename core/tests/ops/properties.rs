@@ -6,8 +6,9 @@ use delta_core::identity::{
     Author, Certificate, Identity, IdentityKey, LogId, Millis, OperationId, Revocation, ThreadId,
 };
 use delta_core::ops::{
-    Action, BlobId, Body, Content, DeviceKey, Hidden, InviteTerms, KeyRing, Level, ObservedHead, Rejected,
-    RoomKeys, RoomText, SessionId, SpaceText, Ticket, VerifiedOperation, create, peek, verify,
+    Action, BlobId, Body, Content, DeviceKey, DeviceTell, Hidden, InviteTerms, KeyRing, Level, ObservedHead,
+    Rejected, RoomKeys, RoomText, SessionId, SpaceText, Ticket, ToldOperation, VerifiedOperation, create,
+    peek, verify,
 };
 use delta_core::topic::{Chain, Generation, Seq, WriteKey};
 use proptest::collection::vec;
@@ -133,6 +134,10 @@ fn content() -> BoxedStrategy<Content> {
         (option::of(text()), bytes())
             .prop_map(|(text, space)| Content::JoinRequest { text, space: LogId(space) }),
         bytes().prop_map(|space| Content::LeaveRequest { space: LogId(space) }),
+        (bytes(), vec((vec(any::<u8>(), 0..40), vec(any::<u8>(), 0..40)), 0..4)).prop_map(|(space, told)| {
+            let told = told.into_iter().map(|(header, body)| ToldOperation { header, body });
+            Content::DeviceTell(Box::new(DeviceTell { space: LogId(space), operations: told.collect() }))
+        }),
         (bytes(), id()).prop_map(|(log, message)| Content::ReadSet { log: LogId(log), message }),
         (text(), option::of(id()), vec(any::<[u8; 32]>().prop_map(Author), 0..5))
             .prop_map(|(text, reply, mentions)| Content::MessageSend { text, reply, mentions }),

@@ -36,7 +36,12 @@ impl World {
         let lives = self.lives(town)?;
         let whole = self.whole(town, &lives, &found)?;
         self.check_keys(town, &lives, (&before, &found), &whole)?;
+        let left = self.left_behind(town)?;
         if let Some(town) = &mut self.town {
+            for device in left {
+                let home = &mut town.kin.homes[device];
+                (home.linked, home.left) = (false, true);
+            }
             town.kin.end_round(round, &whole, &found);
         }
         let town = self.town.as_ref().ok_or_else(|| Violation::new("no town"))?;
@@ -94,8 +99,8 @@ impl World {
         lives.try_into().map_err(|_| Violation::new("the space and its room were never made"))
     }
 
-    /// Which devices must have what their person has: those that the space was told of. A device whose person may write,
-    /// and that shares with another one which is there, or knows where the space lives, must be among them.
+    /// Which devices must have what their person has: those that the space was told of. A device that shares with another
+    /// one which is there, or knows where the space lives, must be among them.
     fn whole(&self, town: &Town, lives: &[TopicId; 2], found: &[Stands]) -> Result<Vec<bool>, Violation> {
         let (Some(space), kin) = (town.space, &town.kin) else { return Ok(Vec::new()) };
         let told = self.reader(0)?.space_devices(&space).map_err(|error| broken(0, &error))?;
@@ -117,17 +122,15 @@ impl World {
                 continue;
             }
             let sisters = kin.devices(home.person);
-            let shares = home.linked && sisters.iter().any(|it| whole[*it] && kin.homes[*it].linked);
-            if access == 1 {
-                // It cannot tell the space, and reads with what the others share.
-                whole[device] = shares;
-                continue;
-            }
+            // Of a person who lost what their devices shared, others may share something else by now.
+            let shared = |it: &usize| kin.homes[*it].linked && kin.own.get(it) == kin.own.get(&device);
+            let shares = home.linked && sisters.iter().any(|it| whole[*it] && shared(it));
             let known = self.reader(device)?.topic(lives[0]).map_err(|error| broken(device, &error))?;
-            let writes = known.is_some_and(|row| row.ticket.can_write());
+            // Who may only read has a manager say it.
+            let tells = known.is_some_and(|row| access == 1 || row.ticket.can_write());
             ensure!(
-                !shares && !writes,
-                "device {device} did not tell the space whose it is (shares {shares}, writes {writes})"
+                !shares && !tells,
+                "device {device} did not tell the space whose it is (shares {shares}, tells {tells})"
             );
         }
         Ok(whole)
@@ -183,6 +186,20 @@ impl World {
             ensure!(moved, "somebody lost a right in round, and the keys did not move");
         }
         Ok(())
+    }
+
+    /// Devices that were left behind when what their person's devices share moved while they were paired.
+    fn left_behind(&self, town: &Town) -> Result<Vec<usize>, Violation> {
+        let mut left = Vec::new();
+        for (device, log) in town.kin.own.iter().filter(|(device, _)| town.kin.may_be_left(**device)) {
+            let own = self.newest(*device, *log)?.map(|own| own.epoch());
+            for (other, _) in town.kin.own.iter().filter(|(_, of)| *of == log) {
+                if own < self.newest(*other, *log)?.map(|own| own.epoch()) && !left.contains(device) {
+                    left.push(*device);
+                }
+            }
+        }
+        Ok(left)
     }
 
     /// The devices of a person share one topic, and none that was revoked has it.

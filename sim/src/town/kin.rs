@@ -47,6 +47,8 @@ pub(crate) struct Home {
     /// It has what another device of the person had: everything.
     pub full: bool,
     pub linked: bool,
+    /// What its person's devices share moved while it was paired, and left it behind: it is to be paired again.
+    pub left: bool,
     /// Since the end of which round it reads what its person does, without a break in its own doing.
     pub since: Option<usize>,
     /// At the end of which round it last did.
@@ -78,6 +80,7 @@ impl Home {
             before: bond,
             full: true,
             linked: false,
+            left: false,
             since: None,
             settled: None,
             wiped: false,
@@ -153,6 +156,13 @@ impl Kin {
     pub(crate) fn revoke(&mut self, person: usize, device: Author, now: Millis) -> Revocation {
         self.revoking.insert(person);
         Revocation::sign(&self.people[person].key, device, now)
+    }
+
+    /// Devices that were paired in this round, when one of their person's was revoked: what they share may have moved
+    /// before anybody knew with which keys they are handed others.
+    pub(crate) fn may_be_left(&self, device: usize) -> bool {
+        let home = &self.homes[device];
+        home.linked && home.before != Bond::Own && self.revoking.contains(&home.person)
     }
 
     /// Whether keys may move in this round because of a device.

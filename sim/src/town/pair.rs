@@ -66,11 +66,15 @@ impl World {
             hosts.into_iter().filter(|it| kin.people[person].words || holds(it)).collect();
         let spare = |device: &&usize| {
             let certified = self.devices[**device].keystore.certificate.is_some();
-            matches!(kin.homes[**device].bond, Bond::None | Bond::Loose) && !certified
+            let home = &kin.homes[**device];
+            matches!(home.bond, Bond::None | Bond::Loose) && !certified || home.bond == Bond::Own && home.left
         };
         let all = kin.all(person);
         let guest = all.iter().find(spare).copied();
         let Some(host) = self.rng.pick(&hosts).copied().filter(|_| !busy) else { return Ok(()) };
+        if kin.homes[host].left {
+            return Ok(());
+        }
         if let Some(stopped) = guest.filter(|guest| kin.homes[*guest].bond == Bond::Loose) {
             // It must forget what it heard of a pairing that came to nothing.
             return self.kill_device(stopped, false, 10).map(drop);
@@ -149,7 +153,7 @@ impl World {
                     town.kin.own.extend(own.map(|own| (guest, own)));
                     let full = town.kin.homes[host].full;
                     let home = &mut town.kin.homes[guest];
-                    (home.bond, home.full, home.linked) = (Bond::Own, full, true);
+                    (home.bond, home.full, home.linked, home.left) = (Bond::Own, full, true, false);
                     town.meetings.remove(place);
                     self.devices[guest].keystore.certificate = Some(certificate);
                     let now = self.now();

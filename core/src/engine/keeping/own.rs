@@ -21,6 +21,7 @@ impl State {
         log: LogId,
         staged: &mut Vec<Output>,
     ) -> Result<Option<Millis>, StoreError> {
+        self.meet_own(tx, now, staged)?;
         let Some(id) = self.newest(&log) else { return Ok(None) };
         // A device that was paired later reads no earlier epoch than the one at hand then.
         let name = format!("bundle_in:{log}");

@@ -62,7 +62,7 @@ impl State {
     }
 
     /// Whether this device has what it takes to write in a topic.
-    fn may_say(&self, id: TopicId) -> bool {
+    pub(super) fn may_say(&self, id: TopicId) -> bool {
         let topic = self.topics.get(&id);
         topic.is_some_and(|topic| topic.closed.is_none() && topic.keys.write_key().is_some())
     }
@@ -180,7 +180,8 @@ impl State {
         Ok(said)
     }
 
-    /// Whether a log may live elsewhere: in another open topic that is not astray, or where somebody says so who is to
+    /// Whether a log may live elsewhere: in another topic, of an earlier epoch, that is read up to now, did not close and is not
+    /// astray, or where somebody says so who is to
     /// be believed.
     fn knows_better(
         &self,
@@ -190,8 +191,13 @@ impl State {
         words: &[Handed],
     ) -> Result<bool, StoreError> {
         for id in self.by_log.topics(log) {
-            let is_open = self.topics.get(&id).is_some_and(|topic| topic.closed.is_none());
-            if is_open && !self.is_astray(tx, look, log, &id, words)? {
+            // All others are of earlier epochs: what is not read up to now, or where a rotation waits to be judged, may have
+            // ended long ago.
+            let lives_there = self
+                .topics
+                .get(&id)
+                .is_some_and(|topic| topic.closed.is_none() && topic.is_live() && !topic.contested);
+            if lives_there && !self.is_astray(tx, look, log, &id, words)? {
                 return Ok(true);
             }
         }

@@ -179,3 +179,47 @@ fn a_revocation_that_is_heard_of_in_a_space_moves_what_the_persons_devices_share
     });
     assert_eq!(own, [0, 1]);
 }
+
+fn own_ticket(town: &mut Town, who: usize, ticket: Option<Ticket>) -> Ticket {
+    match town.people[who].command(&mut town.net, Command::OwnTopic { ticket }).unwrap() {
+        Reply::Ticket(ticket) => ticket,
+        other => panic!("{other:?}"),
+    }
+}
+
+/// It was away while the topic moved, and nobody knew with which keys it is handed others.
+#[test]
+fn a_device_that_was_left_behind_by_what_its_persons_devices_share_is_paired_again() {
+    for knows in [true, false] {
+        let mut town = Town::new(1, true);
+        let lost = town.pair(1, 40);
+        let behind = town.pair_silently(1, 41);
+        if !knows {
+            town.people[behind].lose_connections();
+        }
+        let identity = IdentityKey::from_seed(&[town.seed(1); 32]);
+        let revocation = Revocation::sign(&identity, town.author(lost), town.people[1].device.now);
+        let command = Command::Revoke { revocation: Box::new(revocation) };
+        let mut away = (!knows).then(|| town.people.remove(behind));
+        town.people[1].command(&mut town.net, command).unwrap();
+        town.settle();
+        town.wait(2 * KEEP_MAX_MS);
+        if let Some(mut peer) = away.take() {
+            peer.device.now = town.people[1].device.now;
+            town.people.insert(behind, peer);
+        }
+        let ticket = own_ticket(&mut town, 1, None);
+        assert_eq!((ticket.epoch(), own_ticket(&mut town, behind, None).epoch()), (1, 0));
+        own_ticket(&mut town, behind, Some(ticket.clone()));
+        town.release(behind);
+        for _ in 0..3 {
+            town.settle();
+        }
+        assert_eq!(own_ticket(&mut town, behind, None).topic(), ticket.topic(), "knows {knows}");
+        let opened = crate::support::ticket();
+        let log = opened.log();
+        town.people[behind].command(&mut town.net, Command::OpenTopic { ticket: opened }).unwrap();
+        town.settle();
+        assert!(!town.people[1].reader().topics_of_log(log).unwrap().is_empty());
+    }
+}

@@ -67,3 +67,38 @@ fn what_was_carried_into_the_next_epoch_stays_there_when_its_first_place_is_read
     }
     assert_eq!(town.texts(0), expected);
 }
+
+/// Its author had not read it back before the topic closed, and carried it over. Who comes reads the newest epoch first.
+#[test]
+fn a_rotation_that_was_carried_into_a_later_epoch_closes_where_it_stood_all_the_same() {
+    let mut town = Town::new(3, true);
+    for who in [3, 2] {
+        town.remove(0, who);
+        town.settle();
+    }
+    assert_eq!(town.epochs(0), [2, 2]);
+    let newest = town.ticket(0, town.room);
+    let reader = town.people[0].reader();
+    let mut carried = 0;
+    for said in reader.log_entries(&town.author(0), &town.room, 0, u32::MAX, 100).unwrap() {
+        let (header, body) = reader.operation_bytes(&said.id).unwrap().unwrap();
+        let is_last = |rotation: &Rotation| rotation.epoch == 2;
+        if matches!(Body::decode(&body).unwrap().content, Content::RoomRotate(it) if is_last(&it)) {
+            let envelope = newest.keys().seal(&header, &body).unwrap();
+            town.net.world(newest.topic()).log.push(envelope);
+            carried += 1;
+        }
+    }
+    assert_eq!(carried, 1);
+    drop(reader);
+    town.join(7);
+    let who = town.people.len() - 1;
+    for _ in 0..3 {
+        town.settle();
+    }
+    town.agree(&[0, 1, who]);
+    let topics = town.people[who].reader().topics_of_log(town.room).unwrap();
+    let read: Vec<(u32, bool)> =
+        topics.iter().map(|(epoch, topic)| (*epoch, town.people[who].is_connected(*topic))).collect();
+    assert_eq!(read, [(0, false), (1, false), (2, true)], "what closed is not read any more");
+}
