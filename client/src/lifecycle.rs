@@ -187,8 +187,8 @@ impl Client {
         let mut watched = Vec::new();
         let work = async {
             for row in self.read(|reader| reader.topics()).await? {
-                let subscription = self.subscribe(row.topic).await?;
-                let last = self.status(row.topic).await?;
+                let Some(subscription) = still_known(self.subscribe(row.topic).await)? else { continue };
+                let Some(last) = still_known(self.status(row.topic).await)? else { continue };
                 let before = position(&last);
                 watched.push(Watched { topic: row.topic, subscription, before, last, caught_up: false });
             }
@@ -196,7 +196,10 @@ impl Client {
                 while !watched.is_done() {
                     // News of a room that moved come under the name it had; a close is said by the status.
                     drop(timeout(LOOK_EVERY, watched.subscription.next()).await);
-                    watched.look(self.status(watched.topic).await?);
+                    match still_known(self.status(watched.topic).await)? {
+                        Some(status) => watched.look(status),
+                        None => watched.give_up(),
+                    }
                 }
             }
             Ok(())
@@ -227,11 +230,24 @@ impl Watched {
         self.last = status;
     }
 
+    fn give_up(&mut self) {
+        self.caught_up = true;
+        (self.last.queued, self.last.sent) = (0, 0);
+    }
+
     /// Read to the end, and nothing waits that could be sent.
     fn is_done(&self) -> bool {
         let sent = self.last.queued + self.last.sent == 0 || self.last.blocked.is_some();
         self.last.unreadable.is_some()
             || ((self.caught_up || self.last.connection == Connection::Live) && sent)
+    }
+}
+
+/// Nothing for a topic that is gone by now: another device's inbox, once it has what was for it.
+fn still_known<T>(answer: Result<T, ClientError>) -> Result<Option<T>, ClientError> {
+    match answer {
+        Err(ClientError::Command(CommandError::UnknownTopic)) => Ok(None),
+        answer => answer.map(Some),
     }
 }
 
