@@ -1,5 +1,6 @@
 //! `delta space`, `room`, `member` and `invite`: people in spaces.
 
+mod ask;
 mod change;
 
 use std::time::Duration;
@@ -14,6 +15,7 @@ use delta_core::store::RoomState;
 use delta_core::topic::TopicId;
 use serde_json::{Value, json};
 
+use self::ask::AskToJoin;
 use self::change::{OfInvite, UpdateRoom, UpdateSpace};
 use crate::device::{Base, Closed, until_live};
 use crate::output::Output;
@@ -72,7 +74,11 @@ pub enum RoomCommand {
 pub enum MemberCommand {
     /// The members of a space.
     List(OfSpace),
-    /// Add somebody.
+    /// Ask a manager to be added.
+    Request(AskToJoin),
+    /// Who asks this device to be added.
+    Requests(OfSpace),
+    /// Add somebody who asked. (Whoever did not needs an invitation.)
     Add(Leveled),
     /// Give somebody a higher level.
     Promote(Leveled),
@@ -334,6 +340,8 @@ pub async fn run_member(command: &MemberCommand, output: &Output) -> anyhow::Res
     let one = |of: &OfMember| of.member;
     let (of, action) = match command {
         MemberCommand::List(of) => return at_space(of, output, async |at| at.members().await).await,
+        MemberCommand::Request(options) => return ask::ask(options, output).await,
+        MemberCommand::Requests(of) => return at_space(of, output, async |at| at.requests().await).await,
         MemberCommand::Leave(of) => (of, Action::Leave),
         MemberCommand::Add(Leveled { of, level }) => {
             (&of.of, Action::Add { member: one(of), level: *level, invite: None, claim: None })
@@ -427,12 +435,13 @@ async fn at_space(
     let OfSpace { base, space, timeout } = of;
     let client = base.open(output).await?;
     let done = async {
+        let at = At { client: &client, online: base.has_network(), output, timeout: *timeout };
+        if client.topic_of(*space).await.is_err() {
+            // Somebody may have let it in.
+            at.catch_up_inbox().await?;
+        }
         let topic = topic_of(&client, *space, "space").await?;
-        let at = AtSpace {
-            at: At { client: &client, online: base.has_network(), output, timeout: *timeout },
-            space: *space,
-            topic,
-        };
+        let at = AtSpace { at, space: *space, topic };
         at.at.catch_up(topic).await?;
         at.at.catch_up_inbox().await?;
         // Whoever claimed an invitation in this device's inbox was let in meanwhile.

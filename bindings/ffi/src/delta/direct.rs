@@ -69,7 +69,8 @@ impl Delta {
         self.query(|reader| Ok(reader.direct_threads()?.into_iter().map(Into::into).collect())).await
     }
 
-    /// Asks a manager's device to be added to a space: by its contact. Refused with `contact` for another text.
+    /// Asks a manager's device to be added to a space: by its contact. Once a manager has added this device's person, and
+    /// that device was online, the space opens here by itself. Refused with `contact` for another text.
     #[uniffi::method(default(text = None))]
     pub async fn request_join(
         &self,

@@ -101,3 +101,24 @@ fn somebody_comes_by_invitation_writes_and_is_removed() {
     assert!(stderr.contains("ask a manager for a new invitation"), "{stderr}");
     assert_eq!(levels(&a, &space), ["manage"]);
 }
+
+#[test]
+fn somebody_asks_to_be_added_and_is() {
+    let network = Network::start();
+    let (a, b) = (network.stranger("a"), network.stranger("b"));
+    let space = id(&a, "space", &["space", "create", "--name", "Garden"]);
+    let room = id(&a, "room", &["room", "create", "--space", &space, "--name", "Shed"]);
+    let contact = id(&a, "contact", &["dm", "contact"]);
+    id(&b, "request", &["member", "request", "--space", &space, &contact, "--text", "let me in"]);
+    let unknown = b.command(&["space", "show", "--space", &space]).output().unwrap();
+    assert!(!unknown.status.success(), "nobody has added it");
+    let asks = one(&a, &["member", "requests", "--space", &space]);
+    assert_eq!(asks["text"], "let me in");
+    let member = asks["member"].as_str().unwrap();
+    json_lines(&mut a.command(&["member", "add", "--space", &space, "--member", member, "--level", "write"]));
+    assert!(json_lines(&mut a.command(&["member", "requests", "--space", &space])).is_empty());
+    let shown = json_lines(&mut b.command(&["space", "show", "--space", &space]));
+    assert_eq!((&shown[0]["name"], &shown[1]["name"]), (&"Garden".into(), &"Shed".into()));
+    json_lines(&mut b.command(&["send", "--room", &room, "thank you"]));
+    assert_eq!(room_texts(&a, &room), ["thank you"]);
+}
