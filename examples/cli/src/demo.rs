@@ -1,5 +1,6 @@
 //! `delta demo`: the main job for real, on this machine: two devices, three relays, one sync server, and an outage.
 
+mod alone;
 mod cluster;
 mod conversation;
 mod devices;
@@ -193,7 +194,8 @@ async fn show(stage: &mut Stage, lines: &[String], output: &Output) -> anyhow::R
     let [a, b] = devices.insert(opened);
     let c = third.insert(Device::client(&folder.join("device-c.db")).await?);
     let authors = [&a.client, &b.client, c].map(|client| client.author().0);
-    let texts = [lines, &members::NAMES.map(str::to_owned)].concat();
+    let mut texts = [lines, &members::NAMES.map(str::to_owned)].concat();
+    texts.extend(alone::texts());
     let needles = Arc::new(Needles::new(&authors, &ticket.topic().0, &texts)?);
     let cluster = cluster.insert(Cluster::prepare(folder, &needles, watch.clone(), *hostile).await?);
     cluster.start(folder).await?;

@@ -13,6 +13,7 @@ mod input;
 mod keygen;
 mod keys;
 mod kv;
+mod message;
 mod onion;
 mod outbox;
 mod output;
@@ -85,6 +86,9 @@ enum Command {
     Send(send::Options),
     /// Print messages as they come.
     Tail(tail::Options),
+    /// Change, delete and react to messages.
+    #[command(subcommand)]
+    Message(message::Command),
     /// Talk in rooms, in this terminal.
     #[cfg(feature = "chat")]
     Chat(chat::Options),
@@ -143,6 +147,7 @@ fn main() -> ExitCode {
         Command::Demo(options) => on_runtime(demo::run(&options, &output)),
         Command::Send(options) => on_runtime(send::run(&options, &output)),
         Command::Tail(options) => on_runtime(tail::run(&options, &output)),
+        Command::Message(command) => on_runtime(message::run(&command, &output)),
         #[cfg(feature = "chat")]
         Command::Chat(options) => on_runtime(chat::run(&options, &output)),
         Command::Device(command) => on_runtime(own::run(&command, &output)),

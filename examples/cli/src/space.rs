@@ -2,6 +2,7 @@
 
 mod ask;
 mod change;
+mod show;
 
 use std::time::Duration;
 
@@ -11,12 +12,12 @@ use delta_core::engine::CommandError;
 use delta_core::identity::{Identity, LogId};
 use delta_core::ops::{Action, Level, RoomText, SpaceText};
 use delta_core::space::Invite;
-use delta_core::store::RoomState;
 use delta_core::topic::TopicId;
 use serde_json::{Value, json};
 
 use self::ask::AskToJoin;
 use self::change::{OfInvite, UpdateRoom, UpdateSpace};
+use self::show::rooms;
 use crate::device::{Base, Closed, until_live};
 use crate::output::Output;
 use crate::text::plain;
@@ -87,7 +88,7 @@ pub enum MemberCommand {
     /// Remove somebody.
     Remove(OfMember),
     /// Remove somebody and let nobody add them.
-    Ban(OfMember),
+    Ban(BanMember),
     /// Allow a banned one to be added.
     Unban(OfMember),
     /// Ignore what somebody writes for now.
@@ -158,6 +159,12 @@ pub struct CreateSpace {
     /// At most 2048 bytes.
     #[arg(long)]
     description: Option<String>,
+    /// What kind of space it is, at most 64 characters.
+    #[arg(long)]
+    label: Option<String>,
+    /// What newcomers are shown, at most 2048 bytes.
+    #[arg(long)]
+    welcome: Option<String>,
     /// New members may read what was written before them.
     #[arg(long)]
     history: bool,
@@ -174,6 +181,12 @@ pub struct CreateRoom {
     /// At most 64 characters.
     #[arg(long)]
     name: String,
+    /// At most 2048 bytes.
+    #[arg(long)]
+    description: Option<String>,
+    /// How long a member waits between two messages, seconds.
+    #[arg(long, value_name = "SECONDS")]
+    cooldown: Option<u64>,
 }
 
 /// One room.
@@ -204,6 +217,16 @@ pub struct Leveled {
     /// pull, read, write or manage.
     #[arg(long, value_parser = level)]
     level: Level,
+}
+
+/// One person, and why.
+#[derive(clap::Args)]
+pub struct BanMember {
+    #[command(flatten)]
+    of: OfMember,
+    /// Why, for the other members; at most 2048 bytes.
+    #[arg(long, value_name = "TEXT")]
+    reason: Option<String>,
 }
 
 /// One person, and for how long.
@@ -259,8 +282,14 @@ pub async fn run_space(command: &SpaceCommand, output: &Output) -> anyhow::Resul
     match command {
         SpaceCommand::Create(options) => {
             let client = options.base.open(output).await?;
-            let (name, description) = (options.name.clone(), options.description.clone());
-            let about = SpaceText { name, description, history: options.history, ..SpaceText::default() };
+            let about = SpaceText {
+                name: options.name.clone(),
+                description: options.description.clone(),
+                label: options.label.clone(),
+                welcome: options.welcome.clone(),
+                history: options.history,
+                ..SpaceText::default()
+            };
             let done = async {
                 let (space, topic) = client.create_space(about).await?;
                 let at = At {
@@ -298,8 +327,9 @@ pub async fn run_room(command: &RoomCommand, output: &Output) -> anyhow::Result<
     let (OfRoom { of, room }, action) = match command {
         RoomCommand::List(of) => return list_rooms(of, output).await,
         RoomCommand::Update(options) => return change::update_room(options, output).await,
-        RoomCommand::Create(CreateRoom { of, name }) => {
-            let about = RoomText { name: name.clone(), ..RoomText::default() };
+        RoomCommand::Create(CreateRoom { of, name, description, cooldown }) => {
+            let cooldown = cooldown.filter(|seconds| *seconds > 0);
+            let about = RoomText { name: name.clone(), description: description.clone(), cooldown };
             return at_space(of, output, async |at| {
                 let (room, _) = at.at.client.create_room(of.space, about.clone()).await?;
                 at.at.deliver(at.topic).await?;
@@ -344,6 +374,8 @@ pub async fn run_member(command: &MemberCommand, output: &Output) -> anyhow::Res
         MemberCommand::Requests(of) => return at_space(of, output, async |at| at.requests().await).await,
         MemberCommand::Leave(of) => (of, Action::Leave),
         MemberCommand::Add(Leveled { of, level }) => {
+            output
+                .note("who has no invitation to the space has no key of it: `delta invite create` makes one");
             (&of.of, Action::Add { member: one(of), level: *level, invite: None, claim: None })
         }
         MemberCommand::Promote(Leveled { of, level }) => {
@@ -353,7 +385,9 @@ pub async fn run_member(command: &MemberCommand, output: &Output) -> anyhow::Res
             (&of.of, Action::Demote { member: one(of), level: *level })
         }
         MemberCommand::Remove(of) => (&of.of, Action::Remove { member: one(of) }),
-        MemberCommand::Ban(of) => (&of.of, Action::Ban { member: one(of), reason: None }),
+        MemberCommand::Ban(BanMember { of, reason }) => {
+            (&of.of, Action::Ban { member: one(of), reason: reason.clone() })
+        }
         MemberCommand::Unban(of) => (&of.of, Action::Unban { member: one(of) }),
         MemberCommand::Mute(MuteMember { of, lasts }) => {
             let until = lasts.map(|seconds| SystemClock.now().plus(seconds.saturating_mul(1000)));
@@ -534,94 +568,6 @@ impl At<'_> {
             bail!("not confirmed within {} s; it stays in this device's outbox", self.timeout)
         })
     }
-}
-
-impl AtSpace<'_> {
-    async fn show(&self) -> anyhow::Result<()> {
-        let (space, output) = (self.space, self.at.output);
-        let row = self.at.client.read(move |reader| reader.space(&space)).await?;
-        let Some(row) = row else {
-            ensure!(!output.is_json(), "the space's creation has not arrived yet");
-            return output.line("the space's creation has not arrived yet");
-        };
-        let state = match (row.deleted, row.update_required) {
-            (true, _) => "deleted",
-            (_, true) => "a newer version is needed",
-            _ => "open",
-        };
-        let (name, description) = (row.text.name, row.text.description);
-        print(
-            output,
-            &format!("{name}  ({state})"),
-            json!({
-                "space": space.to_string(), "name": name, "description": description, "state": state,
-                "history": row.text.history,
-            }),
-        )?;
-        rooms(self.at.client, output, space).await?;
-        self.members().await
-    }
-
-    async fn members(&self) -> anyhow::Result<()> {
-        let space = self.space;
-        let me = self.at.client.author();
-        let rows =
-            self.at.client.read(move |reader| Ok((reader.person(&space, &me)?, reader.members(&space)?)));
-        let (me, rows) = rows.await?;
-        rows.into_iter().try_for_each(|row| {
-            let (author, standing) = (row.member.to_string(), row.standing);
-            let level = standing.level.map(Level::name);
-            let you = row.member == me;
-            let remarks = [(standing.muted, "  muted"), (standing.banned, "  banned"), (you, "  (you)")];
-            let remarks: String = remarks.into_iter().filter(|(is, _)| *is).map(|(_, text)| text).collect();
-            let line = format!("{author}  {}{remarks}", level.unwrap_or("-"));
-            let value = json!({
-                "member": author, "level": level, "muted": standing.muted, "banned": standing.banned, "you": you,
-            });
-            print(self.at.output, &line, value)
-        })
-    }
-
-    async fn audit(&self) -> anyhow::Result<()> {
-        let space = self.space;
-        let rows = self.at.client.read(move |reader| reader.audit(&space, None, 1000)).await?;
-        rows.into_iter().try_for_each(|row| {
-            let (author, kind) = (row.who.to_string(), row.kind);
-            let subject = row.device.map(|device| device.to_string());
-            let subject = subject.or_else(|| row.subject.map(|subject| subject.to_string()));
-            let line = format!("{author}  {kind}  {}", subject.as_deref().unwrap_or(""));
-            let value = json!({
-                "operation": row.id.to_string(), "author": author, "kind": kind, "subject": subject,
-            });
-            print(self.at.output, line.trim_end(), value)
-        })
-    }
-}
-
-async fn rooms(client: &Client, output: &Output, space: LogId) -> anyhow::Result<()> {
-    let me = client.author();
-    let rows = client.read(move |reader| {
-        let rooms = reader.rooms(&space)?.into_iter().map(|row| {
-            let has_key = !reader.topics_of_log(row.room)?.is_empty();
-            Ok((reader.unread(&row.room, &me)?, has_key, row))
-        });
-        rooms.collect::<Result<Vec<_>, _>>()
-    });
-    rows.await?.into_iter().try_for_each(|(unread, has_key, row)| {
-        let state = match row.state {
-            RoomState::Open => "open",
-            RoomState::Archived => "archived",
-            RoomState::Deleted => "deleted",
-        };
-        let (id, name) = (row.room.to_string(), row.text.name);
-        let key = if has_key { "" } else { "  (no key yet: a manager hands it over when online)" };
-        let line = format!("{id}  {name}  {state}  {} unread{key}", unread.messages);
-        let value = json!({
-            "room": id, "name": name, "state": state, "space": row.space.to_string(), "has_key": has_key,
-            "unread": unread.messages, "mentions": unread.mentions,
-        });
-        print(output, &line, value)
-    })
 }
 
 fn created(output: &Output, what: &str, id: impl std::fmt::Display) -> anyhow::Result<()> {

@@ -14,6 +14,7 @@ use delta_core::store::{MessageRow, Page, Reader, StoreError};
 use delta_core::topic::TopicId;
 use serde_json::{Value, json};
 
+use super::alone;
 use super::cluster::Cluster;
 use super::devices::Device;
 
@@ -34,6 +35,8 @@ pub struct Members {
     /// Lines said before the removal, and how many of them the one who joined could read.
     before: u64,
     read: u64,
+    /// Messages that each of two read of the other's in a thread of their own.
+    alone: [u64; 2],
     /// Lines said afterwards, and how many of them the one who stayed, and the one who did not, could read.
     after: u64,
     read_by_b: u64,
@@ -74,6 +77,7 @@ impl Members {
             room.until("the history of the room", person, before).await?;
         }
         let read = has(&room.rows(2).await?, before);
+        let alone = alone::play(&a.client, &b.client, room.room, room.topic).await?;
         room.remove_c().await?;
         room.say(0, after).await?;
         room.until("what was said afterwards", 1, after).await?;
@@ -81,6 +85,7 @@ impl Members {
         let mut members = Self {
             before: before.len() as u64,
             read: read as u64,
+            alone,
             after: after.len() as u64,
             read_by_b: has(&rows_b, after) as u64,
             read_by_c: has(&rows_c, after) as u64,
@@ -113,6 +118,7 @@ impl Members {
         let Self { envelopes: [past, follows], opened: [opened_past, opened_follows], .. } = *self;
         let checks = [
             (self.read == self.before && self.before > 0, "who joined cannot read what was said before"),
+            (self.alone == [1, 1], "two devices do not read what they say to each other alone"),
             (
                 self.read_by_b == self.after && self.after > 0,
                 "who stayed cannot read what was said afterwards",
@@ -130,8 +136,9 @@ impl Members {
 
     /// For programs.
     pub fn json(&self) -> Value {
-        let Self { before, read, after, read_by_b, read_by_c, envelopes, opened, keys } = self;
+        let Self { before, read, alone, after, read_by_b, read_by_c, envelopes, opened, keys } = self;
         json!({
+            "read_alone": alone,
             "said_before": before, "read_by_joined": read, "said_after": after, "read_by_remaining": read_by_b,
             "read_by_removed": read_by_c, "keys_tried": keys,
             "envelopes_before": envelopes[0], "opened_before": opened[0],
@@ -140,10 +147,11 @@ impl Members {
     }
 
     /// For people: names and values.
-    pub fn table(&self) -> [(&'static str, String); 3] {
-        let Self { before, read, after, read_by_b, read_by_c, envelopes, opened, keys } = self;
+    pub fn table(&self) -> [(&'static str, String); 4] {
+        let Self { before, read, alone, after, read_by_b, read_by_c, envelopes, opened, keys } = self;
         [
             ("C joined by invitation and read", format!("{read} of {before} lines said before")),
+            ("A and B, alone in a thread, read", format!("{} and {} of 1 message each", alone[0], alone[1])),
             ("C was removed; then B and C read", format!("{read_by_b} and {read_by_c} of {after} lines")),
             (
                 "  all that C kept opens",
@@ -220,7 +228,7 @@ impl<'a> Room<'a> {
 }
 
 /// Looks at a device until it is so.
-async fn until(
+pub async fn until(
     what: &str,
     client: &Client,
     good: impl Fn(&Reader) -> Result<bool, StoreError> + Clone + Send + 'static,

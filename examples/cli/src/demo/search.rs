@@ -13,16 +13,20 @@ const NEEDLE: usize = 24;
 /// A text shorter than this could turn up by chance.
 const SHORTEST: usize = 10;
 /// Operation kinds as they stand in a body, beside those of membership.
-const KINDS: [&str; 12] = [
+const KINDS: [&str; 16] = [
     "message.send",
     "message.edit",
     "message.delete",
     "reaction.add",
+    "reaction.remove",
     "profile.set",
     "room.rotate",
     "device.bundle",
     "direct.request",
     "direct.accept",
+    "direct.renew",
+    "pair.answer",
+    "pair.welcome",
     "invite.claim",
     "member.request",
     "leave.request",

@@ -14,11 +14,17 @@ pub struct UpdateSpace {
     #[command(flatten)]
     of: OfSpace,
     /// At most 64 characters.
-    #[arg(long, required_unless_present_any = ["description", "history"])]
+    #[arg(long, required_unless_present_any = ["description", "label", "welcome", "history"])]
     name: Option<String>,
     /// At most 2048 bytes; empty: none.
     #[arg(long)]
     description: Option<String>,
+    /// What kind of space it is, at most 64 characters; empty: nothing.
+    #[arg(long)]
+    label: Option<String>,
+    /// What newcomers are shown, at most 2048 bytes; empty: nothing.
+    #[arg(long)]
+    welcome: Option<String>,
     /// Whether new members may read what was written before them: true or false. What was handed out already stays so.
     #[arg(long, value_name = "BOOL")]
     history: Option<bool>,
@@ -56,7 +62,7 @@ fn text(new: Option<&String>, old: Option<String>) -> Option<String> {
 
 /// Replaces what a space says of itself.
 pub async fn update_space(options: &UpdateSpace, output: &Output) -> anyhow::Result<()> {
-    let UpdateSpace { of, name, description, history } = options;
+    let UpdateSpace { of, name, description, label, welcome, history } = options;
     at_space(of, output, async |at| {
         let space = at.space;
         let row = at.at.client.read(move |reader| reader.space(&space)).await?;
@@ -64,6 +70,8 @@ pub async fn update_space(options: &UpdateSpace, output: &Output) -> anyhow::Res
         let about = SpaceText {
             name: name.clone().unwrap_or(now.name),
             description: text(description.as_ref(), now.description),
+            label: text(label.as_ref(), now.label),
+            welcome: text(welcome.as_ref(), now.welcome),
             history: history.unwrap_or(now.history),
             ..now
         };

@@ -36,18 +36,23 @@ impl Device {
 #[test]
 fn what_a_space_and_a_room_say_of_themselves_changes_and_the_rest_stays() {
     let device = Device::new();
-    let made = device.one(&["space", "create", "--name", "Garden", "--description", "Beds", "--history"]);
+    let texts = ["--description", "Beds", "--label", "Allotment", "--welcome", "Mind the hose"];
+    let create = ["space", "create", "--name", "Garden", "--history"];
+    let made = device.one(&[&create[..], &texts].concat());
     let space = text(&made, "space").to_owned();
     let about = |device: &Device| device.run(&["space", "show", "--space", &space]).remove(0);
     let row = about(&device);
     assert_eq!((&row["name"], &row["history"]), (&json!("Garden"), &json!(true)));
+    assert_eq!((&row["label"], &row["welcome"]), (&json!("Allotment"), &json!("Mind the hose")));
 
     device.one(&["space", "update", "--space", &space, "--name", "Orchard"]);
     let row = about(&device);
     assert_eq!((&row["name"], &row["description"]), (&json!("Orchard"), &json!("Beds")));
     assert_eq!(row["history"], json!(true));
     device.one(&["space", "update", "--space", &space, "--description", "", "--history", "false"]);
+    device.one(&["space", "update", "--space", &space, "--label", ""]);
     let row = about(&device);
+    assert_eq!((&row["label"], &row["welcome"]), (&Value::Null, &json!("Mind the hose")));
     assert_eq!((&row["name"], &row["description"]), (&json!("Orchard"), &Value::Null));
     assert_eq!(row["history"], json!(false));
 
@@ -101,4 +106,29 @@ fn a_mute_with_an_end_and_without() {
     assert!(!muted(&device));
     device.one(&["member", "mute", "--space", &space, "--member", &member]);
     assert!(muted(&device));
+}
+
+#[test]
+fn messages_are_changed_answered_and_deleted() {
+    let device = Device::new();
+    let made = device.one(&["space", "create", "--name", "Garden"]);
+    let space = text(&made, "space").to_owned();
+    let room = ["room", "create", "--space", &space, "--name", "Shed", "--cooldown", "3600"];
+    let room = text(&device.one(&room), "room").to_owned();
+    let say = |said: &str| {
+        let sent = device.one(&["send", "--room", &room, "--no-wait", said]);
+        text(&sent, "operation").to_owned()
+    };
+    let (one, two) = (say("leeks"), say("peas"));
+    let found = |word: &str| device.run(&["search", word, "--room", &room]).len();
+    assert_eq!(["leeks", "peas"].map(found), [1, 1]);
+    let of = |verb: &str, id: &str, rest: &[&str]| {
+        let arguments = [&["message", verb, "--room", &room, "--id", id][..], rest].concat();
+        text(&device.one(&arguments), "operation").to_owned()
+    };
+    of("edit", &one, &["beans"]);
+    of("react", &one, &["👍"]);
+    of("unreact", &one, &["👍"]);
+    of("delete", &two, &[]);
+    assert_eq!(["beans", "leeks", "peas"].map(found), [1, 0, 0]);
 }

@@ -52,6 +52,7 @@ fn it_keeps_its_promises_on_a_text_of_ones_own() {
     {
         assert_eq!(members[key], value, "{key}: {report}");
     }
+    assert_eq!(members["read_alone"], serde_json::json!([1, 1]), "{report}");
     assert!(members["envelopes_after"].as_u64().unwrap() >= 20, "{report}");
     assert_eq!(members["opened_before"], members["envelopes_before"], "{report}");
     for key in ["p50_ms", "p99_ms", "ops_per_s"] {
