@@ -45,6 +45,7 @@ mod spaces;
 mod state;
 mod storage;
 mod stuck;
+mod threads;
 mod topics;
 mod tunnels;
 mod upkeep;

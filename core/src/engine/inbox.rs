@@ -7,6 +7,7 @@
 use std::collections::BTreeSet;
 
 use super::commands::{has_room, next_in_log};
+use super::direct::Acceptance;
 use super::event::Event;
 use super::ingest::{self, Context, Ingested};
 use super::io::{Output, Reply};
@@ -49,6 +50,7 @@ fn about(keys: &EpochKeys) -> LogId {
 fn belongs_in_inbox(content: &Content) -> bool {
     match content {
         Content::DeviceBundle(_) => true,
+        Content::Membership(action) => matches!(**action, Action::DeviceRevoke { .. }),
         Content::EpochKeys(keys) => !matches!(**keys, EpochKeys::Past { .. }),
         other => other.is_of_inboxes(),
     }
@@ -224,15 +226,22 @@ impl State {
             Content::DirectRequest { share, text } => {
                 self.take_direct_request(tx, context, author, share, text.as_deref(), news)
             }
-            Content::DirectAccept { thread, share } => {
-                self.take_direct_accept(tx, now, author, *thread, share, news)
+            Content::DirectAccept { thread, share, identity, bundles } => {
+                let accept = Acceptance { thread: *thread, share, identity: *identity, bundles };
+                self.take_direct_accept(tx, now, author, &accept, news)
             }
+            Content::Membership(action) => match &**action {
+                Action::DeviceRevoke { revocation } => Self::take_peer_revocation(tx, now, revocation),
+                _ => Ok(()),
+            },
             Content::DirectRenew { session } => match tx.session(&author, *session)? {
                 Some(_) => tx.end_session(&author, *session, now),
                 None => Ok(()),
             },
             Content::DeviceBundle(_) => {
                 self.upkeep.claims = true;
+                // It is told the ones of this device, unless it knows.
+                self.upkeep.bundles |= tx.has_thread_with(&author)?;
                 Ok(())
             }
             // It is in the requests of the space now, which is looked at with the batch.

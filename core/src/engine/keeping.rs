@@ -80,6 +80,7 @@ pub(super) enum Turn {
     Rotate(TopicId),
     Hand(LogId),
     Past(TopicId),
+    Threads(TopicId),
     Unmute(LogId, Identity),
 }
 

@@ -11,8 +11,8 @@ use super::refusal::CommandError;
 use super::spaces::store_error;
 use super::state::State;
 use crate::entropy::Entropy;
-use crate::identity::{Author, Certificate, LogId, Millis, Revocation};
-use crate::ops::{Action, Content, OwnDevices, Ticket, TicketBytes, VerifiedOperation};
+use crate::identity::{Author, Certificate, LogId, Millis, Revocation, ThreadId};
+use crate::ops::{Action, Content, OwnDevices, OwnThread, Ticket, TicketBytes, VerifiedOperation};
 use crate::projector::{Aggregate, Change, Position};
 use crate::store::{Store, StoreError, Tx};
 use crate::topic::TopicId;
@@ -88,6 +88,9 @@ impl State {
         }
         self.device = self.device.clone().certified(certificate).map_err(CommandError::Certificate)?;
         self.count_own_devices(tx)?;
+        // So is who talks to this device alone.
+        tx.outdate_bundle_logs()?;
+        self.upkeep.bundles = true;
         // Every space is told, also what has come already.
         for row in tx.spaces()? {
             tx.note_space_news(row.space);
@@ -107,7 +110,8 @@ impl State {
         if revocation.identity != self.identity() || revocation.device == self.author() {
             return Err(CommandError::NotOwnDevice);
         }
-        self.note_revocation(tx, revocation)?;
+        self.note_revocation(tx, now, revocation)?;
+        self.upkeep.bundles = true;
         self.hurry_own(now);
         if let Some(topic) = self.own.and_then(|log| self.topic_of(log).ok()) {
             let revoke = Action::DeviceRevoke { revocation: *revocation };
@@ -126,8 +130,9 @@ impl State {
         }
     }
 
-    fn note_revocation(&self, tx: &Tx<'_>, revocation: &Revocation) -> Result<(), StoreError> {
+    fn note_revocation(&self, tx: &Tx<'_>, now: Millis, revocation: &Revocation) -> Result<(), StoreError> {
         tx.put_revocation(revocation)?;
+        tx.end_sessions_with(&revocation.device, now)?;
         self.count_own_devices(tx)
     }
 
@@ -218,6 +223,8 @@ impl State {
     pub(super) fn hear_own(
         &mut self,
         tx: &Tx<'_>,
+        now: Millis,
+        id: TopicId,
         operation: &VerifiedOperation,
         news: &mut News,
     ) -> Result<(), StoreError> {
@@ -230,7 +237,7 @@ impl State {
             && !tx.is_revoked(&revocation.device)?
             && revocation.verify().is_ok()
         {
-            self.note_revocation(tx, revocation)?;
+            self.note_revocation(tx, now, revocation)?;
             self.own_news.revoked = true;
         }
         if self.own != Some(operation.log()) || author == self.author() {
@@ -247,13 +254,13 @@ impl State {
             Content::ReadSet { log, message } if tx.read_elsewhere(log, message)? => {
                 news.events.extend(self.read_news(*log));
             }
-            Content::OwnDevices(said) => {
-                if let OwnDevices::Topic { ticket } = &**said
-                    && let Ok(ticket) = Ticket::from_bytes(&ticket.0)
-                {
-                    self.own_news.tickets.push(ticket);
+            Content::OwnDevices(said) => match &**said {
+                OwnDevices::Topic { ticket } => {
+                    self.own_news.tickets.extend(Ticket::from_bytes(&ticket.0).ok());
                 }
-            }
+                OwnDevices::Thread(thread) => self.own_news.said.push((id, (**thread).clone())),
+                _ => {}
+            },
             _ => {}
         }
         Ok(())
@@ -287,7 +294,7 @@ impl State {
         now: Millis,
         staged: &mut Vec<Output>,
     ) -> Result<(), StoreError> {
-        let OwnNews { tickets, revoked, heard } = std::mem::take(&mut self.own_news);
+        let OwnNews { tickets, said, mut threads, revoked, heard } = std::mem::take(&mut self.own_news);
         if heard {
             // Spaces that have not heard of it do nothing for it.
             self.keeping.hurry_all(now);
@@ -296,7 +303,15 @@ impl State {
             // One that is open, or that cannot be opened, is as well known as it can be.
             store_error(self.meet(tx, now, ticket, staged))?;
         }
+        for (topic, said) in said {
+            self.meet_thread(tx, now, Some(topic), &said, staged)?;
+        }
+        threads.append(&mut self.own_news.threads);
+        for thread in threads {
+            self.say_thread(tx, now, thread, staged)?;
+        }
         if revoked {
+            self.upkeep.bundles = true;
             self.hurry_own(now);
             for row in tx.spaces()? {
                 self.tell_revocations(tx, now, row.space, staged)?;
@@ -310,6 +325,10 @@ impl State {
 #[derive(Debug, Default)]
 pub(super) struct OwnNews {
     tickets: Vec<Ticket>,
+    /// What they say of direct threads, and in which topic.
+    said: Vec<(TopicId, OwnThread)>,
+    /// Direct threads of which they are to be told.
+    pub(super) threads: BTreeSet<ThreadId>,
     revoked: bool,
     /// A device says whose it is.
     heard: bool,

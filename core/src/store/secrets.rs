@@ -98,11 +98,13 @@ impl Column {
 }
 
 /// The kinds whose bodies hand over keys.
-const SECRET_KINDS: [&str; 7] = [
+const SECRET_KINDS: [&str; 9] = [
     "room.create",
     "invite.create",
     "key.past",
     "own.topic",
+    "own.thread",
+    "own.past",
     "direct.request",
     "direct.accept",
     "device.bundle",
