@@ -19,6 +19,7 @@ use crate::topic::TopicId;
 use crate::tree::IntoTree;
 
 use super::event::Event;
+use super::past::Handed;
 
 impl State {
     /// At start: which topic it is. It is always read.
@@ -294,7 +295,8 @@ impl State {
         now: Millis,
         staged: &mut Vec<Output>,
     ) -> Result<(), StoreError> {
-        let OwnNews { tickets, said, mut threads, revoked, heard } = std::mem::take(&mut self.own_news);
+        let OwnNews { tickets, said, mut threads, handed, revoked, heard } =
+            std::mem::take(&mut self.own_news);
         if heard {
             // Spaces that have not heard of it do nothing for it.
             self.keeping.hurry_all(now);
@@ -305,6 +307,9 @@ impl State {
         }
         for (topic, said) in said {
             self.meet_thread(tx, now, Some(topic), &said, staged)?;
+        }
+        for handed in handed {
+            self.take_handed_past(tx, now, &handed, staged)?;
         }
         threads.append(&mut self.own_news.threads);
         for thread in threads {
@@ -329,6 +334,8 @@ pub(super) struct OwnNews {
     said: Vec<(TopicId, OwnThread)>,
     /// Direct threads of which they are to be told.
     pub(super) threads: BTreeSet<ThreadId>,
+    /// What they hand over of direct threads.
+    pub(super) handed: Vec<Handed>,
     revoked: bool,
     /// A device says whose it is.
     heard: bool,

@@ -77,6 +77,13 @@ impl fmt::Debug for OwnThread {
     }
 }
 
+/// Shows which thread and how much, not what was said.
+impl fmt::Debug for OwnPast {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "OwnPast({}, {} operations)", self.thread.thread, self.said.len())
+    }
+}
+
 impl OwnThread {
     pub(super) fn check(&self) -> Result<(), LimitError> {
         check_description(self.text.as_deref())?;

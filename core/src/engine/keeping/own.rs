@@ -35,7 +35,8 @@ impl State {
         let bundle = self.keep_bundle(tx, now, entropy, log, staged)?;
         let moved = self.keep_own_rotated(tx, now, entropy, log, id, staged)?;
         let threads = self.keep_threads_said(tx, now, entropy, log, staged)?;
-        Ok(bundle.into_iter().chain(moved).chain(threads).min())
+        let past = self.keep_past_handed(tx, now, entropy)?;
+        Ok(bundle.into_iter().chain(moved).chain(threads).chain(past).min())
     }
 
     /// Whether a revoked device may read what is said in this person's topic.
