@@ -255,6 +255,8 @@ impl PairingRequest {
         let welcome = Welcome { certificate, own, tickets };
         let sealed = welcome.seal(&client.author(), &mut PlatformEntropy).map_err(PairingFailure::Welcome)?;
         meeting.say(&client, OwnDevices::Welcome { answer, sealed }).await?;
+        // What it cannot open of what was said.
+        client.command(Command::HandPast { to: device }).await?;
         Ok(PairingHandover { client, meeting })
     }
 
@@ -342,6 +344,8 @@ impl PairingGuest {
         let key = device_key(keystore.as_ref(), client.author())?;
         let Welcome { certificate, own, tickets } =
             Welcome::open(&key, &host, sealed).map_err(PairingFailure::Welcome)?;
+        // The others hear with their first word of it where it is written to.
+        client.open_inbox().await?;
         // What the other devices say counts for the engine from here on; what lasts is the keystore's, and comes last.
         client.command(Command::Certify { certificate }).await?;
         client.own_topic(Some(own)).await?;

@@ -104,12 +104,12 @@ impl Client {
     /// `thread_state` when it is not open; `crypto` when no good key bundle of the other device is known: it has to come
     /// online.
     pub async fn send_direct(&self, thread: ThreadId, content: Content) -> Result<OperationId, ClientError> {
-        let mut attempts = 0;
+        let (mut attempts, identity) = (0, self.identity().await?);
         loop {
             attempts += 1;
-            let (now, author) = (self.now(), self.author());
-            let prepared = self
-                .read(move |reader| Ok(prepare_message(reader, &thread, author, now, &mut PlatformEntropy)));
+            let (now, who) = (self.now(), (self.author(), identity));
+            let prepared =
+                self.read(move |reader| Ok(prepare_message(reader, &thread, who, now, &mut PlatformEntropy)));
             let prepared = prepared.await??.into();
             match self.command(Command::PublishDirect { thread, content: content.clone(), prepared }).await {
                 Err(ClientError::Command(CommandError::StaleKeys)) if attempts < ATTEMPTS => {}

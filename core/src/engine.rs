@@ -31,6 +31,7 @@ mod outbox;
 mod own;
 mod packets;
 mod pairings;
+mod past;
 mod receive;
 pub mod refetch;
 mod refusal;
@@ -45,6 +46,7 @@ mod spaces;
 mod state;
 mod storage;
 mod stuck;
+mod threads;
 mod topics;
 mod tunnels;
 mod upkeep;
@@ -76,6 +78,7 @@ pub use io::{
 };
 pub use jobs::{OpenJob, Opened, OpenedBatch, PostJob, PostJobError, Why, open};
 pub use keeping::{KEEP_MAX_MS, KEEP_MIN_MS};
+pub use past::HAND_PAST_MS;
 pub use refusal::{Blocked, CommandError, Unreadable};
 pub use retire::RETIRE_AFTER_MS;
 #[cfg(feature = "repeatable")]

@@ -84,6 +84,16 @@ pub const MAX_INBOX_PER_SENDER: u64 = 256;
 pub const MAX_INBOXES: usize = 4;
 /// Most requests for direct threads that wait for an answer of this device's person: of one device, and of all.
 pub const MAX_DIRECT_REQUESTS: (u64, u64) = (4, 256);
+/// Most operations of a direct thread that one operation hands to a new device of the person.
+pub const MAX_HANDED_PAST: usize = 256;
+/// Most operations of one direct thread that are handed to a new device of the person: the newest.
+pub const MAX_PAST: usize = 4096;
+/// Most bytes of operations of direct threads that are handed to a new device of the person.
+pub const MAX_PAST_BYTES: usize = 16 * 1024 * 1024;
+/// Most revocations of a person's devices of which a device of another person is told by inbox: the newest.
+pub const MAX_TOLD_REVOCATIONS: usize = 64;
+/// Most sessions of other devices in direct threads of which a device remembers that they are not its own.
+pub const MAX_FOREIGN_SESSIONS: u64 = 4096;
 /// Most two-party sessions kept with one device.
 pub const MAX_SESSIONS: usize = 4;
 /// Most managers' devices that are asked for something by inbox at once.

@@ -30,6 +30,7 @@ mod own;
 mod public;
 #[cfg(feature = "device")]
 mod signal;
+mod thread;
 #[cfg(feature = "device")]
 mod ticket;
 mod told;
@@ -62,6 +63,7 @@ pub use own::{OwnDevices, TicketBytes};
 pub use public::{PublicError, PublicOperation, read_public};
 #[cfg(feature = "device")]
 pub use signal::{Signal, SignalError};
+pub use thread::{OwnPast, OwnThread, SignedBytes, Stage, ThreadPlace};
 #[cfg(feature = "device")]
 pub use ticket::{NextEpochError, Ticket, TicketError};
 pub use told::{DeviceTell, ToldOperation};

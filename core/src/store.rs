@@ -62,6 +62,7 @@ pub use forks::{ForkProof, LogHole};
 pub use inbox::{ClaimRow, InboxRow};
 pub use key_values::{ValuePage, ValueRow};
 pub use listing::{ListedOperation, Loaded, TopicStanding};
+pub(crate) use operations::PastOperation;
 pub use operations::{Head, NewOperation, StoredOperation, StoredPlace};
 pub use outbox::{
     NewOutboxRow, Origin, OutboxCounts, OutboxEntry, OutboxRemoved, OutboxRowState, QueuedOperation,

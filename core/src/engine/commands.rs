@@ -40,6 +40,7 @@ impl State {
             Command::WhoAmI => Ok(Reply::Identity(self.identity())),
             Command::OwnTopic { ticket } => self.own_topic(tx, now, entropy, ticket, staged),
             Command::Certify { certificate } => self.certify(tx, certificate),
+            Command::HandPast { to } => self.hand_past(tx, now, to),
             Command::Revoke { revocation } => self.revoke_device(tx, now, &revocation, staged),
             Command::Subscribe { topic } => self.subscribe(self.at_hand(topic), true),
             Command::Unsubscribe { topic } => self.unsubscribe(self.at_hand(topic)),

@@ -16,15 +16,15 @@ use super::receive::{News, Reading};
 use super::refusal::{CommandError, Unreadable};
 use super::spaces::{cited, random};
 use super::state::{State, Topic};
+use super::threads::{accepted_share, changed};
 use crate::crypto::{
     Channel, CryptoError, Direct, DirectError, OpenError, OpenedDirect, PreparedDirect, TwoParty,
     prepare_direct,
 };
 use crate::entropy::Entropy;
-use crate::identity::{Author, EnvelopeHash, LogId, Millis, OperationId, ThreadId};
+use crate::identity::{Author, EnvelopeHash, Identity, LogId, Millis, OperationId, ThreadId};
 use crate::limits::{MAX_DEVICES, MAX_DIRECT_REQUESTS, MAX_SESSIONS};
-use crate::ops::{self, Body, Content, Hidden, SessionId, Ticket, VerifiedOperation};
-use crate::projector::{Aggregate, Change};
+use crate::ops::{self, Body, Content, Hidden, SessionId, SignedBytes, Ticket, VerifiedOperation};
 use crate::store::{Db, NewOutboxRow, Origin, PendingReason, StoreError, ThreadRow, ThreadState, Tx};
 use crate::topic::{TopicId, WriteKey};
 use crate::tree::Arrange;
@@ -74,40 +74,54 @@ pub fn thread_ticket(asked: &Hidden, accepted: &Hidden, requester: &Author, acce
     Ticket::direct(log, WriteKey::from_seed(write.0))
 }
 
-/// Seals what will carry the next operation of a thread, for each device of the other person. To be done outside the
-/// engine: it draws randomness of the operating system.
+/// Seals what will carry the next operation of a thread, for each device of the other person, and the others of this
+/// device's own. To be done outside the engine: it draws randomness of the operating system.
 pub fn prepare_message(
     db: &Db,
     thread: &ThreadId,
-    author: Author,
+    (author, identity): (Author, Identity),
     now: Millis,
     entropy: &mut dyn Entropy,
 ) -> Result<Vec<PreparedDirect>, CommandError> {
     let row = db.direct_thread(thread)?.ok_or(CommandError::UnknownThread)?;
     let log = row.log.filter(|_| row.state == ThreadState::Open).ok_or(CommandError::ThreadState)?;
     let secrets = db.device_secrets()?.ok_or(CommandError::NoInbox)?;
-    let (mut prepared, mut left_out) = (Vec::new(), CryptoError::NoBundle);
-    for device in db.devices_of_person(&row.peer)? {
-        // Whoever certifies devices without end has each message sealed for so many.
-        if prepared.len() == MAX_DEVICES {
-            break;
-        }
+    let mut left_out = CryptoError::NoBundle;
+    let mut seal = |device: Author| -> Result<Option<PreparedDirect>, CommandError> {
         let bundle = db.device_bundle(&device)?;
         let expires = bundle.as_ref().map(|bundle| bundle.bundle().expires);
         let session = db.latest_session(&device)?.filter(|session| session.may_seal(expires));
         let channel = match (&session, &bundle) {
             (Some(session), _) => Channel::Session(session),
             (None, Some(bundle)) => Channel::Bundle(bundle),
-            (None, None) => continue,
+            (None, None) => return Ok(None),
         };
         match prepare_direct(&TwoParty, &secrets, channel, (author, log), now, entropy) {
-            Ok(direct) => prepared.push(direct),
+            Ok(direct) => Ok(Some(direct)),
             // A device that cannot be reached does not keep the person's others from hearing.
-            Err(error @ (CryptoError::Bundle(_) | CryptoError::Library)) => left_out = error,
-            Err(error) => return Err(error.into()),
+            Err(error @ (CryptoError::Bundle(_) | CryptoError::Library)) => {
+                left_out = error;
+                Ok(None)
+            }
+            Err(error) => Err(error.into()),
+        }
+    };
+    let mut prepared = Vec::new();
+    for device in db.devices_of_person(&row.peer)? {
+        prepared.extend(seal(device)?);
+        // Whoever certifies devices without end has each message sealed for so many.
+        if prepared.len() == MAX_DEVICES {
+            break;
         }
     }
-    if prepared.is_empty() { Err(left_out.into()) } else { Ok(prepared) }
+    let theirs = prepared.len();
+    for device in db.sisters(&identity, &author)? {
+        if prepared.len() - theirs == MAX_DEVICES - 1 {
+            break;
+        }
+        prepared.extend(seal(device)?);
+    }
+    if theirs == 0 { Err(left_out.into()) } else { Ok(prepared) }
 }
 
 impl State {
@@ -131,21 +145,15 @@ impl State {
             tx.put_peer_inbox(&to, &inbox.0, Millis(0))?;
         }
         let devices = self.reachable_devices(tx, &to)?;
-        if devices.is_empty() {
+        // With oneself there is nothing to be asked for.
+        if devices.is_empty() || tx.identity_of(&to)? == self.identity() {
             return Err(CommandError::NotReachable);
         }
         let mut asked = Err(CommandError::NotReachable);
         for device in devices {
             // One that cannot be written to keeps none of the others from hearing of it.
-            let done = match self.tell_keys(tx, now, entropy, device) {
-                Ok(()) => self.send_to_inbox(tx, now, entropy, device, content.clone()).map(drop),
-                Err(error) => Err(error),
-            };
-            asked = match (asked, done) {
-                (_, Err(error @ CommandError::Store(_))) => return Err(error),
-                (Ok(()), _) | (_, Ok(())) => Ok(()),
-                (Err(_), Err(error)) => Err(error),
-            };
+            let done = self.tell_direct(tx, now, entropy, device, content.clone());
+            asked = either(asked, done)?;
         }
         asked?;
         let thread = thread_id(&share, &self.author());
@@ -160,7 +168,22 @@ impl State {
             made: now,
             share,
         })?;
+        self.share_thread(thread);
         Ok(Reply::Thread { thread, topic: None })
+    }
+
+    /// Says something of a thread in a device's inbox, after with which keys this one is answered.
+    fn tell_direct(
+        &mut self,
+        tx: &mut Tx<'_>,
+        now: Millis,
+        entropy: &mut dyn Entropy,
+        device: Author,
+        content: Content,
+    ) -> Result<(), CommandError> {
+        self.tell_keys(tx, now, entropy, device)?;
+        self.send_to_inbox(tx, now, entropy, device, content)?;
+        self.introduce_to(tx, now, entropy, device)
     }
 
     /// Accepts a direct thread that another device asked for.
@@ -174,25 +197,42 @@ impl State {
         let row = tx.direct_thread(&thread)?.ok_or(CommandError::UnknownThread)?;
         let asked = row.share.clone().filter(|_| row.state == ThreadState::Requested);
         let asked = asked.ok_or(CommandError::ThreadState)?;
-        let share = Hidden(*random(entropy)?);
-        let ticket = thread_ticket(&asked, &share, &row.peer, &self.author());
+        // Where another device of the person may accept, too, both say the same.
+        let (share, identity) = match &self.own {
+            Some(own) => (accepted_share(own, &thread), Some(self.identity())),
+            None => (Hidden(*random(entropy)?), None),
+        };
+        let accepter = identity.map_or_else(|| self.author(), |identity| Author(identity.0));
+        let ticket = thread_ticket(&asked, &share, &row.peer, &accepter);
         if self.is_full(tx, now)? {
             return Err(CommandError::TooManyTopics);
         }
-        self.tell_keys(tx, now, entropy, row.peer)?;
-        self.send_to_inbox(tx, now, entropy, row.peer, Content::DirectAccept { thread, share })?;
+        let bundles = self.own_bundles(tx)?;
+        let mut devices = self.reachable_devices(tx, &row.peer)?;
+        devices.truncate(MAX_DEVICES);
+        let mut told = Err(CommandError::NotReachable);
+        for device in devices {
+            let (share, bundles) = (share.clone(), bundles.clone());
+            let content = Content::DirectAccept { thread, share, identity, bundles };
+            let done = self.tell_direct(tx, now, entropy, device, content);
+            told = either(told, done)?;
+        }
+        told?;
         let topic = self.open_thread(tx, now, row, &ticket)?;
+        self.share_thread(thread);
         Ok(Reply::Thread { thread, topic: Some(topic) })
     }
 
-    /// Takes no more part in a direct thread; the other device is not told.
+    /// Takes no more part in a direct thread; the person's other devices are told, and the other person is not.
     pub(super) fn close_direct(&mut self, tx: &Tx<'_>, thread: ThreadId) -> Result<Reply, CommandError> {
         let row = tx.direct_thread(&thread)?.ok_or(CommandError::UnknownThread)?;
         tx.put_thread(&ThreadRow { state: ThreadState::Closed, share: None, ..row })?;
+        tx.set_thread_said(&thread, None)?;
+        self.share_thread(thread);
         Ok(Reply::Done)
     }
 
-    fn open_thread(
+    pub(super) fn open_thread(
         &mut self,
         tx: &Tx<'_>,
         now: Millis,
@@ -225,7 +265,8 @@ impl State {
         news: &mut News,
     ) -> Result<(), StoreError> {
         let thread = thread_id(share, &author);
-        if tx.direct_thread(&thread)?.is_some() {
+        let own = tx.identity_of(&author)? == self.identity();
+        if own || tx.direct_thread(&thread)?.is_some() {
             return Ok(());
         }
         let (of_author, of_all) = tx.open_requests(&author)?;
@@ -242,6 +283,7 @@ impl State {
             made: context.now,
             share: Some(share.clone()),
         })?;
+        self.share_thread(thread);
         news.changes.push(changed(thread));
         Ok(())
     }
@@ -251,19 +293,25 @@ impl State {
         tx: &Tx<'_>,
         now: Millis,
         author: Author,
-        thread: ThreadId,
-        accepted: &Hidden,
+        accept: &Acceptance<'_>,
         news: &mut News,
     ) -> Result<(), StoreError> {
+        let &Acceptance { thread, share: accepted, identity, bundles } = accept;
         let Some(row) = tx.direct_thread(&thread)? else { return Ok(()) };
         let Some(asked) = row.share.clone().filter(|_| row.state == ThreadState::Asked) else {
             return Ok(());
         };
-        if !tx.devices_of_person(&row.peer)?.contains(&author) || self.is_full(tx, now)? {
+        // The device that was asked may be another one of that person than the one that accepts.
+        Self::learn_bundles(tx, now, bundles)?;
+        let named = identity.is_none_or(|identity| tx.identity_of(&author).is_ok_and(|it| it == identity));
+        if !named || !tx.devices_of_person(&row.peer)?.contains(&author) || self.is_full(tx, now)? {
             return Ok(());
         }
-        let ticket = thread_ticket(&asked, accepted, &self.author(), &author);
-        self.open_thread(tx, now, ThreadRow { peer: author, ..row }, &ticket)?;
+        let accepter = identity.map_or(author, |identity| Author(identity.0));
+        let ticket = self.answered_ticket(tx, &thread, (&asked, accepted), &accepter)?;
+        let Some(ticket) = ticket else { return Ok(()) };
+        self.open_thread(tx, now, row, &ticket)?;
+        self.share_thread(thread);
         news.changes.push(changed(thread));
         Ok(())
     }
@@ -281,11 +329,11 @@ impl State {
         let row = tx.direct_thread(&thread)?.ok_or(CommandError::UnknownThread)?;
         let at = row.log.zip(row.topic).filter(|_| row.state == ThreadState::Open);
         let (log, id) = at.ok_or(CommandError::ThreadState)?;
+        self.check_prepared(tx, &row, prepared)?;
         let topic = self.topics.get_mut(&id).ok_or(CommandError::UnknownTopic)?;
         if topic.unreadable == Some(Unreadable::Gone) {
             return Err(CommandError::TopicGone);
         }
-        check_prepared(tx, &row, prepared)?;
         let (me, device, observed) = (self.device.author(), &self.device, topic.observed.unsaid());
         let (mut rows, mut bytes) = (self.outbox_rows, self.outbox_bytes);
         let (operation, queued, changes) = tx.savepoint(|tx| {
@@ -339,7 +387,11 @@ impl State {
         let (Some(thread), Some(secrets)) = (tx.thread_of_topic(&id)?, tx.device_secrets()?) else {
             return Ok(DirectStep::Dropped("direct-closed"));
         };
-        let (devices, mut known) = (tx.devices_of_person(&thread.peer)?, None);
+        if tx.is_foreign_session(direct.session())? {
+            tx.touch_foreign_session(direct.session(), context.now)?;
+            return Ok(DirectStep::Dropped("direct-other"));
+        }
+        let (devices, mut known) = (self.devices_of_thread(tx, &thread.peer)?, None);
         for device in &devices {
             if tx.session_ended(device, direct.session())? {
                 return Ok(DirectStep::Dropped("direct-ended"));
@@ -360,8 +412,14 @@ impl State {
                 Ok(DirectStep::Waits(kept != PendingReason::Refetch))
             }
             Err(DirectError::Open(OpenError::Duplicate)) => Ok(DirectStep::Dropped("direct-duplicate")),
-            // For another device of this person, or made from a bundle that has expired.
-            Err(DirectError::Open(OpenError::UnknownPrekey)) => Ok(DirectStep::Dropped("direct-prekey")),
+            // For another device, or made from a bundle that has expired: what follows in that session does not wait.
+            Err(DirectError::Open(OpenError::UnknownPrekey)) => {
+                tx.put_foreign_session(direct.session(), context.now)?;
+                for _ in 0..tx.drop_waiting(id, direct.session())? {
+                    tx.count_dropped(id, "direct-other")?;
+                }
+                Ok(DirectStep::Dropped("direct-prekey"))
+            }
             Ok(_) | Err(_) => Ok(DirectStep::Rejected),
         }
     }
@@ -407,21 +465,51 @@ impl State {
     }
 }
 
-/// Whether what was prepared was made from the sessions as they are now, for devices of the thread.
-fn check_prepared(tx: &Tx<'_>, row: &ThreadRow, prepared: &[PreparedDirect]) -> Result<(), CommandError> {
-    let devices = tx.devices_of_person(&row.peer)?;
-    if prepared.is_empty() {
-        return Err(CryptoError::NoBundle.into());
-    }
-    for prepared in prepared {
-        let stored = tx.session(&prepared.recipient(), prepared.session.id)?;
-        if stored != prepared.before || !devices.contains(&prepared.recipient()) {
-            return Err(CommandError::StaleKeys);
-        }
-    }
-    Ok(())
+/// What an acceptance says.
+pub(super) struct Acceptance<'a> {
+    pub(super) thread: ThreadId,
+    pub(super) share: &'a Hidden,
+    pub(super) identity: Option<Identity>,
+    pub(super) bundles: &'a [SignedBytes],
 }
 
-fn changed(thread: ThreadId) -> Change {
-    Change::new(LogId(thread.0), Aggregate::DirectThread, vec![thread.0])
+/// Done for one of several is done. The batch fails for the database alone.
+fn either(
+    before: Result<(), CommandError>,
+    done: Result<(), CommandError>,
+) -> Result<Result<(), CommandError>, CommandError> {
+    match (before, done) {
+        (_, Err(error @ CommandError::Store(_))) => Err(error),
+        (Ok(()), _) | (_, Ok(())) => Ok(Ok(())),
+        (Err(_), Err(error)) => Ok(Err(error)),
+    }
+}
+
+impl State {
+    /// Who speaks in a thread with a device's person: that one's devices, and the others of this device's own.
+    pub(super) fn devices_of_thread(&self, tx: &Tx<'_>, peer: &Author) -> Result<Vec<Author>, StoreError> {
+        let mut devices = tx.devices_of_person(peer)?;
+        devices.extend(tx.sisters(&self.identity(), &self.author())?);
+        Ok(devices)
+    }
+
+    /// Whether what was prepared was made from the sessions as they are now, for devices of the thread.
+    fn check_prepared(
+        &self,
+        tx: &Tx<'_>,
+        row: &ThreadRow,
+        prepared: &[PreparedDirect],
+    ) -> Result<(), CommandError> {
+        if prepared.is_empty() {
+            return Err(CryptoError::NoBundle.into());
+        }
+        let devices = self.devices_of_thread(tx, &row.peer)?;
+        for prepared in prepared {
+            let stored = tx.session(&prepared.recipient(), prepared.session.id)?;
+            if stored != prepared.before || !devices.contains(&prepared.recipient()) {
+                return Err(CommandError::StaleKeys);
+            }
+        }
+        Ok(())
+    }
 }

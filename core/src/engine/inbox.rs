@@ -7,10 +7,12 @@
 use std::collections::BTreeSet;
 
 use super::commands::{has_room, next_in_log};
+use super::direct::Acceptance;
 use super::event::Event;
 use super::ingest::{self, Context, Ingested};
 use super::io::{Output, Reply};
 use super::jobs::Opened;
+use super::past::Handed;
 use super::receive::News;
 use super::refusal::CommandError;
 use super::spaces::{cited, store_error};
@@ -19,7 +21,8 @@ use super::upkeep::store_only;
 use crate::entropy::Entropy;
 use crate::identity::{Author, EnvelopeHash, LogId, Millis, OperationId};
 use crate::ops::{
-    self, Action, Body, Content, EpochKeys, Hidden, Ticket, VerifiedOperation, inbox_log, seal_inbox,
+    self, Action, Body, Content, EpochKeys, Hidden, OwnDevices, Ticket, VerifiedOperation, inbox_log,
+    seal_inbox,
 };
 use crate::projector::Erased;
 use crate::store::{NewOutboxRow, Origin, OutboxRemoved, QueuedOperation, StoreError, Tx};
@@ -49,6 +52,7 @@ fn about(keys: &EpochKeys) -> LogId {
 fn belongs_in_inbox(content: &Content) -> bool {
     match content {
         Content::DeviceBundle(_) => true,
+        Content::Membership(action) => matches!(**action, Action::DeviceRevoke { .. }),
         Content::EpochKeys(keys) => !matches!(**keys, EpochKeys::Past { .. }),
         other => other.is_of_inboxes(),
     }
@@ -188,9 +192,10 @@ impl State {
         if !belongs_in_inbox(&operation.body().content) {
             return tx.count_dropped(id, "inbox-kind");
         }
-        if !tx.inbox_has_room(&operation.author())? {
+        if !tx.inbox_has_room(&operation.author())? && !self.is_sister(tx, &operation.author())? {
             return tx.count_dropped(id, "inbox-full");
         }
+        let Some(topic) = self.topics.get_mut(&id) else { return Ok(()) };
         // A log of its own for each sender. What is missing of it may have gone to an inbox of before: nothing waits.
         let context = Context { log: operation.log(), ..*context };
         match ingest::ingest_again(tx, &context, &operation)? {
@@ -212,6 +217,11 @@ impl State {
         }
     }
 
+    /// Whether it is another device of this person, and not revoked.
+    fn is_sister(&self, tx: &Tx<'_>, device: &Author) -> Result<bool, StoreError> {
+        Ok(tx.sisters(&self.identity(), &self.author())?.contains(device))
+    }
+
     fn take_inbox_content(
         &mut self,
         tx: &Tx<'_>,
@@ -224,15 +234,31 @@ impl State {
             Content::DirectRequest { share, text } => {
                 self.take_direct_request(tx, context, author, share, text.as_deref(), news)
             }
-            Content::DirectAccept { thread, share } => {
-                self.take_direct_accept(tx, now, author, *thread, share, news)
+            Content::DirectAccept { thread, share, identity, bundles } => {
+                let accept = Acceptance { thread: *thread, share, identity: *identity, bundles };
+                self.take_direct_accept(tx, now, author, &accept, news)
             }
+            Content::OwnDevices(said) => {
+                if let OwnDevices::Past(past) = &**said
+                    && self.is_sister(tx, &author)?
+                {
+                    let at = (author, operation.log(), operation.seq_num());
+                    self.own_news.handed.push(Handed { past: (**past).clone(), at });
+                }
+                Ok(())
+            }
+            Content::Membership(action) => match &**action {
+                Action::DeviceRevoke { revocation } => Self::take_peer_revocation(tx, now, revocation),
+                _ => Ok(()),
+            },
             Content::DirectRenew { session } => match tx.session(&author, *session)? {
                 Some(_) => tx.end_session(&author, *session, now),
                 None => Ok(()),
             },
             Content::DeviceBundle(_) => {
                 self.upkeep.claims = true;
+                // It is told the ones of this device, unless it knows.
+                self.upkeep.bundles |= tx.has_thread_with(&author)?;
                 Ok(())
             }
             Content::EpochKeys(keys) => match &**keys {

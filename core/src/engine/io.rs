@@ -342,6 +342,11 @@ pub enum Command {
         /// The person's word for this device.
         certificate: Certificate,
     },
+    /// Hand a device of this person, which this one has paired, what was said in direct threads before.
+    HandPast {
+        /// The new device.
+        to: Author,
+    },
     /// Revoke another device of this person.
     Revoke {
         /// The person's word against it.
@@ -409,6 +414,7 @@ impl Command {
             | Self::EndPairing { .. }
             | Self::Certify { .. }
             | Self::Revoke { .. }
+            | Self::HandPast { .. }
             | Self::PutValue { .. }
             | Self::SetReadKey { .. }
             | Self::Prune { .. }

@@ -97,6 +97,7 @@ pub(super) enum Turn {
     Past(TopicId),
     /// Of a room, by its log.
     Renew(LogId),
+    Threads(TopicId),
     Unmute(LogId, Identity),
 }
 

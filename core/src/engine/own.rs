@@ -11,14 +11,15 @@ use super::refusal::CommandError;
 use super::spaces::store_error;
 use super::state::State;
 use crate::entropy::Entropy;
-use crate::identity::{Author, Certificate, LogId, Millis, OperationId, Revocation};
-use crate::ops::{Action, Content, OwnDevices, Ticket, TicketBytes, VerifiedOperation};
+use crate::identity::{Author, Certificate, LogId, Millis, OperationId, Revocation, ThreadId};
+use crate::ops::{Action, Content, OwnDevices, OwnThread, Ticket, TicketBytes, VerifiedOperation};
 use crate::projector::{Aggregate, Change, Position};
 use crate::store::{Store, StoreError, Tx};
 use crate::topic::TopicId;
 use crate::tree::IntoTree;
 
 use super::event::Event;
+use super::past::Handed;
 
 impl State {
     /// At start: which topic it is. It is always read.
@@ -108,6 +109,9 @@ impl State {
         }
         self.device = self.device.clone().certified(certificate).map_err(CommandError::Certificate)?;
         self.count_own_devices(tx)?;
+        // So is who talks to this device alone.
+        tx.outdate_bundle_logs()?;
+        self.upkeep.bundles = true;
         // Every space is told, also what has come already.
         for row in tx.spaces()? {
             tx.note_space_news(row.space);
@@ -127,7 +131,8 @@ impl State {
         if revocation.identity != self.identity() || revocation.device == self.author() {
             return Err(CommandError::NotOwnDevice);
         }
-        self.note_revocation(tx, revocation)?;
+        self.note_revocation(tx, now, revocation)?;
+        self.upkeep.bundles = true;
         self.hurry_own(now);
         if let Some(topic) = self.own.and_then(|log| self.topic_of(log).ok()) {
             let revoke = Action::DeviceRevoke { revocation: *revocation };
@@ -146,8 +151,9 @@ impl State {
         }
     }
 
-    fn note_revocation(&self, tx: &Tx<'_>, revocation: &Revocation) -> Result<(), StoreError> {
+    fn note_revocation(&self, tx: &Tx<'_>, now: Millis, revocation: &Revocation) -> Result<(), StoreError> {
         tx.put_revocation(revocation)?;
+        tx.end_sessions_with(&revocation.device, now)?;
         self.count_own_devices(tx)
     }
 
@@ -238,6 +244,8 @@ impl State {
     pub(super) fn hear_own(
         &mut self,
         tx: &Tx<'_>,
+        now: Millis,
+        id: TopicId,
         operation: &VerifiedOperation,
         news: &mut News,
     ) -> Result<(), StoreError> {
@@ -250,7 +258,7 @@ impl State {
             && !tx.is_revoked(&revocation.device)?
             && revocation.verify().is_ok()
         {
-            self.note_revocation(tx, revocation)?;
+            self.note_revocation(tx, now, revocation)?;
             self.own_news.revoked = true;
         }
         if self.own != Some(operation.log()) || author == self.author() {
@@ -267,13 +275,13 @@ impl State {
             Content::ReadSet { log, message } if tx.read_elsewhere(log, message)? => {
                 news.events.extend(self.read_news(*log));
             }
-            Content::OwnDevices(said) => {
-                if let OwnDevices::Topic { ticket } = &**said
-                    && let Ok(ticket) = Ticket::from_bytes(&ticket.0)
-                {
-                    self.own_news.tickets.push(ticket);
+            Content::OwnDevices(said) => match &**said {
+                OwnDevices::Topic { ticket } => {
+                    self.own_news.tickets.extend(Ticket::from_bytes(&ticket.0).ok());
                 }
-            }
+                OwnDevices::Thread(thread) => self.own_news.said.push((id, (**thread).clone())),
+                _ => {}
+            },
             _ => {}
         }
         Ok(())
@@ -307,7 +315,8 @@ impl State {
         now: Millis,
         staged: &mut Vec<Output>,
     ) -> Result<(), StoreError> {
-        let OwnNews { tickets, welcomes, revoked, heard } = std::mem::take(&mut self.own_news);
+        let OwnNews { tickets, welcomes, said, mut threads, handed, revoked, heard } =
+            std::mem::take(&mut self.own_news);
         if heard {
             // Spaces that have not heard of it do nothing for it.
             self.keeping.hurry_all(now);
@@ -319,7 +328,18 @@ impl State {
         for welcome in welcomes {
             self.join(tx, now, welcome, staged)?;
         }
+        for (topic, said) in said {
+            self.meet_thread(tx, now, Some(topic), &said, staged)?;
+        }
+        for handed in handed {
+            self.take_handed_past(tx, now, &handed, staged)?;
+        }
+        threads.append(&mut self.own_news.threads);
+        for thread in threads {
+            self.say_thread(tx, now, thread, staged)?;
+        }
         if revoked {
+            self.upkeep.bundles = true;
             self.hurry_own(now);
             for row in tx.spaces()? {
                 self.tell_revocations(tx, now, row.space, staged)?;
@@ -335,6 +355,12 @@ pub(super) struct OwnNews {
     tickets: Vec<Ticket>,
     /// What opens spaces that this device asked to join, with what it asked.
     pub(super) welcomes: Vec<(OperationId, Ticket)>,
+    /// What they say of direct threads, and in which topic.
+    said: Vec<(TopicId, OwnThread)>,
+    /// Direct threads of which they are to be told.
+    pub(super) threads: BTreeSet<ThreadId>,
+    /// What they hand over of direct threads.
+    pub(super) handed: Vec<Handed>,
     revoked: bool,
     /// A device says whose it is.
     heard: bool,

@@ -70,7 +70,7 @@ impl State {
     pub(super) fn in_pairing(&self, log: &LogId, content: &Content, now: Millis) -> Result<(), CommandError> {
         let Content::OwnDevices(said) = content else { return Ok(()) };
         match **said {
-            OwnDevices::Topic { .. } => Ok(()),
+            OwnDevices::Topic { .. } | OwnDevices::Thread(_) | OwnDevices::Past(_) => Ok(()),
             _ if self.pairings.open(log, now) => Ok(()),
             _ => Err(CommandError::PairingOver),
         }

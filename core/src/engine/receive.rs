@@ -355,7 +355,7 @@ impl State {
         match (rotation, own) {
             (Some(operation), _) => {
                 self.take_past(tx, now, id, &operation, news)?;
-                self.hear_own(tx, &operation, news)?;
+                self.hear_own(tx, now, id, &operation, news)?;
                 self.take_rotation(tx, &receipt, &operation, news, now)?;
             }
             (None, Some(operation)) => self.own_was_placed(tx, &receipt, &operation, news, now)?,

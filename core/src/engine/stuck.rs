@@ -33,12 +33,13 @@ impl State {
         for (stuck, thread) in unknown {
             let mut with = tx.devices_of_person(&thread.peer)?;
             with.truncate(MAX_DEVICES);
+            with.extend(tx.sisters(&self.identity(), &self.author())?.into_iter().take(MAX_DEVICES));
             self.end_stuck(tx, now, entropy, (stuck, &with), &mut told)?;
         }
         Ok(())
     }
 
-    /// The devices of a thread's person with which this one has the session.
+    /// The devices of a thread with which this one has the session.
     fn holders_of(
         &self,
         tx: &Tx<'_>,
@@ -46,7 +47,7 @@ impl State {
         session: SessionId,
     ) -> Result<Vec<Author>, StoreError> {
         let mut with = Vec::new();
-        for device in tx.devices_of_person(&thread.peer)? {
+        for device in self.devices_of_thread(tx, &thread.peer)? {
             if tx.session(&device, session)?.is_some() {
                 with.push(device);
             }

@@ -12,7 +12,7 @@ use crate::entropy::Entropy;
 use crate::identity::{Author, LogId, Millis};
 use crate::limits::MAX_INBOXES;
 use crate::ops::{Content, KeyBundle, Ticket, inbox_log};
-use crate::store::{InboxRow, Store, StoreError, ThreadState, Tx};
+use crate::store::{InboxRow, Store, StoreError, Tx};
 use crate::topic::{TopicId, WriteKey};
 
 /// How often a device looks whether its keys are to be renewed, milliseconds: daily.
@@ -244,12 +244,7 @@ impl State {
                 tx.put_bundle_log(&log, expires)?;
             }
         }
-        for row in tx.direct_threads()? {
-            if matches!(row.state, ThreadState::Asked | ThreadState::Open) {
-                store_only(self.tell_keys(tx, now, entropy, row.peer))?;
-            }
-        }
-        Ok(())
+        self.introduce_to_peers(tx, now, entropy)
     }
 
     /// Tells a device, in its inbox, with which keys this one is answered, unless it knows.

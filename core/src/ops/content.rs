@@ -11,12 +11,14 @@ use super::handover::{KeyBundle, Rotation, SessionId};
 use super::key_value::{KV_DELETE, KV_PUT, KeyValue};
 use super::membership::{Action, Hidden, check_description, description};
 use super::own::OwnDevices;
+use super::thread::{SignedBytes, bundles, bundles_value, check_bundles};
 use super::told::{DEVICE_TELL, DeviceTell};
 use crate::cbor::{Fields, array, field, items, optional, text};
-use crate::identity::{Author, LogId, OperationId, ThreadId, bytes_id};
+use crate::identity::{Author, Identity, LogId, OperationId, ThreadId, bytes_id};
 use crate::limits::{
-    MAX_COLLECTION, MAX_DESCRIPTION, MAX_DISPLAY_NAME, MAX_EMOJI, MAX_HANDED_KEYS, MAX_KEY, MAX_MENTIONS,
-    MAX_REPLACED, MAX_ROTATION_ENDS, MAX_ROTATION_PARTS, MAX_TEXT, MAX_TOLD, MAX_TOLD_LEN, MAX_VALUE,
+    MAX_COLLECTION, MAX_DESCRIPTION, MAX_DEVICES, MAX_DISPLAY_NAME, MAX_EMOJI, MAX_HANDED_KEYS,
+    MAX_HANDED_PAST, MAX_KEY, MAX_MENTIONS, MAX_REPLACED, MAX_ROTATION_ENDS, MAX_ROTATION_PARTS, MAX_TEXT,
+    MAX_TOLD, MAX_TOLD_LEN, MAX_VALUE,
 };
 
 /// What an operation says. The kinds come from a closed, versioned list (docs/wire.md).
@@ -115,6 +117,10 @@ pub enum Content {
         thread: ThreadId,
         /// The other half.
         share: Hidden,
+        /// In whose name, where not in that of the device that signs alone.
+        identity: Option<Identity>,
+        /// The newest `device.bundle` of that identity's devices, at most [`MAX_DEVICES`]: another one may have been asked.
+        bundles: Vec<SignedBytes>,
     },
     /// `direct.renew`, in an inbox: the sender cannot open what is sealed in a session; its peer begins another.
     DirectRenew {
@@ -288,6 +294,18 @@ pub enum LimitError {
         /// Its number.
         time: u64,
     },
+    /// More devices than a person has.
+    #[error("{count} devices are named, at most {MAX_DEVICES} may be")]
+    Devices {
+        /// How many.
+        count: usize,
+    },
+    /// Too much that was said is handed over at once.
+    #[error("{count} operations are handed over at once, at most {MAX_HANDED_PAST} may be")]
+    Past {
+        /// How many.
+        count: usize,
+    },
     /// Too many auth heads.
     #[error("the body cites {count} membership operations, at most {MAX_AUTH_HEADS} are allowed")]
     AuthHeads {
@@ -348,7 +366,10 @@ impl Content {
     }
 
     /// Whether it is said in inboxes, to one device alone, and says nothing anywhere else.
-    pub(crate) const fn is_of_inboxes(&self) -> bool {
+    pub(crate) fn is_of_inboxes(&self) -> bool {
+        if let Self::OwnDevices(said) = self {
+            return matches!(**said, OwnDevices::Past(_));
+        }
         matches!(
             self,
             Self::InviteClaim { .. }
@@ -387,12 +408,12 @@ impl Content {
             | Self::DeviceBundle(_)
             | Self::InviteClaim { .. }
             | Self::LeaveRequest { .. }
-            | Self::DirectAccept { .. }
             | Self::DirectRenew { .. }
             | Self::ReadSet { .. }
-            | Self::OwnDevices(_)
             | Self::Unknown { .. }
             | Self::Malformed { .. } => Ok(()),
+            Self::DirectAccept { bundles, .. } => check_bundles(bundles),
+            Self::OwnDevices(said) => said.check(),
         }
     }
 
@@ -440,8 +461,11 @@ impl Content {
                 let text = text.iter().map(|text| (1, Value::from(text)));
                 [(0, Value::from(share.0))].into_iter().chain(text).collect()
             }
-            Self::DirectAccept { thread, share } => {
-                vec![(0, Value::from(thread.0)), (1, Value::from(share.0))]
+            Self::DirectAccept { thread, share, identity, bundles } => {
+                let mut pairs = vec![(0, Value::from(thread.0)), (1, Value::from(share.0))];
+                pairs.extend(identity.map(|identity| (2, Value::from(identity.0))));
+                pairs.extend(bundles_value(3, bundles));
+                pairs
             }
             Self::DirectRenew { session } => vec![(0, Value::from(session.0))],
             Self::ReadSet { log, message } => vec![(0, Value::from(log.0)), (1, Value::from(message.0))],
@@ -505,6 +529,11 @@ impl Content {
 pub(super) struct Payload<'v, 'a>(&'v Fields<'a>);
 
 impl<'v, 'a> Payload<'v, 'a> {
+    /// A map within a payload.
+    pub(super) const fn of(fields: &'v Fields<'a>) -> Self {
+        Self(fields)
+    }
+
     pub(super) fn required<T>(
         &self,
         key: u64,
@@ -546,7 +575,12 @@ impl<'v, 'a> Payload<'v, 'a> {
 
     fn direct_accept(&self) -> Result<Content, Flaw> {
         let thread = self.required(0, array).map(ThreadId)?;
-        Ok(Content::DirectAccept { thread, share: self.required(1, array).map(Hidden)? })
+        Ok(Content::DirectAccept {
+            thread,
+            share: self.required(1, array).map(Hidden)?,
+            identity: self.optional(2, array)?.map(Identity),
+            bundles: bundles(self, 3)?,
+        })
     }
 
     fn read_set(&self) -> Result<Content, Flaw> {

@@ -26,8 +26,11 @@ pub fn create(
     backlink: Option<OperationId>,
     body: &Body,
 ) -> Result<VerifiedOperation, CreateError> {
-    // Who asks to be let in is seen for the first time.
-    let asks = matches!(body.content, Content::InviteClaim { .. } | Content::JoinRequest { .. });
+    // Who asks to be let in, or says with which keys it is answered, may be seen for the first time.
+    let asks = matches!(
+        body.content,
+        Content::InviteClaim { .. } | Content::JoinRequest { .. } | Content::DeviceBundle(_)
+    );
     create_as(key, log, seq_num, backlink, body, seq_num == 0 || asks)
 }
 

@@ -5,7 +5,8 @@ use std::fmt;
 use cbor_core::Value;
 use zeroize::{Zeroize, ZeroizeOnDrop};
 
-use super::content::{Flaw, Payload};
+use super::content::{Flaw, LimitError, Payload};
+use super::thread::{OwnPast, OwnThread};
 use crate::cbor::array;
 use crate::identity::OperationId;
 use crate::limits::MAX_OPERATION;
@@ -34,6 +35,10 @@ pub enum OwnDevices {
         /// What opens it.
         ticket: TicketBytes,
     },
+    /// `own.thread`: a direct thread of the person.
+    Thread(Box<OwnThread>),
+    /// `own.past`, in the inbox of a device of the person: what was said in a direct thread.
+    Past(Box<OwnPast>),
 }
 
 /// A ticket that travels in a body: wiped on drop, never printed.
@@ -56,6 +61,8 @@ const ASK: &str = "pair.ask";
 const ANSWER: &str = "pair.answer";
 const WELCOME: &str = "pair.welcome";
 const TOPIC: &str = "own.topic";
+const THREAD: &str = "own.thread";
+const PAST: &str = "own.past";
 
 impl OwnDevices {
     /// The kind's name on the wire.
@@ -65,6 +72,16 @@ impl OwnDevices {
             Self::Answer { .. } => ANSWER,
             Self::Welcome { .. } => WELCOME,
             Self::Topic { .. } => TOPIC,
+            Self::Thread(_) => THREAD,
+            Self::Past(_) => PAST,
+        }
+    }
+
+    pub(super) fn check(&self) -> Result<(), LimitError> {
+        match self {
+            Self::Thread(thread) => thread.check(),
+            Self::Past(past) => past.check(),
+            Self::Ask | Self::Answer { .. } | Self::Welcome { .. } | Self::Topic { .. } => Ok(()),
         }
     }
 
@@ -76,6 +93,8 @@ impl OwnDevices {
                 vec![(0, Value::from(answer.0)), (1, Value::from(sealed.as_slice()))]
             }
             Self::Topic { ticket } => vec![(0, Value::from(&ticket.0[..]))],
+            Self::Thread(thread) => return thread.payload(),
+            Self::Past(past) => return past.payload(),
         };
         crate::cbor::map(pairs)
     }
@@ -87,6 +106,8 @@ impl OwnDevices {
             ANSWER => (ANSWER, Self::answer(payload)),
             WELCOME => (WELCOME, Self::welcome(payload)),
             TOPIC => (TOPIC, Self::topic(payload)),
+            THREAD => (THREAD, OwnThread::read(payload).map(|thread| Self::Thread(Box::new(thread)))),
+            PAST => (PAST, OwnPast::read(payload).map(|past| Self::Past(Box::new(past)))),
             _ => return None,
         })
     }
@@ -105,7 +126,7 @@ impl OwnDevices {
     }
 }
 
-fn byte_string<'v, 'a>(value: &'v Value<'a>) -> Option<&'v [u8]> {
+pub(super) fn byte_string<'v, 'a>(value: &'v Value<'a>) -> Option<&'v [u8]> {
     match value {
         Value::ByteString(bytes) if bytes.len() <= MAX_OPERATION => Some(bytes),
         _ => None,

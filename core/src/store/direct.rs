@@ -9,9 +9,13 @@ use super::error::StoreError;
 use super::secrets::Column;
 use super::tx::Tx;
 use crate::crypto::Session;
-use crate::identity::{Author, EnvelopeHash, Identity, LogId, Millis, OperationId, ThreadId};
+use crate::identity::{Author, EnvelopeHash, Identity, LogId, Millis, OperationId, Revocation, ThreadId};
+use crate::limits::MAX_FOREIGN_SESSIONS;
 use crate::ops::{Hidden, SessionId};
 use crate::topic::TopicId;
+
+/// How long what is remembered of others' sessions is left as it is, milliseconds: a day.
+const TOUCH_EVERY_MS: u64 = 24 * 3_600_000;
 
 /// Where a direct thread stands.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -120,13 +124,15 @@ impl Db {
         Ok(counts.unwrap_or_default())
     }
 
-    /// The devices a person is written to at: those of the identity that certified this one, and itself; without those
-    /// that a space was told are revoked.
+    /// The devices a person is written to at: those of the identity that certified this one, its key, and itself; without those
+    /// that are known to be revoked.
     pub fn devices_of_person(&self, device: &Author) -> Result<Vec<Author>, StoreError> {
         let identity = self.identity_of(device)?;
         let mut devices = self.devices_of(&identity)?;
-        if !devices.contains(device) {
-            devices.push(*device);
+        for device in [*device, Author(identity.0)] {
+            if !devices.contains(&device) {
+                devices.push(device);
+            }
         }
         let mut left = Vec::new();
         for device in devices {
@@ -137,15 +143,63 @@ impl Db {
         Ok(left)
     }
 
-    /// Whether some space knows that an identity has revoked a device.
+    /// Whether an identity has revoked a device, as some space knows, or it has said by inbox, or this device's person
+    /// has.
     pub(crate) fn was_revoked(&self, device: &Author, identity: &Identity) -> Result<bool, StoreError> {
         let found = self.one(
             "SELECT 1 FROM space p CROSS JOIN space_device d ON d.space = p.space
-             WHERE d.device = ?1 AND d.identity = ?2 AND d.revoked LIMIT 1",
+             WHERE d.device = ?1 AND d.identity = ?2 AND d.revoked
+             UNION ALL SELECT 1 FROM revoked_peer WHERE device = ?1 AND identity = ?2
+             UNION ALL SELECT 1 FROM revoked_device WHERE device = ?1 LIMIT 1",
             [device.0, identity.0],
             |_| Ok(()),
         )?;
         Ok(found.is_some())
+    }
+
+    /// A person's devices besides this one: the identity's own key, and those it has certified; without revoked ones.
+    pub fn sisters(&self, identity: &Identity, this: &Author) -> Result<Vec<Author>, StoreError> {
+        let mut devices = self.devices_of_person(&Author(identity.0))?;
+        devices.retain(|device| device != this);
+        Ok(devices)
+    }
+
+    /// Whether this device knows of a direct thread with a device's person that is asked for, or open.
+    pub(crate) fn has_thread_with(&self, device: &Author) -> Result<bool, StoreError> {
+        for other in self.devices_of_person(device)?.into_iter().chain([*device]) {
+            let sql = "SELECT 1 FROM direct_thread WHERE peer = ?1 AND state IN (?2, ?3) LIMIT 1";
+            let states = params![other.0, ThreadState::Asked.number(), ThreadState::Open.number()];
+            if self.one(sql, states, |_| Ok(()))?.is_some() {
+                return Ok(true);
+            }
+        }
+        Ok(false)
+    }
+
+    /// Direct threads whose state was not said in this topic of the person's devices. One that ended because another
+    /// device goes on with this database is not among them.
+    pub(crate) fn unsaid_threads(&self, topic: &TopicId) -> Result<Vec<ThreadId>, StoreError> {
+        let rows = self.all("SELECT thread, state, said FROM direct_thread ORDER BY thread", [], |row| {
+            let state = ThreadState::from_number(row.get(1)?);
+            Ok((ThreadId(row.get(0)?), state, row.get::<_, Option<Vec<u8>>>(2)?))
+        })?;
+        let unsaid = rows.into_iter().filter(|(_, state, said)| match said {
+            Some(said) => *said != said_in(topic, *state),
+            None => *state != ThreadState::Closed,
+        });
+        Ok(unsaid.map(|(thread, ..)| thread).collect())
+    }
+
+    /// Revocations of this person's devices that another device was told of.
+    pub(crate) fn told_revocations(&self, peer: &Author) -> Result<Vec<Author>, StoreError> {
+        let sql = "SELECT device FROM revocation_told WHERE peer = ?1 ORDER BY device";
+        self.all(sql, [peer.0], |row| row.get(0).map(Author))
+    }
+
+    /// Whether a session of a direct thread is known to be other devices'.
+    pub(crate) fn is_foreign_session(&self, id: SessionId) -> Result<bool, StoreError> {
+        let sql = "SELECT 1 FROM foreign_session WHERE session = ?1";
+        Ok(self.one(sql, [&id.0], |_| Ok(()))?.is_some())
     }
 
     /// The session with a device that was used last.
@@ -222,6 +276,55 @@ impl Tx<'_> {
         .map(drop)
     }
 
+    /// Notes that a thread's state was said, or heard, in a topic of the person's devices; `None`: it is to be said.
+    pub(crate) fn set_thread_said(
+        &self,
+        thread: &ThreadId,
+        at: Option<(&TopicId, ThreadState)>,
+    ) -> Result<(), StoreError> {
+        let said = at.map_or_else(Vec::new, |(topic, state)| said_in(topic, state));
+        self.run("UPDATE direct_thread SET said = ?2 WHERE thread = ?1", params![thread.0, said]).map(drop)
+    }
+
+    /// Keeps that an identity has revoked a device: checked.
+    pub(crate) fn put_peer_revocation(&self, revocation: &Revocation) -> Result<(), StoreError> {
+        self.run(
+            "INSERT OR IGNORE INTO revoked_peer (device, identity) VALUES (?1, ?2)",
+            [revocation.device.0, revocation.identity.0],
+        )
+        .map(drop)
+    }
+
+    /// Another device was told of a revocation.
+    pub(crate) fn revocation_told(&self, peer: &Author, device: &Author) -> Result<(), StoreError> {
+        self.run("INSERT OR IGNORE INTO revocation_told (peer, device) VALUES (?1, ?2)", [peer.0, device.0])
+            .map(drop)
+    }
+
+    /// Ends all sessions with a device.
+    pub(crate) fn end_sessions_with(&self, peer: &Author, now: Millis) -> Result<(), StoreError> {
+        self.end_old_sessions(peer, 0, now)
+    }
+
+    /// Notes that a session is other devices', as long as there is room for more.
+    pub(crate) fn put_foreign_session(&self, id: SessionId, now: Millis) -> Result<(), StoreError> {
+        self.run(
+            "INSERT INTO foreign_session (session, seen_ms)
+             SELECT ?1, ?2 WHERE (SELECT count(*) FROM foreign_session) < ?3 ON CONFLICT DO NOTHING",
+            params![id.0, int(now.0), int(MAX_FOREIGN_SESSIONS)],
+        )
+        .map(drop)
+    }
+
+    /// Something was sealed in a session of other devices: it is remembered for longer.
+    pub(crate) fn touch_foreign_session(&self, id: SessionId, now: Millis) -> Result<(), StoreError> {
+        self.run(
+            "UPDATE foreign_session SET seen_ms = ?2 WHERE session = ?1 AND seen_ms < ?2 - ?3",
+            params![id.0, int(now.0), int(TOUCH_EVERY_MS)],
+        )
+        .map(drop)
+    }
+
     /// Keeps an envelope that was sealed or opened here; its bytes where it is this device's own.
     pub(crate) fn put_direct_envelope(
         &self,
@@ -258,8 +361,10 @@ impl Tx<'_> {
         old.into_iter().try_for_each(|id| self.end_session(peer, id, now))
     }
 
-    /// Forgets sessions that ended before this instant: the prekeys of their first blocks are gone.
+    /// Forgets sessions that ended before this instant, and others' that were not seen since: the prekeys of their first
+    /// blocks are gone.
     pub(crate) fn forget_ended_sessions(&self, before: Millis) -> Result<(), StoreError> {
+        self.run("DELETE FROM foreign_session WHERE seen_ms < ?1", params![int(before.0)])?;
         self.run("DELETE FROM ended_session WHERE ended_ms < ?1", params![int(before.0)]).map(drop)
     }
 
@@ -274,11 +379,16 @@ impl Tx<'_> {
     /// Another device goes on with what this database holds: its inboxes and direct threads end here.
     pub(super) fn forget_inboxes(&self) -> Result<(), StoreError> {
         self.run("DELETE FROM topic WHERE topic IN (SELECT topic FROM inbox)", [])?;
-        for table in ["inbox", "claim", "bundle_log", "ended_session"] {
+        for table in ["inbox", "claim", "bundle_log", "ended_session", "foreign_session", "revocation_told"] {
             self.run(&format!("DELETE FROM {table}"), [])?;
         }
-        self.run("UPDATE direct_thread SET state = 3, share = NULL", []).map(drop)
+        self.run("UPDATE direct_thread SET state = 3, share = NULL, said = NULL", []).map(drop)
     }
+}
+
+/// What notes that a state was said in a topic.
+fn said_in(topic: &TopicId, state: ThreadState) -> Vec<u8> {
+    topic.0.into_iter().chain([state as u8]).collect()
 }
 
 /// A thread without its share, and that as it is stored.

@@ -7,7 +7,7 @@ use super::error::StoreError;
 use super::secrets::Column;
 use super::tx::{Kept, Tx};
 use crate::identity::{Author, LogId, Millis, OperationId};
-use crate::ops::VerifiedOperation;
+use crate::ops::{SignedBytes, VerifiedOperation};
 use crate::projector::{Erased, Place};
 use crate::topic::{Generation, Seq, TopicId};
 
@@ -47,6 +47,16 @@ impl<'a> From<&'a VerifiedOperation> for NewOperation<'a> {
 /// This device's number for a stored operation, shared by its message.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Entry(pub(super) i64);
+
+/// An operation that is handed to another device of the person.
+pub(crate) struct PastOperation {
+    /// This device's number for it.
+    pub(crate) entry: u64,
+    /// Where it stands.
+    pub(crate) place: Place,
+    /// Header and body.
+    pub(crate) operation: SignedBytes,
+}
 
 /// A stored operation.
 #[derive(Clone, PartialEq, Eq)]
@@ -228,6 +238,32 @@ impl Db {
             operation_row,
         )?;
         rows.into_iter().map(|row| self.unsealed(row)).collect()
+    }
+
+    /// What an author said in a log that has a place, after an entry of this device's: the newest, at most `limit`.
+    pub(crate) fn past_operations(
+        &self,
+        author: &Author,
+        log: &LogId,
+        after: u64,
+        limit: usize,
+    ) -> Result<Vec<PastOperation>, StoreError> {
+        let rows = self.all(
+            "SELECT entry, place, hash, header, body FROM operations
+             WHERE author = ?1 AND log = ?2 AND entry > ?3 AND place IS NOT NULL AND body IS NOT NULL
+             ORDER BY seq_num DESC LIMIT ?4",
+            params![author.0, log.0, int(after), int(limit as u64)],
+            |row| {
+                let (entry, place) = (uint(row.get(0)?), Place::from_bytes(row.get(1)?));
+                let operation = SignedBytes { header: row.get(3)?, body: row.get(4)? };
+                Ok((PastOperation { entry, place, operation }, OperationId(row.get(2)?)))
+            },
+        )?;
+        let unseal = |(mut past, id): (PastOperation, OperationId)| {
+            past.operation.body = self.unseal_body(Column::OperationBody, &id, past.operation.body)?;
+            Ok(past)
+        };
+        rows.into_iter().map(unseal).collect()
     }
 
     /// Operations that an older copy of the topic's log held and the copy at hand (after `resets` resets) does not,

@@ -14,7 +14,7 @@ use super::tx::Tx;
 use crate::crypto::{DeviceBundle, DeviceSecrets, MAX_BUNDLE_LIFETIME_MS, Session};
 use crate::identity::{Author, Certificate, Identity, LogId, Millis, OperationId};
 use crate::limits::MAX_ROTATIONS_OF_AUTHOR;
-use crate::ops::{LogEnd, SessionId, Ticket, VerifiedOperation};
+use crate::ops::{LogEnd, SessionId, SignedBytes, Ticket, VerifiedOperation};
 use crate::projector::Place;
 use crate::topic::{Generation, Seq, TopicId};
 use crate::tree::IntoTree;
@@ -181,6 +181,17 @@ impl Db {
         bundle.map(Some).ok_or_else(|| self.damaged("a key bundle does not parse"))
     }
 
+    /// The operation of a device's key bundle, header and body.
+    pub(crate) fn bundle_operation(&self, device: &Author) -> Result<Option<SignedBytes>, StoreError> {
+        let stored =
+            self.one("SELECT header, body FROM device_bundle WHERE device = ?1", [device.0], |row| {
+                Ok((row.get::<_, Vec<u8>>(0)?, row.get::<_, Vec<u8>>(1)?))
+            })?;
+        let Some((header, body)) = stored else { return Ok(None) };
+        let body = self.unseal(Column::DeviceBundle, &device.0, body)?.to_vec();
+        Ok(Some(SignedBytes { header, body }))
+    }
+
     /// Whose device this is, as its certificate says. Without one a device is its own identity.
     pub fn identity_of(&self, device: &Author) -> Result<Identity, StoreError> {
         let found =
@@ -330,8 +341,8 @@ impl Tx<'_> {
         self.forget_inboxes()
     }
 
-    /// Keeps a device's bundle, if it is good for longer than the one before; one that claims more than any may gives
-    /// way to every other.
+    /// Keeps a device's bundle, if it is good for longer than the one before, or as long and says whose device it is; one
+    /// that claims more than any may gives way to every other.
     pub(crate) fn put_device_bundle(
         &self,
         operation: &VerifiedOperation,
@@ -345,8 +356,17 @@ impl Tx<'_> {
             "INSERT INTO device_bundle (device, expires_ms, header, body) VALUES (?1, ?2, ?3, ?4)
              ON CONFLICT (device) DO UPDATE SET expires_ms = excluded.expires_ms, header = excluded.header,
                  body = excluded.body WHERE device_bundle.expires_ms > ?5
-                 OR (excluded.expires_ms > device_bundle.expires_ms AND excluded.expires_ms <= ?5)",
-            params![operation.author().0, int(expires.0), operation.header(), body, int(longest.0)],
+                 OR (excluded.expires_ms > device_bundle.expires_ms AND excluded.expires_ms <= ?5)
+                 OR (excluded.expires_ms = device_bundle.expires_ms
+                     AND length(excluded.header) >= length(device_bundle.header) + ?6)",
+            params![
+                operation.author().0,
+                int(expires.0),
+                operation.header(),
+                body,
+                int(longest.0),
+                Certificate::LEN as u32
+            ],
         )
         .map(drop)
     }

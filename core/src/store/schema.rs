@@ -21,6 +21,7 @@ pub(super) const MIGRATIONS: &[&str] = &[
     include_str!("../../../migrations/0011_inbox.sql"),
     include_str!("../../../migrations/0012_requests.sql"),
     include_str!("../../../migrations/0013_retired.sql"),
+    include_str!("../../../migrations/0014_threads.sql"),
 ];
 
 /// The newest schema version.

@@ -98,13 +98,15 @@ impl Column {
 }
 
 /// The kinds whose bodies hand over keys.
-const SECRET_KINDS: [&str; 9] = [
+const SECRET_KINDS: [&str; 11] = [
     "room.create",
     "room.renew",
     "invite.create",
     "key.past",
     "key.welcome",
     "own.topic",
+    "own.thread",
+    "own.past",
     "direct.request",
     "direct.accept",
     "device.bundle",

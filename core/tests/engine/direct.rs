@@ -4,7 +4,7 @@ use delta_core::crypto::{PREKEY_LIFETIME_MS, PreparedDirect};
 use delta_core::engine::{
     BLOCK_WAIT_MS, Command, CommandError, Input, Reply, prepare_message, thread_id, thread_ticket,
 };
-use delta_core::identity::{Author, Certificate, IdentityKey, Millis, ThreadId};
+use delta_core::identity::{Author, Certificate, Identity, IdentityKey, Millis, ThreadId};
 use delta_core::limits::{MAX_DEVICES, MAX_DIRECT_REQUESTS};
 use delta_core::ops::{Contact, Content, Hidden, inbox_log};
 use delta_core::store::{Page, Store, StoreOptions, ThreadState};
@@ -13,40 +13,49 @@ use delta_core::topic::{TopicId, WriteKey};
 use crate::inbox::{contact, peer};
 use crate::net::{Net, Peer, run};
 
-fn thread(reply: Reply) -> ThreadId {
+pub fn thread(reply: Reply) -> ThreadId {
     match reply {
         Reply::Thread { thread, .. } => thread,
         other => panic!("{other:?}"),
     }
 }
 
-fn ask(net: &mut Net, from: &mut Peer, to: &Peer) -> Result<ThreadId, CommandError> {
+pub fn ask(net: &mut Net, from: &mut Peer, to: &Peer) -> Result<ThreadId, CommandError> {
     let Contact { device: to, inbox } = contact(to);
     let text = Some("hello?".to_owned());
     from.command(net, Command::RequestDirect { to, inbox: Some(inbox), text }).map(thread)
 }
 
-fn prepared(peer: &mut Peer, thread: ThreadId) -> Result<Vec<PreparedDirect>, CommandError> {
-    let (author, now) = (peer.author(), peer.device.now);
-    prepare_message(&peer.reader(), &thread, author, now, &mut peer.device.entropy)
+/// Whose device it is.
+pub fn identity(peer: &mut Peer) -> Identity {
+    match peer.command(&mut Net::new(), Command::WhoAmI).unwrap() {
+        Reply::Identity(identity) => identity,
+        other => panic!("{other:?}"),
+    }
 }
 
-fn message(text: &str) -> Content {
+pub fn prepared(peer: &mut Peer, thread: ThreadId) -> Result<Vec<PreparedDirect>, CommandError> {
+    let (author, now) = (peer.author(), peer.device.now);
+    let who = (author, identity(peer));
+    prepare_message(&peer.reader(), &thread, who, now, &mut peer.device.entropy)
+}
+
+pub fn message(text: &str) -> Content {
     Content::MessageSend { text: text.into(), reply: None, mentions: vec![] }
 }
 
-fn say(net: &mut Net, peer: &mut Peer, thread: ThreadId, text: &str) -> Result<Reply, CommandError> {
+pub fn say(net: &mut Net, peer: &mut Peer, thread: ThreadId, text: &str) -> Result<Reply, CommandError> {
     let prepared = prepared(peer, thread)?.into();
     peer.command(net, Command::PublishDirect { thread, content: message(text), prepared })
 }
 
-fn texts(peer: &Peer, thread: ThreadId) -> Vec<String> {
+pub fn texts(peer: &Peer, thread: ThreadId) -> Vec<String> {
     let log = peer.reader().direct_thread(&thread).unwrap().unwrap().log.unwrap();
     let rows = peer.reader().messages(&log, Page::Newest, 1000).unwrap();
     rows.into_iter().filter_map(|row| row.text).collect()
 }
 
-fn state(peer: &Peer, thread: ThreadId) -> ThreadState {
+pub fn state(peer: &Peer, thread: ThreadId) -> ThreadState {
     peer.reader().direct_thread(&thread).unwrap().unwrap().state
 }
 

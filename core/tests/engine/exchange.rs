@@ -119,7 +119,7 @@ fn case_64_a_full_disk_fails_the_batch_loses_nothing_and_passes() {
     let path = dir.path().join("device.db");
     let ticket = ticket();
     let world = World::new(ticket.topic());
-    let options = StoreOptions { max_pages: Some(120), ..StoreOptions::default() };
+    let options = StoreOptions { max_pages: Some(140), ..StoreOptions::default() };
     let mut alice = Device::new(1, Store::open(&path, options).unwrap(), &ticket);
     alice.join(&world);
     let mut published = Vec::new();
@@ -426,7 +426,7 @@ fn a_batch_that_cannot_be_committed_leaves_nothing_behind_and_the_app_knows_wher
     let dir = tempfile::tempdir().unwrap();
     let ticket = ticket();
     let world = World::new(ticket.topic());
-    let options = StoreOptions { max_pages: Some(120), ..StoreOptions::default() };
+    let options = StoreOptions { max_pages: Some(140), ..StoreOptions::default() };
     let mut alice = Device::new(1, Store::open(dir.path().join("device.db"), options).unwrap(), &ticket);
     alice.command(Command::OpenTopic { ticket: ticket.clone() }).unwrap();
     alice.command(Command::Configure(world.network(3))).unwrap();

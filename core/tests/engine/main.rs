@@ -21,4 +21,5 @@ mod signals;
 mod spaces;
 mod stuck;
 mod support;
+mod threads;
 mod tunnels;

@@ -35,7 +35,53 @@ impl State {
         }
         let bundle = self.keep_bundle(tx, now, entropy, log, staged)?;
         let moved = self.keep_own_rotated(tx, now, entropy, log, id, staged)?;
-        Ok(bundle.into_iter().chain(moved).min())
+        let threads = self.keep_threads_said(tx, now, entropy, log, staged)?;
+        let past = self.keep_past_handed(tx, now, entropy)?;
+        Ok(bundle.into_iter().chain(moved).chain(threads).chain(past).min())
+    }
+
+    /// Whether a revoked device may read what is said in this person's topic.
+    pub(in crate::engine) fn is_overheard(
+        &self,
+        tx: &Tx<'_>,
+        log: &LogId,
+        id: TopicId,
+    ) -> Result<bool, StoreError> {
+        let mut revoked: BTreeSet<_> = tx.revocations()?.into_iter().map(|it| it.device).into_set();
+        for device in tx.devices_of(&self.identity())? {
+            if tx.was_revoked(&device, &self.identity())? {
+                revoked.insert(device);
+            }
+        }
+        self.has_reached(tx, log, id, &revoked)
+    }
+
+    /// A device that is paired later reads of this person's topic what was said since it moved last: every direct thread
+    /// is said anew where it lives now.
+    fn keep_threads_said(
+        &mut self,
+        tx: &mut Tx<'_>,
+        now: Millis,
+        entropy: &mut dyn Entropy,
+        log: LogId,
+        staged: &mut Vec<Output>,
+    ) -> Result<Option<Millis>, StoreError> {
+        let Some(id) = self.newest(&log) else { return Ok(None) };
+        let turn = Turn::Threads(id);
+        let unsaid = tx.unsaid_threads(&id)?;
+        if unsaid.is_empty() || self.is_overheard(tx, &log, id)? {
+            self.keeping.done(&turn);
+            return Ok(None);
+        }
+        let own = self.author() == Author(self.identity().0);
+        if let Some(at) = self.wait_for(now, entropy, turn, own, [&log, &log]) {
+            return Ok(Some(at));
+        }
+        for thread in unsaid {
+            self.say_thread(tx, now, thread, staged)?;
+        }
+        // What could not be said now is tried again.
+        Ok((!tx.unsaid_threads(&id)?.is_empty()).then(|| now.plus(AGAIN_MS)))
     }
 
     fn keep_own_rotated(

@@ -10,8 +10,8 @@ use crate::engine::ingest::tests_support::{LOG, ticket};
 use crate::entropy::SeededEntropy;
 use crate::identity::{Author, LogId, Millis, OperationId, ThreadId};
 use crate::ops::{
-    Action, Body, Content, DeviceKey, EpochKeys, Hidden, InviteTerms, KeyBundle, Level, OwnDevices, RoomKeys,
-    RoomText, Ticket, TicketBytes, VerifiedOperation, create,
+    Action, Body, Content, DeviceKey, EpochKeys, Hidden, InviteTerms, KeyBundle, Level, OwnDevices, OwnPast,
+    OwnThread, RoomKeys, RoomText, Stage, ThreadPlace, Ticket, TicketBytes, VerifiedOperation, create,
 };
 use crate::projector::Place;
 use crate::store::{
@@ -155,6 +155,21 @@ fn a_copy_for_an_export_is_sealed_with_a_key_of_its_own() {
     assert_eq!(found(&path, &needles), 0);
 }
 
+fn thread(write: u8) -> OwnThread {
+    OwnThread {
+        thread: ThreadId([6; 32]),
+        stage: Stage::Open(ThreadPlace { log: LogId([5; 32]), write: Hidden([write; 32]) }),
+        peer: Author([4; 32]),
+        made: Millis(3),
+        text: None,
+        bundles: Vec::new(),
+    }
+}
+
+const fn past_of(thread: OwnThread) -> OwnPast {
+    OwnPast { thread, generation: Generation([1; 16]), said: Vec::new() }
+}
+
 /// Bodies that hand over keys, each with its own, and one that says the kinds' names.
 fn bodies() -> Vec<(Content, Option<Vec<u8>>)> {
     let action = |action| Content::Membership(Box::new(action));
@@ -173,14 +188,27 @@ fn bodies() -> Vec<(Content, Option<Vec<u8>>)> {
         expires: Millis(9),
         inbox: Some([0xd8; 32]),
     };
-    let text = "room.create invite.create key.past own.topic".to_owned();
+    let text = "room.create invite.create key.past own.topic own.thread own.past".to_owned();
     vec![
         (action(Action::RoomCreate { nonce: [7; 32], about, keys }), room),
         (action(Action::InviteCreate(terms)), invite),
         (Content::EpochKeys(Box::new(EpochKeys::Past { epoch: 0, write: [8; 32], secret: past })), epoch),
         (Content::OwnDevices(Box::new(own)), Some(vec![0xd5; 101])),
         (Content::DirectRequest { share: ask, text: None }, request),
-        (Content::DirectAccept { thread: ThreadId([6; 32]), share: answer }, accept),
+        (
+            Content::DirectAccept {
+                thread: ThreadId([6; 32]),
+                share: answer,
+                identity: None,
+                bundles: Vec::new(),
+            },
+            accept,
+        ),
+        (Content::OwnDevices(Box::new(OwnDevices::Thread(Box::new(thread(0xd9))))), Some(vec![0xd9; 32])),
+        (
+            Content::OwnDevices(Box::new(OwnDevices::Past(Box::new(past_of(thread(0xda)))))),
+            Some(vec![0xda; 32]),
+        ),
         (Content::DeviceBundle(bundle), Some(vec![0xd8; 32])),
         (Content::MessageSend { text, reply: None, mentions: Vec::new() }, None),
     ]
