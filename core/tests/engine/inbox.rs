@@ -263,7 +263,7 @@ fn what_was_sent_to_an_inbox_is_asked_for_through_a_tunnel_of_its_own_and_sent_a
     net.carry(&lost);
     assert_eq!(net.world(topic).log.len(), 2);
     bob.feed(vec![delta_core::engine::Input::Posted { attempt: again.attempt, handover: taken }]);
-    while bob.asked.len() < 2 {
+    while bob.asked.len() < 4 && bob.reader().outbox_totals().unwrap() != Default::default() {
         bob.device.now = bob.device.engine.next_wakeup().unwrap().max(bob.device.now);
         bob.feed(vec![delta_core::engine::Input::Timeout]);
         bob.drain(&mut net);

@@ -208,6 +208,7 @@ fn what_is_optional_may_be_absent_and_what_is_required_may_not() {
     let required = |kind: &str, key: u64| match kind {
         "space.create" | "space.update" => matches!(key, 0 | 8),
         "room.create" => matches!(key, 0 | 1 | 4 | 5),
+        "room.renew" => true,
         "member.ban" | "member.mute" => key == 0,
         _ => matches!(key, 0 | 1),
     };
