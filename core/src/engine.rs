@@ -91,6 +91,7 @@ pub use signals::{SIGNAL_EVERY_MS, UNREADABLE_RETRY_MS};
 pub use sleep::Asleep;
 pub use slots::{POLL_EVERY_MS, POLLING_SOCKETS};
 pub use storage::PRUNE_STEP;
+pub use threads::accepted_share;
 pub use upkeep::{INBOX_LIFETIME_MS, KEY_CHECK_MS};
 
 /// A batch could not be committed. It was rolled back whole: its commands are answered with the error, its

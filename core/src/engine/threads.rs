@@ -19,7 +19,7 @@ use crate::topic::{TopicId, WriteKey};
 
 /// What the acceptance of a thread brings to its secret, the same on all devices of the person that was asked: two that
 /// accept at once open the same thread.
-pub(super) fn accepted_share(own: &LogId, thread: &ThreadId) -> Hidden {
+pub fn accepted_share(own: &LogId, thread: &ThreadId) -> Hidden {
     let mut hasher = blake3::Hasher::new_derive_key("delta direct share v1");
     Hidden(*hasher.update(&own.0).update(&thread.0).finalize().as_bytes())
 }

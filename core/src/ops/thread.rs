@@ -29,7 +29,7 @@ pub struct OwnThread {
 }
 
 /// How far a direct thread is.
-#[derive(Clone, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Stage {
     /// The person has asked. The request's half of the secret.
     Asked(Hidden),
@@ -42,7 +42,7 @@ pub enum Stage {
 }
 
 /// Where a direct thread lives.
-#[derive(Clone, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ThreadPlace {
     /// Its log.
     pub log: LogId,
@@ -68,6 +68,13 @@ pub struct OwnPast {
     pub generation: Generation,
     /// Each operation and where its envelope stands, at most [`MAX_HANDED_PAST`].
     pub said: Vec<(Seq, SignedBytes)>,
+}
+
+/// Shows how long it is, not what it says.
+impl fmt::Debug for SignedBytes {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "SignedBytes({} bytes)", self.header.len() + self.body.len())
+    }
 }
 
 /// Shows which thread, not what is known of it.

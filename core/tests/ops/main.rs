@@ -12,6 +12,7 @@ mod properties;
 mod public;
 mod server_vectors;
 mod space_vectors;
+mod thread_vectors;
 mod tickets;
 mod two_party_by_hand;
 mod two_party_vectors;

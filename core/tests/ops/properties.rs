@@ -7,8 +7,8 @@ use delta_core::identity::{
 };
 use delta_core::ops::{
     Action, BlobId, Body, Content, DeviceKey, DeviceTell, Hidden, InviteTerms, KeyRing, Level, ObservedHead,
-    Rejected, RoomKeys, RoomText, SessionId, SpaceText, Ticket, ToldOperation, VerifiedOperation, create,
-    peek, verify,
+    OwnDevices, OwnPast, OwnThread, Rejected, RoomKeys, RoomText, SessionId, SignedBytes, SpaceText, Stage,
+    ThreadPlace, Ticket, ToldOperation, VerifiedOperation, create, peek, verify,
 };
 use delta_core::topic::{Chain, Generation, Seq, WriteKey};
 use proptest::collection::vec;
@@ -114,6 +114,32 @@ fn action() -> BoxedStrategy<Action> {
     prop_oneof![members, rest].boxed()
 }
 
+fn signed_bytes() -> impl Strategy<Value = SignedBytes> {
+    (vec(any::<u8>(), 0..300), vec(any::<u8>(), 0..300))
+        .prop_map(|(header, body)| SignedBytes { header, body })
+}
+
+fn own_thread() -> impl Strategy<Value = OwnThread> {
+    let place =
+        || (bytes(), bytes()).prop_map(|(log, write)| ThreadPlace { log: LogId(log), write: Hidden(write) });
+    let stage = prop_oneof![
+        bytes().prop_map(|share| Stage::Asked(Hidden(share))),
+        bytes().prop_map(|share| Stage::Requested(Hidden(share))),
+        place().prop_map(Stage::Open),
+        option::of(place()).prop_map(Stage::Closed),
+    ];
+    (bytes(), stage, bytes(), any::<u64>(), option::of(".{0,200}"), vec(signed_bytes(), 0..3)).prop_map(
+        |(thread, stage, peer, made, text, bundles)| OwnThread {
+            thread: ThreadId(thread),
+            stage,
+            peer: Author(peer),
+            made: Millis(made),
+            text,
+            bundles,
+        },
+    )
+}
+
 fn content() -> BoxedStrategy<Content> {
     let text = || ".{0,200}";
     let short = || ".{1,16}";
@@ -126,10 +152,22 @@ fn content() -> BoxedStrategy<Content> {
         }),
         (option::of(text()), bytes())
             .prop_map(|(text, share)| Content::DirectRequest { share: Hidden(share), text }),
-        (bytes(), bytes()).prop_map(|(thread, share)| Content::DirectAccept {
-            thread: ThreadId(thread),
-            share: Hidden(share)
-        }),
+        (bytes(), bytes(), option::of(bytes()), vec(signed_bytes(), 0..3)).prop_map(
+            |(thread, share, identity, bundles)| Content::DirectAccept {
+                thread: ThreadId(thread),
+                share: Hidden(share),
+                identity: identity.map(Identity),
+                bundles
+            }
+        ),
+        own_thread().prop_map(|thread| Content::OwnDevices(Box::new(OwnDevices::Thread(Box::new(thread))))),
+        (own_thread(), any::<[u8; 16]>(), vec((1..=Seq::MAX.0, signed_bytes()), 0..3)).prop_map(
+            |(thread, generation, said)| {
+                let said = said.into_iter().map(|(seq, operation)| (Seq(seq), operation)).collect();
+                let past = OwnPast { thread, generation: Generation(generation), said };
+                Content::OwnDevices(Box::new(OwnDevices::Past(Box::new(past))))
+            }
+        ),
         any::<[u8; 8]>().prop_map(|session| Content::DirectRenew { session: SessionId(session) }),
         (option::of(text()), bytes())
             .prop_map(|(text, space)| Content::JoinRequest { text, space: LogId(space) }),
