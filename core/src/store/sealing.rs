@@ -40,9 +40,9 @@ macro_rules! secret_body {
             $column,
             ", 4, 9) = CAST('own.topic' AS BLOB) OR substr(",
             $column,
-            ", 4, 10) = CAST('own.thread' AS BLOB) OR substr(",
+            ", 4, 10) IN (CAST('own.thread' AS BLOB), CAST('room.renew' AS BLOB)) OR substr(",
             $column,
-            ", 4, 11) = CAST('room.create' AS BLOB) OR substr(",
+            ", 4, 11) IN (CAST('room.create' AS BLOB), CAST('key.welcome' AS BLOB)) OR substr(",
             $column,
             ", 4, 13) IN (CAST('invite.create' AS BLOB), CAST('direct.accept' AS BLOB), \
               CAST('device.bundle' AS BLOB)) OR substr(",

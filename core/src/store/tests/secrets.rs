@@ -178,6 +178,11 @@ fn bodies() -> Vec<(Content, Option<Vec<u8>>)> {
     let ((token, invite), (past, epoch)) = (hidden(0xd3), hidden(0xd4));
     let about = RoomText { name: "Shed".to_owned(), ..RoomText::default() };
     let keys = RoomKeys { write, secret };
+    let ((write, _), (secret, renewed)) = (hidden(0xdb), hidden(0xdc));
+    let (room_id, keys_anew) = (LogId([9; 32]), RoomKeys { write, secret });
+    let renewal = Action::RoomRenew { room: room_id, epoch: 1 << 16, from: 0, keys: keys_anew };
+    let ticket = TicketBytes([0xdd; TicketBytes::LEN]);
+    let welcome = EpochKeys::Welcome { request: OperationId([9; 32]), ticket };
     let terms = InviteTerms { token, level: Level::Write, expires: None, once: true };
     let own = OwnDevices::Topic { ticket: TicketBytes([0xd5; TicketBytes::LEN]) };
     let ((ask, request), (answer, accept)) = (hidden(0xd6), hidden(0xd7));
@@ -191,7 +196,9 @@ fn bodies() -> Vec<(Content, Option<Vec<u8>>)> {
     let text = "room.create invite.create key.past own.topic own.thread own.past".to_owned();
     vec![
         (action(Action::RoomCreate { nonce: [7; 32], about, keys }), room),
+        (action(renewal), renewed),
         (action(Action::InviteCreate(terms)), invite),
+        (Content::EpochKeys(Box::new(welcome)), Some(vec![0xdd; 101])),
         (Content::EpochKeys(Box::new(EpochKeys::Past { epoch: 0, write: [8; 32], secret: past })), epoch),
         (Content::OwnDevices(Box::new(own)), Some(vec![0xd5; 101])),
         (Content::DirectRequest { share: ask, text: None }, request),
@@ -281,7 +288,7 @@ fn bodies_that_hand_over_keys_are_sealed_wherever_they_wait() {
         // Text that names the kinds is no secret: it stays as it was.
         let raw = Connection::open(path).unwrap();
         let marked = "SELECT count(*) FROM operations WHERE substr(body, 1, 1) = x'01'";
-        assert_eq!(raw.query_row(marked, [], |row| row.get::<_, i64>(0)).unwrap(), 7);
+        assert_eq!(raw.query_row(marked, [], |row| row.get::<_, i64>(0)).unwrap(), 11);
         raw.close().unwrap();
         // Opened again, an export holds them as they were.
         let copy = path.with_extension("copy");
