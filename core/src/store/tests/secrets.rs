@@ -269,7 +269,7 @@ fn bodies_that_hand_over_keys_are_sealed_wherever_they_wait() {
         let entries = store.log_entries(&mine.author(), &LOG, 0, u32::MAX, 100).unwrap();
         let bodies: Vec<_> = entries.iter().map(|entry| entry.body.as_deref().unwrap()).collect();
         assert_eq!(bodies, own.iter().map(VerifiedOperation::body_bytes).collect::<Vec<_>>());
-        for (row, operation) in store.read_waiting(&other.author(), &LOG, 0, 9).unwrap().iter().zip(&waiting)
+        for (row, operation) in store.read_waiting(&other.author(), &LOG, 0, 11).unwrap().iter().zip(&waiting)
         {
             assert_eq!(row.body, operation.body_bytes());
         }
@@ -281,7 +281,7 @@ fn bodies_that_hand_over_keys_are_sealed_wherever_they_wait() {
         // Text that names the kinds is no secret: it stays as it was.
         let raw = Connection::open(path).unwrap();
         let marked = "SELECT count(*) FROM operations WHERE substr(body, 1, 1) = x'01'";
-        assert_eq!(raw.query_row(marked, [], |row| row.get::<_, i64>(0)).unwrap(), 7);
+        assert_eq!(raw.query_row(marked, [], |row| row.get::<_, i64>(0)).unwrap(), 9);
         raw.close().unwrap();
         // Opened again, an export holds them as they were.
         let copy = path.with_extension("copy");
