@@ -24,6 +24,9 @@ pub const MAX_EMOJI: usize = 64;
 pub const MAX_ROTATION_PARTS: usize = 2_000;
 /// Most logs whose ends a rotation names.
 pub const MAX_ROTATION_ENDS: usize = 4_000;
+/// Most rotations of one author that are judged in a topic, those that stand there first: an honest device says one, and
+/// a few more where others moved the topic at the same time.
+pub const MAX_ROTATIONS_OF_AUTHOR: usize = 32;
 /// Most keys that one operation hands to devices.
 pub const MAX_HANDED_KEYS: usize = 1_000;
 /// Most times that a device is handed the key of one epoch, because it asks again.

@@ -13,6 +13,7 @@ use super::secrets::Column;
 use super::tx::Tx;
 use crate::crypto::{DeviceBundle, DeviceSecrets, MAX_BUNDLE_LIFETIME_MS, Session};
 use crate::identity::{Author, Certificate, Identity, LogId, Millis, OperationId};
+use crate::limits::MAX_ROTATIONS_OF_AUTHOR;
 use crate::ops::{LogEnd, SessionId, SignedBytes, Ticket, VerifiedOperation};
 use crate::projector::Place;
 use crate::topic::{Generation, Seq, TopicId};
@@ -54,6 +55,8 @@ pub struct StoredRotation {
     pub body: Vec<u8>,
 }
 
+/// Under which name rotations beyond an author's share are counted.
+const TOO_MANY_ROTATIONS: &str = "rotations-full";
 /// Under which name this device's X25519 secrets are kept.
 const DEVICE_SECRETS: &str = "device-secrets";
 
@@ -260,7 +263,8 @@ impl Tx<'_> {
         )
     }
 
-    /// Notes where a rotation stands; the first place in a copy of the log counts.
+    /// Notes where a rotation stands; the first place in a copy of the log counts. Of one author those that stand first
+    /// are kept, [`MAX_ROTATIONS_OF_AUTHOR`] in a topic, in whatever order they are read; others are dropped and counted.
     pub(crate) fn place_rotation(
         &self,
         receipt: &Receipt,
@@ -282,8 +286,19 @@ impl Tx<'_> {
                 int(receipt.place.seq.0),
                 body
             ],
-        )
-        .map(drop)
+        )?;
+        // What closed the topic stays, whatever is read before it later.
+        let dropped = self.run(
+            "DELETE FROM rotation WHERE operation IN (
+                 SELECT operation FROM rotation WHERE topic = ?1 AND rotator = ?2 AND resets IS NOT NULL
+                 ORDER BY resets, seq LIMIT -1 OFFSET ?3)
+             AND operation NOT IN (SELECT operation FROM topic_close WHERE topic = ?1)",
+            params![receipt.topic.0, rotator.0, int(MAX_ROTATIONS_OF_AUTHOR as u64)],
+        )?;
+        for _ in 0..dropped {
+            self.count_dropped(receipt.topic, TOO_MANY_ROTATIONS)?;
+        }
+        Ok(())
     }
 
     /// The devices that may close the topics of a log, from now on.

@@ -4,6 +4,7 @@ mod cleaning;
 mod files;
 mod inboxes;
 mod plans;
+mod rotations;
 mod rows;
 mod sealing;
 mod secrets;
