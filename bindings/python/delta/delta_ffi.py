@@ -641,7 +641,7 @@ def _uniffi_check_api_checksums(lib):
         raise InternalError("UniFFI API checksum mismatch: try cleaning and rebuilding your project")
     if lib.uniffi_delta_ffi_checksum_method_delta_request_direct_of() != 11805:
         raise InternalError("UniFFI API checksum mismatch: try cleaning and rebuilding your project")
-    if lib.uniffi_delta_ffi_checksum_method_delta_request_join() != 60026:
+    if lib.uniffi_delta_ffi_checksum_method_delta_request_join() != 1341:
         raise InternalError("UniFFI API checksum mismatch: try cleaning and rebuilding your project")
     if lib.uniffi_delta_ffi_checksum_method_delta_resume() != 8299:
         raise InternalError("UniFFI API checksum mismatch: try cleaning and rebuilding your project")
@@ -12185,7 +12185,8 @@ class DeltaProtocol(typing.Protocol):
         raise NotImplementedError
     async def request_join(self, space: LogId,manager: str,text: typing.Union[object, typing.Optional[str]] = _DEFAULT) -> OperationId:
         """
-        Asks a manager's device to be added to a space: by its contact. Refused with `contact` for another text.
+        Asks a manager's device to be added to a space: by its contact. Once a manager has added this device's person, and
+        that device was online, the space opens here by itself. Refused with `contact` for another text.
 """
         raise NotImplementedError
     async def resume(self, ) -> None:
@@ -13505,7 +13506,8 @@ class Delta(DeltaProtocol):
         )
     async def request_join(self, space: LogId,manager: str,text: typing.Union[object, typing.Optional[str]] = _DEFAULT) -> OperationId:
         """
-        Asks a manager's device to be added to a space: by its contact. Refused with `contact` for another text.
+        Asks a manager's device to be added to a space: by its contact. Once a manager has added this device's person, and
+        that device was online, the space opens here by itself. Refused with `contact` for another text.
 """
         
         _UniffiFfiConverterTypeLogId.check_lower(space)

@@ -904,7 +904,8 @@ public protocol DeltaProtocol: AnyObject, Sendable {
     func requestDirectOf(member: Author, text: String?) async throws  -> ThreadId
     
     /**
-     * Asks a manager's device to be added to a space: by its contact. Refused with `contact` for another text.
+     * Asks a manager's device to be added to a space: by its contact. Once a manager has added this device's person, and
+     * that device was online, the space opens here by itself. Refused with `contact` for another text.
      */
     func requestJoin(space: LogId, manager: String, text: String?) async throws  -> OperationId
     
@@ -1814,7 +1815,8 @@ open func requestDirectOf(member: Author, text: String? = nil)async throws  -> T
 }
     
     /**
-     * Asks a manager's device to be added to a space: by its contact. Refused with `contact` for another text.
+     * Asks a manager's device to be added to a space: by its contact. Once a manager has added this device's person, and
+     * that device was online, the space opens here by itself. Refused with `contact` for another text.
      */
 open func requestJoin(space: LogId, manager: String, text: String? = nil)async throws  -> OperationId  {
     return
@@ -13290,7 +13292,7 @@ private let initializationResult: InitializationResult = {
     if (uniffi_delta_ffi_checksum_method_delta_request_direct_of() != 11805) {
         return InitializationResult.apiChecksumMismatch
     }
-    if (uniffi_delta_ffi_checksum_method_delta_request_join() != 60026) {
+    if (uniffi_delta_ffi_checksum_method_delta_request_join() != 1341) {
         return InitializationResult.apiChecksumMismatch
     }
     if (uniffi_delta_ffi_checksum_method_delta_send_direct() != 14025) {

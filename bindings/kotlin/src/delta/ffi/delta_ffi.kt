@@ -1497,7 +1497,7 @@ private fun uniffiCheckApiChecksums(lib: IntegrityCheckingUniffiLib) {
     if ((lib.uniffi_delta_ffi_checksum_method_delta_request_direct_of() and 0xFFFF) != 11805) {
         throw RuntimeException("UniFFI API checksum mismatch: try cleaning and rebuilding your project")
     }
-    if ((lib.uniffi_delta_ffi_checksum_method_delta_request_join() and 0xFFFF) != 60026) {
+    if ((lib.uniffi_delta_ffi_checksum_method_delta_request_join() and 0xFFFF) != 1341) {
         throw RuntimeException("UniFFI API checksum mismatch: try cleaning and rebuilding your project")
     }
     if ((lib.uniffi_delta_ffi_checksum_method_delta_send_direct() and 0xFFFF) != 14025) {
@@ -2516,7 +2516,8 @@ public interface DeltaInterface {
     suspend fun `requestDirectOf`(`member`: Author, `text`: kotlin.String? = null): ThreadId
     
     /**
-     * Asks a manager's device to be added to a space: by its contact. Refused with `contact` for another text.
+     * Asks a manager's device to be added to a space: by its contact. Once a manager has added this device's person, and
+     * that device was online, the space opens here by itself. Refused with `contact` for another text.
      */
     suspend fun `requestJoin`(`space`: LogId, `manager`: kotlin.String, `text`: kotlin.String? = null): OperationId
     
@@ -3605,7 +3606,8 @@ open class Delta: Disposable, AutoCloseable, DeltaInterface
 
     
     /**
-     * Asks a manager's device to be added to a space: by its contact. Refused with `contact` for another text.
+     * Asks a manager's device to be added to a space: by its contact. Once a manager has added this device's person, and
+     * that device was online, the space opens here by itself. Refused with `contact` for another text.
      */
     @Throws(DeltaException::class)
     @Suppress("ASSIGNED_BUT_NEVER_ACCESSED_VARIABLE")
