@@ -102,6 +102,8 @@ pub async fn run(command: &Command, output: &Output) -> anyhow::Result<()> {
     let done = async {
         // Who asks, who accepted, and fresh keys of the others come there.
         at.catch_up_inbox().await?;
+        // Threads of the person's other devices.
+        at.catch_up_own().await?;
         at.run(command).await?;
         at.hand_over().await
     };

@@ -519,6 +519,15 @@ impl At<'_> {
         self.catch_up(self.client.open_inbox().await?).await
     }
 
+    /// Reads what the person's other devices have said, if there are any.
+    pub async fn catch_up_own(&self) -> anyhow::Result<()> {
+        let own = self.client.read(|reader| Ok(reader.own_topic()?.map(|ticket| ticket.log()))).await?;
+        match own {
+            Some(log) => self.catch_up(self.client.topic_of(log).await?).await,
+            None => Ok(()),
+        }
+    }
+
     /// Waits until what was said in others' inboxes is on its way.
     pub async fn hand_over(&self) -> anyhow::Result<()> {
         if !self.online {

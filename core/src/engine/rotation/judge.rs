@@ -134,8 +134,10 @@ impl State {
     ) -> Result<bool, StoreError> {
         let (log, epoch) = (topic.keys.log(), topic.keys.epoch());
         for stripping in tx.look_at_space(log, |graph| graph.stripped(found.rotator, heads))? {
-            let place = tx.place_of(&stripping)?.map(|stored| stored.first);
-            if place.is_some_and(|place| place < Place { epoch, resets: found.resets, seq: found.seq }) {
+            // What it builds on may come after it: then nobody else could judge it when they read the rotation.
+            let beside = tx.look_at_space(log, |graph| graph.since(heads, &[stripping]))?;
+            let place = Place { epoch, resets: found.resets, seq: found.seq };
+            if last_read(tx, &beside)?.is_some_and(|read| read < place) {
                 return Ok(true);
             }
         }

@@ -3,7 +3,7 @@
 
 use delta_core::engine::{Event, Handover, Input, KEEP_MAX_MS};
 use delta_core::identity::LogId;
-use delta_core::ops::{Action, Level};
+use delta_core::ops::{Action, Level, SpaceText};
 use delta_core::topic::TopicId;
 
 use super::Town;
@@ -130,4 +130,44 @@ fn who_is_demoted_while_it_rotates_goes_where_everybody_goes() {
     town.agree(&[0, 1, 2, 4]);
     let first = closes(&town.people[2], room)[0];
     assert_eq!(closes(&town.people[1], room)[0], first);
+}
+
+/// What took his right stands before his rotation of the space, and builds on what comes after: nobody but its author
+/// could judge it when they read the rotation.
+#[test]
+fn who_rotates_the_space_before_his_demotion_can_be_read_leads_everybody() {
+    let mut town = Town::new(4, true);
+    town.promote(1);
+    let space = town.ticket(0, town.space).topic();
+    town.people[1].hold = true;
+    town.remove(1, 4);
+    town.release_to(1, town.space);
+    town.people[0].hold = true;
+    // His removal stands there, and he has read it back: now the keys move.
+    town.settle();
+    town.act(0, Action::SpaceUpdate { about: SpaceText { name: "Town".into(), ..SpaceText::default() } }).unwrap();
+    let member = town.author(1).into();
+    town.act(0, Action::Demote { member, level: Level::Write }).unwrap();
+    let [update, demotion]: [_; 2] = {
+        let held = std::mem::take(&mut town.people[0].held);
+        let (there, rest) = held.into_iter().partition::<Vec<_>, _>(|job| town.net.target(job) == space);
+        town.people[0].held = rest;
+        there.try_into().unwrap()
+    };
+    let carry = |town: &mut Town, job: &delta_core::engine::PostJob| {
+        town.net.carry(job);
+        let taken = Input::Posted { attempt: job.attempt, handover: Handover::Taken };
+        town.people[0].feed(vec![taken]);
+    };
+    carry(&mut town, &demotion);
+    town.release_to(1, town.space);
+    carry(&mut town, &update);
+    town.settle();
+    let moved = closes(&town.people[2], space);
+    assert_eq!(moved.len(), 1);
+    town.end();
+    for who in [0, 1, 3] {
+        assert_eq!(closes(&town.people[who], space), moved, "{who}");
+    }
+    town.agree(&[0, 1, 2, 3]);
 }

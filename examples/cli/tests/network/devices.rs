@@ -29,7 +29,7 @@ fn say(device: &Device, room: &str, text: &str) {
 }
 
 /// Both devices at once: one shows a text, the other has read it. Gives the key of the new one.
-fn pair(old: &Device, new: &Device) -> String {
+pub fn pair(old: &Device, new: &Device) -> String {
     let mut command = old.command(&["device", "pair", "--yes", "--json"]);
     let mut host = command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
     let mut lines = BufReader::new(host.stdout.take().unwrap()).lines();

@@ -2,6 +2,7 @@
 
 use serde_json::Value;
 
+use crate::devices::pair;
 use crate::support::{Device, Network, json_lines, texts};
 
 fn one(device: &Device, arguments: &[&str]) -> Value {
@@ -65,4 +66,38 @@ fn one_asks_the_other_accepts_and_both_talk() {
     assert_eq!(threads(&b)[1].0, "closed");
     let late = b.command(&["dm", "send", "--thread", again, "too late"]).output().unwrap();
     assert!(String::from_utf8(late.stderr).unwrap().contains("was closed"));
+}
+
+#[test]
+fn a_person_has_their_threads_on_all_their_devices() {
+    let network = Network::start();
+    let (a, a2, b) = (network.keeper("a"), network.keeper("a2"), network.stranger("b"));
+    let contact = one(&b, &["dm", "contact"])["contact"].as_str().unwrap().to_owned();
+    let asked = one(&a, &["dm", "request", "--to", &contact]);
+    let thread = asked["thread"].as_str().unwrap();
+    until(1, || threads(&b).len());
+    one(&b, &["dm", "accept", "--thread", thread]);
+    until(vec![("open".to_owned(), String::new())], || threads(&a));
+    one(&a, &["dm", "send", "--thread", thread, "before"]);
+    assert_eq!(log(&b, thread), ["before"]);
+    pair(&a, &a2);
+    until(vec![("open".to_owned(), String::new())], || {
+        // The device that paired it hands over what was said, as soon as it knows where to.
+        threads(&a);
+        threads(&a2)
+    });
+    let everybody_reads = |texts: &[&str]| {
+        for device in [&a, &b, &a2] {
+            let expected: Vec<_> = texts.iter().map(|text| (*text).to_owned()).collect();
+            until(expected, || {
+                threads(&a);
+                log(device, thread)
+            });
+        }
+    };
+    everybody_reads(&["before"]);
+    one(&a2, &["dm", "send", "--thread", thread, "from the second"]);
+    everybody_reads(&["before", "from the second"]);
+    one(&b, &["dm", "send", "--thread", thread, "to both"]);
+    everybody_reads(&["before", "from the second", "to both"]);
 }
