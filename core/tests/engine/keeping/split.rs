@@ -145,7 +145,8 @@ fn who_rotates_the_space_before_his_demotion_can_be_read_leads_everybody() {
     town.people[0].hold = true;
     // His removal stands there, and he has read it back: now the keys move.
     town.settle();
-    town.act(0, Action::SpaceUpdate { about: SpaceText { name: "Town".into(), ..SpaceText::default() } }).unwrap();
+    town.act(0, Action::SpaceUpdate { about: SpaceText { name: "Town".into(), ..SpaceText::default() } })
+        .unwrap();
     let member = town.author(1).into();
     town.act(0, Action::Demote { member, level: Level::Write }).unwrap();
     let [update, demotion]: [_; 2] = {
