@@ -147,8 +147,7 @@ impl Client {
     pub async fn own_devices(&self) -> Result<Vec<OwnDevice>, ClientError> {
         let (identity, this) = (self.identity().await?, self.author());
         self.read(move |reader| {
-            let revocations = reader.revocations()?;
-            let revoked = revocations.into_iter().map(|revocation| revocation.device).into_set();
+            let revoked = reader.revoked_devices()?;
             let known = reader.devices_of(&identity)?.into_iter().chain([this]);
             let devices = known.chain(revoked.iter().copied()).into_set();
             let row = |device| OwnDevice { device, this: device == this, revoked: revoked.contains(&device) };
@@ -172,9 +171,9 @@ impl Client {
     async fn is_left_behind(&self) -> Result<bool, ClientError> {
         let newest = self.read(|reader| {
             let Some(own) = reader.own_topic()? else { return Ok(None) };
-            Ok(reader.topics_of_log(own.log())?.pop())
+            reader.living_in(own.topic()).map(Some)
         });
-        let Some((_, topic)) = newest.await? else { return Ok(false) };
+        let Some(topic) = newest.await? else { return Ok(false) };
         Ok(self.status(topic).await?.awaiting_key.is_some())
     }
 

@@ -90,10 +90,9 @@ fn prepare(
     let refused = |error| Ok(Err(ClientError::Command(error)));
     let Some(known) = reader.topic(topic)? else { return refused(CommandError::UnknownTopic) };
     let log = known.ticket.log();
-    let Some((_, current)) = reader.topics_of_log(log)?.pop() else {
+    let Some(current) = reader.topic(reader.living_in(topic)?)? else {
         return refused(CommandError::UnknownTopic);
     };
-    let Some(current) = reader.topic(current)? else { return refused(CommandError::UnknownTopic) };
     let Some(secrets) = reader.device_secrets()? else { return refused(CommandError::NoKey) };
     let (mut bundles, mut unknown) = (Vec::new(), Vec::new());
     for to in remaining.iter().filter(|to| to.device != author) {

@@ -74,17 +74,17 @@ pub(crate) fn set(sink: Arc<dyn LogSink>, _open: &Logged) -> Result<(), DeltaErr
     let level = sink.level().map_err(|error| DeltaError::argument("log_sink", error))?;
     let target =
         Target { sink, level: level.into(), caller: Caller::start("delta-log")?, waiting: Arc::default() };
-    replace(Some(target));
+    drop(replace(Some(target)));
     // An app in Rust with a subscriber of its own keeps it.
     INSTALLED.get_or_init(|| drop(tracing::subscriber::set_global_default(Lines)));
     tracing::callsite::rebuild_interest_cache();
     Ok(())
 }
 
-/// The app's code may be called when a sink is let go, so not under the lock.
-fn replace(target: Option<Target>) {
-    let before = std::mem::replace(&mut *TARGET.write().unwrap_or_else(PoisonError::into_inner), target);
-    drop(before);
+/// Gives what was there. The app's code may be called when a sink is let go, so that is not done under a lock.
+#[must_use]
+fn replace(target: Option<Target>) -> Option<Target> {
+    std::mem::replace(&mut *TARGET.write().unwrap_or_else(PoisonError::into_inner), target)
 }
 
 /// One object that is open: with the last of them the sink is let go.
@@ -102,9 +102,9 @@ impl Logged {
         if self.0.swap(false, Ordering::Relaxed) {
             let mut open = OPEN.lock().unwrap_or_else(PoisonError::into_inner);
             *open -= 1;
-            if *open == 0 {
-                replace(None);
-            }
+            let ended = if *open == 0 { replace(None) } else { None };
+            drop(open);
+            drop(ended);
         }
     }
 }

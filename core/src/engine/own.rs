@@ -16,7 +16,6 @@ use crate::ops::{Action, Content, OwnDevices, OwnThread, Ticket, TicketBytes, Ve
 use crate::projector::{Aggregate, Change, Position};
 use crate::store::{Store, StoreError, Tx};
 use crate::topic::TopicId;
-use crate::tree::IntoTree;
 
 use super::event::Event;
 use super::past::Handed;
@@ -96,8 +95,7 @@ impl State {
         let Some(log) = self.own else { return Ok(()) };
         let mut devices = tx.devices_of(&self.identity())?;
         devices.extend([self.author(), Author(self.identity().0)]);
-        let revoked: BTreeSet<_> =
-            tx.revocations()?.into_iter().map(|revocation| revocation.device).into_set();
+        let revoked = tx.revoked_devices()?;
         devices.retain(|device| !revoked.contains(device));
         tx.set_rotators(&log, &devices)
     }

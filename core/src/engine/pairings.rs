@@ -128,7 +128,7 @@ impl State {
         let changed = self.slots.leave(id, now);
         self.make_room(id, changed, staged);
         if let Some(topic) = self.topics.remove(&id) {
-            self.forget_name(&topic);
+            self.forget_name(id, &topic);
         }
         self.handover_queue.retain(|waiting| *waiting != id);
         self.keeping.forget_turns(id);

@@ -7,11 +7,11 @@
 //! knows it, and the one that led to where it lives now.
 
 use super::look::Look;
+use super::rotation::read;
 use super::state::{State, Topic};
 use super::topics::KEPT_BEHIND;
 use crate::identity::{Millis, OperationId};
 use crate::limits::MAX_TOPICS;
-use crate::ops::Body;
 use crate::store::{StoreError, Tx};
 use crate::sync::session::Session;
 use crate::topic::TopicId;
@@ -116,7 +116,7 @@ impl State {
             return Ok(None);
         };
         let found = tx.rotations(from)?.into_iter().find(|it| it.operation == close.operation);
-        Ok(found.map(|found| Body::decode(&found.body).map(|body| body.auth_heads).unwrap_or_default()))
+        Ok(found.map(|found| read(&found.body).map_or_else(Vec::new, |read| read.heads)))
     }
 }
 
@@ -188,7 +188,7 @@ mod tests {
     }
 
     /// What was read of a topic: up to its close.
-    const fn read() -> Cursor {
+    const fn read_up() -> Cursor {
         Cursor { generation: GENERATION, resets: 0, seq: CLOSE, chain: Chain([0; 32]) }
     }
 
@@ -198,7 +198,7 @@ mod tests {
         let place = Place { epoch: epoch as u32, resets: 0, seq: CLOSE };
         let receipt = Receipt { topic: at.topic, generation: GENERATION, place, received: Millis(1) };
         tx.place_rotation(&receipt, &at.operation, &rotation.rotator, &[]).unwrap();
-        tx.set_cursor(at.topic, &read()).unwrap();
+        tx.set_cursor(at.topic, &read_up()).unwrap();
     }
 
     /// A conversation that lived in so many epochs, and moved on once a second.
@@ -222,7 +222,7 @@ mod tests {
         put_close(&tx, way, epoch);
         let (at, rotation) = way.close(epoch);
         let topic = state.topics.get_mut(&at.topic).unwrap();
-        (topic.closed, topic.cursor) = (Some(Closed::new(at, &rotation, None)), Some(read()));
+        (topic.closed, topic.cursor) = (Some(Closed::new(at, rotation.rotator, None)), Some(read_up()));
         let taken = state.take_key(&tx, now, &way.tickets[epoch + 1].1, &mut Vec::new());
         tx.commit().unwrap();
         matches!(taken, Ok(true))
@@ -284,7 +284,7 @@ mod tests {
         assert!(!move_on(&mut store, &mut state, way, MAX_TOPICS - 1, now));
         let tx = store.begin(Durability::Full).unwrap();
         assert!(state.is_full(&tx, now).unwrap());
-        state.topics.get_mut(&way.topic(3)).unwrap().cursor = Some(read());
+        state.topics.get_mut(&way.topic(3)).unwrap().cursor = Some(read_up());
         assert!(!state.is_full(&tx, now).unwrap(), "one that ended does");
         assert_eq!(at_hand(&state).len(), MAX_TOPICS - 1);
     }
@@ -310,6 +310,25 @@ mod tests {
     }
 
     #[test]
+    fn a_topic_that_a_conversation_only_seemed_to_live_in_is_none_of_its_after_a_restart() {
+        let way = &*WAY;
+        let (mut store, state) = moved(way, 3, Millis(0));
+        assert_eq!(state.newest(&LOG), Some(way.topic(2)));
+        let astray = |store: &mut Store, astray| {
+            let tx = store.begin(Durability::Full).unwrap();
+            tx.set_astray(way.topic(2), astray).unwrap();
+            tx.commit().unwrap();
+            let state = State::load(store, DeviceKey::from_bytes(&[1; 32]), Millis(0)).unwrap();
+            assert!(state.topics.contains_key(&way.topic(2)), "it is known all the same");
+            let lives = store.living_in(way.topic(0)).unwrap();
+            assert_eq!(state.newest(&LOG), Some(lives));
+            lives
+        };
+        assert_eq!(astray(&mut store, true), way.topic(1));
+        assert_eq!(astray(&mut store, false), way.topic(2));
+    }
+
+    #[test]
     fn what_is_still_at_work_is_not_retired() {
         let way = &*WAY;
         let now = Millis(2 * RETIRE_AFTER_MS);
@@ -317,14 +336,14 @@ mod tests {
         state.topics.get_mut(&way.topic(1)).unwrap().refetch.wish(now);
         state.topics.get_mut(&way.topic(2)).unwrap().overdue_at = Some(now);
         state.topics.get_mut(&way.topic(3)).unwrap().cursor =
-            Some(Cursor { seq: Seq(CLOSE.0 - 1), ..read() });
+            Some(Cursor { seq: Seq(CLOSE.0 - 1), ..read_up() });
         state.slots.want(way.topic(4), false, now);
         let tx = store.begin(Durability::Full).unwrap();
         state.keep_retired(&tx, now).unwrap();
         assert_eq!(at_hand(&state), [0, 1, 2, 3, 4, 5, 6]);
         // When that is over it goes.
         state.topics.get_mut(&way.topic(2)).unwrap().overdue_at = None;
-        state.topics.get_mut(&way.topic(3)).unwrap().cursor = Some(read());
+        state.topics.get_mut(&way.topic(3)).unwrap().cursor = Some(read_up());
         state.slots.leave(way.topic(4), now);
         state.upkeep.retire_at = now;
         state.keep_retired(&tx, now).unwrap();

@@ -54,11 +54,13 @@ pub(super) struct Closed {
 }
 
 impl Closed {
-    pub(super) fn new(at: TopicClose, found: &StoredRotation, rotation: Option<Rotation>) -> Self {
-        let heads = Body::decode(&found.body).map(|body| body.auth_heads).unwrap_or_default();
-        let commitment = rotation.as_ref().map(|it| it.commitment);
-        let ends = rotation.map_or_else(Vec::new, |it| it.ends);
-        Self { at, rotator: found.rotator, heads, ends, commitment, renewed: false }
+    pub(super) fn new(at: TopicClose, rotator: Author, read: Option<Read>) -> Self {
+        let (mut closed, mut heads) = (Self::by_renewal(at, rotator), Vec::new());
+        if let Some(read) = read {
+            (heads, closed.ends) = (read.heads, read.rotation.ends);
+            closed.commitment = Some(read.rotation.commitment);
+        }
+        Self { heads, renewed: false, ..closed }
     }
 
     /// A topic of an epoch that is over since its room was renewed.
@@ -116,7 +118,7 @@ impl State {
             }
             let found = store.rotations(at.topic)?.into_iter().find(|it| it.operation == at.operation);
             let closed = match found {
-                Some(found) => Some(Closed::new(at, &found, read(&found.body))),
+                Some(found) => Some(Closed::new(at, found.rotator, read(&found.body))),
                 None => store.located(&at.operation)?.map(|(by, ..)| Closed::by_renewal(at, by)),
             };
             if let Some(topic) = self.topics.get_mut(&at.topic) {
@@ -341,16 +343,17 @@ impl State {
         now: Millis,
         id: TopicId,
         found: &StoredRotation,
-        rotation: Rotation,
+        read: Read,
         news: &mut News,
     ) -> Result<(), StoreError> {
+        let rotation = read.rotation.clone();
         let StoredRotation { operation, rotator, generation, resets, seq, .. } = *found;
         let (successor, epoch) = (rotation.topic, rotation.epoch);
         let at = TopicClose { topic: id, operation, generation, resets, seq, successor, epoch };
         tx.put_topic_close(&at)?;
         let Some(topic) = self.topics.get_mut(&id) else { return Ok(()) };
         let log = topic.keys.log();
-        let closed = Closed::new(at, found, Some(rotation.clone()));
+        let closed = Closed::new(at, rotator, Some(read));
         Self::note_handed(tx, &log, &closed, &rotation)?;
         // Judged late: what stands after it was taken in, and goes.
         let covers = |author: &Author, seq_num, id: &OperationId| closed.covers(author, seq_num, id);
@@ -567,10 +570,16 @@ impl State {
     }
 }
 
+/// A rotation, and which membership operations its author had seen.
+pub(super) struct Read {
+    pub(super) rotation: Rotation,
+    pub(super) heads: Vec<OperationId>,
+}
+
 /// The rotation in a body.
-pub(super) fn read(body: &[u8]) -> Option<Rotation> {
-    match Body::decode(body).ok()?.content {
-        Content::RoomRotate(rotation) => Some(*rotation),
-        _ => None,
-    }
+pub(super) fn read(body: &[u8]) -> Option<Read> {
+    let Body { content: Content::RoomRotate(rotation), auth_heads, .. } = Body::decode(body).ok()? else {
+        return None;
+    };
+    Some(Read { rotation: *rotation, heads: auth_heads })
 }

@@ -280,7 +280,7 @@ impl State {
         for row in rows {
             let mut topic = Topic::new(row.ticket.keys(), row.cursor, now);
             topic.known_as = names.get(&row.ticket.log()).copied().unwrap_or(row.topic);
-            self.insert_topic(row.topic, topic);
+            self.load_topic(row.topic, topic, row.astray);
         }
         for (id, log, epoch) in store.retired_topics()? {
             self.by_log.retire(id, log, epoch);

@@ -41,14 +41,14 @@ impl ByLog {
     }
 
     /// A log never lived there.
-    pub(super) fn leave(&mut self, log: &LogId, topic: &TopicId) {
+    fn leave(&mut self, log: &LogId, topic: &TopicId) {
         if let Some(epochs) = self.open.get_mut(log) {
             epochs.retain(|_, id| id != topic);
         }
     }
 
     /// A log lives or lived in a topic that is at hand, whatever else was taken for it.
-    pub(super) fn open_at(&mut self, log: LogId, epoch: u32, topic: TopicId) {
+    fn open_at(&mut self, log: LogId, epoch: u32, topic: TopicId) {
         self.open.entry(log).or_default().insert(epoch, topic);
     }
 
@@ -97,14 +97,39 @@ impl State {
         self.topics.insert(id, topic);
     }
 
+    /// At start: one that a conversation was only thought to live in is known, and nothing more.
+    pub(super) fn load_topic(&mut self, id: TopicId, topic: Topic, astray: bool) {
+        if astray {
+            self.topics.insert(id, topic);
+        } else {
+            self.insert_topic(id, topic);
+        }
+    }
+
+    /// A log never lived in a topic, though it was thought to: also after a restart.
+    pub(super) fn go_astray(&mut self, tx: &Tx<'_>, log: &LogId, id: TopicId) -> Result<(), StoreError> {
+        self.by_log.leave(log, &id);
+        tx.set_astray(id, true)
+    }
+
+    /// A log lives in a topic that is at hand, whatever else was taken for it.
+    pub(super) fn return_to(
+        &mut self,
+        tx: &Tx<'_>,
+        log: LogId,
+        epoch: u32,
+        id: TopicId,
+    ) -> Result<(), StoreError> {
+        self.by_log.open_at(log, epoch, id);
+        tx.set_astray(id, false)
+    }
+
     /// A topic that is gone has no place among its conversation's any more.
-    pub(super) fn forget_name(&mut self, topic: &Topic) {
-        let (log, epoch) = (topic.keys.log(), topic.keys.epoch());
-        if let Some(epochs) = self.by_log.open.get_mut(&log) {
-            epochs.remove(&epoch);
-            if epochs.is_empty() {
-                self.by_log.open.remove(&log);
-            }
+    pub(super) fn forget_name(&mut self, id: TopicId, topic: &Topic) {
+        let log = topic.keys.log();
+        self.by_log.leave(&log, &id);
+        if self.by_log.topics(&log).is_empty() {
+            self.by_log.open.remove(&log);
         }
     }
 

@@ -1,5 +1,7 @@
 //! A person's own devices: which were revoked, and how far another one has read.
 
+use std::collections::BTreeSet;
+
 use rusqlite::params;
 use zeroize::Zeroizing;
 
@@ -10,6 +12,7 @@ use super::tx::Tx;
 use crate::identity::{Author, LogId, OperationId, Revocation};
 use crate::ops::Ticket;
 use crate::projector::{Place, Position};
+use crate::tree::IntoTree;
 
 /// Most messages that another device has read and that are not here yet.
 const MAX_READ_AHEAD: usize = 4096;
@@ -32,6 +35,11 @@ impl Db {
             row.get::<_, Vec<u8>>(0)
         })?;
         Ok(rows.iter().filter_map(|bytes| Revocation::from_bytes(bytes).ok()).collect())
+    }
+
+    /// The same, by their keys.
+    pub fn revoked_devices(&self) -> Result<BTreeSet<Author>, StoreError> {
+        Ok(self.revocations()?.into_iter().map(|revocation| revocation.device).into_set())
     }
 
     /// Whether this device's person has revoked a device.

@@ -24,6 +24,8 @@ pub struct TopicRow {
     pub subscribed: bool,
     /// When it was opened, by this device's clock.
     pub added: Millis,
+    /// Whether the conversation was thought to live there, and does not.
+    pub astray: bool,
     /// Where this device stands in its log; `None` before the first connection.
     pub cursor: Option<Cursor>,
 }
@@ -42,7 +44,7 @@ pub struct SeqRange {
 macro_rules! select {
     ($rest:literal) => {
         concat!(
-            "SELECT topic.topic, ticket, subscribed, added_ms, generation, resets, seq, chain \
+            "SELECT topic.topic, ticket, subscribed, added_ms, generation, resets, seq, chain, astray \
              FROM topic LEFT JOIN topic_seq ON topic_seq.topic = topic.topic ",
             $rest
         )
@@ -63,17 +65,17 @@ impl Db {
     }
 
     fn parse_ticket(&self, row: RawTopic) -> Result<TopicRow, StoreError> {
-        let RawTopic { topic, ticket, subscribed, added, cursor } = row;
+        let RawTopic { topic, ticket, subscribed, added, astray, cursor } = row;
         let ticket = self.unseal(Column::Ticket, &topic.0, ticket)?;
         let parsed = std::str::from_utf8(&ticket).ok().and_then(|text| Ticket::parse_own(text).ok());
         let Some(ticket) = parsed.filter(|ticket| ticket.topic() == topic) else {
             let detail = format!("the ticket of topic {topic} does not parse");
             return Err(StoreError::Corrupt { path: self.file().path(), detail });
         };
-        Ok(TopicRow { topic, ticket, subscribed, added, cursor })
+        Ok(TopicRow { topic, ticket, subscribed, added, astray, cursor })
     }
 
-    /// The topics a log has lived in, oldest epoch first.
+    /// The topics of a log, oldest epoch first: also those that it was only thought to live in.
     pub fn topics_of_log(&self, log: LogId) -> Result<Vec<(u32, TopicId)>, StoreError> {
         self.all("SELECT epoch, topic FROM topic WHERE log = ?1 ORDER BY epoch, topic", [log.0], |row| {
             Ok((row.get(0)?, TopicId(row.get(1)?)))
@@ -93,7 +95,8 @@ impl Db {
     pub fn living_in(&self, topic: TopicId) -> Result<TopicId, StoreError> {
         let newest = self.one(
             "SELECT newer.topic FROM topic AS this JOIN topic AS newer ON newer.log = this.log
-             WHERE this.topic = ?1 AND newer.retired_ms IS NULL ORDER BY newer.epoch DESC, newer.topic DESC LIMIT 1",
+             WHERE this.topic = ?1 AND newer.retired_ms IS NULL AND NOT newer.astray
+             ORDER BY newer.epoch DESC, newer.topic DESC LIMIT 1",
             [topic.0],
             |row| row.get(0).map(TopicId),
         )?;
@@ -227,6 +230,11 @@ impl Tx<'_> {
             |row| row.get(0),
         )?;
         counter.map(uint).ok_or_else(|| self.missing_row("topic"))
+    }
+
+    /// Notes whether a conversation was only thought to live in a topic.
+    pub fn set_astray(&self, topic: TopicId, astray: bool) -> Result<(), StoreError> {
+        self.run("UPDATE topic SET astray = ?2 WHERE topic = ?1", params![topic.0, astray]).map(drop)
     }
 
     /// Notes whether the app follows a topic.
@@ -371,6 +379,7 @@ struct RawTopic {
     ticket: Zeroizing<Vec<u8>>,
     subscribed: bool,
     added: Millis,
+    astray: bool,
     cursor: Option<Cursor>,
 }
 
@@ -384,6 +393,7 @@ fn topic_row(row: &Row<'_>) -> rusqlite::Result<RawTopic> {
         ticket: Zeroizing::new(row.get(1)?),
         subscribed: row.get(2)?,
         added: Millis(uint(row.get(3)?)),
+        astray: row.get(8)?,
         cursor,
     })
 }

@@ -200,7 +200,8 @@ impl Town {
     /// Where somebody's side of a log lives.
     fn ticket(&self, who: usize, log: LogId) -> Ticket {
         let reader = self.people[who].reader();
-        let (_, topic) = *reader.topics_of_log(log).unwrap().last().unwrap();
+        let (_, first) = reader.topics_of_log(log).unwrap()[0];
+        let topic = reader.living_in(first).unwrap();
         reader.topic(topic).unwrap().unwrap().ticket
     }
 

@@ -5,7 +5,7 @@ use super::moves::Among;
 use super::*;
 use crate::limits::MAX_TOPICS;
 use crate::ops::{Body, OwnDevices, TicketBytes};
-use crate::tree::{Arrange, IntoTree};
+use crate::tree::Arrange;
 
 /// Epochs of a conversation that are shared at once with a device of the person: the newest ones.
 const SHARED_EPOCHS: usize = 16;
@@ -28,7 +28,7 @@ impl State {
         if tx.setting(&name)?.as_deref() != Some(id.0.as_slice()) {
             tx.set_setting(&bundle_setting(&log), &[])?;
             tx.set_setting(&name, &id.0)?;
-            let known = tx.revocations()?.into_iter().flat_map(|it| it.device.0);
+            let known = tx.revoked_devices()?.into_iter().flat_map(|device| device.0);
             tx.set_setting(&revoked_setting(&log), &id.0.into_iter().chain(known).collect::<Vec<_>>())?;
             // What is not said where a revoked device reads may be said now.
             self.keeping.hurry_all(now);
@@ -47,7 +47,7 @@ impl State {
         log: &LogId,
         id: TopicId,
     ) -> Result<bool, StoreError> {
-        let mut revoked: BTreeSet<_> = tx.revocations()?.into_iter().map(|it| it.device).into_set();
+        let mut revoked = tx.revoked_devices()?;
         for device in tx.devices_of(&self.identity())? {
             if tx.was_revoked(&device, &self.identity())? {
                 revoked.insert(device);
@@ -98,7 +98,7 @@ impl State {
         if !topic.outbox.is_empty() {
             return Ok(Some(now.plus(AGAIN_MS)));
         }
-        let revoked: BTreeSet<_> = tx.revocations()?.into_iter().map(|it| it.device).into_set();
+        let revoked = tx.revoked_devices()?;
         let turn = Turn::Rotate(id);
         if revoked.contains(&self.author()) || !self.has_reached(tx, &log, id, &revoked)? {
             self.keeping.done(&turn);
@@ -133,7 +133,7 @@ impl State {
         if !look.devices.contains_key(&self.author()) {
             return Ok(());
         }
-        let mut revoked: BTreeSet<_> = tx.revocations()?.into_iter().map(|it| it.device).into_set();
+        let mut revoked = tx.revoked_devices()?;
         let devices = tx.devices_of(&self.identity())?;
         for device in &devices {
             // Also what only a space says: nothing is shared where such a device may be.
@@ -190,7 +190,7 @@ impl State {
         log: &LogId,
         staged: &mut Vec<Output>,
     ) -> Result<(), StoreError> {
-        let revoked: BTreeSet<_> = tx.revocations()?.into_iter().map(|it| it.device).into_set();
+        let revoked = tx.revoked_devices()?;
         let sisters = tx.devices_of(&self.identity())?.into_iter().chain([Author(self.identity().0)]);
         let mut found = Vec::new();
         for sister in sisters.filter(|sister| *sister != self.author() && !revoked.contains(sister)) {
@@ -233,7 +233,8 @@ impl State {
             }
         }
         let parts = tx.rotations(closed.at.topic)?.into_iter().find(|it| it.operation == closed.at.operation);
-        let parts = parts.and_then(|found| rotation_in(&found.body)).map_or_else(Vec::new, |it| it.parts);
+        let parts =
+            parts.and_then(|found| rotation_in(&found.body)).map_or_else(Vec::new, |it| it.rotation.parts);
         Ok(parts
             .iter()
             .map(|part| part.device)

@@ -85,7 +85,7 @@ impl State {
             let line = line_of(topic.keys.epoch());
             if line > current || (other.is_some() && line == current) {
                 over.insert(topic.keys.epoch());
-                self.by_log.leave(log, &id);
+                self.go_astray(tx, log, id)?;
                 left.push(id);
                 continue;
             }
@@ -140,7 +140,7 @@ impl State {
                 if (known.keys.log(), known.keys.epoch()) != (log, held.epoch) {
                     return Ok(true);
                 }
-                self.by_log.open_at(log, held.epoch, to);
+                self.return_to(tx, log, held.epoch, to)?;
             } else if self.is_full(tx, now)? {
                 return Ok(false);
             } else {
@@ -211,9 +211,14 @@ impl State {
         staged: &mut Vec<Output>,
     ) -> Result<Option<Millis>, StoreError> {
         let mut next = None;
+        // A room that was deleted lives nowhere.
+        let rooms = tx.look_at_space(look.space, |graph| {
+            graph.current().map_or_else(Vec::new, |state| graph.rooms(&state))
+        })?;
         for log in logs.iter().filter(|log| **log != look.space) {
             let turn = Turn::Renew(*log);
-            let Some((from, own)) = self.is_led_away(tx, look, log)? else {
+            let led_away = if rooms.contains(log) { self.is_led_away(tx, look, log)? } else { None };
+            let Some((from, own)) = led_away else {
                 self.keeping.done(&turn);
                 continue;
             };

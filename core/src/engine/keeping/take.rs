@@ -151,7 +151,7 @@ impl State {
             && self.is_astray(tx, look, log, &newest, words)?
             && self.knows_better(tx, look, log, words)?
         {
-            self.by_log.leave(log, &newest);
+            self.go_astray(tx, log, newest)?;
             left.push(newest);
         }
         Ok(left)

@@ -8,7 +8,7 @@ use super::super::state::{State, Topic};
 use super::read;
 use crate::identity::{Author, LogId, Millis, OperationId};
 use crate::limits::MAX_CONCURRENT;
-use crate::ops::{Body, is_renewal};
+use crate::ops::is_renewal;
 use crate::projector::Place;
 use crate::space::Judgement;
 use crate::store::{StoreError, StoredRotation, Tx};
@@ -160,15 +160,15 @@ impl State {
         let is_room = belongs.is_some_and(|belongs| belongs.room);
         let began = if is_room { self.began(tx, id)?.unwrap_or_default() } else { Vec::new() };
         for found in tx.rotations(id)? {
-            let Some(rotation) = read(&found.body) else { continue };
+            let Some(read) = read(&found.body) else { continue };
+            let rotation = &read.rotation;
             let is_renewal = is_room && is_renewal(rotation.epoch);
             if Some(rotation.epoch) != next_epoch || is_renewal || rotation.topic == id {
                 continue;
             }
-            let mut heads = Body::decode(&found.body).map(|body| body.auth_heads).unwrap_or_default();
-            heads.extend(&began);
+            let heads: Vec<_> = read.heads.iter().chain(&began).copied().collect();
             match Self::weigh(tx, &device, topic, &found, &heads)? {
-                Verdict::Counts => return self.close_topic(tx, now, id, &found, rotation, news),
+                Verdict::Counts => return self.close_topic(tx, now, id, &found, read, news),
                 Verdict::Waits => {
                     self.waiting.extend(belongs.map(|belongs| belongs.space));
                     return Ok(());

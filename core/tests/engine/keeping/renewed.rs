@@ -5,6 +5,7 @@ use delta_core::crypto::{Recipient, Rotator, prepare_rotation};
 use delta_core::engine::{KEEP_MAX_MS, KEEP_MIN_MS};
 use delta_core::limits::RENEWAL_EPOCHS;
 use delta_core::ops::{Hidden, RoomKeys};
+use delta_core::topic::WriteKey;
 
 use super::*;
 
@@ -263,7 +264,9 @@ fn a_renewal_that_a_removal_takes_away_leads_nobody_anywhere() {
     for _ in 0..4 {
         town.wait(KEEP_MIN_MS + KEEP_MAX_MS);
     }
-    assert_eq!(town.epochs(0), [1, 1]);
+    for who in [0, 1, 3] {
+        assert_eq!(town.epochs(who), [1, 1], "{who}");
+    }
     town.agree(&[0, 1]);
     town.say(3, "here").unwrap();
     town.settle();
@@ -273,6 +276,62 @@ fn a_renewal_that_a_removal_takes_away_leads_nobody_anywhere() {
     for who in [0, 1, 3] {
         assert_eq!(town.texts(who), ["before", "there", "here", "and here"], "{who}");
     }
+}
+
+#[test]
+fn where_a_renewal_led_that_was_taken_away_is_left_for_good() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("device.db");
+    let store = || Store::open(&path, StoreOptions::default()).unwrap();
+    let mut town = Town::with(store(), 3, true);
+    town.promote(MALLORY);
+    town.promote(1);
+    let topic = town.ticket(0, town.space).topic();
+    town.people[1].deaf.insert(topic);
+    let room = town.room;
+    let keys = RoomKeys { write: Hidden([5; 32]), secret: Hidden([6; 32]) };
+    let led = Ticket::private(room, RENEWAL_EPOCHS, WriteKey::from_seed([5; 32]), [6; 32]).topic();
+    town.act(MALLORY, Action::RoomRenew { room, epoch: RENEWAL_EPOCHS, from: 0, keys }).unwrap();
+    town.settle();
+    let known = town.people[0].reader().topics_of_log(room).unwrap()[0].1;
+    assert_eq!(town.people[0].reader().living_in(known).unwrap(), led);
+    town.remove(1, MALLORY);
+    town.settle();
+    town.people[1].deaf.clear();
+    for _ in 0..4 {
+        town.wait(KEEP_MIN_MS + KEEP_MAX_MS);
+    }
+    let now = town.people[0].device.now;
+    let nobody = alone(&mut town.net, 99);
+    let old = std::mem::replace(&mut town.people[0], nobody);
+    old.device.engine.close().unwrap();
+    town.people[0] = Peer::with_inbox(&mut town.net, 1, store());
+    town.people[0].device.now = now;
+    // Before anything is heard again.
+    let lives = town.people[0].reader().living_in(known).unwrap();
+    assert_ne!(lives, led);
+    assert_eq!(lives, town.ticket(1, room).topic());
+    let stands = |town: &Town| [lives, led].map(|topic| town.net.worlds[&topic].log.len());
+    let before = stands(&town);
+    town.say(0, "once more").unwrap();
+    town.settle();
+    assert_eq!(stands(&town), [before[0] + 1, before[1]]);
+}
+
+#[test]
+fn a_room_that_was_deleted_is_not_renewed_and_nobody_waits_for_it() {
+    let mut raced = Raced::new(3, true);
+    raced.rotates(&[]);
+    raced.town.settle();
+    let room = raced.town.room;
+    raced.town.people[0].idle = false;
+    raced.town.act(0, Action::RoomDelete { room }).unwrap();
+    raced.go_on();
+    assert_eq!(raced.renewals(), 0);
+    let device = &raced.town.people[0].device;
+    let next = device.engine.next_wakeup().unwrap();
+    let hour = 3_600_000;
+    assert!(next.since(device.now) > hour, "{}", next.since(device.now));
 }
 
 #[test]
