@@ -27,9 +27,11 @@ mod key_value;
 mod keys;
 mod membership;
 mod own;
+mod payload;
 mod public;
 #[cfg(feature = "device")]
 mod signal;
+mod texts;
 mod thread;
 #[cfg(feature = "device")]
 mod ticket;
@@ -39,7 +41,7 @@ mod verify;
 pub use body::{Body, BodyError, EncodeError, MAX_AUTH_HEADS, ObservedHead};
 #[cfg(feature = "device")]
 pub use contact::{Contact, ContactError};
-pub use content::{BlobId, Content, Flaw, LimitError};
+pub use content::{BlobId, Content};
 #[cfg(feature = "device")]
 pub use create::{CreateError, DeviceKey, create, create_introducing};
 pub use envelope::{EnvelopeError, KeyId, OpenedEnvelope, SealError, padded_len};
@@ -55,14 +57,13 @@ pub use inbox::{InboxError, inbox_log, open_inbox, seal_inbox};
 pub use key_value::{HybridTime, KeyValue, ValueKey};
 #[cfg(feature = "device")]
 pub use keys::{KeyRing, TopicKeys};
-pub use membership::{
-    Action, FAMILIES, Hidden, InviteTerms, Level, RoomKeys, RoomText, SpaceText, is_renewal, room_id,
-    space_id,
-};
+pub use membership::{Action, FAMILIES, Hidden, InviteTerms, Level, RoomKeys, is_renewal, room_id, space_id};
 pub use own::{OwnDevices, TicketBytes};
+pub use payload::{Flaw, LimitError};
 pub use public::{PublicError, PublicOperation, read_public};
 #[cfg(feature = "device")]
 pub use signal::{Signal, SignalError};
+pub use texts::{RoomText, SpaceText};
 pub use thread::{OwnPast, OwnThread, SignedBytes, Stage, ThreadPlace};
 #[cfg(feature = "device")]
 pub use ticket::{NextEpochError, Ticket, TicketError};

@@ -1,11 +1,12 @@
 //! What the engine keeps in memory: topics, sessions, outboxes, timers. All of it can be loaded again from the store.
 
+mod topic;
+
 use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
 
 use bytes::Bytes;
 use ed25519_dalek::VerifyingKey;
 
-use super::accountability::Observed;
 use super::clock::ClockSkew;
 use super::commands::server_key;
 use super::delivery::MAX_HANDOVERS;
@@ -16,27 +17,25 @@ use super::hints::Hints;
 use super::io::{Input, Network, Output};
 use super::jobs::{OpenJob, OpenedBatch, OpenedWork, TriagedStep, Work};
 use super::keeping::Keeping;
-use super::look::Look;
 use super::own::OwnNews;
 use super::pairings::Pairings;
-use super::receive;
-use super::refetch::{Fetching, Refetch};
-use super::refusal::{Blocked, Unreadable};
-use super::rotation::Closed;
+use super::refetch::Fetching;
+use super::refusal::Unreadable;
 use super::sending::Cover;
-use super::signals::Signals;
 use super::slots::Slots;
 use super::topics::{self, ByLog};
 use super::upkeep::Upkeep;
 use crate::entropy::Entropy;
-use crate::identity::{Author, EnvelopeHash, Identity, LogId, Millis, NodeId};
-use crate::onion::route::{Guards, Routes, Tunnel, Tunnels};
-use crate::ops::{DeviceKey, TopicKeys};
+use crate::identity::{Author, Identity, LogId, Millis};
+use crate::onion::route::{Guards, Routes, Tunnels};
+use crate::ops::DeviceKey;
 use crate::store::{OutboxEntry, Store, StoreError, Tx};
 use crate::sync::outbox::{AttemptId, Outbox, OutboxRow, Path, RETRY_MAX_MS};
-use crate::sync::session::{ConnId, Connection, Cursor, Session, StepKind, Transmit};
+use crate::sync::session::{ConnId, Session, StepKind, Transmit};
 use crate::topic::TopicId;
 use crate::tree::IntoTree;
+
+pub(super) use topic::{BLIND_RETRY_MS, Topic};
 
 /// Envelopes of one [`OpenJob`]: small enough to spread a frame over all cores.
 const JOB_STEPS: usize = 64;
@@ -44,9 +43,6 @@ const JOB_STEPS: usize = 64;
 const GUARDS_SETTING: &str = "guards";
 /// From which secret of the device the topics' orders of relays are drawn.
 const TUNNEL_CONTEXT: &str = "delta tunnel order v1";
-/// How long rows that were sent before wait for the topic's log when it cannot be read, milliseconds.
-pub(super) const BLIND_RETRY_MS: u64 = 30_000;
-
 #[derive(Debug)]
 pub(super) struct State {
     pub(super) device: DeviceKey,
@@ -112,61 +108,6 @@ pub(super) enum SentKind {
     Signal(TopicId),
     /// Nothing.
     Cover,
-}
-
-#[derive(Debug)]
-pub(super) struct Topic {
-    pub(super) keys: TopicKeys,
-    pub(super) subscribed: bool,
-    pub(super) cursor: Option<Cursor>,
-    pub(super) session: Option<Session>,
-    /// The tunnel of its connection; `None`: it reads directly.
-    pub(super) tunnel: Option<Tunnel>,
-    pub(super) look: Look,
-    /// Relays through which the look at hand was tried.
-    pub(super) looked_through: Vec<NodeId>,
-    /// What a look with `has` asks for.
-    pub(super) asked: Vec<EnvelopeHash>,
-    /// Where it stood before the first of the resets that are not settled yet.
-    pub(super) before_reset: Option<Cursor>,
-    pub(super) outbox: Outbox,
-    pub(super) redelivery: receive::Redelivery,
-    pub(super) refetch: Refetch,
-    pub(super) observed: Observed,
-    pub(super) signals: Signals,
-    /// How it closed: the log goes on in another topic.
-    pub(super) closed: Option<Closed>,
-    /// This device has said in it, since the start, whose it is.
-    pub(super) introduced: bool,
-    /// The topic by which the app knows the conversation.
-    pub(super) known_as: TopicId,
-    /// A rotation of this device has no place yet.
-    pub(super) rotates: bool,
-    /// Rotations stand in it that did not close it (yet).
-    pub(super) contested: bool,
-    /// Why the server does not let this device read.
-    pub(super) unreadable: Option<Unreadable>,
-    /// The store holds its outbox rows as parked.
-    pub(super) rows_parked: bool,
-    /// When operations that wait for a predecessor do so no longer.
-    pub(super) overdue_at: Option<Millis>,
-    pub(super) blocked: Option<Blocked>,
-    /// While the log cannot be read, rows that were sent before wait until this instant.
-    pub(super) blind_until: Millis,
-    /// Not before this instant is a blocked outbox looked at again.
-    pub(super) blocked_until: Option<Millis>,
-    /// Envelopes that turned out invalid on this connection.
-    pub(super) rejected: u32,
-    /// It is in [`State::handover_queue`].
-    pub(super) waits_for_handover: bool,
-    /// Wanted, but without a socket of its own ([`Slots`]).
-    parked: bool,
-    pub(super) shown: Connection,
-    /// The `ready` of the connection in use is stored, and with it everything before it.
-    pub(super) caught_up: bool,
-    /// All that the server had was read since the start.
-    pub(super) was_live: bool,
-    wakeup: Option<Millis>,
 }
 
 /// See [`State::before`].
@@ -666,74 +607,6 @@ impl State {
             self.wakeups.remove(&(old, id));
         }
         self.wakeups.extend(at.map(|at| (at, id)));
-    }
-}
-
-impl Topic {
-    pub(super) fn new(keys: TopicKeys, cursor: Option<Cursor>, now: Millis) -> Self {
-        let known_as = keys.topic();
-        Self {
-            keys,
-            subscribed: false,
-            cursor,
-            session: None,
-            tunnel: None,
-            look: Look::default(),
-            looked_through: Vec::new(),
-            asked: Vec::new(),
-            before_reset: None,
-            outbox: Outbox::default(),
-            redelivery: receive::Redelivery::default(),
-            refetch: Refetch::default(),
-            observed: Observed::default(),
-            signals: Signals::default(),
-            closed: None,
-            introduced: false,
-            known_as,
-            rotates: false,
-            contested: false,
-            unreadable: None,
-            rows_parked: false,
-            overdue_at: None,
-            blocked: None,
-            blind_until: now.plus(BLIND_RETRY_MS),
-            blocked_until: None,
-            waits_for_handover: false,
-            parked: false,
-            rejected: 0,
-            shown: Connection::Offline,
-            caught_up: false,
-            was_live: false,
-            wakeup: None,
-        }
-    }
-
-    /// A topic of the same conversation as another one here.
-    pub(super) fn beside(like: &Self, keys: TopicKeys, now: Millis) -> Self {
-        let (subscribed, known_as) = (like.subscribed, like.known_as);
-        Self { subscribed, known_as, ..Self::new(keys, None, now) }
-    }
-
-    /// Where the session stands, as far as the database followed: what the app hears of is durable.
-    fn connection(&self) -> Connection {
-        match self.session.as_ref().map(Session::connection) {
-            None => Connection::Offline,
-            Some(_) if self.parked => Connection::Parked,
-            Some(Connection::Live) if !self.caught_up => Connection::Replaying,
-            Some(connection) => connection,
-        }
-    }
-
-    /// Whether this device can close it: it is open, writable and there, and no own rotation is on its way.
-    pub(super) fn may_move(&self) -> bool {
-        let is_gone = self.unreadable == Some(Unreadable::Gone);
-        self.closed.is_none() && !self.rotates && !is_gone && self.keys.write_key().is_some()
-    }
-
-    /// The topic's log is at hand up to now.
-    pub(super) fn is_live(&self) -> bool {
-        let live = self.session.as_ref().map(Session::connection) == Some(Connection::Live);
-        live && self.caught_up
     }
 }
 

@@ -7,7 +7,8 @@
 use cbor_core::Value;
 use thiserror::Error;
 
-use super::content::{Content, LimitError};
+use super::content::Content;
+use super::payload::LimitError;
 use crate::cbor::{self, array, field, fields, items, optional, text, unsigned};
 use crate::identity::{Millis, OperationId};
 use crate::limits::{MAX_BODY_ITEMS, MAX_BODY_NESTING, MAX_OPERATION};

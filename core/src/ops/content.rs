@@ -3,41 +3,36 @@
 use std::fmt;
 
 use cbor_core::Value;
-use thiserror::Error;
 
-use super::body::MAX_AUTH_HEADS;
 use super::epoch::EpochKeys;
 use super::handover::{KeyBundle, Rotation, SessionId};
 use super::key_value::{KV_DELETE, KV_PUT, KeyValue};
-use super::membership::{Action, Hidden, check_description, description};
+use super::membership::{Action, Hidden};
 use super::own::OwnDevices;
+use super::payload::{Flaw, LimitError, Payload, check_description, check_name, check_text};
 use super::thread::{SignedBytes, bundles, bundles_value, check_bundles};
 use super::told::{DEVICE_TELL, DeviceTell};
-use crate::cbor::{Fields, array, field, items, optional, text};
+use crate::cbor::{Fields, array, items, text};
 use crate::identity::{Author, Identity, LogId, OperationId, ThreadId, bytes_id};
-use crate::limits::{
-    MAX_COLLECTION, MAX_DESCRIPTION, MAX_DEVICES, MAX_DISPLAY_NAME, MAX_EMOJI, MAX_HANDED_KEYS,
-    MAX_HANDED_PAST, MAX_KEY, MAX_MENTIONS, MAX_REPLACED, MAX_ROTATION_ENDS, MAX_ROTATION_PARTS, MAX_TEXT,
-    MAX_TOLD, MAX_TOLD_LEN, MAX_VALUE,
-};
+use crate::limits::{MAX_EMOJI, MAX_MENTIONS};
 
 /// What an operation says. The kinds come from a closed, versioned list (docs/wire.md).
 #[derive(Clone, PartialEq, Eq)]
 pub enum Content {
     /// `message.send`: a new message.
     MessageSend {
-        /// The text, at most [`MAX_TEXT`] bytes.
+        /// The text, at most [`crate::limits::MAX_TEXT`] bytes.
         text: String,
         /// The message it answers.
         reply: Option<OperationId>,
-        /// Whom it mentions, at most [`MAX_MENTIONS`].
+        /// Whom it mentions, at most [`crate::limits::MAX_MENTIONS`].
         mentions: Vec<Author>,
     },
     /// `message.edit`: a new text for one's own message.
     MessageEdit {
         /// The message.
         target: OperationId,
-        /// Its new text, at most [`MAX_TEXT`] bytes.
+        /// Its new text, at most [`crate::limits::MAX_TEXT`] bytes.
         text: String,
     },
     /// `message.delete`: the message leaves a tombstone.
@@ -49,7 +44,7 @@ pub enum Content {
     ReactionAdd {
         /// The message.
         target: OperationId,
-        /// 1 to [`MAX_EMOJI`] bytes.
+        /// 1 to [`crate::limits::MAX_EMOJI`] bytes.
         emoji: String,
     },
     /// `reaction.remove`.
@@ -61,13 +56,13 @@ pub enum Content {
     },
     /// `profile.set`: replaces the author's whole profile.
     ProfileSet {
-        /// Display name, at most [`MAX_DISPLAY_NAME`] characters.
+        /// Display name, at most [`crate::limits::MAX_DISPLAY_NAME`] characters.
         name: String,
-        /// About the author, at most [`MAX_TEXT`] bytes.
+        /// About the author, at most [`crate::limits::MAX_TEXT`] bytes.
         bio: Option<String>,
         /// Picture.
         avatar: Option<BlobId>,
-        /// Free text such as "away", at most [`MAX_DISPLAY_NAME`] characters.
+        /// Free text such as "away", at most [`crate::limits::MAX_DISPLAY_NAME`] characters.
         availability: Option<String>,
         /// Whether strangers may read it; absent on the wire when false.
         public: bool,
@@ -91,7 +86,7 @@ pub enum Content {
     },
     /// `member.request`, in a manager's inbox: somebody who is no member asks to be added.
     JoinRequest {
-        /// What they say, at most [`MAX_DESCRIPTION`] bytes.
+        /// What they say, at most [`crate::limits::MAX_DESCRIPTION`] bytes.
         text: Option<String>,
         /// The space's log id.
         space: LogId,
@@ -108,7 +103,7 @@ pub enum Content {
     DirectRequest {
         /// One half of the secret the thread's topic is derived from.
         share: Hidden,
-        /// What they say, at most [`MAX_DESCRIPTION`] bytes.
+        /// What they say, at most [`crate::limits::MAX_DESCRIPTION`] bytes.
         text: Option<String>,
     },
     /// `direct.accept`, in the inbox of whoever asked.
@@ -119,7 +114,7 @@ pub enum Content {
         share: Hidden,
         /// In whose name, where not in that of the device that signs alone.
         identity: Option<Identity>,
-        /// The newest `device.bundle` of that identity's devices, at most [`MAX_DEVICES`]: another one may have been asked.
+        /// The newest `device.bundle` of that identity's devices, at most [`crate::limits::MAX_DEVICES`]: another one may have been asked.
         bundles: Vec<SignedBytes>,
     },
     /// `direct.renew`, in an inbox: the sender cannot open what is sealed in a session; its peer begins another.
@@ -187,133 +182,6 @@ impl fmt::Debug for Content {
     }
 }
 
-/// Why a payload of a known kind is skipped. Its author is at fault.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Error)]
-pub enum Flaw {
-    /// A required key is missing.
-    #[error("payload key {0} is missing")]
-    Missing(u64),
-    /// A key holds another type than its kind says.
-    #[error("payload key {0} holds a wrong type")]
-    WrongType(u64),
-    /// A value is above its limit.
-    #[error(transparent)]
-    Limit(#[from] LimitError),
-}
-
-/// A value of a body is above its limit. The caller (or, on receipt, the author) is at fault; shorten it.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Error)]
-pub enum LimitError {
-    /// A text is too long.
-    #[error("the text has {len} bytes, at most {MAX_TEXT} are allowed")]
-    Text {
-        /// Its length in bytes of UTF-8.
-        len: usize,
-    },
-    /// Too many mentions.
-    #[error("the message mentions {count} people, at most {MAX_MENTIONS} are allowed")]
-    Mentions {
-        /// How many.
-        count: usize,
-    },
-    /// A display name or availability is too long.
-    #[error("the name has {chars} characters, at most {MAX_DISPLAY_NAME} are allowed")]
-    Name {
-        /// Its length in Unicode scalar values.
-        chars: usize,
-    },
-    /// An emoji is empty or too long.
-    #[error("the emoji has {len} bytes, 1 to {MAX_EMOJI} are allowed")]
-    Emoji {
-        /// Its length in bytes of UTF-8.
-        len: usize,
-    },
-    /// A rotation hands over to too many devices.
-    #[error("the rotation names {count} devices, at most {MAX_ROTATION_PARTS} are allowed")]
-    RotationParts {
-        /// How many.
-        count: usize,
-    },
-    /// A rotation names the ends of too many logs.
-    #[error("the rotation names the ends of {count} logs, at most {MAX_ROTATION_ENDS} are allowed")]
-    RotationEnds {
-        /// How many.
-        count: usize,
-    },
-    /// Too many keys are handed over at once.
-    #[error("{count} keys are handed over at once, at most {MAX_HANDED_KEYS} are allowed")]
-    HandedKeys {
-        /// How many.
-        count: usize,
-    },
-    /// Too many operations are told of at once.
-    #[error("{count} operations are told of at once, at most {MAX_TOLD} are allowed")]
-    Told {
-        /// How many.
-        count: usize,
-    },
-    /// An operation that is told of is too long.
-    #[error("an operation that is told of has {len} bytes, at most {MAX_TOLD_LEN} are allowed")]
-    ToldLen {
-        /// Header and body together, bytes.
-        len: usize,
-    },
-    /// A description, welcome text or reason is too long.
-    #[error("the description has {len} bytes, at most {MAX_DESCRIPTION} are allowed")]
-    Description {
-        /// Its length in bytes of UTF-8.
-        len: usize,
-    },
-    /// The name of a collection is empty or too long.
-    #[error("the collection's name has {len} bytes, 1 to {MAX_COLLECTION} are allowed")]
-    Collection {
-        /// Its length in bytes of UTF-8.
-        len: usize,
-    },
-    /// A key is empty or too long.
-    #[error("the key has {len} bytes, 1 to {MAX_KEY} are allowed")]
-    Key {
-        /// Its length in bytes of UTF-8.
-        len: usize,
-    },
-    /// A value is too large.
-    #[error("the value has {len} bytes, at most {MAX_VALUE} are allowed")]
-    Value {
-        /// Its length in bytes.
-        len: usize,
-    },
-    /// Too many operations are replaced.
-    #[error("{count} operations are replaced, at most {MAX_REPLACED} may be")]
-    Replaced {
-        /// How many.
-        count: usize,
-    },
-    /// A hybrid logical time is past the end.
-    #[error("the hybrid logical time {time} is not below 2^63")]
-    Time {
-        /// Its number.
-        time: u64,
-    },
-    /// More devices than a person has.
-    #[error("{count} devices are named, at most {MAX_DEVICES} may be")]
-    Devices {
-        /// How many.
-        count: usize,
-    },
-    /// Too much that was said is handed over at once.
-    #[error("{count} operations are handed over at once, at most {MAX_HANDED_PAST} may be")]
-    Past {
-        /// How many.
-        count: usize,
-    },
-    /// Too many auth heads.
-    #[error("the body cites {count} membership operations, at most {MAX_AUTH_HEADS} are allowed")]
-    AuthHeads {
-        /// How many.
-        count: usize,
-    },
-}
-
 bytes_id!(
     /// Names a blob: BLAKE3 of its ciphertext.
     BlobId,
@@ -366,6 +234,7 @@ impl Content {
     }
 
     /// Whether it is said in inboxes, to one device alone, and says nothing anywhere else.
+    #[cfg(feature = "device")]
     pub(crate) fn is_of_inboxes(&self) -> bool {
         if let Self::OwnDevices(said) = self {
             return matches!(**said, OwnDevices::Past(_));
@@ -525,52 +394,19 @@ impl Content {
     }
 }
 
-/// A payload map, read by required and optional integer keys. Limits are checked before anything is copied.
-pub(super) struct Payload<'v, 'a>(&'v Fields<'a>);
-
-impl<'v, 'a> Payload<'v, 'a> {
-    /// A map within a payload.
-    pub(super) const fn of(fields: &'v Fields<'a>) -> Self {
-        Self(fields)
-    }
-
-    pub(super) fn required<T>(
-        &self,
-        key: u64,
-        parse: impl FnOnce(&'v Value<'a>) -> Option<T>,
-    ) -> Result<T, Flaw> {
-        parse(field(self.0, key).ok_or(Flaw::Missing(key))?).ok_or(Flaw::WrongType(key))
-    }
-
-    pub(super) fn optional<T>(
-        &self,
-        key: u64,
-        parse: impl FnOnce(&'v Value<'a>) -> Option<T>,
-    ) -> Result<Option<T>, Flaw> {
-        optional(self.0, key, parse).map_err(|()| Flaw::WrongType(key))
-    }
-
-    pub(super) fn id(&self, key: u64) -> Result<OperationId, Flaw> {
-        self.required(key, array).map(OperationId)
-    }
-
-    /// True only when it is there.
-    pub(super) fn flag(&self, key: u64) -> Result<bool, Flaw> {
-        Ok(self.optional(key, boolean)?.unwrap_or(false))
-    }
-
+impl Payload<'_, '_> {
     fn invite_claim(&self) -> Result<Content, Flaw> {
         let space = self.required(2, array).map(LogId)?;
         Ok(Content::InviteClaim { invite: self.id(0)?, mac: self.required(1, array)?, space })
     }
 
     fn join_request(&self) -> Result<Content, Flaw> {
-        Ok(Content::JoinRequest { text: description(self, 0)?, space: self.required(1, array).map(LogId)? })
+        Ok(Content::JoinRequest { text: self.description(0)?, space: self.required(1, array).map(LogId)? })
     }
 
     fn direct_request(&self) -> Result<Content, Flaw> {
         let share = self.required(0, array).map(Hidden)?;
-        Ok(Content::DirectRequest { share, text: description(self, 1)? })
+        Ok(Content::DirectRequest { share, text: self.description(1)? })
     }
 
     fn direct_accept(&self) -> Result<Content, Flaw> {
@@ -585,12 +421,6 @@ impl<'v, 'a> Payload<'v, 'a> {
 
     fn read_set(&self) -> Result<Content, Flaw> {
         Ok(Content::ReadSet { log: self.required(0, array).map(LogId)?, message: self.id(1)? })
-    }
-
-    fn text(&self, key: u64) -> Result<String, Flaw> {
-        let text = self.required(key, text)?;
-        check_text(text)?;
-        Ok(text.to_owned())
     }
 
     fn message_send(&self) -> Result<Content, Flaw> {
@@ -636,24 +466,8 @@ fn key_value(write: Result<KeyValue, Flaw>) -> Result<Content, Flaw> {
     write.map(|write| Content::KeyValue(Box::new(write)))
 }
 
-fn boolean(value: &Value<'_>) -> Option<bool> {
-    match value {
-        Value::SimpleValue(_) => value.to_bool().ok(),
-        _ => None,
-    }
-}
-
-const fn check_text(text: &str) -> Result<(), LimitError> {
-    if text.len() > MAX_TEXT { Err(LimitError::Text { len: text.len() }) } else { Ok(()) }
-}
-
 const fn check_mentions(count: usize) -> Result<(), LimitError> {
     if count > MAX_MENTIONS { Err(LimitError::Mentions { count }) } else { Ok(()) }
-}
-
-pub(super) fn check_name(name: &str) -> Result<(), LimitError> {
-    let chars = name.chars().count();
-    if chars > MAX_DISPLAY_NAME { Err(LimitError::Name { chars }) } else { Ok(()) }
 }
 
 const fn check_emoji(emoji: &str) -> Result<(), LimitError> {

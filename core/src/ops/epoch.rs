@@ -5,10 +5,10 @@ use std::fmt;
 
 use cbor_core::Value;
 
-use super::content::{Flaw, LimitError, Payload};
 use super::handover::{BLOCK_LEN, Block};
 use super::membership::Hidden;
 use super::own::TicketBytes;
+use super::payload::{Flaw, LimitError, Payload};
 use crate::cbor::{array, items, unsigned};
 use crate::identity::{Author, LogId, OperationId};
 use crate::limits::MAX_HANDED_KEYS;

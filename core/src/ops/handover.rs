@@ -5,7 +5,7 @@ use std::fmt;
 
 use cbor_core::Value;
 
-use super::content::{Flaw, LimitError, Payload};
+use super::payload::{Flaw, LimitError, Payload};
 use crate::cbor::{array, items, unsigned};
 use crate::codec::{DecodeError, Reader};
 use crate::identity::{Author, Millis, OperationId};

@@ -5,7 +5,7 @@ use std::fmt;
 
 use cbor_core::Value;
 
-use super::content::{Flaw, LimitError, Payload};
+use super::payload::{Flaw, LimitError, Payload};
 use crate::cbor::{array, bytes, items, text, unsigned};
 use crate::identity::{Millis, OperationId};
 use crate::limits::{MAX_AHEAD_MS, MAX_COLLECTION, MAX_KEY, MAX_REPLACED, MAX_VALUE};

@@ -9,10 +9,11 @@ use std::fmt;
 use cbor_core::Value;
 use zeroize::{Zeroize, ZeroizeOnDrop};
 
-use super::content::{BlobId, Flaw, LimitError, Payload, check_name};
-use crate::cbor::{array, text, unsigned};
+use super::payload::{Flaw, LimitError, Payload, check_description};
+use super::texts::{RoomText, SpaceText};
+use crate::cbor::{array, unsigned};
 use crate::identity::{Author, Certificate, Identity, LogId, Millis, OperationId, Revocation};
-use crate::limits::{MAX_DESCRIPTION, RENEWAL_EPOCHS};
+use crate::limits::RENEWAL_EPOCHS;
 
 /// What a member may do. Each level includes those before it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -66,38 +67,6 @@ impl fmt::Debug for Hidden {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str("Hidden(..)")
     }
-}
-
-/// What a space says about itself. Replaced whole.
-#[derive(Clone, Default, PartialEq, Eq)]
-pub struct SpaceText {
-    /// Its name, at most [`crate::limits::MAX_DISPLAY_NAME`] characters.
-    pub name: String,
-    /// What kind of space it is, at most [`crate::limits::MAX_DISPLAY_NAME`] characters.
-    pub label: Option<String>,
-    /// At most [`MAX_DESCRIPTION`] bytes.
-    pub description: Option<String>,
-    /// Picture.
-    pub avatar: Option<BlobId>,
-    /// Wide picture.
-    pub cover: Option<BlobId>,
-    /// What newcomers are told, at most [`MAX_DESCRIPTION`] bytes.
-    pub welcome: Option<String>,
-    /// Whether it may be listed.
-    pub public: bool,
-    /// Whether new members may read what was written before them.
-    pub history: bool,
-}
-
-/// What a room says about itself. Replaced whole.
-#[derive(Clone, Default, PartialEq, Eq)]
-pub struct RoomText {
-    /// Its name, at most [`crate::limits::MAX_DISPLAY_NAME`] characters.
-    pub name: String,
-    /// At most [`MAX_DESCRIPTION`] bytes.
-    pub description: Option<String>,
-    /// How long a member waits between two messages, seconds. Kept by the sending client.
-    pub cooldown: Option<u64>,
 }
 
 /// The keys of a room's first topic (epoch 0).
@@ -182,7 +151,7 @@ pub enum Action {
     Ban {
         /// Who.
         member: Identity,
-        /// Why, at most [`MAX_DESCRIPTION`] bytes.
+        /// Why, at most [`crate::limits::MAX_DESCRIPTION`] bytes.
         reason: Option<String>,
     },
     /// `member.unban`.
@@ -278,20 +247,6 @@ impl fmt::Debug for Action {
     }
 }
 
-/// Shows nothing of what it says.
-impl fmt::Debug for SpaceText {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("SpaceText").finish_non_exhaustive()
-    }
-}
-
-/// Shows nothing of what it says.
-impl fmt::Debug for RoomText {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("RoomText").finish_non_exhaustive()
-    }
-}
-
 /// Kinds that begin like this belong to the membership of a space: an unknown one is not skipped there.
 pub const FAMILIES: [&str; 4] = ["space.", "member.", "invite.", "room."];
 
@@ -357,7 +312,7 @@ kinds! {
     Self::RoomDelete { .. } => "room.delete",
 }
 
-type Pairs<'a> = Vec<(u64, Value<'a>)>;
+pub(super) type Pairs<'a> = Vec<(u64, Value<'a>)>;
 
 impl Action {
     /// The member it is about, unless that is its author.
@@ -510,7 +465,7 @@ impl Action {
             "member.demote" => Self::Demote { member: member()?, level: level(payload)? },
             "member.leave" => Self::Leave,
             "member.transfer" => Self::Transfer { member: member()? },
-            "member.ban" => Self::Ban { member: member()?, reason: description(payload, 1)? },
+            "member.ban" => Self::Ban { member: member()?, reason: payload.description(1)? },
             "member.unban" => Self::Unban { member: member()? },
             "member.mute" => {
                 Self::Mute { member: member()?, until: payload.optional(1, unsigned)?.map(Millis) }
@@ -542,62 +497,6 @@ impl Action {
     }
 }
 
-impl SpaceText {
-    fn check(&self) -> Result<(), LimitError> {
-        check_name(&self.name)?;
-        check_name(self.label.as_deref().unwrap_or_default())?;
-        check_description(self.description.as_deref())?;
-        check_description(self.welcome.as_deref())
-    }
-
-    fn pairs(&self) -> Pairs<'_> {
-        let mut pairs = vec![(0, Value::from(&self.name))];
-        pairs.extend(self.label.as_ref().map(|text| (1, Value::from(text))));
-        pairs.extend(self.description.as_ref().map(|text| (2, Value::from(text))));
-        pairs.extend(self.avatar.map(|blob| (3, Value::from(blob.0))));
-        pairs.extend(self.cover.map(|blob| (4, Value::from(blob.0))));
-        pairs.extend(self.welcome.as_ref().map(|text| (5, Value::from(text))));
-        pairs.extend(self.public.then_some((6, Value::from(true))));
-        pairs.extend(self.history.then_some((7, Value::from(true))));
-        pairs
-    }
-
-    fn read(payload: &Payload<'_, '_>) -> Result<Self, Flaw> {
-        Ok(Self {
-            name: name(payload, 0)?,
-            label: optional_name(payload, 1)?,
-            description: description(payload, 2)?,
-            avatar: payload.optional(3, array)?.map(BlobId),
-            cover: payload.optional(4, array)?.map(BlobId),
-            welcome: description(payload, 5)?,
-            public: payload.flag(6)?,
-            history: payload.flag(7)?,
-        })
-    }
-}
-
-impl RoomText {
-    fn check(&self) -> Result<(), LimitError> {
-        check_name(&self.name)?;
-        check_description(self.description.as_deref())
-    }
-
-    fn pairs(&self) -> Pairs<'_> {
-        let mut pairs = vec![(1, Value::from(&self.name))];
-        pairs.extend(self.description.as_ref().map(|text| (2, Value::from(text))));
-        pairs.extend(self.cooldown.map(|seconds| (3, Value::from(seconds))));
-        pairs
-    }
-
-    fn read(payload: &Payload<'_, '_>) -> Result<Self, Flaw> {
-        Ok(Self {
-            name: name(payload, 1)?,
-            description: description(payload, 2)?,
-            cooldown: payload.optional(3, unsigned)?,
-        })
-    }
-}
-
 fn room_keys(payload: &Payload<'_, '_>) -> Result<RoomKeys, Flaw> {
     Ok(RoomKeys { write: Hidden(payload.required(4, array)?), secret: Hidden(payload.required(5, array)?) })
 }
@@ -620,29 +519,4 @@ fn device_word(value: &Value<'_>) -> Option<[u8; Certificate::LEN]> {
 
 fn level(payload: &Payload<'_, '_>) -> Result<Level, Flaw> {
     Level::from_number(payload.required(1, unsigned)?).ok_or(Flaw::WrongType(1))
-}
-
-fn name(payload: &Payload<'_, '_>, key: u64) -> Result<String, Flaw> {
-    let name = payload.required(key, text)?;
-    check_name(name)?;
-    Ok(name.to_owned())
-}
-
-fn optional_name(payload: &Payload<'_, '_>, key: u64) -> Result<Option<String>, Flaw> {
-    let name = payload.optional(key, text)?;
-    check_name(name.unwrap_or_default())?;
-    Ok(name.map(str::to_owned))
-}
-
-pub(super) fn description(payload: &Payload<'_, '_>, key: u64) -> Result<Option<String>, Flaw> {
-    let text = payload.optional(key, text)?;
-    check_description(text)?;
-    Ok(text.map(str::to_owned))
-}
-
-pub(super) const fn check_description(text: Option<&str>) -> Result<(), LimitError> {
-    match text {
-        Some(text) if text.len() > MAX_DESCRIPTION => Err(LimitError::Description { len: text.len() }),
-        _ => Ok(()),
-    }
 }

@@ -5,7 +5,7 @@ use std::fmt;
 use cbor_core::Value;
 use zeroize::{Zeroize, ZeroizeOnDrop};
 
-use super::content::{Flaw, LimitError, Payload};
+use super::payload::{Flaw, LimitError, Payload};
 use super::thread::{OwnPast, OwnThread};
 use crate::cbor::array;
 use crate::identity::OperationId;

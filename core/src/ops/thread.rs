@@ -4,8 +4,9 @@ use std::fmt;
 
 use cbor_core::Value;
 
-use super::content::{Flaw, LimitError, Payload};
-use super::membership::{Hidden, check_description, description};
+use super::membership::Hidden;
+use super::payload::check_description;
+use super::payload::{Flaw, LimitError, Payload};
 use crate::cbor::{array, fields, items, unsigned};
 use crate::identity::{Author, LogId, Millis, ThreadId};
 use crate::limits::{MAX_DEVICES, MAX_HANDED_PAST};
@@ -140,7 +141,7 @@ impl OwnThread {
             stage,
             peer: payload.required(2, array).map(Author)?,
             made: payload.required(3, unsigned).map(Millis)?,
-            text: description(payload, 4)?,
+            text: payload.description(4)?,
             bundles: bundles(payload, 8)?,
         })
     }

@@ -8,7 +8,7 @@ use std::fmt;
 
 use cbor_core::Value;
 
-use super::content::{Flaw, LimitError, Payload};
+use super::payload::{Flaw, LimitError, Payload};
 use crate::cbor::{array, bytes, items};
 use crate::identity::LogId;
 use crate::limits::{MAX_TOLD, MAX_TOLD_LEN};
