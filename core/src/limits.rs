@@ -102,6 +102,16 @@ pub const MAX_CLAIM_RECIPIENTS: usize = 8;
 pub const MAX_ASK_ROUNDS: u32 = 12;
 /// Most topics of a device.
 pub const MAX_TOPICS: usize = 4096;
+/// Epochs of a conversation that are shared at once with a device of the person that a space has not heard of: the newest.
+pub const SHARED_EPOCHS: usize = 16;
+/// Epochs of a space's own log in which it is looked for devices that did not read where a rotation named them: the newest.
+/// Who was left out before that asks.
+pub const SHUT_OUT_EPOCHS: u32 = 4;
+/// Most messages that a person's other devices have read and that are not here yet: of each device the newest in each
+/// conversation; the oldest give way.
+pub const MAX_READ_AHEAD: usize = 4096;
+/// Most operations of inboxes that wait until there is room for the topic that they open; the oldest give way.
+pub const MAX_HELD: usize = 256;
 /// Of a conversation's retired epochs, those whose keys a device keeps: the newest.
 pub const MAX_RETIRED_KEYS: u32 = 64;
 /// Most topics of a device that keep a socket open; the least recently used beyond are parked and polled.

@@ -272,7 +272,9 @@ impl State {
             self.own_news.heard = true;
         }
         match &operation.body().content {
-            Content::ReadSet { log, message } if tx.read_elsewhere(log, message)? => {
+            Content::ReadSet { log, message }
+                if tx.read_elsewhere((&author, operation.seq_num()), log, message)? =>
+            {
                 news.events.extend(self.read_news(*log));
             }
             Content::OwnDevices(said) => match &**said {

@@ -3,11 +3,9 @@
 
 use super::super::upkeep::store_only;
 use super::*;
+use crate::limits::SHUT_OUT_EPOCHS;
 use crate::ops::Level;
 use crate::store::KeyRequest;
-
-/// So many epochs are looked back for who did not read where a rotation named it. Who was left out before that asks.
-const SHUT_OUT_EPOCHS: u32 = 4;
 
 impl State {
     /// Devices that a rotation of the space's own log named, and that do not read the topic it stands in: they were let in

@@ -3,12 +3,9 @@
 
 use super::moves::Among;
 use super::*;
-use crate::limits::MAX_TOPICS;
+use crate::limits::SHARED_EPOCHS;
 use crate::ops::{Body, OwnDevices, TicketBytes};
 use crate::tree::{Arrange, IntoTree};
-
-/// Epochs of a conversation that are shared at once with a device of the person: the newest ones.
-const SHARED_EPOCHS: usize = 16;
 
 impl State {
     /// Keeps this person's topic from devices that were revoked, and this device's bundle where the others find it, who
@@ -194,8 +191,8 @@ impl State {
         let sisters = tx.devices_of(&self.identity())?.into_iter().chain([Author(self.identity().0)]);
         let mut found = Vec::new();
         for sister in sisters.filter(|sister| *sister != self.author() && !revoked.contains(sister)) {
-            for said in tx.log_entries(&sister, &own, 0, u32::MAX, MAX_TOPICS)? {
-                let Some(Ok(body)) = said.body.as_deref().map(Body::decode) else { continue };
+            for said in tx.said_among_own(&sister, &own)? {
+                let Ok(body) = Body::decode(&said) else { continue };
                 let Content::OwnDevices(said) = body.content else { continue };
                 let OwnDevices::Topic { ticket: TicketBytes(bytes) } = &*said else { continue };
                 found.extend(Ticket::from_bytes(bytes).ok().filter(|ticket| ticket.log() == *log));
