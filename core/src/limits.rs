@@ -39,6 +39,12 @@ pub const MAX_TOLD_LEN: usize = 4096;
 pub const MAX_SIGNAL: usize = 4096;
 /// Largest signal before it is signed and sealed, bytes: what an app can say.
 pub const MAX_SIGNAL_BODY: usize = 3840;
+/// Senders of signals in a topic whose last one is remembered; who was heard the longest ago gives way.
+pub const MAX_HEARD: usize = 1024;
+/// Invalid envelopes on one connection after which it is given up: a server or member that floods costs no more.
+pub const MAX_REJECTED: u32 = 1_000;
+/// Most entries of a log that one call of p2panda's log traits gives.
+pub const MAX_LOG_ENTRIES: usize = 100_000;
 /// Largest control message of a public topic, bytes.
 pub const MAX_CONTROL: usize = 4096;
 /// Longest description of a public topic, a space or a room, welcome text or reason, bytes of UTF-8.
