@@ -78,22 +78,25 @@ fn add(reader: &Reader, row: &TopicRow, writer: &mut SnapshotWriter) -> Result<(
     Ok(())
 }
 
-/// What authors are called: a device that said nothing of itself goes by what its person said on another one, on that
-/// of the identity's own key if there is one.
+/// What authors are called: each device by what its person said last, on whichever one.
 fn names(reader: &Reader, log: &LogId, space: Option<LogId>) -> Result<BTreeMap<Author, String>, StoreError> {
     let mut names = reader.names(log, MAX_NAMES)?.into_iter().into_map();
     let Some(space) = space else { return Ok(names) };
-    let told = reader.space_devices(&space)?;
-    let mut people = BTreeMap::<Identity, String>::new();
-    for one in &told {
-        let said = [Author(one.identity.0), one.device].iter().find_map(|author| names.get(author).cloned());
-        if let Some(name) = said {
-            people.entry(one.identity).or_insert(name);
-        }
-    }
-    for one in &told {
-        if let Some(name) = people.get(&one.identity).filter(|_| names.len() < MAX_NAMES) {
-            names.entry(one.device).or_insert_with(|| name.clone());
+    let mut people = BTreeMap::<Identity, Option<String>>::new();
+    for one in reader.space_devices(&space)? {
+        let person = match people.get(&one.identity) {
+            Some(person) => person.clone(),
+            None => {
+                let person = reader.profile(&one.device, log)?.map(|profile| profile.name);
+                people.insert(one.identity, person.clone());
+                person
+            }
+        };
+        let Some(name) = person else { continue };
+        for author in [one.device, Author(one.identity.0)] {
+            if names.len() < MAX_NAMES || names.contains_key(&author) {
+                names.insert(author, name.clone());
+            }
         }
     }
     Ok(names)

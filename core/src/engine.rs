@@ -19,6 +19,7 @@ mod delivery;
 mod direct;
 mod event;
 mod freshness;
+mod held;
 mod hints;
 mod inbox;
 pub mod ingest;

@@ -39,6 +39,12 @@ pub const MAX_TOLD_LEN: usize = 4096;
 pub const MAX_SIGNAL: usize = 4096;
 /// Largest signal before it is signed and sealed, bytes: what an app can say.
 pub const MAX_SIGNAL_BODY: usize = 3840;
+/// Senders of signals in a topic whose last one is remembered; who was heard the longest ago gives way.
+pub const MAX_HEARD: usize = 1024;
+/// Invalid envelopes on one connection after which it is given up: a server or member that floods costs no more.
+pub const MAX_REJECTED: u32 = 1_000;
+/// Most entries of a log that one call of p2panda's log traits gives.
+pub const MAX_LOG_ENTRIES: usize = 100_000;
 /// Largest control message of a public topic, bytes.
 pub const MAX_CONTROL: usize = 4096;
 /// Longest description of a public topic, a space or a room, welcome text or reason, bytes of UTF-8.
@@ -102,6 +108,16 @@ pub const MAX_CLAIM_RECIPIENTS: usize = 8;
 pub const MAX_ASK_ROUNDS: u32 = 12;
 /// Most topics of a device.
 pub const MAX_TOPICS: usize = 4096;
+/// Epochs of a conversation that are shared at once with a device of the person that a space has not heard of: the newest.
+pub const SHARED_EPOCHS: usize = 16;
+/// Epochs of a space's own log in which it is looked for devices that did not read where a rotation named them: the newest.
+/// Who was left out before that asks.
+pub const SHUT_OUT_EPOCHS: u32 = 4;
+/// Most messages that a person's other devices have read and that are not here yet: of each device the newest in each
+/// conversation; the oldest give way.
+pub const MAX_READ_AHEAD: usize = 4096;
+/// Most operations of inboxes that wait until there is room for the topic that they open; the oldest give way.
+pub const MAX_HELD: usize = 256;
 /// Of a conversation's retired epochs, those whose keys a device keeps: the newest.
 pub const MAX_RETIRED_KEYS: u32 = 64;
 /// Most topics of a device that keep a socket open; the least recently used beyond are parked and polled.

@@ -73,6 +73,7 @@ pub use pending::{
 };
 pub use queries::{MessageEdit, MessageRow, Page, ProfileRow, ReactionRow};
 pub use reading::{Arrival, Receipted, Times};
+pub(crate) use requests::UnansweredRow;
 pub use requests::{KeyRequest, RequestRow};
 pub use rotation::{StoredRotation, TopicClose};
 pub use schema::SCHEMA_VERSION;

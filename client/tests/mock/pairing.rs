@@ -8,7 +8,7 @@ use delta_client::{Client, Config, KeyStore, KeyStoreError, open_snapshot, store
 use delta_core::identity::{LogId, Mnemonic};
 use delta_core::ops::{Content, Level, RoomText, SpaceText};
 use delta_core::pairing::Pairing;
-use delta_core::store::{Page, Reader, StoreError, Unread};
+use delta_core::store::{Page, ProfileRow, Reader, StoreError, Unread};
 use tempfile::TempDir;
 use zeroize::Zeroizing;
 
@@ -173,6 +173,19 @@ async fn a_paired_device_has_the_persons_rooms_reads_for_both_and_is_nobodys_onc
     }
     new.client.publish(room_at, message("from the new one")).await.unwrap();
     old.until_text(room, "from the new one").await;
+    // What they said of themselves last holds for both, whichever of them said it.
+    let (name, bio, avatar, availability) = ("Ada L.".to_owned(), None, None, None);
+    let profile = Content::ProfileSet { name, bio, avatar, availability, public: false };
+    new.client.publish(room_at, profile).await.unwrap();
+    let named = move |row: Option<ProfileRow>| row.filter(|row| row.name == "Ada L.").map(drop);
+    old.until(move |reader| Ok(named(reader.profile(&device, &room)?))).await;
+    let snapshot = old.client.key_snapshot().await.unwrap();
+    let snapshot = open_snapshot(&snapshot, &*old.keystore).unwrap();
+    for topic in snapshot.topics().iter().filter(|topic| topic.keys.log() == room) {
+        for author in [device, old.client.author()] {
+            assert_eq!(topic.names.get(&author).map(String::as_str), Some("Ada L."));
+        }
+    }
     let members = old.client.read(move |reader| reader.members(&space)).await.unwrap();
     assert_eq!(
         (members.len(), members[0].member, members[0].standing.level),

@@ -4,16 +4,21 @@
 //! In one round it asks a few devices. What nobody answered goes to the next ones in the next round, after a pause that
 //! grows: an invitation that was claimed, a leaving, keys that are lacking. Whether something was answered follows from
 //! what is known of the space; kept is only how many rounds there were and when the last one was.
+//!
+//! What one person alone can answer (a request for a direct thread, its acceptance, a request to join) is said to the same
+//! devices again in such rounds.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
+use super::direct::thread_id;
+use super::keeping::stored;
 use super::state::State;
 use crate::entropy::Entropy;
 use crate::identity::{Author, Identity, LogId, Millis, OperationId};
 use crate::limits::{MAX_ASK_ROUNDS, MAX_CLAIM_RECIPIENTS};
-use crate::ops::{Body, Content, Level, inbox_log};
+use crate::ops::{Body, Content, Level, VerifiedOperation, inbox_log};
 use crate::space::claim_mac;
-use crate::store::{ClaimRow, StoreError, Tx};
+use crate::store::{ClaimRow, StoreError, ThreadState, Tx, UnansweredRow};
 use crate::tree::Arrange;
 
 use super::upkeep::store_only;
@@ -266,6 +271,86 @@ impl State {
             found = reachable;
         }
         Ok(in_turns(found, round))
+    }
+}
+
+impl State {
+    /// Something was said by inbox that this device alone can answer: until it does, it is said again.
+    pub(super) fn await_answer(
+        &mut self,
+        tx: &Tx<'_>,
+        now: Millis,
+        id: &OperationId,
+        to: &Author,
+    ) -> Result<(), StoreError> {
+        tx.put_unanswered(&UnansweredRow { id: *id, to: *to, further: 0, last: now })?;
+        self.upkeep.repeat_at = Some(now);
+        Ok(())
+    }
+
+    /// Says again what nobody has answered, in rounds: the same operations, so that who has them hears nothing new.
+    pub(super) fn repeat_unanswered(
+        &mut self,
+        tx: &mut Tx<'_>,
+        now: Millis,
+        entropy: &mut dyn Entropy,
+    ) -> Result<(), StoreError> {
+        self.upkeep.repeat_at = None;
+        let mut told = BTreeSet::new();
+        for mut row in tx.unanswered()? {
+            row.last = row.last.min(now);
+            let next = |row: &UnansweredRow| Rounds { further: row.further, last: row.last }.next();
+            let operation = stored(tx, &row.id)?;
+            let open = operation.as_ref().map_or(Ok(false), |it| self.is_unanswered(tx, it, &row.to))?;
+            let (Some(operation), Some(at)) = (operation.filter(|_| open), next(&row)) else {
+                tx.remove_unanswered(&row.id)?;
+                continue;
+            };
+            if at <= now {
+                let again = self.send_to_inbox_again(tx, now, entropy, row.to, &operation);
+                if store_only(again)? == Some(true) {
+                    row.further += 1;
+                    if told.insert(row.to) {
+                        // What it is answered with may be what was lost.
+                        tx.put_bundle_log(&inbox_log(&self.author(), &row.to), Millis(0))?;
+                        store_only(self.tell_keys(tx, now, entropy, row.to))?;
+                    }
+                }
+                row.last = now;
+                tx.put_unanswered(&row)?;
+            }
+            self.upkeep.repeat_at = self.upkeep.repeat_at.into_iter().chain(next(&row)).min();
+        }
+        Ok(())
+    }
+
+    /// Whether what this device said to another one by inbox waits for that one.
+    fn is_unanswered(&self, tx: &Tx<'_>, said: &VerifiedOperation, to: &Author) -> Result<bool, StoreError> {
+        if tx.was_revoked(to, &tx.identity_of(to)?)? {
+            return Ok(false);
+        }
+        match &said.body().content {
+            Content::DirectRequest { share, .. } => {
+                let row = tx.direct_thread(&thread_id(share, &said.author()))?;
+                Ok(row.is_some_and(|row| row.state == ThreadState::Asked))
+            }
+            Content::DirectAccept { thread, .. } => {
+                let row = tx.direct_thread(thread)?.filter(|row| row.state == ThreadState::Open);
+                let Some(log) = row.and_then(|row| row.log) else { return Ok(false) };
+                for head in tx.log_heads(&log)? {
+                    if tx.identity_of(&head.author)? != self.identity() {
+                        return Ok(false);
+                    }
+                }
+                Ok(true)
+            }
+            Content::JoinRequest { space, .. } => {
+                let waits = tx.requests(space)?.iter().any(|request| request.id == said.id());
+                let me = said.author();
+                Ok(waits && tx.look_at_space(*space, |graph| graph.standing(me))?.level.is_none())
+            }
+            _ => Ok(false),
+        }
     }
 }
 

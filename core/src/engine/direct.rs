@@ -182,7 +182,8 @@ impl State {
         content: Content,
     ) -> Result<(), CommandError> {
         self.tell_keys(tx, now, entropy, device)?;
-        self.send_to_inbox(tx, now, entropy, device, content)?;
+        let id = self.send_to_inbox(tx, now, entropy, device, content)?;
+        self.await_answer(tx, now, &id, &device)?;
         self.introduce_to(tx, now, entropy, device)
     }
 
@@ -296,7 +297,7 @@ impl State {
         accept: &Acceptance<'_>,
         news: &mut News,
     ) -> Result<(), StoreError> {
-        let &Acceptance { thread, share: accepted, identity, bundles } = accept;
+        let &Acceptance { id, thread, share: accepted, identity, bundles } = accept;
         let Some(row) = tx.direct_thread(&thread)? else { return Ok(()) };
         let Some(asked) = row.share.clone().filter(|_| row.state == ThreadState::Asked) else {
             return Ok(());
@@ -304,8 +305,11 @@ impl State {
         // The device that was asked may be another one of that person than the one that accepts.
         Self::learn_bundles(tx, now, bundles)?;
         let named = identity.is_none_or(|identity| tx.identity_of(&author).is_ok_and(|it| it == identity));
-        if !named || !tx.devices_of_person(&row.peer)?.contains(&author) || self.is_full(tx, now)? {
+        if !named || !tx.devices_of_person(&row.peer)?.contains(&author) {
             return Ok(());
+        }
+        if self.is_full(tx, now)? {
+            return self.hold(tx, &id);
         }
         let accepter = identity.map_or(author, |identity| Author(identity.0));
         let ticket = self.answered_ticket(tx, &thread, (&asked, accepted), &accepter)?;
@@ -467,6 +471,7 @@ impl State {
 
 /// What an acceptance says.
 pub(super) struct Acceptance<'a> {
+    pub(super) id: OperationId,
     pub(super) thread: ThreadId,
     pub(super) share: &'a Hidden,
     pub(super) identity: Option<Identity>,

@@ -26,6 +26,7 @@ use crate::ops::{
 };
 use crate::projector::Erased;
 use crate::store::{NewOutboxRow, Origin, OutboxRemoved, QueuedOperation, StoreError, Tx};
+use crate::sync::outbox::RowId;
 use crate::topic::{Seq, TopicId, WriteKey};
 
 /// Rows of a topic's outbox among which one is looked for that leaves the space: a space's log has few.
@@ -56,6 +57,25 @@ fn belongs_in_inbox(content: &Content) -> bool {
         Content::EpochKeys(keys) => !matches!(**keys, EpochKeys::Past { .. }),
         other => other.is_of_inboxes(),
     }
+}
+
+/// Seals an operation for a device and puts it into the outbox of that one's inbox.
+fn queue(
+    tx: &Tx<'_>,
+    now: Millis,
+    entropy: &mut dyn Entropy,
+    (topic, to): (TopicId, &Author),
+    operation: &VerifiedOperation,
+    (rows, bytes): (usize, u64),
+) -> Result<(RowId, EnvelopeHash, usize), CommandError> {
+    let envelope = seal_inbox(operation, to, entropy)?;
+    if !has_room(rows, bytes, envelope.len()) {
+        return Err(CommandError::OutboxFull);
+    }
+    let (hash, operation) = (EnvelopeHash::of(&envelope), operation.id());
+    let (envelope, origin) = (envelope.as_slice(), Origin::Own);
+    let row = tx.outbox_push(&NewOutboxRow { topic, operation, hash, envelope, origin, not_before: now })?;
+    Ok((row, hash, envelope.len()))
 }
 
 impl State {
@@ -96,29 +116,37 @@ impl State {
         let id = self.open_foreign_inbox(tx, now, &ticket)?;
         let (log, device) = (inbox_log(&me, &to), &self.device);
         let room = (self.outbox_rows, self.outbox_bytes);
-        let (operation, hash, len, row) = tx.savepoint(|tx| {
+        let (operation, queued) = tx.savepoint(|tx| {
             let (seq_num, backlink) = next_in_log(tx, &me, &log)?;
             let body = Body { content, sent_at: Some(now), observed: None, auth_heads };
             let operation = ops::create(device, log, seq_num, backlink, &body)?;
-            let envelope = seal_inbox(&operation, &to, entropy)?;
-            if !has_room(room.0, room.1, envelope.len()) {
-                return Err(CommandError::OutboxFull);
-            }
             ingest::publish_local(tx, id, &operation, now)?;
-            let hash = EnvelopeHash::of(&envelope);
-            let (envelope, origin, operation) = (envelope.as_slice(), Origin::Own, operation.id());
-            let row = tx.outbox_push(&NewOutboxRow {
-                topic: id,
-                operation,
-                hash,
-                envelope,
-                origin,
-                not_before: now,
-            })?;
-            Ok::<_, CommandError>((operation, hash, envelope.len(), row))
+            let queued = queue(tx, now, entropy, (id, &to), &operation, room)?;
+            Ok::<_, CommandError>((operation.id(), queued))
         })?;
+        let (row, hash, len) = queued;
         self.add_outbox_row(id, row, hash, len, now);
         Ok(operation)
+    }
+
+    /// Sends what was said to a device once more, in another envelope. Nothing, while the last one is on its way.
+    pub(super) fn send_to_inbox_again(
+        &mut self,
+        tx: &Tx<'_>,
+        now: Millis,
+        entropy: &mut dyn Entropy,
+        to: Author,
+        operation: &VerifiedOperation,
+    ) -> Result<bool, CommandError> {
+        let seed = tx.peer_inbox(&to)?.ok_or(CommandError::NotReachable)?;
+        let id = self.open_foreign_inbox(tx, now, &Ticket::inbox(WriteKey::from_seed(*seed)))?;
+        if tx.outbox_row(id, &operation.id())?.is_some() {
+            return Ok(false);
+        }
+        let room = (self.outbox_rows, self.outbox_bytes);
+        let (row, hash, len) = queue(tx, now, entropy, (id, &to), operation, room)?;
+        self.add_outbox_row(id, row, hash, len, now);
+        Ok(true)
     }
 
     /// Another device's inbox, as long as something is to be sent there.
@@ -235,7 +263,8 @@ impl State {
                 self.take_direct_request(tx, context, author, share, text.as_deref(), news)
             }
             Content::DirectAccept { thread, share, identity, bundles } => {
-                let accept = Acceptance { thread: *thread, share, identity: *identity, bundles };
+                let id = operation.id();
+                let accept = Acceptance { id, thread: *thread, share, identity: *identity, bundles };
                 self.take_direct_accept(tx, now, author, &accept, news)
             }
             Content::OwnDevices(said) => {
@@ -262,7 +291,9 @@ impl State {
                 Ok(())
             }
             Content::EpochKeys(keys) => match &**keys {
-                EpochKeys::Welcome { request, ticket } => self.take_welcome(tx, author, request, ticket),
+                EpochKeys::Welcome { request, ticket } => {
+                    self.take_welcome(tx, (operation.id(), author), request, ticket)
+                }
                 _ => Ok(()),
             },
             // It is in the requests of the space now, which is looked at with the batch.
@@ -528,7 +559,9 @@ impl State {
         }
         // Whoever is let in is handed the key in its own inbox.
         self.tell_keys(tx, now, entropy, to)?;
-        self.send_to_inbox(tx, now, entropy, to, Content::JoinRequest { text, space })
+        let id = self.send_to_inbox(tx, now, entropy, to, Content::JoinRequest { text, space })?;
+        self.await_answer(tx, now, &id, &to)?;
+        Ok(id)
     }
 
     /// Packets whose entry relay has not answered, and rows for inboxes that no relay ever took: an app that ends now

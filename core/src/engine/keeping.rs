@@ -553,7 +553,7 @@ fn look(graph: &Membership, space: LogId, author: Author) -> Option<Look> {
     })
 }
 
-fn stored(tx: &Tx<'_>, id: &OperationId) -> Result<Option<VerifiedOperation>, StoreError> {
+pub(super) fn stored(tx: &Tx<'_>, id: &OperationId) -> Result<Option<VerifiedOperation>, StoreError> {
     let bytes = tx.operation_bytes(id)?;
     Ok(bytes.and_then(|(header, body)| VerifiedOperation::from_store(&header, &body).ok()))
 }

@@ -270,7 +270,9 @@ impl State {
             self.own_news.heard = true;
         }
         match &operation.body().content {
-            Content::ReadSet { log, message } if tx.read_elsewhere(log, message)? => {
+            Content::ReadSet { log, message }
+                if tx.read_elsewhere((&author, operation.seq_num()), log, message)? =>
+            {
                 news.events.extend(self.read_news(*log));
             }
             Content::OwnDevices(said) => match &**said {
@@ -313,6 +315,7 @@ impl State {
         now: Millis,
         staged: &mut Vec<Output>,
     ) -> Result<(), StoreError> {
+        self.take_held(tx, now, staged)?;
         let OwnNews { tickets, welcomes, said, mut threads, handed, revoked, heard } =
             std::mem::take(&mut self.own_news);
         if heard {
@@ -351,8 +354,8 @@ impl State {
 #[derive(Debug, Default)]
 pub(super) struct OwnNews {
     tickets: Vec<Ticket>,
-    /// What opens spaces that this device asked to join, with what it asked.
-    pub(super) welcomes: Vec<(OperationId, Ticket)>,
+    /// What opens spaces that this device asked to join: in which operation it came, and what this device asked.
+    pub(super) welcomes: Vec<(OperationId, OperationId, Ticket)>,
     /// What they say of direct threads, and in which topic.
     said: Vec<(TopicId, OwnThread)>,
     /// Direct threads of which they are to be told.

@@ -58,6 +58,32 @@ fn handings(tx: &Tx<'_>) -> Result<Vec<Handing>, StoreError> {
     Ok(found)
 }
 
+/// The newest of what was said in a thread after an entry, as far as it may be handed over, the oldest first; and the last
+/// entry of all.
+fn newest_said(
+    tx: &Tx<'_>,
+    log: &LogId,
+    after: u64,
+    left: &mut usize,
+) -> Result<(Vec<PastOperation>, u64), StoreError> {
+    let mut said = Vec::new();
+    for head in tx.log_heads(log)? {
+        said.extend(tx.past_operations(&head.author, log, after, MAX_PAST)?);
+    }
+    let last = said.iter().map(|it| it.entry).fold(after, u64::max);
+    said.sort_by_key(|it| std::cmp::Reverse(it.place));
+    said.truncate(MAX_PAST);
+    let fits = said.iter().take_while(|it| {
+        let rest = left.checked_sub(it.operation.header.len() + it.operation.body.len());
+        *left = rest.unwrap_or(0);
+        rest.is_some()
+    });
+    let fits = fits.count();
+    said.truncate(fits);
+    said.reverse();
+    Ok((said, last))
+}
+
 fn keep(tx: &Tx<'_>, handings: &[Handing]) -> Result<(), StoreError> {
     let mut bytes = Vec::new();
     for Handing { device, next, until, entry } in handings {
@@ -133,21 +159,8 @@ impl State {
         // The newest threads first.
         for row in tx.direct_threads()?.into_iter().rev() {
             let Some((log, topic)) = row.log.zip(row.topic) else { continue };
-            let mut said = Vec::new();
-            for head in tx.log_heads(&log)? {
-                said.extend(tx.past_operations(&head.author, &log, handing.entry, MAX_PAST)?);
-            }
-            entry = said.iter().map(|it| it.entry).fold(entry, u64::max);
-            said.sort_by_key(|it| std::cmp::Reverse(it.place));
-            said.truncate(MAX_PAST);
-            let fits = said.iter().take_while(|it| {
-                let rest = left.checked_sub(it.operation.header.len() + it.operation.body.len());
-                left = rest.unwrap_or(0);
-                rest.is_some()
-            });
-            let fits = fits.count();
-            said.truncate(fits);
-            said.reverse();
+            let (said, last) = newest_said(tx, &log, handing.entry, &mut left)?;
+            entry = entry.max(last);
             self.hand_thread(tx, now, entropy, handing.device, (&row, topic), said)?;
         }
         Ok(entry)
@@ -245,5 +258,36 @@ impl State {
         let people = [self.identity(), tx.identity_of(&row.peer)?];
         let is_theirs = people.contains(&whose) || operation.author() == row.peer;
         Ok((operation.log() == log && is_theirs).then_some(operation))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::engine::ingest::tests_support::{Device, LOG, Writer};
+
+    #[test]
+    fn so_much_of_a_thread_is_handed_over_the_newest() {
+        let (mut device, mut writer) = (Device::new(), Writer::new(1));
+        let all: Vec<_> = (0..=MAX_PAST).map(|_| writer.say("hello")).collect();
+        device.receive_all((1..).zip(&all));
+        device.write(|tx| {
+            let counted = |after: u64, left: &mut usize| {
+                let (said, last) = newest_said(tx, &LOG, after, left).unwrap();
+                (said.len(), said.first().map(|it| it.place.seq), last)
+            };
+            let (mut left, end) = (MAX_PAST_BYTES, all.len() as u64);
+            let first = Some(Seq(2));
+            assert_eq!(counted(1, &mut left), (MAX_PAST, first, end), "at the limit");
+            let len = |op: &VerifiedOperation| op.header().len() + op.body_bytes().len();
+            assert_eq!(left, MAX_PAST_BYTES - all[1..].iter().map(len).sum::<usize>());
+            assert_eq!(counted(0, &mut left), (MAX_PAST, first, end), "past it");
+            // Of all threads together so many bytes.
+            let ten: usize = all.iter().rev().take(10).map(len).sum();
+            let mut left = ten;
+            assert_eq!((counted(0, &mut left), left), ((10, Some(Seq(end - 9)), end), 0));
+            let mut left = ten - 1;
+            assert_eq!((counted(0, &mut left), left), ((9, Some(Seq(end - 8)), end), 0), "nothing older");
+        });
     }
 }

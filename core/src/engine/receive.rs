@@ -11,7 +11,7 @@ use super::refetch::Refetch;
 use super::state::{State, Topic};
 use crate::entropy::Entropy;
 use crate::identity::{EnvelopeHash, Millis, OperationId};
-use crate::limits::{MAX_BATCH, MAX_OUTBOX_ROWS};
+use crate::limits::{MAX_BATCH, MAX_OUTBOX_ROWS, MAX_REJECTED};
 use crate::ops::Content;
 use crate::projector::Change;
 use crate::store::{NewOutboxRow, Origin, OutboxRemoved, PendingReason, StoreError, Tx};
@@ -19,8 +19,6 @@ use crate::sync::backoff::jitter;
 use crate::sync::session::{ConnId, Cursor};
 use crate::topic::{Chain, Seq, TopicId};
 
-/// Invalid envelopes on one connection after which it is given up: a server or member that floods costs us no more.
-pub const MAX_REJECTED: u32 = 1_000;
 /// Shortest pause between a reset and delivering again, milliseconds.
 pub const REDELIVERY_MIN_MS: u64 = 10_000;
 /// Longest pause between a reset and delivering again, milliseconds.

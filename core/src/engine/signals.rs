@@ -10,7 +10,7 @@ use super::refusal::{CommandError, Unreadable};
 use super::state::State;
 use crate::entropy::Entropy;
 use crate::identity::{Author, LogId, Millis};
-use crate::limits::MAX_SIGNAL_BODY;
+use crate::limits::{MAX_HEARD, MAX_SIGNAL_BODY};
 use crate::onion::control::{Action, Control, MAX_COUNTER};
 use crate::ops::{Signal, SignalError};
 use crate::space::Judgement;
@@ -23,8 +23,6 @@ use crate::topic::TopicId;
 pub const SIGNAL_EVERY_MS: u64 = 5_000;
 /// Pause before a topic is asked for again that the server does not let this device read, milliseconds.
 pub const UNREADABLE_RETRY_MS: u64 = 60_000;
-/// Senders of signals in a topic whose last one is remembered.
-const MAX_HEARD: usize = 1024;
 /// Under which name signals are counted of those whose messages would not count.
 const NOT_HEARD: &str = "signal-not-allowed";
 
@@ -35,8 +33,8 @@ pub(super) struct Signals {
     sent: Option<Millis>,
     /// The latest one that came too early.
     waiting: Option<Bytes>,
-    /// The clock of each sender's last signal: an older one is a replay.
-    heard: std::collections::BTreeMap<Author, Millis>,
+    /// The clock of each sender's last signal, who was heard last at the end: an older one is a replay.
+    heard: Vec<(Author, Millis)>,
 }
 
 impl Signals {
@@ -49,15 +47,16 @@ impl Signals {
         self.sent.is_none_or(|sent| sent.plus(SIGNAL_EVERY_MS) <= now || sent > now)
     }
 
-    /// Whether a signal is new. Remembers it.
+    /// Whether a signal is new. Remembers it; who was heard the longest ago gives way.
     fn is_new(&mut self, signal: &Signal) -> bool {
-        if self.heard.get(&signal.author).is_some_and(|last| *last >= signal.sent_at) {
+        let known = self.heard.iter().position(|(author, _)| *author == signal.author);
+        if known.and_then(|at| self.heard.get(at)).is_some_and(|(_, last)| *last >= signal.sent_at) {
             return false;
         }
-        if self.heard.len() >= MAX_HEARD && !self.heard.contains_key(&signal.author) {
-            self.heard.pop_first();
+        if known.is_some() || self.heard.len() >= MAX_HEARD {
+            self.heard.remove(known.unwrap_or(0));
         }
-        self.heard.insert(signal.author, signal.sent_at);
+        self.heard.push((signal.author, signal.sent_at));
         true
     }
 }
@@ -271,8 +270,13 @@ mod tests {
         for sender in 0..MAX_HEARD {
             assert!(!signals.is_new(&signal(sender, 5)), "a replay, at the limit");
         }
+        // Whoever is heard again is not the one heard the longest ago any more, whatever their keys.
+        assert!(signals.is_new(&signal(0, 6)));
         assert!(signals.is_new(&signal(MAX_HEARD, 5)), "one past it is heard, too");
         assert_eq!(signals.heard.len(), MAX_HEARD);
-        assert!(!signals.is_new(&signal(MAX_HEARD, 5)));
+        for (sender, at) in [(0, 6), (2, 5), (MAX_HEARD, 5)] {
+            assert!(!signals.is_new(&signal(sender, at)), "a replay of {sender}");
+        }
+        assert!(signals.is_new(&signal(1, 5)), "its last one was the oldest");
     }
 }

@@ -265,7 +265,8 @@ impl State {
 
     pub(super) fn next_wakeup(&self) -> Option<Millis> {
         let topics = self.wakeups.first().map(|(at, _)| *at);
-        let upkeep = [self.cover.due, self.freshness.due, self.upkeep.check_at].into_iter().flatten();
+        let upkeep = [self.cover.due, self.freshness.due, self.upkeep.check_at, self.upkeep.repeat_at];
+        let upkeep = upkeep.into_iter().flatten();
         let upkeep = upkeep.filter(|_| !self.topics.is_empty());
         let keeping = self.keeping.poll_timeout().filter(|_| !self.topics.is_empty());
         let timers = self.hints.due.into_iter().chain(self.slots.poll_timeout()).chain(keeping);

@@ -29,6 +29,10 @@ pub(super) struct Upkeep {
     pub(super) bundles: bool,
     /// There may be a claim, or a leaving, that can be sent now.
     pub(super) claims: bool,
+    /// When to say again what was said by inbox and nobody has answered.
+    pub(super) repeat_at: Option<Millis>,
+    /// Something may be kept that had no room.
+    pub(super) held: bool,
     /// Spaces where this device's leaving may wait in a topic that it may not write in.
     pub(super) leaves: BTreeSet<LogId>,
     /// When to look for topics that ended long enough ago.
@@ -57,6 +61,8 @@ impl State {
             check_at: has_keys.then_some(now),
             bundles: has_keys,
             claims: has_keys,
+            repeat_at: has_keys.then_some(now),
+            held: has_keys,
             leaves,
             retire_at: now,
         };
@@ -74,6 +80,9 @@ impl State {
         self.keep_retired(tx, now)?;
         if self.upkeep.check_at.is_some_and(|at| at <= now) {
             self.check_keys(tx, now, entropy, staged)?;
+        }
+        if self.upkeep.repeat_at.is_some_and(|at| at <= now) {
+            self.repeat_unanswered(tx, now, entropy)?;
         }
         if std::mem::take(&mut self.upkeep.bundles) {
             self.say_bundles(tx, now, entropy, staged)?;

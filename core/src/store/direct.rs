@@ -379,7 +379,15 @@ impl Tx<'_> {
     /// Another device goes on with what this database holds: its inboxes and direct threads end here.
     pub(super) fn forget_inboxes(&self) -> Result<(), StoreError> {
         self.run("DELETE FROM topic WHERE topic IN (SELECT topic FROM inbox)", [])?;
-        for table in ["inbox", "claim", "bundle_log", "ended_session", "foreign_session", "revocation_told"] {
+        for table in [
+            "inbox",
+            "claim",
+            "bundle_log",
+            "ended_session",
+            "foreign_session",
+            "revocation_told",
+            "unanswered",
+        ] {
             self.run(&format!("DELETE FROM {table}"), [])?;
         }
         self.run("UPDATE direct_thread SET state = 3, share = NULL, said = NULL", []).map(drop)

@@ -15,11 +15,9 @@ use super::error::StoreError;
 use super::operations::{NewOperation, StoredOperation};
 use super::tx::Tx;
 use crate::identity::{Author, LogId, OperationId};
+use crate::limits::MAX_LOG_ENTRIES;
 use crate::ops::{Body, Content};
 use crate::projector::{Erased, Place};
-
-/// Entries read by one call of the log traits.
-const MAX_ENTRIES: usize = 100_000;
 
 impl OperationStore<StoredOperation, OperationId> for Tx<'_> {
     type Error = StoreError;
@@ -158,7 +156,7 @@ impl LogStore<StoredOperation, Author, LogId, u32, OperationId> for Tx<'_> {
         until: Option<u32>,
     ) -> Result<Option<Vec<(StoredOperation, Vec<u8>)>>, StoreError> {
         let Some((from, to)) = bounds(after, until) else { return Ok(None) };
-        let entries = self.log_entries(author, log, from, to, MAX_ENTRIES)?;
+        let entries = self.log_entries(author, log, from, to, MAX_LOG_ENTRIES)?;
         let entries: Vec<_> = entries.into_iter().map(|op| (op.clone(), op.header)).collect();
         Ok((!entries.is_empty()).then_some(entries))
     }

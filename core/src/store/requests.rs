@@ -5,10 +5,10 @@ use std::fmt;
 
 use rusqlite::params;
 
-use super::db::Db;
+use super::db::{Db, int, uint};
 use super::error::StoreError;
 use super::tx::Tx;
-use crate::identity::{Author, LogId, OperationId};
+use crate::identity::{Author, LogId, Millis, OperationId};
 use crate::ops::{Body, Content, EpochKeys, inbox_log};
 use crate::projector::Fact;
 
@@ -60,6 +60,19 @@ pub struct KeyRequest {
     pub author: Author,
 }
 
+/// What this device said to another one by inbox, and that one alone can answer.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct UnansweredRow {
+    /// The operation.
+    pub(crate) id: OperationId,
+    /// To whom.
+    pub(crate) to: Author,
+    /// How often it was said again.
+    pub(crate) further: u32,
+    /// When it was said last.
+    pub(crate) last: Millis,
+}
+
 /// An operation that was said to this device alone, or by it to another.
 pub(super) struct ByInbox {
     /// The space to look at, if that is known.
@@ -100,6 +113,14 @@ impl Db {
             [space.0],
             |row| Ok((OperationId(row.get(0)?), Author(row.get(1)?))),
         )
+    }
+
+    /// What this device said to others by inbox and was not answered yet.
+    pub(crate) fn unanswered(&self) -> Result<Vec<UnansweredRow>, StoreError> {
+        self.all("SELECT id, device, further, last_ms FROM unanswered ORDER BY id", [], |row| {
+            let (id, to) = (OperationId(row.get(0)?), Author(row.get(1)?));
+            Ok(UnansweredRow { id, to, further: row.get(2)?, last: Millis(uint(row.get(3)?)) })
+        })
     }
 
     /// What came by inbox about keys of the logs that a space judges, and was not judged yet.
@@ -184,6 +205,20 @@ impl Tx<'_> {
             self.remove_request(about, &other)?;
         }
         Ok(true)
+    }
+
+    /// Keeps what waits for an answer.
+    pub(crate) fn put_unanswered(&self, row: &UnansweredRow) -> Result<(), StoreError> {
+        self.run(
+            "INSERT OR REPLACE INTO unanswered (id, device, further, last_ms) VALUES (?1, ?2, ?3, ?4)",
+            params![row.id.0, row.to.0, row.further, int(row.last.0)],
+        )
+        .map(drop)
+    }
+
+    /// It was answered, or was said often enough.
+    pub(crate) fn remove_unanswered(&self, id: &OperationId) -> Result<(), StoreError> {
+        self.run("DELETE FROM unanswered WHERE id = ?1", [id.0]).map(drop)
     }
 
     /// Forgets what somebody asked of a space.

@@ -23,6 +23,7 @@ pub(super) const MIGRATIONS: &[&str] = &[
     include_str!("../../../migrations/0013_retired.sql"),
     include_str!("../../../migrations/0014_threads.sql"),
     include_str!("../../../migrations/0015_astray.sql"),
+    include_str!("../../../migrations/0016_waiting.sql"),
 ];
 
 /// The newest schema version.

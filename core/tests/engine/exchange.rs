@@ -5,7 +5,7 @@ use delta_core::engine::{
 };
 use delta_core::entropy::SeededEntropy;
 use delta_core::identity::LogId;
-use delta_core::limits::MAX_LIVE_SOCKETS;
+use delta_core::limits::{MAX_LIVE_SOCKETS, MAX_REJECTED};
 use delta_core::onion::route::RouteError;
 use delta_core::ops::{Body, Content, DeviceKey, Ticket, create};
 use delta_core::store::{Store, StoreOptions};
@@ -168,12 +168,18 @@ fn case_47_what_a_foreign_key_sealed_is_counted_and_takes_no_room() {
     assert_eq!(reader.pending_count(ticket.topic()).unwrap(), Default::default());
 
     // A flood of it costs the connection, not the topic.
+    let flood = u64::from(MAX_REJECTED);
+    world.log = (0..flood).map(junk).chain([sealed(&ticket, 9, "within the limit")]).collect();
+    let mut carol = Device::ready(3, &ticket, &world);
+    carol.catch_up(&world);
+    assert_eq!(carol.texts(), ["within the limit"]);
     let mut bob = Device::ready(2, &ticket, &world);
-    world.log = (0..1500).map(junk).chain([sealed(&ticket, 9, "behind the flood")]).collect();
+    world.log = (0..=flood).map(junk).chain([sealed(&ticket, 9, "behind the flood")]).collect();
     let (conn, outputs) = bob.catch_up(&world);
     assert!(
         outputs.iter().any(|output| matches!(output, Output::Disconnect { conn: gone } if *gone == conn))
     );
+    assert!(bob.texts().is_empty());
     bob.catch_up(&world);
     assert_eq!(bob.texts(), ["behind the flood"]);
     assert_eq!(bob.engine.reader().unwrap().pending_count(ticket.topic()).unwrap(), Default::default());

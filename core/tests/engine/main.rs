@@ -23,3 +23,4 @@ mod stuck;
 mod support;
 mod threads;
 mod tunnels;
+mod unanswered;

@@ -5,9 +5,10 @@ use delta_core::entropy::SeededEntropy;
 use delta_core::identity::{
     Author, Certificate, IdentityKey, LogId, Millis, OperationId, Revocation, ThreadId,
 };
+use delta_core::limits::MAX_TOLD_REVOCATIONS;
 use delta_core::ops::{
-    Body, Content, DeviceKey, Hidden, OwnDevices, OwnPast, OwnThread, SignedBytes, Stage, ThreadPlace,
-    Ticket, VerifiedOperation, create, inbox_log, seal_inbox,
+    Action, Body, Content, DeviceKey, Hidden, OwnDevices, OwnPast, OwnThread, SignedBytes, Stage,
+    ThreadPlace, Ticket, VerifiedOperation, create, inbox_log, seal_inbox,
 };
 use delta_core::store::{ThreadRow, ThreadState};
 use delta_core::topic::{Generation, Seq, TopicId};
@@ -563,4 +564,41 @@ fn nobody_else_hands_a_device_what_was_said() {
     assert_eq!(two.texts(a2, thread), ["one"]);
     put(&mut two, &sister, 0, past(&[&forged, &of_a1]));
     assert_eq!(two.texts(a2, thread), ["one", "said by a1"]);
+}
+
+#[test]
+fn another_person_is_told_of_so_many_revoked_devices_the_newest() {
+    let mut two = Two::new();
+    let identity = IdentityKey::from_seed(&[A; 32]);
+    two.open(0, 1, &[0, 1]);
+    let [a, b] = [0, 1].map(|who: usize| two.devices[who].author());
+    let mut revoke = |two: &mut Two, numbers: std::ops::RangeInclusive<usize>| {
+        let inputs = numbers.map(|number| {
+            let revocation = Revocation::sign(&identity, Author([number as u8; 32]), Millis(number as u64));
+            let revocation = Box::new(revocation);
+            two.devices[0].device.input(Command::Revoke { revocation })
+        });
+        let inputs = inputs.collect();
+        two.devices[0].feed(inputs);
+        two.settle();
+    };
+    let told = |two: &Two| -> Vec<u8> {
+        let kept = two.devices[1].reader().log_entries(&a, &inbox_log(&a, &b), 0, u32::MAX, 1000).unwrap();
+        let bodies = kept.iter().filter_map(|it| Body::decode(it.body.as_deref()?).ok());
+        let device = |body: Body| match body.content {
+            Content::Membership(action) => match *action {
+                Action::DeviceRevoke { revocation } => Some(revocation.device.0[0]),
+                _ => None,
+            },
+            _ => None,
+        };
+        bodies.filter_map(device).collect()
+    };
+    // In one batch: one more than it is told of.
+    revoke(&mut two, 1..=MAX_TOLD_REVOCATIONS + 1);
+    let mut known = told(&two);
+    known.sort_unstable();
+    assert_eq!(known, (2..=MAX_TOLD_REVOCATIONS as u8 + 1).collect::<Vec<_>>());
+    revoke(&mut two, 100..=100);
+    assert_eq!(told(&two).len(), MAX_TOLD_REVOCATIONS, "and of no more");
 }

@@ -3,11 +3,9 @@
 
 use super::super::upkeep::store_only;
 use super::*;
+use crate::limits::SHUT_OUT_EPOCHS;
 use crate::ops::Level;
 use crate::store::KeyRequest;
-
-/// So many epochs are looked back for who did not read where a rotation named it. Who was left out before that asks.
-const SHUT_OUT_EPOCHS: u32 = 4;
 
 impl State {
     /// Devices that a rotation of the space's own log named, and that do not read the topic it stands in: they were let in
@@ -159,4 +157,51 @@ impl State {
 /// Whether an operation that handed a key of the space's own log stands in an inbox.
 fn went_by_inbox(tx: &Tx<'_>, space: &LogId, operation: &OperationId) -> Result<bool, StoreError> {
     Ok(tx.located(operation)?.is_some_and(|(_, log, _)| log != *space))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::super::state::Topic;
+    use super::*;
+    use crate::ops::DeviceKey;
+    use crate::store::{Durability, Handed, StoredRotation, TopicClose};
+    use crate::topic::{Generation, Seq, WriteKey};
+
+    const SPACE: LogId = LogId([7; 32]);
+
+    fn ticket(epoch: u32) -> Ticket {
+        Ticket::private(SPACE, epoch, WriteKey::from_seed([epoch as u8 + 1; 32]), [9; 32])
+    }
+
+    /// Whom a space of which this is the newest epoch finds shut out: somebody is named by every rotation but the first.
+    fn shut_out(newest: u32) -> BTreeSet<Author> {
+        let (rotator, somebody, other) = (Author([2; 32]), Author([3; 32]), Author([4; 32]));
+        let mut store = Store::in_memory().unwrap();
+        let mut state = State::load(&mut store, DeviceKey::from_bytes(&[1; 32]), Millis(1)).unwrap();
+        let tx = store.begin(Durability::Full).unwrap();
+        for epoch in 0..=newest {
+            let topic = ticket(epoch).topic();
+            let (generation, seq) = (Generation([1; 16]), Seq(5));
+            let operation = OperationId([epoch as u8 + 1; 32]);
+            let (successor, next) = (ticket(epoch + 1).topic(), epoch + 1);
+            let at = TopicClose { topic, operation, generation, resets: 0, seq, successor, epoch: next };
+            let found = StoredRotation { operation, rotator, generation, resets: 0, seq, body: Vec::new() };
+            let mut opened = Topic::new(ticket(epoch).keys(), None, Millis(1));
+            opened.closed = (epoch < newest).then(|| Closed::new(at, &found, None));
+            state.insert_topic(topic, opened);
+            let named = [Some(other), (epoch > 0).then_some(somebody)];
+            for device in named.into_iter().flatten() {
+                let handed = Handed { epoch: next, topic: successor, operation, access: Access::Write };
+                tx.put_handed(&SPACE, &device, &handed).unwrap();
+            }
+        }
+        state.shut_out_of_space(&tx, SPACE).unwrap()
+    }
+
+    #[test]
+    fn who_read_nothing_where_a_rotation_named_it_is_found_so_many_epochs_back() {
+        assert_eq!(shut_out(2), BTreeSet::from([Author([3; 32])]));
+        assert_eq!(shut_out(SHUT_OUT_EPOCHS), BTreeSet::from([Author([3; 32])]), "at the limit");
+        assert!(shut_out(SHUT_OUT_EPOCHS + 1).is_empty(), "past it: it asks");
+    }
 }

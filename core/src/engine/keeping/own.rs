@@ -3,12 +3,9 @@
 
 use super::moves::Among;
 use super::*;
-use crate::limits::MAX_TOPICS;
+use crate::limits::SHARED_EPOCHS;
 use crate::ops::{Body, OwnDevices, TicketBytes};
 use crate::tree::Arrange;
-
-/// Epochs of a conversation that are shared at once with a device of the person: the newest ones.
-const SHARED_EPOCHS: usize = 16;
 
 impl State {
     /// Keeps this person's topic from devices that were revoked, and this device's bundle where the others find it, who
@@ -194,8 +191,8 @@ impl State {
         let sisters = tx.devices_of(&self.identity())?.into_iter().chain([Author(self.identity().0)]);
         let mut found = Vec::new();
         for sister in sisters.filter(|sister| *sister != self.author() && !revoked.contains(sister)) {
-            for said in tx.log_entries(&sister, &own, 0, u32::MAX, MAX_TOPICS)? {
-                let Some(Ok(body)) = said.body.as_deref().map(Body::decode) else { continue };
+            for said in tx.said_among_own(&sister, &own)? {
+                let Ok(body) = Body::decode(&said) else { continue };
                 let Content::OwnDevices(said) = body.content else { continue };
                 let OwnDevices::Topic { ticket: TicketBytes(bytes) } = &*said else { continue };
                 found.extend(Ticket::from_bytes(bytes).ok().filter(|ticket| ticket.log() == *log));
@@ -246,4 +243,44 @@ impl State {
 /// Under which name is kept which devices were revoked when this one came to where the topic lives now.
 fn revoked_setting(log: &LogId) -> String {
     format!("revoked_before:{log}")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::super::state::Topic;
+    use super::*;
+    use crate::entropy::SeededEntropy;
+    use crate::ops::DeviceKey;
+    use crate::store::Durability;
+    use crate::topic::WriteKey;
+
+    #[test]
+    fn so_many_epochs_of_a_conversation_are_shared_at_once_the_newest() {
+        for surplus in [0, 1] {
+            let mut store = Store::in_memory().unwrap();
+            let mut state = State::load(&mut store, DeviceKey::from_bytes(&[1; 32]), Millis(1)).unwrap();
+            let mut tx = store.begin(Durability::Full).unwrap();
+            let (mut entropy, mut staged) = (SeededEntropy::new([1; 32]), Vec::new());
+            state.own_topic(&mut tx, Millis(1), &mut entropy, None, &mut staged).unwrap();
+            let (own, log, lived) = (state.own.unwrap(), LogId([7; 32]), SHARED_EPOCHS as u32 + surplus);
+            for epoch in 0..lived {
+                let write = WriteKey::from_seed([epoch as u8 + 1; 32]);
+                let ticket = Ticket::private(log, epoch, write, [9; 32]);
+                tx.put_topic(&ticket, Millis(1)).unwrap();
+                state.insert_topic(ticket.topic(), Topic::new(ticket.keys(), None, Millis(1)));
+            }
+            state.share_epochs(&mut tx, Millis(2), &log, &mut staged).unwrap();
+            let said = tx.said_among_own(&state.author(), &own).unwrap();
+            let epoch = |body: &Vec<u8>| match Body::decode(body).unwrap().content {
+                Content::OwnDevices(said) => match *said {
+                    OwnDevices::Topic { ticket } => Ticket::from_bytes(&ticket.0).unwrap().epoch(),
+                    other => panic!("{other:?}"),
+                },
+                other => panic!("{other:?}"),
+            };
+            let mut epochs: Vec<u32> = said.iter().map(epoch).collect();
+            epochs.reverse();
+            assert_eq!(epochs, (surplus..lived).collect::<Vec<_>>());
+        }
+    }
 }

@@ -50,7 +50,7 @@ impl State {
     pub(in super::super) fn take_welcome(
         &mut self,
         tx: &Tx<'_>,
-        from: Author,
+        (id, from): (OperationId, Author),
         request: &OperationId,
         ticket: &TicketBytes,
     ) -> Result<(), StoreError> {
@@ -65,7 +65,7 @@ impl State {
             && ticket.log() == space
             && !ticket.is_public()
         {
-            self.own_news.welcomes.push((*request, ticket));
+            self.own_news.welcomes.push((id, *request, ticket));
         }
         Ok(())
     }
@@ -75,12 +75,14 @@ impl State {
         &mut self,
         tx: &mut Tx<'_>,
         now: Millis,
-        (request, ticket): (OperationId, Ticket),
+        (welcome, request, ticket): (OperationId, OperationId, Ticket),
         staged: &mut Vec<Output>,
     ) -> Result<(), StoreError> {
         let space = ticket.log();
-        if store_only(self.meet(tx, now, ticket, staged))?.is_none() {
-            return Ok(());
+        match self.meet(tx, now, ticket, staged) {
+            Ok(_) => {}
+            Err(CommandError::TooManyTopics) => return self.hold(tx, &welcome),
+            Err(error) => return store_error(Err::<Reply, _>(error)),
         }
         tx.remove_request(&space, &request)?;
         if let Some(topic) = self.newest(&space) {

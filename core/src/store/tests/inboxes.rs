@@ -1,7 +1,8 @@
 //! Whose operations in this device's inboxes are kept when strangers have filled them.
 
 use crate::identity::{Author, Identity, LogId, Millis, ThreadId};
-use crate::limits::{MAX_INBOX_PER_SENDER, MAX_INBOX_SENDERS};
+use crate::limits::{MAX_FOREIGN_SESSIONS, MAX_INBOX_PER_SENDER, MAX_INBOX_SENDERS};
+use crate::ops::SessionId;
 use crate::store::{Durability, Store, ThreadRow, ThreadState, Tx};
 
 fn stranger(number: u64) -> Author {
@@ -87,4 +88,20 @@ fn case_59_strangers_fill_their_own_room_and_not_that_of_members_and_direct_peer
         tx.count_inbox(&Author([2; 32])).unwrap();
     }
     assert!(!has_room(2));
+}
+
+#[test]
+fn so_many_sessions_of_other_devices_are_remembered_until_they_are_forgotten() {
+    let mut store = Store::in_memory().unwrap();
+    let tx = store.begin(Durability::Normal).unwrap();
+    let session = |number: u64| SessionId(number.to_be_bytes());
+    for number in 0..=MAX_FOREIGN_SESSIONS {
+        tx.put_foreign_session(session(number), Millis(number)).unwrap();
+    }
+    let known = |number| tx.is_foreign_session(session(number)).unwrap();
+    assert!(known(0) && known(MAX_FOREIGN_SESSIONS - 1), "at the limit");
+    assert!(!known(MAX_FOREIGN_SESSIONS), "past it");
+    tx.forget_ended_sessions(Millis(1)).unwrap();
+    tx.put_foreign_session(session(MAX_FOREIGN_SESSIONS), Millis(9)).unwrap();
+    assert!(!known(0) && known(MAX_FOREIGN_SESSIONS));
 }

@@ -9,6 +9,7 @@ use p2panda_store::operations::OperationStore;
 
 use crate::engine::ingest::tests_support::{Device, LOG, Writer};
 use crate::identity::{Author, LogId, OperationId};
+use crate::limits::MAX_LOG_ENTRIES;
 use crate::store::{Durability, LogHole, Store, StoredOperation, Tx};
 
 /// The futures never wait.
@@ -108,4 +109,22 @@ fn logs_answer_by_range() {
     assert_eq!(now(tx.get_log_entries(&author, &LOG, Some(u32::MAX), None)).unwrap(), None);
     assert_eq!(now(tx.prune_entries(&author, &LOG, &2)).unwrap(), 2);
     assert_eq!(tx.log_holes(&author, &LOG).unwrap(), [LogHole { from: 0, to: 1 }]);
+}
+
+#[test]
+fn one_call_gives_so_many_entries_of_a_log() {
+    let mut store = Store::in_memory().unwrap();
+    let tx = store.begin(Durability::Normal).unwrap();
+    let author = Author([1; 32]);
+    let fill = |from: usize, to: usize| {
+        let sql = "WITH RECURSIVE n (n) AS (SELECT ?1 UNION ALL SELECT n + 1 FROM n WHERE n + 1 < ?2)
+             INSERT INTO operations (author, log, seq_num, hash, pos, header)
+             SELECT ?3, ?4, n, CAST(printf('%032d', n) AS BLOB), zeroblob(16), zeroblob(1) FROM n";
+        tx.run(sql, rusqlite::params![from as i64, to as i64, author.0, LOG.0]).unwrap();
+    };
+    let count = || now(tx.get_log_entries(&author, &LOG, None, None)).unwrap().unwrap().len();
+    fill(0, MAX_LOG_ENTRIES);
+    assert_eq!(count(), MAX_LOG_ENTRIES);
+    fill(MAX_LOG_ENTRIES, MAX_LOG_ENTRIES + 1);
+    assert_eq!(count(), MAX_LOG_ENTRIES, "the first ones");
 }

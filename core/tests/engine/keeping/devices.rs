@@ -1,5 +1,7 @@
 //! People with several devices: what each reads when keys move, and what a revoked one does not.
 
+use delta_core::limits::MAX_TOPICS;
+
 use super::*;
 
 #[test]
@@ -111,6 +113,35 @@ fn a_device_that_is_paired_while_the_keys_move_gets_them_from_its_persons_other_
             assert_eq!(texts, ["and here I am", "behind the removal"], "device {device}");
         }
     }
+}
+
+/// What the other device shares came before this one could use it, and after more read markers than there may be topics.
+#[test]
+fn where_a_conversation_moved_is_found_among_thousands_of_read_markers() {
+    let mut town = Town::new(2, true);
+    let second = town.pair_silently(1, 40);
+    let own = own_ticket(&mut town, 1, None).topic();
+    let marker = |number: u64| {
+        let mut message = OperationId([0; 32]);
+        message.0[..8].copy_from_slice(&number.to_be_bytes());
+        Command::Publish { topic: own, content: Content::ReadSet { log: town.room, message } }
+    };
+    let markers: Vec<_> = (0..=MAX_TOPICS as u64).map(marker).collect();
+    let first = &mut town.people[1];
+    let inputs = markers.into_iter().map(|marker| first.device.input(marker)).collect();
+    first.feed(inputs);
+    town.settle();
+    // It reads that its conversations moved only when it has heard where to.
+    let before = [town.space, town.room].map(|log| town.ticket(second, log).topic());
+    town.people[second].deaf.extend(before);
+    town.remove(0, 2);
+    town.settle();
+    assert_eq!((town.epochs(1), town.epochs(second)), ([1, 1], [0, 0]));
+    town.people[second].deaf.clear();
+    town.release(second);
+    town.settle();
+    town.wait(KEEP_MAX_MS);
+    town.agree(&[0, 1, second]);
 }
 
 #[test]

@@ -117,6 +117,31 @@ fn nobody_is_led_into_a_space_by_a_device_that_it_did_not_ask() {
     assert!(!is_open(&other, asker));
 }
 
+/// It has as many topics as there may be when it is welcomed.
+#[test]
+fn a_welcome_that_finds_no_room_is_taken_when_there_is() {
+    let mut town = Town::new(1, true);
+    town.say(1, "before").unwrap();
+    town.settle();
+    let who = asks(&mut town, 9, 0);
+    crate::unanswered::fill(&mut town.people[who]);
+    add(&mut town, 0, who, Level::Write);
+    assert!(!is_open(&town, who));
+    assert_eq!((requests(&town, 0), requests(&town, who)), (0, 1));
+    let rows = town.people[who].reader().topics().unwrap();
+    let others = rows.into_iter().filter(|row| !row.ticket.is_of_one_device()).map(|row| row.topic);
+    for topic in others.take(8) {
+        town.people[who].command(&mut town.net, Command::Wipe { topic }).unwrap();
+    }
+    town.people[who].feed(vec![Input::Timeout]);
+    town.settle();
+    assert!(is_open(&town, who));
+    assert_eq!(requests(&town, who), 0);
+    town.say(who, "thank you").unwrap();
+    town.settle();
+    assert_eq!(town.texts(0), ["before", "thank you"]);
+}
+
 /// The bytes of a ticket's text.
 fn zbase32(text: &str) -> Vec<u8> {
     const LETTERS: &str = "ybndrfg8ejkmcpqxot1uwisza345h769";
