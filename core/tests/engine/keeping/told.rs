@@ -93,6 +93,30 @@ fn a_reader_revokes_a_device_and_the_keys_move_away_from_it() {
     assert_eq!((town.texts(kept), town.texts(lost)), (vec!["without it".to_owned()], Vec::new()));
 }
 
+/// It reads where the space lived last before it reads what came before that: then it learns at once what stands there, and
+/// what of it does not count.
+#[test]
+fn a_further_device_does_not_build_on_what_stands_behind_a_close() {
+    let mut town = with_reader();
+    let tickets = [town.space, town.room].map(|log| town.ticket(1, log));
+    town.people[2].hold = true;
+    revoke(&mut town, 2, DeviceKey::from_bytes(&[91; 32]).author());
+    town.remove(0, 2);
+    town.settle();
+    let closed = tickets[0].topic();
+    assert_ne!(town.ticket(1, town.space).topic(), closed);
+    let stand = town.net.world(closed).log.len();
+    town.release_to(2, town.space);
+    assert_eq!(town.net.world(closed).log.len(), stand + 1, "it stands behind the close");
+    let second = town.pair_with(1, 40, tickets);
+    town.release(second);
+    for _ in 0..3 {
+        town.wait(KEEP_MAX_MS);
+    }
+    assert_eq!(known(&town, town.author(second)), Some((town.author(1).into(), false)));
+    town.agree(&[0, 1, second]);
+}
+
 #[test]
 fn what_cannot_be_delivered_at_first_is_told_again() {
     let mut town = with_reader();
