@@ -408,7 +408,25 @@ impl State {
         rotation: &Rotation,
         news: &mut News,
     ) -> Result<Option<Ticket>, StoreError> {
-        let Some(topic) = self.topics.get(&id) else { return Ok(None) };
+        match self.look_into_part(tx, now, id, rotator, rotation)? {
+            Ok(ticket) => Ok(Some(ticket)),
+            Err(why) => {
+                news.events.push(Event::AwaitingKey { topic: id, successor: rotation.topic, why });
+                Ok(None)
+            }
+        }
+    }
+
+    /// What a rotation hands to this device.
+    fn look_into_part(
+        &self,
+        tx: &Tx<'_>,
+        now: Millis,
+        id: TopicId,
+        rotator: Author,
+        rotation: &Rotation,
+    ) -> Result<Result<Ticket, OpenError>, StoreError> {
+        let Some(topic) = self.topics.get(&id) else { return Ok(Err(OpenError::NoPart)) };
         let device = self.device.author();
         let (log, epoch) = (topic.keys.log(), topic.keys.epoch());
         let incoming = IncomingRotation { rotation, rotator, log, epoch, now };
@@ -417,18 +435,11 @@ impl State {
             let keys = self.topics.get(topic).map(|known| &known.keys);
             keys.is_some_and(|keys| (keys.log(), keys.epoch()) != (incoming.log, rotation.epoch))
         };
-        let opened = match (tx.device_secrets()?, rotation.part(&device)) {
+        Ok(match (tx.device_secrets()?, rotation.part(&device)) {
             (Some(secrets), Some(_)) => open_rotation(&TwoParty, &secrets, incoming, &device, is_old),
             (None, Some(_)) => Err(OpenError::UnknownPrekey),
             (_, None) => Err(OpenError::NoPart),
-        };
-        match opened {
-            Ok(ticket) => Ok(Some(ticket)),
-            Err(why) => {
-                news.events.push(Event::AwaitingKey { topic: id, successor: rotation.topic, why });
-                Ok(None)
-            }
-        }
+        })
     }
 
     /// A ticket of the topic that a closed one moved to, by whatever way it came. Whether it is one.

@@ -229,6 +229,14 @@ impl State {
                 break;
             }
             self.upkeep.claims = true;
+            // Before anything is said there: nobody else knows what stands behind a close, and what cites that waits for it
+            // for ever.
+            for space in &spaces {
+                self.waiting.remove(space);
+                self.judge_closes(tx, now, [*space], staged)?;
+            }
+            let changes = tx.settle_spaces()?;
+            self.tell_changes(tx, changes, staged)?;
             for space in spaces {
                 self.introduce(tx, now, space, staged)?;
                 self.tell_revocations(tx, now, space, staged)?;
@@ -236,7 +244,8 @@ impl State {
                 self.answer_claims(tx, now, space, staged)?;
                 self.answer_leaves(tx, now, space, staged)?;
                 self.take_keys_by_inbox(tx, now, space)?;
-                self.judge_closes(tx, now, space, staged)?;
+                let rooms = tx.logs_of_space(&space)?.into_iter().filter(|log| *log != space);
+                self.judge_closes(tx, now, rooms, staged)?;
                 self.keeping.hurry(space, now);
             }
         }
@@ -282,11 +291,10 @@ impl State {
         &mut self,
         tx: &mut Tx<'_>,
         now: Millis,
-        space: LogId,
+        logs: impl IntoIterator<Item = LogId>,
         staged: &mut Vec<Output>,
     ) -> Result<(), StoreError> {
-        self.waiting.remove(&space);
-        for log in tx.logs_of_space(&space)? {
+        for log in logs {
             for id in self.by_log.topics(&log) {
                 if self.topics.get(&id).is_some_and(|topic| topic.contested && topic.closed.is_none()) {
                     let mut news = News::default();

@@ -100,6 +100,12 @@ impl Town {
 
     /// The same, before anything that it says arrives.
     fn pair_silently(&mut self, who: usize, seed: u8) -> usize {
+        let tickets = [self.space, self.room].map(|log| self.ticket(who, log));
+        self.pair_with(who, seed, tickets)
+    }
+
+    /// The same, with these keys.
+    fn pair_with(&mut self, who: usize, seed: u8, tickets: [Ticket; 2]) -> usize {
         let identity = IdentityKey::from_seed(&[self.seed(who); 32]);
         let mut peer = alone(&mut self.net, seed);
         peer.hold = true;
@@ -115,8 +121,7 @@ impl Town {
         };
         let ticket = own(&mut self.people[who], None);
         own(&mut peer, Some(ticket));
-        for log in [self.space, self.room] {
-            let ticket = self.ticket(who, log);
+        for ticket in tickets {
             peer.command(&mut self.net, Command::OpenTopic { ticket }).unwrap();
         }
         self.people.push(peer);

@@ -187,7 +187,7 @@ mod tests {
             let at = TopicClose { topic, operation, generation, resets: 0, seq, successor, epoch: next };
             let found = StoredRotation { operation, rotator, generation, resets: 0, seq, body: Vec::new() };
             let mut opened = Topic::new(ticket(epoch).keys(), None, Millis(1));
-            opened.closed = (epoch < newest).then(|| Closed::new(at, &found, None));
+            opened.closed = (epoch < newest).then(|| Closed::new(at, found.rotator, None));
             state.insert_topic(topic, opened);
             let named = [Some(other), (epoch > 0).then_some(somebody)];
             for device in named.into_iter().flatten() {

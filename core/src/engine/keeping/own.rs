@@ -206,6 +206,20 @@ impl State {
         Ok(())
     }
 
+    /// Whether it was known that a device is revoked when this one came to where this person's topic lives, or that
+    /// cannot be said.
+    pub(in crate::engine) fn knew_before(
+        tx: &Tx<'_>,
+        log: &LogId,
+        id: TopicId,
+        device: &Author,
+    ) -> Result<bool, StoreError> {
+        let before = tx.setting(&revoked_setting(log))?;
+        let Some(before) = before.as_deref().and_then(|it| it.strip_prefix(&id.0)) else { return Ok(true) };
+        let (before, _) = before.as_chunks::<32>();
+        Ok(before.contains(&device.0))
+    }
+
     /// Whether the keys of this person's topic may have reached a revoked device.
     fn has_reached(
         &self,

@@ -19,8 +19,10 @@ use crate::sync::outbox::Requeued;
 enum Told {
     /// The space has it, or it is nothing to deliver.
     Over,
-    /// It cites what is not known here yet, or was read and waits itself.
+    /// It was read, and waits itself.
     Waits,
+    /// It cites what is not known here, yet or for ever: it goes with what comes after it in its log.
+    Unknown,
     /// It counts, and says what the space knows already: it goes with what comes after it in its log.
     Known,
     /// It counts, and says something new.
@@ -219,6 +221,10 @@ impl State {
             }
             let operation = match what {
                 Told::Over => claimed,
+                Told::Unknown => {
+                    waits = true;
+                    claimed
+                }
                 _ => match ops::verify(header, body, &space) {
                     Ok(operation) => operation,
                     Err(_) => continue,
@@ -231,7 +237,8 @@ impl State {
             self.withdraw_elsewhere(tx, (space, id), &operation.id())?;
         }
         for (operation, what) in found.iter().take(news.map_or(0, |last| last + 1)) {
-            if matches!(what, Told::Known | Told::News) {
+            let signed = || ops::verify(operation.header(), operation.body_bytes(), &space).is_ok();
+            if matches!(what, Told::Known | Told::News) || *what == Told::Unknown && signed() {
                 self.deliver_there(tx, now, id, operation, Origin::Redelivery)?;
             }
         }
@@ -270,11 +277,15 @@ impl State {
         // It stands there already, and counts once what comes before it in its log is here, or does not come.
         let waiting = tx.waiting_operations(&author, &space, seq_num, seq_num)?;
         let is_here = !waiting.is_empty();
+        // Nobody judges it before what it cites, and that may never come.
+        let stands = tx.place_of(&operation.id())?.is_some_and(|it| it.place.is_placed());
         tx.look_at_space(space, |graph| {
             if graph.verdict(operation.id()).is_some() {
                 Told::Over
-            } else if is_here || !auth_heads.iter().all(|head| graph.is_judged(head)) {
+            } else if is_here {
                 Told::Waits
+            } else if !auth_heads.iter().all(|head| graph.is_judged(head)) {
+                if stands { Told::Over } else { Told::Unknown }
             } else if graph.allows_at(author, auth_heads, action).is_err() {
                 Told::Over
             } else if graph.allows(author, action).is_ok() {

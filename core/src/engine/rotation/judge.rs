@@ -3,12 +3,15 @@
 //! Every device has to come to the same answer, whatever it reads first: a room's topic and its space's are read side
 //! by side, and what a rotation cites may come before or after it.
 
+use std::collections::btree_map::Entry;
+use std::collections::{BTreeMap, BTreeSet};
+
 use super::super::receive::News;
 use super::super::state::{State, Topic};
 use super::read;
 use crate::identity::{Author, LogId, Millis, OperationId};
-use crate::limits::MAX_CONCURRENT;
-use crate::ops::is_renewal;
+use crate::limits::{MAX_CONCURRENT, MAX_TOPICS};
+use crate::ops::{Action, Body, Content, Rotation, is_renewal};
 use crate::projector::Place;
 use crate::space::Judgement;
 use crate::store::{StoreError, StoredRotation, Tx};
@@ -144,6 +147,57 @@ impl State {
         Ok(false)
     }
 
+    /// Whether a rotation of this person's topic by a device that the person has revoked counts all the same: it stands
+    /// before any word of that, and this device came to the topic before it knew. Others went where it leads as soon as
+    /// they read it; this device goes with them, and away from the revoked one from there. It goes nowhere without a key:
+    /// whoever has a lost device would shut the person out of what the devices share.
+    fn follows_revoked(
+        &self,
+        tx: &Tx<'_>,
+        now: Millis,
+        topic: &Topic,
+        found: &StoredRotation,
+        rotation: &Rotation,
+        said: &mut BTreeMap<Author, Option<Place>>,
+    ) -> Result<bool, StoreError> {
+        let (id, log, by) = (topic.keys.topic(), topic.keys.log(), found.rotator);
+        let is_ours = self.own == Some(log) && tx.is_revoked(&by)?;
+        if !is_ours || self.topics.len() >= MAX_TOPICS || Self::knew_before(tx, &log, id, &by)? {
+            return Ok(false);
+        }
+        let said = match said.entry(by) {
+            Entry::Occupied(known) => *known.get(),
+            Entry::Vacant(unknown) => *unknown.insert(self.revoked_at(tx, &log, &by)?),
+        };
+        let place = Place { epoch: topic.keys.epoch(), resets: found.resets, seq: found.seq };
+        if said.is_some_and(|said| said < place) {
+            return Ok(false);
+        }
+        Ok(self.look_into_part(tx, now, id, by, rotation)?.is_ok())
+    }
+
+    /// Where this person's topic says first that a device is revoked, as everybody reads it.
+    fn revoked_at(&self, tx: &Tx<'_>, log: &LogId, device: &Author) -> Result<Option<Place>, StoreError> {
+        let identity = self.identity();
+        let mut first: Option<Place> = None;
+        let sisters = tx.devices_of(&identity)?.into_iter().chain([self.author(), Author(identity.0)]);
+        for author in sisters.collect::<BTreeSet<_>>() {
+            for said in tx.log_entries(&author, log, 0, u32::MAX, usize::MAX)? {
+                let Some(Ok(body)) = said.body.as_deref().map(Body::decode) else { continue };
+                let Content::Membership(action) = body.content else { continue };
+                let Action::DeviceRevoke { revocation } = *action else { continue };
+                let is_meant = (revocation.identity, revocation.device) == (identity, *device);
+                if is_meant
+                    && revocation.verify().is_ok()
+                    && let Some(place) = tx.readable_from(&said.id)?
+                {
+                    first = Some(first.map_or(place, |first| first.min(place)));
+                }
+            }
+        }
+        Ok(first)
+    }
+
     /// The first rotation of a topic that counts, by place, closes it.
     pub(in super::super) fn judge_rotations(
         &mut self,
@@ -159,6 +213,7 @@ impl State {
         // Whoever moves a room has its key, and so knows what was known where that began.
         let is_room = belongs.is_some_and(|belongs| belongs.room);
         let began = if is_room { self.began(tx, id)?.unwrap_or_default() } else { Vec::new() };
+        let mut revoked = BTreeMap::new();
         for found in tx.rotations(id)? {
             let Some(read) = read(&found.body) else { continue };
             let rotation = &read.rotation;
@@ -167,7 +222,13 @@ impl State {
                 continue;
             }
             let heads: Vec<_> = read.heads.iter().chain(&began).copied().collect();
-            match Self::weigh(tx, &device, topic, &found, &heads)? {
+            let verdict = match Self::weigh(tx, &device, topic, &found, &heads)? {
+                Verdict::Void if self.follows_revoked(tx, now, topic, &found, rotation, &mut revoked)? => {
+                    Verdict::Counts
+                }
+                verdict => verdict,
+            };
+            match verdict {
                 Verdict::Counts => return self.close_topic(tx, now, id, &found, read, news),
                 Verdict::Waits => {
                     self.waiting.extend(belongs.map(|belongs| belongs.space));

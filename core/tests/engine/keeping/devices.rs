@@ -1,5 +1,6 @@
 //! People with several devices: what each reads when keys move, and what a revoked one does not.
 
+use delta_core::crypto::{Recipient, Rotator, prepare_rotation};
 use delta_core::limits::MAX_TOPICS;
 
 use super::*;
@@ -253,4 +254,104 @@ fn a_device_that_was_left_behind_by_what_its_persons_devices_share_is_paired_aga
         town.settle();
         assert!(!town.people[1].reader().topics_of_log(log).unwrap().is_empty());
     }
+}
+
+/// Two devices are revoked, one after the other. The second one moves the topic away from the first, and its person's word
+/// against itself stands behind that, or before.
+#[test]
+fn what_a_revoked_device_moved_before_it_was_known_to_be_one_moves_on_with_everybody_else() {
+    for moves_first in [true, false] {
+        let mut town = Town::new(1, true);
+        let (lost, mover, kept) = (town.pair(1, 40), town.pair(1, 41), town.pair(1, 42));
+        let log = own_ticket(&mut town, 1, None).log();
+        let revoke = |town: &mut Town, who: usize| {
+            let identity = IdentityKey::from_seed(&[town.seed(1); 32]);
+            let revocation = Revocation::sign(&identity, town.author(who), town.people[1].device.now);
+            let command = Command::Revoke { revocation: Box::new(revocation) };
+            town.people[1].command(&mut town.net, command).unwrap();
+        };
+        (town.people[1].idle, town.people[kept].idle) = (true, true);
+        revoke(&mut town, lost);
+        town.settle();
+        town.people[mover].hold = true;
+        town.wait(KEEP_MAX_MS);
+        town.people[1].hold = true;
+        revoke(&mut town, mover);
+        for who in if moves_first { [mover, 1] } else { [1, mover] } {
+            town.release_to(who, log);
+        }
+        for who in [mover, 1] {
+            town.release(who);
+        }
+        (town.people[1].idle, town.people[kept].idle) = (false, false);
+        for _ in 0..5 {
+            town.wait(KEEP_MAX_MS);
+        }
+        let lives = [1, kept, mover, lost].map(|who| own_ticket(&mut town, who, None).epoch());
+        assert_eq!(
+            lives,
+            if moves_first { [2, 2, 1, 0] } else { [1, 1, 0, 0] },
+            "moves first: {moves_first}"
+        );
+        let [one, other] = [1, kept].map(|who| own_ticket(&mut town, who, None).topic());
+        assert_eq!(one, other, "moves first: {moves_first}");
+    }
+}
+
+/// Whoever has a lost device moves the topic again and again before the word against it stands there, and hands the keys to
+/// these. Gives where the person is then, and where the lost device led to.
+fn led_by_whoever_has_it(moves: u8, handed: bool) -> (Town, Vec<Ticket>) {
+    let mut town = Town::new(1, true);
+    let (kept, lost) = (town.pair(1, 40), town.pair(1, 41));
+    let mut at = own_ticket(&mut town, 1, None);
+    let by = town.people.pop().unwrap().author();
+    let identity = IdentityKey::from_seed(&[town.seed(1); 32]);
+    let revocation = Revocation::sign(&identity, by, town.people[1].device.now);
+    assert_eq!((kept, lost), (2, 3));
+    town.people[1].hold = true;
+    let command = Command::Revoke { revocation: Box::new(revocation) };
+    town.people[1].command(&mut town.net, command).unwrap();
+    let now = town.people[1].device.now;
+    let ends = town.people[1].reader().log_ends(&at.log()).unwrap();
+    let mut end =
+        ends.into_iter().find(|end| end.author == by).map(|end| (end.seq_num + 1, Some(end.id))).unwrap();
+    let known = |who| town.people[0].reader().device_bundle(&town.author(who)).unwrap().unwrap();
+    let bundles = if handed { vec![known(1), known(kept)] } else { Vec::new() };
+    let to: Vec<_> = bundles.iter().map(|bundle| Recipient { bundle, may_write: true }).collect();
+    let mut led = Vec::new();
+    for number in 90..90 + moves {
+        let entropy = &mut SeededEntropy::new([number; 32]);
+        let secrets = TwoParty.generate(now, entropy).unwrap();
+        let rotator = Rotator { device: by, secrets: &secrets };
+        let prepared = prepare_rotation(&TwoParty, rotator, &at, &to, Vec::new(), now, entropy).unwrap();
+        let mut writer = Writer::new([41; 32], &at);
+        (writer.next, writer.last) = end;
+        let envelope = writer.write(Body::new(Content::RoomRotate(Box::new(prepared.rotation))));
+        end = (writer.next, writer.last);
+        town.net.world(at.topic()).log.push(envelope);
+        at = prepared.ticket;
+        led.push(at.clone());
+    }
+    town.settle();
+    town.release(1);
+    for _ in 0..5 {
+        town.wait(KEEP_MAX_MS);
+    }
+    (town, led)
+}
+
+#[test]
+fn a_revoked_device_leads_its_person_to_no_place_without_a_key() {
+    let (mut town, led) = led_by_whoever_has_it(1, false);
+    let lives = own_ticket(&mut town, 1, None);
+    assert_eq!(lives.epoch(), 1, "it moved by the person's own hand");
+    assert_ne!(lives.topic(), led[0].topic());
+}
+
+#[test]
+fn a_revoked_device_does_not_lead_its_person_on_and_on() {
+    let (mut town, led) = led_by_whoever_has_it(3, true);
+    let lives = own_ticket(&mut town, 1, None);
+    assert_eq!(lives.epoch(), 2, "from where it led at first");
+    assert!(led.iter().all(|led| led.topic() != lives.topic()));
 }

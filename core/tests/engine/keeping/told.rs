@@ -3,7 +3,7 @@
 
 use delta_core::ops::{DeviceTell, ToldOperation, VerifiedOperation, create};
 
-use super::by_inbox::{heads, slip_in, with_reader};
+use super::by_inbox::{heads, slip_in, slip_in_after, with_reader};
 use super::*;
 
 /// What the space knows of a device, as the first person's device sees it: whose it is, and whether it is revoked.
@@ -93,6 +93,66 @@ fn a_reader_revokes_a_device_and_the_keys_move_away_from_it() {
     assert_eq!((town.texts(kept), town.texts(lost)), (vec!["without it".to_owned()], Vec::new()));
 }
 
+/// It reads where the space lived last before it reads what came before that: then it learns at once what stands there, and
+/// what of it does not count.
+#[test]
+fn a_further_device_does_not_build_on_what_stands_behind_a_close() {
+    let mut town = with_reader();
+    let tickets = [town.space, town.room].map(|log| town.ticket(1, log));
+    town.people[2].hold = true;
+    revoke(&mut town, 2, DeviceKey::from_bytes(&[91; 32]).author());
+    town.remove(0, 2);
+    town.settle();
+    let closed = tickets[0].topic();
+    assert_ne!(town.ticket(1, town.space).topic(), closed);
+    let stand = town.net.world(closed).log.len();
+    town.release_to(2, town.space);
+    assert_eq!(town.net.world(closed).log.len(), stand + 1, "it stands behind the close");
+    let second = town.pair_with(1, 40, tickets);
+    town.release(second);
+    for _ in 0..3 {
+        town.wait(KEEP_MAX_MS);
+    }
+    assert_eq!(known(&town, town.author(second)), Some((town.author(1).into(), false)));
+    town.agree(&[0, 1, second]);
+    let reader = town.people[second].reader();
+    let said = reader.log_entries(&town.author(second), &town.space, 0, u32::MAX, 100).unwrap();
+    let kind = |body: &Vec<u8>| Body::decode(body).unwrap().content;
+    let tells = said.iter().filter_map(|it| it.body.as_ref()).map(kind);
+    assert_eq!(tells.filter(|it| matches!(it, Content::Membership(_))).count(), 1, "it tells of itself once");
+}
+
+/// Its author built on something that counts for nobody, found that out, and said it again.
+#[test]
+fn what_waits_for_ever_keeps_nothing_that_comes_after_it_from_the_space() {
+    let mut town = with_reader();
+    let (key, now) = ([88; 32], town.people[0].device.now);
+    let device = DeviceKey::from_bytes(&key).author();
+    let certificate = Certificate::sign(&identity(&town, 1), device, now);
+    let add = |town: &Town, seq_num, backlink, auth_heads| {
+        let action = Content::Membership(Box::new(Action::DeviceAdd { certificate }));
+        let body = Body { auth_heads, ..Body::new(action) };
+        create(&DeviceKey::from_bytes(&key), town.space, seq_num, backlink, &body).unwrap()
+    };
+    let stands = |town: &Town, id| town.people[0].reader().operation(&id).unwrap().is_some();
+    let lost = add(&town, 0, None, vec![OperationId([9; 32])]);
+    let (knew, content) = (heads(&town), tell(&town, &[&lost]));
+    let first = slip_in_after(&mut town, key, 0, knew.clone(), content, None);
+    town.settle();
+    assert_eq!((known(&town, device), stands(&town, lost.id())), (None, false), "it says nothing alone");
+    let good = add(&town, 1, Some(lost.id()), knew.clone());
+    let content = tell(&town, &[&lost, &good]);
+    slip_in_after(&mut town, key, 0, knew, content, Some(first));
+    let space = town.ticket(0, town.space).topic();
+    let before = town.net.world(space).log.len();
+    for _ in 0..3 {
+        town.wait(KEEP_MAX_MS);
+    }
+    assert_eq!(known(&town, device), Some((town.author(1).into(), false)));
+    let delivered = |town: &mut Town| town.net.world(space).log.len() - before;
+    assert_eq!(delivered(&mut town), 2, "each once");
+}
+
 #[test]
 fn what_cannot_be_delivered_at_first_is_told_again() {
     let mut town = with_reader();
@@ -125,7 +185,7 @@ fn nobody_is_made_somebodys_device_by_what_that_person_did_not_sign() {
         let add = signed(&town, stranger, Action::DeviceAdd { certificate });
         let (heads, content) = (heads(&town), tell(&town, &[&add]));
         let after = (number, add.id());
-        super::by_inbox::slip_in_after(&mut town, stranger, 0, heads, content, Some(after));
+        slip_in_after(&mut town, stranger, 0, heads, content, Some(after));
         for _ in 0..2 {
             town.settle();
         }
@@ -157,7 +217,7 @@ fn a_revoked_device_that_is_told_of_again_stays_revoked() {
         let add = create(&DeviceKey::from_bytes(&key), town.space, 0, None, &body).unwrap();
         let content = tell(&town, &[&add]);
         let after = (5 + u32::try_from(round).unwrap(), add.id());
-        super::by_inbox::slip_in_after(&mut town, key, 0, auth_heads, content, Some(after));
+        slip_in_after(&mut town, key, 0, auth_heads, content, Some(after));
         town.settle();
         assert!(town.people[0].reader().operation(&add.id()).unwrap().is_none());
     }
