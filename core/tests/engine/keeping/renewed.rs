@@ -2,9 +2,9 @@
 //! room goes on all the same, for everybody, with what was said before.
 
 use delta_core::crypto::{Recipient, Rotator, prepare_rotation};
-use delta_core::engine::{KEEP_MAX_MS, KEEP_MIN_MS};
-use delta_core::limits::RENEWAL_EPOCHS;
-use delta_core::ops::{Hidden, RoomKeys};
+use delta_core::engine::{Event, KEEP_MAX_MS, KEEP_MIN_MS};
+use delta_core::limits::{MAX_TOPICS, RENEWAL_EPOCHS};
+use delta_core::ops::{Contact, Hidden, RoomKeys};
 use delta_core::topic::WriteKey;
 
 use super::*;
@@ -26,7 +26,16 @@ impl Raced {
         Self::with(Town::new(others, history))
     }
 
-    fn with(mut town: Town) -> Self {
+    fn with(town: Town) -> Self {
+        let mut raced = Self::before(town);
+        // The one who removes him is slower than he is.
+        raced.town.people[0].idle = true;
+        raced.town.remove(0, MALLORY);
+        raced
+    }
+
+    /// He manages the space still.
+    fn before(mut town: Town) -> Self {
         town.promote(MALLORY);
         town.say(1, "before").unwrap();
         town.say(MALLORY, "hello").unwrap();
@@ -37,9 +46,6 @@ impl Raced {
         let author = town.author(MALLORY);
         let ends = town.people[1].reader().log_ends(&town.room).unwrap();
         let end = ends.into_iter().find(|end| end.author == author).unwrap();
-        // The one who removes him is slower than he is.
-        town.people[0].idle = true;
-        town.remove(0, MALLORY);
         Self { town, heads, tickets: vec![ticket], next: end.seq_num + 1, last: Some(end.id) }
     }
 
@@ -137,6 +143,12 @@ fn a_room_that_a_removed_manager_led_to_where_nobody_has_the_key_goes_on() {
     raced.town.wait(KEEP_MAX_MS);
     raced.town.agree(&[0, 4]);
     assert_eq!(raced.town.texts(4), raced.town.texts(0));
+    // Its keys stand in the space's log: nobody is handed them.
+    for who in [1, 3, 4] {
+        let reader = raced.town.people[0].reader();
+        let handed = reader.handed_to(&raced.town.room, &raced.town.author(who)).unwrap();
+        assert!(handed.iter().all(|handed| handed.epoch != RENEWAL_EPOCHS), "{who}");
+    }
 }
 
 #[test]
@@ -347,13 +359,181 @@ fn a_room_is_renewed_by_managers_in_steps() {
     town.act(0, renew(room, RENEWAL_EPOCHS, 0)).unwrap();
     town.settle();
     assert!(town.act(0, renew(room, RENEWAL_EPOCHS, 0)).is_err(), "the same once more");
+    // No key of an epoch between is taken.
+    let ticket = Ticket::private(room, 7, WriteKey::from_seed([8; 32]), [9; 32]);
+    let _ = town.people[1].command(&mut town.net, Command::Meet { ticket });
+    let known = town.people[1].reader().topics_of_log(room).unwrap();
+    assert_eq!(known.iter().map(|(epoch, _)| *epoch).collect::<Vec<_>>(), [0, RENEWAL_EPOCHS]);
     // With keys that are somewhere else already it leads nowhere; the next one does.
     town.act(0, renew(room, 2 * RENEWAL_EPOCHS, RENEWAL_EPOCHS)).unwrap();
     town.settle();
     assert_eq!(town.epochs(1), [0, RENEWAL_EPOCHS]);
-    let epoch = 3 * RENEWAL_EPOCHS;
+    // Nor with those of another room.
+    let about = RoomText { name: "Shed".into(), ..RoomText::default() };
+    let shed = Command::CreateRoom { space: town.space, about };
+    let (shed, topic) = opened(town.people[0].command(&mut town.net, shed).unwrap());
+    town.settle();
+    let write = {
+        let row = town.people[0].reader().topic(topic).unwrap().unwrap();
+        Hidden(*row.ticket.keys().write_key().unwrap().seed())
+    };
+    let used = RoomKeys { write, secret: Hidden([6; 32]) };
+    let (epoch, from) = (3 * RENEWAL_EPOCHS, RENEWAL_EPOCHS);
+    town.act(0, Action::RoomRenew { room, epoch, from, keys: used }).unwrap();
+    town.settle();
+    assert_eq!(town.epochs(1), [0, RENEWAL_EPOCHS]);
+    town.say(1, "in the square").unwrap();
+    town.settle();
+    assert_eq!(town.texts(0), ["in the square"]);
+    assert!(town.people[0].reader().messages(&shed, Page::Newest, 9).unwrap().is_empty());
+    let epoch = 4 * RENEWAL_EPOCHS;
     town.act(0, Action::RoomRenew { room, epoch, from: RENEWAL_EPOCHS, keys: keys(7) }).unwrap();
     town.settle();
     assert_eq!(town.epochs(1), [0, epoch]);
     town.agree(&[0, 1, 2]);
+}
+
+/// It ends an epoch beside the one it says that counts; what is taken back goes on, with what was to be sent.
+#[test]
+fn what_a_renewal_ended_goes_on_where_that_is_taken_away() {
+    let mut town = Town::new(4, true);
+    town.promote(MALLORY);
+    town.remove(0, 4);
+    town.settle();
+    assert_eq!(town.epochs(3), [1, 1]);
+    town.say(1, "before").unwrap();
+    town.settle();
+    let topic = town.ticket(0, town.space).topic();
+    for who in [0, 1] {
+        town.people[who].deaf.insert(topic);
+    }
+    let room = town.room;
+    let keys = RoomKeys { write: Hidden([5; 32]), secret: Hidden([6; 32]) };
+    town.act(MALLORY, Action::RoomRenew { room, epoch: RENEWAL_EPOCHS, from: 0, keys }).unwrap();
+    town.settle();
+    assert_eq!(town.epochs(3)[1], RENEWAL_EPOCHS);
+    town.people[3].hold = true;
+    town.say(3, "on its way").unwrap();
+    town.remove(0, MALLORY);
+    town.settle();
+    for who in [0, 1] {
+        town.people[who].deaf.clear();
+    }
+    town.settle();
+    town.release(3);
+    for _ in 0..4 {
+        town.wait(KEEP_MIN_MS + KEEP_MAX_MS);
+    }
+    assert_eq!(town.epochs(0), [2, 2]);
+    town.agree(&[0, 1]);
+    town.say(1, "here").unwrap();
+    town.settle();
+    town.say(3, "and here").unwrap();
+    town.settle();
+    for who in [0, 1, 3] {
+        let mut texts = town.texts(who);
+        texts.sort_unstable();
+        assert_eq!(texts, ["and here", "before", "here", "on its way"], "{who}");
+    }
+}
+
+#[test]
+fn what_was_said_in_an_epoch_that_he_closed_himself_is_said_again_too() {
+    let mut raced = Raced::new(3, true);
+    for _ in 0..5 {
+        raced.rotates(&[0, 1]);
+    }
+    raced.town.people[0].hold = true;
+    raced.begin();
+    for _ in 0..2 {
+        raced.town.settle();
+        raced.rotates(&[0, 1]);
+        raced.town.release(0);
+        raced.town.people[0].hold = true;
+    }
+    raced.town.settle();
+    raced.town.say(1, "meanwhile").unwrap();
+    raced.town.settle();
+    raced.rotates(&[0, 1]);
+    raced.town.settle();
+    assert_eq!(raced.town.epochs(1)[1], 8, "closed, and not the newest");
+    raced.town.release(0);
+    raced.pass();
+    assert_eq!(raced.town.epochs(0), [1, RENEWAL_EPOCHS]);
+    raced.stays_whole(&[0, 1, 3], &["before", "hello", "meanwhile"]);
+}
+
+/// Who was removed reads the space's log until that has moved.
+#[test]
+fn no_room_is_renewed_where_who_was_removed_could_read_the_keys() {
+    let mut raced = Raced::new(3, true);
+    raced.rotates(&[]);
+    // The space moves late: the one who removed him has the keys made, and it takes long.
+    raced.pass();
+    assert_eq!((raced.town.epochs(0)[0], raced.renewals()), (0, 0));
+    raced.go_on();
+    assert_eq!(raced.town.epochs(0), [1, RENEWAL_EPOCHS]);
+    raced.stays_whole(&[0, 1, 3], &["before", "hello"]);
+}
+
+#[test]
+fn a_device_with_as_many_topics_as_there_may_be_follows_a_renewal_when_it_has_room() {
+    let mut town = Town::new(1, true);
+    // Something is on its way to somebody's inbox.
+    let Contact { device: to, inbox } = crate::inbox::contact(&town.people[0]);
+    let ask = Command::RequestJoin { space: LogId([9; 32]), to, inbox: Some(inbox), text: None };
+    town.people[1].hold = true;
+    town.people[1].command(&mut town.net, ask).unwrap();
+    crate::unanswered::fill(&mut town.people[1]);
+    let keys = RoomKeys { write: Hidden([5; 32]), secret: Hidden([6; 32]) };
+    let room = town.room;
+    town.act(0, Action::RoomRenew { room, epoch: RENEWAL_EPOCHS, from: 0, keys }).unwrap();
+    town.settle();
+    assert_eq!((town.epochs(0)[1], town.epochs(1)[1]), (RENEWAL_EPOCHS, 0));
+    town.release(1);
+    town.wait(KEEP_MAX_MS);
+    assert!(town.people[1].reader().topics().unwrap().len() < MAX_TOPICS, "it has arrived");
+    town.act(0, Action::SpaceUpdate { about: SpaceText { history: true, ..SpaceText::default() } }).unwrap();
+    town.settle();
+    assert_eq!(town.epochs(1)[1], RENEWAL_EPOCHS);
+    town.say(1, "here I am").unwrap();
+    town.settle();
+    assert_eq!(town.texts(0), ["here I am"]);
+}
+
+/// The room stays where he led it until somebody removes him.
+#[test]
+fn a_room_is_not_renewed_as_long_as_who_led_it_away_manages_the_space() {
+    let mut raced = Raced::before(Town::new(3, true));
+    raced.rotates(&[]);
+    raced.pass();
+    assert_eq!((raced.town.epochs(0), raced.renewals()), ([0, 0], 0));
+    raced.town.remove(0, MALLORY);
+    raced.pass();
+    assert_eq!(raced.town.epochs(0), [1, RENEWAL_EPOCHS]);
+    raced.stays_whole(&[0, 1, 3], &["before", "hello"]);
+}
+
+#[test]
+fn a_room_is_not_renewed_because_rotations_lose_to_those_of_another_manager() {
+    let mut town = Town::new(7, true);
+    town.promote(1);
+    for gone in [2, 4, 6] {
+        for who in [0, 1] {
+            town.people[who].hold = true;
+        }
+        town.remove(0, gone);
+        town.remove(1, gone + 1);
+        for who in [0, 1] {
+            town.release(who);
+        }
+        for _ in 0..3 {
+            town.wait(KEEP_MAX_MS);
+        }
+    }
+    town.agree(&[0, 1]);
+    assert_eq!(town.members(1).len(), 2);
+    let lost = |event: &Event| matches!(event, Event::RotationLost { .. });
+    assert!(town.people[1].events.iter().filter(|event| lost(event)).count() >= 2, "in the room, too");
+    assert!(town.epochs(0)[1] < RENEWAL_EPOCHS);
 }
