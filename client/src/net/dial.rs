@@ -15,6 +15,7 @@ use tokio::net::{TcpStream, lookup_host};
 use tokio_rustls::TlsConnector;
 
 use super::socket::SocketContext;
+use super::tls::explained;
 
 /// How long an address has for itself before the next is tried beside it (RFC 8305, section 5).
 const ATTEMPT_DELAY: Duration = Duration::from_millis(250);
@@ -89,7 +90,7 @@ pub(super) async fn dial(context: &SocketContext, target: &Target) -> io::Result
 pub(super) async fn encrypted(context: &SocketContext, host: &str, stream: Stream) -> io::Result<Stream> {
     let name = ServerName::try_from(host.to_owned()).map_err(io::Error::other)?;
     let connector = TlsConnector::from(Arc::clone(&context.tls));
-    Ok(Box::new(connector.connect(name, stream).await?))
+    Ok(Box::new(connector.connect(name, stream).await.map_err(explained)?))
 }
 
 /// The families in turns, the resolver's first choice first: one of them may lead nowhere in this network.

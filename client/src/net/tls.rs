@@ -1,12 +1,14 @@
 //! One TLS configuration for WebSockets and HTTP alike: rustls on ring, the web's roots and the app's own.
 
+mod provider;
+
+use std::io;
 use std::sync::Arc;
 
 use rustls::client::Resumption;
-use rustls::crypto::{CryptoProvider, KeyProvider, ring};
-use rustls::pki_types::{CertificateDer, PrivateKeyDer};
-use rustls::sign::SigningKey;
-use rustls::{ClientConfig, RootCertStore};
+use rustls::pki_types::CertificateDer;
+use rustls::version::TLS13;
+use rustls::{AlertDescription, ClientConfig, RootCertStore};
 use thiserror::Error;
 
 /// The TLS configuration cannot be built.
@@ -18,6 +20,8 @@ pub(crate) enum TlsError {
     Protocols(rustls::Error),
 }
 
+/// TLS 1.3 and nothing older (docs/adr/0016, docs/wire.md): named here, since in a build with servers rustls has 1.2 as well.
+///
 /// Trusts the web's roots and `extra_roots` (DER). The provider is named here and not installed for the process.
 pub(crate) fn client_config(extra_roots: &[Vec<u8>]) -> Result<ClientConfig, TlsError> {
     let mut roots = RootCertStore { roots: webpki_roots::TLS_SERVER_ROOTS.to_vec() };
@@ -25,31 +29,56 @@ pub(crate) fn client_config(extra_roots: &[Vec<u8>]) -> Result<ClientConfig, Tls
         let certificate = CertificateDer::from(der.clone());
         roots.add(certificate).map_err(|source| TlsError::Root { index, source })?;
     }
-    let provider = Arc::new(CryptoProvider { key_provider: &NoKeys, ..ring::default_provider() });
-    let mut config = ClientConfig::builder_with_provider(provider)
-        .with_safe_default_protocol_versions()
+    let mut config = ClientConfig::builder_with_provider(Arc::new(provider::provider()))
+        .with_protocol_versions(&[&TLS13])
         .map_err(TlsError::Protocols)?
         .with_root_certificates(roots)
         .with_no_client_auth();
-    // A session ticket is a name: with it a guard or a server, and before TLS 1.3 whoever watches the line, would know
-    // the device again after it has changed its address.
+    // A session ticket is a name: with it a guard or a server would know the device again after it has changed its
+    // address.
     config.resumption = Resumption::disabled();
     Ok(config)
 }
 
-/// A device has no certificate. ring's own keys would bring what signs with RSA and ECDSA (docs/adr/0016).
-#[derive(Debug)]
-struct NoKeys;
-
-impl KeyProvider for NoKeys {
-    fn load_private_key(&self, _: PrivateKeyDer<'static>) -> Result<Arc<dyn SigningKey>, rustls::Error> {
-        Err(rustls::Error::General("a device has no certificate".into()))
+/// The error of a handshake; that the other side speaks no TLS 1.3, where that is what it means.
+///
+/// A server of 1.2 says one of two alerts, depending on whether it knows how 1.3 is offered, or answers in 1.2.
+pub(super) fn explained(error: io::Error) -> io::Error {
+    let of_tls = error.get_ref().and_then(|source| source.downcast_ref::<rustls::Error>());
+    match of_tls {
+        Some(
+            rustls::Error::AlertReceived(
+                AlertDescription::ProtocolVersion | AlertDescription::HandshakeFailure,
+            )
+            | rustls::Error::PeerIncompatible(_),
+        ) => io::Error::new(error.kind(), format!("the server does not speak TLS 1.3: {error}")),
+        _ => error,
     }
 }
 
 #[cfg(test)]
 mod tests {
+    use rustls::PeerIncompatible;
+
     use super::*;
+
+    #[test]
+    fn a_server_of_an_older_tls_is_told_from_one_that_is_not_believed() {
+        use rustls::Error::{AlertReceived, InvalidCertificate, PeerIncompatible as Incompatible};
+        let shown = |error| explained(io::Error::new(io::ErrorKind::InvalidData, error)).to_string();
+        for older in [
+            // RFC 8446, section 4.2.1: its server knows `supported_versions`; one that does not finds no cipher.
+            AlertReceived(AlertDescription::ProtocolVersion),
+            AlertReceived(AlertDescription::HandshakeFailure),
+            Incompatible(PeerIncompatible::ServerDoesNotSupportTls12Or13),
+        ] {
+            assert!(shown(older.clone()).starts_with("the server does not speak TLS 1.3: "), "{older}");
+        }
+        let expired = InvalidCertificate(rustls::CertificateError::Expired);
+        assert_eq!(shown(expired.clone()), expired.to_string());
+        let cut = explained(io::ErrorKind::UnexpectedEof.into());
+        assert_eq!(cut.kind(), io::ErrorKind::UnexpectedEof);
+    }
 
     #[test]
     fn a_root_that_is_no_certificate_is_refused_by_its_number() {

@@ -6,7 +6,9 @@ use std::sync::Arc;
 
 use delta_client::{Client, Config, Event, RelayHops, Update};
 use delta_core::onion::directory::NodeKind;
+use rustls::SupportedProtocolVersion;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer, PrivatePkcs8KeyDer};
+use rustls::version::{TLS12, TLS13};
 use tokio::net::{TcpListener, TcpStream};
 use tokio_rustls::TlsAcceptor;
 
@@ -17,11 +19,17 @@ const ROOT: &[u8] = include_bytes!("tls/root.der");
 const LEAF: &[u8] = include_bytes!("tls/leaf.der");
 const LEAF_KEY: &[u8] = include_bytes!("tls/leaf-key.der");
 
-/// Ends TLS in front of a plain address.
-async fn front(plain: SocketAddr) -> String {
+type Versions = &'static [&'static SupportedProtocolVersion];
+
+/// What the servers of a network speak.
+const BOTH: Versions = &[&TLS12, &TLS13];
+const OLDER: Versions = &[&TLS12];
+
+/// Ends TLS of these versions in front of a plain address.
+async fn front(plain: SocketAddr, versions: Versions) -> String {
     let provider = Arc::new(rustls::crypto::ring::default_provider());
     let config = rustls::ServerConfig::builder_with_provider(provider)
-        .with_safe_default_protocol_versions()
+        .with_protocol_versions(versions)
         .unwrap()
         .with_no_client_auth()
         .with_single_cert(
@@ -46,16 +54,16 @@ async fn front(plain: SocketAddr) -> String {
 }
 
 /// The relays' and the server's records with https URLs, and the sync URL.
-async fn fronted(net: &Net) -> (RelayHops, String) {
+async fn fronted(net: &Net, versions: Versions) -> (RelayHops, String) {
     let (server, relays) = net.addresses();
     let mut records = Vec::new();
     for (index, address) in relays.into_iter().enumerate() {
-        let url = front(address).await;
+        let url = front(address, versions).await;
         let operator = format!("operator {index}");
         let identity = net.world().relays[index].identity().clone();
         records.push(identity.record(NodeKind::Relay, &url, &operator, now()).to_json());
     }
-    let url = front(server).await;
+    let url = front(server, versions).await;
     let identity = net.world().server.identity().clone();
     records.push(identity.record(NodeKind::Sync, &url, "server", now()).to_json());
     (RelayHops::Pool(records), format!("{url}#{}", identity.id()))
@@ -64,7 +72,7 @@ async fn fronted(net: &Net) -> (RelayHops, String) {
 #[tokio::test]
 async fn with_tls_and_a_root_of_its_own_a_device_needs_no_flag() {
     let net = Net::start().await;
-    let (hops, sync_url) = fronted(&net).await;
+    let (hops, sync_url) = fronted(&net, BOTH).await;
     let dir = tempfile::tempdir().unwrap();
     let mut config = Config::new(dir.path().join("device.db"), [1; 32]);
     config.extra_roots = vec![ROOT.to_vec()];
@@ -86,7 +94,7 @@ async fn with_tls_and_a_root_of_its_own_a_device_needs_no_flag() {
 #[tokio::test]
 async fn a_certificate_nobody_vouches_for_is_not_believed() {
     let net = Net::start().await;
-    let (hops, sync_url) = fronted(&net).await;
+    let (hops, sync_url) = fronted(&net, BOTH).await;
     let RelayHops::Pool(mut records) = hops else { unreachable!() };
     // Without the server's record the client has to ask the server for it.
     records.pop();
@@ -95,5 +103,21 @@ async fn a_certificate_nobody_vouches_for_is_not_believed() {
     let error = client.init_sync(&RelayHops::Pool(records), &sync_url).await.unwrap_err();
     assert_eq!(error.code(), "server_unreachable");
     assert!(error.to_string().contains("certificate"), "{error}");
+    client.close().await.unwrap();
+}
+
+#[tokio::test]
+async fn a_server_that_speaks_no_tls_1_3_is_not_reached_and_named_for_it() {
+    let net = Net::start().await;
+    let (hops, sync_url) = fronted(&net, OLDER).await;
+    let RelayHops::Pool(mut records) = hops else { unreachable!() };
+    records.pop();
+    let dir = tempfile::tempdir().unwrap();
+    let mut config = Config::new(dir.path().join("device.db"), [1; 32]);
+    config.extra_roots = vec![ROOT.to_vec()];
+    let client = Client::open(config).await.unwrap();
+    let error = client.init_sync(&RelayHops::Pool(records), &sync_url).await.unwrap_err();
+    assert_eq!(error.code(), "server_unreachable");
+    assert!(error.to_string().contains("does not speak TLS 1.3"), "{error}");
     client.close().await.unwrap();
 }

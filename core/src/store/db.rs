@@ -9,7 +9,7 @@ use std::time::Duration;
 use rusqlite::backup::{Backup, StepResult};
 use rusqlite::config::DbConfig;
 use rusqlite::ffi::{Error, SQLITE_BUSY};
-use rusqlite::{CachedStatement, Connection, OpenFlags, Params, Row, params};
+use rusqlite::{CachedStatement, Connection, OpenFlags, Params, Row, Rows, params};
 
 use super::error::StoreError;
 use super::pending::PendingLimits;
@@ -62,6 +62,11 @@ const STATEMENTS: usize = 192;
 /// How long a statement waits for a lock another connection holds, e.g. while a checkpoint ends.
 const BUSY_MS: u64 = 5_000;
 
+/// Binds a query's parameters and begins it.
+type Query<'q> = dyn for<'s> FnMut(&'s mut CachedStatement<'_>) -> rusqlite::Result<Rows<'s>> + 'q;
+/// Takes a row; whether more are wanted.
+type Take<'t> = dyn FnMut(&Row<'_>) -> rusqlite::Result<bool> + 't;
+
 impl Db {
     pub(super) fn open(file: &DbFile, flags: OpenFlags) -> Result<Self, StoreError> {
         let fail = |source| StoreError::from_sqlite(file.path(), source);
@@ -108,8 +113,19 @@ impl Db {
     /// Runs a statement; gives the number of rows it changed.
     #[inline(never)]
     pub(super) fn run(&self, sql: &str, params: impl Params) -> Result<usize, StoreError> {
+        let mut params = Some(params);
+        self.run_by(sql, &mut |statement| params.take().map_or(Ok(0), |params| statement.execute(params)))
+    }
+
+    /// [`Self::run`] without the kind of its parameters: those are bound by `execute`, called once.
+    #[inline(never)]
+    fn run_by(
+        &self,
+        sql: &str,
+        execute: &mut dyn FnMut(&mut CachedStatement<'_>) -> rusqlite::Result<usize>,
+    ) -> Result<usize, StoreError> {
         let mut statement = self.statement(sql)?;
-        statement.execute(params).map_err(|source| self.fail(source))
+        execute(&mut statement).map_err(|source| self.fail(source))
     }
 
     /// The first row of a query, if there is one.
@@ -146,15 +162,24 @@ impl Db {
 
     /// Gives the rows of a query, one after the other, as long as more are wanted. Not compiled for each query anew.
     #[inline(never)]
-    fn rows(
-        &self,
-        sql: &str,
-        params: impl Params,
-        take: &mut dyn FnMut(&Row<'_>) -> rusqlite::Result<bool>,
-    ) -> Result<(), StoreError> {
+    fn rows(&self, sql: &str, params: impl Params, take: &mut Take<'_>) -> Result<(), StoreError> {
+        let mut params = Some(params);
+        self.rows_by(
+            sql,
+            &mut |statement| match params.take() {
+                Some(params) => statement.query(params),
+                None => Ok(statement.raw_query()),
+            },
+            take,
+        )
+    }
+
+    /// [`Self::rows`] without the kind of its parameters: those are bound by `query`, called once.
+    #[inline(never)]
+    fn rows_by(&self, sql: &str, query: &mut Query<'_>, take: &mut Take<'_>) -> Result<(), StoreError> {
         let mut statement = self.statement(sql)?;
-        let each = || -> rusqlite::Result<()> {
-            let mut rows = statement.query(params)?;
+        let mut each = || -> rusqlite::Result<()> {
+            let mut rows = query(&mut statement)?;
             while let Some(row) = rows.next()? {
                 if !take(row)? {
                     break;
