@@ -572,7 +572,7 @@ fn another_person_is_told_of_so_many_revoked_devices_the_newest() {
     let identity = IdentityKey::from_seed(&[A; 32]);
     two.open(0, 1, &[0, 1]);
     let [a, b] = [0, 1].map(|who: usize| two.devices[who].author());
-    let mut revoke = |two: &mut Two, numbers: std::ops::RangeInclusive<usize>| {
+    let revoke = |two: &mut Two, numbers: std::ops::RangeInclusive<usize>| {
         let inputs = numbers.map(|number| {
             let revocation = Revocation::sign(&identity, Author([number as u8; 32]), Millis(number as u64));
             let revocation = Box::new(revocation);
