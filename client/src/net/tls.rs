@@ -20,7 +20,8 @@ pub(crate) enum TlsError {
     Protocols(rustls::Error),
 }
 
-/// TLS 1.3 and nothing older (docs/adr/0016, docs/wire.md): named here, since in a build with servers rustls has 1.2 as well.
+/// TLS 1.3 and nothing older (docs/adr/0016, docs/wire.md): named here, since in a build with servers rustls has 1.2 as
+/// well.
 ///
 /// Trusts the web's roots and `extra_roots` (DER). The provider is named here and not installed for the process.
 pub(crate) fn client_config(extra_roots: &[Vec<u8>]) -> Result<ClientConfig, TlsError> {
