@@ -58,16 +58,21 @@ impl Db {
         )
     }
 
-    /// The bodies of what a device of the person said among the person's devices, the newest first. Its read markers, which
+    /// The ids and bodies of what a device of the person said among the person's devices, the newest first. Its read markers, which
     /// are many, are not among them.
-    pub(crate) fn said_among_own(&self, author: &Author, own: &LogId) -> Result<Vec<Vec<u8>>, StoreError> {
+    pub(crate) fn said_among_own(
+        &self,
+        author: &Author,
+        own: &LogId,
+    ) -> Result<Vec<(OperationId, Vec<u8>)>, StoreError> {
         let rows = self.all(
             "SELECT hash, body FROM operations WHERE author = ?1 AND log = ?2 AND body IS NOT NULL
                  AND substr(body, 2, 10) <> ?3 ORDER BY seq_num DESC LIMIT ?4",
             params![author.0, own.0, READ_MARKER, int(MAX_TOPICS as u64)],
             |row| Ok((OperationId(row.get(0)?), row.get(1)?)),
         )?;
-        rows.into_iter().map(|(id, body)| self.unseal_body(Column::OperationBody, &id, body)).collect()
+        let unsealed = |(id, body)| Ok((id, self.unseal_body(Column::OperationBody, &id, body)?));
+        rows.into_iter().map(unsealed).collect()
     }
 
     /// Where a message is shown; `None`: it is not here.

@@ -191,7 +191,7 @@ impl State {
         let sisters = tx.devices_of(&self.identity())?.into_iter().chain([Author(self.identity().0)]);
         let mut found = Vec::new();
         for sister in sisters.filter(|sister| *sister != self.author() && !revoked.contains(sister)) {
-            for said in tx.said_among_own(&sister, &own)? {
+            for (_, said) in tx.said_among_own(&sister, &own)? {
                 let Ok(body) = Body::decode(&said) else { continue };
                 let Content::OwnDevices(said) = body.content else { continue };
                 let OwnDevices::Topic { ticket: TicketBytes(bytes) } = &*said else { continue };
@@ -285,7 +285,7 @@ mod tests {
             }
             state.share_epochs(&mut tx, Millis(2), &log, &mut staged).unwrap();
             let said = tx.said_among_own(&state.author(), &own).unwrap();
-            let epoch = |body: &Vec<u8>| match Body::decode(body).unwrap().content {
+            let epoch = |(_, body): &(OperationId, Vec<u8>)| match Body::decode(body).unwrap().content {
                 Content::OwnDevices(said) => match *said {
                     OwnDevices::Topic { ticket } => Ticket::from_bytes(&ticket.0).unwrap().epoch(),
                     other => panic!("{other:?}"),

@@ -182,14 +182,14 @@ impl State {
         let mut first: Option<Place> = None;
         let sisters = tx.devices_of(&identity)?.into_iter().chain([self.author(), Author(identity.0)]);
         for author in sisters.collect::<BTreeSet<_>>() {
-            for said in tx.log_entries(&author, log, 0, u32::MAX, usize::MAX)? {
-                let Some(Ok(body)) = said.body.as_deref().map(Body::decode) else { continue };
+            for (id, said) in tx.said_among_own(&author, log)? {
+                let Ok(body) = Body::decode(&said) else { continue };
                 let Content::Membership(action) = body.content else { continue };
                 let Action::DeviceRevoke { revocation } = *action else { continue };
                 let is_meant = (revocation.identity, revocation.device) == (identity, *device);
                 if is_meant
                     && revocation.verify().is_ok()
-                    && let Some(place) = tx.readable_from(&said.id)?
+                    && let Some(place) = tx.readable_from(&id)?
                 {
                     first = Some(first.map_or(place, |first| first.min(place)));
                 }
