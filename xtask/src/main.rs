@@ -36,10 +36,10 @@ cargo xtask: the commands of this repository
 Usage: cargo xtask <COMMAND> [ARGUMENTS]
 
 Commands:
-  test   [--only STEP] [--list]        all that CI runs but Swift; ends with a table, the names of what failed, and
-                                       `N passed, N failed`
+  test   [--only STEP] [--list]        all that CI runs but Swift and the library's size; ends with a table, the names
+                                       of what failed, and `N passed, N failed`
          [--swift]                     the Swift bindings, in a Debian 13 root that it makes once (as root)
-         [--all]                       both: what CI runs
+         [--all]                       all of it: what CI runs
   demo   [ARGUMENTS]                   builds the programs (release) and runs `delta demo ARGUMENTS`
   sim    [--seed S] [--steps N]        one simulation; prints the seed when it fails
          [--seeds N]                   many seeds, one after another

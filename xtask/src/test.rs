@@ -1,10 +1,11 @@
-//! `cargo xtask test`: all that CI runs but Swift, in the order that finds the cheap mistakes first. Swift, which needs root
-//! and a minute or two the first time, is a run of its own: `cargo xtask test --swift`. CI runs both: `--all`.
+//! `cargo xtask test`: all that CI runs but Swift and the size of the library, in the order that finds the cheap mistakes first.
+//! Swift, which needs root and a minute or two the first time, is a run of its own: `cargo xtask test --swift`, and so is the
+//! size: `cargo xtask test --only size`. CI runs all of it: `--all`.
 
 use crate::steps::{Action, ONE_STEP, Outcome, Step, not_here, run_all, run_cargo, run_here};
 use crate::{
     Failure, bans, bindings, browser, cargo, dependencies, floors, links, notices, packaging, python,
-    sample_app, vectors,
+    sample_app, size, vectors,
 };
 
 /// The simulation CI runs: a few worlds, always the same, well under a minute. `cargo xtask sim --seeds 200` looks
@@ -20,11 +21,15 @@ const SWIFT: &str = "binding-swift";
 /// The chaos run CI does: long enough for every fault a few times. `cargo xtask chaos --minutes 10` looks further.
 const CHAOS: &str = "--seed 1 --seconds 25";
 
-/// Runs all steps but Swift's, with `--all` that too; or with `--only STEP` one, or with `--swift` the one that needs root.
+/// What the library weighs as it ships: five minutes of compiling that nothing else needs.
+const SIZE: &str = "size";
+
+/// Runs all steps but Swift's and the size, with `--all` those too; or with `--only STEP` one, or with `--swift` the one that
+/// needs root.
 pub fn run(arguments: &[String]) -> Result<(), Failure> {
     let mut steps = steps();
     match arguments.iter().map(String::as_str).collect::<Vec<_>>().as_slice() {
-        [] => steps.retain(|step| step.name != SWIFT),
+        [] => steps.retain(|step| ![SWIFT, SIZE].contains(&step.name)),
         ["--all"] => {}
         ["--list"] => {
             steps.iter().for_each(|step| println!("{}", step.name));
@@ -88,6 +93,7 @@ fn steps() -> Vec<Step> {
         cargo_step("storage-free-core", "build -p delta-core --no-default-features --locked"),
         cargo_step("storage-free-topic-log", "build -p delta-topic-log --locked"),
         wasm(),
+        Step { name: SIZE, action: Action::Check(size::problems) },
     ]
 }
 
