@@ -1,11 +1,13 @@
 //! Key snapshots for notification extensions.
 
 use std::collections::BTreeMap;
+use std::collections::btree_map::Entry;
 
 use delta_core::entropy::Entropy;
 use delta_core::identity::{Author, Identity, LogId};
-use delta_core::push::{KeySnapshot, MAX_NAMES, SnapshotWriter};
+use delta_core::push::{KeySnapshot, MAX_NAMES, Person, SnapshotWriter};
 use delta_core::store::{Reader, StoreError, TopicRow};
+use delta_core::topic::TopicId;
 use delta_core::tree::IntoTree;
 use zeroize::Zeroizing;
 
@@ -31,10 +33,14 @@ impl Client {
         let DeviceSource::KeyStore(keystore) = &self.shared.device else {
             return Err(KeyStoreError::Failed("none is configured".to_owned()).into());
         };
-        let (keystore, mut writer) = (keystore.clone(), SnapshotWriter::new(self.author(), self.now()));
+        let (keystore, device, identity, now) =
+            (keystore.clone(), self.author(), self.identity().await?, self.now());
         let written = self.read(move |reader| {
-            for row in reader.topics()? {
-                add(reader, &row, &mut writer)?;
+            let devices = reader.devices_of(&identity)?.into_iter().filter(|one| *one != device).into_set();
+            let mut writer = SnapshotWriter::new(device, &Person { identity, devices }, now);
+            let mut known = BTreeMap::new();
+            for row in reader.topics()?.into_iter().filter(|row| !row.astray) {
+                add(reader, &row, &mut known, &mut writer)?;
             }
             Ok(writer)
         });
@@ -54,28 +60,49 @@ pub fn open_snapshot(sealed: &[u8], keystore: &dyn KeyStore) -> Result<KeySnapsh
     Ok(KeySnapshot::open(sealed, &key)?)
 }
 
-fn add(reader: &Reader, row: &TopicRow, writer: &mut SnapshotWriter) -> Result<(), StoreError> {
+/// What is shown of a conversation, in whichever topics it lived.
+struct Shown {
+    known_as: Option<TopicId>,
+    title: Option<String>,
+    writers: Option<Vec<Author>>,
+    names: BTreeMap<Author, String>,
+}
+
+fn add(
+    reader: &Reader,
+    row: &TopicRow,
+    known: &mut BTreeMap<LogId, Shown>,
+    writer: &mut SnapshotWriter,
+) -> Result<(), StoreError> {
     if row.ticket.is_of_one_device() {
         // An inbox's operations and a direct thread's open with sessions that the app alone moves on.
         return Ok(());
     }
     let log = row.ticket.log();
-    let known_as = reader.known_as(log)?.unwrap_or(row.topic);
-    let belongs = reader.space_of(&log)?;
+    let shown = match known.entry(log) {
+        Entry::Occupied(shown) => shown.into_mut(),
+        Entry::Vacant(unknown) => unknown.insert(shown(reader, &log)?),
+    };
+    let names = shown.names.iter().map(|(author, name)| (*author, name.as_str()));
+    let (known_as, title) = (shown.known_as.unwrap_or(row.topic), shown.title.as_deref());
+    writer.add(known_as, &row.ticket, title, shown.writers.as_deref(), names);
+    Ok(())
+}
+
+fn shown(reader: &Reader, log: &LogId) -> Result<Shown, StoreError> {
+    let belongs = reader.space_of(log)?;
     let (title, writers) = match belongs {
         None => (None, None),
         Some(belongs) => {
             let title = match belongs.room {
-                true => reader.room(&log)?.map(|room| room.text.name),
-                false => reader.space(&log)?.map(|space| space.text.name),
+                true => reader.room(log)?.map(|room| room.text.name),
+                false => reader.space(log)?.map(|space| space.text.name),
             };
             (title, Some(writers(reader, &belongs.space)?))
         }
     };
-    let names = names(reader, &log, belongs.map(|belongs| belongs.space))?;
-    let names = names.iter().map(|(author, name)| (*author, name.as_str()));
-    writer.add(known_as, &row.ticket, title.as_deref(), writers.as_deref(), names);
-    Ok(())
+    let names = names(reader, log, belongs.map(|belongs| belongs.space))?;
+    Ok(Shown { known_as: reader.known_as(*log)?, title, writers, names })
 }
 
 /// What authors are called: each device by what its person said last, on whichever one.

@@ -16,7 +16,8 @@ mod tests;
 use thiserror::Error;
 
 pub use snapshot::{
-    KeySnapshot, MAX_NAMES, MAX_SNAPSHOT, SnapshotError, SnapshotTopic, SnapshotWriter, TITLE_BYTES,
+    KeySnapshot, MAX_NAMES, MAX_PERSON_DEVICES, MAX_SNAPSHOT, Person, SnapshotError, SnapshotTopic,
+    SnapshotWriter, TITLE_BYTES,
 };
 
 use crate::identity::{Author, LogId, Millis, OperationId};
@@ -38,7 +39,7 @@ pub struct Preview {
     pub author: Author,
     /// What their person was called here when the snapshot was made.
     pub name: Option<String>,
-    /// This device wrote it: nothing to notify about.
+    /// This person wrote it, on whichever device: nothing to notify about.
     pub own: bool,
     /// The author could write here when the snapshot was made. Where this is false show no content: a member that was
     /// removed may still hold the key.
@@ -56,7 +57,7 @@ pub enum PreviewSaid {
     Message {
         /// Its text.
         text: String,
-        /// Whether it mentions this device.
+        /// Whether it mentions this person, or this device.
         mentions: bool,
     },
     /// A message was edited.
@@ -133,11 +134,13 @@ pub fn decrypt_push(envelope: &[u8], snapshot: &KeySnapshot) -> Result<Preview, 
     let log = topic.keys.log();
     let operation = topic.keys.open(envelope).map_err(PushError::Envelope)?.verify(&log)?;
     let author = operation.author();
-    let device = snapshot.device();
+    let (device, person) = (snapshot.device(), snapshot.person());
+    let me = Author(person.identity.0);
     let body = operation.body();
     let said = match &body.content {
         Content::MessageSend { text, mentions, .. } => {
-            PreviewSaid::Message { text: text.clone(), mentions: mentions.contains(&device) }
+            let mentions = mentions.contains(&device) || mentions.contains(&me);
+            PreviewSaid::Message { text: text.clone(), mentions }
         }
         Content::MessageEdit { target, text } => PreviewSaid::Edit { target: *target, text: text.clone() },
         Content::MessageDelete { target } => PreviewSaid::Delete { target: *target },
@@ -153,7 +156,7 @@ pub fn decrypt_push(envelope: &[u8], snapshot: &KeySnapshot) -> Result<Preview, 
         operation: operation.id(),
         author,
         name: topic.names.get(&author).cloned(),
-        own: author == device,
+        own: author == device || author == me || person.devices.contains(&author),
         may_write: topic.writers.as_ref().is_none_or(|writers| writers.contains(&author)),
         sent_at: body.sent_at,
         said,

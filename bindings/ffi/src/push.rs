@@ -56,7 +56,7 @@ pub struct Preview {
     pub author: Author,
     /// What they were called here when the snapshot was made.
     pub name: Option<String>,
-    /// This device wrote it: nothing to notify about.
+    /// This person wrote it, on whichever device: nothing to notify about.
     pub own: bool,
     /// The author could write here when the snapshot was made. Where this is false show no content.
     pub may_write: bool,
@@ -73,7 +73,7 @@ pub enum PreviewSaid {
     Message {
         /// Its text.
         text: String,
-        /// Whether it mentions this device.
+        /// Whether it mentions this person, or this device.
         mentions: bool,
     },
     /// A message was edited.

@@ -4369,7 +4369,7 @@ class PreviewSaid:
             self.mentions = mentions
             
             """
-        Whether it mentions this device.
+        Whether it mentions this person, or this device.
 """
         
             pass

@@ -41,7 +41,10 @@ pub(crate) fn client_config(extra_roots: &[Vec<u8>]) -> Result<ClientConfig, Tls
     Ok(config)
 }
 
-/// The error of a handshake; that the other side speaks no TLS 1.3, where that is what it means.
+/// What a server that a device cannot talk to lacks.
+const NOT_OURS: &str = "the server does not speak TLS 1.3 with AES-GCM and X25519 or P-256";
+
+/// The error of a handshake; that the other side speaks no TLS 1.3, or not with what devices have, where that is what it means.
 ///
 /// A server of 1.2 says one of two alerts, depending on whether it knows how 1.3 is offered, or answers in 1.2.
 pub(super) fn explained(error: io::Error) -> io::Error {
@@ -52,7 +55,7 @@ pub(super) fn explained(error: io::Error) -> io::Error {
                 AlertDescription::ProtocolVersion | AlertDescription::HandshakeFailure,
             )
             | rustls::Error::PeerIncompatible(_),
-        ) => io::Error::new(error.kind(), format!("the server does not speak TLS 1.3: {error}")),
+        ) => io::Error::new(error.kind(), format!("{NOT_OURS}: {error}")),
         _ => error,
     }
 }
@@ -73,7 +76,7 @@ mod tests {
             AlertReceived(AlertDescription::HandshakeFailure),
             Incompatible(PeerIncompatible::ServerDoesNotSupportTls12Or13),
         ] {
-            assert!(shown(older.clone()).starts_with("the server does not speak TLS 1.3: "), "{older}");
+            assert!(shown(older.clone()).starts_with(NOT_OURS), "{older}");
         }
         let expired = InvalidCertificate(rustls::CertificateError::Expired);
         assert_eq!(shown(expired.clone()), expired.to_string());

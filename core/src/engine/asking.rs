@@ -23,6 +23,9 @@ use crate::tree::Arrange;
 
 use super::upkeep::store_only;
 
+/// For so long, milliseconds, what nobody answers is said again at most: as long as the rounds take twice.
+const UNANSWERED_MS: u64 = 60 * 24 * 3_600_000;
+
 /// Pause after the first round, milliseconds; each further one is twice as long: 1 hour.
 pub const ASK_AGAIN_MS: u64 = 3_600_000;
 /// Longest pause between two rounds, milliseconds: 7 days.
@@ -298,10 +301,16 @@ impl State {
         self.upkeep.repeat_at = None;
         let mut told = BTreeSet::new();
         for mut row in tx.unanswered()? {
+            // A clock that was set back must not stop it for long.
+            let is_ahead = row.last > now;
             row.last = row.last.min(now);
             let next = |row: &UnansweredRow| Rounds { further: row.further, last: row.last }.next();
             let operation = stored(tx, &row.id)?;
-            let open = operation.as_ref().map_or(Ok(false), |it| self.is_unanswered(tx, it, &row.to))?;
+            let is_new = |it: &&VerifiedOperation| {
+                it.body().sent_at.is_none_or(|sent| now.since(sent) <= UNANSWERED_MS)
+            };
+            let waiting = operation.as_ref().filter(is_new);
+            let open = waiting.map_or(Ok(false), |it| self.is_unanswered(tx, it, &row.to))?;
             let (Some(operation), Some(at)) = (operation.filter(|_| open), next(&row)) else {
                 tx.remove_unanswered(&row.id)?;
                 continue;
@@ -317,6 +326,8 @@ impl State {
                     }
                 }
                 row.last = now;
+                tx.put_unanswered(&row)?;
+            } else if is_ahead {
                 tx.put_unanswered(&row)?;
             }
             self.upkeep.repeat_at = self.upkeep.repeat_at.into_iter().chain(next(&row)).min();

@@ -237,11 +237,34 @@ impl State {
                 news.events.push(Event::Forked { topic: id, author, log });
                 Ok(())
             }
-            Ingested::Duplicate { .. } | Ingested::Pending(_) => Ok(()),
+            Ingested::Duplicate { .. } => self.take_inbox_again(tx, &context, &operation, news),
+            Ingested::Pending(_) => Ok(()),
             Ingested::Refused(why) => {
                 topic.rejected = topic.rejected.saturating_add(1);
                 tx.count_dropped(id, why.code())
             }
+        }
+    }
+
+    /// Who says something again has not heard the answer, or it found no room here.
+    fn take_inbox_again(
+        &mut self,
+        tx: &Tx<'_>,
+        context: &Context,
+        operation: &VerifiedOperation,
+        news: &mut News,
+    ) -> Result<(), StoreError> {
+        match &operation.body().content {
+            Content::DirectAccept { .. } => self.take_inbox_content(tx, context, operation, news),
+            Content::EpochKeys(keys) if matches!(**keys, EpochKeys::Welcome { .. }) => {
+                self.take_inbox_content(tx, context, operation, news)
+            }
+            Content::JoinRequest { space, .. } if self.welcomes_again(tx, operation, space)? => {
+                tx.ask_again(space, &operation.id(), &operation.author())?;
+                tx.note_space_news(*space);
+                Ok(())
+            }
+            _ => Ok(()),
         }
     }
 

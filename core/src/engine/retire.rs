@@ -328,6 +328,26 @@ mod tests {
         assert_eq!(astray(&mut store, false), way.topic(2));
     }
 
+    /// It only seemed that it only seemed so.
+    #[test]
+    fn a_conversation_returns_to_a_topic_and_to_all_that_it_led_to() {
+        let way = &*WAY;
+        let (mut store, mut state) = moved(way, 4, Millis(0));
+        let tx = store.begin(Durability::Full).unwrap();
+        for epoch in [1, 2, 3] {
+            state.go_astray(&tx, &LOG, way.topic(epoch)).unwrap();
+        }
+        assert_eq!(state.newest(&LOG), Some(way.topic(0)));
+        state.return_to(&tx, LOG, 1, way.topic(1)).unwrap();
+        assert_eq!(state.newest(&LOG), Some(way.topic(3)));
+        // A key leads to a topic that was left, too.
+        state.go_astray(&tx, &LOG, way.topic(3)).unwrap();
+        assert!(matches!(state.take_key(&tx, Millis(0), &way.tickets[3].1, &mut Vec::new()), Ok(true)));
+        assert_eq!(state.newest(&LOG), Some(way.topic(3)));
+        tx.commit().unwrap();
+        assert_eq!(store.living_in(way.topic(0)).unwrap(), way.topic(3));
+    }
+
     #[test]
     fn what_is_still_at_work_is_not_retired() {
         let way = &*WAY;

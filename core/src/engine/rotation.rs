@@ -478,7 +478,13 @@ impl State {
         let to = ticket.topic();
         let Some(old) = self.topics.get(&from) else { return Ok(()) };
         let topic = Topic::beside(old, ticket.keys(), now);
-        if !self.topics.contains_key(&to) {
+        if let Some(known) = self.topics.get(&to) {
+            let (log, epoch) = (known.keys.log(), known.keys.epoch());
+            let is_it = (log, epoch) == (ticket.log(), ticket.epoch());
+            if is_it && self.by_log.at(&log, epoch) != Some(to) {
+                self.return_to(tx, log, epoch, to)?;
+            }
+        } else {
             tx.put_topic(ticket, now)?;
             self.insert_topic(to, topic);
         }

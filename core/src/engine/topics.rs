@@ -112,7 +112,7 @@ impl State {
         tx.set_astray(id, true)
     }
 
-    /// A log lives in a topic that is at hand, whatever else was taken for it.
+    /// A log lives or lived in a topic that is at hand, whatever else was taken for it, and where that one led.
     pub(super) fn return_to(
         &mut self,
         tx: &Tx<'_>,
@@ -120,8 +120,19 @@ impl State {
         epoch: u32,
         id: TopicId,
     ) -> Result<(), StoreError> {
-        self.by_log.open_at(log, epoch, id);
-        tx.set_astray(id, false)
+        let mut next = Some((epoch, id));
+        while let Some((epoch, id)) = next {
+            self.by_log.open_at(log, epoch, id);
+            tx.set_astray(id, false)?;
+            let closed = self.topics.get(&id).and_then(|topic| topic.closed.as_ref());
+            next = closed.map(|closed| (closed.at.epoch, closed.at.successor)).filter(|(later, to)| {
+                let is_there = |topic: &Topic| (topic.keys.log(), topic.keys.epoch()) == (log, *later);
+                *later > epoch
+                    && self.by_log.at(&log, *later) != Some(*to)
+                    && self.topics.get(to).is_some_and(is_there)
+            });
+        }
+        Ok(())
     }
 
     /// A topic that is gone has no place among its conversation's any more.

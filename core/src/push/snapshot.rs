@@ -10,20 +10,22 @@ use zeroize::Zeroizing;
 
 use crate::codec::{DecodeError, Reader};
 use crate::entropy::{Entropy, EntropyError};
-use crate::identity::{Author, Millis};
+use crate::identity::{Author, Identity, Millis};
 use crate::limits::{MAX_MEMBERS, MAX_TOPICS};
 use crate::ops::{KeyId, Ticket, TopicKeys};
 use crate::topic::TopicId;
 
 /// Largest snapshot that is written or read, bytes: an extension has little memory.
 pub const MAX_SNAPSHOT: usize = 8 * 1024 * 1024;
+/// Most devices of the person, also those that were revoked.
+pub const MAX_PERSON_DEVICES: usize = 255;
 /// Most authors' names of one topic.
 pub const MAX_NAMES: usize = MAX_MEMBERS;
 /// Longest title or name, bytes: what is longer is cut at a character.
 pub const TITLE_BYTES: usize = 255;
 
 const MAGIC: &[u8; 4] = b"DLTP";
-const VERSION: u8 = 1;
+const VERSION: u8 = 2;
 const HEAD: usize = MAGIC.len() + 1;
 const NONCE: usize = 24;
 const TAG: usize = 16;
@@ -50,9 +52,19 @@ impl fmt::Debug for SnapshotTopic {
     }
 }
 
+/// Whose device it is.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Person {
+    /// Who; a device that nobody certified is a person of its own.
+    pub identity: Identity,
+    /// The person's other devices, revoked ones too: at most [`MAX_PERSON_DEVICES`].
+    pub devices: BTreeSet<Author>,
+}
+
 /// What an app knew when it made the snapshot. No write key is in it.
 pub struct KeySnapshot {
     device: Author,
+    person: Person,
     taken: Millis,
     topics: Vec<SnapshotTopic>,
     by_key: HashMap<KeyId, usize>,
@@ -112,6 +124,10 @@ impl KeySnapshot {
         let mut reader = Reader::new(content);
         let taken = Millis(reader.u64("taken")?);
         let device = Author(reader.array("device")?);
+        let identity = Identity(reader.array("identity")?);
+        let count = reader.u8("devices")?;
+        let devices = (0..count).map(|_| reader.array("device").map(Author)).collect::<Result<_, _>>()?;
+        let person = Person { identity, devices };
         let count = reader.u32("topics")? as usize;
         // Foreign to the process, if not to the device: nothing is allocated that is not there.
         let mut topics = Vec::new();
@@ -122,12 +138,17 @@ impl KeySnapshot {
             topics.push(topic);
         }
         reader.finish()?;
-        Ok(Self { device, taken, topics, by_key })
+        Ok(Self { device, person, taken, topics, by_key })
     }
 
     /// The device that made it.
     pub const fn device(&self) -> Author {
         self.device
+    }
+
+    /// Whose device that is.
+    pub const fn person(&self) -> &Person {
+        &self.person
     }
 
     /// When it was made, by the device's clock.
@@ -182,20 +203,24 @@ fn text(reader: &mut Reader<'_>) -> Result<Option<String>, DecodeError> {
 /// Writes a snapshot, topic by topic.
 pub struct SnapshotWriter {
     content: Zeroizing<Vec<u8>>,
+    /// Where the number of topics stands.
+    count_at: usize,
     count: u32,
 }
 
-/// Where the number of topics stands.
-const COUNT_AT: usize = 8 + Author::LEN;
-
 impl SnapshotWriter {
     /// Begins a snapshot.
-    pub fn new(device: Author, now: Millis) -> Self {
+    pub fn new(device: Author, person: &Person, now: Millis) -> Self {
         let mut content = Zeroizing::new(Vec::with_capacity(64 * 1024));
         content.extend_from_slice(&now.0.to_be_bytes());
         content.extend_from_slice(&device.0);
+        content.extend_from_slice(&person.identity.0);
+        let devices = person.devices.len().min(MAX_PERSON_DEVICES);
+        content.push(devices as u8);
+        person.devices.iter().take(devices).for_each(|device| content.extend_from_slice(&device.0));
+        let count_at = content.len();
         content.extend_from_slice(&[0; 4]);
-        Self { content, count: 0 }
+        Self { content, count_at, count: 0 }
     }
 
     /// Adds a topic, without its write key. Its names and writers are left out where there would be no room for them
@@ -249,7 +274,7 @@ impl SnapshotWriter {
     pub fn seal(mut self, key: &[u8; 32], entropy: &mut dyn Entropy) -> Result<Vec<u8>, SnapshotError> {
         let mut nonce = [0; NONCE];
         entropy.fill(&mut nonce)?;
-        if let Some(count) = self.content.get_mut(COUNT_AT..COUNT_AT + 4) {
+        if let Some(count) = self.content.get_mut(self.count_at..self.count_at + 4) {
             count.copy_from_slice(&self.count.to_be_bytes());
         }
         let cipher = XChaCha20Poly1305::new(key.into());

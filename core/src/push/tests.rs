@@ -25,7 +25,7 @@ impl Scene {
     }
 
     fn writer(&self, writers: Option<&[Author]>) -> SnapshotWriter {
-        let mut writer = SnapshotWriter::new(self.ben.author(), Millis(5));
+        let mut writer = SnapshotWriter::new(self.ben.author(), &ben(), Millis(5));
         let (ada, long) = (self.ada.author(), "é".repeat(200));
         assert!(writer.add(TopicId([8; 32]), &self.private, Some("Kitchen"), writers, [(ada, "Ada")]));
         let public = self.public.topic();
@@ -40,6 +40,12 @@ impl Scene {
     fn snapshot(&self) -> KeySnapshot {
         KeySnapshot::open(&self.sealed(Some(&[self.ada.author()])), &KEY).unwrap()
     }
+}
+
+/// Ben, whose identity has a key of its own, and another device.
+fn ben() -> Person {
+    let other = DeviceKey::from_bytes(&[4; 32]).author();
+    Person { identity: DeviceKey::from_bytes(&[3; 32]).author().into(), devices: [other].into() }
 }
 
 fn envelope(device: &DeviceKey, ticket: &Ticket, content: Content) -> Vec<u8> {
@@ -63,6 +69,41 @@ fn a_message_is_previewed_with_names_and_title() {
     assert_eq!((preview.author, preview.own, preview.may_write), (scene.ada.author(), false, true));
     assert_eq!(preview.sent_at, Some(Millis(9)));
     assert!(!format!("{preview:?}").contains("dinner"));
+}
+
+#[test]
+fn a_person_is_mentioned_by_their_identity_and_has_nothing_to_notice_of_what_their_devices_said() {
+    let scene = Scene::new();
+    let snapshot = scene.snapshot();
+    assert_eq!(snapshot.person(), &ben());
+    let preview = |device: &DeviceKey, mentions| {
+        let preview = decrypt_push(&envelope(device, &scene.private, say("x", mentions)), &snapshot).unwrap();
+        (preview.own, preview.said == PreviewSaid::Message { text: "x".into(), mentions: true })
+    };
+    let [identity, other] = [3, 4].map(|seed| DeviceKey::from_bytes(&[seed; 32]));
+    assert_eq!(preview(&scene.ada, vec![identity.author()]), (false, true));
+    assert_eq!(preview(&scene.ada, vec![scene.ada.author()]), (false, false));
+    for own in [&scene.ben, &identity, &other] {
+        assert!(preview(own, Vec::new()).0);
+    }
+}
+
+#[test]
+fn so_many_devices_of_a_person_are_in_a_snapshot() {
+    let devices: std::collections::BTreeSet<_> = (0..=MAX_PERSON_DEVICES as u16)
+        .map(|n| {
+            let [high, low] = n.to_be_bytes();
+            Author([&[high, low][..], &[0; 30]].concat().try_into().unwrap())
+        })
+        .collect();
+    let kept = |count: usize| {
+        let person = Person { devices: devices.iter().take(count).copied().collect(), ..ben() };
+        let sealed = SnapshotWriter::new(Author([1; 32]), &person, Millis(5));
+        let sealed = sealed.seal(&KEY, &mut SeededEntropy::new([2; 32])).unwrap();
+        KeySnapshot::open(&sealed, &KEY).unwrap().person().devices.len()
+    };
+    assert_eq!(kept(MAX_PERSON_DEVICES), MAX_PERSON_DEVICES, "at the limit");
+    assert_eq!(kept(MAX_PERSON_DEVICES + 1), MAX_PERSON_DEVICES, "past it");
 }
 
 #[test]
@@ -141,8 +182,8 @@ fn a_snapshot_opens_whole_with_its_key_or_not_at_all() {
         assert_eq!(error(&changed), SnapshotError::Damaged);
     }
     let mut newer = sealed.clone();
-    newer[4] = 2;
-    assert_eq!(error(&newer), SnapshotError::Version { found: 2 });
+    newer[4] = 3;
+    assert_eq!(error(&newer), SnapshotError::Version { found: 3 });
     assert_eq!(error(&vec![0; MAX_SNAPSHOT + 1]), SnapshotError::TooLarge);
     assert_eq!(KeySnapshot::open(&sealed, &KEY).unwrap().taken(), Millis(5));
 }

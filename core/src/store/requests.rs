@@ -207,6 +207,20 @@ impl Tx<'_> {
         Ok(true)
     }
 
+    /// A request to join that was answered waits once more.
+    pub(crate) fn ask_again(
+        &self,
+        space: &LogId,
+        id: &OperationId,
+        author: &Author,
+    ) -> Result<(), StoreError> {
+        self.run(
+            "INSERT INTO request (space, id, author, leaves) VALUES (?1, ?2, ?3, ?4) ON CONFLICT DO NOTHING",
+            params![space.0, id.0, author.0, Kind::Join as i64],
+        )
+        .map(drop)
+    }
+
     /// Keeps what waits for an answer.
     pub(crate) fn put_unanswered(&self, row: &UnansweredRow) -> Result<(), StoreError> {
         self.run(

@@ -123,6 +123,25 @@ fn what_is_never_answered_is_said_so_often_and_no_more_also_after_a_restart() {
 }
 
 #[test]
+fn a_clock_that_was_ahead_when_something_was_said_does_not_stop_it() {
+    let folder = tempfile::tempdir().unwrap();
+    let open = || Store::open(folder.path().join("device.db"), StoreOptions::default()).unwrap();
+    let mut net = Net::new();
+    let mut a = Peer::with_inbox(&mut net, 1, open());
+    let b = peer(&mut net, 2);
+    let right = a.device.now;
+    a.device.now = right.plus(30 * 24 * HOUR);
+    ask(&mut net, &mut a, &b).unwrap();
+    run(&mut net, &mut [&mut a]);
+    lose(&mut net, &mut a, inbox(&b));
+    a.device.engine.close().unwrap();
+    let mut a = Peer::with_inbox(&mut net, 1, open());
+    a.device.now = right;
+    later(&mut net, &mut a, ASK_AGAIN_MS + HOUR);
+    assert!(!net.world(inbox(&b)).log.is_empty());
+}
+
+#[test]
 fn what_was_turned_down_here_is_not_asked_for_again() {
     let mut net = Net::new();
     let [mut a, b] = [1, 2].map(|seed| peer(&mut net, seed));

@@ -6148,7 +6148,7 @@ public struct Preview: Equatable, Hashable {
      */
     public let name: String?
     /**
-     * This device wrote it: nothing to notify about.
+     * This person wrote it, on whichever device: nothing to notify about.
      */
     public let own: Bool
     /**
@@ -6186,7 +6186,7 @@ public struct Preview: Equatable, Hashable {
          * What they were called here when the snapshot was made.
          */name: String?, 
         /**
-         * This device wrote it: nothing to notify about.
+         * This person wrote it, on whichever device: nothing to notify about.
          */own: Bool, 
         /**
          * The author could write here when the snapshot was made. Where this is false show no content.
@@ -10453,7 +10453,7 @@ public enum PreviewSaid: Equatable, Hashable {
          * Its text.
          */text: String, 
         /**
-         * Whether it mentions this device.
+         * Whether it mentions this person, or this device.
          */mentions: Bool
     )
     /**

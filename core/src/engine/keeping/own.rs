@@ -5,7 +5,7 @@ use super::moves::Among;
 use super::*;
 use crate::limits::SHARED_EPOCHS;
 use crate::ops::{Body, OwnDevices, TicketBytes};
-use crate::tree::Arrange;
+use crate::tree::{Arrange, IntoTree};
 
 impl State {
     /// Keeps this person's topic from devices that were revoked, and this device's bundle where the others find it, who
@@ -122,10 +122,9 @@ impl State {
         staged: &mut Vec<Output>,
     ) -> Result<(), StoreError> {
         let Some(own) = self.own else { return Ok(()) };
-        for log in logs {
-            if self.lacks(log).is_some() {
-                self.find_shared(tx, now, own, log, staged)?;
-            }
+        let lacking = logs.iter().copied().filter(|log| self.lacks(log).is_some()).into_set();
+        if !lacking.is_empty() {
+            self.find_shared(tx, now, own, &lacking, staged)?;
         }
         if !look.devices.contains_key(&self.author()) {
             return Ok(());
@@ -177,14 +176,14 @@ impl State {
         }
     }
 
-    /// Takes what another device of the person has said of a conversation, also before it was known here that the
-    /// conversation had moved.
+    /// Takes what another device of the person has said of these conversations, also before it was known here that they had
+    /// moved.
     fn find_shared(
         &mut self,
         tx: &mut Tx<'_>,
         now: Millis,
         own: LogId,
-        log: &LogId,
+        logs: &BTreeSet<LogId>,
         staged: &mut Vec<Output>,
     ) -> Result<(), StoreError> {
         let revoked = tx.revoked_devices()?;
@@ -195,7 +194,7 @@ impl State {
                 let Ok(body) = Body::decode(&said) else { continue };
                 let Content::OwnDevices(said) = body.content else { continue };
                 let OwnDevices::Topic { ticket: TicketBytes(bytes) } = &*said else { continue };
-                found.extend(Ticket::from_bytes(bytes).ok().filter(|ticket| ticket.log() == *log));
+                found.extend(Ticket::from_bytes(bytes).ok().filter(|ticket| logs.contains(&ticket.log())));
             }
         }
         // The newest first: where it lives.
@@ -204,20 +203,6 @@ impl State {
             store_error(self.meet(tx, now, ticket, staged))?;
         }
         Ok(())
-    }
-
-    /// Whether it was known that a device is revoked when this one came to where this person's topic lives, or that
-    /// cannot be said.
-    pub(in crate::engine) fn knew_before(
-        tx: &Tx<'_>,
-        log: &LogId,
-        id: TopicId,
-        device: &Author,
-    ) -> Result<bool, StoreError> {
-        let before = tx.setting(&revoked_setting(log))?;
-        let Some(before) = before.as_deref().and_then(|it| it.strip_prefix(&id.0)) else { return Ok(true) };
-        let (before, _) = before.as_chunks::<32>();
-        Ok(before.contains(&device.0))
     }
 
     /// Whether the keys of this person's topic may have reached a revoked device.

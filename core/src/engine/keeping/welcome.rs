@@ -2,7 +2,8 @@
 
 use super::super::upkeep::store_only;
 use super::*;
-use crate::ops::{TicketBytes, inbox_log};
+use crate::limits::{MAX_ASK_ROUNDS, MAX_TOPICS};
+use crate::ops::{Body, TicketBytes, VerifiedOperation, inbox_log};
 
 impl State {
     /// Hands what opens the space's log to who asked this device to be added, and was: by whomever.
@@ -44,6 +45,31 @@ impl State {
             }
         }
         Ok(())
+    }
+
+    /// Whether who asked to join is let in, and is handed once more what opens the space: who asks again has not got it.
+    pub(in super::super) fn welcomes_again(
+        &self,
+        tx: &Tx<'_>,
+        asked: &VerifiedOperation,
+        space: &LogId,
+    ) -> Result<bool, StoreError> {
+        let (me, author) = (self.author(), asked.author());
+        if author == me || tx.belongs(space)?.is_none() {
+            return Ok(false);
+        }
+        let identity = tx.identity_of(&author)?;
+        if tx.look_at_space(*space, |graph| graph.access_of(author, identity))?.is_none() {
+            return Ok(false);
+        }
+        let mut welcomes = 0;
+        for said in tx.log_entries(&me, &inbox_log(&me, &author), 0, u32::MAX, MAX_TOPICS)? {
+            let Some(Ok(body)) = said.body.as_deref().map(Body::decode) else { continue };
+            let Content::EpochKeys(keys) = body.content else { continue };
+            let answers = matches!(&*keys, EpochKeys::Welcome { request, .. } if *request == asked.id());
+            welcomes += u32::from(answers);
+        }
+        Ok(welcomes < MAX_ASK_ROUNDS)
     }
 
     /// Takes what opens a space from the device that this one asked to join it, once.

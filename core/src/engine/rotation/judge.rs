@@ -148,9 +148,9 @@ impl State {
     }
 
     /// Whether a rotation of this person's topic by a device that the person has revoked counts all the same: it stands
-    /// before any word of that, and this device came to the topic before it knew. Others went where it leads as soon as
-    /// they read it; this device goes with them, and away from the revoked one from there. It goes nowhere without a key:
-    /// whoever has a lost device would shut the person out of what the devices share.
+    /// before any word of that, and is the first one of that device that this one follows knowing of it. Others went where it
+    /// leads as soon as they read it; this device goes with them, and away from the revoked one from there. It goes nowhere
+    /// without a key: whoever has a lost device would shut the person out of what the devices share.
     fn follows_revoked(
         &self,
         tx: &Tx<'_>,
@@ -162,7 +162,7 @@ impl State {
     ) -> Result<bool, StoreError> {
         let (id, log, by) = (topic.keys.topic(), topic.keys.log(), found.rotator);
         let is_ours = self.own == Some(log) && tx.is_revoked(&by)?;
-        if !is_ours || self.topics.len() >= MAX_TOPICS || Self::knew_before(tx, &log, id, &by)? {
+        if !is_ours || self.topics.len() >= MAX_TOPICS || followed(tx, &log)?.contains(&by) {
             return Ok(false);
         }
         let said = match said.entry(by) {
@@ -207,7 +207,15 @@ impl State {
         news: &mut News,
     ) -> Result<(), StoreError> {
         // Once closed a topic stays closed: its successor is remembered across resets.
-        let Some(topic) = self.topics.get(&id).filter(|topic| topic.closed.is_none()) else { return Ok(()) };
+        let is_open = |topic: &&Topic| topic.closed.is_none();
+        let Some(log) = self.topics.get(&id).filter(is_open).map(|topic| topic.keys.log()) else {
+            return Ok(());
+        };
+        if self.own == Some(log) {
+            // Makes room for where it goes on, if it can be made.
+            self.is_full(tx, now)?;
+        }
+        let Some(topic) = self.topics.get(&id) else { return Ok(()) };
         let (next_epoch, device) = (topic.keys.epoch().checked_add(1), self.device.author());
         let belongs = tx.belongs(&topic.keys.log())?;
         // Whoever moves a room has its key, and so knows what was known where that began.
@@ -224,6 +232,10 @@ impl State {
             let heads: Vec<_> = read.heads.iter().chain(&began).copied().collect();
             let verdict = match Self::weigh(tx, &device, topic, &found, &heads)? {
                 Verdict::Void if self.follows_revoked(tx, now, topic, &found, rotation, &mut revoked)? => {
+                    let mut followed = followed(tx, &log)?;
+                    followed.push(found.rotator);
+                    let bytes: Vec<u8> = followed.into_iter().flat_map(|device| device.0).collect();
+                    tx.set_setting(&followed_setting(&log), &bytes)?;
                     Verdict::Counts
                 }
                 verdict => verdict,
@@ -256,4 +268,15 @@ fn last_read(tx: &Tx<'_>, ids: &[OperationId]) -> Result<Option<Place>, StoreErr
         last = last.max(Some(tx.readable_from(id)?.unwrap_or(Place::UNPLACED)));
     }
     Ok(last)
+}
+
+/// Which devices were followed within this person's topic though it was known that they are revoked.
+fn followed(tx: &Tx<'_>, log: &LogId) -> Result<Vec<Author>, StoreError> {
+    let bytes = tx.setting(&followed_setting(log))?.unwrap_or_default();
+    let (devices, _) = bytes.as_chunks::<32>();
+    Ok(devices.iter().copied().map(Author).collect())
+}
+
+fn followed_setting(log: &LogId) -> String {
+    format!("followed:{log}")
 }

@@ -301,6 +301,69 @@ fn what_a_revoked_device_moved_before_it_was_known_to_be_one_moves_on_with_every
     }
 }
 
+type End = (u32, Option<OperationId>);
+
+/// Where a device's log ends, as its person has read it.
+fn own_end(town: &Town, at: &Ticket, by: Author) -> End {
+    let ends = town.people[1].reader().log_ends(&at.log()).unwrap();
+    ends.into_iter().find(|end| end.author == by).map(|end| (end.seq_num + 1, Some(end.id))).unwrap()
+}
+
+/// Whoever has the lost device of key 41 moves the topic on, and hands the keys to these.
+fn leads(town: &mut Town, by: Author, at: &Ticket, to: &[usize], number: u8, end: &mut End) -> Ticket {
+    let now = town.people[1].device.now;
+    let known = |who: &usize| town.people[0].reader().device_bundle(&town.author(*who)).unwrap().unwrap();
+    let bundles: Vec<_> = to.iter().map(known).collect();
+    let to: Vec<_> = bundles.iter().map(|bundle| Recipient { bundle, may_write: true }).collect();
+    let entropy = &mut SeededEntropy::new([number; 32]);
+    let secrets = TwoParty.generate(now, entropy).unwrap();
+    let rotator = Rotator { device: by, secrets: &secrets };
+    let prepared = prepare_rotation(&TwoParty, rotator, at, &to, Vec::new(), now, entropy).unwrap();
+    let mut writer = Writer::new([41; 32], at);
+    (writer.next, writer.last) = *end;
+    let envelope = writer.write(Body::new(Content::RoomRotate(Box::new(prepared.rotation))));
+    *end = (writer.next, writer.last);
+    town.net.world(at.topic()).log.push(envelope);
+    prepared.ticket
+}
+
+/// It hears in the space that a device was revoked, before it reads where the person's topic went meanwhile.
+#[test]
+fn a_device_that_was_away_goes_where_everybody_went_whatever_it_hears_of_first() {
+    let mut town = Town::new(1, true);
+    let (kept, lost, other) = (town.pair(1, 40), town.pair(1, 41), town.pair(1, 42));
+    let first = own_ticket(&mut town, 1, None);
+    let revoke = |town: &mut Town, device: Author| {
+        let identity = IdentityKey::from_seed(&[town.seed(1); 32]);
+        let revocation = Revocation::sign(&identity, device, town.people[1].device.now);
+        let command = Command::Revoke { revocation: Box::new(revocation) };
+        town.people[1].command(&mut town.net, command).unwrap();
+        for _ in 0..4 {
+            town.wait(KEEP_MAX_MS);
+        }
+    };
+    let device = town.author(other);
+    town.people.pop();
+    town.people[kept].deaf.insert(first.topic());
+    revoke(&mut town, device);
+    let second = own_ticket(&mut town, 1, None);
+    assert_eq!(second.epoch(), 1);
+    let by = town.author(lost);
+    town.people.pop();
+    let mut end = own_end(&town, &second, by);
+    let third = leads(&mut town, by, &second, &[1, kept], 90, &mut end);
+    town.settle();
+    assert_eq!(own_ticket(&mut town, 1, None).topic(), third.topic(), "nobody knows better");
+    revoke(&mut town, by);
+    let lives = own_ticket(&mut town, 1, None);
+    assert_eq!(lives.epoch(), 3);
+    town.people[kept].deaf.clear();
+    for _ in 0..4 {
+        town.wait(KEEP_MAX_MS);
+    }
+    assert_eq!(own_ticket(&mut town, kept, None).topic(), lives.topic());
+}
+
 /// Whoever has a lost device moves the topic again and again before the word against it stands there, and hands the keys to
 /// these. Gives where the person is then, and where the lost device led to.
 fn led_by_whoever_has_it(moves: u8, handed: bool) -> (Town, Vec<Ticket>) {
@@ -314,25 +377,10 @@ fn led_by_whoever_has_it(moves: u8, handed: bool) -> (Town, Vec<Ticket>) {
     town.people[1].hold = true;
     let command = Command::Revoke { revocation: Box::new(revocation) };
     town.people[1].command(&mut town.net, command).unwrap();
-    let now = town.people[1].device.now;
-    let ends = town.people[1].reader().log_ends(&at.log()).unwrap();
-    let mut end =
-        ends.into_iter().find(|end| end.author == by).map(|end| (end.seq_num + 1, Some(end.id))).unwrap();
-    let known = |who| town.people[0].reader().device_bundle(&town.author(who)).unwrap().unwrap();
-    let bundles = if handed { vec![known(1), known(kept)] } else { Vec::new() };
-    let to: Vec<_> = bundles.iter().map(|bundle| Recipient { bundle, may_write: true }).collect();
+    let mut end = own_end(&town, &at, by);
     let mut led = Vec::new();
     for number in 90..90 + moves {
-        let entropy = &mut SeededEntropy::new([number; 32]);
-        let secrets = TwoParty.generate(now, entropy).unwrap();
-        let rotator = Rotator { device: by, secrets: &secrets };
-        let prepared = prepare_rotation(&TwoParty, rotator, &at, &to, Vec::new(), now, entropy).unwrap();
-        let mut writer = Writer::new([41; 32], &at);
-        (writer.next, writer.last) = end;
-        let envelope = writer.write(Body::new(Content::RoomRotate(Box::new(prepared.rotation))));
-        end = (writer.next, writer.last);
-        town.net.world(at.topic()).log.push(envelope);
-        at = prepared.ticket;
+        at = leads(&mut town, by, &at, if handed { &[1, 2] } else { &[] }, number, &mut end);
         led.push(at.clone());
     }
     town.settle();

@@ -1,6 +1,8 @@
 //! Who asks to join a space: once a manager has added them they read and write there, without anything more.
 
+use delta_core::engine::ASK_AGAIN_MS;
 use delta_core::ops::{EpochKeys, Hidden, TicketBytes};
+use delta_core::store::OutboxCounts;
 
 use super::by_inbox::{heads, slip_in};
 use super::*;
@@ -115,6 +117,36 @@ fn nobody_is_led_into_a_space_by_a_device_that_it_did_not_ask() {
     slip_in(&mut other, [1; 32], asker, cited, welcome(&space, OperationId([5; 32])));
     other.settle();
     assert!(!is_open(&other, asker));
+}
+
+/// Long enough to ask an inbox what it has.
+const HAS_MS: u64 = 1_800_000;
+
+/// The server says that it has the welcome, and throws it away.
+#[test]
+fn who_asks_again_because_the_welcome_was_lost_is_welcomed_again() {
+    let mut town = Town::new(1, true);
+    let who = asks(&mut town, 9, 0);
+    let inbox = town.people[who].reader().inboxes().unwrap().last().unwrap().topic;
+    town.people[who].deaf.insert(inbox);
+    let before = town.net.world(inbox).log.len();
+    add(&mut town, 0, who, Level::Write);
+    // Whoever sent it has been told that it stands there.
+    town.wait(HAS_MS);
+    assert!(town.net.world(inbox).log.len() > before, "the welcome");
+    assert_eq!(town.people[0].reader().outbox_totals().unwrap(), OutboxCounts::default());
+    town.net.world(inbox).log.truncate(before);
+    town.people[who].deaf.clear();
+    town.settle();
+    assert!(!is_open(&town, who));
+    for _ in 0..3 {
+        town.wait(ASK_AGAIN_MS);
+    }
+    assert!(is_open(&town, who));
+    assert_eq!((requests(&town, 0), requests(&town, who)), (0, 0));
+    town.say(who, "thank you").unwrap();
+    town.settle();
+    assert_eq!(town.texts(1), ["thank you"]);
 }
 
 /// It has as many topics as there may be when it is welcomed.

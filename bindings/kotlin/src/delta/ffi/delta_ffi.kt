@@ -8851,7 +8851,7 @@ data class Preview (
     val `name`: kotlin.String?
     , 
     /**
-     * This device wrote it: nothing to notify about.
+     * This person wrote it, on whichever device: nothing to notify about.
      */
     val `own`: kotlin.Boolean
     , 
@@ -12996,7 +12996,7 @@ sealed class PreviewSaid {
          */
         val `text`: kotlin.String, 
         /**
-         * Whether it mentions this device.
+         * Whether it mentions this person, or this device.
          */
         val `mentions`: kotlin.Boolean) : PreviewSaid()
         
