@@ -66,9 +66,10 @@ impl Client {
     /// [`ClientError::code`].
     pub async fn open(config: Config) -> Result<Self, ClientError> {
         let terms = config.terms();
-        let Config { path, device, allow_plaintext, extra_roots, coalesce, workers, clock, .. } = config;
+        let Config { path, device, allow_plaintext, extra_roots, proxy, coalesce, workers, clock, .. } =
+            config;
         let tls = client_config(&extra_roots).map_err(|error| ClientError::Tls(error.to_string()))?;
-        let sockets = SocketContext { tls: Arc::new(tls), allow_plaintext };
+        let sockets = SocketContext { tls: Arc::new(tls), allow_plaintext, proxy: proxy.map(Arc::new) };
         let http = Http::new(sockets.clone());
         let threads = workers.unwrap_or(0);
         let workers =

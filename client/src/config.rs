@@ -10,6 +10,7 @@ use delta_core::engine::Sending;
 use delta_core::onion::route::DEFAULT_RELAYS;
 
 use crate::keystore::{DeviceSource, KeyStore};
+use crate::net::Proxy;
 use crate::network::Terms;
 use crate::platform::{SystemClock, WallClock};
 
@@ -24,6 +25,9 @@ pub struct Config {
     pub allow_plaintext: bool,
     /// Root certificates (DER) to trust beside the web's.
     pub extra_roots: Vec<Vec<u8>>,
+    /// A proxy that every connection goes through, to relays and the sync server alike: none is made beside it, and
+    /// names are looked up by it. `None`: directly, whatever the system's settings or the environment say.
+    pub proxy: Option<Proxy>,
     /// Relays of a route, 1 to 5.
     pub relays: usize,
     /// Mean time between two packets that carry nothing, 1 s to 1 day; `None` for none. Each costs 4 KiB at every relay
@@ -70,6 +74,7 @@ impl Config {
             device,
             allow_plaintext: false,
             extra_roots: Vec::new(),
+            proxy: None,
             relays: DEFAULT_RELAYS,
             cover: None,
             relay_delay: None,
@@ -105,6 +110,7 @@ impl fmt::Debug for Config {
             .field("device", &self.device)
             .field("allow_plaintext", &self.allow_plaintext)
             .field("extra_roots", &self.extra_roots.len())
+            .field("proxy", &self.proxy)
             .field("relays", &self.relays)
             .field("hidden_reading", &self.hidden_reading)
             .finish_non_exhaustive()

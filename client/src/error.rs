@@ -17,6 +17,7 @@ use thiserror::Error;
 
 use crate::devices::PairingFailure;
 use crate::keystore::KeyStoreError;
+use crate::net::ProxyTextError;
 
 /// A call failed. Nothing of it was done unless the variant says otherwise.
 #[derive(Debug, Error)]
@@ -118,6 +119,9 @@ pub enum ClientError {
     /// A root certificate of the configuration is not usable, or the TLS library cannot start.
     #[error("TLS cannot be set up: {0}")]
     Tls(String),
+    /// A text names no proxy. The app's configuration is at fault.
+    #[error(transparent)]
+    Proxy(#[from] ProxyTextError),
     /// The operating system gave no thread.
     #[error("no thread can be started: {0}")]
     Threads(io::Error),
@@ -202,6 +206,7 @@ impl ClientError {
             Self::ClockSkew { .. } => "clock_skew",
             Self::SeenDamaged => "database_corrupt",
             Self::Tls(_) => "tls",
+            Self::Proxy(_) => "proxy",
             Self::Threads(_) => "threads",
             Self::Pairing(PairingFailure::Expired) => "pairing_expired",
             Self::Pairing(PairingFailure::Taken) => "pairing_taken",

@@ -43,6 +43,7 @@ impl ClientError {
             | Self::Pool { .. }
             | Self::PathLength { .. }
             | Self::Tls(_)
+            | Self::Proxy(_)
             | Self::Export(_)
             | Self::Snapshot(_)
             | Self::Push(PushError::Envelope(_) | PushError::Operation(_)) => Fault::Caller,

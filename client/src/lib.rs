@@ -61,6 +61,7 @@ pub use keystore::{
     stored_identity,
 };
 pub use lifecycle::{RunSummary, Statistics};
+pub use net::{MAX_CREDENTIAL, MAX_HOST, Proxy, ProxyTextError};
 pub use platform::{PlatformEntropy, SystemClock, WallClock};
 pub use push::{PUSH_ITEM, open_snapshot};
 pub use readers::Query;

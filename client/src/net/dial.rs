@@ -14,6 +14,7 @@ use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpStream, lookup_host};
 use tokio_rustls::TlsConnector;
 
+use super::proxy;
 use super::socket::SocketContext;
 use super::tls::explained;
 
@@ -75,15 +76,24 @@ impl Target {
     }
 }
 
-/// Connects, without a limit of time.
+/// Connects, without a limit of time: through the proxy where there is one, and then in no other way.
 pub(super) async fn dial(context: &SocketContext, target: &Target) -> io::Result<Stream> {
-    let addresses = lookup_host((target.host.as_str(), target.port)).await?.collect();
+    let stream: Stream = match &context.proxy {
+        Some(proxy) => proxy::dial(proxy, &target.host, target.port).await.map_err(io::Error::other)?,
+        None => Box::new(reach(&target.host, target.port).await?),
+    };
+    match target.is_tls {
+        true => encrypted(context, &target.host, stream).await,
+        false => Ok(stream),
+    }
+}
+
+/// Connects to one of the addresses of a name.
+pub(super) async fn reach(host: &str, port: u16) -> io::Result<TcpStream> {
+    let addresses = lookup_host((host, port)).await?.collect();
     let stream = first_of(in_turns(addresses)).await?;
     stream.set_nodelay(true)?;
-    match target.is_tls {
-        true => encrypted(context, &target.host, Box::new(stream)).await,
-        false => Ok(Box::new(stream)),
-    }
+    Ok(stream)
 }
 
 /// TLS over any stream, to whom its certificate says it is.

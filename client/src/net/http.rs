@@ -36,7 +36,7 @@ pub(crate) const MAX_JSON: usize = 64 * 1024;
 /// Time for a page of history: it may be megabytes over a slow network. Well inside the engine's own deadline.
 const PAGE_TIMEOUT: Duration = Duration::from_millis(FETCH_TIMEOUT_MS / 2);
 
-/// Keep-alive HTTP without proxies or redirects.
+/// Keep-alive HTTP without redirects, and through no proxy but the configuration's.
 #[derive(Clone, Debug)]
 pub(crate) struct Http {
     pool: Arc<Pool>,

@@ -18,7 +18,7 @@ use tokio::time::{Instant, sleep, timeout};
 use super::dial::{Target, TargetError, dial};
 use super::socket::SocketContext;
 
-/// Time to open a TCP and TLS connection.
+/// Time to open a TCP and TLS connection, beside what a proxy takes.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(3);
 /// How long a connection is kept that nobody uses.
 const IDLE: Duration = Duration::from_secs(90);
@@ -154,7 +154,8 @@ impl Pool {
 
     async fn connect(self: &Arc<Self>, target: &Target) -> Result<Sender, HttpError> {
         let late = |_| io::Error::new(io::ErrorKind::TimedOut, "no connection in time");
-        let dialled = timeout(CONNECT_TIMEOUT, dial(&self.context, target)).await.map_err(late);
+        let limit = self.context.patience(CONNECT_TIMEOUT);
+        let dialled = timeout(limit, dial(&self.context, target)).await.map_err(late);
         let stream = dialled.and_then(|dialled| dialled).map_err(HttpError::Connect)?;
         let (sender, connection) = handshake(TokioIo::new(stream)).await?;
         let pool = Arc::downgrade(self);
@@ -262,7 +263,8 @@ mod tests {
     }
 
     fn pool() -> Arc<Pool> {
-        Pool::new(SocketContext { tls: Arc::new(client_config(&[]).unwrap()), allow_plaintext: true })
+        let tls = Arc::new(client_config(&[]).unwrap());
+        Pool::new(SocketContext { tls, allow_plaintext: true, proxy: None })
     }
 
     const SHORT: &str = "HTTP/1.1 200 OK\r\ncontent-length: 4\r\n\r\nfour";

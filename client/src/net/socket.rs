@@ -24,11 +24,12 @@ use tokio_tungstenite::{WebSocketStream, client_async_with_config};
 
 use super::dial::{Stream, Target, dial};
 use super::http::retry_after;
+use super::proxy::{PROXY_TIMEOUT, Proxy};
 use super::tunnel::{self, TunnelError};
 
 /// The frames this client speaks.
 const SUBPROTOCOL: &str = "delta.sync.2";
-/// Time to open a connection, well inside the engine's own deadline.
+/// Time to open a connection, with what a proxy takes well inside the engine's own deadline.
 const CONNECT_TIMEOUT: Duration = Duration::from_millis(CONNECT_TIMEOUT_MS / 2);
 /// How often a ping is sent.
 const PING_EVERY: Duration = Duration::from_secs(30);
@@ -87,6 +88,15 @@ pub(crate) trait Sink: Send + Sync {
 pub(crate) struct SocketContext {
     pub(crate) tls: Arc<rustls::ClientConfig>,
     pub(crate) allow_plaintext: bool,
+    /// What everything goes through.
+    pub(crate) proxy: Option<Arc<Proxy>>,
+}
+
+impl SocketContext {
+    /// Time to open a connection that takes so long without a proxy.
+    pub(super) fn patience(&self, direct: Duration) -> Duration {
+        if self.proxy.is_some() { direct + PROXY_TIMEOUT } else { direct }
+    }
 }
 
 /// Connects to `url`, directly or through a tunnel, and reads until the connection ends or `cancel` resolves
@@ -98,15 +108,16 @@ pub(crate) async fn run<S: Sink>(
     cancel: &mut oneshot::Receiver<()>,
     sink: &S,
 ) -> Option<Closed> {
+    let limit = context.patience(CONNECT_TIMEOUT);
     let connecting = open(context, url, via);
     let socket = tokio::select! {
         biased;
         _ = &mut *cancel => return None,
-        socket = timeout(CONNECT_TIMEOUT, connecting) => match socket {
+        socket = timeout(limit, connecting) => match socket {
             Ok(Ok(socket)) => socket,
             Ok(Err(closed)) => return Some(closed),
             Err(_) => {
-                let limit = CONNECT_TIMEOUT.as_secs();
+                let limit = limit.as_secs();
                 return Some(Closed::because(format!("no connection within {limit} s")));
             }
         },

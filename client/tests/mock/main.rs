@@ -11,6 +11,7 @@ mod links;
 mod net;
 mod options;
 mod pairing;
+mod proxy;
 mod records;
 mod relays;
 mod sealed;

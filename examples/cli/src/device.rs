@@ -7,7 +7,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::{Context, anyhow, ensure};
-use delta_client::{Client, ClientError, Config, Event, RelayHops, Subscription, Update};
+use delta_client::{Client, ClientError, Config, Event, Proxy, RelayHops, Subscription, Update};
 use delta_core::NodeId;
 use delta_core::engine::{Blocked, TopicStatus};
 use delta_core::identity::LogId;
@@ -105,6 +105,10 @@ struct NetworkOptions {
     /// How many of them must have signed it; all when missing.
     #[arg(long, env = "DELTA_THRESHOLD", value_name = "N", requires = "directory", help_heading = "Network")]
     threshold: Option<NonZeroUsize>,
+    /// A proxy that everything goes through: socks5://[user:password@]host:port or http://[user:password@]host:port. It
+    /// looks names up. The system's settings and variables such as http_proxy are not read.
+    #[arg(long, env = "DELTA_PROXY", value_name = "PROXY", hide_env_values = true, help_heading = "Network")]
+    proxy: Option<Proxy>,
     /// Relays of a route.
     #[arg(long, value_name = "N", default_value_t = 3, value_parser = clap::value_parser!(u8).range(1..=5), help_heading = "Network")]
     relays: u8,
@@ -325,6 +329,7 @@ impl Base {
             (None, None) => return Err(Usage("--key SECRET or --keys DIR is needed".to_owned()).into()),
         };
         config.allow_plaintext = self.network.allow_plaintext;
+        config.proxy.clone_from(&self.network.proxy);
         config.relays = usize::from(self.network.relays);
         config.cover = self.network.cover.map(Duration::from_secs);
         config.relay_delay = self.network.relay_delay.map(Duration::from_millis);

@@ -26,7 +26,7 @@ Examples:
   delta history … --author <key> --after 0
 
 The newest operations that fit, oldest first; with --after the oldest. The server is asked directly: it sees your address and
-what you look for. Every operation is verified here; with --json each is one object on a line.";
+what you look for, and no proxy is used. Every operation is verified here; with --json each is one object on a line.";
 
 /// Search the history of a public channel.
 #[derive(clap::Args)]
@@ -38,6 +38,9 @@ pub struct Options {
     /// The sync server; what follows a # is not needed here.
     #[arg(long, env = "DELTA_SYNC", value_name = "URL")]
     sync: String,
+    /// Not used here, and so refused.
+    #[arg(long, env = "DELTA_PROXY", hide = true, hide_env_values = true)]
+    proxy: Option<String>,
     /// Words that all occur in a message.
     #[arg(long, value_name = "TEXT")]
     search: Option<String>,
@@ -83,6 +86,11 @@ pub async fn run(options: &Options, output: &Output) -> anyhow::Result<()> {
             "only public channels can be searched; this is a private topic's ticket".to_owned(),
         )
         .into());
+    }
+    if options.proxy.is_some() {
+        return Err(
+            Usage("history is asked for directly, not through --proxy (DELTA_PROXY)".to_owned()).into()
+        );
     }
     let page = ask(options, ticket).await?;
     for found in &page.ops {

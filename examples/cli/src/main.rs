@@ -204,7 +204,7 @@ fn from_environment(error: &clap::Error) -> Option<String> {
 }
 
 /// What the values of arguments are called that are secrets, or nearly.
-const SECRETS: [&str; 4] = ["<SECRET>", "<TICKET>", "<INVITATION>", "<TEXT>"];
+const SECRETS: [&str; 5] = ["<SECRET>", "<TICKET>", "<INVITATION>", "<TEXT>", "<PROXY>"];
 
 /// A secret with a slip in it is still one: not for a terminal's history, and not for a log.
 fn without_secret(mut error: clap::Error) -> clap::Error {

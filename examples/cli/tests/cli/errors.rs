@@ -43,6 +43,15 @@ fn a_secret_with_a_slip_in_it_is_not_repeated() {
         ["send", "--db", "x", "--key", &slip].as_slice(),
         &["send", "--db", "x", "--key", &"5".repeat(64), "--ticket", &slip],
         &["onion", "peel", "--onion-secret", &slip],
+        &[
+            "send",
+            "--db",
+            "x",
+            "--key",
+            &"5".repeat(64),
+            "--proxy",
+            &format!("socks5://ada:{slip}@a.example"),
+        ],
         &["device", "join", "--db", "x", "--keys", "x", &slip],
         &["invite", "accept", "--db", "x", "--keys", "x", &slip],
     ] {
@@ -53,6 +62,8 @@ fn a_secret_with_a_slip_in_it_is_not_repeated() {
             assert!(!done.err().contains(&slip), "{}", done.err());
         }
     }
+    let done = delta(&["send", "--db", "x", "--key", &"5".repeat(64), "--proxy", "ftp://a.example:1"], b"");
+    assert!(done.code == 2 && done.err().contains("neither socks5://… nor http://…"), "{}", done.err());
     // What it is not good for is said.
     let done = delta(&["send", "--db", "x", "--key", &slip], b"");
     assert!(done.err().contains("--key") && done.err().contains("64 hex digits"), "{}", done.err());
