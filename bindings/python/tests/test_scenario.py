@@ -165,7 +165,8 @@ class Scenario(Networked):
         server = await asyncio.start_server(proxy.serve, "127.0.0.1")
         self.addCleanup(server.close)
         port = server.sockets[0].getsockname()[1]
-        topics, devices = [], []
+        # Kept: a subscription ends with whoever holds it.
+        topics, devices, kept = [], [], []
         for name in ("alice", "bob"):
             device = await delta.open(
                 self.folder / f"{name}.db",
@@ -175,6 +176,7 @@ class Scenario(Networked):
             )
             await device.init_sync(self.network.hops(), self.network.sync_url)
             topics.append(await device.open_topic(self.ticket))
+            kept.append(await device.subscribe(topics[-1]))
             devices.append(device)
         await devices[0].send(topics[0], "from behind it")
         await self.until_texts(devices[1], topics[1], "from behind it")
