@@ -259,7 +259,7 @@ impl Delta {
             let set = (Arc::clone(&logged), log);
             on_blocking(runtime.handle(), move || log::set(set.1, &set.0)).await?;
         }
-        let config = config.into_client(Arc::new(Adapter(keystore)));
+        let config = config.into_client(Arc::new(Adapter(keystore)))?;
         let client = on(runtime.handle(), open(config)).await?;
         Ok(Arc::new(Self { client, caller, queues: Arc::default(), logged, runtime }))
     }

@@ -11,7 +11,8 @@ use delta_core::sync::session;
 use delta_core::topic::SignedHead;
 
 /// How a device is opened. Everything but the path has a default.
-#[derive(Clone, Debug, uniffi::Record)]
+// Without `Debug`: a proxy's text may hold a password.
+#[derive(Clone, uniffi::Record)]
 pub struct Config {
     /// The database file. It is made when it is missing; `<path>.lock` beside it keeps other processes out.
     pub path: String,
@@ -21,6 +22,10 @@ pub struct Config {
     /// Root certificates (DER) to trust beside the web's.
     #[uniffi(default = [])]
     pub extra_roots: Vec<Vec<u8>>,
+    /// A proxy that every connection goes through, and no other way is taken: `socks5://[user:password@]host:port` or
+    /// `http://[user:password@]host:port`. It looks names up. The system's settings are not read.
+    #[uniffi(default = None)]
+    pub proxy: Option<String>,
     /// Relays of a route, 1 to 5.
     #[uniffi(default = 3)]
     pub relays: u32,
@@ -53,10 +58,14 @@ pub struct Config {
 }
 
 impl Config {
-    pub(crate) fn into_client(self, keystore: Arc<dyn KeyStore>) -> delta_client::Config {
+    pub(crate) fn into_client(
+        self,
+        keystore: Arc<dyn KeyStore>,
+    ) -> Result<delta_client::Config, ClientError> {
         let mut config = delta_client::Config::with_keystore(self.path, keystore);
         config.allow_plaintext = self.allow_plaintext;
         config.extra_roots = self.extra_roots;
+        config.proxy = self.proxy.map(|text| text.parse()).transpose()?;
         config.relays = self.relays as usize;
         config.cover = self.cover;
         config.relay_delay = self.relay_delay;
@@ -66,7 +75,7 @@ impl Config {
         config.look_before_retry = self.look_before_retry;
         config.coalesce = Duration::from_millis(self.merge_changes_ms.into());
         config.workers = self.workers.map(|workers| workers as usize);
-        config
+        Ok(config)
     }
 }
 

@@ -102,6 +102,8 @@ fun misuse(): List<Test> = listOf(
             refused(Argument, "content") { device.send(topic, "x".repeat(64 * 1024 + 1)) }
             refused(Argument, "idempotency_key") { device.send(topic, "x", key = ByteArray(0)) }
             refused(State, "no_network") { device.runOnce(1.seconds) }
+            val proxied = delta.ffi.Config(path = folder.database("proxied").path, proxy = "ftp://127.0.0.1:1")
+            refused(Argument, "proxy") { delta.Device.open(proxied, MemoryKeystore()) }
             val reader = device.openTopic(readOnlyTicket(generateTicket()))
             refused(State, "read_only") { device.send(reader, "x") }
             assertEquals(0uL, device.statistics().operations)

@@ -2777,6 +2777,31 @@ class _UniffiFfiConverterBoolean:
     def write(cls, value, buf):
         buf.write_u8(value)
 
+class _UniffiFfiConverterOptionalString(_UniffiConverterRustBuffer):
+    @classmethod
+    def check_lower(cls, value):
+        if value is not None:
+            _UniffiFfiConverterString.check_lower(value)
+
+    @classmethod
+    def write(cls, value, buf):
+        if value is None:
+            buf.write_u8(0)
+            return
+
+        buf.write_u8(1)
+        _UniffiFfiConverterString.write(value, buf)
+
+    @classmethod
+    def read(cls, buf):
+        flag = buf.read_u8()
+        if flag == 0:
+            return None
+        elif flag == 1:
+            return _UniffiFfiConverterString.read(buf)
+        else:
+            raise InternalError("Unexpected flag byte for optional type")
+
 # The Duration type.
 Duration = datetime.timedelta
 
@@ -2828,31 +2853,6 @@ class _UniffiFfiConverterOptionalDuration(_UniffiConverterRustBuffer):
         else:
             raise InternalError("Unexpected flag byte for optional type")
 
-class _UniffiFfiConverterOptionalString(_UniffiConverterRustBuffer):
-    @classmethod
-    def check_lower(cls, value):
-        if value is not None:
-            _UniffiFfiConverterString.check_lower(value)
-
-    @classmethod
-    def write(cls, value, buf):
-        if value is None:
-            buf.write_u8(0)
-            return
-
-        buf.write_u8(1)
-        _UniffiFfiConverterString.write(value, buf)
-
-    @classmethod
-    def read(cls, buf):
-        flag = buf.read_u8()
-        if flag == 0:
-            return None
-        elif flag == 1:
-            return _UniffiFfiConverterString.read(buf)
-        else:
-            raise InternalError("Unexpected flag byte for optional type")
-
 class _UniffiFfiConverterOptionalUInt32(_UniffiConverterRustBuffer):
     @classmethod
     def check_lower(cls, value):
@@ -2883,13 +2883,17 @@ class Config:
     """
     How a device is opened. Everything but the path has a default.
 """
-    def __init__(self, *, path:str, allow_plaintext:bool = False, extra_roots:typing.List[bytes] = _DEFAULT, relays:int = 3, cover:typing.Optional[Duration] = _DEFAULT, relay_delay:typing.Optional[Duration] = _DEFAULT, accept_v2:bool = False, records_url:typing.Optional[str] = _DEFAULT, hidden_reading:bool = True, look_before_retry:bool = True, merge_changes_ms:int = 50, workers:typing.Optional[int] = _DEFAULT):
+    def __init__(self, *, path:str, allow_plaintext:bool = False, extra_roots:typing.List[bytes] = _DEFAULT, proxy:typing.Optional[str] = _DEFAULT, relays:int = 3, cover:typing.Optional[Duration] = _DEFAULT, relay_delay:typing.Optional[Duration] = _DEFAULT, accept_v2:bool = False, records_url:typing.Optional[str] = _DEFAULT, hidden_reading:bool = True, look_before_retry:bool = True, merge_changes_ms:int = 50, workers:typing.Optional[int] = _DEFAULT):
         self.path = path
         self.allow_plaintext = allow_plaintext
         if extra_roots is _DEFAULT:
             self.extra_roots = []
         else:
             self.extra_roots = extra_roots
+        if proxy is _DEFAULT:
+            self.proxy = None
+        else:
+            self.proxy = proxy
         self.relays = relays
         if cover is _DEFAULT:
             self.cover = None
@@ -2916,13 +2920,15 @@ class Config:
 
     
     def __str__(self):
-        return "Config(path={}, allow_plaintext={}, extra_roots={}, relays={}, cover={}, relay_delay={}, accept_v2={}, records_url={}, hidden_reading={}, look_before_retry={}, merge_changes_ms={}, workers={})".format(self.path, self.allow_plaintext, self.extra_roots, self.relays, self.cover, self.relay_delay, self.accept_v2, self.records_url, self.hidden_reading, self.look_before_retry, self.merge_changes_ms, self.workers)
+        return "Config(path={}, allow_plaintext={}, extra_roots={}, proxy={}, relays={}, cover={}, relay_delay={}, accept_v2={}, records_url={}, hidden_reading={}, look_before_retry={}, merge_changes_ms={}, workers={})".format(self.path, self.allow_plaintext, self.extra_roots, self.proxy, self.relays, self.cover, self.relay_delay, self.accept_v2, self.records_url, self.hidden_reading, self.look_before_retry, self.merge_changes_ms, self.workers)
     def __eq__(self, other):
         if self.path != other.path:
             return False
         if self.allow_plaintext != other.allow_plaintext:
             return False
         if self.extra_roots != other.extra_roots:
+            return False
+        if self.proxy != other.proxy:
             return False
         if self.relays != other.relays:
             return False
@@ -2951,6 +2957,7 @@ class _UniffiFfiConverterTypeConfig(_UniffiConverterRustBuffer):
             path=_UniffiFfiConverterString.read(buf),
             allow_plaintext=_UniffiFfiConverterBoolean.read(buf),
             extra_roots=_UniffiFfiConverterSequenceBytes.read(buf),
+            proxy=_UniffiFfiConverterOptionalString.read(buf),
             relays=_UniffiFfiConverterUInt32.read(buf),
             cover=_UniffiFfiConverterOptionalDuration.read(buf),
             relay_delay=_UniffiFfiConverterOptionalDuration.read(buf),
@@ -2967,6 +2974,7 @@ class _UniffiFfiConverterTypeConfig(_UniffiConverterRustBuffer):
         _UniffiFfiConverterString.check_lower(value.path)
         _UniffiFfiConverterBoolean.check_lower(value.allow_plaintext)
         _UniffiFfiConverterSequenceBytes.check_lower(value.extra_roots)
+        _UniffiFfiConverterOptionalString.check_lower(value.proxy)
         _UniffiFfiConverterUInt32.check_lower(value.relays)
         _UniffiFfiConverterOptionalDuration.check_lower(value.cover)
         _UniffiFfiConverterOptionalDuration.check_lower(value.relay_delay)
@@ -2982,6 +2990,7 @@ class _UniffiFfiConverterTypeConfig(_UniffiConverterRustBuffer):
         _UniffiFfiConverterString.write(value.path, buf)
         _UniffiFfiConverterBoolean.write(value.allow_plaintext, buf)
         _UniffiFfiConverterSequenceBytes.write(value.extra_roots, buf)
+        _UniffiFfiConverterOptionalString.write(value.proxy, buf)
         _UniffiFfiConverterUInt32.write(value.relays, buf)
         _UniffiFfiConverterOptionalDuration.write(value.cover, buf)
         _UniffiFfiConverterOptionalDuration.write(value.relay_delay, buf)

@@ -1,7 +1,9 @@
 """The scenario that every language runs, against real relays and a real sync server."""
 
 import asyncio
+import contextlib
 import os
+import socket
 import tempfile
 import unittest
 from dataclasses import dataclass
@@ -127,7 +129,75 @@ class Networked(unittest.IsolatedAsyncioTestCase):
         await self.until(there)
 
 
+class Proxy:
+    """A SOCKS5 proxy (RFC 1928, 1929) for ada, whose password is p@ss. Only IPv4: the servers of these tests have no names."""
+
+    def __init__(self):
+        self.ports, self.tasks = [], set()
+
+    async def serve(self, reader, writer):
+        self.tasks.add(asyncio.current_task())
+        with contextlib.closing(writer), contextlib.suppress(OSError, EOFError):
+            if await reader.readexactly(3) != b"\5\1\2":
+                return
+            writer.write(b"\5\2")
+            if await reader.readexactly(10) != b"\1\3ada\4p@ss":
+                return
+            writer.write(b"\1\0")
+            head, address, port = [await reader.readexactly(length) for length in (4, 4, 2)]
+            if head != b"\5\1\0\1":
+                return
+            self.ports.append(int.from_bytes(port, "big"))
+            inside, outside = await asyncio.open_connection(socket.inet_ntoa(address), self.ports[-1])
+            writer.write(b"\5\0\0\1" + bytes(6))
+            await asyncio.gather(self.pass_on(reader, outside), self.pass_on(inside, writer))
+
+    async def pass_on(self, reader, writer):
+        with contextlib.closing(writer), contextlib.suppress(OSError):
+            while data := await reader.read(65536):
+                writer.write(data)
+                await writer.drain()
+
+
 class Scenario(Networked):
+    async def test_everything_goes_through_a_proxy_and_nothing_without_its_password(self):
+        proxy = Proxy()
+        server = await asyncio.start_server(proxy.serve, "127.0.0.1")
+        self.addCleanup(server.close)
+        port = server.sockets[0].getsockname()[1]
+        # Kept: a subscription ends with whoever holds it.
+        topics, devices, kept = [], [], []
+        for name in ("alice", "bob"):
+            device = await delta.open(
+                self.folder / f"{name}.db",
+                delta.MemoryKeystore(),
+                allow_plaintext=True,
+                proxy=f"socks5://ada:p%40ss@127.0.0.1:{port}",
+            )
+            await device.init_sync(self.network.hops(), self.network.sync_url)
+            topics.append(await device.open_topic(self.ticket))
+            kept.append(await device.subscribe(topics[-1]))
+            devices.append(device)
+        await devices[0].send(topics[0], "from behind it")
+        await self.until_texts(devices[1], topics[1], "from behind it")
+        self.assertGreaterEqual(len(set(proxy.ports)), 2)
+        for device in devices:
+            await device.close()
+        await asyncio.wait_for(asyncio.gather(*proxy.tasks), PATIENCE)
+        # Were there another way, it would be taken.
+        wrong = f"socks5://ada:wrong@127.0.0.1:{port}"
+        keystore = delta.MemoryKeystore()
+        async with await delta.open(self.folder / "c.db", keystore, allow_plaintext=True, proxy=wrong) as device:
+            topic = await device.open_topic(self.ticket)
+            await device.init_sync(self.network.hops(), self.network.sync_url)
+            await device.send(topic, "nobody hears it")
+            await device.run_once(timedelta(seconds=2))
+            self.assertEqual([message.acknowledged for message in await device.messages(topic)], [False])
+        for text in ("127.0.0.1:1", "ftp://127.0.0.1:1", "socks5://127.0.0.1", "socks5://ada@127.0.0.1:1"):
+            with self.assertRaises(delta.DeltaError.Argument) as refused:
+                await delta.open(self.folder / "d.db", delta.MemoryKeystore(), proxy=text)
+            self.assertEqual(refused.exception.code, "proxy")
+
     async def test_two_devices_meet_in_a_space_talk_go_offline_come_back_suspend_resume_and_close(self):
         first, second = await self.in_a_room("")
         (alice, topic), (bob, there) = (first.device, first.topic), (second.device, second.topic)

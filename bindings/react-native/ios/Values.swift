@@ -71,6 +71,7 @@ func millis(_ date: Date) -> Double { (date.timeIntervalSince1970 * 1000).rounde
 func config(_ fields: Fields, path: String) throws -> Config {
     Config(
         path: path, allowPlaintext: try fields.flag("allowPlaintext"), extraRoots: try fields.texts("extraRoots").map(bytes),
+        proxy: try fields.maybe("proxy"),
         relays: try fields.number("relays").map(count) ?? 3, cover: try fields.number("coverMs").map(interval),
         relayDelay: try fields.number("relayDelayMs").map(interval), acceptV2: try fields.flag("acceptV2"),
         recordsUrl: try fields.maybe("recordsUrl"), hiddenReading: try fields.flag("hiddenReading", unsaid: true),

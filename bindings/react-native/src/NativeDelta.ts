@@ -14,6 +14,7 @@ export type NativeConfig = {
   name: string;
   allowPlaintext?: boolean;
   extraRoots?: string[];
+  proxy?: string;
   relays?: number;
   coverMs?: number;
   relayDelayMs?: number;

@@ -195,6 +195,7 @@ test('case_67 what cannot be used is refused with its code', { timeout }, async 
   await refused(device.send(topic, 'x', { mentions: [5 as never] }), 'argument', 'native');
   await refused(device.search({ words: 'x', since: 'yesterday' as never }), 'argument', 'native');
   await refused(Device.open({ name: 'more', allowPlaintext: 'yes' as never }), 'argument', 'native');
+  await refused(Device.open({ name: 'more', proxy: 'ftp://127.0.0.1:1' }), 'argument', 'proxy');
   for (const name of ['', '../up', 'x'.repeat(65)]) await refused(open(name), 'argument', 'name');
   const reader = await device.openTopic(await readOnlyTicket(await generateTicket()));
   await refused(device.send(reader, 'x'), 'state', 'read_only');

@@ -4667,6 +4667,11 @@ public struct Config: Equatable, Hashable {
      */
     public let extraRoots: [Data]
     /**
+     * A proxy that every connection goes through, and no other way is taken: `socks5://[user:password@]host:port` or
+     * `http://[user:password@]host:port`. It looks names up. The system's settings are not read.
+     */
+    public let proxy: String?
+    /**
      * Relays of a route, 1 to 5.
      */
     public let relays: UInt32
@@ -4718,6 +4723,10 @@ public struct Config: Equatable, Hashable {
          * Root certificates (DER) to trust beside the web's.
          */extraRoots: [Data] = [], 
         /**
+         * A proxy that every connection goes through, and no other way is taken: `socks5://[user:password@]host:port` or
+         * `http://[user:password@]host:port`. It looks names up. The system's settings are not read.
+         */proxy: String? = nil, 
+        /**
          * Relays of a route, 1 to 5.
          */relays: UInt32 = UInt32(3), 
         /**
@@ -4749,6 +4758,7 @@ public struct Config: Equatable, Hashable {
         self.path = path
         self.allowPlaintext = allowPlaintext
         self.extraRoots = extraRoots
+        self.proxy = proxy
         self.relays = relays
         self.cover = cover
         self.relayDelay = relayDelay
@@ -4779,6 +4789,7 @@ public struct FfiConverterTypeConfig: FfiConverterRustBuffer {
                 path: FfiConverterString.read(from: &buf), 
                 allowPlaintext: FfiConverterBool.read(from: &buf), 
                 extraRoots: FfiConverterSequenceData.read(from: &buf), 
+                proxy: FfiConverterOptionString.read(from: &buf), 
                 relays: FfiConverterUInt32.read(from: &buf), 
                 cover: FfiConverterOptionDuration.read(from: &buf), 
                 relayDelay: FfiConverterOptionDuration.read(from: &buf), 
@@ -4795,6 +4806,7 @@ public struct FfiConverterTypeConfig: FfiConverterRustBuffer {
         FfiConverterString.write(value.path, into: &buf)
         FfiConverterBool.write(value.allowPlaintext, into: &buf)
         FfiConverterSequenceData.write(value.extraRoots, into: &buf)
+        FfiConverterOptionString.write(value.proxy, into: &buf)
         FfiConverterUInt32.write(value.relays, into: &buf)
         FfiConverterOptionDuration.write(value.cover, into: &buf)
         FfiConverterOptionDuration.write(value.relayDelay, into: &buf)

@@ -223,6 +223,8 @@ private func unusable(_ folder: Folder) async throws {
     try await refused(.state, "no_network") { try await device.runOnce(deadline: .seconds(1)) }
     let reader = try await device.openTopic(readOnlyTicket(ticket: generateTicket()))
     try await refused(.state, "read_only") { try await device.send("x", to: reader) }
+    let elsewhere = Config(path: folder.database("proxied"), proxy: "ftp://127.0.0.1:1")
+    try await refused(.argument, "proxy") { try await Device.open(elsewhere, keystore: MemoryKeystore()) }
     try equal(try await device.statistics().operations, 0)
 }
 

@@ -7785,6 +7785,12 @@ data class Config (
     val `extraRoots`: List<kotlin.ByteArray> = listOf() 
     , 
     /**
+     * A proxy that every connection goes through, and no other way is taken: `socks5://[user:password@]host:port` or
+     * `http://[user:password@]host:port`. It looks names up. The system's settings are not read.
+     */
+    val `proxy`: kotlin.String? = null 
+    , 
+    /**
      * Relays of a route, 1 to 5.
      */
     val `relays`: kotlin.UInt = 3u 
@@ -7849,6 +7855,7 @@ public object FfiConverterTypeConfig: FfiConverterRustBuffer<Config> {
             FfiConverterString.read(buf),
             FfiConverterBoolean.read(buf),
             FfiConverterSequenceByteArray.read(buf),
+            FfiConverterOptionalString.read(buf),
             FfiConverterUInt.read(buf),
             FfiConverterOptionalDuration.read(buf),
             FfiConverterOptionalDuration.read(buf),
@@ -7865,6 +7872,7 @@ public object FfiConverterTypeConfig: FfiConverterRustBuffer<Config> {
             FfiConverterString.allocationSize(value.`path`) +
             FfiConverterBoolean.allocationSize(value.`allowPlaintext`) +
             FfiConverterSequenceByteArray.allocationSize(value.`extraRoots`) +
+            FfiConverterOptionalString.allocationSize(value.`proxy`) +
             FfiConverterUInt.allocationSize(value.`relays`) +
             FfiConverterOptionalDuration.allocationSize(value.`cover`) +
             FfiConverterOptionalDuration.allocationSize(value.`relayDelay`) +
@@ -7880,6 +7888,7 @@ public object FfiConverterTypeConfig: FfiConverterRustBuffer<Config> {
             FfiConverterString.write(value.`path`, buf)
             FfiConverterBoolean.write(value.`allowPlaintext`, buf)
             FfiConverterSequenceByteArray.write(value.`extraRoots`, buf)
+            FfiConverterOptionalString.write(value.`proxy`, buf)
             FfiConverterUInt.write(value.`relays`, buf)
             FfiConverterOptionalDuration.write(value.`cover`, buf)
             FfiConverterOptionalDuration.write(value.`relayDelay`, buf)

@@ -104,6 +104,7 @@ internal fun config(fields: Fields, path: String): Config = Config(
     path = path,
     allowPlaintext = fields.flag("allowPlaintext"),
     extraRoots = fields.texts("extraRoots").map(::bytes),
+    proxy = fields.maybe("proxy"),
     relays = fields.number("relays")?.let(::count) ?: 3u,
     cover = fields.millis("coverMs"),
     relayDelay = fields.millis("relayDelayMs"),
