@@ -6,6 +6,8 @@ set -euo pipefail
 flags=(
     # Tables for unwinding say at each instruction where the frame begins, unless a register does.
     -Cforce-frame-pointers=yes
+    # What phones compute with, on x86-64, too: without a second curve for AVX2 (docs/adr/0016).
+    '--cfg=curve25519_dalek_backend="serial"'
 )
 # Panics and logs name files: without the folders of whoever builds.
 for sources in "${CARGO_HOME:-$HOME/.cargo}"/registry/src/*/; do
