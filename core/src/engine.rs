@@ -23,6 +23,7 @@ mod held;
 mod hints;
 mod inbox;
 pub mod ingest;
+mod introduced;
 mod io;
 mod jobs;
 mod keeping;

@@ -118,6 +118,9 @@ pub const SHUT_OUT_EPOCHS: u32 = 4;
 pub const MAX_READ_AHEAD: usize = 4096;
 /// Most operations of inboxes that wait until there is room for the topic that they open; the oldest give way.
 pub const MAX_HELD: usize = 256;
+/// Most sessions of a direct thread whose waiting envelopes are looked at again when a device was introduced. What else
+/// waits ends as what never becomes readable does.
+pub const MAX_RETRIED_SESSIONS: usize = 1024;
 /// Of a conversation's retired epochs, those whose keys a device keeps: the newest.
 pub const MAX_RETIRED_KEYS: u32 = 64;
 /// Most topics of a device that keep a socket open; the least recently used beyond are parked and polled.

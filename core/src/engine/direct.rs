@@ -9,7 +9,9 @@ use std::collections::BTreeMap;
 
 use super::commands::{has_room, next_in_log};
 use super::event::Event;
+use super::held::List;
 use super::ingest::{self, Context};
+use super::introduced::{Speaker, is_unintroduced};
 use super::io::{Output, Reply};
 use super::jobs::Opened;
 use super::receive::{News, Reading};
@@ -303,10 +305,14 @@ impl State {
             return Ok(());
         };
         // The device that was asked may be another one of that person than the one that accepts.
-        Self::learn_bundles(tx, now, bundles)?;
+        self.learn_bundles(tx, now, bundles)?;
         let named = identity.is_none_or(|identity| tx.identity_of(&author).is_ok_and(|it| it == identity));
         if !named || !tx.devices_of_person(&row.peer)?.contains(&author) {
-            return Ok(());
+            let people = [tx.identity_of(&row.peer)?];
+            return match is_unintroduced(tx, &author, &people)? {
+                true => Self::list(tx, List::Unintroduced, &id),
+                false => Ok(()),
+            };
         }
         if self.is_full(tx, now)? {
             return self.hold(tx, &id);
@@ -403,18 +409,24 @@ impl State {
             known = known.or(tx.session(device, direct.session())?);
         }
         let me = (self.author(), &secrets);
+        let wait = || {
+            let kept = tx.await_key(&context.receipt(), &direct.session().0, envelope)?;
+            Ok(DirectStep::Waits(kept != PendingReason::Refetch))
+        };
         match direct.open(&TwoParty, me, known.as_ref(), &context.log, context.now) {
-            Ok(OpenedDirect { session, operation }) if devices.contains(&operation.author()) => {
+            Ok(OpenedDirect { session, operation }) => {
+                match self.speaks(tx, &thread.peer, &devices, &operation)? {
+                    Speaker::OfThread => {}
+                    Speaker::Unknown => return wait(),
+                    Speaker::Stranger => return Ok(DirectStep::Rejected),
+                }
                 tx.put_session(&session, context.now)?;
                 tx.end_old_sessions(&session.peer, MAX_SESSIONS, context.now)?;
                 tx.put_direct_envelope(id, hash, &operation.id(), None)?;
                 self.unblocked.insert((id, session.id), session.opened);
                 Ok(DirectStep::Operation(Box::new(operation)))
             }
-            Err(DirectError::Open(OpenError::Early { .. } | OpenError::UnknownSession)) => {
-                let kept = tx.await_key(&context.receipt(), &direct.session().0, envelope)?;
-                Ok(DirectStep::Waits(kept != PendingReason::Refetch))
-            }
+            Err(DirectError::Open(OpenError::Early { .. } | OpenError::UnknownSession)) => wait(),
             Err(DirectError::Open(OpenError::Duplicate)) => Ok(DirectStep::Dropped("direct-duplicate")),
             // For another device, or made from a bundle that has expired: what follows in that session does not wait.
             Err(DirectError::Open(OpenError::UnknownPrekey)) => {
@@ -424,7 +436,7 @@ impl State {
                 }
                 Ok(DirectStep::Dropped("direct-prekey"))
             }
-            Ok(_) | Err(_) => Ok(DirectStep::Rejected),
+            Err(_) => Ok(DirectStep::Rejected),
         }
     }
 

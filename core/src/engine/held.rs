@@ -8,24 +8,45 @@ use super::receive::News;
 use super::state::State;
 use crate::identity::{Millis, OperationId};
 use crate::limits::{MAX_HELD, MAX_TOPICS};
-use crate::ops::{Content, EpochKeys};
+use crate::ops::{Content, EpochKeys, OwnDevices, VerifiedOperation};
 use crate::store::{StoreError, Tx};
 
-/// Under which name it is kept which operations these are.
-const HELD: &str = "held";
+/// Why something is kept.
+#[derive(Clone, Copy, Debug)]
+pub(super) enum List {
+    /// There are as many topics as there may be.
+    Full,
+    /// Nobody has said yet whose device its author is.
+    Unintroduced,
+}
+
+impl List {
+    /// Under which name it is kept which operations these are.
+    const fn name(self) -> &'static str {
+        match self {
+            Self::Full => "held",
+            Self::Unintroduced => "unintroduced",
+        }
+    }
+}
 
 impl State {
     /// Keeps an operation until there is room for the topic that it opens. The oldest give way.
     pub(super) fn hold(&mut self, tx: &Tx<'_>, id: &OperationId) -> Result<(), StoreError> {
-        let mut held = tx.setting(HELD)?.unwrap_or_default();
+        self.upkeep.held = true;
+        Self::list(tx, List::Full, id)
+    }
+
+    /// Keeps which operation is to be taken later. The oldest give way.
+    pub(super) fn list(tx: &Tx<'_>, list: List, id: &OperationId) -> Result<(), StoreError> {
+        let mut held = tx.setting(list.name())?.unwrap_or_default();
         let (ids, _) = held.as_chunks::<32>();
         if !ids.contains(&id.0) {
             let surplus = (ids.len() + 1).saturating_sub(MAX_HELD);
             held.drain(..surplus * 32);
             held.extend_from_slice(&id.0);
-            tx.set_setting(HELD, &held)?;
+            tx.set_setting(list.name(), &held)?;
         }
-        self.upkeep.held = true;
         Ok(())
     }
 
@@ -40,30 +61,58 @@ impl State {
             return Ok(());
         }
         self.upkeep.held = false;
-        let held = tx.setting(HELD)?.unwrap_or_default();
+        self.take_listed(tx, now, List::Full, staged)
+    }
+
+    /// Takes what was kept; what cannot be taken yet is kept anew.
+    pub(super) fn take_listed(
+        &mut self,
+        tx: &Tx<'_>,
+        now: Millis,
+        list: List,
+        staged: &mut Vec<Output>,
+    ) -> Result<(), StoreError> {
+        let held = tx.setting(list.name())?.unwrap_or_default();
         let (ids, _) = held.as_chunks::<32>();
         let Some(inbox) = tx.inboxes()?.last().map(|row| row.topic).filter(|_| !ids.is_empty()) else {
             return Ok(());
         };
-        tx.set_setting(HELD, &[])?;
+        tx.set_setting(list.name(), &[])?;
         let mut news = News::default();
         for id in ids {
             let Some(operation) = stored(tx, &OperationId(*id))? else { continue };
-            let (id, author) = (operation.id(), operation.author());
-            match &operation.body().content {
-                Content::DirectAccept { thread, share, identity, bundles } => {
-                    let accept = Acceptance { id, thread: *thread, share, identity: *identity, bundles };
-                    self.take_direct_accept(tx, now, author, &accept, &mut news)?;
-                }
-                Content::EpochKeys(keys) => {
-                    if let EpochKeys::Welcome { request, ticket } = &**keys {
-                        self.take_welcome(tx, (id, author), request, ticket)?;
-                    }
-                }
-                _ => {}
-            }
+            self.take_opening(tx, now, &operation, &mut news)?;
         }
         news.tell(tx, self.known_as(inbox), staged)
+    }
+
+    /// Takes what opens a topic, the first time or again: an acceptance, a welcome, what was said in a thread. Whatever else
+    /// it is says nothing here.
+    pub(super) fn take_opening(
+        &mut self,
+        tx: &Tx<'_>,
+        now: Millis,
+        operation: &VerifiedOperation,
+        news: &mut News,
+    ) -> Result<(), StoreError> {
+        let (id, author) = (operation.id(), operation.author());
+        match &operation.body().content {
+            Content::DirectAccept { thread, share, identity, bundles } => {
+                let accept = Acceptance { id, thread: *thread, share, identity: *identity, bundles };
+                self.take_direct_accept(tx, now, author, &accept, news)
+            }
+            Content::EpochKeys(keys) => match &**keys {
+                EpochKeys::Welcome { request, ticket } => {
+                    self.take_welcome(tx, (id, author), request, ticket)
+                }
+                _ => Ok(()),
+            },
+            Content::OwnDevices(said) => match &**said {
+                OwnDevices::Past(past) => self.take_own_past(tx, operation, past),
+                _ => Ok(()),
+            },
+            _ => Ok(()),
+        }
     }
 }
 
@@ -84,7 +133,15 @@ mod tests {
             OperationId(id)
         };
         let held = |tx: &Tx<'_>| -> Vec<OperationId> {
-            tx.setting(HELD).unwrap().unwrap().as_chunks::<32>().0.iter().copied().map(OperationId).collect()
+            tx.setting(List::Full.name())
+                .unwrap()
+                .unwrap()
+                .as_chunks::<32>()
+                .0
+                .iter()
+                .copied()
+                .map(OperationId)
+                .collect()
         };
         for number in 0..MAX_HELD {
             state.hold(&tx, &id(number)).unwrap();

@@ -7,12 +7,10 @@
 use std::collections::BTreeSet;
 
 use super::commands::{has_room, next_in_log};
-use super::direct::Acceptance;
 use super::event::Event;
 use super::ingest::{self, Context, Ingested};
 use super::io::{Output, Reply};
 use super::jobs::Opened;
-use super::past::Handed;
 use super::receive::News;
 use super::refusal::CommandError;
 use super::spaces::{cited, store_error};
@@ -21,8 +19,7 @@ use super::upkeep::store_only;
 use crate::entropy::Entropy;
 use crate::identity::{Author, EnvelopeHash, LogId, Millis, OperationId};
 use crate::ops::{
-    self, Action, Body, Content, EpochKeys, Hidden, OwnDevices, Ticket, VerifiedOperation, inbox_log,
-    seal_inbox,
+    self, Action, Body, Content, EpochKeys, Hidden, Ticket, VerifiedOperation, inbox_log, seal_inbox,
 };
 use crate::projector::Erased;
 use crate::store::{NewOutboxRow, Origin, OutboxRemoved, QueuedOperation, StoreError, Tx};
@@ -230,7 +227,7 @@ impl State {
             Ingested::Stored { changes } => {
                 news.changes.extend(changes);
                 tx.count_inbox(&operation.author())?;
-                Self::learn(tx, &operation, context.now)?;
+                Self::learn(tx, &operation, context.now, &mut self.own_news)?;
                 self.take_inbox_content(tx, &context, &operation, news)
             }
             Ingested::Forked { author, log, .. } => {
@@ -255,21 +252,19 @@ impl State {
         news: &mut News,
     ) -> Result<(), StoreError> {
         match &operation.body().content {
-            Content::DirectAccept { .. } => self.take_inbox_content(tx, context, operation, news),
-            Content::EpochKeys(keys) if matches!(**keys, EpochKeys::Welcome { .. }) => {
-                self.take_inbox_content(tx, context, operation, news)
-            }
             Content::JoinRequest { space, .. } if self.welcomes_again(tx, operation, space)? => {
                 tx.ask_again(space, &operation.id(), &operation.author())?;
                 tx.note_space_news(*space);
                 Ok(())
             }
-            _ => Ok(()),
+            // What was handed over was taken.
+            Content::OwnDevices(_) => Ok(()),
+            _ => self.take_opening(tx, context.now, operation, news),
         }
     }
 
     /// Whether it is another device of this person, and not revoked.
-    fn is_sister(&self, tx: &Tx<'_>, device: &Author) -> Result<bool, StoreError> {
+    pub(super) fn is_sister(&self, tx: &Tx<'_>, device: &Author) -> Result<bool, StoreError> {
         Ok(tx.sisters(&self.identity(), &self.author())?.contains(device))
     }
 
@@ -285,20 +280,6 @@ impl State {
             Content::DirectRequest { share, text } => {
                 self.take_direct_request(tx, context, author, share, text.as_deref(), news)
             }
-            Content::DirectAccept { thread, share, identity, bundles } => {
-                let id = operation.id();
-                let accept = Acceptance { id, thread: *thread, share, identity: *identity, bundles };
-                self.take_direct_accept(tx, now, author, &accept, news)
-            }
-            Content::OwnDevices(said) => {
-                if let OwnDevices::Past(past) = &**said
-                    && self.is_sister(tx, &author)?
-                {
-                    let at = (author, operation.log(), operation.seq_num());
-                    self.own_news.handed.push(Handed { past: (**past).clone(), at });
-                }
-                Ok(())
-            }
             Content::Membership(action) => match &**action {
                 Action::DeviceRevoke { revocation } => Self::take_peer_revocation(tx, now, revocation),
                 _ => Ok(()),
@@ -313,14 +294,8 @@ impl State {
                 self.upkeep.bundles |= tx.has_thread_with(&author)?;
                 Ok(())
             }
-            Content::EpochKeys(keys) => match &**keys {
-                EpochKeys::Welcome { request, ticket } => {
-                    self.take_welcome(tx, (operation.id(), author), request, ticket)
-                }
-                _ => Ok(()),
-            },
-            // It is in the requests of the space now, which is looked at with the batch.
-            _ => Ok(()),
+            // What else is asked is in the requests of the space now, which is looked at with the batch.
+            _ => self.take_opening(tx, now, operation, news),
         }
     }
 

@@ -11,7 +11,7 @@ use super::refusal::CommandError;
 use super::spaces::store_error;
 use super::state::State;
 use crate::entropy::Entropy;
-use crate::identity::{Author, Certificate, LogId, Millis, OperationId, Revocation, ThreadId};
+use crate::identity::{Author, Certificate, Identity, LogId, Millis, OperationId, Revocation, ThreadId};
 use crate::ops::{Action, Content, OwnDevices, OwnThread, Ticket, TicketBytes, VerifiedOperation};
 use crate::projector::{Aggregate, Change, Position};
 use crate::store::{Store, StoreError, Tx};
@@ -316,7 +316,23 @@ impl State {
         staged: &mut Vec<Output>,
     ) -> Result<(), StoreError> {
         self.take_held(tx, now, staged)?;
-        let OwnNews { tickets, welcomes, said, mut threads, handed, revoked, heard } =
+        loop {
+            self.take_introduced(tx, now, staged)?;
+            self.tend_own_news(tx, now, staged)?;
+            // What was said of threads introduces devices, too.
+            if self.own_news.introduced.is_empty() {
+                return Ok(());
+            }
+        }
+    }
+
+    fn tend_own_news(
+        &mut self,
+        tx: &mut Tx<'_>,
+        now: Millis,
+        staged: &mut Vec<Output>,
+    ) -> Result<(), StoreError> {
+        let OwnNews { tickets, welcomes, said, mut threads, handed, revoked, heard, introduced: _ } =
             std::mem::take(&mut self.own_news);
         if heard {
             // Spaces that have not heard of it do nothing for it.
@@ -365,4 +381,6 @@ pub(super) struct OwnNews {
     revoked: bool,
     /// A device says whose it is.
     heard: bool,
+    /// People of whom a device is known that was not.
+    pub(super) introduced: BTreeSet<Identity>,
 }

@@ -231,7 +231,7 @@ impl State {
             let received = operation.body().sent_at.map_or(now, |sent| sent.min(now));
             let context = Context { topic: id, log, epoch: 0, generation, resets, seq, received, now };
             if let Ingested::Stored { changes: new } = ingest::ingest_again(tx, &context, &operation)? {
-                Self::learn(tx, &operation, now)?;
+                Self::learn(tx, &operation, now, &mut self.own_news)?;
                 changes.extend(new);
             }
         }

@@ -306,7 +306,7 @@ impl State {
                     Reading::Again => ingest::ingest_again(tx, context, &operation)?,
                 };
                 if !matches!(ingested, Ingested::Refused(_)) {
-                    Self::learn(tx, &operation, now)?;
+                    Self::learn(tx, &operation, now, &mut self.own_news)?;
                     self.upkeep.claims |= matches!(operation.body().content, Content::DeviceBundle(_));
                     rotation = Some(operation);
                     keys = rotation.as_ref().is_some_and(|it| is_about_keys(&it.body().content));

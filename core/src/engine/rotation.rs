@@ -13,6 +13,7 @@ use std::collections::BTreeSet;
 use super::event::Event;
 use super::ingest::{self, Context};
 use super::io::{Output, Reply};
+use super::own::OwnNews;
 use super::receive::News;
 use super::refusal::CommandError;
 use super::state::{State, Topic};
@@ -55,12 +56,11 @@ pub(super) struct Closed {
 
 impl Closed {
     pub(super) fn new(at: TopicClose, rotator: Author, read: Option<Read>) -> Self {
-        let (mut closed, mut heads) = (Self::by_renewal(at, rotator), Vec::new());
-        if let Some(read) = read {
-            (heads, closed.ends) = (read.heads, read.rotation.ends);
-            closed.commitment = Some(read.rotation.commitment);
-        }
-        Self { heads, renewed: false, ..closed }
+        let (heads, ends, commitment) = match read {
+            Some(Read { rotation, heads }) => (heads, rotation.ends, Some(rotation.commitment)),
+            None => (Vec::new(), Vec::new(), None),
+        };
+        Self { at, rotator, heads, ends, commitment, renewed: false }
     }
 
     /// A topic of an epoch that is over since its room was renewed.
@@ -141,9 +141,16 @@ impl State {
     }
 
     /// Keeps what an operation says about devices: certificates and key bundles.
-    pub(super) fn learn(tx: &Tx<'_>, operation: &VerifiedOperation, now: Millis) -> Result<(), StoreError> {
-        if let Some(certificate) = operation.certificate() {
-            tx.put_certificate(certificate)?;
+    pub(super) fn learn(
+        tx: &Tx<'_>,
+        operation: &VerifiedOperation,
+        now: Millis,
+        news: &mut OwnNews,
+    ) -> Result<(), StoreError> {
+        if let Some(certificate) = operation.certificate()
+            && tx.put_certificate(certificate)?
+        {
+            news.introduced.insert(certificate.identity);
         }
         if let Content::DeviceBundle(bundle) = &operation.body().content {
             tx.put_device_bundle(operation, bundle.expires, now)?;

@@ -98,12 +98,17 @@ impl State {
     }
 
     /// Takes bundles that somebody else passes on: each is signed by its device, and says itself whose that is.
-    pub(super) fn learn_bundles(tx: &Tx<'_>, now: Millis, bundles: &[SignedBytes]) -> Result<(), StoreError> {
+    pub(super) fn learn_bundles(
+        &mut self,
+        tx: &Tx<'_>,
+        now: Millis,
+        bundles: &[SignedBytes],
+    ) -> Result<(), StoreError> {
         for bundle in bundles {
             if let Ok(operation) = bundle.verify()
                 && DeviceBundle::of(&operation).is_some_and(|it| it.bundle().verify(now).is_ok())
             {
-                Self::learn(tx, &operation, now)?;
+                Self::learn(tx, &operation, now, &mut self.own_news)?;
             }
         }
         Ok(())
@@ -118,7 +123,7 @@ impl State {
         said: &OwnThread,
         staged: &mut Vec<Output>,
     ) -> Result<(), StoreError> {
-        Self::learn_bundles(tx, now, &said.bundles)?;
+        self.learn_bundles(tx, now, &said.bundles)?;
         let known = tx.direct_thread(&said.thread)?;
         let before = known.as_ref().map(|row| (row.state, row.log));
         self.take_thread(tx, now, known, said)?;

@@ -58,8 +58,8 @@ impl Db {
         )
     }
 
-    /// The ids and bodies of what a device of the person said among the person's devices, the newest first. Its read markers, which
-    /// are many, are not among them.
+    /// The ids and bodies of what a device of the person said among the person's devices, the newest first. Its read
+    /// markers, which are many, are not among them.
     pub(crate) fn said_among_own(
         &self,
         author: &Author,

@@ -371,13 +371,14 @@ impl Tx<'_> {
         .map(drop)
     }
 
-    /// Keeps whose device this is. The first certificate stands: a device does not change hands.
-    pub(crate) fn put_certificate(&self, certificate: &Certificate) -> Result<(), StoreError> {
+    /// Keeps whose device this is, and gives whether that was not known. The first certificate stands: a device does
+    /// not change hands.
+    pub(crate) fn put_certificate(&self, certificate: &Certificate) -> Result<bool, StoreError> {
         self.run(
             "INSERT OR IGNORE INTO device_identity (device, identity, certificate) VALUES (?1, ?2, ?3)",
             params![certificate.device.0, certificate.identity.0, certificate.to_bytes()],
         )
-        .map(drop)
+        .map(|rows| rows > 0)
     }
 
     /// For each author with operations in a topic after a place, the lowest number among them.

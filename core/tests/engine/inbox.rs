@@ -28,7 +28,7 @@ pub fn contact(peer: &Peer) -> Contact {
     Contact { device, inbox: Hidden(*keys.write_key().unwrap().seed()) }
 }
 
-fn inbox(peer: &Peer) -> TopicId {
+pub fn inbox(peer: &Peer) -> TopicId {
     peer.reader().inboxes().unwrap().last().unwrap().topic
 }
 

@@ -14,7 +14,7 @@ use delta_core::store::{ThreadRow, ThreadState};
 use delta_core::topic::{Generation, Seq, TopicId};
 
 use crate::direct::{ask, message, prepared, say, state, texts};
-use crate::inbox::peer;
+use crate::inbox::{inbox, peer};
 use crate::net::{Net, Peer, run};
 
 /// Two people. The first device of each holds the identity's key.
@@ -307,6 +307,63 @@ fn a_device_that_is_paired_later_has_the_threads_and_reads_on() {
     two.accept(a2, request).unwrap();
     two.settle();
     two.agree(&[0, 1, a2], request);
+}
+
+/// Packets overtake each other: what a new device says may be read before anything that introduces it.
+#[test]
+fn a_new_device_is_heard_before_it_was_introduced() {
+    for first_for_b in [true, false] {
+        let mut two = Two::new();
+        let thread = two.open(0, 1, &[0, 1]);
+        let topic = two.agree(&[0, 1], thread);
+        two.say(0, thread, "before");
+        two.settle();
+        let b = two.devices[1].author();
+        let inbox = inbox(&two.devices[1]);
+        two.devices[1].deaf.insert(inbox);
+        let a2 = two.pair(0, 11);
+        let mut expected = vec!["before"];
+        if !first_for_b {
+            // What shows whose device it is was not for this one.
+            let mut prepared = prepared(&mut two.devices[a2], thread).unwrap();
+            prepared.retain(|it| it.recipient() != b);
+            let publish =
+                Command::PublishDirect { thread, content: message("not for you"), prepared: prepared.into() };
+            two.devices[a2].command(&mut two.net, publish).unwrap();
+            two.settle();
+        }
+        two.say(a2, thread, "from my tablet");
+        two.say(a2, thread, "and once more");
+        two.settle();
+        if first_for_b {
+            expected.extend(["from my tablet", "and once more"]);
+        }
+        assert_eq!(two.texts(1, thread), expected);
+        two.devices[1].deaf.clear();
+        two.settle();
+        assert_eq!(two.devices[1].reader().pending_count(topic).unwrap().key, 0);
+        // What this device was not told in between is waited for.
+        two.wait(6 * 60_000);
+        assert_eq!(two.texts(1, thread), ["before", "from my tablet", "and once more"]);
+    }
+}
+
+/// The bundle that says whose device it is comes after what goes by inbox with it.
+#[test]
+fn a_new_device_may_accept_before_it_was_introduced() {
+    let mut two = Two::new();
+    let b2 = two.pair(1, 12);
+    let thread = two.ask(0, 1);
+    two.settle();
+    let inbox = inbox(&two.devices[0]);
+    two.devices[0].deaf.insert(inbox);
+    let known = two.net.world(inbox).log.len();
+    two.accept(b2, thread).unwrap();
+    two.settle();
+    two.net.world(inbox).log[known..].reverse();
+    two.devices[0].deaf.clear();
+    two.settle();
+    two.agree(&[0, 1, b2], thread);
 }
 
 #[test]

@@ -163,11 +163,12 @@ async fn join(options: &Join, output: &Output) -> anyhow::Result<()> {
         print(output, &format!("a device of {identity}"), json!({ "identity": identity }))?;
         // What the person has is here when this ends, and the spaces have heard of the device.
         let at = At { client: &client, online: true, output, timeout: options.timeout };
+        at.catch_up_inbox().await?;
         for topic in conversations(&client).await? {
             at.catch_up(topic).await?;
             at.deliver(topic).await?;
         }
-        Ok(())
+        at.hand_over().await
     };
     let in_time = tokio::time::timeout(Duration::from_secs(options.timeout), done).await;
     let done = in_time.unwrap_or_else(|_| {
@@ -215,16 +216,22 @@ async fn revoke(options: &Revoke, output: &Output) -> anyhow::Result<()> {
         for topic in &topics {
             at.deliver(*topic).await?;
         }
+        at.hand_over().await?;
         let device = options.device.to_string();
         print(output, &format!("revoked {device}"), json!({ "revoked": device }))
     };
     close(&client, done.await).await
 }
 
-/// Every conversation of the device, by the topic it is known by.
+/// Every conversation of the device, by the topic it is known by. (Inboxes are none, and others' come and go.)
 async fn conversations(client: &Client) -> anyhow::Result<BTreeSet<TopicId>> {
     let topics = client.read(|reader| {
-        let logs: BTreeSet<_> = reader.topics()?.into_iter().map(|row| row.ticket.log()).collect();
+        let logs: BTreeSet<_> = reader
+            .topics()?
+            .into_iter()
+            .filter(|row| !row.ticket.is_inbox())
+            .map(|row| row.ticket.log())
+            .collect();
         let known = logs.into_iter().map(|log| reader.known_as(log));
         Ok(known.collect::<Result<Vec<_>, _>>()?.into_iter().flatten().collect())
     });

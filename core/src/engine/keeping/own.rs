@@ -44,13 +44,19 @@ impl State {
         log: &LogId,
         id: TopicId,
     ) -> Result<bool, StoreError> {
+        let revoked = self.revoked_anywhere(tx, &tx.devices_of(&self.identity())?)?;
+        self.has_reached(tx, log, id, &revoked)
+    }
+
+    /// Which devices of the person were revoked, also where only a space says so: nothing is shared where such a one may be.
+    fn revoked_anywhere(&self, tx: &Tx<'_>, devices: &[Author]) -> Result<BTreeSet<Author>, StoreError> {
         let mut revoked = tx.revoked_devices()?;
-        for device in tx.devices_of(&self.identity())? {
-            if tx.was_revoked(&device, &self.identity())? {
-                revoked.insert(device);
+        for device in devices {
+            if tx.was_revoked(device, &self.identity())? {
+                revoked.insert(*device);
             }
         }
-        self.has_reached(tx, log, id, &revoked)
+        Ok(revoked)
     }
 
     /// A device that is paired later reads of this person's topic what was said since it moved last: every direct thread
@@ -129,14 +135,8 @@ impl State {
         if !look.devices.contains_key(&self.author()) {
             return Ok(());
         }
-        let mut revoked = tx.revoked_devices()?;
         let devices = tx.devices_of(&self.identity())?;
-        for device in &devices {
-            // Also what only a space says: nothing is shared where such a device may be.
-            if tx.was_revoked(device, &self.identity())? {
-                revoked.insert(*device);
-            }
-        }
+        let revoked = self.revoked_anywhere(tx, &devices)?;
         let known = |device: &Author| look.devices.contains_key(device) || revoked.contains(device);
         if devices.iter().all(known) {
             return Ok(());

@@ -211,13 +211,13 @@ impl State {
         staged: &mut Vec<Output>,
     ) -> Result<Option<Millis>, StoreError> {
         let mut next = None;
-        // A room that was deleted lives nowhere.
-        let rooms = tx.look_at_space(look.space, |graph| {
-            graph.current().map_or_else(Vec::new, |state| graph.rooms(&state))
-        })?;
         for log in logs.iter().filter(|log| **log != look.space) {
             let turn = Turn::Renew(*log);
-            let led_away = if rooms.contains(log) { self.is_led_away(tx, look, log)? } else { None };
+            // One that was deleted lives nowhere.
+            let led_away = match self.is_led_away(tx, look, log)? {
+                Some(_) if !is_there(tx, look.space, log)? => None,
+                led_away => led_away,
+            };
             let Some((from, own)) = led_away else {
                 self.keeping.done(&turn);
                 continue;
@@ -307,4 +307,9 @@ impl State {
         }
         Ok(())
     }
+}
+
+/// Whether a space has a room, as it is now.
+fn is_there(tx: &Tx<'_>, space: LogId, room: &LogId) -> Result<bool, StoreError> {
+    tx.look_at_space(space, |graph| graph.current().is_some_and(|state| graph.rooms(&state).contains(room)))
 }

@@ -3,8 +3,7 @@
 //! Every device has to come to the same answer, whatever it reads first: a room's topic and its space's are read side
 //! by side, and what a rotation cites may come before or after it.
 
-use std::collections::btree_map::Entry;
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 
 use super::super::receive::News;
 use super::super::state::{State, Topic};
@@ -158,22 +157,17 @@ impl State {
         topic: &Topic,
         found: &StoredRotation,
         rotation: &Rotation,
-        said: &mut BTreeMap<Author, Option<Place>>,
     ) -> Result<bool, StoreError> {
         let (id, log, by) = (topic.keys.topic(), topic.keys.log(), found.rotator);
         let is_ours = self.own == Some(log) && tx.is_revoked(&by)?;
         if !is_ours || self.topics.len() >= MAX_TOPICS || followed(tx, &log)?.contains(&by) {
             return Ok(false);
         }
-        let said = match said.entry(by) {
-            Entry::Occupied(known) => *known.get(),
-            Entry::Vacant(unknown) => *unknown.insert(self.revoked_at(tx, &log, &by)?),
-        };
-        let place = Place { epoch: topic.keys.epoch(), resets: found.resets, seq: found.seq };
-        if said.is_some_and(|said| said < place) {
+        if self.look_into_part(tx, now, id, by, rotation)?.is_err() {
             return Ok(false);
         }
-        Ok(self.look_into_part(tx, now, id, by, rotation)?.is_ok())
+        let place = Place { epoch: topic.keys.epoch(), resets: found.resets, seq: found.seq };
+        Ok(self.revoked_at(tx, &log, &by)?.is_none_or(|said| place < said))
     }
 
     /// Where this person's topic says first that a device is revoked, as everybody reads it.
@@ -221,7 +215,6 @@ impl State {
         // Whoever moves a room has its key, and so knows what was known where that began.
         let is_room = belongs.is_some_and(|belongs| belongs.room);
         let began = if is_room { self.began(tx, id)?.unwrap_or_default() } else { Vec::new() };
-        let mut revoked = BTreeMap::new();
         for found in tx.rotations(id)? {
             let Some(read) = read(&found.body) else { continue };
             let rotation = &read.rotation;
@@ -231,7 +224,7 @@ impl State {
             }
             let heads: Vec<_> = read.heads.iter().chain(&began).copied().collect();
             let verdict = match Self::weigh(tx, &device, topic, &found, &heads)? {
-                Verdict::Void if self.follows_revoked(tx, now, topic, &found, rotation, &mut revoked)? => {
+                Verdict::Void if self.follows_revoked(tx, now, topic, &found, rotation)? => {
                     let mut followed = followed(tx, &log)?;
                     followed.push(found.rotator);
                     let bytes: Vec<u8> = followed.into_iter().flat_map(|device| device.0).collect();
