@@ -116,7 +116,8 @@ pub const SHUT_OUT_EPOCHS: u32 = 4;
 /// Most messages that a person's other devices have read and that are not here yet: of each device the newest in each
 /// conversation; the oldest give way.
 pub const MAX_READ_AHEAD: usize = 4096;
-/// Most operations of inboxes that wait until there is room for the topic that they open; the oldest give way.
+/// Most operations that wait until there is room for the topic that they open, and as many that wait until it is known
+/// whose device said them; the oldest give way.
 pub const MAX_HELD: usize = 256;
 /// Most sessions of a direct thread whose waiting envelopes are looked at again when a device was introduced. What else
 /// waits ends as what never becomes readable does.

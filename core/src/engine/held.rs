@@ -1,5 +1,5 @@
-//! What comes by inbox and opens a topic, when there are as many topics as there may be: it is kept, and taken as soon as
-//! there is room.
+//! What comes and opens a topic, when there are as many topics as there may be: it is kept, and taken as soon as there is
+//! room.
 
 use super::direct::Acceptance;
 use super::io::Output;
@@ -86,8 +86,8 @@ impl State {
         news.tell(tx, self.known_as(inbox), staged)
     }
 
-    /// Takes what opens a topic, the first time or again: an acceptance, a welcome, what was said in a thread. Whatever else
-    /// it is says nothing here.
+    /// Takes what opens a topic, the first time or again: an acceptance, a welcome, what the person's other devices have and
+    /// hand over. Whatever else it is says nothing here.
     pub(super) fn take_opening(
         &mut self,
         tx: &Tx<'_>,
@@ -107,10 +107,16 @@ impl State {
                 }
                 _ => Ok(()),
             },
-            Content::OwnDevices(said) => match &**said {
-                OwnDevices::Past(past) => self.take_own_past(tx, operation, past),
-                _ => Ok(()),
-            },
+            Content::OwnDevices(said) => {
+                let is_own = self.own == Some(operation.log()) && self.is_sister(tx, &author)?;
+                match &**said {
+                    OwnDevices::Past(past) => self.take_own_past(tx, operation, past)?,
+                    OwnDevices::Topic { ticket } if is_own => self.own_news.hear_topic(id, ticket),
+                    OwnDevices::Thread(thread) if is_own => self.own_news.hear_thread(id, None, thread),
+                    _ => {}
+                }
+                Ok(())
+            }
             _ => Ok(()),
         }
     }

@@ -58,7 +58,7 @@ impl State {
         let author = operation.author();
         if self.is_sister(tx, &author)? {
             let at = (author, operation.log(), operation.seq_num());
-            self.own_news.handed.push(Handed { past: past.clone(), at });
+            self.own_news.handed.push(Handed { id: operation.id(), past: past.clone(), at });
         } else if is_unintroduced(tx, &author, &[self.identity()])? {
             Self::list(tx, List::Unintroduced, &operation.id())?;
         }

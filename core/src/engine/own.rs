@@ -276,10 +276,8 @@ impl State {
                 news.events.extend(self.read_news(*log));
             }
             Content::OwnDevices(said) => match &**said {
-                OwnDevices::Topic { ticket } => {
-                    self.own_news.tickets.extend(Ticket::from_bytes(&ticket.0).ok());
-                }
-                OwnDevices::Thread(thread) => self.own_news.said.push((id, (**thread).clone())),
+                OwnDevices::Topic { ticket } => self.own_news.hear_topic(operation.id(), ticket),
+                OwnDevices::Thread(thread) => self.own_news.hear_thread(operation.id(), Some(id), thread),
                 _ => {}
             },
             _ => {}
@@ -338,15 +336,21 @@ impl State {
             // Spaces that have not heard of it do nothing for it.
             self.keeping.hurry_all(now);
         }
-        for ticket in tickets {
-            // One that is open, or that cannot be opened, is as well known as it can be.
-            store_error(self.meet(tx, now, ticket, staged))?;
+        for (id, ticket) in tickets {
+            match self.meet(tx, now, ticket, staged) {
+                Err(CommandError::TooManyTopics) => self.hold(tx, &id)?,
+                // One that is open, or that cannot be opened, is as well known as it can be.
+                met => store_error(met)?,
+            }
         }
         for welcome in welcomes {
             self.join(tx, now, welcome, staged)?;
         }
-        for (topic, said) in said {
-            self.meet_thread(tx, now, Some(topic), &said, staged)?;
+        for (id, topic, said) in said {
+            if self.lacks_room(tx, now, &said)? {
+                self.hold(tx, &id)?;
+            }
+            self.meet_thread(tx, now, topic, &said, staged)?;
         }
         for handed in handed {
             self.take_handed_past(tx, now, &handed, staged)?;
@@ -369,11 +373,12 @@ impl State {
 /// What the person's other devices, and who lets this one in, have said in the batch at hand.
 #[derive(Debug, Default)]
 pub(super) struct OwnNews {
-    tickets: Vec<Ticket>,
+    /// Topics that they have, and in which operation each was named.
+    tickets: Vec<(OperationId, Ticket)>,
     /// What opens spaces that this device asked to join: in which operation it came, and what this device asked.
     pub(super) welcomes: Vec<(OperationId, OperationId, Ticket)>,
-    /// What they say of direct threads, and in which topic.
-    said: Vec<(TopicId, OwnThread)>,
+    /// What they say of direct threads, in which operation, and in which topic where that is known.
+    said: Vec<(OperationId, Option<TopicId>, OwnThread)>,
     /// Direct threads of which they are to be told.
     pub(super) threads: BTreeSet<ThreadId>,
     /// What they hand over of direct threads.
@@ -383,4 +388,14 @@ pub(super) struct OwnNews {
     heard: bool,
     /// People of whom a device is known that was not.
     pub(super) introduced: BTreeSet<Identity>,
+}
+
+impl OwnNews {
+    pub(super) fn hear_topic(&mut self, id: OperationId, ticket: &TicketBytes) {
+        self.tickets.extend(Ticket::from_bytes(&ticket.0).ok().map(|ticket| (id, ticket)));
+    }
+
+    pub(super) fn hear_thread(&mut self, id: OperationId, topic: Option<TopicId>, thread: &OwnThread) {
+        self.said.push((id, topic, thread.clone()));
+    }
 }

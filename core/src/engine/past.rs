@@ -12,7 +12,7 @@ use super::state::State;
 use super::upkeep::{KEY_CHECK_MS, store_only};
 use crate::codec::Reader;
 use crate::entropy::Entropy;
-use crate::identity::{Author, LogId, Millis};
+use crate::identity::{Author, LogId, Millis, OperationId};
 use crate::limits::{MAX_DEVICES, MAX_HANDED_PAST, MAX_PAST, MAX_PAST_BYTES};
 use crate::ops::{Content, OwnDevices, OwnPast, SignedBytes, VerifiedOperation};
 use crate::projector::Erased;
@@ -41,6 +41,7 @@ struct Handing {
 /// What a device of the person has handed to this one.
 #[derive(Debug)]
 pub(super) struct Handed {
+    pub(super) id: OperationId,
     pub(super) past: OwnPast,
     /// Its author, log and number: nothing of it is kept twice.
     pub(super) at: (Author, LogId, u32),
@@ -207,7 +208,10 @@ impl State {
         handed: &Handed,
         staged: &mut Vec<Output>,
     ) -> Result<(), StoreError> {
-        let Handed { past, at: (author, log, seq_num) } = handed;
+        let Handed { id, past, at: (author, log, seq_num) } = handed;
+        if self.lacks_room(tx, now, &past.thread)? {
+            return self.hold(tx, id);
+        }
         tx.erase_body(author, log, *seq_num, Erased::Other)?;
         self.meet_thread(tx, now, None, &past.thread, staged)?;
         let Some(row) = tx.direct_thread(&past.thread.thread)? else { return Ok(()) };

@@ -199,6 +199,20 @@ impl State {
         }
     }
 
+    /// Whether a thread that is open on another device of the person finds no room here.
+    pub(super) fn lacks_room(
+        &mut self,
+        tx: &Tx<'_>,
+        now: Millis,
+        said: &OwnThread,
+    ) -> Result<bool, StoreError> {
+        let Stage::Open(place) = &said.stage else { return Ok(false) };
+        let known = tx.direct_thread(&said.thread)?;
+        Ok(known.is_none_or(|row| rank(row.state) < rank(ThreadState::Open))
+            && !self.topics.contains_key(&ticket(place).topic())
+            && self.is_full(tx, now)?)
+    }
+
     /// Whether a thread can live there: neither its log nor its topic is something else's, and there is room.
     fn is_free_for(&mut self, tx: &Tx<'_>, now: Millis, place: &ThreadPlace) -> Result<bool, StoreError> {
         let ticket = ticket(place);

@@ -5,7 +5,7 @@ use delta_core::entropy::SeededEntropy;
 use delta_core::identity::{
     Author, Certificate, IdentityKey, LogId, Millis, OperationId, Revocation, ThreadId,
 };
-use delta_core::limits::MAX_TOLD_REVOCATIONS;
+use delta_core::limits::{MAX_TOLD_REVOCATIONS, MAX_TOPICS};
 use delta_core::ops::{
     Action, Body, Content, DeviceKey, Hidden, OwnDevices, OwnPast, OwnThread, SignedBytes, Stage,
     ThreadPlace, Ticket, VerifiedOperation, create, inbox_log, seal_inbox,
@@ -16,6 +16,7 @@ use delta_core::topic::{Generation, Seq, TopicId};
 use crate::direct::{ask, message, prepared, say, state, texts};
 use crate::inbox::{inbox, peer};
 use crate::net::{Net, Peer, run};
+use crate::unanswered::{fill, fillers};
 
 /// Two people. The first device of each holds the identity's key.
 struct Two {
@@ -52,7 +53,11 @@ impl Two {
 
     /// A further device of the person whose first one this is.
     fn pair(&mut self, host: usize, seed: u8) -> usize {
-        let mut new = peer(&mut self.net, seed);
+        let new = peer(&mut self.net, seed);
+        self.pair_with(host, new)
+    }
+
+    fn pair_with(&mut self, host: usize, mut new: Peer) -> usize {
         new.device.now = self.devices[host].device.now;
         let identity = IdentityKey::from_seed(&[self.whose[host]; 32]);
         let certificate = Certificate::sign(&identity, new.author(), new.device.now);
@@ -156,6 +161,14 @@ impl Two {
         let (device, now) = (self.devices[device].author(), self.devices[host].device.now);
         let revocation = Box::new(Revocation::sign(&identity, device, now));
         self.devices[host].command(&mut self.net, Command::Revoke { revocation }).unwrap();
+    }
+
+    /// A device removes a topic, and does what there is room for then.
+    fn wipe(&mut self, who: usize, topic: TopicId) {
+        self.devices[who].command(&mut self.net, Command::Wipe { topic }).unwrap();
+        self.settle();
+        self.devices[who].feed(vec![Input::Timeout]);
+        self.settle();
     }
 
     /// Time passes, and everything that is due is done.
@@ -364,6 +377,58 @@ fn a_new_device_may_accept_before_it_was_introduced() {
     two.devices[0].deaf.clear();
     two.settle();
     two.agree(&[0, 1, b2], thread);
+}
+
+#[test]
+fn what_was_said_is_taken_when_there_is_room_for_the_thread() {
+    let mut two = Two::new();
+    let thread = two.open(0, 1, &[0, 1]);
+    two.say(0, thread, "before");
+    two.settle();
+    let mut new = peer(&mut two.net, 11);
+    let one = fill(&mut new);
+    // Room for what the person's devices share, and no more.
+    new.command(&mut two.net, Command::Wipe { topic: one }).unwrap();
+    let a2 = two.pair_with(0, new);
+    assert_eq!(two.devices[a2].reader().topics().unwrap().len(), MAX_TOPICS);
+    assert_eq!(two.devices[a2].reader().direct_thread(&thread).unwrap(), None);
+    let topics = two.devices[a2].reader().topics().unwrap();
+    let fillers = fillers();
+    let filler = topics.iter().map(|row| row.topic).find(|topic| fillers.contains(topic)).unwrap();
+    two.wipe(a2, filler);
+    assert_eq!(two.texts(a2, thread), ["before"]);
+}
+
+#[test]
+fn what_another_device_of_the_person_has_is_opened_when_there_is_room() {
+    let mut two = Two::new();
+    let a2 = two.pair(0, 11);
+    let one = fill(&mut two.devices[a2]);
+    let room = crate::support::ticket();
+    two.devices[0].command(&mut two.net, Command::OpenTopic { ticket: room.clone() }).unwrap();
+    let thread = two.open(0, 1, &[0, 1]);
+    let has = |two: &Two| {
+        let reader = two.devices[a2].reader();
+        let state = reader.direct_thread(&thread).unwrap().unwrap().state;
+        [reader.topic(room.topic()).unwrap().is_some(), state == ThreadState::Open]
+    };
+    assert_eq!(has(&two), [false, false]);
+    two.wipe(a2, one);
+    let mut after = has(&two);
+    after.sort_unstable();
+    assert_eq!(after, [false, true], "as many as there is room for");
+    let topics = two.devices[a2].reader().topics().unwrap();
+    let fillers = fillers();
+    let mut left = topics.iter().map(|row| row.topic).filter(|topic| fillers.contains(topic));
+    two.wipe(a2, left.next().unwrap());
+    assert_eq!(has(&two), [true, true]);
+    two.agree(&[0, 1, a2], thread);
+    // The other person's inbox, in which it introduces itself, needs room, too.
+    two.wipe(a2, left.next().unwrap());
+    two.follow(a2, thread);
+    two.say(1, thread, "for all");
+    two.settle();
+    assert_eq!(two.texts(a2, thread), ["for all"]);
 }
 
 #[test]

@@ -16,12 +16,22 @@ use crate::support::reply;
 
 const HOUR: u64 = 3_600_000;
 
+fn tickets() -> Vec<Ticket> {
+    let mut entropy = SeededEntropy::new([77; 32]);
+    (0..MAX_TOPICS).map(|_| Ticket::generate_private(&mut entropy).unwrap()).collect()
+}
+
+/// The topics that fill a device.
+pub fn fillers() -> Vec<TopicId> {
+    tickets().iter().map(Ticket::topic).collect()
+}
+
 /// A device has as many topics as it can have. Gives one of them.
 pub fn fill(peer: &mut Peer) -> TopicId {
-    let mut entropy = SeededEntropy::new([77; 32]);
-    let tickets: Vec<_> = (0..MAX_TOPICS).map(|_| Ticket::generate_private(&mut entropy).unwrap()).collect();
+    let tickets = tickets();
     let first = tickets[0].topic();
-    let open = |ticket| peer.device.input(Command::OpenTopic { ticket });
+    // Its person's other devices do not hear of them.
+    let open = |ticket| peer.device.input(Command::Meet { ticket });
     let inputs = tickets.into_iter().map(open).collect();
     peer.feed(inputs);
     let answers = std::iter::from_fn(|| peer.device.engine.poll_output()).filter_map(reply);
