@@ -12,6 +12,7 @@ use serde::Deserialize;
 use serde_json::json;
 
 use crate::device::TicketArgument;
+use crate::no_proxy::NoProxy;
 use crate::output::{Output, Usage};
 use crate::text::plain;
 
@@ -38,9 +39,8 @@ pub struct Options {
     /// The sync server; what follows a # is not needed here.
     #[arg(long, env = "DELTA_SYNC", value_name = "URL")]
     sync: String,
-    /// Not used here, and so refused.
-    #[arg(long, env = "DELTA_PROXY", hide = true, hide_env_values = true)]
-    proxy: Option<String>,
+    #[command(flatten)]
+    proxy: NoProxy,
     /// Words that all occur in a message.
     #[arg(long, value_name = "TEXT")]
     search: Option<String>,
@@ -87,11 +87,7 @@ pub async fn run(options: &Options, output: &Output) -> anyhow::Result<()> {
         )
         .into());
     }
-    if options.proxy.is_some() {
-        return Err(
-            Usage("history is asked for directly, not through --proxy (DELTA_PROXY)".to_owned()).into()
-        );
-    }
+    options.proxy.refuse("history is asked for")?;
     let page = ask(options, ticket).await?;
     for found in &page.ops {
         match verified(ticket, found) {

@@ -14,6 +14,7 @@ mod keygen;
 mod keys;
 mod kv;
 mod message;
+mod no_proxy;
 mod onion;
 mod outbox;
 mod output;

@@ -16,13 +16,15 @@ use serde_json::{Value, json};
 use tokio::sync::Semaphore;
 use tokio::task::JoinSet;
 
+use crate::no_proxy::NoProxy;
 use crate::output::Output;
 use crate::platform;
 
 const EXAMPLES: &str = "\
 A node that cannot be asked keeps the record it has in the file, as long as that is valid. The file is replaced as a
 whole, so relays and web servers may read it at any time. The command fails, after writing the file, when a node is
-left without a record, and writes nothing when all are. Run it a few times a day.
+left without a record, and writes nothing when all are. Run it a few times a day. Nodes are asked directly: no proxy is
+used.
 
 Examples:
   delta directory refresh --directory list.json --trust KEY --records records.json
@@ -52,6 +54,8 @@ pub struct RefreshOptions {
     /// Permit http and addresses that are not public.
     #[arg(long)]
     allow_private: bool,
+    #[command(flatten)]
+    proxy: NoProxy,
     #[cfg(feature = "dht")]
     #[command(flatten)]
     dht: delta_relay::dht::DhtOptions,
@@ -95,6 +99,7 @@ struct Asked {
 
 /// Collects the records.
 pub fn run(options: &RefreshOptions, output: &Output) -> anyhow::Result<()> {
+    options.proxy.refuse("nodes are asked")?;
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     let (records, problems) = runtime.block_on(collect(options))?;
     let values: Vec<Value> = records.iter().flatten().map(RecordObject::to_value).collect();

@@ -1,7 +1,11 @@
 //! What goes wrong is said with what to do about it, and without what must stay secret.
 
 use std::io::{BufRead, BufReader, Write};
+use std::net::TcpListener;
 use std::process::Stdio;
+
+use delta_core::entropy::SeededEntropy;
+use delta_core::ops::Ticket;
 
 use crate::support::{command, delta, text};
 
@@ -67,6 +71,29 @@ fn a_secret_with_a_slip_in_it_is_not_repeated() {
     // What it is not good for is said.
     let done = delta(&["send", "--db", "x", "--key", &slip], b"");
     assert!(done.err().contains("--key") && done.err().contains("64 hex digits"), "{}", done.err());
+}
+
+#[test]
+fn what_connects_directly_does_not_where_a_proxy_is_set() {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    listener.set_nonblocking(true).unwrap();
+    let url = format!("http://{}", listener.local_addr().unwrap());
+    let ticket = Ticket::generate_public(&mut SeededEntropy::new([1; 32])).unwrap().to_string();
+    let trust = "7".repeat(64);
+    let refresh = ["directory", "refresh", "--allow-private", "--directory", &url, "--trust", &trust];
+    for arguments in
+        [&["history", "--ticket", &ticket, "--sync", &url][..], &[&refresh[..], &["--records", "x"]].concat()]
+    {
+        let proxied = [arguments, &["--proxy", "socks5://127.0.0.1:9050"]].concat();
+        let by_variable = command(arguments).env("DELTA_PROXY", "socks5://127.0.0.1:9050").output().unwrap();
+        let by_argument = command(&proxied).output().unwrap();
+        for done in [by_variable, by_argument] {
+            let said = String::from_utf8(done.stderr).unwrap();
+            assert_eq!(done.status.code(), Some(2), "{said}");
+            assert!(said.contains("directly, not through --proxy"), "{said}");
+        }
+    }
+    assert!(listener.accept().is_err(), "nobody connected");
 }
 
 #[test]
