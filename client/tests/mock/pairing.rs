@@ -269,7 +269,7 @@ async fn whoever_else_has_the_text_and_is_first_does_not_go_unnoticed() {
 #[tokio::test(flavor = "multi_thread")]
 async fn what_the_persons_devices_share_may_move_while_another_one_is_paired() {
     let net = Net::start().await;
-    let old = Device::on(&net, None).await;
+    let old = Device::on(&net, Some(Mnemonic::from_entropy([9; 32]))).await;
     let (lost, new) = (Device::on(&net, None).await, Device::on(&net, None).await);
     pair(&old, &lost).await;
     let own = lost.client.read(|reader| reader.own_topic()).await.unwrap().unwrap().log();

@@ -107,7 +107,11 @@ impl State {
             self.keeping.done(&turn);
             return Ok(None);
         }
-        let own = self.author() == Author(self.identity().0);
+        // Who revoked it goes first: a lost device is shut out at once.
+        let mut said =
+            self.revocations_by(tx, &log, &self.author())?.into_iter().map(|(_, device)| device).into_set();
+        said.retain(|device| revoked.contains(device));
+        let own = self.author() == Author(self.identity().0) || self.has_reached(tx, &log, id, &said)?;
         if let Some(at) = self.wait_for(now, entropy, turn, own, [&log, &log]) {
             return Ok(Some(at));
         }

@@ -176,13 +176,8 @@ impl State {
         let mut first: Option<Place> = None;
         let sisters = tx.devices_of(&identity)?.into_iter().chain([self.author(), Author(identity.0)]);
         for author in sisters.collect::<BTreeSet<_>>() {
-            for (id, said) in tx.said_among_own(&author, log)? {
-                let Ok(body) = Body::decode(&said) else { continue };
-                let Content::Membership(action) = body.content else { continue };
-                let Action::DeviceRevoke { revocation } = *action else { continue };
-                let is_meant = (revocation.identity, revocation.device) == (identity, *device);
-                if is_meant
-                    && revocation.verify().is_ok()
+            for (id, revoked) in self.revocations_by(tx, log, &author)? {
+                if revoked == *device
                     && let Some(place) = tx.readable_from(&id)?
                 {
                     first = Some(first.map_or(place, |first| first.min(place)));
@@ -190,6 +185,25 @@ impl State {
             }
         }
         Ok(first)
+    }
+
+    /// Which devices of this person one of them says are revoked, where they are among themselves, and in which operations.
+    pub(in super::super) fn revocations_by(
+        &self,
+        tx: &Tx<'_>,
+        log: &LogId,
+        author: &Author,
+    ) -> Result<Vec<(OperationId, Author)>, StoreError> {
+        let mut found = Vec::new();
+        for (id, said) in tx.said_among_own(author, log)? {
+            let Ok(body) = Body::decode(&said) else { continue };
+            let Content::Membership(action) = body.content else { continue };
+            let Action::DeviceRevoke { revocation } = *action else { continue };
+            if revocation.identity == self.identity() && revocation.verify().is_ok() {
+                found.push((id, revocation.device));
+            }
+        }
+        Ok(found)
     }
 
     /// The first rotation of a topic that counts, by place, closes it.

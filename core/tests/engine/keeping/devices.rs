@@ -191,6 +191,26 @@ fn what_a_persons_devices_share_moves_away_from_one_that_is_revoked() {
     }
 }
 
+/// With the person's words any device revokes another.
+#[test]
+fn a_device_that_revokes_another_moves_what_they_share_at_once() {
+    let mut town = Town::new(1, true);
+    let (lost, kept) = (town.pair(1, 40), town.pair(1, 41));
+    let identity = IdentityKey::from_seed(&[town.seed(1); 32]);
+    let revocation = Revocation::sign(&identity, town.author(lost), town.people[kept].device.now);
+    // The one whose key is the identity is not there.
+    let topics = town.people[1].reader().topics().unwrap();
+    town.people[1].deaf.extend(topics.iter().map(|row| row.topic));
+    let command = Command::Revoke { revocation: Box::new(revocation) };
+    town.people[kept].command(&mut town.net, command).unwrap();
+    town.settle();
+    assert_eq!([lost, kept].map(|who| own_ticket(&mut town, who, None).epoch()), [0, 1]);
+    town.people[1].deaf.clear();
+    town.settle();
+    let [one, other] = [1, kept].map(|who| own_ticket(&mut town, who, None));
+    assert_eq!((one.epoch(), one.topic()), (1, other.topic()));
+}
+
 /// The identity has signed it: whoever passes it on, and wherever it stands.
 #[test]
 fn a_revocation_that_is_heard_of_in_a_space_moves_what_the_persons_devices_share() {
