@@ -74,16 +74,19 @@ impl State {
     ) -> Result<(), StoreError> {
         let held = tx.setting(list.name())?.unwrap_or_default();
         let (ids, _) = held.as_chunks::<32>();
-        let Some(inbox) = tx.inboxes()?.last().map(|row| row.topic).filter(|_| !ids.is_empty()) else {
+        if ids.is_empty() {
             return Ok(());
-        };
+        }
         tx.set_setting(list.name(), &[])?;
         let mut news = News::default();
         for id in ids {
             let Some(operation) = stored(tx, &OperationId(*id))? else { continue };
             self.take_opening(tx, now, &operation, &mut news)?;
         }
-        news.tell(tx, self.known_as(inbox), staged)
+        match self.heard_of_in(tx)? {
+            Some(topic) => news.tell(tx, topic, staged),
+            None => Ok(()),
+        }
     }
 
     /// Takes what opens a topic, the first time or again: an acceptance, a welcome, what the person's other devices have and
@@ -139,15 +142,8 @@ mod tests {
             OperationId(id)
         };
         let held = |tx: &Tx<'_>| -> Vec<OperationId> {
-            tx.setting(List::Full.name())
-                .unwrap()
-                .unwrap()
-                .as_chunks::<32>()
-                .0
-                .iter()
-                .copied()
-                .map(OperationId)
-                .collect()
+            let ids = tx.setting(List::Full.name()).unwrap().unwrap();
+            ids.as_chunks::<32>().0.iter().copied().map(OperationId).collect()
         };
         for number in 0..MAX_HELD {
             state.hold(&tx, &id(number)).unwrap();

@@ -12,7 +12,7 @@ use super::spaces::store_error;
 use super::state::State;
 use crate::entropy::Entropy;
 use crate::identity::{Author, Certificate, Identity, LogId, Millis, OperationId, Revocation, ThreadId};
-use crate::ops::{Action, Content, OwnDevices, OwnThread, Ticket, TicketBytes, VerifiedOperation};
+use crate::ops::{Action, Body, Content, OwnDevices, OwnThread, Ticket, TicketBytes, VerifiedOperation};
 use crate::projector::{Aggregate, Change, Position};
 use crate::store::{Store, StoreError, Tx};
 use crate::topic::TopicId;
@@ -140,6 +140,25 @@ impl State {
             self.tell_revocations(tx, now, row.space, staged)?;
         }
         Ok(Reply::Done)
+    }
+
+    /// Which devices of this person one of them says are revoked, where they are among themselves, and in which operations.
+    pub(super) fn revocations_by(
+        &self,
+        tx: &Tx<'_>,
+        log: &LogId,
+        author: &Author,
+    ) -> Result<Vec<(OperationId, Author)>, StoreError> {
+        let mut found = Vec::new();
+        for (id, said) in tx.said_among_own(author, log)? {
+            let Ok(body) = Body::decode(&said) else { continue };
+            let Content::Membership(action) = body.content else { continue };
+            let Action::DeviceRevoke { revocation } = *action else { continue };
+            if revocation.identity == self.identity() && revocation.verify().is_ok() {
+                found.push((id, revocation.device));
+            }
+        }
+        Ok(found)
     }
 
     /// The topic of the person's devices is looked at in this batch.
@@ -391,10 +410,12 @@ pub(super) struct OwnNews {
 }
 
 impl OwnNews {
+    /// Another device has a topic.
     pub(super) fn hear_topic(&mut self, id: OperationId, ticket: &TicketBytes) {
         self.tickets.extend(Ticket::from_bytes(&ticket.0).ok().map(|ticket| (id, ticket)));
     }
 
+    /// Another device says how far a thread is.
     pub(super) fn hear_thread(&mut self, id: OperationId, topic: Option<TopicId>, thread: &OwnThread) {
         self.said.push((id, topic, thread.clone()));
     }

@@ -6,6 +6,7 @@
 //!
 //! Whether a rotation counts is asked in one place, [`judge`].
 
+mod closed;
 mod judge;
 
 use std::collections::BTreeSet;
@@ -22,11 +23,12 @@ use crate::crypto::{
     open_rotation,
 };
 use crate::identity::{Author, EnvelopeHash, Millis, OperationId};
-use crate::ops::{Body, Content, LogEnd, Rotation, Ticket, VerifiedOperation, is_renewal};
+use crate::ops::{Content, Rotation, Ticket, VerifiedOperation, is_renewal};
 use crate::store::{NewOutboxRow, Origin, Receipt, StoreError, StoredRotation, TopicClose, Tx};
 use crate::sync::outbox::Requeued;
-use crate::sync::session::Cursor;
 use crate::topic::TopicId;
+
+pub(super) use closed::{Closed, Read, read};
 
 /// On one day of so many, counted from the Unix epoch in UTC, a topic that ended is read again; each has its own.
 const ENDED_DAYS: u64 = 7;
@@ -37,65 +39,6 @@ const PARKED_CLOSED: &str = "topic-closed";
 const AFTER_CLOSE: &str = "topic-closed";
 /// Rows moved to the next topic in one look.
 const MOVED_ROWS: usize = 256;
-
-/// How a topic ended.
-#[derive(Clone, Debug)]
-pub(super) struct Closed {
-    pub(super) at: TopicClose,
-    /// Who closed it.
-    pub(super) rotator: Author,
-    /// Which membership operations that device had seen.
-    pub(super) heads: Vec<OperationId>,
-    /// By author.
-    ends: Vec<LogEnd>,
-    /// To the ticket that everybody moves on with.
-    commitment: Option<[u8; 32]>,
-    /// By a renewal, as far as it had been read by then; not by a rotation.
-    pub(super) renewed: bool,
-}
-
-impl Closed {
-    pub(super) fn new(at: TopicClose, rotator: Author, read: Option<Read>) -> Self {
-        let (heads, ends, commitment) = match read {
-            Some(Read { rotation, heads }) => (heads, rotation.ends, Some(rotation.commitment)),
-            None => (Vec::new(), Vec::new(), None),
-        };
-        Self { at, rotator, heads, ends, commitment, renewed: false }
-    }
-
-    /// A topic of an epoch that is over since its room was renewed.
-    pub(super) fn by_renewal(at: TopicClose, by: Author) -> Self {
-        let (heads, ends) = (vec![at.operation], Vec::new());
-        Self { at, rotator: by, heads, ends, commitment: None, renewed: true }
-    }
-
-    /// Whether this is the ticket that everybody moves on with, by whatever way it came.
-    pub(super) fn leads_to(&self, ticket: &Ticket) -> bool {
-        let promised = self.commitment.is_none_or(|promised| promised == ticket.commitment(&self.rotator));
-        self.at.successor == ticket.topic() && promised
-    }
-
-    /// Whether a place in the topic comes after the close. In a later copy of the log everything does: what counts
-    /// there was counted before, or is named by the rotation.
-    const fn precedes(&self, context: &Context) -> bool {
-        let TopicClose { resets, seq, .. } = self.at;
-        context.resets > resets || (context.resets == resets && context.seq.0 > seq.0)
-    }
-
-    /// Whether what was read reaches the close.
-    const fn is_before(&self, cursor: &Cursor) -> bool {
-        let TopicClose { resets, seq, .. } = self.at;
-        cursor.resets > resets || (cursor.resets == resets && cursor.seq.0 >= seq.0)
-    }
-
-    /// Whether the rotation names the operation as part of its author's log.
-    fn covers(&self, author: &Author, seq_num: u32, id: &OperationId) -> bool {
-        let Ok(index) = self.ends.binary_search_by_key(author, |end| end.author) else { return false };
-        self.ends
-            .get(index)
-            .is_some_and(|end| seq_num < end.seq_num || (seq_num == end.seq_num && end.id == *id))
-    }
-}
 
 impl State {
     /// The topic in which the conversation of `id` lives now, as far as this device has the keys.
@@ -592,18 +535,4 @@ impl State {
         self.add_outbox_row(topic, row, hash, envelope.len(), now);
         Ok(())
     }
-}
-
-/// A rotation, and which membership operations its author had seen.
-pub(super) struct Read {
-    pub(super) rotation: Rotation,
-    pub(super) heads: Vec<OperationId>,
-}
-
-/// The rotation in a body.
-pub(super) fn read(body: &[u8]) -> Option<Read> {
-    let Body { content: Content::RoomRotate(rotation), auth_heads, .. } = Body::decode(body).ok()? else {
-        return None;
-    };
-    Some(Read { rotation: *rotation, heads: auth_heads })
 }

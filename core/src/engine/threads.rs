@@ -225,17 +225,20 @@ impl State {
             && !self.is_full(tx, now)?)
     }
 
-    /// The app hears of threads where it hears of what comes to this device's inbox.
+    /// Where the app hears of what comes to this device and its person: where it hears of its inbox, if it has one.
+    pub(super) fn heard_of_in(&self, tx: &Tx<'_>) -> Result<Option<TopicId>, StoreError> {
+        let inbox = tx.inboxes()?.last().map(|row| row.topic);
+        let topic = inbox.or_else(|| self.own.and_then(|own| self.newest(&own)));
+        Ok(topic.map(|topic| self.known_as(topic)))
+    }
+
     fn tell_of_thread(
         &self,
         tx: &Tx<'_>,
         thread: ThreadId,
         staged: &mut Vec<Output>,
     ) -> Result<(), StoreError> {
-        let inbox = tx.inboxes()?.last().map(|row| row.topic);
-        let own = self.own.and_then(|own| self.newest(&own));
-        if let Some(topic) = inbox.or(own) {
-            let topic = self.known_as(topic);
+        if let Some(topic) = self.heard_of_in(tx)? {
             staged.push(Output::Event(Event::Changed { topic, changes: vec![changed(thread)] }));
         }
         Ok(())

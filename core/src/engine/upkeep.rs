@@ -62,7 +62,7 @@ impl State {
             bundles: has_keys,
             claims: has_keys,
             repeat_at: has_keys.then_some(now),
-            held: has_keys,
+            held: true,
             leaves,
             retire_at: now,
         };

@@ -1,11 +1,13 @@
 //! Direct threads of people with several devices: whichever of them asks, accepts, speaks or reads.
 
+mod early;
+
 use delta_core::engine::{Command, CommandError, Input, KEEP_MAX_MS, Reply};
 use delta_core::entropy::SeededEntropy;
 use delta_core::identity::{
     Author, Certificate, IdentityKey, LogId, Millis, OperationId, Revocation, ThreadId,
 };
-use delta_core::limits::{MAX_TOLD_REVOCATIONS, MAX_TOPICS};
+use delta_core::limits::MAX_TOLD_REVOCATIONS;
 use delta_core::ops::{
     Action, Body, Content, DeviceKey, Hidden, OwnDevices, OwnPast, OwnThread, SignedBytes, Stage,
     ThreadPlace, Ticket, VerifiedOperation, create, inbox_log, seal_inbox,
@@ -14,9 +16,8 @@ use delta_core::store::{ThreadRow, ThreadState};
 use delta_core::topic::{Generation, Seq, TopicId};
 
 use crate::direct::{ask, message, prepared, say, state, texts};
-use crate::inbox::{inbox, peer};
+use crate::inbox::peer;
 use crate::net::{Net, Peer, run};
-use crate::unanswered::{fill, fillers};
 
 /// Two people. The first device of each holds the identity's key.
 struct Two {
@@ -320,115 +321,6 @@ fn a_device_that_is_paired_later_has_the_threads_and_reads_on() {
     two.accept(a2, request).unwrap();
     two.settle();
     two.agree(&[0, 1, a2], request);
-}
-
-/// Packets overtake each other: what a new device says may be read before anything that introduces it.
-#[test]
-fn a_new_device_is_heard_before_it_was_introduced() {
-    for first_for_b in [true, false] {
-        let mut two = Two::new();
-        let thread = two.open(0, 1, &[0, 1]);
-        let topic = two.agree(&[0, 1], thread);
-        two.say(0, thread, "before");
-        two.settle();
-        let b = two.devices[1].author();
-        let inbox = inbox(&two.devices[1]);
-        two.devices[1].deaf.insert(inbox);
-        let a2 = two.pair(0, 11);
-        let mut expected = vec!["before"];
-        if !first_for_b {
-            // What shows whose device it is was not for this one.
-            let mut prepared = prepared(&mut two.devices[a2], thread).unwrap();
-            prepared.retain(|it| it.recipient() != b);
-            let publish =
-                Command::PublishDirect { thread, content: message("not for you"), prepared: prepared.into() };
-            two.devices[a2].command(&mut two.net, publish).unwrap();
-            two.settle();
-        }
-        two.say(a2, thread, "from my tablet");
-        two.say(a2, thread, "and once more");
-        two.settle();
-        if first_for_b {
-            expected.extend(["from my tablet", "and once more"]);
-        }
-        assert_eq!(two.texts(1, thread), expected);
-        two.devices[1].deaf.clear();
-        two.settle();
-        assert_eq!(two.devices[1].reader().pending_count(topic).unwrap().key, 0);
-        // What this device was not told in between is waited for.
-        two.wait(6 * 60_000);
-        assert_eq!(two.texts(1, thread), ["before", "from my tablet", "and once more"]);
-    }
-}
-
-/// The bundle that says whose device it is comes after what goes by inbox with it.
-#[test]
-fn a_new_device_may_accept_before_it_was_introduced() {
-    let mut two = Two::new();
-    let b2 = two.pair(1, 12);
-    let thread = two.ask(0, 1);
-    two.settle();
-    let inbox = inbox(&two.devices[0]);
-    two.devices[0].deaf.insert(inbox);
-    let known = two.net.world(inbox).log.len();
-    two.accept(b2, thread).unwrap();
-    two.settle();
-    two.net.world(inbox).log[known..].reverse();
-    two.devices[0].deaf.clear();
-    two.settle();
-    two.agree(&[0, 1, b2], thread);
-}
-
-#[test]
-fn what_was_said_is_taken_when_there_is_room_for_the_thread() {
-    let mut two = Two::new();
-    let thread = two.open(0, 1, &[0, 1]);
-    two.say(0, thread, "before");
-    two.settle();
-    let mut new = peer(&mut two.net, 11);
-    let one = fill(&mut new);
-    // Room for what the person's devices share, and no more.
-    new.command(&mut two.net, Command::Wipe { topic: one }).unwrap();
-    let a2 = two.pair_with(0, new);
-    assert_eq!(two.devices[a2].reader().topics().unwrap().len(), MAX_TOPICS);
-    assert_eq!(two.devices[a2].reader().direct_thread(&thread).unwrap(), None);
-    let topics = two.devices[a2].reader().topics().unwrap();
-    let fillers = fillers();
-    let filler = topics.iter().map(|row| row.topic).find(|topic| fillers.contains(topic)).unwrap();
-    two.wipe(a2, filler);
-    assert_eq!(two.texts(a2, thread), ["before"]);
-}
-
-#[test]
-fn what_another_device_of_the_person_has_is_opened_when_there_is_room() {
-    let mut two = Two::new();
-    let a2 = two.pair(0, 11);
-    let one = fill(&mut two.devices[a2]);
-    let room = crate::support::ticket();
-    two.devices[0].command(&mut two.net, Command::OpenTopic { ticket: room.clone() }).unwrap();
-    let thread = two.open(0, 1, &[0, 1]);
-    let has = |two: &Two| {
-        let reader = two.devices[a2].reader();
-        let state = reader.direct_thread(&thread).unwrap().unwrap().state;
-        [reader.topic(room.topic()).unwrap().is_some(), state == ThreadState::Open]
-    };
-    assert_eq!(has(&two), [false, false]);
-    two.wipe(a2, one);
-    let mut after = has(&two);
-    after.sort_unstable();
-    assert_eq!(after, [false, true], "as many as there is room for");
-    let topics = two.devices[a2].reader().topics().unwrap();
-    let fillers = fillers();
-    let mut left = topics.iter().map(|row| row.topic).filter(|topic| fillers.contains(topic));
-    two.wipe(a2, left.next().unwrap());
-    assert_eq!(has(&two), [true, true]);
-    two.agree(&[0, 1, a2], thread);
-    // The other person's inbox, in which it introduces itself, needs room, too.
-    two.wipe(a2, left.next().unwrap());
-    two.follow(a2, thread);
-    two.say(1, thread, "for all");
-    two.settle();
-    assert_eq!(two.texts(a2, thread), ["for all"]);
 }
 
 #[test]

@@ -10,7 +10,7 @@ use delta_core::store::{OutboxCounts, Store, StoreOptions, ThreadState};
 use delta_core::topic::TopicId;
 
 use crate::direct::{ask, say, state};
-use crate::inbox::{contact, peer};
+use crate::inbox::{contact, inbox, peer};
 use crate::net::{Net, Peer, run};
 use crate::support::reply;
 
@@ -21,9 +21,11 @@ fn tickets() -> Vec<Ticket> {
     (0..MAX_TOPICS).map(|_| Ticket::generate_private(&mut entropy).unwrap()).collect()
 }
 
-/// The topics that fill a device.
-pub fn fillers() -> Vec<TopicId> {
-    tickets().iter().map(Ticket::topic).collect()
+/// The topics that fill a device, as far as they are still there.
+pub fn fillers(peer: &Peer) -> Vec<TopicId> {
+    let reader = peer.reader();
+    let is_there = |topic: &TopicId| reader.topic(*topic).unwrap().is_some();
+    tickets().iter().map(Ticket::topic).filter(is_there).collect()
 }
 
 /// A device has as many topics as it can have. Gives one of them.
@@ -39,10 +41,6 @@ pub fn fill(peer: &mut Peer) -> TopicId {
     assert!(matches!(refused, Some(CommandError::TooManyTopics)), "{refused:?}");
     assert_eq!(peer.reader().topics().unwrap().len(), MAX_TOPICS);
     first
-}
-
-fn inbox(peer: &Peer) -> TopicId {
-    peer.reader().inboxes().unwrap().last().unwrap().topic
 }
 
 /// The server says that it has what somebody sent to an inbox, and throws it away.

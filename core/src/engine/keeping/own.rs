@@ -107,11 +107,7 @@ impl State {
             self.keeping.done(&turn);
             return Ok(None);
         }
-        // Who revoked it goes first: a lost device is shut out at once.
-        let mut said =
-            self.revocations_by(tx, &log, &self.author())?.into_iter().map(|(_, device)| device).into_set();
-        said.retain(|device| revoked.contains(device));
-        let own = self.author() == Author(self.identity().0) || self.has_reached(tx, &log, id, &said)?;
+        let own = self.author() == Author(self.identity().0) || self.has_revoked(tx, &log, id, &revoked)?;
         if let Some(at) = self.wait_for(now, entropy, turn, own, [&log, &log]) {
             return Ok(Some(at));
         }
@@ -119,6 +115,20 @@ impl State {
         let devices = known.filter(|device| !revoked.contains(device)).map(|device| (device, Access::Write));
         let among = Among { space: log, heads: Vec::new(), devices: &devices.collect() };
         self.begin_rotation(tx, now, entropy, id, among, staged)
+    }
+
+    /// Whether it is this device that revoked one that the keys may have reached: it goes first, and a lost device is shut
+    /// out at once.
+    fn has_revoked(
+        &self,
+        tx: &Tx<'_>,
+        log: &LogId,
+        id: TopicId,
+        revoked: &BTreeSet<Author>,
+    ) -> Result<bool, StoreError> {
+        let said = self.revocations_by(tx, log, &self.author())?;
+        let said = said.into_iter().map(|(_, device)| device).filter(|device| revoked.contains(device));
+        self.has_reached(tx, log, id, &said.into_set())
     }
 
     /// A device of the person that a space has not heard of is handed nothing there, and cannot tell of itself once the

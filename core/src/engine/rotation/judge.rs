@@ -10,7 +10,7 @@ use super::super::state::{State, Topic};
 use super::read;
 use crate::identity::{Author, LogId, Millis, OperationId};
 use crate::limits::{MAX_CONCURRENT, MAX_TOPICS};
-use crate::ops::{Action, Body, Content, Rotation, is_renewal};
+use crate::ops::{Rotation, is_renewal};
 use crate::projector::Place;
 use crate::space::Judgement;
 use crate::store::{StoreError, StoredRotation, Tx};
@@ -185,25 +185,6 @@ impl State {
             }
         }
         Ok(first)
-    }
-
-    /// Which devices of this person one of them says are revoked, where they are among themselves, and in which operations.
-    pub(in super::super) fn revocations_by(
-        &self,
-        tx: &Tx<'_>,
-        log: &LogId,
-        author: &Author,
-    ) -> Result<Vec<(OperationId, Author)>, StoreError> {
-        let mut found = Vec::new();
-        for (id, said) in tx.said_among_own(author, log)? {
-            let Ok(body) = Body::decode(&said) else { continue };
-            let Content::Membership(action) = body.content else { continue };
-            let Action::DeviceRevoke { revocation } = *action else { continue };
-            if revocation.identity == self.identity() && revocation.verify().is_ok() {
-                found.push((id, revocation.device));
-            }
-        }
-        Ok(found)
     }
 
     /// The first rotation of a topic that counts, by place, closes it.
