@@ -37,8 +37,8 @@ pub fn fill(peer: &mut Peer) -> TopicId {
     let inputs = tickets.into_iter().map(open).collect();
     peer.feed(inputs);
     let answers = std::iter::from_fn(|| peer.device.engine.poll_output()).filter_map(reply);
-    let refused = answers.filter_map(Result::err).last();
-    assert!(matches!(refused, Some(CommandError::TooManyTopics)), "{refused:?}");
+    let refused: Vec<_> = answers.filter_map(Result::err).collect();
+    assert!(refused.iter().all(|error| matches!(error, CommandError::TooManyTopics)), "{refused:?}");
     assert_eq!(peer.reader().topics().unwrap().len(), MAX_TOPICS);
     first
 }
