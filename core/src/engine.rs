@@ -83,6 +83,7 @@ pub use keeping::{KEEP_MAX_MS, KEEP_MIN_MS};
 pub use past::HAND_PAST_MS;
 pub use refusal::{Blocked, CommandError, Unreadable};
 pub use retire::RETIRE_AFTER_MS;
+pub use rotation::{WORD_WAIT_MAX_MS, WORD_WAIT_MS};
 #[cfg(feature = "repeatable")]
 pub use seal::seal_repeatably;
 pub use seal::{SealJob, Sealed, seal};

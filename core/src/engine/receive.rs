@@ -203,6 +203,12 @@ impl State {
                 self.plan_redelivery(tx, now, entropy, id, &cursor)?;
                 self.upkeep.claims = true;
                 self.hears_again(tx, now, id)?;
+                // All that a rotation may wait for was read.
+                if let Some(log) = self.topics.get(&id).map(|topic| topic.keys.log())
+                    && self.waiting.contains(&log)
+                {
+                    tx.note_space_news(log);
+                }
                 if let Some(topic) = self.topics.get_mut(&id) {
                     (topic.caught_up, topic.was_live) = (true, true);
                     let relay = topic.tunnel.as_ref().map(|tunnel| tunnel.relay);

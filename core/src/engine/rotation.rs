@@ -29,6 +29,7 @@ use crate::sync::outbox::Requeued;
 use crate::topic::TopicId;
 
 pub(super) use closed::{Closed, Read, read};
+pub use judge::{WORD_WAIT_MAX_MS, WORD_WAIT_MS};
 
 /// On one day of so many, counted from the Unix epoch in UTC, a topic that ended is read again; each has its own.
 const ENDED_DAYS: u64 = 7;
@@ -54,7 +55,8 @@ impl State {
     }
 
     /// At start: which topics are closed, and in which rotations stand.
-    pub(super) fn load_closes(&mut self, store: &crate::store::Store) -> Result<(), StoreError> {
+    pub(super) fn load_closes(&mut self, store: &crate::store::Store, now: Millis) -> Result<(), StoreError> {
+        self.undecided.clear();
         for at in store.topic_closes()? {
             if !self.topics.contains_key(&at.topic) {
                 continue;
@@ -73,6 +75,7 @@ impl State {
                 continue;
             };
             topic.contested = true;
+            self.undecided.insert((now, id));
             self.waiting.extend(store.space_of(&topic.keys.log())?.map(|belongs| belongs.space));
         }
         for id in store.unplaced_rotations()? {

@@ -287,7 +287,7 @@ impl State {
     }
 
     /// Rotations that cite what has just come.
-    fn judge_closes(
+    pub(super) fn judge_closes(
         &mut self,
         tx: &mut Tx<'_>,
         now: Millis,

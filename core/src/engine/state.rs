@@ -53,6 +53,8 @@ pub(super) struct State {
     pub(super) by_log: ByLog,
     /// Spaces in whose rooms rotations stand that wait for something.
     pub(super) waiting: BTreeSet<LogId>,
+    /// When to judge again what waits in a topic for word of who made an earlier rotation there.
+    pub(super) undecided: BTreeSet<(Millis, TopicId)>,
     pub(super) keeping: Keeping,
     /// Packets whose POST is not answered yet, with their entry relay.
     pub(super) attempts: HashMap<AttemptId, Sent>,
@@ -127,6 +129,7 @@ impl State {
             topics: BTreeMap::new(),
             by_log: ByLog::default(),
             waiting: BTreeSet::new(),
+            undecided: BTreeSet::new(),
             keeping: Keeping::default(),
             attempts: HashMap::new(),
             routes: Routes::default(),
@@ -227,7 +230,7 @@ impl State {
             self.by_log.retire(id, log, epoch);
         }
         store.set_device(self.device.author());
-        self.load_closes(store)?;
+        self.load_closes(store, now)?;
         for id in store.topics_to_refetch()? {
             if let Some(topic) = self.topics.get_mut(&id) {
                 topic.refetch.wish(now);
@@ -271,6 +274,7 @@ impl State {
         let keeping = self.keeping.poll_timeout().filter(|_| !self.topics.is_empty());
         let timers = self.hints.due.into_iter().chain(self.slots.poll_timeout()).chain(keeping);
         let timers = timers.chain(self.pairings.poll_timeout());
+        let timers = timers.chain(self.undecided.first().map(|(at, _)| *at));
         topics.into_iter().chain(upkeep).chain(timers).min()
     }
 
@@ -392,6 +396,7 @@ impl State {
         }
         self.tend_pairings(tx, now, staged)?;
         self.tend_own(tx, now, staged)?;
+        self.judge_undecided(tx, now, staged)?;
         self.tend_spaces(tx, now, staged)?;
         self.keep_up(tx, now, entropy, staged)?;
         self.keep_spaces(tx, now, entropy, staged)?;

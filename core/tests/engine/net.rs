@@ -84,7 +84,7 @@ pub struct Peer {
     /// Packets that are not carried yet.
     pub held: Vec<PostJob>,
     pub hold: bool,
-    /// Topics of which nothing new reaches it.
+    /// Topics of which nothing new reaches it: connections that are there stay, there are no new ones.
     pub deaf: BTreeSet<TopicId>,
     /// Keys that are not sealed yet.
     pub unsealed: Vec<SealJob>,
@@ -174,6 +174,9 @@ impl Peer {
         let mut answer = None;
         while let Some(output) = self.device.engine.poll_output() {
             match output {
+                Output::Connect { conn, request, .. } if self.deaf.contains(&request.topic) => {
+                    self.feed(vec![Input::Disconnected { conn, retry_after_ms: 0 }]);
+                }
                 Output::Connect { conn, request, .. } => {
                     self.connects.push(request.topic);
                     self.conns.insert(conn, (request.topic, request.since.0 as usize));

@@ -5,6 +5,7 @@
 
 use std::collections::BTreeSet;
 
+use super::super::io::Output;
 use super::super::receive::News;
 use super::super::state::{State, Topic};
 use super::read;
@@ -24,9 +25,18 @@ enum Verdict {
     /// What it cites has not come, or has no place yet, and whose it is may well manage the space: later ones wait
     /// for it. Else two managers who act at the same time would each take their own for the first.
     Waits,
+    /// What it cites has not come, and nobody here knows its author as a manager: it may have been made one since. Does
+    /// not count, but one behind it that does waits for a while ([`WORD_WAIT_MS`]).
+    Unheard,
     /// It may not, or nobody waits for what it cites.
     Void,
 }
+
+/// How long a rotation that counts waits, milliseconds, where one stands before it that counts if its author was made a
+/// manager: longer than it takes to read of that in the space's log, where this device hears all that comes.
+pub const WORD_WAIT_MS: u64 = 60_000;
+/// The same where the space's log cannot be read. Nobody who cites what is not there holds up a room for longer.
+pub const WORD_WAIT_MAX_MS: u64 = 10 * 60_000;
 
 impl State {
     /// Whether a rotation by this device, which cites `heads`, is one that may count: in a space a manager's does.
@@ -82,15 +92,12 @@ impl State {
             return Ok(Verdict::Waits);
         }
         let unplaced = tx.unplaced(device, &space)?;
-        if unplaced.is_empty() {
-            return Ok(Verdict::Void);
-        }
         let stripped = tx.look_at_space(space, |graph| {
             let known: Vec<_> = heads.iter().copied().filter(|head| graph.is_judged(head)).collect();
             graph.stripped(found.rotator, &known)
         })?;
         let only_here = stripped.iter().any(|id| unplaced.contains(id));
-        Ok(if only_here { Verdict::Waits } else { Verdict::Void })
+        Ok(if only_here { Verdict::Waits } else { Verdict::Unheard })
     }
 
     /// In a room, where nobody can tell by places whether a rotation stands before or after what took the right from
@@ -205,11 +212,13 @@ impl State {
             self.is_full(tx, now)?;
         }
         let Some(topic) = self.topics.get(&id) else { return Ok(()) };
+        let rotates = topic.rotates;
         let (next_epoch, device) = (topic.keys.epoch().checked_add(1), self.device.author());
         let belongs = tx.belongs(&topic.keys.log())?;
         // Whoever moves a room has its key, and so knows what was known where that began.
         let is_room = belongs.is_some_and(|belongs| belongs.room);
         let began = if is_room { self.began(tx, id)?.unwrap_or_default() } else { Vec::new() };
+        let mut unheard = false;
         for found in tx.rotations(id)? {
             let Some(read) = read(&found.body) else { continue };
             let rotation = &read.rotation;
@@ -217,6 +226,7 @@ impl State {
             if Some(rotation.epoch) != next_epoch || is_renewal || rotation.topic == id {
                 continue;
             }
+            let Some(topic) = self.topics.get(&id) else { return Ok(()) };
             let heads: Vec<_> = read.heads.iter().chain(&began).copied().collect();
             let verdict = match Self::weigh(tx, &device, topic, &found, &heads)? {
                 Verdict::Void if self.follows_revoked(tx, now, topic, &found, rotation)? => {
@@ -228,22 +238,70 @@ impl State {
                 }
                 verdict => verdict,
             };
+            let space = belongs.map(|belongs| belongs.space);
             match verdict {
-                Verdict::Counts => return self.close_topic(tx, now, id, &found, read, news),
-                Verdict::Waits => {
-                    self.waiting.extend(belongs.map(|belongs| belongs.space));
+                Verdict::Counts if unheard && self.waits_for_word(now, id, space) => {
+                    self.waiting.extend(space);
                     return Ok(());
                 }
+                Verdict::Counts => return self.close_topic(tx, now, id, &found, read, news),
+                Verdict::Waits => {
+                    self.waiting.extend(space);
+                    return Ok(());
+                }
+                // In the space's own log everybody has read what made its author a manager.
+                Verdict::Unheard => unheard |= is_room,
                 Verdict::Void => {}
             }
         }
+        if let Some(topic) = self.topics.get_mut(&id) {
+            topic.undecided_since = None;
+        }
         // Its own does not count: others may have heard more. Whoever keeps the topic looks again.
-        if topic.rotates
+        if rotates
             && !tx.has_unplaced_rotation(id)?
             && let Some(topic) = self.topics.get_mut(&id)
         {
             topic.rotates = false;
             self.hurry_log_of(tx, now, id)?;
+        }
+        Ok(())
+    }
+}
+
+impl State {
+    /// Whether a rotation that counts waits for word of who made one before it. If so, it is judged again in time.
+    fn waits_for_word(&mut self, now: Millis, id: TopicId, space: Option<LogId>) -> bool {
+        let lives_in = space.and_then(|space| self.newest(&space));
+        let is_live = lives_in.and_then(|id| self.topics.get(&id)).is_some_and(Topic::is_live);
+        let Some(topic) = self.topics.get_mut(&id) else { return false };
+        // A clock that went back must not make it wait for ever.
+        let since = topic.undecided_since.filter(|since| *since <= now).unwrap_or(now);
+        topic.undecided_since = Some(since);
+        let waited = now.since(since);
+        let wait = match (waited < WORD_WAIT_MS, !is_live && waited < WORD_WAIT_MAX_MS) {
+            (true, _) => WORD_WAIT_MS,
+            (false, true) => WORD_WAIT_MAX_MS,
+            (false, false) => return false,
+        };
+        self.undecided.insert((since.plus(wait), id));
+        true
+    }
+
+    /// Judges anew what has waited long enough.
+    pub(in super::super) fn judge_undecided(
+        &mut self,
+        tx: &mut Tx<'_>,
+        now: Millis,
+        staged: &mut Vec<Output>,
+    ) -> Result<(), StoreError> {
+        while let Some(&(at, id)) = self.undecided.first()
+            && at <= now
+        {
+            self.undecided.pop_first();
+            if let Some(log) = self.topics.get(&id).map(|topic| topic.keys.log()) {
+                self.judge_closes(tx, now, [log], staged)?;
+            }
         }
         Ok(())
     }

@@ -47,6 +47,8 @@ pub(in super::super) struct Topic {
     pub(in super::super) rotates: bool,
     /// Rotations stand in it that did not close it (yet).
     pub(in super::super) contested: bool,
+    /// Since when a rotation that counts waits for word of who made one before it.
+    pub(in super::super) undecided_since: Option<Millis>,
     /// Why the server does not let this device read.
     pub(in super::super) unreadable: Option<Unreadable>,
     /// The store holds its outbox rows as parked.
@@ -95,6 +97,7 @@ impl Topic {
             known_as,
             rotates: false,
             contested: false,
+            undecided_since: None,
             unreadable: None,
             rows_parked: false,
             overdue_at: None,

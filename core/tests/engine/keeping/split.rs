@@ -1,12 +1,13 @@
 //! Two managers who move a room at the same time, each without knowing what the other did: everybody ends in one room,
 //! whatever a device reads first.
 
-use delta_core::engine::{Event, Handover, Input, KEEP_MAX_MS};
+use delta_core::engine::{Event, Handover, Input, KEEP_MAX_MS, WORD_WAIT_MAX_MS, WORD_WAIT_MS};
 use delta_core::identity::LogId;
 use delta_core::ops::{Action, Level, SpaceText};
+use delta_core::store::{Store, StoreOptions};
 use delta_core::topic::TopicId;
 
-use super::Town;
+use super::{Town, alone};
 use crate::net::Peer;
 
 impl Town {
@@ -171,4 +172,128 @@ fn who_rotates_the_space_before_his_demotion_can_be_read_leads_everybody() {
         assert_eq!(closes(&town.people[who], space), moved, "{who}");
     }
     town.agree(&[0, 1, 2, 3]);
+}
+
+/// A device that has not heard yet that somebody was made a manager, who moves the room at the same time as another manager
+/// does, and before.
+struct Late {
+    town: Town,
+    room: TopicId,
+}
+
+/// Which of the town's people is late.
+const LATE: usize = 0;
+
+/// Settling takes some seconds of a device's time.
+const SLACK: u64 = 20_000;
+
+impl Late {
+    fn new(mut town: Town) -> Self {
+        town.promote(1);
+        town.promote(3);
+        let (space, room) = (town.ticket(0, town.space).topic(), town.ticket(0, town.room).topic());
+        // One removes somebody, which all read, and moves the room.
+        town.people[1].hold = true;
+        town.remove(1, 4);
+        town.release_to(1, town.space);
+        town.settle();
+        // The other is made a manager, removes somebody and moves the room, of which it does not read.
+        town.deafen(LATE, space);
+        let member = town.author(2).into();
+        town.act(3, Action::Promote { member, level: Level::Manage }).unwrap();
+        town.settle();
+        town.people[2].hold = true;
+        town.remove(2, 5);
+        town.release_to(2, town.space);
+        town.release_to(2, town.room);
+        town.release_to(1, town.room);
+        assert_eq!(town.net.world(room).log.len(), 2, "two rotations stand there");
+        town.settle();
+        Self { town, room }
+    }
+
+    /// Where its side of the room led, and where everybody else's did.
+    fn led(&self) -> (Vec<TopicId>, Vec<TopicId>) {
+        (closes(&self.town.people[LATE], self.room), closes(&self.town.people[1], self.room))
+    }
+
+    /// It hears of everything.
+    fn hears(&mut self) {
+        self.town.people[LATE].deaf.clear();
+        self.town.settle();
+        // Until it connects again.
+        self.town.wait(2 * WORD_WAIT_MS);
+        let (here, there) = self.led();
+        assert_eq!((here.len(), here), (1, there));
+        self.town.end();
+        self.town.agree(&[0, 1, 2, 3]);
+    }
+}
+
+#[test]
+fn a_rotation_waits_where_one_stands_before_it_by_who_may_have_been_made_a_manager() {
+    let mut late = Late::new(Town::new(5, true));
+    late.town.wait(WORD_WAIT_MS - SLACK);
+    assert_eq!(late.led().0, []);
+    late.hears();
+}
+
+/// Whoever cites what does not exist holds up a room for so long, and no longer.
+#[test]
+fn it_waits_for_a_bounded_time() {
+    let mut late = Late::new(Town::new(5, true));
+    late.town.wait(WORD_WAIT_MS - SLACK);
+    assert_eq!(late.led().0, []);
+    late.town.wait(SLACK);
+    let (here, there) = late.led();
+    assert_eq!((here.len(), there.len()), (1, 1));
+    assert_ne!(here, there);
+}
+
+#[test]
+fn it_waits_longer_while_the_space_cannot_be_read() {
+    for hears in [false, true] {
+        let mut late = Late::new(Town::new(5, true));
+        late.town.people[LATE].lose_connections();
+        late.town.wait(WORD_WAIT_MAX_MS / 2);
+        assert_eq!(late.led().0, []);
+        if hears {
+            late.hears();
+        } else {
+            late.town.wait(WORD_WAIT_MAX_MS / 2 - SLACK);
+            assert_eq!(late.led().0, []);
+            late.town.wait(SLACK);
+            assert_eq!(late.led().0.len(), 1);
+        }
+    }
+}
+
+#[test]
+fn it_waits_anew_after_a_restart() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("device.db");
+    let store = || Store::open(&path, StoreOptions::default()).unwrap();
+    for hears in [false, true] {
+        let mut late = Late::new(Town::with(store(), 5, true));
+        let town = &mut late.town;
+        let deaf = town.people[LATE].deaf.clone();
+        let now = town.people[LATE].device.now;
+        let nobody = alone(&mut town.net, 99);
+        let old = std::mem::replace(&mut town.people[LATE], nobody);
+        old.device.engine.close().unwrap();
+        town.people[LATE] = Peer::with_inbox(&mut town.net, 1, store());
+        (town.people[LATE].device.now, town.people[LATE].deaf) = (now, deaf);
+        town.follow(LATE);
+        town.wait(WORD_WAIT_MAX_MS / 2);
+        assert_eq!(late.led().0, []);
+        if hears {
+            late.hears();
+        } else {
+            late.town.wait(WORD_WAIT_MAX_MS / 2 - SLACK);
+            assert_eq!(late.led().0, []);
+            late.town.wait(SLACK);
+            assert_eq!(late.led().0.len(), 1);
+        }
+        std::fs::remove_file(&path).unwrap();
+    }
 }
