@@ -211,8 +211,7 @@ impl State {
             return Err(CommandError::TooManyTopics);
         }
         let bundles = self.own_bundles(tx)?;
-        let mut devices = self.reachable_devices(tx, &row.peer)?;
-        devices.truncate(MAX_DEVICES);
+        let devices = self.reachable_devices(tx, &row.peer)?;
         let mut told = Err(CommandError::NotReachable);
         for device in devices {
             let (share, bundles) = (share.clone(), bundles.clone());

@@ -18,6 +18,7 @@ use super::state::State;
 use super::upkeep::store_only;
 use crate::entropy::Entropy;
 use crate::identity::{Author, EnvelopeHash, LogId, Millis, OperationId};
+use crate::limits::MAX_DEVICES;
 use crate::ops::{
     self, Action, Body, Content, EpochKeys, Hidden, Ticket, VerifiedOperation, inbox_log, seal_inbox,
 };
@@ -25,6 +26,7 @@ use crate::projector::Erased;
 use crate::store::{NewOutboxRow, Origin, OutboxRemoved, QueuedOperation, StoreError, Tx};
 use crate::sync::outbox::RowId;
 use crate::topic::{Seq, TopicId, WriteKey};
+use crate::tree::Arrange;
 
 /// Rows of a topic's outbox among which one is looked for that leaves the space: a space's log has few.
 const LOOKED_ROWS: usize = 256;
@@ -529,11 +531,14 @@ impl State {
         Ok(())
     }
 
-    /// The devices of a person that can be written to.
+    /// The devices of a person that can be written to, the one that names the person first: at most [`MAX_DEVICES`].
     pub(super) fn reachable_devices(&self, tx: &Tx<'_>, person: &Author) -> Result<Vec<Author>, StoreError> {
         let mut reachable = Vec::new();
-        for device in tx.devices_of_person(person)? {
-            if device != self.author() && tx.peer_inbox(&device)?.is_some() {
+        let mut devices = tx.devices_of_person(person)?;
+        devices.arrange_by_key(|device| device != person);
+        for device in devices {
+            let has_room = reachable.len() < MAX_DEVICES;
+            if has_room && device != self.author() && tx.peer_inbox(&device)?.is_some() {
                 reachable.push(device);
             }
         }

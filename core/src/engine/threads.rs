@@ -292,9 +292,7 @@ impl State {
         let mut devices = Vec::new();
         for row in tx.direct_threads()? {
             if matches!(row.state, ThreadState::Asked | ThreadState::Open) {
-                let mut reachable = self.reachable_devices(tx, &row.peer)?;
-                reachable.truncate(MAX_DEVICES);
-                devices.extend(reachable);
+                devices.extend(self.reachable_devices(tx, &row.peer)?);
             }
         }
         devices.sort_unstable();

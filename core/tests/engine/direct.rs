@@ -326,7 +326,7 @@ fn a_session_whose_next_block_never_comes_ends_after_a_week_and_another_begins()
 fn a_person_with_devices_without_end_is_written_to_on_sixteen() {
     let mut pair = Pair::new();
     let identity = IdentityKey::from_seed(&[2; 32]);
-    let mut recipients = Vec::new();
+    let (mut recipients, mut ones) = (Vec::new(), Vec::new());
     for seed in 0..MAX_DEVICES as u8 {
         recipients.push(prepared(&mut pair.a, pair.thread).unwrap().len());
         let mut one = peer(&mut pair.net, 100 + seed);
@@ -334,10 +334,21 @@ fn a_person_with_devices_without_end_is_written_to_on_sixteen() {
         one.command(&mut pair.net, Command::Certify { certificate }).unwrap();
         ask(&mut pair.net, &mut one, &pair.a).unwrap();
         run(&mut pair.net, &mut [&mut pair.a, &mut one]);
+        ones.push(one);
     }
     recipients.push(prepared(&mut pair.a, pair.thread).unwrap().len());
     let expected: Vec<usize> = (1..=MAX_DEVICES).chain([MAX_DEVICES]).collect();
     assert_eq!(recipients, expected);
+    // And asked on sixteen, of which the one that is named is one.
+    for named in [0, ones.len() - 1] {
+        let asked = ask(&mut pair.net, &mut pair.a, &ones[named]).unwrap();
+        let mut peers: Vec<&mut Peer> = ones.iter_mut().chain([&mut pair.a, &mut pair.b]).collect();
+        run(&mut pair.net, &mut peers);
+        let is_asked =
+            |peer: &&Peer| peer.reader().direct_threads().unwrap().iter().any(|row| row.thread == asked);
+        assert!(is_asked(&&ones[named]));
+        assert_eq!(ones.iter().chain([&pair.b]).filter(is_asked).count(), MAX_DEVICES, "{named}");
+    }
 }
 
 #[test]
