@@ -25,6 +25,7 @@ mod access;
 mod client;
 mod config;
 mod devices;
+mod documents;
 mod driver;
 mod error;
 mod export;

@@ -58,7 +58,7 @@ impl Client {
     }
 
     /// The conversation of a topic.
-    async fn log_of(&self, topic: TopicId) -> Result<LogId, ClientError> {
+    pub(crate) async fn log_of(&self, topic: TopicId) -> Result<LogId, ClientError> {
         let row = self.read(move |reader| reader.topic(topic)).await?;
         row.map(|row| row.ticket.log()).ok_or(ClientError::Command(CommandError::UnknownTopic))
     }

@@ -57,6 +57,12 @@ pub const MAX_KEY: usize = 256;
 pub const MAX_VALUE: usize = 64 * 1024;
 /// Most operations that a key-value replaces by name.
 pub const MAX_REPLACED: usize = 64;
+/// Longest path of a document, bytes.
+pub const MAX_PATH: usize = 512;
+/// Most bytes of one change or snapshot of a document.
+pub const MAX_DOCUMENT_PART: usize = 768 * 1024;
+/// A page of a document's parts ends with the one that brings it to so many bytes.
+pub const MAX_PARTS_BYTES: usize = 4 * 1024 * 1024;
 /// How far ahead of a device's clock the time of a key-value may be for the device to follow it, milliseconds.
 pub const MAX_AHEAD_MS: u64 = 60 * 60 * 1000;
 /// Most unread messages, and mentions, of a conversation that are counted: an app shows "999+".

@@ -15,6 +15,7 @@ mod contact;
 mod content;
 #[cfg(feature = "device")]
 mod create;
+mod document;
 #[cfg_attr(not(feature = "device"), allow(dead_code, reason = "servers open plain envelopes only"))]
 mod envelope;
 mod epoch;
@@ -44,6 +45,7 @@ pub use contact::{Contact, ContactError};
 pub use content::{BlobId, Content};
 #[cfg(feature = "device")]
 pub use create::{CreateError, DeviceKey, create, create_introducing};
+pub use document::DocumentPart;
 pub use envelope::{EnvelopeError, KeyId, OpenedEnvelope, SealError, padded_len};
 #[cfg(feature = "device")]
 pub(crate) use envelope::{split_padded, write_padded};

@@ -4,6 +4,7 @@
 //! here yet is kept as a row and applied when it comes, conflicts of one author are decided by its own seq_num,
 //! never by arrival. Applying [`Write`]s and the lookups behind [`Rows`] are the store's.
 
+mod document;
 mod key_value;
 mod message;
 mod position;
@@ -182,6 +183,16 @@ pub enum Write<'a> {
     PutProfile(ProfileText<'a>),
     /// What was written to a key, and what that replaces.
     PutVersion(&'a KeyValue),
+    /// A document that this operation made.
+    PutDocument {
+        /// Its path.
+        path: &'a str,
+    },
+    /// This operation wrote to a document.
+    PutPart {
+        /// Which.
+        document: OperationId,
+    },
     /// Another operation stands for a key now.
     SettleValue(&'a KeyValue),
 }
@@ -238,6 +249,8 @@ pub enum Aggregate {
     Member,
     /// Values of keys ([`Change::keys`] names them); ids are the operations that changed them.
     KeyValue,
+    /// Documents; ids are the operations that made them.
+    Document,
     /// Direct threads, which are asked for in inboxes; ids are the threads'.
     DirectThread,
 }
@@ -308,6 +321,8 @@ pub fn project<'a, R: Rows + ?Sized>(fact: &Fact<'a>, rows: &R) -> Result<Projec
             )
         }
         Content::KeyValue(write) => key_value::set(fact, rows, write),
+        Content::DocumentCreate { path } => Ok(document::create(fact, path)),
+        Content::DocumentPart(part) => Ok(document::part(part)),
         // What they do is done where the room's topics and sessions are kept.
         Content::RoomRotate(_)
         | Content::DeviceBundle(_)

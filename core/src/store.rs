@@ -7,6 +7,7 @@
 
 mod db;
 mod direct;
+mod documents;
 mod epoch_keys;
 mod error;
 mod evidence;
@@ -54,6 +55,7 @@ use rusqlite::config::DbConfig;
 pub use db::Db;
 pub(crate) use direct::StuckSession;
 pub use direct::{ThreadRow, ThreadState};
+pub use documents::{DocumentRow, PartRow};
 pub(crate) use epoch_keys::is_for_managers;
 pub use epoch_keys::{Handed, Holders};
 pub use error::{LimitReached, StoreError};

@@ -1,8 +1,9 @@
 //! The object an app holds: how it is opened, what it sends and hears, its lifecycle. What it is asked beside lies in
-//! [`reading`], [`pages`], [`values`], [`direct`], [`spaces`], [`devices`], [`outbox`] and [`storage`].
+//! [`reading`], [`pages`], [`values`], [`documents`], [`direct`], [`spaces`], [`devices`], [`outbox`] and [`storage`].
 
 mod devices;
 mod direct;
+mod documents;
 mod outbox;
 mod pages;
 mod reading;

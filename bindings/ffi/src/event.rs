@@ -185,7 +185,7 @@ pub struct Change {
     /// What kind.
     pub kind: ChangedKind,
     /// Which: ids of messages; for reactions, of the messages they belong to; for profiles, the
-    /// authors; otherwise of the space, the rooms, the members, the operations that changed the keys.
+    /// authors; otherwise of the space, the rooms, the members, the operations that changed the keys, the documents.
     pub ids: Vec<Vec<u8>>,
     /// Which keys, where they are values of keys; empty otherwise.
     pub keys: Vec<ValueKey>,
@@ -208,6 +208,8 @@ pub enum ChangedKind {
     Member,
     /// Values of keys.
     KeyValue,
+    /// Documents, or what was written to them.
+    Document,
     /// Direct threads.
     DirectThread,
 }
@@ -222,6 +224,7 @@ impl From<projector::Change> for Change {
             Aggregate::Room => ChangedKind::Room,
             Aggregate::Member => ChangedKind::Member,
             Aggregate::KeyValue => ChangedKind::KeyValue,
+            Aggregate::Document => ChangedKind::Document,
             Aggregate::DirectThread => ChangedKind::DirectThread,
         };
         let keys = change.keys.into_iter().map(Into::into).collect();

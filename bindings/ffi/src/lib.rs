@@ -6,6 +6,7 @@
 
 mod delta;
 mod direct;
+mod document;
 mod error;
 mod event;
 mod held;
@@ -26,6 +27,7 @@ mod value;
 
 pub use delta::Delta;
 pub use direct::{DirectThread, ThreadState};
+pub use document::{Document, DocumentPart};
 pub use error::{DeltaError, ListenerError};
 pub use event::{Change, ChangedKind, Event};
 pub use held::{Cancelled, OutboxRow, OutboxState, Statistics, StorageUse, TopicUse};

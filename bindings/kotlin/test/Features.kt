@@ -4,13 +4,16 @@ import delta.Author
 import delta.Id
 import delta.Identity
 import delta.MemoryKeystore
+import delta.OperationId
 import delta.ThreadId
 import delta.code
 import delta.ffi.Cancelled
+import delta.ffi.ChangedKind
 import delta.ffi.Connection
 import delta.ffi.Content
 import delta.ffi.DeltaException
 import delta.ffi.Event
+import delta.ffi.EventListener
 import delta.ffi.KeySnapshot
 import delta.ffi.Level
 import delta.ffi.MessagePage
@@ -37,6 +40,8 @@ import java.io.File
 import java.net.URI
 import java.time.Instant
 import java.util.Base64
+import java.util.concurrent.ConcurrentLinkedQueue
+import kotlin.test.assertContentEquals
 import kotlin.test.assertEquals
 import kotlin.test.assertFalse
 import kotlin.test.assertIs
@@ -59,6 +64,7 @@ fun features(network: Network): List<Test> = listOf(
     Test("features: messages are paged by author and by mention") { Folder().use { paged(it) } },
     Test("features: a further device is paired and revoked") { Folder().use { paired(network, it) } },
     Test("features: values are put, paged and deleted") { Folder().use { values(it) } },
+    Test("features: documents are made, paged and written to") { Folder().use { documents(it) } },
     Test("features: the outbox is listed, retried and taken back") { Folder().use { outbox(it) } },
     Test("features: a space is made, changed and audited") { Folder().use { space(it) } },
     Test("features: what is wiped is gone") { Folder().use { wiped(it) } },
@@ -189,6 +195,41 @@ private suspend fun values(folder: Folder) {
     device.deleteValue(topic, ValueKey("settings", "b"))
     assertNull(device.value(topic, ValueKey("settings", "b")))
     assertEquals(device.author, device.value(topic, ValueKey("settings", "a"))?.author)
+}
+
+private suspend fun documents(folder: Folder) {
+    val device = folder.open()
+    val topic = device.openTopic(generateTicket())
+    val news = ConcurrentLinkedQueue<Event>()
+    val heard = device.subscribe(topic, object : EventListener {
+        override fun onEvent(event: Event) {
+            news += event
+        }
+    })
+    val (second, first, other) = listOf("notes/b", "notes/a", "todo").map { device.createDocument(topic, it) }
+    assertEquals(listOf("notes/a", "notes/b", "todo"), device.documents(topic).map { it.path })
+    val page = device.documents(topic, prefix = "notes/", limit = 1u).single()
+    assertEquals(listOf<Any>(first, "notes/a", device.author), listOf(page.id, page.path, page.author))
+    assertEquals(listOf(second), device.documents(topic, prefix = "notes/", after = first).map { it.id })
+    val change = device.writeDocument(topic, second, byteArrayOf(0, -1))
+    val snapshot = device.writeDocument(topic, second, "all of it".toByteArray(), snapshot = true)
+    val parts = device.documentParts(topic, second)
+    assertEquals(listOf(change to false, snapshot to true), parts.map { it.id to it.snapshot })
+    assertContentEquals(byteArrayOf(0, -1), parts[0].bytes)
+    val rest = device.documentParts(topic, second, after = parts[0].number).single()
+    assertEquals(listOf<Any>(snapshot, device.author, "all of it"), listOf(rest.id, rest.author, String(rest.bytes)))
+    assertTrue(rest.number > parts[0].number)
+    assertEquals(listOf(change), device.documentParts(topic, second, limit = 1u).map { it.id })
+    assertEquals(emptyList(), device.documentParts(topic, other))
+    refused(Argument, "content") { device.createDocument(topic, "a//b") }
+    refused(Argument, "content") { device.writeDocument(topic, first, ByteArray(768 * 1024 + 1)) }
+    device.writeDocument(topic, first, ByteArray(768 * 1024))
+    until {
+        val changes = news.filterIsInstance<Event.Changed>().flatMap { it.changes }
+        val ids = changes.filter { it.kind == ChangedKind.DOCUMENT }.flatMap { it.ids }
+        ids.map(::OperationId).toSet() == setOf(first, second, other)
+    }
+    heard.close()
 }
 
 private suspend fun outbox(folder: Folder) {

@@ -567,6 +567,8 @@ def _uniffi_check_api_checksums(lib):
         raise InternalError("UniFFI API checksum mismatch: try cleaning and rebuilding your project")
     if lib.uniffi_delta_ffi_checksum_method_delta_contact() != 55875:
         raise InternalError("UniFFI API checksum mismatch: try cleaning and rebuilding your project")
+    if lib.uniffi_delta_ffi_checksum_method_delta_create_document() != 7572:
+        raise InternalError("UniFFI API checksum mismatch: try cleaning and rebuilding your project")
     if lib.uniffi_delta_ffi_checksum_method_delta_create_invitation() != 23276:
         raise InternalError("UniFFI API checksum mismatch: try cleaning and rebuilding your project")
     if lib.uniffi_delta_ffi_checksum_method_delta_create_room() != 30383:
@@ -576,6 +578,10 @@ def _uniffi_check_api_checksums(lib):
     if lib.uniffi_delta_ffi_checksum_method_delta_delete_value() != 8565:
         raise InternalError("UniFFI API checksum mismatch: try cleaning and rebuilding your project")
     if lib.uniffi_delta_ffi_checksum_method_delta_direct_threads() != 61124:
+        raise InternalError("UniFFI API checksum mismatch: try cleaning and rebuilding your project")
+    if lib.uniffi_delta_ffi_checksum_method_delta_document_parts() != 34307:
+        raise InternalError("UniFFI API checksum mismatch: try cleaning and rebuilding your project")
+    if lib.uniffi_delta_ffi_checksum_method_delta_documents() != 13992:
         raise InternalError("UniFFI API checksum mismatch: try cleaning and rebuilding your project")
     if lib.uniffi_delta_ffi_checksum_method_delta_export() != 4142:
         raise InternalError("UniFFI API checksum mismatch: try cleaning and rebuilding your project")
@@ -690,6 +696,8 @@ def _uniffi_check_api_checksums(lib):
     if lib.uniffi_delta_ffi_checksum_method_delta_wipe() != 57599:
         raise InternalError("UniFFI API checksum mismatch: try cleaning and rebuilding your project")
     if lib.uniffi_delta_ffi_checksum_method_delta_wipe_topic() != 36769:
+        raise InternalError("UniFFI API checksum mismatch: try cleaning and rebuilding your project")
+    if lib.uniffi_delta_ffi_checksum_method_delta_write_document() != 10175:
         raise InternalError("UniFFI API checksum mismatch: try cleaning and rebuilding your project")
     if lib.uniffi_delta_ffi_checksum_constructor_delta_import_from() != 31630:
         raise InternalError("UniFFI API checksum mismatch: try cleaning and rebuilding your project")
@@ -829,6 +837,9 @@ _UniffiLib.uniffi_delta_ffi_checksum_method_delta_close_direct.restype = ctypes.
 _UniffiLib.uniffi_delta_ffi_checksum_method_delta_contact.argtypes = (
 )
 _UniffiLib.uniffi_delta_ffi_checksum_method_delta_contact.restype = ctypes.c_uint16
+_UniffiLib.uniffi_delta_ffi_checksum_method_delta_create_document.argtypes = (
+)
+_UniffiLib.uniffi_delta_ffi_checksum_method_delta_create_document.restype = ctypes.c_uint16
 _UniffiLib.uniffi_delta_ffi_checksum_method_delta_create_invitation.argtypes = (
 )
 _UniffiLib.uniffi_delta_ffi_checksum_method_delta_create_invitation.restype = ctypes.c_uint16
@@ -844,6 +855,12 @@ _UniffiLib.uniffi_delta_ffi_checksum_method_delta_delete_value.restype = ctypes.
 _UniffiLib.uniffi_delta_ffi_checksum_method_delta_direct_threads.argtypes = (
 )
 _UniffiLib.uniffi_delta_ffi_checksum_method_delta_direct_threads.restype = ctypes.c_uint16
+_UniffiLib.uniffi_delta_ffi_checksum_method_delta_document_parts.argtypes = (
+)
+_UniffiLib.uniffi_delta_ffi_checksum_method_delta_document_parts.restype = ctypes.c_uint16
+_UniffiLib.uniffi_delta_ffi_checksum_method_delta_documents.argtypes = (
+)
+_UniffiLib.uniffi_delta_ffi_checksum_method_delta_documents.restype = ctypes.c_uint16
 _UniffiLib.uniffi_delta_ffi_checksum_method_delta_export.argtypes = (
 )
 _UniffiLib.uniffi_delta_ffi_checksum_method_delta_export.restype = ctypes.c_uint16
@@ -1015,6 +1032,9 @@ _UniffiLib.uniffi_delta_ffi_checksum_method_delta_wipe.restype = ctypes.c_uint16
 _UniffiLib.uniffi_delta_ffi_checksum_method_delta_wipe_topic.argtypes = (
 )
 _UniffiLib.uniffi_delta_ffi_checksum_method_delta_wipe_topic.restype = ctypes.c_uint16
+_UniffiLib.uniffi_delta_ffi_checksum_method_delta_write_document.argtypes = (
+)
+_UniffiLib.uniffi_delta_ffi_checksum_method_delta_write_document.restype = ctypes.c_uint16
 _UniffiLib.uniffi_delta_ffi_checksum_constructor_delta_import_from.argtypes = (
 )
 _UniffiLib.uniffi_delta_ffi_checksum_constructor_delta_import_from.restype = ctypes.c_uint16
@@ -1195,6 +1215,12 @@ _UniffiLib.uniffi_delta_ffi_fn_method_delta_contact.argtypes = (
     ctypes.c_uint64,
 )
 _UniffiLib.uniffi_delta_ffi_fn_method_delta_contact.restype = ctypes.c_uint64
+_UniffiLib.uniffi_delta_ffi_fn_method_delta_create_document.argtypes = (
+    ctypes.c_uint64,
+    _UniffiRustBuffer,
+    _UniffiRustBuffer,
+)
+_UniffiLib.uniffi_delta_ffi_fn_method_delta_create_document.restype = ctypes.c_uint64
 _UniffiLib.uniffi_delta_ffi_fn_method_delta_create_invitation.argtypes = (
     ctypes.c_uint64,
     _UniffiRustBuffer,
@@ -1224,6 +1250,22 @@ _UniffiLib.uniffi_delta_ffi_fn_method_delta_direct_threads.argtypes = (
     ctypes.c_uint64,
 )
 _UniffiLib.uniffi_delta_ffi_fn_method_delta_direct_threads.restype = ctypes.c_uint64
+_UniffiLib.uniffi_delta_ffi_fn_method_delta_document_parts.argtypes = (
+    ctypes.c_uint64,
+    _UniffiRustBuffer,
+    _UniffiRustBuffer,
+    ctypes.c_uint32,
+    ctypes.c_uint64,
+)
+_UniffiLib.uniffi_delta_ffi_fn_method_delta_document_parts.restype = ctypes.c_uint64
+_UniffiLib.uniffi_delta_ffi_fn_method_delta_documents.argtypes = (
+    ctypes.c_uint64,
+    _UniffiRustBuffer,
+    ctypes.c_uint32,
+    _UniffiRustBuffer,
+    _UniffiRustBuffer,
+)
+_UniffiLib.uniffi_delta_ffi_fn_method_delta_documents.restype = ctypes.c_uint64
 _UniffiLib.uniffi_delta_ffi_fn_method_delta_export.argtypes = (
     ctypes.c_uint64,
     _UniffiRustBuffer,
@@ -1540,6 +1582,14 @@ _UniffiLib.uniffi_delta_ffi_fn_method_delta_wipe_topic.argtypes = (
     _UniffiRustBuffer,
 )
 _UniffiLib.uniffi_delta_ffi_fn_method_delta_wipe_topic.restype = ctypes.c_uint64
+_UniffiLib.uniffi_delta_ffi_fn_method_delta_write_document.argtypes = (
+    ctypes.c_uint64,
+    _UniffiRustBuffer,
+    _UniffiRustBuffer,
+    _UniffiRustBuffer,
+    ctypes.c_int8,
+)
+_UniffiLib.uniffi_delta_ffi_fn_method_delta_write_document.restype = ctypes.c_uint64
 _UniffiLib.uniffi_delta_ffi_fn_constructor_delta_import_from.argtypes = (
     _UniffiRustBuffer,
     _UniffiRustBuffer,
@@ -2504,7 +2554,12 @@ class ChangedKind(enum.Enum):
     Values of keys.
 """
     
-    DIRECT_THREAD = 7
+    DOCUMENT = 7
+    """
+    Documents, or what was written to them.
+"""
+    
+    DIRECT_THREAD = 8
     """
     Direct threads.
 """
@@ -2530,6 +2585,8 @@ class _UniffiFfiConverterTypeChangedKind(_UniffiConverterRustBuffer):
         if variant == 7:
             return ChangedKind.KEY_VALUE
         if variant == 8:
+            return ChangedKind.DOCUMENT
+        if variant == 9:
             return ChangedKind.DIRECT_THREAD
         raise InternalError("Raw enum value doesn't match any cases")
 
@@ -2548,6 +2605,8 @@ class _UniffiFfiConverterTypeChangedKind(_UniffiConverterRustBuffer):
         if value == ChangedKind.MEMBER:
             return
         if value == ChangedKind.KEY_VALUE:
+            return
+        if value == ChangedKind.DOCUMENT:
             return
         if value == ChangedKind.DIRECT_THREAD:
             return
@@ -2569,8 +2628,10 @@ class _UniffiFfiConverterTypeChangedKind(_UniffiConverterRustBuffer):
             buf.write_i32(6)
         if value == ChangedKind.KEY_VALUE:
             buf.write_i32(7)
-        if value == ChangedKind.DIRECT_THREAD:
+        if value == ChangedKind.DOCUMENT:
             buf.write_i32(8)
+        if value == ChangedKind.DIRECT_THREAD:
+            buf.write_i32(9)
 
 
 
@@ -3286,6 +3347,121 @@ class _UniffiFfiConverterTypeDirectThread(_UniffiConverterRustBuffer):
         _UniffiFfiConverterOptionalTypeTopicId.write(value.topic, buf)
         _UniffiFfiConverterTimestamp.write(value.made_at, buf)
 
+@dataclass
+class Document:
+    """
+    A document: its id, its path, who made it. What is in it is in its parts.
+"""
+    def __init__(self, *, id:OperationId, path:str, author:Author):
+        self.id = id
+        self.path = path
+        self.author = author
+        
+        
+
+    
+    def __str__(self):
+        return "Document(id={}, path={}, author={})".format(self.id, self.path, self.author)
+    def __eq__(self, other):
+        if self.id != other.id:
+            return False
+        if self.path != other.path:
+            return False
+        if self.author != other.author:
+            return False
+        return True
+
+class _UniffiFfiConverterTypeDocument(_UniffiConverterRustBuffer):
+    @staticmethod
+    def read(buf):
+        return Document(
+            id=_UniffiFfiConverterTypeOperationId.read(buf),
+            path=_UniffiFfiConverterString.read(buf),
+            author=_UniffiFfiConverterTypeAuthor.read(buf),
+        )
+
+    @staticmethod
+    def check_lower(value):
+        _UniffiFfiConverterTypeOperationId.check_lower(value.id)
+        _UniffiFfiConverterString.check_lower(value.path)
+        _UniffiFfiConverterTypeAuthor.check_lower(value.author)
+
+    @staticmethod
+    def write(value, buf):
+        _UniffiFfiConverterTypeOperationId.write(value.id, buf)
+        _UniffiFfiConverterString.write(value.path, buf)
+        _UniffiFfiConverterTypeAuthor.write(value.author, buf)
+
+class _UniffiFfiConverterUInt64(_UniffiConverterPrimitiveInt):
+    CLASS_NAME = "u64"
+    VALUE_MIN = 0
+    VALUE_MAX = 2**64
+
+    @staticmethod
+    def read(buf):
+        return buf.read_u64()
+
+    @staticmethod
+    def write(value, buf):
+        buf.write_u64(value)
+
+@dataclass
+class DocumentPart:
+    """
+    Something written to a document.
+"""
+    def __init__(self, *, number:int, id:OperationId, author:Author, snapshot:bool, bytes:bytes):
+        self.number = number
+        self.id = id
+        self.author = author
+        self.snapshot = snapshot
+        self.bytes = bytes
+        
+        
+
+    
+    def __str__(self):
+        return "DocumentPart(number={}, id={}, author={}, snapshot={}, bytes={})".format(self.number, self.id, self.author, self.snapshot, self.bytes)
+    def __eq__(self, other):
+        if self.number != other.number:
+            return False
+        if self.id != other.id:
+            return False
+        if self.author != other.author:
+            return False
+        if self.snapshot != other.snapshot:
+            return False
+        if self.bytes != other.bytes:
+            return False
+        return True
+
+class _UniffiFfiConverterTypeDocumentPart(_UniffiConverterRustBuffer):
+    @staticmethod
+    def read(buf):
+        return DocumentPart(
+            number=_UniffiFfiConverterUInt64.read(buf),
+            id=_UniffiFfiConverterTypeOperationId.read(buf),
+            author=_UniffiFfiConverterTypeAuthor.read(buf),
+            snapshot=_UniffiFfiConverterBoolean.read(buf),
+            bytes=_UniffiFfiConverterBytes.read(buf),
+        )
+
+    @staticmethod
+    def check_lower(value):
+        _UniffiFfiConverterUInt64.check_lower(value.number)
+        _UniffiFfiConverterTypeOperationId.check_lower(value.id)
+        _UniffiFfiConverterTypeAuthor.check_lower(value.author)
+        _UniffiFfiConverterBoolean.check_lower(value.snapshot)
+        _UniffiFfiConverterBytes.check_lower(value.bytes)
+
+    @staticmethod
+    def write(value, buf):
+        _UniffiFfiConverterUInt64.write(value.number, buf)
+        _UniffiFfiConverterTypeOperationId.write(value.id, buf)
+        _UniffiFfiConverterTypeAuthor.write(value.author, buf)
+        _UniffiFfiConverterBoolean.write(value.snapshot, buf)
+        _UniffiFfiConverterBytes.write(value.bytes, buf)
+
 
 class _UniffiFfiConverterTypePosition:
     @staticmethod
@@ -3531,19 +3707,6 @@ class _UniffiFfiConverterTypeFound(_UniffiConverterRustBuffer):
         _UniffiFfiConverterTypeLogId.write(value.log, buf)
         _UniffiFfiConverterInt64.write(value.arrival, buf)
         _UniffiFfiConverterString.write(value.excerpt, buf)
-
-class _UniffiFfiConverterUInt64(_UniffiConverterPrimitiveInt):
-    CLASS_NAME = "u64"
-    VALUE_MIN = 0
-    VALUE_MAX = 2**64
-
-    @staticmethod
-    def read(buf):
-        return buf.read_u64()
-
-    @staticmethod
-    def write(value, buf):
-        buf.write_u64(value)
 
 @dataclass
 class GapRow:
@@ -10685,6 +10848,52 @@ class _UniffiFfiConverterSequenceTypeDirectThread(_UniffiConverterRustBuffer):
             _UniffiFfiConverterTypeDirectThread.read(buf) for i in range(count)
         ]
 
+class _UniffiFfiConverterSequenceTypeDocumentPart(_UniffiConverterRustBuffer):
+    @classmethod
+    def check_lower(cls, value):
+        for item in value:
+            _UniffiFfiConverterTypeDocumentPart.check_lower(item)
+
+    @classmethod
+    def write(cls, value, buf):
+        items = len(value)
+        buf.write_i32(items)
+        for item in value:
+            _UniffiFfiConverterTypeDocumentPart.write(item, buf)
+
+    @classmethod
+    def read(cls, buf):
+        count = buf.read_i32()
+        if count < 0:
+            raise InternalError("Unexpected negative sequence length")
+
+        return [
+            _UniffiFfiConverterTypeDocumentPart.read(buf) for i in range(count)
+        ]
+
+class _UniffiFfiConverterSequenceTypeDocument(_UniffiConverterRustBuffer):
+    @classmethod
+    def check_lower(cls, value):
+        for item in value:
+            _UniffiFfiConverterTypeDocument.check_lower(item)
+
+    @classmethod
+    def write(cls, value, buf):
+        items = len(value)
+        buf.write_i32(items)
+        for item in value:
+            _UniffiFfiConverterTypeDocument.write(item, buf)
+
+    @classmethod
+    def read(cls, buf):
+        count = buf.read_i32()
+        if count < 0:
+            raise InternalError("Unexpected negative sequence length")
+
+        return [
+            _UniffiFfiConverterTypeDocument.read(buf) for i in range(count)
+        ]
+
 class _UniffiFfiConverterSequenceTypeInvitation(_UniffiConverterRustBuffer):
     @classmethod
     def check_lower(cls, value):
@@ -11970,6 +12179,12 @@ class DeltaProtocol(typing.Protocol):
         months.
 """
         raise NotImplementedError
+    async def create_document(self, topic: TopicId,path: str) -> OperationId:
+        """
+        Makes a document under a path (1 to 512 bytes, names between slashes) and gives its id; nothing is in it yet. Returns
+        once that is durable here. Refused as `publish` is.
+"""
+        raise NotImplementedError
     async def create_invitation(self, space: LogId,level: Level,expires: typing.Union[object, typing.Optional[Timestamp]] = _DEFAULT,once: bool = False) -> str:
         """
         Makes an invitation and gives its text, for a link or QR code. Whoever has it may claim it: hand it over as you
@@ -11995,6 +12210,19 @@ class DeltaProtocol(typing.Protocol):
     async def direct_threads(self, ) -> typing.List[DirectThread]:
         """
         All direct threads, oldest first, requests included.
+"""
+        raise NotImplementedError
+    async def document_parts(self, topic: TopicId,document: OperationId,limit: int,after: int = 0) -> typing.List[DocumentPart]:
+        """
+        What was written to a document, in the order in which this device read it: at most `limit` (1000) parts with a
+        number above `after`, or about 4 MiB of them. An app merges each, keeps the last one's number with what it made of
+        them, and goes on from there; a part may come a second time.
+"""
+        raise NotImplementedError
+    async def documents(self, topic: TopicId,limit: int,prefix: str = "",after: typing.Union[object, typing.Optional[OperationId]] = _DEFAULT) -> typing.List[Document]:
+        """
+        Documents by their paths: at most `limit` (1000) of those whose paths begin with `prefix`; `after` is the last one
+        of the page before.
 """
         raise NotImplementedError
     async def export(self, path: str,passphrase: str,words: typing.Union[object, typing.Optional[str]] = _DEFAULT) -> None:
@@ -12334,6 +12562,12 @@ class DeltaProtocol(typing.Protocol):
         Refused with `room_of_space` for a room, and with `own_topic_stays` for what the person's devices share.
 """
         raise NotImplementedError
+    async def write_document(self, topic: TopicId,document: OperationId,bytes: bytes,snapshot: bool = False) -> OperationId:
+        """
+        Writes a change to a document, as the app's library gives it; with `snapshot` all of the document, for those who
+        read nothing from before. At most 768 KiB.
+"""
+        raise NotImplementedError
 
 class Delta(DeltaProtocol):
     """
@@ -12631,6 +12865,30 @@ class Delta(DeltaProtocol):
             _uniffi_lift_return,
             _uniffi_error_converter,
         )
+    async def create_document(self, topic: TopicId,path: str) -> OperationId:
+        """
+        Makes a document under a path (1 to 512 bytes, names between slashes) and gives its id; nothing is in it yet. Returns
+        once that is durable here. Refused as `publish` is.
+"""
+        
+        _UniffiFfiConverterTypeTopicId.check_lower(topic)
+
+        _UniffiFfiConverterString.check_lower(path)
+        _uniffi_lowered_args = (
+            self._uniffi_clone_handle(),
+            _UniffiFfiConverterTypeTopicId.lower(topic),
+            _UniffiFfiConverterString.lower(path),
+        )
+        _uniffi_lift_return = _UniffiFfiConverterTypeOperationId.lift
+        _uniffi_error_converter = _UniffiFfiConverterTypeDeltaError
+        return await _uniffi_rust_call_async(
+            _UniffiLib.uniffi_delta_ffi_fn_method_delta_create_document(*_uniffi_lowered_args),
+            _UniffiLib.ffi_delta_ffi_rust_future_poll_rust_buffer,
+            _UniffiLib.ffi_delta_ffi_rust_future_complete_rust_buffer,
+            _UniffiLib.ffi_delta_ffi_rust_future_free_rust_buffer,
+            _uniffi_lift_return,
+            _uniffi_error_converter,
+        )
     async def create_invitation(self, space: LogId,level: Level,expires: typing.Union[object, typing.Optional[Timestamp]] = _DEFAULT,once: bool = False) -> str:
         """
         Makes an invitation and gives its text, for a link or QR code. Whoever has it may claim it: hand it over as you
@@ -12741,6 +12999,69 @@ class Delta(DeltaProtocol):
         _uniffi_error_converter = _UniffiFfiConverterTypeDeltaError
         return await _uniffi_rust_call_async(
             _UniffiLib.uniffi_delta_ffi_fn_method_delta_direct_threads(*_uniffi_lowered_args),
+            _UniffiLib.ffi_delta_ffi_rust_future_poll_rust_buffer,
+            _UniffiLib.ffi_delta_ffi_rust_future_complete_rust_buffer,
+            _UniffiLib.ffi_delta_ffi_rust_future_free_rust_buffer,
+            _uniffi_lift_return,
+            _uniffi_error_converter,
+        )
+    async def document_parts(self, topic: TopicId,document: OperationId,limit: int,after: int = 0) -> typing.List[DocumentPart]:
+        """
+        What was written to a document, in the order in which this device read it: at most `limit` (1000) parts with a
+        number above `after`, or about 4 MiB of them. An app merges each, keeps the last one's number with what it made of
+        them, and goes on from there; a part may come a second time.
+"""
+        
+        _UniffiFfiConverterTypeTopicId.check_lower(topic)
+
+        _UniffiFfiConverterTypeOperationId.check_lower(document)
+
+        _UniffiFfiConverterUInt32.check_lower(limit)
+
+        _UniffiFfiConverterUInt64.check_lower(after)
+        _uniffi_lowered_args = (
+            self._uniffi_clone_handle(),
+            _UniffiFfiConverterTypeTopicId.lower(topic),
+            _UniffiFfiConverterTypeOperationId.lower(document),
+            _UniffiFfiConverterUInt32.lower(limit),
+            _UniffiFfiConverterUInt64.lower(after),
+        )
+        _uniffi_lift_return = _UniffiFfiConverterSequenceTypeDocumentPart.lift
+        _uniffi_error_converter = _UniffiFfiConverterTypeDeltaError
+        return await _uniffi_rust_call_async(
+            _UniffiLib.uniffi_delta_ffi_fn_method_delta_document_parts(*_uniffi_lowered_args),
+            _UniffiLib.ffi_delta_ffi_rust_future_poll_rust_buffer,
+            _UniffiLib.ffi_delta_ffi_rust_future_complete_rust_buffer,
+            _UniffiLib.ffi_delta_ffi_rust_future_free_rust_buffer,
+            _uniffi_lift_return,
+            _uniffi_error_converter,
+        )
+    async def documents(self, topic: TopicId,limit: int,prefix: str = "",after: typing.Union[object, typing.Optional[OperationId]] = _DEFAULT) -> typing.List[Document]:
+        """
+        Documents by their paths: at most `limit` (1000) of those whose paths begin with `prefix`; `after` is the last one
+        of the page before.
+"""
+        
+        _UniffiFfiConverterTypeTopicId.check_lower(topic)
+
+        _UniffiFfiConverterUInt32.check_lower(limit)
+
+        _UniffiFfiConverterString.check_lower(prefix)
+
+        if after is _DEFAULT:
+            after = None
+        _UniffiFfiConverterOptionalTypeOperationId.check_lower(after)
+        _uniffi_lowered_args = (
+            self._uniffi_clone_handle(),
+            _UniffiFfiConverterTypeTopicId.lower(topic),
+            _UniffiFfiConverterUInt32.lower(limit),
+            _UniffiFfiConverterString.lower(prefix),
+            _UniffiFfiConverterOptionalTypeOperationId.lower(after),
+        )
+        _uniffi_lift_return = _UniffiFfiConverterSequenceTypeDocument.lift
+        _uniffi_error_converter = _UniffiFfiConverterTypeDeltaError
+        return await _uniffi_rust_call_async(
+            _UniffiLib.uniffi_delta_ffi_fn_method_delta_documents(*_uniffi_lowered_args),
             _UniffiLib.ffi_delta_ffi_rust_future_poll_rust_buffer,
             _UniffiLib.ffi_delta_ffi_rust_future_complete_rust_buffer,
             _UniffiLib.ffi_delta_ffi_rust_future_free_rust_buffer,
@@ -14056,6 +14377,36 @@ class Delta(DeltaProtocol):
             _uniffi_lift_return,
             _uniffi_error_converter,
         )
+    async def write_document(self, topic: TopicId,document: OperationId,bytes: bytes,snapshot: bool = False) -> OperationId:
+        """
+        Writes a change to a document, as the app's library gives it; with `snapshot` all of the document, for those who
+        read nothing from before. At most 768 KiB.
+"""
+        
+        _UniffiFfiConverterTypeTopicId.check_lower(topic)
+
+        _UniffiFfiConverterTypeOperationId.check_lower(document)
+
+        _UniffiFfiConverterBytes.check_lower(bytes)
+
+        _UniffiFfiConverterBoolean.check_lower(snapshot)
+        _uniffi_lowered_args = (
+            self._uniffi_clone_handle(),
+            _UniffiFfiConverterTypeTopicId.lower(topic),
+            _UniffiFfiConverterTypeOperationId.lower(document),
+            _UniffiFfiConverterBytes.lower(bytes),
+            _UniffiFfiConverterBoolean.lower(snapshot),
+        )
+        _uniffi_lift_return = _UniffiFfiConverterTypeOperationId.lift
+        _uniffi_error_converter = _UniffiFfiConverterTypeDeltaError
+        return await _uniffi_rust_call_async(
+            _UniffiLib.uniffi_delta_ffi_fn_method_delta_write_document(*_uniffi_lowered_args),
+            _UniffiLib.ffi_delta_ffi_rust_future_poll_rust_buffer,
+            _UniffiLib.ffi_delta_ffi_rust_future_complete_rust_buffer,
+            _UniffiLib.ffi_delta_ffi_rust_future_free_rust_buffer,
+            _uniffi_lift_return,
+            _uniffi_error_converter,
+        )
 
 
 
@@ -14937,6 +15288,8 @@ __all__ = [
     "ClockSkew",
     "Config",
     "DirectThread",
+    "Document",
+    "DocumentPart",
     "Message",
     "Found",
     "GapRow",

@@ -225,6 +225,26 @@ class Device:
         """Values of a collection by key: those that begin with `prefix`, after key `after`."""
         return await self._inner.values(topic, collection, limit, prefix, after)
 
+    async def create_document(self, topic: bytes, path: str) -> bytes:
+        """Makes a document under a path (names between slashes) and gives its id. Nothing is in it yet."""
+        return await self._inner.create_document(topic, path)
+
+    async def write_document(self, topic: bytes, document: bytes, data: bytes, *, snapshot: bool = False) -> bytes:
+        """Writes a change to a document, as the app's library gives it; with `snapshot` all of it. At most 768 KiB."""
+        return await self._inner.write_document(topic, document, data, snapshot)
+
+    async def documents(
+        self, topic: bytes, *, prefix: str = "", after: bytes | None = None, limit: int = AT_ONCE
+    ) -> list[ffi.Document]:
+        """Documents by their paths: those that begin with `prefix`; `after` is the last one of the page before."""
+        return await self._inner.documents(topic, limit, prefix, after)
+
+    async def document_parts(
+        self, topic: bytes, document: bytes, *, after: int = 0, limit: int = AT_ONCE
+    ) -> list[ffi.DocumentPart]:
+        """What was written to a document, as this device read it: parts with a number above `after`. One may come again."""
+        return await self._inner.document_parts(topic, document, limit, after)
+
     async def create_space(self, name: str, **about) -> ffi.Place:
         """Makes a space, with this device as its first manager. `about` are the other fields of `SpaceText`."""
         return await self._inner.create_space(ffi.SpaceText(name=name, **about))

@@ -104,6 +104,17 @@ public final class DeltaBridge: Sendable {
                 after: passed.maybe(5)
             )
             return Answer(read.map(plain))
+        case "documents":
+            let after: OperationId? = try passed.maybe(4).map { try id($0) }
+            let (limit, prefix) = (try count(passed.number(2)), try passed.text(3))
+            let read = try await device.documents(topic: id(passed.text(1)), limit: limit, prefix: prefix, after: after)
+            return Answer(read.map(plain))
+        case "documentParts":
+            let (limit, after) = (try count(passed.number(3)), try above(passed.number(4)))
+            let read = try await device.documentParts(
+                topic: id(passed.text(1)), document: id(passed.text(2)), limit: limit, after: after
+            )
+            return Answer(read.map(plain))
         case "message": return Answer(try await device.message(id: id(passed.text(1))).map(plain))
         case "messageHistory": return Answer(try await device.messageHistory(id: id(passed.text(1))).map(plain))
         case "reactions": return Answer(try await device.reactions(message: id(passed.text(1))).map(plain))
@@ -188,6 +199,13 @@ public final class DeltaBridge: Sendable {
             return try await device.putValue(topic: id(passed.text(1)), at: at, value: value).description
         case "deleteValue":
             return try await device.deleteValue(topic: id(passed.text(1)), at: key(passed.fields(2))).description
+        case "createDocument":
+            return try await device.createDocument(topic: id(passed.text(1)), path: passed.text(2)).description
+        case "writeDocument":
+            let (part, snapshot) = (try bytes(passed.text(3)), passed.flag(4))
+            return try await device.writeDocument(
+                topic: id(passed.text(1)), document: id(passed.text(2)), bytes: part, snapshot: snapshot
+            ).description
         case "prune": return Double(try await device.prune(topic: id(passed.text(1)), before: date(passed.number(2))))
         case "wipeTopic": try await device.wipeTopic(topic: id(passed.text(1)))
         case "wipe":

@@ -264,6 +264,22 @@ RCT_EXPORT_MODULE(Delta)
   [self call:@"values" passed:@[ @(device), topic, collection, @(limit), prefix, present(after) ] resolve:resolve reject:reject];
 }
 
+- (void)createDocument:(double)device topic:(NSString *)topic path:(NSString *)path resolve:(RCTPromiseResolveBlock)resolve reject:(RCTPromiseRejectBlock)reject {
+  [self call:@"createDocument" passed:@[ @(device), topic, path ] resolve:resolve reject:reject];
+}
+
+- (void)writeDocument:(double)device topic:(NSString *)topic document:(NSString *)document bytes:(NSString *)bytes snapshot:(BOOL)snapshot resolve:(RCTPromiseResolveBlock)resolve reject:(RCTPromiseRejectBlock)reject {
+  [self call:@"writeDocument" passed:@[ @(device), topic, document, bytes, @(snapshot) ] resolve:resolve reject:reject];
+}
+
+- (void)documents:(double)device topic:(NSString *)topic limit:(double)limit prefix:(NSString *)prefix after:(NSString * _Nullable)after resolve:(RCTPromiseResolveBlock)resolve reject:(RCTPromiseRejectBlock)reject {
+  [self call:@"documents" passed:@[ @(device), topic, @(limit), prefix, present(after) ] resolve:resolve reject:reject];
+}
+
+- (void)documentParts:(double)device topic:(NSString *)topic document:(NSString *)document limit:(double)limit after:(double)after resolve:(RCTPromiseResolveBlock)resolve reject:(RCTPromiseRejectBlock)reject {
+  [self call:@"documentParts" passed:@[ @(device), topic, document, @(limit), @(after) ] resolve:resolve reject:reject];
+}
+
 - (void)spaceDevices:(double)device space:(NSString *)space resolve:(RCTPromiseResolveBlock)resolve reject:(RCTPromiseRejectBlock)reject {
   [self call:@"spaceDevices" passed:@[ @(device), space ] resolve:resolve reject:reject];
 }

@@ -61,6 +61,9 @@ func count(_ number: Double) throws -> UInt32 {
 
 func whole(_ number: Double) throws -> Int64 { Int64(try within(number, exact)) }
 
+/// A number that things are counted from: what is below zero is zero.
+func above(_ number: Double) throws -> UInt64 { UInt64(max(0, try whole(number))) }
+
 func date(_ millis: Double) throws -> Date { Date(timeIntervalSince1970: try within(millis, latest) / 1000) }
 
 /// Milliseconds as seconds. What is below zero is zero.
@@ -305,6 +308,17 @@ func plain(_ value: Value) -> [String: Any] {
 }
 
 private func plain(_ key: ValueKey) -> [String: Any] { ["collection": key.collection, "key": key.key] }
+
+func plain(_ document: Document) -> [String: Any] {
+    ["id": "\(document.id)", "path": document.path, "author": "\(document.author)"]
+}
+
+func plain(_ part: DocumentPart) -> [String: Any] {
+    [
+        "number": Double(part.number), "id": "\(part.id)", "author": "\(part.author)", "snapshot": part.snapshot,
+        "bytes": part.bytes.base64EncodedString(),
+    ]
+}
 
 func plain(_ device: SpaceDevice) -> [String: Any] {
     ["device": "\(device.device)", "person": "\(device.person)", "revoked": device.revoked]

@@ -231,6 +231,10 @@ export type NativeValue = {
   writtenAt: number;
 };
 
+export type NativeDocument = { id: string; path: string; author: string };
+
+export type NativeDocumentPart = { number: number; id: string; author: string; snapshot: boolean; bytes: string };
+
 export type NativeChange = { log: string; kind: string; ids: string[]; keys: NativeValueKey[] };
 
 /** Which of the fields are there is said by `kind`; see `Event`. */
@@ -331,6 +335,28 @@ export interface Spec extends TurboModule {
     prefix: string,
     after: string | null,
   ): Promise<NativeValue[]>;
+  createDocument(device: number, topic: string, path: string): Promise<string>;
+  writeDocument(
+    device: number,
+    topic: string,
+    document: string,
+    bytes: string,
+    snapshot: boolean,
+  ): Promise<string>;
+  documents(
+    device: number,
+    topic: string,
+    limit: number,
+    prefix: string,
+    after: string | null,
+  ): Promise<NativeDocument[]>;
+  documentParts(
+    device: number,
+    topic: string,
+    document: string,
+    limit: number,
+    after: number,
+  ): Promise<NativeDocumentPart[]>;
   outbox(device: number, topic: string, limit: number, after: number | null): Promise<NativeOutboxRow[]>;
   retry(device: number, topic: string): Promise<number>;
   cancel(device: number, topic: string, operation: string): Promise<NativeCancelled>;

@@ -12,6 +12,8 @@ import type {
   Config,
   Content,
   DirectThread,
+  Document,
+  DocumentPart,
   Event,
   Found,
   Identity,
@@ -256,6 +258,28 @@ export class Device {
   async values(topic: TopicId, collection: string, options: { prefix?: string; after?: string; limit?: number } = {}) {
     const { prefix = '', after = null, limit = PAGE } = options;
     return (await called(Native.values(this.handle, topic, collection, limit, prefix, after))) as Value[];
+  }
+
+  /** Makes a document under a path (names between slashes) and gives its id. Nothing is in it yet. */
+  async createDocument(topic: TopicId, path: string): Promise<OperationId> {
+    return (await called(Native.createDocument(this.handle, topic, path))) as OperationId;
+  }
+
+  /** Writes a change (base64) to a document, as the app's library gives it; with `snapshot` all of it. At most 768 KiB. */
+  async writeDocument(topic: TopicId, document: OperationId, bytes: string, snapshot = false): Promise<OperationId> {
+    return (await called(Native.writeDocument(this.handle, topic, document, bytes, snapshot))) as OperationId;
+  }
+
+  /** Documents by their paths: those that begin with `prefix`; `after` is the last one of the page before. */
+  async documents(topic: TopicId, options: { prefix?: string; after?: OperationId; limit?: number } = {}) {
+    const { prefix = '', after = null, limit = PAGE } = options;
+    return (await called(Native.documents(this.handle, topic, limit, prefix, after))) as Document[];
+  }
+
+  /** What was written to a document, as this device read it: parts with a number above `after`. One may come again. */
+  async documentParts(topic: TopicId, document: OperationId, options: { after?: number; limit?: number } = {}) {
+    const { after = 0, limit = PAGE } = options;
+    return (await called(Native.documentParts(this.handle, topic, document, limit, after))) as DocumentPart[];
   }
 
   /** Operations of a topic that are not acknowledged yet, oldest first: those after row `after`. */

@@ -5,6 +5,8 @@ import type {
   NativeClockSkew,
   NativeConfig,
   NativeDirectThread,
+  NativeDocument,
+  NativeDocumentPart,
   NativeFound,
   NativeInvitation,
   NativeJoinRequest,
@@ -111,6 +113,11 @@ export type ReceivedPage = Omit<NativeReceivedPage, 'messages'> & { messages: Me
 export type ValueKey = NativeValueKey;
 /** The value of a key, as base64. */
 export type Value = Omit<NativeValue, 'author' | 'id'> & { author: Author; id: OperationId };
+
+/** A document: its id, its path, who made it. What is in it is in its parts. */
+export type Document = Omit<NativeDocument, 'id' | 'author'> & { id: OperationId; author: Author };
+/** Something written to a document, as base64. What this device reads later has a higher number. */
+export type DocumentPart = Omit<NativeDocumentPart, 'id' | 'author'> & { id: OperationId; author: Author };
 
 /** An operation on its way out. */
 export type OutboxRow = Omit<NativeOutboxRow, 'operation' | 'state'> & {
@@ -222,7 +229,8 @@ export type RunSummary = NativeRunSummary;
 export type TicketFacts = Omit<NativeTicketFacts, 'topic' | 'log'> & { topic: TopicId; log: LogId };
 
 /** Kinds of rows. */
-export type ChangedKind = 'message' | 'reaction' | 'profile' | 'space' | 'room' | 'member' | 'keyValue' | 'directThread';
+export type ChangedKind =
+  'message' | 'reaction' | 'profile' | 'space' | 'room' | 'member' | 'keyValue' | 'document' | 'directThread';
 /** Rows of one kind that changed. */
 export type Change = { log: LogId; kind: ChangedKind; ids: string[]; keys: { collection: string; key: string }[] };
 

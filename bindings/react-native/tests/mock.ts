@@ -4,6 +4,8 @@ import type {
   NativeConfig,
   NativeContent,
   NativeDirectThread,
+  NativeDocument,
+  NativeDocumentPart,
   NativeEvent,
   NativeInvitation,
   NativeJoinRequest,
@@ -322,6 +324,26 @@ export class MockModule implements Spec {
 
   async values(): Promise<NativeValue[]> {
     await this.called('values');
+    return [];
+  }
+
+  async createDocument() {
+    await this.called('createDocument');
+    return 'operation';
+  }
+
+  async writeDocument() {
+    await this.called('writeDocument');
+    return 'operation';
+  }
+
+  async documents(): Promise<NativeDocument[]> {
+    await this.called('documents');
+    return [];
+  }
+
+  async documentParts(): Promise<NativeDocumentPart[]> {
+    await this.called('documentParts');
     return [];
   }
 

@@ -326,6 +326,52 @@ test('pages by author, mention and receipt, and a space as its managers see it',
   await device.close();
 });
 
+test('documents are made, paged and written to', { timeout }, async () => {
+  const device = await open('documents');
+  const topic = await device.openTopic(await generateTicket());
+  const named = new Set<string>();
+  const stop = device.listen(topic, (event) => {
+    if (event.kind !== 'changed') return;
+    for (const { kind, ids } of event.changes) if (kind === 'document') ids.forEach((one) => named.add(one));
+  });
+  const made: OperationId[] = [];
+  for (const path of ['notes/b', 'notes/a', 'todo']) made.push(await device.createDocument(topic, path));
+  const [second, first, other] = made as [OperationId, OperationId, OperationId];
+  assert.deepEqual((await device.documents(topic)).map((one) => one.path), ['notes/a', 'notes/b', 'todo']);
+  const page = await device.documents(topic, { prefix: 'notes/', limit: 1 });
+  assert.deepEqual(page, [{ id: first, path: 'notes/a', author: device.author }]);
+  const rest = await device.documents(topic, { prefix: 'notes/', after: first });
+  assert.deepEqual(rest.map((one) => one.id), [second]);
+  const change = await device.writeDocument(topic, second, 'AP8=');
+  const snapshot = await device.writeDocument(topic, second, btoa('all of it'), true);
+  const parts = await device.documentParts(topic, second);
+  assert.deepEqual(
+    parts.map(({ number: _, ...part }) => part),
+    [
+      { id: change, author: device.author, snapshot: false, bytes: 'AP8=' },
+      { id: snapshot, author: device.author, snapshot: true, bytes: btoa('all of it') },
+    ],
+  );
+  const after = parts[0]!.number;
+  assert.ok(after < parts[1]!.number);
+  assert.deepEqual(await device.documentParts(topic, second, { after }), parts.slice(1));
+  assert.deepEqual(await device.documentParts(topic, second, { after: -1, limit: 1 }), parts.slice(0, 1));
+  assert.deepEqual(await device.documentParts(topic, other), []);
+  await refused(device.documentParts(topic, second, { after: NaN }), 'argument', 'native');
+  await refused(device.createDocument(topic, 'a//b'), 'argument', 'content');
+  const most = 768 * 1024;
+  await refused(device.writeDocument(topic, first, btoa('a'.repeat(most + 1))), 'argument', 'content');
+  await device.writeDocument(topic, first, btoa('a'.repeat(most)));
+  // The subscription may have begun after some of it.
+  await until(async () => {
+    for (const document of made) await device.writeDocument(topic, document, btoa('more'));
+    return made.every((document) => named.has(document));
+  });
+  assert.equal(named.size, made.length);
+  stop();
+  await device.close();
+});
+
 test('an export is imported, and what is wiped is gone', { timeout }, async () => {
   const words = await generateMnemonic();
   await importMnemonic('exported', words);

@@ -47,6 +47,8 @@ const RECORDS: Record<string, Record<string, string>> = {
   Change: {},
   ClockSkew: {},
   DirectThread: {},
+  Document: {},
+  DocumentPart: {},
   Config: { path: 'name: string', cover: 'coverMs?: number', relayDelay: 'relayDelayMs?: number' },
   Found: {},
   GapRow: {},

@@ -120,6 +120,8 @@ const fn can_be_undone(content: &Content) -> bool {
             | Content::ReactionRemove { .. }
             | Content::ProfileSet { .. }
             | Content::KeyValue(_)
+            | Content::DocumentCreate { .. }
+            | Content::DocumentPart(_)
     )
 }
 

@@ -4,6 +4,7 @@ use std::fmt;
 
 use cbor_core::Value;
 
+use super::document::{self, DOCUMENT_CREATE, DocumentPart, check_path};
 use super::epoch::EpochKeys;
 use super::handover::{KeyBundle, Rotation, SessionId};
 use super::key_value::{KV_DELETE, KV_PUT, KeyValue};
@@ -133,6 +134,13 @@ pub enum Content {
     },
     /// `kv.put` or `kv.delete`: the value of a key, or that it has none any more.
     KeyValue(Box<KeyValue>),
+    /// `document.create`: a document with nothing in it yet; its operation's id names it.
+    DocumentCreate {
+        /// Where it stands in the tree: 1 to [`crate::limits::MAX_PATH`] bytes, names between slashes.
+        path: String,
+    },
+    /// `document.change` or `document.snapshot`.
+    DocumentPart(Box<DocumentPart>),
     /// A kind this version does not know. Its bytes stay in the body; the projector skips it.
     Unknown {
         /// The kind's name.
@@ -159,6 +167,8 @@ impl fmt::Debug for Content {
             }
             Self::Membership(action) => action.text_len(),
             Self::KeyValue(write) => write.text_len(),
+            Self::DocumentCreate { path } => path.len(),
+            Self::DocumentPart(part) => part.bytes.len(),
             Self::JoinRequest { text, .. } | Self::DirectRequest { text, .. } => {
                 text.as_ref().map_or(0, String::len)
             }
@@ -225,6 +235,8 @@ impl Content {
             Self::OwnDevices(said) => said.kind(),
             Self::ReadSet { .. } => READ_SET,
             Self::KeyValue(write) => write.kind(),
+            Self::DocumentCreate { .. } => DOCUMENT_CREATE,
+            Self::DocumentPart(part) => part.kind(),
             Self::DirectRequest { .. } => DIRECT_REQUEST,
             Self::DirectAccept { .. } => DIRECT_ACCEPT,
             Self::DirectRenew { .. } => DIRECT_RENEW,
@@ -270,6 +282,8 @@ impl Content {
             Self::DeviceTell(told) => told.check(),
             Self::Membership(action) => action.check(),
             Self::KeyValue(write) => write.check(),
+            Self::DocumentCreate { path } => check_path(path),
+            Self::DocumentPart(part) => part.check(),
             Self::JoinRequest { text, .. } | Self::DirectRequest { text, .. } => {
                 check_description(text.as_deref())
             }
@@ -316,6 +330,8 @@ impl Content {
             Self::KeyValue(write) => return Some(write.payload()),
             Self::EpochKeys(keys) => return Some(keys.payload()),
             Self::Membership(action) => action.pairs(),
+            Self::DocumentCreate { path } => vec![(0, Value::from(path))],
+            Self::DocumentPart(part) => part.pairs(),
             Self::OwnDevices(said) => return Some(said.payload()),
             Self::DeviceTell(told) => return Some(told.payload()),
             Self::InviteClaim { invite, mac, space } => {
@@ -384,9 +400,10 @@ impl Content {
             _ => match (Action::read(kind, &payload), OwnDevices::read(kind, &payload)) {
                 (Some((kind, action)), _) => (kind, action.map(|action| Self::Membership(Box::new(action)))),
                 (None, Some((kind, said))) => (kind, said.map(|said| Self::OwnDevices(Box::new(said)))),
-                (None, None) => match EpochKeys::read(kind, &payload) {
-                    Some((kind, keys)) => (kind, keys.map(|keys| Self::EpochKeys(Box::new(keys)))),
-                    None => return Self::Unknown { kind: kind.to_owned() },
+                (None, None) => match (EpochKeys::read(kind, &payload), document::read(kind, &payload)) {
+                    (Some((kind, keys)), _) => (kind, keys.map(|keys| Self::EpochKeys(Box::new(keys)))),
+                    (None, Some(read)) => read,
+                    (None, None) => return Self::Unknown { kind: kind.to_owned() },
                 },
             },
         };

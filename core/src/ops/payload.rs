@@ -7,9 +7,9 @@ use super::body::MAX_AUTH_HEADS;
 use crate::cbor::{Fields, array, field, optional, text};
 use crate::identity::OperationId;
 use crate::limits::{
-    MAX_COLLECTION, MAX_DESCRIPTION, MAX_DEVICES, MAX_DISPLAY_NAME, MAX_EMOJI, MAX_HANDED_KEYS,
-    MAX_HANDED_PAST, MAX_KEY, MAX_MENTIONS, MAX_REPLACED, MAX_ROTATION_ENDS, MAX_ROTATION_PARTS, MAX_TEXT,
-    MAX_TOLD, MAX_TOLD_LEN, MAX_VALUE,
+    MAX_COLLECTION, MAX_DESCRIPTION, MAX_DEVICES, MAX_DISPLAY_NAME, MAX_DOCUMENT_PART, MAX_EMOJI,
+    MAX_HANDED_KEYS, MAX_HANDED_PAST, MAX_KEY, MAX_MENTIONS, MAX_PATH, MAX_REPLACED, MAX_ROTATION_ENDS,
+    MAX_ROTATION_PARTS, MAX_TEXT, MAX_TOLD, MAX_TOLD_LEN, MAX_VALUE,
 };
 
 /// Why a payload of a known kind is skipped. Its author is at fault.
@@ -112,6 +112,18 @@ pub enum LimitError {
     Replaced {
         /// How many.
         count: usize,
+    },
+    /// A document's path is empty or too long, or has an empty name between its slashes or at its ends.
+    #[error("the path of {len} bytes is none: 1 to {MAX_PATH} are allowed, with names between its slashes")]
+    Path {
+        /// Its length in bytes of UTF-8.
+        len: usize,
+    },
+    /// What is written to a document is too large.
+    #[error("the part of a document has {len} bytes, at most {MAX_DOCUMENT_PART} are allowed")]
+    DocumentPart {
+        /// Its length in bytes.
+        len: usize,
     },
     /// A hybrid logical time is past the end.
     #[error("the hybrid logical time {time} is not below 2^63")]

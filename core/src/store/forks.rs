@@ -265,6 +265,11 @@ impl Tx<'_> {
                      UNION ALL SELECT target FROM message_delete WHERE author = ?1 AND log = ?2")?,
             ),
             change(Aggregate::Reaction, ids("SELECT target FROM reaction WHERE author = ?1 AND log = ?2")?),
+            change(
+                Aggregate::Document,
+                ids("SELECT id FROM document WHERE author = ?1 AND log = ?2
+                     UNION SELECT document FROM document_part WHERE author = ?1 AND log = ?2")?,
+            ),
             change(Aggregate::Profile, ids("SELECT author FROM profile WHERE author = ?1 AND log = ?2")?),
         ];
         Ok(changes.into_iter().filter(|change| !change.ids.is_empty() || !change.keys.is_empty()).collect())

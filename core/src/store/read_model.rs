@@ -231,6 +231,8 @@ impl Tx<'_> {
                 ],
             ),
             Write::PutProfile(profile) => self.put_profile(fact, profile),
+            Write::PutDocument { path } => self.put_document(fact, path),
+            Write::PutPart { document } => self.put_part(entry, fact, *document),
             Write::PutVersion(write) => return self.put_version(entry, fact, write),
             Write::SettleValue(write) => return self.settle_value(&log, &write.at, Some((id, write))),
         }
@@ -361,7 +363,9 @@ impl Tx<'_> {
 
     /// Drops the read model and builds it again from the operations.
     pub fn rebuild(&self) -> Result<(), StoreError> {
-        for table in ["message", "message_edit", "message_delete", "reaction", "profile"] {
+        for table in
+            ["message", "message_edit", "message_delete", "reaction", "profile", "document", "document_part"]
+        {
             self.run(&format!("DELETE FROM {table}"), [])?;
         }
         self.forget_values()?;
@@ -423,7 +427,7 @@ impl Tx<'_> {
             "DELETE FROM message WHERE entry IN (SELECT entry FROM operations WHERE author = ?1 AND log = ?2)",
             [author.0, log.0],
         )?;
-        for table in ["message_edit", "message_delete", "reaction", "profile"] {
+        for table in ["message_edit", "message_delete", "reaction", "profile", "document", "document_part"] {
             self.run(&format!("DELETE FROM {table} WHERE author = ?1 AND log = ?2"), [author.0, log.0])?;
         }
         self.run(

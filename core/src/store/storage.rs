@@ -98,7 +98,7 @@ impl Db {
 impl Tx<'_> {
     /// Erases messages of a conversation that a server received before an instant, with their edits, deletes and
     /// reactions. Looks at `limit` operations, then says where to go on. What no server has acknowledged stays, and so
-    /// does what is no conversation (profiles, members, keys) and what was said about a message that is not here yet.
+    /// does what is no conversation (profiles, members, keys, documents) and what was said about a message that is not here yet.
     pub fn prune(
         &self,
         log: &LogId,

@@ -4,6 +4,7 @@
 mod adversarial;
 mod bodies;
 mod certificates;
+mod documents;
 mod inbox_vectors;
 mod key_values;
 mod membership;

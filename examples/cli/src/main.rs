@@ -6,6 +6,7 @@ mod demo;
 mod device;
 mod directory;
 mod dm;
+mod document;
 mod export;
 mod history;
 mod identity;
@@ -111,6 +112,9 @@ enum Command {
     /// Keep values under keys, with everybody in a room.
     #[command(subcommand)]
     Kv(kv::Command),
+    /// Write documents together with everybody in a room.
+    #[command(subcommand)]
+    Document(document::Command),
     /// Talk to one other device.
     #[command(subcommand)]
     Dm(dm::Command),
@@ -157,6 +161,7 @@ fn main() -> ExitCode {
         Command::Member(command) => on_runtime(space::run_member(&command, &output)),
         Command::Invite(command) => on_runtime(space::run_invite(&command, &output)),
         Command::Kv(command) => on_runtime(kv::run(&command, &output)),
+        Command::Document(command) => on_runtime(document::run(&command, &output)),
         Command::Dm(command) => on_runtime(dm::run(&command, &output)),
         Command::Search(options) => on_runtime(search::run(&options, &output)),
         Command::History(options) => on_runtime(history::run(&options, &output)),

@@ -8,6 +8,8 @@ import delta.ffi.Content
 import delta.ffi.Delta
 import delta.ffi.DeltaException
 import delta.ffi.DirectThread
+import delta.ffi.Document
+import delta.ffi.DocumentPart
 import delta.ffi.Event
 import delta.ffi.EventListener
 import delta.ffi.Found
@@ -260,6 +262,33 @@ public class Device private constructor(private val inner: Delta) : Closeable {
         after: String? = null,
         limit: UInt = AT_ONCE,
     ): List<Value> = inner.values(topic, collection, limit, prefix, after)
+
+    /** Makes a document under a path (names between slashes) and gives its id. Nothing is in it yet. */
+    public suspend fun createDocument(topic: TopicId, path: String): OperationId = inner.createDocument(topic, path)
+
+    /** Writes a change to a document, as the app's library gives it; with [snapshot] all of it. At most 768 KiB. */
+    public suspend fun writeDocument(
+        topic: TopicId,
+        document: OperationId,
+        bytes: ByteArray,
+        snapshot: Boolean = false,
+    ): OperationId = inner.writeDocument(topic, document, bytes, snapshot)
+
+    /** Documents by their paths: those that begin with [prefix]; [after] is the last one of the page before. */
+    public suspend fun documents(
+        topic: TopicId,
+        prefix: String = "",
+        after: OperationId? = null,
+        limit: UInt = AT_ONCE,
+    ): List<Document> = inner.documents(topic, limit, prefix, after)
+
+    /** What was written to a document, as this device read it: parts with a number above [after]. One may come again. */
+    public suspend fun documentParts(
+        topic: TopicId,
+        document: OperationId,
+        after: ULong = 0u,
+        limit: UInt = AT_ONCE,
+    ): List<DocumentPart> = inner.documentParts(topic, document, limit, after)
 
     /** Makes a space, with this device as its first manager. */
     public suspend fun createSpace(about: SpaceText): Place = inner.createSpace(about)

@@ -490,6 +490,26 @@ uint64_t uniffi_delta_ffi_fn_method_delta_request_join(uint64_t ptr, RustBuffer 
 uint64_t uniffi_delta_ffi_fn_method_delta_send_direct(uint64_t ptr, RustBuffer thread, RustBuffer content
 );
 #endif
+#ifndef UNIFFI_FFIDEF_UNIFFI_DELTA_FFI_FN_METHOD_DELTA_CREATE_DOCUMENT
+#define UNIFFI_FFIDEF_UNIFFI_DELTA_FFI_FN_METHOD_DELTA_CREATE_DOCUMENT
+uint64_t uniffi_delta_ffi_fn_method_delta_create_document(uint64_t ptr, RustBuffer topic, RustBuffer path
+);
+#endif
+#ifndef UNIFFI_FFIDEF_UNIFFI_DELTA_FFI_FN_METHOD_DELTA_DOCUMENT_PARTS
+#define UNIFFI_FFIDEF_UNIFFI_DELTA_FFI_FN_METHOD_DELTA_DOCUMENT_PARTS
+uint64_t uniffi_delta_ffi_fn_method_delta_document_parts(uint64_t ptr, RustBuffer topic, RustBuffer document, uint32_t limit, uint64_t after
+);
+#endif
+#ifndef UNIFFI_FFIDEF_UNIFFI_DELTA_FFI_FN_METHOD_DELTA_DOCUMENTS
+#define UNIFFI_FFIDEF_UNIFFI_DELTA_FFI_FN_METHOD_DELTA_DOCUMENTS
+uint64_t uniffi_delta_ffi_fn_method_delta_documents(uint64_t ptr, RustBuffer topic, uint32_t limit, RustBuffer prefix, RustBuffer after
+);
+#endif
+#ifndef UNIFFI_FFIDEF_UNIFFI_DELTA_FFI_FN_METHOD_DELTA_WRITE_DOCUMENT
+#define UNIFFI_FFIDEF_UNIFFI_DELTA_FFI_FN_METHOD_DELTA_WRITE_DOCUMENT
+uint64_t uniffi_delta_ffi_fn_method_delta_write_document(uint64_t ptr, RustBuffer topic, RustBuffer document, RustBuffer bytes, int8_t snapshot
+);
+#endif
 #ifndef UNIFFI_FFIDEF_UNIFFI_DELTA_FFI_FN_METHOD_DELTA_CANCEL
 #define UNIFFI_FFIDEF_UNIFFI_DELTA_FFI_FN_METHOD_DELTA_CANCEL
 uint64_t uniffi_delta_ffi_fn_method_delta_cancel(uint64_t ptr, RustBuffer topic, RustBuffer operation
@@ -1466,6 +1486,30 @@ uint16_t uniffi_delta_ffi_checksum_method_delta_request_join(void
 #ifndef UNIFFI_FFIDEF_UNIFFI_DELTA_FFI_CHECKSUM_METHOD_DELTA_SEND_DIRECT
 #define UNIFFI_FFIDEF_UNIFFI_DELTA_FFI_CHECKSUM_METHOD_DELTA_SEND_DIRECT
 uint16_t uniffi_delta_ffi_checksum_method_delta_send_direct(void
+    
+);
+#endif
+#ifndef UNIFFI_FFIDEF_UNIFFI_DELTA_FFI_CHECKSUM_METHOD_DELTA_CREATE_DOCUMENT
+#define UNIFFI_FFIDEF_UNIFFI_DELTA_FFI_CHECKSUM_METHOD_DELTA_CREATE_DOCUMENT
+uint16_t uniffi_delta_ffi_checksum_method_delta_create_document(void
+    
+);
+#endif
+#ifndef UNIFFI_FFIDEF_UNIFFI_DELTA_FFI_CHECKSUM_METHOD_DELTA_DOCUMENT_PARTS
+#define UNIFFI_FFIDEF_UNIFFI_DELTA_FFI_CHECKSUM_METHOD_DELTA_DOCUMENT_PARTS
+uint16_t uniffi_delta_ffi_checksum_method_delta_document_parts(void
+    
+);
+#endif
+#ifndef UNIFFI_FFIDEF_UNIFFI_DELTA_FFI_CHECKSUM_METHOD_DELTA_DOCUMENTS
+#define UNIFFI_FFIDEF_UNIFFI_DELTA_FFI_CHECKSUM_METHOD_DELTA_DOCUMENTS
+uint16_t uniffi_delta_ffi_checksum_method_delta_documents(void
+    
+);
+#endif
+#ifndef UNIFFI_FFIDEF_UNIFFI_DELTA_FFI_CHECKSUM_METHOD_DELTA_WRITE_DOCUMENT
+#define UNIFFI_FFIDEF_UNIFFI_DELTA_FFI_CHECKSUM_METHOD_DELTA_WRITE_DOCUMENT
+uint16_t uniffi_delta_ffi_checksum_method_delta_write_document(void
     
 );
 #endif

@@ -916,6 +916,31 @@ public protocol DeltaProtocol: AnyObject, Sendable {
     func sendDirect(thread: ThreadId, content: Content) async throws  -> OperationId
     
     /**
+     * Makes a document under a path (1 to 512 bytes, names between slashes) and gives its id; nothing is in it yet. Returns
+     * once that is durable here. Refused as `publish` is.
+     */
+    func createDocument(topic: TopicId, path: String) async throws  -> OperationId
+    
+    /**
+     * What was written to a document, in the order in which this device read it: at most `limit` (1000) parts with a
+     * number above `after`, or about 4 MiB of them. An app merges each, keeps the last one's number with what it made of
+     * them, and goes on from there; a part may come a second time.
+     */
+    func documentParts(topic: TopicId, document: OperationId, limit: UInt32, after: UInt64) async throws  -> [DocumentPart]
+    
+    /**
+     * Documents by their paths: at most `limit` (1000) of those whose paths begin with `prefix`; `after` is the last one
+     * of the page before.
+     */
+    func documents(topic: TopicId, limit: UInt32, prefix: String, after: OperationId?) async throws  -> [Document]
+    
+    /**
+     * Writes a change to a document, as the app's library gives it; with `snapshot` all of the document, for those who
+     * read nothing from before. At most 768 KiB.
+     */
+    func writeDocument(topic: TopicId, document: OperationId, bytes: Data, snapshot: Bool) async throws  -> OperationId
+    
+    /**
      * Takes back an operation of this device: removed, when it never left; otherwise, if it is a message, deleted by a
      * further operation. Anything else is refused with the code `not_cancellable`; what somebody else wrote with
      * `not_own_operation`, what is not there with `unknown_operation`.
@@ -1844,6 +1869,87 @@ open func sendDirect(thread: ThreadId, content: Content)async throws  -> Operati
             rustFutureFunc: {
                 uniffi_delta_ffi_fn_method_delta_send_direct(
                         self.uniffiCloneHandle(),FfiConverterTypeThreadId_lower(thread),FfiConverterTypeContent_lower(content)
+                )
+            },
+            pollFunc: ffi_delta_ffi_rust_future_poll_rust_buffer,
+            completeFunc: ffi_delta_ffi_rust_future_complete_rust_buffer,
+            freeFunc: ffi_delta_ffi_rust_future_free_rust_buffer,
+            liftFunc: FfiConverterTypeOperationId_lift,
+            errorHandler: FfiConverterTypeDeltaError_lift
+        )
+}
+    
+    /**
+     * Makes a document under a path (1 to 512 bytes, names between slashes) and gives its id; nothing is in it yet. Returns
+     * once that is durable here. Refused as `publish` is.
+     */
+open func createDocument(topic: TopicId, path: String)async throws  -> OperationId  {
+    return
+        try  await uniffiRustCallAsync(
+            rustFutureFunc: {
+                uniffi_delta_ffi_fn_method_delta_create_document(
+                        self.uniffiCloneHandle(),FfiConverterTypeTopicId_lower(topic),FfiConverterString.lower(path)
+                )
+            },
+            pollFunc: ffi_delta_ffi_rust_future_poll_rust_buffer,
+            completeFunc: ffi_delta_ffi_rust_future_complete_rust_buffer,
+            freeFunc: ffi_delta_ffi_rust_future_free_rust_buffer,
+            liftFunc: FfiConverterTypeOperationId_lift,
+            errorHandler: FfiConverterTypeDeltaError_lift
+        )
+}
+    
+    /**
+     * What was written to a document, in the order in which this device read it: at most `limit` (1000) parts with a
+     * number above `after`, or about 4 MiB of them. An app merges each, keeps the last one's number with what it made of
+     * them, and goes on from there; a part may come a second time.
+     */
+open func documentParts(topic: TopicId, document: OperationId, limit: UInt32, after: UInt64 = UInt64(0))async throws  -> [DocumentPart]  {
+    return
+        try  await uniffiRustCallAsync(
+            rustFutureFunc: {
+                uniffi_delta_ffi_fn_method_delta_document_parts(
+                        self.uniffiCloneHandle(),FfiConverterTypeTopicId_lower(topic),FfiConverterTypeOperationId_lower(document),FfiConverterUInt32.lower(limit),FfiConverterUInt64.lower(after)
+                )
+            },
+            pollFunc: ffi_delta_ffi_rust_future_poll_rust_buffer,
+            completeFunc: ffi_delta_ffi_rust_future_complete_rust_buffer,
+            freeFunc: ffi_delta_ffi_rust_future_free_rust_buffer,
+            liftFunc: FfiConverterSequenceTypeDocumentPart.lift,
+            errorHandler: FfiConverterTypeDeltaError_lift
+        )
+}
+    
+    /**
+     * Documents by their paths: at most `limit` (1000) of those whose paths begin with `prefix`; `after` is the last one
+     * of the page before.
+     */
+open func documents(topic: TopicId, limit: UInt32, prefix: String = "", after: OperationId? = nil)async throws  -> [Document]  {
+    return
+        try  await uniffiRustCallAsync(
+            rustFutureFunc: {
+                uniffi_delta_ffi_fn_method_delta_documents(
+                        self.uniffiCloneHandle(),FfiConverterTypeTopicId_lower(topic),FfiConverterUInt32.lower(limit),FfiConverterString.lower(prefix),FfiConverterOptionTypeOperationId.lower(after)
+                )
+            },
+            pollFunc: ffi_delta_ffi_rust_future_poll_rust_buffer,
+            completeFunc: ffi_delta_ffi_rust_future_complete_rust_buffer,
+            freeFunc: ffi_delta_ffi_rust_future_free_rust_buffer,
+            liftFunc: FfiConverterSequenceTypeDocument.lift,
+            errorHandler: FfiConverterTypeDeltaError_lift
+        )
+}
+    
+    /**
+     * Writes a change to a document, as the app's library gives it; with `snapshot` all of the document, for those who
+     * read nothing from before. At most 768 KiB.
+     */
+open func writeDocument(topic: TopicId, document: OperationId, bytes: Data, snapshot: Bool = false)async throws  -> OperationId  {
+    return
+        try  await uniffiRustCallAsync(
+            rustFutureFunc: {
+                uniffi_delta_ffi_fn_method_delta_write_document(
+                        self.uniffiCloneHandle(),FfiConverterTypeTopicId_lower(topic),FfiConverterTypeOperationId_lower(document),FfiConverterData.lower(bytes),FfiConverterBool.lower(snapshot)
                 )
             },
             pollFunc: ffi_delta_ffi_rust_future_poll_rust_buffer,
@@ -4514,7 +4620,7 @@ public struct Change: Equatable, Hashable {
     public let kind: ChangedKind
     /**
      * Which: ids of messages; for reactions, of the messages they belong to; for profiles, the
-     * authors; otherwise of the space, the rooms, the members, the operations that changed the keys.
+     * authors; otherwise of the space, the rooms, the members, the operations that changed the keys, the documents.
      */
     public let ids: [Data]
     /**
@@ -4533,7 +4639,7 @@ public struct Change: Equatable, Hashable {
          */kind: ChangedKind, 
         /**
          * Which: ids of messages; for reactions, of the messages they belong to; for profiles, the
-         * authors; otherwise of the space, the rooms, the members, the operations that changed the keys.
+         * authors; otherwise of the space, the rooms, the members, the operations that changed the keys, the documents.
          */ids: [Data], 
         /**
          * Which keys, where they are values of keys; empty otherwise.
@@ -4951,6 +5057,184 @@ public func FfiConverterTypeDirectThread_lift(_ buf: RustBuffer) throws -> Direc
 #endif
 public func FfiConverterTypeDirectThread_lower(_ value: DirectThread) -> RustBuffer {
     return FfiConverterTypeDirectThread.lower(value)
+}
+
+
+/**
+ * A document: its id, its path, who made it. What is in it is in its parts.
+ */
+public struct Document: Equatable, Hashable {
+    /**
+     * The operation that made it: its name for good.
+     */
+    public let id: OperationId
+    /**
+     * Where it stands in the tree of paths. Two that were made at once may have the same.
+     */
+    public let path: String
+    /**
+     * Who made it.
+     */
+    public let author: Author
+
+    // Default memberwise initializers are never public by default, so we
+    // declare one manually.
+    public init(
+        /**
+         * The operation that made it: its name for good.
+         */id: OperationId, 
+        /**
+         * Where it stands in the tree of paths. Two that were made at once may have the same.
+         */path: String, 
+        /**
+         * Who made it.
+         */author: Author) {
+        self.id = id
+        self.path = path
+        self.author = author
+    }
+
+    
+
+    
+}
+
+#if compiler(>=6)
+extension Document: Sendable {}
+#endif
+
+#if swift(>=5.8)
+@_documentation(visibility: private)
+#endif
+public struct FfiConverterTypeDocument: FfiConverterRustBuffer {
+    public static func read(from buf: inout (data: Data, offset: Data.Index)) throws -> Document {
+        return
+            try Document(
+                id: FfiConverterTypeOperationId.read(from: &buf), 
+                path: FfiConverterString.read(from: &buf), 
+                author: FfiConverterTypeAuthor.read(from: &buf)
+        )
+    }
+
+    public static func write(_ value: Document, into buf: inout [UInt8]) {
+        FfiConverterTypeOperationId.write(value.id, into: &buf)
+        FfiConverterString.write(value.path, into: &buf)
+        FfiConverterTypeAuthor.write(value.author, into: &buf)
+    }
+}
+
+
+#if swift(>=5.8)
+@_documentation(visibility: private)
+#endif
+public func FfiConverterTypeDocument_lift(_ buf: RustBuffer) throws -> Document {
+    return try FfiConverterTypeDocument.lift(buf)
+}
+
+#if swift(>=5.8)
+@_documentation(visibility: private)
+#endif
+public func FfiConverterTypeDocument_lower(_ value: Document) -> RustBuffer {
+    return FfiConverterTypeDocument.lower(value)
+}
+
+
+/**
+ * Something written to a document.
+ */
+public struct DocumentPart: Equatable, Hashable {
+    /**
+     * This device's number for it: what it reads later has a higher one.
+     */
+    public let number: UInt64
+    /**
+     * The operation.
+     */
+    public let id: OperationId
+    /**
+     * Who wrote it.
+     */
+    public let author: Author
+    /**
+     * Whether it is all of the document as its author had it, or a change.
+     */
+    public let snapshot: Bool
+    /**
+     * What was written.
+     */
+    public let bytes: Data
+
+    // Default memberwise initializers are never public by default, so we
+    // declare one manually.
+    public init(
+        /**
+         * This device's number for it: what it reads later has a higher one.
+         */number: UInt64, 
+        /**
+         * The operation.
+         */id: OperationId, 
+        /**
+         * Who wrote it.
+         */author: Author, 
+        /**
+         * Whether it is all of the document as its author had it, or a change.
+         */snapshot: Bool, 
+        /**
+         * What was written.
+         */bytes: Data) {
+        self.number = number
+        self.id = id
+        self.author = author
+        self.snapshot = snapshot
+        self.bytes = bytes
+    }
+
+    
+
+    
+}
+
+#if compiler(>=6)
+extension DocumentPart: Sendable {}
+#endif
+
+#if swift(>=5.8)
+@_documentation(visibility: private)
+#endif
+public struct FfiConverterTypeDocumentPart: FfiConverterRustBuffer {
+    public static func read(from buf: inout (data: Data, offset: Data.Index)) throws -> DocumentPart {
+        return
+            try DocumentPart(
+                number: FfiConverterUInt64.read(from: &buf), 
+                id: FfiConverterTypeOperationId.read(from: &buf), 
+                author: FfiConverterTypeAuthor.read(from: &buf), 
+                snapshot: FfiConverterBool.read(from: &buf), 
+                bytes: FfiConverterData.read(from: &buf)
+        )
+    }
+
+    public static func write(_ value: DocumentPart, into buf: inout [UInt8]) {
+        FfiConverterUInt64.write(value.number, into: &buf)
+        FfiConverterTypeOperationId.write(value.id, into: &buf)
+        FfiConverterTypeAuthor.write(value.author, into: &buf)
+        FfiConverterBool.write(value.snapshot, into: &buf)
+        FfiConverterData.write(value.bytes, into: &buf)
+    }
+}
+
+
+#if swift(>=5.8)
+@_documentation(visibility: private)
+#endif
+public func FfiConverterTypeDocumentPart_lift(_ buf: RustBuffer) throws -> DocumentPart {
+    return try FfiConverterTypeDocumentPart.lift(buf)
+}
+
+#if swift(>=5.8)
+@_documentation(visibility: private)
+#endif
+public func FfiConverterTypeDocumentPart_lower(_ value: DocumentPart) -> RustBuffer {
+    return FfiConverterTypeDocumentPart.lower(value)
 }
 
 
@@ -8345,6 +8629,10 @@ public enum ChangedKind: Equatable, Hashable {
      */
     case keyValue
     /**
+     * Documents, or what was written to them.
+     */
+    case document
+    /**
      * Direct threads.
      */
     case directThread
@@ -8383,7 +8671,9 @@ public struct FfiConverterTypeChangedKind: FfiConverterRustBuffer {
         
         case 7: return .keyValue
         
-        case 8: return .directThread
+        case 8: return .document
+        
+        case 9: return .directThread
         
         default: throw UniffiInternalError.unexpectedEnumCase
         }
@@ -8421,8 +8711,12 @@ public struct FfiConverterTypeChangedKind: FfiConverterRustBuffer {
             writeInt(&buf, Int32(7))
         
         
-        case .directThread:
+        case .document:
             writeInt(&buf, Int32(8))
+        
+        
+        case .directThread:
+            writeInt(&buf, Int32(9))
         
         }
     }
@@ -11938,6 +12232,56 @@ fileprivate struct FfiConverterSequenceTypeDirectThread: FfiConverterRustBuffer 
 #if swift(>=5.8)
 @_documentation(visibility: private)
 #endif
+fileprivate struct FfiConverterSequenceTypeDocument: FfiConverterRustBuffer {
+    typealias SwiftType = [Document]
+
+    public static func write(_ value: [Document], into buf: inout [UInt8]) {
+        let len = Int32(value.count)
+        writeInt(&buf, len)
+        for item in value {
+            FfiConverterTypeDocument.write(item, into: &buf)
+        }
+    }
+
+    public static func read(from buf: inout (data: Data, offset: Data.Index)) throws -> [Document] {
+        let len: Int32 = try readInt(&buf)
+        var seq = [Document]()
+        seq.reserveCapacity(Int(len))
+        for _ in 0 ..< len {
+            seq.append(try FfiConverterTypeDocument.read(from: &buf))
+        }
+        return seq
+    }
+}
+
+#if swift(>=5.8)
+@_documentation(visibility: private)
+#endif
+fileprivate struct FfiConverterSequenceTypeDocumentPart: FfiConverterRustBuffer {
+    typealias SwiftType = [DocumentPart]
+
+    public static func write(_ value: [DocumentPart], into buf: inout [UInt8]) {
+        let len = Int32(value.count)
+        writeInt(&buf, len)
+        for item in value {
+            FfiConverterTypeDocumentPart.write(item, into: &buf)
+        }
+    }
+
+    public static func read(from buf: inout (data: Data, offset: Data.Index)) throws -> [DocumentPart] {
+        let len: Int32 = try readInt(&buf)
+        var seq = [DocumentPart]()
+        seq.reserveCapacity(Int(len))
+        for _ in 0 ..< len {
+            seq.append(try FfiConverterTypeDocumentPart.read(from: &buf))
+        }
+        return seq
+    }
+}
+
+#if swift(>=5.8)
+@_documentation(visibility: private)
+#endif
 fileprivate struct FfiConverterSequenceTypeFound: FfiConverterRustBuffer {
     typealias SwiftType = [Found]
 
@@ -13308,6 +13652,18 @@ private let initializationResult: InitializationResult = {
         return InitializationResult.apiChecksumMismatch
     }
     if (uniffi_delta_ffi_checksum_method_delta_send_direct() != 14025) {
+        return InitializationResult.apiChecksumMismatch
+    }
+    if (uniffi_delta_ffi_checksum_method_delta_create_document() != 7572) {
+        return InitializationResult.apiChecksumMismatch
+    }
+    if (uniffi_delta_ffi_checksum_method_delta_document_parts() != 34307) {
+        return InitializationResult.apiChecksumMismatch
+    }
+    if (uniffi_delta_ffi_checksum_method_delta_documents() != 13992) {
+        return InitializationResult.apiChecksumMismatch
+    }
+    if (uniffi_delta_ffi_checksum_method_delta_write_document() != 10175) {
         return InitializationResult.apiChecksumMismatch
     }
     if (uniffi_delta_ffi_checksum_method_delta_cancel() != 1237) {

@@ -25,6 +25,7 @@ func features(_ network: Network) -> [Test] {
             try await Folder.with { try await signalled(network, $0) }
         },
         Test("features: profiles, read markers, the outbox") { try await Folder.with(reading) },
+        Test("features: documents are made, paged and written to") { try await Folder.with(documents) },
         Test("features: a space is changed and audited") { try await Folder.with(space) },
         Test("features: what is wiped is gone") { try await Folder.with(wiped) },
         Test("features: tickets and addresses say what they are for") { try texts() },
@@ -60,6 +61,44 @@ private func pages(_ folder: Folder) async throws {
     try equal(try await device.auditLog(of: space.log, before: newest[0].place), Array(lines[1...]))
     let members = try await device.members(of: space.log, limit: 1)
     try equal(try await device.members(of: space.log, after: members[0].member).count, 0)
+}
+
+private func documents(_ folder: Folder) async throws {
+    final class Listener: EventListener {
+        let named = Shared<Set<Data>>([])
+        func onEvent(event: Event) throws {
+            guard case let .changed(_, changes) = event else { return }
+            for change in changes where change.kind == .document { named.change { $0.formUnion(change.ids) } }
+        }
+    }
+    let (device, listener) = (try await folder.open(), Listener())
+    let topic = try await device.openTopic(generateTicket())
+    let heard = try await device.subscribe(topic, listener: listener)
+    var made: [OperationId] = []
+    for path in ["notes/b", "notes/a", "todo"] { made.append(try await device.createDocument(path, in: topic)) }
+    try equal(try await device.documents(in: topic).map(\.path), ["notes/a", "notes/b", "todo"])
+    let page = try await device.documents(in: topic, prefix: "notes/", limit: 1)
+    try equal(page, [Document(id: made[1], path: "notes/a", author: device.author)])
+    try equal(try await device.documents(in: topic, prefix: "notes/", after: made[1]).map(\.id), [made[0]])
+    let change = try await device.write(Data([0, 255]), to: made[0], in: topic)
+    let snapshot = try await device.write(Data("all of it".utf8), to: made[0], in: topic, snapshot: true)
+    let parts = try await device.parts(of: made[0], in: topic)
+    try equal(parts.map(\.id), [change, snapshot])
+    try equal(parts.map(\.snapshot), [false, true])
+    try equal(parts.map(\.bytes), [Data([0, 255]), Data("all of it".utf8)])
+    try expect(parts[0].number < parts[1].number && parts[0].author == device.author)
+    try equal(try await device.parts(of: made[0], in: topic, after: parts[0].number), [parts[1]])
+    try equal(try await device.parts(of: made[0], in: topic, limit: 1), [parts[0]])
+    try equal(try await device.parts(of: made[2], in: topic), [])
+    try await refused(.argument, "content") { try await device.createDocument("a//b", in: topic) }
+    let most = 768 * 1024
+    try await refused(.argument, "content") {
+        try await device.write(Data(count: most + 1), to: made[1], in: topic)
+    }
+    _ = try await device.write(Data(count: most), to: made[1], in: topic)
+    let wanted = Set(made.map(\.bytes))
+    try await until { listener.named.value == wanted }
+    heard.cancel()
 }
 
 private func exported(_ folder: Folder) async throws {

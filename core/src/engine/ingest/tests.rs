@@ -1,5 +1,6 @@
 //! What becomes of operations, whatever order they come in.
 
+mod documents;
 mod forks;
 mod key_values;
 mod logs;

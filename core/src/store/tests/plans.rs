@@ -7,7 +7,7 @@ use std::collections::BTreeSet;
 use crate::engine::ingest::tests_support::{Device, LOG, Writer, ticket};
 use crate::engine::ingest::{place, publish_local, settle_overdue, settle_ready};
 use crate::identity::{Author, EnvelopeHash, Millis, OperationId};
-use crate::ops::{Content, HybridTime, KeyValue, SessionId, ValueKey};
+use crate::ops::{Content, DocumentPart, HybridTime, KeyValue, SessionId, ValueKey};
 use crate::store::{NewOutboxRow, Origin, Page, Search, Times, ValuePage};
 use crate::sync::outbox::Requeued;
 use crate::topic::{Generation, Seq};
@@ -83,6 +83,7 @@ fn work() -> Device {
         tx.missing_after_reset(topic, &Generation([1; 16]), 1).unwrap();
     });
     key_values(&mut device);
+    documents(&mut device);
     fork(&mut device);
     let middle = device.messages()[1].position;
     for page in [Page::Newest, Page::Before(middle), Page::After(middle)] {
@@ -165,6 +166,20 @@ fn key_values(device: &mut Device) {
     }
     device.store.value(&LOG, &at).unwrap().unwrap();
     device.store.values(&LOG, "collection", &ValuePage::default(), 50).unwrap();
+}
+
+/// A document, and what goes with its log.
+fn documents(device: &mut Device) {
+    let (mut ada, mut ben) = (Writer::new(8), Writer::new(9));
+    let made = ada.write(Content::DocumentCreate { path: "a/b".into() });
+    let (start, mut branch) = (ben.say("start"), ben.branch());
+    let part = DocumentPart { document: made.id(), bytes: vec![7], snapshot: false };
+    let part = ben.write(Content::DocumentPart(Box::new(part)));
+    for (seq, op) in [(60, &made), (61, &start), (63, &part), (62, &branch.say("second branch"))] {
+        device.receive(seq, op);
+    }
+    device.store.documents(&LOG, "a/", Some(made.id()), 50).unwrap();
+    device.store.document_parts(&LOG, made.id(), 0, 50).unwrap();
 }
 
 /// A log that ends, with everything in it that has a row, and one that waits too long.

@@ -23,6 +23,7 @@ fn every_subcommand_has_help_with_examples() {
         &["directory", "show", "--help"],
         &["history", "--help"],
         &["kv", "--help"],
+        &["document", "--help"],
         &["chat", "--help"],
         &["send", "--help"],
         &["tail", "--help"],

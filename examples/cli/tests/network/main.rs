@@ -9,6 +9,7 @@ mod chat_ends;
 mod demo;
 mod devices;
 mod dm;
+mod documents;
 mod kill;
 mod messages;
 mod outbox;

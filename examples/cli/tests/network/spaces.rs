@@ -78,6 +78,7 @@ fn somebody_comes_by_invitation_writes_and_is_removed() {
     assert_eq!(you, ["write"]);
     let found = json_lines(&mut a.command(&["search", "HI", "--room", &room]));
     assert_eq!(texts(&found), ["hi"]);
+    crate::documents::are_written_together(&a, &b, &room);
     values_are_shared(&a, &b, &room);
     let refused = b.command(&["room", "create", "--space", &space, "--name", "Mine"]).output().unwrap();
     assert!(String::from_utf8(refused.stderr).unwrap().contains("no right"), "a writer manages nothing");

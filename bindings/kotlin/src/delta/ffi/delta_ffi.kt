@@ -852,6 +852,14 @@ internal object IntegrityCheckingUniffiLib {
     ): Int
     external fun uniffi_delta_ffi_checksum_method_delta_send_direct(
     ): Int
+    external fun uniffi_delta_ffi_checksum_method_delta_create_document(
+    ): Int
+    external fun uniffi_delta_ffi_checksum_method_delta_document_parts(
+    ): Int
+    external fun uniffi_delta_ffi_checksum_method_delta_documents(
+    ): Int
+    external fun uniffi_delta_ffi_checksum_method_delta_write_document(
+    ): Int
     external fun uniffi_delta_ffi_checksum_method_delta_cancel(
     ): Int
     external fun uniffi_delta_ffi_checksum_method_delta_outbox(
@@ -1070,6 +1078,14 @@ internal object UniffiLib {
     external fun uniffi_delta_ffi_fn_method_delta_request_join(`ptr`: Long,`space`: RustBuffer.ByValue,`manager`: RustBuffer.ByValue,`text`: RustBuffer.ByValue,
     ): Long
     external fun uniffi_delta_ffi_fn_method_delta_send_direct(`ptr`: Long,`thread`: RustBuffer.ByValue,`content`: RustBuffer.ByValue,
+    ): Long
+    external fun uniffi_delta_ffi_fn_method_delta_create_document(`ptr`: Long,`topic`: RustBuffer.ByValue,`path`: RustBuffer.ByValue,
+    ): Long
+    external fun uniffi_delta_ffi_fn_method_delta_document_parts(`ptr`: Long,`topic`: RustBuffer.ByValue,`document`: RustBuffer.ByValue,`limit`: Int,`after`: Long,
+    ): Long
+    external fun uniffi_delta_ffi_fn_method_delta_documents(`ptr`: Long,`topic`: RustBuffer.ByValue,`limit`: Int,`prefix`: RustBuffer.ByValue,`after`: RustBuffer.ByValue,
+    ): Long
+    external fun uniffi_delta_ffi_fn_method_delta_write_document(`ptr`: Long,`topic`: RustBuffer.ByValue,`document`: RustBuffer.ByValue,`bytes`: RustBuffer.ByValue,`snapshot`: Byte,
     ): Long
     external fun uniffi_delta_ffi_fn_method_delta_cancel(`ptr`: Long,`topic`: RustBuffer.ByValue,`operation`: RustBuffer.ByValue,
     ): Long
@@ -1501,6 +1517,18 @@ private fun uniffiCheckApiChecksums(lib: IntegrityCheckingUniffiLib) {
         throw RuntimeException("UniFFI API checksum mismatch: try cleaning and rebuilding your project")
     }
     if ((lib.uniffi_delta_ffi_checksum_method_delta_send_direct() and 0xFFFF) != 14025) {
+        throw RuntimeException("UniFFI API checksum mismatch: try cleaning and rebuilding your project")
+    }
+    if ((lib.uniffi_delta_ffi_checksum_method_delta_create_document() and 0xFFFF) != 7572) {
+        throw RuntimeException("UniFFI API checksum mismatch: try cleaning and rebuilding your project")
+    }
+    if ((lib.uniffi_delta_ffi_checksum_method_delta_document_parts() and 0xFFFF) != 34307) {
+        throw RuntimeException("UniFFI API checksum mismatch: try cleaning and rebuilding your project")
+    }
+    if ((lib.uniffi_delta_ffi_checksum_method_delta_documents() and 0xFFFF) != 13992) {
+        throw RuntimeException("UniFFI API checksum mismatch: try cleaning and rebuilding your project")
+    }
+    if ((lib.uniffi_delta_ffi_checksum_method_delta_write_document() and 0xFFFF) != 10175) {
         throw RuntimeException("UniFFI API checksum mismatch: try cleaning and rebuilding your project")
     }
     if ((lib.uniffi_delta_ffi_checksum_method_delta_cancel() and 0xFFFF) != 1237) {
@@ -2526,6 +2554,31 @@ public interface DeltaInterface {
      * Refused with `unknown_thread`, or with `thread_state` as long as it is not open.
      */
     suspend fun `sendDirect`(`thread`: ThreadId, `content`: Content): OperationId
+    
+    /**
+     * Makes a document under a path (1 to 512 bytes, names between slashes) and gives its id; nothing is in it yet. Returns
+     * once that is durable here. Refused as `publish` is.
+     */
+    suspend fun `createDocument`(`topic`: TopicId, `path`: kotlin.String): OperationId
+    
+    /**
+     * What was written to a document, in the order in which this device read it: at most `limit` (1000) parts with a
+     * number above `after`, or about 4 MiB of them. An app merges each, keeps the last one's number with what it made of
+     * them, and goes on from there; a part may come a second time.
+     */
+    suspend fun `documentParts`(`topic`: TopicId, `document`: OperationId, `limit`: kotlin.UInt, `after`: kotlin.ULong = 0uL): List<DocumentPart>
+    
+    /**
+     * Documents by their paths: at most `limit` (1000) of those whose paths begin with `prefix`; `after` is the last one
+     * of the page before.
+     */
+    suspend fun `documents`(`topic`: TopicId, `limit`: kotlin.UInt, `prefix`: kotlin.String = "", `after`: OperationId? = null): List<Document>
+    
+    /**
+     * Writes a change to a document, as the app's library gives it; with `snapshot` all of the document, for those who
+     * read nothing from before. At most 768 KiB.
+     */
+    suspend fun `writeDocument`(`topic`: TopicId, `document`: OperationId, `bytes`: kotlin.ByteArray, `snapshot`: kotlin.Boolean = false): OperationId
     
     /**
      * Takes back an operation of this device: removed, when it never left; otherwise, if it is a message, deleted by a
@@ -3647,6 +3700,121 @@ open class Delta: Disposable, AutoCloseable, DeltaInterface
                 
         FfiConverterTypeThreadId.lower(`thread`),
         FfiConverterTypeContent.lower(`content`),
+            )
+        },
+        { future, callback, continuation -> UniffiLib.ffi_delta_ffi_rust_future_poll_rust_buffer(future, callback, continuation) },
+        { future, continuation -> UniffiLib.ffi_delta_ffi_rust_future_complete_rust_buffer(future, continuation) },
+        { future -> UniffiLib.ffi_delta_ffi_rust_future_free_rust_buffer(future) },
+        // lift function
+        { FfiConverterTypeOperationId.lift(it) },
+        // Error FFI converter
+        DeltaException.ErrorHandler,
+    )
+    }
+
+    
+    /**
+     * Makes a document under a path (1 to 512 bytes, names between slashes) and gives its id; nothing is in it yet. Returns
+     * once that is durable here. Refused as `publish` is.
+     */
+    @Throws(DeltaException::class)
+    @Suppress("ASSIGNED_BUT_NEVER_ACCESSED_VARIABLE")
+    override suspend fun `createDocument`(`topic`: TopicId, `path`: kotlin.String) : OperationId {
+        return uniffiRustCallAsync(
+        callWithHandle { uniffiHandle ->
+            UniffiLib.uniffi_delta_ffi_fn_method_delta_create_document(
+                uniffiHandle,
+                
+        FfiConverterTypeTopicId.lower(`topic`),
+        FfiConverterString.lower(`path`),
+            )
+        },
+        { future, callback, continuation -> UniffiLib.ffi_delta_ffi_rust_future_poll_rust_buffer(future, callback, continuation) },
+        { future, continuation -> UniffiLib.ffi_delta_ffi_rust_future_complete_rust_buffer(future, continuation) },
+        { future -> UniffiLib.ffi_delta_ffi_rust_future_free_rust_buffer(future) },
+        // lift function
+        { FfiConverterTypeOperationId.lift(it) },
+        // Error FFI converter
+        DeltaException.ErrorHandler,
+    )
+    }
+
+    
+    /**
+     * What was written to a document, in the order in which this device read it: at most `limit` (1000) parts with a
+     * number above `after`, or about 4 MiB of them. An app merges each, keeps the last one's number with what it made of
+     * them, and goes on from there; a part may come a second time.
+     */
+    @Throws(DeltaException::class)
+    @Suppress("ASSIGNED_BUT_NEVER_ACCESSED_VARIABLE")
+    override suspend fun `documentParts`(`topic`: TopicId, `document`: OperationId, `limit`: kotlin.UInt, `after`: kotlin.ULong) : List<DocumentPart> {
+        return uniffiRustCallAsync(
+        callWithHandle { uniffiHandle ->
+            UniffiLib.uniffi_delta_ffi_fn_method_delta_document_parts(
+                uniffiHandle,
+                
+        FfiConverterTypeTopicId.lower(`topic`),
+        FfiConverterTypeOperationId.lower(`document`),
+        FfiConverterUInt.lower(`limit`),
+        FfiConverterULong.lower(`after`),
+            )
+        },
+        { future, callback, continuation -> UniffiLib.ffi_delta_ffi_rust_future_poll_rust_buffer(future, callback, continuation) },
+        { future, continuation -> UniffiLib.ffi_delta_ffi_rust_future_complete_rust_buffer(future, continuation) },
+        { future -> UniffiLib.ffi_delta_ffi_rust_future_free_rust_buffer(future) },
+        // lift function
+        { FfiConverterSequenceTypeDocumentPart.lift(it) },
+        // Error FFI converter
+        DeltaException.ErrorHandler,
+    )
+    }
+
+    
+    /**
+     * Documents by their paths: at most `limit` (1000) of those whose paths begin with `prefix`; `after` is the last one
+     * of the page before.
+     */
+    @Throws(DeltaException::class)
+    @Suppress("ASSIGNED_BUT_NEVER_ACCESSED_VARIABLE")
+    override suspend fun `documents`(`topic`: TopicId, `limit`: kotlin.UInt, `prefix`: kotlin.String, `after`: OperationId?) : List<Document> {
+        return uniffiRustCallAsync(
+        callWithHandle { uniffiHandle ->
+            UniffiLib.uniffi_delta_ffi_fn_method_delta_documents(
+                uniffiHandle,
+                
+        FfiConverterTypeTopicId.lower(`topic`),
+        FfiConverterUInt.lower(`limit`),
+        FfiConverterString.lower(`prefix`),
+        FfiConverterOptionalTypeOperationId.lower(`after`),
+            )
+        },
+        { future, callback, continuation -> UniffiLib.ffi_delta_ffi_rust_future_poll_rust_buffer(future, callback, continuation) },
+        { future, continuation -> UniffiLib.ffi_delta_ffi_rust_future_complete_rust_buffer(future, continuation) },
+        { future -> UniffiLib.ffi_delta_ffi_rust_future_free_rust_buffer(future) },
+        // lift function
+        { FfiConverterSequenceTypeDocument.lift(it) },
+        // Error FFI converter
+        DeltaException.ErrorHandler,
+    )
+    }
+
+    
+    /**
+     * Writes a change to a document, as the app's library gives it; with `snapshot` all of the document, for those who
+     * read nothing from before. At most 768 KiB.
+     */
+    @Throws(DeltaException::class)
+    @Suppress("ASSIGNED_BUT_NEVER_ACCESSED_VARIABLE")
+    override suspend fun `writeDocument`(`topic`: TopicId, `document`: OperationId, `bytes`: kotlin.ByteArray, `snapshot`: kotlin.Boolean) : OperationId {
+        return uniffiRustCallAsync(
+        callWithHandle { uniffiHandle ->
+            UniffiLib.uniffi_delta_ffi_fn_method_delta_write_document(
+                uniffiHandle,
+                
+        FfiConverterTypeTopicId.lower(`topic`),
+        FfiConverterTypeOperationId.lower(`document`),
+        FfiConverterByteArray.lower(`bytes`),
+        FfiConverterBoolean.lower(`snapshot`),
             )
         },
         { future, callback, continuation -> UniffiLib.ffi_delta_ffi_rust_future_poll_rust_buffer(future, callback, continuation) },
@@ -7678,7 +7846,7 @@ data class Change (
     , 
     /**
      * Which: ids of messages; for reactions, of the messages they belong to; for profiles, the
-     * authors; otherwise of the space, the rooms, the members, the operations that changed the keys.
+     * authors; otherwise of the space, the rooms, the members, the operations that changed the keys, the documents.
      */
     val `ids`: List<kotlin.ByteArray>
     , 
@@ -7985,6 +8153,132 @@ public object FfiConverterTypeDirectThread: FfiConverterRustBuffer<DirectThread>
             FfiConverterOptionalTypeLogId.write(value.`log`, buf)
             FfiConverterOptionalTypeTopicId.write(value.`topic`, buf)
             FfiConverterTimestamp.write(value.`madeAt`, buf)
+    }
+}
+
+
+
+/**
+ * A document: its id, its path, who made it. What is in it is in its parts.
+ */
+data class Document (
+    /**
+     * The operation that made it: its name for good.
+     */
+    val `id`: OperationId
+    , 
+    /**
+     * Where it stands in the tree of paths. Two that were made at once may have the same.
+     */
+    val `path`: kotlin.String
+    , 
+    /**
+     * Who made it.
+     */
+    val `author`: Author
+    
+){
+    
+
+    
+
+    
+    companion object
+}
+
+/**
+ * @suppress
+ */
+public object FfiConverterTypeDocument: FfiConverterRustBuffer<Document> {
+    override fun read(buf: ByteBuffer): Document {
+        return Document(
+            FfiConverterTypeOperationId.read(buf),
+            FfiConverterString.read(buf),
+            FfiConverterTypeAuthor.read(buf),
+        )
+    }
+
+    override fun allocationSize(value: Document) = (
+            FfiConverterTypeOperationId.allocationSize(value.`id`) +
+            FfiConverterString.allocationSize(value.`path`) +
+            FfiConverterTypeAuthor.allocationSize(value.`author`)
+    )
+
+    override fun write(value: Document, buf: ByteBuffer) {
+            FfiConverterTypeOperationId.write(value.`id`, buf)
+            FfiConverterString.write(value.`path`, buf)
+            FfiConverterTypeAuthor.write(value.`author`, buf)
+    }
+}
+
+
+
+/**
+ * Something written to a document.
+ */
+data class DocumentPart (
+    /**
+     * This device's number for it: what it reads later has a higher one.
+     */
+    val `number`: kotlin.ULong
+    , 
+    /**
+     * The operation.
+     */
+    val `id`: OperationId
+    , 
+    /**
+     * Who wrote it.
+     */
+    val `author`: Author
+    , 
+    /**
+     * Whether it is all of the document as its author had it, or a change.
+     */
+    val `snapshot`: kotlin.Boolean
+    , 
+    /**
+     * What was written.
+     */
+    val `bytes`: kotlin.ByteArray
+    
+){
+    
+
+    
+
+    
+    companion object
+}
+
+/**
+ * @suppress
+ */
+public object FfiConverterTypeDocumentPart: FfiConverterRustBuffer<DocumentPart> {
+    override fun read(buf: ByteBuffer): DocumentPart {
+        return DocumentPart(
+            FfiConverterULong.read(buf),
+            FfiConverterTypeOperationId.read(buf),
+            FfiConverterTypeAuthor.read(buf),
+            FfiConverterBoolean.read(buf),
+            FfiConverterByteArray.read(buf),
+        )
+    }
+
+    override fun allocationSize(value: DocumentPart) = (
+            FfiConverterULong.allocationSize(value.`number`) +
+            FfiConverterTypeOperationId.allocationSize(value.`id`) +
+            FfiConverterTypeAuthor.allocationSize(value.`author`) +
+            FfiConverterBoolean.allocationSize(value.`snapshot`) +
+            FfiConverterByteArray.allocationSize(value.`bytes`)
+    )
+
+    override fun write(value: DocumentPart, buf: ByteBuffer) {
+            FfiConverterULong.write(value.`number`, buf)
+            FfiConverterTypeOperationId.write(value.`id`, buf)
+            FfiConverterTypeAuthor.write(value.`author`, buf)
+            FfiConverterBoolean.write(value.`snapshot`, buf)
+            FfiConverterByteArray.write(value.`bytes`, buf)
     }
 }
 
@@ -10442,6 +10736,10 @@ enum class ChangedKind {
      * Values of keys.
      */
     KEY_VALUE,
+    /**
+     * Documents, or what was written to them.
+     */
+    DOCUMENT,
     /**
      * Direct threads.
      */
@@ -14907,6 +15205,62 @@ public object FfiConverterSequenceTypeDirectThread: FfiConverterRustBuffer<List<
         buf.putInt(value.size)
         value.iterator().forEach {
             FfiConverterTypeDirectThread.write(it, buf)
+        }
+    }
+}
+
+
+
+
+/**
+ * @suppress
+ */
+public object FfiConverterSequenceTypeDocument: FfiConverterRustBuffer<List<Document>> {
+    override fun read(buf: ByteBuffer): List<Document> {
+        val len = buf.getInt()
+        return List<Document>(len) {
+            FfiConverterTypeDocument.read(buf)
+        }
+    }
+
+    override fun allocationSize(value: List<Document>): ULong {
+        val sizeForLength = 4UL
+        val sizeForItems = value.map { FfiConverterTypeDocument.allocationSize(it) }.sum()
+        return sizeForLength + sizeForItems
+    }
+
+    override fun write(value: List<Document>, buf: ByteBuffer) {
+        buf.putInt(value.size)
+        value.iterator().forEach {
+            FfiConverterTypeDocument.write(it, buf)
+        }
+    }
+}
+
+
+
+
+/**
+ * @suppress
+ */
+public object FfiConverterSequenceTypeDocumentPart: FfiConverterRustBuffer<List<DocumentPart>> {
+    override fun read(buf: ByteBuffer): List<DocumentPart> {
+        val len = buf.getInt()
+        return List<DocumentPart>(len) {
+            FfiConverterTypeDocumentPart.read(buf)
+        }
+    }
+
+    override fun allocationSize(value: List<DocumentPart>): ULong {
+        val sizeForLength = 4UL
+        val sizeForItems = value.map { FfiConverterTypeDocumentPart.allocationSize(it) }.sum()
+        return sizeForLength + sizeForItems
+    }
+
+    override fun write(value: List<DocumentPart>, buf: ByteBuffer) {
+        buf.putInt(value.size)
+        value.iterator().forEach {
+            FfiConverterTypeDocumentPart.write(it, buf)
         }
     }
 }

@@ -234,6 +234,28 @@ public class DeltaModule(
         open.values(topicId(topic), collection, count(limit), prefix, after).map { it.plain() }
     }
 
+    override fun createDocument(device: Double, topic: String, path: String, promise: Promise): Unit =
+        on(device, promise) { it.createDocument(topicId(topic), path).toString() }
+
+    override fun writeDocument(
+        device: Double, topic: String, document: String, bytes: String, snapshot: Boolean, promise: Promise,
+    ): Unit = on(device, promise) {
+        it.writeDocument(topicId(topic), OperationId(hex(document)), bytes(bytes), snapshot).toString()
+    }
+
+    override fun documents(
+        device: Double, topic: String, limit: Double, prefix: String, after: String?, promise: Promise,
+    ): Unit = on(device, promise) { open ->
+        val last = after?.let { OperationId(hex(it)) }
+        open.documents(topicId(topic), count(limit), prefix, last).map { it.plain() }
+    }
+
+    override fun documentParts(
+        device: Double, topic: String, document: String, limit: Double, after: Double, promise: Promise,
+    ): Unit = on(device, promise) { open ->
+        open.documentParts(topicId(topic), OperationId(hex(document)), count(limit), above(after)).map { it.plain() }
+    }
+
     override fun search(device: Double, search: ReadableMap, limit: Double, promise: Promise): Unit =
         on(device, promise) { open -> open.search(words(Fields(search.toHashMap())), count(limit)).map { it.plain() } }
 

@@ -18,6 +18,8 @@ import delta.ffi.Config
 import delta.ffi.Content
 import delta.ffi.DeltaException
 import delta.ffi.DirectThread
+import delta.ffi.Document
+import delta.ffi.DocumentPart
 import delta.ffi.Event
 import delta.ffi.GapRow
 import delta.ffi.Message
@@ -221,6 +223,9 @@ private const val LATEST = 8_640_000_000_000_000.0
 
 internal fun whole(number: Double): Long = within(number, EXACT).toLong()
 
+/** A number that things are counted from: what is below zero is zero. */
+internal fun above(number: Double): ULong = whole(number).coerceAtLeast(0).toULong()
+
 internal fun instant(millis: Double): Instant = Instant.ofEpochMilli(within(millis, LATEST).toLong())
 
 /** What is below zero is zero. */
@@ -317,6 +322,12 @@ internal fun Value.plain(): Plain = plain(
 )
 
 private fun ValueKey.plain(): Plain = plain("collection" to collection, "key" to key)
+
+internal fun Document.plain(): Plain = plain("id" to "$id", "path" to path, "author" to "$author")
+
+internal fun DocumentPart.plain(): Plain = plain(
+    "number" to number.plain, "id" to "$id", "author" to "$author", "snapshot" to snapshot, "bytes" to base64(bytes),
+)
 
 internal fun SpaceDevice.plain(): Plain = plain("device" to "$device", "person" to "$person", "revoked" to revoked)
 
