@@ -13,6 +13,7 @@
 
 mod accountability;
 mod asking;
+mod blobs;
 mod clock;
 mod commands;
 mod delivery;
@@ -67,6 +68,7 @@ use crate::sync::session::{ConnId, FAULT_PAUSE_MS};
 use state::State;
 
 pub use asking::{ASK_AGAIN_MAX_MS, ASK_AGAIN_MS};
+pub use blobs::BLOB_WAIT_MS;
 pub use clock::{ClockSkew, MAX_CLOCK_SKEW_MS};
 pub use delivery::MAX_HANDOVERS;
 pub use direct::{BLOCK_WAIT_MS, prepare_message, thread_id, thread_ticket};
@@ -203,6 +205,8 @@ impl Engine {
     pub fn poll_output(&mut self) -> Option<Output> {
         loop {
             return Some(match self.outputs.pop_front()? {
+                // Nobody asked for the topic.
+                Output::Event(event) if self.state.blobs.carry(&event.topic()) => continue,
                 // A closed topic's connection says nothing about the conversation any more.
                 Output::Event(
                     Event::Connection { topic, .. }
@@ -260,6 +264,12 @@ impl Engine {
     /// Limits the database to this many pages (see [`Store::limit_pages`]): beyond, batches fail as on a full disk.
     pub fn limit_pages(&mut self, pages: Option<u32>) -> Result<(), StoreError> {
         self.store.limit_pages(pages)
+    }
+
+    /// Limits what blobs may take that nothing waits for, bytes; the least recently used give way. `None`:
+    /// [`MAX_BLOB_CACHE`](crate::limits::MAX_BLOB_CACHE).
+    pub const fn limit_blobs(&mut self, bytes: Option<u64>) {
+        self.state.blob_cache = bytes;
     }
 
     /// Closes the database and releases its lock.

@@ -24,6 +24,7 @@ pub(super) const MIGRATIONS: &[&str] = &[
     include_str!("../../../migrations/0014_threads.sql"),
     include_str!("../../../migrations/0015_astray.sql"),
     include_str!("../../../migrations/0016_waiting.sql"),
+    include_str!("../../../migrations/0017_blobs.sql"),
 ];
 
 /// The newest schema version.

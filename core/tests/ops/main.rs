@@ -62,8 +62,13 @@ impl Entropy for Given {
 }
 
 fn message(text: &str) -> Body {
-    Body::new(Content::MessageSend { text: text.to_owned(), reply: None, mentions: Vec::new() })
-        .sent_at(Millis(7))
+    Body::new(Content::MessageSend {
+        text: text.to_owned(),
+        reply: None,
+        mentions: Vec::new(),
+        attachments: Vec::new(),
+    })
+    .sent_at(Millis(7))
 }
 
 #[test]
