@@ -22,6 +22,7 @@
 //! ```
 
 mod access;
+mod blobs;
 mod client;
 mod config;
 mod devices;
@@ -46,6 +47,7 @@ mod subscription;
 mod values;
 
 pub use access::About;
+pub use blobs::BlobSource;
 pub use client::Client;
 pub use config::{Config, RelayHops};
 pub use delta_core::engine::{

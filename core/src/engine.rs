@@ -205,8 +205,6 @@ impl Engine {
     pub fn poll_output(&mut self) -> Option<Output> {
         loop {
             return Some(match self.outputs.pop_front()? {
-                // Nobody asked for the topic.
-                Output::Event(event) if self.state.blobs.carry(&event.topic()) => continue,
                 // A closed topic's connection says nothing about the conversation any more.
                 Output::Event(
                     Event::Connection { topic, .. }
@@ -301,6 +299,7 @@ impl Engine {
             self.state.apply(&mut tx, now, entropy, input, &mut staged)?;
         }
         let guards = self.state.settle(&mut tx, now, entropy, &mut staged)?;
+        self.state.blobs.hide(&mut staged);
         tx.commit()?;
         self.synced = durability == Durability::Full;
         // A guard that a power cut makes forgotten after a packet went to it would be one more relay that knows this

@@ -121,6 +121,8 @@ impl Rows {
             | Content::OwnDevices(_)
             | Content::Unknown { .. }
             | Content::KeyValue(_)
+            | Content::BlobChunk { .. }
+            | Content::BlobShare(_)
             | Content::Malformed { .. } => {}
         }
     }

@@ -210,6 +210,8 @@ pub enum ChangedKind {
     KeyValue,
     /// Direct threads.
     DirectThread,
+    /// Blobs that messages name.
+    Blob,
 }
 
 impl From<projector::Change> for Change {
@@ -223,6 +225,7 @@ impl From<projector::Change> for Change {
             Aggregate::Member => ChangedKind::Member,
             Aggregate::KeyValue => ChangedKind::KeyValue,
             Aggregate::DirectThread => ChangedKind::DirectThread,
+            Aggregate::Blob => ChangedKind::Blob,
         };
         let keys = change.keys.into_iter().map(Into::into).collect();
         Self { log: change.log, kind, ids: change.ids.iter().map(|id| id.to_vec()).collect(), keys }

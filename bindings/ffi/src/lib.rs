@@ -4,6 +4,7 @@
 //! runs to its end whatever the caller's executor does with the future. The generated bindings lie beside this crate
 //! in `bindings/`; `cargo xtask bindings` makes them again.
 
+mod blob;
 mod delta;
 mod direct;
 mod error;
@@ -24,6 +25,7 @@ mod subscription;
 mod ticket;
 mod value;
 
+pub use blob::{BlobSource, BlobState, BlobStatus};
 pub use delta::Delta;
 pub use direct::{DirectThread, ThreadState};
 pub use error::{DeltaError, ListenerError};

@@ -46,9 +46,16 @@ struct Transfer {
 }
 
 impl Blobs {
-    /// Whether a topic is there for a blob alone: the app knows nothing of it.
+    /// Whether a topic is there for a blob alone.
     pub(super) fn carry(&self, topic: &TopicId) -> bool {
         self.carriers.contains_key(topic)
+    }
+
+    /// The app knows nothing of these topics.
+    pub(super) fn hide(&self, staged: &mut Vec<Output>) {
+        if !self.carriers.is_empty() {
+            staged.retain(|out| !matches!(out, Output::Event(event) if self.carry(&event.topic())));
+        }
     }
 }
 
@@ -365,6 +372,7 @@ impl State {
         staged: &mut Vec<Output>,
     ) -> Result<(), StoreError> {
         self.blobs.look = true;
+        self.blobs.hide(staged);
         self.blobs.carriers.remove(&id);
         let Some(log) = self.topics.get(&id).map(|topic| topic.keys.log()) else { return Ok(()) };
         for id in tx.wipe_wholly(&self.author(), log)? {

@@ -322,6 +322,7 @@ impl State {
         let server_time = session.take_server_time();
         let mut staged = Vec::new();
         self.publish_session(id, &mut staged);
+        self.blobs.hide(&mut staged);
         outputs.extend(staged);
         self.reschedule(id);
         if let Some(server) = server_time {

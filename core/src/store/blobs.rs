@@ -143,9 +143,10 @@ impl Db {
         Ok(None)
     }
 
-    /// A chunk of a blob, sealed; `None` when it is not here.
+    /// A chunk of a blob, sealed; `None` unless all of the blob is here, and was checked.
     pub fn blob_chunk(&self, id: &BlobId, number: u32) -> Result<Option<Vec<u8>>, StoreError> {
-        self.blob(id)?.map_or(Ok(None), |row| self.chunk(row.entry, number))
+        let whole = self.blob(id)?.filter(|row| matches!(row.state, BlobRow::SENDING | BlobRow::HERE));
+        whole.map_or(Ok(None), |row| self.chunk(row.entry, number))
     }
 
     pub(crate) fn chunk(&self, entry: i64, number: u32) -> Result<Option<Vec<u8>>, StoreError> {
