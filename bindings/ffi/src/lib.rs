@@ -37,7 +37,7 @@ pub use identity::{
 pub use keystore::{Keystore, KeystoreError};
 pub use log::{LogLevel, LogSink};
 pub use message::{
-    Content, Found, Mention, Message, MessagePage, Profile, Reaction, ReceiptPlace, ReceivedPage,
+    Attachment, Content, Found, Mention, Message, MessagePage, Profile, Reaction, ReceiptPlace, ReceivedPage,
     SearchWords, Unread, Version,
 };
 pub use onion::{OnionHop, OnionLayer, OnionSecret, OnionTarget, build_onion_packet, peel_onion_layer};

@@ -2,6 +2,7 @@
 #![cfg(feature = "device")]
 
 mod adversarial;
+mod blob_vectors;
 mod bodies;
 mod certificates;
 mod inbox_vectors;
