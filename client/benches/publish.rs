@@ -98,5 +98,5 @@ fn median(times: &mut [Duration]) -> Duration {
 
 fn text(n: usize) -> Content {
     let text = format!("message {n}: the quick brown fox jumps over the lazy dog");
-    Content::MessageSend { text, reply: None, mentions: Vec::new() }
+    Content::MessageSend { text, reply: None, mentions: Vec::new(), attachments: Vec::new() }
 }

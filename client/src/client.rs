@@ -398,7 +398,12 @@ mod tests {
     }
 
     fn hello() -> Content {
-        Content::MessageSend { text: "hello".into(), reply: None, mentions: Vec::new() }
+        Content::MessageSend {
+            text: "hello".into(),
+            reply: None,
+            mentions: Vec::new(),
+            attachments: Vec::new(),
+        }
     }
 
     #[tokio::test]

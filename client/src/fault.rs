@@ -62,6 +62,8 @@ impl ClientError {
 const fn of_command(error: &CommandError) -> Fault {
     match error {
         CommandError::UnknownTopic
+        | CommandError::UnknownBlob
+        | CommandError::BlobNotHere
         | CommandError::ReadOnly
         | CommandError::TopicGone
         | CommandError::TooManyTopics

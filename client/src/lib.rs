@@ -13,7 +13,7 @@
 //! client.init_sync(&hops, "https://sync.example#<the server's key>").await?;
 //! let topic = client.open_topic(&ticket).await?;
 //! let mut updates = client.subscribe(topic).await?;
-//! client.publish(topic, Content::MessageSend { text: "hello".into(), reply: None, mentions: vec![] }).await?;
+//! client.publish(topic, Content::MessageSend { text: "hello".into(), reply: None, mentions: vec![], attachments: Vec::new() }).await?;
 //! while let Some(Update::Event(event)) = updates.next().await {
 //!     println!("{event:?}");
 //! }
@@ -22,6 +22,7 @@
 //! ```
 
 mod access;
+mod blobs;
 mod client;
 mod config;
 mod devices;
@@ -47,6 +48,7 @@ mod subscription;
 mod values;
 
 pub use access::About;
+pub use blobs::BlobSource;
 pub use client::Client;
 pub use config::{Config, RelayHops};
 pub use delta_core::engine::{

@@ -190,7 +190,12 @@ mod tests {
             public: false,
         };
         client.publish(topic, profile).await.unwrap();
-        let hello = Content::MessageSend { text: "hello".into(), reply: None, mentions: Vec::new() };
+        let hello = Content::MessageSend {
+            text: "hello".into(),
+            reply: None,
+            mentions: Vec::new(),
+            attachments: Vec::new(),
+        };
         let id = client.publish(topic, hello).await.unwrap();
         let envelope = client.read(move |reader| {
             let row = reader.outbox_row(topic, &id)?.unwrap();

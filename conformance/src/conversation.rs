@@ -134,7 +134,7 @@ impl Conversation {
 }
 
 fn message(text: &str, reply: Option<OperationId>, mentions: Vec<Author>) -> Content {
-    Content::MessageSend { text: text.to_owned(), reply, mentions }
+    Content::MessageSend { text: text.to_owned(), reply, mentions, attachments: Vec::new() }
 }
 
 fn wrong(error: impl std::fmt::Display) -> Failure {

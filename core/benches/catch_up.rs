@@ -56,7 +56,12 @@ fn envelopes(ticket: &Ticket, count: usize) -> impl Iterator<Item = Vec<u8>> {
     let (keys, mut heads) = (ticket.keys(), vec![(0u32, None); AUTHORS]);
     (0..count).map(move |index| {
         let author = index % AUTHORS;
-        let body = Body::new(Content::MessageSend { text: text(index), reply: None, mentions: vec![] });
+        let body = Body::new(Content::MessageSend {
+            text: text(index),
+            reply: None,
+            mentions: vec![],
+            attachments: Vec::new(),
+        });
         let (seq_num, backlink) = heads[author];
         let op = ops::create(&devices[author], keys.log(), seq_num, backlink, &body).unwrap();
         heads[author] = (seq_num + 1, Some(op.id()));

@@ -70,7 +70,8 @@ fn operations(count: usize) -> Vec<VerifiedOperation> {
             let author = n % writers.len();
             let (key, next, last) = &mut writers[author];
             let text = format!("message {n}: {}", "the quick brown fox jumps over the lazy dog ".repeat(2));
-            let content = Content::MessageSend { text, reply: None, mentions: Vec::new() };
+            let content =
+                Content::MessageSend { text, reply: None, mentions: Vec::new(), attachments: Vec::new() };
             let op = ops::create(key, LOG, *next, *last, &Body::new(content).sent_at(Millis(n as u64)))
                 .expect("a valid operation");
             (*next, *last) = (*next + 1, Some(op.id()));

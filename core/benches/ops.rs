@@ -32,7 +32,7 @@ fn keys() -> TopicKeys {
 /// A text message as people write them.
 fn message() -> Body {
     let text = "See you at the station at nine, I'll bring the tickets.".to_owned();
-    let content = Content::MessageSend { text, reply: None, mentions: vec![] };
+    let content = Content::MessageSend { text, reply: None, mentions: vec![], attachments: Vec::new() };
     Body { content, sent_at: Some(Millis(1_700_000_000_000)), observed: None, auth_heads: vec![] }
 }
 

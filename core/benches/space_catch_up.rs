@@ -106,7 +106,12 @@ fn room_log(room: &Ticket, heads: Vec<OperationId>, count: usize) -> impl Iterat
     (0..count).map(move |index| {
         let head = heads[(index / CHANGE_EVERY).min(heads.len() - 1)];
         let author = if is_muted(index) { &mut muted } else { &mut writers[index % WRITERS] };
-        let content = Content::MessageSend { text: text(index), reply: None, mentions: vec![] };
+        let content = Content::MessageSend {
+            text: text(index),
+            reply: None,
+            mentions: vec![],
+            attachments: Vec::new(),
+        };
         author.say(room, Some(head), content)
     })
 }

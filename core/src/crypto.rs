@@ -9,6 +9,7 @@
 //! from the operating system's generator while sealing, so sealing is done outside the engine and what it gives enters
 //! as input; opening draws nothing. Nothing of it sees a clock: expiry is checked here, with `now`.
 
+mod blob;
 mod bundle;
 mod context;
 mod direct;
@@ -20,6 +21,7 @@ mod session;
 mod tests;
 mod two_party;
 
+pub use blob::{open_chunk, seal_chunk};
 pub use bundle::{BundleError, DeviceBundle, MAX_BUNDLE_LIFETIME_MS};
 pub use context::{Context, Opened, Purpose};
 pub use direct::{Channel, Direct, DirectError, OpenedDirect, PreparedDirect, prepare_direct};

@@ -13,6 +13,7 @@
 
 mod accountability;
 mod asking;
+mod blobs;
 mod clock;
 mod commands;
 mod delivery;
@@ -67,6 +68,7 @@ use crate::sync::session::{ConnId, FAULT_PAUSE_MS};
 use state::State;
 
 pub use asking::{ASK_AGAIN_MAX_MS, ASK_AGAIN_MS};
+pub use blobs::BLOB_WAIT_MS;
 pub use clock::{ClockSkew, MAX_CLOCK_SKEW_MS};
 pub use delivery::MAX_HANDOVERS;
 pub use direct::{BLOCK_WAIT_MS, prepare_message, thread_id, thread_ticket};
@@ -263,6 +265,12 @@ impl Engine {
         self.store.limit_pages(pages)
     }
 
+    /// Limits what blobs may take that nothing waits for, bytes; the least recently used give way. `None`:
+    /// [`MAX_BLOB_CACHE`](crate::limits::MAX_BLOB_CACHE).
+    pub const fn limit_blobs(&mut self, bytes: Option<u64>) {
+        self.state.blob_cache = bytes;
+    }
+
     /// Closes the database and releases its lock.
     pub fn close(self) -> Result<(), StoreError> {
         self.store.close()
@@ -292,6 +300,7 @@ impl Engine {
             self.state.apply(&mut tx, now, entropy, input, &mut staged)?;
         }
         let guards = self.state.settle(&mut tx, now, entropy, &mut staged)?;
+        self.state.blobs.hide(&mut staged);
         tx.commit()?;
         self.synced = durability == Durability::Full;
         // A guard that a power cut makes forgotten after a packet went to it would be one more relay that knows this

@@ -16,6 +16,24 @@ pub const MAX_BODY_NESTING: u16 = 32;
 pub const MAX_TEXT: usize = 64 * 1024;
 /// Most authors one message mentions.
 pub const MAX_MENTIONS: usize = 64;
+/// Bytes of a blob in one chunk: with its tag, header and envelope it fills a packet of class 3 as far as PADMÉ lets it.
+pub const BLOB_CHUNK: usize = 256_000;
+/// Largest blob, bytes.
+pub const MAX_BLOB: u64 = 64 * 1024 * 1024;
+/// Most chunks of a blob.
+pub const MAX_BLOB_CHUNKS: usize = (MAX_BLOB as usize).div_ceil(BLOB_CHUNK);
+/// Most attachments of one message.
+pub const MAX_ATTACHMENTS: usize = 16;
+/// Longest MIME type of a blob, bytes.
+pub const MAX_MIME: usize = 127;
+/// Longest file name of a blob, bytes of UTF-8.
+pub const MAX_FILE_NAME: usize = 255;
+/// Chunks of a blob that are on their way at once.
+pub const BLOB_WINDOW: usize = OUTBOX_WINDOW;
+/// Blobs of a device that are sent or fetched at once; others wait for their turn.
+pub const MAX_BLOB_TRANSFERS: usize = 8;
+/// Bytes of blobs that a device keeps without needing them for sending; the least recently used give way.
+pub const MAX_BLOB_CACHE: u64 = 256 * 1024 * 1024;
 /// Longest display name, Unicode scalar values.
 pub const MAX_DISPLAY_NAME: usize = 64;
 /// Longest emoji of a reaction, bytes of UTF-8.

@@ -9,6 +9,7 @@
 //!
 //! The signed format is p2panda 0.7's; docs/wire.md has the layouts.
 
+mod blob;
 mod body;
 #[cfg(feature = "device")]
 mod contact;
@@ -39,6 +40,9 @@ mod ticket;
 mod told;
 mod verify;
 
+pub use blob::Manifest;
+#[cfg(feature = "device")]
+pub(crate) use blob::check_blob;
 pub use body::{Body, BodyError, EncodeError, MAX_AUTH_HEADS, ObservedHead};
 #[cfg(feature = "device")]
 pub use contact::{Contact, ContactError};

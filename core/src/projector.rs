@@ -14,7 +14,7 @@ mod reaction;
 use std::collections::{BTreeMap, BTreeSet};
 
 use crate::identity::{Author, Identity, LogId, Millis, OperationId};
-use crate::ops::{Body, Content, HybridTime, KeyValue, ValueKey};
+use crate::ops::{Body, Content, HybridTime, KeyValue, Manifest, ValueKey};
 
 pub(crate) use message::deleted_by;
 pub use message::{EditRow, MessageKey, MessageText, Waiting};
@@ -195,6 +195,8 @@ pub enum Write<'a> {
     },
     /// Another operation stands for a key now.
     SettleValue(&'a KeyValue),
+    /// Where a blob is to be had.
+    PutShare(&'a Manifest),
 }
 
 /// What an operation does to the read model.
@@ -253,6 +255,8 @@ pub enum Aggregate {
     Document,
     /// Direct threads, which are asked for in inboxes; ids are the threads'.
     DirectThread,
+    /// Blobs that the conversation names; ids are theirs.
+    Blob,
 }
 
 /// Rows of the read model that changed: what an app queries again.
@@ -301,8 +305,9 @@ pub fn project<'a, R: Rows + ?Sized>(fact: &Fact<'a>, rows: &R) -> Result<Projec
         Said::Erased(Erased::Edit | Erased::Other) => return Ok(Projected::default()),
     };
     match &body.content {
-        Content::MessageSend { text, reply, mentions } => {
-            message::send(fact, rows, MessageText { text, reply: *reply, mentions, sent: body.sent_at })
+        Content::MessageSend { text, reply, mentions, attachments } => {
+            let text = MessageText { text, reply: *reply, mentions, attachments, sent: body.sent_at };
+            message::send(fact, rows, text)
         }
         Content::MessageEdit { target, text } => message::edit(fact, rows, *target, text, body.sent_at),
         Content::MessageDelete { target } => message::delete(fact, rows, *target),
@@ -323,6 +328,12 @@ pub fn project<'a, R: Rows + ?Sized>(fact: &Fact<'a>, rows: &R) -> Result<Projec
         Content::KeyValue(write) => key_value::set(fact, rows, write),
         Content::DocumentCreate { path } => Ok(document::create(fact, path)),
         Content::DocumentPart(part) => Ok(document::part(part)),
+        // It is taken, or kept to be sent, where the blob is.
+        Content::BlobChunk { .. } => Ok(Projected::of(Write::EraseBody(Erased::Other))),
+        Content::BlobShare(manifest) => Ok(Projected {
+            changed: Some((Aggregate::Blob, manifest.id.0)),
+            ..Projected::of(Write::PutShare(manifest))
+        }),
         // What they do is done where the room's topics and sessions are kept.
         Content::RoomRotate(_)
         | Content::DeviceBundle(_)
@@ -343,7 +354,11 @@ pub fn project<'a, R: Rows + ?Sized>(fact: &Fact<'a>, rows: &R) -> Result<Projec
     }
 }
 
-impl Projected<'_> {
+impl<'a> Projected<'a> {
+    fn of(write: Write<'a>) -> Self {
+        Self { writes: vec![write], ..Self::default() }
+    }
+
     fn skip(why: Skipped) -> Self {
         Self { skipped: Some(why), ..Self::default() }
     }

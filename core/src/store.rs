@@ -5,6 +5,7 @@
 //! the read model. This module holds rows and SQL; which operation is accepted is decided in
 //! [`crate::engine::ingest`], what it does to the read model in [`crate::projector`].
 
+mod blobs;
 mod db;
 mod direct;
 mod documents;
@@ -52,6 +53,8 @@ use std::sync::Arc;
 use rusqlite::OpenFlags;
 use rusqlite::config::DbConfig;
 
+pub(crate) use blobs::BlobRow;
+pub use blobs::{Attachment, BlobState, BlobStatus};
 pub use db::Db;
 pub(crate) use direct::StuckSession;
 pub use direct::{ThreadRow, ThreadState};

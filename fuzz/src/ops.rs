@@ -27,7 +27,7 @@ static OPERATIONS: LazyLock<Vec<VerifiedOperation>> = LazyLock::new(|| {
     let key = DeviceKey::from_bytes(&[1; 32]);
     let target = OperationId([6; 32]);
     let contents = [
-        Content::MessageSend { text: "hello".into(), reply: Some(target), mentions: vec![key.author()] },
+        Content::MessageSend { text: "hello".into(), reply: Some(target), mentions: vec![key.author()], attachments: Vec::new() },
         Content::MessageEdit { target, text: "hello!".into() },
         Content::MessageDelete { target },
         Content::ReactionAdd { target, emoji: "👍".into() },

@@ -259,7 +259,12 @@ mod tests {
         }
 
         fn issue(&mut self, command: u64) {
-            let content = Content::MessageSend { text: String::new(), reply: None, mentions: Vec::new() };
+            let content = Content::MessageSend {
+                text: String::new(),
+                reply: None,
+                mentions: Vec::new(),
+                attachments: Vec::new(),
+            };
             self.model.issue(0, CommandId(command), self.topic, content);
         }
 

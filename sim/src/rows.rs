@@ -84,7 +84,7 @@ impl Rows {
     pub(crate) fn apply(&mut self, log: &LogId, fact: &Fact, content: &Content) {
         let Fact { author, seq_num, id } = fact.clone();
         match content.clone() {
-            Content::MessageSend { text, reply, mentions } => {
+            Content::MessageSend { text, reply, mentions, .. } => {
                 let (edit, deleted_by, reactions) = (None, None, BTreeSet::new());
                 let message =
                     Message { author, text: Some(text), reply, mentions, edit, deleted_by, reactions };
@@ -121,6 +121,8 @@ impl Rows {
             | Content::OwnDevices(_)
             | Content::Unknown { .. }
             | Content::KeyValue(_)
+            | Content::BlobChunk { .. }
+            | Content::BlobShare(_)
             | Content::DocumentCreate { .. }
             | Content::DocumentPart(_)
             | Content::Malformed { .. } => {}

@@ -133,7 +133,7 @@ impl World {
                 let reply = target.filter(|_| self.rng.chance(200));
                 let mentions =
                     self.devices.iter().filter(|_| self.rng.chance(50)).map(crate::device::Device::author);
-                Content::MessageSend { text, reply, mentions: mentions.collect() }
+                Content::MessageSend { text, reply, mentions: mentions.collect(), attachments: Vec::new() }
             }
         }
     }

@@ -1,6 +1,7 @@
 //! The object an app holds: how it is opened, what it sends and hears, its lifecycle. What it is asked beside lies in
-//! [`reading`], [`pages`], [`values`], [`documents`], [`direct`], [`spaces`], [`devices`], [`outbox`] and [`storage`].
+//! [`reading`], [`pages`], [`values`], [`documents`], [`direct`], [`spaces`], [`devices`], [`blobs`], [`outbox`] and [`storage`].
 
+mod blobs;
 mod devices;
 mod direct;
 mod documents;
@@ -17,7 +18,6 @@ use std::time::{Duration, SystemTime};
 use delta_client::{Client, ClientError, Query};
 use delta_core::engine::CommandError;
 use delta_core::identity::{Author, LogId, OperationId};
-use delta_core::ops;
 use delta_core::store::{Reader, StoreError};
 use delta_core::sync::proof::ReadKey;
 use delta_core::topic::TopicId;
@@ -151,11 +151,14 @@ impl Delta {
         content: Content,
         key: Option<Vec<u8>>,
     ) -> Result<OperationId, DeltaError> {
-        let content: ops::Content = content.into();
-        match key {
-            Some(key) => self.on(async move |client| client.publish_once(topic, content, key).await).await,
-            None => self.on(async move |client| client.publish(topic, content).await).await,
-        }
+        let publish = async move |client: Client| {
+            let content = content.resolved(&client).await?;
+            match key {
+                Some(key) => client.publish_once(topic, content, key).await,
+                None => client.publish(topic, content).await,
+            }
+        };
+        self.on(publish).await
     }
 
     /// Receives a topic. With a listener its events are pushed to it; without one they wait for

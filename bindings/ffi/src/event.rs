@@ -212,6 +212,8 @@ pub enum ChangedKind {
     Document,
     /// Direct threads.
     DirectThread,
+    /// Blobs that messages name.
+    Blob,
 }
 
 impl From<projector::Change> for Change {
@@ -226,6 +228,7 @@ impl From<projector::Change> for Change {
             Aggregate::KeyValue => ChangedKind::KeyValue,
             Aggregate::Document => ChangedKind::Document,
             Aggregate::DirectThread => ChangedKind::DirectThread,
+            Aggregate::Blob => ChangedKind::Blob,
         };
         let keys = change.keys.into_iter().map(Into::into).collect();
         Self { log: change.log, kind, ids: change.ids.iter().map(|id| id.to_vec()).collect(), keys }

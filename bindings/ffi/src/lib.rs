@@ -4,6 +4,7 @@
 //! runs to its end whatever the caller's executor does with the future. The generated bindings lie beside this crate
 //! in `bindings/`; `cargo xtask bindings` makes them again.
 
+mod blob;
 mod delta;
 mod direct;
 mod document;
@@ -25,6 +26,7 @@ mod subscription;
 mod ticket;
 mod value;
 
+pub use blob::{BlobSource, BlobState, BlobStatus};
 pub use delta::Delta;
 pub use direct::{DirectThread, ThreadState};
 pub use document::{Document, DocumentPart};
@@ -37,7 +39,7 @@ pub use identity::{
 pub use keystore::{Keystore, KeystoreError};
 pub use log::{LogLevel, LogSink};
 pub use message::{
-    Content, Found, Mention, Message, MessagePage, Profile, Reaction, ReceiptPlace, ReceivedPage,
+    Attachment, Content, Found, Mention, Message, MessagePage, Profile, Reaction, ReceiptPlace, ReceivedPage,
     SearchWords, Unread, Version,
 };
 pub use onion::{OnionHop, OnionLayer, OnionSecret, OnionTarget, build_onion_packet, peel_onion_layer};

@@ -2,6 +2,7 @@
 
 use std::time::{Duration, SystemTime};
 
+use delta_client::{Client, ClientError};
 use delta_core::identity::{Author, Identity, LogId, Millis, OperationId};
 use delta_core::ops::{self, BlobId};
 use delta_core::projector::Position;
@@ -21,6 +22,9 @@ pub enum Content {
         /// Whom it mentions, at most 64.
         #[uniffi(default = [])]
         mentions: Vec<Author>,
+        /// What it brings along, from `attach`; at most 16. Of a blob that came with another message, too.
+        #[uniffi(default = [])]
+        attachments: Vec<BlobId>,
     },
     /// A new text for one's own message.
     MessageEdit {
@@ -65,20 +69,49 @@ pub enum Content {
         #[uniffi(default = false)]
         public: bool,
     },
+    /// Tells everybody where to get a blob that is named by its id alone: an avatar, a cover.
+    BlobShare {
+        /// From `attach`.
+        blob: BlobId,
+    },
 }
 
-impl From<Content> for ops::Content {
-    fn from(content: Content) -> Self {
-        match content {
-            Content::MessageSend { text, reply, mentions } => Self::MessageSend { text, reply, mentions },
-            Content::MessageEdit { target, text } => Self::MessageEdit { target, text },
-            Content::MessageDelete { target } => Self::MessageDelete { target },
-            Content::ReactionAdd { target, emoji } => Self::ReactionAdd { target, emoji },
-            Content::ReactionRemove { target, emoji } => Self::ReactionRemove { target, emoji },
-            Content::ProfileSet { name, bio, avatar, availability, public } => {
-                Self::ProfileSet { name, bio, avatar, availability, public }
+impl Content {
+    /// With what opens the blobs it names.
+    pub(crate) async fn resolved(self, client: &Client) -> Result<ops::Content, ClientError> {
+        Ok(match self {
+            Self::MessageSend { text, reply, mentions, attachments } => {
+                let attachments = client.attachments(attachments).await?;
+                ops::Content::MessageSend { text, reply, mentions, attachments }
             }
-        }
+            Self::MessageEdit { target, text } => ops::Content::MessageEdit { target, text },
+            Self::MessageDelete { target } => ops::Content::MessageDelete { target },
+            Self::ReactionAdd { target, emoji } => ops::Content::ReactionAdd { target, emoji },
+            Self::ReactionRemove { target, emoji } => ops::Content::ReactionRemove { target, emoji },
+            Self::ProfileSet { name, bio, avatar, availability, public } => {
+                ops::Content::ProfileSet { name, bio, avatar, availability, public }
+            }
+            Self::BlobShare { blob } => client.share(blob).await?,
+        })
+    }
+}
+
+/// What a message brings along, as its sender says.
+#[derive(Clone, uniffi::Record)]
+pub struct Attachment {
+    /// What `fetch_blob` and the other calls take.
+    pub blob: BlobId,
+    /// Its size, bytes.
+    pub size: u64,
+    /// Its MIME type.
+    pub mime: String,
+    /// The name of its file. Do not take it for a path.
+    pub name: Option<String>,
+}
+
+impl From<store::Attachment> for Attachment {
+    fn from(store::Attachment { id, size, mime, name }: store::Attachment) -> Self {
+        Self { blob: id, size, mime, name }
     }
 }
 
@@ -97,6 +130,8 @@ pub struct Message {
     pub reply: Option<OperationId>,
     /// Whom it mentions.
     pub mentions: Vec<Author>,
+    /// What it brings along.
+    pub attachments: Vec<Attachment>,
     /// Whether a server has taken it.
     pub acknowledged: bool,
     /// When it was sent, by the sender's clock. Shown, never sorted on.
@@ -120,6 +155,7 @@ impl From<MessageRow> for Message {
             text: row.text,
             reply: row.reply,
             mentions: row.mentions,
+            attachments: row.attachments.into_iter().map(Into::into).collect(),
             sent_at: row.sent_at.map(time),
             received_at: row.received_at.map(time),
             edited_at: row.edited_at.map(time),

@@ -7,6 +7,7 @@ import delta.MemoryKeystore
 import delta.OperationId
 import delta.ThreadId
 import delta.code
+import delta.ffi.BlobState
 import delta.ffi.Cancelled
 import delta.ffi.ChangedKind
 import delta.ffi.Connection
@@ -67,6 +68,7 @@ fun features(network: Network): List<Test> = listOf(
     Test("features: documents are made, paged and written to") { Folder().use { documents(it) } },
     Test("features: the outbox is listed, retried and taken back") { Folder().use { outbox(it) } },
     Test("features: a space is made, changed and audited") { Folder().use { space(it) } },
+    Test("features: messages bring blobs along") { Folder().use { blobs(it) } },
     Test("features: what is wiped is gone") { Folder().use { wiped(it) } },
     Test("features: an export is imported with the words and another key") { Folder().use { exported(it) } },
     Test("features: whoever is invited is a member and can be written to") { Folder().use { invited(network, it) } },
@@ -275,6 +277,37 @@ private suspend fun space(folder: Folder) {
     assertEquals(emptyList(), device.joinRequests(made.log))
     refused(Argument, "invitation") { device.acceptInvitation(text.dropLast(1)) }
     refused(State, "not_allowed") { device.changeSpace(made.log, SpaceAction.Add(own, Level.READ)) }
+}
+
+private suspend fun blobs(folder: Folder) {
+    val device = folder.open()
+    val topic = device.openTopic(generateTicket())
+    // Two chunks.
+    val bytes = ByteArray(256_001) { (it * 31).toByte() }
+    val from = folder.folder.resolve("from.bin").apply { writeBytes(bytes) }
+    val (file, small) = device.attach(from, "image/png") to device.attach(byteArrayOf(7), "text/plain")
+    assertTrue(from.delete())
+    val sent = device.send(topic, "look", attachments = listOf(file, small))
+    device.publish(topic, Content.BlobShare(small))
+    val about = device.message(sent)!!.attachments
+    assertEquals(listOf(file to "from.bin", small to null), about.map { it.blob to it.name })
+    assertEquals(listOf("image/png" to 256_001uL, "text/plain" to 1uL), about.map { it.mime to it.size })
+    val status = device.blobStatus(file)
+    assertEquals(listOf(BlobState.SENDING, 0u, 2u), listOf(status.state, status.have, status.of))
+    device.fetchBlob(file)
+    val to = folder.folder.resolve("to.bin")
+    device.writeBlob(file, to)
+    assertTrue(bytes.contentEquals(to.readBytes()))
+    assertTrue(byteArrayOf(7).contentEquals(device.blobBytes(small)))
+    device.dropBlob(file)
+    assertEquals(BlobState.ABSENT, device.blobStatus(file).state)
+    refused(State, "blob_not_here") { device.blobBytes(file) }
+    device.publish(topic, Content.MessageDelete(sent))
+    assertEquals(emptyList(), device.message(sent)!!.attachments)
+    refused(State, "unknown_blob") { device.fetchBlob(file) }
+    refused(Argument, "content") { device.attach(byteArrayOf(), "x".repeat(128)) }
+    refused(DeltaException.Device::class, "io") { device.attach(from, "text/plain") }
+    device.shutdown()
 }
 
 private suspend fun wiped(folder: Folder) {

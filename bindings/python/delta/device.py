@@ -81,10 +81,13 @@ class Device:
         *,
         reply: bytes | None = None,
         mentions: Sequence[bytes] = (),
+        attachments: Sequence[bytes] = (),
         key: bytes | None = None,
     ) -> bytes:
         """Publishes a message."""
-        content = ffi.Content.MESSAGE_SEND(text=text, reply=reply, mentions=list(mentions))
+        content = ffi.Content.MESSAGE_SEND(
+            text=text, reply=reply, mentions=list(mentions), attachments=list(attachments)
+        )
         return await self.publish(topic, content, key=key)
 
     async def subscribe(self, topic: bytes, listener: Callable[[ffi.Event], None] | None = None) -> ffi.Subscription:
@@ -368,6 +371,34 @@ class Device:
     async def join(self, text: str) -> ffi.PairingGuest:
         """Asks to become a device of the person whose device shows this text."""
         return await self._inner.join(text)
+
+    async def attach(self, source, mime: str, name: str | None = None) -> bytes:
+        """Makes a blob of bytes, or of the file at a path, at most 64 MiB, and begins to send it. Messages bring it along
+        (`attachments`). When it returns the file is not needed any more."""
+        if isinstance(source, (bytes, bytearray)):
+            return await self._inner.attach(ffi.BlobSource.BYTES(bytes=bytes(source)), mime, name)
+        path = os.fspath(source)
+        return await self._inner.attach(ffi.BlobSource.FILE(path=path), mime, name or os.path.basename(path))
+
+    async def blob_status(self, blob: bytes) -> ffi.BlobStatus:
+        """How a blob stands."""
+        return await self._inner.blob_status(blob)
+
+    async def fetch_blob(self, blob: bytes) -> None:
+        """Fetches a blob that a message names, unless it is here. Events say when to look how far it is."""
+        await self._inner.fetch_blob(blob)
+
+    async def drop_blob(self, blob: bytes) -> None:
+        """Removes a blob from this device, also one that is being sent or fetched. Others keep what they have."""
+        await self._inner.drop_blob(blob)
+
+    async def write_blob(self, blob: bytes, path) -> None:
+        """Writes a blob that is here into a file, chunk by chunk; one that is there is replaced."""
+        await self._inner.write_blob(blob, os.fspath(path))
+
+    async def blob_bytes(self, blob: bytes) -> bytes:
+        """A blob that is here, whole: for small ones."""
+        return await self._inner.blob_bytes(blob)
 
     async def storage_use(self) -> ffi.StorageUse:
         """What the database takes, conversation by conversation. For a settings page, not for every frame."""

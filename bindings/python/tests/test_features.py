@@ -98,6 +98,36 @@ class Features(Offline):
         await self.refused(device.put_value(topic, "", "a", b""), delta.DeltaError.Argument, "content")
         await self.refused(device.put_value(topic, "x", "a", bytes(64 * 1024 + 1)), delta.DeltaError.Argument, "content")
 
+    async def test_messages_bring_blobs_along(self):
+        device = await self.open()
+        topic = await device.open_topic(delta.generate_ticket())
+        # Two chunks.
+        data = bytes(number * 31 % 256 for number in range(256_001))
+        source, copy = self.folder / "from.bin", self.folder / "to.bin"
+        source.write_bytes(data)
+        file, small = await device.attach(source, "image/png"), await device.attach(b"7", "text/plain")
+        source.unlink()
+        sent = await device.send(topic, "look", attachments=[file, small])
+        await device.publish(topic, delta.Content.BLOB_SHARE(blob=small))
+        about = (await device.message(sent)).attachments
+        said = [(each.blob, each.size, each.mime, each.name) for each in about]
+        self.assertEqual(said, [(file, 256_001, "image/png", "from.bin"), (small, 1, "text/plain", None)])
+        status = await device.blob_status(file)
+        self.assertEqual((status.state, status.have, status.of), (delta.BlobState.SENDING, 0, 2))
+        await device.fetch_blob(file)
+        copy.write_bytes(b"old")
+        await device.write_blob(file, copy)
+        self.assertEqual(copy.read_bytes(), data)
+        self.assertEqual(await device.blob_bytes(small), b"7")
+        await device.drop_blob(file)
+        self.assertEqual((await device.blob_status(file)).state, delta.BlobState.ABSENT)
+        await self.refused(device.blob_bytes(file), delta.DeltaError.State, "blob_not_here")
+        await device.publish(topic, delta.Content.MESSAGE_DELETE(target=sent))
+        self.assertEqual((await device.message(sent)).attachments, [])
+        await self.refused(device.fetch_blob(file), delta.DeltaError.State, "unknown_blob")
+        await self.refused(device.attach(b"", "x" * 128), delta.DeltaError.Argument, "content")
+        await self.refused(device.attach(source, "text/plain"), delta.DeltaError.Device, "io")
+
     async def test_the_outbox_is_listed_retried_and_taken_back(self):
         device = await self.open()
         topic = await device.open_topic(delta.generate_ticket())

@@ -132,6 +132,8 @@ public final class DeltaBridge: Sendable {
             return Answer(try await device.outbox(topic: id(passed.text(1)), limit: limit, after: after).map(plain))
         case "status": return Answer(plain(try await device.status(topic: id(passed.text(1)))))
         case "statistics": return Answer(plain(try await device.statistics()))
+        case "blobStatus": return Answer(plain(try await device.blobStatus(blob: id(passed.text(1)))))
+        case "blobBytes": return Answer(try await device.blobBytes(blob: id(passed.text(1))).base64EncodedString())
         case "storageUse": return Answer(plain(try await device.storageUse()))
         case "spaces": return Answer(try await device.spaces().map(plain))
         case "space": return Answer(try await device.space(space: id(passed.text(1))).map(plain))
@@ -206,6 +208,13 @@ public final class DeltaBridge: Sendable {
             return try await device.writeDocument(
                 topic: id(passed.text(1)), document: id(passed.text(2)), bytes: part, snapshot: snapshot
             ).description
+        case "attach":
+            let bytes = try passed.maybe(2).map(bytes) ?? Data()
+            let source = try passed.maybe(1).map(BlobSource.file(path:)) ?? .bytes(bytes: bytes)
+            return try await device.attach(source: source, mime: passed.text(3), name: passed.maybe(4)).description
+        case "fetchBlob": try await device.fetchBlob(blob: id(passed.text(1)))
+        case "dropBlob": try await device.dropBlob(blob: id(passed.text(1)))
+        case "writeBlob": try await device.writeBlob(blob: id(passed.text(1)), path: passed.text(2))
         case "prune": return Double(try await device.prune(topic: id(passed.text(1)), before: date(passed.number(2))))
         case "wipeTopic": try await device.wipeTopic(topic: id(passed.text(1)))
         case "wipe":

@@ -216,6 +216,30 @@ RCT_EXPORT_MODULE(Delta)
   [self call:@"requestJoin" passed:@[ @(device), space, manager, present(text) ] resolve:resolve reject:reject];
 }
 
+- (void)attach:(double)device path:(NSString * _Nullable)path bytes:(NSString * _Nullable)bytes mime:(NSString *)mime name:(NSString * _Nullable)name resolve:(RCTPromiseResolveBlock)resolve reject:(RCTPromiseRejectBlock)reject {
+  [self call:@"attach" passed:@[ @(device), present(path), present(bytes), mime, present(name) ] resolve:resolve reject:reject];
+}
+
+- (void)blobStatus:(double)device blob:(NSString *)blob resolve:(RCTPromiseResolveBlock)resolve reject:(RCTPromiseRejectBlock)reject {
+  [self call:@"blobStatus" passed:@[ @(device), blob ] resolve:resolve reject:reject];
+}
+
+- (void)fetchBlob:(double)device blob:(NSString *)blob resolve:(RCTPromiseResolveBlock)resolve reject:(RCTPromiseRejectBlock)reject {
+  [self call:@"fetchBlob" passed:@[ @(device), blob ] resolve:resolve reject:reject];
+}
+
+- (void)dropBlob:(double)device blob:(NSString *)blob resolve:(RCTPromiseResolveBlock)resolve reject:(RCTPromiseRejectBlock)reject {
+  [self call:@"dropBlob" passed:@[ @(device), blob ] resolve:resolve reject:reject];
+}
+
+- (void)writeBlob:(double)device blob:(NSString *)blob path:(NSString *)path resolve:(RCTPromiseResolveBlock)resolve reject:(RCTPromiseRejectBlock)reject {
+  [self call:@"writeBlob" passed:@[ @(device), blob, path ] resolve:resolve reject:reject];
+}
+
+- (void)blobBytes:(double)device blob:(NSString *)blob resolve:(RCTPromiseResolveBlock)resolve reject:(RCTPromiseRejectBlock)reject {
+  [self call:@"blobBytes" passed:@[ @(device), blob ] resolve:resolve reject:reject];
+}
+
 - (void)storageUse:(double)device resolve:(RCTPromiseResolveBlock)resolve reject:(RCTPromiseRejectBlock)reject {
   [self call:@"storageUse" passed:@[ @(device) ] resolve:resolve reject:reject];
 }

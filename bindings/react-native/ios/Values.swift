@@ -100,8 +100,9 @@ func content(_ fields: Fields) throws -> Content {
     case "messageSend":
         .messageSend(
             text: try fields.text("text"), reply: try fields.maybe("reply").map(id),
-            mentions: try fields.texts("mentions").map(id)
+            mentions: try fields.texts("mentions").map(id), attachments: try fields.texts("attachments").map(id)
         )
+    case "blobShare": .blobShare(blob: try id(fields.text("blob")))
     case "messageEdit": .messageEdit(target: try id(fields.text("target")), text: try fields.text("text"))
     case "messageDelete": .messageDelete(target: try id(fields.text("target")))
     case "reactionAdd": .reactionAdd(target: try id(fields.text("target")), emoji: try fields.text("emoji"))
@@ -212,10 +213,25 @@ func plain(_ message: Message) -> [String: Any] {
     fields([
         "id": "\(message.id)", "author": "\(message.author)", "position": "\(message.position)", "text": message.text,
         "reply": message.reply?.description, "mentions": message.mentions.map(\.description),
+        "attachments": message.attachments.map { plain($0) },
         "acknowledged": message.acknowledged, "sentAt": message.sentAt.map(millis),
         "receivedAt": message.receivedAt.map(millis), "editedAt": message.editedAt.map(millis),
         "deleted": message.deleted,
     ])
+}
+
+func plain(_ attachment: Attachment) -> [String: Any] {
+    fields([
+        "blob": "\(attachment.blob)", "size": Double(attachment.size), "mime": attachment.mime,
+        "name": attachment.name,
+    ])
+}
+
+func plain(_ status: BlobStatus) -> [String: Any] {
+    [
+        "about": plain(status.about), "state": "\(status.state)", "have": Double(status.have),
+        "of": Double(status.of),
+    ]
 }
 
 func plain(_ reaction: Reaction) -> [String: Any] {

@@ -45,6 +45,8 @@ export type NativeContent = {
   target?: string;
   reply?: string;
   mentions?: string[];
+  attachments?: string[];
+  blob?: string;
   emoji?: string;
   name?: string;
   bio?: string;
@@ -56,6 +58,9 @@ export type NativeContent = {
 /** `newest`, or `before` and `after` a position. */
 export type NativePage = { kind: string; position?: string };
 
+export type NativeAttachment = { blob: string; size: number; mime: string; name?: string };
+export type NativeBlobStatus = { about: NativeAttachment; state: string; have: number; of: number };
+
 export type NativeMessage = {
   id: string;
   author: string;
@@ -63,6 +68,7 @@ export type NativeMessage = {
   text?: string;
   reply?: string;
   mentions: string[];
+  attachments: NativeAttachment[];
   acknowledged: boolean;
   sentAt?: number;
   receivedAt?: number;
@@ -393,6 +399,19 @@ export interface Spec extends TurboModule {
   sendDirect(device: number, thread: string, content: UnsafeObject): Promise<string>;
   directThreads(device: number): Promise<NativeDirectThread[]>;
   requestJoin(device: number, space: string, manager: string, text: string | null): Promise<string>;
+  /** Of the file at `path`, or of `bytes`. */
+  attach(
+    device: number,
+    path: string | null,
+    bytes: string | null,
+    mime: string,
+    name: string | null,
+  ): Promise<string>;
+  blobStatus(device: number, blob: string): Promise<NativeBlobStatus>;
+  fetchBlob(device: number, blob: string): Promise<void>;
+  dropBlob(device: number, blob: string): Promise<void>;
+  writeBlob(device: number, blob: string, path: string): Promise<void>;
+  blobBytes(device: number, blob: string): Promise<string>;
   storageUse(device: number): Promise<NativeStorageUse>;
   prune(device: number, topic: string, before: number): Promise<number>;
   wipeTopic(device: number, topic: string): Promise<void>;

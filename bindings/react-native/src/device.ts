@@ -8,6 +8,8 @@ import type {
   AuditLine,
   AuditPlace,
   Author,
+  BlobId,
+  BlobStatus,
   Cancelled,
   Config,
   Content,
@@ -148,7 +150,11 @@ export class Device {
   }
 
   /** Publishes a message. */
-  send(topic: TopicId, text: string, options: { reply?: OperationId; mentions?: Author[]; key?: string } = {}) {
+  send(
+    topic: TopicId,
+    text: string,
+    options: { reply?: OperationId; mentions?: Author[]; attachments?: BlobId[]; key?: string } = {},
+  ) {
     const { key, ...more } = options;
     return this.publish(topic, { kind: 'messageSend', text, ...more }, key);
   }
@@ -406,6 +412,40 @@ export class Device {
   /** Asks a manager's device to be added to a space: `manager` is its `contact`. */
   async requestJoin(space: LogId, manager: string, text?: string): Promise<OperationId> {
     return (await called(Native.requestJoin(this.handle, space, manager, text ?? null))) as OperationId;
+  }
+
+  /**
+   * Makes a blob of the file at `path`, or of `bytes` (base64), at most 64 MiB, and begins to send it; messages bring it along
+   * (`attachments`). When it returns the file is not needed any more, and sending goes on also after a restart.
+   */
+  async attach(source: { path: string } | { bytes: string }, mime: string, name?: string): Promise<BlobId> {
+    const [path, bytes] = 'path' in source ? [source.path, null] : [null, source.bytes];
+    return (await called(Native.attach(this.handle, path, bytes, mime, name ?? null))) as BlobId;
+  }
+
+  /** How a blob stands. */
+  async blobStatus(blob: BlobId): Promise<BlobStatus> {
+    return (await called(Native.blobStatus(this.handle, blob))) as BlobStatus;
+  }
+
+  /** Fetches a blob that a message names, unless it is here. Events of the kind `blob` say when to look how far it is. */
+  fetchBlob(blob: BlobId): Promise<void> {
+    return called(Native.fetchBlob(this.handle, blob));
+  }
+
+  /** Removes a blob from this device, also one that is being sent or fetched. Others keep what they have. */
+  dropBlob(blob: BlobId): Promise<void> {
+    return called(Native.dropBlob(this.handle, blob));
+  }
+
+  /** Writes a blob that is here into a file, chunk by chunk; one that is there is replaced. */
+  writeBlob(blob: BlobId, path: string): Promise<void> {
+    return called(Native.writeBlob(this.handle, blob, path));
+  }
+
+  /** A blob that is here, whole, as base64: for small ones. */
+  blobBytes(blob: BlobId): Promise<string> {
+    return called(Native.blobBytes(this.handle, blob));
   }
 
   /** What lies on the device, and which conversations take how much of it. */
@@ -703,5 +743,6 @@ function plainHops(hops: RelayHops): NativeRelayHops {
 }
 
 function plainContent(content: Content): NativeContent {
-  return content.kind === 'messageSend' ? { ...content, mentions: [...(content.mentions ?? [])] } : { ...content };
+  if (content.kind !== 'messageSend') return { ...content };
+  return { ...content, mentions: [...(content.mentions ?? [])], attachments: [...(content.attachments ?? [])] };
 }

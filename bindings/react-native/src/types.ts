@@ -1,7 +1,9 @@
 /** The values of the facade. Ids are strings of hex that the compiler keeps apart. */
 import type {
   NativeAuditLine,
+  NativeAttachment,
   NativeAuditPlace,
+  NativeBlobStatus,
   NativeClockSkew,
   NativeConfig,
   NativeDirectThread,
@@ -56,6 +58,8 @@ export type LogId = Id<'log'>;
 export type NodeId = Id<'node'>;
 /** Names a direct thread. */
 export type ThreadId = Id<'thread'>;
+/** Names a blob: an image or file that messages bring along. */
+export type BlobId = Id<'blob'>;
 /** Where a message is shown. */
 export type Position = Id<'position'>;
 
@@ -69,20 +73,29 @@ export type RelayHops =
 
 /** What to publish. */
 export type Content =
-  | { kind: 'messageSend'; text: string; reply?: OperationId; mentions?: readonly Author[] }
+  | { kind: 'messageSend'; text: string; reply?: OperationId; mentions?: readonly Author[]; attachments?: readonly BlobId[] }
+  | { kind: 'blobShare'; blob: BlobId }
   | { kind: 'messageEdit'; target: OperationId; text: string }
   | { kind: 'messageDelete'; target: OperationId }
   | { kind: 'reactionAdd'; target: OperationId; emoji: string }
   | { kind: 'reactionRemove'; target: OperationId; emoji: string }
   | { kind: 'profileSet'; name: string; bio?: string; avatar?: string; availability?: string; public?: boolean };
 
+/** What a message brings along, as its sender says; `name` is not to be taken for a path. */
+export type Attachment = Omit<NativeAttachment, 'blob'> & { blob: BlobId };
+/** Whether a blob is here. */
+export type BlobState = 'absent' | 'sending' | 'fetching' | 'here' | 'unavailable' | 'corrupt';
+/** How far a blob is, in chunks. */
+export type BlobStatus = Omit<NativeBlobStatus, 'about' | 'state'> & { about: Attachment; state: BlobState };
+
 /** A message as it stands: the newest edit applied, or a tombstone. */
-export type Message = Omit<NativeMessage, 'id' | 'author' | 'position' | 'reply' | 'mentions'> & {
+export type Message = Omit<NativeMessage, 'id' | 'author' | 'position' | 'reply' | 'mentions' | 'attachments'> & {
   id: OperationId;
   author: Author;
   position: Position;
   reply?: OperationId;
   mentions: Author[];
+  attachments: Attachment[];
 };
 
 /** A reaction that stands. */
@@ -230,7 +243,7 @@ export type TicketFacts = Omit<NativeTicketFacts, 'topic' | 'log'> & { topic: To
 
 /** Kinds of rows. */
 export type ChangedKind =
-  'message' | 'reaction' | 'profile' | 'space' | 'room' | 'member' | 'keyValue' | 'document' | 'directThread';
+  'message' | 'reaction' | 'profile' | 'space' | 'room' | 'member' | 'keyValue' | 'document' | 'directThread' | 'blob';
 /** Rows of one kind that changed. */
 export type Change = { log: LogId; kind: ChangedKind; ids: string[]; keys: { collection: string; key: string }[] };
 

@@ -22,7 +22,7 @@ const id = (number: number) => number.toString(16).padStart(64, '0');
 const texts = Array.from({ length: PAGE }, (_, number) => `message ${number}`);
 const page = JSON.stringify(
   texts.map((text, number): NativeMessage => ({
-    id: id(number), author: id(1), position: id(number).repeat(2), text, mentions: [], acknowledged: true,
+    id: id(number), author: id(1), position: id(number).repeat(2), text, mentions: [], attachments: [], acknowledged: true,
     sentAt: 1_700_000_000_000, receivedAt: 1_700_000_000_000 + number, deleted: false,
   })),
 );

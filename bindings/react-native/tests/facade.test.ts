@@ -65,8 +65,8 @@ test('a message is published with its mentions, an answer and a key', async () =
   const first = native.messages_[0]?.id as never;
   await device.send(topic, 'again', { reply: first, mentions: ['bob' as never], key: 'a2V5' });
   assert.deepEqual(native.calls.filter((call) => call.startsWith('publish')), [
-    'publish [{"kind":"messageSend","text":"hello","mentions":[]},null]',
-    'publish [{"kind":"messageSend","text":"again","reply":"message 0","mentions":["bob"]},"a2V5"]',
+    'publish [{"kind":"messageSend","text":"hello","mentions":[],"attachments":[]},null]',
+    'publish [{"kind":"messageSend","text":"again","reply":"message 0","mentions":["bob"],"attachments":[]},"a2V5"]',
   ]);
 });
 

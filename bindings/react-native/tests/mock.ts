@@ -1,6 +1,7 @@
 /** A native module in memory. It implements `Spec`, so that the compiler holds it to the shape of the real ones. */
 import type {
   NativeAuditLine,
+  NativeBlobStatus,
   NativeConfig,
   NativeContent,
   NativeDirectThread,
@@ -498,6 +499,33 @@ export class MockModule implements Spec {
     return 'operation';
   }
 
+  async attach() {
+    await this.called('attach');
+    return 'blob';
+  }
+
+  async blobStatus(_: number, blob: string): Promise<NativeBlobStatus> {
+    await this.called('blobStatus');
+    return { about: { blob, size: 0, mime: '' }, state: 'here', have: 1, of: 1 };
+  }
+
+  async fetchBlob() {
+    await this.called('fetchBlob');
+  }
+
+  async dropBlob() {
+    await this.called('dropBlob');
+  }
+
+  async writeBlob() {
+    await this.called('writeBlob');
+  }
+
+  async blobBytes() {
+    await this.called('blobBytes');
+    return '';
+  }
+
   async storageUse() {
     await this.called('storageUse');
     return { fileBytes: 0, freeBytes: 0, topics: [] };
@@ -563,5 +591,5 @@ export class MockModule implements Spec {
 }
 
 export function message(id: string, text: string): NativeMessage {
-  return { id, author: 'somebody', position: id, text, mentions: [], acknowledged: false, deleted: false };
+  return { id, author: 'somebody', position: id, text, mentions: [], attachments: [], acknowledged: false, deleted: false };
 }

@@ -1,7 +1,7 @@
 /** What every language runs, against real relays and a real sync server: the facade over the Android module on the JVM. */
 import assert from 'node:assert/strict';
 import { spawn } from 'node:child_process';
-import { mkdtempSync, readdirSync, readFileSync, readlinkSync, rmSync } from 'node:fs';
+import { mkdtempSync, readdirSync, readFileSync, readlinkSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { createInterface } from 'node:readline';
@@ -369,6 +369,33 @@ test('documents are made, paged and written to', { timeout }, async () => {
   });
   assert.equal(named.size, made.length);
   stop();
+});
+
+test('messages bring blobs along', { timeout }, async () => {
+  const device = await open('blobs');
+  const topic = await device.openTopic(await generateTicket());
+  // Two chunks.
+  const bytes = Buffer.from(Array.from({ length: 256_001 }, (_, at) => (at * 31) % 256));
+  const [from, to] = [join(folder, 'from.bin'), join(folder, 'to.bin')];
+  writeFileSync(from, bytes);
+  const file = await device.attach({ path: from }, 'image/png', 'from.bin');
+  const small = await device.attach({ bytes: 'Nw==' }, 'text/plain');
+  const sent = await device.send(topic, 'look', { attachments: [file, small] });
+  await device.publish(topic, { kind: 'blobShare', blob: small });
+  assert.deepEqual((await device.message(sent))?.attachments, [
+    { blob: file, size: 256_001, mime: 'image/png', name: 'from.bin' },
+    { blob: small, size: 1, mime: 'text/plain' },
+  ]);
+  const status = await device.blobStatus(file);
+  assert.deepEqual([status.state, status.have, status.of], ['sending', 0, 2]);
+  await device.fetchBlob(file);
+  await device.writeBlob(file, to);
+  assert.ok(readFileSync(to).equals(bytes));
+  assert.equal(await device.blobBytes(small), 'Nw==');
+  await device.dropBlob(file);
+  assert.equal((await device.blobStatus(file)).state, 'absent');
+  await refused(device.blobBytes(file), 'state', 'blob_not_here');
+  await refused(device.attach({ path: join(folder, 'none') }, 'text/plain'), 'device', 'io');
   await device.close();
 });
 

@@ -129,6 +129,7 @@ async fn a_client_exports_while_it_works_and_an_imported_device_is_another_one()
         text: text.into(),
         reply: None,
         mentions: vec![],
+        attachments: Vec::new(),
     };
     client.publish(topic, say("kept")).await.unwrap();
     client.publish_bundle(topic).await.unwrap();

@@ -107,7 +107,8 @@ fn queue(
 ) -> OperationId {
     let mut store = Store::open(path, StoreOptions::default()).unwrap();
     let ticket = Ticket::generate_private(&mut SeededEntropy::new([6; 32])).unwrap();
-    let content = Content::MessageSend { text: "waits".into(), reply: None, mentions: vec![] };
+    let content =
+        Content::MessageSend { text: "waits".into(), reply: None, mentions: vec![], attachments: Vec::new() };
     let operation = create(key, ticket.log(), seq_num, backlink, &Body::new(content)).unwrap();
     let keys = ticket.keys();
     let envelope = keys.seal(operation.header(), operation.body_bytes()).unwrap();

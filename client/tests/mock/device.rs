@@ -237,7 +237,7 @@ impl Device {
 }
 
 pub fn message(text: &str) -> Content {
-    Content::MessageSend { text: text.into(), reply: None, mentions: Vec::new() }
+    Content::MessageSend { text: text.into(), reply: None, mentions: Vec::new(), attachments: Vec::new() }
 }
 
 fn path(dir: &TempDir) -> PathBuf {

@@ -84,7 +84,12 @@ async fn commands_on_unknown_or_read_only_topics_are_refused() {
     assert_eq!(a.client.subscribe(other.topic()).await.unwrap_err().code(), "unknown_topic");
     let topic = a.client.open_topic(&other.read_only()).await.unwrap();
     assert_eq!(a.client.publish(topic, message("x")).await.unwrap_err().code(), "read_only");
-    let long = Content::MessageSend { text: "x".repeat(64 * 1024 + 1), reply: None, mentions: Vec::new() };
+    let long = Content::MessageSend {
+        text: "x".repeat(64 * 1024 + 1),
+        reply: None,
+        mentions: Vec::new(),
+        attachments: Vec::new(),
+    };
     assert_eq!(a.client.publish(a.topic, long).await.unwrap_err().code(), "content");
 }
 

@@ -175,7 +175,7 @@ impl Channel {
 }
 
 fn message(text: &str) -> Said {
-    Said::MessageSend { text: text.to_owned(), reply: None, mentions: Vec::new() }
+    Said::MessageSend { text: text.to_owned(), reply: None, mentions: Vec::new(), attachments: Vec::new() }
 }
 
 /// Asks; the answer must be 200.

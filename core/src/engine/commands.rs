@@ -85,6 +85,11 @@ impl State {
             Command::PutValue { topic, at, value } => {
                 self.put_value(tx, now, self.current(topic), at, value, staged)
             }
+            Command::MakeBlob { size, mime, name } => self.make_blob(tx, now, entropy, size, mime, name),
+            Command::PutChunk { blob, number, bytes } => Self::put_chunk(tx, &blob, number, &bytes),
+            Command::FinishBlob { blob } => self.finish_blob(tx, entropy, &blob),
+            Command::FetchBlob { blob } => self.fetch_blob(tx, now, &blob),
+            Command::DropBlob { blob } => self.drop_blob(tx, now, &blob, staged),
             Command::AvoidedRelays => Ok(Reply::AvoidedRelays(self.routes.avoided(now))),
             Command::Retry { topic } => self.retry(tx, now, self.current(topic), staged),
             Command::Cancel { topic, operation } => {
@@ -425,7 +430,12 @@ mod tests {
     use crate::store::Store;
 
     fn say(text: &str, topic: TopicId) -> Command {
-        let content = Content::MessageSend { text: text.into(), reply: None, mentions: Vec::new() };
+        let content = Content::MessageSend {
+            text: text.into(),
+            reply: None,
+            mentions: Vec::new(),
+            attachments: Vec::new(),
+        };
         Command::Publish { topic, content }
     }
 
@@ -472,7 +482,12 @@ mod tests {
         let ticket = Ticket::generate_private(&mut SeededEntropy::new([2; 32])).unwrap();
         let (topic, mut first) = (ticket.topic(), None);
         let once = |text: &str, key: Vec<u8>| {
-            let content = Content::MessageSend { text: text.into(), reply: None, mentions: Vec::new() };
+            let content = Content::MessageSend {
+                text: text.into(),
+                reply: None,
+                mentions: Vec::new(),
+                attachments: Vec::new(),
+            };
             Command::PublishOnce { topic, content, key: key.into() }
         };
         for _ in 0..2 {

@@ -14,7 +14,7 @@ use super::sending::Sending;
 use crate::identity::{Identity, LogId, NodeId, OperationId, ThreadId};
 use crate::onion::directory::{Directory, Node, Seen};
 use crate::onion::route::Tunnel;
-use crate::ops::Ticket;
+use crate::ops::{BlobId, Ticket};
 use crate::space::Invite;
 use crate::store::Pruned;
 use crate::sync::history::HistoryRequest;
@@ -186,6 +186,8 @@ pub enum Reply {
         /// Where it lives.
         topic: Option<TopicId>,
     },
+    /// What a blob is called that is being made; at last its id.
+    Blob(BlobId),
     /// Packets that are not handed over yet, and what is to go to inboxes and was in none that were.
     Unsent(usize),
     /// Through which tunnel; `None`: directly ([`TopicStatus::read_path`] says why).

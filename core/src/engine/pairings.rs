@@ -98,7 +98,7 @@ impl State {
             return Ok(());
         }
         for pairing in over {
-            for id in tx.wipe_pairing(&self.author(), pairing.log)? {
+            for id in tx.wipe_wholly(&self.author(), pairing.log)? {
                 self.leave_topic(tx, now, id, staged)?;
             }
         }

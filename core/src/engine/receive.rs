@@ -178,6 +178,7 @@ impl State {
             OpenedKind::Reset => {
                 news.events.push(Event::Reset { topic: id });
                 tx.remove_old_refetches(id, cursor.resets)?;
+                tx.send_blob_again(id)?;
                 if let Some(topic) = self.topics.get_mut(&id) {
                     // The first of several that are not settled yet: what came between may have been made up.
                     topic.before_reset = topic.before_reset.or(topic.cursor);
@@ -244,6 +245,12 @@ impl State {
         let (id, now) = (context.topic, context.now);
         if self.topics.get(&id).is_some_and(|topic| topic.keys.is_inbox()) {
             return self.take_inbox(tx, context, opened, news).map(|()| true);
+        }
+        // What is fetched is kept as a blob alone.
+        if self.blobs.carry(&id)
+            && let Opened::Verified(operation) = &opened
+        {
+            return self.take_chunk(tx, id, operation).map(|()| true);
         }
         let mut opened = opened;
         // What stands after the close is not part of the log, and acknowledges nothing.

@@ -219,6 +219,15 @@ pub enum CommandError {
         /// Its length.
         len: usize,
     },
+    /// Nothing here says where to get it.
+    #[error("no message on this device names this blob, and it was not made here")]
+    UnknownBlob,
+    /// Not all of it is on this device.
+    #[error("the blob is not on this device: fetch it, and wait until it is here")]
+    BlobNotHere,
+    /// The chunks of a blob do not make what was said.
+    #[error("the blob does not have the size that was said, or its chunks did not come in order")]
+    BlobChunk,
     /// Another topic is shared by the person's devices already.
     #[error("this device shares another topic with the devices of its person")]
     OwnTopic,

@@ -7,6 +7,7 @@ use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
 use bytes::Bytes;
 use ed25519_dalek::VerifyingKey;
 
+use super::blobs::Blobs;
 use super::clock::ClockSkew;
 use super::commands::server_key;
 use super::delivery::MAX_HANDOVERS;
@@ -77,6 +78,9 @@ pub(super) struct State {
     pub(super) own: Option<LogId>,
     pub(super) own_news: OwnNews,
     pub(super) pairings: Pairings,
+    pub(super) blobs: Blobs,
+    /// What blobs may take that nothing waits for, where the app says so, bytes.
+    pub(super) blob_cache: Option<u64>,
     pub(super) upkeep: Upkeep,
     pub(super) unblocked: Unblocked,
     /// What the batch at hand changed that the store does not hold, as it was before.
@@ -147,6 +151,8 @@ impl State {
             own: None,
             own_news: OwnNews::default(),
             pairings: Pairings::default(),
+            blobs: Blobs::default(),
+            blob_cache: None,
             upkeep: Upkeep::default(),
             unblocked: Unblocked::default(),
             before: Before::default(),
@@ -219,7 +225,7 @@ impl State {
         // Guards that cannot be read are drawn anew: nothing else depends on them.
         let guards = store.setting(GUARDS_SETTING)?.unwrap_or_default();
         self.routes = Routes::new(Guards::load(&guards).unwrap_or_default());
-        let rows = store.topics()?;
+        let rows = store.open_topics()?;
         let names = topics::names(&rows);
         for row in rows {
             let mut topic = Topic::new(row.ticket.keys(), row.cursor, now);
@@ -254,6 +260,7 @@ impl State {
         }
         self.own_news = OwnNews::default();
         self.pairings = Pairings::load(store, now)?;
+        self.load_blobs(store, now)?;
         self.load_own(store, now)
     }
 
@@ -273,7 +280,7 @@ impl State {
         let upkeep = upkeep.filter(|_| !self.topics.is_empty());
         let keeping = self.keeping.poll_timeout().filter(|_| !self.topics.is_empty());
         let timers = self.hints.due.into_iter().chain(self.slots.poll_timeout()).chain(keeping);
-        let timers = timers.chain(self.pairings.poll_timeout());
+        let timers = timers.chain(self.pairings.poll_timeout()).chain(self.blobs.due);
         let timers = timers.chain(self.undecided.first().map(|(at, _)| *at));
         topics.into_iter().chain(upkeep).chain(timers).min()
     }
@@ -319,6 +326,7 @@ impl State {
         let server_time = session.take_server_time();
         let mut staged = Vec::new();
         self.publish_session(id, &mut staged);
+        self.blobs.hide(&mut staged);
         outputs.extend(staged);
         self.reschedule(id);
         if let Some(server) = server_time {
@@ -397,6 +405,7 @@ impl State {
         self.tend_pairings(tx, now, staged)?;
         self.tend_own(tx, now, staged)?;
         self.judge_undecided(tx, now, staged)?;
+        self.tend_blobs(tx, now, staged)?;
         self.tend_spaces(tx, now, staged)?;
         self.keep_up(tx, now, entropy, staged)?;
         self.keep_spaces(tx, now, entropy, staged)?;

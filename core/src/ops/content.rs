@@ -4,6 +4,7 @@ use std::fmt;
 
 use cbor_core::Value;
 
+use super::blob::{BLOB_CHUNK_KIND, BLOB_SHARE, Manifest, check_attachments, check_chunk};
 use super::document::{self, DOCUMENT_CREATE, DocumentPart, check_path};
 use super::epoch::EpochKeys;
 use super::handover::{KeyBundle, Rotation, SessionId};
@@ -13,7 +14,7 @@ use super::own::OwnDevices;
 use super::payload::{Flaw, LimitError, Payload, check_description, check_name, check_text};
 use super::thread::{SignedBytes, bundles, bundles_value, check_bundles};
 use super::told::{DEVICE_TELL, DeviceTell};
-use crate::cbor::{Fields, array, items, text};
+use crate::cbor::{Fields, array, fields, items, text};
 use crate::identity::{Author, Identity, LogId, OperationId, ThreadId, bytes_id};
 use crate::limits::{MAX_EMOJI, MAX_MENTIONS};
 
@@ -28,6 +29,8 @@ pub enum Content {
         reply: Option<OperationId>,
         /// Whom it mentions, at most [`crate::limits::MAX_MENTIONS`].
         mentions: Vec<Author>,
+        /// What it brings along, at most [`crate::limits::MAX_ATTACHMENTS`].
+        attachments: Vec<Manifest>,
     },
     /// `message.edit`: a new text for one's own message.
     MessageEdit {
@@ -141,6 +144,15 @@ pub enum Content {
     },
     /// `document.change` or `document.snapshot`.
     DocumentPart(Box<DocumentPart>),
+    /// `blob.chunk`, in a blob's own topic: a part of its ciphertext.
+    BlobChunk {
+        /// Which, from 0.
+        index: u32,
+        /// At most [`crate::limits::BLOB_CHUNK`] bytes and a tag.
+        bytes: Vec<u8>,
+    },
+    /// `blob.share`: where a blob is to be had that is named by its id (avatars, covers).
+    BlobShare(Box<Manifest>),
     /// A kind this version does not know. Its bytes stay in the body; the projector skips it.
     Unknown {
         /// The kind's name.
@@ -183,7 +195,9 @@ impl fmt::Debug for Content {
             | Self::DirectRenew { .. }
             | Self::ReadSet { .. }
             | Self::OwnDevices(_)
+            | Self::BlobShare(_)
             | Self::Unknown { .. } => 0,
+            Self::BlobChunk { bytes, .. } => bytes.len(),
             Self::Malformed { kind, flaw } => return write!(f, "Content({kind}, {flaw})"),
         };
         // The name of an unknown kind is the author's text, too.
@@ -240,6 +254,8 @@ impl Content {
             Self::DirectRequest { .. } => DIRECT_REQUEST,
             Self::DirectAccept { .. } => DIRECT_ACCEPT,
             Self::DirectRenew { .. } => DIRECT_RENEW,
+            Self::BlobChunk { .. } => BLOB_CHUNK_KIND,
+            Self::BlobShare(_) => BLOB_SHARE,
             Self::Unknown { kind } => kind,
             Self::Malformed { kind, .. } => kind,
         }
@@ -266,9 +282,11 @@ impl Content {
     /// The limits, the same for what is written and for what is read.
     pub(super) fn check(&self) -> Result<(), LimitError> {
         match self {
-            Self::MessageSend { text, mentions, .. } => {
+            Self::MessageSend { text, mentions, attachments, .. } => {
                 check_text(text)?;
-                check_mentions(mentions.len())
+                check_mentions(mentions.len())?;
+                check_attachments(attachments.len())?;
+                attachments.iter().try_for_each(Manifest::check)
             }
             Self::MessageEdit { text, .. } => check_text(text),
             Self::ReactionAdd { emoji, .. } | Self::ReactionRemove { emoji, .. } => check_emoji(emoji),
@@ -277,6 +295,8 @@ impl Content {
                 check_text(bio.as_deref().unwrap_or_default())?;
                 check_name(availability.as_deref().unwrap_or_default())
             }
+            Self::BlobChunk { index, bytes } => check_chunk(*index, bytes),
+            Self::BlobShare(manifest) => manifest.check(),
             Self::RoomRotate(rotation) => rotation.check(),
             Self::EpochKeys(keys) => keys.check(),
             Self::DeviceTell(told) => told.check(),
@@ -303,12 +323,16 @@ impl Content {
     pub(super) fn payload(&self) -> Option<Value<'_>> {
         let id = |id: &OperationId| (0, Value::from(id.0));
         let pairs = match self {
-            Self::MessageSend { text, reply, mentions } => {
+            Self::MessageSend { text, reply, mentions, attachments } => {
                 let mut pairs = vec![(0, Value::from(text))];
                 pairs.extend(reply.map(|id| (1, Value::from(id.0))));
                 if !mentions.is_empty() {
                     let mentions: Vec<_> = mentions.iter().map(|author| Value::from(&author.0)).collect();
                     pairs.push((2, Value::from(mentions)));
+                }
+                if !attachments.is_empty() {
+                    let attachments: Vec<_> = attachments.iter().map(Manifest::value).collect();
+                    pairs.push((3, Value::from(attachments)));
                 }
                 pairs
             }
@@ -354,6 +378,10 @@ impl Content {
             }
             Self::DirectRenew { session } => vec![(0, Value::from(session.0))],
             Self::ReadSet { log, message } => vec![(0, Value::from(log.0)), (1, Value::from(message.0))],
+            Self::BlobChunk { index, bytes } => {
+                vec![(0, Value::from(*index)), (1, Value::from(bytes.as_slice()))]
+            }
+            Self::BlobShare(manifest) => vec![(0, manifest.value())],
             Self::Unknown { .. } | Self::Malformed { .. } => return None,
         };
         Some(crate::cbor::map(pairs))
@@ -395,6 +423,11 @@ impl Content {
                 payload.required(0, array).map(|id| Self::DirectRenew { session: SessionId(id) }),
             ),
             READ_SET => (READ_SET, payload.read_set()),
+            BLOB_CHUNK_KIND => (BLOB_CHUNK_KIND, payload.blob_chunk()),
+            BLOB_SHARE => {
+                let manifest = payload.required(0, fields).and_then(|it| Manifest::shared(&Payload::of(it)));
+                (BLOB_SHARE, manifest.map(|manifest| Self::BlobShare(Box::new(manifest))))
+            }
             KV_PUT => (KV_PUT, key_value(KeyValue::put_from(&payload))),
             KV_DELETE => (KV_DELETE, key_value(KeyValue::delete_from(&payload))),
             _ => match (Action::read(kind, &payload), OwnDevices::read(kind, &payload)) {
@@ -446,7 +479,8 @@ impl Payload<'_, '_> {
         let mentions = self.optional(2, items)?.unwrap_or_default();
         check_mentions(mentions.len())?;
         let mentions = mentions.iter().map(|author| array(author).map(Author)).collect::<Option<_>>();
-        Ok(Content::MessageSend { text, reply, mentions: mentions.ok_or(Flaw::WrongType(2))? })
+        let mentions = mentions.ok_or(Flaw::WrongType(2))?;
+        Ok(Content::MessageSend { text, reply, mentions, attachments: self.attachments(3)? })
     }
 
     fn message_edit(&self) -> Result<Content, Flaw> {

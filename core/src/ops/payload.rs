@@ -7,9 +7,10 @@ use super::body::MAX_AUTH_HEADS;
 use crate::cbor::{Fields, array, field, optional, text};
 use crate::identity::OperationId;
 use crate::limits::{
-    MAX_COLLECTION, MAX_DESCRIPTION, MAX_DEVICES, MAX_DISPLAY_NAME, MAX_DOCUMENT_PART, MAX_EMOJI,
-    MAX_HANDED_KEYS, MAX_HANDED_PAST, MAX_KEY, MAX_MENTIONS, MAX_PATH, MAX_REPLACED, MAX_ROTATION_ENDS,
-    MAX_ROTATION_PARTS, MAX_TEXT, MAX_TOLD, MAX_TOLD_LEN, MAX_VALUE,
+    MAX_ATTACHMENTS, MAX_BLOB, MAX_COLLECTION, MAX_DESCRIPTION, MAX_DEVICES, MAX_DISPLAY_NAME,
+    MAX_DOCUMENT_PART, MAX_EMOJI, MAX_FILE_NAME, MAX_HANDED_KEYS, MAX_HANDED_PAST, MAX_KEY, MAX_MENTIONS,
+    MAX_MIME, MAX_PATH, MAX_REPLACED, MAX_ROTATION_ENDS, MAX_ROTATION_PARTS, MAX_TEXT, MAX_TOLD,
+    MAX_TOLD_LEN, MAX_VALUE,
 };
 
 /// Why a payload of a known kind is skipped. Its author is at fault.
@@ -40,6 +41,27 @@ pub enum LimitError {
     Mentions {
         /// How many.
         count: usize,
+    },
+    /// Too many attachments.
+    #[error("the message has {count} attachments, at most {MAX_ATTACHMENTS} are allowed")]
+    Attachments {
+        /// How many.
+        count: usize,
+    },
+    /// A blob is too large.
+    #[error("the blob has {size} bytes, at most {MAX_BLOB} are allowed")]
+    Blob {
+        /// Its size in bytes.
+        size: u64,
+    },
+    /// A blob does not have as many chunks as its size asks for, or one of them is too large.
+    #[error("the chunks do not fit the size of the blob")]
+    BlobChunks,
+    /// The MIME type of a blob, or the name of its file, is too long.
+    #[error("the MIME type or file name has {len} bytes, at most {MAX_MIME} and {MAX_FILE_NAME} are allowed")]
+    BlobText {
+        /// Its length in bytes of UTF-8.
+        len: usize,
     },
     /// A display name or availability is too long.
     #[error("the name has {chars} characters, at most {MAX_DISPLAY_NAME} are allowed")]

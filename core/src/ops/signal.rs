@@ -176,7 +176,12 @@ mod tests {
     #[test]
     fn an_operation_is_no_signal_and_a_signal_no_operation() {
         let (key, keys) = (DeviceKey::from_bytes(&[1; 32]), keys(1, false));
-        let content = Content::MessageSend { text: "x".into(), reply: None, mentions: Vec::new() };
+        let content = Content::MessageSend {
+            text: "x".into(),
+            reply: None,
+            mentions: Vec::new(),
+            attachments: Vec::new(),
+        };
         let op = create(&key, keys.log(), 0, None, &Body::new(content)).unwrap();
         let envelope = keys.seal(op.header(), op.body_bytes()).unwrap();
         assert!(matches!(Signal::open(&keys, &envelope), Err(SignalError::Malformed(_))));

@@ -13,6 +13,7 @@ use zeroize::{Zeroize, ZeroizeOnDrop, Zeroizing};
 use super::epoch::EpochKeys;
 use super::keys::{Sealing, TopicKeys};
 use super::membership::Hidden;
+use super::own::TicketBytes;
 use crate::codec::{DecodeError, Reader};
 use crate::entropy::{Entropy, EntropyError};
 use crate::identity::{Author, LogId};
@@ -266,6 +267,12 @@ impl Ticket {
         });
         bytes.extend_from_slice(self.secret().unwrap_or(&[0; 32]));
         bytes
+    }
+
+    /// As it travels in a body.
+    pub(crate) fn bytes(&self) -> TicketBytes {
+        let bytes = self.to_bytes();
+        TicketBytes(bytes.as_slice().try_into().unwrap_or([0; LEN]))
     }
 
     /// The same topic without the right to write.

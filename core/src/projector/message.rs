@@ -2,6 +2,7 @@
 
 use super::{Aggregate, Erased, Fact, Projected, Rows, Skipped, Write};
 use crate::identity::{Author, Identity, LogId, Millis, OperationId};
+use crate::ops::Manifest;
 
 /// Whose message it is, and whether it is still one.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -27,6 +28,8 @@ pub struct MessageText<'a> {
     pub reply: Option<OperationId>,
     /// Whom it mentions.
     pub mentions: &'a [Author],
+    /// What it brings along.
+    pub attachments: &'a [Manifest],
     /// The sender's clock.
     pub sent: Option<Millis>,
 }

@@ -55,7 +55,7 @@ fn envelope(device: &DeviceKey, ticket: &Ticket, content: Content) -> Vec<u8> {
 }
 
 fn say(text: &str, mentions: Vec<Author>) -> Content {
-    Content::MessageSend { text: text.into(), reply: None, mentions }
+    Content::MessageSend { text: text.into(), reply: None, mentions, attachments: Vec::new() }
 }
 
 #[test]

@@ -41,8 +41,8 @@ impl Tx<'_> {
         self.set_setting(SETTING, &bytes)
     }
 
-    /// Removes a pairing's conversation, also where this device's own log ends in it: nobody opens it again.
-    pub(crate) fn wipe_pairing(&self, own: &Author, log: LogId) -> Result<Vec<TopicId>, StoreError> {
+    /// Removes a conversation that this device says nothing more in, also where its own log ends: a pairing's, a blob's.
+    pub(crate) fn wipe_wholly(&self, own: &Author, log: LogId) -> Result<Vec<TopicId>, StoreError> {
         let topics = self.wipe_logs(own, &[log])?;
         for table in ["operations", "heads", "log_hole"] {
             self.run(&format!("DELETE FROM {table} WHERE log = ?1"), [log.0])?;

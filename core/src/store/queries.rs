@@ -4,6 +4,7 @@ use std::fmt;
 
 use rusqlite::{Row, params};
 
+use super::blobs::{Attachment, read_attachments};
 use super::db::{Db, int, millis};
 use super::error::StoreError;
 use crate::identity::{Author, Identity, LogId, Millis, OperationId};
@@ -25,6 +26,8 @@ pub struct MessageRow {
     pub reply: Option<OperationId>,
     /// Whom it mentions.
     pub mentions: Vec<Author>,
+    /// What it brings along.
+    pub attachments: Vec<Attachment>,
     /// The edit that stands.
     pub edit: Option<OperationId>,
     /// When that edit was made, by its sender's clock.
@@ -146,7 +149,7 @@ macro_rules! message {
     ($rest:literal) => {
         concat!(
             "SELECT m.id, m.log, m.author, m.seq_num, m.pos, ifnull(m.edited_text, m.text), m.reply, m.mentions, \
-             m.edit, m.edited_ms, m.deleted_by, m.sent_ms, m.received_ms FROM ",
+             m.edit, m.edited_ms, m.deleted_by, m.sent_ms, m.received_ms, m.attachments FROM ",
             $rest
         )
     };
@@ -172,7 +175,7 @@ macro_rules! search {
     ($from:literal, $rest:literal) => {
         concat!(
             "SELECT m.id, m.log, m.author, m.seq_num, m.pos, ifnull(m.edited_text, m.text), m.reply, m.mentions, \
-             m.edit, m.edited_ms, m.deleted_by, m.sent_ms, m.received_ms, m.entry FROM ",
+             m.edit, m.edited_ms, m.deleted_by, m.sent_ms, m.received_ms, m.attachments, m.entry FROM ",
             $from,
             " m.text IS NOT NULL AND (?1 IS NULL OR +m.log = ?1) AND (?2 IS NULL OR +m.author = ?2)
              AND (?3 IS NULL OR +m.received_ms >= ?3) AND (?4 IS NULL OR +m.received_ms < ?4) AND m.entry < ?6 ",
@@ -319,6 +322,7 @@ pub(super) fn message_row(row: &Row<'_>) -> rusqlite::Result<MessageRow> {
         deleted_by: id(10)?,
         sent_at: millis(row.get(11)?),
         received_at: millis(row.get(12)?),
+        attachments: read_attachments(row.get(13)?),
     })
 }
 

@@ -5,6 +5,7 @@ use std::ops::Deref;
 
 use rusqlite::params;
 
+use super::blobs::attachments_column;
 use super::db::{Db, int, millis};
 use super::error::StoreError;
 use super::operations::{Entry, NewOperation};
@@ -235,6 +236,9 @@ impl Tx<'_> {
             Write::PutPart { document } => self.put_part(entry, fact, *document),
             Write::PutVersion(write) => return self.put_version(entry, fact, write),
             Write::SettleValue(write) => return self.settle_value(&log, &write.at, Some((id, write))),
+            Write::PutShare(manifest) => {
+                return self.put_attachments(entry, &log, std::slice::from_ref(manifest));
+            }
         }
         .map(drop)
     }
@@ -251,15 +255,17 @@ impl Tx<'_> {
             .filter(|text| !text.mentions.is_empty())
             .map(|text| text.mentions.iter().flat_map(|author| author.0).collect::<Vec<u8>>());
         self.put_mentions(entry, &fact.log, text.map_or(&[], |text| text.mentions))?;
+        let attachments = text.map_or(&[][..], |text| text.attachments);
+        self.put_attachments(entry, &fact.log, attachments)?;
         self.run_kept(
             Kept::Message,
             "INSERT INTO message (entry, author, log, seq_num, id, pos, received_ms, sent_ms, text, reply, mentions,
-                 edit, edited_text, edited_ms, deleted_by, identity)
-             VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15, ?16)
+                 edit, edited_text, edited_ms, deleted_by, identity, attachments)
+             VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15, ?16, ?17)
              ON CONFLICT (entry) DO UPDATE SET sent_ms = excluded.sent_ms, text = excluded.text,
                  reply = excluded.reply, mentions = excluded.mentions, edit = excluded.edit,
                  edited_text = excluded.edited_text, edited_ms = excluded.edited_ms, deleted_by = excluded.deleted_by,
-                 identity = excluded.identity",
+                 identity = excluded.identity, attachments = excluded.attachments",
             params![
                 entry.0,
                 fact.author.0,
@@ -277,6 +283,7 @@ impl Tx<'_> {
                 edit.and_then(|edit| edit.sent).map(|at| int(at.0)),
                 deleted_by.map(|id| id.0),
                 foreign(fact),
+                attachments_column(attachments),
             ],
         )
     }
@@ -319,7 +326,7 @@ impl Tx<'_> {
         )
     }
 
-    /// The row stays as a tombstone; text, reply, mentions, clock and edits are gone, the stored bodies with them.
+    /// The row stays as a tombstone; text, reply, mentions, attachments, clock and edits are gone, the stored bodies with them.
     fn bury(
         &self,
         target: OperationId,
@@ -327,12 +334,14 @@ impl Tx<'_> {
         deleted_by: OperationId,
     ) -> Result<(), StoreError> {
         let MessageKey { author, identity, log, seq_num, .. } = message;
-        self.run(
+        let entry = self.one(
             "UPDATE message SET text = NULL, reply = NULL, mentions = NULL, sent_ms = NULL, edit = NULL,
-                 edited_text = NULL, edited_ms = NULL, deleted_by = ?4 WHERE entry =
-                 (SELECT entry FROM operations WHERE author = ?1 AND log = ?2 AND seq_num = ?3)",
+                 edited_text = NULL, edited_ms = NULL, attachments = NULL, deleted_by = ?4 WHERE entry =
+                 (SELECT entry FROM operations WHERE author = ?1 AND log = ?2 AND seq_num = ?3) RETURNING entry",
             params![author.0, log.0, seq_num, deleted_by.0],
+            |row| row.get(0).map(Entry),
         )?;
+        entry.map_or(Ok(()), |entry| self.drop_attachments(entry))?;
         self.erase_body(author, log, *seq_num, Erased::Message)?;
         self.drop_edits(target, identity, log)
     }
@@ -363,9 +372,17 @@ impl Tx<'_> {
 
     /// Drops the read model and builds it again from the operations.
     pub fn rebuild(&self) -> Result<(), StoreError> {
-        for table in
-            ["message", "message_edit", "message_delete", "reaction", "profile", "document", "document_part"]
-        {
+        let read_model = [
+            "message",
+            "message_edit",
+            "message_delete",
+            "reaction",
+            "profile",
+            "attachment",
+            "document",
+            "document_part",
+        ];
+        for table in read_model {
             self.run(&format!("DELETE FROM {table}"), [])?;
         }
         self.forget_values()?;
@@ -423,10 +440,10 @@ impl Tx<'_> {
     }
 
     fn forget_log_rows(&self, author: &Author, log: &LogId) -> Result<Vec<ValueKey>, StoreError> {
-        self.run(
-            "DELETE FROM message WHERE entry IN (SELECT entry FROM operations WHERE author = ?1 AND log = ?2)",
-            [author.0, log.0],
-        )?;
+        for table in ["message", "attachment"] {
+            let of_log = "WHERE entry IN (SELECT entry FROM operations WHERE author = ?1 AND log = ?2)";
+            self.run(&format!("DELETE FROM {table} {of_log}"), [author.0, log.0])?;
+        }
         for table in ["message_edit", "message_delete", "reaction", "profile", "document", "document_part"] {
             self.run(&format!("DELETE FROM {table} WHERE author = ?1 AND log = ?2"), [author.0, log.0])?;
         }

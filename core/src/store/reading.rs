@@ -46,7 +46,7 @@ macro_rules! message {
     ($rest:literal) => {
         concat!(
             "SELECT m.id, m.log, m.author, m.seq_num, m.pos, ifnull(m.edited_text, m.text), m.reply, m.mentions, \
-             m.edit, m.edited_ms, m.deleted_by, m.sent_ms, m.received_ms, m.entry FROM ",
+             m.edit, m.edited_ms, m.deleted_by, m.sent_ms, m.received_ms, m.attachments, m.entry FROM ",
             $rest
         )
     };
@@ -200,5 +200,5 @@ impl Tx<'_> {
 }
 
 fn arrived(row: &Row<'_>) -> rusqlite::Result<Arrival> {
-    row.get(13).map(Arrival)
+    row.get(14).map(Arrival)
 }

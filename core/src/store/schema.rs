@@ -24,7 +24,8 @@ pub(super) const MIGRATIONS: &[&str] = &[
     include_str!("../../../migrations/0014_threads.sql"),
     include_str!("../../../migrations/0015_astray.sql"),
     include_str!("../../../migrations/0016_waiting.sql"),
-    include_str!("../../../migrations/0017_documents.sql"),
+    include_str!("../../../migrations/0017_blobs.sql"),
+    include_str!("../../../migrations/0018_documents.sql"),
 ];
 
 /// The newest schema version.

@@ -110,6 +110,9 @@ impl Column {
                 "SELECT body, device, x'', device FROM device_bundle
                  WHERE device > ?1 ORDER BY device LIMIT 1"
             }
+            Self::BlobManifest => {
+                "SELECT manifest, id, x'', entry FROM blob WHERE entry > ?1 ORDER BY entry LIMIT 1"
+            }
             Self::OperationBody => secret_body!(
                 "SELECT body, hash, x'', entry FROM operations WHERE entry > ?1 AND body IS NOT NULL",
                 "body",
@@ -148,6 +151,7 @@ impl Column {
             Self::DirectShare => "UPDATE direct_thread SET share = ?1 WHERE thread = ?2",
             Self::PeerInbox => "UPDATE peer_inbox SET seed = ?1 WHERE device = ?2",
             Self::DeviceBundle => "UPDATE device_bundle SET body = ?1 WHERE device = ?2",
+            Self::BlobManifest => "UPDATE blob SET manifest = ?1 WHERE entry = ?2",
             Self::OperationBody => "UPDATE operations SET body = ?1 WHERE entry = ?2",
             Self::PendingBody => {
                 "UPDATE pending SET bytes = ?1 WHERE topic = ?2 AND resets = ?3 AND seq = ?4"

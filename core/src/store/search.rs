@@ -75,7 +75,7 @@ impl Db {
         let [since, until] = times;
         let before = search.before.map_or(i64::MAX, |before| before.0);
         let limit_sql = int(limit as u64);
-        let row = |row: &rusqlite::Row<'_>| Ok((row.get::<_, i64>(13)?, message_row(row)?));
+        let row = |row: &rusqlite::Row<'_>| Ok((row.get::<_, i64>(14)?, message_row(row)?));
         let mut rows =
             self.all(SEARCH, params![log, author, since, until, limit_sql, before, quoted.join(" ")], row)?;
         let has_all = |message: &MessageRow| {

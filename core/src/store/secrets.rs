@@ -45,6 +45,7 @@ pub(super) enum Column {
     DirectShare,
     PeerInbox,
     DeviceBundle,
+    BlobManifest,
     /// These three hold bodies, of which only some are secret.
     OperationBody,
     PendingBody,
@@ -54,7 +55,7 @@ pub(super) enum Column {
 }
 
 impl Column {
-    pub(super) const SECRET: [Self; 14] = [
+    pub(super) const SECRET: [Self; 15] = [
         Self::Ticket,
         Self::ReadKey,
         Self::RotationTicket,
@@ -66,6 +67,7 @@ impl Column {
         Self::DirectShare,
         Self::PeerInbox,
         Self::DeviceBundle,
+        Self::BlobManifest,
         Self::OperationBody,
         Self::PendingBody,
         Self::ForkBody,
@@ -89,6 +91,7 @@ impl Column {
             Self::DirectShare => "direct_thread.share",
             Self::PeerInbox => "peer_inbox.seed",
             Self::DeviceBundle => "device_bundle.body",
+            Self::BlobManifest => "blob.manifest",
             Self::OperationBody => "operations.body",
             Self::PendingBody => "pending.bytes",
             Self::ForkBody => "fork_proof.second_body",

@@ -202,6 +202,7 @@ impl Tx<'_> {
         }
         self.run("UPDATE operations SET body = NULL, erased = ?2 WHERE entry = ?1", [row.entry.0, PRUNED])?;
         if self.run("DELETE FROM message WHERE entry = ?1", [row.entry.0])? > 0 {
+            self.drop_attachments(row.entry)?;
             pruned.messages.push(row.id);
         }
         pruned.bodies += 1;
@@ -227,6 +228,7 @@ impl Tx<'_> {
         let mut wiped = Vec::new();
         for log in logs {
             self.forget_unsent(Some(log))?;
+            self.drop_attachments_of(log)?;
             self.write_heads()?;
             let topics: Vec<TopicId> =
                 self.topics_of_log(*log)?.into_iter().map(|(_, topic)| topic).collect();

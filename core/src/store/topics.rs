@@ -58,8 +58,17 @@ impl Db {
         row.map(|row| self.parse_ticket(row)).transpose()
     }
 
-    /// All topics that are open, by id: not those that ended and are retired.
+    /// All topics that are open, by id: not those that ended and are retired, and not those in which blobs are sent or
+    /// fetched.
     pub fn topics(&self) -> Result<Vec<TopicRow>, StoreError> {
+        let mut rows = self.open_topics()?;
+        let carriers = self.blob_carriers()?;
+        rows.retain(|row| carriers.iter().all(|(carrier, _)| *carrier != row.topic));
+        Ok(rows)
+    }
+
+    /// The same with those of blobs.
+    pub(crate) fn open_topics(&self) -> Result<Vec<TopicRow>, StoreError> {
         let rows = self.all(select!("WHERE retired_ms IS NULL ORDER BY topic.topic"), [], topic_row)?;
         rows.into_iter().map(|row| self.parse_ticket(row)).collect()
     }

@@ -16,7 +16,8 @@ fn found(outputs: &[Output]) -> Vec<Equivocation> {
 }
 
 fn claim(world: &World, seq: u64, chain: Chain) -> Body {
-    let content = Content::MessageSend { text: "claim".into(), reply: None, mentions: vec![] };
+    let content =
+        Content::MessageSend { text: "claim".into(), reply: None, mentions: vec![], attachments: Vec::new() };
     let observed = Some(ObservedHead { generation: world.generation, seq: Seq(seq), chain });
     Body { observed, ..Body::new(content) }
 }

@@ -41,7 +41,7 @@ pub fn prepared(peer: &mut Peer, thread: ThreadId) -> Result<Vec<PreparedDirect>
 }
 
 pub fn message(text: &str) -> Content {
-    Content::MessageSend { text: text.into(), reply: None, mentions: vec![] }
+    Content::MessageSend { text: text.into(), reply: None, mentions: vec![], attachments: Vec::new() }
 }
 
 pub fn say(net: &mut Net, peer: &mut Peer, thread: ThreadId, text: &str) -> Result<Reply, CommandError> {

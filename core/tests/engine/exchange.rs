@@ -187,7 +187,8 @@ fn case_47_what_a_foreign_key_sealed_is_counted_and_takes_no_room() {
 
 /// A first message of a device that is not simulated.
 fn sealed(ticket: &Ticket, seed: u8, text: &str) -> Vec<u8> {
-    let content = Content::MessageSend { text: text.into(), reply: None, mentions: vec![] };
+    let content =
+        Content::MessageSend { text: text.into(), reply: None, mentions: vec![], attachments: Vec::new() };
     let op = create(&DeviceKey::from_bytes(&[seed; 32]), ticket.log(), 0, None, &Body::new(content)).unwrap();
     ticket.keys().seal(op.header(), op.body_bytes()).unwrap()
 }

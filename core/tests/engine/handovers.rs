@@ -27,7 +27,12 @@ fn a_topic_whose_turn_comes_with_nothing_to_send_does_not_stop_those_behind_it()
     let (mut sent, mut waiting) = (Vec::new(), None);
     for (index, ticket) in tickets.iter().enumerate() {
         alice.command(Command::OpenTopic { ticket: ticket.clone() }).unwrap();
-        let content = Content::MessageSend { text: "turn".into(), reply: None, mentions: Vec::new() };
+        let content = Content::MessageSend {
+            text: "turn".into(),
+            reply: None,
+            mentions: Vec::new(),
+            attachments: Vec::new(),
+        };
         let input = alice.input(Command::Publish { topic: ticket.topic(), content });
         let outputs = alice.handle(vec![input]).unwrap();
         sent.extend(attempts(&outputs));

@@ -89,7 +89,12 @@ fn whoever_claims_an_invitation_is_let_in_once_and_no_member_reads_the_claim() {
     for peer in [&mut bob, &mut carol] {
         assert_eq!(members(peer, space), members(&alice, space));
         let is_member = members(&alice, space).iter().any(|row| row.member == peer.author().into());
-        let content = Content::MessageSend { text: "hi".into(), reply: None, mentions: vec![] };
+        let content = Content::MessageSend {
+            text: "hi".into(),
+            reply: None,
+            mentions: vec![],
+            attachments: Vec::new(),
+        };
         let said = peer.command(&mut net, Command::Publish { topic: in_room, content });
         assert_eq!(said.is_ok(), is_member, "who is a member has the room, and writes in it: {said:?}");
         assert_eq!(peer.reader().claims().unwrap().is_empty(), is_member);
@@ -195,7 +200,8 @@ fn case_58_what_was_written_for_another_device_or_in_another_kind_is_dropped() {
     let mut net = Net::new();
     let [mut alice, bob] = [1, 2].map(|seed| peer(&mut net, seed));
     let mut stranger = Stranger::new(9);
-    let message = Content::MessageSend { text: "spam".into(), reply: None, mentions: vec![] };
+    let message =
+        Content::MessageSend { text: "spam".into(), reply: None, mentions: vec![], attachments: Vec::new() };
     let to_bob = stranger.write(bob.author(), request(1));
     let mut stranger = Stranger::new(9);
     let (good, spam) = (stranger.write(alice.author(), request(1)), stranger.write(alice.author(), message));

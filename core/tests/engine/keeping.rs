@@ -215,7 +215,12 @@ impl Town {
     }
 
     fn say(&mut self, who: usize, text: &str) -> Result<OperationId, CommandError> {
-        let content = Content::MessageSend { text: text.into(), reply: None, mentions: vec![] };
+        let content = Content::MessageSend {
+            text: text.into(),
+            reply: None,
+            mentions: vec![],
+            attachments: Vec::new(),
+        };
         // By the name that the app knows from the beginning.
         let topic = self.people[who].reader().topics_of_log(self.room).unwrap()[0].1;
         match self.people[who].command(&mut self.net, Command::Publish { topic, content })? {

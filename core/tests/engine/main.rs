@@ -3,6 +3,7 @@
 #![cfg(feature = "device")]
 
 mod accountability;
+mod blobs;
 mod direct;
 mod exchange;
 mod gone;

@@ -14,7 +14,7 @@ use delta_core::ops::Ticket;
 use delta_core::store::{Reader, Store};
 use delta_core::sync::frame::Frame;
 use delta_core::sync::session::ConnId;
-use delta_core::topic::{Generation, TopicId};
+use delta_core::topic::{Generation, Seq, TopicId};
 
 use crate::support::{Device, World, reply};
 
@@ -185,10 +185,16 @@ impl Peer {
                     let known = request.resume.map(|resume| resume.0);
                     let (hello, mut since) = (world.hello(), request.since.0 as usize);
                     let mut frames = vec![hello];
+                    let evicted = world.tail as usize - 1;
                     if known.is_some_and(|known| known != world.generation) || since > world.log.len() {
                         since = 0;
-                        let head = delta_core::topic::Seq(world.log.len() as u64);
+                        let head = Seq(world.log.len() as u64);
                         frames.push(Frame::Reset { generation: world.generation, head });
+                    }
+                    if since < evicted {
+                        let (from, to) = (Seq(since as u64 + 1), Seq(evicted as u64));
+                        frames.push(Frame::Gap { from, to, chain: world.chain(evicted) });
+                        since = evicted;
                     }
                     frames.extend(world.ops(since));
                     frames.push(world.ready());

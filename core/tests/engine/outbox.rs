@@ -18,7 +18,10 @@ fn publish(device: &mut Device, content: Content) -> OperationId {
 }
 
 fn say(device: &mut Device, text: &str) -> OperationId {
-    publish(device, Content::MessageSend { text: text.into(), reply: None, mentions: vec![] })
+    publish(
+        device,
+        Content::MessageSend { text: text.into(), reply: None, mentions: vec![], attachments: Vec::new() },
+    )
 }
 
 fn cancel(device: &mut Device, operation: OperationId) -> Result<Cancelled, CommandError> {

@@ -417,7 +417,8 @@ fn a_rotation_prepared_from_an_older_state_is_refused() {
     let command = Command::Rotate { topic: group.ticket.topic(), prepared: Box::new(stale) };
     let refused = group.manager.command(&mut group.net, command);
     assert!(matches!(refused, Err(CommandError::StaleRotation)), "{refused:?}");
-    let content = Content::MessageSend { text: "fine".into(), reply: None, mentions: vec![] };
+    let content =
+        Content::MessageSend { text: "fine".into(), reply: None, mentions: vec![], attachments: Vec::new() };
     let publish = Command::Publish { topic: group.ticket.topic(), content };
     group.manager.command(&mut group.net, publish).unwrap();
     group.settle();

@@ -36,7 +36,8 @@ fn act(device: &mut Device, space: LogId, action: Action) -> Result<Reply, Comma
 }
 
 fn say(device: &mut Device, topic: TopicId, text: &str) -> Result<Reply, CommandError> {
-    let content = Content::MessageSend { text: text.into(), reply: None, mentions: vec![] };
+    let content =
+        Content::MessageSend { text: text.into(), reply: None, mentions: vec![], attachments: Vec::new() };
     device.command(Command::Publish { topic, content })
 }
 

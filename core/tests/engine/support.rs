@@ -9,6 +9,7 @@ use delta_core::engine::{
 };
 use delta_core::entropy::SeededEntropy;
 use delta_core::identity::{EnvelopeHash, Millis, NodeId, OperationId};
+use delta_core::limits::{MAX_BATCH, MAX_FRAME_OPS_BYTES};
 use delta_core::onion::deliver;
 use delta_core::onion::directory::{Directory, Node, NodeKind};
 use delta_core::onion::v3::{self, OnionSecret, Peeled};
@@ -114,8 +115,19 @@ impl World {
             received: Millis(seq * 1000),
             op: Bytes::copy_from_slice(op),
         };
-        let ops: Vec<_> = self.log.iter().skip(from).zip(from as u64 + 1..).map(item).collect();
-        ops.chunks(256).map(|ops| Frame::Ops(ops.to_vec())).collect()
+        let ops = self.log.iter().skip(from).zip(from as u64 + 1..).map(item);
+        let mut frames: Vec<Vec<SequencedOp>> = Vec::new();
+        for next in ops {
+            let fits = |ops: &&mut Vec<SequencedOp>| {
+                let bytes: usize = ops.iter().map(|it| it.op.len()).sum();
+                ops.len() < MAX_BATCH && bytes + next.op.len() <= MAX_FRAME_OPS_BYTES
+            };
+            match frames.last_mut().filter(fits) {
+                Some(ops) => ops.push(next),
+                None => frames.push(vec![next]),
+            }
+        }
+        frames.into_iter().map(Frame::Ops).collect()
     }
 
     pub fn page(&self, request: &HistoryRequest) -> HistoryPage {
@@ -248,7 +260,12 @@ impl Device {
     }
 
     pub fn say(&self, text: &str) -> Command {
-        let content = Content::MessageSend { text: text.into(), reply: None, mentions: vec![] };
+        let content = Content::MessageSend {
+            text: text.into(),
+            reply: None,
+            mentions: vec![],
+            attachments: Vec::new(),
+        };
         Command::Publish { topic: self.ticket.topic(), content }
     }
 
@@ -369,7 +386,12 @@ impl Writer {
 
     /// The next message in its envelope.
     pub fn say(&mut self, text: &str) -> Vec<u8> {
-        self.write(Body::new(Content::MessageSend { text: text.into(), reply: None, mentions: vec![] }))
+        self.write(Body::new(Content::MessageSend {
+            text: text.into(),
+            reply: None,
+            mentions: vec![],
+            attachments: Vec::new(),
+        }))
     }
 
     pub fn write(&mut self, body: Body) -> Vec<u8> {

@@ -24,7 +24,12 @@ fn private(seed: u8) -> Ticket {
 }
 
 fn message(text: &str) -> Body {
-    Body::new(Content::MessageSend { text: text.to_owned(), reply: None, mentions: Vec::new() })
+    Body::new(Content::MessageSend {
+        text: text.to_owned(),
+        reply: None,
+        mentions: Vec::new(),
+        attachments: Vec::new(),
+    })
 }
 
 fn first(text: &str) -> VerifiedOperation {

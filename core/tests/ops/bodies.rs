@@ -32,7 +32,12 @@ fn id() -> Value<'static> {
 }
 
 fn send(text: usize, mentions: usize) -> Content {
-    Content::MessageSend { text: "x".repeat(text), reply: None, mentions: vec![Author(ID); mentions] }
+    Content::MessageSend {
+        text: "x".repeat(text),
+        reply: None,
+        mentions: vec![Author(ID); mentions],
+        attachments: Vec::new(),
+    }
 }
 
 fn react(emoji: usize) -> Content {

@@ -12,7 +12,12 @@ use crate::adversarial::{fields, signed};
 const LOG: LogId = LogId([4; 32]);
 
 fn body(text: &str) -> Body {
-    Body::new(Content::MessageSend { text: text.into(), reply: None, mentions: Vec::new() })
+    Body::new(Content::MessageSend {
+        text: text.into(),
+        reply: None,
+        mentions: Vec::new(),
+        attachments: Vec::new(),
+    })
 }
 
 fn certified() -> (DeviceKey, Certificate) {

@@ -2,6 +2,7 @@
 #![cfg(feature = "device")]
 
 mod adversarial;
+mod blob_vectors;
 mod bodies;
 mod certificates;
 mod documents;
@@ -63,8 +64,13 @@ impl Entropy for Given {
 }
 
 fn message(text: &str) -> Body {
-    Body::new(Content::MessageSend { text: text.to_owned(), reply: None, mentions: Vec::new() })
-        .sent_at(Millis(7))
+    Body::new(Content::MessageSend {
+        text: text.to_owned(),
+        reply: None,
+        mentions: Vec::new(),
+        attachments: Vec::new(),
+    })
+    .sent_at(Millis(7))
 }
 
 #[test]

@@ -6,9 +6,10 @@ use delta_core::identity::{
     Author, Certificate, Identity, IdentityKey, LogId, Millis, OperationId, Revocation, ThreadId,
 };
 use delta_core::ops::{
-    Action, BlobId, Body, Content, DeviceKey, DeviceTell, Hidden, InviteTerms, KeyRing, Level, ObservedHead,
-    OwnDevices, OwnPast, OwnThread, Rejected, RoomKeys, RoomText, SessionId, SignedBytes, SpaceText, Stage,
-    ThreadPlace, Ticket, ToldOperation, VerifiedOperation, create, peek, verify,
+    Action, BlobId, Body, Content, DeviceKey, DeviceTell, Hidden, InviteTerms, KeyRing, Level, Manifest,
+    ObservedHead, OwnDevices, OwnPast, OwnThread, Rejected, RoomKeys, RoomText, SessionId, SignedBytes,
+    SpaceText, Stage, ThreadPlace, Ticket, TicketBytes, ToldOperation, VerifiedOperation, create, peek,
+    verify,
 };
 use delta_core::topic::{Chain, Generation, Seq, WriteKey};
 use proptest::collection::vec;
@@ -140,6 +141,20 @@ fn own_thread() -> impl Strategy<Value = OwnThread> {
     )
 }
 
+fn manifest() -> impl Strategy<Value = Manifest> {
+    (bytes(), bytes(), 0..2_000_000u64, ".{0,20}", option::of(".{0,20}"), any::<[u8; 32]>()).prop_map(
+        |(id, key, size, mime, name, chunk)| Manifest {
+            id: BlobId(id),
+            key: Hidden(key),
+            size,
+            mime,
+            name,
+            ticket: TicketBytes([2; TicketBytes::LEN]),
+            chunks: vec![chunk; Manifest::chunks_of(size) as usize],
+        },
+    )
+}
+
 fn content() -> BoxedStrategy<Content> {
     let text = || ".{0,200}";
     let short = || ".{1,16}";
@@ -177,8 +192,12 @@ fn content() -> BoxedStrategy<Content> {
             Content::DeviceTell(Box::new(DeviceTell { space: LogId(space), operations: told.collect() }))
         }),
         (bytes(), id()).prop_map(|(log, message)| Content::ReadSet { log: LogId(log), message }),
-        (text(), option::of(id()), vec(any::<[u8; 32]>().prop_map(Author), 0..5))
-            .prop_map(|(text, reply, mentions)| Content::MessageSend { text, reply, mentions }),
+        (text(), option::of(id()), vec(any::<[u8; 32]>().prop_map(Author), 0..5), vec(manifest(), 0..3))
+            .prop_map(|(text, reply, mentions, attachments)| {
+                Content::MessageSend { text, reply, mentions, attachments }
+            }),
+        (0..200u32, vec(any::<u8>(), 0..100)).prop_map(|(index, bytes)| Content::BlobChunk { index, bytes }),
+        manifest().prop_map(|manifest| Content::BlobShare(Box::new(manifest))),
         (id(), text()).prop_map(|(target, text)| Content::MessageEdit { target, text }),
         id().prop_map(|target| Content::MessageDelete { target }),
         (id(), short()).prop_map(|(target, emoji)| Content::ReactionAdd { target, emoji }),

@@ -19,7 +19,12 @@ fn vectors() -> Value {
 fn bodies() -> Vec<Body> {
     let (target, author, blob) = (OperationId([0x55; 32]), Author([0x66; 32]), [0x77; 32]);
     let emoji = "👍".to_owned();
-    let send = |text: &str| Content::MessageSend { text: text.to_owned(), reply: None, mentions: vec![] };
+    let send = |text: &str| Content::MessageSend {
+        text: text.to_owned(),
+        reply: None,
+        mentions: vec![],
+        attachments: Vec::new(),
+    };
     let profile = |name: &str| Content::ProfileSet {
         name: name.to_owned(),
         bio: None,
@@ -34,6 +39,7 @@ fn bodies() -> Vec<Body> {
                 text: "grüße 👋".to_owned(),
                 reply: Some(target),
                 mentions: vec![author, Author(target.0)],
+                attachments: Vec::new(),
             },
             sent_at: Some(Millis(0)),
             observed: Some(ObservedHead {

@@ -213,7 +213,12 @@ impl Session<'_> {
         match wish {
             Wish::Open(log) => self.open(log).await,
             Wish::Send(text) => {
-                let content = Content::MessageSend { text: text.clone(), reply: None, mentions: Vec::new() };
+                let content = Content::MessageSend {
+                    text: text.clone(),
+                    reply: None,
+                    mentions: Vec::new(),
+                    attachments: Vec::new(),
+                };
                 if let Err(error) = self.publish(content).await {
                     // It is still there to be sent.
                     self.chat.refused(&text, &error.to_string());

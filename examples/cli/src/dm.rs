@@ -142,7 +142,12 @@ impl At<'_> {
             }
             Command::Send(Send { of, text }) => {
                 let topic = self.open_thread(of.thread).await?;
-                let content = Content::MessageSend { text: text.clone(), reply: None, mentions: Vec::new() };
+                let content = Content::MessageSend {
+                    text: text.clone(),
+                    reply: None,
+                    mentions: Vec::new(),
+                    attachments: Vec::new(),
+                };
                 let id = client.send_direct(of.thread, content).await?.to_string();
                 self.deliver(topic).await?;
                 print(output, &id, json!({ "operation": id }))

@@ -1,5 +1,6 @@
 //! The `delta` command: one file per subcommand; this one only dispatches.
 
+mod blob;
 #[cfg(feature = "chat")]
 mod chat;
 mod demo;
@@ -88,9 +89,12 @@ enum Command {
     Send(send::Options),
     /// Print messages as they come.
     Tail(tail::Options),
-    /// Change, delete and react to messages.
+    /// Send files with messages; change, delete and react to messages.
     #[command(subcommand)]
     Message(message::Command),
+    /// Fetch what messages bring along.
+    #[command(subcommand)]
+    Blob(blob::Command),
     /// Talk in rooms, in this terminal.
     #[cfg(feature = "chat")]
     Chat(chat::Options),
@@ -153,6 +157,7 @@ fn main() -> ExitCode {
         Command::Send(options) => on_runtime(send::run(&options, &output)),
         Command::Tail(options) => on_runtime(tail::run(&options, &output)),
         Command::Message(command) => on_runtime(message::run(&command, &output)),
+        Command::Blob(command) => on_runtime(blob::run(&command, &output)),
         #[cfg(feature = "chat")]
         Command::Chat(options) => on_runtime(chat::run(&options, &output)),
         Command::Device(command) => on_runtime(own::run(&command, &output)),

@@ -1,9 +1,13 @@
-//! `delta message`: what was said is changed, deleted, answered with an emoji.
+//! `delta message`: a message brings files along; what was said is changed, deleted, answered with an emoji.
 
+use std::path::PathBuf;
+
+use delta_client::BlobSource;
 use delta_core::identity::OperationId;
 use delta_core::ops::Content;
 use serde_json::json;
 
+use crate::blob;
 use crate::device::DeviceOptions;
 use crate::output::Output;
 use crate::space::{At, close, print};
@@ -11,6 +15,7 @@ use crate::space::{At, close, print};
 const EXAMPLES: &str = "\
 Examples:
   delta tail … --room ID --once --json                  shows the messages and their ids
+  delta message send … --room ID --attach photo.jpg --mime image/jpeg 'Look'
   delta message edit … --room ID --id MESSAGE 'What was meant'
   delta message delete … --room ID --id MESSAGE
   delta message react … --room ID --id MESSAGE 👍
@@ -18,10 +23,12 @@ Examples:
 Messages are changed by the person who wrote them, and deleted by that one and by who manages the space; from anybody
 else it counts for nothing. A command waits until the server has it; without a network it stays in the outbox.";
 
-/// Change, delete and react to messages.
+/// Send files with messages; change, delete and react to messages.
 #[derive(clap::Subcommand)]
 #[command(after_help = EXAMPLES)]
 pub enum Command {
+    /// Send a message that brings files along (`delta send` sends texts alone).
+    Send(Send),
     /// Replace a message's text.
     Edit(Edit),
     /// Delete a message.
@@ -45,6 +52,25 @@ pub struct Of {
     timeout: u64,
 }
 
+/// A text and files.
+#[derive(clap::Args)]
+pub struct Send {
+    #[command(flatten)]
+    device: DeviceOptions,
+    /// A file of at most 64 MiB; up to 16 times.
+    #[arg(long, value_name = "FILE", required = true)]
+    attach: Vec<PathBuf>,
+    /// What the files are.
+    #[arg(long, value_name = "TYPE", default_value = "application/octet-stream")]
+    mime: String,
+    /// Seconds to wait for the server.
+    #[arg(long, value_name = "SECONDS", default_value_t = 600)]
+    timeout: u64,
+    /// The text, at most 64 KiB.
+    #[arg(default_value = "")]
+    text: String,
+}
+
 /// A message and its new text.
 #[derive(clap::Args)]
 pub struct Edit {
@@ -66,6 +92,7 @@ pub struct React {
 /// Runs one of `delta message`.
 pub async fn run(command: &Command, output: &Output) -> anyhow::Result<()> {
     let (of, content) = match command {
+        Command::Send(options) => return send(options, output).await,
         Command::Edit(Edit { of, text }) => (of, Content::MessageEdit { target: of.id, text: text.clone() }),
         Command::Delete(of) => (of, Content::MessageDelete { target: of.id }),
         Command::React(React { of, emoji }) => {
@@ -87,6 +114,32 @@ pub async fn run(command: &Command, output: &Output) -> anyhow::Result<()> {
         let operation = client.publish(topic, content).await?.to_string();
         at.deliver(topic).await?;
         print(output, &operation, json!({ "operation": operation }))
+    };
+    close(&client, done.await).await
+}
+
+/// The message goes first: who reads it sees what is coming.
+async fn send(options: &Send, output: &Output) -> anyhow::Result<()> {
+    let Send { device, attach, mime, timeout, text } = options;
+    let (client, topic) = device.open(output).await?;
+    let at = At { client: &client, online: device.has_network(), output, timeout: *timeout };
+    let done = async {
+        at.catch_up(topic).await?;
+        let mut blobs = Vec::new();
+        for path in attach {
+            let name = path.file_name().map(|name| name.to_string_lossy().into_owned());
+            blobs.push(client.attach(BlobSource::File(path.clone()), mime.clone(), name).await?);
+        }
+        let attachments = client.attachments(blobs.clone()).await?;
+        let content =
+            Content::MessageSend { text: text.clone(), reply: None, mentions: Vec::new(), attachments };
+        let operation = client.publish(topic, content).await?.to_string();
+        at.deliver(topic).await?;
+        for blob in blobs.iter().filter(|_| at.online) {
+            blob::wait(&client, *blob, *timeout, |_| Ok(())).await?;
+        }
+        let blobs: Vec<_> = blobs.iter().map(ToString::to_string).collect();
+        print(output, &operation, json!({ "operation": operation, "blobs": blobs }))
     };
     close(&client, done.await).await
 }

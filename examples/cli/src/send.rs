@@ -147,7 +147,8 @@ impl Sender<'_> {
 
     /// Publishes these; what is stored is reported also when others among them are refused.
     async fn publish(&mut self, texts: Vec<String>) -> anyhow::Result<()> {
-        let message = |text| Content::MessageSend { text, reply: None, mentions: Vec::new() };
+        let message =
+            |text| Content::MessageSend { text, reply: None, mentions: Vec::new(), attachments: Vec::new() };
         let contents = texts.into_iter().map(message).collect();
         let mut refused = None;
         let before = self.published;

@@ -13,6 +13,7 @@ use delta_core::store::{MessageRow, Page};
 use delta_core::topic::{Seq, TopicId};
 use serde_json::json;
 
+use crate::blob::attachment;
 use crate::device::{DeviceOptions, until_live};
 use crate::output::{Output, Repeated};
 use crate::platform::{FAREWELL, interrupted};
@@ -239,12 +240,17 @@ impl Tail<'_> {
                 "seq": row.position.place.seq.0,
                 "text": text,
                 "reply": row.reply.map(|reply| reply.to_string()),
+                "attachments": row.attachments.iter().map(attachment).collect::<Vec<_>>(),
                 "sent_at_ms": row.sent_at.map(|at| at.0),
                 "received_at_ms": row.received_at.map(|at| at.0),
             }))?);
         }
         let short = author.get(..8).unwrap_or(&author);
-        Ok(format!("{short}  {}", plain(text)))
+        let files = row.attachments.iter().map(|it| {
+            let name = it.name.as_deref().unwrap_or(&it.mime);
+            format!("  [{}, {} bytes, {}]", plain(name), it.size, it.id)
+        });
+        Ok(format!("{short}  {}{}", plain(text), files.collect::<String>()))
     }
 }
 

@@ -178,7 +178,12 @@ impl Stage {
     /// Somebody writes: a packet with one layer, posted to the server itself.
     async fn write(&mut self, text: &str) {
         let keys = self.ticket.keys();
-        let content = Content::MessageSend { text: text.into(), reply: None, mentions: vec![] };
+        let content = Content::MessageSend {
+            text: text.into(),
+            reply: None,
+            mentions: vec![],
+            attachments: Vec::new(),
+        };
         let (number, last) = (self.said.len() as u32, self.said.last().map(ops::VerifiedOperation::id));
         let op = ops::create(&self.author, keys.log(), number, last, &Body::new(content)).unwrap();
         let envelope = keys.seal(op.header(), op.body_bytes()).unwrap();
@@ -456,7 +461,12 @@ async fn case_38_what_a_server_keeps_back_is_found_through_another_relay_and_not
     reader.until(Connection::Live).await;
     let carrier = reader.carrier().await;
     stage.capture.lock().unwrap().hush();
-    let content = Content::MessageSend { text: "where is it?".into(), reply: None, mentions: vec![] };
+    let content = Content::MessageSend {
+        text: "where is it?".into(),
+        reply: None,
+        mentions: vec![],
+        attachments: Vec::new(),
+    };
     let said = reader.client.publish(reader.topic, content).await.unwrap();
     while stage.head().await == 0 {
         tokio::time::sleep(LOOK).await;

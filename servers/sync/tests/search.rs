@@ -62,6 +62,7 @@ impl Channel {
                     text: (*text).to_owned(),
                     reply: None,
                     mentions: Vec::new(),
+                    attachments: Vec::new(),
                 });
                 let made = create(&author(text), self.ticket.log(), 0, None, &body).unwrap();
                 keys.seal(made.header(), made.body_bytes()).unwrap()

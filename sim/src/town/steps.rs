@@ -46,7 +46,12 @@ impl World {
         let Some(room) = self.town.as_ref().and_then(|town| town.room) else { return };
         let topics = self.reader(device).ok().and_then(|reader| reader.topics_of_log(room).ok());
         let Some((_, topic)) = topics.and_then(|topics| topics.first().copied()) else { return };
-        let content = Content::MessageSend { text: text(&mut self.rng), reply: None, mentions: Vec::new() };
+        let content = Content::MessageSend {
+            text: text(&mut self.rng),
+            reply: None,
+            mentions: Vec::new(),
+            attachments: Vec::new(),
+        };
         let Some(town) = &mut self.town else { return };
         let said = town.reference.speak(town.kin.person(device), device);
         self.ask(device, Command::Publish { topic, content }, Asked::Say(said));

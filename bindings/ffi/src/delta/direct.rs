@@ -61,7 +61,7 @@ impl Delta {
     /// Publishes in a direct thread: `publish` does not reach it. Messages are read by the thread's topic as any other.
     /// Refused with `unknown_thread`, or with `thread_state` as long as it is not open.
     pub async fn send_direct(&self, thread: ThreadId, content: Content) -> Result<OperationId, DeltaError> {
-        self.on(async move |client| client.send_direct(thread, content.into()).await).await
+        self.on(async move |client| client.send_direct(thread, content.resolved(&client).await?).await).await
     }
 
     /// All direct threads, oldest first, requests included.

@@ -2,6 +2,8 @@ package delta
 
 import delta.ffi.AuditLine
 import delta.ffi.AuditPlace
+import delta.ffi.BlobSource
+import delta.ffi.BlobStatus
 import delta.ffi.Cancelled
 import delta.ffi.Config
 import delta.ffi.Content
@@ -126,7 +128,8 @@ public class Device private constructor(private val inner: Delta) : Closeable {
         reply: OperationId? = null,
         key: ByteArray? = null,
         mentions: List<Author> = emptyList(),
-    ): OperationId = publish(topic, Content.MessageSend(text, reply, mentions), key)
+        attachments: List<BlobId> = emptyList(),
+    ): OperationId = publish(topic, Content.MessageSend(text, reply, mentions, attachments), key)
 
     /**
      * Pushes a topic's events to [listener], on a thread of Delta's, until the subscription is cancelled or closed.
@@ -390,6 +393,32 @@ public class Device private constructor(private val inner: Delta) : Closeable {
 
     /** Asks to become a device of the person whose device shows this text. */
     public suspend fun join(text: String): PairingGuest = inner.join(text)
+
+    /**
+     * Makes a blob of a [file] of at most 64 MiB, chunk by chunk, and begins to send it; messages bring it along
+     * (`attachments`). When it returns the file is not needed any more, and sending goes on also after a restart.
+     */
+    public suspend fun attach(file: File, mime: String, name: String? = file.name): BlobId =
+        inner.attach(BlobSource.File(file.path), mime, name)
+
+    /** The same of bytes. */
+    public suspend fun attach(bytes: ByteArray, mime: String, name: String? = null): BlobId =
+        inner.attach(BlobSource.Bytes(bytes), mime, name)
+
+    /** How a blob stands. */
+    public suspend fun blobStatus(blob: BlobId): BlobStatus = inner.blobStatus(blob)
+
+    /** Fetches a blob that a message names, unless it is here. Events of the kind `BLOB` say when to look how far it is. */
+    public suspend fun fetchBlob(blob: BlobId): Unit = inner.fetchBlob(blob)
+
+    /** Removes a blob from this device, also one that is being sent or fetched. Others keep what they have. */
+    public suspend fun dropBlob(blob: BlobId): Unit = inner.dropBlob(blob)
+
+    /** Writes a blob that is here into a [file], chunk by chunk; one that is there is replaced. */
+    public suspend fun writeBlob(blob: BlobId, file: File): Unit = inner.writeBlob(blob, file.path)
+
+    /** A blob that is here, whole: for small ones. */
+    public suspend fun blobBytes(blob: BlobId): ByteArray = inner.blobBytes(blob)
 
     /** What the database takes, conversation by conversation. For a settings page, not for every frame. */
     public suspend fun storageUse(): StorageUse = inner.storageUse()

@@ -121,9 +121,11 @@ public final class Device: Sendable {
 
     /// Publishes a message.
     public func send(
-        _ text: String, to topic: TopicId, reply: OperationId? = nil, mentions: [Author] = [], key: Data? = nil
+        _ text: String, to topic: TopicId, reply: OperationId? = nil, mentions: [Author] = [], attachments: [BlobId] = [],
+        key: Data? = nil
     ) async throws -> OperationId {
-        try await publish(.messageSend(text: text, reply: reply, mentions: mentions), to: topic, key: key)
+        let content = Content.messageSend(text: text, reply: reply, mentions: mentions, attachments: attachments)
+        return try await publish(content, to: topic, key: key)
     }
 
     /// Pushes a topic's events to `listener`, on a thread of Delta's, until the subscription is cancelled or the device is

@@ -41,7 +41,7 @@ extension Device {
 
     /// Says something in a direct thread.
     public func send(_ text: String, in thread: ThreadId, reply: OperationId? = nil) async throws -> OperationId {
-        try await publish(.messageSend(text: text, reply: reply, mentions: []), in: thread)
+        try await publish(.messageSend(text: text, reply: reply, mentions: [], attachments: []), in: thread)
     }
 
     /// All direct threads, oldest first, requests included.

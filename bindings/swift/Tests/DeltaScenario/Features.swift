@@ -27,6 +27,7 @@ func features(_ network: Network) -> [Test] {
         Test("features: profiles, read markers, the outbox") { try await Folder.with(reading) },
         Test("features: documents are made, paged and written to") { try await Folder.with(documents) },
         Test("features: a space is changed and audited") { try await Folder.with(space) },
+        Test("features: messages bring blobs along") { try await Folder.with(blobs) },
         Test("features: what is wiped is gone") { try await Folder.with(wiped) },
         Test("features: tickets and addresses say what they are for") { try texts() },
     ]

@@ -73,6 +73,35 @@ func space(_ folder: Folder) async throws {
     try await refused(.state, "not_allowed") { try await device.change(made.log, .add(member: own, level: .read)) }
 }
 
+func blobs(_ folder: Folder) async throws {
+    let device = try await folder.open()
+    let topic = try await device.openTopic(generateTicket())
+    // Two chunks.
+    let bytes = Data((0..<256_001).map { UInt8(truncatingIfNeeded: $0 * 31) })
+    let (from, to) = (folder.database("from.bin"), folder.database("to.bin"))
+    try bytes.write(to: URL(fileURLWithPath: from))
+    let file = try await device.attach(file: from, mime: "image/png", name: "from.bin")
+    let small = try await device.attach(Data([7]), mime: "text/plain")
+    try FileManager.default.removeItem(atPath: from)
+    let sent = try await device.send("look", to: topic, attachments: [file, small])
+    _ = try await device.publish(.blobShare(blob: small), to: topic)
+    let about = try await device.message(sent)?.attachments ?? []
+    try equal(about.map(\.blob), [file, small])
+    try equal(about.map(\.name), ["from.bin", nil])
+    try equal(about.map(\.size), [256_001, 1])
+    let status = try await device.blobStatus(file)
+    try expect(status.state == .sending && status.have == 0 && status.of == 2)
+    try await device.fetch(file)
+    try await device.write(file, to: to)
+    try expect(try Data(contentsOf: URL(fileURLWithPath: to)) == bytes)
+    try equal(try await device.bytes(of: small), Data([7]))
+    try await device.drop(file)
+    try expect(try await device.blobStatus(file).state == .absent)
+    try await refused(.state, "blob_not_here") { try await device.bytes(of: file) }
+    try await refused(.device, "io") { try await device.attach(file: from, mime: "text/plain") }
+    try await device.close()
+}
+
 func wiped(_ folder: Folder) async throws {
     let base = URL(fileURLWithPath: folder.database("base"), isDirectory: true)
     let config = try Config.applicationSupport("main", in: base)

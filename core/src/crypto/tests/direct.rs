@@ -5,7 +5,8 @@ use super::*;
 const THREAD: LogId = LogId([6; 32]);
 
 fn message(device: &Device, seq_num: u32, backlink: Option<OperationId>, text: &str) -> VerifiedOperation {
-    let content = Content::MessageSend { text: text.into(), reply: None, mentions: vec![] };
+    let content =
+        Content::MessageSend { text: text.into(), reply: None, mentions: vec![], attachments: Vec::new() };
     create(&device.key, THREAD, seq_num, backlink, &Body::new(content)).unwrap()
 }
 
@@ -207,7 +208,7 @@ proptest! {
         prop_assert_eq!(envelope.len(), 1 + BLOCK_LEN + padded + TAG);
 
         let log = inbox_log(&a.author(), &b.author());
-        let content = Content::MessageSend { text: "x".repeat(len), reply: None, mentions: vec![] };
+        let content = Content::MessageSend { text: "x".repeat(len), reply: None, mentions: vec![], attachments: Vec::new() };
         let operation = create(&a.key, log, 0, None, &Body::new(content)).unwrap();
         let padded = padded_len(6 + operation.header().len() + operation.body_bytes().len());
         let envelope = seal_inbox(&operation, &b.author(), &mut SeededEntropy::new([4; 32])).unwrap();

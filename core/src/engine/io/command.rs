@@ -9,7 +9,7 @@ use crate::crypto::{DeviceSecrets, PreparedDirect, PreparedRotation};
 use crate::identity::{Author, Certificate, LogId, Millis, NodeId, OperationId, Revocation, ThreadId};
 use crate::onion::control::Action;
 use crate::onion::directory::Directory;
-use crate::ops::{self, Content, Hidden, Level, RoomText, SpaceText, Ticket, ValueKey};
+use crate::ops::{self, BlobId, Content, Hidden, Level, RoomText, SpaceText, Ticket, ValueKey};
 use crate::projector::Position;
 use crate::space::Invite;
 use crate::store::PruneAt;
@@ -219,6 +219,39 @@ pub enum Command {
         /// What; `None` to delete.
         value: Option<Bytes>,
     },
+    /// Begin to make a blob. What it is called until it is whole is answered.
+    MakeBlob {
+        /// Its size, bytes, at most [`crate::limits::MAX_BLOB`].
+        size: u64,
+        /// Its MIME type, at most [`crate::limits::MAX_MIME`] bytes.
+        mime: String,
+        /// The name of its file, at most [`crate::limits::MAX_FILE_NAME`] bytes.
+        name: Option<String>,
+    },
+    /// Keep the next chunk of a blob that is made.
+    PutChunk {
+        /// What it is called.
+        blob: BlobId,
+        /// Which chunk, from 0.
+        number: u32,
+        /// [`crate::limits::BLOB_CHUNK`] bytes, in the last chunk what is left.
+        bytes: Bytes,
+    },
+    /// Give a blob its id, and begin to send it.
+    FinishBlob {
+        /// What it is called until then.
+        blob: BlobId,
+    },
+    /// Fetch a blob that a message names, unless it is here.
+    FetchBlob {
+        /// Which.
+        blob: BlobId,
+    },
+    /// Remove a blob from this device; one that is made, sent or fetched is given up.
+    DropBlob {
+        /// Which.
+        blob: BlobId,
+    },
     /// Whose device this is.
     WhoAmI,
     /// Open the topic that the person's devices share: this one, or the one there is; made where there is none.
@@ -322,6 +355,9 @@ impl Command {
             | Self::Revoke { .. }
             | Self::HandPast { .. }
             | Self::PutValue { .. }
+            | Self::FinishBlob { .. }
+            | Self::FetchBlob { .. }
+            | Self::DropBlob { .. }
             | Self::SetReadKey { .. }
             | Self::Prune { .. }
             | Self::Wipe { .. } => true,
@@ -329,6 +365,8 @@ impl Command {
             | Self::Unsubscribe { .. }
             | Self::Signal { .. }
             | Self::Prove { .. }
+            | Self::MakeBlob { .. }
+            | Self::PutChunk { .. }
             | Self::AvoidedRelays
             | Self::WhoAmI
             | Self::Unsent

@@ -217,7 +217,7 @@ fn bodies() -> Vec<(Content, Option<Vec<u8>>)> {
             Some(vec![0xda; 32]),
         ),
         (Content::DeviceBundle(bundle), Some(vec![0xd8; 32])),
-        (Content::MessageSend { text, reply: None, mentions: Vec::new() }, None),
+        (Content::MessageSend { text, reply: None, mentions: Vec::new(), attachments: Vec::new() }, None),
     ]
 }
 

@@ -64,7 +64,7 @@ impl Hostile {
     }
 
     fn said(text: &str) -> Content {
-        Content::MessageSend { text: text.into(), reply: None, mentions: vec![] }
+        Content::MessageSend { text: text.into(), reply: None, mentions: vec![], attachments: Vec::new() }
     }
 }
 

@@ -190,7 +190,12 @@ fn it_does_so_after_a_restart_too() {
 #[test]
 fn a_removed_manager_who_moves_a_room_again_and_again_is_shaken_off() {
     let mut raced = Raced::new(3, true);
-    let mine = || Content::MessageSend { text: "mine".into(), reply: None, mentions: vec![] };
+    let mine = || Content::MessageSend {
+        text: "mine".into(),
+        reply: None,
+        mentions: vec![],
+        attachments: Vec::new(),
+    };
     // He hands all keys to everybody but one, and wherever they come his next rotation stands already.
     for _ in 0..5 {
         raced.rotates(&[0, 1]);

@@ -27,6 +27,7 @@ pub fn row(author: Author, seq: u64, text: &str) -> MessageRow {
         text: Some(text.to_owned()),
         reply: None,
         mentions: Vec::new(),
+        attachments: Vec::new(),
         edit: None,
         edited_at: None,
         deleted_by: None,

@@ -44,7 +44,12 @@ pub async fn play(a: &Client, b: &Client, room: LogId, topic: TopicId) -> anyhow
     let _listening = [a.subscribe(at_a).await?, b.subscribe(at_b).await?];
     let mut read = [0; 2];
     for (who, from, to, text) in [(1, a, b, said), (0, b, a, answered)] {
-        let content = Content::MessageSend { text: text.to_owned(), reply: None, mentions: Vec::new() };
+        let content = Content::MessageSend {
+            text: text.to_owned(),
+            reply: None,
+            mentions: Vec::new(),
+            attachments: Vec::new(),
+        };
         let id = from.send_direct(thread, content).await?;
         until("a message of a thread", to, move |reader| Ok(reader.message(&id)?.is_some())).await?;
         let rows = to.read(move |reader| reader.messages(&log, Page::Newest, 10)).await?;
@@ -60,7 +65,12 @@ async fn in_room(a: &Client, b: &Client, room: LogId, topic: TopicId) -> anyhow:
         Content::ProfileSet { name, bio: Some(bio), avatar: None, availability: None, public: false };
     a.publish(topic, profile).await?;
     let [text, changed] = CHANGED.map(str::to_owned);
-    let target = a.publish(topic, Content::MessageSend { text, reply: None, mentions: Vec::new() }).await?;
+    let target = a
+        .publish(
+            topic,
+            Content::MessageSend { text, reply: None, mentions: Vec::new(), attachments: Vec::new() },
+        )
+        .await?;
     a.publish(topic, Content::MessageEdit { target, text: changed }).await?;
     let author = a.author();
     until("a profile and a changed message", b, move |reader| {

@@ -84,7 +84,7 @@ impl Device {
         text: String,
         reply: Option<OperationId>,
     ) -> anyhow::Result<OperationId> {
-        let content = Content::MessageSend { text, reply, mentions: Vec::new() };
+        let content = Content::MessageSend { text, reply, mentions: Vec::new(), attachments: Vec::new() };
         Ok(client.publish(topic, content).await?)
     }
 

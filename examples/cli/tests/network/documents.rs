@@ -34,7 +34,8 @@ impl Copy {
 
     fn items(&self) -> Vec<String> {
         let Some((_, list)) = self.merged.get(automerge::ROOT, "items").unwrap() else { return Vec::new() };
-        self.merged.list_range(&list, ..).map(|item| item.value.to_str().unwrap().to_owned()).collect()
+        let item = |at| self.merged.get(&list, at).unwrap().unwrap().0.into_string().unwrap();
+        (0..self.merged.length(&list)).map(item).collect()
     }
 
     fn push(&mut self, text: &str) {

@@ -2,6 +2,7 @@
 
 #[path = "../../../../servers/relay/tests/support/address.rs"]
 mod address;
+mod blobs;
 #[cfg(target_os = "linux")]
 mod chat;
 #[cfg(target_os = "linux")]

@@ -41,7 +41,12 @@ impl Person {
     }
 
     async fn say(&self, text: &str) -> OperationId {
-        let content = Content::MessageSend { text: text.into(), reply: None, mentions: vec![] };
+        let content = Content::MessageSend {
+            text: text.into(),
+            reply: None,
+            mentions: vec![],
+            attachments: Vec::new(),
+        };
         self.client.publish(self.topic, content).await.unwrap()
     }
 

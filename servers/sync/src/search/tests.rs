@@ -41,7 +41,7 @@ impl Writing {
 }
 
 fn text(text: &str) -> Content {
-    Content::MessageSend { text: text.to_owned(), reply: None, mentions: Vec::new() }
+    Content::MessageSend { text: text.to_owned(), reply: None, mentions: Vec::new(), attachments: Vec::new() }
 }
 
 fn secret() -> GenerationSecret {

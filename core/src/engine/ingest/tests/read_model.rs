@@ -44,6 +44,7 @@ fn a_delete_leaves_a_tombstone_and_erases_every_stored_body() {
         text: "secret".into(),
         reply: Some(OperationId([1; 32])),
         mentions: vec![Author([2; 32])],
+        attachments: Vec::new(),
     });
     let edit = writer.edit(message.id(), "secret too");
     let delete = writer.delete(message.id());
@@ -217,7 +218,7 @@ fn expected(ops: &[(u64, VerifiedOperation)], authors: &[Author]) -> View {
 type Logs<'a> = BTreeMap<Author, BTreeMap<u32, (u64, &'a VerifiedOperation)>>;
 
 fn expect_message(view: &mut View, position: Position, seq: u64, op: &VerifiedOperation, logs: &Logs<'_>) {
-    let Content::MessageSend { text, reply, mentions } = &op.body().content else { return };
+    let Content::MessageSend { text, reply, mentions, .. } = &op.body().content else { return };
     let own = || logs[&position.author].values().map(|(_, op)| *op);
     let edits: Vec<_> = own()
         .filter_map(|edit| match &edit.body().content {
@@ -234,6 +235,7 @@ fn expect_message(view: &mut View, position: Position, seq: u64, op: &VerifiedOp
         text: delete.is_none().then(|| shown.map_or(text, |(_, text)| text).clone()),
         reply: reply.filter(|_| delete.is_none()),
         mentions: if delete.is_none() { mentions.clone() } else { Vec::new() },
+        attachments: Vec::new(),
         edit: shown.map(|(edit, _)| edit.id()),
         edited_at: shown.and_then(|(edit, _)| edit.body().sent_at),
         deleted_by: delete.map(|delete| delete.id()),
@@ -309,6 +311,7 @@ fn perform(acts: &[Act]) -> (Vec<Author>, Vec<VerifiedOperation>) {
                 text: format!("text {n}"),
                 reply: reply.filter(|_| n % 2 == 0),
                 mentions: if n % 3 == 0 { vec![Author([*n; 32])] } else { Vec::new() },
+                attachments: Vec::new(),
             }),
         };
         if let Content::MessageSend { .. } = op.body().content {

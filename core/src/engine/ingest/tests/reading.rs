@@ -24,7 +24,12 @@ fn world(messages: usize) -> (Device, [Author; 2]) {
     for n in 0..messages {
         let writer = &mut writers[usize::from(n % 5 < 2)];
         let mentions = if n % 3 == 0 { vec![ME, Author([1; 32]), ME] } else { Vec::new() };
-        let message = Content::MessageSend { text: format!("word {n}"), reply: None, mentions };
+        let message = Content::MessageSend {
+            text: format!("word {n}"),
+            reply: None,
+            mentions,
+            attachments: Vec::new(),
+        };
         let id = receive(writer.write(message));
         match n % 7 {
             0 => drop(receive(writer.edit(id, &format!("word {n} edited")))),
@@ -128,7 +133,12 @@ fn what_is_unread_is_counted_up_to_its_limit() {
     let (mut device, mut writer) = (Device::new(), Writer::new(1));
     let limit = u64::from(MAX_UNREAD);
     let mut say = |device: &mut Device, seqs: std::ops::RangeInclusive<u64>| {
-        let mentions = || Content::MessageSend { text: "x".into(), reply: None, mentions: vec![ME] };
+        let mentions = || Content::MessageSend {
+            text: "x".into(),
+            reply: None,
+            mentions: vec![ME],
+            attachments: Vec::new(),
+        };
         let ops: Vec<_> = seqs.map(|seq| (seq, writer.write(mentions()))).collect();
         device.receive_all(ops.iter().map(|(seq, op)| (*seq, op)));
         device.store.unread(&LOG, &ME).unwrap()

@@ -114,7 +114,12 @@ impl World {
     }
 
     fn say_at(&mut self, person: usize, heads: Vec<OperationId>, text: &str) -> OperationId {
-        let content = Content::MessageSend { text: text.into(), reply: None, mentions: Vec::new() };
+        let content = Content::MessageSend {
+            text: text.into(),
+            reply: None,
+            mentions: Vec::new(),
+            attachments: Vec::new(),
+        };
         self.write(person, room(), heads, content).id()
     }
 
@@ -401,7 +406,12 @@ fn unread_messages_and_mentions_are_counted_from_the_marker() {
     let mut world = World::peopled();
     world.say(2, "one");
     world.say(0, "two");
-    let content = Content::MessageSend { text: "three".into(), reply: None, mentions: vec![who(0)] };
+    let content = Content::MessageSend {
+        text: "three".into(),
+        reply: None,
+        mentions: vec![who(0)],
+        attachments: Vec::new(),
+    };
     world.tell(2, room(), content);
     let mut device = Device::with(&world);
     assert_eq!(device.store.unread(&room(), &who(0)).unwrap(), Unread { messages: 2, mentions: 1 });
@@ -477,7 +487,11 @@ fn case_60_a_persons_devices_edit_and_delete_what_any_of_them_wrote_and_nobody_e
 fn fork(world: &mut World, person: usize, ends: (u32, OperationId), place: u64) -> (u64, VerifiedOperation) {
     let known = world.ends.insert((person, room()), ends);
     let text = "another branch".to_owned();
-    world.tell(person, room(), Content::MessageSend { text, reply: None, mentions: Vec::new() });
+    world.tell(
+        person,
+        room(),
+        Content::MessageSend { text, reply: None, mentions: Vec::new(), attachments: Vec::new() },
+    );
     world.ends.extend(known.map(|known| ((person, room()), known)));
     let (_, op) = world.written.pop().unwrap();
     (place, op)

@@ -38,7 +38,12 @@ impl Writer {
     }
 
     pub fn say(&mut self, text: &str) -> VerifiedOperation {
-        self.write(Content::MessageSend { text: text.into(), reply: None, mentions: Vec::new() })
+        self.write(Content::MessageSend {
+            text: text.into(),
+            reply: None,
+            mentions: Vec::new(),
+            attachments: Vec::new(),
+        })
     }
 
     pub fn edit(&mut self, target: OperationId, text: &str) -> VerifiedOperation {

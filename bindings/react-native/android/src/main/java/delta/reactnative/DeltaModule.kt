@@ -5,6 +5,7 @@ import com.facebook.react.bridge.Promise
 import com.facebook.react.bridge.ReactApplicationContext
 import com.facebook.react.bridge.ReadableMap
 import delta.Author
+import delta.BlobId
 import delta.Identity
 import delta.LogId
 import delta.OperationId
@@ -12,6 +13,7 @@ import delta.Position
 import delta.ThreadId
 import delta.TopicId
 import delta.android.AndroidKeystore
+import delta.ffi.BlobSource
 import delta.ffi.Config
 import delta.ffi.Delta
 import delta.ffi.Event
@@ -341,6 +343,28 @@ public class DeltaModule(
 
     override fun requestJoin(device: Double, space: String, manager: String, text: String?, promise: Promise): Unit =
         on(device, promise) { it.requestJoin(LogId(hex(space)), manager, text).toString() }
+
+    override fun attach(
+        device: Double, path: String?, bytes: String?, mime: String, name: String?, promise: Promise,
+    ): Unit = on(device, promise) {
+        val source = path?.let { file -> BlobSource.File(file) } ?: BlobSource.Bytes(bytes(bytes.orEmpty()))
+        it.attach(source, mime, name).toString()
+    }
+
+    override fun blobStatus(device: Double, blob: String, promise: Promise): Unit =
+        on(device, promise) { it.blobStatus(BlobId(hex(blob))).plain() }
+
+    override fun fetchBlob(device: Double, blob: String, promise: Promise): Unit =
+        on(device, promise) { it.fetchBlob(BlobId(hex(blob))).nothing() }
+
+    override fun dropBlob(device: Double, blob: String, promise: Promise): Unit =
+        on(device, promise) { it.dropBlob(BlobId(hex(blob))).nothing() }
+
+    override fun writeBlob(device: Double, blob: String, path: String, promise: Promise): Unit =
+        on(device, promise) { it.writeBlob(BlobId(hex(blob)), path).nothing() }
+
+    override fun blobBytes(device: Double, blob: String, promise: Promise): Unit =
+        on(device, promise) { base64(it.blobBytes(BlobId(hex(blob)))) }
 
     override fun storageUse(device: Double, promise: Promise): Unit = on(device, promise) { it.storageUse().plain() }
 

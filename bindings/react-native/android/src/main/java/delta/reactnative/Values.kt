@@ -11,7 +11,9 @@ import delta.Position
 import delta.TopicId
 import delta.code
 import delta.ffi.AuditLine
+import delta.ffi.Attachment
 import delta.ffi.AuditPlace
+import delta.ffi.BlobStatus
 import delta.ffi.Change
 import delta.ffi.ClockSkew
 import delta.ffi.Config
@@ -130,8 +132,9 @@ internal fun hops(fields: Fields): RelayHops = when (val kind = fields.text("kin
 internal fun content(fields: Fields): Content = when (val kind = fields.text("kind")) {
     "messageSend" -> Content.MessageSend(
         fields.text("text"), fields.maybe("reply")?.let { OperationId(hex(it)) },
-        fields.texts("mentions").map { Author(hex(it)) },
+        fields.texts("mentions").map { Author(hex(it)) }, fields.texts("attachments").map { BlobId(hex(it)) },
     )
+    "blobShare" -> Content.BlobShare(BlobId(hex(fields.text("blob"))))
     "messageEdit" -> Content.MessageEdit(OperationId(hex(fields.text("target"))), fields.text("text"))
     "messageDelete" -> Content.MessageDelete(OperationId(hex(fields.text("target"))))
     "reactionAdd" -> Content.ReactionAdd(OperationId(hex(fields.text("target"))), fields.text("emoji"))
@@ -254,8 +257,16 @@ private val Instant?.orNothing: Double? get() = this?.toEpochMilli()?.toDouble()
 
 internal fun Message.plain(): Plain = plain(
     "id" to "$id", "author" to "$author", "position" to "$position", "text" to text, "reply" to reply?.toString(),
-    "mentions" to mentions.map { "$it" }, "acknowledged" to acknowledged, "sentAt" to sentAt.orNothing,
+    "mentions" to mentions.map { "$it" }, "attachments" to attachments.map { it.plain() },
+    "acknowledged" to acknowledged, "sentAt" to sentAt.orNothing,
     "receivedAt" to receivedAt.orNothing, "editedAt" to editedAt.orNothing, "deleted" to deleted,
+)
+
+internal fun Attachment.plain(): Plain =
+    plain("blob" to "$blob", "size" to size.plain, "mime" to mime, "name" to name)
+
+internal fun BlobStatus.plain(): Plain = plain(
+    "about" to about.plain(), "state" to camel(state.name), "have" to have.toDouble(), "of" to of.toDouble(),
 )
 
 internal fun Reaction.plain(): Plain = plain("emoji" to emoji, "author" to "$author", "person" to "$person", "id" to "$id")

@@ -1,0 +1,398 @@
+//! Blobs: each is sent and fetched in a topic of its own, chunk by chunk, and that topic is let go when it is done
+//! (docs/wire.md, section 12.4). What waits, goes on after a restart where it stood: all of it is in the store.
+
+use std::collections::BTreeMap;
+
+use super::event::Event;
+use super::io::{Output, Reply};
+use super::refusal::{CommandError, Unreadable};
+use super::spaces::random;
+use super::state::State;
+use super::upkeep::store_only;
+use crate::crypto::seal_chunk;
+use crate::entropy::Entropy;
+use crate::identity::Millis;
+use crate::limits::{BLOB_CHUNK, BLOB_WINDOW, MAX_BLOB_CACHE, MAX_BLOB_TRANSFERS};
+use crate::ops::{
+    BlobId, Content, CreateError, EncodeError, Hidden, Manifest, Ticket, TicketBytes, VerifiedOperation,
+    check_blob,
+};
+use crate::projector::{Aggregate, Change};
+use crate::store::{BlobRow, Db, StoreError, Tx};
+use crate::topic::TopicId;
+
+/// How long a blob is waited for at the live end of its topic without a further chunk, milliseconds.
+pub const BLOB_WAIT_MS: u64 = 10 * 60_000;
+
+/// The blobs that are on their way.
+#[derive(Debug, Default)]
+pub(super) struct Blobs {
+    carriers: BTreeMap<TopicId, Transfer>,
+    /// There may be one that is to begin.
+    look: bool,
+    /// What was being made when the device stopped is removed.
+    swept: bool,
+    /// When the next one has been waited for long enough.
+    pub(super) due: Option<Millis>,
+}
+
+#[derive(Clone, Copy, Debug)]
+struct Transfer {
+    entry: i64,
+    /// Chunks that are over, as far as the app was told.
+    have: u32,
+    /// When there was something new, or nothing could be.
+    since: Millis,
+}
+
+impl Blobs {
+    /// Whether a topic is there for a blob alone.
+    pub(super) fn carry(&self, topic: &TopicId) -> bool {
+        self.carriers.contains_key(topic)
+    }
+
+    /// The app knows nothing of these topics.
+    pub(super) fn hide(&self, staged: &mut Vec<Output>) {
+        if !self.carriers.is_empty() {
+            staged.retain(|out| !matches!(out, Output::Event(event) if self.carry(&event.topic())));
+        }
+    }
+}
+
+impl State {
+    /// At start: what is on its way goes on.
+    pub(super) fn load_blobs(&mut self, store: &Db, now: Millis) -> Result<(), StoreError> {
+        self.blobs.carriers.clear();
+        self.blobs.look = true;
+        for (id, entry) in store.blob_carriers()? {
+            let row = store.blob_at(entry)?;
+            if let Some(topic) = self.topics.get_mut(&id) {
+                topic.subscribed = row.is_some_and(|row| row.state == BlobRow::FETCHING);
+            }
+            self.blobs.carriers.insert(id, Transfer { entry, have: 0, since: now });
+        }
+        Ok(())
+    }
+
+    /// Begins to make a blob; what it is known by until it is whole.
+    pub(super) fn make_blob(
+        &mut self,
+        tx: &Tx<'_>,
+        now: Millis,
+        entropy: &mut dyn Entropy,
+        size: u64,
+        mime: String,
+        name: Option<String>,
+    ) -> Result<Reply, CommandError> {
+        self.sweep_unmade(tx)?;
+        check_blob(size, &mime, name.as_deref())
+            .map_err(|limit| CreateError::from(EncodeError::Limit(limit)))?;
+        let (id, key) = (BlobId(*random(entropy)?), Hidden(*random(entropy)?));
+        let chunks = vec![[0; 32]; usize::try_from(Manifest::chunks_of(size)).unwrap_or(0)];
+        let ticket = TicketBytes([0; TicketBytes::LEN]);
+        tx.put_blob(&Manifest { id, key, size, mime, name, ticket, chunks }, BlobRow::MADE, now)?;
+        Ok(Reply::Blob(id))
+    }
+
+    /// Keeps the next chunk of a blob that is made.
+    pub(super) fn put_chunk(
+        tx: &Tx<'_>,
+        blob: &BlobId,
+        number: u32,
+        bytes: &[u8],
+    ) -> Result<Reply, CommandError> {
+        let row = made(tx, blob)?;
+        let manifest = tx.stored_manifest(row.entry)?;
+        if number != row.next || Manifest::chunk_len(manifest.size, number) != Some(bytes.len()) {
+            return Err(CommandError::BlobChunk);
+        }
+        let mut sealed = bytes.to_vec();
+        seal_chunk(&manifest.key, number, row.chunks, &mut sealed);
+        tx.put_chunk(row.entry, number, &sealed)?;
+        tx.set_blob(&BlobRow { next: number.saturating_add(1), ..row })?;
+        Ok(Reply::Done)
+    }
+
+    /// All chunks of a blob are here: it has its id, and a topic of its own, and is sent.
+    pub(super) fn finish_blob(
+        &mut self,
+        tx: &Tx<'_>,
+        entropy: &mut dyn Entropy,
+        blob: &BlobId,
+    ) -> Result<Reply, CommandError> {
+        let row = made(tx, blob)?;
+        if row.next != row.chunks {
+            return Err(CommandError::BlobChunk);
+        }
+        let mut manifest = tx.stored_manifest(row.entry)?;
+        let mut whole = blake3::Hasher::new();
+        for (number, hash) in (0..).zip(&mut manifest.chunks) {
+            let bytes = tx.chunk(row.entry, number)?.ok_or(CommandError::BlobChunk)?;
+            *hash = *blake3::hash(&bytes).as_bytes();
+            whole.update(&bytes);
+        }
+        manifest.id = BlobId(*whole.finalize().as_bytes());
+        manifest.ticket = Ticket::generate_private(entropy)?.bytes();
+        tx.finish_blob(row.entry, &manifest)?;
+        self.blobs.look = true;
+        Ok(Reply::Blob(manifest.id))
+    }
+
+    /// Fetches a blob that a message names, if it is not here; it is the last to give way from now on.
+    pub(super) fn fetch_blob(
+        &mut self,
+        tx: &Tx<'_>,
+        now: Millis,
+        blob: &BlobId,
+    ) -> Result<Reply, CommandError> {
+        let row = match tx.blob(blob)? {
+            Some(row) if row.state == BlobRow::MADE => return Err(CommandError::UnknownBlob),
+            Some(row) => row,
+            None => {
+                let manifest = tx.blob_manifest(blob)?.ok_or(CommandError::UnknownBlob)?;
+                let entry = tx.put_blob(&manifest, BlobRow::FETCHING, now)?;
+                tx.blob_at(entry)?.ok_or(CommandError::UnknownBlob)?
+            }
+        };
+        if row.state > BlobRow::HERE {
+            tx.set_blob(&BlobRow { state: BlobRow::FETCHING, ..row })?;
+        }
+        tx.use_blob(row.entry, now)?;
+        self.blobs.look = true;
+        Ok(Reply::Done)
+    }
+
+    /// Removes a blob from this device, and what of it is on its way. Others keep what they have.
+    pub(super) fn drop_blob(
+        &mut self,
+        tx: &Tx<'_>,
+        now: Millis,
+        blob: &BlobId,
+        staged: &mut Vec<Output>,
+    ) -> Result<Reply, CommandError> {
+        if let Some(row) = tx.blob(blob)? {
+            tx.remove_blob(row.entry)?;
+            self.tell_blob(tx, blob, staged)?;
+            if let Some(carrier) = row.carrier {
+                self.drop_carrier(tx, now, carrier, staged)?;
+            }
+            self.blobs.look = true;
+        }
+        Ok(Reply::Done)
+    }
+
+    /// Takes what stands in a blob's topic. Only what the manifest names counts, whoever says it.
+    pub(super) fn take_chunk(
+        &self,
+        tx: &Tx<'_>,
+        id: TopicId,
+        operation: &VerifiedOperation,
+    ) -> Result<(), StoreError> {
+        let Content::BlobChunk { index, bytes } = &operation.body().content else { return Ok(()) };
+        let Some(transfer) = self.blobs.carriers.get(&id) else { return Ok(()) };
+        let row = tx.blob_at(transfer.entry)?.filter(|row| row.state == BlobRow::FETCHING);
+        let Some(row) = row.filter(|row| *index < row.chunks) else { return Ok(()) };
+        match tx.stored_manifest(row.entry)?.has(*index, bytes) {
+            true => tx.put_chunk(row.entry, *index, bytes),
+            false => tx.count_dropped(id, "blob-chunk"),
+        }
+    }
+
+    /// Looks after the blobs that are on their way, and begins with others where there is room.
+    pub(super) fn tend_blobs(
+        &mut self,
+        tx: &mut Tx<'_>,
+        now: Millis,
+        staged: &mut Vec<Output>,
+    ) -> Result<(), StoreError> {
+        self.sweep_unmade(tx)?;
+        self.blobs.due = None;
+        let ids: Vec<TopicId> = self.blobs.carriers.keys().copied().collect();
+        for id in ids {
+            self.tend_carrier(tx, now, id, staged)?;
+        }
+        // What is done at once makes room for another one.
+        while std::mem::take(&mut self.blobs.look) {
+            while self.blobs.carriers.len() < MAX_BLOB_TRANSFERS
+                && let Some(row) = tx.next_transfer()?
+                && self.begin_transfer(tx, now, &row, staged)?
+            {}
+            tx.evict_blobs(self.blob_cache.unwrap_or(MAX_BLOB_CACHE))?;
+        }
+        Ok(())
+    }
+
+    fn sweep_unmade(&mut self, tx: &Tx<'_>) -> Result<(), StoreError> {
+        if std::mem::replace(&mut self.blobs.swept, true) { Ok(()) } else { tx.remove_unmade_blobs() }
+    }
+
+    /// Opens the topic of a blob. `false`: there is no room for one now.
+    fn begin_transfer(
+        &mut self,
+        tx: &mut Tx<'_>,
+        now: Millis,
+        row: &BlobRow,
+        staged: &mut Vec<Output>,
+    ) -> Result<bool, StoreError> {
+        let ticket = Ticket::from_bytes(&tx.stored_manifest(row.entry)?.ticket.0);
+        // Somebody else chose it: a topic that is anything else here would be gone with the blob.
+        let Some(ticket) = ticket.ok().filter(|ticket| self.is_new(tx, ticket).unwrap_or(false)) else {
+            tx.set_blob(&BlobRow { state: BlobRow::CORRUPT, ..*row })?;
+            self.tell_blob(tx, &row.id, staged)?;
+            return Ok(true);
+        };
+        let id = ticket.topic();
+        if store_only(self.open_topic(tx, now, ticket, staged))?.is_none() {
+            return Ok(false);
+        }
+        if let Some(topic) = self.topics.get_mut(&id) {
+            topic.subscribed = row.state == BlobRow::FETCHING;
+        }
+        self.slots.touch(id);
+        tx.set_blob(&BlobRow { carrier: Some(id), ..*row })?;
+        self.blobs.carriers.insert(id, Transfer { entry: row.entry, have: 0, since: now });
+        self.tend_carrier(tx, now, id, staged)?;
+        Ok(true)
+    }
+
+    /// Whether nothing is known here of the conversation that a ticket opens.
+    fn is_new(&self, tx: &Tx<'_>, ticket: &Ticket) -> Result<bool, StoreError> {
+        let (id, log) = (ticket.topic(), ticket.log());
+        Ok(!self.topics.contains_key(&id)
+            && self.by_log.log_of_retired(&id).is_none()
+            && tx.topics_of_log(log)?.is_empty()
+            && tx.belongs(&log)?.is_none()
+            && tx.log_heads(&log)?.is_empty())
+    }
+
+    fn tend_carrier(
+        &mut self,
+        tx: &mut Tx<'_>,
+        now: Millis,
+        id: TopicId,
+        staged: &mut Vec<Output>,
+    ) -> Result<(), StoreError> {
+        let Some(mut transfer) = self.blobs.carriers.get(&id).copied() else { return Ok(()) };
+        let row = tx.blob_at(transfer.entry)?.filter(|row| row.carrier == Some(id));
+        // What it belonged to is gone.
+        let Some(row) = row else { return self.drop_carrier(tx, now, id, staged) };
+        let (have, state) = match row.state {
+            BlobRow::SENDING => self.send_chunks(tx, now, id, row, staged)?,
+            _ => {
+                let have = tx.blob_have(row.entry)?;
+                if have != transfer.have {
+                    transfer.since = now;
+                }
+                (have, self.fetched(tx, now, id, &row, have, &mut transfer.since)?)
+            }
+        };
+        if state != row.state {
+            tx.set_blob(&BlobRow { state, carrier: None, ..row })?;
+            self.drop_carrier(tx, now, id, staged)?;
+        } else {
+            self.blobs.carriers.insert(id, Transfer { have, ..transfer });
+        }
+        if (have, state) == (transfer.have, row.state) { Ok(()) } else { self.tell_blob(tx, &row.id, staged) }
+    }
+
+    /// Publishes the next chunks as far as the window allows. Gives how many the server has, and the state.
+    fn send_chunks(
+        &mut self,
+        tx: &mut Tx<'_>,
+        now: Millis,
+        id: TopicId,
+        row: BlobRow,
+        staged: &mut Vec<Output>,
+    ) -> Result<(u32, i64), StoreError> {
+        let waiting = |state: &Self| {
+            let (queued, sent) = state.topics.get(&id).map_or((0, 0), |topic| topic.outbox.counts());
+            queued + sent
+        };
+        let mut next = row.next;
+        while next < row.chunks && waiting(self) < BLOB_WINDOW && self.outbox_has_room(2 * BLOB_CHUNK) {
+            let Some(bytes) = tx.chunk(row.entry, next)? else { break };
+            let content = Content::BlobChunk { index: next, bytes };
+            if store_only(self.publish(tx, now, id, content, staged))?.is_none() {
+                break;
+            }
+            next += 1;
+        }
+        if next != row.next {
+            tx.set_blob(&BlobRow { next, ..row })?;
+        }
+        let have = next.saturating_sub(u32::try_from(waiting(self)).unwrap_or(u32::MAX));
+        let gone = self.topics.get(&id).is_none_or(|topic| topic.unreadable == Some(Unreadable::Gone));
+        let state = if have == row.chunks { BlobRow::HERE } else { row.state };
+        Ok((have, if gone { BlobRow::UNAVAILABLE } else { state }))
+    }
+
+    /// What state a blob is in of which so many chunks are here.
+    fn fetched(
+        &mut self,
+        tx: &Tx<'_>,
+        now: Millis,
+        id: TopicId,
+        row: &BlobRow,
+        have: u32,
+        since: &mut Millis,
+    ) -> Result<i64, StoreError> {
+        if have == row.chunks {
+            let mut whole = blake3::Hasher::new();
+            for number in 0..row.chunks {
+                whole.update(&tx.chunk(row.entry, number)?.unwrap_or_default());
+            }
+            if whole.finalize().as_bytes() == &row.id.0 {
+                return Ok(BlobRow::HERE);
+            }
+            tx.erase_chunks(row.entry)?;
+            return Ok(BlobRow::CORRUPT);
+        }
+        let Some(topic) = self.topics.get(&id) else { return Ok(BlobRow::UNAVAILABLE) };
+        if topic.unreadable == Some(Unreadable::Gone) {
+            return Ok(BlobRow::UNAVAILABLE);
+        }
+        if !topic.is_live() {
+            *since = now;
+            return Ok(row.state);
+        }
+        let until = since.plus(BLOB_WAIT_MS);
+        if until <= now || !tx.gaps(id)?.is_empty() {
+            return Ok(BlobRow::UNAVAILABLE);
+        }
+        self.blobs.due = self.blobs.due.into_iter().chain([until]).min();
+        Ok(row.state)
+    }
+
+    /// A topic that was there for a blob is there no more.
+    fn drop_carrier(
+        &mut self,
+        tx: &Tx<'_>,
+        now: Millis,
+        id: TopicId,
+        staged: &mut Vec<Output>,
+    ) -> Result<(), StoreError> {
+        self.blobs.look = true;
+        self.blobs.hide(staged);
+        self.blobs.carriers.remove(&id);
+        let Some(log) = self.topics.get(&id).map(|topic| topic.keys.log()) else { return Ok(()) };
+        for id in tx.wipe_wholly(&self.author(), log)? {
+            self.leave_topic(tx, now, id, staged)?;
+        }
+        Ok(())
+    }
+
+    /// Tells the app, wherever a blob was named.
+    fn tell_blob(&self, tx: &Tx<'_>, blob: &BlobId, staged: &mut Vec<Output>) -> Result<(), StoreError> {
+        for log in tx.logs_of_blob(blob)? {
+            let Some(topic) = self.newest(&log) else { continue };
+            let changes = vec![Change::new(log, Aggregate::Blob, vec![blob.0])];
+            staged.push(Output::Event(Event::Changed { topic, changes }));
+        }
+        Ok(())
+    }
+}
+
+/// The row of a blob that is being made.
+fn made(tx: &Tx<'_>, blob: &BlobId) -> Result<BlobRow, CommandError> {
+    tx.blob(blob)?.filter(|row| row.state == BlobRow::MADE).ok_or(CommandError::UnknownBlob)
+}
