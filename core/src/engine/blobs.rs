@@ -30,10 +30,12 @@ pub(super) struct Blobs {
     carriers: BTreeMap<TopicId, Transfer>,
     /// There may be one that is to begin.
     look: bool,
+    /// When to look again, where there was no room for a topic.
+    again: Option<Millis>,
     /// What was being made when the device stopped is removed.
     swept: bool,
     /// When the next one has been waited for long enough.
-    pub(super) due: Option<Millis>,
+    waited: Option<Millis>,
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -49,6 +51,10 @@ impl Blobs {
     /// Whether a topic is there for a blob alone.
     pub(super) fn carry(&self, topic: &TopicId) -> bool {
         self.carriers.contains_key(topic)
+    }
+
+    pub(super) fn poll_timeout(&self) -> Option<Millis> {
+        self.again.into_iter().chain(self.waited).min()
     }
 
     /// The app knows nothing of these topics.
@@ -206,7 +212,8 @@ impl State {
         staged: &mut Vec<Output>,
     ) -> Result<(), StoreError> {
         self.sweep_unmade(tx)?;
-        self.blobs.due = None;
+        self.blobs.waited = None;
+        self.blobs.look |= self.blobs.again.take_if(|at| *at <= now).is_some();
         let ids: Vec<TopicId> = self.blobs.carriers.keys().copied().collect();
         for id in ids {
             self.tend_carrier(tx, now, id, staged)?;
@@ -243,6 +250,7 @@ impl State {
         };
         let id = ticket.topic();
         if store_only(self.open_topic(tx, now, ticket, staged))?.is_none() {
+            self.blobs.again = Some(now.plus(BLOB_WAIT_MS));
             return Ok(false);
         }
         if let Some(topic) = self.topics.get_mut(&id) {
@@ -359,7 +367,7 @@ impl State {
         if until <= now || !tx.gaps(id)?.is_empty() {
             return Ok(BlobRow::UNAVAILABLE);
         }
-        self.blobs.due = self.blobs.due.into_iter().chain([until]).min();
+        self.blobs.waited = self.blobs.waited.into_iter().chain([until]).min();
         Ok(row.state)
     }
 

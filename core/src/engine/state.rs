@@ -280,7 +280,7 @@ impl State {
         let upkeep = upkeep.filter(|_| !self.topics.is_empty());
         let keeping = self.keeping.poll_timeout().filter(|_| !self.topics.is_empty());
         let timers = self.hints.due.into_iter().chain(self.slots.poll_timeout()).chain(keeping);
-        let timers = timers.chain(self.pairings.poll_timeout()).chain(self.blobs.due);
+        let timers = timers.chain(self.pairings.poll_timeout()).chain(self.blobs.poll_timeout());
         let timers = timers.chain(self.undecided.first().map(|(at, _)| *at));
         topics.into_iter().chain(upkeep).chain(timers).min()
     }

@@ -1,5 +1,7 @@
 //! Blobs: what messages say of them, and the chunks that are here.
 
+use std::fmt;
+
 use cbor_core::Value;
 use rusqlite::{Row, params};
 
@@ -14,7 +16,7 @@ use crate::ops::{BlobId, Body, Content, Manifest};
 use crate::topic::TopicId;
 
 /// What an app shows of an attachment before it has it.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, PartialEq, Eq)]
 pub struct Attachment {
     /// The blob.
     pub id: BlobId,
@@ -24,6 +26,13 @@ pub struct Attachment {
     pub mime: String,
     /// The name of its file, as the sender says: not to be trusted as a path.
     pub name: Option<String>,
+}
+
+/// Names the blob and shows nothing of what its sender said.
+impl fmt::Debug for Attachment {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Attachment").field("id", &self.id).field("size", &self.size).finish_non_exhaustive()
+    }
 }
 
 /// How a blob stands on this device.
@@ -167,11 +176,7 @@ impl Db {
 
     /// The next one that is to be sent or fetched and has no topic for it.
     pub(crate) fn next_transfer(&self) -> Result<Option<BlobRow>, StoreError> {
-        self.one(
-            blob!("state IN (1, 2) AND carrier IS NULL ORDER BY used_ms, entry LIMIT 1"),
-            [],
-            BlobRow::read,
-        )
+        self.one(blob!("state IN (1, 2) AND carrier IS NULL ORDER BY entry LIMIT 1"), [], BlobRow::read)
     }
 
     /// The topics in which blobs are sent and fetched, and which.
@@ -234,7 +239,7 @@ impl Tx<'_> {
         .map(drop)
     }
 
-    /// Somebody wants it: it is the last to give way, and the last to have its turn.
+    /// Somebody wants it: it is the last to give way.
     pub(crate) fn use_blob(&self, entry: i64, now: Millis) -> Result<(), StoreError> {
         self.run("UPDATE blob SET used_ms = ?2 WHERE entry = ?1", params![entry, int(now.0)]).map(drop)
     }

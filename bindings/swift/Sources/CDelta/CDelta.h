@@ -420,6 +420,36 @@ uint64_t uniffi_delta_ffi_fn_method_delta_suspend(uint64_t ptr
 uint64_t uniffi_delta_ffi_fn_method_delta_topics(uint64_t ptr
 );
 #endif
+#ifndef UNIFFI_FFIDEF_UNIFFI_DELTA_FFI_FN_METHOD_DELTA_ATTACH
+#define UNIFFI_FFIDEF_UNIFFI_DELTA_FFI_FN_METHOD_DELTA_ATTACH
+uint64_t uniffi_delta_ffi_fn_method_delta_attach(uint64_t ptr, RustBuffer source, RustBuffer mime, RustBuffer name
+);
+#endif
+#ifndef UNIFFI_FFIDEF_UNIFFI_DELTA_FFI_FN_METHOD_DELTA_BLOB_BYTES
+#define UNIFFI_FFIDEF_UNIFFI_DELTA_FFI_FN_METHOD_DELTA_BLOB_BYTES
+uint64_t uniffi_delta_ffi_fn_method_delta_blob_bytes(uint64_t ptr, RustBuffer blob
+);
+#endif
+#ifndef UNIFFI_FFIDEF_UNIFFI_DELTA_FFI_FN_METHOD_DELTA_BLOB_STATUS
+#define UNIFFI_FFIDEF_UNIFFI_DELTA_FFI_FN_METHOD_DELTA_BLOB_STATUS
+uint64_t uniffi_delta_ffi_fn_method_delta_blob_status(uint64_t ptr, RustBuffer blob
+);
+#endif
+#ifndef UNIFFI_FFIDEF_UNIFFI_DELTA_FFI_FN_METHOD_DELTA_DROP_BLOB
+#define UNIFFI_FFIDEF_UNIFFI_DELTA_FFI_FN_METHOD_DELTA_DROP_BLOB
+uint64_t uniffi_delta_ffi_fn_method_delta_drop_blob(uint64_t ptr, RustBuffer blob
+);
+#endif
+#ifndef UNIFFI_FFIDEF_UNIFFI_DELTA_FFI_FN_METHOD_DELTA_FETCH_BLOB
+#define UNIFFI_FFIDEF_UNIFFI_DELTA_FFI_FN_METHOD_DELTA_FETCH_BLOB
+uint64_t uniffi_delta_ffi_fn_method_delta_fetch_blob(uint64_t ptr, RustBuffer blob
+);
+#endif
+#ifndef UNIFFI_FFIDEF_UNIFFI_DELTA_FFI_FN_METHOD_DELTA_WRITE_BLOB
+#define UNIFFI_FFIDEF_UNIFFI_DELTA_FFI_FN_METHOD_DELTA_WRITE_BLOB
+uint64_t uniffi_delta_ffi_fn_method_delta_write_blob(uint64_t ptr, RustBuffer blob, RustBuffer path
+);
+#endif
 #ifndef UNIFFI_FFIDEF_UNIFFI_DELTA_FFI_FN_METHOD_DELTA_IDENTITY
 #define UNIFFI_FFIDEF_UNIFFI_DELTA_FFI_FN_METHOD_DELTA_IDENTITY
 uint64_t uniffi_delta_ffi_fn_method_delta_identity(uint64_t ptr
@@ -1402,6 +1432,42 @@ uint16_t uniffi_delta_ffi_checksum_method_delta_suspend(void
 #ifndef UNIFFI_FFIDEF_UNIFFI_DELTA_FFI_CHECKSUM_METHOD_DELTA_TOPICS
 #define UNIFFI_FFIDEF_UNIFFI_DELTA_FFI_CHECKSUM_METHOD_DELTA_TOPICS
 uint16_t uniffi_delta_ffi_checksum_method_delta_topics(void
+    
+);
+#endif
+#ifndef UNIFFI_FFIDEF_UNIFFI_DELTA_FFI_CHECKSUM_METHOD_DELTA_ATTACH
+#define UNIFFI_FFIDEF_UNIFFI_DELTA_FFI_CHECKSUM_METHOD_DELTA_ATTACH
+uint16_t uniffi_delta_ffi_checksum_method_delta_attach(void
+    
+);
+#endif
+#ifndef UNIFFI_FFIDEF_UNIFFI_DELTA_FFI_CHECKSUM_METHOD_DELTA_BLOB_BYTES
+#define UNIFFI_FFIDEF_UNIFFI_DELTA_FFI_CHECKSUM_METHOD_DELTA_BLOB_BYTES
+uint16_t uniffi_delta_ffi_checksum_method_delta_blob_bytes(void
+    
+);
+#endif
+#ifndef UNIFFI_FFIDEF_UNIFFI_DELTA_FFI_CHECKSUM_METHOD_DELTA_BLOB_STATUS
+#define UNIFFI_FFIDEF_UNIFFI_DELTA_FFI_CHECKSUM_METHOD_DELTA_BLOB_STATUS
+uint16_t uniffi_delta_ffi_checksum_method_delta_blob_status(void
+    
+);
+#endif
+#ifndef UNIFFI_FFIDEF_UNIFFI_DELTA_FFI_CHECKSUM_METHOD_DELTA_DROP_BLOB
+#define UNIFFI_FFIDEF_UNIFFI_DELTA_FFI_CHECKSUM_METHOD_DELTA_DROP_BLOB
+uint16_t uniffi_delta_ffi_checksum_method_delta_drop_blob(void
+    
+);
+#endif
+#ifndef UNIFFI_FFIDEF_UNIFFI_DELTA_FFI_CHECKSUM_METHOD_DELTA_FETCH_BLOB
+#define UNIFFI_FFIDEF_UNIFFI_DELTA_FFI_CHECKSUM_METHOD_DELTA_FETCH_BLOB
+uint16_t uniffi_delta_ffi_checksum_method_delta_fetch_blob(void
+    
+);
+#endif
+#ifndef UNIFFI_FFIDEF_UNIFFI_DELTA_FFI_CHECKSUM_METHOD_DELTA_WRITE_BLOB
+#define UNIFFI_FFIDEF_UNIFFI_DELTA_FFI_CHECKSUM_METHOD_DELTA_WRITE_BLOB
+uint16_t uniffi_delta_ffi_checksum_method_delta_write_blob(void
     
 );
 #endif

@@ -824,6 +824,18 @@ internal object IntegrityCheckingUniffiLib {
     ): Int
     external fun uniffi_delta_ffi_checksum_method_delta_topics(
     ): Int
+    external fun uniffi_delta_ffi_checksum_method_delta_attach(
+    ): Int
+    external fun uniffi_delta_ffi_checksum_method_delta_blob_bytes(
+    ): Int
+    external fun uniffi_delta_ffi_checksum_method_delta_blob_status(
+    ): Int
+    external fun uniffi_delta_ffi_checksum_method_delta_drop_blob(
+    ): Int
+    external fun uniffi_delta_ffi_checksum_method_delta_fetch_blob(
+    ): Int
+    external fun uniffi_delta_ffi_checksum_method_delta_write_blob(
+    ): Int
     external fun uniffi_delta_ffi_checksum_method_delta_identity(
     ): Int
     external fun uniffi_delta_ffi_checksum_method_delta_join(
@@ -1050,6 +1062,18 @@ internal object UniffiLib {
     external fun uniffi_delta_ffi_fn_method_delta_suspend(`ptr`: Long,
     ): Long
     external fun uniffi_delta_ffi_fn_method_delta_topics(`ptr`: Long,
+    ): Long
+    external fun uniffi_delta_ffi_fn_method_delta_attach(`ptr`: Long,`source`: RustBuffer.ByValue,`mime`: RustBuffer.ByValue,`name`: RustBuffer.ByValue,
+    ): Long
+    external fun uniffi_delta_ffi_fn_method_delta_blob_bytes(`ptr`: Long,`blob`: RustBuffer.ByValue,
+    ): Long
+    external fun uniffi_delta_ffi_fn_method_delta_blob_status(`ptr`: Long,`blob`: RustBuffer.ByValue,
+    ): Long
+    external fun uniffi_delta_ffi_fn_method_delta_drop_blob(`ptr`: Long,`blob`: RustBuffer.ByValue,
+    ): Long
+    external fun uniffi_delta_ffi_fn_method_delta_fetch_blob(`ptr`: Long,`blob`: RustBuffer.ByValue,
+    ): Long
+    external fun uniffi_delta_ffi_fn_method_delta_write_blob(`ptr`: Long,`blob`: RustBuffer.ByValue,`path`: RustBuffer.ByValue,
     ): Long
     external fun uniffi_delta_ffi_fn_method_delta_identity(`ptr`: Long,
     ): Long
@@ -1475,6 +1499,24 @@ private fun uniffiCheckApiChecksums(lib: IntegrityCheckingUniffiLib) {
         throw RuntimeException("UniFFI API checksum mismatch: try cleaning and rebuilding your project")
     }
     if ((lib.uniffi_delta_ffi_checksum_method_delta_topics() and 0xFFFF) != 35173) {
+        throw RuntimeException("UniFFI API checksum mismatch: try cleaning and rebuilding your project")
+    }
+    if ((lib.uniffi_delta_ffi_checksum_method_delta_attach() and 0xFFFF) != 2923) {
+        throw RuntimeException("UniFFI API checksum mismatch: try cleaning and rebuilding your project")
+    }
+    if ((lib.uniffi_delta_ffi_checksum_method_delta_blob_bytes() and 0xFFFF) != 56496) {
+        throw RuntimeException("UniFFI API checksum mismatch: try cleaning and rebuilding your project")
+    }
+    if ((lib.uniffi_delta_ffi_checksum_method_delta_blob_status() and 0xFFFF) != 61407) {
+        throw RuntimeException("UniFFI API checksum mismatch: try cleaning and rebuilding your project")
+    }
+    if ((lib.uniffi_delta_ffi_checksum_method_delta_drop_blob() and 0xFFFF) != 15231) {
+        throw RuntimeException("UniFFI API checksum mismatch: try cleaning and rebuilding your project")
+    }
+    if ((lib.uniffi_delta_ffi_checksum_method_delta_fetch_blob() and 0xFFFF) != 38286) {
+        throw RuntimeException("UniFFI API checksum mismatch: try cleaning and rebuilding your project")
+    }
+    if ((lib.uniffi_delta_ffi_checksum_method_delta_write_blob() and 0xFFFF) != 53162) {
         throw RuntimeException("UniFFI API checksum mismatch: try cleaning and rebuilding your project")
     }
     if ((lib.uniffi_delta_ffi_checksum_method_delta_identity() and 0xFFFF) != 22184) {
@@ -2474,6 +2516,41 @@ public interface DeltaInterface {
     suspend fun `topics`(): List<TopicId>
     
     /**
+     * Makes a blob of a file or of bytes, at most 64 MiB, and begins to send it. Messages name it by what this gives
+     * (`attachments`). `mime` (at most 127 bytes) and `name` (255) are what those who get it are shown. Returns when all of
+     * it is on this device: the file is not needed any more, and sending goes on also after a restart. Refused with
+     * `content` above a limit, with `io`, and with `blob_size` for a file that changes meanwhile.
+     */
+    suspend fun `attach`(`source`: BlobSource, `mime`: kotlin.String, `name`: kotlin.String? = null): BlobId
+    
+    /**
+     * A blob that is here, whole: for small ones. Refused with `blob_not_here`.
+     */
+    suspend fun `blobBytes`(`blob`: BlobId): kotlin.ByteArray
+    
+    /**
+     * How a blob stands. Refused with `unknown_blob` for one that was not made here and that no message here names.
+     */
+    suspend fun `blobStatus`(`blob`: BlobId): BlobStatus
+    
+    /**
+     * Removes a blob from this device; one that is being sent or fetched is given up. Others keep what they have.
+     */
+    suspend fun `dropBlob`(`blob`: BlobId)
+    
+    /**
+     * Fetches a blob that a message names, unless it is here, and returns at once: events (`changed`, of the kind `blob`)
+     * say when there is more of it. One that stopped goes on where it stood. Refused with `unknown_blob`.
+     */
+    suspend fun `fetchBlob`(`blob`: BlobId)
+    
+    /**
+     * Writes a blob that is here into a file, and replaces one that is there once it is whole. Refused with
+     * `blob_not_here`, with `io`.
+     */
+    suspend fun `writeBlob`(`blob`: BlobId, `path`: kotlin.String)
+    
+    /**
      * Whose device this is: the person whose words certified it, or a person of its own.
      */
     suspend fun `identity`(): Identity
@@ -3344,6 +3421,167 @@ open class Delta: Disposable, AutoCloseable, DeltaInterface
         { future -> UniffiLib.ffi_delta_ffi_rust_future_free_rust_buffer(future) },
         // lift function
         { FfiConverterSequenceTypeTopicId.lift(it) },
+        // Error FFI converter
+        DeltaException.ErrorHandler,
+    )
+    }
+
+    
+    /**
+     * Makes a blob of a file or of bytes, at most 64 MiB, and begins to send it. Messages name it by what this gives
+     * (`attachments`). `mime` (at most 127 bytes) and `name` (255) are what those who get it are shown. Returns when all of
+     * it is on this device: the file is not needed any more, and sending goes on also after a restart. Refused with
+     * `content` above a limit, with `io`, and with `blob_size` for a file that changes meanwhile.
+     */
+    @Throws(DeltaException::class)
+    @Suppress("ASSIGNED_BUT_NEVER_ACCESSED_VARIABLE")
+    override suspend fun `attach`(`source`: BlobSource, `mime`: kotlin.String, `name`: kotlin.String?) : BlobId {
+        return uniffiRustCallAsync(
+        callWithHandle { uniffiHandle ->
+            UniffiLib.uniffi_delta_ffi_fn_method_delta_attach(
+                uniffiHandle,
+                
+        FfiConverterTypeBlobSource.lower(`source`),
+        FfiConverterString.lower(`mime`),
+        FfiConverterOptionalString.lower(`name`),
+            )
+        },
+        { future, callback, continuation -> UniffiLib.ffi_delta_ffi_rust_future_poll_rust_buffer(future, callback, continuation) },
+        { future, continuation -> UniffiLib.ffi_delta_ffi_rust_future_complete_rust_buffer(future, continuation) },
+        { future -> UniffiLib.ffi_delta_ffi_rust_future_free_rust_buffer(future) },
+        // lift function
+        { FfiConverterTypeBlobId.lift(it) },
+        // Error FFI converter
+        DeltaException.ErrorHandler,
+    )
+    }
+
+    
+    /**
+     * A blob that is here, whole: for small ones. Refused with `blob_not_here`.
+     */
+    @Throws(DeltaException::class)
+    @Suppress("ASSIGNED_BUT_NEVER_ACCESSED_VARIABLE")
+    override suspend fun `blobBytes`(`blob`: BlobId) : kotlin.ByteArray {
+        return uniffiRustCallAsync(
+        callWithHandle { uniffiHandle ->
+            UniffiLib.uniffi_delta_ffi_fn_method_delta_blob_bytes(
+                uniffiHandle,
+                
+        FfiConverterTypeBlobId.lower(`blob`),
+            )
+        },
+        { future, callback, continuation -> UniffiLib.ffi_delta_ffi_rust_future_poll_rust_buffer(future, callback, continuation) },
+        { future, continuation -> UniffiLib.ffi_delta_ffi_rust_future_complete_rust_buffer(future, continuation) },
+        { future -> UniffiLib.ffi_delta_ffi_rust_future_free_rust_buffer(future) },
+        // lift function
+        { FfiConverterByteArray.lift(it) },
+        // Error FFI converter
+        DeltaException.ErrorHandler,
+    )
+    }
+
+    
+    /**
+     * How a blob stands. Refused with `unknown_blob` for one that was not made here and that no message here names.
+     */
+    @Throws(DeltaException::class)
+    @Suppress("ASSIGNED_BUT_NEVER_ACCESSED_VARIABLE")
+    override suspend fun `blobStatus`(`blob`: BlobId) : BlobStatus {
+        return uniffiRustCallAsync(
+        callWithHandle { uniffiHandle ->
+            UniffiLib.uniffi_delta_ffi_fn_method_delta_blob_status(
+                uniffiHandle,
+                
+        FfiConverterTypeBlobId.lower(`blob`),
+            )
+        },
+        { future, callback, continuation -> UniffiLib.ffi_delta_ffi_rust_future_poll_rust_buffer(future, callback, continuation) },
+        { future, continuation -> UniffiLib.ffi_delta_ffi_rust_future_complete_rust_buffer(future, continuation) },
+        { future -> UniffiLib.ffi_delta_ffi_rust_future_free_rust_buffer(future) },
+        // lift function
+        { FfiConverterTypeBlobStatus.lift(it) },
+        // Error FFI converter
+        DeltaException.ErrorHandler,
+    )
+    }
+
+    
+    /**
+     * Removes a blob from this device; one that is being sent or fetched is given up. Others keep what they have.
+     */
+    @Throws(DeltaException::class)
+    @Suppress("ASSIGNED_BUT_NEVER_ACCESSED_VARIABLE")
+    override suspend fun `dropBlob`(`blob`: BlobId) {
+        return uniffiRustCallAsync(
+        callWithHandle { uniffiHandle ->
+            UniffiLib.uniffi_delta_ffi_fn_method_delta_drop_blob(
+                uniffiHandle,
+                
+        FfiConverterTypeBlobId.lower(`blob`),
+            )
+        },
+        { future, callback, continuation -> UniffiLib.ffi_delta_ffi_rust_future_poll_void(future, callback, continuation) },
+        { future, continuation -> UniffiLib.ffi_delta_ffi_rust_future_complete_void(future, continuation) },
+        { future -> UniffiLib.ffi_delta_ffi_rust_future_free_void(future) },
+        // lift function
+        { },
+        
+        // Error FFI converter
+        DeltaException.ErrorHandler,
+    )
+    }
+
+    
+    /**
+     * Fetches a blob that a message names, unless it is here, and returns at once: events (`changed`, of the kind `blob`)
+     * say when there is more of it. One that stopped goes on where it stood. Refused with `unknown_blob`.
+     */
+    @Throws(DeltaException::class)
+    @Suppress("ASSIGNED_BUT_NEVER_ACCESSED_VARIABLE")
+    override suspend fun `fetchBlob`(`blob`: BlobId) {
+        return uniffiRustCallAsync(
+        callWithHandle { uniffiHandle ->
+            UniffiLib.uniffi_delta_ffi_fn_method_delta_fetch_blob(
+                uniffiHandle,
+                
+        FfiConverterTypeBlobId.lower(`blob`),
+            )
+        },
+        { future, callback, continuation -> UniffiLib.ffi_delta_ffi_rust_future_poll_void(future, callback, continuation) },
+        { future, continuation -> UniffiLib.ffi_delta_ffi_rust_future_complete_void(future, continuation) },
+        { future -> UniffiLib.ffi_delta_ffi_rust_future_free_void(future) },
+        // lift function
+        { },
+        
+        // Error FFI converter
+        DeltaException.ErrorHandler,
+    )
+    }
+
+    
+    /**
+     * Writes a blob that is here into a file, and replaces one that is there once it is whole. Refused with
+     * `blob_not_here`, with `io`.
+     */
+    @Throws(DeltaException::class)
+    @Suppress("ASSIGNED_BUT_NEVER_ACCESSED_VARIABLE")
+    override suspend fun `writeBlob`(`blob`: BlobId, `path`: kotlin.String) {
+        return uniffiRustCallAsync(
+        callWithHandle { uniffiHandle ->
+            UniffiLib.uniffi_delta_ffi_fn_method_delta_write_blob(
+                uniffiHandle,
+                
+        FfiConverterTypeBlobId.lower(`blob`),
+        FfiConverterString.lower(`path`),
+            )
+        },
+        { future, callback, continuation -> UniffiLib.ffi_delta_ffi_rust_future_poll_void(future, callback, continuation) },
+        { future, continuation -> UniffiLib.ffi_delta_ffi_rust_future_complete_void(future, continuation) },
+        { future -> UniffiLib.ffi_delta_ffi_rust_future_free_void(future) },
+        // lift function
+        { },
+        
         // Error FFI converter
         DeltaException.ErrorHandler,
     )
@@ -7713,6 +7951,69 @@ public object FfiConverterTypeSubscription: FfiConverter<Subscription, Long> {
 
 
 /**
+ * What a message brings along, as its sender says.
+ */
+data class Attachment (
+    /**
+     * What `fetch_blob` and the other calls take.
+     */
+    val `blob`: BlobId
+    , 
+    /**
+     * Its size, bytes.
+     */
+    val `size`: kotlin.ULong
+    , 
+    /**
+     * Its MIME type.
+     */
+    val `mime`: kotlin.String
+    , 
+    /**
+     * The name of its file. Do not take it for a path.
+     */
+    val `name`: kotlin.String?
+    
+){
+    
+
+    
+
+    
+    companion object
+}
+
+/**
+ * @suppress
+ */
+public object FfiConverterTypeAttachment: FfiConverterRustBuffer<Attachment> {
+    override fun read(buf: ByteBuffer): Attachment {
+        return Attachment(
+            FfiConverterTypeBlobId.read(buf),
+            FfiConverterULong.read(buf),
+            FfiConverterString.read(buf),
+            FfiConverterOptionalString.read(buf),
+        )
+    }
+
+    override fun allocationSize(value: Attachment) = (
+            FfiConverterTypeBlobId.allocationSize(value.`blob`) +
+            FfiConverterULong.allocationSize(value.`size`) +
+            FfiConverterString.allocationSize(value.`mime`) +
+            FfiConverterOptionalString.allocationSize(value.`name`)
+    )
+
+    override fun write(value: Attachment, buf: ByteBuffer) {
+            FfiConverterTypeBlobId.write(value.`blob`, buf)
+            FfiConverterULong.write(value.`size`, buf)
+            FfiConverterString.write(value.`mime`, buf)
+            FfiConverterOptionalString.write(value.`name`, buf)
+    }
+}
+
+
+
+/**
  * A line of a space's audit log.
  */
 data class AuditLine (
@@ -7825,6 +8126,69 @@ public object FfiConverterTypeAuditPlace: FfiConverterRustBuffer<AuditPlace> {
     override fun write(value: AuditPlace, buf: ByteBuffer) {
             FfiConverterUInt.write(value.`rank`, buf)
             FfiConverterTypeOperationId.write(value.`id`, buf)
+    }
+}
+
+
+
+/**
+ * How far a blob is.
+ */
+data class BlobStatus (
+    /**
+     * What it is.
+     */
+    val `about`: Attachment
+    , 
+    /**
+     * Whether it is here.
+     */
+    val `state`: BlobState
+    , 
+    /**
+     * Chunks that are here; of one that is sent, that the server has.
+     */
+    val `have`: kotlin.UInt
+    , 
+    /**
+     * Chunks in all.
+     */
+    val `of`: kotlin.UInt
+    
+){
+    
+
+    
+
+    
+    companion object
+}
+
+/**
+ * @suppress
+ */
+public object FfiConverterTypeBlobStatus: FfiConverterRustBuffer<BlobStatus> {
+    override fun read(buf: ByteBuffer): BlobStatus {
+        return BlobStatus(
+            FfiConverterTypeAttachment.read(buf),
+            FfiConverterTypeBlobState.read(buf),
+            FfiConverterUInt.read(buf),
+            FfiConverterUInt.read(buf),
+        )
+    }
+
+    override fun allocationSize(value: BlobStatus) = (
+            FfiConverterTypeAttachment.allocationSize(value.`about`) +
+            FfiConverterTypeBlobState.allocationSize(value.`state`) +
+            FfiConverterUInt.allocationSize(value.`have`) +
+            FfiConverterUInt.allocationSize(value.`of`)
+    )
+
+    override fun write(value: BlobStatus, buf: ByteBuffer) {
+            FfiConverterTypeAttachment.write(value.`about`, buf)
+            FfiConverterTypeBlobState.write(value.`state`, buf)
+            FfiConverterUInt.write(value.`have`, buf)
+            FfiConverterUInt.write(value.`of`, buf)
     }
 }
 
@@ -8681,6 +9045,11 @@ data class Message (
     val `mentions`: List<Author>
     , 
     /**
+     * What it brings along.
+     */
+    val `attachments`: List<Attachment>
+    , 
+    /**
      * Whether a server has taken it.
      */
     val `acknowledged`: kotlin.Boolean
@@ -8726,6 +9095,7 @@ public object FfiConverterTypeMessage: FfiConverterRustBuffer<Message> {
             FfiConverterOptionalString.read(buf),
             FfiConverterOptionalTypeOperationId.read(buf),
             FfiConverterSequenceTypeAuthor.read(buf),
+            FfiConverterSequenceTypeAttachment.read(buf),
             FfiConverterBoolean.read(buf),
             FfiConverterOptionalTimestamp.read(buf),
             FfiConverterOptionalTimestamp.read(buf),
@@ -8741,6 +9111,7 @@ public object FfiConverterTypeMessage: FfiConverterRustBuffer<Message> {
             FfiConverterOptionalString.allocationSize(value.`text`) +
             FfiConverterOptionalTypeOperationId.allocationSize(value.`reply`) +
             FfiConverterSequenceTypeAuthor.allocationSize(value.`mentions`) +
+            FfiConverterSequenceTypeAttachment.allocationSize(value.`attachments`) +
             FfiConverterBoolean.allocationSize(value.`acknowledged`) +
             FfiConverterOptionalTimestamp.allocationSize(value.`sentAt`) +
             FfiConverterOptionalTimestamp.allocationSize(value.`receivedAt`) +
@@ -8755,6 +9126,7 @@ public object FfiConverterTypeMessage: FfiConverterRustBuffer<Message> {
             FfiConverterOptionalString.write(value.`text`, buf)
             FfiConverterOptionalTypeOperationId.write(value.`reply`, buf)
             FfiConverterSequenceTypeAuthor.write(value.`mentions`, buf)
+            FfiConverterSequenceTypeAttachment.write(value.`attachments`, buf)
             FfiConverterBoolean.write(value.`acknowledged`, buf)
             FfiConverterOptionalTimestamp.write(value.`sentAt`, buf)
             FfiConverterOptionalTimestamp.write(value.`receivedAt`, buf)
@@ -10618,6 +10990,165 @@ public object FfiConverterTypeVersion: FfiConverterRustBuffer<Version> {
 
 
 /**
+ * What a blob is made of.
+ */
+sealed class BlobSource {
+    
+    /**
+     * A file, which is read chunk by chunk.
+     */
+    data class File(
+        /**
+         * Where it is.
+         */
+        val `path`: kotlin.String) : BlobSource()
+        
+    {
+        
+
+        companion object
+    }
+    
+    /**
+     * Bytes.
+     */
+    data class Bytes(
+        /**
+         * All of them.
+         */
+        val `bytes`: kotlin.ByteArray) : BlobSource()
+        
+    {
+        
+
+        companion object
+    }
+    
+
+    
+
+    
+    
+
+
+    companion object
+}
+
+/**
+ * @suppress
+ */
+public object FfiConverterTypeBlobSource : FfiConverterRustBuffer<BlobSource>{
+    override fun read(buf: ByteBuffer): BlobSource {
+        return when(buf.getInt()) {
+            1 -> BlobSource.File(
+                FfiConverterString.read(buf),
+                )
+            2 -> BlobSource.Bytes(
+                FfiConverterByteArray.read(buf),
+                )
+            else -> throw RuntimeException("invalid enum value, something is very wrong!!")
+        }
+    }
+
+    override fun allocationSize(value: BlobSource): ULong = when(value) {
+        is BlobSource.File -> {
+            // Add the size for the Int that specifies the variant plus the size needed for all fields
+            (
+                4UL
+                + FfiConverterString.allocationSize(value.`path`)
+            )
+        }
+        is BlobSource.Bytes -> {
+            // Add the size for the Int that specifies the variant plus the size needed for all fields
+            (
+                4UL
+                + FfiConverterByteArray.allocationSize(value.`bytes`)
+            )
+        }
+    }
+
+    override fun write(value: BlobSource, buf: ByteBuffer) {
+        when(value) {
+            is BlobSource.File -> {
+                buf.putInt(1)
+                FfiConverterString.write(value.`path`, buf)
+                Unit
+            }
+            is BlobSource.Bytes -> {
+                buf.putInt(2)
+                FfiConverterByteArray.write(value.`bytes`, buf)
+                Unit
+            }
+        }.let { /* this makes the `when` an expression, which ensures it is exhaustive */ }
+    }
+}
+
+
+
+
+
+/**
+ * Whether a blob is here.
+ */
+
+enum class BlobState {
+    
+    /**
+     * It was not fetched, or made room for others.
+     */
+    ABSENT,
+    /**
+     * It is here, and on its way to the server.
+     */
+    SENDING,
+    /**
+     * It is being fetched, or waits for its turn.
+     */
+    FETCHING,
+    /**
+     * It is here, and with the server if it was made here.
+     */
+    HERE,
+    /**
+     * The server does not have all of it, or had nothing new for ten minutes: `fetch_blob` later.
+     */
+    UNAVAILABLE,
+    /**
+     * What was fetched is not what the message said.
+     */
+    CORRUPT;
+
+    
+
+
+    companion object
+}
+
+
+/**
+ * @suppress
+ */
+public object FfiConverterTypeBlobState: FfiConverterRustBuffer<BlobState> {
+    override fun read(buf: ByteBuffer) = try {
+        
+        BlobState.entries[buf.getInt() - 1]
+        
+    } catch (e: IndexOutOfBoundsException) {
+        throw RuntimeException("invalid enum value, something is very wrong!!", e)
+    }
+
+    override fun allocationSize(value: BlobState) = 4UL
+
+    override fun write(value: BlobState, buf: ByteBuffer) {
+        buf.putInt(value.ordinal + 1)
+    }
+}
+
+
+
+
+
+/**
  * How an operation was taken back.
  */
 sealed class Cancelled {
@@ -10743,7 +11274,11 @@ enum class ChangedKind {
     /**
      * Direct threads.
      */
-    DIRECT_THREAD;
+    DIRECT_THREAD,
+    /**
+     * Blobs that messages name.
+     */
+    BLOB;
 
     
 
@@ -10852,7 +11387,11 @@ sealed class Content {
         /**
          * Whom it mentions, at most 64.
          */
-        val `mentions`: List<delta.ffi.Author> = listOf() ) : Content()
+        val `mentions`: List<delta.ffi.Author> = listOf() , 
+        /**
+         * What it brings along, from `attach`; at most 16. Of a blob that came with another message, too.
+         */
+        val `attachments`: List<delta.ffi.BlobId> = listOf() ) : Content()
         
     {
         
@@ -10963,6 +11502,21 @@ sealed class Content {
         companion object
     }
     
+    /**
+     * Tells everybody where to get a blob that is named by its id alone: an avatar, a cover.
+     */
+    data class BlobShare(
+        /**
+         * From `attach`.
+         */
+        val `blob`: delta.ffi.BlobId) : Content()
+        
+    {
+        
+
+        companion object
+    }
+    
 
     
 
@@ -10983,6 +11537,7 @@ public object FfiConverterTypeContent : FfiConverterRustBuffer<Content>{
                 FfiConverterString.read(buf),
                 FfiConverterOptionalTypeOperationId.read(buf),
                 FfiConverterSequenceTypeAuthor.read(buf),
+                FfiConverterSequenceTypeBlobId.read(buf),
                 )
             2 -> Content.MessageEdit(
                 FfiConverterTypeOperationId.read(buf),
@@ -11006,6 +11561,9 @@ public object FfiConverterTypeContent : FfiConverterRustBuffer<Content>{
                 FfiConverterOptionalString.read(buf),
                 FfiConverterBoolean.read(buf),
                 )
+            7 -> Content.BlobShare(
+                FfiConverterTypeBlobId.read(buf),
+                )
             else -> throw RuntimeException("invalid enum value, something is very wrong!!")
         }
     }
@@ -11018,6 +11576,7 @@ public object FfiConverterTypeContent : FfiConverterRustBuffer<Content>{
                 + FfiConverterString.allocationSize(value.`text`)
                 + FfiConverterOptionalTypeOperationId.allocationSize(value.`reply`)
                 + FfiConverterSequenceTypeAuthor.allocationSize(value.`mentions`)
+                + FfiConverterSequenceTypeBlobId.allocationSize(value.`attachments`)
             )
         }
         is Content.MessageEdit -> {
@@ -11062,6 +11621,13 @@ public object FfiConverterTypeContent : FfiConverterRustBuffer<Content>{
                 + FfiConverterBoolean.allocationSize(value.`public`)
             )
         }
+        is Content.BlobShare -> {
+            // Add the size for the Int that specifies the variant plus the size needed for all fields
+            (
+                4UL
+                + FfiConverterTypeBlobId.allocationSize(value.`blob`)
+            )
+        }
     }
 
     override fun write(value: Content, buf: ByteBuffer) {
@@ -11071,6 +11637,7 @@ public object FfiConverterTypeContent : FfiConverterRustBuffer<Content>{
                 FfiConverterString.write(value.`text`, buf)
                 FfiConverterOptionalTypeOperationId.write(value.`reply`, buf)
                 FfiConverterSequenceTypeAuthor.write(value.`mentions`, buf)
+                FfiConverterSequenceTypeBlobId.write(value.`attachments`, buf)
                 Unit
             }
             is Content.MessageEdit -> {
@@ -11103,6 +11670,11 @@ public object FfiConverterTypeContent : FfiConverterRustBuffer<Content>{
                 FfiConverterOptionalTypeBlobId.write(value.`avatar`, buf)
                 FfiConverterOptionalString.write(value.`availability`, buf)
                 FfiConverterBoolean.write(value.`public`, buf)
+                Unit
+            }
+            is Content.BlobShare -> {
+                buf.putInt(7)
+                FfiConverterTypeBlobId.write(value.`blob`, buf)
                 Unit
             }
         }.let { /* this makes the `when` an expression, which ensures it is exhaustive */ }
@@ -15131,6 +15703,34 @@ public object FfiConverterSequenceByteArray: FfiConverterRustBuffer<List<kotlin.
 /**
  * @suppress
  */
+public object FfiConverterSequenceTypeAttachment: FfiConverterRustBuffer<List<Attachment>> {
+    override fun read(buf: ByteBuffer): List<Attachment> {
+        val len = buf.getInt()
+        return List<Attachment>(len) {
+            FfiConverterTypeAttachment.read(buf)
+        }
+    }
+
+    override fun allocationSize(value: List<Attachment>): ULong {
+        val sizeForLength = 4UL
+        val sizeForItems = value.map { FfiConverterTypeAttachment.allocationSize(it) }.sum()
+        return sizeForLength + sizeForItems
+    }
+
+    override fun write(value: List<Attachment>, buf: ByteBuffer) {
+        buf.putInt(value.size)
+        value.iterator().forEach {
+            FfiConverterTypeAttachment.write(it, buf)
+        }
+    }
+}
+
+
+
+
+/**
+ * @suppress
+ */
 public object FfiConverterSequenceTypeAuditLine: FfiConverterRustBuffer<List<AuditLine>> {
     override fun read(buf: ByteBuffer): List<AuditLine> {
         val len = buf.getInt()
@@ -15877,6 +16477,34 @@ public object FfiConverterSequenceTypeAuthor: FfiConverterRustBuffer<List<Author
         buf.putInt(value.size)
         value.iterator().forEach {
             FfiConverterTypeAuthor.write(it, buf)
+        }
+    }
+}
+
+
+
+
+/**
+ * @suppress
+ */
+public object FfiConverterSequenceTypeBlobId: FfiConverterRustBuffer<List<BlobId>> {
+    override fun read(buf: ByteBuffer): List<BlobId> {
+        val len = buf.getInt()
+        return List<BlobId>(len) {
+            FfiConverterTypeBlobId.read(buf)
+        }
+    }
+
+    override fun allocationSize(value: List<BlobId>): ULong {
+        val sizeForLength = 4UL
+        val sizeForItems = value.map { FfiConverterTypeBlobId.allocationSize(it) }.sum()
+        return sizeForLength + sizeForItems
+    }
+
+    override fun write(value: List<BlobId>, buf: ByteBuffer) {
+        buf.putInt(value.size)
+        value.iterator().forEach {
+            FfiConverterTypeBlobId.write(it, buf)
         }
     }
 }
