@@ -7,8 +7,6 @@ use std::collections::BTreeMap;
 
 use cbor_core::{DecodeOptions, Error, Map, Value};
 
-use crate::tree::IntoTree;
-
 /// A decoded map, borrowed from the bytes it was read from.
 pub(crate) type Fields<'a> = BTreeMap<Value<'a>, Value<'a>>;
 
@@ -26,8 +24,9 @@ pub(crate) fn decode(bytes: &[u8], nesting: u16, length: usize) -> Result<Value<
 
 /// A map to be written. cbor-core's own way sorts, in code of its own for each iterator (`crate::tree`).
 pub(crate) fn map<'a>(pairs: impl IntoIterator<Item = (u64, Value<'a>)>) -> Value<'a> {
-    let pairs = pairs.into_iter().map(|(key, value)| (Value::Unsigned(key), value));
-    Value::from(Map::from(pairs.into_map()))
+    let mut fields = Fields::new();
+    fields.extend(pairs.into_iter().map(|(key, value)| (Value::Unsigned(key), value)));
+    Value::from(Map::from(fields))
 }
 
 /// The value under an integer key.
