@@ -22,6 +22,7 @@
 //! ```
 
 mod access;
+mod apart;
 mod client;
 mod config;
 mod devices;

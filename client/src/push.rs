@@ -8,6 +8,7 @@ use delta_core::topic::TopicId;
 use delta_core::tree::{IntoTree, Map};
 use zeroize::Zeroizing;
 
+use crate::apart::blocking;
 use crate::client::Client;
 use crate::error::ClientError;
 use crate::keystore::{DeviceSource, KeyStore, KeyStoreError};
@@ -46,7 +47,7 @@ impl Client {
             let key = push_key(keystore.as_ref())?;
             Ok(writer.seal(&key, &mut PlatformEntropy)?)
         };
-        tokio::task::spawn_blocking(seal).await.unwrap_or(Err(ClientError::QueryPanicked))
+        blocking(seal).await
     }
 }
 

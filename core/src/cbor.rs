@@ -14,6 +14,10 @@ pub(crate) type Fields<'a> = BTreeMap<Value<'a>, Value<'a>>;
 const RESERVE: usize = 4096;
 
 /// Decodes exactly one value; text and byte strings borrow from `bytes`.
+///
+/// One function, called and not copied: where cbor-core's decoder has one caller, which says what the format is, the ones
+/// for hexadecimal and for diagnostic notation fall away, and what reads decimal fractions with them (docs/adr/0016).
+#[inline(never)]
 pub(crate) fn decode(bytes: &[u8], nesting: u16, length: usize) -> Result<Value<'_>, Error> {
     DecodeOptions::new()
         .recursion_limit(nesting)
