@@ -6,8 +6,6 @@ set -euo pipefail
 flags=(
     # Tables for unwinding say at each instruction where the frame begins, unless a register does.
     -Cforce-frame-pointers=yes
-    # No table where nothing unwinds: what may panic, and what a panic passes, keeps its own (docs/adr/0016).
-    -Cforce-unwind-tables=no
     # What phones compute with, on x86-64, too: without a second curve for AVX2 (docs/adr/0016).
     '--cfg=curve25519_dalek_backend="serial"'
 )

@@ -15,10 +15,12 @@ const RESERVE: usize = 4096;
 
 /// Decodes exactly one value; text and byte strings borrow from `bytes`.
 ///
-/// One function, called and not copied: where cbor-core's decoder has one caller, which says what the format is, the ones
-/// for hexadecimal and for diagnostic notation fall away, and what reads decimal fractions with them (docs/adr/0016).
+/// One function, called and not copied, that takes a reference to a slice: so cbor-core's decoder, compiled for each type of
+/// input, has this one caller (p2panda, which gives a slice, is the other one's). Where there is one, which says what the
+/// format is, the readers of hexadecimal and diagnostic notation fall away, and what reads decimal fractions with them
+/// (docs/adr/0016).
 #[inline(never)]
-pub(crate) fn decode(bytes: &[u8], nesting: u16, length: usize) -> Result<Value<'_>, Error> {
+pub(crate) fn decode<'a>(bytes: &'a &'a [u8], nesting: u16, length: usize) -> Result<Value<'a>, Error> {
     DecodeOptions::new()
         .recursion_limit(nesting)
         .length_limit(length as u64)
