@@ -18,6 +18,7 @@ use tokio::runtime::Handle;
 use tokio::sync::oneshot;
 
 use crate::access::{About, Server};
+use crate::apart::job;
 use crate::config::{Config, RelayHops};
 use crate::driver::{Driver, Inbox, MAX_TOGETHER, Message, Outbound, Parts, Workers, inbox};
 use crate::error::ClientError;
@@ -333,7 +334,7 @@ impl Client {
         drop(closed.await);
         let thread = self.shared.thread.lock().unwrap_or_else(PoisonError::into_inner).take();
         if let Some(thread) = thread {
-            drop(tokio::task::spawn_blocking(move || thread.join()).await);
+            drop(job(Box::new(move || drop(thread.join()))).await);
         }
         match self.shared.inbox.why_stopped() {
             ClientError::Closed => Ok(()),

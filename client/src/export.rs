@@ -19,6 +19,7 @@ use delta_core::identity::Mnemonic;
 use delta_core::store::{Staged, Store, StoreError, StoreKey, StoreOptions};
 use zeroize::Zeroizing;
 
+use crate::apart::blocking;
 use crate::client::Client;
 use crate::config::Config;
 use crate::error::ClientError;
@@ -67,7 +68,7 @@ impl Client {
             }
             Ok::<_, ClientError>(())
         };
-        tokio::task::spawn_blocking(read).await.unwrap_or(Err(ClientError::QueryPanicked))?;
+        blocking(read).await?;
         Self::open(config).await
     }
 }

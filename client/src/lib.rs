@@ -22,6 +22,7 @@
 //! ```
 
 mod access;
+mod apart;
 mod blobs;
 mod client;
 mod config;

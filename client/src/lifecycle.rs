@@ -11,6 +11,7 @@ use delta_core::topic::TopicId;
 use tokio::sync::{Mutex, oneshot};
 use tokio::time::{Instant, timeout, timeout_at};
 
+use crate::apart::apart;
 use crate::client::Client;
 use crate::driver::{Done, Message};
 use crate::error::ClientError;
@@ -254,11 +255,4 @@ fn still_known<T>(answer: Result<T, ClientError>) -> Result<Option<T>, ClientErr
 /// How far a topic's log was read.
 fn position(status: &TopicStatus) -> u64 {
     status.cursor.map_or(0, |cursor| cursor.seq.0)
-}
-
-/// On a task of its own: it runs to its end even if nobody waits for it any more.
-async fn apart<T: Send + 'static>(
-    work: impl Future<Output = Result<T, ClientError>> + Send + 'static,
-) -> Result<T, ClientError> {
-    tokio::spawn(work).await.unwrap_or(Err(ClientError::EnginePanicked))
 }

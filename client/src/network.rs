@@ -1,7 +1,7 @@
 //! From what an app passes to `init_sync` to relays and a server that can be trusted: the list's signatures or the
 //! app's word for the relays, the pin in the sync URL for the server.
 
-use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::collections::HashMap;
 use std::sync::Arc;
 
 use delta_core::NodeId;
@@ -12,7 +12,7 @@ use delta_core::onion::directory::{
     SignedList, SkipReason, Skipped, SyncUrl, TrustPolicy,
 };
 use delta_core::onion::route::{MAX_RELAYS, Tunnel};
-use delta_core::tree::{Arrange, IntoTree};
+use delta_core::tree::{Arrange, IntoTree, Map, Set};
 use serde_json::Value;
 
 use crate::config::RelayHops;
@@ -204,11 +204,11 @@ pub(crate) fn freshest(hops: &RelayHops, terms: &Terms) -> Option<Millis> {
 /// Records from elsewhere: of each node that is wanted the newest that it has signed. Nothing else is kept, so that
 /// junk neither fills the database nor leaves no room for what is good.
 #[derive(Clone, Debug, Default)]
-pub(crate) struct Collected(BTreeMap<NodeId, (u64, Value)>);
+pub(crate) struct Collected(Map<NodeId, (u64, Value)>);
 
 impl Collected {
     /// Adds a set.
-    pub(crate) fn add(&mut self, records: &str, wanted: &BTreeSet<NodeId>) -> Result<(), ClientError> {
+    pub(crate) fn add(&mut self, records: &str, wanted: &Set<NodeId>) -> Result<(), ClientError> {
         for value in array(records)? {
             let Some((id, seq)) = owner(&value).filter(|(id, _)| wanted.contains(id)) else { continue };
             let is_newer = self.0.get(&id).is_none_or(|(known, _)| *known < seq);
@@ -242,7 +242,7 @@ impl Collected {
 }
 
 /// Whose records are of use: those the list or the pool names, and the server.
-pub(crate) fn wanted(hops: &RelayHops, server: NodeId) -> BTreeSet<NodeId> {
+pub(crate) fn wanted(hops: &RelayHops, server: NodeId) -> Set<NodeId> {
     let id = |node: &Value| node.get("a")?.as_str()?.parse().ok();
     let listed =
         |body: &Value| body.get("nodes")?.as_array().map(|nodes| nodes.iter().filter_map(id).collect());
@@ -281,7 +281,7 @@ pub(crate) fn in_use(records: &str, directory: &Directory, server: &Node) -> Str
 
 /// Since when the records of as many operators as a route has relays, or of all there are, are no older.
 fn signed_last(directory: &Directory, relays: usize) -> Option<Millis> {
-    let mut newest: BTreeMap<Option<&str>, u64> = BTreeMap::new();
+    let mut newest: Map<Option<&str>, u64> = Map::new();
     for node in directory.relays() {
         let seq = newest.entry(node.operator.as_deref()).or_default();
         *seq = node.seq.max(*seq);

@@ -1,16 +1,14 @@
 //! Key snapshots for notification extensions.
 
-use std::collections::BTreeMap;
-use std::collections::btree_map::Entry;
-
 use delta_core::entropy::Entropy;
 use delta_core::identity::{Author, Identity, LogId};
 use delta_core::push::{KeySnapshot, MAX_NAMES, Person, SnapshotWriter};
 use delta_core::store::{Reader, StoreError, TopicRow};
 use delta_core::topic::TopicId;
-use delta_core::tree::IntoTree;
+use delta_core::tree::{IntoTree, Map};
 use zeroize::Zeroizing;
 
+use crate::apart::blocking;
 use crate::client::Client;
 use crate::error::ClientError;
 use crate::keystore::{DeviceSource, KeyStore, KeyStoreError};
@@ -38,7 +36,7 @@ impl Client {
         let written = self.read(move |reader| {
             let devices = reader.devices_of(&identity)?.into_iter().filter(|one| *one != device).into_set();
             let mut writer = SnapshotWriter::new(device, &Person { identity, devices }, now);
-            let mut known = BTreeMap::new();
+            let mut known = Map::new();
             for row in reader.topics()?.into_iter().filter(|row| !row.astray) {
                 add(reader, &row, &mut known, &mut writer)?;
             }
@@ -49,7 +47,7 @@ impl Client {
             let key = push_key(keystore.as_ref())?;
             Ok(writer.seal(&key, &mut PlatformEntropy)?)
         };
-        tokio::task::spawn_blocking(seal).await.unwrap_or(Err(ClientError::QueryPanicked))
+        blocking(seal).await
     }
 }
 
@@ -65,13 +63,13 @@ struct Shown {
     known_as: Option<TopicId>,
     title: Option<String>,
     writers: Option<Vec<Author>>,
-    names: BTreeMap<Author, String>,
+    names: Map<Author, String>,
 }
 
 fn add(
     reader: &Reader,
     row: &TopicRow,
-    known: &mut BTreeMap<LogId, Shown>,
+    known: &mut Map<LogId, Shown>,
     writer: &mut SnapshotWriter,
 ) -> Result<(), StoreError> {
     if row.ticket.is_of_one_device() {
@@ -79,10 +77,7 @@ fn add(
         return Ok(());
     }
     let log = row.ticket.log();
-    let shown = match known.entry(log) {
-        Entry::Occupied(shown) => shown.into_mut(),
-        Entry::Vacant(unknown) => unknown.insert(shown(reader, &log)?),
-    };
+    let shown = known.entry(log).or_try_insert_with(|| shown(reader, &log))?;
     let names = shown.names.iter().map(|(author, name)| (*author, name.as_str()));
     let (known_as, title) = (shown.known_as.unwrap_or(row.topic), shown.title.as_deref());
     writer.add(known_as, &row.ticket, title, shown.writers.as_deref(), names);
@@ -106,10 +101,10 @@ fn shown(reader: &Reader, log: &LogId) -> Result<Shown, StoreError> {
 }
 
 /// What authors are called: each device by what its person said last, on whichever one.
-fn names(reader: &Reader, log: &LogId, space: Option<LogId>) -> Result<BTreeMap<Author, String>, StoreError> {
+fn names(reader: &Reader, log: &LogId, space: Option<LogId>) -> Result<Map<Author, String>, StoreError> {
     let mut names = reader.names(log, MAX_NAMES)?.into_iter().into_map();
     let Some(space) = space else { return Ok(names) };
-    let mut people = BTreeMap::<Identity, Option<String>>::new();
+    let mut people = Map::<Identity, Option<String>>::new();
     for one in reader.space_devices(&space)? {
         let person = match people.get(&one.identity) {
             Some(person) => person.clone(),

@@ -4,8 +4,9 @@ use std::any::Any;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use delta_core::store::{Reader, StoreError};
-use tokio::sync::Semaphore;
+use tokio::sync::{Semaphore, oneshot};
 
+use crate::apart::job;
 use crate::error::ClientError;
 
 /// The answer of a query: a `Result` of its own type and [`StoreError`].
@@ -58,14 +59,15 @@ impl Readers {
         let permits = Arc::clone(&self.gate().permits);
         let permit = permits.acquire_owned().await.map_err(|_| self.gate().why())?;
         let idle = Arc::clone(&self.idle);
-        let job = move || {
+        let ask = move || {
             // Dropped last: whoever waits for a permit finds the connection.
             let _permit = permit;
             let lent = Lent::from(&idle)?;
             lent.reader.as_ref().map(query)
         };
-        match tokio::task::spawn_blocking(job).await {
-            Ok(answer) => answer.ok_or(ClientError::Closed),
+        let (done, answer) = oneshot::channel();
+        match job(Box::new(move || drop(done.send(ask())))).await {
+            Ok(()) => answer.await.ok().flatten().ok_or(ClientError::Closed),
             Err(error) if error.is_panic() => Err(ClientError::QueryPanicked),
             Err(_) => Err(ClientError::Closed),
         }

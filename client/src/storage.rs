@@ -7,6 +7,7 @@ use delta_core::identity::Millis;
 use delta_core::store::{StorageUse, sweep};
 use delta_core::topic::TopicId;
 
+use crate::apart::blocking;
 use crate::client::{Client, unexpected};
 use crate::error::ClientError;
 use crate::keystore::{DATABASE_ITEM, DEVICE_ITEM, DeviceSource, IDENTITY_ITEM};
@@ -69,7 +70,7 @@ impl Client {
             forget(&[DATABASE_ITEM])?;
             lock.map_or(Ok(()), |suffix| remove_file(&path, suffix))
         };
-        tokio::task::spawn_blocking(remove).await.unwrap_or(Err(ClientError::QueryPanicked))
+        blocking(remove).await
     }
 }
 

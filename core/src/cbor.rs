@@ -7,8 +7,6 @@ use std::collections::BTreeMap;
 
 use cbor_core::{DecodeOptions, Error, Map, Value};
 
-use crate::tree::IntoTree;
-
 /// A decoded map, borrowed from the bytes it was read from.
 pub(crate) type Fields<'a> = BTreeMap<Value<'a>, Value<'a>>;
 
@@ -16,7 +14,13 @@ pub(crate) type Fields<'a> = BTreeMap<Value<'a>, Value<'a>>;
 const RESERVE: usize = 4096;
 
 /// Decodes exactly one value; text and byte strings borrow from `bytes`.
-pub(crate) fn decode(bytes: &[u8], nesting: u16, length: usize) -> Result<Value<'_>, Error> {
+///
+/// One function, called and not copied, that takes a reference to a slice: so cbor-core's decoder, compiled for each type of
+/// input, has this one caller (p2panda, which gives a slice, is the other one's). Where there is one, which says what the
+/// format is, the readers of hexadecimal and diagnostic notation fall away, and what reads decimal fractions with them
+/// (docs/adr/0016).
+#[inline(never)]
+pub(crate) fn decode<'a>(bytes: &'a &'a [u8], nesting: u16, length: usize) -> Result<Value<'a>, Error> {
     DecodeOptions::new()
         .recursion_limit(nesting)
         .length_limit(length as u64)
@@ -26,8 +30,9 @@ pub(crate) fn decode(bytes: &[u8], nesting: u16, length: usize) -> Result<Value<
 
 /// A map to be written. cbor-core's own way sorts, in code of its own for each iterator (`crate::tree`).
 pub(crate) fn map<'a>(pairs: impl IntoIterator<Item = (u64, Value<'a>)>) -> Value<'a> {
-    let pairs = pairs.into_iter().map(|(key, value)| (Value::Unsigned(key), value));
-    Value::from(Map::from(pairs.into_map()))
+    let mut fields = Fields::new();
+    fields.extend(pairs.into_iter().map(|(key, value)| (Value::Unsigned(key), value)));
+    Value::from(Map::from(fields))
 }
 
 /// The value under an integer key.

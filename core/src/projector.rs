@@ -11,10 +11,9 @@ mod position;
 mod profile;
 mod reaction;
 
-use std::collections::{BTreeMap, BTreeSet};
-
 use crate::identity::{Author, Identity, LogId, Millis, OperationId};
 use crate::ops::{Body, Content, HybridTime, KeyValue, Manifest, ValueKey};
+use crate::tree::{Map, Set};
 
 pub(crate) use message::deleted_by;
 pub use message::{EditRow, MessageKey, MessageText, Waiting};
@@ -283,7 +282,7 @@ impl Change {
         if changes.len() <= 1 && changes.iter().all(|change| change.ids.len() == 1) {
             return changes;
         }
-        let mut merged = BTreeMap::<_, (BTreeSet<_>, BTreeSet<_>)>::new();
+        let mut merged = Map::<_, (Set<_>, Set<_>)>::new();
         for change in changes {
             let (ids, keys) = merged.entry((change.log, change.aggregate)).or_default();
             ids.extend(change.ids);

@@ -10,6 +10,7 @@ use tokio::task::AbortHandle;
 use zeroize::Zeroizing;
 
 use crate::error::DeltaError;
+use crate::runtime::on;
 
 /// A device of this person.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, uniffi::Record)]
@@ -55,19 +56,15 @@ impl Work {
         &self,
         work: impl Future<Output = Result<T, ClientError>> + Send + 'static,
     ) -> Result<T, DeltaError> {
-        let task = self.runtime.spawn(work);
+        let call = on(&self.runtime, work).ended(over);
         match &mut *self.running.lock().unwrap_or_else(PoisonError::into_inner) {
             Some(running) => {
                 running.retain(|task| !task.is_finished());
-                running.push(task.abort_handle());
+                running.push(call.abort_handle());
             }
-            None => task.abort(),
+            None => call.abort_handle().abort(),
         }
-        match task.await {
-            Ok(done) => done.map_err(Into::into),
-            Err(error) if error.is_panic() => Err(DeltaError::panicked()),
-            Err(_) => Err(over().into()),
-        }
+        call.await
     }
 
     fn cancel(&self) {

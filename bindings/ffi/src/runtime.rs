@@ -10,7 +10,7 @@ use std::task::{Context, Poll, ready};
 use delta_client::ClientError;
 use tokio::runtime::Handle;
 use tokio::sync::oneshot;
-use tokio::task::{JoinError, JoinHandle};
+use tokio::task::{AbortHandle, JoinError, JoinHandle};
 
 use crate::error::DeltaError;
 
@@ -72,21 +72,34 @@ pub(crate) fn answered<T>(
     runtime: &Handle,
     work: Pin<Box<dyn Future<Output = Result<Answer, DeltaError>> + Send>>,
 ) -> Call<T> {
-    Call { task: runtime.spawn(work), gives: PhantomData }
+    Call { task: runtime.spawn(work), ended: || ClientError::Closed, gives: PhantomData }
 }
 
 /// A call on its way.
 #[derive(Debug)]
 pub(crate) struct Call<T> {
     task: JoinHandle<Result<Answer, DeltaError>>,
+    ended: fn() -> ClientError,
     gives: PhantomData<fn() -> T>,
+}
+
+impl<T> Call<T> {
+    /// What it fails with when it was aborted; otherwise with [`ClientError::Closed`].
+    pub(crate) fn ended(self, ended: fn() -> ClientError) -> Self {
+        Self { ended, ..self }
+    }
+
+    pub(crate) fn abort_handle(&self) -> AbortHandle {
+        self.task.abort_handle()
+    }
 }
 
 impl<T: 'static> Future for Call<T> {
     type Output = Result<T, DeltaError>;
 
     fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
-        let answer = ready!(Pin::new(&mut self.task).poll(cx)).map_err(|error| unanswered(&error));
+        let answer =
+            ready!(Pin::new(&mut self.task).poll(cx)).map_err(|error| unanswered(&error, self.ended));
         let answer = answer.and_then(|answer| answer);
         Poll::Ready(answer.and_then(|answer| match answer.downcast::<Result<T, DeltaError>>() {
             Ok(answer) => *answer,
@@ -102,14 +115,14 @@ pub(crate) async fn on_blocking<T: Send + 'static>(
 ) -> Result<T, DeltaError> {
     let (done, heard) = oneshot::channel();
     let job: Job = Box::new(move || drop(done.send(work())));
-    runtime.spawn_blocking(job).await.map_err(|error| unanswered(&error))?;
+    runtime.spawn_blocking(job).await.map_err(|error| unanswered(&error, || ClientError::Closed))?;
     heard.await.map_err(|_| ClientError::Closed)?
 }
 
-fn unanswered(error: &JoinError) -> DeltaError {
+fn unanswered(error: &JoinError, ended: fn() -> ClientError) -> DeltaError {
     match error.is_panic() {
         true => DeltaError::panicked(),
-        false => ClientError::Closed.into(),
+        false => ended().into(),
     }
 }
 

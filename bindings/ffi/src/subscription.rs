@@ -1,13 +1,14 @@
 //! Subscriptions: news pushed to a listener, or fetched.
 
 use std::collections::VecDeque;
+use std::pin::Pin;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use std::time::Duration;
 
 use delta_core::topic::TopicId;
 use tokio::runtime::Handle;
 use tokio::sync::{Notify, oneshot};
-use tokio::task::AbortHandle;
+use tokio::task::{AbortHandle, JoinHandle};
 
 use crate::error::{DeltaError, ListenerError};
 use crate::event::Event;
@@ -78,7 +79,7 @@ impl Subscription {
         caller: Caller,
     ) -> Self {
         let topic = subscription.topic();
-        let task = runtime.spawn(push(subscription, listener, caller)).abort_handle();
+        let task = begun(runtime, push(subscription, listener, caller)).abort_handle();
         Self { topic, runtime: runtime.clone(), task, queue: None }
     }
 
@@ -90,7 +91,7 @@ impl Subscription {
     ) -> Self {
         let topic = subscription.topic();
         let queue = queues.add();
-        let task = runtime.spawn(fetch(subscription, Arc::clone(&queue))).abort_handle();
+        let task = begun(runtime, fetch(subscription, Arc::clone(&queue))).abort_handle();
         Self { topic, runtime: runtime.clone(), task, queue: Some(queue) }
     }
 }
@@ -251,7 +252,13 @@ pub(crate) async fn wait(
             self.0.abort();
         }
     }
-    let waiting = runtime.spawn(async move { drop(tokio::time::timeout(deadline, ready).await) });
+    let waiting = begun(runtime, async move { drop(tokio::time::timeout(deadline, ready).await) });
     let _abort = Abort(waiting.abort_handle());
     drop(waiting.await);
+}
+
+/// All tasks are of one type, as the client's are: of its own, each would cost an app some kilobytes of code.
+fn begun(runtime: &Handle, work: impl Future<Output = ()> + Send + 'static) -> JoinHandle<()> {
+    let work: Pin<Box<dyn Future<Output = ()> + Send>> = Box::pin(work);
+    runtime.spawn(work)
 }

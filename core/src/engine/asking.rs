@@ -8,8 +8,6 @@
 //! What one person alone can answer (a request for a direct thread, its acceptance, a request to join) is said to the same
 //! devices again in such rounds.
 
-use std::collections::{BTreeMap, BTreeSet};
-
 use super::direct::thread_id;
 use super::keeping::stored;
 use super::state::State;
@@ -19,7 +17,7 @@ use crate::limits::{MAX_ASK_ROUNDS, MAX_CLAIM_RECIPIENTS};
 use crate::ops::{Body, Content, Level, VerifiedOperation, inbox_log};
 use crate::space::claim_mac;
 use crate::store::{ClaimRow, StoreError, ThreadState, Tx, UnansweredRow};
-use crate::tree::Arrange;
+use crate::tree::{Arrange, Map, Set};
 
 use super::upkeep::store_only;
 
@@ -95,7 +93,7 @@ fn setting(space: &LogId) -> String {
 /// Of several devices, those that are asked in a round: of each identity one, then of each a second one, so that nobody
 /// who has many takes the places of the others.
 pub(super) fn in_turns(devices: Vec<(Author, Identity)>, round: u32) -> Vec<Author> {
-    let mut of_identity = BTreeMap::<Identity, usize>::new();
+    let mut of_identity = Map::<Identity, usize>::new();
     let mut turns: Vec<(usize, Identity, Author)> = Vec::with_capacity(devices.len());
     for (device, who) in devices {
         let count = of_identity.entry(who).or_default();
@@ -299,7 +297,7 @@ impl State {
         entropy: &mut dyn Entropy,
     ) -> Result<(), StoreError> {
         self.upkeep.repeat_at = None;
-        let mut told = BTreeSet::new();
+        let mut told = Set::new();
         for mut row in tx.unanswered()? {
             // A clock that was set back must not stop it for long.
             let is_ahead = row.last > now;

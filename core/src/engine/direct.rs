@@ -5,8 +5,6 @@
 //! the session is still the one it was made from. Opening happens here, in the transaction that stores the operation and
 //! the session after it. What comes early waits; an envelope is opened once.
 
-use std::collections::BTreeMap;
-
 use super::commands::{has_room, next_in_log};
 use super::event::Event;
 use super::held::List;
@@ -29,7 +27,7 @@ use crate::limits::{MAX_DEVICES, MAX_DIRECT_REQUESTS, MAX_SESSIONS};
 use crate::ops::{self, Body, Content, Hidden, SessionId, SignedBytes, Ticket, VerifiedOperation};
 use crate::store::{Db, NewOutboxRow, Origin, PendingReason, StoreError, ThreadRow, ThreadState, Tx};
 use crate::topic::{TopicId, WriteKey};
-use crate::tree::Arrange;
+use crate::tree::{Arrange, Map};
 
 /// How long a session waits for its next block, milliseconds; then it ends, and the other device is asked to begin
 /// another: 7 days.
@@ -38,7 +36,7 @@ pub const BLOCK_WAIT_MS: u64 = 7 * 24 * 3_600_000;
 const MAX_RETRIED: usize = 8192;
 
 /// Sessions in which something was opened, and which block comes next.
-pub(super) type Unblocked = BTreeMap<(TopicId, SessionId), u32>;
+pub(super) type Unblocked = Map<(TopicId, SessionId), u32>;
 
 /// What became of an envelope.
 pub(super) enum DirectStep {

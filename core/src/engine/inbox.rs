@@ -4,8 +4,6 @@
 //! [`MAX_INBOX_PER_SENDER`](crate::limits::MAX_INBOX_PER_SENDER)) and of a few kinds only. This device never reads the
 //! inbox of another: whether what it sent arrived is asked with `has`, through a tunnel of its own.
 
-use std::collections::BTreeSet;
-
 use super::commands::{has_room, next_in_log};
 use super::event::Event;
 use super::ingest::{self, Context, Ingested};
@@ -26,7 +24,7 @@ use crate::projector::Erased;
 use crate::store::{NewOutboxRow, Origin, OutboxRemoved, QueuedOperation, StoreError, Tx};
 use crate::sync::outbox::RowId;
 use crate::topic::{Seq, TopicId, WriteKey};
-use crate::tree::Arrange;
+use crate::tree::{Arrange, Set};
 
 /// Rows of a topic's outbox among which one is looked for that leaves the space: a space's log has few.
 const LOOKED_ROWS: usize = 256;
@@ -426,7 +424,7 @@ impl State {
         now: Millis,
         entropy: &mut dyn Entropy,
     ) -> Result<(), StoreError> {
-        let mut unreached = BTreeSet::new();
+        let mut unreached = Set::new();
         for space in std::mem::take(&mut self.upkeep.leaves) {
             let may_write =
                 self.newest(&space).and_then(|id| self.topics.get(&id)?.keys.write_key()).is_some();
@@ -446,7 +444,7 @@ impl State {
             self.take_back_leaves(tx, &space, &waiting)?;
             self.begin_asking(tx, now, space)?;
         }
-        self.upkeep.leaves.append(&mut unreached);
+        self.upkeep.leaves.extend(unreached);
         Ok(())
     }
 

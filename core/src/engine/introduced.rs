@@ -1,8 +1,6 @@
 //! What is read of a device before anything that says whose it is: packets overtake each other. It is kept until the device
 //! is introduced, by its key bundle or by its first operation somewhere.
 
-use std::collections::{BTreeMap, BTreeSet};
-
 use super::held::List;
 use super::io::Output;
 use super::past::Handed;
@@ -13,6 +11,7 @@ use crate::limits::MAX_RETRIED_SESSIONS;
 use crate::ops::{OwnPast, SessionId, VerifiedOperation};
 use crate::store::{StoreError, StuckSession, Tx};
 use crate::topic::TopicId;
+use crate::tree::{Map, Set};
 
 /// Whose words were opened.
 pub(super) enum Speaker {
@@ -78,7 +77,7 @@ impl State {
         }
         self.take_listed(tx, now, List::Unintroduced, staged)?;
         let own = people.contains(&self.identity());
-        let mut waiting = BTreeMap::<TopicId, BTreeSet<SessionId>>::new();
+        let mut waiting = Map::<TopicId, Set<SessionId>>::new();
         for StuckSession { topic, session } in tx.stuck_sessions(Millis(u64::MAX))? {
             let Some(thread) = tx.thread_of_topic(&topic)? else { continue };
             if own || people.contains(&tx.identity_of(&thread.peer)?) {

@@ -17,8 +17,6 @@ mod take;
 mod told;
 mod welcome;
 
-use std::collections::{BTreeMap, BTreeSet};
-
 use super::io::{Output, Reply};
 use super::receive::News;
 use super::refusal::CommandError;
@@ -34,7 +32,7 @@ use crate::space::{Access, Judgement, Membership, Outlived, Register};
 use crate::store::{Handed, Store, StoreError, Tx};
 use crate::sync::backoff::jitter;
 use crate::topic::TopicId;
-use crate::tree::IntoTree;
+use crate::tree::{IntoTree, Map, Set};
 
 use super::rotation::{Closed, read as rotation_in};
 
@@ -54,19 +52,19 @@ const ROUNDS: usize = 4;
 /// When which space is looked at, and whose turn is when.
 #[derive(Debug, Default)]
 pub(super) struct Keeping {
-    due: BTreeMap<LogId, Millis>,
-    turns: BTreeMap<Turn, Millis>,
+    due: Map<LogId, Millis>,
+    turns: Map<Turn, Millis>,
     /// What could not be done is left alone until then, so that it neither repeats itself nor holds up anything else.
-    paused: BTreeMap<Turn, Millis>,
+    paused: Map<Turn, Millis>,
     sealing: Option<Given>,
     /// Spaces whose turn came while this device did not hear what others did: they are looked at when it does.
-    unheard: BTreeSet<LogId>,
+    unheard: Set<LogId>,
     /// Spaces that have work for when nothing is given out.
-    waiting: BTreeSet<LogId>,
+    waiting: Set<LogId>,
     /// Which renewal of a room was looked at last.
-    renewed: BTreeMap<LogId, Option<OperationId>>,
+    renewed: Map<LogId, Option<OperationId>>,
     /// Rooms in which this device's rotations lose to somebody who manages the space no more.
-    beaten: BTreeMap<LogId, Beaten>,
+    beaten: Map<LogId, Beaten>,
     jobs: u64,
 }
 
@@ -210,7 +208,7 @@ struct Look {
     space: LogId,
     /// What the devices of its members are handed. A device that its person revoked is not among them, and every epoch
     /// that it was handed moves on.
-    devices: BTreeMap<Author, Access>,
+    devices: Map<Author, Access>,
     /// Whose device this is there.
     me: Option<Identity>,
     manages: bool,
@@ -322,7 +320,7 @@ impl State {
         }
         let may = own || logs.into_iter().all(|log| self.follows(log));
         if !may {
-            self.keeping.unheard.extend(logs);
+            self.keeping.unheard.extend(logs.into_iter().copied());
         }
         (!may).then(|| now.plus(LOOK_MS))
     }

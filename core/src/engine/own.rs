@@ -3,8 +3,6 @@
 //! It is private to them: the first device makes it when it pairs the second, later ones get its ticket with their
 //! welcome ([`crate::pairing`]). What other devices than the person's say in it counts for nothing.
 
-use std::collections::BTreeSet;
-
 use super::io::{Output, Reply};
 use super::receive::News;
 use super::refusal::CommandError;
@@ -19,6 +17,7 @@ use crate::topic::TopicId;
 
 use super::event::Event;
 use super::past::Handed;
+use crate::tree::Set;
 
 impl State {
     /// At start: which topic it is. It is always read.
@@ -374,7 +373,7 @@ impl State {
         for handed in handed {
             self.take_handed_past(tx, now, &handed, staged)?;
         }
-        threads.append(&mut self.own_news.threads);
+        threads.extend(std::mem::take(&mut self.own_news.threads));
         for thread in threads {
             self.say_thread(tx, now, thread, staged)?;
         }
@@ -399,14 +398,14 @@ pub(super) struct OwnNews {
     /// What they say of direct threads, in which operation, and in which topic where that is known.
     said: Vec<(OperationId, Option<TopicId>, OwnThread)>,
     /// Direct threads of which they are to be told.
-    pub(super) threads: BTreeSet<ThreadId>,
+    pub(super) threads: Set<ThreadId>,
     /// What they hand over of direct threads.
     pub(super) handed: Vec<Handed>,
     revoked: bool,
     /// A device says whose it is.
     heard: bool,
     /// People of whom a device is known that was not.
-    pub(super) introduced: BTreeSet<Identity>,
+    pub(super) introduced: Set<Identity>,
 }
 
 impl OwnNews {

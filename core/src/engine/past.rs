@@ -18,6 +18,7 @@ use crate::ops::{Content, OwnDevices, OwnPast, SignedBytes, VerifiedOperation};
 use crate::projector::Erased;
 use crate::store::{PastOperation, StoreError, ThreadRow, Tx};
 use crate::topic::{Generation, Seq, TopicId};
+use crate::tree::Arrange;
 
 /// How long a new device is handed what others sealed before they had heard of it, milliseconds: 7 days.
 pub const HAND_PAST_MS: u64 = 7 * 24 * 3_600_000;
@@ -72,7 +73,7 @@ fn newest_said(
         said.extend(tx.past_operations(&head.author, log, after, MAX_PAST)?);
     }
     let last = said.iter().map(|it| it.entry).fold(after, u64::max);
-    said.sort_by_key(|it| std::cmp::Reverse(it.place));
+    said.arrange_by_key(|it| std::cmp::Reverse(it.place));
     said.truncate(MAX_PAST);
     let fits = said.iter().take_while(|it| {
         let rest = left.checked_sub(it.operation.header.len() + it.operation.body.len());

@@ -9,8 +9,6 @@
 mod closed;
 mod judge;
 
-use std::collections::BTreeSet;
-
 use super::event::Event;
 use super::ingest::{self, Context};
 use super::io::{Output, Reply};
@@ -27,6 +25,7 @@ use crate::ops::{Content, Rotation, Ticket, VerifiedOperation, is_renewal};
 use crate::store::{NewOutboxRow, Origin, Receipt, StoreError, StoredRotation, TopicClose, Tx};
 use crate::sync::outbox::Requeued;
 use crate::topic::TopicId;
+use crate::tree::Set;
 
 pub(super) use closed::{Closed, Read, read};
 pub use judge::{WORD_WAIT_MAX_MS, WORD_WAIT_MS};
@@ -480,7 +479,7 @@ impl State {
             self.upkeep.claims = true;
             return tx.outbox_park_topic(from, PARKED_CLOSED);
         }
-        let (mut after, mut seen) = (None, BTreeSet::new());
+        let (mut after, mut seen) = (None, Set::new());
         loop {
             let rows = tx.outbox_rows(from, after, MOVED_ROWS)?;
             let Some(last) = rows.last() else { break };

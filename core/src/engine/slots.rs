@@ -2,12 +2,12 @@
 //! something to send and those used last are live, the others are parked, and a few sockets go round among them to
 //! catch each up.
 
-use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::collections::{BTreeSet, HashMap};
 
 use crate::identity::Millis;
 use crate::limits::MAX_LIVE_SOCKETS;
 use crate::topic::TopicId;
-use crate::tree::IntoTree;
+use crate::tree::{Arrange, IntoTree, Map, Set};
 
 /// Sockets of the [`MAX_LIVE_SOCKETS`] that catch up parked topics, as soon as there are any.
 pub const POLLING_SOCKETS: usize = 4;
@@ -16,22 +16,25 @@ pub const POLL_EVERY_MS: u64 = 60_000;
 
 /// How much a topic deserves a socket.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-struct Rank {
-    /// It waits for an echo, or has something to send.
-    urgent: bool,
-    /// When it was last used, as a count.
-    used: u64,
+struct Rank(u64);
+
+impl Rank {
+    /// First whether it waits for an echo, or has something to send; then when it was last used, as a count. One number, so
+    /// that the code of sets of [`Millis`] serves for these, too.
+    const fn new(urgent: bool, used: u64) -> Self {
+        Self(((urgent as u64) << 63) | (used & (u64::MAX >> 1)))
+    }
 }
 
 /// The device's sockets.
 #[derive(Debug, Default)]
 pub(super) struct Slots {
-    wanted: BTreeMap<TopicId, Rank>,
+    wanted: Map<TopicId, Rank>,
     /// The same, the most deserving last.
     ranked: BTreeSet<(Rank, TopicId)>,
-    live: BTreeSet<TopicId>,
+    live: Set<TopicId>,
     /// Parked and being caught up.
-    polling: BTreeSet<TopicId>,
+    polling: Set<TopicId>,
     /// The other parked ones, by when they are to be caught up.
     due: BTreeSet<(Millis, TopicId)>,
     due_at: HashMap<TopicId, Millis>,
@@ -54,7 +57,7 @@ impl Slots {
 
     /// The topic wants to be received. Gives the topics whose standing changed, this one among them.
     pub(super) fn want(&mut self, id: TopicId, urgent: bool, now: Millis) -> Vec<TopicId> {
-        let rank = Rank { urgent, used: self.used.get(&id).copied().unwrap_or_default() };
+        let rank = Rank::new(urgent, self.used.get(&id).copied().unwrap_or_default());
         match self.wanted.insert(id, rank) {
             Some(old) if old == rank => return Vec::new(),
             Some(old) => drop(self.ranked.remove(&(old, id))),
@@ -126,8 +129,13 @@ impl Slots {
             ..=MAX_LIVE_SOCKETS => MAX_LIVE_SOCKETS,
             _ => MAX_LIVE_SOCKETS - POLLING_SOCKETS,
         };
-        let live: BTreeSet<TopicId> = self.ranked.iter().rev().take(room).map(|(_, id)| *id).into_set();
-        let changed: Vec<TopicId> = self.live.symmetric_difference(&live).copied().collect();
+        let live: Set<TopicId> = self.ranked.iter().rev().take(room).map(|(_, id)| *id).into_set();
+        let (gone, come) = (
+            self.live.iter().filter(|id| !live.contains(*id)),
+            live.iter().filter(|id| !self.live.contains(*id)),
+        );
+        let mut changed: Vec<TopicId> = gone.chain(come).copied().collect();
+        changed.arrange();
         for id in &changed {
             if live.contains(id) {
                 self.unpark(*id);

@@ -34,7 +34,7 @@ use crate::store::{OutboxEntry, Store, StoreError, Tx};
 use crate::sync::outbox::{AttemptId, Outbox, OutboxRow, Path, RETRY_MAX_MS};
 use crate::sync::session::{ConnId, Session, StepKind, Transmit};
 use crate::topic::TopicId;
-use crate::tree::IntoTree;
+use crate::tree::{IntoTree, Map, Set};
 
 pub(super) use topic::{BLIND_RETRY_MS, Topic};
 
@@ -53,7 +53,7 @@ pub(super) struct State {
     /// Where each conversation lives and lived.
     pub(super) by_log: ByLog,
     /// Spaces in whose rooms rotations stand that wait for something.
-    pub(super) waiting: BTreeSet<LogId>,
+    pub(super) waiting: Set<LogId>,
     /// When to judge again what waits in a topic for word of who made an earlier rotation there.
     pub(super) undecided: BTreeSet<(Millis, TopicId)>,
     pub(super) keeping: Keeping,
@@ -64,7 +64,7 @@ pub(super) struct State {
     pub(super) outbox_rows: usize,
     pub(super) outbox_bytes: u64,
     /// Ordered, so that the same inputs give the same outputs.
-    pub(super) conns: BTreeMap<ConnId, TopicId>,
+    pub(super) conns: Map<ConnId, TopicId>,
     /// The page of history on its way: one at a time.
     pub(super) fetching: Option<Fetching>,
     wakeups: BTreeSet<(Millis, TopicId)>,
@@ -132,7 +132,7 @@ impl State {
             server_key: None,
             topics: BTreeMap::new(),
             by_log: ByLog::default(),
-            waiting: BTreeSet::new(),
+            waiting: Set::new(),
             undecided: BTreeSet::new(),
             keeping: Keeping::default(),
             attempts: HashMap::new(),
@@ -140,7 +140,7 @@ impl State {
             tunnels,
             outbox_rows: 0,
             outbox_bytes: 0,
-            conns: BTreeMap::new(),
+            conns: Map::new(),
             fetching: None,
             wakeups: BTreeSet::new(),
             handover_queue: VecDeque::new(),
@@ -190,8 +190,7 @@ impl State {
         self.handover_queue.clear();
         self.slots.clear();
         let Before { subscribed, network } = std::mem::take(&mut self.before);
-        let mut wanted: BTreeMap<TopicId, bool> =
-            old.iter().map(|(id, topic)| (*id, topic.subscribed)).into_map();
+        let mut wanted: Map<TopicId, bool> = old.iter().map(|(id, topic)| (*id, topic.subscribed)).into_map();
         wanted.extend(subscribed.into_iter().rev());
         let same_server = network.is_none();
         if let Some(network) = network {

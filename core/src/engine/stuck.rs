@@ -1,7 +1,5 @@
 //! Sessions whose next block has not come for long: they end, and the other device is asked to begin another.
 
-use std::collections::BTreeMap;
-
 use super::direct::BLOCK_WAIT_MS;
 use super::state::State;
 use super::upkeep::store_only;
@@ -10,6 +8,7 @@ use crate::identity::{Author, Millis};
 use crate::limits::{MAX_DEVICES, MAX_SESSIONS};
 use crate::ops::{Content, SessionId};
 use crate::store::{StoreError, StuckSession, ThreadRow, Tx};
+use crate::tree::Map;
 
 impl State {
     /// Ends sessions that are stuck, of those with one device as many as are kept with it: whoever sends blocks of
@@ -20,7 +19,7 @@ impl State {
         now: Millis,
         entropy: &mut dyn Entropy,
     ) -> Result<(), StoreError> {
-        let mut told = BTreeMap::<Author, usize>::new();
+        let mut told = Map::<Author, usize>::new();
         let mut unknown = Vec::new();
         // Those that this device has a state of come first.
         for stuck in tx.stuck_sessions(Millis(now.0.saturating_sub(BLOCK_WAIT_MS)))? {
@@ -61,7 +60,7 @@ impl State {
         now: Millis,
         entropy: &mut dyn Entropy,
         (StuckSession { topic, session }, with): (StuckSession, &[Author]),
-        told: &mut BTreeMap<Author, usize>,
+        told: &mut Map<Author, usize>,
     ) -> Result<(), StoreError> {
         if with.iter().any(|device| told.get(device).is_some_and(|count| *count >= MAX_SESSIONS)) {
             return Ok(());

@@ -16,6 +16,7 @@ use crate::ops::{Action, Content, Hidden, OwnDevices, OwnThread, SignedBytes, St
 use crate::projector::{Aggregate, Change};
 use crate::store::{StoreError, ThreadRow, ThreadState, Tx};
 use crate::topic::{TopicId, WriteKey};
+use crate::tree::Arrange;
 
 /// What the acceptance of a thread brings to its secret, the same on all devices of the person that was asked: two that
 /// accept at once open the same thread.
@@ -272,7 +273,7 @@ impl State {
         let told = tx.told_revocations(&to)?;
         let mut revocations = tx.revocations()?;
         revocations.retain(|it| it.identity == self.identity() && !told.contains(&it.device));
-        revocations.sort_by_key(|it| std::cmp::Reverse(it.revoked));
+        revocations.arrange_by_key(|it| std::cmp::Reverse(it.revoked));
         let left = MAX_TOLD_REVOCATIONS.saturating_sub(told.len());
         for revocation in revocations.into_iter().take(left) {
             let content = Content::Membership(Box::new(Action::DeviceRevoke { revocation }));

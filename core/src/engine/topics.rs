@@ -9,7 +9,7 @@ use crate::identity::{LogId, Millis};
 use crate::ops::Ticket;
 use crate::store::{StoreError, TopicRow, Tx};
 use crate::topic::TopicId;
-use crate::tree::{Arrange, IntoTree};
+use crate::tree::{Arrange, IntoTree, Map};
 
 /// Topics behind the one a conversation lives in that are at hand in any case: of the one that led there is asked at which
 /// membership operations its epoch began.
@@ -19,9 +19,9 @@ pub(super) const KEPT_BEHIND: usize = 1;
 #[derive(Debug, Default)]
 pub(super) struct ByLog {
     /// Those at hand.
-    open: BTreeMap<LogId, BTreeMap<u32, TopicId>>,
+    open: Map<LogId, Map<u32, TopicId>>,
     /// Those that are retired.
-    retired: BTreeMap<LogId, BTreeMap<u32, TopicId>>,
+    retired: Map<LogId, Map<u32, TopicId>>,
     /// Whose they were.
     log_of: BTreeMap<TopicId, LogId>,
 }
@@ -35,7 +35,7 @@ impl ByLog {
     /// The epochs of a log that are open here or were, oldest first.
     pub(super) fn epochs(&self, log: &LogId) -> Vec<u32> {
         let both = [&self.open, &self.retired].into_iter().filter_map(|epochs| epochs.get(log));
-        let mut epochs: Vec<u32> = both.flat_map(BTreeMap::keys).copied().collect();
+        let mut epochs: Vec<u32> = both.flat_map(Map::keys).copied().collect();
         epochs.arrange();
         epochs
     }
@@ -54,7 +54,7 @@ impl ByLog {
 
     /// Where a log lives or lived in an epoch.
     pub(super) fn at(&self, log: &LogId, epoch: u32) -> Option<TopicId> {
-        let at = |epochs: &BTreeMap<LogId, BTreeMap<u32, TopicId>>| epochs.get(log)?.get(&epoch).copied();
+        let at = |epochs: &Map<LogId, Map<u32, TopicId>>| epochs.get(log)?.get(&epoch).copied();
         at(&self.open).or_else(|| at(&self.retired))
     }
 
@@ -80,8 +80,8 @@ impl ByLog {
 }
 
 /// By which of its topics the app knows each conversation: the one that was opened first.
-pub(super) fn names(rows: &[TopicRow]) -> BTreeMap<LogId, TopicId> {
-    let mut first = BTreeMap::<LogId, (Millis, u32, TopicId)>::new();
+pub(super) fn names(rows: &[TopicRow]) -> Map<LogId, TopicId> {
+    let mut first = Map::<LogId, (Millis, u32, TopicId)>::new();
     for row in rows {
         let key = (row.added, row.ticket.epoch(), row.topic);
         let known = first.entry(row.ticket.log()).or_insert(key);

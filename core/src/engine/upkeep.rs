@@ -1,8 +1,6 @@
 //! What a device does by itself so that others can reach it: its key bundle is renewed, said wherever it was said before,
 //! and what has expired is forgotten.
 
-use std::collections::BTreeSet;
-
 use super::io::{Output, Reply};
 use super::refusal::CommandError;
 use super::spaces::random;
@@ -14,6 +12,7 @@ use crate::limits::MAX_INBOXES;
 use crate::ops::{Content, KeyBundle, Ticket, inbox_log};
 use crate::store::{InboxRow, Store, StoreError, Tx};
 use crate::topic::{TopicId, WriteKey};
+use crate::tree::Set;
 
 /// How often a device looks whether its keys are to be renewed, milliseconds: daily.
 pub const KEY_CHECK_MS: u64 = 24 * 3_600_000;
@@ -34,7 +33,7 @@ pub(super) struct Upkeep {
     /// Something may be kept that had no room.
     pub(super) held: bool,
     /// Spaces where this device's leaving may wait in a topic that it may not write in.
-    pub(super) leaves: BTreeSet<LogId>,
+    pub(super) leaves: Set<LogId>,
     /// When to look for topics that ended long enough ago.
     pub(super) retire_at: Millis,
 }
@@ -50,7 +49,7 @@ impl State {
             topic.known_as = *known_as.get_or_insert(row.topic);
         }
         let has_keys = store.device_secrets()?.is_some();
-        let mut leaves = BTreeSet::new();
+        let mut leaves = Set::new();
         for row in store.spaces()? {
             let asked = store.leave_requests(&row.space)?;
             if !asked.iter().any(|(_, author)| *author == self.author()) {

@@ -98,7 +98,7 @@ impl Control {
         if payload.len() > MAX_CONTROL {
             return Err(ControlError::TooLarge(payload.len()));
         }
-        let value = cbor::decode(payload, NESTING, MAX_CONTROL).map_err(|_| ControlError::Cbor)?;
+        let value = cbor::decode(&payload, NESTING, MAX_CONTROL).map_err(|_| ControlError::Cbor)?;
         let map = fields(&value).ok_or(ControlError::Field("message"))?;
         let counter = counter(field(map, 0).and_then(unsigned).unwrap_or(0))?;
         let action = match field(map, 1).and_then(text).ok_or(ControlError::Field("action"))? {

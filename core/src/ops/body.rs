@@ -101,7 +101,7 @@ impl Body {
         if cbor::has_more_items_than(bytes, MAX_BODY_ITEMS) {
             return Err(BodyError::TooManyItems);
         }
-        let value = cbor::decode(bytes, MAX_BODY_NESTING, MAX_OPERATION).map_err(BodyError::Cbor)?;
+        let value = cbor::decode(&bytes, MAX_BODY_NESTING, MAX_OPERATION).map_err(BodyError::Cbor)?;
         let body = fields(&value).ok_or(BodyError::Field("map"))?;
         let kind = field(body, KEY_KIND).and_then(text).ok_or(BodyError::Field("kind"))?;
         let payload = field(body, KEY_PAYLOAD).and_then(fields).ok_or(BodyError::Field("payload"))?;

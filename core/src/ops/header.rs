@@ -54,7 +54,7 @@ pub fn peek(header: &[u8]) -> Result<Peek, Rejected> {
     if header.len() > MAX_HEADER {
         return Err(Rejected::TooLong { len: header.len() });
     }
-    let value = decode(header, MAX_HEADER_NESTING, MAX_HEADER_FIELD).map_err(Rejected::HeaderCbor)?;
+    let value = decode(&header, MAX_HEADER_NESTING, MAX_HEADER_FIELD).map_err(Rejected::HeaderCbor)?;
     if has_tag(&value) {
         return Err(Rejected::HeaderTag);
     }

@@ -1,6 +1,6 @@
 //! The file between an app and its notification extension: what opens envelopes and says who wrote them.
 
-use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::collections::HashMap;
 use std::fmt;
 
 use chacha20poly1305::aead::{AeadInPlace, KeyInit};
@@ -14,6 +14,7 @@ use crate::identity::{Author, Identity, Millis};
 use crate::limits::{MAX_MEMBERS, MAX_TOPICS};
 use crate::ops::{KeyId, Ticket, TopicKeys};
 use crate::topic::TopicId;
+use crate::tree::{Map, Set};
 
 /// Largest snapshot that is written or read, bytes: an extension has little memory.
 pub const MAX_SNAPSHOT: usize = 8 * 1024 * 1024;
@@ -40,9 +41,9 @@ pub struct SnapshotTopic {
     /// What it is called.
     pub title: Option<String>,
     /// Who may write in it; `None`: whoever has the key.
-    pub writers: Option<BTreeSet<Author>>,
+    pub writers: Option<Set<Author>>,
     /// What authors call themselves in it.
-    pub names: BTreeMap<Author, String>,
+    pub names: Map<Author, String>,
 }
 
 /// Shows neither title nor names.
@@ -58,7 +59,7 @@ pub struct Person {
     /// Who; a device that nobody certified is a person of its own.
     pub identity: Identity,
     /// The person's other devices, revoked ones too: at most [`MAX_PERSON_DEVICES`].
-    pub devices: BTreeSet<Author>,
+    pub devices: Set<Author>,
 }
 
 /// What an app knew when it made the snapshot. No write key is in it.
@@ -186,7 +187,7 @@ fn decode_topic(reader: &mut Reader<'_>) -> Result<SnapshotTopic, DecodeError> {
         }
     };
     let count = reader.u16("names")?;
-    let mut names = BTreeMap::new();
+    let mut names = Map::new();
     for _ in 0..count {
         let author = Author(reader.array("author")?);
         names.extend(text(reader)?.map(|name| (author, name)));

@@ -8,7 +8,7 @@ use super::state::{Change, Register, State};
 use crate::identity::{Author, Identity, LogId, OperationId};
 use crate::limits::MAX_CONCURRENT;
 use crate::ops::{Action, Level};
-use crate::tree::IntoTree;
+use crate::tree::{IntoTree, Map};
 
 /// How many operations a walk passes before it meets a whole state: what bounds a look at one point of the graph.
 const SNAPSHOT_EVERY: u8 = 64;
@@ -283,9 +283,9 @@ impl Graph {
     pub(super) fn since(&self, before: &[OperationId], ends: &[OperationId]) -> Vec<OperationId> {
         // An operation's turn comes after that of everything built on it: by then it is known whether `before` reaches
         // it. Nothing is left to find when everything still open is reached.
-        let mut open = BTreeMap::<(u32, OperationId), bool>::new();
+        let mut open = Map::<(u32, OperationId), bool>::new();
         let mut unreached = 0;
-        let reach = |open: &mut BTreeMap<_, _>, unreached: &mut usize, id: OperationId, old: bool| {
+        let reach = |open: &mut Map<_, _>, unreached: &mut usize, id: OperationId, old: bool| {
             let Some(node) = self.nodes.get(&id) else { return };
             match open.insert((node.rank, id), old) {
                 None if !old => *unreached += 1,

@@ -1,14 +1,12 @@
 //! Whom the key of an epoch may have reached, and whether somebody among them may have it no more.
 
-use std::collections::BTreeMap;
-
 use super::graph::{Node, Verdict};
 use super::membership::Membership;
 use super::rules::View;
 use super::state::{Register, State};
 use crate::identity::{Author, Identity, LogId, OperationId};
 use crate::ops::{Action, Level, RoomKeys};
-use crate::tree::IntoTree;
+use crate::tree::{IntoTree, Map};
 
 /// What a level gives of an epoch's keys; each includes those before it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -54,13 +52,13 @@ pub struct Renewal<'a> {
 
 impl Membership {
     /// What the devices of members are handed of the current epochs.
-    pub fn device_access(&self) -> BTreeMap<Author, Access> {
-        self.current().map_or_else(BTreeMap::new, |state| self.devices_with(&state))
+    pub fn device_access(&self) -> Map<Author, Access> {
+        self.current().map_or_else(Map::new, |state| self.devices_with(&state))
     }
 
     /// What devices were handed of an epoch that began at these heads.
-    pub fn device_access_at(&self, heads: &[OperationId]) -> BTreeMap<Author, Access> {
-        let Ok(point) = self.point(heads) else { return BTreeMap::new() };
+    pub fn device_access_at(&self, heads: &[OperationId]) -> Map<Author, Access> {
+        let Ok(point) = self.point(heads) else { return Map::new() };
         self.devices_with(&self.graph.state(&point))
     }
 
@@ -72,7 +70,7 @@ impl Membership {
         level.and_then(|level| Access::of(*level))
     }
 
-    fn devices_with(&self, state: &State) -> BTreeMap<Author, Access> {
+    fn devices_with(&self, state: &State) -> Map<Author, Access> {
         let access = |who: &Identity| state.levels.get(who).and_then(|level| Access::of(*level));
         let devices = self.devices_in(state).into_iter();
         devices.filter_map(|(device, who)| Some((device, access(&who)?))).into_map()
@@ -94,7 +92,7 @@ impl Membership {
         let now = self.current()?;
         let me = self.identity_in(&now, device);
         let access = |level: &Level| Access::of(*level);
-        let mut reached = BTreeMap::<Identity, Access>::new();
+        let mut reached = Map::<Identity, Access>::new();
         if let Ok(point) = self.point(began) {
             let then = self.graph.state(&point);
             reached.extend(then.levels.iter().filter_map(|(who, level)| Some((*who, access(level)?))));

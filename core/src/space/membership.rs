@@ -11,7 +11,7 @@ use super::state::{Register, Standing, State};
 use crate::identity::{Author, Identity, LogId, Millis, OperationId};
 use crate::limits::MAX_LOOSE_ENDS;
 use crate::ops::{Action, Level, MAX_AUTH_HEADS, room_id, space_id};
-use crate::tree::{Arrange, IntoTree};
+use crate::tree::{Arrange, Map};
 
 /// Settled points kept for the next look.
 const SETTLED: usize = 64;
@@ -22,7 +22,7 @@ const JUDGED: usize = 1024;
 /// Judgements of who cites one operation, in the space or a room: they never change.
 type Judged = BTreeMap<(Author, OperationId, Option<LogId>), Judgement>;
 /// Points where several heads are settled, by these.
-type Settled = BTreeMap<Vec<OperationId>, Result<Arc<State>, Refusal>>;
+type Settled = Map<Vec<OperationId>, Result<Arc<State>, Refusal>>;
 
 /// Everything known about the membership of one space.
 #[derive(Debug)]
@@ -266,7 +266,7 @@ impl Membership {
     /// on, and of them as many as can be settled together. Every device that knows the same operations takes the same.
     fn current_heads(&self) -> Vec<OperationId> {
         let root = self.first_root();
-        let mut of_member = BTreeMap::<Identity, usize>::new();
+        let mut of_member = Map::<Identity, usize>::new();
         let mut heads = Vec::new();
         for id in &self.ends {
             let Some(node) = self.graph.nodes.get(id).filter(|node| Some(node.root) == root) else {
@@ -335,7 +335,8 @@ impl Membership {
     /// identity is its first device, which cannot be revoked.
     pub fn devices_in(&self, state: &State) -> BTreeMap<Author, Identity> {
         let told = state.told(&self.graph).filter(|(_, identity)| state.levels.contains_key(identity));
-        let mut devices: BTreeMap<_, _> = told.into_map();
+        let mut devices = BTreeMap::new();
+        devices.extend(told);
         for member in state.levels.keys() {
             devices.entry(Author(member.0)).or_insert(*member);
         }

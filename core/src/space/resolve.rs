@@ -6,7 +6,7 @@
 //! operations only, nothing in the window is concurrent with anything before it, and its counters are compared between
 //! states that grew out of the same one.
 
-use std::collections::{BTreeMap, BTreeSet, HashSet};
+use std::collections::HashSet;
 use std::sync::Arc;
 
 use p2panda_auth::group::resolver::StrongRemove;
@@ -20,7 +20,7 @@ use super::rules::{Refusal, registers};
 use super::state::{Register, State};
 use crate::identity::{Identity, LogId, OperationId};
 use crate::ops::{Action, Level};
-use crate::tree::{Arrange, IntoTree};
+use crate::tree::{Arrange, IntoTree, Map, Set};
 
 /// Everything where `heads` are settled.
 pub(super) fn settle(graph: &Graph, space: LogId, heads: &[OperationId]) -> Result<Arc<State>, Refusal> {
@@ -42,7 +42,7 @@ pub(super) fn settle_above(
     let before = graph.state_after(base);
     let window = Window::new(graph, space, base, window);
     let inner = StrongRemove::process(window.library(&before)).map_err(|_| Refusal::Heads)?;
-    let at = |heads: &[OperationId]| -> Result<BTreeMap<Identity, Level>, Refusal> {
+    let at = |heads: &[OperationId]| -> Result<Map<Identity, Level>, Refusal> {
         let steps: HashSet<_> = heads.iter().map(|head| window.last_step(*head)).collect();
         let groups = inner.state_at(&steps).map_err(|_| Refusal::Heads)?;
         let levels = groups.get(&GROUP).map(|group| group.access_levels()).unwrap_or_default();
@@ -62,10 +62,10 @@ struct Window<'a> {
     base: OperationId,
     ops: Vec<(OperationId, &'a Node)>,
     /// For each, which of the window come before it.
-    before: Vec<BTreeSet<usize>>,
+    before: Vec<Set<usize>>,
     /// What never was, as far as levels and registers go: adds that lost a one-time invitation to another, and what a
     /// device did that was revoked at the same time.
-    void: BTreeSet<OperationId>,
+    void: Set<OperationId>,
     /// What its author may not have done any more.
     filtered: Vec<bool>,
 }
@@ -73,18 +73,17 @@ struct Window<'a> {
 impl<'a> Window<'a> {
     fn new(graph: &'a Graph, space: LogId, base: OperationId, ids: &[OperationId]) -> Self {
         let ops: Vec<_> = ids.iter().filter_map(|id| Some((*id, graph.nodes.get(id)?))).collect();
-        let places: BTreeMap<_, _> = ops.iter().enumerate().map(|(place, (id, _))| (*id, place)).into_map();
-        let mut before: Vec<BTreeSet<usize>> = Vec::with_capacity(ops.len());
+        let places: Map<_, _> = ops.iter().enumerate().map(|(place, (id, _))| (*id, place)).into_map();
+        let mut before: Vec<Set<usize>> = Vec::with_capacity(ops.len());
         for (_, node) in &ops {
-            let mut all = BTreeSet::new();
+            let mut all = Set::new();
             for place in node.heads.iter().filter_map(|head| places.get(head)) {
                 all.insert(*place);
-                all.extend(before.get(*place).into_iter().flatten());
+                all.extend(before.get(*place).into_iter().flatten().copied());
             }
             before.push(all);
         }
-        let mut window =
-            Self { graph, space, base, ops, before, void: BTreeSet::new(), filtered: Vec::new() };
+        let mut window = Self { graph, space, base, ops, before, void: Set::new(), filtered: Vec::new() };
         window.void = window.by_revoked();
         window.filtered = (0..window.ops.len()).map(|place| window.is_filtered(place)).collect();
         let lost = window.lost_invitations();
@@ -98,7 +97,7 @@ impl<'a> Window<'a> {
     }
 
     /// What devices did that were revoked at the same time. (Revocations themselves hold: the identity signed them.)
-    fn by_revoked(&self) -> BTreeSet<OperationId> {
+    fn by_revoked(&self) -> Set<OperationId> {
         let revokes = |revoker: &Node, node: &Node| match &revoker.action {
             Some(Action::DeviceRevoke { revocation }) => {
                 (revocation.identity, revocation.device) == (node.identity, node.author)
@@ -138,8 +137,8 @@ impl<'a> Window<'a> {
     }
 
     /// Of adds with one one-time invitation that count, the one with the lowest id stands.
-    fn lost_invitations(&self) -> BTreeSet<OperationId> {
-        let mut adds = BTreeMap::<OperationId, Vec<OperationId>>::new();
+    fn lost_invitations(&self) -> Set<OperationId> {
+        let mut adds = Map::<OperationId, Vec<OperationId>>::new();
         for (place, (id, node)) in self.ops.iter().enumerate() {
             let Some(Action::Add { invite: Some(invite), .. }) = node.action else { continue };
             let once = matches!(self.graph.action(invite), Some(Action::InviteCreate(terms)) if terms.once);
@@ -220,7 +219,7 @@ impl<'a> Window<'a> {
         place: usize,
         id: OperationId,
         node: &Node,
-        levels_at: &impl Fn(&[OperationId]) -> Result<BTreeMap<Identity, Level>, Refusal>,
+        levels_at: &impl Fn(&[OperationId]) -> Result<Map<Identity, Level>, Refusal>,
     ) -> Result<bool, Refusal> {
         // Nothing that anybody does takes back what an identity has signed against its own device.
         if matches!(node.action, Some(Action::DeviceRevoke { .. })) {
@@ -241,9 +240,9 @@ impl<'a> Window<'a> {
     /// What the window decides besides levels.
     fn registers(
         &self,
-        levels_at: impl Fn(&[OperationId]) -> Result<BTreeMap<Identity, Level>, Refusal>,
-    ) -> Result<BTreeMap<Register, OperationId>, Refusal> {
-        let mut candidates = BTreeMap::<Register, Vec<usize>>::new();
+        levels_at: impl Fn(&[OperationId]) -> Result<Map<Identity, Level>, Refusal>,
+    ) -> Result<Map<Register, OperationId>, Refusal> {
+        let mut candidates = Map::<Register, Vec<usize>>::new();
         for (place, (id, node)) in self.ops.iter().enumerate() {
             let Some(action) = &node.action else { continue };
             let touched = registers(self.space, *id, action);

@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use super::graph::Graph;
 use crate::identity::{Author, Identity, LogId, OperationId};
 use crate::ops::Level;
+use crate::tree::Map;
 
 /// What a membership operation decides besides levels. Of decisions about one thing the latest in the graph holds;
 /// of concurrent ones the stricter, then the one with the lower id.
@@ -40,7 +41,7 @@ pub enum Register {
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct State {
     /// The members.
-    pub levels: BTreeMap<Identity, Level>,
+    pub levels: Map<Identity, Level>,
     /// The operation that decided each thing.
     pub registers: BTreeMap<Register, OperationId>,
 }

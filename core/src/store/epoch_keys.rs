@@ -1,7 +1,5 @@
 //! Keys of a space's epochs: which device was handed which, who asks again, and what reads an epoch that is over.
 
-use std::collections::BTreeMap;
-
 use rusqlite::params;
 use zeroize::Zeroizing;
 
@@ -15,6 +13,7 @@ use crate::ops::{Content, EpochKeys, HandedKey, Hidden, Ticket};
 use crate::projector::Fact;
 use crate::space::Access;
 use crate::topic::TopicId;
+use crate::tree::Map;
 
 /// A key that an operation handed to a device.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -33,7 +32,7 @@ pub struct Handed {
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Holders {
     /// Who holds what.
-    pub held: BTreeMap<Author, Access>,
+    pub held: Map<Author, Access>,
     /// Who is handed nothing more of it, however often it asks.
     pub spent: Vec<Author>,
 }

@@ -4,8 +4,6 @@
 //! While a transaction is open, the table `heads` may be behind: whatever reads or writes it there goes through
 //! [`Tx::write_heads`] first.
 
-use std::collections::BTreeMap;
-
 use rusqlite::params;
 
 use super::error::StoreError;
@@ -15,9 +13,10 @@ use super::tx::Tx;
 use crate::identity::{Author, LogId};
 use crate::ops::LogHead;
 use crate::projector::Place;
+use crate::tree::Map;
 
 /// By author and log, so that heads are written in the order of their table.
-pub(super) type Logs = BTreeMap<(Author, LogId), Known>;
+pub(super) type Logs = Map<(Author, LogId), Known>;
 
 /// What a transaction knows of one log.
 #[derive(Clone, Copy, Debug)]

@@ -1,8 +1,6 @@
 //! Envelopes on their way out, first in, first out, until their echo acknowledges them. When a row is sent and
 //! when it is tried again is decided in [`crate::sync::outbox`]; here it is written down.
 
-use std::collections::BTreeSet;
-
 use rusqlite::{Params, Row, params};
 
 use super::db::{Db, int, uint};
@@ -13,6 +11,7 @@ use crate::identity::{EnvelopeHash, LogId, Millis, OperationId};
 use crate::limits::{MAX_OUTBOX_BYTES, MAX_OUTBOX_ROWS};
 use crate::sync::outbox::{Requeued, RowId};
 use crate::topic::TopicId;
+use crate::tree::Set;
 
 /// Why an envelope is being delivered.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -309,7 +308,7 @@ impl Tx<'_> {
             [OWN, SENT],
             |row| Ok((row.get::<_, RowId>(0)?, OperationId(row.get(1)?))),
         )?;
-        let (mut logs, mut count) = (BTreeSet::new(), 0);
+        let (mut logs, mut count) = (Set::new(), 0);
         for (id, operation) in rows {
             let Some(stored) = self.operation(&operation)? else { continue };
             let StoredOperation { author, log, seq_num, .. } = stored;

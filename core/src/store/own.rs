@@ -1,7 +1,5 @@
 //! A person's own devices: which were revoked, and how far another one has read.
 
-use std::collections::BTreeSet;
-
 use rusqlite::params;
 use zeroize::Zeroizing;
 
@@ -13,7 +11,7 @@ use crate::identity::{Author, LogId, OperationId, Revocation};
 use crate::limits::{MAX_READ_AHEAD, MAX_TOPICS};
 use crate::ops::Ticket;
 use crate::projector::{Place, Position};
-use crate::tree::IntoTree;
+use crate::tree::{IntoTree, Set};
 
 /// What the body of a read marker begins with, after the first byte: its kind.
 const READ_MARKER: &[u8] = b"\x00\x68read.set";
@@ -39,7 +37,7 @@ impl Db {
     }
 
     /// The same, by their keys.
-    pub fn revoked_devices(&self) -> Result<BTreeSet<Author>, StoreError> {
+    pub fn revoked_devices(&self) -> Result<Set<Author>, StoreError> {
         Ok(self.revocations()?.into_iter().map(|revocation| revocation.device).into_set())
     }
 

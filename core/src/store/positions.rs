@@ -1,7 +1,5 @@
 //! Display positions: an operation is never shown before its predecessor, so one that moves may move what follows.
 
-use std::collections::BTreeMap;
-
 use rusqlite::params;
 
 use super::db::int;
@@ -9,6 +7,7 @@ use super::error::StoreError;
 use super::tx::Tx;
 use crate::identity::{Author, LogId};
 use crate::projector::{Aggregate, Change, Place};
+use crate::tree::Map;
 
 /// Most operations of a log looked at in one query.
 const PAGE: usize = 256;
@@ -24,10 +23,9 @@ impl Tx<'_> {
 
     /// Computes the noted positions again; gives the messages that moved. [`Tx::commit`] does it, if nobody did.
     pub fn settle_positions(&self) -> Result<Vec<Change>, StoreError> {
-        let mut messages = BTreeMap::<LogId, Vec<[u8; 32]>>::new();
-        loop {
-            let next = self.moved.borrow_mut().pop_first();
-            let Some(((author, log), (from, last))) = next else { break };
+        let mut messages = Map::<LogId, Vec<[u8; 32]>>::new();
+        let noted = std::mem::take(&mut *self.moved.borrow_mut());
+        for ((author, log), (from, last)) in noted {
             self.settle_log(&author, &log, from, last, messages.entry(log).or_default())?;
         }
         let moved = messages.into_iter().filter(|(_, ids)| !ids.is_empty());

@@ -1,6 +1,5 @@
 //! The read model's rows: what the projector looks up, what it changes, and how all of it is built again.
 
-use std::collections::BTreeSet;
 use std::ops::Deref;
 
 use rusqlite::params;
@@ -18,6 +17,7 @@ use crate::projector::{
     self, Change, EditRow, Erased, Fact, MessageKey, MessageText, Place, ProfileText, Projected, Rows, Said,
     Skipped, Waiting, Write,
 };
+use crate::tree::Set;
 
 /// Operations read at once by a rebuild.
 const PAGE: usize = 256;
@@ -414,7 +414,7 @@ impl Tx<'_> {
     /// Projects anew all that these authors said in one log. Every row they could have touched is keyed by the author;
     /// messages of others that they had edited or deleted (a person's other devices do, and managers) are settled again.
     pub(super) fn project_logs(&self, authors: &[Author], log: &LogId) -> Result<(), StoreError> {
-        let (mut about, mut keys) = (BTreeSet::new(), BTreeSet::new());
+        let (mut about, mut keys) = (Set::new(), Set::new());
         // All rows go before any comes back: who a device belongs to may be judged differently now.
         for author in authors {
             about.extend(self.all(
@@ -429,7 +429,7 @@ impl Tx<'_> {
             self.project_stored_log(author, log)?;
         }
         keys.iter().try_for_each(|at| self.settle_value(log, at, None))?;
-        let mut back = BTreeSet::new();
+        let mut back = Set::new();
         for target in about {
             back.extend(self.settle_message(target, log)?);
         }

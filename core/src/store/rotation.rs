@@ -1,8 +1,6 @@
 //! Topics that close, the next ones, and the two-party sessions and bundles that carry their secrets. Which rotation
 //! closes a topic is decided in [`crate::engine`].
 
-use std::collections::BTreeMap;
-
 use rusqlite::{Row, params};
 use zeroize::Zeroizing;
 
@@ -17,7 +15,7 @@ use crate::limits::MAX_ROTATIONS_OF_AUTHOR;
 use crate::ops::{LogEnd, SessionId, SignedBytes, Ticket, VerifiedOperation};
 use crate::projector::Place;
 use crate::topic::{Generation, Seq, TopicId};
-use crate::tree::IntoTree;
+use crate::tree::{IntoTree, Map};
 
 /// The rotation that closed a topic.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -402,7 +400,7 @@ impl Tx<'_> {
         &self,
         log: &LogId,
         epoch: u32,
-    ) -> Result<BTreeMap<OperationId, Receipt>, StoreError> {
+    ) -> Result<Map<OperationId, Receipt>, StoreError> {
         let begin = Place { epoch, resets: 0, seq: Seq(0) }.to_bytes();
         // Of several places the last one counts: they come in the order in which the better ones are last.
         let rows = self.all(

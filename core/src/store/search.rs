@@ -1,6 +1,5 @@
 //! Search over messages: an index that follows when the writer is idle, and a look at what it has not reached yet.
 
-use std::collections::BTreeSet;
 use std::fmt;
 
 use rusqlite::params;
@@ -12,7 +11,7 @@ use super::reading::Arrival;
 use super::tx::Tx;
 use crate::identity::{Author, LogId, Millis};
 use crate::limits::MAX_SEARCH_WORDS;
-use crate::tree::{Arrange, IntoTree};
+use crate::tree::{Arrange, IntoTree, Set};
 
 /// Newest messages looked at beside the index.
 const TAIL: i64 = 10_000;
@@ -65,7 +64,7 @@ impl Db {
     /// Messages with all the words, at most `limit`, those that came last to this device first. Without a word nothing
     /// is found.
     pub fn search(&self, search: &Search, limit: usize) -> Result<Vec<Found>, StoreError> {
-        let wanted: BTreeSet<String> = words(&search.words).take(MAX_SEARCH_WORDS).into_set();
+        let wanted: Set<String> = words(&search.words).take(MAX_SEARCH_WORDS).into_set();
         if wanted.is_empty() {
             return Ok(Vec::new());
         }
@@ -79,7 +78,7 @@ impl Db {
         let mut rows =
             self.all(SEARCH, params![log, author, since, until, limit_sql, before, quoted.join(" ")], row)?;
         let has_all = |message: &MessageRow| {
-            let text: BTreeSet<_> = words(message.text.as_deref().unwrap_or_default()).into_set();
+            let text: Set<_> = words(message.text.as_deref().unwrap_or_default()).into_set();
             wanted.is_subset(&text)
         };
         for sql in [SEARCH_DUE, SEARCH_TAIL] {
@@ -148,7 +147,7 @@ fn words(text: &str) -> impl Iterator<Item = String> + '_ {
 }
 
 /// The text around the first of the words.
-fn excerpt(text: &str, wanted: &BTreeSet<String>) -> String {
+fn excerpt(text: &str, wanted: &Set<String>) -> String {
     let mut place = 0;
     for word in text.split(|letter: char| !letter.is_alphanumeric()) {
         if wanted.contains(&word.to_lowercase()) {

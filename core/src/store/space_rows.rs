@@ -1,6 +1,5 @@
 //! The rows of spaces: written from the graph, read by apps.
 
-use std::collections::BTreeMap;
 use std::fmt;
 
 use rusqlite::{Row, params};
@@ -13,7 +12,7 @@ use crate::identity::{Author, Identity, LogId, Millis, OperationId};
 use crate::ops::{Action, BlobId, InviteTerms, Level, RoomText, SpaceText};
 use crate::projector::{Aggregate, Change, Place, Position};
 use crate::space::{Membership, Register, Standing, State, Told};
-use crate::tree::IntoTree;
+use crate::tree::{IntoTree, Map};
 
 /// A space.
 #[derive(Clone, PartialEq, Eq)]
@@ -349,9 +348,9 @@ impl Tx<'_> {
     fn write_members(
         &self,
         space: LogId,
-        members: &BTreeMap<Identity, Standing>,
+        members: &Map<Identity, Standing>,
     ) -> Result<Vec<[u8; 32]>, StoreError> {
-        let old: BTreeMap<_, _> =
+        let old: Map<_, _> =
             self.members(&space)?.into_iter().map(|row| (row.member, row.standing)).into_map();
         let mut changed = Vec::new();
         for (author, standing) in
@@ -458,7 +457,7 @@ impl Tx<'_> {
 #[derive(Default)]
 struct Current {
     about: Option<SpaceRow>,
-    members: BTreeMap<Identity, Standing>,
+    members: Map<Identity, Standing>,
     /// By device.
     devices: Vec<Told>,
     /// By id.

@@ -2,8 +2,6 @@
 //! themselves. The judging is [`crate::space`]'s; the graph of a space is read from its operations when it is first
 //! needed, and kept until the transaction after which it can be trusted no more.
 
-use std::collections::{BTreeMap, BTreeSet};
-
 use rusqlite::params;
 
 use super::epoch_keys::is_for_managers;
@@ -16,6 +14,7 @@ use crate::ops::{Action, Body, Content, FAMILIES, Ticket, peek, space_id};
 use crate::projector::{Aggregate, Change, Fact, Said};
 use crate::space::{Entry, Judgement, Membership, Statement, Verdict};
 use crate::topic::WriteKey;
+use crate::tree::{Map, Set};
 
 /// What a log is to a space.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -29,23 +28,23 @@ pub struct Belongs {
 /// What is known of spaces beside their rows.
 #[derive(Debug, Default)]
 pub(super) struct Spaces {
-    logs: BTreeMap<LogId, Option<Belongs>>,
-    graphs: BTreeMap<LogId, Membership>,
+    logs: Map<LogId, Option<Belongs>>,
+    graphs: Map<LogId, Membership>,
     /// Their rows are to be written.
-    dirty: BTreeSet<LogId>,
+    dirty: Set<LogId>,
     /// What changed by operations that came before.
     changes: Vec<Change>,
     /// What the engine has not looked at since it changed.
-    news: BTreeSet<LogId>,
+    news: Set<LogId>,
 }
 
 impl Spaces {
     /// Forgets what an undone transaction may have put in.
-    pub(super) fn forget(&mut self, changes: Vec<Change>, news: BTreeSet<LogId>) {
+    pub(super) fn forget(&mut self, changes: Vec<Change>, news: Set<LogId>) {
         *self = Self { changes, news, ..Self::default() };
     }
 
-    pub(super) fn told(&self) -> (Vec<Change>, BTreeSet<LogId>) {
+    pub(super) fn told(&self) -> (Vec<Change>, Set<LogId>) {
         (self.changes.clone(), self.news.clone())
     }
 }
@@ -250,11 +249,7 @@ impl Tx<'_> {
     }
 
     /// The devices of these people that wrote in a log.
-    pub(super) fn writers_of(
-        &self,
-        log: &LogId,
-        people: &BTreeSet<Identity>,
-    ) -> Result<Vec<Author>, StoreError> {
+    pub(super) fn writers_of(&self, log: &LogId, people: &Set<Identity>) -> Result<Vec<Author>, StoreError> {
         let mut of_people = Vec::new();
         if people.is_empty() {
             return Ok(of_people);
@@ -367,7 +362,7 @@ impl Tx<'_> {
     }
 
     /// Spaces that changed since this was asked last.
-    pub fn take_space_news(&self) -> BTreeSet<LogId> {
+    pub fn take_space_news(&self) -> Set<LogId> {
         std::mem::take(&mut self.spaces.borrow_mut().news)
     }
 

@@ -1,7 +1,6 @@
 //! The write transaction: the only thing that changes rows.
 
 use std::cell::RefCell;
-use std::collections::BTreeMap;
 use std::fmt;
 use std::ops::Deref;
 
@@ -12,6 +11,7 @@ use super::error::StoreError;
 use super::lock::Lock;
 use super::logs::Logs;
 use crate::identity::{Author, LogId};
+use crate::tree::Map;
 
 /// What a commit promises.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -30,7 +30,7 @@ pub struct Tx<'a> {
     durability: Durability,
     done: bool,
     /// Logs whose positions must be computed again, from and up to (at least) which seq_num.
-    pub(super) moved: RefCell<BTreeMap<(Author, LogId), (u32, u32)>>,
+    pub(super) moved: RefCell<Map<(Author, LogId), (u32, u32)>>,
     /// What is known of the logs touched so far.
     pub(super) logs: RefCell<Logs>,
     /// Statements that run for every operation: kept at hand, not looked up each time.

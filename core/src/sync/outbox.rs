@@ -11,7 +11,7 @@ use crate::entropy::Entropy;
 use crate::identity::{EnvelopeHash, Millis, NodeId};
 use crate::limits::{MAX_BATCH, OUTBOX_RUN_AHEAD, OUTBOX_WINDOW};
 use crate::sync::backoff::{RoundTrip, doubled, jitter};
-use crate::tree::Arrange;
+use crate::tree::{Arrange, Map, Set};
 
 /// Shortest time to wait for an echo, milliseconds.
 pub const ECHO_TIMEOUT_MIN_MS: u64 = 8_000;
@@ -132,7 +132,7 @@ enum Place {
 
 #[derive(Clone, Debug)]
 struct Attempt {
-    rows: BTreeSet<RowId>,
+    rows: Set<RowId>,
     sent_at: Millis,
     due: Millis,
     /// How long its echo may take once the entry relay has it, milliseconds.
@@ -152,8 +152,8 @@ pub struct Outbox {
     fresh: BTreeSet<(Millis, RowId)>,
     /// Rows that wait for a further attempt: they go before fresh ones, because receivers wait for them.
     again: BTreeSet<(Millis, RowId)>,
-    attempts: BTreeMap<AttemptId, Attempt>,
-    due: BTreeSet<(Millis, AttemptId)>,
+    attempts: Map<AttemptId, Attempt>,
+    due: Set<(Millis, AttemptId)>,
     round_trip: RoundTrip,
 }
 

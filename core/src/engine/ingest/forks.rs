@@ -5,13 +5,11 @@
 //! first seen at: everything placed before stays, everything from there on goes. Both depend on places alone, never
 //! on the order of arrival. Operations without a place count as last; between two of them the hash decides.
 
-use std::collections::BTreeSet;
-
 use super::Around;
 use crate::identity::{Author, LogId, OperationId};
 use crate::projector::{Change, Place};
 use crate::store::{ForkProof, NewOperation, StoreError, StoredPlace, Tx};
-use crate::tree::{Arrange, IntoTree};
+use crate::tree::{Arrange, IntoTree, Set};
 
 /// Two branches of a log.
 #[derive(Clone, Copy, Debug)]
@@ -115,7 +113,7 @@ fn reseat(
     lowest: u32,
     removed: &[StoredPlace],
 ) -> Result<(), StoreError> {
-    let mut gone: BTreeSet<u32> = removed.iter().map(|stored| stored.seq_num).into_set();
+    let mut gone: Set<u32> = removed.iter().map(|stored| stored.seq_num).into_set();
     for stored in tx.places(author, log, lowest, u32::MAX)? {
         if !stored.seq_num.checked_sub(1).is_some_and(|below| gone.contains(&below)) {
             continue;

@@ -6,22 +6,19 @@ use super::*;
 use crate::limits::SHUT_OUT_EPOCHS;
 use crate::ops::Level;
 use crate::store::KeyRequest;
+use crate::tree::Set;
 
 impl State {
     /// Devices that a rotation of the space's own log named, and that do not read the topic it stands in: they were let in
     /// beside an earlier rotation, or say that they have no key of that epoch. What counts is what they were handed by
     /// inbox, or by a rotation that they could read.
-    pub(super) fn shut_out_of_space(
-        &self,
-        tx: &Tx<'_>,
-        space: LogId,
-    ) -> Result<BTreeSet<Author>, StoreError> {
-        let mut out = BTreeSet::new();
+    pub(super) fn shut_out_of_space(&self, tx: &Tx<'_>, space: LogId) -> Result<Set<Author>, StoreError> {
+        let mut out = Set::new();
         let newest = self.newest(&space).and_then(|id| self.topics.get(&id)).map(|topic| topic.keys.epoch());
         let Some(newest) = newest else { return Ok(out) };
         let asks = tx.key_asks(&space)?;
         // Who read the epoch before; `None`: whoever is named, as far as is known.
-        let mut read: Option<BTreeSet<Author>> = None;
+        let mut read: Option<Set<Author>> = None;
         for epoch in newest.saturating_sub(SHUT_OUT_EPOCHS - 1).max(1)..=newest {
             out.clear();
             let before = self.by_log.at(&space, epoch - 1).and_then(|id| self.topics.get(&id));
@@ -34,7 +31,7 @@ impl State {
                 read = None;
                 continue;
             }
-            let mut now = BTreeSet::from([closed.rotator]);
+            let mut now = Set::from([closed.rotator]);
             for (device, operation) in tx.handed_in(&space, epoch, &id)? {
                 let opened = if operation == closed.at.operation {
                     out.insert(device);
@@ -66,7 +63,7 @@ impl State {
         let (mut rest, mut all) = (Vec::new(), true);
         let out = match keys.iter().any(|key| key.log == space) {
             true => self.shut_out_of_space(tx, space)?,
-            false => BTreeSet::new(),
+            false => Set::new(),
         };
         for key in keys {
             let HandedKey { log, epoch, topic, device, write, .. } = key;
@@ -174,7 +171,7 @@ mod tests {
     }
 
     /// Whom a space of which this is the newest epoch finds shut out: somebody is named by every rotation but the first.
-    fn shut_out(newest: u32) -> BTreeSet<Author> {
+    fn shut_out(newest: u32) -> Set<Author> {
         let (rotator, somebody, other) = (Author([2; 32]), Author([3; 32]), Author([4; 32]));
         let mut store = Store::in_memory().unwrap();
         let mut state = State::load(&mut store, DeviceKey::from_bytes(&[1; 32]), Millis(1)).unwrap();
@@ -200,8 +197,8 @@ mod tests {
 
     #[test]
     fn who_read_nothing_where_a_rotation_named_it_is_found_so_many_epochs_back() {
-        assert_eq!(shut_out(2), BTreeSet::from([Author([3; 32])]));
-        assert_eq!(shut_out(SHUT_OUT_EPOCHS), BTreeSet::from([Author([3; 32])]), "at the limit");
+        assert_eq!(shut_out(2), Set::from([Author([3; 32])]));
+        assert_eq!(shut_out(SHUT_OUT_EPOCHS), Set::from([Author([3; 32])]), "at the limit");
         assert!(shut_out(SHUT_OUT_EPOCHS + 1).is_empty(), "past it: it asks");
     }
 }

@@ -3,6 +3,7 @@
 use super::*;
 use crate::crypto::DeviceBundle;
 use crate::ops::is_renewal;
+use crate::tree::Set;
 
 impl State {
     /// Hands keys to devices that lack them.
@@ -60,7 +61,7 @@ impl State {
         let holders = tx.holders(&log, epoch, &id)?;
         let out = match log == look.space {
             true => self.shut_out_of_space(tx, log)?,
-            false => BTreeSet::new(),
+            false => Set::new(),
         };
         for (device, access) in &look.devices {
             let held = holders.held.get(device).filter(|_| !out.contains(device));

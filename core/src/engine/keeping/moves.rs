@@ -2,6 +2,7 @@
 
 use super::*;
 use crate::ops::is_renewal;
+use crate::tree::Map;
 
 /// Who is handed a topic's successor.
 pub(super) struct Among<'a> {
@@ -9,7 +10,7 @@ pub(super) struct Among<'a> {
     pub(super) space: LogId,
     /// What this device has seen of the space.
     pub(super) heads: Vec<OperationId>,
-    pub(super) devices: &'a BTreeMap<Author, Access>,
+    pub(super) devices: &'a Map<Author, Access>,
 }
 
 impl State {

@@ -5,7 +5,7 @@ use super::moves::Among;
 use super::*;
 use crate::limits::SHARED_EPOCHS;
 use crate::ops::{Body, OwnDevices, TicketBytes};
-use crate::tree::{Arrange, IntoTree};
+use crate::tree::{Arrange, IntoTree, Set};
 
 impl State {
     /// Keeps this person's topic from devices that were revoked, and this device's bundle where the others find it, who
@@ -49,7 +49,7 @@ impl State {
     }
 
     /// Which devices of the person were revoked, also where only a space says so: nothing is shared where such a one may be.
-    fn revoked_anywhere(&self, tx: &Tx<'_>, devices: &[Author]) -> Result<BTreeSet<Author>, StoreError> {
+    fn revoked_anywhere(&self, tx: &Tx<'_>, devices: &[Author]) -> Result<Set<Author>, StoreError> {
         let mut revoked = tx.revoked_devices()?;
         for device in devices {
             if tx.was_revoked(device, &self.identity())? {
@@ -124,7 +124,7 @@ impl State {
         tx: &Tx<'_>,
         log: &LogId,
         id: TopicId,
-        revoked: &BTreeSet<Author>,
+        revoked: &Set<Author>,
     ) -> Result<bool, StoreError> {
         let said = self.revocations_by(tx, log, &self.author())?;
         let said = said.into_iter().map(|(_, device)| device).filter(|device| revoked.contains(device));
@@ -197,7 +197,7 @@ impl State {
         tx: &mut Tx<'_>,
         now: Millis,
         own: LogId,
-        logs: &BTreeSet<LogId>,
+        logs: &Set<LogId>,
         staged: &mut Vec<Output>,
     ) -> Result<(), StoreError> {
         let revoked = tx.revoked_devices()?;
@@ -225,7 +225,7 @@ impl State {
         tx: &Tx<'_>,
         log: &LogId,
         id: TopicId,
-        revoked: &BTreeSet<Author>,
+        revoked: &Set<Author>,
     ) -> Result<bool, StoreError> {
         let epoch = self.topics.get(&id).map_or(0, |topic| topic.keys.epoch());
         let before = epoch.checked_sub(1).and_then(|before| self.by_log.at(log, before));

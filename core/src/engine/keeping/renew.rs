@@ -11,6 +11,7 @@ use crate::topic::{Chain, Generation, Seq, WriteKey};
 
 use super::super::ingest;
 use super::super::state::Topic;
+use crate::tree::Set;
 
 /// So many rotations of a manager's device lose to somebody who manages no more before the room is renewed.
 const BEATEN: u32 = 2;
@@ -75,11 +76,11 @@ impl State {
         now: Millis,
         log: &LogId,
         held: Option<&Held>,
-    ) -> Result<BTreeSet<u32>, StoreError> {
+    ) -> Result<Set<u32>, StoreError> {
         let current = held.map_or(0, |held| held.epoch);
         let other = held
             .filter(|held| self.by_log.at(log, held.epoch).is_some_and(|known| known != held.ticket.topic()));
-        let (mut left, mut over) = (Vec::new(), BTreeSet::new());
+        let (mut left, mut over) = (Vec::new(), Set::new());
         for id in self.by_log.topics(log) {
             let Some(topic) = self.topics.get(&id) else { continue };
             let line = line_of(topic.keys.epoch());
@@ -112,7 +113,7 @@ impl State {
         tx: &Tx<'_>,
         now: Millis,
         log: &LogId,
-        over: &BTreeSet<u32>,
+        over: &Set<u32>,
         news: &mut News,
     ) -> Result<(), StoreError> {
         let Some(to) = self.newest(log).filter(|_| !over.is_empty()) else { return Ok(()) };
@@ -131,7 +132,7 @@ impl State {
         tx: &Tx<'_>,
         now: Millis,
         held: &Held,
-        (over, news): (&mut BTreeSet<u32>, &mut News),
+        (over, news): (&mut Set<u32>, &mut News),
     ) -> Result<bool, StoreError> {
         let (log, to, before) = (held.ticket.log(), held.ticket.topic(), self.newest(&held.ticket.log()));
         if self.by_log.at(&log, held.epoch) != Some(to) {

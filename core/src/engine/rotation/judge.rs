@@ -3,8 +3,6 @@
 //! Every device has to come to the same answer, whatever it reads first: a room's topic and its space's are read side
 //! by side, and what a rotation cites may come before or after it.
 
-use std::collections::BTreeSet;
-
 use super::super::io::Output;
 use super::super::receive::News;
 use super::super::state::{State, Topic};
@@ -16,6 +14,7 @@ use crate::projector::Place;
 use crate::space::Judgement;
 use crate::store::{StoreError, StoredRotation, Tx};
 use crate::topic::TopicId;
+use crate::tree::Set;
 
 /// What is known of a rotation's right to close a topic.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -182,7 +181,7 @@ impl State {
         let identity = self.identity();
         let mut first: Option<Place> = None;
         let sisters = tx.devices_of(&identity)?.into_iter().chain([self.author(), Author(identity.0)]);
-        for author in sisters.collect::<BTreeSet<_>>() {
+        for author in sisters.collect::<Set<_>>() {
             for (id, revoked) in self.revocations_by(tx, log, &author)? {
                 if revoked == *device
                     && let Some(place) = tx.readable_from(&id)?

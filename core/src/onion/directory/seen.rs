@@ -1,11 +1,9 @@
 //! What was seen of a directory before, so that nobody can hand out yesterday's.
 
-use std::collections::BTreeMap;
-
 use super::Directory;
 use crate::codec::{DecodeError, Reader};
 use crate::identity::NodeId;
-use crate::tree::Arrange;
+use crate::tree::{Arrange, Map};
 
 /// Most nodes that are remembered. More than [`MAX_RECORDS`](super::MAX_RECORDS), so that no one directory pushes
 /// another out.
@@ -20,7 +18,7 @@ pub struct Seen {
     /// The highest list version.
     pub version: u64,
     /// Per node its newest record.
-    pub records: BTreeMap<NodeId, SeenRecord>,
+    pub records: Map<NodeId, SeenRecord>,
 }
 
 /// What was seen of one node.
@@ -48,7 +46,7 @@ impl Seen {
         if count > MAX_SEEN {
             return Err(DecodeError::TooLarge("nodes"));
         }
-        let mut records = BTreeMap::new();
+        let mut records = Map::new();
         for _ in 0..count {
             let id = NodeId(reader.array("node")?);
             if records.last_key_value().is_some_and(|(last, _)| *last >= id) {

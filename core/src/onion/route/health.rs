@@ -5,10 +5,9 @@
 //! reached, is to blame alone; a packet that was taken and never arrived blames every relay of its route a little.
 //! All of it fades. Integers only, so that the same reports give the same routes on every machine.
 
-use std::collections::BTreeMap;
-
 use crate::identity::{Millis, NodeId};
 use crate::limits::MAX_DIRECTORY_NODES;
+use crate::tree::Map;
 
 /// In this time a loss or delivery counts for half, milliseconds.
 pub const HEALTH_HALF_LIFE_MS: u64 = 60 * 60 * 1000;
@@ -67,7 +66,7 @@ struct Relay {
 /// What is remembered of relays that were used.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Health {
-    relays: BTreeMap<NodeId, Relay>,
+    relays: Map<NodeId, Relay>,
     latest: Millis,
 }
 

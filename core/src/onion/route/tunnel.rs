@@ -8,14 +8,13 @@
 //! As long as the directory has a relay that offers tunnels nothing is read directly, however badly they do and
 //! however old their records are: whoever could knock relays out would otherwise learn who reads.
 
-use std::collections::BTreeMap;
 use std::fmt;
 use std::sync::Arc;
 
 use crate::identity::{Millis, NodeId};
 use crate::onion::directory::{Directory, Node};
 use crate::topic::TopicId;
-use crate::tree::Arrange;
+use crate::tree::{Arrange, Map};
 
 /// How long a relay whose tunnel failed is passed over at first, milliseconds; doubled by every further failure.
 pub const TUNNEL_PAUSE_MIN_MS: u64 = 30_000;
@@ -55,7 +54,7 @@ pub struct TunnelRequest<'a> {
 #[derive(Clone, Default)]
 pub struct Tunnels {
     seed: [u8; 32],
-    failing: BTreeMap<NodeId, Failing>,
+    failing: Map<NodeId, Failing>,
 }
 
 #[derive(Clone, Copy)]
@@ -86,7 +85,7 @@ enum Guarding {
 impl Tunnels {
     /// With the seed of this device, which nobody else may know.
     pub fn new(seed: [u8; 32]) -> Self {
-        Self { seed, failing: BTreeMap::new() }
+        Self { seed, failing: Map::new() }
     }
 
     /// The tunnel for a connection of the topic now. `None` when no relay offers one.

@@ -328,7 +328,7 @@ proptest! {
                 continue;
             }
             let state = members.graph.state_after(entry.id);
-            prop_assert_eq!(&state.levels, &model.levels(&[entry.id]), "after {:?}", entry);
+            prop_assert_eq!(&state.levels, &model.levels(&[entry.id]).into_iter().collect(), "after {:?}", entry);
             if log.iter().take(PRELUDE).any(|early| early.id == entry.id) {
                 continue;
             }
