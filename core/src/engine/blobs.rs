@@ -1,8 +1,6 @@
 //! Blobs: each is sent and fetched in a topic of its own, chunk by chunk, and that topic is let go when it is done
 //! (docs/wire.md, section 12.4). What waits, goes on after a restart where it stood: all of it is in the store.
 
-use std::collections::BTreeMap;
-
 use super::event::Event;
 use super::io::{Output, Reply};
 use super::refusal::{CommandError, Unreadable};
@@ -20,6 +18,7 @@ use crate::ops::{
 use crate::projector::{Aggregate, Change};
 use crate::store::{BlobRow, Db, StoreError, Tx};
 use crate::topic::TopicId;
+use crate::tree::Map;
 
 /// How long a blob is waited for at the live end of its topic without a further chunk, milliseconds.
 pub const BLOB_WAIT_MS: u64 = 10 * 60_000;
@@ -27,7 +26,7 @@ pub const BLOB_WAIT_MS: u64 = 10 * 60_000;
 /// The blobs that are on their way.
 #[derive(Debug, Default)]
 pub(super) struct Blobs {
-    carriers: BTreeMap<TopicId, Transfer>,
+    carriers: Map<TopicId, Transfer>,
     /// There may be one that is to begin.
     look: bool,
     /// When to look again, where there was no room for a topic.

@@ -123,7 +123,7 @@ impl Manifest {
 
     /// The inverse of [`Manifest::to_bytes`].
     pub(crate) fn from_bytes(bytes: &[u8]) -> Option<Self> {
-        let value = crate::cbor::decode(bytes, 2, bytes.len()).ok()?;
+        let value = crate::cbor::decode(&bytes, 2, bytes.len()).ok()?;
         Self::read(&Payload::of(fields(&value)?)).ok()
     }
 }

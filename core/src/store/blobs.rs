@@ -339,6 +339,7 @@ pub(super) fn attachments_column(attachments: &[Manifest]) -> Option<Vec<u8>> {
 /// The inverse of [`attachments_column`].
 pub(super) fn read_attachments(column: Option<Vec<u8>>) -> Vec<Attachment> {
     let column = column.unwrap_or_default();
+    let column = column.as_slice();
     let Ok(rows) = decode(&column, 2, column.len()) else { return Vec::new() };
     let row = |row: &Value<'_>| {
         let row = items(row)?;
