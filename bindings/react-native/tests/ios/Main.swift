@@ -55,6 +55,7 @@ struct Main {
         let folder = FileManager.default.temporaryDirectory.appendingPathComponent("delta-\(UUID())")
         defer { try? FileManager.default.removeItem(at: folder) }
         try await numbers(folder)
+        try await documents(folder)
         try await gone(folder)
         print("OK")
     }
@@ -91,6 +92,39 @@ struct Main {
         let none = try await bridge.call("messages", Passed([device, topic, newest, -1.0])) as? [Any]
         try expect(none?.count == 0, "a count below zero is zero")
         try await refused("native", bridge, "open", [["name": "loud"] as [String: Any], "all"])
+        await bridge.invalidate()
+    }
+
+    /// What is passed by its place comes where it belongs.
+    static func documents(_ folder: URL) async throws {
+        let keystore = MemoryKeystore()
+        let bridge = DeltaBridge(folder: folder, keystore: { _ in keystore }, emit: { _ in }, log: { _ in })
+        let opened = try await bridge.call("open", Passed([["name": "documents"] as [String: Any]])) as? [String: Any]
+        let (device, author) = (opened?["device"] ?? -1, opened?["author"] as? String)
+        let ticket = try await bridge.call("generateTicket", Passed([false])) ?? ""
+        let topic = try await bridge.call("openTopic", Passed([device, ticket])) ?? ""
+        func asked(_ name: String, _ passed: Any...) async throws -> Any {
+            try await bridge.call(name, Passed([device, topic] + passed)) ?? NSNull()
+        }
+        func rows(_ answer: Any) -> [[String: Any]] { answer as? [[String: Any]] ?? [] }
+        let second = try await asked("createDocument", "notes/b")
+        let first = try await asked("createDocument", "notes/a")
+        _ = try await asked("createDocument", "todo")
+        let page = rows(try await asked("documents", 1.0, "notes/", NSNull()))
+        try expect(page.map { $0["path"] as? String } == ["notes/a"], "\(page)")
+        try expect(page.map { $0["author"] as? String } == [author] && author != nil, "\(page)")
+        let rest = rows(try await asked("documents", 10.0, "notes/", first))
+        try expect(rest.map { $0["id"] as? String } == [second as? String], "\(rest)")
+        let written = [try await asked("writeDocument", second, "AP8=", false), try await asked("writeDocument", second, "AQ==", true)]
+        let parts = rows(try await asked("documentParts", second, 10.0, -1.0))
+        try expect(parts.map { $0["id"] as? String } == written.map { $0 as? String }, "\(parts)")
+        try expect(parts.map { $0["bytes"] as? String } == ["AP8=", "AQ=="], "\(parts)")
+        try expect(parts.map { $0["snapshot"] as? Bool } == [false, true], "\(parts)")
+        let later = rows(try await asked("documentParts", second, 10.0, parts[0]["number"] ?? 0.0))
+        try expect(later.map { $0["id"] as? String } == [written[1] as? String], "\(later)")
+        try expect(rows(try await asked("documentParts", second, 1.0, 0.0)).count == 1, "a page of one")
+        try await refused("native", bridge, "documentParts", [device, topic, second, 10.0, Double.nan])
+        try await refused("content", bridge, "createDocument", [device, topic, "a//b"])
         await bridge.invalidate()
     }
 
