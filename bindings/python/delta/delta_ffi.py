@@ -553,9 +553,15 @@ def _uniffi_check_api_checksums(lib):
         raise InternalError("UniFFI API checksum mismatch: try cleaning and rebuilding your project")
     if lib.uniffi_delta_ffi_checksum_method_delta_accept_invitation() != 45104:
         raise InternalError("UniFFI API checksum mismatch: try cleaning and rebuilding your project")
+    if lib.uniffi_delta_ffi_checksum_method_delta_attach() != 2923:
+        raise InternalError("UniFFI API checksum mismatch: try cleaning and rebuilding your project")
     if lib.uniffi_delta_ffi_checksum_method_delta_audit_log() != 59488:
         raise InternalError("UniFFI API checksum mismatch: try cleaning and rebuilding your project")
     if lib.uniffi_delta_ffi_checksum_method_delta_author() != 54379:
+        raise InternalError("UniFFI API checksum mismatch: try cleaning and rebuilding your project")
+    if lib.uniffi_delta_ffi_checksum_method_delta_blob_bytes() != 56496:
+        raise InternalError("UniFFI API checksum mismatch: try cleaning and rebuilding your project")
+    if lib.uniffi_delta_ffi_checksum_method_delta_blob_status() != 61407:
         raise InternalError("UniFFI API checksum mismatch: try cleaning and rebuilding your project")
     if lib.uniffi_delta_ffi_checksum_method_delta_cancel() != 1237:
         raise InternalError("UniFFI API checksum mismatch: try cleaning and rebuilding your project")
@@ -583,7 +589,11 @@ def _uniffi_check_api_checksums(lib):
         raise InternalError("UniFFI API checksum mismatch: try cleaning and rebuilding your project")
     if lib.uniffi_delta_ffi_checksum_method_delta_documents() != 13992:
         raise InternalError("UniFFI API checksum mismatch: try cleaning and rebuilding your project")
+    if lib.uniffi_delta_ffi_checksum_method_delta_drop_blob() != 15231:
+        raise InternalError("UniFFI API checksum mismatch: try cleaning and rebuilding your project")
     if lib.uniffi_delta_ffi_checksum_method_delta_export() != 4142:
+        raise InternalError("UniFFI API checksum mismatch: try cleaning and rebuilding your project")
+    if lib.uniffi_delta_ffi_checksum_method_delta_fetch_blob() != 38286:
         raise InternalError("UniFFI API checksum mismatch: try cleaning and rebuilding your project")
     if lib.uniffi_delta_ffi_checksum_method_delta_identity() != 22184:
         raise InternalError("UniFFI API checksum mismatch: try cleaning and rebuilding your project")
@@ -696,6 +706,8 @@ def _uniffi_check_api_checksums(lib):
     if lib.uniffi_delta_ffi_checksum_method_delta_wipe() != 57599:
         raise InternalError("UniFFI API checksum mismatch: try cleaning and rebuilding your project")
     if lib.uniffi_delta_ffi_checksum_method_delta_wipe_topic() != 36769:
+        raise InternalError("UniFFI API checksum mismatch: try cleaning and rebuilding your project")
+    if lib.uniffi_delta_ffi_checksum_method_delta_write_blob() != 53162:
         raise InternalError("UniFFI API checksum mismatch: try cleaning and rebuilding your project")
     if lib.uniffi_delta_ffi_checksum_method_delta_write_document() != 10175:
         raise InternalError("UniFFI API checksum mismatch: try cleaning and rebuilding your project")
@@ -816,12 +828,21 @@ _UniffiLib.uniffi_delta_ffi_checksum_method_delta_accept_direct.restype = ctypes
 _UniffiLib.uniffi_delta_ffi_checksum_method_delta_accept_invitation.argtypes = (
 )
 _UniffiLib.uniffi_delta_ffi_checksum_method_delta_accept_invitation.restype = ctypes.c_uint16
+_UniffiLib.uniffi_delta_ffi_checksum_method_delta_attach.argtypes = (
+)
+_UniffiLib.uniffi_delta_ffi_checksum_method_delta_attach.restype = ctypes.c_uint16
 _UniffiLib.uniffi_delta_ffi_checksum_method_delta_audit_log.argtypes = (
 )
 _UniffiLib.uniffi_delta_ffi_checksum_method_delta_audit_log.restype = ctypes.c_uint16
 _UniffiLib.uniffi_delta_ffi_checksum_method_delta_author.argtypes = (
 )
 _UniffiLib.uniffi_delta_ffi_checksum_method_delta_author.restype = ctypes.c_uint16
+_UniffiLib.uniffi_delta_ffi_checksum_method_delta_blob_bytes.argtypes = (
+)
+_UniffiLib.uniffi_delta_ffi_checksum_method_delta_blob_bytes.restype = ctypes.c_uint16
+_UniffiLib.uniffi_delta_ffi_checksum_method_delta_blob_status.argtypes = (
+)
+_UniffiLib.uniffi_delta_ffi_checksum_method_delta_blob_status.restype = ctypes.c_uint16
 _UniffiLib.uniffi_delta_ffi_checksum_method_delta_cancel.argtypes = (
 )
 _UniffiLib.uniffi_delta_ffi_checksum_method_delta_cancel.restype = ctypes.c_uint16
@@ -861,9 +882,15 @@ _UniffiLib.uniffi_delta_ffi_checksum_method_delta_document_parts.restype = ctype
 _UniffiLib.uniffi_delta_ffi_checksum_method_delta_documents.argtypes = (
 )
 _UniffiLib.uniffi_delta_ffi_checksum_method_delta_documents.restype = ctypes.c_uint16
+_UniffiLib.uniffi_delta_ffi_checksum_method_delta_drop_blob.argtypes = (
+)
+_UniffiLib.uniffi_delta_ffi_checksum_method_delta_drop_blob.restype = ctypes.c_uint16
 _UniffiLib.uniffi_delta_ffi_checksum_method_delta_export.argtypes = (
 )
 _UniffiLib.uniffi_delta_ffi_checksum_method_delta_export.restype = ctypes.c_uint16
+_UniffiLib.uniffi_delta_ffi_checksum_method_delta_fetch_blob.argtypes = (
+)
+_UniffiLib.uniffi_delta_ffi_checksum_method_delta_fetch_blob.restype = ctypes.c_uint16
 _UniffiLib.uniffi_delta_ffi_checksum_method_delta_identity.argtypes = (
 )
 _UniffiLib.uniffi_delta_ffi_checksum_method_delta_identity.restype = ctypes.c_uint16
@@ -1032,6 +1059,9 @@ _UniffiLib.uniffi_delta_ffi_checksum_method_delta_wipe.restype = ctypes.c_uint16
 _UniffiLib.uniffi_delta_ffi_checksum_method_delta_wipe_topic.argtypes = (
 )
 _UniffiLib.uniffi_delta_ffi_checksum_method_delta_wipe_topic.restype = ctypes.c_uint16
+_UniffiLib.uniffi_delta_ffi_checksum_method_delta_write_blob.argtypes = (
+)
+_UniffiLib.uniffi_delta_ffi_checksum_method_delta_write_blob.restype = ctypes.c_uint16
 _UniffiLib.uniffi_delta_ffi_checksum_method_delta_write_document.argtypes = (
 )
 _UniffiLib.uniffi_delta_ffi_checksum_method_delta_write_document.restype = ctypes.c_uint16
@@ -1178,6 +1208,13 @@ _UniffiLib.uniffi_delta_ffi_fn_method_delta_accept_invitation.argtypes = (
     _UniffiRustBuffer,
 )
 _UniffiLib.uniffi_delta_ffi_fn_method_delta_accept_invitation.restype = ctypes.c_uint64
+_UniffiLib.uniffi_delta_ffi_fn_method_delta_attach.argtypes = (
+    ctypes.c_uint64,
+    _UniffiRustBuffer,
+    _UniffiRustBuffer,
+    _UniffiRustBuffer,
+)
+_UniffiLib.uniffi_delta_ffi_fn_method_delta_attach.restype = ctypes.c_uint64
 _UniffiLib.uniffi_delta_ffi_fn_method_delta_audit_log.argtypes = (
     ctypes.c_uint64,
     _UniffiRustBuffer,
@@ -1190,6 +1227,16 @@ _UniffiLib.uniffi_delta_ffi_fn_method_delta_author.argtypes = (
     ctypes.POINTER(_UniffiRustCallStatus),
 )
 _UniffiLib.uniffi_delta_ffi_fn_method_delta_author.restype = _UniffiRustBuffer
+_UniffiLib.uniffi_delta_ffi_fn_method_delta_blob_bytes.argtypes = (
+    ctypes.c_uint64,
+    _UniffiRustBuffer,
+)
+_UniffiLib.uniffi_delta_ffi_fn_method_delta_blob_bytes.restype = ctypes.c_uint64
+_UniffiLib.uniffi_delta_ffi_fn_method_delta_blob_status.argtypes = (
+    ctypes.c_uint64,
+    _UniffiRustBuffer,
+)
+_UniffiLib.uniffi_delta_ffi_fn_method_delta_blob_status.restype = ctypes.c_uint64
 _UniffiLib.uniffi_delta_ffi_fn_method_delta_cancel.argtypes = (
     ctypes.c_uint64,
     _UniffiRustBuffer,
@@ -1266,6 +1313,11 @@ _UniffiLib.uniffi_delta_ffi_fn_method_delta_documents.argtypes = (
     _UniffiRustBuffer,
 )
 _UniffiLib.uniffi_delta_ffi_fn_method_delta_documents.restype = ctypes.c_uint64
+_UniffiLib.uniffi_delta_ffi_fn_method_delta_drop_blob.argtypes = (
+    ctypes.c_uint64,
+    _UniffiRustBuffer,
+)
+_UniffiLib.uniffi_delta_ffi_fn_method_delta_drop_blob.restype = ctypes.c_uint64
 _UniffiLib.uniffi_delta_ffi_fn_method_delta_export.argtypes = (
     ctypes.c_uint64,
     _UniffiRustBuffer,
@@ -1273,6 +1325,11 @@ _UniffiLib.uniffi_delta_ffi_fn_method_delta_export.argtypes = (
     _UniffiRustBuffer,
 )
 _UniffiLib.uniffi_delta_ffi_fn_method_delta_export.restype = ctypes.c_uint64
+_UniffiLib.uniffi_delta_ffi_fn_method_delta_fetch_blob.argtypes = (
+    ctypes.c_uint64,
+    _UniffiRustBuffer,
+)
+_UniffiLib.uniffi_delta_ffi_fn_method_delta_fetch_blob.restype = ctypes.c_uint64
 _UniffiLib.uniffi_delta_ffi_fn_method_delta_identity.argtypes = (
     ctypes.c_uint64,
 )
@@ -1582,6 +1639,12 @@ _UniffiLib.uniffi_delta_ffi_fn_method_delta_wipe_topic.argtypes = (
     _UniffiRustBuffer,
 )
 _UniffiLib.uniffi_delta_ffi_fn_method_delta_wipe_topic.restype = ctypes.c_uint64
+_UniffiLib.uniffi_delta_ffi_fn_method_delta_write_blob.argtypes = (
+    ctypes.c_uint64,
+    _UniffiRustBuffer,
+    _UniffiRustBuffer,
+)
+_UniffiLib.uniffi_delta_ffi_fn_method_delta_write_blob.restype = ctypes.c_uint64
 _UniffiLib.uniffi_delta_ffi_fn_method_delta_write_document.argtypes = (
     ctypes.c_uint64,
     _UniffiRustBuffer,
@@ -2182,19 +2245,6 @@ async def _uniffi_rust_call_async(rust_future, ffi_poll, ffi_complete, ffi_free,
 # Public interface members begin here.
 
 
-class _UniffiFfiConverterUInt32(_UniffiConverterPrimitiveInt):
-    CLASS_NAME = "u32"
-    VALUE_MIN = 0
-    VALUE_MAX = 2**32
-
-    @staticmethod
-    def read(buf):
-        return buf.read_u32()
-
-    @staticmethod
-    def write(value, buf):
-        buf.write_u32(value)
-
 class _UniffiFfiConverterBytes(_UniffiConverterRustBuffer):
     @staticmethod
     def read(buf):
@@ -2214,6 +2264,169 @@ class _UniffiFfiConverterBytes(_UniffiConverterRustBuffer):
     def write(value, buf):
         buf.write_i32(len(value))
         buf.write(value)
+
+
+class _UniffiFfiConverterTypeBlobId:
+    @staticmethod
+    def write(value, buf):
+        _UniffiFfiConverterBytes.write(value, buf)
+
+    @staticmethod
+    def read(buf):
+        return _UniffiFfiConverterBytes.read(buf)
+
+    @staticmethod
+    def lift(value):
+        return _UniffiFfiConverterBytes.lift(value)
+
+    @staticmethod
+    def check_lower(value):
+        return _UniffiFfiConverterBytes.check_lower(value)
+
+    @staticmethod
+    def lower(value):
+        return _UniffiFfiConverterBytes.lower(value)
+
+
+BlobId = bytes
+"""
+Names a blob, 32 bytes.
+"""
+
+
+class _UniffiFfiConverterUInt64(_UniffiConverterPrimitiveInt):
+    CLASS_NAME = "u64"
+    VALUE_MIN = 0
+    VALUE_MAX = 2**64
+
+    @staticmethod
+    def read(buf):
+        return buf.read_u64()
+
+    @staticmethod
+    def write(value, buf):
+        buf.write_u64(value)
+
+class _UniffiFfiConverterString:
+    @staticmethod
+    def check_lower(value):
+        if not isinstance(value, str):
+            raise TypeError("argument must be str, not {}".format(type(value).__name__))
+        return value
+
+    @staticmethod
+    def read(buf):
+        size = buf.read_i32()
+        if size < 0:
+            raise InternalError("Unexpected negative string length")
+        utf8_bytes = buf.read(size)
+        return utf8_bytes.decode("utf-8")
+
+    @staticmethod
+    def write(value, buf):
+        utf8_bytes = value.encode("utf-8")
+        buf.write_i32(len(utf8_bytes))
+        buf.write(utf8_bytes)
+
+    @staticmethod
+    def lift(buf):
+        with buf.consume_with_stream() as stream:
+            return stream.read(stream.remaining()).decode("utf-8")
+
+    @staticmethod
+    def lower(value):
+        with _UniffiRustBuffer.alloc_with_builder() as builder:
+            builder.write(value.encode("utf-8"))
+            return builder.finalize()
+
+class _UniffiFfiConverterOptionalString(_UniffiConverterRustBuffer):
+    @classmethod
+    def check_lower(cls, value):
+        if value is not None:
+            _UniffiFfiConverterString.check_lower(value)
+
+    @classmethod
+    def write(cls, value, buf):
+        if value is None:
+            buf.write_u8(0)
+            return
+
+        buf.write_u8(1)
+        _UniffiFfiConverterString.write(value, buf)
+
+    @classmethod
+    def read(cls, buf):
+        flag = buf.read_u8()
+        if flag == 0:
+            return None
+        elif flag == 1:
+            return _UniffiFfiConverterString.read(buf)
+        else:
+            raise InternalError("Unexpected flag byte for optional type")
+
+@dataclass
+class Attachment:
+    """
+    What a message brings along, as its sender says.
+"""
+    def __init__(self, *, blob:BlobId, size:int, mime:str, name:typing.Optional[str]):
+        self.blob = blob
+        self.size = size
+        self.mime = mime
+        self.name = name
+        
+        
+
+    
+    def __str__(self):
+        return "Attachment(blob={}, size={}, mime={}, name={})".format(self.blob, self.size, self.mime, self.name)
+    def __eq__(self, other):
+        if self.blob != other.blob:
+            return False
+        if self.size != other.size:
+            return False
+        if self.mime != other.mime:
+            return False
+        if self.name != other.name:
+            return False
+        return True
+
+class _UniffiFfiConverterTypeAttachment(_UniffiConverterRustBuffer):
+    @staticmethod
+    def read(buf):
+        return Attachment(
+            blob=_UniffiFfiConverterTypeBlobId.read(buf),
+            size=_UniffiFfiConverterUInt64.read(buf),
+            mime=_UniffiFfiConverterString.read(buf),
+            name=_UniffiFfiConverterOptionalString.read(buf),
+        )
+
+    @staticmethod
+    def check_lower(value):
+        _UniffiFfiConverterTypeBlobId.check_lower(value.blob)
+        _UniffiFfiConverterUInt64.check_lower(value.size)
+        _UniffiFfiConverterString.check_lower(value.mime)
+        _UniffiFfiConverterOptionalString.check_lower(value.name)
+
+    @staticmethod
+    def write(value, buf):
+        _UniffiFfiConverterTypeBlobId.write(value.blob, buf)
+        _UniffiFfiConverterUInt64.write(value.size, buf)
+        _UniffiFfiConverterString.write(value.mime, buf)
+        _UniffiFfiConverterOptionalString.write(value.name, buf)
+
+class _UniffiFfiConverterUInt32(_UniffiConverterPrimitiveInt):
+    CLASS_NAME = "u32"
+    VALUE_MIN = 0
+    VALUE_MAX = 2**32
+
+    @staticmethod
+    def read(buf):
+        return buf.read_u32()
+
+    @staticmethod
+    def write(value, buf):
+        buf.write_u32(value)
 
 
 class _UniffiFfiConverterTypeOperationId:
@@ -2311,38 +2524,6 @@ Identity = bytes
 Who a person is: the Ed25519 key that certifies their devices, 32 bytes.
 """
 
-
-class _UniffiFfiConverterString:
-    @staticmethod
-    def check_lower(value):
-        if not isinstance(value, str):
-            raise TypeError("argument must be str, not {}".format(type(value).__name__))
-        return value
-
-    @staticmethod
-    def read(buf):
-        size = buf.read_i32()
-        if size < 0:
-            raise InternalError("Unexpected negative string length")
-        utf8_bytes = buf.read(size)
-        return utf8_bytes.decode("utf-8")
-
-    @staticmethod
-    def write(value, buf):
-        utf8_bytes = value.encode("utf-8")
-        buf.write_i32(len(utf8_bytes))
-        buf.write(utf8_bytes)
-
-    @staticmethod
-    def lift(buf):
-        with buf.consume_with_stream() as stream:
-            return stream.read(stream.remaining()).decode("utf-8")
-
-    @staticmethod
-    def lower(value):
-        with _UniffiRustBuffer.alloc_with_builder() as builder:
-            builder.write(value.encode("utf-8"))
-            return builder.finalize()
 
 class _UniffiFfiConverterOptionalTypeIdentity(_UniffiConverterRustBuffer):
     @classmethod
@@ -2481,6 +2662,150 @@ class _UniffiFfiConverterTypeAuditLine(_UniffiConverterRustBuffer):
         _UniffiFfiConverterOptionalTypeAuthor.write(value.device, buf)
 
 
+
+
+
+
+class BlobState(enum.Enum):
+    """
+    Whether a blob is here.
+"""
+    
+    ABSENT = 0
+    """
+    It was not fetched, or made room for others.
+"""
+    
+    SENDING = 1
+    """
+    It is here, and on its way to the server.
+"""
+    
+    FETCHING = 2
+    """
+    It is being fetched, or waits for its turn.
+"""
+    
+    HERE = 3
+    """
+    It is here, and with the server if it was made here.
+"""
+    
+    UNAVAILABLE = 4
+    """
+    The server does not have all of it, or had nothing new for ten minutes: `fetch_blob` later.
+"""
+    
+    CORRUPT = 5
+    """
+    What was fetched is not what the message said.
+"""
+    
+
+
+class _UniffiFfiConverterTypeBlobState(_UniffiConverterRustBuffer):
+    @staticmethod
+    def read(buf):
+        variant = buf.read_i32()
+        if variant == 1:
+            return BlobState.ABSENT
+        if variant == 2:
+            return BlobState.SENDING
+        if variant == 3:
+            return BlobState.FETCHING
+        if variant == 4:
+            return BlobState.HERE
+        if variant == 5:
+            return BlobState.UNAVAILABLE
+        if variant == 6:
+            return BlobState.CORRUPT
+        raise InternalError("Raw enum value doesn't match any cases")
+
+    @staticmethod
+    def check_lower(value):
+        if value == BlobState.ABSENT:
+            return
+        if value == BlobState.SENDING:
+            return
+        if value == BlobState.FETCHING:
+            return
+        if value == BlobState.HERE:
+            return
+        if value == BlobState.UNAVAILABLE:
+            return
+        if value == BlobState.CORRUPT:
+            return
+        raise ValueError(value)
+
+    @staticmethod
+    def write(value, buf):
+        if value == BlobState.ABSENT:
+            buf.write_i32(1)
+        if value == BlobState.SENDING:
+            buf.write_i32(2)
+        if value == BlobState.FETCHING:
+            buf.write_i32(3)
+        if value == BlobState.HERE:
+            buf.write_i32(4)
+        if value == BlobState.UNAVAILABLE:
+            buf.write_i32(5)
+        if value == BlobState.CORRUPT:
+            buf.write_i32(6)
+
+
+
+@dataclass
+class BlobStatus:
+    """
+    How far a blob is.
+"""
+    def __init__(self, *, about:Attachment, state:BlobState, have:int, of:int):
+        self.about = about
+        self.state = state
+        self.have = have
+        self.of = of
+        
+        
+
+    
+    def __str__(self):
+        return "BlobStatus(about={}, state={}, have={}, of={})".format(self.about, self.state, self.have, self.of)
+    def __eq__(self, other):
+        if self.about != other.about:
+            return False
+        if self.state != other.state:
+            return False
+        if self.have != other.have:
+            return False
+        if self.of != other.of:
+            return False
+        return True
+
+class _UniffiFfiConverterTypeBlobStatus(_UniffiConverterRustBuffer):
+    @staticmethod
+    def read(buf):
+        return BlobStatus(
+            about=_UniffiFfiConverterTypeAttachment.read(buf),
+            state=_UniffiFfiConverterTypeBlobState.read(buf),
+            have=_UniffiFfiConverterUInt32.read(buf),
+            of=_UniffiFfiConverterUInt32.read(buf),
+        )
+
+    @staticmethod
+    def check_lower(value):
+        _UniffiFfiConverterTypeAttachment.check_lower(value.about)
+        _UniffiFfiConverterTypeBlobState.check_lower(value.state)
+        _UniffiFfiConverterUInt32.check_lower(value.have)
+        _UniffiFfiConverterUInt32.check_lower(value.of)
+
+    @staticmethod
+    def write(value, buf):
+        _UniffiFfiConverterTypeAttachment.write(value.about, buf)
+        _UniffiFfiConverterTypeBlobState.write(value.state, buf)
+        _UniffiFfiConverterUInt32.write(value.have, buf)
+        _UniffiFfiConverterUInt32.write(value.of, buf)
+
+
 class _UniffiFfiConverterTypeLogId:
     @staticmethod
     def write(value, buf):
@@ -2564,6 +2889,11 @@ class ChangedKind(enum.Enum):
     Direct threads.
 """
     
+    BLOB = 9
+    """
+    Blobs that messages name.
+"""
+    
 
 
 class _UniffiFfiConverterTypeChangedKind(_UniffiConverterRustBuffer):
@@ -2588,6 +2918,8 @@ class _UniffiFfiConverterTypeChangedKind(_UniffiConverterRustBuffer):
             return ChangedKind.DOCUMENT
         if variant == 9:
             return ChangedKind.DIRECT_THREAD
+        if variant == 10:
+            return ChangedKind.BLOB
         raise InternalError("Raw enum value doesn't match any cases")
 
     @staticmethod
@@ -2609,6 +2941,8 @@ class _UniffiFfiConverterTypeChangedKind(_UniffiConverterRustBuffer):
         if value == ChangedKind.DOCUMENT:
             return
         if value == ChangedKind.DIRECT_THREAD:
+            return
+        if value == ChangedKind.BLOB:
             return
         raise ValueError(value)
 
@@ -2632,6 +2966,8 @@ class _UniffiFfiConverterTypeChangedKind(_UniffiConverterRustBuffer):
             buf.write_i32(8)
         if value == ChangedKind.DIRECT_THREAD:
             buf.write_i32(9)
+        if value == ChangedKind.BLOB:
+            buf.write_i32(10)
 
 
 
@@ -2837,31 +3173,6 @@ class _UniffiFfiConverterBoolean:
     @classmethod
     def write(cls, value, buf):
         buf.write_u8(value)
-
-class _UniffiFfiConverterOptionalString(_UniffiConverterRustBuffer):
-    @classmethod
-    def check_lower(cls, value):
-        if value is not None:
-            _UniffiFfiConverterString.check_lower(value)
-
-    @classmethod
-    def write(cls, value, buf):
-        if value is None:
-            buf.write_u8(0)
-            return
-
-        buf.write_u8(1)
-        _UniffiFfiConverterString.write(value, buf)
-
-    @classmethod
-    def read(cls, buf):
-        flag = buf.read_u8()
-        if flag == 0:
-            return None
-        elif flag == 1:
-            return _UniffiFfiConverterString.read(buf)
-        else:
-            raise InternalError("Unexpected flag byte for optional type")
 
 # The Duration type.
 Duration = datetime.timedelta
@@ -3392,19 +3703,6 @@ class _UniffiFfiConverterTypeDocument(_UniffiConverterRustBuffer):
         _UniffiFfiConverterString.write(value.path, buf)
         _UniffiFfiConverterTypeAuthor.write(value.author, buf)
 
-class _UniffiFfiConverterUInt64(_UniffiConverterPrimitiveInt):
-    CLASS_NAME = "u64"
-    VALUE_MIN = 0
-    VALUE_MAX = 2**64
-
-    @staticmethod
-    def read(buf):
-        return buf.read_u64()
-
-    @staticmethod
-    def write(value, buf):
-        buf.write_u64(value)
-
 @dataclass
 class DocumentPart:
     """
@@ -3539,6 +3837,29 @@ class _UniffiFfiConverterSequenceTypeAuthor(_UniffiConverterRustBuffer):
             _UniffiFfiConverterTypeAuthor.read(buf) for i in range(count)
         ]
 
+class _UniffiFfiConverterSequenceTypeAttachment(_UniffiConverterRustBuffer):
+    @classmethod
+    def check_lower(cls, value):
+        for item in value:
+            _UniffiFfiConverterTypeAttachment.check_lower(item)
+
+    @classmethod
+    def write(cls, value, buf):
+        items = len(value)
+        buf.write_i32(items)
+        for item in value:
+            _UniffiFfiConverterTypeAttachment.write(item, buf)
+
+    @classmethod
+    def read(cls, buf):
+        count = buf.read_i32()
+        if count < 0:
+            raise InternalError("Unexpected negative sequence length")
+
+        return [
+            _UniffiFfiConverterTypeAttachment.read(buf) for i in range(count)
+        ]
+
 class _UniffiFfiConverterOptionalTimestamp(_UniffiConverterRustBuffer):
     @classmethod
     def check_lower(cls, value):
@@ -3569,13 +3890,14 @@ class Message:
     """
     A message as it stands: the newest edit applied, or a tombstone.
 """
-    def __init__(self, *, id:OperationId, author:Author, position:Position, text:typing.Optional[str], reply:typing.Optional[OperationId], mentions:typing.List[Author], acknowledged:bool, sent_at:typing.Optional[Timestamp], received_at:typing.Optional[Timestamp], edited_at:typing.Optional[Timestamp], deleted:bool):
+    def __init__(self, *, id:OperationId, author:Author, position:Position, text:typing.Optional[str], reply:typing.Optional[OperationId], mentions:typing.List[Author], attachments:typing.List[Attachment], acknowledged:bool, sent_at:typing.Optional[Timestamp], received_at:typing.Optional[Timestamp], edited_at:typing.Optional[Timestamp], deleted:bool):
         self.id = id
         self.author = author
         self.position = position
         self.text = text
         self.reply = reply
         self.mentions = mentions
+        self.attachments = attachments
         self.acknowledged = acknowledged
         self.sent_at = sent_at
         self.received_at = received_at
@@ -3586,7 +3908,7 @@ class Message:
 
     
     def __str__(self):
-        return "Message(id={}, author={}, position={}, text={}, reply={}, mentions={}, acknowledged={}, sent_at={}, received_at={}, edited_at={}, deleted={})".format(self.id, self.author, self.position, self.text, self.reply, self.mentions, self.acknowledged, self.sent_at, self.received_at, self.edited_at, self.deleted)
+        return "Message(id={}, author={}, position={}, text={}, reply={}, mentions={}, attachments={}, acknowledged={}, sent_at={}, received_at={}, edited_at={}, deleted={})".format(self.id, self.author, self.position, self.text, self.reply, self.mentions, self.attachments, self.acknowledged, self.sent_at, self.received_at, self.edited_at, self.deleted)
     def __eq__(self, other):
         if self.id != other.id:
             return False
@@ -3599,6 +3921,8 @@ class Message:
         if self.reply != other.reply:
             return False
         if self.mentions != other.mentions:
+            return False
+        if self.attachments != other.attachments:
             return False
         if self.acknowledged != other.acknowledged:
             return False
@@ -3622,6 +3946,7 @@ class _UniffiFfiConverterTypeMessage(_UniffiConverterRustBuffer):
             text=_UniffiFfiConverterOptionalString.read(buf),
             reply=_UniffiFfiConverterOptionalTypeOperationId.read(buf),
             mentions=_UniffiFfiConverterSequenceTypeAuthor.read(buf),
+            attachments=_UniffiFfiConverterSequenceTypeAttachment.read(buf),
             acknowledged=_UniffiFfiConverterBoolean.read(buf),
             sent_at=_UniffiFfiConverterOptionalTimestamp.read(buf),
             received_at=_UniffiFfiConverterOptionalTimestamp.read(buf),
@@ -3637,6 +3962,7 @@ class _UniffiFfiConverterTypeMessage(_UniffiConverterRustBuffer):
         _UniffiFfiConverterOptionalString.check_lower(value.text)
         _UniffiFfiConverterOptionalTypeOperationId.check_lower(value.reply)
         _UniffiFfiConverterSequenceTypeAuthor.check_lower(value.mentions)
+        _UniffiFfiConverterSequenceTypeAttachment.check_lower(value.attachments)
         _UniffiFfiConverterBoolean.check_lower(value.acknowledged)
         _UniffiFfiConverterOptionalTimestamp.check_lower(value.sent_at)
         _UniffiFfiConverterOptionalTimestamp.check_lower(value.received_at)
@@ -3651,6 +3977,7 @@ class _UniffiFfiConverterTypeMessage(_UniffiConverterRustBuffer):
         _UniffiFfiConverterOptionalString.write(value.text, buf)
         _UniffiFfiConverterOptionalTypeOperationId.write(value.reply, buf)
         _UniffiFfiConverterSequenceTypeAuthor.write(value.mentions, buf)
+        _UniffiFfiConverterSequenceTypeAttachment.write(value.attachments, buf)
         _UniffiFfiConverterBoolean.write(value.acknowledged, buf)
         _UniffiFfiConverterOptionalTimestamp.write(value.sent_at, buf)
         _UniffiFfiConverterOptionalTimestamp.write(value.received_at, buf)
@@ -4886,35 +5213,6 @@ class _UniffiFfiConverterTypePreview(_UniffiConverterRustBuffer):
         _UniffiFfiConverterBoolean.write(value.may_write, buf)
         _UniffiFfiConverterOptionalTimestamp.write(value.sent_at, buf)
         _UniffiFfiConverterTypePreviewSaid.write(value.said, buf)
-
-
-class _UniffiFfiConverterTypeBlobId:
-    @staticmethod
-    def write(value, buf):
-        _UniffiFfiConverterBytes.write(value, buf)
-
-    @staticmethod
-    def read(buf):
-        return _UniffiFfiConverterBytes.read(buf)
-
-    @staticmethod
-    def lift(value):
-        return _UniffiFfiConverterBytes.lift(value)
-
-    @staticmethod
-    def check_lower(value):
-        return _UniffiFfiConverterBytes.check_lower(value)
-
-    @staticmethod
-    def lower(value):
-        return _UniffiFfiConverterBytes.lower(value)
-
-
-BlobId = bytes
-"""
-Names a blob, 32 bytes.
-"""
-
 
 class _UniffiFfiConverterOptionalTypeBlobId(_UniffiConverterRustBuffer):
     @classmethod
@@ -6398,6 +6696,137 @@ class _UniffiFfiConverterTypeVersion(_UniffiConverterRustBuffer):
 
 
 
+class BlobSource:
+    """
+    What a blob is made of.
+"""
+    def __init__(self):
+        raise RuntimeError("BlobSource cannot be instantiated directly")
+
+    # Each enum variant is a nested class of the enum itself.
+    @dataclass
+    class FILE:
+        """
+        A file, which is read chunk by chunk.
+"""
+        
+        def __init__(self, path:str):
+            self.path = path
+            
+            """
+        Where it is.
+"""
+        
+            pass
+
+    
+            
+            
+    
+        def __str__(self):
+            return "BlobSource.FILE(path={})".format(self.path)
+        def __eq__(self, other):
+            if not isinstance(other, BlobSource):
+                return NotImplemented
+            if not other.is_FILE():
+                return False
+            if self.path != other.path:
+                return False
+            return True
+
+    @dataclass
+    class BYTES:
+        """
+        Bytes.
+"""
+        
+        def __init__(self, bytes:bytes):
+            self.bytes = bytes
+            
+            """
+        All of them.
+"""
+        
+            pass
+
+    
+            
+            
+    
+        def __str__(self):
+            return "BlobSource.BYTES(bytes={})".format(self.bytes)
+        def __eq__(self, other):
+            if not isinstance(other, BlobSource):
+                return NotImplemented
+            if not other.is_BYTES():
+                return False
+            if self.bytes != other.bytes:
+                return False
+            return True
+
+    
+
+    # For each variant, we have `is_NAME` and `is_name` methods for easily checking
+    # whether an instance is that variant.
+    def is_FILE(self) -> bool:
+        return isinstance(self, BlobSource.FILE)
+    def is_file(self) -> bool:
+        return isinstance(self, BlobSource.FILE)
+    def is_BYTES(self) -> bool:
+        return isinstance(self, BlobSource.BYTES)
+    def is_bytes(self) -> bool:
+        return isinstance(self, BlobSource.BYTES)
+    
+
+# Now, a little trick - we make each nested variant class be a subclass of the main
+# enum class, so that method calls and instance checks etc will work intuitively.
+# We might be able to do this a little more neatly with a metaclass, but this'll do.
+BlobSource.FILE = type("BlobSource.FILE", (BlobSource.FILE, BlobSource,), {})  # type: ignore
+BlobSource.BYTES = type("BlobSource.BYTES", (BlobSource.BYTES, BlobSource,), {})  # type: ignore
+
+
+
+
+class _UniffiFfiConverterTypeBlobSource(_UniffiConverterRustBuffer):
+    @staticmethod
+    def read(buf):
+        variant = buf.read_i32()
+        if variant == 1:
+            return BlobSource.FILE(
+                _UniffiFfiConverterString.read(buf),
+            )
+        if variant == 2:
+            return BlobSource.BYTES(
+                _UniffiFfiConverterBytes.read(buf),
+            )
+        raise InternalError("Raw enum value doesn't match any cases")
+
+    @staticmethod
+    def check_lower(value):
+        if value.is_FILE():
+            _UniffiFfiConverterString.check_lower(value.path)
+            return
+        if value.is_BYTES():
+            _UniffiFfiConverterBytes.check_lower(value.bytes)
+            return
+        raise ValueError(value)
+
+    @staticmethod
+    def write(value, buf):
+        if value.is_FILE():
+            buf.write_i32(1)
+            _UniffiFfiConverterString.write(value.path, buf)
+        if value.is_BYTES():
+            buf.write_i32(2)
+            _UniffiFfiConverterBytes.write(value.bytes, buf)
+
+
+
+
+
+
+
+
 class Cancelled:
     """
     How an operation was taken back.
@@ -6513,6 +6942,29 @@ class _UniffiFfiConverterTypeCancelled(_UniffiConverterRustBuffer):
 
 
 
+class _UniffiFfiConverterSequenceTypeBlobId(_UniffiConverterRustBuffer):
+    @classmethod
+    def check_lower(cls, value):
+        for item in value:
+            _UniffiFfiConverterTypeBlobId.check_lower(item)
+
+    @classmethod
+    def write(cls, value, buf):
+        items = len(value)
+        buf.write_i32(items)
+        for item in value:
+            _UniffiFfiConverterTypeBlobId.write(item, buf)
+
+    @classmethod
+    def read(cls, buf):
+        count = buf.read_i32()
+        if count < 0:
+            raise InternalError("Unexpected negative sequence length")
+
+        return [
+            _UniffiFfiConverterTypeBlobId.read(buf) for i in range(count)
+        ]
+
 
 
 
@@ -6532,7 +6984,7 @@ class Content:
         A new message.
 """
         
-        def __init__(self, text:str, reply:typing.Optional[OperationId] = _DEFAULT, mentions:typing.List[Author] = _DEFAULT):
+        def __init__(self, text:str, reply:typing.Optional[OperationId] = _DEFAULT, mentions:typing.List[Author] = _DEFAULT, attachments:typing.List[BlobId] = _DEFAULT):
             self.text = text
             
             """
@@ -6557,6 +7009,15 @@ class Content:
         Whom it mentions, at most 64.
 """
         
+            if attachments is _DEFAULT:
+                self.attachments = []
+            else:
+                self.attachments = attachments
+            
+            """
+        What it brings along, from `attach`; at most 16. Of a blob that came with another message, too.
+"""
+        
             pass
 
     
@@ -6564,7 +7025,7 @@ class Content:
             
     
         def __str__(self):
-            return "Content.MESSAGE_SEND(text={}, reply={}, mentions={})".format(self.text, self.reply, self.mentions)
+            return "Content.MESSAGE_SEND(text={}, reply={}, mentions={}, attachments={})".format(self.text, self.reply, self.mentions, self.attachments)
         def __eq__(self, other):
             if not isinstance(other, Content):
                 return NotImplemented
@@ -6575,6 +7036,8 @@ class Content:
             if self.reply != other.reply:
                 return False
             if self.mentions != other.mentions:
+                return False
+            if self.attachments != other.attachments:
                 return False
             return True
 
@@ -6793,6 +7256,36 @@ class Content:
                 return False
             return True
 
+    @dataclass
+    class BLOB_SHARE:
+        """
+        Tells everybody where to get a blob that is named by its id alone: an avatar, a cover.
+"""
+        
+        def __init__(self, blob:BlobId):
+            self.blob = blob
+            
+            """
+        From `attach`.
+"""
+        
+            pass
+
+    
+            
+            
+    
+        def __str__(self):
+            return "Content.BLOB_SHARE(blob={})".format(self.blob)
+        def __eq__(self, other):
+            if not isinstance(other, Content):
+                return NotImplemented
+            if not other.is_BLOB_SHARE():
+                return False
+            if self.blob != other.blob:
+                return False
+            return True
+
     
 
     # For each variant, we have `is_NAME` and `is_name` methods for easily checking
@@ -6821,6 +7314,10 @@ class Content:
         return isinstance(self, Content.PROFILE_SET)
     def is_profile_set(self) -> bool:
         return isinstance(self, Content.PROFILE_SET)
+    def is_BLOB_SHARE(self) -> bool:
+        return isinstance(self, Content.BLOB_SHARE)
+    def is_blob_share(self) -> bool:
+        return isinstance(self, Content.BLOB_SHARE)
     
 
 # Now, a little trick - we make each nested variant class be a subclass of the main
@@ -6832,6 +7329,7 @@ Content.MESSAGE_DELETE = type("Content.MESSAGE_DELETE", (Content.MESSAGE_DELETE,
 Content.REACTION_ADD = type("Content.REACTION_ADD", (Content.REACTION_ADD, Content,), {})  # type: ignore
 Content.REACTION_REMOVE = type("Content.REACTION_REMOVE", (Content.REACTION_REMOVE, Content,), {})  # type: ignore
 Content.PROFILE_SET = type("Content.PROFILE_SET", (Content.PROFILE_SET, Content,), {})  # type: ignore
+Content.BLOB_SHARE = type("Content.BLOB_SHARE", (Content.BLOB_SHARE, Content,), {})  # type: ignore
 
 
 
@@ -6845,6 +7343,7 @@ class _UniffiFfiConverterTypeContent(_UniffiConverterRustBuffer):
                 _UniffiFfiConverterString.read(buf),
                 _UniffiFfiConverterOptionalTypeOperationId.read(buf),
                 _UniffiFfiConverterSequenceTypeAuthor.read(buf),
+                _UniffiFfiConverterSequenceTypeBlobId.read(buf),
             )
         if variant == 2:
             return Content.MESSAGE_EDIT(
@@ -6873,6 +7372,10 @@ class _UniffiFfiConverterTypeContent(_UniffiConverterRustBuffer):
                 _UniffiFfiConverterOptionalString.read(buf),
                 _UniffiFfiConverterBoolean.read(buf),
             )
+        if variant == 7:
+            return Content.BLOB_SHARE(
+                _UniffiFfiConverterTypeBlobId.read(buf),
+            )
         raise InternalError("Raw enum value doesn't match any cases")
 
     @staticmethod
@@ -6881,6 +7384,7 @@ class _UniffiFfiConverterTypeContent(_UniffiConverterRustBuffer):
             _UniffiFfiConverterString.check_lower(value.text)
             _UniffiFfiConverterOptionalTypeOperationId.check_lower(value.reply)
             _UniffiFfiConverterSequenceTypeAuthor.check_lower(value.mentions)
+            _UniffiFfiConverterSequenceTypeBlobId.check_lower(value.attachments)
             return
         if value.is_MESSAGE_EDIT():
             _UniffiFfiConverterTypeOperationId.check_lower(value.target)
@@ -6904,6 +7408,9 @@ class _UniffiFfiConverterTypeContent(_UniffiConverterRustBuffer):
             _UniffiFfiConverterOptionalString.check_lower(value.availability)
             _UniffiFfiConverterBoolean.check_lower(value.public)
             return
+        if value.is_BLOB_SHARE():
+            _UniffiFfiConverterTypeBlobId.check_lower(value.blob)
+            return
         raise ValueError(value)
 
     @staticmethod
@@ -6913,6 +7420,7 @@ class _UniffiFfiConverterTypeContent(_UniffiConverterRustBuffer):
             _UniffiFfiConverterString.write(value.text, buf)
             _UniffiFfiConverterOptionalTypeOperationId.write(value.reply, buf)
             _UniffiFfiConverterSequenceTypeAuthor.write(value.mentions, buf)
+            _UniffiFfiConverterSequenceTypeBlobId.write(value.attachments, buf)
         if value.is_MESSAGE_EDIT():
             buf.write_i32(2)
             _UniffiFfiConverterTypeOperationId.write(value.target, buf)
@@ -6935,6 +7443,9 @@ class _UniffiFfiConverterTypeContent(_UniffiConverterRustBuffer):
             _UniffiFfiConverterOptionalTypeBlobId.write(value.avatar, buf)
             _UniffiFfiConverterOptionalString.write(value.availability, buf)
             _UniffiFfiConverterBoolean.write(value.public, buf)
+        if value.is_BLOB_SHARE():
+            buf.write_i32(7)
+            _UniffiFfiConverterTypeBlobId.write(value.blob, buf)
 
 
 
@@ -12137,6 +12648,14 @@ class DeltaProtocol(typing.Protocol):
         until then `members` does not name this device. Refused with `invitation` for another text.
 """
         raise NotImplementedError
+    async def attach(self, source: BlobSource,mime: str,name: typing.Union[object, typing.Optional[str]] = _DEFAULT) -> BlobId:
+        """
+        Makes a blob of a file or of bytes, at most 64 MiB, and begins to send it. Messages name it by what this gives
+        (`attachments`). `mime` (at most 127 bytes) and `name` (255) are what those who get it are shown. Returns when all of
+        it is on this device: the file is not needed any more, and sending goes on also after a restart. Refused with
+        `content` above a limit, with `io`, and with `blob_size` for a file that changes meanwhile.
+"""
+        raise NotImplementedError
     async def audit_log(self, space: LogId,limit: int,before: typing.Union[object, typing.Optional[AuditPlace]] = _DEFAULT) -> typing.List[AuditLine]:
         """
         What happened in a space, newest first, at most 1000 lines: those below the place `before`, the newest without it.
@@ -12145,6 +12664,16 @@ class DeltaProtocol(typing.Protocol):
     def author(self, ) -> Author:
         """
         This device's key, as others know it.
+"""
+        raise NotImplementedError
+    async def blob_bytes(self, blob: BlobId) -> bytes:
+        """
+        A blob that is here, whole: for small ones. Refused with `blob_not_here`.
+"""
+        raise NotImplementedError
+    async def blob_status(self, blob: BlobId) -> BlobStatus:
+        """
+        How a blob stands. Refused with `unknown_blob` for one that was not made here and that no message here names.
 """
         raise NotImplementedError
     async def cancel(self, topic: TopicId,operation: OperationId) -> Cancelled:
@@ -12225,11 +12754,22 @@ class DeltaProtocol(typing.Protocol):
         of the page before.
 """
         raise NotImplementedError
+    async def drop_blob(self, blob: BlobId) -> None:
+        """
+        Removes a blob from this device; one that is being sent or fetched is given up. Others keep what they have.
+"""
+        raise NotImplementedError
     async def export(self, path: str,passphrase: str,words: typing.Union[object, typing.Optional[str]] = _DEFAULT) -> None:
         """
         Writes the database as it is now, with a person's words if they are passed, into a new file that the passphrase
         opens. Device keys are not in it. Takes a second for the passphrase; an existing file is not written over:
         refused with `io`.
+"""
+        raise NotImplementedError
+    async def fetch_blob(self, blob: BlobId) -> None:
+        """
+        Fetches a blob that a message names, unless it is here, and returns at once: events (`changed`, of the kind `blob`)
+        say when there is more of it. One that stopped goes on where it stood. Refused with `unknown_blob`.
 """
         raise NotImplementedError
     async def identity(self, ) -> Identity:
@@ -12562,6 +13102,12 @@ class DeltaProtocol(typing.Protocol):
         Refused with `room_of_space` for a room, and with `own_topic_stays` for what the person's devices share.
 """
         raise NotImplementedError
+    async def write_blob(self, blob: BlobId,path: str) -> None:
+        """
+        Writes a blob that is here into a file, and replaces one that is there once it is whole. Refused with
+        `blob_not_here`, with `io`.
+"""
+        raise NotImplementedError
     async def write_document(self, topic: TopicId,document: OperationId,bytes: bytes,snapshot: bool = False) -> OperationId:
         """
         Writes a change to a document, as the app's library gives it; with `snapshot` all of the document, for those who
@@ -12715,6 +13261,37 @@ class Delta(DeltaProtocol):
             _uniffi_lift_return,
             _uniffi_error_converter,
         )
+    async def attach(self, source: BlobSource,mime: str,name: typing.Union[object, typing.Optional[str]] = _DEFAULT) -> BlobId:
+        """
+        Makes a blob of a file or of bytes, at most 64 MiB, and begins to send it. Messages name it by what this gives
+        (`attachments`). `mime` (at most 127 bytes) and `name` (255) are what those who get it are shown. Returns when all of
+        it is on this device: the file is not needed any more, and sending goes on also after a restart. Refused with
+        `content` above a limit, with `io`, and with `blob_size` for a file that changes meanwhile.
+"""
+        
+        _UniffiFfiConverterTypeBlobSource.check_lower(source)
+
+        _UniffiFfiConverterString.check_lower(mime)
+
+        if name is _DEFAULT:
+            name = None
+        _UniffiFfiConverterOptionalString.check_lower(name)
+        _uniffi_lowered_args = (
+            self._uniffi_clone_handle(),
+            _UniffiFfiConverterTypeBlobSource.lower(source),
+            _UniffiFfiConverterString.lower(mime),
+            _UniffiFfiConverterOptionalString.lower(name),
+        )
+        _uniffi_lift_return = _UniffiFfiConverterTypeBlobId.lift
+        _uniffi_error_converter = _UniffiFfiConverterTypeDeltaError
+        return await _uniffi_rust_call_async(
+            _UniffiLib.uniffi_delta_ffi_fn_method_delta_attach(*_uniffi_lowered_args),
+            _UniffiLib.ffi_delta_ffi_rust_future_poll_rust_buffer,
+            _UniffiLib.ffi_delta_ffi_rust_future_complete_rust_buffer,
+            _UniffiLib.ffi_delta_ffi_rust_future_free_rust_buffer,
+            _uniffi_lift_return,
+            _uniffi_error_converter,
+        )
     async def audit_log(self, space: LogId,limit: int,before: typing.Union[object, typing.Optional[AuditPlace]] = _DEFAULT) -> typing.List[AuditLine]:
         """
         What happened in a space, newest first, at most 1000 lines: those below the place `before`, the newest without it.
@@ -12758,6 +13335,46 @@ class Delta(DeltaProtocol):
             *_uniffi_lowered_args,
         )
         return _uniffi_lift_return(_uniffi_ffi_result)
+    async def blob_bytes(self, blob: BlobId) -> bytes:
+        """
+        A blob that is here, whole: for small ones. Refused with `blob_not_here`.
+"""
+        
+        _UniffiFfiConverterTypeBlobId.check_lower(blob)
+        _uniffi_lowered_args = (
+            self._uniffi_clone_handle(),
+            _UniffiFfiConverterTypeBlobId.lower(blob),
+        )
+        _uniffi_lift_return = _UniffiFfiConverterBytes.lift
+        _uniffi_error_converter = _UniffiFfiConverterTypeDeltaError
+        return await _uniffi_rust_call_async(
+            _UniffiLib.uniffi_delta_ffi_fn_method_delta_blob_bytes(*_uniffi_lowered_args),
+            _UniffiLib.ffi_delta_ffi_rust_future_poll_rust_buffer,
+            _UniffiLib.ffi_delta_ffi_rust_future_complete_rust_buffer,
+            _UniffiLib.ffi_delta_ffi_rust_future_free_rust_buffer,
+            _uniffi_lift_return,
+            _uniffi_error_converter,
+        )
+    async def blob_status(self, blob: BlobId) -> BlobStatus:
+        """
+        How a blob stands. Refused with `unknown_blob` for one that was not made here and that no message here names.
+"""
+        
+        _UniffiFfiConverterTypeBlobId.check_lower(blob)
+        _uniffi_lowered_args = (
+            self._uniffi_clone_handle(),
+            _UniffiFfiConverterTypeBlobId.lower(blob),
+        )
+        _uniffi_lift_return = _UniffiFfiConverterTypeBlobStatus.lift
+        _uniffi_error_converter = _UniffiFfiConverterTypeDeltaError
+        return await _uniffi_rust_call_async(
+            _UniffiLib.uniffi_delta_ffi_fn_method_delta_blob_status(*_uniffi_lowered_args),
+            _UniffiLib.ffi_delta_ffi_rust_future_poll_rust_buffer,
+            _UniffiLib.ffi_delta_ffi_rust_future_complete_rust_buffer,
+            _UniffiLib.ffi_delta_ffi_rust_future_free_rust_buffer,
+            _uniffi_lift_return,
+            _uniffi_error_converter,
+        )
     async def cancel(self, topic: TopicId,operation: OperationId) -> Cancelled:
         """
         Takes back an operation of this device: removed, when it never left; otherwise, if it is a message, deleted by a
@@ -13068,6 +13685,26 @@ class Delta(DeltaProtocol):
             _uniffi_lift_return,
             _uniffi_error_converter,
         )
+    async def drop_blob(self, blob: BlobId) -> None:
+        """
+        Removes a blob from this device; one that is being sent or fetched is given up. Others keep what they have.
+"""
+        
+        _UniffiFfiConverterTypeBlobId.check_lower(blob)
+        _uniffi_lowered_args = (
+            self._uniffi_clone_handle(),
+            _UniffiFfiConverterTypeBlobId.lower(blob),
+        )
+        _uniffi_lift_return = lambda val: None
+        _uniffi_error_converter = _UniffiFfiConverterTypeDeltaError
+        return await _uniffi_rust_call_async(
+            _UniffiLib.uniffi_delta_ffi_fn_method_delta_drop_blob(*_uniffi_lowered_args),
+            _UniffiLib.ffi_delta_ffi_rust_future_poll_void,
+            _UniffiLib.ffi_delta_ffi_rust_future_complete_void,
+            _UniffiLib.ffi_delta_ffi_rust_future_free_void,
+            _uniffi_lift_return,
+            _uniffi_error_converter,
+        )
     async def export(self, path: str,passphrase: str,words: typing.Union[object, typing.Optional[str]] = _DEFAULT) -> None:
         """
         Writes the database as it is now, with a person's words if they are passed, into a new file that the passphrase
@@ -13092,6 +13729,27 @@ class Delta(DeltaProtocol):
         _uniffi_error_converter = _UniffiFfiConverterTypeDeltaError
         return await _uniffi_rust_call_async(
             _UniffiLib.uniffi_delta_ffi_fn_method_delta_export(*_uniffi_lowered_args),
+            _UniffiLib.ffi_delta_ffi_rust_future_poll_void,
+            _UniffiLib.ffi_delta_ffi_rust_future_complete_void,
+            _UniffiLib.ffi_delta_ffi_rust_future_free_void,
+            _uniffi_lift_return,
+            _uniffi_error_converter,
+        )
+    async def fetch_blob(self, blob: BlobId) -> None:
+        """
+        Fetches a blob that a message names, unless it is here, and returns at once: events (`changed`, of the kind `blob`)
+        say when there is more of it. One that stopped goes on where it stood. Refused with `unknown_blob`.
+"""
+        
+        _UniffiFfiConverterTypeBlobId.check_lower(blob)
+        _uniffi_lowered_args = (
+            self._uniffi_clone_handle(),
+            _UniffiFfiConverterTypeBlobId.lower(blob),
+        )
+        _uniffi_lift_return = lambda val: None
+        _uniffi_error_converter = _UniffiFfiConverterTypeDeltaError
+        return await _uniffi_rust_call_async(
+            _UniffiLib.uniffi_delta_ffi_fn_method_delta_fetch_blob(*_uniffi_lowered_args),
             _UniffiLib.ffi_delta_ffi_rust_future_poll_void,
             _UniffiLib.ffi_delta_ffi_rust_future_complete_void,
             _UniffiLib.ffi_delta_ffi_rust_future_free_void,
@@ -14377,6 +15035,30 @@ class Delta(DeltaProtocol):
             _uniffi_lift_return,
             _uniffi_error_converter,
         )
+    async def write_blob(self, blob: BlobId,path: str) -> None:
+        """
+        Writes a blob that is here into a file, and replaces one that is there once it is whole. Refused with
+        `blob_not_here`, with `io`.
+"""
+        
+        _UniffiFfiConverterTypeBlobId.check_lower(blob)
+
+        _UniffiFfiConverterString.check_lower(path)
+        _uniffi_lowered_args = (
+            self._uniffi_clone_handle(),
+            _UniffiFfiConverterTypeBlobId.lower(blob),
+            _UniffiFfiConverterString.lower(path),
+        )
+        _uniffi_lift_return = lambda val: None
+        _uniffi_error_converter = _UniffiFfiConverterTypeDeltaError
+        return await _uniffi_rust_call_async(
+            _UniffiLib.uniffi_delta_ffi_fn_method_delta_write_blob(*_uniffi_lowered_args),
+            _UniffiLib.ffi_delta_ffi_rust_future_poll_void,
+            _UniffiLib.ffi_delta_ffi_rust_future_complete_void,
+            _UniffiLib.ffi_delta_ffi_rust_future_free_void,
+            _uniffi_lift_return,
+            _uniffi_error_converter,
+        )
     async def write_document(self, topic: TopicId,document: OperationId,bytes: bytes,snapshot: bool = False) -> OperationId:
         """
         Writes a change to a document, as the app's library gives it; with `snapshot` all of the document, for those who
@@ -15260,6 +15942,7 @@ def ticket_facts(ticket: str) -> TicketFacts:
 
 __all__ = [
     "InternalError",
+    "BlobState",
     "ChangedKind",
     "ThreadState",
     "Level",
@@ -15267,6 +15950,7 @@ __all__ = [
     "PreviewSaid",
     "RoomState",
     "Connection",
+    "BlobSource",
     "Cancelled",
     "Content",
     "DeltaError",
@@ -15281,8 +15965,10 @@ __all__ = [
     "OnionTarget",
     "RelayHops",
     "SpaceAction",
+    "Attachment",
     "AuditPlace",
     "AuditLine",
+    "BlobStatus",
     "ValueKey",
     "Change",
     "ClockSkew",

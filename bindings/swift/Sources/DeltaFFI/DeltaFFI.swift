@@ -834,6 +834,41 @@ public protocol DeltaProtocol: AnyObject, Sendable {
     func topics() async throws  -> [TopicId]
     
     /**
+     * Makes a blob of a file or of bytes, at most 64 MiB, and begins to send it. Messages name it by what this gives
+     * (`attachments`). `mime` (at most 127 bytes) and `name` (255) are what those who get it are shown. Returns when all of
+     * it is on this device: the file is not needed any more, and sending goes on also after a restart. Refused with
+     * `content` above a limit, with `io`, and with `blob_size` for a file that changes meanwhile.
+     */
+    func attach(source: BlobSource, mime: String, name: String?) async throws  -> BlobId
+    
+    /**
+     * A blob that is here, whole: for small ones. Refused with `blob_not_here`.
+     */
+    func blobBytes(blob: BlobId) async throws  -> Data
+    
+    /**
+     * How a blob stands. Refused with `unknown_blob` for one that was not made here and that no message here names.
+     */
+    func blobStatus(blob: BlobId) async throws  -> BlobStatus
+    
+    /**
+     * Removes a blob from this device; one that is being sent or fetched is given up. Others keep what they have.
+     */
+    func dropBlob(blob: BlobId) async throws 
+    
+    /**
+     * Fetches a blob that a message names, unless it is here, and returns at once: events (`changed`, of the kind `blob`)
+     * say when there is more of it. One that stopped goes on where it stood. Refused with `unknown_blob`.
+     */
+    func fetchBlob(blob: BlobId) async throws 
+    
+    /**
+     * Writes a blob that is here into a file, and replaces one that is there once it is whole. Refused with
+     * `blob_not_here`, with `io`.
+     */
+    func writeBlob(blob: BlobId, path: String) async throws 
+    
+    /**
      * Whose device this is: the person whose words certified it, or a person of its own.
      */
     func identity() async throws  -> Identity
@@ -1597,6 +1632,125 @@ open func topics()async throws  -> [TopicId]  {
             completeFunc: ffi_delta_ffi_rust_future_complete_rust_buffer,
             freeFunc: ffi_delta_ffi_rust_future_free_rust_buffer,
             liftFunc: FfiConverterSequenceTypeTopicId.lift,
+            errorHandler: FfiConverterTypeDeltaError_lift
+        )
+}
+    
+    /**
+     * Makes a blob of a file or of bytes, at most 64 MiB, and begins to send it. Messages name it by what this gives
+     * (`attachments`). `mime` (at most 127 bytes) and `name` (255) are what those who get it are shown. Returns when all of
+     * it is on this device: the file is not needed any more, and sending goes on also after a restart. Refused with
+     * `content` above a limit, with `io`, and with `blob_size` for a file that changes meanwhile.
+     */
+open func attach(source: BlobSource, mime: String, name: String? = nil)async throws  -> BlobId  {
+    return
+        try  await uniffiRustCallAsync(
+            rustFutureFunc: {
+                uniffi_delta_ffi_fn_method_delta_attach(
+                        self.uniffiCloneHandle(),FfiConverterTypeBlobSource_lower(source),FfiConverterString.lower(mime),FfiConverterOptionString.lower(name)
+                )
+            },
+            pollFunc: ffi_delta_ffi_rust_future_poll_rust_buffer,
+            completeFunc: ffi_delta_ffi_rust_future_complete_rust_buffer,
+            freeFunc: ffi_delta_ffi_rust_future_free_rust_buffer,
+            liftFunc: FfiConverterTypeBlobId_lift,
+            errorHandler: FfiConverterTypeDeltaError_lift
+        )
+}
+    
+    /**
+     * A blob that is here, whole: for small ones. Refused with `blob_not_here`.
+     */
+open func blobBytes(blob: BlobId)async throws  -> Data  {
+    return
+        try  await uniffiRustCallAsync(
+            rustFutureFunc: {
+                uniffi_delta_ffi_fn_method_delta_blob_bytes(
+                        self.uniffiCloneHandle(),FfiConverterTypeBlobId_lower(blob)
+                )
+            },
+            pollFunc: ffi_delta_ffi_rust_future_poll_rust_buffer,
+            completeFunc: ffi_delta_ffi_rust_future_complete_rust_buffer,
+            freeFunc: ffi_delta_ffi_rust_future_free_rust_buffer,
+            liftFunc: FfiConverterData.lift,
+            errorHandler: FfiConverterTypeDeltaError_lift
+        )
+}
+    
+    /**
+     * How a blob stands. Refused with `unknown_blob` for one that was not made here and that no message here names.
+     */
+open func blobStatus(blob: BlobId)async throws  -> BlobStatus  {
+    return
+        try  await uniffiRustCallAsync(
+            rustFutureFunc: {
+                uniffi_delta_ffi_fn_method_delta_blob_status(
+                        self.uniffiCloneHandle(),FfiConverterTypeBlobId_lower(blob)
+                )
+            },
+            pollFunc: ffi_delta_ffi_rust_future_poll_rust_buffer,
+            completeFunc: ffi_delta_ffi_rust_future_complete_rust_buffer,
+            freeFunc: ffi_delta_ffi_rust_future_free_rust_buffer,
+            liftFunc: FfiConverterTypeBlobStatus_lift,
+            errorHandler: FfiConverterTypeDeltaError_lift
+        )
+}
+    
+    /**
+     * Removes a blob from this device; one that is being sent or fetched is given up. Others keep what they have.
+     */
+open func dropBlob(blob: BlobId)async throws   {
+    return
+        try  await uniffiRustCallAsync(
+            rustFutureFunc: {
+                uniffi_delta_ffi_fn_method_delta_drop_blob(
+                        self.uniffiCloneHandle(),FfiConverterTypeBlobId_lower(blob)
+                )
+            },
+            pollFunc: ffi_delta_ffi_rust_future_poll_void,
+            completeFunc: ffi_delta_ffi_rust_future_complete_void,
+            freeFunc: ffi_delta_ffi_rust_future_free_void,
+            liftFunc: { $0 },
+            errorHandler: FfiConverterTypeDeltaError_lift
+        )
+}
+    
+    /**
+     * Fetches a blob that a message names, unless it is here, and returns at once: events (`changed`, of the kind `blob`)
+     * say when there is more of it. One that stopped goes on where it stood. Refused with `unknown_blob`.
+     */
+open func fetchBlob(blob: BlobId)async throws   {
+    return
+        try  await uniffiRustCallAsync(
+            rustFutureFunc: {
+                uniffi_delta_ffi_fn_method_delta_fetch_blob(
+                        self.uniffiCloneHandle(),FfiConverterTypeBlobId_lower(blob)
+                )
+            },
+            pollFunc: ffi_delta_ffi_rust_future_poll_void,
+            completeFunc: ffi_delta_ffi_rust_future_complete_void,
+            freeFunc: ffi_delta_ffi_rust_future_free_void,
+            liftFunc: { $0 },
+            errorHandler: FfiConverterTypeDeltaError_lift
+        )
+}
+    
+    /**
+     * Writes a blob that is here into a file, and replaces one that is there once it is whole. Refused with
+     * `blob_not_here`, with `io`.
+     */
+open func writeBlob(blob: BlobId, path: String)async throws   {
+    return
+        try  await uniffiRustCallAsync(
+            rustFutureFunc: {
+                uniffi_delta_ffi_fn_method_delta_write_blob(
+                        self.uniffiCloneHandle(),FfiConverterTypeBlobId_lower(blob),FfiConverterString.lower(path)
+                )
+            },
+            pollFunc: ffi_delta_ffi_rust_future_poll_void,
+            completeFunc: ffi_delta_ffi_rust_future_complete_void,
+            freeFunc: ffi_delta_ffi_rust_future_free_void,
+            liftFunc: { $0 },
             errorHandler: FfiConverterTypeDeltaError_lift
         )
 }
@@ -4439,6 +4593,95 @@ public func FfiConverterTypeSubscription_lower(_ value: Subscription) -> UInt64 
 
 
 /**
+ * What a message brings along, as its sender says.
+ */
+public struct Attachment: Equatable, Hashable {
+    /**
+     * What `fetch_blob` and the other calls take.
+     */
+    public let blob: BlobId
+    /**
+     * Its size, bytes.
+     */
+    public let size: UInt64
+    /**
+     * Its MIME type.
+     */
+    public let mime: String
+    /**
+     * The name of its file. Do not take it for a path.
+     */
+    public let name: String?
+
+    // Default memberwise initializers are never public by default, so we
+    // declare one manually.
+    public init(
+        /**
+         * What `fetch_blob` and the other calls take.
+         */blob: BlobId, 
+        /**
+         * Its size, bytes.
+         */size: UInt64, 
+        /**
+         * Its MIME type.
+         */mime: String, 
+        /**
+         * The name of its file. Do not take it for a path.
+         */name: String?) {
+        self.blob = blob
+        self.size = size
+        self.mime = mime
+        self.name = name
+    }
+
+    
+
+    
+}
+
+#if compiler(>=6)
+extension Attachment: Sendable {}
+#endif
+
+#if swift(>=5.8)
+@_documentation(visibility: private)
+#endif
+public struct FfiConverterTypeAttachment: FfiConverterRustBuffer {
+    public static func read(from buf: inout (data: Data, offset: Data.Index)) throws -> Attachment {
+        return
+            try Attachment(
+                blob: FfiConverterTypeBlobId.read(from: &buf), 
+                size: FfiConverterUInt64.read(from: &buf), 
+                mime: FfiConverterString.read(from: &buf), 
+                name: FfiConverterOptionString.read(from: &buf)
+        )
+    }
+
+    public static func write(_ value: Attachment, into buf: inout [UInt8]) {
+        FfiConverterTypeBlobId.write(value.blob, into: &buf)
+        FfiConverterUInt64.write(value.size, into: &buf)
+        FfiConverterString.write(value.mime, into: &buf)
+        FfiConverterOptionString.write(value.name, into: &buf)
+    }
+}
+
+
+#if swift(>=5.8)
+@_documentation(visibility: private)
+#endif
+public func FfiConverterTypeAttachment_lift(_ buf: RustBuffer) throws -> Attachment {
+    return try FfiConverterTypeAttachment.lift(buf)
+}
+
+#if swift(>=5.8)
+@_documentation(visibility: private)
+#endif
+public func FfiConverterTypeAttachment_lower(_ value: Attachment) -> RustBuffer {
+    return FfiConverterTypeAttachment.lower(value)
+}
+
+
+/**
  * A line of a space's audit log.
  */
 public struct AuditLine: Equatable, Hashable {
@@ -4603,6 +4846,95 @@ public func FfiConverterTypeAuditPlace_lift(_ buf: RustBuffer) throws -> AuditPl
 #endif
 public func FfiConverterTypeAuditPlace_lower(_ value: AuditPlace) -> RustBuffer {
     return FfiConverterTypeAuditPlace.lower(value)
+}
+
+
+/**
+ * How far a blob is.
+ */
+public struct BlobStatus: Equatable, Hashable {
+    /**
+     * What it is.
+     */
+    public let about: Attachment
+    /**
+     * Whether it is here.
+     */
+    public let state: BlobState
+    /**
+     * Chunks that are here; of one that is sent, that the server has.
+     */
+    public let have: UInt32
+    /**
+     * Chunks in all.
+     */
+    public let of: UInt32
+
+    // Default memberwise initializers are never public by default, so we
+    // declare one manually.
+    public init(
+        /**
+         * What it is.
+         */about: Attachment, 
+        /**
+         * Whether it is here.
+         */state: BlobState, 
+        /**
+         * Chunks that are here; of one that is sent, that the server has.
+         */have: UInt32, 
+        /**
+         * Chunks in all.
+         */of: UInt32) {
+        self.about = about
+        self.state = state
+        self.have = have
+        self.of = of
+    }
+
+    
+
+    
+}
+
+#if compiler(>=6)
+extension BlobStatus: Sendable {}
+#endif
+
+#if swift(>=5.8)
+@_documentation(visibility: private)
+#endif
+public struct FfiConverterTypeBlobStatus: FfiConverterRustBuffer {
+    public static func read(from buf: inout (data: Data, offset: Data.Index)) throws -> BlobStatus {
+        return
+            try BlobStatus(
+                about: FfiConverterTypeAttachment.read(from: &buf), 
+                state: FfiConverterTypeBlobState.read(from: &buf), 
+                have: FfiConverterUInt32.read(from: &buf), 
+                of: FfiConverterUInt32.read(from: &buf)
+        )
+    }
+
+    public static func write(_ value: BlobStatus, into buf: inout [UInt8]) {
+        FfiConverterTypeAttachment.write(value.about, into: &buf)
+        FfiConverterTypeBlobState.write(value.state, into: &buf)
+        FfiConverterUInt32.write(value.have, into: &buf)
+        FfiConverterUInt32.write(value.of, into: &buf)
+    }
+}
+
+
+#if swift(>=5.8)
+@_documentation(visibility: private)
+#endif
+public func FfiConverterTypeBlobStatus_lift(_ buf: RustBuffer) throws -> BlobStatus {
+    return try FfiConverterTypeBlobStatus.lift(buf)
+}
+
+#if swift(>=5.8)
+@_documentation(visibility: private)
+#endif
+public func FfiConverterTypeBlobStatus_lower(_ value: BlobStatus) -> RustBuffer {
+    return FfiConverterTypeBlobStatus.lower(value)
 }
 
 
@@ -5781,6 +6113,10 @@ public struct Message: Equatable, Hashable {
      */
     public let mentions: [Author]
     /**
+     * What it brings along.
+     */
+    public let attachments: [Attachment]
+    /**
      * Whether a server has taken it.
      */
     public let acknowledged: Bool
@@ -5823,6 +6159,9 @@ public struct Message: Equatable, Hashable {
          * Whom it mentions.
          */mentions: [Author], 
         /**
+         * What it brings along.
+         */attachments: [Attachment], 
+        /**
          * Whether a server has taken it.
          */acknowledged: Bool, 
         /**
@@ -5843,6 +6182,7 @@ public struct Message: Equatable, Hashable {
         self.text = text
         self.reply = reply
         self.mentions = mentions
+        self.attachments = attachments
         self.acknowledged = acknowledged
         self.sentAt = sentAt
         self.receivedAt = receivedAt
@@ -5872,6 +6212,7 @@ public struct FfiConverterTypeMessage: FfiConverterRustBuffer {
                 text: FfiConverterOptionString.read(from: &buf), 
                 reply: FfiConverterOptionTypeOperationId.read(from: &buf), 
                 mentions: FfiConverterSequenceTypeAuthor.read(from: &buf), 
+                attachments: FfiConverterSequenceTypeAttachment.read(from: &buf), 
                 acknowledged: FfiConverterBool.read(from: &buf), 
                 sentAt: FfiConverterOptionTimestamp.read(from: &buf), 
                 receivedAt: FfiConverterOptionTimestamp.read(from: &buf), 
@@ -5887,6 +6228,7 @@ public struct FfiConverterTypeMessage: FfiConverterRustBuffer {
         FfiConverterOptionString.write(value.text, into: &buf)
         FfiConverterOptionTypeOperationId.write(value.reply, into: &buf)
         FfiConverterSequenceTypeAuthor.write(value.mentions, into: &buf)
+        FfiConverterSequenceTypeAttachment.write(value.attachments, into: &buf)
         FfiConverterBool.write(value.acknowledged, into: &buf)
         FfiConverterOptionTimestamp.write(value.sentAt, into: &buf)
         FfiConverterOptionTimestamp.write(value.receivedAt, into: &buf)
@@ -8514,6 +8856,208 @@ public func FfiConverterTypeVersion_lower(_ value: Version) -> RustBuffer {
 
 
 /**
+ * What a blob is made of.
+ */
+
+public enum BlobSource: Equatable, Hashable {
+    
+    /**
+     * A file, which is read chunk by chunk.
+     */
+    case file(
+        /**
+         * Where it is.
+         */path: String
+    )
+    /**
+     * Bytes.
+     */
+    case bytes(
+        /**
+         * All of them.
+         */bytes: Data
+    )
+
+
+
+
+
+}
+
+#if compiler(>=6)
+extension BlobSource: Sendable {}
+#endif
+
+#if swift(>=5.8)
+@_documentation(visibility: private)
+#endif
+public struct FfiConverterTypeBlobSource: FfiConverterRustBuffer {
+    typealias SwiftType = BlobSource
+
+    public static func read(from buf: inout (data: Data, offset: Data.Index)) throws -> BlobSource {
+        let variant: Int32 = try readInt(&buf)
+        switch variant {
+        
+        case 1: return .file(path: try FfiConverterString.read(from: &buf)
+        )
+        
+        case 2: return .bytes(bytes: try FfiConverterData.read(from: &buf)
+        )
+        
+        default: throw UniffiInternalError.unexpectedEnumCase
+        }
+    }
+
+    public static func write(_ value: BlobSource, into buf: inout [UInt8]) {
+        switch value {
+        
+        
+        case let .file(path):
+            writeInt(&buf, Int32(1))
+            FfiConverterString.write(path, into: &buf)
+            
+        
+        case let .bytes(bytes):
+            writeInt(&buf, Int32(2))
+            FfiConverterData.write(bytes, into: &buf)
+            
+        }
+    }
+}
+
+
+#if swift(>=5.8)
+@_documentation(visibility: private)
+#endif
+public func FfiConverterTypeBlobSource_lift(_ buf: RustBuffer) throws -> BlobSource {
+    return try FfiConverterTypeBlobSource.lift(buf)
+}
+
+#if swift(>=5.8)
+@_documentation(visibility: private)
+#endif
+public func FfiConverterTypeBlobSource_lower(_ value: BlobSource) -> RustBuffer {
+    return FfiConverterTypeBlobSource.lower(value)
+}
+
+
+
+/**
+ * Whether a blob is here.
+ */
+
+public enum BlobState: Equatable, Hashable {
+    
+    /**
+     * It was not fetched, or made room for others.
+     */
+    case absent
+    /**
+     * It is here, and on its way to the server.
+     */
+    case sending
+    /**
+     * It is being fetched, or waits for its turn.
+     */
+    case fetching
+    /**
+     * It is here, and with the server if it was made here.
+     */
+    case here
+    /**
+     * The server does not have all of it, or had nothing new for ten minutes: `fetch_blob` later.
+     */
+    case unavailable
+    /**
+     * What was fetched is not what the message said.
+     */
+    case corrupt
+
+
+
+
+
+}
+
+#if compiler(>=6)
+extension BlobState: Sendable {}
+#endif
+
+#if swift(>=5.8)
+@_documentation(visibility: private)
+#endif
+public struct FfiConverterTypeBlobState: FfiConverterRustBuffer {
+    typealias SwiftType = BlobState
+
+    public static func read(from buf: inout (data: Data, offset: Data.Index)) throws -> BlobState {
+        let variant: Int32 = try readInt(&buf)
+        switch variant {
+        
+        case 1: return .absent
+        
+        case 2: return .sending
+        
+        case 3: return .fetching
+        
+        case 4: return .here
+        
+        case 5: return .unavailable
+        
+        case 6: return .corrupt
+        
+        default: throw UniffiInternalError.unexpectedEnumCase
+        }
+    }
+
+    public static func write(_ value: BlobState, into buf: inout [UInt8]) {
+        switch value {
+        
+        
+        case .absent:
+            writeInt(&buf, Int32(1))
+        
+        
+        case .sending:
+            writeInt(&buf, Int32(2))
+        
+        
+        case .fetching:
+            writeInt(&buf, Int32(3))
+        
+        
+        case .here:
+            writeInt(&buf, Int32(4))
+        
+        
+        case .unavailable:
+            writeInt(&buf, Int32(5))
+        
+        
+        case .corrupt:
+            writeInt(&buf, Int32(6))
+        
+        }
+    }
+}
+
+
+#if swift(>=5.8)
+@_documentation(visibility: private)
+#endif
+public func FfiConverterTypeBlobState_lift(_ buf: RustBuffer) throws -> BlobState {
+    return try FfiConverterTypeBlobState.lift(buf)
+}
+
+#if swift(>=5.8)
+@_documentation(visibility: private)
+#endif
+public func FfiConverterTypeBlobState_lower(_ value: BlobState) -> RustBuffer {
+    return FfiConverterTypeBlobState.lower(value)
+}
+
+
+
+/**
  * How an operation was taken back.
  */
 
@@ -8636,6 +9180,10 @@ public enum ChangedKind: Equatable, Hashable {
      * Direct threads.
      */
     case directThread
+    /**
+     * Blobs that messages name.
+     */
+    case blob
 
 
 
@@ -8674,6 +9222,8 @@ public struct FfiConverterTypeChangedKind: FfiConverterRustBuffer {
         case 8: return .document
         
         case 9: return .directThread
+        
+        case 10: return .blob
         
         default: throw UniffiInternalError.unexpectedEnumCase
         }
@@ -8717,6 +9267,10 @@ public struct FfiConverterTypeChangedKind: FfiConverterRustBuffer {
         
         case .directThread:
             writeInt(&buf, Int32(9))
+        
+        
+        case .blob:
+            writeInt(&buf, Int32(10))
         
         }
     }
@@ -8862,7 +9416,10 @@ public enum Content: Equatable, Hashable {
          */reply: OperationId? = nil, 
         /**
          * Whom it mentions, at most 64.
-         */mentions: [Author] = []
+         */mentions: [Author] = [], 
+        /**
+         * What it brings along, from `attach`; at most 16. Of a blob that came with another message, too.
+         */attachments: [BlobId] = []
     )
     /**
      * A new text for one's own message.
@@ -8925,6 +9482,14 @@ public enum Content: Equatable, Hashable {
          * Whether strangers may read it.
          */`public`: Bool = false
     )
+    /**
+     * Tells everybody where to get a blob that is named by its id alone: an avatar, a cover.
+     */
+    case blobShare(
+        /**
+         * From `attach`.
+         */blob: BlobId
+    )
 
 
 
@@ -8946,7 +9511,7 @@ public struct FfiConverterTypeContent: FfiConverterRustBuffer {
         let variant: Int32 = try readInt(&buf)
         switch variant {
         
-        case 1: return .messageSend(text: try FfiConverterString.read(from: &buf), reply: try FfiConverterOptionTypeOperationId.read(from: &buf), mentions: try FfiConverterSequenceTypeAuthor.read(from: &buf)
+        case 1: return .messageSend(text: try FfiConverterString.read(from: &buf), reply: try FfiConverterOptionTypeOperationId.read(from: &buf), mentions: try FfiConverterSequenceTypeAuthor.read(from: &buf), attachments: try FfiConverterSequenceTypeBlobId.read(from: &buf)
         )
         
         case 2: return .messageEdit(target: try FfiConverterTypeOperationId.read(from: &buf), text: try FfiConverterString.read(from: &buf)
@@ -8964,6 +9529,9 @@ public struct FfiConverterTypeContent: FfiConverterRustBuffer {
         case 6: return .profileSet(name: try FfiConverterString.read(from: &buf), bio: try FfiConverterOptionString.read(from: &buf), avatar: try FfiConverterOptionTypeBlobId.read(from: &buf), availability: try FfiConverterOptionString.read(from: &buf), public: try FfiConverterBool.read(from: &buf)
         )
         
+        case 7: return .blobShare(blob: try FfiConverterTypeBlobId.read(from: &buf)
+        )
+        
         default: throw UniffiInternalError.unexpectedEnumCase
         }
     }
@@ -8972,11 +9540,12 @@ public struct FfiConverterTypeContent: FfiConverterRustBuffer {
         switch value {
         
         
-        case let .messageSend(text,reply,mentions):
+        case let .messageSend(text,reply,mentions,attachments):
             writeInt(&buf, Int32(1))
             FfiConverterString.write(text, into: &buf)
             FfiConverterOptionTypeOperationId.write(reply, into: &buf)
             FfiConverterSequenceTypeAuthor.write(mentions, into: &buf)
+            FfiConverterSequenceTypeBlobId.write(attachments, into: &buf)
             
         
         case let .messageEdit(target,text):
@@ -9009,6 +9578,11 @@ public struct FfiConverterTypeContent: FfiConverterRustBuffer {
             FfiConverterOptionTypeBlobId.write(avatar, into: &buf)
             FfiConverterOptionString.write(availability, into: &buf)
             FfiConverterBool.write(`public`, into: &buf)
+            
+        
+        case let .blobShare(blob):
+            writeInt(&buf, Int32(7))
+            FfiConverterTypeBlobId.write(blob, into: &buf)
             
         }
     }
@@ -12157,6 +12731,31 @@ fileprivate struct FfiConverterSequenceData: FfiConverterRustBuffer {
 #if swift(>=5.8)
 @_documentation(visibility: private)
 #endif
+fileprivate struct FfiConverterSequenceTypeAttachment: FfiConverterRustBuffer {
+    typealias SwiftType = [Attachment]
+
+    public static func write(_ value: [Attachment], into buf: inout [UInt8]) {
+        let len = Int32(value.count)
+        writeInt(&buf, len)
+        for item in value {
+            FfiConverterTypeAttachment.write(item, into: &buf)
+        }
+    }
+
+    public static func read(from buf: inout (data: Data, offset: Data.Index)) throws -> [Attachment] {
+        let len: Int32 = try readInt(&buf)
+        var seq = [Attachment]()
+        seq.reserveCapacity(Int(len))
+        for _ in 0 ..< len {
+            seq.append(try FfiConverterTypeAttachment.read(from: &buf))
+        }
+        return seq
+    }
+}
+
+#if swift(>=5.8)
+@_documentation(visibility: private)
+#endif
 fileprivate struct FfiConverterSequenceTypeAuditLine: FfiConverterRustBuffer {
     typealias SwiftType = [AuditLine]
 
@@ -12824,6 +13423,31 @@ fileprivate struct FfiConverterSequenceTypeAuthor: FfiConverterRustBuffer {
         seq.reserveCapacity(Int(len))
         for _ in 0 ..< len {
             seq.append(try FfiConverterTypeAuthor.read(from: &buf))
+        }
+        return seq
+    }
+}
+
+#if swift(>=5.8)
+@_documentation(visibility: private)
+#endif
+fileprivate struct FfiConverterSequenceTypeBlobId: FfiConverterRustBuffer {
+    typealias SwiftType = [BlobId]
+
+    public static func write(_ value: [BlobId], into buf: inout [UInt8]) {
+        let len = Int32(value.count)
+        writeInt(&buf, len)
+        for item in value {
+            FfiConverterTypeBlobId.write(item, into: &buf)
+        }
+    }
+
+    public static func read(from buf: inout (data: Data, offset: Data.Index)) throws -> [BlobId] {
+        let len: Int32 = try readInt(&buf)
+        var seq = [BlobId]()
+        seq.reserveCapacity(Int(len))
+        for _ in 0 ..< len {
+            seq.append(try FfiConverterTypeBlobId.read(from: &buf))
         }
         return seq
     }
@@ -13610,6 +14234,24 @@ private let initializationResult: InitializationResult = {
         return InitializationResult.apiChecksumMismatch
     }
     if (uniffi_delta_ffi_checksum_method_delta_topics() != 35173) {
+        return InitializationResult.apiChecksumMismatch
+    }
+    if (uniffi_delta_ffi_checksum_method_delta_attach() != 2923) {
+        return InitializationResult.apiChecksumMismatch
+    }
+    if (uniffi_delta_ffi_checksum_method_delta_blob_bytes() != 56496) {
+        return InitializationResult.apiChecksumMismatch
+    }
+    if (uniffi_delta_ffi_checksum_method_delta_blob_status() != 61407) {
+        return InitializationResult.apiChecksumMismatch
+    }
+    if (uniffi_delta_ffi_checksum_method_delta_drop_blob() != 15231) {
+        return InitializationResult.apiChecksumMismatch
+    }
+    if (uniffi_delta_ffi_checksum_method_delta_fetch_blob() != 38286) {
+        return InitializationResult.apiChecksumMismatch
+    }
+    if (uniffi_delta_ffi_checksum_method_delta_write_blob() != 53162) {
         return InitializationResult.apiChecksumMismatch
     }
     if (uniffi_delta_ffi_checksum_method_delta_identity() != 22184) {
