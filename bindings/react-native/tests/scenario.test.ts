@@ -330,7 +330,7 @@ test('messages bring blobs along', { timeout }, async () => {
   const device = await open('blobs');
   const topic = await device.openTopic(await generateTicket());
   // Two chunks.
-  const bytes = Buffer.from(Array.from({ length: 256_001 }, (_, at) => (at * 31) % 256));
+  const bytes = Uint8Array.from(Array.from({ length: 256_001 }, (_, at) => (at * 31) % 256));
   const [from, to] = [join(folder, 'from.bin'), join(folder, 'to.bin')];
   writeFileSync(from, bytes);
   const file = await device.attach({ path: from }, 'image/png', 'from.bin');
@@ -345,7 +345,7 @@ test('messages bring blobs along', { timeout }, async () => {
   assert.deepEqual([status.state, status.have, status.of], ['sending', 0, 2]);
   await device.fetchBlob(file);
   await device.writeBlob(file, to);
-  assert.ok(readFileSync(to).equals(bytes));
+  assert.deepEqual(new Uint8Array(readFileSync(to)), bytes);
   assert.equal(await device.blobBytes(small), 'Nw==');
   await device.dropBlob(file);
   assert.equal((await device.blobStatus(file)).state, 'absent');
