@@ -333,8 +333,8 @@ test('messages bring blobs along', { timeout }, async () => {
   const bytes = Uint8Array.from(Array.from({ length: 256_001 }, (_, at) => (at * 31) % 256));
   const [from, to] = [join(folder, 'from.bin'), join(folder, 'to.bin')];
   writeFileSync(from, bytes);
-  const file = await device.attach({ path: from }, 'image/png', 'from.bin');
-  const small = await device.attach({ bytes: 'Nw==' }, 'text/plain');
+  const file = await device.attach({ kind: 'file', path: from }, 'image/png', 'from.bin');
+  const small = await device.attach({ kind: 'bytes', bytes: 'Nw==' }, 'text/plain');
   const sent = await device.send(topic, 'look', { attachments: [file, small] });
   await device.publish(topic, { kind: 'blobShare', blob: small });
   assert.deepEqual((await device.message(sent))?.attachments, [
@@ -350,7 +350,7 @@ test('messages bring blobs along', { timeout }, async () => {
   await device.dropBlob(file);
   assert.equal((await device.blobStatus(file)).state, 'absent');
   await refused(device.blobBytes(file), 'state', 'blob_not_here');
-  await refused(device.attach({ path: join(folder, 'none') }, 'text/plain'), 'device', 'io');
+  await refused(device.attach({ kind: 'file', path: join(folder, 'none') }, 'text/plain'), 'device', 'io');
   await device.close();
 });
 
