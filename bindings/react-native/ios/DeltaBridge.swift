@@ -209,9 +209,8 @@ public final class DeltaBridge: Sendable {
                 topic: id(passed.text(1)), document: id(passed.text(2)), bytes: part, snapshot: snapshot
             ).description
         case "attach":
-            let bytes = try passed.maybe(2).map(bytes) ?? Data()
-            let source = try passed.maybe(1).map(BlobSource.file(path:)) ?? .bytes(bytes: bytes)
-            return try await device.attach(source: source, mime: passed.text(3), name: passed.maybe(4)).description
+            let source = try source(passed.fields(1))
+            return try await device.attach(source: source, mime: passed.text(2), name: passed.maybe(3)).description
         case "fetchBlob": try await device.fetchBlob(blob: id(passed.text(1)))
         case "dropBlob": try await device.dropBlob(blob: id(passed.text(1)))
         case "writeBlob": try await device.writeBlob(blob: id(passed.text(1)), path: passed.text(2))

@@ -216,8 +216,8 @@ RCT_EXPORT_MODULE(Delta)
   [self call:@"requestJoin" passed:@[ @(device), space, manager, present(text) ] resolve:resolve reject:reject];
 }
 
-- (void)attach:(double)device path:(NSString * _Nullable)path bytes:(NSString * _Nullable)bytes mime:(NSString *)mime name:(NSString * _Nullable)name resolve:(RCTPromiseResolveBlock)resolve reject:(RCTPromiseRejectBlock)reject {
-  [self call:@"attach" passed:@[ @(device), present(path), present(bytes), mime, present(name) ] resolve:resolve reject:reject];
+- (void)attach:(double)device source:(NSDictionary *)source mime:(NSString *)mime name:(NSString * _Nullable)name resolve:(RCTPromiseResolveBlock)resolve reject:(RCTPromiseRejectBlock)reject {
+  [self call:@"attach" passed:@[ @(device), source, mime, present(name) ] resolve:resolve reject:reject];
 }
 
 - (void)blobStatus:(double)device blob:(NSString *)blob resolve:(RCTPromiseResolveBlock)resolve reject:(RCTPromiseRejectBlock)reject {

@@ -117,6 +117,14 @@ func content(_ fields: Fields) throws -> Content {
     }
 }
 
+func source(_ fields: Fields) throws -> BlobSource {
+    switch try fields.text("kind") {
+    case "file": .file(path: try fields.text("path"))
+    case "bytes": .bytes(bytes: try bytes(fields.text("bytes")))
+    case let kind: throw refused("native", "there is no kind \(kind) here")
+    }
+}
+
 func words(_ fields: Fields) throws -> SearchWords {
     SearchWords(
         words: try fields.text("words"), topic: try fields.maybe("topic").map { try id($0) },

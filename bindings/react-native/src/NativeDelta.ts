@@ -59,6 +59,8 @@ export type NativeContent = {
 export type NativePage = { kind: string; position?: string };
 
 export type NativeAttachment = { blob: string; size: number; mime: string; name?: string };
+/** `file` with its path, or `bytes`. */
+export type NativeBlobSource = { kind: string; path?: string; bytes?: string };
 export type NativeBlobStatus = { about: NativeAttachment; state: string; have: number; of: number };
 
 export type NativeMessage = {
@@ -272,7 +274,7 @@ export type NativeLogLine = { level: string; target: string; message: string };
  * Objects that go down are `UnsafeObject` for React Native's code generator, so that both platforms get a plain map; what
  * they are is said by the types above: config `NativeConfig`, relayHops `NativeRelayHops`, content `NativeContent`, page
  * `NativePage`, search `NativeSearchWords`, about `NativeSpaceText` or `NativeRoomText`, action `NativeSpaceAction`, at
- * `NativeValueKey`, before `NativeAuditPlace`, after `NativeReceiptPlace`. A `pairing` is one side of a pairing.
+ * `NativeValueKey`, before `NativeAuditPlace`, after `NativeReceiptPlace`, source `NativeBlobSource`. A `pairing` is one side of a pairing.
  */
 export interface Spec extends TurboModule {
   /** `logLevel`: from now on lines of this level and above come as `onLog`; without one nothing changes. */
@@ -399,14 +401,7 @@ export interface Spec extends TurboModule {
   sendDirect(device: number, thread: string, content: UnsafeObject): Promise<string>;
   directThreads(device: number): Promise<NativeDirectThread[]>;
   requestJoin(device: number, space: string, manager: string, text: string | null): Promise<string>;
-  /** Of the file at `path`, or of `bytes`. */
-  attach(
-    device: number,
-    path: string | null,
-    bytes: string | null,
-    mime: string,
-    name: string | null,
-  ): Promise<string>;
+  attach(device: number, source: UnsafeObject, mime: string, name: string | null): Promise<string>;
   blobStatus(device: number, blob: string): Promise<NativeBlobStatus>;
   fetchBlob(device: number, blob: string): Promise<void>;
   dropBlob(device: number, blob: string): Promise<void>;

@@ -1,7 +1,7 @@
 /** The object an app holds. */
 import Native from './NativeDelta';
 import type {
-  NativeConfig, NativeContent, NativeEvent, NativeOpened, NativePage, NativeRelayHops, NativeSearchWords, NativeSpaceAction,
+  NativeBlobSource, NativeConfig, NativeContent, NativeEvent, NativeOpened, NativePage, NativeRelayHops, NativeSearchWords, NativeSpaceAction,
 } from './NativeDelta';
 import { asDeltaError, called, DeltaError } from './errors';
 import type {
@@ -9,6 +9,7 @@ import type {
   AuditPlace,
   Author,
   BlobId,
+  BlobSource,
   BlobStatus,
   Cancelled,
   Config,
@@ -415,12 +416,11 @@ export class Device {
   }
 
   /**
-   * Makes a blob of the file at `path`, or of `bytes` (base64), at most 64 MiB, and begins to send it; messages bring it along
-   * (`attachments`). When it returns the file is not needed any more, and sending goes on also after a restart.
+   * Makes a blob of a file or of bytes, at most 64 MiB, and begins to send it; messages bring it along (`attachments`). When it returns the file is not needed any more, and sending goes on also after a restart.
    */
-  async attach(source: { path: string } | { bytes: string }, mime: string, name?: string): Promise<BlobId> {
-    const [path, bytes] = 'path' in source ? [source.path, null] : [null, source.bytes];
-    return (await called(Native.attach(this.handle, path, bytes, mime, name ?? null))) as BlobId;
+  async attach(source: BlobSource, mime: string, name?: string): Promise<BlobId> {
+    const made = Native.attach(this.handle, source satisfies NativeBlobSource, mime, name ?? null);
+    return (await called(made)) as BlobId;
   }
 
   /** How a blob stands. */

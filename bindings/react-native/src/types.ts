@@ -83,6 +83,8 @@ export type Content =
 
 /** What a message brings along, as its sender says; `name` is not to be taken for a path. */
 export type Attachment = Omit<NativeAttachment, 'blob'> & { blob: BlobId };
+/** What a blob is made of; bytes are base64. */
+export type BlobSource = { kind: 'file'; path: string } | { kind: 'bytes'; bytes: string };
 /** Whether a blob is here. */
 export type BlobState = 'absent' | 'sending' | 'fetching' | 'here' | 'unavailable' | 'corrupt';
 /** How far a blob is, in chunks. */

@@ -375,11 +375,11 @@ test('messages bring blobs along', { timeout }, async () => {
   const device = await open('blobs');
   const topic = await device.openTopic(await generateTicket());
   // Two chunks.
-  const bytes = Buffer.from(Array.from({ length: 256_001 }, (_, at) => (at * 31) % 256));
+  const bytes = Uint8Array.from(Array.from({ length: 256_001 }, (_, at) => (at * 31) % 256));
   const [from, to] = [join(folder, 'from.bin'), join(folder, 'to.bin')];
   writeFileSync(from, bytes);
-  const file = await device.attach({ path: from }, 'image/png', 'from.bin');
-  const small = await device.attach({ bytes: 'Nw==' }, 'text/plain');
+  const file = await device.attach({ kind: 'file', path: from }, 'image/png', 'from.bin');
+  const small = await device.attach({ kind: 'bytes', bytes: 'Nw==' }, 'text/plain');
   const sent = await device.send(topic, 'look', { attachments: [file, small] });
   await device.publish(topic, { kind: 'blobShare', blob: small });
   assert.deepEqual((await device.message(sent))?.attachments, [
@@ -390,12 +390,12 @@ test('messages bring blobs along', { timeout }, async () => {
   assert.deepEqual([status.state, status.have, status.of], ['sending', 0, 2]);
   await device.fetchBlob(file);
   await device.writeBlob(file, to);
-  assert.ok(readFileSync(to).equals(bytes));
+  assert.deepEqual(new Uint8Array(readFileSync(to)), bytes);
   assert.equal(await device.blobBytes(small), 'Nw==');
   await device.dropBlob(file);
   assert.equal((await device.blobStatus(file)).state, 'absent');
   await refused(device.blobBytes(file), 'state', 'blob_not_here');
-  await refused(device.attach({ path: join(folder, 'none') }, 'text/plain'), 'device', 'io');
+  await refused(device.attach({ kind: 'file', path: join(folder, 'none') }, 'text/plain'), 'device', 'io');
   await device.close();
 });
 

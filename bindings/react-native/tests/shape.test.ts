@@ -42,8 +42,10 @@ const FUNCTIONS: Record<string, Record<string, string>> = {
 };
 /** Records, and the fields that have another name or form here. */
 const RECORDS: Record<string, Record<string, string>> = {
+  Attachment: {},
   AuditLine: {},
   AuditPlace: {},
+  BlobStatus: {},
   Change: {},
   ClockSkew: {},
   DirectThread: {},
@@ -85,10 +87,11 @@ const RECORDS: Record<string, Record<string, string>> = {
   ValueKey: {},
   Version: {},
 };
-const ENUMS = ['Connection', 'ChangedKind', 'Level', 'LogLevel', 'RoomState', 'ThreadState'];
+const ENUMS = ['BlobState', 'Connection', 'ChangedKind', 'Level', 'LogLevel', 'RoomState', 'ThreadState'];
 const IDS = ['TopicId', 'OperationId', 'Author', 'LogId', 'NodeId', 'Position', 'BlobId', 'Identity', 'ThreadId'];
 /** Variants whose fields cross in one flat object. */
 const SEALED = {
+  BlobSource: 'BlobSource',
   Event: 'Event',
   Content: 'Content',
   MessagePage: 'Page',
@@ -98,7 +101,7 @@ const SEALED = {
 } as const;
 const PLAIN: Record<string, string> = {
   String: 'string', Boolean: 'boolean', Duration: 'number', Instant: 'number', ByteArray: 'string',
-  Content: 'UnsafeObject', MessagePage: 'UnsafeObject', RelayHops: 'UnsafeObject',
+  BlobSource: 'UnsafeObject', Content: 'UnsafeObject', MessagePage: 'UnsafeObject', RelayHops: 'UnsafeObject',
   UByte: 'number', UShort: 'number', UInt: 'number', ULong: 'number', Int: 'number', Long: 'number',
 };
 

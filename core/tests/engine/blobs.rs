@@ -124,8 +124,11 @@ fn a_blob_comes_over_in_a_topic_of_its_own_and_leaves_nothing_else() {
     let log = ticket().log();
     for peer in [&a, &b] {
         let page = peer.reader().messages(&log, Page::Newest, 10).unwrap();
-        assert_eq!(page[0].attachments, [about.clone()]);
-        assert_eq!(peer.reader().message(&message).unwrap().unwrap().attachments, [about.clone()]);
+        assert_eq!(page[0].attachments, std::slice::from_ref(&about));
+        assert_eq!(
+            peer.reader().message(&message).unwrap().unwrap().attachments,
+            std::slice::from_ref(&about)
+        );
     }
     assert_eq!(state(&b, blob), (BlobState::Absent, 0));
     fetch(&mut net, &mut b, blob);

@@ -13,7 +13,6 @@ import delta.Position
 import delta.ThreadId
 import delta.TopicId
 import delta.android.AndroidKeystore
-import delta.ffi.BlobSource
 import delta.ffi.Config
 import delta.ffi.Delta
 import delta.ffi.Event
@@ -345,11 +344,8 @@ public class DeltaModule(
         on(device, promise) { it.requestJoin(LogId(hex(space)), manager, text).toString() }
 
     override fun attach(
-        device: Double, path: String?, bytes: String?, mime: String, name: String?, promise: Promise,
-    ): Unit = on(device, promise) {
-        val source = path?.let { file -> BlobSource.File(file) } ?: BlobSource.Bytes(bytes(bytes.orEmpty()))
-        it.attach(source, mime, name).toString()
-    }
+        device: Double, source: ReadableMap, mime: String, name: String?, promise: Promise,
+    ): Unit = on(device, promise) { it.attach(source(Fields(source.toHashMap())), mime, name).toString() }
 
     override fun blobStatus(device: Double, blob: String, promise: Promise): Unit =
         on(device, promise) { it.blobStatus(BlobId(hex(blob))).plain() }

@@ -13,6 +13,7 @@ import delta.code
 import delta.ffi.AuditLine
 import delta.ffi.Attachment
 import delta.ffi.AuditPlace
+import delta.ffi.BlobSource
 import delta.ffi.BlobStatus
 import delta.ffi.Change
 import delta.ffi.ClockSkew
@@ -143,6 +144,12 @@ internal fun content(fields: Fields): Content = when (val kind = fields.text("ki
         name = fields.text("name"), bio = fields.maybe("bio"), avatar = fields.maybe("avatar")?.let { BlobId(hex(it)) },
         availability = fields.maybe("availability"), public = fields.flag("public"),
     )
+    else -> throw unknown(kind)
+}
+
+internal fun source(fields: Fields): BlobSource = when (val kind = fields.text("kind")) {
+    "file" -> BlobSource.File(fields.text("path"))
+    "bytes" -> BlobSource.Bytes(bytes(fields.text("bytes")))
     else -> throw unknown(kind)
 }
 
