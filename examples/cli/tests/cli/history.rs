@@ -35,8 +35,12 @@ fn answering(status: &str, body: &str) -> (String, JoinHandle<String>) {
 fn what_is_valid_is_printed_and_what_is_not_is_named() {
     let ticket = Ticket::generate_public(&mut SeededEntropy::new([1; 32])).unwrap();
     let key = DeviceKey::from_bytes(&[2; 32]);
-    let content =
-        Content::MessageSend { text: "red\u{1b} apples".to_owned(), reply: None, mentions: Vec::new() };
+    let content = Content::MessageSend {
+        text: "red\u{1b} apples".to_owned(),
+        reply: None,
+        mentions: Vec::new(),
+        attachments: Vec::new(),
+    };
     let made = create(&key, ticket.log(), 0, None, &Body::new(content)).unwrap();
     let good = ticket.keys().seal(made.header(), made.body_bytes()).unwrap();
     let mut forged = good.clone();
