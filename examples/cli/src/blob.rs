@@ -1,9 +1,10 @@
 //! `delta blob`: the files that messages bring along.
 
 use std::path::PathBuf;
-use std::time::{Duration, Instant};
+use std::pin::pin;
+use std::time::Duration;
 
-use anyhow::{bail, ensure};
+use anyhow::bail;
 use delta_client::Client;
 use delta_core::ops::BlobId;
 use delta_core::store::{Attachment, BlobState, BlobStatus};
@@ -93,7 +94,7 @@ pub async fn wait(
     timeout: u64,
     mut step: impl FnMut(&BlobStatus) -> anyhow::Result<()>,
 ) -> anyhow::Result<()> {
-    let until = Instant::now() + Duration::from_secs(timeout);
+    let mut over = pin!(tokio::time::sleep(Duration::from_secs(timeout)));
     let mut last = None;
     loop {
         let status = client.blob_status(blob).await?;
@@ -107,9 +108,11 @@ pub async fn wait(
             BlobState::Unavailable => bail!("the server does not have all of the blob; try again later"),
             BlobState::Corrupt => bail!("what was fetched is not what the message said"),
         }
-        ensure!(Instant::now() < until, "{} of {} chunks in time; the rest goes on", status.have, status.of);
+        tokio::select! {
+            () = &mut over => bail!("{} of {} chunks in time; the rest goes on", status.have, status.of),
+            () = tokio::time::sleep(LOOK) => {}
+        }
         last = Some(status);
-        tokio::time::sleep(LOOK).await;
     }
 }
 
