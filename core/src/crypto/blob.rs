@@ -8,12 +8,15 @@ use crate::ops::Hidden;
 const CONTEXT: &[u8; 19] = b"delta blob chunk v1";
 const TAG: usize = 16;
 
-/// Seals chunk `index` of `count` in place; its tag comes after it. A key seals one blob, each chunk once.
-pub fn seal_chunk(key: &Hidden, index: u32, count: u32, bytes: &mut Vec<u8>) {
+/// Seals chunk `index` of `count`; its tag comes after it. A key seals one blob, each chunk once. `None`: more bytes than the
+/// cipher takes at once, 256 GiB.
+pub fn seal_chunk(key: &Hidden, index: u32, count: u32, bytes: &[u8]) -> Option<Vec<u8>> {
     let (nonce, aad) = bound(index, count);
-    let sealed = XChaCha20Poly1305::new((&key.0).into()).encrypt_in_place_detached(&nonce, &aad, bytes);
-    // Fails only for more bytes than memory holds.
-    bytes.extend(sealed.unwrap_or_default());
+    let mut sealed = bytes.to_vec();
+    let cipher = XChaCha20Poly1305::new((&key.0).into());
+    let tag = cipher.encrypt_in_place_detached(&nonce, &aad, &mut sealed).ok()?;
+    sealed.extend(tag);
+    Some(sealed)
 }
 
 /// The inverse of [`seal_chunk`]; `None`: it was sealed as another one, with another key, or is damaged.
@@ -45,8 +48,7 @@ mod tests {
     #[test]
     fn a_chunk_opens_as_what_it_was_sealed_as_and_as_nothing_else() {
         let key = Hidden([3; 32]);
-        let mut sealed = b"a chunk".to_vec();
-        seal_chunk(&key, 1, 3, &mut sealed);
+        let mut sealed = seal_chunk(&key, 1, 3, b"a chunk").unwrap();
         assert_eq!(sealed.len(), 7 + 16);
         assert_eq!(open_chunk(&key, 1, 3, sealed.clone()).as_deref(), Some(&b"a chunk"[..]));
         assert_eq!(open_chunk(&key, 0, 3, sealed.clone()), None, "another place");

@@ -111,8 +111,7 @@ impl State {
         if number != row.next || Manifest::chunk_len(manifest.size, number) != Some(bytes.len()) {
             return Err(CommandError::BlobChunk);
         }
-        let mut sealed = bytes.to_vec();
-        seal_chunk(&manifest.key, number, row.chunks, &mut sealed);
+        let sealed = seal_chunk(&manifest.key, number, row.chunks, bytes).ok_or(CommandError::BlobChunk)?;
         tx.put_chunk(row.entry, number, &sealed)?;
         tx.set_blob(&BlobRow { next: number.saturating_add(1), ..row })?;
         Ok(Reply::Done)
@@ -240,9 +239,14 @@ impl State {
         row: &BlobRow,
         staged: &mut Vec<Output>,
     ) -> Result<bool, StoreError> {
-        let ticket = Ticket::from_bytes(&tx.stored_manifest(row.entry)?.ticket.0);
+        let mut ticket = Ticket::from_bytes(&tx.stored_manifest(row.entry)?.ticket.0).ok();
         // Somebody else chose it: a topic that is anything else here would be gone with the blob.
-        let Some(ticket) = ticket.ok().filter(|ticket| self.is_new(tx, ticket).unwrap_or(false)) else {
+        if let Some(named) = &ticket
+            && !self.is_new(tx, named)?
+        {
+            ticket = None;
+        }
+        let Some(ticket) = ticket else {
             tx.set_blob(&BlobRow { state: BlobRow::CORRUPT, ..*row })?;
             self.tell_blob(tx, &row.id, staged)?;
             return Ok(true);

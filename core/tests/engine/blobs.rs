@@ -306,7 +306,7 @@ fn blob_by_hand(carrier: &Ticket) -> (Manifest, [Vec<u8>; 2]) {
     let key = Hidden([7; 32]);
     let mut chunks = [file(BLOB_CHUNK), b"the end".to_vec()];
     for (number, chunk) in (0..).zip(&mut chunks) {
-        seal_chunk(&key, number, 2, chunk);
+        *chunk = seal_chunk(&key, number, 2, chunk).unwrap();
     }
     let mut ticket = [0; TicketBytes::LEN];
     // As the second implementation writes it: version, log id, epoch, write_vk, secret.
