@@ -416,7 +416,8 @@ export class Device {
   }
 
   /**
-   * Makes a blob of a file or of bytes, at most 64 MiB, and begins to send it; messages bring it along (`attachments`). When it returns the file is not needed any more, and sending goes on also after a restart.
+   * Makes a blob of a file or of bytes, at most 64 MiB, and begins to send it; messages bring it along (`attachments`).
+   * When it returns the file is not needed any more, and sending goes on also after a restart.
    */
   async attach(source: BlobSource, mime: string, name?: string): Promise<BlobId> {
     const made = Native.attach(this.handle, source satisfies NativeBlobSource, mime, name ?? null);
