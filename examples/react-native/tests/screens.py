@@ -116,7 +116,7 @@ async def composer(looks):
     await page.press("Enter", 13, "\r")
     await looks.shows("Soon", "2 messages wait to be sent")
     await looks.is_now("JSON.stringify(delta.calls.filter((call) => call.includes('Soon')))",
-                       '["publish [{\\"kind\\":\\"messageSend\\",\\"text\\":\\"Soon\\",\\"mentions\\":[]},null]"]')
+                       '["publish [{\\"kind\\":\\"messageSend\\",\\"text\\":\\"Soon\\",\\"mentions\\":[],\\"attachments\\":[]},null]"]')
 
 
 async def badge(looks):
