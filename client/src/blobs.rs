@@ -1,5 +1,5 @@
 //! Blobs: files and bytes that messages bring along. A file crosses by its path, chunk by chunk, and is never in memory
-//! whole. (How one stands is read with [`Client::read`] and `blob_status`.)
+//! whole.
 
 use std::fs::File;
 use std::io::{self, Read, Write};

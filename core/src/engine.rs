@@ -268,7 +268,7 @@ impl Engine {
     /// Limits what blobs may take that nothing waits for, bytes; the least recently used give way. `None`:
     /// [`MAX_BLOB_CACHE`](crate::limits::MAX_BLOB_CACHE).
     pub const fn limit_blobs(&mut self, bytes: Option<u64>) {
-        self.state.blob_cache = bytes;
+        self.state.blobs.cache = bytes;
     }
 
     /// Closes the database and releases its lock.

@@ -35,6 +35,8 @@ pub(super) struct Blobs {
     swept: bool,
     /// When the next one has been waited for long enough.
     waited: Option<Millis>,
+    /// What blobs may take that nothing waits for, where the app says so, bytes.
+    pub(super) cache: Option<u64>,
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -222,7 +224,7 @@ impl State {
                 && let Some(row) = tx.next_transfer()?
                 && self.begin_transfer(tx, now, &row, staged)?
             {}
-            tx.evict_blobs(self.blob_cache.unwrap_or(MAX_BLOB_CACHE))?;
+            tx.evict_blobs(self.blobs.cache.unwrap_or(MAX_BLOB_CACHE))?;
         }
         Ok(())
     }

@@ -178,7 +178,9 @@ impl State {
             OpenedKind::Reset => {
                 news.events.push(Event::Reset { topic: id });
                 tx.remove_old_refetches(id, cursor.resets)?;
-                tx.send_blob_again(id)?;
+                if self.blobs.carry(&id) {
+                    tx.send_blob_again(id)?;
+                }
                 if let Some(topic) = self.topics.get_mut(&id) {
                     // The first of several that are not settled yet: what came between may have been made up.
                     topic.before_reset = topic.before_reset.or(topic.cursor);

@@ -6,11 +6,10 @@ use crate::ops::DocumentPart;
 
 pub(super) fn create<'a>(fact: &Fact<'a>, path: &'a str) -> Projected<'a> {
     let changed = Some((Aggregate::Document, fact.id.0));
-    Projected { writes: vec![Write::PutDocument { path }], changed, ..Projected::default() }
+    Projected { changed, ..Projected::of(Write::PutDocument { path }) }
 }
 
 pub(super) fn part(part: &DocumentPart) -> Projected<'_> {
     let changed = Some((Aggregate::Document, part.document.0));
-    let writes = vec![Write::PutPart { document: part.document }];
-    Projected { writes, changed, ..Projected::default() }
+    Projected { changed, ..Projected::of(Write::PutPart { document: part.document }) }
 }

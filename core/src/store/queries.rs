@@ -178,24 +178,37 @@ macro_rules! search {
              m.edit, m.edited_ms, m.deleted_by, m.sent_ms, m.received_ms, m.attachments, m.entry FROM ",
             $from,
             " m.text IS NOT NULL AND (?1 IS NULL OR +m.log = ?1) AND (?2 IS NULL OR +m.author = ?2)
-             AND (?3 IS NULL OR +m.received_ms >= ?3) AND (?4 IS NULL OR +m.received_ms < ?4) AND m.entry < ?6 ",
+             AND (?3 IS NULL OR +m.received_ms >= ?3) AND (?4 IS NULL OR +m.received_ms < ?4) AND ",
             $rest
         )
     };
 }
 
+/// What is indexed: words, conversation and author (?7) and the bounds of arrival (from ?8, below ?6) choose.
 pub(super) const SEARCH: &str = search!(
-    "text_index f CROSS JOIN message m ON m.entry = f.rowid WHERE text_index MATCH ?7 AND",
-    "AND NOT EXISTS (SELECT 1 FROM text_due WHERE entry = f.rowid) ORDER BY f.rowid DESC LIMIT ?5"
+    "text_index f CROSS JOIN message m ON m.entry = f.rowid
+     WHERE text_index MATCH ?7 AND f.rowid >= ?8 AND f.rowid < ?6 AND",
+    "NOT EXISTS (SELECT 1 FROM text_due WHERE entry = f.rowid) ORDER BY f.rowid DESC LIMIT ?5"
 );
+/// The first and the last arrival of what was received between ?2 and ?3, in conversation ?1 or in all.
+pub(super) const SEARCH_BOUNDS: &str = "WITH RECURSIVE logs (log) AS (
+         SELECT ifnull(?1, (SELECT min(log) FROM message))
+         UNION ALL
+         SELECT (SELECT min(log) FROM message WHERE log > logs.log) FROM logs
+         WHERE ?1 IS NULL AND logs.log IS NOT NULL)
+     SELECT min(m.entry), max(m.entry) FROM logs
+     CROSS JOIN message m INDEXED BY message_received
+     ON m.log = logs.log AND m.received_ms >= ?2 AND m.received_ms < ?3";
 /// What changed since it was indexed.
 pub(super) const SEARCH_DUE: &str = search!(
     "text_due d CROSS JOIN message m ON m.entry = d.entry WHERE d.entry <= (SELECT entry FROM text_upto) AND",
-    "ORDER BY d.entry DESC LIMIT ?5"
+    "d.entry < ?6 ORDER BY d.entry DESC LIMIT ?5"
 );
 /// What is not indexed yet.
-pub(super) const SEARCH_TAIL: &str =
-    search!("message m WHERE m.entry > (SELECT entry FROM text_upto) AND", "ORDER BY m.entry DESC LIMIT ?5");
+pub(super) const SEARCH_TAIL: &str = search!(
+    "message m WHERE m.entry > (SELECT entry FROM text_upto) AND",
+    "m.entry < ?6 ORDER BY m.entry DESC LIMIT ?5"
+);
 
 /// A device's profile, and where it was said.
 const PROFILE: &str = "SELECT p.author, p.log, p.id, p.name, p.bio, p.avatar, p.availability, p.public, o.pos

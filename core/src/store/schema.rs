@@ -26,6 +26,7 @@ pub(super) const MIGRATIONS: &[&str] = &[
     include_str!("../../../migrations/0016_waiting.sql"),
     include_str!("../../../migrations/0017_blobs.sql"),
     include_str!("../../../migrations/0018_documents.sql"),
+    include_str!("../../../migrations/0019_search_origin.sql"),
 ];
 
 /// The newest schema version.

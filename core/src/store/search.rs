@@ -6,7 +6,7 @@ use rusqlite::params;
 
 use super::db::{Db, int, uint};
 use super::error::StoreError;
-use super::queries::{MessageRow, SEARCH, SEARCH_DUE, SEARCH_TAIL, message_row};
+use super::queries::{MessageRow, SEARCH, SEARCH_BOUNDS, SEARCH_DUE, SEARCH_TAIL, message_row};
 use super::reading::Arrival;
 use super::tx::Tx;
 use crate::identity::{Author, LogId, Millis};
@@ -17,6 +17,18 @@ use crate::tree::{Arrange, IntoTree, Set};
 const TAIL: i64 = 10_000;
 /// Longest excerpt, characters.
 const EXCERPT: usize = 120;
+
+/// Brings messages into the index: their words, and from where they are as [`terms`] looks for it.
+macro_rules! index {
+    ($which:literal) => {
+        concat!(
+            "INSERT INTO text_index (rowid, text, origin)
+             SELECT entry, ifnull(edited_text, text), 'l' || hex(substr(log, 1, 8)) || ' a' || hex(substr(author, 1, 8))
+             FROM message WHERE ",
+            $which
+        )
+    };
+}
 
 /// What to search for.
 #[derive(Clone, Default, PartialEq, Eq)]
@@ -68,15 +80,15 @@ impl Db {
         if wanted.is_empty() {
             return Ok(Vec::new());
         }
-        let quoted: Vec<String> = wanted.iter().map(|word| format!("\"{word}\"")).collect();
         let (log, author) = (search.log.map(|log| log.0), search.author.map(|author| author.0));
-        let times = [search.since, search.until].map(|at| at.map(|at| int(at.0)));
-        let [since, until] = times;
-        let before = search.before.map_or(i64::MAX, |before| before.0);
+        let [since, until] = [search.since, search.until].map(|at| at.map(|at| int(at.0)));
+        let Some((from, to)) = self.arrivals(log, since, until)? else { return Ok(Vec::new()) };
+        let before = search.before.map_or(to, |before| before.0.min(to));
+        let terms = terms(&wanted, search);
         let limit_sql = int(limit as u64);
         let row = |row: &rusqlite::Row<'_>| Ok((row.get::<_, i64>(14)?, message_row(row)?));
-        let mut rows =
-            self.all(SEARCH, params![log, author, since, until, limit_sql, before, quoted.join(" ")], row)?;
+        let indexed = params![log, author, since, until, limit_sql, before, terms, from];
+        let mut rows = self.all(SEARCH, indexed, row)?;
         let has_all = |message: &MessageRow| {
             let text: Set<_> = words(message.text.as_deref().unwrap_or_default()).into_set();
             wanted.is_subset(&text)
@@ -92,6 +104,23 @@ impl Db {
             Found { message, arrival: Arrival(entry), excerpt }
         };
         Ok(rows.into_iter().map(found).collect())
+    }
+
+    /// From and below which arrival everything is that was received in a time; `None`: nothing was.
+    fn arrivals(
+        &self,
+        log: Option<[u8; 32]>,
+        since: Option<i64>,
+        until: Option<i64>,
+    ) -> Result<Option<(i64, i64)>, StoreError> {
+        if since.is_none() && until.is_none() {
+            return Ok(Some((i64::MIN, i64::MAX)));
+        }
+        let times = params![log, since.unwrap_or(i64::MIN), until.unwrap_or(i64::MAX)];
+        let ends = self.one(SEARCH_BOUNDS, times, |row| {
+            Ok(row.get::<_, Option<i64>>(0)?.zip(row.get::<_, Option<i64>>(1)?))
+        })?;
+        Ok(ends.flatten().map(|(first, last)| (first, last.saturating_add(1))))
     }
 
     /// Messages that wait to be brought into the index, changed ones included. (A search finds the newest of them, and
@@ -111,9 +140,7 @@ impl Tx<'_> {
         for entry in &due {
             self.run("DELETE FROM text_index WHERE rowid = ?1", [entry])?;
             self.run(
-                "INSERT INTO text_index (rowid, text)
-                 SELECT entry, ifnull(edited_text, text) FROM message WHERE entry = ?1 AND text IS NOT NULL
-                   AND entry <= (SELECT entry FROM text_upto)",
+                index!("entry = ?1 AND text IS NOT NULL AND entry <= (SELECT entry FROM text_upto)"),
                 [entry],
             )?;
             self.run("DELETE FROM text_due WHERE entry = ?1", [entry])?;
@@ -128,15 +155,24 @@ impl Tx<'_> {
         if let Some(last) = last {
             // In one statement: each writes out what the index has gathered.
             self.run(
-                "INSERT INTO text_index (rowid, text)
-                 SELECT entry, ifnull(edited_text, text) FROM message
-                 WHERE entry > (SELECT entry FROM text_upto) AND entry <= ?1 AND text IS NOT NULL ORDER BY entry",
+                index!(
+                    "entry > (SELECT entry FROM text_upto) AND entry <= ?1 AND text IS NOT NULL ORDER BY entry"
+                ),
                 [last],
             )?;
             self.run("UPDATE text_upto SET entry = ?1", [last])?;
         }
         Ok(due.len() == limit || count == limit_sql)
     }
+}
+
+/// What the index is asked for: all the words, from the conversation and by the author.
+fn terms(wanted: &Set<String>, search: &Search) -> String {
+    let words = wanted.iter().map(|word| format!("text : \"{word}\""));
+    // The first 8 bytes in hex.
+    let log = search.log.map(|log| format!("origin : \"l{:.16}\"", log.to_string()));
+    let author = search.author.map(|author| format!("origin : \"a{:.16}\"", author.to_string()));
+    words.chain(log).chain(author).collect::<Vec<_>>().join(" AND ")
 }
 
 /// The words of a text as the index has them: letters and digits, in lower case.

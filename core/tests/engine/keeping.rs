@@ -74,6 +74,17 @@ impl Town {
         town
     }
 
+    /// The first one's device stops and starts again, with what this store opens.
+    fn restart(&mut self, store: impl FnOnce() -> Store) {
+        let (now, deaf) = (self.people[0].device.now, self.people[0].deaf.clone());
+        let nobody = alone(&mut self.net, 99);
+        let old = std::mem::replace(&mut self.people[0], nobody);
+        old.device.engine.close().unwrap();
+        let mut again = Peer::with_inbox(&mut self.net, 1, store());
+        (again.device.now, again.deaf) = (now, deaf);
+        self.people[0] = again;
+    }
+
     /// Somebody comes by an invitation that the first one makes.
     fn join(&mut self, seed: u8) {
         let (space, level) = (self.space, Level::Write);
@@ -458,13 +469,7 @@ fn a_removal_made_offline_is_followed_by_its_rotation_after_a_restart() {
     (manager.hold, manager.idle) = (true, true);
     town.remove(0, 2);
     assert_eq!(town.people[0].unsealed.len(), 1, "the keys were to be sealed, and never were");
-    let now = town.people[0].device.now;
-    let nobody = alone(&mut town.net, 99);
-    let old = std::mem::replace(&mut town.people[0], nobody);
-    old.device.engine.close().unwrap();
-    let mut again = Peer::with_inbox(&mut town.net, 1, store());
-    again.device.now = now;
-    town.people[0] = again;
+    town.restart(store);
     town.follow(0);
     town.settle();
     // Packets that were handed out before are sent again after a look.

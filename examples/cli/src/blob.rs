@@ -10,9 +10,9 @@ use delta_core::ops::BlobId;
 use delta_core::store::{Attachment, BlobState, BlobStatus};
 use serde_json::{Value, json};
 
+use crate::at::{At, close, print};
 use crate::device::DeviceOptions;
 use crate::output::Output;
-use crate::space::{At, close, print};
 
 const EXAMPLES: &str = "\
 Examples:

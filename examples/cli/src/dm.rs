@@ -8,9 +8,9 @@ use delta_core::store::{MessageRow, Page, ThreadRow, ThreadState};
 use delta_core::topic::TopicId;
 use serde_json::json;
 
+use crate::at::{At, close, print};
 use crate::device::Base;
 use crate::output::Output;
-use crate::space::{At, close, print};
 
 const EXAMPLES: &str = "\
 Examples:

@@ -14,9 +14,9 @@ use delta_core::store::PartRow;
 use delta_core::topic::TopicId;
 use serde_json::json;
 
+use crate::at::{At, in_topic, print};
 use crate::device::DeviceOptions;
 use crate::output::Output;
-use crate::space::{At, close, print};
 
 const EXAMPLES: &str = "\
 Examples:
@@ -113,7 +113,7 @@ const PAGE: usize = 100;
 pub async fn run(command: &Command, output: &Output) -> anyhow::Result<()> {
     match command {
         Command::Create(Create { place, path }) => {
-            in_room(place, output, async |room, topic| {
+            in_topic(&place.device, place.timeout, output, async |room, topic| {
                 let document = room.client.create_document(topic, path).await?;
                 room.deliver(topic).await?;
                 print(
@@ -125,7 +125,7 @@ pub async fn run(command: &Command, output: &Output) -> anyhow::Result<()> {
             .await
         }
         Command::List(List { place, prefix, after, limit }) => {
-            in_room(place, output, async |room, topic| {
+            in_topic(&place.device, place.timeout, output, async |room, topic| {
                 let rows = room.client.documents(topic, prefix, *after, usize::from(*limit)).await?;
                 rows.iter().try_for_each(|row| {
                     let object = json!({
@@ -138,7 +138,7 @@ pub async fn run(command: &Command, output: &Output) -> anyhow::Result<()> {
         }
         Command::Write(Write { place, snapshot, document, file }) => {
             let part = DocumentPart { document: *document, bytes: content(file)?, snapshot: *snapshot };
-            in_room(place, output, async |room, topic| {
+            in_topic(&place.device, place.timeout, output, async |room, topic| {
                 let operation = room.client.write_document(topic, part.clone()).await?.to_string();
                 room.deliver(topic).await?;
                 print(output, &operation, json!({ "operation": operation }))
@@ -150,8 +150,10 @@ pub async fn run(command: &Command, output: &Output) -> anyhow::Result<()> {
                 std::fs::create_dir_all(folder)
                     .with_context(|| format!("cannot make the folder {}", folder.display()))?;
             }
-            in_room(&read.place, output, async |room, topic| read_parts(room, topic, read, output).await)
-                .await
+            in_topic(&read.place.device, read.place.timeout, output, async |room, topic| {
+                read_parts(room, topic, read, output).await
+            })
+            .await
         }
     }
 }
@@ -201,19 +203,4 @@ fn content(file: &Path) -> anyhow::Result<Vec<u8>> {
     }
     ensure!(bytes.len() <= MAX_DOCUMENT_PART, "{} has more than {MAX_DOCUMENT_PART} bytes", file.display());
     Ok(bytes)
-}
-
-/// Opens the device, brings the conversation up to date if there is a network, and does something there.
-async fn in_room(
-    place: &Place,
-    output: &Output,
-    work: impl AsyncFnOnce(&At<'_>, TopicId) -> anyhow::Result<()>,
-) -> anyhow::Result<()> {
-    let (client, topic) = place.device.open(output).await?;
-    let at = At { client: &client, online: place.device.has_network(), output, timeout: place.timeout };
-    let done = async {
-        at.catch_up(topic).await?;
-        work(&at, topic).await
-    };
-    close(&client, done.await).await
 }

@@ -1,14 +1,13 @@
 //! `delta kv`: values under keys that a conversation's members keep together.
 
-use anyhow::{Context, ensure};
+use anyhow::Context;
 use delta_core::ops::ValueKey;
 use delta_core::store::{ValuePage, ValueRow};
-use delta_core::topic::TopicId;
 use serde_json::{Value, json};
 
+use crate::at::{in_topic, print};
 use crate::device::DeviceOptions;
 use crate::output::Output;
-use crate::space::{At, close, print};
 
 const EXAMPLES: &str = "\
 Examples:
@@ -43,6 +42,7 @@ pub struct Place {
     #[arg(long, value_name = "SECONDS", default_value_t = 60)]
     timeout: u64,
     /// The collection, at most 64 bytes.
+    #[arg(value_parser = clap::builder::NonEmptyStringValueParser::new())]
     collection: String,
 }
 
@@ -90,7 +90,7 @@ pub async fn run(command: &Command, output: &Output) -> anyhow::Result<()> {
         Command::Get(of) => {
             let OfKey { place, key } = of;
             let at = ValueKey::new(&place.collection, key);
-            in_room(place, output, async |room, topic| {
+            in_topic(&place.device, place.timeout, output, async |room, topic| {
                 let row = room.client.value(topic, at.clone()).await?;
                 let row = row.with_context(|| format!("{key} has no value in {}", place.collection))?;
                 if output.is_json() { output.value(&object(&row)) } else { output.line(&text(&row.value)) }
@@ -99,7 +99,7 @@ pub async fn run(command: &Command, output: &Output) -> anyhow::Result<()> {
         }
         Command::List(List { place, prefix, after, limit }) => {
             let page = ValuePage { prefix: prefix.clone(), after: after.clone() };
-            in_room(place, output, async |room, topic| {
+            in_topic(&place.device, place.timeout, output, async |room, topic| {
                 let limit = usize::from(*limit);
                 let rows = room.client.values(topic, &place.collection, page.clone(), limit).await?;
                 rows.iter().try_for_each(|row| {
@@ -114,7 +114,7 @@ pub async fn run(command: &Command, output: &Output) -> anyhow::Result<()> {
 async fn write(of: &OfKey, value: Option<&String>, output: &Output) -> anyhow::Result<()> {
     let OfKey { place, key } = of;
     let at = ValueKey::new(&place.collection, key);
-    in_room(place, output, async |room, topic| {
+    in_topic(&place.device, place.timeout, output, async |room, topic| {
         let operation = match value {
             Some(value) => room.client.put_value(topic, at.clone(), value.clone()).await?,
             None => room.client.delete_value(topic, at.clone()).await?,
@@ -124,22 +124,6 @@ async fn write(of: &OfKey, value: Option<&String>, output: &Output) -> anyhow::R
         print(output, &operation, json!({ "operation": operation }))
     })
     .await
-}
-
-/// Opens the device, brings the conversation up to date if there is a network, and does something there.
-async fn in_room(
-    place: &Place,
-    output: &Output,
-    work: impl AsyncFnOnce(&At<'_>, TopicId) -> anyhow::Result<()>,
-) -> anyhow::Result<()> {
-    ensure!(!place.collection.is_empty(), "the collection has no name");
-    let (client, topic) = place.device.open(output).await?;
-    let at = At { client: &client, online: place.device.has_network(), output, timeout: place.timeout };
-    let done = async {
-        at.catch_up(topic).await?;
-        work(&at, topic).await
-    };
-    close(&client, done.await).await
 }
 
 fn text(value: &[u8]) -> String {

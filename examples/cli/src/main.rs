@@ -1,5 +1,6 @@
 //! The `delta` command: one file per subcommand; this one only dispatches.
 
+mod at;
 mod blob;
 #[cfg(feature = "chat")]
 mod chat;

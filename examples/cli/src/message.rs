@@ -7,10 +7,10 @@ use delta_core::identity::OperationId;
 use delta_core::ops::Content;
 use serde_json::json;
 
+use crate::at::{in_topic, print};
 use crate::blob;
 use crate::device::DeviceOptions;
 use crate::output::Output;
-use crate::space::{At, close, print};
 
 const EXAMPLES: &str = "\
 Examples:
@@ -102,29 +102,24 @@ pub async fn run(command: &Command, output: &Output) -> anyhow::Result<()> {
             (of, Content::ReactionRemove { target: of.id, emoji: emoji.clone() })
         }
     };
-    let (client, topic) = of.device.open(output).await?;
-    let at = At { client: &client, online: of.device.has_network(), output, timeout: of.timeout };
-    let done = async {
-        at.catch_up(topic).await?;
+    in_topic(&of.device, of.timeout, output, async |at, topic| {
         let id = of.id;
-        if client.read(move |reader| reader.message(&id)).await?.is_none() {
+        if at.client.read(move |reader| reader.message(&id)).await?.is_none() {
             output
                 .note("this device does not know the message (yet); what is said of it counts once it comes");
         }
-        let operation = client.publish(topic, content).await?.to_string();
+        let operation = at.client.publish(topic, content).await?.to_string();
         at.deliver(topic).await?;
         print(output, &operation, json!({ "operation": operation }))
-    };
-    close(&client, done.await).await
+    })
+    .await
 }
 
 /// The message goes first: who reads it sees what is coming.
 async fn send(options: &Send, output: &Output) -> anyhow::Result<()> {
     let Send { device, attach, mime, timeout, text } = options;
-    let (client, topic) = device.open(output).await?;
-    let at = At { client: &client, online: device.has_network(), output, timeout: *timeout };
-    let done = async {
-        at.catch_up(topic).await?;
+    in_topic(device, *timeout, output, async |at, topic| {
+        let client = at.client;
         let mut blobs = Vec::new();
         for path in attach {
             let name = path.file_name().map(|name| name.to_string_lossy().into_owned());
@@ -136,10 +131,10 @@ async fn send(options: &Send, output: &Output) -> anyhow::Result<()> {
         let operation = client.publish(topic, content).await?.to_string();
         at.deliver(topic).await?;
         for blob in blobs.iter().filter(|_| at.online) {
-            blob::wait(&client, *blob, *timeout, |_| Ok(())).await?;
+            blob::wait(client, *blob, *timeout, |_| Ok(())).await?;
         }
         let blobs: Vec<_> = blobs.iter().map(ToString::to_string).collect();
         print(output, &operation, json!({ "operation": operation, "blobs": blobs }))
-    };
-    close(&client, done.await).await
+    })
+    .await
 }

@@ -11,11 +11,11 @@ use delta_core::pairing::Pairing;
 use delta_core::topic::TopicId;
 use serde_json::json;
 
+use crate::at::{At, close, print};
 use crate::device::Base;
 use crate::input::stdin_lines;
 use crate::output::{Output, Usage};
 use crate::platform::{FAREWELL, interrupted};
-use crate::space::{At, close, print};
 
 const EXAMPLES: &str = "\
 Examples:

@@ -4,23 +4,21 @@ mod ask;
 mod change;
 mod show;
 
-use std::time::Duration;
-
-use anyhow::{Context, bail, ensure};
+use anyhow::{bail, ensure};
 use delta_client::{Client, ClientError, SystemClock, WallClock};
 use delta_core::engine::CommandError;
 use delta_core::identity::{Identity, LogId};
 use delta_core::ops::{Action, Level, RoomText, SpaceText};
 use delta_core::space::Invite;
 use delta_core::topic::TopicId;
-use serde_json::{Value, json};
+use serde_json::json;
 
 use self::ask::AskToJoin;
 use self::change::{OfInvite, UpdateRoom, UpdateSpace};
 use self::show::rooms;
-use crate::device::{Base, Closed, until_live};
+use crate::at::{At, close, print};
+use crate::device::Base;
 use crate::output::Output;
-use crate::text::plain;
 
 const EXAMPLES: &str = "\
 Examples:
@@ -441,18 +439,6 @@ async fn act(of: &OfSpace, output: &Output, action: Action) -> anyhow::Result<()
     at_space(of, output, async |at| at.act(action.clone()).await).await
 }
 
-/// A device, and how long it waits.
-pub struct At<'a> {
-    /// The device.
-    pub client: &'a Client,
-    /// Whether it has a network.
-    pub online: bool,
-    /// Where remarks go.
-    pub output: &'a Output,
-    /// Seconds.
-    pub timeout: u64,
-}
-
 /// The same in a space.
 struct AtSpace<'a> {
     at: At<'a>,
@@ -486,6 +472,9 @@ async fn at_space(
     close(&client, done.await).await
 }
 
+/// What has become of a conversation, and what to do.
+const MOVED_ON: &str = "moved on since this device was given its keys; ask a manager for a new invitation";
+
 /// The topic of a space or room.
 pub async fn topic_of(client: &Client, log: LogId, what: &str) -> anyhow::Result<TopicId> {
     match client.topic_of(log).await {
@@ -496,95 +485,7 @@ pub async fn topic_of(client: &Client, log: LogId, what: &str) -> anyhow::Result
     }
 }
 
-/// Closes the device, whatever came of it.
-pub async fn close<T>(client: &Client, done: anyhow::Result<T>) -> anyhow::Result<T> {
-    let closed = client.close().await;
-    let done = done?;
-    closed?;
-    Ok(done)
-}
-
-/// How often an outbox is looked at.
-const LOOK: Duration = Duration::from_millis(20);
-/// What has become of a conversation, and what to do.
-const MOVED_ON: &str = "moved on since this device was given its keys; ask a manager for a new invitation";
-
-impl At<'_> {
-    /// Reads what others left in this device's inbox, if it has one.
-    pub async fn catch_up_inbox(&self) -> anyhow::Result<()> {
-        let inboxes = self.client.read(|reader| reader.inboxes()).await?;
-        if inboxes.is_empty() {
-            return Ok(());
-        }
-        self.catch_up(self.client.open_inbox().await?).await
-    }
-
-    /// Reads what the person's other devices have said, if there are any.
-    pub async fn catch_up_own(&self) -> anyhow::Result<()> {
-        let own = self.client.read(|reader| Ok(reader.own_topic()?.map(|ticket| ticket.log()))).await?;
-        match own {
-            Some(log) => self.catch_up(self.client.topic_of(log).await?).await,
-            None => Ok(()),
-        }
-    }
-
-    /// Waits until what was said in others' inboxes is on its way.
-    pub async fn hand_over(&self) -> anyhow::Result<()> {
-        if !self.online {
-            return Ok(());
-        }
-        let handed_over = async {
-            while self.client.unsent().await? > 0 {
-                tokio::time::sleep(LOOK).await;
-            }
-            Ok(())
-        };
-        let in_time = tokio::time::timeout(Duration::from_secs(self.timeout), handed_over).await;
-        in_time.unwrap_or_else(|_| {
-            anyhow::bail!("not sent within {} s; it stays in this device's outbox", self.timeout)
-        })
-    }
-
-    /// Waits until what the server has is here.
-    pub async fn catch_up(&self, topic: TopicId) -> anyhow::Result<()> {
-        if !self.online {
-            return Ok(());
-        }
-        let mut updates = self.client.subscribe(topic).await?;
-        let live = until_live(self.client, topic, &mut updates, self.output);
-        let in_time = tokio::time::timeout(Duration::from_secs(self.timeout), live).await;
-        in_time.with_context(|| format!("not caught up with the server within {} s", self.timeout))?
-    }
-
-    /// Waits until the server has what was published.
-    pub async fn deliver(&self, topic: TopicId) -> anyhow::Result<()> {
-        if !self.online {
-            return Ok(());
-        }
-        let delivered = async {
-            let mut closed = Closed::default();
-            loop {
-                let status = self.client.status(topic).await?;
-                if status.queued + status.sent == 0 {
-                    return Ok(());
-                }
-                closed.look(&status, LOOK)?;
-                tokio::time::sleep(LOOK).await;
-            }
-        };
-        let in_time = tokio::time::timeout(Duration::from_secs(self.timeout), delivered).await;
-        in_time.unwrap_or_else(|_| {
-            bail!("not confirmed within {} s; it stays in this device's outbox", self.timeout)
-        })
-    }
-}
-
 fn created(output: &Output, what: &str, id: impl std::fmt::Display) -> anyhow::Result<()> {
     let id = id.to_string();
     print(output, &id, json!({ what: id }))
-}
-
-/// One result, for people or for programs. Other people's names are in some.
-pub fn print(output: &Output, line: &str, value: Value) -> anyhow::Result<()> {
-    if output.is_json() { output.value(&value) } else { output.line(&plain(line)) }
 }

@@ -211,7 +211,6 @@ impl State {
             self.is_full(tx, now)?;
         }
         let Some(topic) = self.topics.get(&id) else { return Ok(()) };
-        let rotates = topic.rotates;
         let (next_epoch, device) = (topic.keys.epoch().checked_add(1), self.device.author());
         let belongs = tx.belongs(&topic.keys.log())?;
         // Whoever moves a room has its key, and so knows what was known where that began.
@@ -253,22 +252,16 @@ impl State {
                 Verdict::Void => {}
             }
         }
-        if let Some(topic) = self.topics.get_mut(&id) {
-            topic.undecided_since = None;
-        }
+        let Some(topic) = self.topics.get_mut(&id) else { return Ok(()) };
+        topic.undecided_since = None;
         // Its own does not count: others may have heard more. Whoever keeps the topic looks again.
-        if rotates
-            && !tx.has_unplaced_rotation(id)?
-            && let Some(topic) = self.topics.get_mut(&id)
-        {
+        if topic.rotates && !tx.has_unplaced_rotation(id)? {
             topic.rotates = false;
             self.hurry_log_of(tx, now, id)?;
         }
         Ok(())
     }
-}
 
-impl State {
     /// Whether a rotation that counts waits for word of who made one before it. If so, it is judged again in time.
     fn waits_for_word(&mut self, now: Millis, id: TopicId, space: Option<LogId>) -> bool {
         let lives_in = space.and_then(|space| self.newest(&space));

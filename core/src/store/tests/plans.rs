@@ -147,7 +147,10 @@ fn read(device: &Device, who: &Author) {
     db.audit(&LOG, Some((1, OperationId([0; 32]))), 50).unwrap();
     db.requests(&LOG).unwrap();
     db.unjudged(&LOG).unwrap();
-    db.search(&Search { words: "other".into(), log: Some(LOG), ..Search::default() }, 50).unwrap();
+    for since in [None, Some(Millis(1))] {
+        let search = Search { words: "other".into(), log: Some(LOG), since, ..Search::default() };
+        db.search(&search, 50).unwrap();
+    }
 }
 
 /// Values of keys, one of which is replaced by name, and one of which goes with its log.

@@ -16,12 +16,8 @@ fn a_topic_that_ended_is_read_again_on_one_day_of_seven() {
     let mut days = Vec::new();
     for _ in 0..14 {
         let now = town.people[0].device.now.plus(24 * 3_600_000);
-        let nobody = alone(&mut town.net, 99);
-        let old = std::mem::replace(&mut town.people[0], nobody);
-        old.device.engine.close().unwrap();
-        let mut again = Peer::with_inbox(&mut town.net, 1, store());
-        again.device.now = now;
-        town.people[0] = again;
+        town.people[0].device.now = now;
+        town.restart(store);
         town.follow(0);
         town.settle();
         town.wait(60_000);

@@ -174,12 +174,7 @@ fn it_does_so_after_a_restart_too() {
     raced.rotates(&[]);
     raced.go_on();
     let town = &mut raced.town;
-    let now = town.people[0].device.now;
-    let nobody = alone(&mut town.net, 99);
-    let old = std::mem::replace(&mut town.people[0], nobody);
-    old.device.engine.close().unwrap();
-    town.people[0] = Peer::with_inbox(&mut town.net, 1, store());
-    town.people[0].device.now = now;
+    town.restart(store);
     town.follow(0);
     town.settle();
     town.wait(KEEP_MAX_MS);
@@ -318,12 +313,7 @@ fn where_a_renewal_led_that_was_taken_away_is_left_for_good() {
     for _ in 0..4 {
         town.wait(KEEP_MIN_MS + KEEP_MAX_MS);
     }
-    let now = town.people[0].device.now;
-    let nobody = alone(&mut town.net, 99);
-    let old = std::mem::replace(&mut town.people[0], nobody);
-    old.device.engine.close().unwrap();
-    town.people[0] = Peer::with_inbox(&mut town.net, 1, store());
-    town.people[0].device.now = now;
+    town.restart(store);
     // Before anything is heard again.
     let lives = town.people[0].reader().living_in(known).unwrap();
     assert_ne!(lives, led);

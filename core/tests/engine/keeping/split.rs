@@ -7,7 +7,7 @@ use delta_core::ops::{Action, Level, SpaceText};
 use delta_core::store::{Store, StoreOptions};
 use delta_core::topic::TopicId;
 
-use super::{Town, alone};
+use super::Town;
 use crate::net::Peer;
 
 impl Town {
@@ -217,6 +217,19 @@ impl Late {
         (closes(&self.town.people[LATE], self.room), closes(&self.town.people[1], self.room))
     }
 
+    /// It waits for as long as it ever does, or hears of everything half-way.
+    fn waits_long(&mut self, hears: bool) {
+        self.town.wait(WORD_WAIT_MAX_MS / 2);
+        assert_eq!(self.led().0, []);
+        if hears {
+            return self.hears();
+        }
+        self.town.wait(WORD_WAIT_MAX_MS / 2 - SLACK);
+        assert_eq!(self.led().0, []);
+        self.town.wait(SLACK);
+        assert_eq!(self.led().0.len(), 1);
+    }
+
     /// It hears of everything.
     fn hears(&mut self) {
         self.town.people[LATE].deaf.clear();
@@ -255,45 +268,19 @@ fn it_waits_longer_while_the_space_cannot_be_read() {
     for hears in [false, true] {
         let mut late = Late::new(Town::new(5, true));
         late.town.people[LATE].lose_connections();
-        late.town.wait(WORD_WAIT_MAX_MS / 2);
-        assert_eq!(late.led().0, []);
-        if hears {
-            late.hears();
-        } else {
-            late.town.wait(WORD_WAIT_MAX_MS / 2 - SLACK);
-            assert_eq!(late.led().0, []);
-            late.town.wait(SLACK);
-            assert_eq!(late.led().0.len(), 1);
-        }
+        late.waits_long(hears);
     }
 }
 
 #[test]
 fn it_waits_anew_after_a_restart() {
     let folder = tempfile::tempdir().unwrap();
-    let path = folder.path().join("device.db");
-    let store = || Store::open(&path, StoreOptions::default()).unwrap();
     for hears in [false, true] {
+        let path = folder.path().join(format!("{hears}.db"));
+        let store = || Store::open(&path, StoreOptions::default()).unwrap();
         let mut late = Late::new(Town::with(store(), 5, true));
-        let town = &mut late.town;
-        let deaf = town.people[LATE].deaf.clone();
-        let now = town.people[LATE].device.now;
-        let nobody = alone(&mut town.net, 99);
-        let old = std::mem::replace(&mut town.people[LATE], nobody);
-        old.device.engine.close().unwrap();
-        town.people[LATE] = Peer::with_inbox(&mut town.net, 1, store());
-        (town.people[LATE].device.now, town.people[LATE].deaf) = (now, deaf);
-        town.follow(LATE);
-        town.wait(WORD_WAIT_MAX_MS / 2);
-        assert_eq!(late.led().0, []);
-        if hears {
-            late.hears();
-        } else {
-            late.town.wait(WORD_WAIT_MAX_MS / 2 - SLACK);
-            assert_eq!(late.led().0, []);
-            late.town.wait(SLACK);
-            assert_eq!(late.led().0.len(), 1);
-        }
-        std::fs::remove_file(&path).unwrap();
+        late.town.restart(store);
+        late.town.follow(LATE);
+        late.waits_long(hears);
     }
 }

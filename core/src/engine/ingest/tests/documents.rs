@@ -12,14 +12,13 @@ fn make(writer: &mut Writer, path: &str) -> VerifiedOperation {
     writer.write(Content::DocumentCreate { path: path.into() })
 }
 
-fn change(writer: &mut Writer, document: OperationId, bytes: &[u8]) -> VerifiedOperation {
-    let (bytes, snapshot) = (bytes.to_vec(), false);
-    writer.write(Content::DocumentPart(Box::new(DocumentPart { document, bytes, snapshot })))
+fn part(writer: &mut Writer, document: OperationId, bytes: &[u8], snapshot: bool) -> VerifiedOperation {
+    let part = DocumentPart { document, bytes: bytes.to_vec(), snapshot };
+    writer.write(Content::DocumentPart(Box::new(part)))
 }
 
-fn snapshot(writer: &mut Writer, document: OperationId, bytes: &[u8]) -> VerifiedOperation {
-    let (bytes, snapshot) = (bytes.to_vec(), true);
-    writer.write(Content::DocumentPart(Box::new(DocumentPart { document, bytes, snapshot })))
+fn change(writer: &mut Writer, document: OperationId, bytes: &[u8]) -> VerifiedOperation {
+    part(writer, document, bytes, false)
 }
 
 impl Device {
@@ -43,7 +42,7 @@ fn a_document_has_what_anybody_wrote_to_it_in_the_order_it_was_read() {
     let document = made.id();
     let first = change(&mut ada, document, b"first");
     let second = change(&mut ben, document, b"second");
-    let whole = snapshot(&mut ben, document, b"whole");
+    let whole = part(&mut ben, document, b"whole", true);
     // What is written to a document comes before the document itself.
     device.receive(1, &second);
     assert_eq!(device.paths("", None, 10), [""; 0]);

@@ -2,10 +2,11 @@
 
 use super::support::{Device, LOG, Writer};
 use crate::engine::ingest::{Context, ingest};
-use crate::identity::{Author, Millis, OperationId};
+use crate::identity::{Author, LogId, Millis, OperationId};
 use crate::limits::MAX_UNREAD;
-use crate::ops::{Content, VerifiedOperation};
+use crate::ops::{self, Body, Content, DeviceKey, Ticket, VerifiedOperation};
 use crate::store::{MessageRow, Page, Search, Times, Unread};
+use crate::topic::WriteKey;
 
 const ME: Author = Author([9; 32]);
 
@@ -154,20 +155,54 @@ fn what_is_unread_is_counted_up_to_its_limit() {
 }
 
 #[test]
-fn pages_of_what_was_found_join_with_and_without_the_index() {
-    let (mut device, _) = world(40);
-    let wanted = |row: &&MessageRow| row.text.is_some();
-    let expected: Vec<_> = device.messages().iter().filter(wanted).rev().cloned().collect();
+fn pages_of_what_was_found_join_whatever_it_is_filtered_by_with_and_without_the_index() {
+    let (mut device, authors) = world(40);
+    let other = LogId([8; 32]);
+    let elsewhere = Ticket::private(other, 0, WriteKey::from_seed([8; 32]), [9; 32]);
+    let said = Content::MessageSend {
+        text: "a word elsewhere".into(),
+        reply: None,
+        mentions: Vec::new(),
+        attachments: Vec::new(),
+    };
+    let said = ops::create(&DeviceKey::from_bytes(&[1; 32]), other, 0, None, &Body::new(said)).unwrap();
+    let context =
+        Context { topic: elsewhere.topic(), log: other, received: Millis(1_010), ..device.context(0, 1) };
+    device.write(|tx| {
+        tx.put_topic(&elsewhere, Millis(0)).unwrap();
+        ingest(tx, &context, &said).unwrap()
+    });
+    // As they came, the last one first: what is elsewhere came last of all.
+    let mut all = device.store.messages(&other, Page::Newest, 10).unwrap();
+    all.extend(device.messages().into_iter().rev().filter(|row| row.text.is_some()));
+    assert_eq!(all.len(), 40 - 6 + 1);
     for indexed in [0, 10, 100] {
         device.write(|tx| tx.index_texts(indexed).unwrap());
-        let mut search = Search { words: "word".into(), ..Search::default() };
-        let mut found = Vec::new();
-        loop {
-            let page = device.store.search(&search, 4).unwrap();
-            let Some(last) = page.last() else { break };
-            search.before = Some(last.arrival);
-            found.extend(page.into_iter().map(|found| found.message));
+        let times = [None, Some(1_000), Some(1_010), Some(1_031), Some(2_000)].map(|at| at.map(Millis));
+        let bounds = times.iter().flat_map(|since| times.iter().map(move |until| (*since, *until)));
+        for (since, until) in bounds {
+            for author in [None, Some(authors[0]), Some(authors[1]), Some(ME)] {
+                for log in [None, Some(LOG), Some(other), Some(LogId([6; 32]))] {
+                    let words = "word".into();
+                    let mut search = Search { words, log, author, since, until, before: None };
+                    let wanted = |row: &&MessageRow| {
+                        log.is_none_or(|log| row.log == log)
+                            && author.is_none_or(|author| row.author() == author)
+                            && since.is_none_or(|since| row.received_at.unwrap() >= since)
+                            && until.is_none_or(|until| row.received_at.unwrap() < until)
+                    };
+                    let expected: Vec<_> = all.iter().filter(wanted).map(|row| row.id).collect();
+                    let mut found = Vec::new();
+                    loop {
+                        let page = device.store.search(&search, 4).unwrap();
+                        let Some(last) = page.last() else { break };
+                        search.before = Some(last.arrival);
+                        found.extend(page.into_iter().map(|found| found.message.id));
+                    }
+                    let filters = (log, author, since, until);
+                    assert_eq!(found, expected, "{indexed} indexed, {filters:?}");
+                }
+            }
         }
-        assert_eq!(ids(&found), ids(&expected), "{indexed} indexed");
     }
 }
