@@ -1,5 +1,6 @@
 //! Plain values of the calls: how a device is opened, what it sends over, how it stands.
 
+use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -11,8 +12,9 @@ use delta_core::sync::session;
 use delta_core::topic::SignedHead;
 
 /// How a device is opened. Everything but the path has a default.
-// Without `Debug`: a proxy's text may hold a password.
+// Without `Debug`, and with a `Display` that says little: a proxy's text may hold a password, and printed records show all.
 #[derive(Clone, uniffi::Record)]
+#[uniffi::export(Display)]
 pub struct Config {
     /// The database file. It is made when it is missing; `<path>.lock` beside it keeps other processes out.
     pub path: String,
@@ -55,6 +57,14 @@ pub struct Config {
     /// Threads that encrypt and verify; one per core when missing.
     #[uniffi(default = None)]
     pub workers: Option<u32>,
+}
+
+impl fmt::Display for Config {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { path, relays, .. } = self;
+        let proxy = if self.proxy.is_some() { "set" } else { "none" };
+        write!(f, "Config(path: {path}, relays: {relays}, proxy: {proxy})")
+    }
 }
 
 impl Config {

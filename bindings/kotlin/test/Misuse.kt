@@ -104,6 +104,8 @@ fun misuse(): List<Test> = listOf(
             refused(State, "no_network") { device.runOnce(1.seconds) }
             val proxied = delta.ffi.Config(path = folder.database("proxied").path, proxy = "ftp://127.0.0.1:1")
             refused(Argument, "proxy") { delta.Device.open(proxied, MemoryKeystore()) }
+            val secretive = proxied.copy(path = "a.db", proxy = "socks5://ada:p%40ss@127.0.0.1:1")
+            assertEquals("Config(path: a.db, relays: 3, proxy: set)", "$secretive")
             val reader = device.openTopic(readOnlyTicket(generateTicket()))
             refused(State, "read_only") { device.send(reader, "x") }
             assertEquals(0uL, device.statistics().operations)

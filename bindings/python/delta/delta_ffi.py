@@ -1777,6 +1777,11 @@ _UniffiLib.uniffi_delta_ffi_fn_method_subscription_topic.argtypes = (
     ctypes.POINTER(_UniffiRustCallStatus),
 )
 _UniffiLib.uniffi_delta_ffi_fn_method_subscription_topic.restype = _UniffiRustBuffer
+_UniffiLib.uniffi_delta_ffi_fn_method_config_uniffi_trait_display.argtypes = (
+    _UniffiRustBuffer,
+    ctypes.POINTER(_UniffiRustCallStatus),
+)
+_UniffiLib.uniffi_delta_ffi_fn_method_config_uniffi_trait_display.restype = _UniffiRustBuffer
 _UniffiLib.uniffi_delta_ffi_fn_clone_delta.argtypes = (
     ctypes.c_uint64,
     ctypes.POINTER(_UniffiRustCallStatus),
@@ -3288,11 +3293,22 @@ class Config:
         else:
             self.workers = workers
         
+    # The Rust `Display::fmt` implementation.
+    def __str__(self) -> str:
+        _uniffi_lowered_args = (
+            _UniffiFfiConverterTypeConfig.lower(self),
+        )
+        _uniffi_lift_return = _UniffiFfiConverterString.lift
+        _uniffi_error_converter = None
+        _uniffi_ffi_result = _uniffi_rust_call_with_error(
+            _uniffi_error_converter,
+            _UniffiLib.uniffi_delta_ffi_fn_method_config_uniffi_trait_display,
+            *_uniffi_lowered_args,
+        )
+        return _uniffi_lift_return(_uniffi_ffi_result)
         
 
     
-    def __str__(self):
-        return "Config(path={}, allow_plaintext={}, extra_roots={}, proxy={}, relays={}, cover={}, relay_delay={}, accept_v2={}, records_url={}, hidden_reading={}, look_before_retry={}, merge_changes_ms={}, workers={})".format(self.path, self.allow_plaintext, self.extra_roots, self.proxy, self.relays, self.cover, self.relay_delay, self.accept_v2, self.records_url, self.hidden_reading, self.look_before_retry, self.merge_changes_ms, self.workers)
     def __eq__(self, other):
         if self.path != other.path:
             return False

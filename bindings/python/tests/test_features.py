@@ -75,6 +75,11 @@ class Features(Offline):
             delta.ticket_facts("no ticket")
         self.assertEqual(refused.exception.code, "ticket")
 
+    async def test_how_a_device_is_opened_prints_without_the_proxys_password(self):
+        config = delta.Config(path="a.db", proxy="socks5://ada:p%40ss@127.0.0.1:1")
+        self.assertEqual(str(config), "Config(path: a.db, relays: 3, proxy: set)")
+        self.assertNotIn("p%40ss", repr(config))
+
     async def test_a_read_key_is_a_seed(self):
         device = await self.open()
         topic = await device.open_topic(delta.generate_ticket(True))

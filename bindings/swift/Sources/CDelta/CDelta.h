@@ -940,6 +940,11 @@ uint64_t uniffi_delta_ffi_fn_method_subscription_next_events(uint64_t ptr, uint3
 RustBuffer uniffi_delta_ffi_fn_method_subscription_topic(uint64_t ptr, RustCallStatus *_Nonnull out_status
 );
 #endif
+#ifndef UNIFFI_FFIDEF_UNIFFI_DELTA_FFI_FN_METHOD_CONFIG_UNIFFI_TRAIT_DISPLAY
+#define UNIFFI_FFIDEF_UNIFFI_DELTA_FFI_FN_METHOD_CONFIG_UNIFFI_TRAIT_DISPLAY
+RustBuffer uniffi_delta_ffi_fn_method_config_uniffi_trait_display(RustBuffer ptr, RustCallStatus *_Nonnull out_status
+);
+#endif
 #ifndef UNIFFI_FFIDEF_UNIFFI_DELTA_FFI_FN_FUNC_GENERATE_MNEMONIC
 #define UNIFFI_FFIDEF_UNIFFI_DELTA_FFI_FN_FUNC_GENERATE_MNEMONIC
 RustBuffer uniffi_delta_ffi_fn_func_generate_mnemonic(RustCallStatus *_Nonnull out_status

@@ -5091,7 +5091,7 @@ public func FfiConverterTypeClockSkew_lower(_ value: ClockSkew) -> RustBuffer {
 /**
  * How a device is opened. Everything but the path has a default.
  */
-public struct Config: Equatable, Hashable {
+public struct Config: Equatable, Hashable, CustomStringConvertible {
     /**
      * The database file. It is made when it is missing; `<path>.lock` beside it keeps other processes out.
      */
@@ -5211,6 +5211,17 @@ public struct Config: Equatable, Hashable {
     
 
     
+// The local Rust `Display` implementation.
+public var description: String {
+    return try!  FfiConverterString.lift(
+        try! rustCall() {
+        uniffiCallStatus in
+    uniffi_delta_ffi_fn_method_config_uniffi_trait_display(
+            FfiConverterTypeConfig_lower(self),uniffiCallStatus
+    )
+}
+    )
+}
 }
 
 #if compiler(>=6)

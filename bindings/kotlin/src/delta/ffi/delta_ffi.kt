@@ -1271,6 +1271,8 @@ internal object UniffiLib {
     ): Long
     external fun uniffi_delta_ffi_fn_method_subscription_topic(`ptr`: Long,uniffi_out_err: UniffiRustCallStatus, 
     ): RustBuffer.ByValue
+    external fun uniffi_delta_ffi_fn_method_config_uniffi_trait_display(`ptr`: RustBuffer.ByValue,uniffi_out_err: UniffiRustCallStatus, 
+    ): RustBuffer.ByValue
     external fun uniffi_delta_ffi_fn_func_generate_mnemonic(uniffi_out_err: UniffiRustCallStatus, 
     ): RustBuffer.ByValue
     external fun uniffi_delta_ffi_fn_func_identity_address(`identity`: RustBuffer.ByValue,uniffi_out_err: UniffiRustCallStatus, 
@@ -8374,6 +8376,15 @@ data class Config (
 
     
 
+    // The local Rust `Display`/`Debug` implementation.
+    override fun toString(): String {
+        return FfiConverterString.lift(
+    uniffiRustCall() { _status ->
+    UniffiLib.uniffi_delta_ffi_fn_method_config_uniffi_trait_display(FfiConverterTypeConfig.lower(this),
+        _status)
+}
+    )
+    }
     
     companion object
 }
