@@ -154,6 +154,17 @@ fn what_is_unread_is_counted_up_to_its_limit() {
     assert_eq!(device.store.unread(&LOG, &writer.author()).unwrap(), Unread::default(), "one's own");
 }
 
+/// All that is found, in pages of four.
+fn found(device: &Device, mut search: Search) -> Vec<OperationId> {
+    let mut found = Vec::new();
+    loop {
+        let page = device.store.search(&search, 4).unwrap();
+        let Some(last) = page.last() else { return found };
+        search.before = Some(last.arrival);
+        found.extend(page.into_iter().map(|found| found.message.id));
+    }
+}
+
 #[test]
 fn pages_of_what_was_found_join_whatever_it_is_filtered_by_with_and_without_the_index() {
     let (mut device, authors) = world(40);
@@ -184,7 +195,7 @@ fn pages_of_what_was_found_join_whatever_it_is_filtered_by_with_and_without_the_
             for author in [None, Some(authors[0]), Some(authors[1]), Some(ME)] {
                 for log in [None, Some(LOG), Some(other), Some(LogId([6; 32]))] {
                     let words = "word".into();
-                    let mut search = Search { words, log, author, since, until, before: None };
+                    let search = Search { words, log, author, since, until, before: None };
                     let wanted = |row: &&MessageRow| {
                         log.is_none_or(|log| row.log == log)
                             && author.is_none_or(|author| row.author() == author)
@@ -192,15 +203,8 @@ fn pages_of_what_was_found_join_whatever_it_is_filtered_by_with_and_without_the_
                             && until.is_none_or(|until| row.received_at.unwrap() < until)
                     };
                     let expected: Vec<_> = all.iter().filter(wanted).map(|row| row.id).collect();
-                    let mut found = Vec::new();
-                    loop {
-                        let page = device.store.search(&search, 4).unwrap();
-                        let Some(last) = page.last() else { break };
-                        search.before = Some(last.arrival);
-                        found.extend(page.into_iter().map(|found| found.message.id));
-                    }
                     let filters = (log, author, since, until);
-                    assert_eq!(found, expected, "{indexed} indexed, {filters:?}");
+                    assert_eq!(found(&device, search), expected, "{indexed} indexed, {filters:?}");
                 }
             }
         }
