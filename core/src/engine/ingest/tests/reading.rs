@@ -187,9 +187,11 @@ fn pages_of_what_was_found_join_whatever_it_is_filtered_by_with_and_without_the_
     let mut all = device.store.messages(&other, Page::Newest, 10).unwrap();
     all.extend(device.messages().into_iter().rev().filter(|row| row.text.is_some()));
     assert_eq!(all.len(), 40 - 6 + 1);
+    // Times that just take in the first and the last to arrive.
+    let [first, last] = [&all[40 - 6], &all[1]].map(|row| row.received_at.unwrap());
     for indexed in [0, 10, 100] {
         device.write(|tx| tx.index_texts(indexed).unwrap());
-        let times = [None, Some(1_000), Some(1_010), Some(1_031), Some(2_000)].map(|at| at.map(Millis));
+        let times = [None, Some(first), Some(Millis(1_010)), Some(last.plus(1)), Some(Millis(2_000))];
         let bounds = times.iter().flat_map(|since| times.iter().map(move |until| (*since, *until)));
         for (since, until) in bounds {
             for author in [None, Some(authors[0]), Some(authors[1]), Some(ME)] {
