@@ -5,7 +5,7 @@
 //! [`VerifiedOperation`], so whoever holds one need not check it again. Whether an operation continues its
 //! author's log is a question to the store, asked with [`VerifiedOperation::follows`].
 //!
-//! A server reads the plain operations of public topics with [`read_public`], and needs no p2panda for it.
+//! A server reads the plain operations of public topics with [`read_public`].
 //!
 //! The signed format is p2panda 0.7's; docs/wire.md has the layouts.
 
@@ -33,6 +33,7 @@ mod payload;
 mod public;
 #[cfg(feature = "device")]
 mod signal;
+mod signature;
 mod texts;
 mod thread;
 #[cfg(feature = "device")]
@@ -69,6 +70,8 @@ pub use payload::{Flaw, LimitError};
 pub use public::{PublicError, PublicOperation, read_public};
 #[cfg(feature = "device")]
 pub use signal::{Signal, SignalError};
+#[cfg(feature = "device")]
+pub use signature::{AuthorKeys, MAX_AUTHOR_KEYS};
 pub use texts::{RoomText, SpaceText};
 pub use thread::{OwnPast, OwnThread, SignedBytes, Stage, ThreadPlace};
 #[cfg(feature = "device")]

@@ -15,7 +15,8 @@ use crate::onion::deliver::{self, DeliverError};
 use crate::onion::v2;
 use crate::onion::v3::{self, Hop, Terminal, WrapError};
 use crate::ops::{
-    EnvelopeError, InboxError, Rejected, Signal, SignalError, TopicKeys, VerifiedOperation, open_inbox,
+    AuthorKeys, EnvelopeError, InboxError, Rejected, Signal, SignalError, TopicKeys, VerifiedOperation,
+    open_inbox,
 };
 use crate::sync::frame::SequencedOp;
 use crate::sync::history::HistoryPage;
@@ -129,6 +130,7 @@ pub struct OpenJob {
     pub(super) conn: ConnId,
     pub(super) topic: TopicId,
     pub(super) keys: TopicKeys,
+    pub(super) authors: AuthorKeys,
     pub(super) work: Work,
 }
 
@@ -262,17 +264,19 @@ impl Why {
     }
 }
 
-/// Opens a job's envelopes: decrypts, decodes, verifies. No state, no clock, no randomness.
+/// Opens a job's envelopes: decrypts, decodes, verifies. No clock, no randomness, and no state that what comes out would
+/// depend on.
 pub fn open(job: OpenJob) -> OpenedBatch {
-    let OpenJob { conn, topic, keys, work } = job;
+    let OpenJob { conn, topic, keys, authors, work } = job;
     let opened = match work {
         Work::Steps(steps) => {
-            OpenedWork::Steps(steps.into_iter().map(|triaged| open_step(&keys, triaged)).collect())
+            let opened = steps.into_iter().map(|triaged| open_step(&keys, &authors, triaged));
+            OpenedWork::Steps(opened.collect())
         }
         Work::Page(HistoryPage { generation, tail, ops, .. }) => {
             let ops = ops.into_iter().map(|SequencedOp { seq, received, op }| {
                 let hash = EnvelopeHash::of(&op);
-                OpenedOp { seq, hash, received, opened: open_envelope(&keys, op) }
+                OpenedOp { seq, hash, received, opened: open_envelope(&keys, &authors, op) }
             });
             OpenedWork::Page(OpenedPage { generation, tail, ops: ops.collect() })
         }
@@ -280,7 +284,7 @@ pub fn open(job: OpenJob) -> OpenedBatch {
     OpenedBatch { conn, topic, opened }
 }
 
-fn open_step(keys: &TopicKeys, TriagedStep { step, own }: TriagedStep) -> OpenedStep {
+fn open_step(keys: &TopicKeys, authors: &AuthorKeys, TriagedStep { step, own }: TriagedStep) -> OpenedStep {
     let kind = match step.kind {
         StepKind::Reset { .. } => OpenedKind::Reset,
         StepKind::Gap { from, to } => OpenedKind::Gap { from, to },
@@ -288,7 +292,7 @@ fn open_step(keys: &TopicKeys, TriagedStep { step, own }: TriagedStep) -> Opened
         StepKind::Head(head) => OpenedKind::Head(head),
         StepKind::Signal(envelope) => OpenedKind::Signal(Signal::open(keys, &envelope)),
         StepKind::Op { hash, received, envelope } => {
-            let opened = if own { Opened::Own { envelope } } else { open_envelope(keys, envelope) };
+            let opened = if own { Opened::Own { envelope } } else { open_envelope(keys, authors, envelope) };
             OpenedKind::Op { hash, received, opened }
         }
     };
@@ -297,8 +301,8 @@ fn open_step(keys: &TopicKeys, TriagedStep { step, own }: TriagedStep) -> Opened
 
 /// One envelope. Foreign bytes must not make anything panic; should some do it all the same, they cost themselves and
 /// not the device, which would read them again after every restart.
-pub(super) fn open_envelope(keys: &TopicKeys, envelope: Bytes) -> Opened {
-    guarded(|| open_unguarded(keys, envelope))
+pub(super) fn open_envelope(keys: &TopicKeys, authors: &AuthorKeys, envelope: Bytes) -> Opened {
+    guarded(|| open_unguarded(keys, authors, envelope))
 }
 
 fn guarded(open: impl FnOnce() -> Opened) -> Opened {
@@ -306,7 +310,7 @@ fn guarded(open: impl FnOnce() -> Opened) -> Opened {
     catch_unwind(AssertUnwindSafe(open)).unwrap_or(Opened::Rejected(Why::Panicked))
 }
 
-fn open_unguarded(keys: &TopicKeys, envelope: Bytes) -> Opened {
+fn open_unguarded(keys: &TopicKeys, authors: &AuthorKeys, envelope: Bytes) -> Opened {
     if let Some(device) = keys.inbox_of() {
         return match open_inbox(device, envelope.to_vec()) {
             Ok(operation) => Opened::Verified(Box::new(operation)),
@@ -322,7 +326,7 @@ fn open_unguarded(keys: &TopicKeys, envelope: Bytes) -> Opened {
         // kept until that one comes.
         Err(error) => return Opened::Rejected(error.into()),
     };
-    match opened.verify(&keys.log()) {
+    match opened.verify_with(&keys.log(), authors) {
         Ok(operation) => Opened::Verified(Box::new(operation)),
         Err(error) => Opened::Rejected(error.into()),
     }

@@ -259,7 +259,7 @@ impl State {
         if self.is_closed_before(context) {
             let Some(topic) = self.topics.get(&id) else { return Ok(true) };
             if let Opened::Own { envelope } = opened {
-                opened = open_envelope(&topic.keys, envelope);
+                opened = open_envelope(&topic.keys, &self.authors, envelope);
             }
             if let Opened::Verified(operation) = &opened
                 && self.comes_after_close(tx, context, operation)?
@@ -289,7 +289,9 @@ impl State {
         // What a fork took out of the own log is taken like anyone's: its bytes say where the log ends elsewhere.
         let placed = own.map(|operation| ingest::place(tx, context, &operation)).transpose()?.flatten();
         let opened = match opened {
-            Opened::Own { envelope } if placed.is_none() => open_envelope(&topic.keys, envelope),
+            Opened::Own { envelope } if placed.is_none() => {
+                open_envelope(&topic.keys, &self.authors, envelope)
+            }
             other => other,
         };
         let (opened, placed) = match (opened, placed) {

@@ -147,7 +147,8 @@ impl State {
         match page.and_then(|page| fetching.check(&page).map(|()| page)) {
             Ok(mut page) => {
                 page.ops.retain(|op| op.seq <= fetching.range.to);
-                vec![OpenJob { conn, topic: id, keys: topic.keys.clone(), work: Work::Page(page) }]
+                let (keys, authors) = (topic.keys.clone(), self.authors.clone());
+                vec![OpenJob { conn, topic: id, keys, authors, work: Work::Page(page) }]
             }
             Err(fault) => {
                 outputs.push_back(Output::Event(Event::ServerFault { topic: id, fault }));

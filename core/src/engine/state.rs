@@ -28,7 +28,7 @@ use super::upkeep::Upkeep;
 use crate::entropy::Entropy;
 use crate::identity::{Author, Identity, LogId, Millis};
 use crate::onion::route::{Routes, Tunnels};
-use crate::ops::DeviceKey;
+use crate::ops::{AuthorKeys, DeviceKey};
 use crate::store::{StoreError, Tx};
 use crate::sync::outbox::{AttemptId, Outbox, Path};
 use crate::sync::session::{ConnId, Session, StepKind, Transmit};
@@ -63,6 +63,7 @@ pub(super) struct State {
     pub(super) outbox_bytes: u64,
     /// Ordered, so that the same inputs give the same outputs.
     pub(super) conns: Map<ConnId, TopicId>,
+    pub(super) authors: AuthorKeys,
     /// The page of history on its way: one at a time.
     pub(super) fetching: Option<Fetching>,
     wakeups: BTreeSet<(Millis, TopicId)>,
@@ -174,7 +175,13 @@ impl State {
                     let steps = steps.by_ref().take(JOB_STEPS);
                     let steps = steps.map(|step| TriagedStep { own: is_own(outbox, &step.kind), step });
                     let work = Work::Steps(steps.collect());
-                    jobs.push(OpenJob { conn, topic: id, keys: keys.clone(), work });
+                    jobs.push(OpenJob {
+                        conn,
+                        topic: id,
+                        keys: keys.clone(),
+                        authors: self.authors.clone(),
+                        work,
+                    });
                 }
             }
             Err(fault) => outputs.push_back(Output::Event(Event::ServerFault { topic: id, fault })),

@@ -11,6 +11,7 @@ use thiserror::Error;
 use zeroize::{Zeroize, ZeroizeOnDrop, Zeroizing};
 
 #[cfg(feature = "device")]
+use super::signature::AuthorKeys;
 use super::verify::{Rejected, VerifiedOperation, verify_shared};
 use crate::codec::{DecodeError, Reader};
 #[cfg(feature = "device")]
@@ -59,7 +60,12 @@ pub struct OpenedEnvelope {
 impl OpenedEnvelope {
     /// [`verify`](super::verify) without copying.
     pub fn verify(self, log: &LogId) -> Result<VerifiedOperation, Rejected> {
-        verify_shared(self.header, self.body, log)
+        self.verify_with(log, &AuthorKeys::default())
+    }
+
+    /// [`OpenedEnvelope::verify`] with authors' keys that were read before.
+    pub fn verify_with(self, log: &LogId, keys: &AuthorKeys) -> Result<VerifiedOperation, Rejected> {
+        verify_shared(self.header, self.body, log, keys)
     }
 }
 

@@ -10,6 +10,7 @@ use thiserror::Error;
 use super::create::DeviceKey;
 use super::envelope::{EnvelopeError, SealError, split_padded, write_padded};
 use super::header::peek;
+use super::signature::AuthorKeys;
 use super::verify::{Rejected, VerifiedOperation, verify_shared};
 use crate::entropy::Entropy;
 use crate::identity::{Author, LogId};
@@ -74,5 +75,5 @@ pub fn open_inbox(device: &DeviceKey, envelope: Vec<u8>) -> Result<VerifiedOpera
     let unsealed = sealed::open(&device.inbox_secret(), envelope, author)?;
     let opened = split_padded(Bytes::from(unsealed.op))?;
     let log = inbox_log(&unsealed.sender, &device.author());
-    Ok(verify_shared(opened.header, opened.body, &log)?)
+    Ok(verify_shared(opened.header, opened.body, &log, &AuthorKeys::default())?)
 }

@@ -1,4 +1,4 @@
-//! Plain operations as a server reads them: the same answers as a device gives.
+//! Plain operations as a server reads them, beside what p2panda makes of them.
 
 use delta_core::entropy::SeededEntropy;
 use delta_core::identity::LogId;
@@ -15,12 +15,22 @@ fn ticket(seed: u8) -> Ticket {
 
 /// What a device makes of the same envelope.
 fn device(envelope: &[u8], topic: &TopicId) -> Result<Body, PublicError> {
-    let header_len = usize::from(u16::from_be_bytes([envelope[1], envelope[2]]));
-    let Some((header, body)) = envelope[3..].split_at_checked(header_len) else {
-        return Err(EnvelopeError::TooLong { len: 0 }.into());
-    };
+    let (header, body) = parts(envelope);
     let verified = delta_core::ops::verify(header, body, &LogId(topic.0))?;
     Ok(verified.body().clone())
+}
+
+/// Header and body of a plain envelope.
+fn parts(envelope: &[u8]) -> (&[u8], &[u8]) {
+    let header_len = usize::from(u16::from_be_bytes([envelope[1], envelope[2]]));
+    envelope[3..].split_at(header_len)
+}
+
+/// Whether p2panda's own decoder, which verifies the signature, takes the header and finds this body named in it.
+fn p2panda_takes(header: &[u8], body: &[u8]) -> bool {
+    let body = p2panda_core::Body::from_bytes(body);
+    p2panda_core::AnyHeader::decode(header)
+        .is_ok_and(|read| read.payload_hash == Some(body.hash()) && read.payload_size == body.size())
 }
 
 fn envelopes(ticket: &Ticket) -> Vec<Vec<u8>> {
@@ -39,16 +49,19 @@ fn a_server_reads_what_a_device_reads() {
         let read = read_public(&envelope, &ticket.topic()).unwrap();
         assert_eq!(read.author, author);
         assert_eq!(Ok(read.body), device(&envelope, &ticket.topic()));
-        let header_len = usize::from(u16::from_be_bytes([envelope[1], envelope[2]]));
-        assert_eq!(read.id.0, *blake3::hash(&envelope[3..3 + header_len]).as_bytes());
+        let (header, body) = parts(&envelope);
+        let p2panda = p2panda_core::AnyHeader::decode(header).unwrap();
+        assert_eq!((read.id.0, author.0), (*p2panda.hash().as_bytes(), *p2panda.verifying_key.as_bytes()));
+        assert!(p2panda_takes(header, body));
     }
 }
 
-/// Every bit of header and body, one at a time: refused here exactly when a device refuses it, for the same reason.
+/// Every bit of header and body, one at a time: refused here, by a device for the same reason, and by p2panda.
 #[test]
 fn case_42_a_changed_operation_has_no_author_here_as_on_a_device() {
     let ticket = ticket(1);
     for envelope in envelopes(&ticket) {
+        let header_len = parts(&envelope).0.len();
         for at in 3..envelope.len() {
             for bit in 0..8 {
                 let mut bad = envelope.clone();
@@ -56,6 +69,8 @@ fn case_42_a_changed_operation_has_no_author_here_as_on_a_device() {
                 let ours = read_public(&bad, &ticket.topic());
                 assert!(ours.is_err(), "byte {at}, bit {bit}");
                 assert_eq!(ours.map(|read| read.body), device(&bad, &ticket.topic()), "byte {at}, bit {bit}");
+                let (header, body) = bad[3..].split_at(header_len);
+                assert!(!p2panda_takes(header, body), "byte {at}, bit {bit}");
             }
         }
     }

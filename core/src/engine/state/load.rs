@@ -20,7 +20,7 @@ use super::super::upkeep::Upkeep;
 use super::{Before, GUARDS_SETTING, State, Topic};
 use crate::identity::Millis;
 use crate::onion::route::{Guards, Routes, Tunnels};
-use crate::ops::DeviceKey;
+use crate::ops::{AuthorKeys, DeviceKey};
 use crate::store::{OutboxEntry, Store, StoreError};
 use crate::sync::outbox::{OutboxRow, RETRY_MAX_MS};
 use crate::sync::session::FAULT_PAUSE_MS;
@@ -52,6 +52,7 @@ impl State {
             outbox_rows: 0,
             outbox_bytes: 0,
             conns: Map::new(),
+            authors: AuthorKeys::default(),
             fetching: None,
             wakeups: BTreeSet::new(),
             handover_queue: VecDeque::new(),
