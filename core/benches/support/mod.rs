@@ -218,8 +218,28 @@ pub fn text(index: usize) -> String {
     format!("message {index}: the quick brown fox jumps over the lazy dog, and again")
 }
 
-/// Strict verifications per second of all cores; and how much processor time one takes, in seconds.
-pub fn verify_bound() -> (f64, f64) {
+/// What the library's strict verification takes, on all cores at once.
+pub struct Bound {
+    /// Seconds per verification.
+    clock: f64,
+    /// Processor time per verification, in seconds.
+    pub processor: f64,
+}
+
+impl Bound {
+    /// Verifications per second.
+    pub fn rate(&self) -> f64 {
+        1.0 / self.clock
+    }
+
+    /// The mean of what was measured before and after the work: a machine is not always equally fast.
+    pub fn mean(&self, after: &Self) -> Self {
+        let mean = |a: f64, b: f64| f64::midpoint(a, b);
+        Self { clock: mean(self.clock, after.clock), processor: mean(self.processor, after.processor) }
+    }
+}
+
+pub fn verify_bound() -> Bound {
     /// Of each core.
     const EACH: usize = 20_000;
     let (key, message) = (SigningKey::from_bytes(&[1; 32]), [9; 64]);
@@ -236,7 +256,7 @@ pub fn verify_bound() -> (f64, f64) {
         }
     });
     let all = (EACH * cores()) as f64;
-    (all / started.elapsed().as_secs_f64(), (processor_seconds() - before) / all)
+    Bound { clock: started.elapsed().as_secs_f64() / all, processor: (processor_seconds() - before) / all }
 }
 
 pub fn peak_kib() -> u64 {
