@@ -1,6 +1,6 @@
 //! What v2 and v3 share about Curve25519: which public keys are taken at all, and X25519 itself (RFC 7748).
 //!
-//! One X25519 is nearly all that a layer costs. With the feature `fast-x25519`, where the processor allows it, it is computed by formally verified
+//! One X25519 is nearly all that a layer costs. With the feature `fast-curve25519`, where the processor allows it, it is computed by formally verified
 //! assembly (graviola, from s2n-bignum; docs/adr/0008), in half the time; elsewhere by curve25519-dalek. The results are the
 //! same bytes.
 
@@ -21,33 +21,14 @@ pub(super) fn public_of(own: &StaticSecret) -> PublicKey {
     if fast::is_available() { fast::public_of(own) } else { PublicKey::from(own) }
 }
 
-#[cfg(all(feature = "fast-x25519", any(target_arch = "x86_64", target_arch = "aarch64")))]
+#[cfg(all(feature = "fast-curve25519", any(target_arch = "x86_64", target_arch = "aarch64")))]
 mod fast {
     use graviola::key_agreement::x25519;
     use x25519_dalek::{PublicKey, StaticSecret};
     use zeroize::Zeroizing;
 
-    /// Whether the processor has all that the library insists on: without, it panics.
-    #[cfg(target_arch = "x86_64")]
     pub(super) fn is_available() -> bool {
-        use std::arch::is_x86_feature_detected;
-        is_x86_feature_detected!("adx")
-            && is_x86_feature_detected!("aes")
-            && is_x86_feature_detected!("avx")
-            && is_x86_feature_detected!("avx2")
-            && is_x86_feature_detected!("bmi1")
-            && is_x86_feature_detected!("bmi2")
-            && is_x86_feature_detected!("pclmulqdq")
-    }
-
-    /// Whether the processor has all that the library insists on: without, it panics.
-    #[cfg(target_arch = "aarch64")]
-    pub(super) fn is_available() -> bool {
-        use std::arch::is_aarch64_feature_detected;
-        is_aarch64_feature_detected!("neon")
-            && is_aarch64_feature_detected!("aes")
-            && is_aarch64_feature_detected!("pmull")
-            && is_aarch64_feature_detected!("sha2")
+        crate::processor::runs_assembly()
     }
 
     fn key(own: &StaticSecret) -> x25519::StaticPrivateKey {
@@ -64,7 +45,7 @@ mod fast {
     }
 }
 
-#[cfg(not(all(feature = "fast-x25519", any(target_arch = "x86_64", target_arch = "aarch64"))))]
+#[cfg(not(all(feature = "fast-curve25519", any(target_arch = "x86_64", target_arch = "aarch64"))))]
 mod fast {
     use x25519_dalek::{PublicKey, StaticSecret};
     use zeroize::Zeroizing;
@@ -122,7 +103,7 @@ pub(crate) fn is_usable_u(u: &[u8; 32]) -> bool {
 mod tests {
     use super::*;
 
-    #[cfg(feature = "fast-x25519")]
+    #[cfg(feature = "fast-curve25519")]
     proptest::proptest! {
         /// Both implementations are the same function, also on public keys no honest node has.
         #[test]

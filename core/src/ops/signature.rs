@@ -18,35 +18,107 @@ pub const MAX_AUTHOR_KEYS: usize = 512;
 /// Shared by all its clones. What it gives for an author is what reading the key anew would give, so nothing depends on
 /// what it holds: at most [`MAX_AUTHOR_KEYS`], then it begins anew.
 #[derive(Clone, Debug, Default)]
-pub struct AuthorKeys(Arc<Mutex<Map<Author, VerifyingKey>>>);
+pub struct AuthorKeys(Arc<Mutex<Map<Author, Arc<Key>>>>);
 
 impl AuthorKeys {
     /// A key that is a point of the curve, and not one of small order.
-    fn get(&self, author: &Author) -> Result<VerifyingKey, Rejected> {
+    fn get(&self, author: &Author) -> Result<Arc<Key>, Rejected> {
         // Whoever panicked with it in hand left it whole: it is changed by one call.
         let mut known = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(key) = known.get(author) {
-            return Ok(*key);
+            return Ok(Arc::clone(key));
         }
-        let key = VerifyingKey::from_bytes(&author.0).map_err(|_| Rejected::AuthorKey)?;
-        if key.is_weak() {
-            return Err(Rejected::Signature);
-        }
+        let key = Arc::new(Key::read(author)?);
         if known.len() >= MAX_AUTHOR_KEYS {
             known.clear();
         }
-        known.insert(*author, key);
+        known.insert(*author, Arc::clone(&key));
         Ok(key)
     }
 
-    /// Exactly what `VerifyingKey::verify_strict` answers, for a tenth less work.
-    ///
-    /// That refuses keys of small order, as [`AuthorKeys::get`] does, and R of small order, for which it finds R's point on
-    /// the curve. But `verify` takes only the R whose 32 bytes are those of sB − kA, and these are the one encoding of their
-    /// point: it is of small order exactly if it is one of the eight in [`SMALL_ORDER`].
     fn verify(&self, author: &Author, message: &[u8], signature: &Signature) -> Result<(), Rejected> {
-        self.get(author)?.verify(message, signature).map_err(|_| Rejected::Signature)?;
-        if SMALL_ORDER.contains(signature.r_bytes()) { Err(Rejected::Signature) } else { Ok(()) }
+        self.get(author)?.verify(message, signature)
+    }
+}
+
+/// A key that is a point of the curve and not one of small order, in the form in which it verifies fastest here.
+#[derive(Debug)]
+enum Key {
+    Assembly(assembly::Key),
+    Portable(VerifyingKey),
+}
+
+impl Key {
+    fn read(author: &Author) -> Result<Self, Rejected> {
+        let portable = Self::read_portable(author)?;
+        Ok(assembly::Key::read(author).map_or(Self::Portable(portable), Self::Assembly))
+    }
+
+    fn read_portable(author: &Author) -> Result<VerifyingKey, Rejected> {
+        let key = VerifyingKey::from_bytes(&author.0).map_err(|_| Rejected::AuthorKey)?;
+        if key.is_weak() { Err(Rejected::Signature) } else { Ok(key) }
+    }
+
+    /// Exactly what ed25519-dalek's `verify_strict` answers, for less work.
+    ///
+    /// That refuses keys of small order, as [`Key::read_portable`] does, and R of small order, for which it finds R's point
+    /// on the curve. But `verify` takes only the R whose 32 bytes are those of sB − kA, and these are the one encoding of
+    /// their point: it is of small order exactly if it is one of the eight in [`SMALL_ORDER`].
+    fn verify(&self, message: &[u8], signature: &Signature) -> Result<(), Rejected> {
+        let holds = match self {
+            Self::Assembly(key) => key.verify(message, signature),
+            Self::Portable(key) => key.verify(message, signature).is_ok(),
+        };
+        if holds && !SMALL_ORDER.contains(signature.r_bytes()) { Ok(()) } else { Err(Rejected::Signature) }
+    }
+}
+
+/// Verification in formally verified assembly (graviola, from s2n-bignum), in half the time of portable code. It refuses s
+/// from the group's order up, computes sB − kA for any point A of the curve, of mixed order, too (k is below the group's order,
+/// so nothing is reduced that would change that part), and compares the 32 bytes of the result with R: as ed25519-dalek.
+#[cfg(all(feature = "fast-curve25519", any(target_arch = "x86_64", target_arch = "aarch64")))]
+mod assembly {
+    use ed25519_dalek::Signature;
+    use graviola::signing::eddsa::Ed25519VerifyingKey;
+
+    use crate::identity::Author;
+
+    #[derive(Debug)]
+    pub(super) struct Key(Ed25519VerifyingKey);
+
+    impl Key {
+        /// `None` where the processor lacks something; and for a key in other than its one encoding (y from 2²⁵⁵ − 19 up),
+        /// which this library refuses and ed25519-dalek takes.
+        pub(super) fn read(author: &Author) -> Option<Self> {
+            if !crate::processor::runs_assembly() {
+                return None;
+            }
+            Ed25519VerifyingKey::from_bytes(&author.0).ok().map(Self)
+        }
+
+        pub(super) fn verify(&self, message: &[u8], signature: &Signature) -> bool {
+            self.0.verify(&signature.to_bytes(), message).is_ok()
+        }
+    }
+}
+
+#[cfg(not(all(feature = "fast-curve25519", any(target_arch = "x86_64", target_arch = "aarch64"))))]
+mod assembly {
+    use ed25519_dalek::Signature;
+
+    use crate::identity::Author;
+
+    #[derive(Debug)]
+    pub(super) enum Key {}
+
+    impl Key {
+        pub(super) const fn read(_: &Author) -> Option<Self> {
+            None
+        }
+
+        pub(super) const fn verify(&self, _: &[u8], _: &Signature) -> bool {
+            match *self {}
+        }
     }
 }
 
@@ -115,24 +187,28 @@ mod tests {
 
     use super::*;
 
-    /// What is answered here, twice with the same memory, and what the library's strict verification answers.
+    /// What is answered here, and what the library's strict verification answers.
     fn both(keys: &AuthorKeys, key: &[u8; 32], message: &[u8], signature: &Signature) -> (bool, bool) {
-        let [ours, again] = [(); 2].map(|()| keys.verify(&Author(*key), message, signature));
+        let author = Author(*key);
+        let [ours, again] = [(); 2].map(|()| keys.verify(&author, message, signature));
         assert_eq!(ours, again, "what is remembered changes nothing");
+        let portable = Key::read_portable(&author).map(Key::Portable);
+        let portable = portable.and_then(|key| key.verify(message, signature));
+        assert_eq!(ours, portable, "whatever the processor has");
         let strict =
             VerifyingKey::from_bytes(key).is_ok_and(|key| key.verify_strict(message, signature).is_ok());
         (ours.is_ok(), strict)
     }
 
     #[test]
-    fn what_is_remembered_is_bounded_and_is_what_reading_gives() {
+    fn what_is_remembered_is_bounded_and_are_keys_alone() {
         let keys = AuthorKeys::default();
         for seed in 0..=MAX_AUTHOR_KEYS {
             let mut bytes = [7; 32];
             bytes[..8].copy_from_slice(&seed.to_be_bytes());
             let key = SigningKey::from_bytes(&bytes).verifying_key();
             for _ in 0..2 {
-                assert_eq!(keys.get(&Author(key.to_bytes())), Ok(key));
+                assert!(keys.get(&Author(key.to_bytes())).is_ok());
             }
             let expected = if seed < MAX_AUTHOR_KEYS { seed + 1 } else { 1 };
             assert_eq!(keys.0.lock().unwrap().len(), expected);
@@ -141,8 +217,9 @@ mod tests {
         let mut none = [0; 32];
         none[0] = 2;
         for (refused, why) in [(none, Rejected::AuthorKey), (SMALL_ORDER[4], Rejected::Signature)] {
-            assert_eq!(keys.get(&Author(refused)), Err(why));
-            assert_eq!(keys.get(&Author(refused)), Err(why), "it is not remembered as a key");
+            for _ in 0..2 {
+                assert_eq!(keys.get(&Author(refused)).unwrap_err(), why);
+            }
         }
         assert_eq!(keys.0.lock().unwrap().len(), 1);
     }
@@ -264,7 +341,50 @@ mod tests {
         assert_eq!(refused, 8);
     }
 
+    /// Keys in other than their one encoding: the assembly's library refuses them, and so does not decide.
+    #[test]
+    fn keys_in_a_second_encoding_are_left_to_the_portable_library() {
+        let mut read = 0;
+        for y in 0..19_u8 {
+            // y + 2²⁵⁵ − 19, with either sign.
+            for last in [0x7f, 0xff] {
+                let mut key = [0xff; 32];
+                (key[0], key[31]) = (y + 0xed, last);
+                if let Ok(key) = Key::read(&Author(key)) {
+                    assert!(matches!(key, Key::Portable(_)), "{y}");
+                    read += 1;
+                }
+            }
+        }
+        assert!(read > 0, "some are points");
+    }
+
+    #[cfg(feature = "fast-curve25519")]
+    #[test]
+    fn the_assembly_verifies_where_the_processor_runs_it() {
+        let key = Key::read(&Author(SigningKey::from_bytes(&[1; 32]).verifying_key().to_bytes())).unwrap();
+        assert_eq!(matches!(key, Key::Assembly(_)), crate::processor::runs_assembly());
+    }
+
     proptest::proptest! {
+        /// Keys and R with any part of small order, as only their maker can make them: the equation holds for some messages.
+        #[test]
+        fn points_of_mixed_order_are_answered_as_by_the_library(
+            a: [u8; 32], r: [u8; 32], of_key in 0..8_usize, of_r in 0..8_usize, message: [u8; 4],
+        ) {
+            let [a, r] = [a, r].map(Scalar::from_bytes_mod_order);
+            let key = (BASE * a + EIGHT_TORSION[of_key]).compress().to_bytes();
+            let point = (BASE * r + EIGHT_TORSION[of_r]).compress().to_bytes();
+            let k = Scalar::from_hash(Sha512::new().chain_update(point).chain_update(key).chain_update(message));
+            let signature = Signature::from_components(point, (r + k * a).to_bytes());
+            let (ours, strict) = both(&AuthorKeys::default(), &key, &message, &signature);
+            proptest::prop_assert_eq!(ours, strict);
+            let eighth = k.to_bytes()[0] % 8;
+            let holds = (EIGHT_TORSION[of_key] * Scalar::from(eighth) + EIGHT_TORSION[of_r]).is_identity();
+            let weak = a == Scalar::ZERO || r == Scalar::ZERO;
+            proptest::prop_assert_eq!(ours, holds && !weak);
+        }
+
         #[test]
         fn changed_signatures_keys_and_messages_are_answered_as_by_the_library(
             seed: [u8; 32], message: Vec<u8>, at in 0..64_usize, bit in 0..8_u8, key_at in 0..32_usize,
