@@ -1,8 +1,9 @@
 //! Case 70, in a light form that a shared server bears: whoever misbehaves is bounded, others are unaffected.
 
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use futures_util::future::try_join_all;
+use tokio::time::Instant;
 use tokio_tungstenite::tungstenite::Message;
 
 use super::{Check, check};

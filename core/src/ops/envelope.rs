@@ -12,6 +12,7 @@ use zeroize::{Zeroize, ZeroizeOnDrop, Zeroizing};
 
 #[cfg(feature = "device")]
 use super::signature::AuthorKeys;
+#[cfg(feature = "device")]
 use super::verify::{Rejected, VerifiedOperation, verify_shared};
 use crate::codec::{DecodeError, Reader};
 #[cfg(feature = "device")]
