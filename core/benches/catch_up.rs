@@ -1,7 +1,7 @@
 //! Catch-up of a new device: 100,000 sealed messages of ten authors, opened, verified, durable and projected, against
 //! the bare Ed25519 strict verification of the same cores. (In a room of a space: `space_catch_up`.)
 //!
-//! `cargo bench -p delta-core --bench catch_up [-- OPERATIONS]`. The database is a file; opening runs on all cores,
+//! `cargo bench -p delta-core --all-features --bench catch_up [-- OPERATIONS]`. The database is a file; opening runs on all cores,
 //! the engine on one of them, as in the client. Completeness is asserted before a time is printed.
 
 #![allow(clippy::disallowed_methods, clippy::print_stdout, reason = "a benchmark reads the clock and prints")]

@@ -2,7 +2,7 @@
 //! membership it cites, opened, verified, durable and projected, against the bare Ed25519 strict verification of the same
 //! cores. Then how long the index for search takes to follow.
 //!
-//! `cargo bench -p delta-core --bench space_catch_up [-- MESSAGES]`. Before a time is printed every message is shown, in
+//! `cargo bench -p delta-core --all-features --bench space_catch_up [-- MESSAGES]`. Before a time is printed every message is shown, in
 //! its order, with its text, but for those of a muted member, of which none is; and a search finds the oldest.
 
 #![allow(clippy::disallowed_methods, clippy::print_stdout, reason = "a benchmark reads the clock and prints")]

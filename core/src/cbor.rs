@@ -16,7 +16,7 @@ const RESERVE: usize = 4096;
 /// Decodes exactly one value; text and byte strings borrow from `bytes`.
 ///
 /// One function, called and not copied, that takes a reference to a slice: so cbor-core's decoder, compiled for each type of
-/// input, has this one caller (p2panda, which gives a slice, is the other one's). Where there is one, which says what the
+/// input, has this one caller (p2panda reads from another type). Where there is one, which says what the
 /// format is, the readers of hexadecimal and diagnostic notation fall away, and what reads decimal fractions with them
 /// (docs/adr/0016).
 #[inline(never)]

@@ -19,7 +19,6 @@ pub mod identity;
 pub mod limits;
 
 pub mod onion;
-#[cfg(all(feature = "fast-curve25519", any(target_arch = "x86_64", target_arch = "aarch64")))]
 mod processor;
 pub mod topic;
 pub mod tree;

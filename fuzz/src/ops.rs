@@ -13,7 +13,7 @@ use delta_core::ops::{
 };
 use delta_core::topic::WriteKey;
 use ed25519_dalek::{Signer, SigningKey};
-use p2panda_core::Header;
+use p2panda_core::{AnyHeader, Header};
 
 use crate::edit::{edited, pick};
 
@@ -114,7 +114,8 @@ pub fn header(input: &[u8]) {
     }
 }
 
-/// Whatever p2panda takes with a valid signature, `peek` either reads the same or refuses.
+/// Whatever p2panda takes with a valid signature, `peek` either reads the same or refuses. (What verifies here p2panda must
+/// take: `verified_by_p2panda`.)
 fn readers_agree(header: &[u8]) {
     let (Ok(facts), Ok(decoded)) = (peek(header), Header::<Extensions>::decode(header)) else { return };
     assert_eq!(facts.author.0, *decoded.verifying_key.as_bytes());
@@ -122,6 +123,17 @@ fn readers_agree(header: &[u8]) {
     assert_eq!((facts.seq_num, facts.payload_size), (decoded.seq_num, decoded.payload_size));
     assert_eq!(facts.backlink.map(|id| id.0), decoded.backlink.map(|hash| *hash.as_bytes()));
     assert_eq!(Some(facts.payload_hash), decoded.payload_hash.map(|hash| *hash.as_bytes()));
+}
+
+/// What verifies here, p2panda's decoder verifies, too, and finds the same in it.
+fn verified_by_p2panda(operation: &VerifiedOperation) {
+    let decoded = AnyHeader::decode(operation.header()).expect("p2panda takes what we take");
+    assert_eq!(*decoded.hash().as_bytes(), operation.id().0);
+    assert_eq!(*decoded.verifying_key.as_bytes(), operation.author().0);
+    assert_eq!(decoded.seq_num, operation.seq_num());
+    assert_eq!(decoded.backlink.map(|hash| *hash.as_bytes()), operation.backlink().map(|id| id.0));
+    let hash = *blake3::hash(operation.body_bytes()).as_bytes();
+    assert_eq!(decoded.payload_hash.map(|hash| *hash.as_bytes()), Some(hash));
 }
 
 /// A header of any form under a valid signature: the signature is made here over whatever fields there are.
@@ -143,6 +155,7 @@ pub fn signed_header(input: &[u8]) {
         match verify(&header, op.body_bytes(), &facts.log) {
             Ok(verified) => {
                 assert_eq!(verified.header(), header);
+                verified_by_p2panda(&verified);
                 assert!(VerifiedOperation::from_store(&header, op.body_bytes()).is_ok());
             }
             Err(Rejected::Signature) => panic!("the signature is valid"),

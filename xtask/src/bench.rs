@@ -90,7 +90,7 @@ fn programs() -> Vec<(String, String)> {
         let sources = paths.filter(|path| path.extension().is_some_and(|extension| extension == "rs"));
         found.extend(sources.filter_map(|path| {
             let name = path.file_stem()?.to_str()?.to_owned();
-            // Measured as programs use it: with X25519 in assembly.
+            // Measured as programs use it: with Curve25519 in assembly.
             let features = if package == "delta-core" { " --all-features" } else { "" };
             let line = format!("bench --quiet --locked -p {package}{features} --bench {name}");
             Some((name, line))

@@ -239,6 +239,7 @@ impl Bound {
     }
 }
 
+/// Measures it.
 pub fn verify_bound() -> Bound {
     /// Of each core.
     const EACH: usize = 20_000;

@@ -123,8 +123,8 @@ impl std::fmt::Debug for PostJob {
     }
 }
 
-/// Steps of one connection, or a page of history, whose envelopes are to be opened. Pure and independent of all
-/// other jobs: may run on any thread.
+/// Steps of one connection, or a page of history, whose envelopes are to be opened. What comes out depends on no
+/// other job: may run on any thread.
 #[derive(Clone, Debug)]
 pub struct OpenJob {
     pub(super) conn: ConnId,

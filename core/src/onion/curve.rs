@@ -7,9 +7,11 @@
 use x25519_dalek::{PublicKey, StaticSecret};
 use zeroize::Zeroizing;
 
+use crate::processor::runs_assembly;
+
 /// The secret that `own` shares with `other`; `None` when it is zero, which happens only with a key of low order.
 pub(super) fn shared_secret(own: &StaticSecret, other: &PublicKey) -> Option<Zeroizing<[u8; 32]>> {
-    if fast::is_available() {
+    if runs_assembly() {
         return fast::shared_secret(own, other);
     }
     let shared = own.diffie_hellman(other);
@@ -18,7 +20,7 @@ pub(super) fn shared_secret(own: &StaticSecret, other: &PublicKey) -> Option<Zer
 
 /// The public half of a key.
 pub(super) fn public_of(own: &StaticSecret) -> PublicKey {
-    if fast::is_available() { fast::public_of(own) } else { PublicKey::from(own) }
+    if runs_assembly() { fast::public_of(own) } else { PublicKey::from(own) }
 }
 
 #[cfg(all(feature = "fast-curve25519", any(target_arch = "x86_64", target_arch = "aarch64")))]
@@ -26,10 +28,6 @@ mod fast {
     use graviola::key_agreement::x25519;
     use x25519_dalek::{PublicKey, StaticSecret};
     use zeroize::Zeroizing;
-
-    pub(super) fn is_available() -> bool {
-        crate::processor::runs_assembly()
-    }
 
     fn key(own: &StaticSecret) -> x25519::StaticPrivateKey {
         x25519::StaticPrivateKey::from_array(&Zeroizing::new(own.to_bytes()))
@@ -49,10 +47,6 @@ mod fast {
 mod fast {
     use x25519_dalek::{PublicKey, StaticSecret};
     use zeroize::Zeroizing;
-
-    pub(super) const fn is_available() -> bool {
-        false
-    }
 
     pub(super) const fn shared_secret(_: &StaticSecret, _: &PublicKey) -> Option<Zeroizing<[u8; 32]>> {
         None

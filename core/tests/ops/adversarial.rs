@@ -243,6 +243,17 @@ fn case_49_deep_nesting_is_refused_without_a_deep_stack() {
         header.extend_from_slice(&extension);
         assert_eq!(peek(&header), Err(Rejected::HeaderCbor(Cbor::NestingTooDeep)));
     }
+    // In a header 64 levels, of which two are its own array and the map of extensions; p2panda has the same limit.
+    let body = first("hi").body_bytes().to_vec();
+    let with = |depth| {
+        let value = (0..depth).fold(Value::from(0), |inner, _| Value::from([inner]));
+        let extension = Map::from_pairs([(0, Value::from(LOG.0)), (9, value)]);
+        signed(fields(&body, 0, None, Value::from(extension)))
+    };
+    let p2panda_takes = |header: &[u8]| p2panda_core::AnyHeader::decode(header).is_ok();
+    assert!(verify(&with(62), &body, &LOG).is_ok() && p2panda_takes(&with(62)));
+    assert_eq!(verify(&with(63), &body, &LOG), Err(Rejected::HeaderCbor(Cbor::NestingTooDeep)));
+    assert!(!p2panda_takes(&with(63)));
     // Tags nest like arrays.
     let tags: Vec<u8> = iter::repeat_n(0xc6, 30_000).chain([0]).collect();
     assert_eq!(peek(&tags), Err(Rejected::HeaderCbor(Cbor::NestingTooDeep)));
@@ -451,13 +462,15 @@ fn case_56_large_extensions_are_refused_before_the_signature() {
             assert!(matches!(error, Rejected::TooLong { .. }));
         } else {
             assert_eq!(error, Rejected::HeaderCbor(Cbor::LengthTooLarge));
+            assert!(p2panda_core::AnyHeader::decode(header).is_err());
         }
     }
     assert!(mebibyte.len() > MAX_HEADER && many.len() <= MAX_HEADER);
     for at_limit in
         [Value::from(vec![0; MAX_HEADER_FIELD]), Value::from(vec![Value::from(0); MAX_HEADER_FIELD])]
     {
-        assert!(verify(&with(at_limit), &body, &LOG).is_ok());
+        let header = with(at_limit);
+        assert!(verify(&header, &body, &LOG).is_ok() && p2panda_core::AnyHeader::decode(&header).is_ok());
     }
 }
 

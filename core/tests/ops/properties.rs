@@ -249,7 +249,7 @@ fn ring() -> (KeyRing, [Ticket; 2]) {
     (ring, tickets)
 }
 
-/// What verifies here, p2panda's decoder verifies, and finds the same in it. (It refuses less.)
+/// What verifies here, p2panda's decoder verifies, and finds the same in it. (p2panda takes more than we do.)
 fn assert_p2panda_reads_the_same(operation: &VerifiedOperation) {
     let p2panda = p2panda_core::AnyHeader::decode(operation.header()).unwrap();
     assert_eq!(p2panda.encode(), operation.header());
