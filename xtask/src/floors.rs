@@ -1,7 +1,7 @@
 //! The floors: imports point down only (ARCHITECTURE.md).
 //!
 //!     6 bindings, examples, xtask · 5 client, servers, sim · 4 engine, the servers' logic · 3 store · 2 sync, space, projector
-//!     1 ops, onion, topic · 0 cbor, codec, entropy, hpke, identity, limits, error, tree
+//!     1 ops, onion, topic · 0 cbor, codec, entropy, hpke, identity, limits, error, processor, tree
 //!
 //! Between crates the manifests are read, inside `core` every `crate::…` and `super::…` path.
 
@@ -12,7 +12,7 @@ use crate::cargo;
 use crate::source::{self, Kind, Token};
 
 /// Floors of core's modules. A new module gets its floor here.
-const MODULES: [(&str, u8); 20] = [
+const MODULES: [(&str, u8); 21] = [
     ("cbor", 0),
     ("codec", 0),
     ("crypto", 1),
@@ -24,6 +24,7 @@ const MODULES: [(&str, u8); 20] = [
     ("onion", 1),
     ("ops", 1),
     ("pairing", 1),
+    ("processor", 0),
     ("topic", 1),
     ("tree", 0),
     ("projector", 2),
