@@ -67,8 +67,18 @@ impl Client {
     /// [`ClientError::code`].
     pub async fn open(config: Config) -> Result<Self, ClientError> {
         let terms = config.terms();
-        let Config { path, device, allow_plaintext, extra_roots, proxy, coalesce, workers, clock, .. } =
-            config;
+        let Config {
+            path,
+            device,
+            allow_plaintext,
+            extra_roots,
+            proxy,
+            coalesce,
+            blob_cache,
+            workers,
+            clock,
+            ..
+        } = config;
         let tls = client_config(&extra_roots).map_err(|error| ClientError::Tls(error.to_string()))?;
         let sockets = SocketContext { tls: Arc::new(tls), allow_plaintext, proxy: proxy.map(Arc::new) };
         let http = Http::new(sockets.clone());
@@ -87,7 +97,8 @@ impl Client {
             let (clock, inbox) = (Arc::clone(&clock), inbox.clone());
             move || {
                 let (engine, readers, store_key) = match open_engine(&path, &device, &clock) {
-                    Ok(OpenedEngine { engine, readers, renewed, store_key }) => {
+                    Ok(OpenedEngine { mut engine, readers, renewed, store_key }) => {
+                        engine.limit_blobs(blob_cache);
                         let readers = Readers::new(readers);
                         // Nobody waits for it any more: the call was dropped.
                         if opened.send(Ok((engine.author(), readers.clone(), renewed))).is_err() {

@@ -50,6 +50,9 @@ pub struct Config {
     pub look_before_retry: bool,
     /// How long changes are merged into one event after one was passed on.
     pub coalesce: Duration,
+    /// What blobs may take on this device that nothing waits for, bytes: the least recently used give way, and can be
+    /// fetched again; the one used last stays in any case. `None`: [`MAX_BLOB_CACHE`](delta_core::limits::MAX_BLOB_CACHE).
+    pub blob_cache: Option<u64>,
     /// Threads that open envelopes and wrap packets; `None` for one per core.
     pub workers: Option<usize>,
     /// Tells the time; the system's clock unless a test moves it.
@@ -83,6 +86,7 @@ impl Config {
             hidden_reading: true,
             look_before_retry: true,
             coalesce: Duration::from_millis(50),
+            blob_cache: None,
             workers: None,
             clock: Arc::new(SystemClock),
         }

@@ -9,7 +9,7 @@ use delta_core::store::OutboxCounts;
 use delta_core::sync::session::Connection;
 use delta_core::topic::TopicId;
 use tokio::sync::{Mutex, oneshot};
-use tokio::time::{Instant, timeout, timeout_at};
+use tokio::time::{Instant, sleep, timeout, timeout_at};
 
 use crate::apart::apart;
 use crate::client::Client;
@@ -25,6 +25,9 @@ const RESERVE_PART: u32 = 5;
 /// How long a background run waits for news of a topic before it looks by itself.
 const LOOK_EVERY: Duration = Duration::from_millis(500);
 
+/// How often a background run looks how far blobs are.
+const LOOK_AT_BLOBS_EVERY: Duration = Duration::from_millis(200);
+
 /// Between running and suspended.
 #[derive(Debug, Default)]
 pub(crate) struct Lifecycle {
@@ -39,7 +42,7 @@ pub(crate) struct Lifecycle {
 /// What a background run did.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct RunSummary {
-    /// Whether every topic was read to its end and everything queued was acknowledged.
+    /// Whether every topic was read to its end, everything queued was acknowledged, and no blob is on its way.
     pub complete: bool,
     /// Topics of this device.
     pub topics: u64,
@@ -49,6 +52,8 @@ pub struct RunSummary {
     pub received: u64,
     /// Own operations that still wait to be sent or acknowledged.
     pub waiting: u64,
+    /// Blobs that are still to be sent or fetched.
+    pub blobs: u64,
 }
 
 /// What a device holds.
@@ -107,8 +112,8 @@ impl Client {
         .await
     }
 
-    /// A background fetch: reads every topic of this device to its end and sends what is queued, for at most `budget`.
-    /// A suspended client is resumed for it and suspended again within the budget. `init_sync` must have been called
+    /// A background fetch: reads every topic of this device to its end, sends what is queued, and goes on with the blobs
+    /// that are being sent and fetched as far as the server has them, for at most `budget`. A suspended client is resumed for it and suspended again within the budget. `init_sync` must have been called
     /// since the client was opened.
     ///
     /// A [`Client::suspend`] meanwhile ends it early; so does the end of the budget. Neither is an error: the summary
@@ -203,7 +208,7 @@ impl Client {
                     }
                 }
             }
-            Ok(())
+            self.carry_blobs().await
         };
         let in_time = match timeout_at(deadline, work).await {
             Ok(Ok(())) => true,
@@ -220,8 +225,27 @@ impl Client {
             summary.received += position(&watched.last).saturating_sub(watched.before);
             summary.waiting += (watched.last.queued + watched.last.sent) as u64;
         }
-        summary.complete = in_time && summary.caught_up == summary.topics && summary.waiting == 0;
+        if let Ok(blobs) = self.read(|reader| reader.blobs_under_way()).await {
+            summary.blobs = blobs.len() as u64;
+        }
+        let all = summary.caught_up == summary.topics && summary.waiting == 0 && summary.blobs == 0;
+        summary.complete = in_time && all;
         Ok(summary)
+    }
+
+    /// Waits while blobs go on: each in a topic of its own, of which apps hear nothing.
+    async fn carry_blobs(&self) -> Result<(), ClientError> {
+        loop {
+            let blobs = self.read(|reader| reader.blobs_under_way()).await?;
+            let mut goes_on = false;
+            for topic in blobs.into_iter().flatten() {
+                goes_on |= still_known(self.status(topic).await)?.is_none_or(|status| is_busy(&status));
+            }
+            if !goes_on {
+                return Ok(());
+            }
+            sleep(LOOK_AT_BLOBS_EVERY).await;
+        }
     }
 }
 
@@ -238,10 +262,20 @@ impl Watched {
 
     /// Read to the end, and nothing waits that could be sent.
     fn is_done(&self) -> bool {
-        let sent = self.last.queued + self.last.sent == 0 || self.last.blocked.is_some();
         self.last.unreadable.is_some()
-            || ((self.caught_up || self.last.connection == Connection::Live) && sent)
+            || ((self.caught_up || self.last.connection == Connection::Live) && !can_send(&self.last))
     }
+}
+
+/// Whether something waits that could be sent.
+const fn can_send(status: &TopicStatus) -> bool {
+    status.queued + status.sent > 0 && status.blocked.is_none()
+}
+
+/// Whether a blob's topic is not read to its end, or chunks wait in it. One that stays when it is neither has no further
+/// chunk at the server, or nothing to write with.
+fn is_busy(status: &TopicStatus) -> bool {
+    status.unreadable.is_none() && (status.connection != Connection::Live || can_send(status))
 }
 
 /// Nothing for a topic that is gone by now: another device's inbox, once it has what was for it.

@@ -265,8 +265,8 @@ impl Engine {
         self.store.limit_pages(pages)
     }
 
-    /// Limits what blobs may take that nothing waits for, bytes; the least recently used give way. `None`:
-    /// [`MAX_BLOB_CACHE`](crate::limits::MAX_BLOB_CACHE).
+    /// Limits what blobs may take that nothing waits for, bytes; the least recently used give way, and the one used
+    /// last stays in any case. `None`: [`MAX_BLOB_CACHE`](crate::limits::MAX_BLOB_CACHE).
     pub const fn limit_blobs(&mut self, bytes: Option<u64>) {
         self.state.blobs.cache = bytes;
     }

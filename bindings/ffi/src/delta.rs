@@ -225,8 +225,8 @@ impl Delta {
         self.on(async |client| client.resume().await).await
     }
 
-    /// A background fetch, also while suspended: reads every topic to its end and sends what is queued, and is back
-    /// within `deadline` (from now) whatever the network does. Call `init_sync` before: refused with `no_network` otherwise.
+    /// A background fetch, also while suspended: reads every topic to its end, sends what is queued, goes on with the blobs
+    /// that are being sent and fetched, and is back within `deadline` (from now) whatever the network does. Call `init_sync` before: refused with `no_network` otherwise.
     pub async fn run_once(&self, deadline: Duration) -> Result<RunSummary, DeltaError> {
         Ok(self.on(async move |client| client.run_once(deadline).await).await?.into())
     }

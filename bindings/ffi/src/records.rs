@@ -54,6 +54,10 @@ pub struct Config {
     /// How long changes are merged into one event after one was passed on, milliseconds.
     #[uniffi(default = 50)]
     pub merge_changes_ms: u32,
+    /// What blobs (images, files) may take on this device that are neither sent nor fetched just now, bytes: the least
+    /// recently used give way, and can be fetched again; the one used last stays in any case. 256 MiB when missing.
+    #[uniffi(default = None)]
+    pub blob_cache: Option<u64>,
     /// Threads that encrypt and verify; one per core when missing.
     #[uniffi(default = None)]
     pub workers: Option<u32>,
@@ -84,6 +88,7 @@ impl Config {
         config.hidden_reading = self.hidden_reading;
         config.look_before_retry = self.look_before_retry;
         config.coalesce = Duration::from_millis(self.merge_changes_ms.into());
+        config.blob_cache = self.blob_cache;
         config.workers = self.workers.map(|workers| workers as usize);
         Ok(config)
     }
@@ -289,7 +294,7 @@ impl Outbox {
 /// What a background run did.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, uniffi::Record)]
 pub struct RunSummary {
-    /// Whether every topic was read to its end and everything queued was acknowledged.
+    /// Whether every topic was read to its end, everything queued was acknowledged, and no blob is on its way.
     pub complete: bool,
     /// Topics of this device.
     pub topics: u64,
@@ -299,11 +304,13 @@ pub struct RunSummary {
     pub received: u64,
     /// Own operations that still wait to be sent or acknowledged.
     pub waiting: u64,
+    /// Blobs that are still to be sent or fetched.
+    pub blobs: u64,
 }
 
 impl From<delta_client::RunSummary> for RunSummary {
     fn from(summary: delta_client::RunSummary) -> Self {
-        let delta_client::RunSummary { complete, topics, caught_up, received, waiting } = summary;
-        Self { complete, topics, caught_up, received, waiting }
+        let delta_client::RunSummary { complete, topics, caught_up, received, waiting, blobs } = summary;
+        Self { complete, topics, caught_up, received, waiting, blobs }
     }
 }

@@ -79,6 +79,7 @@ func config(_ fields: Fields, path: String) throws -> Config {
         relayDelay: try fields.number("relayDelayMs").map(interval), acceptV2: try fields.flag("acceptV2"),
         recordsUrl: try fields.maybe("recordsUrl"), hiddenReading: try fields.flag("hiddenReading", unsaid: true),
         lookBeforeRetry: try fields.flag("lookBeforeRetry", unsaid: true), mergeChangesMs: try fields.number("mergeChangesMs").map(count) ?? 50,
+        blobCache: try fields.number("blobCache").map(above),
         workers: try fields.number("workers").map(count)
     )
 }
@@ -284,6 +285,7 @@ func plain(_ summary: RunSummary) -> [String: Any] {
     [
         "complete": summary.complete, "topics": Double(summary.topics), "caughtUp": Double(summary.caughtUp),
         "received": Double(summary.received), "waiting": Double(summary.waiting),
+        "blobs": Double(summary.blobs),
     ]
 }
 

@@ -23,6 +23,7 @@ export type NativeConfig = {
   hiddenReading?: boolean;
   lookBeforeRetry?: boolean;
   mergeChangesMs?: number;
+  blobCache?: number;
   workers?: number;
 };
 
@@ -117,6 +118,7 @@ export type NativeRunSummary = {
   caughtUp: number;
   received: number;
   waiting: number;
+  blobs: number;
 };
 
 export type NativeVersion = { id: string; text: string; sentAt?: number };

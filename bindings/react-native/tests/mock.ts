@@ -212,7 +212,7 @@ export class MockModule implements Spec {
 
   async runOnce(_: number, deadline: number) {
     await this.called(`runOnce ${deadline}`, 'runOnce');
-    return { complete: true, topics: 0, caughtUp: 0, received: 0, waiting: 0 };
+    return { complete: true, topics: 0, caughtUp: 0, received: 0, waiting: 0, blobs: 0 };
   }
 
   async nextWakeupAt(): Promise<number | null> {

@@ -4,9 +4,11 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
-use delta_client::{Config, RelayHops};
+use delta_client::{BlobSource, Config, RelayHops};
 use delta_core::engine::STALE_AFTER_MS;
 use delta_core::identity::Millis;
+use delta_core::ops::Content;
+use delta_core::store::BlobState;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpListener;
 
@@ -109,5 +111,32 @@ async fn records_come_from_the_configured_place_and_from_relays_when_it_has_none
         // Or it would deliver again what the wiped server lacks.
         a.client.close().await.unwrap();
         net.wipe();
+    }
+}
+
+#[tokio::test]
+async fn blobs_take_no_more_than_the_configuration_says_and_the_last_one_stays() {
+    let net = Net::start().await;
+    let mut a = Device::offline_with(1, &ticket(1), |config| config.blob_cache = Some(10)).await;
+    a.join(&net).await;
+    let mut blobs = Vec::new();
+    for bytes in ["five.", "5more", "longer than what is allowed"] {
+        let source = BlobSource::Bytes(bytes.into());
+        let blob = a.client.attach(source, String::new(), None).await.unwrap();
+        let attachments = a.client.attachments(vec![blob]).await.unwrap();
+        let (text, reply, mentions) = (String::new(), None, Vec::new());
+        let said = Content::MessageSend { text, reply, mentions, attachments };
+        let said = a.client.publish(a.topic, said).await.unwrap();
+        a.until_acknowledged(said).await;
+        while a.client.blob_status(blob).await.unwrap().state == BlobState::Sending {
+            a.next().await;
+        }
+        blobs.push(blob);
+        let mut here = Vec::new();
+        for blob in &blobs {
+            here.push(a.client.blob_status(*blob).await.unwrap().state == BlobState::Here);
+        }
+        let expected: &[bool] = [&[true][..], &[true, true], &[false, false, true]][blobs.len() - 1];
+        assert_eq!(here, expected);
     }
 }

@@ -4,8 +4,10 @@ use std::path::Path;
 use std::process::Command;
 use std::time::Duration;
 
-use delta_client::{Client, Config};
-use delta_core::store::{Store, StoreOptions};
+use delta_client::{BlobSource, Client, Config};
+use delta_core::limits::BLOB_CHUNK;
+use delta_core::ops::{BlobId, Content};
+use delta_core::store::{BlobState, Store, StoreOptions};
 use delta_core::sync::session::Connection;
 use tokio::net::TcpListener;
 
@@ -156,6 +158,45 @@ async fn run_once_sends_and_fetches_and_goes_back_to_sleep() {
     assert!(b.client.run_once(AMPLE).await.unwrap().complete);
     a.until_texts(&["for b", "for a"]).await;
     b.client.status(b.topic).await.unwrap();
+}
+
+/// A message with a blob that this device makes of these bytes.
+async fn attached(device: &Device, bytes: &'static [u8]) -> (BlobId, Content) {
+    let blob = device.client.attach(BlobSource::Bytes(bytes.into()), String::new(), None).await.unwrap();
+    let attachments = device.client.attachments(vec![blob]).await.unwrap();
+    (blob, Content::MessageSend { text: String::new(), reply: None, mentions: Vec::new(), attachments })
+}
+
+#[tokio::test]
+async fn run_once_sends_and_fetches_blobs_to_their_end() {
+    static BYTES: [u8; 3 * BLOB_CHUNK - 1] = [7; 3 * BLOB_CHUNK - 1];
+    let net = Net::start().await;
+    let (a, mut b) = (Device::offline(1, &ticket(1)).await, Device::on(&net, 2, &ticket(1)).await);
+    let (blob, message) = attached(&a, &BYTES).await;
+    a.client.publish(a.topic, message).await.unwrap();
+    a.join(&net).await;
+    b.until_texts(&[""]).await;
+    b.client.fetch_blob(blob).await.unwrap();
+    for device in [&a, &b] {
+        let summary = device.client.run_once(AMPLE).await.unwrap();
+        assert!(summary.complete && summary.blobs == 0, "{summary:?}");
+        assert_eq!(device.client.blob_status(blob).await.unwrap().state, BlobState::Here);
+    }
+    assert!(b.client.blob_bytes(blob).await.unwrap() == BYTES);
+}
+
+#[tokio::test]
+async fn run_once_does_not_wait_for_a_blob_that_the_server_does_not_have() {
+    let net = Net::start().await;
+    let (a, c) = (Device::on(&net, 1, &ticket(1)).await, Device::offline(3, &ticket(1)).await);
+    let mut b = Device::on(&net, 2, &ticket(1)).await;
+    let (blob, message) = attached(&c, b"never sent").await;
+    a.client.publish(a.topic, message).await.unwrap();
+    b.until_texts(&[""]).await;
+    b.client.fetch_blob(blob).await.unwrap();
+    let run = b.client.run_once(Duration::from_secs(3600));
+    let summary = tokio::time::timeout(AMPLE, run).await.expect("it comes back by itself").unwrap();
+    assert_eq!((summary.complete, summary.caught_up, summary.blobs), (false, 1, 1), "{summary:?}");
 }
 
 /// A listener that takes connections and never says a word; the connections stay open with it.

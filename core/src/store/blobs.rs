@@ -126,6 +126,13 @@ impl Db {
         Ok(Some(BlobStatus { about, state, have, of }))
     }
 
+    /// The topics of the blobs that are sent and fetched just now; `None` for each that waits for its turn.
+    pub fn blobs_under_way(&self) -> Result<Vec<Option<TopicId>>, StoreError> {
+        self.all("SELECT carrier FROM blob WHERE state IN (1, 2)", [], |row| {
+            Ok(row.get::<_, Option<[u8; 32]>>(0)?.map(TopicId))
+        })
+    }
+
     /// What opens a blob, with a ticket that only reads: an own one, or as it was said first here.
     pub fn blob_manifest(&self, id: &BlobId) -> Result<Option<Manifest>, StoreError> {
         if let Some(row) = self.blob(id)?.filter(|row| row.state != BlobRow::MADE) {
@@ -273,12 +280,14 @@ impl Tx<'_> {
         self.run("UPDATE blob SET next = 0 WHERE carrier = ?1 AND state = 1", [carrier.0]).map(drop)
     }
 
-    /// Removes the least recently used blobs that nothing waits for, until the rest takes at most so many bytes.
+    /// Removes the least recently used blobs that nothing waits for, until the rest takes at most so many bytes. The one
+    /// used last stays in any case: somebody has just fetched it.
     pub(crate) fn evict_blobs(&self, limit: u64) -> Result<(), StoreError> {
         self.run(
             "DELETE FROM blob WHERE entry IN (SELECT entry FROM (SELECT entry,
-                 sum(bytes) OVER (ORDER BY used_ms DESC, entry DESC) AS upto FROM blob WHERE state >= 3)
-                 WHERE upto > ?1)",
+                 sum(bytes) OVER used AS upto, row_number() OVER used AS place FROM blob WHERE state >= 3
+                 WINDOW used AS (ORDER BY used_ms DESC, entry DESC))
+                 WHERE upto > ?1 AND place > 1)",
             [int(limit)],
         )
         .map(drop)

@@ -3,6 +3,7 @@
 
 mod composer;
 mod conversation;
+mod files;
 mod input;
 mod painter;
 #[cfg(all(test, target_os = "linux"))]
@@ -34,6 +35,7 @@ use crate::output::{Interrupted, Output, Usage};
 use crate::platform::{Ended, continued, ended};
 use crate::text::plain;
 use conversation::{Badge, Conversation, Person};
+use files::Saves;
 use input::Terminal;
 use rooms::list;
 use state::{Chat, Wish};
@@ -64,6 +66,7 @@ Keys:
   End          to the newest              Ctrl-L       draws the screen again
   Ctrl-W, -U   erases a word, all of it   Ctrl-Z       back to the shell until `fg`
   /name NAME   what others see here       Ctrl-C, -D   leaves
+  /attach FILE sends a file               /save ID FILE  saves one of the others
 
 A message is durable on this device before it is shown. Beside your own stands (pending) until the server has it, then
 (sent), or (FAILED) when nothing is tried any more. What is pending when you leave goes out with the next command of this
@@ -121,6 +124,7 @@ async fn talk(client: &Client, asked: Option<LogId>, ended: &mut Ended) -> anyho
         chat: Chat::default(),
         updates: SelectAll::new(),
         followed: BTreeSet::new(),
+        saves: Saves::default(),
     };
     tokio::select! {
         started = session.start() => started?,
@@ -156,6 +160,7 @@ struct Session<'a> {
     chat: Chat,
     updates: SelectAll<BoxStream<'static, (TopicId, Update)>>,
     followed: BTreeSet<TopicId>,
+    saves: Saves,
 }
 
 impl Session<'_> {
@@ -233,6 +238,26 @@ impl Session<'_> {
                 self.chat.tell(Some(told));
                 Ok(())
             }
+            Wish::Attach(path) => {
+                let sent = match files::attach(self.client, &path).await {
+                    Ok(content) => self.publish(content).await,
+                    Err(error) => Err(error),
+                };
+                if let Err(error) = sent {
+                    self.chat.refused(&format!("/attach {path}"), &error.to_string());
+                }
+                self.reload().await
+            }
+            Wish::Save(id, path) => {
+                let Some(open) = &self.chat.open else { return Ok(()) };
+                let told = match files::find(open.files(), &id) {
+                    Ok(blob) => self.saves.begin(self.client, blob, &path).await,
+                    Err(why) => format!("not saved: {why}"),
+                };
+                self.chat.tell(Some(told));
+                self.save().await;
+                Ok(())
+            }
             Wish::Retry => {
                 let Some(open) = &self.chat.open else { return Ok(()) };
                 let told = match self.client.retry(open.topic).await {
@@ -243,6 +268,13 @@ impl Session<'_> {
                 self.look().await
             }
             Wish::Nothing | Wish::Leave | Wish::Redraw | Wish::Suspend => Ok(()),
+        }
+    }
+
+    /// Saves files that are here by now.
+    async fn save(&mut self) {
+        if let Some(told) = self.saves.go_on(self.client).await {
+            self.chat.tell(Some(told));
         }
     }
 
@@ -338,6 +370,9 @@ impl Session<'_> {
         };
         if reload && here {
             self.reload().await?;
+        }
+        if matches!(&update, Update::Event(Event::Changed { .. }) | Update::Lagged { .. }) {
+            self.save().await;
         }
         if reload || matches!(update, Update::Event(Event::Changed { .. } | Event::Moved { .. })) {
             self.list().await?;

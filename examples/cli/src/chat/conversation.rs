@@ -6,7 +6,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use delta_client::{ReadPath, TopicStatus};
 use delta_core::identity::{Author, LogId, OperationId};
 use delta_core::projector::Position;
-use delta_core::store::{MessageRow, OutboxRowState, QueuedOperation};
+use delta_core::store::{Attachment, MessageRow, OutboxRowState, QueuedOperation};
 use delta_core::topic::TopicId;
 
 use super::rooms::short;
@@ -243,6 +243,11 @@ impl Conversation {
         }
         self.noted = upto;
         upto
+    }
+
+    /// The files of the messages that are here.
+    pub fn files(&self) -> impl Iterator<Item = &Attachment> {
+        self.rows.iter().flat_map(|row| &row.attachments)
     }
 
     /// Looks further back, by lines.

@@ -11,6 +11,10 @@ use super::rooms::Rooms;
 
 /// Begins a line that gives this device's person a name, instead of sending it.
 const NAME: &str = "/name ";
+/// Begins a line that names a file to be sent.
+const ATTACH: &str = "/attach ";
+/// Begins a line that names a file of the others, and where it is to be saved.
+const SAVE: &str = "/save ";
 
 /// What a key asks for.
 #[derive(Debug, PartialEq, Eq)]
@@ -21,6 +25,10 @@ pub enum Wish {
     Send(String),
     /// Be called this, in this room.
     Rename(String),
+    /// Send this file.
+    Attach(String),
+    /// Save the file whose id begins like that, under this name.
+    Save(String, String),
     /// Show this room.
     Open(LogId),
     /// Try again what failed.
@@ -210,10 +218,7 @@ impl Chat {
             open.go_to_newest();
         }
         let text = self.composer.take();
-        match text.strip_prefix(NAME) {
-            Some(name) if !name.trim().is_empty() => Wish::Rename(name.trim().to_owned()),
-            _ => Wish::Send(text),
-        }
+        ordered(&text).unwrap_or(Wish::Send(text))
     }
 
     /// To the list, or back to the room.
@@ -259,6 +264,18 @@ impl Chat {
         }
         Wish::Nothing
     }
+}
+
+/// What a line asks for that is not to be sent.
+fn ordered(text: &str) -> Option<Wish> {
+    let said = |order| text.strip_prefix(order).map(str::trim).filter(|said| !said.is_empty());
+    let name = || said(NAME).map(|name| Wish::Rename(name.to_owned()));
+    let attach = || said(ATTACH).map(|file| Wish::Attach(file.to_owned()));
+    let save = || {
+        let (id, file) = said(SAVE)?.split_once(' ')?;
+        Some(Wish::Save(id.to_owned(), file.trim().to_owned()))
+    };
+    name().or_else(attach).or_else(save)
 }
 
 #[cfg(test)]
@@ -401,6 +418,22 @@ mod tests {
         assert_eq!(key(&mut chat, KeyCode::Enter), Wish::Rename("Ada L".to_owned()));
         write(&mut chat, "/names");
         assert_eq!(key(&mut chat, KeyCode::Enter), Wish::Send("/names".to_owned()));
+    }
+
+    #[test]
+    fn files_are_sent_and_saved_by_commands() {
+        let mut chat = chat();
+        chat.enter(conversation());
+        for (line, wish) in [
+            ("/attach a photo.jpg", Wish::Attach("a photo.jpg".to_owned())),
+            ("/save 1a2b  a photo.jpg ", Wish::Save("1a2b".to_owned(), "a photo.jpg".to_owned())),
+            // Without what it needs it is no command.
+            ("/attach ", Wish::Send("/attach ".to_owned())),
+            ("/save 1a2b", Wish::Send("/save 1a2b".to_owned())),
+        ] {
+            write(&mut chat, line);
+            assert_eq!(key(&mut chat, KeyCode::Enter), wish);
+        }
     }
 
     #[test]

@@ -9,6 +9,7 @@ use ratatui::text::{Line, Text};
 use ratatui::widgets::Paragraph;
 
 use super::conversation::{Conversation, Delivery};
+use super::files;
 use super::state::{Chat, Focus};
 use crate::text::{clock, columns, cut, date, plain, width as columns_of, wrap};
 
@@ -231,6 +232,10 @@ fn message(open: &Conversation, row: &MessageRow, width: usize, lines: &mut Vec<
     });
     let text = row.text.as_deref().unwrap_or("(deleted)");
     let edited = if row.edit.is_some() { " (edited)" } else { "" };
+    let text = format!("{text}{edited}");
+    let files = row.attachments.iter().map(files::line);
+    // A file may come without a word.
+    let said = text.split('\n').filter(|_| !text.is_empty() || row.attachments.is_empty());
     let lead = format!("{} {who}: ", clock(sent_ms(row)));
     // On a narrow screen the text has the next lines for itself.
     let beside = columns_of(&lead) * 2 <= width;
@@ -240,8 +245,8 @@ fn message(open: &Conversation, row: &MessageRow, width: usize, lines: &mut Vec<
     }
     let mut lead = Some(lead).filter(|_| beside);
     let mut left = MAX_LINES;
-    for part in format!("{text}{edited}").split('\n') {
-        let (wrapped, more) = wrap(&plain(part), width - indent, left);
+    for part in files.chain(said.map(plain)) {
+        let (wrapped, more) = wrap(&part, width - indent, left);
         left = left.saturating_sub(wrapped.len());
         for line in wrapped {
             let start = lead.take().unwrap_or_else(|| " ".repeat(indent));
@@ -256,6 +261,8 @@ fn message(open: &Conversation, row: &MessageRow, width: usize, lines: &mut Vec<
 
 #[cfg(test)]
 mod tests {
+    use delta_core::ops::BlobId;
+    use delta_core::store::Attachment;
     use ratatui::Terminal;
     use ratatui::backend::TestBackend;
     use ratatui::crossterm::event::{Event, KeyCode, KeyEvent, KeyModifiers};
@@ -344,6 +351,27 @@ mod tests {
         let lines = shown(&mut chat, 40, 10);
         assert!(lines.contains(&"00:00 me (FAILED): b".to_owned()), "{lines:#?}");
         assert!(lines.concat().contains("1 not delivered: gone"), "{lines:#?}");
+    }
+
+    #[test]
+    fn files_stand_before_what_is_said_of_them() {
+        let file = |id, name: &str| Attachment {
+            id: BlobId([id; 32]),
+            size: 2_048,
+            mime: "image/jpeg".to_owned(),
+            name: Some(name.to_owned()),
+        };
+        let (mut with, mut alone) = (row(THEM, 1, "look"), row(THEM, 2, ""));
+        with.attachments = vec![file(0x1a, "one.jpg"), file(0x2b, "two.jpg")];
+        alone.attachments = vec![file(0x3c, "a\n00:00 me (sent): b")];
+        let lines = shown(&mut chat(vec![with, alone]), 70, 8);
+        let expected = [
+            "00:01 Ada#0202: [one.jpg, 2.0 kB: /save 1a1a1a1a FILE]",
+            "                [two.jpg, 2.0 kB: /save 2b2b2b2b FILE]",
+            "                look",
+            "00:02 Ada#0202: [a↵00:00 me (sent): b, 2.0 kB: /save 3c3c3c3c FILE]",
+        ];
+        assert_eq!(lines[2..6], expected, "{lines:#?}");
     }
 
     fn parked(operation: delta_core::identity::OperationId) -> delta_core::store::QueuedOperation {

@@ -60,6 +60,33 @@ fn what_one_types_the_other_sees() {
 }
 
 #[test]
+fn a_file_is_sent_and_saved() {
+    let network = Network::start();
+    let ticket = ticket();
+    let (a, b) = (network.device("a", &ticket), network.device("b", &ticket));
+    let (mut first, mut second) = (chat(&a, &[]), chat(&b, &[]));
+    for terminal in [&first, &second] {
+        terminal.until_shown("[live, hidden]");
+    }
+    let (from, to) = (network.folder().join("a file.bin"), network.folder().join("saved.bin"));
+    // Two chunks.
+    let bytes: Vec<u8> = (0..300_000_u32).map(|at| (at / 7) as u8).collect();
+    std::fs::write(&from, &bytes).unwrap();
+    first.press("/attach no such file\r");
+    first.until_shown("not sent: ");
+    first.press(&format!("\x15/attach {}\r", from.display()));
+    let lines = second.until_shown("[a file.bin, 300.0 kB: /save ");
+    let (_, id) = lines.iter().find_map(|line| line.split_once("/save ")).unwrap();
+    let id = id.split(' ').next().unwrap();
+    second.press(&format!("/save {id} {}\r", from.display()));
+    second.until_shown("is there already");
+    second.press(&format!("/save {id} {}\r", to.display()));
+    second.until_shown("saved as ");
+    assert!(std::fs::read(&to).unwrap() == bytes);
+    assert!(std::fs::read(&from).unwrap() == bytes);
+}
+
+#[test]
 fn rooms_are_listed_with_what_is_new_in_them() {
     let network = Network::start();
     let (a, b) = (network.stranger("a"), network.stranger("b"));

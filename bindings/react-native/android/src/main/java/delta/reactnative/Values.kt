@@ -118,6 +118,7 @@ internal fun config(fields: Fields, path: String): Config = Config(
     hiddenReading = fields.flag("hiddenReading", true),
     lookBeforeRetry = fields.flag("lookBeforeRetry", true),
     mergeChangesMs = fields.number("mergeChangesMs")?.let(::count) ?: 50u,
+    blobCache = fields.number("blobCache")?.let(::above),
     workers = fields.number("workers")?.let(::count),
 )
 
@@ -308,7 +309,7 @@ internal fun Statistics.plain(): Plain = plain(
 
 internal fun RunSummary.plain(): Plain = plain(
     "complete" to complete, "topics" to topics.plain, "caughtUp" to caughtUp.plain, "received" to received.plain,
-    "waiting" to waiting.plain,
+    "waiting" to waiting.plain, "blobs" to blobs.plain,
 )
 
 internal fun TicketFacts.plain(): Plain =
