@@ -60,7 +60,8 @@ fn advice(item: &str) -> &'static str {
             "restore it or import an export; the database opens with it alone, so do not delete it"
         }
         IDENTITY_ITEM => "delete it and enter the words again",
-        _ => "delete it to begin with a new device key",
+        DEVICE_ITEM => "delete it to begin with a new device key",
+        _ => "delete it; a new one is made",
     }
 }
 

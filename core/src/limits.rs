@@ -97,10 +97,13 @@ pub const RENEWAL_EPOCHS: u32 = 1 << 16;
 pub const MAX_DEVICES: usize = 16;
 /// Most devices that a member revokes in a space.
 pub const MAX_REVOKED: usize = 256;
-/// Most membership operations of a space that are settled together because some of them were made without knowing of
-/// the others: what bounds the work for one operation.
+/// Most membership operations of a space that count for what is current although some of them were made without knowing of
+/// the others.
 pub const MAX_CONCURRENT: usize = 512;
-/// Most membership operations of one member that nobody has built on yet and that count all the same.
+/// Most that one operation joins by what it cites: what bounds the work for one. Twice as many, so that what has reached
+/// that limit can be joined, a few ends at a time.
+pub const MAX_SETTLED: usize = 2 * MAX_CONCURRENT;
+/// Most membership operations of one device that nobody has built on yet and that count all the same.
 pub const MAX_LOOSE_ENDS: usize = 8;
 /// Most operations in one binary `ops` frame or one shared packet.
 pub const MAX_BATCH: usize = 256;

@@ -9,6 +9,7 @@
 mod graph;
 mod holders;
 mod invite;
+mod line;
 mod membership;
 mod resolve;
 mod rules;

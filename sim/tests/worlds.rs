@@ -27,9 +27,12 @@ fn a_seed_repeats_event_by_event() {
 
 /// The first world of these kinds in which the wanted ones all strike: a run draws only some of what it may have.
 fn play_with(allowed: &[Fault], wanted: &[Fault]) -> Summary {
+    play_until(wanted, |seed| Config { allowed: allowed.to_vec(), ..Config::new(seed, 80) })
+}
+
+fn play_until(wanted: &[Fault], world: impl Fn(u64) -> Config) -> Summary {
     for seed in 1..=SEEDS {
-        let mut config = Config::new(seed, 80);
-        config.allowed = allowed.to_vec();
+        let config = world(seed);
         let summary = play(&config);
         let names: Vec<_> = summary.faults.split(", ").filter_map(|fault| fault.split(' ').next()).collect();
         if wanted.iter().all(|fault| names.contains(&fault.label())) {
@@ -119,6 +122,14 @@ fn in_a_town_all_agree_on_who_is_there_and_read_what_they_should() {
         let summary = play(&config);
         assert!(summary.operations > 0, "{summary:?}");
     }
+}
+
+/// People come and go while the network is parted and devices stop: in the end all agree all the same.
+#[test]
+fn in_a_town_that_is_parted_all_agree_in_the_end() {
+    let kinds = [Fault::Partition, Fault::DeviceCrash];
+    let struck = play_until(&kinds, |seed| Config { allowed: kinds.to_vec(), ..Config::town(seed, 40) });
+    assert!(struck.operations > 0, "{struck:?}");
 }
 
 #[test]

@@ -2,8 +2,8 @@
 
 use delta_client::{ClientError, Fault};
 
-/// A call failed; nothing of it was done. `code` is stable in all versions and languages (docs/errors.md lists every
-/// one), `reason` says what happened and what to do.
+/// A call failed; nothing of it was done, but for `suspend` and `wipe` (docs/errors.md). `code` is stable in all versions and
+/// languages (docs/errors.md lists every one), `reason` says what happened and what to do.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error, uniffi::Error)]
 pub enum DeltaError {
     /// What was passed in cannot be used: correct the call or the configuration.

@@ -13,7 +13,7 @@ pub use close::{close, take_own_back};
 #[cfg(test)]
 mod tests;
 #[cfg(test)]
-pub(crate) use tests::support as tests_support;
+pub(crate) use tests::{spaces as tests_spaces, support as tests_support};
 
 use thiserror::Error;
 
@@ -517,6 +517,9 @@ fn move_to(
         return Ok(false);
     }
     tx.move_operation(author, log, stored.seq_num, first, preferred, placed.then_some(received))?;
+    if first != stored.first {
+        tx.note_first(log, stored.id, first)?;
+    }
     if placed {
         if stored.place.is_placed() && stored.place.epoch == place.epoch {
             tx.remove_placement(topic, stored.place)?;

@@ -52,7 +52,8 @@ pub(super) fn cited(
         return Err(CommandError::NotASpace);
     }
     tx.look_at_space(belongs.space, |graph| {
-        if graph.is_suspended() {
+        let ends_it = matches!(content, Content::Membership(action) if graph.ends_suspension(action));
+        if !ends_it && graph.is_suspended() {
             return Err(CommandError::UpdateRequired);
         }
         let heads = graph.cite(author);

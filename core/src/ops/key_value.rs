@@ -115,6 +115,11 @@ impl KeyValue {
         Self { at, value, time: HybridTime::at(now), replaces }
     }
 
+    /// Whether none of these times is followed by one whose clock says `now`.
+    pub fn all_too_far(now: Millis, standing: &[(HybridTime, OperationId)]) -> bool {
+        standing.iter().all(|(time, _)| time.after(now).is_none())
+    }
+
     pub(super) const fn kind(&self) -> &'static str {
         if self.value.is_some() { KV_PUT } else { KV_DELETE }
     }

@@ -6,7 +6,6 @@ use std::sync::Arc;
 use super::rules::Refusal;
 use super::state::{Change, Register, State};
 use crate::identity::{Author, Identity, LogId, OperationId};
-use crate::limits::MAX_CONCURRENT;
 use crate::ops::{Action, Level};
 use crate::tree::{IntoTree, Map};
 
@@ -256,8 +255,12 @@ impl Graph {
     /// the others with every operation after those before it.
     ///
     /// # Errors
-    /// There is more of it than [`MAX_CONCURRENT`].
-    pub(super) fn window(&self, heads: &[OperationId]) -> Result<(OperationId, Vec<OperationId>), Refusal> {
+    /// There is more of it than `limit`.
+    pub(super) fn window(
+        &self,
+        heads: &[OperationId],
+        limit: usize,
+    ) -> Result<(OperationId, Vec<OperationId>), Refusal> {
         let ranked = |id: &OperationId| self.nodes.get(id).map(|node| (node.rank, *id));
         let mut queue = heads.iter().filter_map(ranked).into_set();
         let mut window = Vec::new();
@@ -269,7 +272,7 @@ impl Graph {
                 return Ok((id, window));
             }
             window.push(id);
-            if window.len() > MAX_CONCURRENT {
+            if window.len() > limit {
                 return Err(Refusal::TooConcurrent);
             }
             queue.extend(

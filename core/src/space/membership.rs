@@ -5,12 +5,13 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use super::graph::{Entry, Graph, Point, Statement, Verdict};
+use super::line::Line;
 use super::resolve::settle;
 use super::rules::{Refusal, View};
 use super::state::{Register, Standing, State};
 use crate::identity::{Author, Identity, LogId, Millis, OperationId};
-use crate::limits::MAX_LOOSE_ENDS;
 use crate::ops::{Action, Level, MAX_AUTH_HEADS, room_id, space_id};
+use crate::projector::Place;
 use crate::tree::{Arrange, Map};
 
 /// Settled points kept for the next look.
@@ -38,6 +39,7 @@ pub struct Membership {
     fresh: Vec<OperationId>,
     /// Claims that an accepted operation answers.
     answered: BTreeSet<OperationId>,
+    line: RefCell<Line>,
     settled: RefCell<Settled>,
     judged: RefCell<Judged>,
 }
@@ -97,6 +99,7 @@ impl Membership {
             suspended: BTreeSet::new(),
             fresh: Vec::new(),
             answered: BTreeSet::new(),
+            line: RefCell::default(),
             settled: RefCell::default(),
             judged: RefCell::default(),
         }
@@ -160,6 +163,9 @@ impl Membership {
             Verdict::Refused(_) => {}
         }
         self.graph.put(entry, identity, verdict, point, changes);
+        if verdict == Verdict::Accepted {
+            self.line.get_mut().take(&self.graph, id);
+        }
         verdict
     }
 
@@ -262,38 +268,16 @@ impl Membership {
         }
     }
 
-    /// The operations that make up what is current: of each member at most [`MAX_LOOSE_ENDS`] that nobody has built
-    /// on, and of them as many as can be settled together. Every device that knows the same operations takes the same.
+    /// The operations that make up what is current. Every device that knows the same operations, and where they stand,
+    /// takes the same.
     fn current_heads(&self) -> Vec<OperationId> {
-        let root = self.first_root();
-        let mut of_member = Map::<Identity, usize>::new();
-        let mut heads = Vec::new();
-        for id in &self.ends {
-            let Some(node) = self.graph.nodes.get(id).filter(|node| Some(node.root) == root) else {
-                continue;
-            };
-            let count = of_member.entry(node.identity).or_default();
-            if *count < MAX_LOOSE_ENDS {
-                *count += 1;
-                heads.push(*id);
-            }
-        }
-        if self.graph.window(&heads).is_ok() {
-            return heads;
-        }
-        let mut settled = Vec::new();
-        for head in heads {
-            settled.push(head);
-            if self.graph.window(&settled).is_err() {
-                settled.pop();
-            }
-        }
-        settled
+        self.line.borrow_mut().ends(&self.graph).iter().copied().collect()
     }
 
-    /// Of two creations by a creator whose log has two branches, the one with the lower id.
-    fn first_root(&self) -> Option<OperationId> {
-        self.ends.iter().filter_map(|id| self.graph.nodes.get(id)).map(|node| node.root).min()
+    /// Where an operation was first seen in the space's log. Whether that is news: what is current may be something else
+    /// then.
+    pub fn place(&mut self, id: OperationId, place: Place) -> bool {
+        self.line.get_mut().place(id, place)
     }
 
     /// The space as it is now; `None` before its creation is known.
@@ -445,9 +429,22 @@ impl Membership {
         mutes.collect()
     }
 
-    /// Whether a newer version is needed to follow the space: a manager did what this one does not understand.
+    /// Whether a newer version is needed to follow the space: a manager did what this one does not understand. Of one who
+    /// manages it no more nothing is left of that: what took the right away was done without knowing of it.
     pub fn is_suspended(&self) -> bool {
-        !self.suspended.is_empty()
+        let mut authors = self.suspended.iter().filter_map(|id| self.author(*id)).collect::<BTreeSet<_>>();
+        authors.retain(|author| self.standing(*author).may_manage());
+        !authors.is_empty()
+    }
+
+    /// Whether an action takes the right to manage from somebody because of whom the space is suspended.
+    pub fn ends_suspension(&self, action: &Action) -> bool {
+        let subject = match action {
+            Action::Remove { member } | Action::Ban { member, .. } => *member,
+            Action::Demote { member, level } if *level < Level::Manage => *member,
+            _ => return false,
+        };
+        self.suspended.iter().any(|id| self.graph.nodes.get(id).is_some_and(|node| node.identity == subject))
     }
 
     /// Whether somebody was added for a claim already, whatever became of them: a claim is answered once.

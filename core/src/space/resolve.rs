@@ -19,12 +19,13 @@ use super::graph::{Graph, Node};
 use super::rules::{Refusal, registers};
 use super::state::{Register, State};
 use crate::identity::{Identity, LogId, OperationId};
+use crate::limits::MAX_SETTLED;
 use crate::ops::{Action, Level};
 use crate::tree::{Arrange, IntoTree, Map, Set};
 
 /// Everything where `heads` are settled.
 pub(super) fn settle(graph: &Graph, space: LogId, heads: &[OperationId]) -> Result<Arc<State>, Refusal> {
-    let (base, window) = graph.window(heads)?;
+    let (base, window) = graph.window(heads, MAX_SETTLED)?;
     if window.is_empty() {
         return Ok(graph.state_after(base));
     }

@@ -5,7 +5,7 @@ use thiserror::Error;
 use super::graph::{Graph, Point};
 use super::state::{Change, Register};
 use crate::identity::{Author, Certificate, Identity, LogId, OperationId, Revocation};
-use crate::limits::{MAX_CONCURRENT, MAX_DEVICES, MAX_MEMBERS, MAX_REVOKED, MAX_ROOMS, RENEWAL_EPOCHS};
+use crate::limits::{MAX_DEVICES, MAX_MEMBERS, MAX_REVOKED, MAX_ROOMS, MAX_SETTLED, RENEWAL_EPOCHS};
 use crate::ops::{Action, InviteTerms, Level, room_id};
 
 /// Why a membership operation counts for nothing. Its author is at fault.
@@ -18,7 +18,7 @@ pub enum Refusal {
     #[error("the operation cites no membership operations that count")]
     Heads,
     /// What it cites was done without knowing of too much else.
-    #[error("the operation joins more than {MAX_CONCURRENT} operations made without knowing of each other")]
+    #[error("the operation joins more than {MAX_SETTLED} operations made without knowing of each other")]
     TooConcurrent,
     /// The author lacks the level for it.
     #[error("its author had no right to do this at the operations it cites")]

@@ -1,5 +1,6 @@
 mod devices;
 mod invites;
+mod line;
 mod model;
 mod orders;
 mod rules;

@@ -11,7 +11,7 @@ use super::read_model::StoredFact;
 use super::tx::Tx;
 use crate::identity::{Author, Identity, LogId, OperationId};
 use crate::ops::{Action, Body, Content, FAMILIES, Ticket, peek, space_id};
-use crate::projector::{Aggregate, Change, Fact, Said};
+use crate::projector::{Aggregate, Change, Fact, Place, Said};
 use crate::space::{Entry, Judgement, Membership, Statement, Verdict};
 use crate::topic::WriteKey;
 use crate::tree::{Map, Set};
@@ -78,6 +78,14 @@ fn graph_entry(id: OperationId, author: Author, seq_num: u32, body: &Body) -> Op
     Some(Entry { id, author, seq_num, heads: body.auth_heads.clone(), statement })
 }
 
+/// Puts an operation into a graph, with the place where it was first seen.
+fn take(graph: &mut Membership, entry: Entry, first: Option<Place>) {
+    if let Some(first) = first.filter(|first| first.is_placed()) {
+        graph.place(entry.id, first);
+    }
+    graph.insert(entry);
+}
+
 /// Whether an operation makes the log it stands in a space.
 fn founds(author: Author, log: LogId, seq_num: u32, body: &Body) -> bool {
     let Content::Membership(action) = &body.content else { return false };
@@ -111,24 +119,40 @@ impl Tx<'_> {
     }
 
     fn read_graph(&self, space: LogId) -> Result<Membership, StoreError> {
-        let mut graph = Membership::new(space);
+        let (mut graph, mut places) = (Membership::new(space), Map::new());
         for author in self.authors_of(&space)? {
+            for stored in self.places(&author, &space, 0, u32::MAX)? {
+                places.insert(stored.id, stored.first);
+            }
             for op in self.log_entries(&author, &space, 0, u32::MAX, usize::MAX)? {
                 let Some(Ok(body)) = op.body.as_deref().map(Body::decode) else { continue };
                 if let Some(entry) = graph_entry(op.id, author, op.seq_num, &body) {
-                    graph.insert(entry);
+                    take(&mut graph, entry, places.get(&op.id).copied());
                 }
             }
-            // Both branches of a forked log stand in the graph.
+            // Both branches of a forked log stand in the graph. Of two creations the first is the space's: whoever founded it
+            // and manages it no more would begin it anew.
             let Some(proof) = self.fork_proof(&author, &space)? else { continue };
             let ((id, header), Some(body)) = (&proof.second, &proof.second_body) else { continue };
             if let (Ok(peek), Ok(body)) = (peek(header), Body::decode(body))
+                && !founds(author, space, peek.seq_num, &body)
                 && let Some(entry) = graph_entry(*id, author, peek.seq_num, &body)
             {
-                graph.insert(entry);
+                take(&mut graph, entry, Some(proof.ends));
             }
         }
         Ok(graph)
+    }
+
+    /// An operation was first seen somewhere else than before: in a space's own log, what is current goes by that.
+    pub(crate) fn note_first(&self, log: &LogId, id: OperationId, first: Place) -> Result<(), StoreError> {
+        if self.belongs(log)?.is_none_or(|belongs| belongs.room) {
+            return Ok(());
+        }
+        if self.graph(*log, |graph| graph.verdict(id).is_some() && graph.place(id, first))? {
+            self.spaces.borrow_mut().dirty.insert(*log);
+        }
+        Ok(())
     }
 
     /// Everybody who wrote in a log.
@@ -165,7 +189,8 @@ impl Tx<'_> {
             };
         };
         if !room && let Some(entry) = graph_entry(id, author, seq_num, body) {
-            self.graph(space, |graph| graph.insert(entry))?;
+            let first = self.place_of(&id)?.map(|stored| stored.first);
+            self.graph(space, |graph| take(graph, entry, first))?;
             self.follow(space)?;
             return Ok(Judged::Taken(None));
         }

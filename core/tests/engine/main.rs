@@ -25,3 +25,4 @@ mod support;
 mod threads;
 mod tunnels;
 mod unanswered;
+mod values;

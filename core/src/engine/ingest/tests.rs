@@ -6,5 +6,5 @@ mod key_values;
 mod logs;
 mod read_model;
 mod reading;
-mod spaces;
+pub(crate) mod spaces;
 pub(crate) mod support;

@@ -2,7 +2,7 @@
 
 use super::support::{Space, add, creation, entry, id, person, room, space, who};
 use crate::identity::Identity;
-use crate::limits::{MAX_CONCURRENT, MAX_LOOSE_ENDS, MAX_MEMBERS, MAX_ROOMS};
+use crate::limits::{MAX_MEMBERS, MAX_ROOMS, MAX_SETTLED};
 use crate::ops::{Action, Level, SpaceText, room_id};
 use crate::space::{Entry, Judgement, Membership, Refusal, Statement, Verdict};
 
@@ -240,6 +240,32 @@ fn what_a_manager_does_in_a_newer_version_suspends_the_space() {
 }
 
 #[test]
+fn what_a_manager_does_in_a_newer_version_suspends_the_space_while_he_manages_it() {
+    let unknown = |number, author, heads: &[_]| Entry {
+        statement: Statement::Unknown,
+        ..entry(number, author, heads, Action::Leave)
+    };
+    for end in [
+        Action::Remove { member: person(1) },
+        Action::Ban { member: person(1), reason: None },
+        Action::Demote { member: person(1), level: Level::Write },
+    ] {
+        let mut space = Space::new();
+        let before = space.done(0, add(1, Level::Manage));
+        space.members.insert(unknown(50, 1, &[before]));
+        assert!(space.members.is_suspended());
+        assert!(space.members.ends_suspension(&end));
+        assert!(!space.members.ends_suspension(&Action::Remove { member: person(0) }));
+        assert!(!space.members.ends_suspension(&add(3, Level::Read)));
+        space.done(0, end);
+        assert!(!space.members.is_suspended());
+        // Also of what comes later, and cites what was before.
+        assert_eq!(space.members.insert(unknown(51, 1, &[before])), [(id(51), Verdict::Suspends)]);
+        assert!(!space.members.is_suspended());
+    }
+}
+
+#[test]
 fn a_space_has_at_most_so_many_members_and_rooms() {
     let mut space = Space::new();
     let person = |number: usize| Identity(id(number).0);
@@ -266,52 +292,16 @@ fn a_space_has_at_most_so_many_members_and_rooms() {
 }
 
 #[test]
-fn too_much_done_at_the_same_time_cannot_be_joined_and_stops_nothing() {
-    let mut space = Space::new();
-    space.done(0, add(1, Level::Manage));
-    let base = space.done(0, add(2, Level::Write));
-    let mut ends = [base, base];
-    for number in 0..MAX_CONCURRENT / 2 {
-        for (author, end) in [0, 1].into_iter().zip(&mut ends) {
-            let member = Identity(id(10_000 + number * 2 + usize::from(author)).0);
-            let add = Action::Add { member, level: Level::Read, invite: None, claim: None };
-            *end = space.at(&[*end], author, add).0;
-        }
-    }
-    assert_eq!(space.levels_len(), 3 + MAX_CONCURRENT, "at the limit");
-    assert_eq!(space.at(&ends, 0, add(5, Level::Read)).1, Verdict::Accepted);
-    let (past, verdict) = space.at(&[ends[0]], 0, add(6, Level::Read));
-    assert_eq!(verdict, Verdict::Accepted, "by itself it joins nothing");
-    assert_eq!(space.at(&[past, ends[1]], 0, add(7, Level::Read)).1, refused(Refusal::TooConcurrent));
-    assert!(space.members.current().is_some());
-    assert_eq!(space.judged(2), counts(2));
-}
-
-#[test]
 fn citing_what_another_cited_operation_knows_adds_nothing() {
     let mut space = Space::new();
     space.done(0, add(1, Level::Manage));
     let old = space.done(0, add(2, Level::Write));
     // More than could be settled: nothing is, because one of the two builds on the other.
-    for number in 0..MAX_CONCURRENT {
-        let member = Identity(id(10_000 + number).0);
-        space.done(0, Action::Add { member, level: Level::Read, invite: None, claim: None });
+    for _ in 0..MAX_SETTLED {
+        space.done(0, Action::SpaceUpdate { about: crate::ops::SpaceText::default() });
     }
     let new = space.done(1, Action::Demote { member: person(2), level: Level::Read });
     assert_eq!(space.members.judge(who(2), &[old], None), counts(2));
     assert_eq!(space.members.judge(who(2), &[old, new], None), Judgement::Ignored);
     assert_eq!(space.at(&[new, old, id(0)], 1, add(3, Level::Read)).1, Verdict::Accepted);
-}
-
-#[test]
-fn who_never_builds_on_what_they_did_counts_so_often() {
-    let mut space = Space::new();
-    let base = space.done(0, add(1, Level::Manage));
-    for number in 0..MAX_LOOSE_ENDS + 1 {
-        let member = Identity(id(10_000 + number).0);
-        space.at(&[base], 1, Action::Add { member, level: Level::Read, invite: None, claim: None });
-    }
-    assert_eq!(space.levels_len(), 2 + MAX_LOOSE_ENDS);
-    space.at(&[base], 0, add(3, Level::Read));
-    assert_eq!(space.levels_len(), 3 + MAX_LOOSE_ENDS, "another's is not in its way");
 }

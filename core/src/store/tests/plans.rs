@@ -4,6 +4,7 @@
 use std::cell::RefCell;
 use std::collections::BTreeSet;
 
+use crate::engine::ingest::tests_spaces::read_a_small_space;
 use crate::engine::ingest::tests_support::{Device, LOG, Writer, ticket};
 use crate::engine::ingest::{place, publish_local, settle_overdue, settle_ready};
 use crate::identity::{Author, EnvelopeHash, Millis, OperationId};
@@ -85,6 +86,7 @@ fn work() -> Device {
     key_values(&mut device);
     documents(&mut device);
     fork(&mut device);
+    read_a_small_space();
     let middle = device.messages()[1].position;
     for page in [Page::Newest, Page::Before(middle), Page::After(middle)] {
         device.store.messages(&LOG, page, 50).unwrap();

@@ -1,5 +1,8 @@
 //! A manager who is removed and keeps every key: what he says from then on counts for nothing, and leads nobody anywhere.
 
+use cbor_core::{Map, Value};
+use ed25519_dalek::{Signer, SigningKey};
+
 use super::*;
 
 /// A manager who is removed, with what is known of the space before, and every key there was.
@@ -41,11 +44,32 @@ impl Hostile {
         Self { town, key: [3; 32], heads, tickets, message }
     }
 
-    /// Signs whatever it wants into a topic of which it has the keys, as if it had not heard of its removal.
-    fn slip_in(&mut self, ticket: &Ticket, place: Place, content: Content) {
+    fn end(&self, ticket: &Ticket) -> LogEnd {
         let author = self.town.author(MALLORY);
         let ends = self.town.people[1].reader().log_ends(&ticket.log()).unwrap();
-        let end = ends.into_iter().find(|end| end.author == author).unwrap();
+        ends.into_iter().find(|end| end.author == author).unwrap()
+    }
+
+    /// The same of a kind that this version does not know, and so does not write: what a version that is to come would do.
+    fn slip_in_unknown(&mut self, ticket: &Ticket) {
+        let map = |pairs: Vec<(u64, Value<'static>)>| Value::from(Map::from_pairs(pairs));
+        let heads: Vec<_> = self.heads.iter().map(|head| Value::from(head.0)).collect();
+        let body = [(0, Value::from("member.x")), (1, map(Vec::new())), (4, Value::from(heads))];
+        let body = map(body.to_vec()).encode();
+        let (end, key) = (self.end(ticket), SigningKey::from_bytes(&self.key));
+        let mut header = vec![Value::from(1), Value::from(key.verifying_key().to_bytes())];
+        header.extend([Value::from(body.len() as u64), Value::from(*blake3::hash(&body).as_bytes())]);
+        header.extend([Value::from(u64::from(end.seq_num) + 1), Value::from(end.id.0)]);
+        header.push(map(vec![(0, Value::from(ticket.log().0))]));
+        let signature = key.sign(&Value::from(header.clone()).encode());
+        header.insert(2, Value::from(signature.to_bytes()));
+        let envelope = ticket.keys().seal(&Value::from(header).encode(), &body).unwrap();
+        self.town.net.world(ticket.topic()).log.push(envelope);
+    }
+
+    /// Signs whatever it wants into a topic of which it has the keys, as if it had not heard of its removal.
+    fn slip_in(&mut self, ticket: &Ticket, place: Place, content: Content) {
+        let end = self.end(ticket);
         let mut writer = Writer::new(self.key, ticket);
         (writer.next, writer.last) = match place {
             Place::First => (0, None),
@@ -187,4 +211,47 @@ fn a_removed_manager_who_is_faster_than_the_rotation_does_not_move_the_space() {
     assert_eq!((town.epochs(0), town.epochs(1)), ([1, 1], [1, 1]));
     town.agree(&[0, 1]);
     assert_ne!(town.ticket(1, town.space).topic(), to.topic());
+}
+
+#[test]
+fn a_removed_manager_does_not_stop_the_space_with_a_kind_that_nobody_knows() {
+    let mut hostile = Hostile::new();
+    let space = hostile.tickets[0].clone();
+    hostile.slip_in_unknown(&space);
+    hostile.settle();
+    let town = &mut hostile.town;
+    town.say(0, "still here").unwrap();
+    town.say(1, "and me").unwrap();
+    town.settle();
+    assert_eq!(town.texts(1)[2..], ["still here", "and me"]);
+}
+
+#[test]
+fn a_demoted_manager_does_not_stop_the_space_and_one_who_manages_it_can_be_removed_for_it() {
+    let mut town = Town::new(2, true);
+    town.promote(MALLORY);
+    let newest = town.people[0].reader().audit(&town.space, None, 1).unwrap();
+    let heads: Vec<_> = newest.into_iter().map(|row| row.id).collect();
+    let tickets = [town.space, town.room].map(|log| town.ticket(MALLORY, log)).to_vec();
+    let message = town.say(1, "mine").unwrap();
+    town.settle();
+    let mut hostile = Hostile { town, key: [3; 32], heads, tickets, message };
+    let space = hostile.tickets[0].clone();
+    let stopped = |hostile: &mut Hostile| {
+        hostile.settle();
+        matches!(hostile.town.say(0, "who?"), Err(CommandError::UpdateRequired))
+    };
+    // While he manages it nobody else can know whether it is right; a manager may decide that it is not.
+    hostile.slip_in_unknown(&space);
+    assert!(stopped(&mut hostile));
+    let member = hostile.town.author(MALLORY).into();
+    let room = Action::RoomArchive { room: hostile.town.room };
+    assert!(matches!(hostile.town.act(0, room), Err(CommandError::UpdateRequired)));
+    hostile.town.act(0, Action::Demote { member, level: Level::Write }).unwrap();
+    assert!(!stopped(&mut hostile));
+    // He still has the keys, and says that he has not heard of it.
+    hostile.slip_in_unknown(&space);
+    assert!(!stopped(&mut hostile));
+    hostile.settle();
+    assert_eq!(hostile.town.texts(1).last().unwrap(), "who?");
 }

@@ -16,6 +16,7 @@ use crate::store::{
 };
 use crate::topic::{Generation, Seq, WriteKey};
 
+mod forked;
 mod order;
 mod profiles;
 mod searching;
@@ -192,6 +193,27 @@ fn unread_messages_and_mentions_are_counted_from_the_marker() {
     device.write(|tx| tx.set_read(&room(), &positions[2]).unwrap());
     device.write(|tx| tx.set_read(&room(), &positions[1]).unwrap());
     assert_eq!(device.store.unread(&room(), &who(0)).unwrap(), Unread::default(), "markers do not go back");
+}
+
+/// What a device does that reads a small space as it comes, some of it too early, and shows it.
+pub(crate) fn read_a_small_space() {
+    let (mut world, member) = with_two_devices();
+    let early = world.say(5, "before the space is known");
+    let invite = InviteTerms { token: Hidden([7; 32]), level: Level::Read, expires: None, once: false };
+    world.act(1, Action::InviteCreate(invite));
+    world.act(1, Action::Mute { member, until: Some(Millis(99_000)) });
+    let inbox = inbox_log(&who(4), &OWNER);
+    world.write(4, inbox, vec![], Content::JoinRequest { text: None, space: space() });
+    world.tell(1, room(), Content::MessageDelete { target: early });
+    let mut device = Device::new();
+    let (first, rest) = world.written.split_last().unwrap();
+    for written in [first].into_iter().chain(rest) {
+        device.receive_and_settle(written);
+    }
+    let view = device.view();
+    assert!(view.unjudged == 0 && view.members.len() == 5 && view.messages.len() == 1);
+    device.store.unread(&room(), &who(0)).unwrap();
+    device.store.person(&room(), &who(5)).unwrap();
 }
 
 /// Person 0's space with a member who has devices 5 and 6.
