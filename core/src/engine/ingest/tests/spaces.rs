@@ -16,6 +16,7 @@ use crate::store::{
 };
 use crate::topic::{Generation, Seq, WriteKey};
 
+mod crowded;
 mod forked;
 mod order;
 mod profiles;

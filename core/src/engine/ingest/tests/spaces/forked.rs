@@ -19,21 +19,6 @@ fn branch(
     op
 }
 
-/// The same on a device that has read it as it came, on one that reads it backwards, and on both of them made anew.
-fn everywhere(world: &World) -> View {
-    let (mut one, mut other) = (Device::with(world), Device::new());
-    for written in world.written.iter().rev() {
-        other.receive(written);
-    }
-    let view = one.view();
-    assert_eq!(other.view(), view);
-    for device in [&mut one, &mut other] {
-        device.write(|tx| tx.rebuild().unwrap());
-        assert_eq!(device.view(), view);
-    }
-    view
-}
-
 #[test]
 fn case_53_both_branches_of_a_managers_log_count_as_soon_as_they_are_read() {
     let mut world = World::peopled();

@@ -231,3 +231,18 @@ pub(super) struct View {
     pub(super) requests: Vec<RequestRow>,
     pub(super) unjudged: u64,
 }
+
+/// The same on a device that has read it as it came, on one that reads it backwards, and on both of them made anew.
+pub(super) fn everywhere(world: &World) -> View {
+    let (mut one, mut other) = (Device::with(world), Device::new());
+    for written in world.written.iter().rev() {
+        other.receive(written);
+    }
+    let view = one.view();
+    assert_eq!(other.view(), view);
+    for device in [&mut one, &mut other] {
+        device.write(|tx| tx.rebuild().unwrap());
+        assert_eq!(device.view(), view);
+    }
+    view
+}
