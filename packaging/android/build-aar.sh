@@ -4,7 +4,8 @@
 #
 # An AAR is a zip with fixed names; nothing of the Android SDK is needed to write one.
 set -euo pipefail
-classes=$(realpath "$1") libraries=$(realpath "$2") aar=$(realpath --canonicalize-missing "$3")
+mkdir -p "$(dirname "$3")"
+classes=$(cd "$1" && pwd -P) libraries=$(cd "$2" && pwd -P) aar=$(cd "$(dirname "$3")" && pwd -P)/$(basename "$3")
 cd "$(dirname "$0")/../.."
 root=$PWD
 
@@ -20,10 +21,12 @@ XML
 : > "$staged/R.txt"
 cp "$root/bindings/react-native/android/consumer-rules.pro" "$staged/proguard.txt"
 cp LICENSE-MIT LICENSE-APACHE bindings/THIRD-PARTY-NOTICES.txt "$staged/"
-mkdir -p "$staged/jni" "$(dirname "$aar")"
+mkdir -p "$staged/jni"
+# Macs have none of their own.
+readelf=$(command -v readelf || find "${ANDROID_NDK_HOME:-}/toolchains/llvm/prebuilt" -name llvm-readelf | head -n 1)
 for folder in "$libraries"/*/; do
     abi=$(basename "$folder")
-    packaging/android/check-alignment.sh "$folder/libdelta_ffi.so"
+    packaging/android/check-alignment.sh "$folder/libdelta_ffi.so" 16384 "${readelf:-readelf}"
     mkdir -p "$staged/jni/$abi"
     cp "$folder/libdelta_ffi.so" "$staged/jni/$abi/"
 done
@@ -33,4 +36,4 @@ done
 rm -f "$aar"
 (cd "$staged" && jar --create --no-manifest --date=2026-01-01T00:00:00Z --file "$aar" \
     AndroidManifest.xml R.txt proguard.txt classes.jar jni LICENSE-MIT LICENSE-APACHE THIRD-PARTY-NOTICES.txt)
-printf '%s: %d bytes\n' "$aar" "$(stat -c %s "$aar")"
+printf '%s: %d bytes\n' "$aar" "$(($(wc -c < "$aar")))"

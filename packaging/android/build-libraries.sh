@@ -24,11 +24,11 @@ RUSTFLAGS=$(packaging/rustflags.sh android | tr '\037' ' ')
 export RUSTFLAGS
 cargo ndk \
     "${abis[@]/#/--target=}" --platform "$api" --output-dir "$out" \
-    build --package delta-ffi --profile mobile --locked "${older[@]}"
+    build --package delta-ffi --profile mobile --locked ${older[@]+"${older[@]}"}
 
 readelf=$(find "$ANDROID_NDK_HOME/toolchains/llvm/prebuilt" -name llvm-readelf | head -n 1)
 for abi in "${abis[@]}"; do
     library=$out/$abi/libdelta_ffi.so
     packaging/android/check-alignment.sh "$library" "$page" "${readelf:-readelf}"
-    printf '%s: %d bytes\n' "$library" "$(stat -c %s "$library")"
+    printf '%s: %d bytes\n' "$library" "$(($(wc -c < "$library")))"
 done

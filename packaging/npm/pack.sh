@@ -3,7 +3,8 @@
 # packaging/android/build-libraries.sh and packaging/apple/build.sh: with those of one platform it serves apps of that one
 # alone. Without any it is of no use to an app, and its list of files can still be checked.
 set -euo pipefail
-out=$(realpath --canonicalize-missing "$1") libraries=${2:-}
+mkdir -p "$1"
+out=$(cd "$1" && pwd -P) libraries=${2:-}
 cd "$(dirname "$0")/../.."
 package=$out/package
 
