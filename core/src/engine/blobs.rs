@@ -9,7 +9,7 @@ use super::state::State;
 use super::upkeep::store_only;
 use crate::crypto::seal_chunk;
 use crate::entropy::Entropy;
-use crate::identity::Millis;
+use crate::identity::{LogId, Millis};
 use crate::limits::{BLOB_CHUNK, BLOB_WINDOW, MAX_BLOB_CACHE, MAX_BLOB_TRANSFERS};
 use crate::ops::{
     BlobId, Content, CreateError, EncodeError, Hidden, Manifest, Ticket, TicketBytes, VerifiedOperation,
@@ -37,6 +37,8 @@ pub(super) struct Blobs {
     waited: Option<Millis>,
     /// What blobs may take that nothing waits for, where the app says so, bytes.
     pub(super) cache: Option<u64>,
+    /// What is to be done for topics that were let go, before others connect.
+    untold: Vec<Output>,
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -70,6 +72,7 @@ impl State {
     /// At start: what is on its way goes on.
     pub(super) fn load_blobs(&mut self, store: &Db, now: Millis) -> Result<(), StoreError> {
         self.blobs.carriers.clear();
+        self.blobs.untold.clear();
         self.blobs.look = true;
         for (id, entry) in store.blob_carriers()? {
             let row = store.blob_at(entry)?;
@@ -212,6 +215,7 @@ impl State {
         staged: &mut Vec<Output>,
     ) -> Result<(), StoreError> {
         self.sweep_unmade(tx)?;
+        staged.append(&mut self.blobs.untold);
         self.blobs.waited = None;
         self.blobs.look |= self.blobs.again.take_if(|at| *at <= now).is_some();
         let ids: Vec<TopicId> = self.blobs.carriers.keys().copied().collect();
@@ -376,6 +380,49 @@ impl State {
         Ok(row.state)
     }
 
+    /// A conversation with this log is about to be opened, or to be looked for among those that are: what was taken for a
+    /// blob's topic, because somebody's manifest said so, is let go of first.
+    pub(super) fn yield_log(
+        &mut self,
+        tx: &Tx<'_>,
+        now: Millis,
+        log: &LogId,
+        staged: &mut Vec<Output>,
+    ) -> Result<(), StoreError> {
+        let is_of = |id: &TopicId| self.topics.get(id).is_some_and(|topic| topic.keys.log() == *log);
+        let carriers = self.blobs.carriers.iter().filter(|(id, _)| is_of(id));
+        let carriers: Vec<(TopicId, i64)> = carriers.map(|(id, transfer)| (*id, transfer.entry)).collect();
+        for (id, entry) in carriers {
+            let row = tx.blob_at(entry)?.filter(|row| row.carrier == Some(id));
+            self.drop_carrier(tx, now, id, staged)?;
+            let Some(row) = row else { continue };
+            let state = match row.state {
+                // Its bytes are what they are.
+                BlobRow::SENDING => BlobRow::UNAVAILABLE,
+                _ => {
+                    tx.erase_chunks(entry)?;
+                    BlobRow::CORRUPT
+                }
+            };
+            tx.set_blob(&BlobRow { state, carrier: None, ..row })?;
+            self.tell_blob(tx, &row.id, staged)?;
+        }
+        Ok(())
+    }
+
+    /// The same, where nothing can be told until the batch is settled.
+    pub(super) fn yield_log_quietly(
+        &mut self,
+        tx: &Tx<'_>,
+        now: Millis,
+        log: &LogId,
+    ) -> Result<(), StoreError> {
+        let mut untold = std::mem::take(&mut self.blobs.untold);
+        let done = self.yield_log(tx, now, log, &mut untold);
+        self.blobs.untold = untold;
+        done
+    }
+
     /// A topic that was there for a blob is there no more.
     fn drop_carrier(
         &mut self,
@@ -387,8 +434,13 @@ impl State {
         self.blobs.look = true;
         self.blobs.hide(staged);
         self.blobs.carriers.remove(&id);
-        let Some(log) = self.topics.get(&id).map(|topic| topic.keys.log()) else { return Ok(()) };
-        for id in tx.wipe_wholly(&self.author(), log)? {
+        let Some(keys) = self.topics.get(&id).map(|topic| &topic.keys) else { return Ok(()) };
+        // Somebody else chose the log of what is fetched: whatever else is known of it stays.
+        if keys.write_key().is_none() {
+            tx.wipe_topic(id)?;
+            return self.leave_topic(tx, now, id, staged);
+        }
+        for id in tx.wipe_wholly(&self.author(), keys.log())? {
             self.leave_topic(tx, now, id, staged)?;
         }
         Ok(())

@@ -122,6 +122,7 @@ impl State {
         ticket: Ticket,
         staged: &mut Vec<Output>,
     ) -> Result<Reply, CommandError> {
+        self.yield_log(tx, now, &ticket.log(), staged)?;
         let newest = self.newest(&ticket.log());
         let epoch = newest.and_then(|id| self.topics.get(&id)).map(|topic| topic.keys.epoch());
         let Some(newest) = newest.filter(|_| epoch > Some(ticket.epoch())) else {
@@ -141,6 +142,7 @@ impl State {
         staged: &mut Vec<Output>,
     ) -> Result<Reply, CommandError> {
         let id = ticket.topic();
+        self.yield_log(tx, now, &ticket.log(), staged)?;
         // Its conversation has long moved on.
         if self.at_hand(id) != id {
             return Ok(Reply::Topic(self.known_as(id)));

@@ -240,6 +240,7 @@ impl State {
         ticket: &Ticket,
     ) -> Result<TopicId, StoreError> {
         let topic = ticket.topic();
+        self.yield_log_quietly(tx, now, &ticket.log())?;
         tx.put_topic(ticket, now)?;
         tx.put_thread(&ThreadRow {
             state: ThreadState::Open,

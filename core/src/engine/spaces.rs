@@ -321,6 +321,7 @@ impl State {
             return Ok(());
         }
         for ticket in tx.room_tickets(space)? {
+            self.yield_log(tx, now, &ticket.log(), staged)?;
             if self.topic_of(ticket.log()).is_ok() {
                 continue;
             }

@@ -218,6 +218,7 @@ impl State {
     fn is_free_for(&mut self, tx: &Tx<'_>, now: Millis, place: &ThreadPlace) -> Result<bool, StoreError> {
         let ticket = ticket(place);
         let id = ticket.topic();
+        self.yield_log_quietly(tx, now, &place.log)?;
         if let Some(topic) = self.topics.get(&id) {
             return Ok(topic.keys.is_direct() && topic.keys.log() == place.log);
         }

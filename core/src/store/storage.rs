@@ -257,6 +257,14 @@ impl Tx<'_> {
         Ok(wiped)
     }
 
+    /// Removes a topic from this device with all that is kept of it, and of its log nothing else.
+    pub(crate) fn wipe_topic(&self, topic: TopicId) -> Result<(), StoreError> {
+        for (table, _) in self.keyed_tables()?.into_iter().filter(|(_, column)| column == "topic") {
+            self.run(&format!("DELETE FROM {table} WHERE topic = ?1"), [topic.0])?;
+        }
+        Ok(())
+    }
+
     /// Every table of which rows belong to a conversation, with the column that says to which: whatever migrations add
     /// is wiped with the rest.
     fn keyed_tables(&self) -> Result<Vec<(String, String)>, StoreError> {

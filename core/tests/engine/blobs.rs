@@ -15,6 +15,8 @@ use delta_core::topic::TopicId;
 use crate::net::{Net, Peer, run};
 use crate::support::{Writer, ticket};
 
+mod hostile;
+
 /// Bytes that are the same nowhere.
 fn file(len: usize) -> Vec<u8> {
     let mut bytes = vec![0; len];

@@ -17,6 +17,7 @@ impl State {
     ) -> Result<Option<Millis>, StoreError> {
         let mut next = None;
         for log in logs {
+            self.yield_log(tx, now, log, staged)?;
             let mut news = News::default();
             let failed = self.take_handed(tx, now, look, log, &mut news)?;
             for epoch in self.by_log.epochs(log) {
