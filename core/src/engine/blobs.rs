@@ -461,3 +461,6 @@ impl State {
 fn made(tx: &Tx<'_>, blob: &BlobId) -> Result<BlobRow, CommandError> {
     tx.blob(blob)?.filter(|row| row.state == BlobRow::MADE).ok_or(CommandError::UnknownBlob)
 }
+
+#[cfg(test)]
+mod tests;

@@ -109,7 +109,9 @@ impl State {
             self.network = network;
         }
         for (id, topic) in &mut self.topics {
-            topic.subscribed = wanted.get(id).copied().unwrap_or_default();
+            // Of a topic that the batch let go, and of a blob's, the store alone says whether it is read.
+            let wanted = wanted.get(id).filter(|_| !self.blobs.carry(id));
+            topic.subscribed = wanted.copied().unwrap_or(topic.subscribed);
             // Another server's sessions are of no use.
             if let Some(session) = old.get(id).and_then(|old| old.session.as_ref()).filter(|_| same_server) {
                 let mut session = session.clone();
