@@ -280,6 +280,11 @@ impl Tx<'_> {
         self.run("UPDATE blob SET next = 0 WHERE carrier = ?1 AND state = 1", [carrier.0]).map(drop)
     }
 
+    /// What waited to be sent was taken back: the blobs that are sent are sent from their beginning.
+    pub(super) fn send_blobs_again(&self) -> Result<(), StoreError> {
+        self.run("UPDATE blob SET next = 0 WHERE state = 1", []).map(drop)
+    }
+
     /// Removes the least recently used blobs that nothing waits for, until the rest takes at most so many bytes. The one
     /// used last stays in any case: somebody has just fetched it.
     pub(crate) fn evict_blobs(&self, limit: u64) -> Result<(), StoreError> {

@@ -329,6 +329,10 @@ impl Tx<'_> {
         for (author, log) in logs {
             self.rebuild_log(&author, &log)?;
         }
+        // Chunks were among them, too.
+        if only.is_none() {
+            self.send_blobs_again()?;
+        }
         Ok(count)
     }
 

@@ -16,6 +16,7 @@ use crate::net::{Net, Peer, run};
 use crate::support::{Writer, ticket};
 
 mod hostile;
+mod kept;
 
 /// Bytes that are the same nowhere.
 fn file(len: usize) -> Vec<u8> {

@@ -1,0 +1,90 @@
+//! What of blobs stays on a device, and what gives way.
+
+use super::*;
+use crate::support::Device;
+
+/// A device without any network: nothing can leave it.
+fn offline(store: Store) -> Device {
+    let ticket = ticket();
+    let mut device = Device::new(1, store, &ticket);
+    device.command(Command::OpenTopic { ticket }).unwrap();
+    device
+}
+
+/// A blob of these bytes, at most one chunk, and its manifest.
+fn make_offline(device: &mut Device, bytes: &[u8]) -> Manifest {
+    let (size, mime) = (bytes.len() as u64, String::new());
+    let made = blob(device.command(Command::MakeBlob { size, mime, name: None }));
+    let bytes = bytes.to_vec().into();
+    device.command(Command::PutChunk { blob: made, number: 0, bytes }).unwrap();
+    let made = blob(device.command(Command::FinishBlob { blob: made }));
+    device.engine.reader().unwrap().blob_manifest(&made).unwrap().unwrap()
+}
+
+fn publish(device: &mut Device, topic: TopicId, attachments: Vec<Manifest>) -> OperationId {
+    let content = Content::MessageSend { text: String::new(), reply: None, mentions: vec![], attachments };
+    match device.command(Command::Publish { topic, content }).unwrap() {
+        Reply::Published(id) => id,
+        other => panic!("{other:?}"),
+    }
+}
+
+fn is_known(device: &Device, blob: BlobId) -> bool {
+    device.engine.reader().unwrap().blob_status(&blob).unwrap().is_some()
+}
+
+#[test]
+fn a_blob_of_two_conversations_stays_when_one_of_them_is_wiped() {
+    let (mut net, mut a, mut b) = pair();
+    let other = carrier(60);
+    for peer in [&mut a, &mut b] {
+        peer.command(&mut net, Command::OpenTopic { ticket: other.clone() }).unwrap();
+        peer.command(&mut net, Command::Subscribe { topic: other.topic() }).unwrap();
+    }
+    let (blob, _) = say(&mut net, &mut a, &file(10));
+    let attachments = vec![manifest(&a, blob)];
+    let content = Content::MessageSend { text: String::new(), reply: None, mentions: vec![], attachments };
+    a.command(&mut net, Command::Publish { topic: other.topic(), content }).unwrap();
+    run(&mut net, &mut [&mut a, &mut b]);
+    fetch(&mut net, &mut b, blob);
+    run(&mut net, &mut [&mut a, &mut b]);
+    b.command(&mut net, Command::Wipe { topic: ticket().topic() }).unwrap();
+    assert_eq!((state(&b, blob), read(&b, blob)), ((BlobState::Here, 1), file(10)));
+    b.command(&mut net, Command::Wipe { topic: other.topic() }).unwrap();
+    assert!(b.reader().blob_status(&blob).unwrap().is_none());
+}
+
+#[test]
+fn the_manifest_that_came_first_counts() {
+    let (mut net, mut a, mut b) = pair();
+    let carrier = carrier(61);
+    let (first, [one, two]) = blob_by_hand(&carrier);
+    let second = Manifest { mime: "text/html".into(), key: Hidden([1; 32]), ..first.clone() };
+    by_hand(&mut net, &carrier, &[(0, &one), (1, &two)]);
+    for manifest in [first.clone(), second] {
+        send(&mut net, &mut a, vec![manifest]);
+    }
+    run(&mut net, &mut [&mut a, &mut b]);
+    assert_eq!(manifest(&b, first.id), first);
+    fetch(&mut net, &mut b, first.id);
+    run(&mut net, &mut [&mut a, &mut b]);
+    assert_eq!((state(&b, first.id), manifest(&b, first.id)), ((BlobState::Here, 2), first));
+}
+
+#[test]
+fn in_a_copied_database_what_never_left_is_sent_all_the_same() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut device = offline(on_disk(&folder));
+    let said = make_offline(&mut device, b"photo");
+    device.engine.close().unwrap();
+    let mut store = on_disk(&folder);
+    let tx = store.begin(Durability::Full).unwrap();
+    assert_eq!(tx.forget_unsent(None).unwrap(), 1, "the chunk");
+    tx.commit().unwrap();
+    let mut net = Net::new();
+    let mut a = Peer::with(1, &ticket(), store);
+    run(&mut net, &mut [&mut a]);
+    assert_eq!(state(&a, said.id), (BlobState::Here, 1));
+    let [carrier] = carriers(&net)[..] else { panic!("it was sent") };
+    assert_eq!(net.world(carrier).log.len(), 1);
+}
