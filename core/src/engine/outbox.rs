@@ -134,6 +134,7 @@ fn remove_newest(
     let StoredOperation { id, author, log, seq_num, .. } = stored;
     // A message nobody has seen is one row; what another kind hid comes back from the rest of the log.
     if matches!(content, Content::MessageSend { .. }) {
+        tx.drop_attachments_named_by(id)?;
         tx.remove_operation(author, log, *seq_num)?;
         tx.recount_head(author, log, false)?;
         return Ok(vec![Change::new(*log, Aggregate::Message, vec![id.0])]);

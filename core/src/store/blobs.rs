@@ -323,6 +323,16 @@ impl Tx<'_> {
         self.run("DELETE FROM attachment WHERE entry = ?1", [entry.0]).map(drop)
     }
 
+    /// The same for a message that is about to be taken back.
+    pub(crate) fn drop_attachments_named_by(&self, message: &OperationId) -> Result<(), StoreError> {
+        let entry = self.one(
+            "SELECT entry FROM operations WHERE substr(hash, 1, 8) = substr(?1, 1, 8) AND hash = ?1",
+            [message.0],
+            |row| row.get(0).map(Entry),
+        )?;
+        entry.map_or(Ok(()), |entry| self.drop_attachments(entry))
+    }
+
     /// The same for a conversation.
     pub(super) fn drop_attachments_of(&self, log: &LogId) -> Result<(), StoreError> {
         self.run(

@@ -227,8 +227,9 @@ impl Tx<'_> {
     pub fn wipe_logs(&self, own: &Author, logs: &[LogId]) -> Result<Vec<TopicId>, StoreError> {
         let mut wiped = Vec::new();
         for log in logs {
-            self.forget_unsent(Some(log))?;
+            // First: with what was never sent goes what it says of blobs.
             self.drop_attachments_of(log)?;
+            self.forget_unsent(Some(log))?;
             self.write_heads()?;
             let topics: Vec<TopicId> =
                 self.topics_of_log(*log)?.into_iter().map(|(_, topic)| topic).collect();

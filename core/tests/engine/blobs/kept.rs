@@ -34,6 +34,32 @@ fn is_known(device: &Device, blob: BlobId) -> bool {
 }
 
 #[test]
+fn a_wipe_takes_the_files_of_messages_along_that_were_never_sent() {
+    let mut device = offline(Store::in_memory().unwrap());
+    let said = make_offline(&mut device, b"photo");
+    let topic = ticket().topic();
+    publish(&mut device, topic, vec![said.clone()]);
+    device.command(Command::Wipe { topic }).unwrap();
+    assert!(!is_known(&device, said.id));
+    let reader = device.engine.reader().unwrap();
+    assert!(reader.blobs_under_way().unwrap().is_empty(), "nor is it sent");
+    assert_eq!(reader.outbox_size().unwrap().0, 0);
+}
+
+#[test]
+fn a_message_that_is_taken_back_takes_its_files_along_unless_another_one_has_them() {
+    let mut device = offline(Store::in_memory().unwrap());
+    let (topic, one, two) =
+        (ticket().topic(), make_offline(&mut device, b"one"), make_offline(&mut device, b"two"));
+    publish(&mut device, topic, vec![two.clone()]);
+    let slip = publish(&mut device, topic, vec![one.clone(), two.clone()]);
+    device.command(Command::Cancel { topic, operation: slip }).unwrap();
+    assert!(!is_known(&device, one.id));
+    assert!(is_known(&device, two.id));
+    assert_eq!(device.engine.reader().unwrap().blobs_under_way().unwrap().len(), 1);
+}
+
+#[test]
 fn a_blob_of_two_conversations_stays_when_one_of_them_is_wiped() {
     let (mut net, mut a, mut b) = pair();
     let other = carrier(60);
