@@ -228,7 +228,9 @@ impl State {
                 && let Some(row) = tx.next_transfer()?
                 && self.begin_transfer(tx, now, &row, staged)?
             {}
-            tx.evict_blobs(self.blobs.cache.unwrap_or(MAX_BLOB_CACHE))?;
+            for gone in tx.evict_blobs(self.blobs.cache.unwrap_or(MAX_BLOB_CACHE), now)? {
+                self.tell_blob(tx, &gone, staged)?;
+            }
         }
         Ok(())
     }
@@ -305,6 +307,10 @@ impl State {
         };
         if state != row.state {
             tx.set_blob(&BlobRow { state, carrier: None, ..row })?;
+            if state == BlobRow::HERE {
+                // However long it took: it does not give way the moment it arrives.
+                tx.use_blob(row.entry, now)?;
+            }
             self.drop_carrier(tx, now, id, staged)?;
         } else {
             self.blobs.carriers.insert(id, Transfer { have, ..transfer });

@@ -15,6 +15,9 @@ use crate::identity::{LogId, Millis, OperationId};
 use crate::ops::{BlobId, Body, Content, Manifest};
 use crate::topic::TopicId;
 
+/// How long an own blob that no message names is kept for one, milliseconds.
+const UNSAID_MS: u64 = 24 * 3_600_000;
+
 /// What an app shows of an attachment before it has it.
 #[derive(Clone, PartialEq, Eq)]
 pub struct Attachment {
@@ -285,17 +288,24 @@ impl Tx<'_> {
         self.run("UPDATE blob SET next = 0 WHERE state = 1", []).map(drop)
     }
 
-    /// Removes the least recently used blobs that nothing waits for, until the rest takes at most so many bytes. The one
-    /// used last stays in any case: somebody has just fetched it.
-    pub(crate) fn evict_blobs(&self, limit: u64) -> Result<(), StoreError> {
-        self.run(
-            "DELETE FROM blob WHERE entry IN (SELECT entry FROM (SELECT entry,
-                 sum(bytes) OVER used AS upto, row_number() OVER used AS place FROM blob WHERE state >= 3
+    /// Removes the least recently used blobs that nothing waits for, until what is here of the rest takes at most so many
+    /// bytes. The one used last stays in any case: somebody has just fetched it. So does what was used at this very instant,
+    /// which has just arrived, and for a while what no message names (yet): that is an own one that is about to be said.
+    /// Gives what is gone.
+    pub(crate) fn evict_blobs(&self, limit: u64, now: Millis) -> Result<Vec<BlobId>, StoreError> {
+        let unsaid = now.0.saturating_sub(UNSAID_MS);
+        self.all(
+            "DELETE FROM blob WHERE entry IN (SELECT entry FROM (SELECT entry, used_ms,
+                 sum(here) OVER used AS upto, sum(here > 0) OVER used AS place FROM
+                 (SELECT entry, used_ms, CASE state WHEN 3 THEN bytes ELSE
+                     (SELECT ifnull(sum(length(c.bytes)), 0) FROM blob_chunk c WHERE c.blob = b.entry) END AS here
+                  FROM blob b WHERE state >= 3
+                  AND (used_ms <= ?3 OR EXISTS (SELECT 1 FROM attachment a WHERE a.blob = b.id)))
                  WINDOW used AS (ORDER BY used_ms DESC, entry DESC))
-                 WHERE upto > ?1 AND place > 1)",
-            [int(limit)],
+                 WHERE upto > ?1 AND place > 1 AND used_ms <> ?2) RETURNING id",
+            [int(limit), int(now.0), int(unsaid)],
+            |row| row.get(0).map(BlobId),
         )
-        .map(drop)
     }
 
     pub(super) fn put_attachments(

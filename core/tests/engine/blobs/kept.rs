@@ -97,6 +97,90 @@ fn the_manifest_that_came_first_counts() {
     assert_eq!((state(&b, first.id), manifest(&b, first.id)), ((BlobState::Here, 2), first));
 }
 
+/// What nobody was told of yet, and what was: the first stays for a day, and the other gives way at once.
+#[test]
+fn an_own_blob_waits_a_day_for_its_message() {
+    let (mut net, mut a, _) = pair();
+    a.device.engine.limit_blobs(Some(0));
+    let at_once = |net: &mut Net, a: &mut Peer, len| {
+        a.device.now = a.device.now.plus(1);
+        let blob = make(net, a, &file(len));
+        run(net, &mut [a]);
+        blob
+    };
+    let is_here = |a: &Peer, blob| a.reader().blob_chunk(&blob, 0).unwrap().is_some();
+    let [draft, said, last] = [10, 11, 12].map(|len| at_once(&mut net, &mut a, len));
+    for blob in [said, last] {
+        let named = manifest(&a, blob);
+        send(&mut net, &mut a, vec![named]);
+    }
+    let next = at_once(&mut net, &mut a, 13);
+    let here = |a: &Peer| [draft, said, last, next].map(|blob| is_here(a, blob));
+    assert_eq!(here(&a), [true, false, true, true]);
+    assert_eq!(manifest(&a, draft).size, 10, "it can still be said");
+    a.device.now = a.device.now.plus(24 * 3_600_000 - 60_000);
+    at_once(&mut net, &mut a, 14);
+    assert!(is_here(&a, draft));
+    a.device.now = a.device.now.plus(60_000);
+    at_once(&mut net, &mut a, 15);
+    assert_eq!(here(&a), [false, false, false, true], "the last one that was used");
+}
+
+#[test]
+fn what_is_not_here_takes_no_room() {
+    let (mut net, mut a, mut b) = pair();
+    b.device.engine.limit_blobs(Some(1_000));
+    let (here, _) = say(&mut net, &mut a, &file(900));
+    let (corrupt, [first, second]) = blob_by_hand(&carrier(62));
+    let corrupt = Manifest { id: BlobId([5; 32]), ..corrupt };
+    by_hand(&mut net, &carrier(62), &[(0, &first), (1, &second)]);
+    let (lost, [_, second]) = blob_by_hand(&carrier(63));
+    by_hand(&mut net, &carrier(63), &[(0, b"gone"), (1, &second)]);
+    net.world(carrier(63).topic()).tail = 2;
+    let blobs = [here, corrupt.id, lost.id];
+    send(&mut net, &mut a, vec![corrupt, lost]);
+    for blob in blobs {
+        run(&mut net, &mut [&mut a, &mut b]);
+        b.device.now = b.device.now.plus(1);
+        fetch(&mut net, &mut b, blob);
+    }
+    run(&mut net, &mut [&mut a, &mut b]);
+    let states = blobs.map(|blob| state(&b, blob));
+    assert_eq!(states, [(BlobState::Here, 1), (BlobState::Corrupt, 0), (BlobState::Unavailable, 1)]);
+}
+
+#[test]
+fn what_arrives_late_is_not_gone_at_once_and_the_app_is_told_of_what_is() {
+    let (mut net, mut a, mut b) = pair();
+    b.device.engine.limit_blobs(Some(0));
+    a.hold = true;
+    let (late, _) = say(&mut net, &mut a, &file(10));
+    run(&mut net, &mut [&mut a]);
+    let held = std::mem::take(&mut a.held);
+    let topic = ticket().topic();
+    let (said, parts): (Vec<_>, Vec<_>) = held.into_iter().partition(|job| net.target(job) == topic);
+    said.iter().for_each(|job| net.carry(job));
+    a.hold = false;
+    let (soon, _) = say(&mut net, &mut a, &file(11));
+    run(&mut net, &mut [&mut a, &mut b]);
+    for blob in [late, soon] {
+        b.device.now = b.device.now.plus(1);
+        fetch(&mut net, &mut b, blob);
+        run(&mut net, &mut [&mut b]);
+    }
+    assert_eq!([late, soon].map(|blob| state(&b, blob).0), [BlobState::Fetching, BlobState::Here]);
+    b.events.clear();
+    b.device.now = b.device.now.plus(1);
+    parts.iter().for_each(|job| net.carry(job));
+    run(&mut net, &mut [&mut b]);
+    assert_eq!([late, soon].map(|blob| state(&b, blob).0), [BlobState::Here, BlobState::Absent]);
+    let told = |event: &Event| match event {
+        Event::Changed { changes, .. } => changes.iter().any(|it| it.ids.contains(&soon.0)),
+        _ => false,
+    };
+    assert!(b.events.iter().any(told), "{:?}", b.events);
+}
+
 #[test]
 fn in_a_copied_database_what_never_left_is_sent_all_the_same() {
     let folder = tempfile::tempdir().unwrap();
