@@ -55,9 +55,11 @@ impl Manifest {
         (u64::from(index) < Self::chunks_of(size)).then_some(len)
     }
 
-    /// Whether these are the sealed bytes of this chunk.
+    /// Whether these are the sealed bytes of this chunk, and as many as the size asks for.
     pub fn has(&self, index: u32, bytes: &[u8]) -> bool {
-        self.chunks.get(index as usize).is_some_and(|hash| hash == blake3::hash(bytes).as_bytes())
+        let len = Self::chunk_len(self.size, index).map(|len| len + TAG);
+        len == Some(bytes.len())
+            && self.chunks.get(index as usize).is_some_and(|hash| hash == blake3::hash(bytes).as_bytes())
     }
 
     pub(super) fn check(&self) -> Result<(), LimitError> {

@@ -116,3 +116,26 @@ fn a_room_that_a_blob_was_to_be_in_opens_with_its_space() {
     let rooms = b.reader().rooms(&space).unwrap();
     assert_eq!(rooms.len(), 1, "the space still knows it");
 }
+
+/// With chunks of other lengths than its size asks for a blob would be larger than it says, or have holes.
+#[test]
+fn a_chunk_of_another_length_does_not_count() {
+    let (mut net, mut a, mut b) = pair();
+    for (seed, len) in [(83, BLOB_CHUNK - 1), (84, 0)] {
+        let carrier = carrier(seed);
+        let (manifest, [_, second]) = blob_by_hand(&carrier);
+        let short = seal_chunk(&manifest.key, 0, 2, &file(len)).unwrap();
+        let manifest = Manifest {
+            id: BlobId(*blake3::hash(&[&short[..], &second[..]].concat()).as_bytes()),
+            chunks: [&short, &second].map(|chunk| *blake3::hash(chunk).as_bytes()).to_vec(),
+            ..manifest
+        };
+        let blob = manifest.id;
+        send(&mut net, &mut a, vec![manifest]);
+        by_hand(&mut net, &carrier, &[(0, &short), (1, &second)]);
+        run(&mut net, &mut [&mut a, &mut b]);
+        fetch(&mut net, &mut b, blob);
+        run(&mut net, &mut [&mut a, &mut b]);
+        assert_eq!(state(&b, blob), (BlobState::Fetching, 1));
+    }
+}
