@@ -30,7 +30,7 @@ pub const MAX_MIME: usize = 127;
 pub const MAX_FILE_NAME: usize = 255;
 /// Chunks of a blob that are on their way at once.
 pub const BLOB_WINDOW: usize = OUTBOX_WINDOW;
-/// Blobs of a device that are sent or fetched at once; others wait for their turn.
+/// Blobs of a device that are sent at once, and as many that are fetched; others wait for their turn.
 pub const MAX_BLOB_TRANSFERS: usize = 8;
 /// Bytes of blobs that a device keeps without needing them for sending; the least recently used give way.
 pub const MAX_BLOB_CACHE: u64 = 256 * 1024 * 1024;

@@ -3,7 +3,7 @@
 
 use super::event::Event;
 use super::io::{Output, Reply};
-use super::refusal::{CommandError, Unreadable};
+use super::refusal::CommandError;
 use super::spaces::random;
 use super::state::State;
 use super::upkeep::store_only;
@@ -46,14 +46,46 @@ struct Transfer {
     entry: i64,
     /// Chunks that are over, as far as the app was told.
     have: u32,
-    /// When there was something new, or nothing could be.
-    since: Millis,
+    /// It is sent, and not fetched.
+    sends: bool,
+    /// How long nothing new came at the live end of its topic, over all connections before this one, milliseconds.
+    waited_ms: u64,
+    /// Since when nothing new comes at the live end; `None` while that is not at hand.
+    live_since: Option<Millis>,
+}
+
+impl Transfer {
+    const fn new(entry: i64, sends: bool) -> Self {
+        Self { entry, have: 0, sends, waited_ms: 0, live_since: None }
+    }
+
+    /// Whether the topic's live end is at hand. While it is, gives when it has been waited for long enough.
+    fn wait(&mut self, live: bool, now: Millis) -> Option<Millis> {
+        if !live {
+            let since = self.live_since.take();
+            self.waited_ms = self.waited_ms.saturating_add(since.map_or(0, |since| now.since(since)));
+            return None;
+        }
+        let since = *self.live_since.get_or_insert(now);
+        Some(since.plus(BLOB_WAIT_MS.saturating_sub(self.waited_ms)))
+    }
+
+    /// Something new came.
+    fn waits_anew(&mut self) {
+        (self.waited_ms, self.live_since) = (0, None);
+    }
 }
 
 impl Blobs {
     /// Whether a topic is there for a blob alone.
     pub(super) fn carry(&self, topic: &TopicId) -> bool {
         self.carriers.contains_key(topic)
+    }
+
+    /// Whether there is room for one more that is sent, or fetched: those that wait for what does not come do not hold up
+    /// the other ones.
+    fn has_room(&self, sends: bool) -> bool {
+        self.carriers.values().filter(|transfer| transfer.sends == sends).count() < MAX_BLOB_TRANSFERS
     }
 
     pub(super) fn poll_timeout(&self) -> Option<Millis> {
@@ -70,16 +102,19 @@ impl Blobs {
 
 impl State {
     /// At start: what is on its way goes on.
-    pub(super) fn load_blobs(&mut self, store: &Db, now: Millis) -> Result<(), StoreError> {
-        self.blobs.carriers.clear();
+    pub(super) fn load_blobs(&mut self, store: &Db) -> Result<(), StoreError> {
+        let before = std::mem::take(&mut self.blobs.carriers);
         self.blobs.untold.clear();
         self.blobs.look = true;
         for (id, entry) in store.blob_carriers()? {
-            let row = store.blob_at(entry)?;
+            let state = store.blob_at(entry)?.map(|row| row.state);
             if let Some(topic) = self.topics.get_mut(&id) {
-                topic.subscribed = row.is_some_and(|row| row.state == BlobRow::FETCHING);
+                topic.subscribed = state == Some(BlobRow::FETCHING);
             }
-            self.blobs.carriers.insert(id, Transfer { entry, have: 0, since: now });
+            let known = before.get(&id).filter(|transfer| transfer.entry == entry);
+            let waited_ms = known.map_or(0, |transfer| transfer.waited_ms);
+            let transfer = Transfer::new(entry, state == Some(BlobRow::SENDING));
+            self.blobs.carriers.insert(id, Transfer { waited_ms, ..transfer });
         }
         Ok(())
     }
@@ -164,11 +199,21 @@ impl State {
             }
         };
         if row.state > BlobRow::HERE {
-            tx.set_blob(&BlobRow { state: BlobRow::FETCHING, ..row })?;
+            let state = match Self::is_to_be_sent(tx, &row)? {
+                true => BlobRow::SENDING,
+                false => BlobRow::FETCHING,
+            };
+            tx.set_blob(&BlobRow { state, next: 0, ..row })?;
         }
         tx.use_blob(row.entry, now)?;
         self.blobs.look = true;
         Ok(Reply::Done)
+    }
+
+    /// Whether a blob that is not to be had is an own one, all of which is here: nobody but this device can send it.
+    fn is_to_be_sent(tx: &Tx<'_>, row: &BlobRow) -> Result<bool, StoreError> {
+        let ticket = Ticket::from_bytes(&tx.stored_manifest(row.entry)?.ticket.0);
+        Ok(ticket.is_ok_and(|ticket| ticket.can_write()) && tx.blob_have(row.entry)? == row.chunks)
     }
 
     /// Removes a blob from this device, and what of it is on its way. Others keep what they have.
@@ -224,10 +269,12 @@ impl State {
         }
         // What is done at once makes room for another one.
         while std::mem::take(&mut self.blobs.look) {
-            while self.blobs.carriers.len() < MAX_BLOB_TRANSFERS
-                && let Some(row) = tx.next_transfer()?
-                && self.begin_transfer(tx, now, &row, staged)?
-            {}
+            for (sends, state) in [(true, BlobRow::SENDING), (false, BlobRow::FETCHING)] {
+                while self.blobs.has_room(sends)
+                    && let Some(row) = tx.next_transfer(state)?
+                    && self.begin_transfer(tx, now, &row, staged)?
+                {}
+            }
             for gone in tx.evict_blobs(self.blobs.cache.unwrap_or(MAX_BLOB_CACHE), now)? {
                 self.tell_blob(tx, &gone, staged)?;
             }
@@ -269,7 +316,7 @@ impl State {
         }
         self.slots.touch(id);
         tx.set_blob(&BlobRow { carrier: Some(id), ..*row })?;
-        self.blobs.carriers.insert(id, Transfer { entry: row.entry, have: 0, since: now });
+        self.blobs.carriers.insert(id, Transfer::new(row.entry, row.state == BlobRow::SENDING));
         self.tend_carrier(tx, now, id, staged)?;
         Ok(true)
     }
@@ -300,9 +347,9 @@ impl State {
             _ => {
                 let have = tx.blob_have(row.entry)?;
                 if have != transfer.have {
-                    transfer.since = now;
+                    transfer.waits_anew();
                 }
-                (have, self.fetched(tx, now, id, &row, have, &mut transfer.since)?)
+                (have, self.fetched(tx, now, id, &row, have, &mut transfer)?)
             }
         };
         if state != row.state {
@@ -344,9 +391,10 @@ impl State {
             tx.set_blob(&BlobRow { next, ..row })?;
         }
         let have = next.saturating_sub(u32::try_from(waiting(self)).unwrap_or(u32::MAX));
-        let gone = self.topics.get(&id).is_none_or(|topic| topic.unreadable == Some(Unreadable::Gone));
+        // What cannot be read is never acknowledged.
+        let unreadable = self.topics.get(&id).is_none_or(|topic| topic.unreadable.is_some());
         let state = if have == row.chunks { BlobRow::HERE } else { row.state };
-        Ok((have, if gone { BlobRow::UNAVAILABLE } else { state }))
+        Ok((have, if unreadable { BlobRow::UNAVAILABLE } else { state }))
     }
 
     /// What state a blob is in of which so many chunks are here.
@@ -357,7 +405,7 @@ impl State {
         id: TopicId,
         row: &BlobRow,
         have: u32,
-        since: &mut Millis,
+        transfer: &mut Transfer,
     ) -> Result<i64, StoreError> {
         if have == row.chunks {
             let mut whole = blake3::Hasher::new();
@@ -371,14 +419,10 @@ impl State {
             return Ok(BlobRow::CORRUPT);
         }
         let Some(topic) = self.topics.get(&id) else { return Ok(BlobRow::UNAVAILABLE) };
-        if topic.unreadable == Some(Unreadable::Gone) {
+        if topic.unreadable.is_some() {
             return Ok(BlobRow::UNAVAILABLE);
         }
-        if !topic.is_live() {
-            *since = now;
-            return Ok(row.state);
-        }
-        let until = since.plus(BLOB_WAIT_MS);
+        let Some(until) = transfer.wait(topic.is_live(), now) else { return Ok(row.state) };
         if until <= now || !tx.gaps(id)?.is_empty() {
             return Ok(BlobRow::UNAVAILABLE);
         }

@@ -184,9 +184,9 @@ impl Db {
         self.one(blob!("entry = ?1"), [entry], BlobRow::read)
     }
 
-    /// The next one that is to be sent or fetched and has no topic for it.
-    pub(crate) fn next_transfer(&self) -> Result<Option<BlobRow>, StoreError> {
-        self.one(blob!("state IN (1, 2) AND carrier IS NULL ORDER BY entry LIMIT 1"), [], BlobRow::read)
+    /// The next one in this state, to be sent or to be fetched, that has no topic for it.
+    pub(crate) fn next_transfer(&self, state: i64) -> Result<Option<BlobRow>, StoreError> {
+        self.one(blob!("state = ?1 AND carrier IS NULL ORDER BY entry LIMIT 1"), [state], BlobRow::read)
     }
 
     /// The topics in which blobs are sent and fetched, and which.

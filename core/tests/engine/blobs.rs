@@ -17,6 +17,7 @@ use crate::support::{Writer, ticket};
 
 mod hostile;
 mod kept;
+mod waits;
 
 /// Bytes that are the same nowhere.
 fn file(len: usize) -> Vec<u8> {

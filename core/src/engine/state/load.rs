@@ -172,7 +172,7 @@ impl State {
         }
         self.own_news = OwnNews::default();
         self.pairings = Pairings::load(store, now)?;
-        self.load_blobs(store, now)?;
+        self.load_blobs(store)?;
         self.load_own(store, now)
     }
 }
