@@ -144,3 +144,38 @@ fn an_own_blob_that_could_not_be_sent_is_sent_again_when_it_is_wanted() {
     run(&mut net, &mut [&mut a, &mut b]);
     assert_eq!(read(&b, blob), bytes);
 }
+
+/// How often the app was told that there is more of a blob, since last time.
+fn told(peer: &mut Peer, blob: BlobId) -> usize {
+    let events = std::mem::take(&mut peer.events).into_iter();
+    let changes = events.filter_map(|event| match event {
+        Event::Changed { changes, .. } => Some(changes),
+        _ => None,
+    });
+    changes.flatten().filter(|it| it.aggregate == Aggregate::Blob && it.ids == [blob.0]).count()
+}
+
+#[test]
+fn apps_are_told_of_every_step_on_both_sides() {
+    let (mut net, mut a, mut b) = pair();
+    a.hold = true;
+    let (blob, _) = say(&mut net, &mut a, &file(3 * BLOB_CHUNK));
+    run(&mut net, &mut [&mut a]);
+    let held = std::mem::take(&mut a.held);
+    let topic = ticket().topic();
+    let (said, parts): (Vec<_>, Vec<_>) = held.into_iter().partition(|job| net.target(job) == topic);
+    said.iter().for_each(|job| net.carry(job));
+    run(&mut net, &mut [&mut a, &mut b]);
+    fetch(&mut net, &mut b, blob);
+    run(&mut net, &mut [&mut b]);
+    (told(&mut a, blob), told(&mut b, blob));
+    for (have, part) in (1..).zip(&parts) {
+        net.carry(part);
+        run(&mut net, &mut [&mut a, &mut b]);
+        let is = if have == 3 { [BlobState::Here; 2] } else { [BlobState::Sending, BlobState::Fetching] };
+        assert_eq!([state(&a, blob), state(&b, blob)], is.map(|state| (state, have)));
+        assert_eq!((told(&mut a, blob), told(&mut b, blob)), (1, 1));
+    }
+    run(&mut net, &mut [&mut a, &mut b]);
+    assert_eq!((told(&mut a, blob), told(&mut b, blob)), (0, 0), "no further one");
+}
