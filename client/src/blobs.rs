@@ -25,8 +25,11 @@ pub enum BlobSource {
     Bytes(Bytes),
 }
 
-/// What a file that is being written is called meanwhile: beside where it is to be, with this at its end.
+/// What a file that is being written is called meanwhile: beside where it is to be, with this at its end, and a number
+/// where there is one of that name.
 const PART: &str = ".part";
+/// Names that are tried for it.
+const PARTS: usize = 100;
 
 impl Client {
     /// Makes a blob of a file or of bytes, at most [`MAX_BLOB`](delta_core::limits::MAX_BLOB), and begins to send it.
@@ -122,18 +125,21 @@ impl Client {
     /// `blob_not_here`: fetch it first. `io`.
     pub async fn write_blob(&self, blob: BlobId, path: impl Into<PathBuf>) -> Result<(), ClientError> {
         let path = path.into();
-        let mut part = path.as_os_str().to_owned();
-        part.push(PART);
-        let part = PathBuf::from(part);
-        let written = self.write_part(blob, &part, &path).await;
+        let (part, file) = create_part(&path)?;
+        let written = self.write_part(blob, (&part, file), &path).await;
         if written.is_err() {
             drop(std::fs::remove_file(&part));
         }
         written
     }
 
-    async fn write_part(&self, blob: BlobId, part: &Path, path: &Path) -> Result<(), ClientError> {
-        let file = Arc::new(File::create(part).map_err(failed(part))?);
+    async fn write_part(
+        &self,
+        blob: BlobId,
+        (part, file): (&Path, File),
+        path: &Path,
+    ) -> Result<(), ClientError> {
+        let file = Arc::new(file);
         self.open_chunks(blob, Some(&file)).await?.map_err(failed(part))?;
         let (from, to) = (part.to_path_buf(), path.to_path_buf());
         let moved = move || {
@@ -178,6 +184,25 @@ impl Client {
             }
         }
         Ok(Ok(whole))
+    }
+}
+
+/// A new file beside another one. What is there of such a name is somebody's, and stays.
+fn create_part(path: &Path) -> Result<(PathBuf, File), ClientError> {
+    let mut number = 0;
+    loop {
+        let mut part = path.as_os_str().to_owned();
+        part.push(PART);
+        if number > 0 {
+            part.push(number.to_string());
+        }
+        let part = PathBuf::from(part);
+        number += 1;
+        match File::create_new(&part) {
+            Err(error) if error.kind() == io::ErrorKind::AlreadyExists && number < PARTS => {}
+            Err(error) => return Err(failed(&part)(error)),
+            Ok(file) => return Ok((part, file)),
+        }
     }
 }
 

@@ -28,6 +28,9 @@ const LOOK_EVERY: Duration = Duration::from_millis(500);
 /// How often a background run looks how far blobs are.
 const LOOK_AT_BLOBS_EVERY: Duration = Duration::from_millis(200);
 
+/// How long a background run waits for blobs none of which goes on.
+const BLOBS_STALL: Duration = Duration::from_secs(10);
+
 /// Between running and suspended.
 #[derive(Debug, Default)]
 pub(crate) struct Lifecycle {
@@ -235,13 +238,19 @@ impl Client {
 
     /// Waits while blobs go on: each in a topic of its own, of which apps hear nothing.
     async fn carry_blobs(&self) -> Result<(), ClientError> {
+        let (mut before, mut since) = (Vec::new(), Instant::now());
         loop {
             let blobs = self.read(|reader| reader.blobs_under_way()).await?;
-            let mut goes_on = false;
+            let (mut is_any_busy, mut stand) = (false, Vec::new());
             for topic in blobs.into_iter().flatten() {
-                goes_on |= still_known(self.status(topic).await)?.is_none_or(|status| is_busy(&status));
+                let status = still_known(self.status(topic).await)?;
+                is_any_busy |= status.as_ref().is_none_or(is_busy);
+                stand.push((topic, status.as_ref().map(progress)));
             }
-            if !goes_on {
+            if stand != before {
+                (before, since) = (stand, Instant::now());
+            }
+            if !is_any_busy || since.elapsed() >= BLOBS_STALL {
                 return Ok(());
             }
             sleep(LOOK_AT_BLOBS_EVERY).await;
@@ -273,9 +282,15 @@ const fn can_send(status: &TopicStatus) -> bool {
 }
 
 /// Whether a blob's topic is not read to its end, or chunks wait in it. One that stays when it is neither has no further
-/// chunk at the server, or nothing to write with.
+/// chunk at the server, or nothing to write with. One without a socket has its turn later.
 fn is_busy(status: &TopicStatus) -> bool {
-    status.unreadable.is_none() && (status.connection != Connection::Live || can_send(status))
+    let reads = !matches!(status.connection, Connection::Live | Connection::Parked);
+    status.unreadable.is_none() && (reads || can_send(status))
+}
+
+/// What changes of a blob's topic while the blob goes on: an attempt to connect or to send is none yet.
+fn progress(status: &TopicStatus) -> (bool, u64, usize) {
+    (status.connection == Connection::Live, position(status), status.queued + status.sent)
 }
 
 /// Nothing for a topic that is gone by now: another device's inbox, once it has what was for it.

@@ -1,6 +1,7 @@
 //! The client against the simulation's actors behind real sockets, which misbehave as scripted.
 
 mod accountability;
+mod blobs;
 mod device;
 mod exchange;
 mod hidden;

@@ -199,6 +199,21 @@ async fn run_once_does_not_wait_for_a_blob_that_the_server_does_not_have() {
     assert_eq!((summary.complete, summary.caught_up, summary.blobs), (false, 1, 1), "{summary:?}");
 }
 
+#[tokio::test]
+async fn run_once_does_not_wait_for_a_blob_that_no_relay_takes() {
+    let net = Net::start().await;
+    let (address, taking) = mute().await;
+    let a = Device::offline(1, &ticket(1)).await;
+    let (hops, _) = net.said_to_be_at(address);
+    a.client.init_sync(&hops, &net.sync_url()).await.unwrap();
+    let (blob, _) = attached(&a, b"nobody takes it").await;
+    let run = a.client.run_once(Duration::from_secs(3600));
+    let summary = tokio::time::timeout(AMPLE, run).await.expect("it comes back by itself").unwrap();
+    assert_eq!((summary.complete, summary.caught_up, summary.blobs), (false, 1, 1), "{summary:?}");
+    assert_eq!(a.client.blob_status(blob).await.unwrap().state, BlobState::Sending);
+    taking.abort();
+}
+
 /// A listener that takes connections and never says a word; the connections stay open with it.
 async fn mute() -> (std::net::SocketAddr, tokio::task::JoinHandle<()>) {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
@@ -250,8 +265,9 @@ async fn a_suspend_ends_a_background_run_early() {
     }
     a.client.suspend().await.unwrap();
     // Woken by the end of its subscriptions' news, not by its deadline.
+    let summary = tokio::time::timeout(AMPLE, running).await.expect("it ends").unwrap().unwrap();
+    assert!(!summary.complete, "{summary:?}");
     a.client.resume().await.unwrap();
-    running.abort();
     taking.abort();
 }
 
