@@ -667,7 +667,7 @@ def _uniffi_check_api_checksums(lib):
         raise InternalError("UniFFI API checksum mismatch: try cleaning and rebuilding your project")
     if lib.uniffi_delta_ffi_checksum_method_delta_rooms() != 4113:
         raise InternalError("UniFFI API checksum mismatch: try cleaning and rebuilding your project")
-    if lib.uniffi_delta_ffi_checksum_method_delta_run_once() != 58407:
+    if lib.uniffi_delta_ffi_checksum_method_delta_run_once() != 47967:
         raise InternalError("UniFFI API checksum mismatch: try cleaning and rebuilding your project")
     if lib.uniffi_delta_ffi_checksum_method_delta_search() != 31398:
         raise InternalError("UniFFI API checksum mismatch: try cleaning and rebuilding your project")
@@ -3230,6 +3230,31 @@ class _UniffiFfiConverterOptionalDuration(_UniffiConverterRustBuffer):
         else:
             raise InternalError("Unexpected flag byte for optional type")
 
+class _UniffiFfiConverterOptionalUInt64(_UniffiConverterRustBuffer):
+    @classmethod
+    def check_lower(cls, value):
+        if value is not None:
+            _UniffiFfiConverterUInt64.check_lower(value)
+
+    @classmethod
+    def write(cls, value, buf):
+        if value is None:
+            buf.write_u8(0)
+            return
+
+        buf.write_u8(1)
+        _UniffiFfiConverterUInt64.write(value, buf)
+
+    @classmethod
+    def read(cls, buf):
+        flag = buf.read_u8()
+        if flag == 0:
+            return None
+        elif flag == 1:
+            return _UniffiFfiConverterUInt64.read(buf)
+        else:
+            raise InternalError("Unexpected flag byte for optional type")
+
 class _UniffiFfiConverterOptionalUInt32(_UniffiConverterRustBuffer):
     @classmethod
     def check_lower(cls, value):
@@ -3260,7 +3285,7 @@ class Config:
     """
     How a device is opened. Everything but the path has a default.
 """
-    def __init__(self, *, path:str, allow_plaintext:bool = False, extra_roots:typing.List[bytes] = _DEFAULT, proxy:typing.Optional[str] = _DEFAULT, relays:int = 3, cover:typing.Optional[Duration] = _DEFAULT, relay_delay:typing.Optional[Duration] = _DEFAULT, accept_v2:bool = False, records_url:typing.Optional[str] = _DEFAULT, hidden_reading:bool = True, look_before_retry:bool = True, merge_changes_ms:int = 50, workers:typing.Optional[int] = _DEFAULT):
+    def __init__(self, *, path:str, allow_plaintext:bool = False, extra_roots:typing.List[bytes] = _DEFAULT, proxy:typing.Optional[str] = _DEFAULT, relays:int = 3, cover:typing.Optional[Duration] = _DEFAULT, relay_delay:typing.Optional[Duration] = _DEFAULT, accept_v2:bool = False, records_url:typing.Optional[str] = _DEFAULT, hidden_reading:bool = True, look_before_retry:bool = True, merge_changes_ms:int = 50, blob_cache:typing.Optional[int] = _DEFAULT, workers:typing.Optional[int] = _DEFAULT):
         self.path = path
         self.allow_plaintext = allow_plaintext
         if extra_roots is _DEFAULT:
@@ -3288,6 +3313,10 @@ class Config:
         self.hidden_reading = hidden_reading
         self.look_before_retry = look_before_retry
         self.merge_changes_ms = merge_changes_ms
+        if blob_cache is _DEFAULT:
+            self.blob_cache = None
+        else:
+            self.blob_cache = blob_cache
         if workers is _DEFAULT:
             self.workers = None
         else:
@@ -3334,6 +3363,8 @@ class Config:
             return False
         if self.merge_changes_ms != other.merge_changes_ms:
             return False
+        if self.blob_cache != other.blob_cache:
+            return False
         if self.workers != other.workers:
             return False
         return True
@@ -3354,6 +3385,7 @@ class _UniffiFfiConverterTypeConfig(_UniffiConverterRustBuffer):
             hidden_reading=_UniffiFfiConverterBoolean.read(buf),
             look_before_retry=_UniffiFfiConverterBoolean.read(buf),
             merge_changes_ms=_UniffiFfiConverterUInt32.read(buf),
+            blob_cache=_UniffiFfiConverterOptionalUInt64.read(buf),
             workers=_UniffiFfiConverterOptionalUInt32.read(buf),
         )
 
@@ -3371,6 +3403,7 @@ class _UniffiFfiConverterTypeConfig(_UniffiConverterRustBuffer):
         _UniffiFfiConverterBoolean.check_lower(value.hidden_reading)
         _UniffiFfiConverterBoolean.check_lower(value.look_before_retry)
         _UniffiFfiConverterUInt32.check_lower(value.merge_changes_ms)
+        _UniffiFfiConverterOptionalUInt64.check_lower(value.blob_cache)
         _UniffiFfiConverterOptionalUInt32.check_lower(value.workers)
 
     @staticmethod
@@ -3387,6 +3420,7 @@ class _UniffiFfiConverterTypeConfig(_UniffiConverterRustBuffer):
         _UniffiFfiConverterBoolean.write(value.hidden_reading, buf)
         _UniffiFfiConverterBoolean.write(value.look_before_retry, buf)
         _UniffiFfiConverterUInt32.write(value.merge_changes_ms, buf)
+        _UniffiFfiConverterOptionalUInt64.write(value.blob_cache, buf)
         _UniffiFfiConverterOptionalUInt32.write(value.workers, buf)
 
 
@@ -5501,31 +5535,6 @@ class _UniffiFfiConverterTypeReceivedPage(_UniffiConverterRustBuffer):
         _UniffiFfiConverterSequenceTypeMessage.write(value.messages, buf)
         _UniffiFfiConverterOptionalTypeReceiptPlace.write(value.next, buf)
 
-class _UniffiFfiConverterOptionalUInt64(_UniffiConverterRustBuffer):
-    @classmethod
-    def check_lower(cls, value):
-        if value is not None:
-            _UniffiFfiConverterUInt64.check_lower(value)
-
-    @classmethod
-    def write(cls, value, buf):
-        if value is None:
-            buf.write_u8(0)
-            return
-
-        buf.write_u8(1)
-        _UniffiFfiConverterUInt64.write(value, buf)
-
-    @classmethod
-    def read(cls, buf):
-        flag = buf.read_u8()
-        if flag == 0:
-            return None
-        elif flag == 1:
-            return _UniffiFfiConverterUInt64.read(buf)
-        else:
-            raise InternalError("Unexpected flag byte for optional type")
-
 @dataclass
 class RoomText:
     """
@@ -5699,18 +5708,19 @@ class RunSummary:
     """
     What a background run did.
 """
-    def __init__(self, *, complete:bool, topics:int, caught_up:int, received:int, waiting:int):
+    def __init__(self, *, complete:bool, topics:int, caught_up:int, received:int, waiting:int, blobs:int):
         self.complete = complete
         self.topics = topics
         self.caught_up = caught_up
         self.received = received
         self.waiting = waiting
+        self.blobs = blobs
         
         
 
     
     def __str__(self):
-        return "RunSummary(complete={}, topics={}, caught_up={}, received={}, waiting={})".format(self.complete, self.topics, self.caught_up, self.received, self.waiting)
+        return "RunSummary(complete={}, topics={}, caught_up={}, received={}, waiting={}, blobs={})".format(self.complete, self.topics, self.caught_up, self.received, self.waiting, self.blobs)
     def __eq__(self, other):
         if self.complete != other.complete:
             return False
@@ -5721,6 +5731,8 @@ class RunSummary:
         if self.received != other.received:
             return False
         if self.waiting != other.waiting:
+            return False
+        if self.blobs != other.blobs:
             return False
         return True
 
@@ -5733,6 +5745,7 @@ class _UniffiFfiConverterTypeRunSummary(_UniffiConverterRustBuffer):
             caught_up=_UniffiFfiConverterUInt64.read(buf),
             received=_UniffiFfiConverterUInt64.read(buf),
             waiting=_UniffiFfiConverterUInt64.read(buf),
+            blobs=_UniffiFfiConverterUInt64.read(buf),
         )
 
     @staticmethod
@@ -5742,6 +5755,7 @@ class _UniffiFfiConverterTypeRunSummary(_UniffiConverterRustBuffer):
         _UniffiFfiConverterUInt64.check_lower(value.caught_up)
         _UniffiFfiConverterUInt64.check_lower(value.received)
         _UniffiFfiConverterUInt64.check_lower(value.waiting)
+        _UniffiFfiConverterUInt64.check_lower(value.blobs)
 
     @staticmethod
     def write(value, buf):
@@ -5750,6 +5764,7 @@ class _UniffiFfiConverterTypeRunSummary(_UniffiConverterRustBuffer):
         _UniffiFfiConverterUInt64.write(value.caught_up, buf)
         _UniffiFfiConverterUInt64.write(value.received, buf)
         _UniffiFfiConverterUInt64.write(value.waiting, buf)
+        _UniffiFfiConverterUInt64.write(value.blobs, buf)
 
 class _UniffiFfiConverterOptionalInt64(_UniffiConverterRustBuffer):
     @classmethod
@@ -7475,8 +7490,8 @@ class _UniffiFfiConverterTypeContent(_UniffiConverterRustBuffer):
 # namespace.
 class DeltaError(Exception):
     """
-    A call failed; nothing of it was done. `code` is stable in all versions and languages (docs/errors.md lists every
-    one), `reason` says what happened and what to do.
+    A call failed; nothing of it was done, but for `suspend` and `wipe` (docs/errors.md). `code` is stable in all versions and
+    languages (docs/errors.md lists every one), `reason` says what happened and what to do.
 """
     pass
 
@@ -7484,8 +7499,8 @@ _UniffiTempDeltaError = DeltaError
 
 class DeltaError:  # type: ignore
     """
-    A call failed; nothing of it was done. `code` is stable in all versions and languages (docs/errors.md lists every
-    one), `reason` says what happened and what to do.
+    A call failed; nothing of it was done, but for `suspend` and `wipe` (docs/errors.md). `code` is stable in all versions and
+    languages (docs/errors.md lists every one), `reason` says what happened and what to do.
 """
     
     class Argument(_UniffiTempDeltaError):
@@ -13008,8 +13023,8 @@ class DeltaProtocol(typing.Protocol):
         raise NotImplementedError
     async def run_once(self, deadline: Duration) -> RunSummary:
         """
-        A background fetch, also while suspended: reads every topic to its end and sends what is queued, and is back
-        within `deadline` (from now) whatever the network does. Call `init_sync` before: refused with `no_network` otherwise.
+        A background fetch, also while suspended: reads every topic to its end, sends what is queued, goes on with the blobs
+        that are being sent and fetched, and is back within `deadline` (from now) whatever the network does. Call `init_sync` before: refused with `no_network` otherwise.
 """
         raise NotImplementedError
     async def search(self, search: SearchWords,limit: int) -> typing.List[Found]:
@@ -14620,8 +14635,8 @@ class Delta(DeltaProtocol):
         )
     async def run_once(self, deadline: Duration) -> RunSummary:
         """
-        A background fetch, also while suspended: reads every topic to its end and sends what is queued, and is back
-        within `deadline` (from now) whatever the network does. Call `init_sync` before: refused with `no_network` otherwise.
+        A background fetch, also while suspended: reads every topic to its end, sends what is queued, goes on with the blobs
+        that are being sent and fetched, and is back within `deadline` (from now) whatever the network does. Call `init_sync` before: refused with `no_network` otherwise.
 """
         
         _UniffiFfiConverterDuration.check_lower(deadline)

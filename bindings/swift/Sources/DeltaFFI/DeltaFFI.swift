@@ -793,8 +793,8 @@ public protocol DeltaProtocol: AnyObject, Sendable {
     func resume() async throws 
     
     /**
-     * A background fetch, also while suspended: reads every topic to its end and sends what is queued, and is back
-     * within `deadline` (from now) whatever the network does. Call `init_sync` before: refused with `no_network` otherwise.
+     * A background fetch, also while suspended: reads every topic to its end, sends what is queued, goes on with the blobs
+     * that are being sent and fetched, and is back within `deadline` (from now) whatever the network does. Call `init_sync` before: refused with `no_network` otherwise.
      */
     func runOnce(deadline: TimeInterval) async throws  -> RunSummary
     
@@ -1498,8 +1498,8 @@ open func resume()async throws   {
 }
     
     /**
-     * A background fetch, also while suspended: reads every topic to its end and sends what is queued, and is back
-     * within `deadline` (from now) whatever the network does. Call `init_sync` before: refused with `no_network` otherwise.
+     * A background fetch, also while suspended: reads every topic to its end, sends what is queued, goes on with the blobs
+     * that are being sent and fetched, and is back within `deadline` (from now) whatever the network does. Call `init_sync` before: refused with `no_network` otherwise.
      */
 open func runOnce(deadline: TimeInterval)async throws  -> RunSummary  {
     return
@@ -5144,6 +5144,11 @@ public struct Config: Equatable, Hashable, CustomStringConvertible {
      */
     public let mergeChangesMs: UInt32
     /**
+     * What blobs (images, files) may take on this device that are neither sent nor fetched just now, bytes: the least
+     * recently used give way, and can be fetched again; the one used last stays in any case. 256 MiB when missing.
+     */
+    public let blobCache: UInt64?
+    /**
      * Threads that encrypt and verify; one per core when missing.
      */
     public let workers: UInt32?
@@ -5191,6 +5196,10 @@ public struct Config: Equatable, Hashable, CustomStringConvertible {
          * How long changes are merged into one event after one was passed on, milliseconds.
          */mergeChangesMs: UInt32 = UInt32(50), 
         /**
+         * What blobs (images, files) may take on this device that are neither sent nor fetched just now, bytes: the least
+         * recently used give way, and can be fetched again; the one used last stays in any case. 256 MiB when missing.
+         */blobCache: UInt64? = nil, 
+        /**
          * Threads that encrypt and verify; one per core when missing.
          */workers: UInt32? = nil) {
         self.path = path
@@ -5205,6 +5214,7 @@ public struct Config: Equatable, Hashable, CustomStringConvertible {
         self.hiddenReading = hiddenReading
         self.lookBeforeRetry = lookBeforeRetry
         self.mergeChangesMs = mergeChangesMs
+        self.blobCache = blobCache
         self.workers = workers
     }
 
@@ -5247,6 +5257,7 @@ public struct FfiConverterTypeConfig: FfiConverterRustBuffer {
                 hiddenReading: FfiConverterBool.read(from: &buf), 
                 lookBeforeRetry: FfiConverterBool.read(from: &buf), 
                 mergeChangesMs: FfiConverterUInt32.read(from: &buf), 
+                blobCache: FfiConverterOptionUInt64.read(from: &buf), 
                 workers: FfiConverterOptionUInt32.read(from: &buf)
         )
     }
@@ -5264,6 +5275,7 @@ public struct FfiConverterTypeConfig: FfiConverterRustBuffer {
         FfiConverterBool.write(value.hiddenReading, into: &buf)
         FfiConverterBool.write(value.lookBeforeRetry, into: &buf)
         FfiConverterUInt32.write(value.mergeChangesMs, into: &buf)
+        FfiConverterOptionUInt64.write(value.blobCache, into: &buf)
         FfiConverterOptionUInt32.write(value.workers, into: &buf)
     }
 }
@@ -7446,7 +7458,7 @@ public func FfiConverterTypeRoomText_lower(_ value: RoomText) -> RustBuffer {
  */
 public struct RunSummary: Equatable, Hashable {
     /**
-     * Whether every topic was read to its end and everything queued was acknowledged.
+     * Whether every topic was read to its end, everything queued was acknowledged, and no blob is on its way.
      */
     public let complete: Bool
     /**
@@ -7465,12 +7477,16 @@ public struct RunSummary: Equatable, Hashable {
      * Own operations that still wait to be sent or acknowledged.
      */
     public let waiting: UInt64
+    /**
+     * Blobs that are still to be sent or fetched.
+     */
+    public let blobs: UInt64
 
     // Default memberwise initializers are never public by default, so we
     // declare one manually.
     public init(
         /**
-         * Whether every topic was read to its end and everything queued was acknowledged.
+         * Whether every topic was read to its end, everything queued was acknowledged, and no blob is on its way.
          */complete: Bool, 
         /**
          * Topics of this device.
@@ -7483,12 +7499,16 @@ public struct RunSummary: Equatable, Hashable {
          */received: UInt64, 
         /**
          * Own operations that still wait to be sent or acknowledged.
-         */waiting: UInt64) {
+         */waiting: UInt64, 
+        /**
+         * Blobs that are still to be sent or fetched.
+         */blobs: UInt64) {
         self.complete = complete
         self.topics = topics
         self.caughtUp = caughtUp
         self.received = received
         self.waiting = waiting
+        self.blobs = blobs
     }
 
     
@@ -7511,7 +7531,8 @@ public struct FfiConverterTypeRunSummary: FfiConverterRustBuffer {
                 topics: FfiConverterUInt64.read(from: &buf), 
                 caughtUp: FfiConverterUInt64.read(from: &buf), 
                 received: FfiConverterUInt64.read(from: &buf), 
-                waiting: FfiConverterUInt64.read(from: &buf)
+                waiting: FfiConverterUInt64.read(from: &buf), 
+                blobs: FfiConverterUInt64.read(from: &buf)
         )
     }
 
@@ -7521,6 +7542,7 @@ public struct FfiConverterTypeRunSummary: FfiConverterRustBuffer {
         FfiConverterUInt64.write(value.caughtUp, into: &buf)
         FfiConverterUInt64.write(value.received, into: &buf)
         FfiConverterUInt64.write(value.waiting, into: &buf)
+        FfiConverterUInt64.write(value.blobs, into: &buf)
     }
 }
 
@@ -9617,8 +9639,8 @@ public func FfiConverterTypeContent_lower(_ value: Content) -> RustBuffer {
 
 
 /**
- * A call failed; nothing of it was done. `code` is stable in all versions and languages (docs/errors.md lists every
- * one), `reason` says what happened and what to do.
+ * A call failed; nothing of it was done, but for `suspend` and `wipe` (docs/errors.md). `code` is stable in all versions and
+ * languages (docs/errors.md lists every one), `reason` says what happened and what to do.
  */
 public 
 enum DeltaError: Swift.Error, Equatable, Hashable, Foundation.LocalizedError {
@@ -14226,7 +14248,7 @@ private let initializationResult: InitializationResult = {
     if (uniffi_delta_ffi_checksum_method_delta_resume() != 8299) {
         return InitializationResult.apiChecksumMismatch
     }
-    if (uniffi_delta_ffi_checksum_method_delta_run_once() != 58407) {
+    if (uniffi_delta_ffi_checksum_method_delta_run_once() != 47967) {
         return InitializationResult.apiChecksumMismatch
     }
     if (uniffi_delta_ffi_checksum_method_delta_set_read_key() != 6872) {

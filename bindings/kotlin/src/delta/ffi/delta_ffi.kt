@@ -1482,7 +1482,7 @@ private fun uniffiCheckApiChecksums(lib: IntegrityCheckingUniffiLib) {
     if ((lib.uniffi_delta_ffi_checksum_method_delta_resume() and 0xFFFF) != 8299) {
         throw RuntimeException("UniFFI API checksum mismatch: try cleaning and rebuilding your project")
     }
-    if ((lib.uniffi_delta_ffi_checksum_method_delta_run_once() and 0xFFFF) != 58407) {
+    if ((lib.uniffi_delta_ffi_checksum_method_delta_run_once() and 0xFFFF) != 47967) {
         throw RuntimeException("UniFFI API checksum mismatch: try cleaning and rebuilding your project")
     }
     if ((lib.uniffi_delta_ffi_checksum_method_delta_set_read_key() and 0xFFFF) != 6872) {
@@ -2477,8 +2477,8 @@ public interface DeltaInterface {
     suspend fun `resume`()
     
     /**
-     * A background fetch, also while suspended: reads every topic to its end and sends what is queued, and is back
-     * within `deadline` (from now) whatever the network does. Call `init_sync` before: refused with `no_network` otherwise.
+     * A background fetch, also while suspended: reads every topic to its end, sends what is queued, goes on with the blobs
+     * that are being sent and fetched, and is back within `deadline` (from now) whatever the network does. Call `init_sync` before: refused with `no_network` otherwise.
      */
     suspend fun `runOnce`(`deadline`: java.time.Duration): RunSummary
     
@@ -3245,8 +3245,8 @@ open class Delta: Disposable, AutoCloseable, DeltaInterface
 
     
     /**
-     * A background fetch, also while suspended: reads every topic to its end and sends what is queued, and is back
-     * within `deadline` (from now) whatever the network does. Call `init_sync` before: refused with `no_network` otherwise.
+     * A background fetch, also while suspended: reads every topic to its end, sends what is queued, goes on with the blobs
+     * that are being sent and fetched, and is back within `deadline` (from now) whatever the network does. Call `init_sync` before: refused with `no_network` otherwise.
      */
     @Throws(DeltaException::class)
     @Suppress("ASSIGNED_BUT_NEVER_ACCESSED_VARIABLE")
@@ -8367,6 +8367,12 @@ data class Config (
     val `mergeChangesMs`: kotlin.UInt = 50u 
     , 
     /**
+     * What blobs (images, files) may take on this device that are neither sent nor fetched just now, bytes: the least
+     * recently used give way, and can be fetched again; the one used last stays in any case. 256 MiB when missing.
+     */
+    val `blobCache`: kotlin.ULong? = null 
+    , 
+    /**
      * Threads that encrypt and verify; one per core when missing.
      */
     val `workers`: kotlin.UInt? = null 
@@ -8407,6 +8413,7 @@ public object FfiConverterTypeConfig: FfiConverterRustBuffer<Config> {
             FfiConverterBoolean.read(buf),
             FfiConverterBoolean.read(buf),
             FfiConverterUInt.read(buf),
+            FfiConverterOptionalULong.read(buf),
             FfiConverterOptionalUInt.read(buf),
         )
     }
@@ -8424,6 +8431,7 @@ public object FfiConverterTypeConfig: FfiConverterRustBuffer<Config> {
             FfiConverterBoolean.allocationSize(value.`hiddenReading`) +
             FfiConverterBoolean.allocationSize(value.`lookBeforeRetry`) +
             FfiConverterUInt.allocationSize(value.`mergeChangesMs`) +
+            FfiConverterOptionalULong.allocationSize(value.`blobCache`) +
             FfiConverterOptionalUInt.allocationSize(value.`workers`)
     )
 
@@ -8440,6 +8448,7 @@ public object FfiConverterTypeConfig: FfiConverterRustBuffer<Config> {
             FfiConverterBoolean.write(value.`hiddenReading`, buf)
             FfiConverterBoolean.write(value.`lookBeforeRetry`, buf)
             FfiConverterUInt.write(value.`mergeChangesMs`, buf)
+            FfiConverterOptionalULong.write(value.`blobCache`, buf)
             FfiConverterOptionalUInt.write(value.`workers`, buf)
     }
 }
@@ -9988,7 +9997,7 @@ public object FfiConverterTypeRoomText: FfiConverterRustBuffer<RoomText> {
  */
 data class RunSummary (
     /**
-     * Whether every topic was read to its end and everything queued was acknowledged.
+     * Whether every topic was read to its end, everything queued was acknowledged, and no blob is on its way.
      */
     val `complete`: kotlin.Boolean
     , 
@@ -10011,6 +10020,11 @@ data class RunSummary (
      * Own operations that still wait to be sent or acknowledged.
      */
     val `waiting`: kotlin.ULong
+    , 
+    /**
+     * Blobs that are still to be sent or fetched.
+     */
+    val `blobs`: kotlin.ULong
     
 ){
     
@@ -10032,6 +10046,7 @@ public object FfiConverterTypeRunSummary: FfiConverterRustBuffer<RunSummary> {
             FfiConverterULong.read(buf),
             FfiConverterULong.read(buf),
             FfiConverterULong.read(buf),
+            FfiConverterULong.read(buf),
         )
     }
 
@@ -10040,7 +10055,8 @@ public object FfiConverterTypeRunSummary: FfiConverterRustBuffer<RunSummary> {
             FfiConverterULong.allocationSize(value.`topics`) +
             FfiConverterULong.allocationSize(value.`caughtUp`) +
             FfiConverterULong.allocationSize(value.`received`) +
-            FfiConverterULong.allocationSize(value.`waiting`)
+            FfiConverterULong.allocationSize(value.`waiting`) +
+            FfiConverterULong.allocationSize(value.`blobs`)
     )
 
     override fun write(value: RunSummary, buf: ByteBuffer) {
@@ -10049,6 +10065,7 @@ public object FfiConverterTypeRunSummary: FfiConverterRustBuffer<RunSummary> {
             FfiConverterULong.write(value.`caughtUp`, buf)
             FfiConverterULong.write(value.`received`, buf)
             FfiConverterULong.write(value.`waiting`, buf)
+            FfiConverterULong.write(value.`blobs`, buf)
     }
 }
 
@@ -11699,8 +11716,8 @@ public object FfiConverterTypeContent : FfiConverterRustBuffer<Content>{
 
 
 /**
- * A call failed; nothing of it was done. `code` is stable in all versions and languages (docs/errors.md lists every
- * one), `reason` says what happened and what to do.
+ * A call failed; nothing of it was done, but for `suspend` and `wipe` (docs/errors.md). `code` is stable in all versions and
+ * languages (docs/errors.md lists every one), `reason` says what happened and what to do.
  */
 sealed class DeltaException: kotlin.Exception() {
     
