@@ -305,3 +305,34 @@ fn still_known<T>(answer: Result<T, ClientError>) -> Result<Option<T>, ClientErr
 fn position(status: &TopicStatus) -> u64 {
     status.cursor.map_or(0, |cursor| cursor.seq.0)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use delta_core::engine::Unreadable;
+
+    #[test]
+    fn a_blob_is_waited_for_while_its_topic_is_read_or_written() {
+        let status = |connection, queued| TopicStatus {
+            connection,
+            cursor: None,
+            queued,
+            sent: 0,
+            blocked: None,
+            unreadable: None,
+            clock_skew: None,
+            read_path: None,
+            awaiting_key: None,
+            round_trip_ms: None,
+        };
+        for connection in [Connection::Offline, Connection::Connecting, Connection::Replaying] {
+            assert!(is_busy(&status(connection, 0)), "{connection:?}");
+        }
+        for connection in [Connection::Live, Connection::Parked] {
+            assert!(!is_busy(&status(connection, 0)), "{connection:?}");
+            assert!(is_busy(&status(connection, 1)), "{connection:?}");
+        }
+        let unreadable = Some(Unreadable::Gone);
+        assert!(!is_busy(&TopicStatus { unreadable, ..status(Connection::Offline, 1) }));
+    }
+}
