@@ -240,7 +240,14 @@ impl Session<'_> {
             }
             Wish::Attach(path) => {
                 let sent = match files::attach(self.client, &path).await {
-                    Ok(content) => self.publish(content).await,
+                    Ok((blob, content)) => {
+                        let sent = self.publish(content).await;
+                        if sent.is_err() {
+                            // Nobody hears of it: it need not be sent.
+                            drop(self.client.drop_blob(blob).await);
+                        }
+                        sent
+                    }
                     Err(error) => Err(error),
                 };
                 if let Err(error) = sent {

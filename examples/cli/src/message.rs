@@ -2,9 +2,10 @@
 
 use std::path::PathBuf;
 
-use delta_client::BlobSource;
+use delta_client::{BlobSource, Client, ClientError};
 use delta_core::identity::OperationId;
-use delta_core::ops::Content;
+use delta_core::ops::{BlobId, Content};
+use delta_core::topic::TopicId;
 use serde_json::json;
 
 use crate::at::{in_topic, print};
@@ -117,18 +118,18 @@ pub async fn run(command: &Command, output: &Output) -> anyhow::Result<()> {
 
 /// The message goes first: who reads it sees what is coming.
 async fn send(options: &Send, output: &Output) -> anyhow::Result<()> {
-    let Send { device, attach, mime, timeout, text } = options;
+    let Send { device, timeout, .. } = options;
     in_topic(device, *timeout, output, async |at, topic| {
         let client = at.client;
         let mut blobs = Vec::new();
-        for path in attach {
-            let name = path.file_name().map(|name| name.to_string_lossy().into_owned());
-            blobs.push(client.attach(BlobSource::File(path.clone()), mime.clone(), name).await?);
+        let published = publish(client, topic, options, &mut blobs).await;
+        if published.is_err() {
+            // Nobody hears of them: they need not be sent.
+            for blob in &blobs {
+                drop(client.drop_blob(*blob).await);
+            }
         }
-        let attachments = client.attachments(blobs.clone()).await?;
-        let content =
-            Content::MessageSend { text: text.clone(), reply: None, mentions: Vec::new(), attachments };
-        let operation = client.publish(topic, content).await?.to_string();
+        let operation = published?.to_string();
         at.deliver(topic).await?;
         for blob in blobs.iter().filter(|_| at.online) {
             blob::wait(client, *blob, *timeout, |_| Ok(())).await?;
@@ -137,4 +138,21 @@ async fn send(options: &Send, output: &Output) -> anyhow::Result<()> {
         print(output, &operation, json!({ "operation": operation, "blobs": blobs }))
     })
     .await
+}
+
+/// Publishes the message; `blobs` are the files that were made for it, also where it could not be.
+async fn publish(
+    client: &Client,
+    topic: TopicId,
+    options: &Send,
+    blobs: &mut Vec<BlobId>,
+) -> Result<OperationId, ClientError> {
+    let Send { attach, mime, text, .. } = options;
+    for path in attach {
+        let name = path.file_name().map(|name| name.to_string_lossy().into_owned());
+        blobs.push(client.attach(BlobSource::File(path.clone()), mime.clone(), name).await?);
+    }
+    let attachments = client.attachments(blobs.clone()).await?;
+    let content = Content::MessageSend { text: text.clone(), reply: None, mentions: Vec::new(), attachments };
+    client.publish(topic, content).await
 }

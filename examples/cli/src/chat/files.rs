@@ -42,16 +42,18 @@ pub fn find<'a>(files: impl Iterator<Item = &'a Attachment>, begins: &str) -> Re
     }
 }
 
-/// A message of a file alone, which is sent from now on.
+/// A message of a file alone, which is sent from now on, and the file.
 ///
 /// # Errors
 /// The file cannot be read, or is too large.
-pub async fn attach(client: &Client, path: &str) -> Result<Content, ClientError> {
+pub async fn attach(client: &Client, path: &str) -> Result<(BlobId, Content), ClientError> {
     let path = PathBuf::from(path);
     let name = path.file_name().map(|name| name.to_string_lossy().into_owned());
     let blob = client.attach(BlobSource::File(path), "application/octet-stream".to_owned(), name).await?;
     let attachments = client.attachments(vec![blob]).await?;
-    Ok(Content::MessageSend { text: String::new(), reply: None, mentions: Vec::new(), attachments })
+    let content =
+        Content::MessageSend { text: String::new(), reply: None, mentions: Vec::new(), attachments };
+    Ok((blob, content))
 }
 
 /// Files that are to be saved once they are here.
@@ -64,7 +66,10 @@ impl Saves {
         let path = PathBuf::from(path);
         // Its name says nothing of what is in it: that it is replaced could not be undone.
         if path.exists() {
-            return format!("not saved: {} is there already", path.display());
+            return is_there(&path);
+        }
+        if self.0.iter().any(|(_, taken)| *taken == path) {
+            return format!("not saved: {} is being fetched already", path.display());
         }
         if let Err(error) = client.fetch_blob(blob).await {
             return format!("not saved: {error}");
@@ -87,11 +92,17 @@ impl Saves {
     }
 }
 
+fn is_there(path: &Path) -> String {
+    format!("not saved: {} is there already", path.display())
+}
+
 /// Nothing while it is not decided.
 async fn save(client: &Client, blob: BlobId, path: &Path) -> Option<String> {
     let path_shown = path.display();
     let done = match client.blob_status(blob).await.map(|status| status.state) {
         Ok(BlobState::Fetching) => return None,
+        // Another one may have come there meanwhile.
+        Ok(BlobState::Here | BlobState::Sending) if path.exists() => return Some(is_there(path)),
         Ok(BlobState::Here | BlobState::Sending) => client.write_blob(blob, path).await,
         Ok(BlobState::Corrupt) => return Some(format!("not saved: {path_shown} is not what was announced")),
         Ok(BlobState::Unavailable | BlobState::Absent) => {
@@ -120,6 +131,29 @@ mod tests {
         assert_eq!(line(&file(0xab, 0, Some("a.png"))), "[a.png, 51.2 kB: /save abababab FILE]");
         assert_eq!(line(&file(0xab, 0, None)), "[image/png, 51.2 kB: /save abababab FILE]");
         assert!(!line(&file(1, 0, Some("\u{1b}[2J\n"))).contains(char::is_control));
+    }
+
+    #[tokio::test]
+    async fn nothing_that_is_there_is_replaced_also_when_it_comes_while_a_file_is_fetched() {
+        let folder = tempfile::tempdir().unwrap();
+        let config = delta_client::Config::new(folder.path().join("device.db"), [1; 32]);
+        let client = Client::open(config).await.unwrap();
+        let path = folder.path().join("a.png");
+        let (shown, mut saves, mut blobs) = (path.to_str().unwrap(), Saves::default(), Vec::new());
+        for bytes in [b"one", b"two"] {
+            let source = BlobSource::Bytes(bytes.as_slice().into());
+            blobs.push(client.attach(source, String::new(), None).await.unwrap());
+        }
+        let told = saves.begin(&client, blobs[0], shown).await;
+        assert!(told.ends_with("is being fetched"), "{told}");
+        let told = saves.begin(&client, blobs[1], shown).await;
+        assert!(told.ends_with("is being fetched already"), "{told}");
+        std::fs::write(&path, "somebody's").unwrap();
+        let told = saves.go_on(&client).await.unwrap();
+        assert!(told.ends_with("is there already"), "{told}");
+        assert_eq!(std::fs::read(&path).unwrap(), b"somebody's");
+        assert_eq!(saves.go_on(&client).await, None);
+        client.close().await.unwrap();
     }
 
     #[test]
