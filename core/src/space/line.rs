@@ -6,25 +6,33 @@
 //! the order in which everybody reads the space's log, and each counts or does not, once and for all: what comes later
 //! never takes out what counted before it.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 use super::graph::{Graph, Node, Verdict};
 use crate::identity::OperationId;
 use crate::limits::{MAX_CONCURRENT, MAX_LOOSE_ENDS, MAX_SETTLED};
 use crate::projector::Place;
-use crate::tree::Map;
+use crate::tree::Arrange;
 
 /// When an operation's turn comes: after everything it builds on; then by where it stands; of those that stand nowhere yet,
 /// and of two roots there, the lower id.
 type Turn = (Place, u32, OperationId);
 
+/// What is known of one operation.
+#[derive(Clone, Copy, Debug, Default)]
+struct Known {
+    /// Where it was first seen; nothing where it stands nowhere yet.
+    first: Option<Place>,
+    /// The same, or that of what it builds on, where that is later; nothing before its turn.
+    turn: Option<Place>,
+    counts: bool,
+}
+
 /// What is current of one graph.
 #[derive(Debug, Default)]
 pub(super) struct Line {
-    /// Where operations were first seen; of the others nothing is known, and they come last.
-    places: Map<OperationId, Place>,
-    turns: Map<OperationId, Place>,
-    counted: BTreeSet<OperationId>,
+    known: BTreeMap<OperationId, Known>,
+    /// Those that count and that no other one that counts builds on.
     ends: BTreeSet<OperationId>,
     /// The last one taken.
     last: Option<Turn>,
@@ -35,8 +43,9 @@ pub(super) struct Line {
 impl Line {
     /// Where an operation was first seen. Whether that is news.
     pub(super) fn place(&mut self, id: OperationId, place: Place) -> bool {
-        let moved = self.places.insert(id, place) != Some(place);
-        self.stale |= moved && self.turns.contains_key(&id);
+        let known = self.known.entry(id).or_default();
+        let moved = known.first.replace(place) != Some(place);
+        self.stale |= moved && known.turn.is_some();
         moved
     }
 
@@ -60,47 +69,47 @@ impl Line {
     }
 
     fn take_anew(&mut self, graph: &Graph) {
-        *self = Self { places: std::mem::take(&mut self.places), ..Self::default() };
+        (self.last, self.stale) = (None, false);
+        self.ends.clear();
+        for known in self.known.values_mut() {
+            (known.turn, known.counts) = (None, false);
+        }
         let accepted = graph.nodes.iter().filter(|(_, node)| node.verdict == Verdict::Accepted);
         let mut nodes: Vec<(OperationId, &Node)> = accepted.map(|(id, node)| (*id, node)).collect();
         // What an operation builds on has its turn before it.
-        nodes.sort_by_key(|(id, node)| (node.rank, *id));
-        for (id, node) in &nodes {
-            let turn = self.turn(node, *id);
-            self.turns.insert(*id, turn.0);
-        }
-        nodes.sort_by_key(|(id, node)| self.turn(node, *id));
+        nodes.arrange_by_key(|(id, node)| (node.rank, *id));
+        let mut turns = Vec::with_capacity(nodes.len());
         for (id, node) in nodes {
-            self.step(graph, self.turn(node, id), node);
+            let turn = self.turn(node, id);
+            self.known.entry(id).or_default().turn = Some(turn.0);
+            turns.push((turn, node));
+        }
+        turns.arrange_by_key(|(turn, _)| *turn);
+        for (turn, node) in turns {
+            self.step(graph, turn, node);
         }
     }
 
     fn turn(&self, node: &Node, id: OperationId) -> Turn {
-        let own = self.places.get(&id).copied().unwrap_or(Place::UNPLACED);
-        let before = node.heads.iter().filter_map(|head| self.turns.get(head)).max();
-        (before.map_or(own, |before| own.max(*before)), node.rank, id)
+        let own = self.known.get(&id).and_then(|known| known.first).unwrap_or(Place::UNPLACED);
+        let before = node.heads.iter().filter_map(|head| self.known.get(head)?.turn).max();
+        (before.map_or(own, |before| own.max(before)), node.rank, id)
     }
 
     fn step(&mut self, graph: &Graph, turn: Turn, node: &Node) {
         let (place, _, id) = turn;
-        self.turns.insert(id, place);
-        self.last = Some(turn);
+        let begins = self.last.replace(turn).is_none();
+        let counts = |head: &OperationId| self.known.get(head).is_some_and(|known| known.counts);
         // Of several creations the first is it, whoever founded the space.
-        let builds = if node.heads.is_empty() {
-            self.counted.is_empty()
-        } else {
-            node.heads.iter().all(|head| self.counted.contains(head))
-        };
-        if !builds {
-            return;
-        }
+        let builds = if node.heads.is_empty() { begins } else { node.heads.iter().all(counts) };
         let open = self.ends.iter().copied().filter(|end| !node.heads.contains(end));
         let ends: BTreeSet<_> = open.chain([id]).collect();
-        if ends.len() > 1 && !self.has_room(graph, node, &ends) {
-            return;
+        let counts = builds && (ends.len() == 1 || self.has_room(graph, node, &ends));
+        let known = self.known.entry(id).or_default();
+        (known.turn, known.counts) = (Some(place), counts);
+        if counts {
+            self.ends = ends;
         }
-        self.counted.insert(id);
-        self.ends = ends;
     }
 
     /// Whether these can be what is current. One that joins others, so that there are fewer, may take what is settled
