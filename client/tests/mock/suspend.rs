@@ -260,6 +260,10 @@ async fn a_suspend_ends_a_background_run_early() {
     a.client.init_sync(&hops, &sync_url).await.unwrap();
     let (client, topic) = (a.client.clone(), a.topic);
     let running = tokio::spawn(async move { client.run_once(Duration::from_secs(3600)).await });
+    // It begins while the client is awake: begun later, it would wake it. It gets that far without waiting for another thread.
+    for _ in 0..100 {
+        tokio::task::yield_now().await;
+    }
     while a.client.status(topic).await.unwrap().connection != Connection::Connecting {
         tokio::task::yield_now().await;
     }
