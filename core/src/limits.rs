@@ -103,7 +103,7 @@ pub const MAX_CONCURRENT: usize = 512;
 /// Most that one operation joins by what it cites: what bounds the work for one. Twice as many, so that what has reached
 /// that limit can be joined, a few ends at a time.
 pub const MAX_SETTLED: usize = 2 * MAX_CONCURRENT;
-/// Most membership operations of one device that nobody has built on yet and that count all the same.
+/// Most membership operations of one member that nobody has built on yet and that count all the same.
 pub const MAX_LOOSE_ENDS: usize = 8;
 /// Most operations in one binary `ops` frame or one shared packet.
 pub const MAX_BATCH: usize = 256;

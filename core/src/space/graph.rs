@@ -55,7 +55,7 @@ pub(super) struct Node {
     pub(super) author: Author,
     /// Whose device the author is, where it said this.
     pub(super) identity: Identity,
-    /// Without duplicates.
+    /// Without duplicates, and without what another one of them builds on.
     pub(super) heads: Vec<OperationId>,
     pub(super) action: Option<Action>,
     pub(super) verdict: Verdict,
@@ -102,7 +102,8 @@ impl Graph {
         point: Point,
         changes: Vec<Change>,
     ) {
-        let heads: Vec<_> = entry.heads.into_iter().into_set().into_iter().collect();
+        // What another cited one builds on adds nothing: kept, it would hold down what is settled, as far as its author likes.
+        let heads = self.last_of(&entry.heads);
         let before = heads.iter().filter_map(|head| self.nodes.get(head));
         let rank = before.clone().map(|node| node.rank.saturating_add(1)).max().unwrap_or(0);
         let root = before.map(|node| node.root).next().unwrap_or(entry.id);

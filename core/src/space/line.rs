@@ -68,6 +68,12 @@ impl Line {
         &self.ends
     }
 
+    /// Whether an operation counts.
+    pub(super) fn counts(&mut self, graph: &Graph, id: &OperationId) -> bool {
+        self.ends(graph);
+        self.known.get(id).is_some_and(|known| known.counts)
+    }
+
     fn take_anew(&mut self, graph: &Graph) {
         (self.last, self.stale) = (None, false);
         self.ends.clear();
@@ -115,8 +121,9 @@ impl Line {
     /// Whether these can be what is current. One that joins others, so that there are fewer, may take what is settled
     /// beyond the limit: otherwise nothing could be joined when it is reached.
     fn has_room(&self, graph: &Graph, node: &Node, ends: &BTreeSet<OperationId>) -> bool {
-        let by_author = |id: &&OperationId| graph.nodes.get(id).is_some_and(|end| end.author == node.author);
-        if ends.iter().filter(by_author).count() > MAX_LOOSE_ENDS {
+        let by_same =
+            |id: &&OperationId| graph.nodes.get(id).is_some_and(|end| end.identity == node.identity);
+        if ends.iter().filter(by_same).count() > MAX_LOOSE_ENDS {
             return false;
         }
         let limit = if ends.len() < self.ends.len() { MAX_SETTLED } else { MAX_CONCURRENT };

@@ -12,7 +12,7 @@ use super::state::{Register, Standing, State};
 use crate::identity::{Author, Identity, LogId, Millis, OperationId};
 use crate::ops::{Action, Level, MAX_AUTH_HEADS, room_id, space_id};
 use crate::projector::Place;
-use crate::tree::{Arrange, Map};
+use crate::tree::{Arrange, Map, Set};
 
 /// Settled points kept for the next look.
 const SETTLED: usize = 64;
@@ -37,8 +37,8 @@ pub struct Membership {
     suspended: BTreeSet<OperationId>,
     /// Accepted, and not asked for by [`Membership::take_accepted`] yet.
     fresh: Vec<OperationId>,
-    /// Claims that an accepted operation answers.
-    answered: BTreeSet<OperationId>,
+    /// Claims that accepted operations answer, and which do.
+    answered: Set<(OperationId, OperationId)>,
     line: RefCell<Line>,
     settled: RefCell<Settled>,
     judged: RefCell<Judged>,
@@ -98,7 +98,7 @@ impl Membership {
             ends: BTreeSet::new(),
             suspended: BTreeSet::new(),
             fresh: Vec::new(),
-            answered: BTreeSet::new(),
+            answered: Set::new(),
             line: RefCell::default(),
             settled: RefCell::default(),
             judged: RefCell::default(),
@@ -156,7 +156,7 @@ impl Membership {
                 self.ends.insert(id);
                 self.fresh.push(id);
                 if let Statement::Action(Action::Add { claim: Some(claim), .. }) = &entry.statement {
-                    self.answered.insert(*claim);
+                    self.answered.insert((*claim, id));
                 }
             }
             Verdict::Suspends => drop(self.suspended.insert(id)),
@@ -301,10 +301,10 @@ impl Membership {
         heads
     }
 
-    /// How the person behind a device stands now, as one who cites [`Membership::cite`] does. A revoked device's
-    /// person is nobody.
+    /// How the person behind a device stands now, whatever the device itself would cite. A revoked device's person is
+    /// nobody.
     pub fn standing(&self, device: Author) -> Standing {
-        let Ok(point) = self.point(&self.cite(device)) else { return Standing::default() };
+        let Ok(point) = self.point(&self.current_heads()) else { return Standing::default() };
         let view = View { graph: &self.graph, space: self.space, point: &point };
         view.identity(device).map_or_else(Standing::default, |identity| standing(&view, identity))
     }
@@ -442,6 +442,9 @@ impl Membership {
         let subject = match action {
             Action::Remove { member } | Action::Ban { member, .. } => *member,
             Action::Demote { member, level } if *level < Level::Manage => *member,
+            Action::DeviceRevoke { revocation } => {
+                return self.suspended.iter().any(|id| self.author(*id) == Some(revocation.device));
+            }
             _ => return false,
         };
         self.suspended.iter().any(|id| self.graph.nodes.get(id).is_some_and(|node| node.identity == subject))
@@ -449,12 +452,14 @@ impl Membership {
 
     /// Whether somebody was added for a claim already, whatever became of them: a claim is answered once.
     pub fn is_answered(&self, claim: OperationId) -> bool {
-        self.answered.contains(&claim)
+        let mut line = self.line.borrow_mut();
+        self.answered.iter().any(|(answered, by)| *answered == claim && line.counts(&self.graph, by))
     }
 
     /// Whether somebody was let in, or out, by what these heads do not know of: what was claimed with them is over.
     pub fn came_or_went_since(&self, who: Identity, heads: &[OperationId]) -> bool {
-        let ends: Vec<_> = self.ends.iter().copied().collect();
+        // What does not count let nobody in, or out.
+        let ends = self.current_heads();
         let about = |node: &super::graph::Node| match &node.action {
             _ if node.verdict != Verdict::Accepted => false,
             Some(Action::Add { member, .. } | Action::Remove { member } | Action::Ban { member, .. }) => {

@@ -6,6 +6,7 @@ use rusqlite::params;
 
 use super::epoch_keys::is_for_managers;
 use super::error::StoreError;
+use super::forks::ForkProof;
 use super::operations::Entry as RowEntry;
 use super::read_model::StoredFact;
 use super::tx::Tx;
@@ -86,6 +87,17 @@ fn take(graph: &mut Membership, entry: Entry, first: Option<Place>) {
     graph.insert(entry);
 }
 
+/// The second branch of a fork, as it stands in a space's graph. Of two creations the first is the space's: whoever founded
+/// it and manages it no more would begin it anew.
+fn second(author: &Author, space: &LogId, proof: &ForkProof) -> Option<Entry> {
+    let (id, header) = &proof.second;
+    let (peek, body) = (peek(header).ok()?, Body::decode(proof.second_body.as_ref()?).ok()?);
+    if founds(*author, *space, peek.seq_num, &body) {
+        return None;
+    }
+    graph_entry(*id, *author, peek.seq_num, &body)
+}
+
 /// Whether an operation makes the log it stands in a space.
 fn founds(author: Author, log: LogId, seq_num: u32, body: &Body) -> bool {
     let Content::Membership(action) = &body.content else { return false };
@@ -130,13 +142,8 @@ impl Tx<'_> {
                     take(&mut graph, entry, places.get(&op.id).copied());
                 }
             }
-            // Both branches of a forked log stand in the graph. Of two creations the first is the space's: whoever founded it
-            // and manages it no more would begin it anew.
-            let Some(proof) = self.fork_proof(&author, &space)? else { continue };
-            let ((id, header), Some(body)) = (&proof.second, &proof.second_body) else { continue };
-            if let (Ok(peek), Ok(body)) = (peek(header), Body::decode(body))
-                && !founds(author, space, peek.seq_num, &body)
-                && let Some(entry) = graph_entry(*id, author, peek.seq_num, &body)
+            if let Some(proof) = self.fork_proof(&author, &space)?
+                && let Some(entry) = second(&author, &space, &proof)
             {
                 take(&mut graph, entry, Some(proof.ends));
             }
@@ -144,12 +151,32 @@ impl Tx<'_> {
         Ok(graph)
     }
 
+    /// A log of which nothing stored goes has another branch. In a space's own log both stand in the graph. `instead`: of
+    /// that of another fork, which began later.
+    pub(crate) fn note_fork(
+        &self,
+        author: &Author,
+        log: &LogId,
+        proof: &ForkProof,
+        instead: bool,
+    ) -> Result<(), StoreError> {
+        if self.belongs(log)?.is_none_or(|belongs| belongs.room) {
+            return Ok(());
+        }
+        if instead {
+            return self.judge_space_again(*log);
+        }
+        let Some(entry) = second(author, log, proof) else { return Ok(()) };
+        self.graph(*log, |graph| take(graph, entry, Some(proof.ends)))?;
+        self.follow(*log)
+    }
+
     /// An operation was first seen somewhere else than before: in a space's own log, what is current goes by that.
     pub(crate) fn note_first(&self, log: &LogId, id: OperationId, first: Place) -> Result<(), StoreError> {
         if self.belongs(log)?.is_none_or(|belongs| belongs.room) {
             return Ok(());
         }
-        if self.graph(*log, |graph| graph.verdict(id).is_some() && graph.place(id, first))? {
+        if self.graph(*log, |graph| graph.place(id, first) && graph.verdict(id).is_some())? {
             self.spaces.borrow_mut().dirty.insert(*log);
         }
         Ok(())

@@ -86,14 +86,12 @@ pub(super) fn end(
 }
 
 fn end_with(tx: &Tx<'_>, author: &Author, log: &LogId, proof: &ForkProof) -> Result<Vec<Change>, StoreError> {
+    let instead = tx.fork_proof(author, log)?.is_some();
     tx.put_fork_proof(author, log, proof)?;
     tx.remove_pending_from(author, log, proof.ends)?;
     let removed = tx.stored_from(author, log, proof.ends)?;
     let Some(lowest) = removed.first().map(|stored| stored.seq_num) else {
-        // Nothing goes, but in a space's own log the second branch counts, too.
-        if tx.belongs(log)?.is_some_and(|belongs| !belongs.room) {
-            tx.rebuild_log(author, log)?;
-        }
+        tx.note_fork(author, log, proof, instead)?;
         return Ok(Vec::new());
     };
     let mut changes = tx.rows_of(author, log)?;

@@ -1,11 +1,11 @@
 //! What is current when more was done at the same time than can be settled, and by whom it was meant to be.
 
 use super::support::{NONCE, Space, add, creation, entry, id, person, space, who};
-use crate::identity::{Identity, OperationId};
+use crate::identity::{Certificate, Identity, IdentityKey, Millis, OperationId};
 use crate::limits::{MAX_CONCURRENT, MAX_LOOSE_ENDS, MAX_MEMBERS, MAX_SETTLED};
 use crate::ops::{Action, Level, SpaceText};
 use crate::projector::Place;
-use crate::space::{Entry, Membership, Refusal, Verdict};
+use crate::space::{Entry, Membership, Refusal, Statement, Verdict};
 use crate::topic::Seq;
 
 fn reader(number: usize) -> Action {
@@ -178,7 +178,7 @@ fn what_fills_the_limit_can_be_joined_a_few_at_a_time() {
 }
 
 #[test]
-fn a_device_that_never_builds_on_what_it_did_counts_so_often() {
+fn who_never_builds_on_what_they_did_counts_so_often() {
     let mut space = Space::new();
     let base = space.done(0, add(1, Level::Manage));
     for number in 0..MAX_LOOSE_ENDS + 1 {
@@ -187,6 +187,94 @@ fn a_device_that_never_builds_on_what_it_did_counts_so_often() {
     assert_eq!(space.levels_len(), 2 + MAX_LOOSE_ENDS);
     space.at(&[base], 0, add(3, Level::Read));
     assert_eq!(space.levels_len(), 3 + MAX_LOOSE_ENDS, "another's is not in its way");
+}
+
+#[test]
+fn what_a_members_devices_never_build_on_counts_so_often_together() {
+    let mut space = Space::new();
+    let key = IdentityKey::from_seed(&[77; 32]);
+    let member = key.identity();
+    space.done(0, Action::Add { member, level: Level::Manage, invite: None, claim: None });
+    let devices = [5, 6];
+    for device in devices {
+        space
+            .done(device, Action::DeviceAdd { certificate: Certificate::sign(&key, who(device), Millis(1)) });
+    }
+    let base = space.done(0, update());
+    for number in 0..MAX_LOOSE_ENDS {
+        for device in devices {
+            space.at(&[base], device, reader(2 * number + usize::from(device)));
+        }
+    }
+    assert_eq!(space.levels_len(), 2 + MAX_LOOSE_ENDS);
+}
+
+#[test]
+fn who_cites_the_distant_past_as_well_holds_nothing_down() {
+    let mut space = Space::new();
+    for manager in [1, 2] {
+        space.done(0, add(manager, Level::Manage));
+    }
+    // As far back as makes what is to be settled as much as there may be.
+    let old = space.done(0, update());
+    let ends = 2 * MAX_LOOSE_ENDS;
+    for _ in 0..MAX_SETTLED - ends - 1 {
+        space.done(0, update());
+    }
+    let tip = space.members.cite(who(0));
+    let loose: Vec<_> =
+        (0..ends).map(|number| space.at(&tip, 1 + (number % 2) as u8, reader(number)).0).collect();
+    space.at(&[loose[0], loose[1], old], 1, update());
+    let mut turns = 0;
+    while space.members.cite(who(0)).len() > 1 {
+        space.done(0, update());
+        turns += 1;
+        assert!(turns < 10, "nothing counts any more");
+    }
+    space.done(0, add(9, Level::Read));
+    assert!(space.members.current().unwrap().levels.contains_key(&person(9)));
+    // Nor does it put others' decisions off that missed one operation.
+    let creation = id(0);
+    let mut heads = space.members.cite(who(0));
+    for _ in 0..3 {
+        let (known, _) = space.at(&[heads[0], creation], 1, update());
+        let (missed, _) = space.at(&[known, creation], 1, update());
+        let (decision, _) = space.at(&[known], 0, Action::Mute { member: person(2), until: None });
+        let now = space.members.cite(who(0));
+        assert!(now.contains(&missed) && now.contains(&decision), "{now:?}");
+        heads = vec![space.done(0, Action::Unmute { member: person(2) })];
+    }
+}
+
+#[test]
+fn who_may_do_nothing_any_more_cannot_have_it_otherwise_by_ends_of_his_own() {
+    let mut space = Space::new();
+    let base = space.done(0, add(1, Level::Manage));
+    for number in 0..MAX_LOOSE_ENDS {
+        space.at(&[base], 1, reader(number));
+    }
+    let unknown = Entry { statement: Statement::Unknown, ..entry(900, 1, &[base], Action::Leave) };
+    space.members.insert(unknown);
+    assert!(space.members.is_suspended());
+    space.at(&[base], 0, Action::Remove { member: person(1) });
+    assert_eq!(space.members.standing(who(1)).level, None);
+    assert!(!space.members.is_suspended());
+}
+
+#[test]
+fn what_does_not_count_answers_no_claim_and_lets_nobody_in() {
+    let (mut log, base) = founded();
+    chain(&mut log, 10_000, MAX_CONCURRENT, 1, base);
+    let claim = id(77);
+    let let_in = Action::Add { member: person(4), level: Level::Write, invite: None, claim: Some(claim) };
+    log.push(entry(20_000, 0, &[base], let_in.clone()));
+    let last = log[log.len() - 2].id;
+    for mut members in read_anyhow(&log) {
+        assert_eq!(members.verdict(id(20_000)), Some(Verdict::Accepted));
+        assert!(!members.is_answered(claim) && !members.came_or_went_since(person(4), &[base]));
+        members.insert(entry(20_001, 0, &[last], let_in.clone()));
+        assert!(members.is_answered(claim) && members.came_or_went_since(person(4), &[base]));
+    }
 }
 
 #[test]

@@ -7,8 +7,10 @@ use super::model::Model;
 use super::support::{Space, add, creation, entry, id, invitation, person, room, space, who};
 use crate::identity::OperationId;
 use crate::ops::{Action, Level, SpaceText, room_id};
+use crate::projector::Place;
 use crate::space::resolve::settle_above;
 use crate::space::{Entry, Judgement, Membership, Verdict};
+use crate::topic::Seq;
 
 const PEOPLE: u8 = 5;
 
@@ -101,6 +103,37 @@ proptest! {
         let heads = members.cite(who(0));
         let point = members.point(&heads).unwrap();
         prop_assert_eq!(&members.graph.state(&point).levels, &model.levels(&heads).into_iter().collect());
+    }
+
+    #[test]
+    fn case_62_what_is_current_goes_by_places_and_not_by_arrival(
+        deeds in deeds(18, 40),
+        order in Just((0..64usize).collect::<Vec<_>>()).prop_shuffle(),
+        places in prop::collection::vec(prop::option::of(1..20u64), 64),
+        late in prop::collection::vec(any::<bool>(), 64),
+    ) {
+        let log = history(&deeds);
+        let place = |members: &mut Membership, number: usize| {
+            if let Some(seq) = places[number] {
+                members.place(log[number].id, Place { epoch: 0, resets: 0, seq: Seq(seq) });
+            }
+        };
+        let mut known = Membership::new(space());
+        (0..log.len()).for_each(|number| place(&mut known, number));
+        log.iter().for_each(|entry| drop(known.insert(entry.clone())));
+        // Some have no place when they come, and get it then; what is current is looked at in between.
+        let mut other = Membership::new(space());
+        let came: Vec<usize> = order.into_iter().filter(|number| *number < log.len()).collect();
+        for number in &came {
+            if !late[*number] {
+                place(&mut other, *number);
+            }
+            other.insert(log[*number].clone());
+            other.current();
+        }
+        came.iter().for_each(|number| place(&mut other, *number));
+        prop_assert_eq!(known.cite(who(0)), other.cite(who(0)));
+        prop_assert_eq!(known.current(), other.current());
     }
 
     #[test]
