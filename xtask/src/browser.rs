@@ -9,6 +9,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::time::Duration;
 
+use crate::packages::Package;
 use crate::{cargo, packages, python};
 
 /// Operations the page must count.
@@ -103,7 +104,7 @@ fn expected() -> Vec<(&'static str, String)> {
 /// The browser's name; installed where that may be done here.
 pub fn installed() -> Result<&'static str, String> {
     const NAME: &str = "chromium";
-    packages::needed(NAME, || !packages::has(NAME))?;
+    packages::needed(&[Package::with(NAME, NAME)])?;
     Ok(NAME)
 }
 

@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use crate::bindings::kotlin;
+use crate::packages::Package;
 use crate::{Failure, cargo, packages};
 
 const SCRIPTS: [&str; 7] = [
@@ -16,8 +17,11 @@ const SCRIPTS: [&str; 7] = [
     "packaging/rustflags.sh",
     "xtask/src/bindings/swift_root.sh",
 ];
-const PACKAGES: &str = "shellcheck gcc binutils";
-const TOOLS: [&str; 3] = ["shellcheck", "gcc", "readelf"];
+const PACKAGES: [Package; 3] = [
+    Package::with("shellcheck", "shellcheck"),
+    Package::with("gcc", "gcc"),
+    Package::with("readelf", "binutils"),
+];
 const PRIVACY: &str = "bindings/swift/Sources/DeltaKit/PrivacyInfo.xcprivacy";
 const REACT_NATIVE_PAGE: &str = "docs/getting-started-react-native.md";
 /// Without libraries: those are most of what an app gets.
@@ -86,7 +90,7 @@ pub fn problems() -> Vec<String> {
 }
 
 fn scripts() -> Result<(), String> {
-    packages::needed(PACKAGES, || !TOOLS.into_iter().all(packages::has))?;
+    packages::needed(&PACKAGES)?;
     said(Command::new("shellcheck").args(SCRIPTS).arg(".ci/run")).map(drop)
 }
 

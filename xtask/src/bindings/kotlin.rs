@@ -5,14 +5,18 @@ use std::process::Command;
 
 use super::first_page::{FirstPage, shell};
 use super::{build, folder, library, read_dir, run};
+use crate::packages::Package;
 use crate::{cargo, packages};
 
 /// npm's package of the compiler: it brings kotlinc, coroutines and kotlin-test.
 const COMPILER: &str = "kotlin-compiler@2.4.20";
-/// Debian's packages, where JNA lies, and what is asked for to see whether they are there.
-const PACKAGES: &str = "default-jre-headless libjna-java libjna-jni npm";
+/// Debian's packages, and what shows that they are there.
+const PACKAGES: [Package; 3] = [
+    Package::with("java", "default-jre-headless"),
+    Package::with_file(JNA, "libjna-java"),
+    Package::with("npm", "npm"),
+];
 const JNA: &str = "/usr/share/java/jna.jar";
-const TOOLS: [&str; 2] = ["java", "npm"];
 /// The compiler needs more than the JVM's usual share of a small machine.
 const HEAP: &str = "-Xmx1500m";
 /// The tests' heap is small and resident from the start: what memory grows by is then not the JVM's.
@@ -108,7 +112,7 @@ pub(super) struct Kotlin {
 impl Kotlin {
     /// Fetched where it is not there yet.
     pub(super) fn installed() -> Result<Self, String> {
-        packages::needed(PACKAGES, || !Path::new(JNA).is_file() || !TOOLS.into_iter().all(packages::has))?;
+        packages::needed(&PACKAGES)?;
         let compiler = compiler(&folder()?.join("kotlin"))?;
         let jar = |name: &str| compiler.join("lib").join(name);
         let libraries = vec![

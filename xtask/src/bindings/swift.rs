@@ -9,12 +9,18 @@ use std::process::Command;
 
 use super::first_page::FirstPage;
 use super::{build, folder, run};
+use crate::packages::Package;
 use crate::{cargo, packages};
 
 const SCRIPT: &str = "xtask/src/bindings/swift_root.sh";
-/// Debian's packages, and the programs of theirs that are started here.
-const PACKAGES: &str = "debootstrap debian-archive-keyring util-linux mount";
-const TOOLS: [&str; 4] = ["debootstrap", "unshare", "setpriv", "mount"];
+/// Debian's packages, and what of theirs is used here.
+const PACKAGES: [Package; 5] = [
+    Package::with("debootstrap", "debootstrap"),
+    Package::with_file("/usr/share/keyrings/debian-archive-keyring.gpg", "debian-archive-keyring"),
+    Package::with("unshare", "util-linux"),
+    Package::with("setpriv", "util-linux"),
+    Package::with("mount", "mount"),
+];
 /// The root's name in the cache. Another set of packages is another name.
 const ROOT: &str = "debian-13-swift-1";
 const COST: &str = "once; two minutes on a fast line, 2.6 GB";
@@ -63,7 +69,7 @@ fn ready() -> Result<(), String> {
                     sudo --preserve-env env PATH=\"$PATH\" cargo xtask test --swift"
             .to_owned());
     }
-    packages::needed(PACKAGES, || !TOOLS.into_iter().all(packages::has))?;
+    packages::needed(&PACKAGES)?;
     may_mount()
 }
 

@@ -9,14 +9,18 @@ use std::process::Command;
 use super::first_page::{FirstPage, shell};
 use super::kotlin::{Kotlin, files};
 use super::{build, copy, library, read_dir, run, run_there};
+use crate::packages::Package;
 use crate::stamp::Stamp;
 use crate::{cargo, packages};
 
 const PACKAGE: &str = "bindings/react-native";
 const LOCK: &str = "bindings/react-native/package-lock.json";
 /// Debian's packages. Where its Node.js is older than 20.19, another one has to be installed by hand.
-const PACKAGES: &str = "nodejs npm default-jdk-headless";
-const TOOLS: [&str; 3] = ["node", "npm", "javac"];
+const PACKAGES: [Package; 3] = [
+    Package::with("node", "nodejs"),
+    Package::with("npm", "npm"),
+    Package::with("javac", "default-jdk-headless"),
+];
 /// Oldest Node.js that the packages run on.
 const NODE: (u32, u32) = (20, 19);
 const SOURCES: [(&str, &str); 5] = [
@@ -78,7 +82,7 @@ pub fn bench(library: &Path) -> Result<[Command; 2], String> {
 
 /// The folder with the packages of the lock file; they are fetched when that changed.
 pub fn installed() -> Result<PathBuf, String> {
-    packages::needed(PACKAGES, || !TOOLS.into_iter().all(packages::has))?;
+    packages::needed(&PACKAGES)?;
     new_enough()?;
     let target = cargo::programs("debug")?;
     let place = target.parent().ok_or("no target folder")?.join("react-native");
